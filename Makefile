@@ -1,0 +1,44 @@
+# Two commands do everything: make demo, make test. Both set up .venv first.
+
+PYTHON := $(shell for one in python3.13 python3.12 python3.11 python3; do \
+	$$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done)
+BIN := .venv/bin
+PORT ?= 5000
+
+.PHONY: demo test lint docs all-pythons clean
+
+demo: .venv/installed
+	@echo
+	@echo "  Open http://127.0.0.1:$(PORT)/ and click a button; the count moves by itself. Ctrl-C ends it."
+	@echo
+	@exec $(BIN)/flask --app example_app run --port $(PORT)
+
+test: .venv/installed-dev
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/installed-dev
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+all-pythons: .venv/installed-dev
+	$(BIN)/tox
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python setup.py
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python setup.py
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/installed
+
+clean:
+	rm -rf .venv .tox build dist docs/_build *.egg-info

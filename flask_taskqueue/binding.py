@@ -1,0 +1,85 @@
+"""Which database the queue's tables are in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask
+
+from .core.config import Settings
+from .core.errors import ConfigurationError
+from .store import Database, Tables
+
+OWN_FILE = "taskqueue.sqlite3"
+
+
+@dataclass(slots=True)
+class Binding:
+    """Where the tables are: in the application's Flask-SQLAlchemy database, or in one of their own."""
+
+    db: Any | None
+    """The Flask-SQLAlchemy extension, None for a database of the queue's own."""
+    bind_key: str | None
+    tables: Tables = field(repr=False)
+
+    @classmethod
+    def of(cls, app: Flask, db: Any | None, settings: Settings) -> Binding:
+        """Join the tables to the metadata of the database that the settings choose."""
+        if settings.database_uri is not None:
+            if settings.bind_key is not None:
+                raise ConfigurationError("TASKQUEUE_DATABASE_URI and TASKQUEUE_BIND_KEY exclude each other: set one of them")
+            return cls(None, None, Tables.join(sa.MetaData(), settings.table_prefix))
+        db = db if db is not None else app.extensions.get("sqlalchemy")
+        if db is None:
+            if settings.bind_key is not None:
+                raise ConfigurationError("TASKQUEUE_BIND_KEY needs Flask-SQLAlchemy: call db.init_app(app) before tasks.init_app(app)")
+            return cls(None, None, Tables.join(sa.MetaData(), settings.table_prefix))
+        metadata = db.metadatas[settings.bind_key] if settings.bind_key else db.metadata
+        return cls(db, settings.bind_key, Tables.join(metadata, settings.table_prefix))
+
+    def open(self, app: Flask, settings: Settings) -> Database:
+        """The database, with an engine of the queue's own. Nothing is connected yet."""
+        create = app.debug or app.testing if settings.create_tables is None else settings.create_tables
+        if self.db is not None:
+            return Database(self.tables, self.engine(app), self._connect_args(app), create=create)
+        if settings.database_uri is not None:
+            return Database(self.tables, sa.make_url(settings.database_uri), {}, create=create)
+        os.makedirs(app.instance_path, exist_ok=True)
+        own = sa.URL.create("sqlite", database=os.path.join(app.instance_path, OWN_FILE))
+        return Database(self.tables, own, {}, create=settings.create_tables is not False)
+
+    def engine(self, app: Flask) -> sa.Engine:
+        """The application's engine for the database that holds the tables."""
+        with app.app_context():
+            try:
+                engine: sa.Engine = self._db.engines[self.bind_key]
+            except KeyError:
+                raise ConfigurationError(f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no such bind") from None
+            return engine
+
+    @property
+    def session(self) -> Any:
+        """The application's session, where the tables share a database with it."""
+        return self._db.session
+
+    def session_connection(self) -> sa.Connection:
+        """The connection of the application's session, in the session's transaction."""
+        connection: sa.Connection = self._db.session.connection(bind_arguments={"bind": self._db.engines[self.bind_key]})
+        return connection
+
+    @property
+    def _db(self) -> Any:
+        if self.db is None:
+            raise ConfigurationError("the queue has a database of its own; there is no session to share a transaction with")
+        return self.db
+
+    def _connect_args(self, app: Flask) -> dict[str, object]:
+        """What the application passes to its driver (TLS, say), so that the queue connects as it does."""
+        options = dict(app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {})
+        bind = (app.config.get("SQLALCHEMY_BINDS") or {}).get(self.bind_key)
+        if isinstance(bind, dict):
+            options = bind
+        return dict(options.get("connect_args") or {})

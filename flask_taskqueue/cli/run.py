@@ -1,0 +1,135 @@
+"""``flask taskqueue run``."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import click
+from flask import Flask
+from flask.cli import with_appcontext
+
+from ..core import signals
+from ..core.outcome import Outcome
+from ..core.record import Record
+from ..core.states import State
+from ..core.urls import redacted
+from ..engine.supervisor import Supervisor
+from ..runtime import Runtime
+from .current import current_runtime, explained
+
+
+@click.command("run")
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many dispatcher processes.")
+@click.option("--threads", type=click.IntRange(1, 1000), help="Tasks at a time in each.  [default: TASKQUEUE_CONCURRENCY]")
+@click.option("--queues", help="Only these queues, separated by commas.")
+@click.option("--transport", type=click.Choice(["wsgi", "http"]), help="[default: TASKQUEUE_TRANSPORT]")
+@click.option("--base-url", help="Where the application answers, for the http transport.")
+@click.option("--burst", is_flag=True, help="End when nothing is due.")
+@with_appcontext
+def run(processes: int, threads: int | None, queues: str | None, transport: str | None, base_url: str | None, burst: bool) -> None:
+    """Run dispatchers, supervised: one that dies is replaced, and its tasks are given back at once.
+
+    SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second one does not wait.
+    """
+    with explained():
+        runtime = current_runtime()
+        options = {
+            "concurrency": threads,
+            "queues": _chosen(runtime, queues),
+            "transport": transport,
+            "base_url": base_url.rstrip("/") if base_url else None,
+        }
+        _check(runtime, options)
+        if burst:
+            _burst(runtime, options)
+            return
+        _announce(runtime, processes, options)
+        sys.exit(_supervise(runtime, processes, options))
+
+
+def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:
+    if queues is None:
+        return None
+    names = tuple(name.strip() for name in queues.split(",") if name.strip())
+    for name in names:
+        if name not in runtime.settings.queues:
+            raise click.UsageError(f"there is no queue {name!r}; TASKQUEUE_QUEUES has {', '.join(sorted(runtime.settings.queues))}")
+    return names
+
+
+def _check(runtime: Runtime, options: dict[str, Any]) -> None:
+    """Find out now, and once, what would stop every process: no tables, no secret, no base URL."""
+    if runtime.store.database.in_memory:
+        raise click.ClickException("an in-memory SQLite database cannot be shared with another process: use a file")
+    runtime.store.ensure_queues()
+    _, attempts = runtime.dispatcher(**options)
+    attempts.close()
+    runtime.store.database.close()
+
+
+def _burst(runtime: Runtime, options: dict[str, Any]) -> None:
+    click.echo(f"{runtime.drain(**options)} attempts.")
+
+
+def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None:
+    database = runtime.store.database.engine.url.render_as_string(hide_password=True)
+    slots = options["concurrency"] or runtime.settings.concurrency
+    transport = options["transport"] or runtime.settings.transport
+    click.echo(f" * Task queue on {database}")
+    click.echo(f" * {_count(processes, 'process', 'processes')}, {slots} tasks at a time in each, transport {transport}")
+    click.echo(" * Press Ctrl-C to finish what runs and quit")
+
+
+def _supervise(runtime: Runtime, processes: int, options: dict[str, Any]) -> int:
+    store, app, grace = runtime.store, runtime.app, runtime.settings.grace_period
+
+    def bury(identity: str) -> None:
+        try:
+            store.transact(lambda connection: store.leases.expire(connection, identity))
+        finally:
+            store.database.close()
+
+    return Supervisor(processes, lambda identity, lifeline: _child(app, identity, lifeline, options), bury, grace).run()
+
+
+def _child(app: Flask, identity: str, lifeline: int, options: dict[str, Any]) -> int:
+    """One dispatcher process: until it is told to stop, or its supervisor is gone."""
+    stop = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sends it to the supervisor too, which tells us
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    runtime: Runtime = app.extensions["taskqueue"]
+    signals.attempt_finished.connect(_tell, app)
+    runtime.start(identity=identity, **options)
+    while not stop.is_set():
+        if select.select([lifeline], [], [], 0.2)[0]:
+            break
+    runtime.stop()
+    return 0
+
+
+def _tell(_app: Flask, record: Record, outcome: Outcome, duration: float, **_: Any) -> None:
+    """A line for the terminal."""
+    good = outcome.state is State.SUCCEEDED
+    then = f" → retry in {outcome.delay:.1f} s" if outcome.delay is not None else "" if good else " → dead"
+    click.echo(
+        f"{time.strftime('%H:%M:%S')}  {'✓' if good else '✕'} {record.queue:<10} {redacted(record.url):<24} "
+        f"{outcome.status or outcome.reason:>7}  {duration * 1000:7.1f} ms  try {record.attempts}{then}   {record.id}"
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

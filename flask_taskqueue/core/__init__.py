@@ -1,0 +1,1 @@
+"""Pure words and decisions: no SQL, no Flask, no reading of clocks."""

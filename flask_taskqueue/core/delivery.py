@@ -1,0 +1,40 @@
+"""A delivery: one attempt under way in this process."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from .record import Record
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One attempt under way.
+
+    In process this object itself, in the WSGI environ under `ENVIRON_KEY`, proves that a request
+    comes from this application's dispatcher: no HTTP client can put an object there.
+    ``started`` and ``expires`` are seconds of the monotonic clock.
+    """
+
+    record: Record
+    started: float
+    expires: float
+    thread_id: int | None = None
+    cancelled: bool = False
+    """Whether the task was deleted or its lease lost meanwhile: nobody waits for the result any more."""
+    suspect: bool = False
+    """Whether the attempt before this one ended with the death of its process."""
+    interrupted: bool = False
+    abandoned: bool = False
+    """Whether its thread did not stop at the deadline; what it still brings is not trusted."""
+    remote: bool = False
+    """Whether the dispatcher that waits for the reply is another process."""
+    recorded: bool = False
+    """Whether the handler's own transaction recorded the success already."""
+    over: bool = False
+    guard: threading.Lock = field(default_factory=threading.Lock)
+    """Held while ``over`` is set and while the deadline's exception is raised, so that it never lands outside."""
+
+
+ENVIRON_KEY = "flask_taskqueue.delivery"

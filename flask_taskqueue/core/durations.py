@@ -1,0 +1,29 @@
+"""Durations as people write them: seconds, "10m", a timedelta."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+from .errors import ConfigurationError
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_TEXT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([smhd]?)", re.ASCII)
+
+
+def seconds(value: float | str | timedelta, *, what: str) -> float:
+    """A duration in seconds.
+
+    >>> seconds("10m", what="lease"), seconds(1.5, what="lease"), seconds("2d", what="lease")
+    (600.0, 1.5, 172800.0)
+
+    Raises `ConfigurationError` naming ``what`` for anything else.
+    """
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, str) and (match := _TEXT.fullmatch(value.strip())):
+        return float(match[1]) * _UNITS[match[2]]
+    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+        return float(value)
+    raise ConfigurationError(f"{what} is {value!r}; it must be seconds, such as 90, or a text such as '90s', '10m', '2h' or '30d'")

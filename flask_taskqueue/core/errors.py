@@ -1,0 +1,137 @@
+"""Everything that Flask-TaskQueue raises.
+
+The names are App Engine's where App Engine had the case::
+
+    TaskQueueError
+    ├── ConfigurationError             a TASKQUEUE_ key is unknown or has a bad value
+    ├── TablesMissingError             the queue's tables are not in the database
+    ├── UnknownQueueError              no such queue is configured
+    ├── UnknownTaskError               no task has that id
+    ├── WaitTimeoutError               task.wait() ended before the task did
+    ├── TransientError                 the database could not be reached; try again
+    ├── BadTaskStateError              the task's state does not allow that
+    ├── BadTransactionStateError       a transaction was needed, or was in the way
+    ├── InvalidQueueNameError
+    ├── InvalidTaskRetryOptionsError
+    ├── InvalidTaskError               the arguments of add() do not make a task
+    │   ├── InvalidTaskNameError
+    │   ├── InvalidUrlError
+    │   ├── InvalidEtaError
+    │   ├── InvalidHeaderError
+    │   ├── InvalidDeadlineError
+    │   ├── TaskTooLargeError
+    │   ├── TaskAlreadyExistsError     the name belongs to a live task
+    │   └── TombstonedTaskError        the name belonged to a task that has ended
+    ├── Retry                          raised by a handler: try again
+    └── PermanentFailure               raised by a handler: never try again
+    DeadlineExceeded                   raised in a handler's thread at its deadline
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class TaskQueueError(Exception):
+    """The base of every error of this package but `DeadlineExceeded`."""
+
+
+class ConfigurationError(TaskQueueError, ValueError):
+    """A ``TASKQUEUE_`` key is unknown or holds a value that cannot be used."""
+
+
+class TablesMissingError(TaskQueueError):
+    """The queue's tables are not in the database; the message names the command that makes them."""
+
+
+class UnknownQueueError(TaskQueueError, LookupError):
+    """No queue of that name is configured."""
+
+
+class UnknownTaskError(TaskQueueError, LookupError):
+    """No task has that id (it never existed, or was pruned)."""
+
+
+class WaitTimeoutError(TaskQueueError, TimeoutError):
+    """``task.wait(timeout)`` ended before the task did; the task itself goes on."""
+
+
+class TransientError(TaskQueueError):
+    """The database could not be reached or refused for now. Nothing was stored; try again."""
+
+
+class BadTaskStateError(TaskQueueError):
+    """The task's state does not allow what was asked, such as a requeue of a task that is not dead."""
+
+
+class BadTransactionStateError(TaskQueueError):
+    """A transaction was needed and there is none, or a commit came where none may be."""
+
+
+class InvalidQueueNameError(TaskQueueError, ValueError):
+    """A queue's name is 1 to 100 letters, digits and hyphens."""
+
+
+class InvalidTaskRetryOptionsError(TaskQueueError, ValueError):
+    """Retry options that contradict themselves, or negative ones."""
+
+
+class InvalidTaskError(TaskQueueError, ValueError):
+    """The arguments do not make a task. Nothing was stored."""
+
+
+class InvalidTaskNameError(InvalidTaskError):
+    """A task's name is 1 to 500 letters, digits, hyphens and underscores."""
+
+
+class InvalidUrlError(InvalidTaskError):
+    """The URL is malformed, unknown to the application or on a host that is not allowed."""
+
+
+class InvalidEtaError(InvalidTaskError):
+    """The eta is naive, or further away than ``TASKQUEUE_MAX_ETA``."""
+
+
+class InvalidHeaderError(InvalidTaskError):
+    """A header's name or value cannot be sent, or is reserved."""
+
+
+class InvalidDeadlineError(InvalidTaskError):
+    """A deadline is more than 0 seconds and at most 24 hours."""
+
+
+class TaskTooLargeError(InvalidTaskError):
+    """Method, URL, headers and body together exceed ``TASKQUEUE_MAX_BODY``."""
+
+
+class TaskAlreadyExistsError(InvalidTaskError):
+    """A live task of that queue has the name already."""
+
+
+class TombstonedTaskError(InvalidTaskError):
+    """A task of that queue had the name, has ended, and still blocks it."""
+
+
+class Retry(TaskQueueError):
+    """Raise it in a handler to have the task attempted again.
+
+    ``after`` is the delay in seconds (or a timedelta) before the next attempt; without it the
+    retry law decides. It counts as a failed attempt: the limits of the task's retry options hold.
+    """
+
+    def __init__(self, reason: str = "the handler asked for a retry", *, after: float | timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+
+
+class PermanentFailure(TaskQueueError):
+    """Raise it in a handler when trying again is pointless: the task is dead at once, with this reason."""
+
+
+class DeadlineExceeded(BaseException):
+    """Raised in a handler's thread when its deadline has passed.
+
+    Not an ``Exception``, so that a broad ``except Exception`` in a handler does not swallow it
+    (App Engine's DeadlineExceededError was a BaseException for the same reason). Catch it to
+    clean up, then let it go. It cannot interrupt a call that is blocked outside Python.
+    """

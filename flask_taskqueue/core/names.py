@@ -1,0 +1,24 @@
+"""Names of tasks and queues; the rules are App Engine's."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InvalidQueueNameError, InvalidTaskNameError
+
+_TASK_NAME = re.compile(r"[a-zA-Z0-9_-]{1,500}", re.ASCII)
+_QUEUE_NAME = re.compile(r"[a-zA-Z0-9-]{1,100}", re.ASCII)
+
+
+def check_task_name(name: str) -> str:
+    """The name, if it is one: 1 to 500 letters, digits, hyphens and underscores."""
+    if not isinstance(name, str) or not _TASK_NAME.fullmatch(name):
+        raise InvalidTaskNameError(f"task name {name!r} must be 1 to 500 letters, digits, hyphens and underscores")
+    return name
+
+
+def check_queue_name(name: str) -> str:
+    """The name, if it is one: 1 to 100 letters, digits and hyphens (no underscore)."""
+    if not isinstance(name, str) or not _QUEUE_NAME.fullmatch(name):
+        raise InvalidQueueNameError(f"queue name {name!r} must be 1 to 100 letters, digits and hyphens")
+    return name

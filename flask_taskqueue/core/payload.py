@@ -1,0 +1,121 @@
+"""The payload: from the arguments of add() to a request."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from .errors import InvalidTaskError, InvalidUrlError, TaskTooLargeError
+from .headers import check_headers
+from .urls import MAX_LENGTH
+
+METHODS = ("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_FORM = "application/x-www-form-urlencoded"
+
+
+class _Unset(Enum):
+    UNSET = "not given"
+
+
+UNSET: Final = _Unset.UNSET
+"""Tells "not given" from None, which is a JSON value."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """The request that a task will be."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes, counted as App Engine counts."""
+        return len(self.method) + len(self.url) + len(self.body) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+
+
+def build_request(
+    url: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    json: Any = UNSET,
+    payload: str | bytes | None = None,
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+    max_body: int,
+) -> TaskRequest:
+    """The request of a task; the rules are those of App Engine's Task.
+
+    Raises `InvalidTaskError` for arguments that exclude each other, an unknown method and values
+    that cannot be sent, `TaskTooLargeError` above ``max_body`` bytes.
+    """
+    if method not in METHODS:
+        raise InvalidTaskError(f"invalid method {method!r}; it must be one of {', '.join(METHODS)}")
+    checked = check_headers(headers)
+    content, content_type = _content(json, payload)
+    _check_combination(url, method, params, content)
+    if params:
+        encoded = _encode(params)
+        if method in _WITHOUT_BODY or method == "PUT":
+            url = f"{url}?{encoded}"
+        else:
+            content, content_type = encoded.encode(), _FORM
+    if content is not None and not any(name.lower() == "content-type" for name in checked):
+        checked["Content-Type"] = content_type
+    request = TaskRequest(method, url, checked, content or b"")
+    if len(url) > MAX_LENGTH:
+        raise InvalidUrlError(f"with its params the url has {len(url)} characters; it may have {MAX_LENGTH}")
+    if request.size > max_body:
+        raise TaskTooLargeError(f"the task has {request.size} bytes; TASKQUEUE_MAX_BODY allows {max_body}. Store the data and send its key")
+    return request
+
+
+def _content(json: Any, payload: str | bytes | None) -> tuple[bytes | None, str]:
+    if json is not UNSET:
+        if payload is not None:
+            raise InvalidTaskError("json and payload exclude each other: give one body")
+        try:
+            return json_module.dumps(json, allow_nan=False, separators=(",", ":")).encode(), "application/json"
+        except (TypeError, ValueError) as error:
+            raise InvalidTaskError(f"json cannot be encoded: {error}") from error
+    if isinstance(payload, str):
+        return payload.encode(), "text/plain; charset=utf-8"
+    if payload is None or isinstance(payload, bytes):
+        return payload, "application/octet-stream"
+    raise InvalidTaskError(f"payload is {type(payload).__name__}; it must be str or bytes")
+
+
+def _check_combination(url: str, method: str, params: object, content: bytes | None) -> None:
+    if "?" in url and params:
+        raise InvalidTaskError("the url has a query and there are params: put all into one of them")
+    if "?" in url and method == "POST" and content is None:
+        raise InvalidTaskError("a POST's url may not have a query: give it as params")
+    if content is not None and method in _WITHOUT_BODY:
+        raise InvalidTaskError(f"a {method} has no body: give params, which become the query")
+    if content is not None and params and method != "PUT":
+        raise InvalidTaskError("params and a body (json or payload) exclude each other: the params are the body")
+
+
+def _encode(params: Mapping[str, Any]) -> str:
+    if not isinstance(params, Mapping):
+        raise InvalidTaskError(f"params are {type(params).__name__}; they must be a mapping from names to values")
+    pairs: list[tuple[str, str | bytes]] = []
+    for name, value in params.items():
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            pairs.append((str(name), _scalar(name, value)))
+        else:
+            pairs += [(str(name), _scalar(name, one)) for one in value]
+    return urlencode(pairs)
+
+
+def _scalar(name: object, value: Any) -> str | bytes:
+    if value is None:
+        raise InvalidTaskError(f"param {name!r} is None, which a form cannot hold: leave it out, or use json")
+    return value if isinstance(value, str | bytes) else str(value)

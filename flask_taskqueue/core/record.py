@@ -1,0 +1,39 @@
+"""A task's row, as the store reads it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """The columns of the task table, in their order; instants are microseconds since 1970.
+
+    Nothing is checked here: a row may have been written by hand. What uses a field checks it.
+    """
+
+    id: str
+    name: str | None
+    queue: str
+    priority: int
+    state: str
+    method: str
+    url: str
+    target: str | None
+    headers: str | None
+    body: bytes
+    eta: int
+    due_at: int | None
+    created_at: int
+    first_tried_at: int | None
+    started_at: int | None
+    finished_at: int | None
+    deadline: float | None
+    retry: str | None
+    attempts: int
+    executions: int
+    crashes: int
+    lease_id: str | None
+    held_by: str | None
+    last_status: int | None
+    last_reason: str | None
+    last_error: str | None

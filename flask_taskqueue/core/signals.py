@@ -1,0 +1,19 @@
+"""The signals that are sent (blinker); logs, metrics and traces subscribe to them.
+
+The sender is the Flask application. A receiver runs in the thread that sends: keep it short.
+"""
+
+from __future__ import annotations
+
+from blinker import Namespace
+
+_signals = Namespace()
+
+task_added = _signals.signal("task-added", doc="A task was stored; with ``task``. Inside a transaction it may still be rolled back.")
+attempt_finished = _signals.signal(
+    "attempt-finished", doc="A delivery ended and is recorded; with ``record``, ``outcome`` and ``duration`` in seconds."
+)
+task_succeeded = _signals.signal("task-succeeded", doc="A task's attempt got a 2xx; with ``record`` and ``outcome``.")
+task_dead = _signals.signal("task-dead", doc="A task gave up; with ``record`` and ``outcome``.")
+dispatcher_started = _signals.signal("dispatcher-started", doc="A dispatcher runs in this process; with ``dispatcher``.")
+dispatcher_stopped = _signals.signal("dispatcher-stopped", doc="It ended; with ``dispatcher``.")

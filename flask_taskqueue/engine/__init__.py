@@ -1,0 +1,1 @@
+"""The dispatcher: takes tasks, attempts them, records what became of them."""

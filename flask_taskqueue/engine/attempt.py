@@ -1,0 +1,168 @@
+"""One attempt: from a row to a reply to what is to be recorded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urlsplit
+
+from ..core import signatures
+from ..core.config import Settings
+from ..core.delivery import Delivery
+from ..core.delivery_headers import delivery_headers
+from ..core.errors import InvalidTaskError, InvalidTaskRetryOptionsError
+from ..core.headers import check_headers
+from ..core.outcome import Outcome, Trial, judge, permanent
+from ..core.record import Record
+from ..core.reply import OutgoingRequest, Reply
+from ..core.retry import RetryOptions
+from ..core.states import State
+from ..core.urls import check_absolute, check_path, is_absolute
+from ..store import Result
+from .deadline import within_deadline
+from .transports import Transport
+
+logger = logging.getLogger("flask_taskqueue")
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ERROR_LENGTH = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where deliveries go: the application's own paths, and other hosts."""
+
+    own: Transport
+    """For paths of the application."""
+    own_url: str
+    """What its paths are appended to."""
+    remote: Transport
+    """For absolute URLs and targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What deliveries are signed with, newest first."""
+
+    route: list[bytes]
+    webhook: list[bytes]
+
+
+class Attempts:
+    """Makes attempts for one application."""
+
+    def __init__(self, settings: Settings, routes: Routes, keys: Keys) -> None:
+        self._settings = settings
+        self._routes = routes
+        self._keys = keys
+
+    def begin(self, record: Record) -> Delivery:
+        """The delivery of a task that has just been claimed; its deadline begins now."""
+        started = time.monotonic()
+        return Delivery(record=record, started=started, expires=started + self._deadline(record), suspect=record.last_reason == "crash")
+
+    def make(self, delivery: Delivery) -> Result:
+        """Deliver, and judge the reply. A row that cannot be delivered is dead, with the reason."""
+        record = delivery.record
+        try:
+            retry = self._retry(record)
+            transport, request = self._prepare(record)
+        except (InvalidTaskError, InvalidTaskRetryOptionsError, ValueError, TypeError, AttributeError) as error:
+            return Result(record, permanent(_clean(f"the stored task is malformed: {error}")), 0.0)
+        return self.result(delivery, within_deadline(delivery, lambda: self._send(transport, request, delivery)), retry)
+
+    def result(self, delivery: Delivery, reply: Reply, retry: RetryOptions | None = None) -> Result:
+        """What is to be recorded of a reply."""
+        record = delivery.record
+        duration = time.monotonic() - delivery.started
+        outcome = self._judge(record, reply, retry or self._retry(record), duration)
+        return Result(
+            record=record,
+            outcome=outcome,
+            duration=duration,
+            reply_headers=json.dumps(dict(reply.headers)) if outcome.state is not State.SUCCEEDED and reply.headers else None,
+            reply_body=reply.body or None,
+            recorded=delivery.recorded,
+        )
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._routes.own.close()
+        self._routes.remote.close()
+
+    def reset(self) -> None:
+        """Forget connections without closing them: after a fork they are the parent's."""
+        self._routes.own.reset()
+        self._routes.remote.reset()
+
+    def _send(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
+        """Send; what the application raises past its error handlers is logged here, once, and is a reply of 500."""
+        try:
+            return transport.send(request, delivery)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            logger.error("task %s: %s", delivery.record.id, type(error).__name__, exc_info=error)
+            return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
+
+    def _judge(self, record: Record, reply: Reply, retry: RetryOptions, duration: float) -> Outcome:
+        first = record.first_tried_at if record.first_tried_at is not None else record.started_at or 0
+        age = timedelta(microseconds=(record.started_at or first) - first, seconds=duration)
+        trial = Trial(number=record.attempts, age=age, retry=retry, now=datetime.now(UTC), random=random.random)
+        outcome = judge(reply, trial)
+        if outcome.error is None:
+            return outcome
+        return Outcome(outcome.state, outcome.reason, outcome.status, _clean(outcome.error), outcome.delay, outcome.executed)
+
+    def _prepare(self, record: Record) -> tuple[Transport, OutgoingRequest]:
+        if record.method not in _METHODS:
+            raise InvalidTaskError(f"the method is {record.method!r}")
+        headers = dict(check_headers(json.loads(record.headers))) if record.headers else {}
+        headers |= delivery_headers(record)
+        headers |= self._signed(record)
+        if record.target is None and not is_absolute(record.url):
+            return self._routes.own, OutgoingRequest(record.method, self._routes.own_url + check_path(record.url), headers, record.body)
+        url = record.url if record.target is None else record.target + check_path(record.url)
+        check_absolute(url, self._allowed())
+        return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
+
+    def _allowed(self) -> tuple[str, ...]:
+        targets = (queue.target for queue in self._settings.queues.values() if queue.target)
+        return (*self._settings.allowed_hosts, *(urlsplit(target).netloc for target in targets))
+
+    def _signed(self, record: Record) -> Mapping[str, str]:
+        now = int(time.time())
+        if is_absolute(record.url):
+            keys = self._keys.webhook
+        else:
+            keys = signatures.bound(self._keys.route, record.method, bound_path(record.url), record.queue, record.attempts)
+        return {
+            "webhook-id": record.id,
+            "webhook-timestamp": str(now),
+            "webhook-signature": signatures.sign(keys, record.id, now, record.body),
+        }
+
+    def _retry(self, record: Record) -> RetryOptions:
+        if record.retry is not None:
+            return RetryOptions.from_json(record.retry)
+        queue = self._settings.queues.get(record.queue)
+        return queue.retry if queue is not None and queue.retry is not None else self._settings.retry
+
+    def _deadline(self, record: Record) -> float:
+        queue = self._settings.queues.get(record.queue)
+        given = record.deadline or (queue.deadline if queue is not None else None)
+        return given if isinstance(given, int | float) and given > 0 else self._settings.deadline
+
+
+def bound_path(url: str) -> str:
+    """The path and query that a signature is bound to, as the receiving side sees them."""
+    path, _, query = url.partition("?")
+    return f"{unquote(path)}?{query}"
+
+
+def _clean(text: str) -> str:
+    """An error text that can be stored and shown: no control characters, not endless."""
+    return "".join(character if character.isprintable() else " " for character in text)[:_ERROR_LENGTH]

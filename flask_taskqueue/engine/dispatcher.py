@@ -1,0 +1,315 @@
+"""The dispatcher: one pass of it is a drain."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+import sqlalchemy as sa
+
+from ..core.delivery import Delivery
+from ..core.errors import TaskQueueError
+from ..core.fairness import Lanes
+from ..core.record import Record
+from ..store import Result, Store
+from .attempt import Attempts
+from .deadline import interrupt, timed_out
+from .slots import InlineSlot, Slots
+from .taking import Running, Taking
+
+logger = logging.getLogger("flask_taskqueue")
+
+_STOP_PATIENCE = 2.0
+"""Seconds after its deadline that a handler's thread has to stop before it is written off."""
+_LONGEST_BACKOFF = 5.0
+
+Finished = tuple[Delivery, Result]
+Observer = Callable[[Delivery, Result, bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one transaction brought."""
+
+    lost: Collection[str]
+    taken: list[Record]
+    lanes: Lanes | None
+
+
+class Dispatcher:
+    """Takes due tasks, has them attempted and records what became of them.
+
+    `drain` does the work, in the thread that calls it; `wake`, `renew` and `stop` may be called
+    from others. Each turn of a drain is one transaction: it records what has finished since the
+    last and claims exactly as many tasks as slots are free. So no claimed task waits in memory.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        attempts: Attempts,
+        *,
+        dispatcher_id: str,
+        concurrency: int,
+        lease: float,
+        poll_interval: float,
+        observe: Observer,
+        queues: Collection[str] | None = None,
+    ) -> None:
+        self.id = dispatcher_id
+        self.ok = self.failed = self.dead = 0
+        self._store = store
+        self._taking = Taking(store.leases, queues=queues, held_by=dispatcher_id, lease=lease)
+        self._attempts = attempts
+        self._lease = lease
+        self._poll = poll_interval
+        self._observe = observe
+        self._slots = InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
+        self._inbox: SimpleQueue[Finished | None] = SimpleQueue()
+        self._unrecorded: list[Finished] = []
+        self._in_flight: dict[str, Delivery] = {}
+        self._renewed_at = 0.0
+        self._backoff = 0.0
+        self._gate = threading.Lock()
+        self._draining: object | None = None
+        self._woken = False
+        self._stopping = False
+        self._idle = threading.Event()
+        self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        """How many tasks are being attempted now."""
+        return len(self._in_flight)
+
+    @property
+    def stuck(self) -> int:
+        """How many threads did not stop at their deadline and still run."""
+        return self._slots.stuck
+
+    def wake(self) -> bool:
+        """Say that something may be due. Whether a drain is under way that will see to it."""
+        with self._gate:
+            self._woken = True
+            if self._draining is not None:
+                self._inbox.put(None)
+            return self._draining is not None
+
+    def drain(self) -> float | None:
+        """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is due.
+
+        Returns None when nothing waits, and at once when a drain is under way already.
+        """
+        this = object()
+        with self._gate:
+            if self._draining is not None or self._stopping:
+                return None
+            self._draining = this
+            self._idle.clear()
+        try:
+            return self._drain()
+        finally:
+            with self._gate:
+                if self._draining is this:
+                    self._leave()
+
+    def renew(self) -> None:
+        """Prolong the leases of what is in flight; what is no longer ours is told to its handler."""
+        held = self._held(self._in_flight.values())
+        if held:
+            try:
+                mine = self._store.transact(lambda connection: self._store.leases.renew(connection, held, self._lease))
+            except (TaskQueueError, sa.exc.DBAPIError) as error:
+                logger.warning("leases could not be renewed: %s", error)
+                self._fence()
+                return
+            for task_id, lease in held:
+                delivery = self._in_flight.get(task_id)
+                if task_id not in mine and delivery is not None and delivery.record.lease_id == lease:
+                    delivery.cancelled = True
+        self._renewed_at = time.monotonic()
+
+    def enforce_deadlines(self) -> None:
+        """Interrupt what has reached its deadline; write off what has not stopped since."""
+        now = time.monotonic()
+        for delivery in list(self._in_flight.values()):
+            if now >= delivery.expires + _STOP_PATIENCE and not delivery.over:
+                self._write_off(delivery)
+            elif now >= delivery.expires and not delivery.interrupted:
+                interrupt(delivery)
+
+    def stop(self, grace: float) -> int:
+        """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest back.
+
+        Returns how many were given back. Their attempts are not counted.
+        """
+        with self._gate:
+            self._stopping = True
+            self._inbox.put(None)
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
+            self._idle.wait(grace)
+        left = list(self._in_flight.values())
+        for delivery in left:
+            delivery.cancelled = True
+        self._slots.close()
+        held = self._held(left)
+        if not held:
+            return 0
+        try:
+            return self._store.transact(lambda connection: self._store.leases.release(connection, held))
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            logger.warning("%d leases could not be given back and will run out: %s", len(held), error)
+            return 0
+
+    def _drain(self) -> float | None:
+        wait = 0.0
+        while True:
+            self._gather(wait)
+            self.enforce_deadlines()
+            turn = self._try_turn()
+            if turn is None:
+                if self._stopping and not self._in_flight:
+                    return None
+                wait = self._backoff
+                continue
+            wait = 0.0
+            if self._in_flight or (turn.lanes is None and not self._stopping):
+                wait = self._patience(turn)
+            elif self._may_end():
+                return None if turn.lanes is None else turn.lanes.next_in()
+
+    def _may_end(self) -> bool:
+        """Whether nobody called `wake` since the last look; decided under the gate that `wake` takes."""
+        with self._gate:
+            if self._woken and not self._stopping:
+                return False
+            self._leave()
+            return True
+
+    def _leave(self) -> None:
+        self._draining = None
+        self._idle.set()
+
+    def _gather(self, wait: float) -> None:
+        """Collect what has finished; wait for the first of it, or for a wake-up."""
+        if self._unrecorded:
+            wait = min(wait, self._backoff)
+        try:
+            while True:
+                finished = self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait()
+                if finished is not None:
+                    self._collect(finished)
+                wait = 0.0
+        except Empty:
+            return
+
+    def _collect(self, finished: Finished) -> None:
+        delivery, _ = finished
+        if self._in_flight.get(delivery.record.id) is delivery:
+            self._slots.done()
+            self._unrecorded.append(finished)
+
+    def _try_turn(self) -> _Turn | None:
+        """Record, look and claim; None when the database did not let it happen, and everything is as before."""
+        try:
+            turn = self._turn([result for _, result in self._unrecorded])
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            self._backoff = random.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self._backoff * 2 + 0.1)
+            logger.warning("the database refuses, trying again in %.1f s: %s", self._backoff, error)
+            return None
+        self._backoff = 0.0
+        recorded, self._unrecorded = self._unrecorded, []
+        for delivery, result in recorded:
+            del self._in_flight[delivery.record.id]
+            self._count(result)
+        self._start(turn.taken)
+        for delivery, result in recorded:
+            self._observe(delivery, result, result.record.id in turn.lost)
+        return turn
+
+    def _turn(self, results: list[Result]) -> _Turn:
+        """One transaction, unless there is nothing to write."""
+        free = 0 if self._stopping else self._slots.size - len(self._in_flight) + len(results)
+        lanes = None
+        if not results:
+            if free == 0:
+                return _Turn(set(), [], None)
+            with self._store.reading() as reader:
+                lanes = self._look(reader)
+            if not self._taking.may_take(lanes):
+                return _Turn(set(), [], lanes)
+        now = time.monotonic()
+        ended = {result.record.id for result in results}
+        running = [Running(now - one.started, one.suspect) for one in self._in_flight.values() if one.record.id not in ended]
+
+        def exchange(connection: sa.Connection) -> _Turn:
+            lost = self._store.leases.record(connection, results)
+            seen = self._look(connection) if free and lanes is None else lanes
+            return _Turn(lost, self._taking.take(connection, seen, free, running), seen)
+
+        return self._store.transact(exchange)
+
+    def _look(self, connection: sa.Connection) -> Lanes | None:
+        """See what is due, unless the last look still serves and nobody called `wake` since."""
+        with self._gate:
+            woken, self._woken = self._woken, False
+        return self._taking.look(connection, afresh=woken)
+
+    def _start(self, taken: Iterable[Record]) -> None:
+        for record in taken:
+            delivery = self._attempts.begin(record)
+            self._in_flight[record.id] = delivery
+            self._slots.start(delivery)
+
+    def _run(self, delivery: Delivery) -> None:
+        """In a slot's thread: attempt, and hand over the result."""
+        result = self._attempts.make(delivery)
+        if not delivery.abandoned:
+            self._inbox.put((delivery, result))
+
+    def _patience(self, turn: _Turn) -> float:
+        """How long nothing can happen unless something finishes or wakes the drain."""
+        free = self._slots.size - len(self._in_flight)
+        if turn.lanes is None and free > 0 and not self._stopping:
+            return 0.0
+        now = time.monotonic()
+        waits = [self._poll, *(self._next_deadline(delivery) - now for delivery in self._in_flight.values())]
+        next_in = turn.lanes.next_in() if turn.lanes is not None and free > 0 else None
+        if next_in:
+            waits.append(next_in)
+        return max(0.001, min(waits))
+
+    def _next_deadline(self, delivery: Delivery) -> float:
+        return delivery.expires + _STOP_PATIENCE if delivery.interrupted else delivery.expires
+
+    def _write_off(self, delivery: Delivery) -> None:
+        with delivery.guard:
+            if delivery.over:
+                return
+            delivery.abandoned = delivery.cancelled = True
+        self._slots.write_off()
+        self._unrecorded.append((delivery, self._attempts.result(delivery, timed_out(delivery))))
+        logger.warning("task %s does not stop at its deadline; its thread is left behind", delivery.record.id)
+
+    def _fence(self) -> None:
+        """Tell handlers that their leases may have run out, before anybody else can take their tasks."""
+        now = time.monotonic()
+        for delivery in self._in_flight.values():
+            if now > max(delivery.started, self._renewed_at) + 0.8 * self._lease:
+                delivery.cancelled = True
+
+    def _held(self, deliveries: Iterable[Delivery]) -> list[tuple[str, str]]:
+        return [(one.record.id, one.record.lease_id) for one in list(deliveries) if one.record.lease_id is not None]
+
+    def _count(self, result: Result) -> None:
+        if result.outcome.reason == "success":
+            self.ok += 1
+        else:
+            self.failed += 1
+            self.dead += result.outcome.state == "dead"

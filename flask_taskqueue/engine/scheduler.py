@@ -1,0 +1,92 @@
+"""The scheduler: APScheduler's jobs, which are the dispatcher's clock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from .dispatcher import Dispatcher
+
+_WATCH_INTERVAL = 1.0
+_SWEEP_INTERVAL = 60.0
+_DRAIN = "drain"
+_ALIAS = "taskqueue"
+
+
+class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
+    """Runs each job in a daemon thread.
+
+    APScheduler's thread pool is joined when the interpreter exits, before an exit handler can
+    stop the dispatcher.
+    """
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        def work() -> None:
+            events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
+            self._run_job_success(job.id, events)
+
+        threading.Thread(target=work, name=f"taskqueue-{job.id}", daemon=True).start()
+
+
+class Scheduler:
+    """Four jobs in one process: drain, renew leases, watch deadlines, sweep.
+
+    The drain runs at each poll, when something in this process wakes it, and when the next task
+    falls due.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, *, poll_interval: float, lease: float, sweep: Callable[[], object]) -> None:
+        self.dispatcher = dispatcher
+        self._poll = poll_interval
+        settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
+        self._jobs = BackgroundScheduler(
+            executors={_ALIAS: _DaemonExecutor()}, job_defaults=settings, timezone=UTC, daemon=True, logger=_quiet("scheduler")
+        )
+        _quiet("executors")
+        add = partial(self._jobs.add_job, executor=_ALIAS)
+        add(self._drain, "interval", seconds=poll_interval, jitter=poll_interval / 10, id=_DRAIN, next_run_time=datetime.now(UTC))
+        add(dispatcher.renew, "interval", seconds=lease / 3, id="renew", max_instances=1)
+        add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
+        add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id="sweep", max_instances=1)
+
+    def start(self) -> None:
+        """Begin, in a daemon thread."""
+        self._jobs.start()
+
+    def wake(self) -> None:
+        """Something may be due: drain now, or have the drain that is under way look again."""
+        if not self.dispatcher.wake():
+            self._drain_at(datetime.now(UTC))
+
+    def stop(self, grace: float) -> int:
+        """Take nothing more; wait up to ``grace`` seconds; how many tasks were given back."""
+        given_back = self.dispatcher.stop(grace)
+        if self._jobs.running:
+            self._jobs.shutdown(wait=False)
+        return given_back
+
+    def _drain(self) -> None:
+        next_in = self.dispatcher.drain()
+        if next_in is not None and next_in < self._poll:
+            self._drain_at(datetime.now(UTC) + timedelta(seconds=next_in))
+
+    def _drain_at(self, instant: datetime) -> None:
+        try:
+            self._jobs.modify_job(_DRAIN, next_run_time=instant)
+        except JobLookupError:
+            return  # the scheduler has been stopped
+
+
+def _quiet(part: str) -> logging.Logger:
+    """APScheduler's logger of our jobs alone; it tells of every run, once a second."""
+    logger = logging.getLogger(f"apscheduler.{part}.{_ALIAS}")
+    logger.setLevel(logging.ERROR)
+    return logger

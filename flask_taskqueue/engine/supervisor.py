@@ -1,0 +1,118 @@
+"""The supervisor: keeps a number of dispatcher processes alive."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from ..core.ids import dispatcher_id
+
+logger = logging.getLogger("flask_taskqueue")
+
+_MIN_LIFE = 1.0
+_LONGEST_PAUSE = 5.0
+
+Work = Callable[[str, int], int]
+
+
+class Supervisor:
+    """Forks children that each run a dispatcher, and replaces those that die.
+
+    ``work(identity, lifeline)`` is what a child runs; it returns its exit code. ``lifeline`` is a
+    file descriptor that reaches its end when the supervisor dies. ``bury(identity)`` gives back
+    what a child that died held. The parent holds no database connection while it forks.
+    """
+
+    def __init__(self, processes: int, work: Work, bury: Callable[[str], object], grace: float) -> None:
+        self._processes = processes
+        self._work = work
+        self._bury = bury
+        self._grace = grace
+        self._children: dict[int, tuple[str, float]] = {}
+        self._stopping = False
+        self._pause = 0.0
+
+    def run(self) -> int:
+        """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully. A second signal ends them at once."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        self._lifeline, self._held = os.pipe()
+        while not self._stopping:
+            while len(self._children) < self._processes and not self._stopping:
+                self._fork()
+            self._reap()
+        self._signal(signal.SIGTERM)
+        limit = time.monotonic() + self._grace + 5
+        while self._children and time.monotonic() < limit:
+            self._reap()
+        self._signal(signal.SIGKILL)
+        while self._children:
+            self._reap()
+        return 0
+
+    def _fork(self) -> None:
+        identity = dispatcher_id()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child:
+            self._children[child] = identity, time.monotonic()
+            return
+        os.close(self._held)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        code = 1
+        try:
+            code = self._work(identity, self._lifeline)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        """Wait a moment for a child to end; give back at once what one that was killed held."""
+        try:
+            child, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            child, status = 0, 0
+        if child not in self._children:
+            time.sleep(0.02)
+            return
+        identity, started = self._children.pop(child)
+        if status:
+            logger.warning("dispatcher %s (pid %d) died: %s", identity, child, _cause(status))
+            self._bury(identity)
+        if not self._stopping:
+            self._wait_if_short(time.monotonic() - started)
+
+    def _wait_if_short(self, life: float) -> None:
+        """Children that die as soon as they live are not replaced in a tight loop."""
+        if life >= _MIN_LIFE:
+            self._pause = 0.0
+            return
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2 + 0.05)
+        limit = time.monotonic() + self._pause
+        while time.monotonic() < limit and not self._stopping:
+            time.sleep(0.02)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stopping:
+            self._signal(signal.SIGKILL)
+        self._stopping = True
+
+    def _signal(self, number: signal.Signals) -> None:
+        for child in self._children:
+            try:
+                os.kill(child, number)
+            except ProcessLookupError:
+                continue
+
+
+def _cause(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

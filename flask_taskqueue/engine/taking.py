@@ -1,0 +1,76 @@
+"""Taking tasks: which to lease, as many as slots are free."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ..core.fairness import Lane, Lanes
+from ..core.ids import lease_id
+from ..core.record import Record
+from ..core.suspicion import may_take_others, may_take_suspect
+from ..store import Leases
+
+_LOOK_AGAIN = 0.05
+"""Seconds that a look at the lanes serves for while their tasks keep coming."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What matters of a delivery that is under way: for how many seconds, and whether it is a suspect."""
+
+    age: float
+    suspect: bool
+
+
+class Taking:
+    """Looks at the lanes and leases from them, for one dispatcher."""
+
+    def __init__(self, leases: Leases, *, queues: Collection[str] | None, held_by: str, lease: float) -> None:
+        self._leases = leases
+        self._queues = queues
+        self._held_by = held_by
+        self._lease = lease
+        self._due: list[Lane] = []
+        self._looked_at = 0.0
+
+    def look(self, connection: sa.Connection, *, afresh: bool) -> Lanes | None:
+        """See what is due; None while the last look still serves, unless ``afresh``."""
+        now = time.monotonic()
+        if self._due and not afresh and now - self._looked_at < _LOOK_AGAIN:
+            return None
+        lanes = self._leases.lanes(connection, self._queues)
+        self._due, self._looked_at = lanes.due(), now
+        return lanes
+
+    def may_take(self, lanes: Lanes | None) -> bool:
+        """Whether there may be anything to take, after a look."""
+        return bool(self._due) or (lanes is not None and bool(lanes.expired()))
+
+    def take(self, connection: sa.Connection, lanes: Lanes | None, free: int, running: Sequence[Running]) -> list[Record]:
+        """Lease up to ``free`` tasks; a suspect alone, beside nothing young."""
+        if free == 0 or not may_take_others(one.age for one in running if one.suspect):
+            return []
+        for lane in lanes.expired() if lanes is not None else ():
+            # Until the suspect can be attempted nothing else is begun either, so that its turn comes.
+            if not may_take_suspect(one.age for one in running):
+                return []
+            suspect = self._leases.take_over(connection, lane, lease_id=lease_id(), held_by=self._held_by, lease=self._lease)
+            if suspect is not None:
+                return [suspect]
+        return self._claim(connection, free)
+
+    def _claim(self, connection: sa.Connection, free: int) -> list[Record]:
+        taken: list[Record] = []
+        for lane in list(self._due):
+            wanted = free - len(taken)
+            if wanted <= 0:
+                break
+            found = self._leases.claim(connection, lane, wanted, lease_id=lease_id(), held_by=self._held_by, lease=self._lease)
+            taken += found
+            if len(found) < wanted:
+                self._due = [other for other in self._due if other is not lane]
+        return taken

@@ -1,0 +1,24 @@
+"""How a request goes out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ...core.delivery import Delivery
+from ...core.reply import OutgoingRequest, Reply
+
+
+class Transport(Protocol):
+    """A way for a request to go out and its reply to come back."""
+
+    def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
+        """Send the request and return what came back before ``delivery.expires``.
+
+        Trouble on the way is told by the reply, not raised.
+        """
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+    def reset(self) -> None:
+        """Forget connections without closing them: after a fork they are the parent's."""

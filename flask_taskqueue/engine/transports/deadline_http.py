@@ -1,0 +1,142 @@
+"""Connections with a total deadline, for requests.
+
+The timeouts of requests and urllib3 are per read: a server that drips bytes holds its client for
+ever. Here every step - name look-up, connecting, TLS, each send and each read - gets what is left
+of one deadline.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import socket
+import ssl
+import time
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+deadline: contextvars.ContextVar[float] = contextvars.ContextVar("flask_taskqueue.http_deadline")
+"""When the delivery of this context must be over, on the monotonic clock."""
+
+
+def remaining() -> float:
+    """Seconds left. Raises TimeoutError when there are none."""
+    left = deadline.get() - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline has passed")
+    return left
+
+
+class _Timed:
+    """Socket methods that wait no longer than the deadline allows."""
+
+    _step: float | None = None
+
+    def settimeout(self, value: float | None) -> None:
+        self._step = value
+        super().settimeout(value)  # type: ignore[misc]
+
+    def _arm(self) -> None:
+        left = remaining()
+        super().settimeout(left if self._step is None else min(self._step, left))  # type: ignore[misc]
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self._arm()
+        return super().recv_into(*args, **kwargs)  # type: ignore[misc, no-any-return]
+
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        self._arm()
+        return super().recv(*args, **kwargs)  # type: ignore[misc, no-any-return]
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        self._arm()
+        return super().send(*args, **kwargs)  # type: ignore[misc, no-any-return]
+
+    def sendall(self, data: Any, *args: Any) -> None:
+        """In pieces, so that a reader that stalls is noticed."""
+        view = memoryview(data).cast("B")
+        while view:
+            view = view[self.send(view[:65536]) :]
+
+
+class _Socket(_Timed, socket.socket):
+    pass
+
+
+class _TLSSocket(_Timed, ssl.SSLSocket):
+    pass
+
+
+class _Connecting:
+    """How a connection is made: the look-up in a thread that can be left behind, then each address in turn."""
+
+    lookups: concurrent.futures.Executor
+
+    def _new_conn(self) -> socket.socket:
+        connection: Any = self
+        try:
+            return _connect(connection._dns_host, connection.port, connection.timeout, self.lookups)
+        except (TimeoutError, concurrent.futures.TimeoutError) as error:
+            raise ConnectTimeoutError(connection, "no connection within the time allowed") from error
+        except OSError as error:
+            raise NewConnectionError(connection, str(error)) from error
+
+
+def _connect(host: str, port: int, step: float | None, lookups: concurrent.futures.Executor) -> socket.socket:
+    limit = remaining() if step is None else min(step, remaining())
+    found = lookups.submit(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM).result(limit)
+    problem: OSError = OSError("the name has no address")
+    for family, kind, protocol, _, address in found:
+        sock = _Socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(step)
+            sock._arm()
+            sock.connect(address)
+            return sock
+        except OSError as error:
+            problem = error
+            sock.close()
+    raise problem
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """An adapter for a requests session whose connections keep the deadline of their context."""
+
+    def __init__(self, lookups: concurrent.futures.Executor, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._pools = _pools(lookups)
+        super().__init__(max_retries=urllib3.Retry(0, read=False), pool_connections=10, pool_maxsize=2)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Called by the constructor of the base."""
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+
+def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
+    """A context that verifies certificates and host names, always."""
+    context = ssl.create_default_context(cafile=ca_bundle)
+    context.sslsocket_class = _TLSSocket
+    return context
+
+
+def _pools(executor: concurrent.futures.Executor) -> dict[str, type[HTTPConnectionPool]]:
+    class Connection(_Connecting, HTTPConnection):
+        lookups = executor
+
+    class TLSConnection(_Connecting, HTTPSConnection):
+        lookups = executor
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class TLSPool(HTTPSConnectionPool):
+        ConnectionCls = TLSConnection
+
+    return {"http": Pool, "https": TLSPool}

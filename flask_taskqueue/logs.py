@@ -1,0 +1,67 @@
+"""The log: one line per attempt, written by a subscriber of the signals."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask
+
+from .core import signals
+from .core.outcome import Outcome
+from .core.record import Record
+from .core.states import State
+from .core.urls import redacted
+
+logger = logging.getLogger("flask_taskqueue")
+
+_LEVELS = {State.SUCCEEDED: logging.INFO, State.SCHEDULED: logging.INFO, State.DEAD: logging.ERROR}
+
+
+def log_attempts(app: Flask) -> None:
+    """Log each attempt of an application: a dead task as an error, all else as information.
+
+    Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
+    too: task_id, queue, attempt, status, outcome, duration_ms.
+    """
+    signals.attempt_finished.connect(_log, app)
+
+
+def _log(_app: Flask, record: Record, outcome: Outcome, duration: float, lost: bool, **_: Any) -> None:
+    level = logging.WARNING if lost else _LEVELS[outcome.state]
+    if not logger.isEnabledFor(level):
+        return
+    extra = {
+        "task_id": record.id,
+        "queue": record.queue,
+        "attempt": record.attempts,
+        "status": outcome.status,
+        "outcome": outcome.reason,
+        "duration_ms": round(duration * 1000, 1),
+    }
+    logger.log(
+        level,
+        "%s %s %s attempt %d: %s in %.1f ms%s",
+        record.id,
+        record.method,
+        _printable(redacted(record.url)),
+        record.attempts,
+        outcome.status if outcome.status is not None else outcome.reason,
+        duration * 1000,
+        _consequence(outcome, lost),
+        extra=extra,
+    )
+
+
+def _consequence(outcome: Outcome, lost: bool) -> str:
+    if lost:
+        return ", too late: the lease was lost or the task deleted"
+    if outcome.state is State.SUCCEEDED:
+        return ""
+    if outcome.delay is None:
+        return f", dead: {outcome.error}"
+    return f", again in {outcome.delay:.1f} s: {outcome.error}"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,198 @@
+"""What one application owns: ``app.extensions["taskqueue"]``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Collection
+from functools import cached_property
+from typing import Any
+
+from flask import Flask
+
+from .binding import Binding
+from .core import signals
+from .core.config import Settings
+from .core.delivery import Delivery
+from .core.errors import ConfigurationError
+from .core.ids import dispatcher_id
+from .core.signatures import route_keys, webhook_keys
+from .engine.attempt import Attempts, Keys, Routes
+from .engine.dispatcher import Dispatcher
+from .engine.janitor import sweep
+from .engine.scheduler import Scheduler
+from .engine.transports import Transport
+from .engine.transports.http import HttpTransport
+from .engine.transports.wsgi import WsgiTransport
+from .store import Result, Store
+
+logger = logging.getLogger("flask_taskqueue")
+
+
+class Runtime:
+    """The queue of one application: its settings, its store and, where one runs, its dispatcher."""
+
+    def __init__(self, app: Flask, settings: Settings, binding: Binding) -> None:
+        self.settings = settings
+        self.binding = binding
+        self.scheduler: Scheduler | None = None
+        self._app = weakref.ref(app)
+        self._lock = threading.Lock()
+        self._serving: Callable[[], str] | None = None
+        _runtimes.add(self)
+
+    @property
+    def app(self) -> Flask:
+        """The application."""
+        app = self._app()
+        if app is None:
+            raise RuntimeError("the application of this task queue is gone")
+        return app
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened at first use: the database need not be there before."""
+        return Store(self.binding.open(self.app, self.settings), self.settings.queues)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """What deliveries are signed with. Raises `ConfigurationError` without a secret."""
+        config = self.app.config
+        given = self.settings.secret or config.get("SECRET_KEY")
+        if not given:
+            raise ConfigurationError("deliveries are signed: set SECRET_KEY or TASKQUEUE_SECRET to a random text of at least 16 characters")
+        fallbacks = config.get("SECRET_KEY_FALLBACKS") or []
+        secrets = [given] if self.settings.secret else [given, *fallbacks]
+        return Keys(route=route_keys(secrets), webhook=webhook_keys(secrets))
+
+    def dispatcher(
+        self,
+        *,
+        base_url: str | None = None,
+        transport: str | None = None,
+        concurrency: int | None = None,
+        queues: Collection[str] | None = None,
+        identity: str | None = None,
+    ) -> tuple[Dispatcher, Attempts]:
+        """A dispatcher, not yet begun, and what makes its attempts. Arguments override the settings."""
+        settings = self.settings
+        attempts = Attempts(settings, self._routes(base_url, transport or settings.transport), self.keys)
+        dispatcher = Dispatcher(
+            self.store,
+            attempts,
+            dispatcher_id=identity or dispatcher_id(),
+            concurrency=concurrency or settings.concurrency,
+            lease=settings.lease,
+            poll_interval=settings.poll_interval,
+            observe=self._observe,
+            queues=queues,
+        )
+        return dispatcher, attempts
+
+    def start(self, base_url: str | None = None, **options: Any) -> Scheduler:
+        """Start this process's dispatcher; harmless when it runs already."""
+        with self._lock:
+            if self.scheduler is not None:
+                return self.scheduler
+            if self.store.database.in_memory:
+                raise ConfigurationError(
+                    "an in-memory SQLite database is one connection and cannot be shared with a dispatcher's threads; "
+                    "use a file, or in tests run what is due with tasks.drain()"
+                )
+            self.store.ensure_queues()
+            dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
+            self.scheduler = Scheduler(dispatcher, poll_interval=self.settings.poll_interval, lease=self.settings.lease, sweep=self.sweep)
+            self._stop_attempts = attempts.close
+            self._reset_attempts = attempts.reset
+            self.scheduler.start()
+        signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
+        return self.scheduler
+
+    def stop(self, grace: float | None = None) -> int:
+        """Stop this process's dispatcher, if it runs; how many tasks were given back."""
+        with self._lock:
+            scheduler, self.scheduler = self.scheduler, None
+        if scheduler is None:
+            return 0
+        given_back = scheduler.stop(self.settings.grace_period if grace is None else grace)
+        self._stop_attempts()
+        signals.dispatcher_stopped.send(self.app, dispatcher=scheduler.dispatcher)
+        return given_back
+
+    def drain(self, **options: Any) -> int:
+        """Attempt what is due in this process, until nothing is; how many attempts ended."""
+        dispatcher, attempts = self.dispatcher(**options)
+        self.store.ensure_queues()
+        try:
+            while (next_in := dispatcher.drain()) is not None and next_in <= 0:
+                pass
+        finally:
+            dispatcher.stop(self.settings.grace_period)
+            attempts.close()
+        return dispatcher.ok + dispatcher.failed
+
+    def wake(self) -> None:
+        """Have this process's dispatcher look for due tasks now."""
+        if self.scheduler is not None:
+            self.scheduler.wake()
+
+    def sweep(self) -> int:
+        """Forget what has been kept long enough; how many tasks."""
+        return sweep(self.store, keep_succeeded=self.settings.keep_succeeded, keep_dead=self.settings.keep_dead)
+
+    def after_fork(self) -> None:
+        """In a forked child: threads are gone, connections are the parent's."""
+        self._lock = threading.Lock()
+        if self.scheduler is not None:
+            self.scheduler = None
+            self._reset_attempts()
+        if "store" in self.__dict__:
+            self.store.database.reset()
+
+    def _routes(self, base_url: str | None, transport: str) -> Routes:
+        settings = self.settings
+        remote: Transport = HttpTransport(reply_cap=settings.reply_excerpt, connect_timeout=settings.connect_timeout)
+        if transport == "http":
+            url = settings.base_url or base_url or self._server_url()
+            if url is None:
+                raise ConfigurationError(
+                    "the http transport must know where the application answers: set TASKQUEUE_BASE_URL "
+                    "(such as 'http://127.0.0.1:8000'), or SERVER_NAME, or use flask taskqueue run --base-url"
+                )
+            return Routes(own=remote, own_url=url, remote=remote)
+        url = settings.base_url or self._server_url() or self._trusted_url() or "http://localhost"
+        return Routes(own=WsgiTransport(self.app, url, settings.reply_excerpt), own_url="", remote=remote)
+
+    def _server_url(self) -> str | None:
+        config = self.app.config
+        if not config.get("SERVER_NAME"):
+            return None
+        root = (config.get("APPLICATION_ROOT") or "/").rstrip("/")
+        return f"{config['PREFERRED_URL_SCHEME']}://{config['SERVER_NAME']}{root}"
+
+    def _trusted_url(self) -> str | None:
+        """An address that TRUSTED_HOSTS lets through."""
+        trusted = self.app.config.get("TRUSTED_HOSTS") or []
+        return f"{self.app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}" if trusted else None
+
+    def _observe(self, delivery: Delivery, result: Result, lost: bool) -> None:
+        outcome = result.outcome
+        signals.attempt_finished.send(self.app, record=result.record, outcome=outcome, duration=result.duration, lost=lost)
+        if lost or not outcome.state.is_finished:
+            return
+        signal = signals.task_dead if outcome.state == "dead" else signals.task_succeeded
+        signal.send(self.app, record=result.record, outcome=outcome)
+
+
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for runtime in list(_runtimes):
+        runtime.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,74 @@
+"""What differs between the databases: the only place that names one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from ...core.errors import ConfigurationError
+from ...core.record import Record
+from .mysql import MySQL
+from .postgresql import PostgreSQL
+from .sqlite import SQLite
+
+
+class Claim(Protocol):
+    """A prepared claim: takes due tasks of one lane and returns them as they are now.
+
+    ``which`` binds in_queue, in_priority and most; ``how`` binds new_lease, holder and period.
+    """
+
+    def __call__(self, connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]) -> list[Record]: ...
+
+
+class Dialect(Protocol):
+    """A database, as far as it differs from the others."""
+
+    clock_is_local: bool
+    """Whether the database's clock is that of this machine."""
+    locks_by_writing: bool
+    """Whether a transaction has to write first, because one that reads first may fail to write later."""
+
+    @property
+    def now(self) -> sa.ColumnElement[int]:
+        """The database's clock, in microseconds since 1970; the same throughout a statement."""
+
+    def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
+        """An engine of the queue's own."""
+
+    def prepare_claim(self, task: sa.Table) -> Claim:
+        """The claim statement for a task table."""
+
+    def insert_missing(self, table: sa.Table) -> sa.Insert:
+        """An insert that skips rows whose key is there already."""
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the same transaction may succeed when it is tried again."""
+
+    def is_missing_table(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether a table was not there."""
+
+
+_DIALECTS: dict[str, type[SQLite] | type[PostgreSQL] | type[MySQL]] = {
+    "sqlite": SQLite,
+    "postgresql": PostgreSQL,
+    "mysql": MySQL,
+    "mariadb": MySQL,
+}
+
+
+def dialect_of(url: sa.URL) -> Dialect:
+    """The dialect of a URL. Raises `ConfigurationError` for a database that is not supported."""
+    name = url.get_backend_name()
+    if name not in _DIALECTS:
+        raise ConfigurationError(f"Flask-TaskQueue runs on SQLite, PostgreSQL, MariaDB and MySQL; the database is {name}")
+    return _DIALECTS[name]()
+
+
+def is_in_memory(url: sa.URL) -> bool:
+    """Whether the database lives in this process only."""
+    return url.get_backend_name() == "sqlite" and (
+        url.database in (None, "", ":memory:") or "mode=memory" in str(url.database) or url.query.get("mode") == "memory"
+    )

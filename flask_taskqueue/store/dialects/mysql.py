@@ -1,0 +1,70 @@
+"""MariaDB and MySQL, by the statements that both have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from ...core.record import Record
+from .claims import candidates, taken
+
+_RETRIED = {1020, 1040, 1205, 1213}
+"""Record changed, too many connections, lock wait timeout, deadlock."""
+
+_CONNECT_ARGS: dict[str, object] = {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}
+
+
+class MySQL:
+    """Rows are picked with SKIP LOCKED, then updated by primary key, in one transaction."""
+
+    clock_is_local = False
+    locks_by_writing = False
+
+    @property
+    def now(self) -> sa.ColumnElement[int]:
+        # Not UNIX_TIMESTAMP(NOW(6)): that goes through the session's time zone and its clock changes.
+        return sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))", sa.BigInteger)
+
+    def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
+        """READ COMMITTED: the default level locks the gaps that inserts go to."""
+        return sa.create_engine(
+            url,
+            connect_args=_CONNECT_ARGS | connect_args,
+            isolation_level="READ COMMITTED",
+            pool_size=5,
+            max_overflow=20,
+            pool_recycle=3600,
+        )
+
+    def prepare_claim(self, task: sa.Table) -> Any:
+        """Pick and lock, update, read: there is no UPDATE … RETURNING that both have."""
+        pick = candidates(task, self.now).with_for_update(skip_locked=True)
+        chosen = task.c.id.in_(sa.bindparam("ids", expanding=True))
+        update = sa.update(task).where(chosen).values(taken(task, self.now))
+        read = sa.select(task).where(chosen).order_by(task.c.eta, task.c.id)
+
+        def claim(connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]) -> list[Record]:
+            ids = sorted(connection.scalars(pick, which))
+            if not ids:
+                return []
+            connection.execute(update, {"ids": ids, **how})
+            return [Record._make(row) for row in connection.execute(read, {"ids": ids})]
+
+        return claim
+
+    def insert_missing(self, table: sa.Table) -> sa.Insert:
+        return mysql.insert(table).prefix_with("IGNORE")
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in _RETRIED
+
+    def is_missing_table(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) == 1146
+
+
+def _number(error: sa.exc.DBAPIError) -> int | None:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None

@@ -1,0 +1,72 @@
+"""SQLite."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from ...core.record import Record
+from .claims import candidates, taken
+
+BUSY_TIMEOUT = 10_000
+
+
+def _micros() -> int:
+    return time.time_ns() // 1000
+
+
+class SQLite:
+    """One file, one writer at a time, several processes; its clock is this machine's."""
+
+    clock_is_local = True
+    locks_by_writing = True
+
+    @property
+    def now(self) -> sa.ColumnElement[int]:
+        return sa.bindparam("now", callable_=_micros, type_=sa.BigInteger)
+
+    def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
+        """Write-ahead log, every commit on disk, and each transaction takes the write lock when it begins.
+
+        One that took it later, after reading, could fail with "database is locked" at once,
+        whatever the busy timeout.
+        """
+        engine = sa.create_engine(url, connect_args=connect_args)
+
+        @sa.event.listens_for(engine, "connect")
+        def _connect(connection: Any, _record: object) -> None:
+            connection.isolation_level = None
+            cursor = connection.cursor()
+            for setting in (f"busy_timeout={BUSY_TIMEOUT}", "journal_mode=WAL", "synchronous=FULL"):
+                cursor.execute(f"PRAGMA {setting}")
+            cursor.close()
+
+        @sa.event.listens_for(engine, "begin")
+        def _begin(connection: sa.Connection) -> None:
+            reading = connection.get_execution_options().get("taskqueue_reading", False)
+            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+        return engine
+
+    def prepare_claim(self, task: sa.Table) -> Any:
+        """One UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
+        statement = sa.update(task).where(task.c.id.in_(candidates(task, self.now))).values(taken(task, self.now)).returning(*task.c)
+
+        def claim(connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]) -> list[Record]:
+            rows = connection.execute(statement, {**which, **how}).all()
+            return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
+
+        return claim
+
+    def insert_missing(self, table: sa.Table) -> sa.Insert:
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        return "locked" in str(error.orig) or "busy" in str(error.orig)
+
+    def is_missing_table(self, error: sa.exc.DBAPIError) -> bool:
+        return "no such table" in str(error.orig)

@@ -1,0 +1,1 @@
+"""What answers requests: worker routes and their guard."""

@@ -1,0 +1,29 @@
+"""Flask-WTF's CSRF protection, kept away from worker routes."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask.signals import request_started
+
+from .worker import Worker
+
+
+def exempt_workers(app: Flask) -> None:
+    """With the first request, exempt each worker route: its guard asks for more than a CSRF token.
+
+    Only then, so that it does not matter which extension is initialised first.
+    """
+    exempted: list[bool] = []
+
+    def exempt(app: Flask, **_: object) -> None:
+        if exempted:
+            return
+        exempted.append(True)
+        protection = app.extensions.get("csrf")
+        if protection is None:
+            return
+        for view in app.view_functions.values():
+            if isinstance(getattr(view, "__self__", None), Worker):
+                protection._exempt_views.add(f"{view.__module__}.{view.__name__}")
+
+    request_started.connect(exempt, app, weak=False)

