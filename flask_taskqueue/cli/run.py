@@ -90,9 +90,10 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
 def _supervise(runtime: Runtime, processes: int, options: dict[str, Any]) -> int:
     store, app, grace = runtime.store, runtime.app, runtime.settings.grace_period
 
-    def bury(identity: str) -> None:
+    def bury(identity: str, blameless: bool) -> None:
+        give_back = store.leases.pardon if blameless else store.leases.expire
         try:
-            store.transact(lambda connection: store.leases.expire(connection, identity))
+            store.transact(lambda connection: give_back(connection, identity))
         finally:
             store.database.close()
 

@@ -32,6 +32,7 @@ class Record(NamedTuple):
     attempts: int
     executions: int
     crashes: int
+    pardons: int
     lease_id: str | None
     held_by: str | None
     last_status: int | None

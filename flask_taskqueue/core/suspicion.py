@@ -3,16 +3,26 @@
 One of them may have killed it. So a suspect is attempted beside nothing else that is young:
 if the process dies again, no neighbour is condemned with it. A delivery that has run for
 `PROBATION` seconds has shown that it does not kill at once and no longer counts.
+
+Where a supervisor sees that its child was killed from outside, the tasks that ran in it are
+pardoned: that crash is counted, but not held against them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .record import Record
+
 PROBATION = 10.0
 MAX_CRASHES = 3
 
 POISON = "poison: the process died {crashes} times while this task ran"
+
+
+def is_poison(record: Record) -> bool:
+    """Whether one more crash condemns a task."""
+    return record.crashes + 1 - record.pardons >= MAX_CRASHES
 
 
 def may_take_suspect(ages: Iterable[float]) -> bool:

@@ -64,7 +64,7 @@ class Attempts:
     def begin(self, record: Record) -> Delivery:
         """The delivery of a task that has just been claimed; its deadline begins now."""
         started = time.monotonic()
-        return Delivery(record=record, started=started, expires=started + self._deadline(record), suspect=record.last_reason == "crash")
+        return Delivery(record=record, started=started, expires=started + self._deadline(record), suspect=record.crashes > record.pardons)
 
     def make(self, delivery: Delivery) -> Result:
         """Deliver, and judge the reply. A row that cannot be delivered is dead, with the reason."""

@@ -8,6 +8,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from ..core.ids import dispatcher_id
@@ -20,20 +22,28 @@ _LONGEST_PAUSE = 5.0
 Work = Callable[[str, int], int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Child:
+    identity: str
+    started: float
+    out_of_memory_kills: int | None
+
+
 class Supervisor:
     """Forks children that each run a dispatcher, and replaces those that die.
 
     ``work(identity, lifeline)`` is what a child runs; it returns its exit code. ``lifeline`` is a
-    file descriptor that reaches its end when the supervisor dies. ``bury(identity)`` gives back
-    what a child that died held. The parent holds no database connection while it forks.
+    file descriptor that reaches its end when the supervisor dies. ``bury(identity, blameless)``
+    gives back what a child that died held; blameless when it was killed from outside. The parent
+    holds no database connection while it forks.
     """
 
-    def __init__(self, processes: int, work: Work, bury: Callable[[str], object], grace: float) -> None:
+    def __init__(self, processes: int, work: Work, bury: Callable[[str, bool], object], grace: float) -> None:
         self._processes = processes
         self._work = work
         self._bury = bury
         self._grace = grace
-        self._children: dict[int, tuple[str, float]] = {}
+        self._children: dict[int, _Child] = {}
         self._stopping = False
         self._pause = 0.0
 
@@ -61,7 +71,7 @@ class Supervisor:
         sys.stderr.flush()
         child = os.fork()
         if child:
-            self._children[child] = identity, time.monotonic()
+            self._children[child] = _Child(identity, time.monotonic(), out_of_memory_kills())
             return
         os.close(self._held)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -83,12 +93,12 @@ class Supervisor:
         if child not in self._children:
             time.sleep(0.02)
             return
-        identity, started = self._children.pop(child)
+        gone = self._children.pop(child)
         if status:
-            logger.warning("dispatcher %s (pid %d) died: %s", identity, child, _cause(status))
-            self._bury(identity)
+            logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
+            self._bury(gone.identity, _killed_from_outside(status, gone))
         if not self._stopping:
-            self._wait_if_short(time.monotonic() - started)
+            self._wait_if_short(time.monotonic() - gone.started)
 
     def _wait_if_short(self, life: float) -> None:
         """Children that die as soon as they live are not replaced in a tight loop."""
@@ -111,6 +121,22 @@ class Supervisor:
                 os.kill(child, number)
             except ProcessLookupError:
                 continue
+
+
+def out_of_memory_kills() -> int | None:
+    """How many processes this machine's kernel has killed for want of memory; None where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    counts = [line.split() for line in lines if line.startswith("oom_kill ")]
+    return int(counts[0][1]) if counts else None
+
+
+def _killed_from_outside(status: int, child: _Child) -> bool:
+    """Whether a death was somebody's kill -9, not the work of a task nor of its hunger for memory."""
+    now = out_of_memory_kills()
+    return os.waitstatus_to_exitcode(status) == -signal.SIGKILL and now is not None and now == child.out_of_memory_kills
 
 
 def _cause(status: int) -> str:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ..core.errors import TablesMissingError, TransientError
 from .dialects import Dialect, dialect_of, is_in_memory
 from .tables import Tables
+from .write_lock import WriteLock, write_lock
 
 Result = TypeVar("Result")
 _TRIES = 6
@@ -35,6 +36,7 @@ class Database:
         self.own_engine = not (self.in_memory and isinstance(source, sa.Engine))
         self.engine = source if isinstance(source, sa.Engine) and self.in_memory else self.dialect.create_engine(url, connect_args)
         self._reading = self.engine.execution_options(taskqueue_reading=True)
+        self.write_lock = write_lock(url, self.in_memory)
         self._create = create
         self._ready = False
         self._opening = threading.Lock()
@@ -48,7 +50,7 @@ class Database:
         self.open()
         for attempt in range(1, tries + 1):
             try:
-                with self.engine.begin() as connection:
+                with self.write_lock, self.engine.begin() as connection:
                     return work(connection)
             except sa.exc.DBAPIError as error:
                 self._raise_if_final(error, attempt == tries)
@@ -87,6 +89,8 @@ class Database:
     def reset(self) -> None:
         """Forget every connection without closing it: after a fork they are the parent's."""
         self._opening = threading.Lock()
+        if isinstance(self.write_lock, WriteLock):
+            self.write_lock.reset()
         if self.own_engine:
             self.engine.dispose(close=False)
 

@@ -13,7 +13,7 @@ from ..core.fairness import PRIORITIES, Lane, Lanes
 from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
-from ..core.suspicion import MAX_CRASHES, POISON
+from ..core.suspicion import POISON, is_poison
 from .dialects import Dialect
 from .dialects.states import is_state
 from .tables import Tables
@@ -70,7 +70,7 @@ class Leases:
         """
         while (found := self._expired(connection, lane)) is not None:
             self._log_crash(connection, found)
-            if found.crashes + 1 >= MAX_CRASHES:
+            if is_poison(found):
                 self._end_poison(connection, found)
                 continue
             changes = {
@@ -128,6 +128,23 @@ class Leases:
         """Let every lease of a dispatcher that is known to be dead run out now; how many."""
         mine = sa.and_(is_state(self._task, State.LEASED), self._task.c.held_by == held_by)
         return connection.execute(sa.update(self._task).where(mine).values(due_at=self._now)).rowcount
+
+    def pardon(self, connection: sa.Connection, held_by: str) -> int:
+        """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is blamed for; how many."""
+        task = self._task
+        mine = sa.and_(is_state(task, State.LEASED), task.c.held_by == held_by)
+        held = [Record._make(row) for row in connection.execute(sa.select(task).where(mine).with_for_update())]
+        for record in held:
+            self._log_crash(connection, record)
+            changes = {
+                "state": State.SCHEDULED.value,
+                "due_at": self._now,
+                "crashes": record.crashes + 1,
+                "pardons": record.pardons + 1,
+                "last_reason": "crash",
+            }
+            self._change(connection, record, changes)
+        return len(held)
 
     def is_current(self, connection: sa.Connection, task_id: str, attempt: int) -> Record | None:
         """The task, if this attempt of it is under way."""

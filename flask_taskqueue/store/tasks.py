@@ -85,7 +85,7 @@ class Tasks:
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
-            **dict.fromkeys(("attempts", "executions", "crashes"), 0),
+            **dict.fromkeys(("attempts", "executions", "crashes", "pardons"), 0),
             **dict.fromkeys(("finished_at", "first_tried_at", "started_at", "lease_id", "held_by")),
         }
         self._change(connection, task_id, State.DEAD, afresh, "requeued")
@@ -142,6 +142,6 @@ def _row(new: NewTask) -> dict[str, Any]:
         "body": new.request.body,
         "deadline": new.deadline,
         "retry": new.retry,
-        **dict.fromkeys(("attempts", "executions", "crashes"), 0),
+        **dict.fromkeys(("attempts", "executions", "crashes", "pardons"), 0),
         **dict.fromkeys(("first_tried_at", "started_at", "finished_at", "lease_id", "held_by", "last_status", "last_reason", "last_error")),
     }

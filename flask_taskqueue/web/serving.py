@@ -14,12 +14,13 @@ from contextlib import suppress
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, request
 from flask.cli import ScriptInfo
 from flask.helpers import get_debug_flag
 from flask.signals import request_started
 from werkzeug.serving import is_running_from_reloader
 
+from ..core.delivery import ENVIRON_KEY
 from ..core.errors import TaskQueueError
 from ..core.starting import Situation, Start, when_to_start
 from ..runtime import Runtime
@@ -50,7 +51,7 @@ def start_at_first_request(app: Flask, runtime: Runtime) -> None:
     started_in: list[int] = []
 
     def begin(_app: Flask, **_: object) -> None:
-        if os.getpid() in started_in:
+        if os.getpid() in started_in or ENVIRON_KEY in request.environ:  # a delivery is nobody's request
             return
         started_in.append(os.getpid())
         live = keep_alive()

@@ -19,11 +19,20 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Resp
     whatever dies when. All else, an exception too, rolls back. So does a lease that was lost
     meanwhile: then somebody else attempts the task, and only one of both can commit.
     """
+    with runtime.store.database.write_lock:
+        return _in_transaction(runtime, delivery, call)
+
+
+def _locks_by_writing(runtime: Runtime) -> bool:
+    return runtime.store.database.dialect.locks_by_writing
+
+
+def _in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Response]) -> Response:
     session = runtime.binding.session
     leases = runtime.store.leases
     done = False
     try:
-        if runtime.store.database.dialect.locks_by_writing and not leases.fence(runtime.binding.session_connection(), delivery.record):
+        if _locks_by_writing(runtime) and not leases.fence(runtime.binding.session_connection(), delivery.record):
             return _lost()
         with no_commit():
             response = call()
