@@ -1,0 +1,73 @@
+"""The settings."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from flask_taskqueue import ConfigurationError, RetryOptions, Settings
+
+
+def test_defaults_need_no_key() -> None:
+    """An empty configuration is a good one; the queue default exists and gives up after 30 days."""
+    settings = Settings.of({"DEBUG": True})
+    assert (settings.concurrency, settings.lease, settings.deadline, settings.grace_period) == (8, 30, 30, 25)
+    assert list(settings.queues) == ["default"]
+    assert settings.retry == RetryOptions(task_age_limit="30d")
+
+
+def test_durations_may_be_texts_and_none_is_the_default() -> None:
+    """Seconds or "10m"; a key set to None is as if left out."""
+    settings = Settings.of({"TASKQUEUE_DEADLINE": "10m", "TASKQUEUE_LEASE": None})
+    assert (settings.deadline, settings.lease) == (600, 30)
+
+
+def test_queues_have_settings_of_their_own() -> None:
+    """The queue default need not be named."""
+    settings = Settings.of({"TASKQUEUE_QUEUES": {"mail": {"deadline": 60, "retry": {"task_retry_limit": 3}}}})
+    assert set(settings.queues) == {"default", "mail"}
+    assert settings.queues["mail"].retry == RetryOptions(task_retry_limit=3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("TASKQUEUE_CONCURENCY", 4, "did you mean TASKQUEUE_CONCURRENCY"),
+        ("TASKQUEUE_CONCURRENCY", 0, "from 1 to 1000"),
+        ("TASKQUEUE_CONCURRENCY", True, "whole number"),
+        ("TASKQUEUE_LEASE", "soon", "TASKQUEUE_LEASE"),
+        ("TASKQUEUE_LEASE", 0.5, "from 1 to 3600"),
+        ("TASKQUEUE_DISPATCHER", "yes", "'auto' or 'on' or 'off'"),
+        ("TASKQUEUE_TRANSPORT", "https", "'wsgi' or 'http'"),
+        ("TASKQUEUE_BASE_URL", "127.0.0.1:5000", "http://|https://"),
+        ("TASKQUEUE_BASE_URL", "http://u:p@h/", "without user"),
+        ("TASKQUEUE_SECRET", "short", "at least 16"),
+        ("TASKQUEUE_ALLOWED_HOSTS", "example.com", "list of host names"),
+        ("TASKQUEUE_QUEUES", ["mail"], "mapping"),
+        ("TASKQUEUE_QUEUES", {"my_mail": {}}, "queue name 'my_mail'"),
+        ("TASKQUEUE_QUEUES", {"mail": {"deadlin": 5}}, "did you mean deadline"),
+        ("TASKQUEUE_QUEUES", {"mail": {"retry": {"task_retry_limit": -1}}}, "task_retry_limit"),
+        ("TASKQUEUE_QUEUES", {"mail": 5}, "mapping of settings"),
+        ("TASKQUEUE_RETRY", {"limit": 5}, "no retry option 'limit'"),
+        ("TASKQUEUE_CREATE_TABLES", "yes", "True or False"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(key: str, value: Any, word: str) -> None:
+    """Unknown keys with the nearest match, bad values with what they must be."""
+    with pytest.raises(ConfigurationError, match=word):
+        Settings.of({key: value})
+
+
+def test_a_secret_never_reaches_an_error() -> None:
+    """The value of a secret that is too short is not shown."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.of({"TASKQUEUE_SECRET": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_key_has_a_line_of_documentation() -> None:
+    """Each is a sentence."""
+    for one in fields(Settings):
+        assert one.metadata["doc"].endswith("."), one.name

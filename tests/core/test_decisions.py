@@ -1,0 +1,88 @@
+"""Small decisions: which lane first, who is a suspect, where a dispatcher starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.fairness import Lane, Lanes
+from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.starting import Situation, Start, when_to_start
+from flask_taskqueue.core.suspicion import PROBATION, may_take_others, may_take_suspect
+
+MINUTE = 60 * SECOND
+NOW = 10**15
+
+
+def lane(priority: int, age: int | None, expired: int | None = None, queue: str = "default") -> Lane:
+    """A lane whose first task is due, and first lease runs out, so many microseconds ago."""
+    return Lane(queue, priority, None if age is None else NOW - age, None if expired is None else NOW - expired)
+
+
+def test_the_higher_priority_goes_first_and_nothing_starves() -> None:
+    """One step of priority is worth a minute of waiting: what has waited longer than that comes before."""
+    urgent, ordinary, starved = lane(1, 0), lane(0, 59 * SECOND), lane(0, 61 * SECOND, queue="other")
+    assert Lanes(NOW, (ordinary, urgent, starved)).due() == [starved, urgent, ordinary]
+
+
+def test_only_what_is_due_is_due() -> None:
+    """A lane whose first task lies in the future is not taken from; it says when to look again."""
+    lanes = Lanes(NOW, (lane(0, -5 * SECOND), lane(1, None, -2 * SECOND)))
+    assert lanes.due() == []
+    assert lanes.expired() == []
+    assert lanes.next_in() == 2
+    assert Lanes(NOW, ()).next_in() is None
+
+
+def test_leases_that_ran_out_come_in_their_order() -> None:
+    """The longest ago first."""
+    first, second = lane(0, None, 2 * SECOND), lane(9, None, SECOND)
+    assert Lanes(NOW, (second, first)).expired() == [first, second]
+
+
+def test_a_suspect_starts_beside_nothing_young() -> None:
+    """What has run for the probation time has shown that it does not kill at once."""
+    assert may_take_suspect([])
+    assert may_take_suspect([PROBATION, 600])
+    assert not may_take_suspect([PROBATION, 0.1])
+    assert may_take_others([])
+    assert not may_take_others([0.1])
+    assert may_take_others([PROBATION])
+
+
+def test_ids_sort_by_creation_and_are_never_the_same() -> None:
+    """Twenty-six characters of Crockford's alphabet."""
+    ids = [task_id() for _ in range(2000)]
+    assert len(set(ids)) == len(ids)
+    assert {len(one) for one in ids} == {26}
+    assert [one[:10] for one in ids] == sorted(one[:10] for one in ids)
+
+
+RUN = ("flask", "run")
+
+
+@pytest.mark.parametrize(
+    ("commands", "setting", "testing", "reloads", "in_reloader", "start"),
+    [
+        (RUN, "auto", False, False, False, Start.WHEN_LOADED),
+        (RUN, "auto", False, True, False, Start.NEVER),
+        (RUN, "auto", False, True, True, Start.WHEN_LOADED),
+        (RUN, "on", False, True, False, Start.NEVER),
+        (RUN, "off", False, False, False, Start.NEVER),
+        (RUN, "auto", True, False, False, Start.NEVER),
+        (RUN, "on", True, False, False, Start.WHEN_LOADED),
+        (("flask", "shell"), "auto", False, False, False, Start.NEVER),
+        (("flask", "db", "migrate"), "on", False, False, False, Start.NEVER),
+        (("flask", "taskqueue", "run"), "auto", False, False, False, Start.NEVER),
+        ((), "auto", False, False, False, Start.FIRST_REQUEST),
+        ((), "auto", False, True, False, Start.FIRST_REQUEST),
+        ((), "off", False, False, False, Start.NEVER),
+        ((), "auto", True, False, False, Start.NEVER),
+    ],
+)
+def test_where_a_dispatcher_starts(
+    commands: tuple[str, ...], setting: str, testing: bool, reloads: bool, in_reloader: bool, start: Start
+) -> None:
+    """Where requests are served: flask run (the reloader's child only), otherwise at the first request, in no other command."""
+    situation = Situation(setting=setting, testing=testing, commands=commands, reloads=reloads, in_reloader=in_reloader)
+    assert when_to_start(situation) is start
