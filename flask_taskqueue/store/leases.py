@@ -101,12 +101,10 @@ class Leases:
 
     def renew(self, connection: sa.Connection, held: Iterable[tuple[str, str]], lease: float) -> set[str]:
         """Prolong leases, given as (task id, lease id); the ids of the tasks that are still held."""
-        pairs = dict(held)
+        pairs = sorted(held)
         if not pairs:
             return set()
-        mine = sa.and_(
-            self._task.c.id.in_(sorted(pairs)), self._task.c.lease_id.in_(set(pairs.values())), is_state(self._task, State.LEASED)
-        )
+        mine = sa.and_(sa.tuple_(self._task.c.id, self._task.c.lease_id).in_(pairs), is_state(self._task, State.LEASED))
         connection.execute(sa.update(self._task).where(mine).values(due_at=self._now + duration_micros(lease)))
         return set(connection.scalars(sa.select(self._task.c.id).where(mine)))
 

@@ -1,0 +1,65 @@
+"""A store on each database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue.core.ids import lease_id, task_id
+from flask_taskqueue.core.new_task import NewTask
+from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.record import Record
+from flask_taskqueue.store import Database, Store, Tables
+from tests.databases import TestDatabase
+
+
+@pytest.fixture
+def store(database: TestDatabase) -> Iterator[Store]:
+    """A store with its tables and the queues default and mail."""
+    tables = Tables.join(sa.MetaData(), "taskqueue_")
+    opened = Database(tables, sa.make_url(database.url), {}, create=True)
+    store = Store(opened, ["default", "mail"])
+    store.ensure_queues()
+    yield store
+    opened.close()
+
+
+def add(store: Store, **fields: Any) -> Record:
+    """Store a task."""
+    request = fields.pop("request", TaskRequest("POST", "/w", {}, b"body"))
+    new = NewTask(id=task_id(), request=request, **fields)
+    return store.transact(lambda connection: store.tasks.add(connection, new))
+
+
+def claim(store: Store, limit: int = 1, *, lease: float = 30, held_by: str = "me") -> list[Record]:
+    """Lease due tasks, from all lanes in their order."""
+
+    def work(connection: sa.Connection) -> list[Record]:
+        taken: list[Record] = []
+        for lane in store.leases.lanes(connection).due():
+            taken += store.leases.claim(connection, lane, limit - len(taken), lease_id=lease_id(), held_by=held_by, lease=lease)
+        return taken
+
+    return store.transact(work)
+
+
+def take_over(store: Store, *, lease: float = 30) -> Record | None:
+    """Lease a task whose lease ran out."""
+
+    def work(connection: sa.Connection) -> Record | None:
+        for lane in store.leases.lanes(connection).expired():
+            found = store.leases.take_over(connection, lane, lease_id=lease_id(), held_by="other", lease=lease)
+            if found is not None:
+                return found
+        return None
+
+    return store.transact(work)
+
+
+def get(store: Store, task: str) -> Record:
+    """A task's row."""
+    with store.reading() as connection:
+        return store.tasks.get(connection, task)

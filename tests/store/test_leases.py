@@ -1,0 +1,275 @@
+"""Leases, on each database."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.states import State
+from flask_taskqueue.store import Result, Store
+from tests.store.conftest import add, claim, get, take_over
+
+SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
+
+
+def record(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> set[str]:
+    """Record outcomes; the ids whose lease was lost."""
+    return store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records]))
+
+
+def expire(store: Store, held_by: str = "me") -> int:
+    """Let leases run out."""
+    return store.transact(lambda connection: store.leases.expire(connection, held_by))
+
+
+def log(store: Store, task: str) -> list[tuple[int, str]]:
+    """The attempts of a task: number and reason."""
+    with store.reading() as connection:
+        return [(row.number, row.reason) for row in store.history.attempts(connection, task)]
+
+
+def test_a_claim_leases_and_counts_the_attempt(store: Store) -> None:
+    """Claiming is starting."""
+    added = add(store)
+    (taken,) = claim(store, lease=30)
+    assert (taken.id, taken.state, taken.attempts, taken.held_by) == (added.id, "leased", 1, "me")
+    assert taken.started_at == taken.first_tried_at
+    assert taken.due_at is not None
+    assert taken.started_at is not None
+    assert taken.due_at - taken.started_at == 30 * SECOND
+    assert get(store, added.id) == taken
+
+
+def test_nothing_is_claimed_twice(store: Store) -> None:
+    """Not by the same dispatcher, not by another, while the lease lasts."""
+    add(store)
+    assert len(claim(store, 10)) == 1
+    assert claim(store, 10) == []
+    assert take_over(store) is None
+
+
+def test_a_claim_takes_no_more_than_asked_and_the_first_due(store: Store) -> None:
+    """In the order in which they fell due."""
+    ids = [add(store, delay=-number * SECOND).id for number in range(9)]
+    assert [one.id for one in claim(store, 4)] == ids[:4:-1]
+    assert [one.id for one in claim(store, 9)] == ids[4::-1]
+
+
+def test_nothing_is_claimed_before_its_eta(store: Store) -> None:
+    """Nor does it hide what is due behind it."""
+    add(store, delay=3600 * SECOND)
+    due = add(store)
+    assert [one.id for one in claim(store, 5)] == [due.id]
+
+
+def test_priorities_and_queues_are_lanes(store: Store) -> None:
+    """The higher priority first; a lane's look says when its first task is due."""
+    low, high, other = add(store, priority=-1), add(store, priority=9), add(store, queue="mail")
+    assert {one.id for one in claim(store, 1)} == {high.id}
+    assert {one.id for one in claim(store, 5)} == {low.id, other.id}
+
+
+def test_a_paused_queue_is_not_looked_at(store: Store) -> None:
+    """Its tasks wait; those of others do not."""
+    queue = store.database.tables.queue
+    add(store, queue="mail")
+    store.transact(lambda connection: connection.execute(sa.update(queue).where(queue.c.name == "mail").values(paused_at=1)))
+    assert claim(store, 5) == []
+    with store.reading() as connection:
+        assert store.leases.lanes(connection).lanes == ()
+
+
+def test_only_the_chosen_queues_are_looked_at(store: Store) -> None:
+    """For a dispatcher that serves some of them."""
+    add(store)
+    with store.reading() as connection:
+        assert store.leases.lanes(connection, ["mail"]).lanes == ()
+        assert len(store.leases.lanes(connection, ["mail", "default"]).lanes) == 1
+
+
+def test_success_ends_a_task(store: Store) -> None:
+    """It is finished, and its attempt is logged."""
+    add(store)
+    (taken,) = claim(store)
+    assert record(store, taken) == set()
+    ended = get(store, taken.id)
+    assert (ended.state, ended.due_at, ended.last_status, ended.executions) == ("succeeded", None, 204, 1)
+    assert ended.finished_at is not None
+    assert log(store, taken.id) == [(1, "success")]
+
+
+def test_a_failure_schedules_the_next_attempt(store: Store) -> None:
+    """From the end of this one, by the database's clock."""
+    add(store)
+    (taken,) = claim(store)
+    record(store, taken, outcome=Outcome(State.SCHEDULED, "failure", 503, "no", delay=100))
+    again = get(store, taken.id)
+    assert (again.state, again.last_status, again.last_error, again.finished_at) == ("scheduled", 503, "no", None)
+    assert again.due_at is not None
+    assert taken.started_at is not None
+    assert 100 * SECOND <= again.due_at - taken.started_at < 160 * SECOND
+    assert claim(store) == []
+
+
+def test_a_second_attempt_keeps_the_first_ones_time(store: Store) -> None:
+    """The age limit counts from the first attempt."""
+    add(store)
+    (first,) = claim(store)
+    record(store, first, outcome=Outcome(State.SCHEDULED, "timeout", None, "late", delay=0, executed=False))
+    (second,) = claim(store)
+    assert (second.attempts, second.executions, second.first_tried_at) == (2, 0, first.first_tried_at)
+    assert second.lease_id != first.lease_id
+
+
+def test_an_expired_lease_is_taken_over_as_a_crash(store: Store) -> None:
+    """By anybody, with nothing swept before; the attempt that crashed is in the log."""
+    add(store)
+    (lost,) = claim(store)
+    assert expire(store) == 1
+    assert claim(store) == []
+    taken = take_over(store)
+    assert taken is not None
+    assert (taken.attempts, taken.crashes, taken.held_by, taken.last_reason) == (2, 1, "other", "crash")
+    assert taken.lease_id != lost.lease_id
+    assert log(store, lost.id) == [(1, "crash")]
+
+
+def test_a_lost_lease_cannot_finish_the_task(store: Store) -> None:
+    """A late reply changes nothing but the log."""
+    add(store)
+    (lost,) = claim(store)
+    expire(store)
+    taken = take_over(store)
+    assert taken is not None
+    assert record(store, lost) == {lost.id}
+    assert get(store, lost.id) == taken
+    assert record(store, taken) == set()
+
+
+def test_results_of_lost_and_kept_leases_are_told_apart(store: Store) -> None:
+    """In one batch, only what was lost is reported lost."""
+    for _ in range(3):
+        add(store)
+    first, second, third = claim(store, 3)
+    store.transact(lambda connection: store.tasks.delete(connection, second.id))
+    assert record(store, first, second, third) == {second.id}
+    assert [get(store, one.id).state for one in (first, second, third)] == ["succeeded", "cancelled", "succeeded"]
+
+
+def test_recording_twice_is_recording_once(store: Store) -> None:
+    """A commit whose outcome was in doubt is repeated; it was ours, and nothing is logged twice."""
+    add(store)
+    (taken,) = claim(store)
+    assert record(store, taken) == set()
+    assert record(store, taken) == set()
+    assert log(store, taken.id) == [(1, "success")]
+
+
+def test_the_third_crash_is_death(store: Store) -> None:
+    """A task that kills each process that runs it ends as poison."""
+    added = add(store)
+    claim(store)
+    for crashes in (1, 2):
+        expire(store), expire(store, "other")
+        taken = take_over(store)
+        assert taken is not None
+        assert taken.crashes == crashes
+    expire(store, "other")
+    assert take_over(store) is None
+    dead = get(store, added.id)
+    assert (dead.state, dead.crashes, dead.attempts) == ("dead", 3, 3)
+    assert dead.last_error is not None
+    assert "poison" in dead.last_error
+
+
+def test_a_pardoned_crash_is_counted_but_condemns_nobody(store: Store) -> None:
+    """A process killed from outside gives its tasks back at once, however often."""
+    added = add(store)
+    for crashes in range(1, 6):
+        claim(store)
+        assert store.transact(lambda connection: store.leases.pardon(connection, "me")) == 1
+        again = get(store, added.id)
+        assert (again.state, again.crashes, again.attempts) == ("scheduled", crashes, crashes)
+    assert log(store, added.id) == [(number, "crash") for number in range(1, 6)]
+
+
+def test_renewing_prolongs_what_is_held_and_tells_what_is_not(store: Store) -> None:
+    """What was deleted or taken over is missing from the answer."""
+    for _ in range(3):
+        add(store)
+    kept, deleted, lost = claim(store, 3, lease=5)
+    store.transact(lambda connection: store.tasks.delete(connection, deleted.id))
+    pairs = [(one.id, one.lease_id or "") for one in (kept, deleted)] + [(lost.id, "another")]
+    assert store.transact(lambda connection: store.leases.renew(connection, pairs, 300)) == {kept.id}
+    renewed = get(store, kept.id)
+    assert renewed.due_at is not None
+    assert kept.due_at is not None
+    assert renewed.due_at - kept.due_at > 200 * SECOND
+    assert get(store, lost.id).due_at == lost.due_at
+
+
+def test_releasing_burns_no_attempt(store: Store) -> None:
+    """What a stopping dispatcher gives back is due at once, as if it had never been taken."""
+    add(store)
+    (taken,) = claim(store)
+    assert store.transact(lambda connection: store.leases.release(connection, [(taken.id, taken.lease_id or "")])) == 1
+    back = get(store, taken.id)
+    assert (back.state, back.attempts, back.crashes) == ("scheduled", 0, 0)
+    assert [one.attempts for one in claim(store)] == [1]
+
+
+def test_completing_in_a_transaction_is_fenced(store: Store) -> None:
+    """A handler's own transaction ends the task only while the lease is its own."""
+    add(store), add(store)
+    held, lost = claim(store, 2)
+    store.transact(lambda connection: store.tasks.delete(connection, lost.id))
+    assert store.transact(lambda connection: store.leases.fence(connection, held))
+    assert store.transact(lambda connection: store.leases.complete(connection, held, 204))
+    assert not store.transact(lambda connection: store.leases.fence(connection, lost))
+    assert not store.transact(lambda connection: store.leases.complete(connection, lost, 204))
+    assert [get(store, one.id).state for one in (held, lost)] == ["succeeded", "cancelled"]
+
+
+def test_an_attempt_is_current_only_while_it_is_under_way(store: Store) -> None:
+    """Which a delivery over HTTP is checked against."""
+    add(store)
+    (taken,) = claim(store)
+
+    def current(attempt: int) -> bool:
+        with store.reading() as connection:
+            return store.leases.is_current(connection, taken.id, attempt) is not None
+
+    assert current(1)
+    assert not current(2)
+    record(store, taken)
+    assert not current(1)
+
+
+@pytest.mark.timeout(60)
+def test_many_claimers_take_each_task_once(store: Store) -> None:
+    """Eight threads, small batches, two thousand tasks: no task twice, none left, no error."""
+    from flask_taskqueue.core.ids import task_id
+
+    task = store.database.tables.task
+    first = get(store, add(store).id)
+    rows = [first._asdict() | {"id": task_id()} for _ in range(1999)]
+    store.transact(lambda connection: connection.execute(sa.insert(task), rows))
+    taken: list[str] = []
+
+    def work() -> None:
+        while found := claim(store, 25):
+            taken.extend(one.id for one in found)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 2000
+    assert Counter(taken).most_common(1)[0][1] == 1

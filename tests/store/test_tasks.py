@@ -1,0 +1,177 @@
+"""Tasks stored, found and changed, on each database."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue.core.clock import SECOND, to_micros
+from flask_taskqueue.core.errors import BadTaskStateError, TaskAlreadyExistsError, TombstonedTaskError, UnknownTaskError
+from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.states import State
+from flask_taskqueue.store import Filter, Store
+from tests.store.conftest import add, claim, get
+
+EVERY_BYTE = bytes(range(256)) * 400
+
+
+def test_what_is_added_is_what_is_read(store: Store) -> None:
+    """Each field comes back as it went in: any bytes, non-ASCII texts, microseconds."""
+    eta = datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    request = TaskRequest("PUT", "/w?x=1", {"X-Name": "é"}, EVERY_BYTE)
+    record = add(store, request=request, name="N-1", queue="mail", priority=-9, eta=eta, deadline=1.5, retry="{}", target="http://x")
+    assert get(store, record.id) == record
+    assert record.body == EVERY_BYTE
+    assert (record.eta, record.due_at) == (to_micros(eta), to_micros(eta))
+    assert record.headers == '{"X-Name":"\\u00e9"}'
+
+
+def test_without_an_eta_a_task_is_due_when_it_is_stored(store: Store) -> None:
+    """By the database's clock, which also says when it was created."""
+    record = add(store)
+    assert record.eta == record.due_at == record.created_at
+    assert abs(record.created_at - time.time_ns() // 1000) < 60 * SECOND
+
+
+def test_a_countdown_is_counted_by_the_databases_clock(store: Store) -> None:
+    """The eta lies exactly that far after the creation, on whatever clock that was."""
+    record = add(store, delay=90 * SECOND)
+    assert record.eta - record.created_at == pytest.approx(90 * SECOND, abs=1000)
+    assert claim(store) == []
+
+
+def test_a_name_belongs_to_one_live_task(store: Store) -> None:
+    """A second of the same queue is refused, of another queue or case it is not."""
+    add(store, name="one")
+    with pytest.raises(TaskAlreadyExistsError, match="'one'"):
+        add(store, name="one")
+    add(store, name="one", queue="mail")
+    add(store, name="One")
+
+
+def test_a_name_outlives_its_task(store: Store) -> None:
+    """Until the ended task is pruned the name is a tombstone."""
+    record = add(store, name="one")
+    store.transact(lambda connection: store.tasks.delete(connection, record.id))
+    with pytest.raises(TombstonedTaskError, match="cancelled"):
+        add(store, name="one")
+
+
+def test_of_two_that_add_a_name_at_once_one_succeeds(store: Store) -> None:
+    """The unique index decides, so no race gives two tasks."""
+    outcomes: list[str] = []
+    barrier = threading.Barrier(4)
+
+    def race() -> None:
+        barrier.wait()
+        try:
+            add(store, name="same")
+        except TaskAlreadyExistsError:
+            outcomes.append("refused")
+        else:
+            outcomes.append("added")
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["added", "refused", "refused", "refused"]
+
+
+def test_a_rolled_back_task_never_was(store: Store) -> None:
+    """An error in the transaction leaves nothing behind."""
+
+    def work(connection: sa.Connection) -> None:
+        from flask_taskqueue.core.new_task import NewTask
+
+        store.tasks.add(connection, NewTask(id="X" * 26, request=TaskRequest("POST", "/w", {}, b"")))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.transact(work)
+    with pytest.raises(UnknownTaskError, match="XXX"):
+        get(store, "X" * 26)
+
+
+def test_find_filters_and_pages(store: Store) -> None:
+    """Newest first, each filter alone and together, a page after another."""
+    first = add(store, queue="mail", name="n")
+    second = add(store, request=TaskRequest("POST", "/other", {}, b""))
+    third = add(store)
+
+    def find(limit: int = 10, **wanted: object) -> list[str]:
+        with store.reading() as connection:
+            return [record.id for record in store.tasks.find(connection, Filter(**wanted), limit)]  # type: ignore[arg-type]
+
+    by_age = sorted([first.id, second.id, third.id], reverse=True)
+    assert find() == by_age
+    assert find(queue="mail") == [first.id]
+    assert find(name="n", state=State.SCHEDULED) == [first.id]
+    assert find(url="/other") == [second.id]
+    assert find(state=State.DEAD) == []
+    assert find(limit=2) == by_age[:2]
+    assert find(before=by_age[1]) == by_age[2:]
+
+
+def test_delete_cancels_what_has_not_ended(store: Store) -> None:
+    """Scheduled or leased; what has ended is left as it is, an unknown id is an error."""
+    scheduled, leased = add(store, delay=SECOND * 100), add(store)
+    claim(store)
+    for record in (scheduled, leased):
+        assert store.transact(lambda connection, one=record.id: store.tasks.delete(connection, one))
+        assert not store.transact(lambda connection, one=record.id: store.tasks.delete(connection, one))
+        ended = get(store, record.id)
+        assert (ended.state, ended.due_at) == ("cancelled", None)
+        assert ended.finished_at is not None
+    with pytest.raises(UnknownTaskError):
+        store.transact(lambda connection: store.tasks.delete(connection, "nobody"))
+
+
+def test_only_the_dead_are_requeued(store: Store) -> None:
+    """From their first attempt; anything else says what it is."""
+    record = add(store)
+    with pytest.raises(BadTaskStateError, match="is scheduled; only a dead task"):
+        store.transact(lambda connection: store.tasks.requeue(connection, record.id))
+    task = store.database.tables.task
+    store.transact(lambda connection: connection.execute(sa.update(task).values(state="dead", due_at=None, attempts=5, crashes=2)))
+    store.transact(lambda connection: store.tasks.requeue(connection, record.id))
+    again = get(store, record.id)
+    assert (again.state, again.attempts, again.crashes, again.eta) == ("scheduled", 0, 0, record.eta)
+    assert [one.id for one in claim(store)] == [record.id]
+
+
+def test_run_now_makes_a_scheduled_task_due(store: Store) -> None:
+    """Its eta stays what it was."""
+    record = add(store, delay=SECOND * 100)
+    store.transact(lambda connection: store.tasks.run_now(connection, record.id))
+    assert [one.eta for one in claim(store)] == [record.eta]
+    with pytest.raises(BadTaskStateError, match="is leased"):
+        store.transact(lambda connection: store.tasks.run_now(connection, record.id))
+
+
+def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
+    """Each state by its own age, attempts and names with them; live tasks never."""
+    table = store.database.tables.task
+    ids = {state: add(store, name=str(state)).id for state in State}
+    past = to_micros(datetime.now(UTC) - timedelta(hours=1))
+    for state, one in ids.items():
+        finished = past if state.is_finished else None
+        store.transact(
+            lambda connection, one=one, state=state, finished=finished: connection.execute(
+                sa.update(table).where(table.c.id == one).values(state=state.value, finished_at=finished, due_at=None if finished else 1)
+            )
+        )
+
+    def prune(**keep: float) -> int:
+        return store.transact(lambda connection: store.history.prune(connection, **keep))
+
+    assert prune(keep_succeeded=7200, keep_dead=7200) == 0
+    assert prune(keep_succeeded=60, keep_dead=7200) == 2
+    assert prune(keep_succeeded=60, keep_dead=60) == 1
+    assert prune(keep_succeeded=0, keep_dead=0) == 0
+    add(store, name="succeeded")
