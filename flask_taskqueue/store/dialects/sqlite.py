@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,8 +43,12 @@ class SQLite:
         def _connect(connection: Any, _record: object) -> None:
             connection.isolation_level = None
             cursor = connection.cursor()
-            for setting in (f"busy_timeout={BUSY_TIMEOUT}", "journal_mode=WAL", "synchronous=FULL"):
-                cursor.execute(f"PRAGMA {setting}")
+            # Not while somebody writes in another mode, the caller's own session perhaps: then a later connection does it.
+            with suppress(sqlite3.OperationalError):
+                cursor.execute("PRAGMA busy_timeout=0")
+                cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
+            cursor.execute("PRAGMA synchronous=FULL")
             cursor.close()
 
         @sa.event.listens_for(engine, "begin")

@@ -1,0 +1,70 @@
+"""Applications to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from flask_taskqueue import Task, TaskQueue
+
+
+@dataclass
+class Bench:
+    """An application with a queue and a counter to change."""
+
+    app: Flask
+    db: Any
+    tasks: TaskQueue
+    Counter: Any
+
+    def count(self) -> int:
+        """The counter, read afresh."""
+        self.db.session.rollback()
+        self.db.session.expire_all()
+        return int(self.db.session.get(self.Counter, 1).count)
+
+    def run(self, task: Task) -> Task:
+        """The task after what is due has run."""
+        self.tasks.drain()
+        return self.tasks.get(task.id)
+
+    def attempts(self, task: Task) -> list[tuple[int, str, int | None]]:
+        """Number, reason and status of the attempts that have ended."""
+        store = self.app.extensions["taskqueue"].store
+        with store.reading() as connection:
+            return [(row.number, row.reason, row.status) for row in store.history.attempts(connection, task.id)]
+
+
+@contextmanager
+def bench(url: str, **config: Any) -> Iterator[Bench]:
+    """An application in testing, in its context, closed afterwards."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    app = Flask(__name__)
+    app.config.update(TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=url, **config)
+    db = SQLAlchemy(app, model_class=Base)
+    tasks = TaskQueue(app, db)
+
+    class Counter(Base):
+        __tablename__ = "counter"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        count: Mapped[int]
+
+    with app.app_context():
+        db.create_all()
+        db.session.add(Counter(id=1, count=0))
+        db.session.commit()
+        yield Bench(app, db, tasks, Counter)
+        db.session.remove()
+        app.extensions["taskqueue"].store.database.close()
+        for engine in db.engines.values():
+            engine.dispose()
