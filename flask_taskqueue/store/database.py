@@ -100,7 +100,7 @@ class Database:
             self.engine.dispose()
 
     def _missing(self) -> list[str]:
-        inspector = sa.inspect(self.engine)
+        inspector = sa.inspect(self._reading)
         return [table.name for table in self.tables.all if not inspector.has_table(table.name)]
 
     def _find_tables(self) -> None:
