@@ -1,0 +1,257 @@
+"""Real servers: flask run, gunicorn, flask taskqueue run; strangers; Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import requests
+from flask import Flask
+from standardwebhooks import Webhook
+
+from flask_taskqueue import State
+from tests.databases import TestDatabase
+from tests.waiting import wait_until
+from tests.whole import loop_app
+from tests.whole.processes import descendants, process
+
+pytestmark = pytest.mark.slow
+
+FLASK = ("-m", "flask", "--app", "tests.whole.loop_app")
+
+
+@pytest.fixture
+def app(sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The application in this process, its tables made; it enqueues and looks."""
+    monkeypatch.setenv("LOOP_DATABASE", sqlite_database.url)
+    monkeypatch.setenv("LOOP_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("FLASK_TASKQUEUE_CREATE_TABLES", "true")
+    (tmp_path / "log").touch()
+    application = loop_app.create_app()
+    with application.app_context():
+        loop_app.db.create_all()
+        yield application
+        loop_app.db.session.remove()
+        for engine in loop_app.db.engines.values():
+            engine.dispose()
+        application.extensions["taskqueue"].store.database.close()
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether a server answers."""
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def deliveries(tmp_path: Path, word: str = "end") -> Counter[str]:
+    """How often each task was delivered."""
+    return Counter(line.split()[1] for line in (tmp_path / "log").read_text().splitlines() if line.startswith(word))
+
+
+SERVERS: Mapping[str, tuple[str, ...]] = {
+    "flask run": (*FLASK, "run", "--port", "PORT"),
+    "flask run --debug": (*FLASK, "run", "--debug", "--port", "PORT"),
+    "gunicorn": ("-m", "gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "tests.whole.loop_app:create_app()"),
+    "gunicorn --preload": ("-m", "gunicorn", "-w", "4", "--preload", "-b", "127.0.0.1:PORT", "tests.whole.loop_app:create_app()"),
+    "gunicorn gthread": ("-m", "gunicorn", "-w", "2", "--threads", "4", "-b", "127.0.0.1:PORT", "tests.whole.loop_app:create_app()"),
+}
+
+
+@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
+def test_a_server_runs_each_task_once_and_ends_cleanly(app: Flask, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Whatever serves: tasks run by themselves, once, and Ctrl-C leaves no traceback and nobody behind."""
+    port = free_port()
+    with process([word.replace("PORT", str(port)) for word in command], {}, tmp_path / "output") as server:
+        wait_until(lambda: answers(port), what="the server answers")
+        for _ in range(10):
+            requests.get(f"http://127.0.0.1:{port}/", timeout=5)
+        ids = [loop_app.plain.add().id for _ in range(100)]
+        wait_until(lambda: len(deliveries(tmp_path)) == 100, what="every task has run", timeout=30)
+        family = descendants(server.pid)
+        server.send_signal(signal.SIGINT)
+        for one in family:
+            if "--debug" in command and one.is_running():
+                one.send_signal(signal.SIGINT)
+        assert server.wait(15) in (0, 1, -2)
+        wait_until(lambda: not any(one.is_running() and one.status() != "zombie" for one in family), what="nobody is left behind")
+    assert deliveries(tmp_path, "start") == Counter(ids)
+    assert "Traceback" not in (tmp_path / "output").read_text()
+    wait_until(lambda: len(loop_app.tasks.find(state=State.SUCCEEDED)) == 100, what="all are recorded")
+
+
+def test_all_at_once_run_each_task_once(app: Flask, tmp_path: Path) -> None:
+    """flask run --debug with code reloads, gunicorn, preloaded gunicorn and flask taskqueue run on one database."""
+    ports = [free_port() for _ in range(3)]
+    module = tmp_path / "reloaded.py"
+    module.write_text("from tests.whole.loop_app import create_app\n")
+    gunicorn = ("-m", "gunicorn", "-w", "4", "-b")
+    commands = [
+        ("-m", "flask", "--app", "reloaded", "run", "--debug", "--port", str(ports[0])),
+        (*gunicorn, f"127.0.0.1:{ports[1]}", "tests.whole.loop_app:create_app()"),
+        (*gunicorn, f"127.0.0.1:{ports[2]}", "--preload", "tests.whole.loop_app:create_app()"),
+        (*FLASK, "taskqueue", "run", "--processes", "2"),
+    ]
+    outputs = [process(command, {}, tmp_path / f"output{number}") for number, command in enumerate(commands)]
+    with outputs[0], outputs[1], outputs[2], outputs[3]:
+        for port in ports:
+            wait_until(lambda port=port: answers(port), what="the server answers", timeout=30)  # type: ignore[misc]
+        ids = []
+        for batch in range(4):
+            ids += [loop_app.plain.add().id for _ in range(150)]
+            module.write_text(f"from tests.whole.loop_app import create_app\n\nBATCH = {batch}\n")
+            for port in ports:
+                wait_until(lambda port=port: answers(port), what="the server answers", timeout=30)  # type: ignore[misc]
+        wait_until(lambda: len(deliveries(tmp_path)) == 600, what="every task has run", timeout=60)
+    assert deliveries(tmp_path, "start") == Counter(ids)
+
+
+def test_curl_with_forged_headers_is_refused(app: Flask, tmp_path: Path) -> None:
+    """From the outside a worker route is a 403."""
+    port = free_port()
+    forged = [
+        *("-H", "X-TaskQueue-QueueName: default", "-H", "X-TaskQueue-TaskRetryCount: 0", "-H", "X-AppEngine-QueueName: default"),
+        *("-H", f"webhook-timestamp: {int(time.time())}", "-H", "webhook-id: x", "-H", "webhook-signature: v1,AAAA", "-d", "a=b"),
+    ]
+    with process([*FLASK, "run", "--port", str(port)], {"FLASK_TASKQUEUE_DISPATCHER": "off"}, tmp_path / "output"):
+        wait_until(lambda: answers(port), what="the server answers")
+        curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:{port}/plain"]
+        for arguments in ([], forged):
+            assert subprocess.run([*curl, "-X", "POST", *arguments], check=True, capture_output=True, text=True).stdout == "403"
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_the_http_transport_delivers_to_the_server(app: Flask, tmp_path: Path) -> None:
+    """flask taskqueue run --transport http, to gunicorn: signed, let in, once."""
+    port = free_port()
+    environment = {"FLASK_TASKQUEUE_DISPATCHER": "off"}
+    server = ["-m", "gunicorn", "--threads", "4", "-b", f"127.0.0.1:{port}", "tests.whole.loop_app:create_app()"]
+    dispatcher = [*FLASK, "taskqueue", "run", "--transport", "http", "--base-url", f"http://127.0.0.1:{port}"]
+    with process(server, environment, tmp_path / "server") as web, process(dispatcher, {}, tmp_path / "output"):
+        wait_until(lambda: answers(port), what="the server answers")
+        tasks = [loop_app.plain.add() for _ in range(30)]
+        for task in tasks:
+            assert task.wait(20).last_status == 204
+        family = {web.pid, *(one.pid for one in descendants(web.pid))}
+        ran_in = {int(line.split()[3]) for line in (tmp_path / "log").read_text().splitlines()}
+    assert ran_in <= family
+    assert deliveries(tmp_path) == Counter(task.id for task in tasks)
+
+
+def test_another_host_can_verify_what_it_gets(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver with the standardwebhooks package and the secret of webhook-secret accepts ours."""
+    received: list[tuple[dict[str, str], bytes]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    receiver = HTTPServer(("127.0.0.1", 0), Receiver)
+    Thread(target=receiver.serve_forever, daemon=True).start()
+    host = f"127.0.0.1:{receiver.server_port}"
+    monkeypatch.setenv("FLASK_TASKQUEUE_ALLOWED_HOSTS", f'["{host}"]')
+    sender = loop_app.create_app()
+    with sender.app_context():
+        loop_app.tasks.add(f"http://{host}/hook?x=1", json={"grün": 1})
+        assert loop_app.tasks.drain() == 1
+    sender.extensions["taskqueue"].store.database.close()
+    receiver.shutdown()
+    receiver.server_close()
+    (headers, body) = received[0]
+    secret = app.test_cli_runner().invoke(args=["taskqueue", "webhook-secret"]).output.strip()
+    assert Webhook(secret).verify(body, headers) == {"grün": 1}
+
+
+def test_sigterm_lets_running_tasks_end(app: Flask, tmp_path: Path) -> None:
+    """And starts no other; exit code 0, nothing counted twice."""
+    ids = [loop_app.slow.add(seconds=1).id for _ in range(20)]
+    with process([*FLASK, "taskqueue", "run", "--threads", "8"], {}, tmp_path / "output") as running:
+        wait_until(lambda: len(deliveries(tmp_path, "start")) == 8, what="eight tasks run")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(15) == 0
+    assert len(deliveries(tmp_path)) == 8
+    left = [task for task in loop_app.tasks.find() if task.id in ids and task.state is not State.SUCCEEDED]
+    assert {(task.state, task.attempts, task.crashes) for task in left} == {(State.SCHEDULED, 0, 0)}
+    assert len(left) == 12
+
+
+def test_what_does_not_end_in_time_is_given_back(app: Flask, tmp_path: Path) -> None:
+    """After the grace period, at once, with no attempt burnt."""
+    task = loop_app.slow.add(seconds=60)
+    environment = {"FLASK_TASKQUEUE_GRACE_PERIOD": "0.5"}
+    with process([*FLASK, "taskqueue", "run"], environment, tmp_path / "output") as running:
+        wait_until(lambda: deliveries(tmp_path, "start"), what="the task runs")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
+    back = loop_app.tasks.get(task.id)
+    assert (back.state, back.attempts, back.crashes) == (State.SCHEDULED, 0, 0)
+
+
+def test_a_task_whose_process_is_killed_is_attempted_again_at_once(app: Flask, tmp_path: Path) -> None:
+    """The supervisor gives back what the dead process held: within a second, not within the lease."""
+    task = loop_app.slow.add(seconds=3)
+    with process([*FLASK, "taskqueue", "run"], {}, tmp_path / "output") as running:
+        wait_until(lambda: deliveries(tmp_path, "start"), what="the task runs")
+        killed = time.monotonic()
+        for child in descendants(running.pid):
+            child.kill()
+        wait_until(lambda: deliveries(tmp_path, "start")[task.id] == 2, what="it is attempted again", timeout=10)
+        waited = time.monotonic() - killed
+        assert task.wait(10).attempts == 2
+    assert waited < 5
+    assert loop_app.tasks.get(task.id).crashes == 1
+
+
+def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(app: Flask, tmp_path: Path) -> None:
+    """It ends the process three times and is dead; all others are done."""
+    poison = loop_app.poison.add()
+    others = [loop_app.plain.add() for _ in range(99)]
+    with process([*FLASK, "taskqueue", "run"], {}, tmp_path / "output"):
+        assert poison.wait(60).state is State.DEAD
+        for task in others:
+            assert task.wait(30).state is State.SUCCEEDED
+    dead = loop_app.tasks.get(poison.id)
+    assert (dead.crashes, dead.attempts) == (3, 3)
+    assert "poison" in str(dead.last_error)
+    assert max(loop_app.tasks.get(task.id).crashes for task in others) <= 1
+
+
+def test_commands_start_no_dispatcher(app: Flask, tmp_path: Path) -> None:
+    """flask routes looks at the application and runs no task."""
+    loop_app.plain.add()
+    with process([*FLASK, "routes"], {}, tmp_path / "output") as running:
+        assert running.wait(20) == 0
+    assert re.search(r"taskqueue\.plain +POST +/plain", (tmp_path / "output").read_text())
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_a_burst_ends_when_nothing_is_due(app: Flask, tmp_path: Path) -> None:
+    """For cron: what is due is attempted, the rest is left."""
+    ids = [loop_app.plain.add().id for _ in range(20)]
+    loop_app.plain.options(countdown=3600).add()
+    with process([*FLASK, "taskqueue", "run", "--burst"], {}, tmp_path / "output") as running:
+        assert running.wait(30) == 0
+    assert deliveries(tmp_path) == Counter(ids)
+    assert "20 attempts" in (tmp_path / "output").read_text()
