@@ -1,0 +1,279 @@
+"""The dispatcher in a process: deadlines, wake-ups, malformed rows, stopping."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, attempt_finished, current_task
+from tests.apps import Bench, bench
+from tests.databases import TestDatabase
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def queue(sqlite_database: TestDatabase) -> Iterator[Bench]:
+    """An application on a SQLite file, whose dispatcher is stopped at the end."""
+    with bench(sqlite_database.url, TASKQUEUE_POLL_INTERVAL=30, TASKQUEUE_GRACE_PERIOD=5) as one:
+        yield one
+        one.app.extensions["taskqueue"].stop()
+
+
+def start(queue: Bench) -> Any:
+    """Start the dispatcher of this process."""
+    return queue.app.extensions["taskqueue"].start()
+
+
+def test_an_add_wakes_the_dispatcher(queue: Bench) -> None:
+    """With a poll of 30 seconds the task runs at once, added alone or in a transaction."""
+    ran: list[str] = []
+
+    @queue.tasks.worker("/w")
+    def handler(key: str) -> None:
+        ran.append(key)
+
+    start(queue)
+    handler.add("alone")
+    wait_until(lambda: ran == ["alone"], what="the first task runs", timeout=5)
+    queue.db.session.add(queue.Counter(id=2, count=0))
+    handler.add("in a transaction")
+    queue.db.session.commit()
+    wait_until(lambda: len(ran) == 2, what="the second task runs", timeout=5)
+
+
+def test_a_task_due_later_starts_when_it_is_due(queue: Bench) -> None:
+    """By a timer for the next that is due, not by the poll."""
+    started: list[float] = []
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        started.append(time.time())
+
+    start(queue)
+    task = handler.options(countdown=0.5).add()
+    wait_until(lambda: started, what="it runs", timeout=5)
+    assert 0 <= started[0] - task.eta.timestamp() < 1
+
+
+def test_retries_follow_without_a_poll(queue: Bench) -> None:
+    """Each after its wait."""
+
+    @queue.tasks.worker("/w", retry={"min_backoff_seconds": 0.05})
+    def handler() -> Any:
+        return None if current_task.attempt == 4 else ("no", 500)
+
+    start(queue)
+    assert handler.add().wait(10).attempts == 4
+
+
+def test_many_tasks_run_at_a_time_and_no_more(queue: Bench) -> None:
+    """As many as there are slots."""
+    running, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(8, timeout=10)
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait()
+        with lock:
+            running -= 1
+
+    start(queue)
+    for task in [handler.add() for _ in range(24)]:
+        assert task.wait(20).state is State.SUCCEEDED
+    assert most == 8
+
+
+def test_the_deadline_interrupts_a_handler(queue: Bench) -> None:
+    """It may clean up; the attempt is a timeout, and the thread is used again."""
+    cleaned: list[str] = []
+
+    @queue.tasks.worker("/w", deadline=0.3, retry={"task_retry_limit": 0})
+    def handler() -> None:
+        try:
+            while True:
+                time.sleep(0.01)
+        except DeadlineExceeded:
+            cleaned.append(current_task.id)
+            raise
+
+    @queue.tasks.worker("/broad", deadline=0.3, retry={"task_retry_limit": 0})
+    def broad() -> None:
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:  # noqa: BLE001, S110 - what a broad except must not swallow
+                pass
+
+    scheduler = start(queue)
+    for task in (handler.add(), broad.add()):
+        ended = task.wait(10)
+        assert (ended.state, ended.last_status) == (State.DEAD, None)
+        assert "deadline of 0.3 s" in str(ended.last_error)
+    assert len(cleaned) == 1
+    assert scheduler.dispatcher.stuck == 0
+
+
+def test_a_thread_that_does_not_stop_is_left_behind(queue: Bench) -> None:
+    """Its attempt ends as a timeout, its slot is free, what it brings later is not trusted."""
+    release = threading.Event()
+    finished: list[State] = []
+    attempt_finished.connect(lambda _app, record, outcome, **_: finished.append(outcome.state), queue.app, weak=False)
+
+    @queue.tasks.worker("/stuck", deadline=0.2, retry={"task_retry_limit": 0})
+    def stuck() -> None:
+        release.wait(30)
+
+    @queue.tasks.worker("/w")
+    def handler() -> None: ...
+
+    scheduler = start(queue)
+    ended = stuck.add().wait(15)
+    assert ended.state is State.DEAD
+    assert scheduler.dispatcher.stuck == 1
+    for task in [handler.add() for _ in range(20)]:
+        assert task.wait(10).state is State.SUCCEEDED
+    release.set()
+    wait_until(lambda: scheduler.dispatcher.stuck == 0, what="the thread ends")
+    assert queue.tasks.get(ended.id).state is State.DEAD
+    assert finished.count(State.DEAD) == 1
+
+
+def test_deleting_a_running_task_tells_its_handler(sqlite_database: TestDatabase) -> None:
+    """current_task.cancelled is true within a heartbeat, and the result is not recorded as success."""
+    with bench(sqlite_database.url, TASKQUEUE_LEASE=1) as queue:
+        seen = threading.Event()
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            while not current_task.cancelled:
+                time.sleep(0.01)
+            seen.set()
+
+        start(queue)
+        task = handler.add()
+        wait_until(lambda: queue.tasks.get(task.id).state is State.LEASED, what="it runs")
+        assert task.delete()
+        assert seen.wait(5)
+        queue.app.extensions["taskqueue"].stop()
+        assert queue.tasks.get(task.id).state is State.CANCELLED
+        assert queue.attempts(task) == [(1, "late", 204)]
+
+
+def test_a_lease_is_renewed_while_its_handler_runs(sqlite_database: TestDatabase) -> None:
+    """A handler may run longer than the lease; nobody takes its task over."""
+    with bench(sqlite_database.url, TASKQUEUE_LEASE=1) as queue:
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            time.sleep(2.5)
+
+        start(queue)
+        ended = handler.add().wait(15)
+        assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
+        queue.app.extensions["taskqueue"].stop()
+
+
+MALFORMED: dict[str, dict[str, Any]] = {
+    "a method that is none": {"method": "EAT"},
+    "a url that is no path": {"url": "worker"},
+    "a url on a host": {"url": "http://evil.example/"},
+    "a url with a line break": {"url": "/w\r\nX: y"},
+    "headers that are no JSON": {"headers": "{"},
+    "headers that are a list": {"headers": "[1]"},
+    "a header with a line break": {"headers": '{"X-A": "a\\nb"}'},
+    "a header that is not allowed": {"headers": '{"Host": "x"}'},
+    "a header that is a number": {"headers": '{"X-A": 5}'},
+    "retry options that are none": {"retry": '{"task_retry_limit": "x"}'},
+    "a target that is not allowed": {"target": "http://evil.example"},
+    "a target that is no URL": {"target": "::::"},
+}
+
+
+@pytest.mark.parametrize("change", MALFORMED.values(), ids=MALFORMED)
+def test_a_row_made_bad_by_hand_is_dead_and_the_rest_goes_on(queue: Bench, change: dict[str, Any]) -> None:
+    """With a reason, and nothing is sent."""
+    ran: list[int] = []
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        ran.append(1)
+
+    bad = handler.add()
+    table = queue.app.extensions["taskqueue"].store.database.tables.task
+    queue.app.extensions["taskqueue"].store.transact(
+        lambda connection: connection.execute(sa.update(table).where(table.c.id == bad.id).values(change))
+    )
+    good = handler.add()
+    queue.tasks.drain()
+    assert queue.tasks.get(good.id).state is State.SUCCEEDED
+    dead = queue.tasks.get(bad.id)
+    assert (dead.state, ran) == (State.DEAD, [1])
+    assert "malformed" in str(dead.last_error)
+
+
+def test_a_dispatcher_refuses_an_in_memory_database(queue: Bench) -> None:
+    """And says what to do; draining works there."""
+    with bench("sqlite://") as memory:
+        ran: list[int] = []
+
+        @memory.tasks.worker("/w", transactional=True)
+        def handler() -> None:
+            ran.append(1)
+
+        with pytest.raises(ConfigurationError, match=r"tasks\.drain\(\)"):
+            start(memory)
+        handler.add()
+        memory.db.session.add(memory.Counter(id=2, count=0))
+        handler.add()
+        memory.db.session.rollback()
+        assert memory.tasks.drain() == 1
+        assert ran == [1]
+
+
+def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:
+    """Every start must be harmless N times."""
+
+    @queue.tasks.worker("/w")
+    def handler() -> None: ...
+
+    assert start(queue) is start(queue)
+    runtime = queue.app.extensions["taskqueue"]
+    assert runtime.stop() == 0
+    assert runtime.stop() == 0
+    start(queue)
+    assert handler.add().wait(10).state is State.SUCCEEDED
+
+
+def test_an_outage_of_the_database_is_survived(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dispatcher backs off and goes on; the result that waited is recorded."""
+    release = threading.Event()
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        release.wait(10)
+
+    start(queue)
+    task = handler.add()
+    wait_until(lambda: queue.tasks.get(task.id).state is State.LEASED, what="it runs")
+    store = queue.app.extensions["taskqueue"].store
+    working = store.transact
+    failures: list[int] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        failures.append(1)
+        raise sa.exc.OperationalError("", {}, Exception("down"))
+
+    store.transact = refuse
+    release.set()
+    wait_until(lambda: len(failures) >= 3, what="it has tried three times")
+    store.transact = working
+    assert task.wait(15).attempts == 1
