@@ -63,8 +63,10 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
         db.create_all()
         db.session.add(Counter(id=1, count=0))
         db.session.commit()
-        yield Bench(app, db, tasks, Counter)
-        db.session.remove()
-        app.extensions["taskqueue"].store.database.close()
-        for engine in db.engines.values():
-            engine.dispose()
+        try:
+            yield Bench(app, db, tasks, Counter)
+        finally:
+            db.session.remove()
+            app.extensions["taskqueue"].store.database.close()
+            for engine in db.engines.values():
+                engine.dispose()

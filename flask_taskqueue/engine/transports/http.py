@@ -106,10 +106,12 @@ def _trouble(error: Exception, delivery: Delivery) -> Reply:
     """A reply that says what went wrong, in words of ours: those of requests hold the whole URL."""
     kind: Literal["timeout", "connection", "tls"]
     causes = _causes(error)
-    if any(isinstance(cause, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError) for cause in causes):
+    if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):  # of which ConnectTimeoutError is a base
+        kind, text = "connection", f"the connection failed: {_root(causes)}"
+    elif any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
+        kind, text = "timeout", "no connection within the time allowed"
+    elif any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes):
         kind, text = "timeout", f"no reply within the deadline of {delivery.expires - delivery.started:g} s"
-        if any(isinstance(cause, requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError) for cause in causes):
-            text = "no connection within the time allowed"
     elif any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in causes):
         kind, text = "tls", "the TLS certificate was not accepted, or the handshake failed"
     else:
