@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +13,15 @@ from tests.databases import NAMES, Servers, TestDatabase, fresh
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
+def servers() -> Iterator[Servers]:
     """The database servers of this run."""
-    return Servers(tmp_path_factory.mktemp("servers"))
+    # Not below pytest's own directory, which nobody else may enter: as root, PostgreSQL runs as another user.
+    directory = Path(tempfile.mkdtemp(prefix="taskqueue-servers-"))
+    directory.chmod(0o755)
+    found = Servers(directory)
+    yield found
+    found.close()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(params=NAMES)

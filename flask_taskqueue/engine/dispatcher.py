@@ -28,6 +28,8 @@ logger = logging.getLogger("flask_taskqueue")
 _STOP_PATIENCE = 2.0
 """Seconds after its deadline that a handler's thread has to stop before it is written off."""
 _LONGEST_BACKOFF = 5.0
+_LINGER = 0.002
+"""The longest, in seconds, that a result waits for those of other handlers as quick, to share a transaction."""
 
 Finished = tuple[Delivery, Result]
 Observer = Callable[[Delivery, Result, bool], None]
@@ -76,6 +78,7 @@ class Dispatcher:
         self._in_flight: dict[str, Delivery] = {}
         self._renewed_at = 0.0
         self._backoff = 0.0
+        self._pace = _LINGER
         self._gate = threading.Lock()
         self._draining: object | None = None
         self._woken = False
@@ -201,16 +204,19 @@ class Dispatcher:
         if self._unrecorded:
             wait = min(wait, self._backoff)
         try:
+            finished = self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait()
+            limit = time.monotonic() + (2 * self._pace if self._pace < _LINGER else 0.0)
             while True:
-                finished = self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait()
                 if finished is not None:
                     self._collect(finished)
-                wait = 0.0
+                left = limit - time.monotonic() if len(self._unrecorded) < len(self._in_flight) else 0.0
+                finished = self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
         except Empty:
             return
 
     def _collect(self, finished: Finished) -> None:
-        delivery, _ = finished
+        delivery, result = finished
+        self._pace += (result.duration - self._pace) / 16
         if self._in_flight.get(delivery.record.id) is delivery:
             self._slots.done()
             self._unrecorded.append(finished)

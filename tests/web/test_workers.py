@@ -241,7 +241,8 @@ def test_workers_declared_before_and_after_for_many_apps(tmp_path: Any) -> None:
         app.register_blueprint(blueprint)
         return app
 
-    for app in (create_app("one"), create_app("two")):
+    apps = [create_app("one"), create_app("two")]
+    for app in apps:
         with app.app_context():
             early.add(), own.add(), tasks.add("/late"), tasks.add("mine.own")
             assert tasks.drain() == 4
