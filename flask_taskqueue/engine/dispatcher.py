@@ -28,8 +28,8 @@ logger = logging.getLogger("flask_taskqueue")
 _STOP_PATIENCE = 2.0
 """Seconds after its deadline that a handler's thread has to stop before it is written off."""
 _LONGEST_BACKOFF = 5.0
-_LINGER = 0.002
-"""The longest, in seconds, that a result waits for those of other handlers as quick, to share a transaction."""
+_BRISK = 0.002
+"""Seconds within which handlers are done, on average, for results to wait that long for each other and share a transaction."""
 
 Finished = tuple[Delivery, Result]
 Observer = Callable[[Delivery, Result, bool], None]
@@ -78,7 +78,7 @@ class Dispatcher:
         self._in_flight: dict[str, Delivery] = {}
         self._renewed_at = 0.0
         self._backoff = 0.0
-        self._pace = _LINGER
+        self._pace = _BRISK
         self._gate = threading.Lock()
         self._draining: object | None = None
         self._woken = False
@@ -203,22 +203,23 @@ class Dispatcher:
         """Collect what has finished; wait for the first of it, or for a wake-up."""
         if self._unrecorded:
             wait = min(wait, self._backoff)
+        if self._slots.waiting:
+            wait = min(wait, _BRISK)
         try:
             finished = self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait()
-            limit = time.monotonic() + (2 * self._pace if self._pace < _LINGER else 0.0)
+            limit = time.monotonic() + (_BRISK if self._pace < _BRISK else 0.0)
             while True:
                 if finished is not None:
                     self._collect(finished)
                 left = limit - time.monotonic() if len(self._unrecorded) < len(self._in_flight) else 0.0
                 finished = self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
         except Empty:
-            return
+            self._slots.spur()
 
     def _collect(self, finished: Finished) -> None:
         delivery, result = finished
         self._pace += (result.duration - self._pace) / 16
         if self._in_flight.get(delivery.record.id) is delivery:
-            self._slots.done()
             self._unrecorded.append(finished)
 
     def _try_turn(self) -> _Turn | None:
@@ -268,10 +269,9 @@ class Dispatcher:
         return self._taking.look(connection, afresh=woken)
 
     def _start(self, taken: Iterable[Record]) -> None:
-        for record in taken:
-            delivery = self._attempts.begin(record)
-            self._in_flight[record.id] = delivery
-            self._slots.start(delivery)
+        deliveries = [self._attempts.begin(record) for record in taken]
+        self._in_flight.update((one.record.id, one) for one in deliveries)
+        self._slots.start(deliveries, in_flight=len(self._in_flight), brisk=self._pace < _BRISK)
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""

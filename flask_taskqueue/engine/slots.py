@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 from ..core.delivery import Delivery
@@ -22,40 +23,55 @@ class Slots:
         self.size = size
         self.stuck = 0
         self._run = run
-        self._waiting: SimpleQueue[Delivery | None] = SimpleQueue()
+        self._waiting: deque[Delivery] = deque()
+        self._calls: SimpleQueue[bool] = SimpleQueue()
         self._threads = 0
-        self._busy = 0
 
-    def start(self, delivery: Delivery) -> None:
-        """Attempt a delivery; the caller keeps count, so that a thread is free."""
-        self._busy += 1
-        if self._threads < min(self._busy, self.size):
+    @property
+    def waiting(self) -> int:
+        """How many deliveries no thread has taken up yet."""
+        return len(self._waiting)
+
+    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, brisk: bool) -> None:
+        """Attempt deliveries; ``in_flight``, with them, is at most ``size``.
+
+        When handlers are ``brisk`` one thread is called for all of them, because threads that only
+        compute hinder each other; should one not be as quick after all, `spur` calls the others.
+        """
+        self._waiting.extend(deliveries)
+        while self._threads < min(in_flight, self.size):
             self._threads += 1
             threading.Thread(target=self._work, name=f"taskqueue-slot-{self._threads}", daemon=True).start()
-        self._waiting.put(delivery)
+        for _ in deliveries[:1] if brisk else deliveries:
+            self._calls.put(True)
 
-    def done(self) -> None:
-        """A delivery that was started has been collected."""
-        self._busy -= 1
+    def spur(self) -> None:
+        """Call a thread for each delivery that still waits for one."""
+        for _ in range(len(self._waiting)):
+            self._calls.put(True)
 
     def write_off(self) -> None:
         """A thread does not stop: its slot gets a new one."""
         self.stuck += 1
         self._threads -= 1
-        self._busy -= 1
 
     def close(self) -> None:
         """Let the threads end when they have nothing left."""
         for _ in range(self._threads):
-            self._waiting.put(None)
+            self._calls.put(False)
         self._threads = 0
 
     def _work(self) -> None:
-        while (delivery := self._waiting.get()) is not None:
-            self._run(delivery)
-            if delivery.abandoned:
-                self.stuck -= 1
-                return
+        while self._calls.get():
+            while True:
+                try:
+                    delivery = self._waiting.popleft()
+                except IndexError:
+                    break
+                self._run(delivery)
+                if delivery.abandoned:
+                    self.stuck -= 1
+                    return
 
 
 class InlineSlot:
@@ -63,16 +79,18 @@ class InlineSlot:
 
     size = 1
     stuck = 0
+    waiting = 0
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def start(self, delivery: Delivery) -> None:
-        """Attempt a delivery, now."""
-        self._run(delivery)
+    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, brisk: bool) -> None:
+        """Attempt deliveries, now."""
+        for delivery in deliveries:
+            self._run(delivery)
 
-    def done(self) -> None:
-        """Nothing is counted."""
+    def spur(self) -> None:
+        """Nobody waits."""
 
     def write_off(self) -> None:
         """Nothing can be: there is no thread but this."""

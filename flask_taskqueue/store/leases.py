@@ -9,13 +9,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.clock import duration_micros
-from ..core.fairness import PRIORITIES, Lane, Lanes
+from ..core.fairness import Lane, Lanes
 from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
 from ..core.suspicion import POISON, is_poison
 from .dialects import Dialect
 from .dialects.states import is_state
+from .lanes import look, prepare_look
+from .prepared import Prepared
 from .tables import Tables
 
 
@@ -38,24 +40,17 @@ class Leases:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
         self._attempt = tables.attempt
-        self._queue = tables.queue
         self._now = dialect.now
         self._claim = dialect.prepare_claim(tables.task)
-        self._lanes = self._prepare_lanes()
-        self._end = self._prepare_end()
+        self._lanes = prepare_look(tables, dialect.now)
+        self._end = Prepared(self._prepare_end())
         # A transaction whose commit was in doubt is run again: its log is there already, or not.
-        self._log = dialect.insert_missing(tables.attempt).values(finished_at=dialect.now)
+        columns: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.attempt.c}
+        self._log = Prepared(dialect.insert_missing(tables.attempt).values(columns | {"finished_at": dialect.now}))
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
-        """What waits in each lane of the queues that are not paused; two index look-ups a lane."""
-        rows = connection.execute(self._lanes).all()
-        chosen = (row for row in rows if queues is None or row.queue in queues)
-        lanes = tuple(
-            Lane(row.queue, row.priority, row.due_at, row.expires_at)
-            for row in chosen
-            if row.due_at is not None or row.expires_at is not None
-        )
-        return Lanes(rows[0].now if rows else 0, lanes)
+        """What waits in each lane of the queues that are not paused."""
+        return look(connection, self._lanes, queues)
 
     def claim(self, connection: sa.Connection, lane: Lane, limit: int, *, lease_id: str, held_by: str, lease: float) -> list[Record]:
         """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; the attempt is counted with it."""
@@ -96,7 +91,7 @@ class Leases:
         ordered = sorted(results, key=lambda result: result.record.id)
         pending = [result for result in ordered if not result.recorded]
         lost = self._end_leases(connection, pending) if pending else set()
-        connection.execute(self._log, [_logged(result, result.record.id in lost) for result in ordered])
+        self._log.execute_many(connection, [_logged(result, result.record.id in lost) for result in ordered])
         return lost
 
     def renew(self, connection: sa.Connection, held: Iterable[tuple[str, str]], lease: float) -> set[str]:
@@ -168,34 +163,6 @@ class Leases:
         }
         return self._change(connection, record, changes)
 
-    def _prepare_lanes(self) -> sa.Select[Any]:
-        steps = sa.union_all(*(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)).subquery("step")
-        queue = self._queue
-
-        def first(state: State) -> sa.ScalarSelect[Any]:
-            task = self._task
-            waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
-            return (
-                sa.select(task.c.due_at)
-                .where(is_state(task, state), waiting)
-                .order_by(task.c.due_at)
-                .limit(1)
-                .correlate(queue, steps)
-                .scalar_subquery()
-            )
-
-        return (
-            sa.select(
-                queue.c.name.label("queue"),
-                steps.c.priority,
-                first(State.SCHEDULED).label("due_at"),
-                first(State.LEASED).label("expires_at"),
-                self._now.label("now"),
-            )
-            .select_from(queue.join(steps, sa.true()))
-            .where(queue.c.paused_at.is_(None))
-        )
-
     def _prepare_end(self) -> sa.Update:
         task = self._task
         return (
@@ -213,7 +180,7 @@ class Leases:
         )
 
     def _end_leases(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
-        changed = connection.execute(self._end, [_ended(result) for result in results]).rowcount
+        changed = self._end.execute_many(connection, [_ended(result) for result in results])
         if changed == len(results):
             return set()
         task = self._task
@@ -260,9 +227,12 @@ class Leases:
             "started_at": record.started_at,
             "held_by": record.held_by,
             "reason": "crash",
+            "status": None,
             "error": "the lease ran out: the process died or was cut off while the task ran",
+            "reply_headers": None,
+            "reply_body": None,
         }
-        connection.execute(self._log, crash)
+        self._log.execute_many(connection, [crash])
 
     def _change(self, connection: sa.Connection, record: Record, changes: dict[str, Any]) -> bool:
         """Change a leased task if the lease is still the one of the record."""

@@ -229,16 +229,14 @@ def test_flask_migrate_sees_the_tables(database: TestDatabase, tmp_path: Path, m
     with bench(database.url) as queue:
         queue.db.drop_all()
         Migrate(queue.app, queue.db, directory=str(tmp_path / "migrations"))
-        logging.disable(logging.INFO)
-        try:
-            init()
-            migrate(message="first")
-            upgrade()
-            queue.tasks.worker("/w")(lambda: None)
-            assert queue.run(queue.tasks.add("/w")).state is State.SUCCEEDED
-            migrate(message="second")
-        finally:
-            logging.disable(logging.NOTSET)
+        # Alembic's env.py configures logging for a process of its own.
+        monkeypatch.setattr("logging.config.fileConfig", lambda *_, **__: None)
+        init()
+        migrate(message="first")
+        upgrade()
+        queue.tasks.worker("/w")(lambda: None)
+        assert queue.run(queue.tasks.add("/w")).state is State.SUCCEEDED
+        migrate(message="second")
         versions = sorted((tmp_path / "migrations/versions").glob("*.py"), key=lambda path: path.stat().st_mtime_ns)
         assert "taskqueue_task" in versions[0].read_text()
         assert len(versions) == 1 or "op." not in versions[1].read_text()

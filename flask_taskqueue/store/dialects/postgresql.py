@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from ...core.record import Record
+from ..prepared import Prepared
 from .claims import candidates, taken
 
 _RETRIED = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"}
@@ -49,8 +50,10 @@ class PostgreSQL:
         pick = candidates(task, self.now).with_for_update(skip_locked=True).cte("pick")
         statement = sa.update(task).where(task.c.id == pick.c.id).values(taken(task, self.now)).returning(*task.c)
 
+        prepared = Prepared(statement)
+
         def claim(connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]) -> list[Record]:
-            rows = connection.execute(statement, {**which, **how}).all()
+            rows = prepared.execute(connection, {**which, **how}).all()
             return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
 
         return claim

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from ...core.record import Record
+from ..prepared import Prepared
 from .claims import candidates, taken
 
 BUSY_TIMEOUT = 10_000
@@ -62,8 +63,10 @@ class SQLite:
         """One UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
         statement = sa.update(task).where(task.c.id.in_(candidates(task, self.now))).values(taken(task, self.now)).returning(*task.c)
 
+        prepared = Prepared(statement)
+
         def claim(connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]) -> list[Record]:
-            rows = connection.execute(statement, {**which, **how}).all()
+            rows = prepared.execute(connection, {**which, **how}).all()
             return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
 
         return claim

@@ -1,0 +1,55 @@
+"""Lanes: what waits, by queue and priority."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.fairness import PRIORITIES, Lane, Lanes
+from ..core.states import State
+from .dialects.states import is_state
+from .prepared import Prepared
+from .tables import Tables
+
+
+def look(connection: sa.Connection, statement: Prepared, queues: Collection[str] | None) -> Lanes:
+    """What waits in each lane of the queues that are not paused; of some queues only, if they are given."""
+    rows = statement.execute(connection, {}).all()
+    chosen = (row for row in rows if queues is None or row.queue in queues)
+    lanes = tuple(
+        Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in chosen if row.due_at is not None or row.expires_at is not None
+    )
+    return Lanes(rows[0].now if rows else 0, lanes)
+
+
+def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
+    """The statement of a look: two index look-ups a lane, whatever the table holds."""
+    steps = sa.union_all(*(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)).subquery("step")
+    queue = tables.queue
+
+    def first(state: State) -> sa.ScalarSelect[Any]:
+        task = tables.task
+        waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
+        return (
+            sa.select(task.c.due_at)
+            .where(is_state(task, state), waiting)
+            .order_by(task.c.due_at)
+            .limit(1)
+            .correlate(queue, steps)
+            .scalar_subquery()
+        )
+
+    statement = (
+        sa.select(
+            queue.c.name.label("queue"),
+            steps.c.priority,
+            first(State.SCHEDULED).label("due_at"),
+            first(State.LEASED).label("expires_at"),
+            now.label("now"),
+        )
+        .select_from(queue.join(steps, sa.true()))
+        .where(queue.c.paused_at.is_(None))
+    )
+    return Prepared(statement)
