@@ -36,5 +36,13 @@ class Delivery:
     guard: threading.Lock = field(default_factory=threading.Lock)
     """Held while ``over`` is set and while the deadline's exception is raised, so that it never lands outside."""
 
+    def abandon(self) -> bool:
+        """Give up on its thread; False if it is over, or given up already."""
+        with self.guard:
+            if self.over or self.abandoned:
+                return False
+            self.abandoned = self.cancelled = True
+            return True
+
 
 ENVIRON_KEY = "flask_taskqueue.delivery"

@@ -74,12 +74,13 @@ class Attempts:
             transport, request = self._prepare(record)
         except (InvalidTaskError, InvalidTaskRetryOptionsError, ValueError, TypeError, AttributeError) as error:
             return Result(record, permanent(_clean(f"the stored task is malformed: {error}")), 0.0)
-        return self.result(delivery, within_deadline(delivery, lambda: self._send(transport, request, delivery)), retry)
+        started = time.monotonic()
+        reply = within_deadline(delivery, lambda: self._send(transport, request, delivery))
+        return self.result(delivery, reply, time.monotonic() - started, retry)
 
-    def result(self, delivery: Delivery, reply: Reply, retry: RetryOptions | None = None) -> Result:
-        """What is to be recorded of a reply."""
+    def result(self, delivery: Delivery, reply: Reply, duration: float, retry: RetryOptions | None = None) -> Result:
+        """What is to be recorded of a reply that took so many seconds."""
         record = delivery.record
-        duration = time.monotonic() - delivery.started
         outcome = self._judge(record, reply, retry or self._retry(record), duration)
         return Result(
             record=record,

@@ -19,14 +19,13 @@ from ..core.fairness import Lanes
 from ..core.record import Record
 from ..store import Result, Store
 from .attempt import Attempts
-from .deadline import interrupt, timed_out
+from .deadline import timed_out
+from .flights import Flights
 from .slots import InlineSlot, Slots
-from .taking import Running, Taking
+from .taking import Taking
 
 logger = logging.getLogger("flask_taskqueue")
 
-_STOP_PATIENCE = 2.0
-"""Seconds after its deadline that a handler's thread has to stop before it is written off."""
 _LONGEST_BACKOFF = 5.0
 _BRISK = 0.002
 """Seconds within which handlers are done, on average, for results to wait that long for each other and share a transaction."""
@@ -75,7 +74,7 @@ class Dispatcher:
         self._slots = InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
         self._inbox: SimpleQueue[Finished | None] = SimpleQueue()
         self._unrecorded: list[Finished] = []
-        self._in_flight: dict[str, Delivery] = {}
+        self._flights = Flights()
         self._renewed_at = 0.0
         self._backoff = 0.0
         self._pace = _BRISK
@@ -89,7 +88,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """How many tasks are being attempted now."""
-        return len(self._in_flight)
+        return len(self._flights)
 
     @property
     def stuck(self) -> int:
@@ -124,28 +123,23 @@ class Dispatcher:
 
     def renew(self) -> None:
         """Prolong the leases of what is in flight; what is no longer ours is told to its handler."""
-        held = self._held(self._in_flight.values())
+        held = self._flights.held()
         if held:
             try:
                 mine = self._store.transact(lambda connection: self._store.leases.renew(connection, held, self._lease))
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 logger.warning("leases could not be renewed: %s", error)
-                self._fence()
+                self._flights.fence(self._renewed_at, self._lease)
                 return
-            for task_id, lease in held:
-                delivery = self._in_flight.get(task_id)
-                if task_id not in mine and delivery is not None and delivery.record.lease_id == lease:
-                    delivery.cancelled = True
+            self._flights.lost({task_id for task_id, _ in held} - mine)
         self._renewed_at = time.monotonic()
 
     def enforce_deadlines(self) -> None:
         """Interrupt what has reached its deadline; write off what has not stopped since."""
-        now = time.monotonic()
-        for delivery in list(self._in_flight.values()):
-            if now >= delivery.expires + _STOP_PATIENCE and not delivery.over:
-                self._write_off(delivery)
-            elif now >= delivery.expires and not delivery.interrupted:
-                interrupt(delivery)
+        for delivery in self._flights.overdue():
+            self._slots.write_off()
+            self._inbox.put((delivery, self._attempts.result(delivery, timed_out(delivery), delivery.expires - delivery.started)))
+            logger.warning("task %s does not stop at its deadline; its thread is left behind", delivery.record.id)
 
     def stop(self, grace: float) -> int:
         """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest back.
@@ -157,11 +151,9 @@ class Dispatcher:
             self._inbox.put(None)
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
             self._idle.wait(grace)
-        left = list(self._in_flight.values())
-        for delivery in left:
-            delivery.cancelled = True
+        held = self._flights.held()
+        self._flights.lost({task_id for task_id, _ in held})
         self._slots.close()
-        held = self._held(left)
         if not held:
             return 0
         try:
@@ -177,12 +169,12 @@ class Dispatcher:
             self.enforce_deadlines()
             turn = self._try_turn()
             if turn is None:
-                if self._stopping and not self._in_flight:
+                if self._stopping and not self._flights:
                     return None
                 wait = self._backoff
                 continue
             wait = 0.0
-            if self._in_flight or (turn.lanes is None and not self._stopping):
+            if self._flights or (turn.lanes is None and not self._stopping):
                 wait = self._patience(turn)
             elif self._may_end():
                 return None if turn.lanes is None else turn.lanes.next_in()
@@ -211,7 +203,7 @@ class Dispatcher:
             while True:
                 if finished is not None:
                     self._collect(finished)
-                left = limit - time.monotonic() if len(self._unrecorded) < len(self._in_flight) else 0.0
+                left = limit - time.monotonic() if len(self._unrecorded) < len(self._flights) else 0.0
                 finished = self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
         except Empty:
             self._slots.spur()
@@ -219,7 +211,7 @@ class Dispatcher:
     def _collect(self, finished: Finished) -> None:
         delivery, result = finished
         self._pace += (result.duration - self._pace) / 16
-        if self._in_flight.get(delivery.record.id) is delivery:
+        if delivery in self._flights:
             self._unrecorded.append(finished)
 
     def _try_turn(self) -> _Turn | None:
@@ -233,7 +225,7 @@ class Dispatcher:
         self._backoff = 0.0
         recorded, self._unrecorded = self._unrecorded, []
         for delivery, result in recorded:
-            del self._in_flight[delivery.record.id]
+            self._flights.end(delivery)
             self._count(result)
         self._start(turn.taken)
         for delivery, result in recorded:
@@ -242,7 +234,7 @@ class Dispatcher:
 
     def _turn(self, results: list[Result]) -> _Turn:
         """One transaction, unless there is nothing to write."""
-        free = 0 if self._stopping else self._slots.size - len(self._in_flight) + len(results)
+        free = 0 if self._stopping else self._slots.size - len(self._flights) + len(results)
         lanes = None
         if not results:
             if free == 0:
@@ -251,9 +243,7 @@ class Dispatcher:
                 lanes = self._look(reader)
             if not self._taking.may_take(lanes):
                 return _Turn(set(), [], lanes)
-        now = time.monotonic()
-        ended = {result.record.id for result in results}
-        running = [Running(now - one.started, one.suspect) for one in self._in_flight.values() if one.record.id not in ended]
+        running = self._flights.running({result.record.id for result in results})
 
         def exchange(connection: sa.Connection) -> _Turn:
             lost = self._store.leases.record(connection, results)
@@ -270,8 +260,8 @@ class Dispatcher:
 
     def _start(self, taken: Iterable[Record]) -> None:
         deliveries = [self._attempts.begin(record) for record in taken]
-        self._in_flight.update((one.record.id, one) for one in deliveries)
-        self._slots.start(deliveries, in_flight=len(self._in_flight), brisk=self._pace < _BRISK)
+        self._flights.begin(deliveries)
+        self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._pace < _BRISK)
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""
@@ -281,37 +271,17 @@ class Dispatcher:
 
     def _patience(self, turn: _Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""
-        free = self._slots.size - len(self._in_flight)
+        free = self._slots.size - len(self._flights)
         if turn.lanes is None and free > 0 and not self._stopping:
             return 0.0
-        now = time.monotonic()
-        waits = [self._poll, *(self._next_deadline(delivery) - now for delivery in self._in_flight.values())]
+        waits = [self._poll]
+        deadline = self._flights.next_deadline()
+        if deadline is not None:
+            waits.append(deadline - time.monotonic())
         next_in = turn.lanes.next_in() if turn.lanes is not None and free > 0 else None
         if next_in:
             waits.append(next_in)
         return max(0.001, min(waits))
-
-    def _next_deadline(self, delivery: Delivery) -> float:
-        return delivery.expires + _STOP_PATIENCE if delivery.interrupted else delivery.expires
-
-    def _write_off(self, delivery: Delivery) -> None:
-        with delivery.guard:
-            if delivery.over:
-                return
-            delivery.abandoned = delivery.cancelled = True
-        self._slots.write_off()
-        self._unrecorded.append((delivery, self._attempts.result(delivery, timed_out(delivery))))
-        logger.warning("task %s does not stop at its deadline; its thread is left behind", delivery.record.id)
-
-    def _fence(self) -> None:
-        """Tell handlers that their leases may have run out, before anybody else can take their tasks."""
-        now = time.monotonic()
-        for delivery in self._in_flight.values():
-            if now > max(delivery.started, self._renewed_at) + 0.8 * self._lease:
-                delivery.cancelled = True
-
-    def _held(self, deliveries: Iterable[Delivery]) -> list[tuple[str, str]]:
-        return [(one.record.id, one.record.lease_id) for one in list(deliveries) if one.record.lease_id is not None]
 
     def _count(self, result: Result) -> None:
         if result.outcome.reason == "success":

@@ -26,6 +26,7 @@ class Slots:
         self._waiting: deque[Delivery] = deque()
         self._calls: SimpleQueue[bool] = SimpleQueue()
         self._threads = 0
+        self._counting = threading.Lock()
 
     @property
     def waiting(self) -> int:
@@ -39,9 +40,11 @@ class Slots:
         compute hinder each other; should one not be as quick after all, `spur` calls the others.
         """
         self._waiting.extend(deliveries)
-        while self._threads < min(in_flight, self.size):
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"taskqueue-slot-{self._threads}", daemon=True).start()
+        with self._counting:
+            missing = min(in_flight, self.size) - self._threads
+            self._threads += max(0, missing)
+        for _ in range(missing):
+            threading.Thread(target=self._work, name="taskqueue-slot", daemon=True).start()
         for _ in deliveries[:1] if brisk else deliveries:
             self._calls.put(True)
 
@@ -52,8 +55,9 @@ class Slots:
 
     def write_off(self) -> None:
         """A thread does not stop: its slot gets a new one."""
-        self.stuck += 1
-        self._threads -= 1
+        with self._counting:
+            self.stuck += 1
+            self._threads -= 1
 
     def close(self) -> None:
         """Let the threads end when they have nothing left."""
@@ -70,7 +74,8 @@ class Slots:
                     break
                 self._run(delivery)
                 if delivery.abandoned:
-                    self.stuck -= 1
+                    with self._counting:
+                        self.stuck -= 1
                     return
 
 

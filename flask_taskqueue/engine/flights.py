@@ -1,0 +1,72 @@
+"""Flights: the deliveries that are under way in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+
+from ..core.delivery import Delivery
+from .deadline import interrupt
+from .taking import Running
+
+STOP_PATIENCE = 2.0
+"""Seconds after its deadline that a handler's thread has to stop before it is written off."""
+
+
+class Flights:
+    """Begun and ended by the drain; looked at by the heartbeat and the watch in threads of theirs."""
+
+    def __init__(self) -> None:
+        self._deliveries: dict[str, Delivery] = {}
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(list(self._deliveries.values()))
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        return self._deliveries.get(delivery.record.id) is delivery
+
+    def begin(self, deliveries: Iterable[Delivery]) -> None:
+        """These are under way."""
+        self._deliveries.update((one.record.id, one) for one in deliveries)
+
+    def end(self, delivery: Delivery) -> None:
+        """This one is recorded."""
+        del self._deliveries[delivery.record.id]
+
+    def held(self) -> list[tuple[str, str]]:
+        """Their leases, as (task id, lease id)."""
+        return [(one.record.id, one.record.lease_id) for one in self if one.record.lease_id is not None]
+
+    def running(self, ended: Collection[str]) -> list[Running]:
+        """What matters of them to whoever takes more; without the tasks that have ended."""
+        now = time.monotonic()
+        return [Running(now - one.started, one.suspect) for one in self if one.record.id not in ended]
+
+    def next_deadline(self) -> float | None:
+        """When the next deadline strikes, or a thread is to be written off; seconds of the monotonic clock."""
+        return min((one.expires + STOP_PATIENCE if one.interrupted else one.expires for one in self), default=None)
+
+    def overdue(self) -> list[Delivery]:
+        """Interrupt what has reached its deadline; those that have not stopped since, from now on abandoned."""
+        now = time.monotonic()
+        late = [one for one in self if now >= one.expires]
+        for one in late:
+            if not one.interrupted:
+                interrupt(one)
+        return [one for one in late if now >= one.expires + STOP_PATIENCE and one.abandon()]
+
+    def lost(self, task_ids: Collection[str]) -> None:
+        """Tell handlers that these tasks are no longer theirs."""
+        for one in self:
+            if one.record.id in task_ids:
+                one.cancelled = True
+
+    def fence(self, renewed_at: float, lease: float) -> None:
+        """Tell handlers that their leases may have run out, before anybody else can take their tasks."""
+        now = time.monotonic()
+        for one in self:
+            if now > max(one.started, renewed_at) + 0.8 * lease:
+                one.cancelled = True
