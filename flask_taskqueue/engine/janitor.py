@@ -1,4 +1,4 @@
-"""The janitor: sweeps finished tasks away when they have been kept long enough."""
+"""The janitor: forgets finished tasks when they have been kept long enough, and ends rows that nobody could take."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ def sweep(store: Store, *, keep_succeeded: float, keep_dead: float) -> int:
     """
     total = 0
     try:
+        malformed = store.transact(store.end_unreachable)
+        if malformed:
+            logger.error("%d stored tasks are malformed (no such queue, or a priority that is none) and dead", malformed)
         for _ in range(_ROUNDS):
             pruned = store.transact(lambda connection: store.history.prune(connection, keep_succeeded=keep_succeeded, keep_dead=keep_dead))
             total += pruned
             if not pruned:
                 break
     except (TaskQueueError, sa.exc.DBAPIError) as error:
-        logger.warning("finished tasks could not be pruned: %s", error)
+        logger.warning("the janitor could not work: %s", error)
     return total

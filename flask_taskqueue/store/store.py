@@ -12,6 +12,7 @@ from .history import History
 from .leases import Leases
 from .queues import Queues
 from .tasks import Tasks
+from .unreachable import end_unreachable
 
 
 class Store:
@@ -29,6 +30,10 @@ class Store:
         self.queues = Queues(database.tables, database.dialect)
         self.history = History(database.tables, database.dialect)
         self._unseen = frozenset(queues)
+
+    def end_unreachable(self, connection: sa.Connection) -> int:
+        """End rows as dead that no claim will ever find; how many."""
+        return end_unreachable(connection, self.database.tables, self.database.dialect.now)
 
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
         """See, once per process, that each configured queue has its row.

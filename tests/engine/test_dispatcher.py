@@ -220,6 +220,20 @@ def test_a_row_made_bad_by_hand_is_dead_and_the_rest_goes_on(queue: Bench, chang
     assert "malformed" in str(dead.last_error)
 
 
+@pytest.mark.parametrize("change", [{"queue": "nobodys"}, {"queue": "aaa"}, {"priority": 50}, {"priority": -10}])
+def test_a_row_that_no_claim_would_find_is_ended_by_the_janitor(queue: Bench, change: dict[str, Any]) -> None:
+    """It does not wait for ever unseen."""
+    queue.tasks.worker("/w")(lambda: None)
+    bad, good = queue.tasks.add("/w"), queue.tasks.add("/w")
+    runtime = queue.app.extensions["taskqueue"]
+    table = runtime.store.database.tables.task
+    runtime.store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == bad.id).values(change)))
+    assert queue.tasks.drain() == 1
+    runtime.sweep()
+    assert (queue.tasks.get(bad.id).state, queue.tasks.get(good.id).state) == (State.DEAD, State.SUCCEEDED)
+    assert "malformed" in str(queue.tasks.get(bad.id).last_error)
+
+
 def test_a_dispatcher_refuses_an_in_memory_database(queue: Bench) -> None:
     """And says what to do; draining works there."""
     with bench("sqlite://") as memory:

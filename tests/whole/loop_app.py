@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from flask import Flask
+from flask import Flask, Response, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -45,6 +45,16 @@ def plain() -> None:
     log("end")
 
 
+@tasks.worker("/count-and-die", transactional=True)
+def count_and_die() -> None:
+    """Add one; the process dies after the commit, before the reply is recorded."""
+    log("start")
+    counter = db.session.get(Counter, 1, with_for_update=True)
+    assert counter is not None
+    counter.count += 1
+    g.die = True
+
+
 @tasks.worker("/slow")
 def slow(seconds: float) -> None:
     """Take some time."""
@@ -68,6 +78,13 @@ def log(word: str) -> None:
     os.close(descriptor)
 
 
+def die_if_told(response: Response) -> Response:
+    """End the process where a handler's transaction has committed and nobody knows yet."""
+    if g.get("die"):
+        os._exit(1)
+    return response
+
+
 def create_app() -> Flask:
     """The application on ``LOOP_DATABASE``."""
     app = Flask(__name__)
@@ -76,5 +93,6 @@ def create_app() -> Flask:
     app.config.from_prefixed_env()
     db.init_app(app)
     tasks.init_app(app)
+    app.after_request(die_if_told)
     app.add_url_rule("/", view_func=lambda: "hello", endpoint="hello")
     return app

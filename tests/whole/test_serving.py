@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -236,6 +237,32 @@ def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(app: Flask, tm
     assert (dead.crashes, dead.attempts) == (3, 3)
     assert "poison" in str(dead.last_error)
     assert max(loop_app.tasks.get(task.id).crashes for task in others) <= 1
+
+
+def test_a_process_that_dies_after_the_commit_does_not_run_the_task_again(app: Flask, tmp_path: Path) -> None:
+    """The handler's changes and the task's end are one commit."""
+    loop_app.db.session.add(loop_app.Counter(id=1, count=0))
+    loop_app.db.session.commit()
+    task = loop_app.count_and_die.add()
+    with process([*FLASK, "taskqueue", "run"], {}, tmp_path / "output"):
+        assert task.wait(20).state is State.SUCCEEDED
+        assert loop_app.plain.add().wait(20).state is State.SUCCEEDED
+    assert deliveries(tmp_path, "start")[task.id] == 1
+    loop_app.db.session.expire_all()
+    counter = loop_app.db.session.get(loop_app.Counter, 1)
+    assert counter is not None
+    assert counter.count == 1
+
+
+def test_ctrl_c_ends_the_dispatchers(app: Flask, tmp_path: Path) -> None:
+    """The terminal sends it to every process; what runs ends, no traceback, exit code 0."""
+    task = loop_app.slow.add(seconds=0.5)
+    with process([*FLASK, "taskqueue", "run", "--processes", "2"], {}, tmp_path / "output") as running:
+        wait_until(lambda: deliveries(tmp_path, "start"), what="the task runs")
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(15) == 0
+    assert loop_app.tasks.get(task.id).state is State.SUCCEEDED
+    assert "Traceback" not in (tmp_path / "output").read_text()
 
 
 def test_commands_start_no_dispatcher(app: Flask, tmp_path: Path) -> None:
