@@ -24,9 +24,10 @@ TEST = [
     "psutil>=5.9",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "standardwebhooks>=1.0",
 ]
-LINT = ["import-linter>=2", "mypy>=1.13", "ruff>=0.8", "types-PyMySQL", "types-requests"]
+LINT = ["import-linter>=2", "mypy>=1.13", "ruff>=0.8", "types-PyMySQL", "types-PyYAML", "types-requests"]
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
 
 setup(
@@ -43,8 +44,11 @@ setup(
     package_data={"flask_taskqueue": ["py.typed"]},
     install_requires=[
         "apscheduler>=3.11",
+        "cattrs>=24.1",
+        "cronsim>=2.6",
         "flask>=3.0",
         "flask-sqlalchemy>=3.1",
+        "pyyaml>=6",
         "requests>=2.33",
         "sqlalchemy>=2.0.30",
         "urllib3>=2.7",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from ._version import __version__
-from .core.config import QueueSettings, Settings
+from .core.batch import Batch
+from .core.config import Settings
 from .core.errors import (
     BadTaskStateError,
     BadTransactionStateError,
     ConfigurationError,
     DeadlineExceeded,
+    DuplicateTaskNameError,
     InvalidDeadlineError,
     InvalidEtaError,
     InvalidHeaderError,
+    InvalidKeyError,
     InvalidQueueNameError,
+    InvalidScheduleError,
     InvalidTaskError,
     InvalidTaskNameError,
     InvalidTaskRetryOptionsError,
@@ -24,12 +28,18 @@ from .core.errors import (
     TaskQueueError,
     TaskTooLargeError,
     TombstonedTaskError,
+    TooManyTasksError,
     TransientError,
+    UnknownBatchError,
     UnknownQueueError,
+    UnknownScheduleError,
     UnknownTaskError,
     WaitTimeoutError,
 )
+from .core.queue_settings import QueueSettings
+from .core.queue_statistics import QueueStatistics
 from .core.retry import RetryOptions
+from .core.schedule import Schedule
 from .core.signals import (
     attempt_finished,
     dispatcher_started,
@@ -38,39 +48,58 @@ from .core.signals import (
     task_dead,
     task_succeeded,
 )
+from .core.spec import TaskOptions, TaskSpec
 from .core.states import State
-from .core.task import Task
+from .core.task import Progress, Result, Task
 from .extension import TaskQueue
+from .queue import AddedMany, Queue
+from .schedules import ScheduleEntry
 from .web.current import current_task
 
 __all__ = [
+    "AddedMany",
     "BadTaskStateError",
     "BadTransactionStateError",
+    "Batch",
     "ConfigurationError",
     "DeadlineExceeded",
+    "DuplicateTaskNameError",
     "InvalidDeadlineError",
     "InvalidEtaError",
     "InvalidHeaderError",
+    "InvalidKeyError",
     "InvalidQueueNameError",
+    "InvalidScheduleError",
     "InvalidTaskError",
     "InvalidTaskNameError",
     "InvalidTaskRetryOptionsError",
     "InvalidUrlError",
     "PermanentFailure",
+    "Progress",
+    "Queue",
     "QueueSettings",
+    "QueueStatistics",
+    "Result",
     "Retry",
     "RetryOptions",
+    "Schedule",
+    "ScheduleEntry",
     "Settings",
     "State",
     "TablesMissingError",
     "Task",
     "TaskAlreadyExistsError",
+    "TaskOptions",
     "TaskQueue",
     "TaskQueueError",
+    "TaskSpec",
     "TaskTooLargeError",
     "TombstonedTaskError",
+    "TooManyTasksError",
     "TransientError",
+    "UnknownBatchError",
     "UnknownQueueError",
+    "UnknownScheduleError",
     "UnknownTaskError",
     "WaitTimeoutError",
     "__version__",

@@ -1,63 +1,59 @@
-"""Adding tasks: from the arguments of add() to a row."""
+"""Adding tasks: from the arguments of add() to rows."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 from flask import Flask, has_app_context
 
 from . import sessions
 from .core.clock import duration_micros
-from .core.config import MAX_DEADLINE
 from .core.durations import seconds
 from .core.errors import (
     BadTransactionStateError,
     ConfigurationError,
+    DuplicateTaskNameError,
     InvalidDeadlineError,
+    InvalidEtaError,
+    InvalidKeyError,
     InvalidTaskError,
     InvalidUrlError,
+    TooManyTasksError,
     UnknownQueueError,
 )
 from .core.eta import resolve_delay
 from .core.fairness import PRIORITIES
 from .core.ids import task_id
-from .core.names import check_queue_name, check_task_name
-from .core.new_task import NewTask
+from .core.names import check_key, check_queue_name, check_task_name
+from .core.new_task import Disposition, NewTask, pack
 from .core.payload import UNSET, build_request
+from .core.queue_settings import MAX_DEADLINE, QueueSettings
 from .core.record import Record
 from .core.retry import RetryOptions
+from .core.spec import TaskOptions, TaskSpec
 from .core.urls import check_absolute, check_path, is_absolute
 from .runtime import Runtime
+from .store import Inserts
 from .web.routes import RouteFinder
 from .web.worker import Route, Worker
 
 logger = logging.getLogger("flask_taskqueue")
 
+MOST_AT_ONCE = 1000
+_CHUNK = 500
 _NO_ROUTE = Route(rule="", endpoint="")
+_CONFLICTS = ("skip", "raise", "replace", "debounce")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The arguments of add() beside URL and params, as they were given."""
-
-    json: Any = UNSET
-    payload: str | bytes | None = None
-    method: str | None = None
-    headers: Mapping[str, str] | None = None
-    name: str | None = None
-    queue: str | None = None
-    eta: datetime | None = None
-    countdown: float | str | timedelta | None = None
-    deadline: float | str | timedelta | None = None
-    retry: RetryOptions | Mapping[str, Any] | None = None
-    priority: int = 0
-    target: str | None = None
-    transactional: bool | None = None
+Added = tuple[Record, Disposition]
+Stored = TypeVar("Stored")
 
 
 class Adding:
@@ -68,51 +64,146 @@ class Adding:
         self._settings = runtime.settings
         self._routes = RouteFinder(app)
 
-    def add(self, url: str | Worker[..., Any] | None, params: Mapping[str, Any] | None, options: Options) -> Record:
+    def add(self, spec: TaskSpec, transactional: bool | None) -> Added:
         """Store a task; in the session's transaction or at once, as the transaction rule says."""
-        new = self._new_task(url, params, options)
-        if self._joins_session(options.transactional):
-            return self._add_to_session(new)
-        store = self._runtime.store
-        store.ensure_queues()
-        record = store.transact(lambda connection: store.tasks.add(connection, new))
-        self._runtime.wake()
-        return record
+        new = self.new_task(spec)
+        return self._store(lambda connection: self._runtime.store.inserts.add(connection, new), transactional)
 
-    def _new_task(self, url: str | Worker[..., Any] | None, params: Mapping[str, Any] | None, options: Options) -> NewTask:
-        method = (options.method or _method_of(url)).upper()
-        path, worker, params = self._resolve(url, params, method, options)
+    def add_all(self, specs: Sequence[TaskSpec], transactional: bool | None) -> list[Added]:
+        """Store tasks in one transaction, all or, if one is malformed, none; each with what became of it."""
+        if len(specs) > MOST_AT_ONCE:
+            raise TooManyTasksError(
+                f"{len(specs)} tasks are more than one transaction takes ({MOST_AT_ONCE}); add_many() takes any number, in several"
+            )
+        news = [self.new_task(spec, place=f"task {number}: ") for number, spec in enumerate(specs)]
+        _check_names(news)
+        return self._store(lambda connection: self._insert_all(connection, news), transactional) if news else []
+
+    def add_many(self, specs: Iterable[TaskSpec], transactional: bool | None) -> tuple[int, int]:
+        """Store any number of tasks, a few hundred to a transaction; how many were added, and how many were there already."""
+        if self._joins_session(transactional):
+            added = self.add_all(list(islice(specs, MOST_AT_ONCE + 1)), True)
+            new = sum(disposition in ("added", "replaced") for _, disposition in added)
+            return new, len(added) - new
+        total = skipped = 0
+        inserts = self._runtime.store.inserts
+        for chunk in self._chunks(specs):
+            news = [self.new_task(spec) for spec in chunk]
+            missing = self._store(partial(_add_chunk, inserts, news=news), False)
+            total += len(news) - missing
+            skipped += missing
+        return total, skipped
+
+    def add_batch(
+        self, specs: Sequence[TaskSpec], on_finish: TaskSpec | None, on_dead: TaskSpec | None, transactional: bool | None
+    ) -> sa.Row[Any]:
+        """Store a batch and its tasks in one transaction; its row."""
+        batch_id = task_id()
+        if len(specs) > MOST_AT_ONCE:
+            raise TooManyTasksError(f"{len(specs)} tasks are more than one batch takes ({MOST_AT_ONCE})")
+        news = [replace(self.new_task(spec, place=f"task {number}: "), batch_id=batch_id) for number, spec in enumerate(specs)]
+        _check_names(news)
+        if any(new.unique_key is not None for new in news):
+            raise InvalidTaskError("tasks of a batch cannot have a unique_key: one that is skipped would never be counted")
+        callbacks = [None if spec is None else pack([self.new_task(spec)]) for spec in (on_finish, on_dead)]
+        store = self._runtime.store
+
+        def work(connection: sa.Connection) -> sa.Row[Any]:
+            store.batches.create(connection, batch_id, len(news), *callbacks)
+            for new in news:
+                store.inserts.add(connection, new)
+            if not news:
+                store.batches.count(connection, {batch_id: {"succeeded": 0}})
+            return store.batches.get(connection, batch_id)
+
+        return self._store(work, transactional)
+
+    def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+        """The task that a spec asks for. Raises `InvalidTaskError` and its kinds, saying which one of a list it is."""
+        try:
+            return self._new_task(spec)
+        except InvalidTaskError as error:
+            if not place:
+                raise
+            raise type(error)(f"{place}{error}") from error
+
+    def _store(self, work: Callable[[sa.Connection], Stored], transactional: bool | None) -> Stored:
+        """Run ``work(connection)`` in the session's transaction, or in one of its own, and wake the dispatcher."""
+        store = self._runtime.store
+        if not self._joins_session(transactional):
+            store.ensure_queues()
+            result = store.transact(work)
+            self._runtime.wake()
+            return result
+        binding = self._runtime.binding
+        store.database.open()
+        connection = binding.session_connection()
+        store.ensure_queues(connection)
+        result = work(connection)
+        session = binding.session()
+        sessions.mark_changed(session)
+        sessions.after_commit(session, self._runtime.wake)
+        return result
+
+    def _insert_all(self, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added]:
+        store = self._runtime.store
+        single = {new.id for new in news if new.unique_key is not None}
+        missing = store.inserts.add_missing(connection, [new for new in news if new.id not in single])
+        found = {record.id: record for record in store.tasks.get_all(connection, [new.id for new in news])}
+        results: list[Added] = []
+        for new in news:
+            if new.id in single:
+                results.append(store.inserts.add(connection, new))
+            elif new.id in missing:
+                results.append((store.inserts.named(connection, new), "skipped"))
+            else:
+                results.append((found[new.id], "added"))
+        return results
+
+    def _chunks(self, specs: Iterable[TaskSpec]) -> Iterator[list[TaskSpec]]:
+        iterator = iter(specs)
+        while chunk := list(islice(iterator, _CHUNK)):
+            yield chunk
+
+    def _new_task(self, spec: TaskSpec) -> NewTask:
+        url, options = spec.url, spec.options
+        method = (options.get("method") or _method_of(url)).upper()
+        path, worker, params = self._resolve(url, spec.params, method, options)
         route = worker.route if worker is not None else _NO_ROUTE
-        queue = self._queue(options.queue or route.queue or "default")
-        eta, delay = self._when(options)
-        retry = options.retry if options.retry is not None else route.retry
+        queue = self._queue(options.get("queue") or route.queue or "default")
+        name, unique_key = options.get("name"), options.get("unique_key")
         return NewTask(
             id=task_id(),
             request=build_request(
                 path,
                 params,
-                json=options.json,
-                payload=options.payload,
+                json=options.get("json", UNSET),
+                payload=options.get("payload"),
                 method=method,
-                headers=options.headers,
+                headers=options.get("headers"),
                 max_body=self._settings.max_body,
             ),
-            name=None if options.name is None else check_task_name(options.name),
-            queue=queue,
-            priority=_priority(options.priority),
-            eta=eta,
-            delay=delay,
-            deadline=_deadline(options.deadline if options.deadline is not None else route.deadline),
-            retry=None if retry is None else _retry_json(retry),
-            target=self._target(options.target or self._settings.queues[queue].target, path),
+            name=None if name is None else check_task_name(name),
+            tombstone_ttl=queue.tombstone_ttl,
+            queue=queue.name,
+            priority=queue.priority if (priority := options.get("priority")) is None else _priority(priority),
+            **self._when(options),
+            deadline=_deadline(route.deadline if (deadline := options.get("deadline")) is None else deadline),
+            retry=_retry_json(route.retry if (retry := options.get("retry")) is None else retry),
+            target=self._target(options.get("target") or queue.target, path),
+            unique_key=None if unique_key is None else check_key("unique_key", unique_key),
+            on_conflict=_on_conflict(options),
+            **_lock(options),
+            follow_up=self._follow_up(options),
+            keep_result=options.get("keep_result", False),
         )
 
     def _resolve(
-        self, url: str | Worker[..., Any] | None, params: Mapping[str, Any] | None, method: str, options: Options
+        self, url: str | Worker[..., Any] | None, params: Mapping[str, Any] | None, method: str, options: TaskOptions
     ) -> tuple[str, Worker[..., Any] | None, Mapping[str, Any] | None]:
         """The path or absolute URL, the worker that answers there, and the params it has no place for."""
         if url is None or url == "":
-            url = f"/_ah/queue/{options.queue or 'default'}"
+            url = f"/_ah/queue/{options.get('queue') or 'default'}"
         if isinstance(url, Worker):
             path, params = self._routes.build(self._routes.endpoint_of(url), dict(params or {}), method)
             return path, url, params or None
@@ -123,25 +214,32 @@ class Adding:
         if not url.startswith("/"):
             path, rest = self._routes.build(url, dict(params or {}), method)
             return path, self._routes.find(path, method).worker, rest or None
-        if options.target is not None:
+        if options.get("target") is not None:
             return check_path(url), None, params
         place = self._routes.find(check_path(url), method)
         return place.path, place.worker, params
 
-    def _queue(self, name: str) -> str:
+    def _queue(self, name: str) -> QueueSettings:
         if name not in self._settings.queues:
             check_queue_name(name)
             known = ", ".join(sorted(self._settings.queues))
             raise UnknownQueueError(f"there is no queue {name!r}; TASKQUEUE_QUEUES has {known}")
-        return name
+        return self._settings.queues[name]
 
-    def _when(self, options: Options) -> tuple[datetime | None, int]:
-        """The instant asked for, or the microseconds to wait from when the database stores the task."""
+    def _when(self, options: TaskOptions) -> dict[str, Any]:
+        """The instant asked for, or the microseconds to wait from when the database stores the task; and when it expires."""
         limit = timedelta(seconds=self._settings.max_eta)
-        delay = resolve_delay(options.eta, options.countdown, now=datetime.now(UTC), max_eta=limit)
-        if options.eta is not None or delay is None:
-            return options.eta, 0
-        return None, duration_micros(delay.total_seconds())
+        eta = options.get("eta")
+        delay = resolve_delay(eta, options.get("countdown"), now=datetime.now(UTC), max_eta=limit)
+        when: dict[str, Any] = {"eta": eta} if eta is not None or delay is None else {"delay": duration_micros(delay.total_seconds())}
+        return when | _expires(options.get("expires"))
+
+    def _follow_up(self, options: TaskOptions) -> str | None:
+        then = options.get("then")
+        if then is None:
+            return None
+        specs = [then] if isinstance(then, TaskSpec) else list(then)
+        return pack(self.new_task(TaskSpec.of(spec), place=f"then, task {number}: ") for number, spec in enumerate(specs))
 
     def _target(self, target: str | None, path: str) -> str | None:
         if target is None:
@@ -163,16 +261,12 @@ class Adding:
             return False
         return sessions.has_changes(binding.session()) if transactional is None else transactional
 
-    def _add_to_session(self, new: NewTask) -> Record:
-        binding, store = self._runtime.binding, self._runtime.store
-        store.database.open()
-        connection = binding.session_connection()
-        store.ensure_queues(connection)
-        record = store.tasks.add(connection, new)
-        session = binding.session()
-        sessions.mark_changed(session)
-        sessions.after_commit(session, self._runtime.wake)
-        return record
+
+def _add_chunk(inserts: Inserts, connection: sa.Connection, news: Sequence[NewTask]) -> int:
+    """Store tasks, in one statement where that can be; how many were not because their name or key was taken."""
+    if all(new.unique_key is None or new.on_conflict == "skip" for new in news):
+        return len(inserts.add_missing(connection, news))
+    return sum(inserts.add(connection, new)[1] not in ("added", "replaced") for new in news)
 
 
 def _method_of(url: str | Worker[..., Any] | None) -> str:
@@ -183,6 +277,55 @@ def _priority(priority: int) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES:
         raise InvalidTaskError(f"priority is {priority!r}; it must be a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}")
     return priority
+
+
+def _expires(expires: Any) -> dict[str, Any]:
+    if isinstance(expires, datetime):
+        if expires.tzinfo is None:
+            raise InvalidEtaError(f"expires {expires.isoformat()} is naive: attach its time zone")
+        return {"expires_at": expires}
+    if expires is None:
+        return {}
+    try:
+        number = seconds(expires, what="expires")
+    except ConfigurationError as error:
+        raise InvalidTaskError(str(error)) from error
+    if not 0 < number < 1e9:
+        raise InvalidTaskError(f"expires is {expires!r}; it must be more than 0 seconds, or an aware datetime")
+    return {"expires_in": duration_micros(number)}
+
+
+def _lock(options: TaskOptions) -> dict[str, Any]:
+    """The key a task shares with others: serial keys and concurrency keys are apart."""
+    serial, concurrent = options.get("serial_key"), options.get("concurrency_key")
+    limit = options.get("concurrency_limit", 1)
+    if serial is not None and concurrent is not None:
+        raise InvalidKeyError("serial_key and concurrency_key exclude each other: give one of them")
+    if serial is not None:
+        return {"lock_key": f"s:{check_key('serial_key', serial)}"}
+    if concurrent is None:
+        return {}
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
+        raise InvalidKeyError(f"concurrency_limit is {limit!r}; it must be a whole number from 1 to 10000")
+    return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": limit}
+
+
+def _on_conflict(options: TaskOptions) -> Any:
+    wish = options.get("on_conflict", "skip")
+    if wish not in _CONFLICTS:
+        raise InvalidTaskError(f"on_conflict is {wish!r}; it must be one of {', '.join(map(repr, _CONFLICTS))}")
+    if "on_conflict" in options and options.get("unique_key") is None:
+        raise InvalidTaskError("on_conflict needs a unique_key")
+    return wish
+
+
+def _check_names(news: Sequence[NewTask]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for new in news:
+        if new.name is not None and (new.queue, new.name) in seen:
+            raise DuplicateTaskNameError(f"the list has two tasks named {new.name!r} in queue {new.queue!r}")
+        if new.name is not None:
+            seen.add((new.queue, new.name))
 
 
 def _deadline(deadline: float | str | timedelta | None) -> float | None:
@@ -197,6 +340,8 @@ def _deadline(deadline: float | str | timedelta | None) -> float | None:
     return number
 
 
-def _retry_json(retry: RetryOptions | Mapping[str, Any]) -> str:
+def _retry_json(retry: RetryOptions | Mapping[str, Any] | None) -> str | None:
+    if retry is None:
+        return None
     options = RetryOptions.of(retry)
     return "{}" if options is None else options.to_json()

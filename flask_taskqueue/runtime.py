@@ -20,13 +20,15 @@ from .core.errors import ConfigurationError
 from .core.ids import dispatcher_id
 from .core.signatures import route_keys, webhook_keys
 from .engine.attempt import Attempts, Keys, Routes
+from .engine.bell import Bell
+from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.janitor import sweep
 from .engine.scheduler import Scheduler
 from .engine.transports import Transport
 from .engine.transports.http import HttpTransport
 from .engine.transports.wsgi import WsgiTransport
-from .store import Result, Store
+from .store import Notices, Result, Store
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -38,6 +40,7 @@ class Runtime:
         self.settings = settings
         self.binding = binding
         self.scheduler: Scheduler | None = None
+        self.find_schedules: Find = lambda _: ()
         self._app = weakref.ref(app)
         self._lock = threading.Lock()
         self._serving: Callable[[], str] | None = None
@@ -54,7 +57,24 @@ class Runtime:
     @cached_property
     def store(self) -> Store:
         """The store, opened at first use: the database need not be there before."""
-        return Store(self.binding.open(self.app, self.settings), self.settings.queues)
+        return Store(self.binding.open(self.app, self.settings), self.settings.queues.values())
+
+    @cached_property
+    def cron(self) -> Cron:
+        """What sees to the schedules that the application declares."""
+        return Cron(lambda: self.store, lambda known: self.find_schedules(known))
+
+    @cached_property
+    def bell(self) -> Bell | Notices | None:
+        """What tells the dispatchers of other processes of new tasks, and this process's of theirs."""
+        database = self.store.database
+        if database.in_memory or not self.settings.notify:
+            return None
+        if Notices.serve(database):
+            return Notices(database)
+        url = database.engine.url
+        place = os.path.realpath(url.database or "") if database.dialect.clock_is_local else f"{url.host}:{url.port}/{url.database}"
+        return Bell(f"{place} {database.tables.task.name}")
 
     @cached_property
     def keys(self) -> Keys:
@@ -103,10 +123,14 @@ class Runtime:
                 )
             self.store.ensure_queues()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
-            self.scheduler = Scheduler(dispatcher, poll_interval=self.settings.poll_interval, lease=self.settings.lease, sweep=self.sweep)
+            self.scheduler = Scheduler(
+                dispatcher, self.cron, poll_interval=self.settings.poll_interval, lease=self.settings.lease, sweep=self.sweep
+            )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
             self.scheduler.start()
+            if self.bell is not None:
+                self.bell.listen(self.scheduler.look)
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
         return self.scheduler
 
@@ -116,6 +140,8 @@ class Runtime:
             scheduler, self.scheduler = self.scheduler, None
         if scheduler is None:
             return 0
+        if self.bell is not None:
+            self.bell.close()
         given_back = scheduler.stop(self.settings.grace_period if grace is None else grace)
         self._stop_attempts()
         signals.dispatcher_stopped.send(self.app, dispatcher=scheduler.dispatcher)
@@ -125,6 +151,7 @@ class Runtime:
         """Attempt what is due in this process, until nothing is; how many attempts ended."""
         dispatcher, attempts = self.dispatcher(**options)
         self.store.ensure_queues()
+        self.cron.tick()
         try:
             while (next_in := dispatcher.drain()) is not None and next_in <= 0:
                 pass
@@ -134,13 +161,17 @@ class Runtime:
         return dispatcher.ok + dispatcher.failed
 
     def wake(self) -> None:
-        """Have this process's dispatcher look for due tasks now."""
+        """Something may be due: tell this process's dispatcher, and those of others."""
         if self.scheduler is not None:
             self.scheduler.wake()
+        if self.bell is not None:
+            self.bell.ring()
 
     def sweep(self) -> int:
         """Forget what has been kept long enough; how many tasks."""
-        return sweep(self.store, keep_succeeded=self.settings.keep_succeeded, keep_dead=self.settings.keep_dead)
+        settings = self.settings
+        tombstones = {name: queue.tombstone_ttl for name, queue in settings.queues.items() if queue.tombstone_ttl is not None}
+        return sweep(self.store, keep_succeeded=settings.keep_succeeded, keep_dead=settings.keep_dead, tombstones=tombstones)
 
     def after_fork(self) -> None:
         """In a forked child: threads are gone, connections are the parent's."""
@@ -150,6 +181,9 @@ class Runtime:
             self._reset_attempts()
         if "store" in self.__dict__:
             self.store.database.reset()
+        bell = self.__dict__.get("bell")
+        if bell is not None:
+            bell.reset()
 
     def _routes(self, base_url: str | None, transport: str) -> Routes:
         settings = self.settings

@@ -27,6 +27,9 @@ class Workers:
         if blueprint is not None:
             _route(blueprint, worker, worker.route.endpoint)
             return
+        known = self._workers.setdefault(worker.route.endpoint, worker)
+        if _name(known) != _name(worker):
+            raise ValueError(f"{_name(known)} and {_name(worker)} are both {worker.route.endpoint!r}: give one another endpoint or name")
         self._workers[worker.route.endpoint] = worker
         endpoint = f"{BLUEPRINT}.{worker.route.endpoint}"
         waiting = list(apps)
@@ -46,3 +49,7 @@ class Workers:
 
 def _route(place: Flask | Blueprint, worker: Worker[..., Any], endpoint: str) -> None:
     place.add_url_rule(worker.route.rule, endpoint, worker.view, methods=list(worker.route.methods), provide_automatic_options=False)
+
+
+def _name(worker: Worker[..., Any]) -> str:
+    return f"{worker.function.__module__}.{getattr(worker.function, '__qualname__', '')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import click
 import pytest
 
 import flask_taskqueue
-from flask_taskqueue import Settings
+from flask_taskqueue import QueueSettings, Settings, TaskOptions
 from flask_taskqueue.cli import taskqueue
-from flask_taskqueue.core.delivery_headers import delivery_headers
+from flask_taskqueue.core.delivery_headers import FAMILIES, delivery_headers
 from flask_taskqueue.core.record import Record
 
 ROOT = Path(__file__).parents[1]
@@ -20,11 +21,20 @@ DOCS = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("docs/
 ERRORS = flask_taskqueue.core.errors.__doc__ or ""
 
 
-@pytest.mark.parametrize("command", sorted(taskqueue.commands))
-def test_every_command_is_documented(command: str) -> None:
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """The commands of a group and of those below it, by their full names."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
+
+
+@pytest.mark.parametrize(("name", "command"), sorted(commands(taskqueue), key=lambda one: one[0]))
+def test_every_command_is_documented(name: str, command: click.Command) -> None:
     """With each of its options."""
-    assert f"flask taskqueue {command}" in DOCS
-    for option in taskqueue.commands[command].params:
+    assert f"flask taskqueue {name}" in DOCS
+    for option in command.params:
         if isinstance(option, click.Option):
             assert option.opts[0] in DOCS
 
@@ -38,8 +48,22 @@ def test_every_public_name_is_documented(name: str) -> None:
 def test_every_header_is_documented() -> None:
     """Those of a first attempt and those of a retry."""
     record = Record(*[0 if field in ("eta", "executions") else 2 if field == "attempts" else None for field in Record._fields])
-    for header in delivery_headers(record):
+    for header in delivery_headers(record._replace(batch_id="one", schedule="one")):
         assert f"`{header}`" in DOCS
+    for family in FAMILIES:
+        assert f'`"{family}"`' in DOCS
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(QueueSettings) if one.name != "name"])
+def test_every_setting_of_a_queue_is_documented(name: str) -> None:
+    """In the page about queues."""
+    assert f"`{name}`" in (ROOT / "docs/queues.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(TaskOptions.__annotations__))
+def test_every_argument_of_add_is_documented(name: str) -> None:
+    """In the page about adding."""
+    assert re.search(rf"\b{name}\b", (ROOT / "docs/adding.md").read_text(encoding="utf-8"))
 
 
 def test_every_setting_is_in_the_generated_table() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from flask.cli import AppGroup
 
+from .cron import cron
 from .database import init_db
+from .queues import configure, pause, purge, queues, resume
 from .run import run
 from .secret import webhook_secret
 
-taskqueue = AppGroup("taskqueue", help="The task queue: tables, dispatcher.")
-taskqueue.add_command(init_db)
-taskqueue.add_command(run)
-taskqueue.add_command(webhook_secret)
+taskqueue = AppGroup("taskqueue", help="The task queue: tables, dispatcher, queues, schedules.")
+for command in (init_db, run, queues, pause, resume, purge, configure, cron, webhook_secret):
+    taskqueue.add_command(command)

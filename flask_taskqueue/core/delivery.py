@@ -36,6 +36,11 @@ class Delivery:
     guard: threading.Lock = field(default_factory=threading.Lock)
     """Held while ``over`` is set and while the deadline's exception is raised, so that it never lands outside."""
 
+    @property
+    def lease(self) -> tuple[str, str]:
+        """Its task's id and its lease's."""
+        return self.record.id, self.record.lease_id or ""
+
     def abandon(self) -> bool:
         """Give up on its thread; False if it is over, or given up already."""
         with self.guard:

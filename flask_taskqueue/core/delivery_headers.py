@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from .record import Record
 
+FAMILIES = ("taskqueue", "appengine", "cloudtasks")
 
-def delivery_headers(record: Record) -> dict[str, str]:
-    """App Engine's task headers under our prefix.
 
-    The retry count is 0 at the first attempt and counts crashes too; the execution count counts
-    the earlier attempts that got a reply. Previous response and retry reason are there on retries
-    only; the response is 0 when there was none (a timeout, a lost connection, a crash).
+def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -> dict[str, str]:
+    """The task headers of App Engine and Cloud Tasks, under each of the prefixes asked for.
+
+    The retry count is 0 at the first attempt and counts crashes too. The execution count counts
+    the earlier attempts that got a reply; Cloud Tasks' does not count those of 5xx. Previous
+    response and retry reason are there on retries only. The response is 0 when there was none (a
+    timeout, a lost connection, a crash), Cloud Tasks' is 504; the reason is ours, App Engine's
+    words, or empty.
     """
+    headers: dict[str, str] = {}
+    if "taskqueue" in families:
+        headers |= _family("X-TaskQueue", record, record.executions, "0", record.last_reason or "")
+        batch = record.callback_of or record.batch_id
+        headers |= {"X-TaskQueue-BatchId": batch} if batch else {}
+        headers |= {"X-TaskQueue-Schedule": record.schedule} if record.schedule else {}
+    if "appengine" in families:
+        reason = "App Error" if record.last_status else "Instance Unavailable"
+        headers |= _family("X-AppEngine", record, record.executions, "0", reason)
+        headers |= {"X-AppEngine-Cron": "true"} if record.schedule else {}
+    if "cloudtasks" in families:
+        headers |= _family("X-CloudTasks", record, record.answered, "504", "")
+    return headers
+
+
+def proof_headers(record: Record) -> dict[str, str]:
+    """What a delivery to the application's own routes is bound to besides its URL: always sent."""
+    return {"X-TaskQueue-QueueName": record.queue, "X-TaskQueue-TaskRetryCount": str(record.attempts - 1)}
+
+
+def _family(prefix: str, record: Record, executions: int, no_response: str, reason: str) -> dict[str, str]:
     headers = {
-        "X-TaskQueue-QueueName": record.queue,
-        "X-TaskQueue-TaskName": record.name or record.id,
-        "X-TaskQueue-TaskRetryCount": str(record.attempts - 1),
-        "X-TaskQueue-TaskExecutionCount": str(record.executions),
-        "X-TaskQueue-TaskETA": str(record.eta / 1_000_000),
+        f"{prefix}-QueueName": record.queue,
+        f"{prefix}-TaskName": record.name or record.id,
+        f"{prefix}-TaskRetryCount": str(record.attempts - 1),
+        f"{prefix}-TaskExecutionCount": str(executions),
+        f"{prefix}-TaskETA": f"{record.eta / 1_000_000:.6f}",
     }
     if record.attempts > 1:
-        headers["X-TaskQueue-TaskPreviousResponse"] = str(record.last_status or 0)
-        headers["X-TaskQueue-TaskRetryReason"] = record.last_reason or ""
+        headers[f"{prefix}-TaskPreviousResponse"] = str(record.last_status or no_response)
+        headers[f"{prefix}-TaskRetryReason"] = reason
     return headers

@@ -7,6 +7,9 @@ The names are App Engine's where App Engine had the case::
     ├── TablesMissingError             the queue's tables are not in the database
     ├── UnknownQueueError              no such queue is configured
     ├── UnknownTaskError               no task has that id
+    ├── UnknownBatchError              no batch has that id
+    ├── UnknownScheduleError           no schedule has that name
+    ├── InvalidScheduleError           a schedule's text cannot be read
     ├── WaitTimeoutError               task.wait() ended before the task did
     ├── TransientError                 the database could not be reached; try again
     ├── BadTaskStateError              the task's state does not allow that
@@ -19,7 +22,10 @@ The names are App Engine's where App Engine had the case::
     │   ├── InvalidEtaError
     │   ├── InvalidHeaderError
     │   ├── InvalidDeadlineError
+    │   ├── InvalidKeyError            a unique, concurrency or serial key
     │   ├── TaskTooLargeError
+    │   ├── TooManyTasksError          more than fit into one transaction
+    │   ├── DuplicateTaskNameError     one name twice in a list
     │   ├── TaskAlreadyExistsError     the name belongs to a live task
     │   └── TombstonedTaskError        the name belonged to a task that has ended
     ├── Retry                          raised by a handler: try again
@@ -37,7 +43,7 @@ class TaskQueueError(Exception):
 
 
 class ConfigurationError(TaskQueueError, ValueError):
-    """A ``TASKQUEUE_`` key is unknown or holds a value that cannot be used."""
+    """A ``TASKQUEUE_`` key is unknown or holds a value that cannot be used; or a file that one names is malformed."""
 
 
 class TablesMissingError(TaskQueueError):
@@ -50,6 +56,18 @@ class UnknownQueueError(TaskQueueError, LookupError):
 
 class UnknownTaskError(TaskQueueError, LookupError):
     """No task has that id (it never existed, or was pruned)."""
+
+
+class UnknownBatchError(TaskQueueError, LookupError):
+    """No batch has that id (it never existed, or was pruned)."""
+
+
+class UnknownScheduleError(TaskQueueError, LookupError):
+    """No schedule has that name."""
+
+
+class InvalidScheduleError(TaskQueueError, ValueError):
+    """The text is neither in App Engine's grammar nor a crontab line, or the time zone is unknown."""
 
 
 class WaitTimeoutError(TaskQueueError, TimeoutError):
@@ -98,6 +116,18 @@ class InvalidHeaderError(InvalidTaskError):
 
 class InvalidDeadlineError(InvalidTaskError):
     """A deadline is more than 0 seconds and at most 24 hours."""
+
+
+class InvalidKeyError(InvalidTaskError):
+    """A key is 1 to 200 printable ASCII characters; concurrency_key and serial_key exclude each other."""
+
+
+class TooManyTasksError(InvalidTaskError):
+    """More tasks than one transaction takes (1,000)."""
+
+
+class DuplicateTaskNameError(InvalidTaskError):
+    """A list of tasks has the same name twice."""
 
 
 class TaskTooLargeError(InvalidTaskError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from .clock import SECOND
+from .rates import Gate
 
 PRIORITIES = range(-9, 10)
 AGEING = 60 * SECOND
@@ -34,30 +35,46 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """What could be taken, seen at one instant of the database's clock."""
+    """What could be taken, seen at one instant of the database's clock.
+
+    ``gates`` are those of the queues that have limits.
+    """
 
     now: int
     lanes: tuple[Lane, ...]
+    gates: Mapping[str, Gate] = field(default_factory=dict)
 
     def due(self) -> list[Lane]:
-        """The lanes with a task that is due, the one to take from first in front."""
-        return sorted((lane for lane in self.lanes if _reached(lane.due_at, self.now)), key=lambda lane: lane.rank)
+        """The lanes with a task that is due and may start, the one to take from first in front."""
+        found = (lane for lane in self.lanes if _reached(lane.due_at, self.now) and self._allows(lane))
+        return sorted(found, key=lambda lane: lane.rank)
 
     def expired(self) -> list[Lane]:
-        """The lanes with a lease that has run out, the longest ago in front."""
-        found = (lane for lane in self.lanes if _reached(lane.expires_at, self.now))
+        """The lanes with a lease that has run out, the longest ago in front; whoever takes it over is in flight already."""
+        found = (lane for lane in self.lanes if _reached(lane.expires_at, self.now) and self._has_tokens(lane))
         return sorted(found, key=lambda lane: lane.expires_at or 0)
 
     def next_in(self) -> float | None:
         """Seconds until something can be taken; None when nothing waits."""
-        instants = _instants(self.lanes)
+        instants = [instant for lane in self.lanes for instant in self._instants(lane)]
         first = min(instants, default=None)
         return None if first is None else max(0.0, (first - self.now) / SECOND)
+
+    def _allows(self, lane: Lane) -> bool:
+        gate = self.gates.get(lane.queue)
+        return gate is None or gate.allowed(1) > 0
+
+    def _has_tokens(self, lane: Lane) -> bool:
+        gate = self.gates.get(lane.queue)
+        return gate is None or gate.tokens_left != 0
+
+    def _instants(self, lane: Lane) -> list[int]:
+        gate = self.gates.get(lane.queue)
+        opens_at = 0 if gate is None else gate.opens_at()
+        if opens_at is None:
+            return []
+        return [max(instant, opens_at) for instant in (lane.due_at, lane.expires_at) if instant is not None]
 
 
 def _reached(instant: int | None, now: int) -> bool:
     return instant is not None and instant <= now
-
-
-def _instants(lanes: Iterable[Lane]) -> list[int]:
-    return [instant for lane in lanes for instant in (lane.due_at, lane.expires_at) if instant is not None]

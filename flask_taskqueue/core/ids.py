@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import threading
 import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+
+_last = 0
+_counting = threading.Lock()
 
 
 def task_id() -> str:
     """A new task id: 26 characters in the form of a ULID.
 
     48 bits of milliseconds, so that ids sort by creation, and 80 random bits, so that they
-    cannot be guessed. The time in it serves sorting only; no decision is taken on it.
+    cannot be guessed. In one process each is greater than the one before, also within a
+    millisecond and when the clock goes back.
     """
-    number = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(secrets.token_bytes(10))
+    global _last
+    with _counting:
+        number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+        if number <= _last or number >> 80 == _last >> 80:
+            number = _last + 1 + secrets.randbits(40)
+        _last = number
     pairs = [_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)]
     return "".join(pairs)
 
@@ -28,3 +39,13 @@ def lease_id() -> str:
 def dispatcher_id() -> str:
     """A new dispatcher id, fresh per process: host names and pids come back, this does not."""
     return secrets.token_hex(8)
+
+
+def _after_fork() -> None:
+    """Another thread of the parent may have held the lock."""
+    global _counting
+    _counting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

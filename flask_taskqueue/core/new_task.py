@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from typing import Any, Literal
 
+from .clock import duration_micros
+from .ids import task_id
 from .payload import TaskRequest
+
+OnConflict = Literal["skip", "raise", "replace", "debounce"]
+Disposition = Literal["added", "skipped", "replaced", "debounced"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,12 +22,15 @@ class NewTask:
     """What add() makes of its arguments, all of it checked.
 
     ``eta`` is the instant asked for, or None: then the task is due ``delay`` microseconds after
-    the database's clock says it was stored.
+    the database's clock says it was stored. It expires at ``expires_at``, or ``expires_in``
+    microseconds after it was stored. ``lock_key`` is shared by tasks of which ``lock_limit`` may
+    run at a time; without a limit they run one by one in the order of their ids.
     """
 
     id: str
     request: TaskRequest
     name: str | None = None
+    tombstone_ttl: float | None = None
     queue: str = "default"
     priority: int = 0
     eta: datetime | None = None
@@ -27,8 +38,60 @@ class NewTask:
     deadline: float | None = None
     retry: str | None = None
     target: str | None = None
+    unique_key: str | None = None
+    on_conflict: OnConflict = "skip"
+    lock_key: str | None = None
+    lock_limit: int | None = None
+    expires_at: datetime | None = None
+    expires_in: int | None = None
+    follow_up: str | None = None
+    batch_id: str | None = None
+    callback_of: str | None = None
+    schedule: str | None = None
+    keep_result: bool = False
 
     @property
     def headers(self) -> str | None:
         """The headers as they are stored: JSON, or None for none."""
         return json.dumps(self.request.headers, separators=(",", ":")) if self.request.headers else None
+
+    @property
+    def tombstone(self) -> int | None:
+        """Microseconds that the name stays taken after the end; None for as long as the task is kept."""
+        return None if self.tombstone_ttl is None else duration_micros(self.tombstone_ttl)
+
+
+def pack(tasks: Iterable[NewTask]) -> str | None:
+    """Tasks that are to be added later, as JSON; None for none."""
+    packed = [_packed(one) for one in tasks]
+    return json.dumps(packed, separators=(",", ":")) if packed else None
+
+
+def unpack(text: str | None) -> list[NewTask]:
+    """The tasks of `pack`, each with an id of its own. Raises ValueError for anything else."""
+    if text is None:
+        return []
+    try:
+        return [_unpacked(one) for one in json.loads(text)]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"the tasks that follow are malformed: {error}") from error
+
+
+def _packed(task: NewTask) -> dict[str, Any]:
+    changed = {one.name: getattr(task, one.name) for one in fields(task) if getattr(task, one.name) != one.default}
+    for name in ("eta", "expires_at"):
+        if name in changed:
+            changed[name] = changed[name].isoformat()
+    request = asdict(task.request)
+    del changed["id"]
+    return changed | {"request": request | {"body": base64.b85encode(task.request.body).decode()}}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> NewTask:
+    given = dict(packed)
+    request = given["request"]
+    given["request"] = TaskRequest(request["method"], request["url"], request["headers"], base64.b85decode(request["body"]))
+    for name in ("eta", "expires_at"):
+        if name in given:
+            given[name] = datetime.fromisoformat(given[name])
+    return NewTask(id=task_id(), **given)

@@ -21,7 +21,8 @@ RETRY_AFTER_CAP = 3600.0
 class Outcome:
     """What is to be recorded of an attempt.
 
-    ``delay`` is in seconds from the end of the attempt, for a task that is tried again.
+    ``delay`` is in seconds from the end of the attempt, for a task that is tried again. ``slows``
+    says that the reply asked for less of everything in the queue: 429 or 503, with Retry-After.
     """
 
     state: State
@@ -30,6 +31,7 @@ class Outcome:
     error: str | None = None
     delay: float | None = None
     executed: bool = True
+    slows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,22 @@ def judge(reply: Reply, trial: Trial) -> Outcome:
     Redirects are failures: they were never followed. The law of what follows a failed attempt is
     App Engine's (see `RetryOptions`).
     """
+    if is_success(reply):
+        return success(reply)
     verdict = reply.headers.get(VERDICT_HEADER)
-    if reply.kind == "reply" and reply.status is not None and 200 <= reply.status < 300 and verdict is None:
-        return Outcome(State.SUCCEEDED, "success", status=reply.status)
     if verdict == "permanent" or reply.kind == "refused":
         return Outcome(State.DEAD, "permanent", status=reply.status, error=explain(reply), executed=reply.status is not None)
     return _failed(reply, trial, asked=verdict == "retry")
+
+
+def is_success(reply: Reply) -> bool:
+    """Whether a reply is a 2xx that its handler meant."""
+    return reply.kind == "reply" and reply.status is not None and 200 <= reply.status < 300 and VERDICT_HEADER not in reply.headers
+
+
+def success(reply: Reply) -> Outcome:
+    """The outcome of a success."""
+    return Outcome(State.SUCCEEDED, "success", status=reply.status)
 
 
 def permanent(error: str) -> Outcome:
@@ -76,7 +88,8 @@ def _failed(reply: Reply, trial: Trial, *, asked: bool) -> Outcome:
     if wanted is not None:
         wanted = min(wanted, max(RETRY_AFTER_CAP, trial.retry.max_backoff_seconds))
         delay = wanted if asked else max(delay, wanted)
-    return Outcome(State.SCHEDULED, reason, reply.status, error, delay, executed=reply.status is not None)
+    slows = wanted is not None and not asked and reply.status in (429, 503)
+    return Outcome(State.SCHEDULED, reason, reply.status, error, delay, executed=reply.status is not None, slows=slows)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -41,7 +41,7 @@ class Parameters:
     def of(cls, function: Callable[..., Any]) -> Parameters:
         """The parameters of a function. Raises TypeError for one that cannot be filled by name."""
         name = getattr(function, "__qualname__", repr(function))
-        hints = typing.get_type_hints(function)
+        hints = type_hints(function)
         parameters: dict[str, _Parameter] = {}
         rest = False
         for one in inspect.signature(function).parameters.values():
@@ -97,6 +97,16 @@ def dump(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
         kind = bound.signature.parameters[name].kind
         named |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
     return {name: _text(value) for name, value in named.items() if value is not None}
+
+
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """What the parameters are annotated with. The return annotation may name what is not there at run time."""
+
+    def bare() -> None: ...
+
+    plain = inspect.unwrap(function)
+    bare.__annotations__ = {name: hint for name, hint in getattr(plain, "__annotations__", {}).items() if name != "return"}
+    return typing.get_type_hints(bare, globalns=getattr(plain, "__globals__", {}))
 
 
 def _parameter(handler: str, one: inspect.Parameter, hint: Any) -> _Parameter:

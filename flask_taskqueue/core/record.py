@@ -29,8 +29,19 @@ class Record(NamedTuple):
     finished_at: int | None
     deadline: float | None
     retry: str | None
+    unique_key: str | None
+    lock_key: str | None
+    lock_limit: int | None
+    expires_at: int | None
+    follow_up: str | None
+    batch_id: str | None
+    callback_of: str | None
+    schedule: str | None
+    keep_result: int
+    progress: str | None
     attempts: int
     executions: int
+    answered: int
     crashes: int
     pardons: int
     lease_id: str | None

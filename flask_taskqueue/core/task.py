@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from .clock import to_datetime
+from .new_task import Disposition
 from .record import Record
 from .states import State
 from .urls import redacted
@@ -19,6 +22,35 @@ class TaskActions(Protocol):
     def requeue(self, task_id: str) -> Task: ...
     def delete(self, task_id: str) -> bool: ...
     def run_now(self, task_id: str) -> Task: ...
+    def result(self, task_id: str) -> Result | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The reply that a task succeeded with. ``body`` holds at most ``TASKQUEUE_REPLY_EXCERPT`` bytes of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded. Raises ValueError if it is not JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a handler said it has come."""
+
+    done: int
+    total: int | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +59,10 @@ class Task:
 
     ``eta`` is the earliest time asked for and never changes; ``due_at`` is when the task may next
     be taken (for a leased one, when its lease runs out; None once it has ended). ``attempts``
-    counts deliveries started, ``crashes`` those whose process died. All instants are aware, in UTC.
+    counts deliveries started, ``crashes`` those whose process died. A scheduled task without
+    ``due_at`` waits for its key. ``disposition`` says what add() did: "added", "replaced" (another
+    task for it), "skipped" or "debounced" (then this is the task that was there). All instants
+    are aware, in UTC.
     """
 
     id: str
@@ -46,11 +81,20 @@ class Task:
     crashes: int
     last_status: int | None
     last_error: str | None
+    unique_key: str | None
+    concurrency_key: str | None
+    serial_key: str | None
+    expires_at: datetime | None
+    batch_id: str | None
+    schedule: str | None
+    progress: Progress | None
+    disposition: Disposition | None = field(compare=False)
     _actions: TaskActions = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, record: Record, actions: TaskActions) -> Task:
+    def of(cls, record: Record, actions: TaskActions, disposition: Disposition | None = None) -> Task:
         """The task of a row."""
+        kind, _, key = (record.lock_key or "").partition(":")
         return cls(
             id=record.id,
             name=record.name,
@@ -68,12 +112,30 @@ class Task:
             crashes=record.crashes,
             last_status=record.last_status,
             last_error=record.last_error,
+            unique_key=record.unique_key,
+            concurrency_key=key if kind == "c" else None,
+            serial_key=key if kind == "s" else None,
+            expires_at=_instant(record.expires_at),
+            batch_id=record.batch_id,
+            schedule=record.schedule,
+            progress=None if record.progress is None else Progress(*json.loads(record.progress)),
+            disposition=disposition,
             _actions=actions,
         )
 
     def __repr__(self) -> str:
         """Without query string and user information: a repr ends up in logs."""
         return f"<Task {self.id} {self.method} {redacted(self.url)} {self.state} queue={self.queue}>"
+
+    @property
+    def was_enqueued(self) -> bool:
+        """Whether add() stored this task, rather than finding one that stands for it; App Engine's word."""
+        return self.disposition in ("added", "replaced")
+
+    @property
+    def result(self) -> Result | None:
+        """The reply that the task succeeded with, if it was added with ``keep_result``; read now."""
+        return self._actions.result(self.id)
 
     def wait(self, timeout: float | None = None) -> Task:
         """Block until the task has ended and return it as it is then.

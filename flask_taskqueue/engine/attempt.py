@@ -7,17 +7,18 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from ..core import signatures
 from ..core.config import Settings
 from ..core.delivery import Delivery
-from ..core.delivery_headers import delivery_headers
+from ..core.delivery_headers import delivery_headers, proof_headers
 from ..core.errors import InvalidTaskError, InvalidTaskRetryOptionsError
 from ..core.headers import check_headers
-from ..core.outcome import Outcome, Trial, judge, permanent
+from ..core.outcome import Outcome, Trial, is_success, judge, permanent, success
 from ..core.record import Record
 from ..core.reply import OutgoingRequest, Reply
 from ..core.retry import RetryOptions
@@ -61,6 +62,11 @@ class Attempts:
         self._routes = routes
         self._keys = keys
 
+    @property
+    def in_process(self) -> bool:
+        """Whether the application's own routes are called in this process."""
+        return self._routes.own.proves
+
     def begin(self, record: Record) -> Delivery:
         """The delivery of a task that has just been claimed; its deadline begins now."""
         started = time.monotonic()
@@ -82,12 +88,13 @@ class Attempts:
         """What is to be recorded of a reply that took so many seconds."""
         record = delivery.record
         outcome = self._judge(record, reply, retry or self._retry(record), duration)
+        kept = outcome.state is not State.SUCCEEDED or bool(record.keep_result)
         return Result(
             record=record,
             outcome=outcome,
             duration=duration,
-            reply_headers=json.dumps(dict(reply.headers)) if outcome.state is not State.SUCCEEDED and reply.headers else None,
-            reply_body=reply.body or None,
+            reply_headers=json.dumps(dict(reply.headers)) if kept and reply.headers else None,
+            reply_body=(reply.body or None) if kept else None,
             recorded=delivery.recorded,
         )
 
@@ -110,23 +117,27 @@ class Attempts:
             return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
 
     def _judge(self, record: Record, reply: Reply, retry: RetryOptions, duration: float) -> Outcome:
+        if is_success(reply):
+            return success(reply)
         first = record.first_tried_at if record.first_tried_at is not None else record.started_at or 0
         age = timedelta(microseconds=(record.started_at or first) - first, seconds=duration)
         trial = Trial(number=record.attempts, age=age, retry=retry, now=datetime.now(UTC), random=random.random)
         outcome = judge(reply, trial)
         if outcome.error is None:
             return outcome
-        return Outcome(outcome.state, outcome.reason, outcome.status, _clean(outcome.error), outcome.delay, outcome.executed)
+        return replace(outcome, error=_clean(outcome.error))
 
     def _prepare(self, record: Record) -> tuple[Transport, OutgoingRequest]:
         if record.method not in _METHODS:
             raise InvalidTaskError(f"the method is {record.method!r}")
-        headers = dict(check_headers(json.loads(record.headers))) if record.headers else {}
-        headers |= delivery_headers(record)
-        headers |= self._signed(record)
+        headers = {**_stored_headers(record.headers), **delivery_headers(record, self._settings.headers)}
         if record.target is None and not is_absolute(record.url):
-            return self._routes.own, OutgoingRequest(record.method, self._routes.own_url + check_path(record.url), headers, record.body)
-        url = record.url if record.target is None else record.target + check_path(record.url)
+            own = self._routes.own
+            headers |= proof_headers(record)
+            headers |= self._signed(record, proven=own.proves)
+            return own, OutgoingRequest(record.method, self._routes.own_url + _checked_path(record.url), headers, record.body)
+        headers |= self._signed(record, proven=False)
+        url = record.url if record.target is None else record.target + _checked_path(record.url)
         check_absolute(url, self._allowed())
         return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
 
@@ -134,17 +145,17 @@ class Attempts:
         targets = (queue.target for queue in self._settings.queues.values() if queue.target)
         return (*self._settings.allowed_hosts, *(urlsplit(target).netloc for target in targets))
 
-    def _signed(self, record: Record) -> Mapping[str, str]:
+    def _signed(self, record: Record, *, proven: bool) -> Mapping[str, str]:
+        """The headers of Standard Webhooks; without the signature where the transport itself proves the origin."""
         now = int(time.time())
+        headers = {"webhook-id": record.id, "webhook-timestamp": str(now)}
+        if proven:
+            return headers
         if is_absolute(record.url):
             keys = self._keys.webhook
         else:
             keys = signatures.bound(self._keys.route, record.method, bound_path(record.url), record.queue, record.attempts)
-        return {
-            "webhook-id": record.id,
-            "webhook-timestamp": str(now),
-            "webhook-signature": signatures.sign(keys, record.id, now, record.body),
-        }
+        return {**headers, "webhook-signature": signatures.sign(keys, record.id, now, record.body)}
 
     def _retry(self, record: Record) -> RetryOptions:
         if record.retry is not None:
@@ -156,6 +167,15 @@ class Attempts:
         queue = self._settings.queues.get(record.queue)
         given = record.deadline or (queue.deadline if queue is not None else None)
         return given if isinstance(given, int | float) and given > 0 else self._settings.deadline
+
+
+@lru_cache(maxsize=1024)
+def _stored_headers(text: str | None) -> Mapping[str, str]:
+    """The headers of a row, checked: it may have been written by hand. Most rows have the same few."""
+    return check_headers(json.loads(text)) if text else {}
+
+
+_checked_path = lru_cache(maxsize=1024)(check_path)
 
 
 def bound_path(url: str) -> str:

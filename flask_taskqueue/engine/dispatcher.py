@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 
 import sqlalchemy as sa
 
@@ -21,16 +20,13 @@ from ..store import Result, Store
 from .attempt import Attempts
 from .deadline import timed_out
 from .flights import Flights
+from .landings import Landings
 from .slots import InlineSlot, Slots
 from .taking import Taking
 
 logger = logging.getLogger("flask_taskqueue")
 
 _LONGEST_BACKOFF = 5.0
-_BRISK = 0.002
-"""Seconds within which handlers are done, on average, for results to wait that long for each other and share a transaction."""
-
-Finished = tuple[Delivery, Result]
 Observer = Callable[[Delivery, Result, bool], None]
 
 
@@ -48,7 +44,8 @@ class Dispatcher:
 
     `drain` does the work, in the thread that calls it; `wake`, `renew` and `stop` may be called
     from others. Each turn of a drain is one transaction: it records what has finished since the
-    last and claims exactly as many tasks as slots are free. So no claimed task waits in memory.
+    last and claims as many tasks as slots are free. While handlers are brisk it claims a little
+    ahead; what then turns out to wait behind a slow one is given back (see `Landings`).
     """
 
     def __init__(
@@ -66,21 +63,20 @@ class Dispatcher:
         self.id = dispatcher_id
         self.ok = self.failed = self.dead = 0
         self._store = store
-        self._taking = Taking(store.leases, queues=queues, held_by=dispatcher_id, lease=lease)
+        self._taking = Taking(store.claims, queues=queues, held_by=dispatcher_id, lease=lease)
         self._attempts = attempts
         self._lease = lease
         self._poll = poll_interval
         self._observe = observe
         self._slots = InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
-        self._inbox: SimpleQueue[Finished | None] = SimpleQueue()
-        self._unrecorded: list[Finished] = []
+        self._landings = Landings(computing=attempts.in_process)
+        self._surplus: list[Delivery] = []
         self._flights = Flights()
         self._renewed_at = 0.0
         self._backoff = 0.0
-        self._pace = _BRISK
         self._gate = threading.Lock()
         self._draining: object | None = None
-        self._woken = False
+        self._woken = self._sure = False
         self._stopping = False
         self._idle = threading.Event()
         self._idle.set()
@@ -95,13 +91,21 @@ class Dispatcher:
         """How many threads did not stop at their deadline and still run."""
         return self._slots.stuck
 
-    def wake(self) -> bool:
-        """Say that something may be due. Whether a drain is under way that will see to it."""
+    def wake(self, *, sure: bool = True) -> bool:
+        """Say that something may be due. Whether a drain is under way that will see to it.
+
+        When it is ``sure``, because it was added here, the drain takes without looking first.
+        """
         with self._gate:
             self._woken = True
+            self._sure |= sure
             if self._draining is not None:
-                self._inbox.put(None)
+                self._landings.signal()
             return self._draining is not None
+
+    @property
+    def _capacity(self) -> int:
+        return self._landings.capacity(self._slots.size)
 
     def drain(self) -> float | None:
         """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is due.
@@ -138,7 +142,8 @@ class Dispatcher:
         """Interrupt what has reached its deadline; write off what has not stopped since."""
         for delivery in self._flights.overdue():
             self._slots.write_off()
-            self._inbox.put((delivery, self._attempts.result(delivery, timed_out(delivery), delivery.expires - delivery.started)))
+            result = self._attempts.result(delivery, timed_out(delivery), delivery.expires - delivery.started)
+            self._landings.land((delivery, result), signal=True)
             logger.warning("task %s does not stop at its deadline; its thread is left behind", delivery.record.id)
 
     def stop(self, grace: float) -> int:
@@ -148,7 +153,7 @@ class Dispatcher:
         """
         with self._gate:
             self._stopping = True
-            self._inbox.put(None)
+            self._landings.signal()
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
             self._idle.wait(grace)
         held = self._flights.held()
@@ -165,7 +170,9 @@ class Dispatcher:
     def _drain(self) -> float | None:
         wait = 0.0
         while True:
-            self._gather(wait)
+            self._landings.gather(min(wait, self._backoff) if self._landings.unrecorded else wait, self._flights, self._slots)
+            if self._landings.stalled or self._stopping:
+                self._surplus += self._slots.take_back()
             self.enforce_deadlines()
             turn = self._try_turn()
             if turn is None:
@@ -191,42 +198,22 @@ class Dispatcher:
         self._draining = None
         self._idle.set()
 
-    def _gather(self, wait: float) -> None:
-        """Collect what has finished; wait for the first of it, or for a wake-up."""
-        if self._unrecorded:
-            wait = min(wait, self._backoff)
-        if self._slots.waiting:
-            wait = min(wait, _BRISK)
-        try:
-            finished = self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait()
-            limit = time.monotonic() + (_BRISK if self._pace < _BRISK else 0.0)
-            while True:
-                if finished is not None:
-                    self._collect(finished)
-                left = limit - time.monotonic() if len(self._unrecorded) < len(self._flights) else 0.0
-                finished = self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
-        except Empty:
-            self._slots.spur()
-
-    def _collect(self, finished: Finished) -> None:
-        delivery, result = finished
-        self._pace += (result.duration - self._pace) / 16
-        if delivery in self._flights:
-            self._unrecorded.append(finished)
-
     def _try_turn(self) -> _Turn | None:
         """Record, look and claim; None when the database did not let it happen, and everything is as before."""
         try:
-            turn = self._turn([result for _, result in self._unrecorded])
+            turn = self._turn([result for _, result in self._landings.unrecorded])
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             self._backoff = random.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self._backoff * 2 + 0.1)
             logger.warning("the database refuses, trying again in %.1f s: %s", self._backoff, error)
             return None
         self._backoff = 0.0
-        recorded, self._unrecorded = self._unrecorded, []
+        recorded = self._landings.take()
         for delivery, result in recorded:
             self._flights.end(delivery)
             self._count(result)
+        surplus, self._surplus = self._surplus, []
+        for delivery in surplus:
+            self._flights.end(delivery)
         self._start(turn.taken)
         for delivery, result in recorded:
             self._observe(delivery, result, result.record.id in turn.lost)
@@ -234,11 +221,12 @@ class Dispatcher:
 
     def _turn(self, results: list[Result]) -> _Turn:
         """One transaction, unless there is nothing to write."""
-        free = 0 if self._stopping else self._slots.size - len(self._flights) + len(results)
+        free = 0 if self._stopping else self._capacity - len(self._flights) + len(results)
         lanes = None
-        if not results:
-            if free == 0:
+        if not results and not self._surplus:
+            if free <= 0:
                 return _Turn(set(), [], None)
+        if not (results or self._surplus or self._is_sure()):
             with self._store.reading() as reader:
                 lanes = self._look(reader)
             if not self._taking.may_take(lanes):
@@ -247,10 +235,17 @@ class Dispatcher:
 
         def exchange(connection: sa.Connection) -> _Turn:
             lost = self._store.leases.record(connection, results)
-            seen = self._look(connection) if free and lanes is None else lanes
+            self._store.leases.release(connection, [one.lease for one in self._surplus])
+            seen = self._look(connection) if free > 0 and lanes is None else lanes
             return _Turn(lost, self._taking.take(connection, seen, free, running), seen)
 
         return self._store.transact(exchange)
+
+    def _is_sure(self) -> bool:
+        """Whether a task was added here since the last look."""
+        with self._gate:
+            sure, self._sure = self._sure, False
+            return sure
 
     def _look(self, connection: sa.Connection) -> Lanes | None:
         """See what is due, unless the last look still serves and nobody called `wake` since."""
@@ -261,17 +256,17 @@ class Dispatcher:
     def _start(self, taken: Iterable[Record]) -> None:
         deliveries = [self._attempts.begin(record) for record in taken]
         self._flights.begin(deliveries)
-        self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._pace < _BRISK)
+        self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._landings.brisk)
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""
         result = self._attempts.make(delivery)
         if not delivery.abandoned:
-            self._inbox.put((delivery, result))
+            self._landings.land((delivery, result), signal=not (self._slots.waiting and self._landings.brisk))
 
     def _patience(self, turn: _Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""
-        free = self._slots.size - len(self._flights)
+        free = self._capacity - len(self._flights)
         if turn.lanes is None and free > 0 and not self._stopping:
             return 0.0
         waits = [self._poll]

@@ -38,7 +38,7 @@ class Flights:
 
     def held(self) -> list[tuple[str, str]]:
         """Their leases, as (task id, lease id)."""
-        return [(one.record.id, one.record.lease_id) for one in self if one.record.lease_id is not None]
+        return [one.lease for one in self]
 
     def running(self, ended: Collection[str]) -> list[Running]:
         """What matters of them to whoever takes more; without the tasks that have ended."""

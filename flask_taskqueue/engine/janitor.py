@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
@@ -14,8 +15,8 @@ logger = logging.getLogger("flask_taskqueue")
 _ROUNDS = 20
 
 
-def sweep(store: Store, *, keep_succeeded: float, keep_dead: float) -> int:
-    """Forget finished tasks in small transactions, so that nobody waits long for one; how many.
+def sweep(store: Store, *, keep_succeeded: float, keep_dead: float, tombstones: Mapping[str, float]) -> int:
+    """Mend, and forget finished tasks, in small transactions so that nobody waits long for one; how many were forgotten.
 
     What is left over after a bounded number of them is for the next sweep.
     """
@@ -24,8 +25,16 @@ def sweep(store: Store, *, keep_succeeded: float, keep_dead: float) -> int:
         malformed = store.transact(store.end_unreachable)
         if malformed:
             logger.error("%d stored tasks are malformed (no such queue, or a priority that is none) and dead", malformed)
+        store.transact(store.locks.mend)
+        store.transact(store.tally.merge)
+        store.transact(store.schedules.prune)
+        store.transact(lambda connection: store.batches.prune(connection, max(keep_succeeded, keep_dead)))
         for _ in range(_ROUNDS):
-            pruned = store.transact(lambda connection: store.history.prune(connection, keep_succeeded=keep_succeeded, keep_dead=keep_dead))
+            pruned = store.transact(
+                lambda connection: store.history.prune(
+                    connection, keep_succeeded=keep_succeeded, keep_dead=keep_dead, tombstones=tombstones
+                )
+            )
             total += pruned
             if not pruned:
                 break

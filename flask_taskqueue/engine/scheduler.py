@@ -13,11 +13,14 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from .cron import Cron
 from .dispatcher import Dispatcher
 
 _WATCH_INTERVAL = 1.0
 _SWEEP_INTERVAL = 60.0
+_CRON_INTERVAL = 60.0
 _DRAIN = "drain"
+_CRON = "cron"
 _ALIAS = "taskqueue"
 
 
@@ -37,14 +40,15 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Four jobs in one process: drain, renew leases, watch deadlines, sweep.
+    """Five jobs in one process: drain, cron, renew leases, watch deadlines, sweep.
 
     The drain runs at each poll, when something in this process wakes it, and when the next task
-    falls due.
+    falls due. Cron runs when the next schedule fires.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, poll_interval: float, lease: float, sweep: Callable[[], object]) -> None:
+    def __init__(self, dispatcher: Dispatcher, cron: Cron, *, poll_interval: float, lease: float, sweep: Callable[[], object]) -> None:
         self.dispatcher = dispatcher
+        self._cron = cron
         self._poll = poll_interval
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
         self._jobs = BackgroundScheduler(
@@ -53,6 +57,7 @@ class Scheduler:
         _quiet("executors")
         add = partial(self._jobs.add_job, executor=_ALIAS)
         add(self._drain, "interval", seconds=poll_interval, jitter=poll_interval / 10, id=_DRAIN, next_run_time=datetime.now(UTC))
+        add(self._tick, "interval", seconds=_CRON_INTERVAL, id=_CRON, max_instances=1, next_run_time=datetime.now(UTC))
         add(dispatcher.renew, "interval", seconds=lease / 3, id="renew", max_instances=1)
         add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
         add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id="sweep", max_instances=1)
@@ -61,10 +66,14 @@ class Scheduler:
         """Begin, in a daemon thread."""
         self._jobs.start()
 
-    def wake(self) -> None:
+    def wake(self, *, sure: bool = True) -> None:
         """Something may be due: drain now, or have the drain that is under way look again."""
-        if not self.dispatcher.wake():
-            self._drain_at(datetime.now(UTC))
+        if not self.dispatcher.wake(sure=sure):
+            self._run_at(_DRAIN, datetime.now(UTC))
+
+    def look(self) -> None:
+        """Another process added something: as `wake`, but whoever comes first takes it."""
+        self.wake(sure=False)
 
     def stop(self, grace: float) -> int:
         """Take nothing more; wait up to ``grace`` seconds; how many tasks were given back."""
@@ -76,11 +85,17 @@ class Scheduler:
     def _drain(self) -> None:
         next_in = self.dispatcher.drain()
         if next_in is not None and next_in < self._poll:
-            self._drain_at(datetime.now(UTC) + timedelta(seconds=next_in))
+            self._run_at(_DRAIN, datetime.now(UTC) + timedelta(seconds=next_in))
 
-    def _drain_at(self, instant: datetime) -> None:
+    def _tick(self) -> None:
+        next_in = self._cron.tick()
+        if self._cron.has_added:
+            self.wake()
+        self._run_at(_CRON, datetime.now(UTC) + timedelta(seconds=next_in))
+
+    def _run_at(self, job: str, instant: datetime) -> None:
         try:
-            self._jobs.modify_job(_DRAIN, next_run_time=instant)
+            self._jobs.modify_job(job, next_run_time=instant)
         except JobLookupError:
             return  # the scheduler has been stopped
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 
 from ..core.delivery import Delivery
@@ -34,7 +35,7 @@ class Slots:
         return len(self._waiting)
 
     def start(self, deliveries: Sequence[Delivery], *, in_flight: int, brisk: bool) -> None:
-        """Attempt deliveries; ``in_flight``, with them, is at most ``size``.
+        """Attempt deliveries; ``in_flight`` counts all that are under way, with them.
 
         When handlers are ``brisk`` one thread is called for all of them, because threads that only
         compute hinder each other; should one not be as quick after all, `spur` calls the others.
@@ -50,8 +51,16 @@ class Slots:
 
     def spur(self) -> None:
         """Call a thread for each delivery that still waits for one."""
-        for _ in range(len(self._waiting)):
+        for _ in range(min(len(self._waiting), self.size)):
             self._calls.put(True)
+
+    def take_back(self) -> list[Delivery]:
+        """The deliveries that no thread has taken up, which will not be attempted."""
+        taken: list[Delivery] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._waiting.popleft())
+        return taken
 
     def write_off(self) -> None:
         """A thread does not stop: its slot gets a new one."""
@@ -96,6 +105,10 @@ class InlineSlot:
 
     def spur(self) -> None:
         """Nobody waits."""
+
+    def take_back(self) -> list[Delivery]:
+        """None wait."""
+        return []
 
     def write_off(self) -> None:
         """Nothing can be: there is no thread but this."""

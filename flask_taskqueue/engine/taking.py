@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import sqlalchemy as sa
 
@@ -12,10 +13,19 @@ from ..core.fairness import Lane, Lanes
 from ..core.ids import lease_id
 from ..core.record import Record
 from ..core.suspicion import may_take_others, may_take_suspect
-from ..store import Leases
+from ..store import Claims
 
 _LOOK_AGAIN = 0.05
 """Seconds that a look at the lanes serves for while their tasks keep coming."""
+
+
+class Terms(TypedDict):
+    """How a lease is taken."""
+
+    lease_id: str
+    held_by: str
+    lease: float
+    limited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +39,13 @@ class Running:
 class Taking:
     """Looks at the lanes and leases from them, for one dispatcher."""
 
-    def __init__(self, leases: Leases, *, queues: Collection[str] | None, held_by: str, lease: float) -> None:
-        self._leases = leases
+    def __init__(self, claims: Claims, *, queues: Collection[str] | None, held_by: str, lease: float) -> None:
+        self._claims = claims
         self._queues = queues
         self._held_by = held_by
         self._lease = lease
         self._due: list[Lane] = []
+        self._limited: frozenset[str] = frozenset()
         self._looked_at = 0.0
 
     def look(self, connection: sa.Connection, *, afresh: bool) -> Lanes | None:
@@ -42,8 +53,8 @@ class Taking:
         now = time.monotonic()
         if self._due and not afresh and now - self._looked_at < _LOOK_AGAIN:
             return None
-        lanes = self._leases.lanes(connection, self._queues)
-        self._due, self._looked_at = lanes.due(), now
+        lanes = self._claims.lanes(connection, self._queues)
+        self._due, self._limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
         return lanes
 
     def may_take(self, lanes: Lanes | None) -> bool:
@@ -52,13 +63,13 @@ class Taking:
 
     def take(self, connection: sa.Connection, lanes: Lanes | None, free: int, running: Sequence[Running]) -> list[Record]:
         """Lease up to ``free`` tasks; a suspect alone, beside nothing young."""
-        if free == 0 or not may_take_others(one.age for one in running if one.suspect):
+        if free <= 0 or not may_take_others(one.age for one in running if one.suspect):
             return []
         for lane in lanes.expired() if lanes is not None else ():
             # Until the suspect can be attempted nothing else is begun either, so that its turn comes.
             if not may_take_suspect(one.age for one in running):
                 return []
-            suspect = self._leases.take_over(connection, lane, lease_id=lease_id(), held_by=self._held_by, lease=self._lease)
+            suspect = self._claims.take_over(connection, lane, **self._terms(lane))
             if suspect is not None:
                 return [suspect]
         return self._claim(connection, free)
@@ -69,8 +80,11 @@ class Taking:
             wanted = free - len(taken)
             if wanted <= 0:
                 break
-            found = self._leases.claim(connection, lane, wanted, lease_id=lease_id(), held_by=self._held_by, lease=self._lease)
+            found = self._claims.claim(connection, lane, wanted, **self._terms(lane))
             taken += found
             if len(found) < wanted:
                 self._due = [other for other in self._due if other is not lane]
         return taken
+
+    def _terms(self, lane: Lane) -> Terms:
+        return {"lease_id": lease_id(), "held_by": self._held_by, "lease": self._lease, "limited": lane.queue in self._limited}

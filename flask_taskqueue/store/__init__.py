@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from .claims import Claims
 from .database import Database
-from .leases import Leases, Result
+from .inserts import Inserts
+from .leases import Result
+from .notices import Notices
+from .schedules import Definition
 from .store import Store
 from .tables import Tables
+from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Filter
 
-__all__ = ["Database", "Filter", "Leases", "Result", "Store", "Tables"]
+__all__ = ["CHANGED_AT_ONCE", "Claims", "Database", "Definition", "Filter", "Inserts", "Notices", "Result", "Store", "Tables"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from ..core.clock import duration_micros
 from ..core.states import State
 from .dialects import Dialect
 from .tables import Tables
+from .tally import Tally, changes
 
 BATCH = 500
 
@@ -17,10 +19,11 @@ BATCH = 500
 class History:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally) -> None:
         self._task = tables.task
         self._attempt = tables.attempt
         self._now = dialect.now
+        self._tally = tally
 
     def attempts(self, connection: sa.Connection, task_id: str) -> list[sa.Row[Any]]:
         """The attempts of a task that have ended, in the order they began."""
@@ -29,18 +32,38 @@ class History:
             connection.execute(sa.select(attempt).where(attempt.c.task_id == task_id).order_by(attempt.c.started_at, attempt.c.number))
         )
 
-    def prune(self, connection: sa.Connection, *, keep_succeeded: float, keep_dead: float) -> int:
+    def prune(self, connection: sa.Connection, *, keep_succeeded: float, keep_dead: float, tombstones: Mapping[str, float]) -> int:
         """Forget some finished tasks that are older than they are kept, in seconds; how many (at most `BATCH`).
 
-        A succeeded or cancelled task is kept ``keep_succeeded`` seconds, a dead one ``keep_dead``.
+        A succeeded or cancelled task is kept ``keep_succeeded`` seconds, a dead one ``keep_dead``;
+        one with a name at least as long as its queue's ``tombstones`` say that the name is taken.
         """
         task = self._task
         old = sa.or_(self._older(State.DEAD, keep_dead), *(self._older(one, keep_succeeded) for one in (State.SUCCEEDED, State.CANCELLED)))
-        ids = sorted(connection.scalars(sa.select(task.c.id).where(old).order_by(task.c.finished_at).limit(BATCH)))
+        named = sa.or_(sa.false(), *(self._tombstone(queue, ttl) for queue, ttl in tombstones.items()))
+        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(old, ~named).order_by(task.c.finished_at).limit(BATCH)
+        rows = connection.execute(statement.with_for_update(skip_locked=True)).all()
+        ids = sorted(row.id for row in rows)
         if not ids:
             return 0
         connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
-        return connection.execute(sa.delete(task).where(task.c.id.in_(ids), old)).rowcount
+        self._tally.add(connection, changes(((row.queue, row.state) for row in rows), -1), "")
+        return connection.execute(sa.delete(task).where(task.c.id.in_(ids))).rowcount
+
+    def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
+        """The attempt that a task succeeded with."""
+        attempt = self._attempt
+        return connection.execute(
+            sa.select(attempt)
+            .where(attempt.c.task_id == task_id, attempt.c.reason == "success")
+            .order_by(attempt.c.started_at.desc())
+            .limit(1)
+        ).one_or_none()
+
+    def _tombstone(self, queue: str, seconds: float) -> sa.ColumnElement[bool]:
+        task = self._task
+        recent = task.c.finished_at >= self._now - duration_micros(seconds)
+        return sa.and_(task.c.name.is_not(None), task.c.queue == queue, recent)
 
     def _older(self, state: State, seconds: float) -> sa.ColumnElement[bool]:
         task = self._task

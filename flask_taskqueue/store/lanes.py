@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..core.fairness import PRIORITIES, Lane, Lanes
+from ..core.rates import Gate
 from ..core.states import State
 from .dialects.states import is_state
 from .prepared import Prepared
 from .tables import Tables
 
+Gates = Callable[[sa.Connection, Collection[str]], Mapping[str, Gate]]
 
-def look(connection: sa.Connection, statement: Prepared, queues: Collection[str] | None) -> Lanes:
+
+def look(connection: sa.Connection, statement: Prepared, queues: Collection[str] | None, gates: Gates) -> Lanes:
     """What waits in each lane of the queues that are not paused; of some queues only, if they are given."""
     rows = statement.execute(connection, {}).all()
     chosen = (row for row in rows if queues is None or row.queue in queues)
-    lanes = tuple(
-        Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in chosen if row.due_at is not None or row.expires_at is not None
+    waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
+    limited = {row.queue for row in waiting if row.limited}
+    return Lanes(
+        now=rows[0].now if rows else 0,
+        lanes=tuple(Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in waiting),
+        gates=gates(connection, limited) if limited else {},
     )
-    return Lanes(rows[0].now if rows else 0, lanes)
 
 
 def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
@@ -47,6 +53,7 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             steps.c.priority,
             first(State.SCHEDULED).label("due_at"),
             first(State.LEASED).label("expires_at"),
+            sa.or_(queue.c.rate.is_not(None), queue.c.max_concurrent.is_not(None), queue.c.enforced_rate.is_not(None)).label("limited"),
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))

@@ -1,7 +1,9 @@
-"""Leases: the right to attempt a task, taken, renewed, given back and ended."""
+"""Leases: the right to attempt a task, renewed, given back and ended; `Claims` takes it."""
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +11,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.clock import duration_micros
-from ..core.fairness import Lane, Lanes
 from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
-from ..core.suspicion import POISON, is_poison
+from .attempt_log import AttemptLog
 from .dialects import Dialect
 from .dialects.states import is_state
-from .lanes import look, prepare_look
+from .endings import Ending, Endings
+from .locks import untaken
 from .prepared import Prepared
+from .queues import Queues
 from .tables import Tables
+
+_TOGETHER = 64
+_FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,52 +43,18 @@ class Result:
 class Leases:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, queues: Queues, endings: Endings, log: AttemptLog) -> None:
         self._task = tables.task
-        self._attempt = tables.attempt
+        self._queues = queues
+        self._endings = endings
         self._now = dialect.now
-        self._claim = dialect.prepare_claim(tables.task)
-        self._lanes = prepare_look(tables, dialect.now)
-        self._end = Prepared(self._prepare_end())
-        # A transaction whose commit was in doubt is run again: its log is there already, or not.
-        columns: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.attempt.c}
-        self._log = Prepared(dialect.insert_missing(tables.attempt).values(columns | {"finished_at": dialect.now}))
-
-    def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
-        """What waits in each lane of the queues that are not paused."""
-        return look(connection, self._lanes, queues)
-
-    def claim(self, connection: sa.Connection, lane: Lane, limit: int, *, lease_id: str, held_by: str, lease: float) -> list[Record]:
-        """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; the attempt is counted with it."""
-        which = {"in_queue": lane.queue, "in_priority": lane.priority, "most": limit}
-        how = {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)}
-        return self._claim(connection, which, how)
-
-    def take_over(self, connection: sa.Connection, lane: Lane, *, lease_id: str, held_by: str, lease: float) -> Record | None:
-        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
-
-        A task that has crashed too often is dead instead, and the next one is looked at.
-        """
-        while (found := self._expired(connection, lane)) is not None:
-            self._log_crash(connection, found)
-            if is_poison(found):
-                self._end_poison(connection, found)
-                continue
-            changes = {
-                "lease_id": lease_id,
-                "held_by": held_by,
-                "attempts": found.attempts + 1,
-                "crashes": found.crashes + 1,
-                "last_reason": "crash",
-                "due_at": self._now + duration_micros(lease),
-                "started_at": self._now,
-            }
-            if self._change(connection, found, changes):
-                return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == found.id)).one())
-        return None
+        self._sends_singly = dialect.sends_singly
+        self._end = Prepared(self._prepare_end(tables.task.c.id == sa.bindparam("id_0"), tables.task.c.lease_id == sa.bindparam("lease_0")))
+        self._end_some = Prepared(self._prepare_end(tables.task.c.id.in_(_binds("id")), tables.task.c.lease_id.in_(_binds("lease"))))
+        self._log = log
 
     def record(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
-        """End the leases of finished attempts and log them; the ids of the tasks whose lease was lost.
+        """End the leases of finished attempts, with all that follows, and log them; the ids of the tasks whose lease was lost.
 
         A reply that comes after its lease was lost changes nothing but the log.
         """
@@ -90,8 +62,12 @@ class Leases:
             return set()
         ordered = sorted(results, key=lambda result: result.record.id)
         pending = [result for result in ordered if not result.recorded]
-        lost = self._end_leases(connection, pending) if pending else set()
-        self._log.execute_many(connection, [_logged(result, result.record.id in lost) for result in ordered])
+        lost, repeated = self._end_leases(connection, pending)
+        self._follow(connection, [result for result in ordered if result.record.lease_id not in repeated], lost)
+        self._log.add(connection, [_logged(result, result.record.id in lost) for result in ordered])
+        slowed = {result.record.queue for result in ordered if result.outcome.slows}
+        if slowed:
+            self._queues.slow(connection, slowed)
         return lost
 
     def renew(self, connection: sa.Connection, held: Iterable[tuple[str, str]], lease: float) -> set[str]:
@@ -112,7 +88,7 @@ class Leases:
                 self._task.c.lease_id == sa.bindparam("lease"),
                 is_state(self._task, State.LEASED),
             )
-            .values(state=State.SCHEDULED.value, due_at=self._now, lease_id=None, held_by=None, attempts=self._task.c.attempts - 1)
+            .values(untaken(self._task) | {"due_at": self._now})
         )
         pairs = [{"task_id": task_id, "lease": lease} for task_id, lease in sorted(held)]
         return connection.execute(statement, pairs).rowcount if pairs else 0
@@ -128,7 +104,7 @@ class Leases:
         mine = sa.and_(is_state(task, State.LEASED), task.c.held_by == held_by)
         held = [Record._make(row) for row in connection.execute(sa.select(task).where(mine).with_for_update())]
         for record in held:
-            self._log_crash(connection, record)
+            self._log.crash(connection, record)
             changes = {
                 "state": State.SCHEDULED.value,
                 "due_at": self._now,
@@ -136,7 +112,7 @@ class Leases:
                 "pardons": record.pardons + 1,
                 "last_reason": "crash",
             }
-            self._change(connection, record, changes)
+            change_leased(connection, self._task, record, changes)
         return len(held)
 
     def is_current(self, connection: sa.Connection, task_id: str, attempt: int) -> Record | None:
@@ -148,41 +124,84 @@ class Leases:
 
     def fence(self, connection: sa.Connection, record: Record) -> bool:
         """Whether the lease still holds, asked by writing: what follows in the transaction has the write lock."""
-        return self._change(connection, record, {"held_by": record.held_by})
+        return change_leased(connection, self._task, record, {"held_by": record.held_by})
 
     def complete(self, connection: sa.Connection, record: Record, status: int) -> bool:
-        """End a lease with success inside a handler's transaction; False if it was lost."""
+        """End a lease with success inside a handler's transaction, with all that follows; False if it was lost."""
         changes = {
             "state": State.SUCCEEDED.value,
             "due_at": None,
             "finished_at": self._now,
+            "unique_key": None,
             "executions": record.executions + 1,
+            "answered": record.answered + 1,
             "last_status": status,
             "last_reason": "success",
             "last_error": None,
         }
-        return self._change(connection, record, changes)
+        if not change_leased(connection, self._task, record, changes):
+            return False
+        # Handlers commit at the same time: each thread counts for itself.
+        self._endings.follow(connection, [Ending(record, State.SUCCEEDED)], f"{record.held_by}:{threading.get_ident()}")
+        return True
 
-    def _prepare_end(self) -> sa.Update:
+    def _follow(self, connection: sa.Connection, results: Sequence[Result], lost: Collection[str]) -> None:
+        """See to what follows attempts. Of one that was recorded by its handler only the attempt is left to be counted."""
+        if not results:
+            return
+        endings = []
+        for result in results:
+            held = result.record.id not in lost
+            state = result.outcome.state if held and not result.recorded else State.LEASED
+            endings.append(Ending(result.record, state, attempted=True, failed=held and result.outcome.state is not State.SUCCEEDED))
+        self._endings.follow(connection, endings, results[0].record.held_by or "")
+
+    def _prepare_end(self, *mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task
         return (
             sa.update(task)
-            .where(task.c.id == sa.bindparam("task_id"), task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
+            .where(*mine, is_state(task, State.LEASED))
             .values(
                 state=sa.bindparam("new_state"),
                 due_at=self._now + sa.bindparam("delay", type_=sa.BigInteger),
                 finished_at=self._now + sa.bindparam("ended", type_=sa.BigInteger),
+                unique_key=sa.case((sa.bindparam("live", type_=sa.Integer) == 1, task.c.unique_key)),
                 executions=task.c.executions + sa.bindparam("executed", type_=sa.Integer),
+                answered=task.c.answered + sa.bindparam("answer", type_=sa.Integer),
                 last_status=sa.bindparam("status"),
                 last_reason=sa.bindparam("reason"),
                 last_error=sa.bindparam("error"),
             )
         )
 
-    def _end_leases(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
-        changed = self._end.execute_many(connection, [_ended(result) for result in results])
+    def _end_each(self, connection: sa.Connection, results: Sequence[Result]) -> int:
+        """End leases, where that is quicker many of the same outcome by one statement; how many were ended.
+
+        No lease is of two claims, so a task's id among these ids and its lease among these leases
+        is a lease of these: a task is not among them twice.
+        """
+        alike: dict[Outcome, list[Result]] = defaultdict(list)
+        for result in results:
+            alike[result.outcome].append(result)
+        changed = 0
+        single: list[dict[str, Any]] = []
+        for outcome, group in alike.items():
+            for start in range(0, len(group), _TOGETHER):
+                some = group[start : start + _TOGETHER]
+                if self._sends_singly and len(some) >= _FEW and len({result.record.id for result in some}) == len(some):
+                    changed += self._end_some.execute(connection, _named(some) | _ended(outcome)).rowcount
+                else:
+                    single += [{"id_0": one.record.id, "lease_0": one.record.lease_id, **_ended(outcome)} for one in some]
+        return changed + (self._end.execute_many(connection, single) if single else 0)
+
+    def _end_leases(self, connection: sa.Connection, results: Sequence[Result]) -> tuple[set[str], set[str]]:
+        """End leases; the ids of the tasks whose lease was lost, and the leases that had been ended so before.
+
+        The latter are those of a transaction whose commit was in doubt and is repeated; what follows has followed.
+        """
+        changed = self._end_each(connection, results)
         if changed == len(results):
-            return set()
+            return set(), set()
         task = self._task
         leases = {result.record.id: result.record.lease_id for result in results}
         rows = connection.execute(
@@ -190,70 +209,40 @@ class Leases:
         )
         # Ended under this very lease: by this statement now, by one whose commit was in doubt, or by the handler.
         ended = {row.id for row in rows if row.lease_id == leases[row.id] and row.state != State.CANCELLED}
-        return set(leases) - ended
-
-    def _expired(self, connection: sa.Connection, lane: Lane) -> Record | None:
-        task = self._task
-        row = connection.execute(
-            sa.select(task)
-            .where(
-                is_state(task, State.LEASED),
-                task.c.queue == lane.queue,
-                task.c.priority == lane.priority,
-                task.c.due_at <= self._now,
-            )
-            .order_by(task.c.due_at, task.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
-        return None if row is None else Record._make(row)
-
-    def _end_poison(self, connection: sa.Connection, record: Record) -> None:
-        changes = {
-            "state": State.DEAD.value,
-            "crashes": record.crashes + 1,
-            "due_at": None,
-            "finished_at": self._now,
-            "last_reason": "crash",
-            "last_error": POISON.format(crashes=record.crashes + 1),
-        }
-        self._change(connection, record, changes)
-
-    def _log_crash(self, connection: sa.Connection, record: Record) -> None:
-        crash = {
-            "task_id": record.id,
-            "number": record.attempts,
-            "lease_id": record.lease_id,
-            "started_at": record.started_at,
-            "held_by": record.held_by,
-            "reason": "crash",
-            "status": None,
-            "error": "the lease ran out: the process died or was cut off while the task ran",
-            "reply_headers": None,
-            "reply_body": None,
-        }
-        self._log.execute_many(connection, [crash])
-
-    def _change(self, connection: sa.Connection, record: Record, changes: dict[str, Any]) -> bool:
-        """Change a leased task if the lease is still the one of the record."""
-        task = self._task
-        mine = sa.and_(task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED))
-        return connection.execute(sa.update(task).where(mine).values(changes)).rowcount == 1
+        return set(leases) - ended, self._log.recorded(connection, leases)
 
 
-def _ended(result: Result) -> dict[str, Any]:
-    outcome = result.outcome
+def _binds(name: str) -> list[sa.BindParameter[str]]:
+    return [sa.bindparam(f"{name}_{number}", type_=sa.String) for number in range(_TOGETHER)]
+
+
+def _named(results: Sequence[Result]) -> dict[str, Any]:
+    """The ids and leases of up to `_TOGETHER` results; the last is repeated to make it so many."""
+    records = [result.record for result in results]
+    records += records[-1:] * (_TOGETHER - len(records))
+    ids = {f"id_{number}": record.id for number, record in enumerate(records)}
+    return ids | {f"lease_{number}": record.lease_id for number, record in enumerate(records)}
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    """What an outcome changes."""
     return {
-        "task_id": result.record.id,
-        "lease": result.record.lease_id,
         "new_state": outcome.state.value,
         "delay": None if outcome.delay is None else duration_micros(outcome.delay),
         "ended": 0 if outcome.state.is_finished else None,
+        "live": 0 if outcome.state.is_finished else 1,
         "executed": 1 if outcome.executed else 0,
+        "answer": 1 if outcome.status is not None and outcome.status < 500 else 0,
         "status": outcome.status,
         "reason": outcome.reason,
         "error": outcome.error,
     }
+
+
+def change_leased(connection: sa.Connection, task: sa.Table, record: Record, changes: dict[str, Any]) -> bool:
+    """Change a leased task if the lease is still the one of the record."""
+    mine = sa.and_(task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED))
+    return connection.execute(sa.update(task).where(mine).values(changes)).rowcount == 1
 
 
 def _logged(result: Result, lost: bool) -> dict[str, Any]:

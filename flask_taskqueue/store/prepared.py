@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 
 Values = Mapping[str, Any]
+
+_ROWS = 100
+"""The most rows of one statement: with the largest bodies it stays below what servers take."""
 
 
 class Prepared:
@@ -16,10 +21,12 @@ class Prepared:
     The statement must have no IN list of varying length, and values that the driver takes as they are.
     """
 
-    def __init__(self, statement: sa.ClauseElement) -> None:
+    def __init__(self, statement: sa.ClauseElement, *, rows_in_one: bool = False) -> None:
+        """With ``rows_in_one`` the rows of an insert are sent in one statement: for drivers that send each on its own."""
         self._statement = statement
+        self._rows_in_one = rows_in_one
         self._text = ""
-        self._order: Sequence[str] | None = None
+        self._ordered: Callable[[Values], Any] | None = None
         self._constants: dict[str, Any] = {}
         self._clocks: dict[str, Callable[[], Any]] = {}
 
@@ -31,22 +38,33 @@ class Prepared:
     def execute_many(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
         """Run it for each row; how many rows were changed in all."""
         self._compile(connection)
-        return connection.exec_driver_sql(self._text, [self._bound(values) for values in rows]).rowcount
+        if not self._rows_in_one:
+            return connection.exec_driver_sql(self._text, [self._bound(values) for values in rows]).rowcount
+        return sum(self._execute_rows(connection, rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS))
+
+    def _execute_rows(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
+        head, values, row = self._text.rpartition(" VALUES ")
+        text = head + values + ", ".join([row] * len(rows))
+        return connection.exec_driver_sql(text, tuple(chain.from_iterable(self._bound(one) for one in rows))).rowcount
 
     def _compile(self, connection: sa.Connection) -> None:
         if self._text:
             return
-        compiled: Any = self._statement.compile(dialect=connection.dialect)
+        dialect: Any = connection.dialect
+        # Rows in one statement are bound by position.
+        compiled: Any = self._statement.compile(dialect=type(dialect)(paramstyle="format") if self._rows_in_one else dialect)
         for name, bind in compiled.binds.items():
             if bind.callable is not None:
                 self._clocks[name] = bind.callable
             elif not bind.required:
                 self._constants[name] = bind.value
-        self._order = compiled.positiontup
+        order = compiled.positiontup
+        if order is not None:
+            self._ordered = itemgetter(*order) if len(order) > 1 else lambda bound: tuple(bound[name] for name in order)
         self._text = str(compiled)
 
     def _bound(self, values: Values) -> Any:
         bound = {**self._constants, **values}
         for name, clock in self._clocks.items():
             bound[name] = clock()
-        return bound if self._order is None else tuple([bound[name] for name in self._order])
+        return bound if self._ordered is None else self._ordered(bound)

@@ -7,10 +7,20 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from ..core.queue_settings import QueueSettings
+from .attempt_log import AttemptLog
+from .batches import Batches
+from .claims import Claims
 from .database import Database
+from .endings import Endings
 from .history import History
+from .inserts import Inserts
 from .leases import Leases
+from .locks import Locks
 from .queues import Queues
+from .schedules import Schedules
+from .statistics import Statistics
+from .tally import Tally
 from .tasks import Tasks
 from .unreachable import end_unreachable
 
@@ -18,25 +28,35 @@ from .unreachable import end_unreachable
 class Store:
     """A database and, by noun, the statements that run in its transactions.
 
-    ``queues`` are the names that must have a row before a task of theirs is stored or taken.
+    ``queues`` must have a row, with these limits, before a task of theirs is stored or taken.
     """
 
-    def __init__(self, database: Database, queues: Collection[str]) -> None:
+    def __init__(self, database: Database, queues: Collection[QueueSettings]) -> None:
+        tables, dialect = database.tables, database.dialect
         self.database = database
         self.transact = database.transact
         self.reading = database.reading
-        self.tasks = Tasks(database.tables, database.dialect)
-        self.leases = Leases(database.tables, database.dialect)
-        self.queues = Queues(database.tables, database.dialect)
-        self.history = History(database.tables, database.dialect)
-        self._unseen = frozenset(queues)
+        self.tally = Tally(tables, dialect)
+        self.locks = Locks(tables, dialect)
+        self.inserts = Inserts(tables, dialect, self.tally)
+        self.batches = Batches(tables, dialect, self.inserts)
+        endings = Endings(self.tally, self.locks, self.batches, self.inserts)
+        self.tasks = Tasks(tables, dialect, endings, self.tally)
+        self.queues = Queues(tables, dialect)
+        log = AttemptLog(tables, dialect, endings)
+        self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log)
+        self.leases = Leases(tables, dialect, self.queues, endings, log)
+        self.statistics = Statistics(tables, dialect, self.tally)
+        self.schedules = Schedules(tables, dialect, self.inserts)
+        self.history = History(tables, dialect, self.tally)
+        self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:
         """End rows as dead that no claim will ever find; how many."""
-        return end_unreachable(connection, self.database.tables, self.database.dialect.now)
+        return end_unreachable(connection, self.database.tables, self.database.dialect.now, self.tally)
 
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
-        """See, once per process, that each configured queue has its row.
+        """See, once per process, that each configured queue has its row, with the limits configured now.
 
         Given a connection, the rows become part of its transaction: it may hold the only write
         lock there is, and it may be rolled back, so then they are looked for again next time.
@@ -44,10 +64,10 @@ class Store:
         if not self._unseen:
             return
         if connection is not None:
-            self.queues.ensure(connection, self.queues.missing(connection, self._unseen))
+            self.queues.ensure(connection, self.queues.outdated(connection, self._unseen))
             return
         with self.reading() as reader:
-            missing = self.queues.missing(reader, self._unseen)
-        if missing:
-            self.transact(partial(self.queues.ensure, names=missing))
-        self._unseen = frozenset()
+            outdated = self.queues.outdated(reader, self._unseen)
+        if outdated:
+            self.transact(partial(self.queues.ensure, queues=outdated))
+        self._unseen = ()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
+from ..core.rates import BUCKET_SIZE
 from ..core.record import Record
-from .dialects.states import LIVE_ROWS, NAMED_ROWS
-from .dialects.types import BODY, MICROS, SECONDS, TEXT, token
+from .dialects.states import LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
+from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
+
+COUNTS = ("attempts", "failures", "succeeded", "dead", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +21,16 @@ class Tables:
     task: sa.Table
     attempt: sa.Table
     queue: sa.Table
+    tally: sa.Table
+    lock: sa.Table
+    batch: sa.Table
+    schedule: sa.Table
+    fire: sa.Table
 
     @property
     def all(self) -> list[sa.Table]:
         """Each of them, in an order in which they can be created."""
-        return [self.task, self.attempt, self.queue]
+        return [getattr(self, one.name) for one in fields(self)]
 
     @classmethod
     def join(cls, metadata: sa.MetaData, prefix: str) -> Tables:
@@ -31,9 +39,18 @@ class Tables:
         Once joined to the metadata of an application, ``create_all`` and Alembic's autogenerate
         see them like the application's own.
         """
-        if f"{prefix}task" in metadata.tables:
-            return cls(*(metadata.tables[prefix + name] for name in ("task", "attempt", "queue")))
-        return cls(_task(metadata, prefix), _attempt(metadata, prefix), _queue(metadata, prefix))
+        define = {
+            "task": _task,
+            "attempt": _attempt,
+            "queue": _queue,
+            "tally": _tally,
+            "lock": _lock,
+            "batch": _batch,
+            "schedule": _schedule,
+            "fire": _fire,
+        }
+        known = metadata.tables
+        return cls(**{name: known[prefix + name] if prefix + name in known else make(metadata, prefix) for name, make in define.items()})
 
 
 def _task(metadata: sa.MetaData, prefix: str) -> sa.Table:
@@ -61,8 +78,19 @@ def _task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("finished_at", MICROS),
         sa.Column("deadline", SECONDS),
         sa.Column("retry", TEXT),
+        sa.Column("unique_key", token(200)),
+        sa.Column("lock_key", token(202)),
+        sa.Column("lock_limit", sa.SmallInteger),
+        sa.Column("expires_at", MICROS),
+        sa.Column("follow_up", LONG_TEXT),
+        sa.Column("batch_id", token(26)),
+        sa.Column("callback_of", token(26)),
+        sa.Column("schedule", token(100)),
+        sa.Column("keep_result", sa.SmallInteger, nullable=False),
+        sa.Column("progress", TEXT),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("executions", sa.Integer, nullable=False),
+        sa.Column("answered", sa.Integer, nullable=False),
         sa.Column("crashes", sa.Integer, nullable=False),
         sa.Column("pardons", sa.Integer, nullable=False),
         sa.Column("lease_id", token(32)),
@@ -79,6 +107,8 @@ def _task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         *columns,
         # The name first: a planner that knows nothing yet of the data must not take it for an index of queues.
         sa.Index(f"ix_{prefix}task_name", "name", "queue", unique=True, sqlite_where=NAMED_ROWS, postgresql_where=NAMED_ROWS),
+        sa.Index(f"ix_{prefix}task_unique", "unique_key", "queue", unique=True, sqlite_where=UNIQUE_ROWS, postgresql_where=UNIQUE_ROWS),
+        sa.Index(f"ix_{prefix}task_lock", *("lock_key", "state", "id", "due_at"), sqlite_where=LOCKED_ROWS, postgresql_where=LOCKED_ROWS),
         sa.Index(
             f"ix_{prefix}task_due",
             *("state", "queue", "priority", "due_at", "id"),
@@ -109,11 +139,91 @@ def _attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def _queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The queues that dispatchers take from."""
+    """The queues that dispatchers take from, with their limits and their token buckets (see `Gate`).
+
+    ``configured`` is what the application's configuration last said of the limits.
+    """
     return sa.Table(
         f"{prefix}queue",
         metadata,
         sa.Column("name", token(100), primary_key=True),
         sa.Column("paused_at", MICROS),
-        sa.Column("paused_by", token(100)),
+        sa.Column("paused_by", sa.String(100)),
+        sa.Column("configured", TEXT),
+        sa.Column("rate", SECONDS),
+        sa.Column("bucket_size", sa.Integer, nullable=False, server_default=str(BUCKET_SIZE)),
+        sa.Column("max_concurrent", sa.Integer),
+        sa.Column("tokens", SECONDS, nullable=False, server_default="0"),
+        sa.Column("filled_at", MICROS, nullable=False, server_default="0"),
+        sa.Column("enforced_rate", SECONDS),
+        sa.Column("slowed_at", MICROS),
+    )
+
+
+def _tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Counts, so that statistics need not count rows.
+
+    Each row is what one ``source`` did to one queue in one span of ten seconds; a source of its
+    own per writer, so that nobody waits. ``succeeded``, ``dead`` and ``cancelled`` are changes of
+    how many tasks have that state; the rows of the past are added up in slot 0.
+    """
+    return sa.Table(
+        f"{prefix}tally",
+        metadata,
+        sa.Column("queue", token(100), primary_key=True),
+        sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("source", token(48), primary_key=True),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in COUNTS),
+    )
+
+
+def _lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """One row per concurrency or serial key in use; whoever decides on a key locks its row."""
+    return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
+
+
+def _batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Batches of tasks, how many of them have ended and how, and what follows."""
+    return sa.Table(
+        f"{prefix}batch",
+        metadata,
+        sa.Column("id", token(26), primary_key=True),
+        sa.Column("created_at", MICROS, nullable=False),
+        sa.Column("finished_at", MICROS),
+        sa.Column("total", sa.Integer, nullable=False),
+        *(sa.Column(state, sa.Integer, nullable=False) for state in ("succeeded", "dead", "cancelled")),
+        sa.Column("on_finish", LONG_TEXT),
+        sa.Column("on_dead", LONG_TEXT),
+    )
+
+
+def _schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Schedules: what is added when. ``next_at`` is the next fire time, ``task`` what is then added (see `pack`)."""
+    return sa.Table(
+        f"{prefix}schedule",
+        metadata,
+        sa.Column("name", token(100), primary_key=True),
+        sa.Column("text", TEXT, nullable=False),
+        sa.Column("timezone", token(64), nullable=False),
+        sa.Column("task", LONG_TEXT, nullable=False),
+        sa.Column("misfire", token(10), nullable=False),
+        sa.Column("overlap", token(10), nullable=False),
+        sa.Column("description", TEXT),
+        sa.Column("next_at", MICROS),
+        sa.Column("fired_at", MICROS),
+        sa.Column("last_task_id", token(26)),
+        sa.Column("paused_at", MICROS),
+        sa.Column("paused_by", sa.String(100)),
+        sa.Column("last_error", TEXT),
+    )
+
+
+def _fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """The fire times that have been seen to: of any number of dispatchers one inserts the row, and the task with it."""
+    return sa.Table(
+        f"{prefix}fire",
+        metadata,
+        sa.Column("schedule", token(100), primary_key=True),
+        sa.Column("fire_at", MICROS, primary_key=True, autoincrement=False),
+        sa.Column("task_id", token(26)),
     )

@@ -11,11 +11,12 @@ from ..core.fairness import PRIORITIES
 from ..core.states import State
 from .dialects.states import is_state
 from .tables import Tables
+from .tally import Tally, changes
 
 MOST = 500
 
 
-def end_unreachable(connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int]) -> int:
+def end_unreachable(connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int], tally: Tally) -> int:
     """End some of them as dead, with the reason; how many. ``add()`` stores none: they were written by hand.
 
     Each part of the condition is a range of the index of live tasks, so it costs nothing where there are none.
@@ -23,16 +24,19 @@ def end_unreachable(connection: sa.Connection, tables: Tables, now: sa.ColumnEle
     task = tables.task
     names = sorted(connection.scalars(sa.select(tables.queue.c.name)))
     found = sa.or_(*_foreign_queues(task, names), *_foreign_priorities(task, names))
-    ids = sorted(connection.scalars(sa.select(task.c.id).where(is_state(task, State.SCHEDULED), found).limit(MOST)))
-    if not ids:
+    rows = connection.execute(sa.select(task.c.id, task.c.queue).where(is_state(task, State.SCHEDULED), found).limit(MOST)).all()
+    if not rows:
         return 0
+    ids = sorted(row.id for row in rows)
     ended = {
         "state": State.DEAD.value,
         "due_at": None,
         "finished_at": now,
+        "unique_key": None,
         "last_reason": "permanent",
         "last_error": "the stored task is malformed: no such queue, or a priority that is none",
     }
+    tally.add(connection, changes((row.queue, State.DEAD.value) for row in rows), "")
     return connection.execute(sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(ended)).rowcount
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextvars import ContextVar
 from datetime import datetime
@@ -13,8 +14,10 @@ from ..core.clock import to_datetime
 from ..core.delivery import Delivery
 from ..core.task import Task, TaskActions
 from ..runtime import Runtime
+from .transaction import report_progress
 
 _ASK_AGAIN = 1.0
+_REPORT_AGAIN = 0.5
 
 
 class CurrentTask:
@@ -25,6 +28,7 @@ class CurrentTask:
         self._runtime = runtime
         self._actions = actions
         self._asked_at = delivery.started
+        self._reported_at = 0.0
 
     @property
     def task(self) -> Task:
@@ -51,6 +55,25 @@ class CurrentTask:
     def last_status(self) -> int | None:
         """The status of the attempt before this one; None without one, or if it had no reply."""
         return self._delivery.record.last_status
+
+    @property
+    def batch_id(self) -> str | None:
+        """The id of the batch whose task or callback this is, for ``tasks.get_batch``."""
+        return self._delivery.record.callback_of or self._delivery.record.batch_id
+
+    def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
+        """Say how far the handler has come, for `Task.progress`: so many done, of so many, with a few words.
+
+        Raises ValueError for numbers below 0. It is stored at most twice a second. In a
+        transactional handler on SQLite it is seen when the handler commits.
+        """
+        if done < 0 or (total is not None and total < 0):
+            raise ValueError(f"progress is {done} of {total}; neither can be below 0")
+        now = time.monotonic()
+        if now - self._reported_at < _REPORT_AGAIN and done != total:
+            return
+        self._reported_at = now
+        report_progress(self._runtime, self._delivery.record, json.dumps([done, total, note and note[:200]]))
 
     @property
     def remaining(self) -> float:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from flask import Response
 
 from ..core.delivery import Delivery
 from ..core.outcome import VERDICT_HEADER
+from ..core.record import Record
 from ..runtime import Runtime
 from ..sessions import no_commit
+
+_transacting: ContextVar[bool] = ContextVar("taskqueue_transacting", default=False)
 
 
 def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Response]) -> Response:
@@ -19,8 +23,21 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Resp
     whatever dies when. All else, an exception too, rolls back. So does a lease that was lost
     meanwhile: then somebody else attempts the task, and only one of both can commit.
     """
-    with runtime.store.database.write_lock:
-        return _in_transaction(runtime, delivery, call)
+    token = _transacting.set(True)
+    try:
+        with runtime.store.database.write_lock:
+            return _in_transaction(runtime, delivery, call)
+    finally:
+        _transacting.reset(token)
+
+
+def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
+    """Store how far a handler has come; in its own transaction where that holds the only write lock there is."""
+    store = runtime.store
+    if _transacting.get() and _locks_by_writing(runtime):
+        store.tasks.report(runtime.binding.session_connection(), record, progress)
+    else:
+        store.transact(lambda connection: store.tasks.report(connection, record, progress))
 
 
 def _locks_by_writing(runtime: Runtime) -> bool:

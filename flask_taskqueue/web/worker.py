@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar
+from inspect import iscoroutinefunction
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from flask import Response, after_this_request, current_app, make_response, request
 
@@ -16,6 +17,7 @@ from ..core.errors import PermanentFailure, Retry
 from ..core.outcome import ERROR_HEADER, VERDICT_HEADER
 from ..core.parameters import Parameters, dump
 from ..core.retry import RetryOptions
+from ..core.spec import TaskOptions, TaskSpec
 from ..core.task import Task, TaskActions
 from ..runtime import Runtime
 from .current import CurrentTask, handling
@@ -53,6 +55,7 @@ class Worker(Generic[P, R]):
         self.function = function
         self.route = route
         self.parameters = Parameters.of(function)
+        self._is_async = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
 
@@ -64,16 +67,20 @@ class Worker(Generic[P, R]):
 
         Raises what ``tasks.add`` raises, and TypeError when the arguments do not fit.
         """
-        return self._add(self, dump(self.function, args, kwargs))
+        return self._add(self.spec(*args, **kwargs))
 
-    def options(self, **options: Any) -> Prepared[P]:
+    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+        """The task that `add` would add, for lists, batches and ``then``."""
+        return TaskSpec(self, dump(self.function, args, kwargs) or None)
+
+    def options(self, **options: Unpack[TaskOptions]) -> Prepared[P]:
         """The same with options of ``tasks.add``: ``handler.options(countdown=60).add(key="a")``."""
         return Prepared(self, self._add, options)
 
     def view(self, **variables: Any) -> Response:
         """Answer a request: 403 for anybody but this application's dispatcher."""
         app = current_app._get_current_object()  # type: ignore[attr-defined]
-        delivery = verified(app, request)
+        delivery = verified(app, request._get_current_object())  # type: ignore[attr-defined]
         if delivery is None:
             return Response(status=409 if is_stale(request) else 403)
         runtime: Runtime = app.extensions["taskqueue"]
@@ -100,21 +107,26 @@ class Worker(Generic[P, R]):
 
     def _call(self, variables: Mapping[str, Any]) -> Response:
         arguments = self.parameters.bind(_values(), skip=variables) if self.parameters.names else {}
-        result = current_app.ensure_sync(self.function)(**variables, **arguments)
-        return make_response(("", 204) if result is None else result)
+        function = current_app.ensure_sync(self.function) if self._is_async else self.function
+        result: Any = function(**variables, **arguments)  # type: ignore[call-arg]
+        return current_app.response_class(status=204) if result is None else make_response(result)
 
 
 class Prepared(Generic[P]):
     """A worker with options for its next tasks."""
 
-    def __init__(self, worker: Worker[P, Any], add: Add, options: Mapping[str, Any]) -> None:
+    def __init__(self, worker: Worker[P, Any], add: Add, options: TaskOptions) -> None:
         self._worker = worker
         self._add = add
         self._options = options
 
     def add(self, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task with the handler's parameters and these options."""
-        return self._add(self._worker, dump(self._worker.function, args, kwargs), **self._options)
+        return self._add(self.spec(*args, **kwargs))
+
+    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+        """The task that `add` would add, for lists, batches and ``then``."""
+        return TaskSpec(self._worker, dump(self._worker.function, args, kwargs) or None, **self._options)
 
 
 def _values() -> Mapping[str, Any]:

@@ -92,6 +92,34 @@ def test_many_tasks_run_at_a_time_and_no_more(queue: Bench) -> None:
     assert most == 8
 
 
+def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench) -> None:
+    """After many brisk ones; unharmed, so that other dispatchers can take it at once."""
+    release = threading.Event()
+    running: list[str] = []
+
+    @queue.tasks.worker("/w")
+    def handler(slow: bool = False) -> None:
+        if slow:
+            running.append(current_task.id)
+            release.wait(20)
+
+    brisk = [handler.spec() for _ in range(300)]
+    slow = [handler.options(priority=-1).spec(slow=True) for _ in range(60)]
+    queue.tasks.queue("default").add_all([*brisk, *slow])
+    scheduler = start(queue)
+
+    def given_back() -> bool:
+        return len(running) == 8 and len(queue.tasks.find(state="leased")) == 8 and scheduler.dispatcher.in_flight == 8
+
+    wait_until(given_back, what="only what runs is leased", timeout=10)
+    waiting = queue.tasks.find(state="scheduled")
+    assert {task.attempts for task in waiting} == {0}
+    release.set()
+    for task in queue.tasks.find(limit=1000):
+        ended = task.wait(10)
+        assert (ended.state, ended.attempts) == (State.SUCCEEDED, 1)
+
+
 def test_the_deadline_interrupts_a_handler(queue: Bench) -> None:
     """It may clean up; the attempt is a timeout, and the thread is used again."""
     cleaned: list[str] = []

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask_taskqueue.core.ids import lease_id, task_id
 from flask_taskqueue.core.new_task import NewTask
 from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.queue_settings import QueueSettings
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.store import Database, Store, Tables
 from tests.databases import TestDatabase
@@ -21,7 +22,7 @@ def store(database: TestDatabase) -> Iterator[Store]:
     """A store with its tables and the queues default and mail."""
     tables = Tables.join(sa.MetaData(), "taskqueue_")
     opened = Database(tables, sa.make_url(database.url), {}, create=True)
-    store = Store(opened, ["default", "mail"])
+    store = Store(opened, [QueueSettings(name="default"), QueueSettings(name="mail")])
     store.ensure_queues()
     yield store
     opened.close()
@@ -31,7 +32,7 @@ def add(store: Store, **fields: Any) -> Record:
     """Store a task."""
     request = fields.pop("request", TaskRequest("POST", "/w", {}, b"body"))
     new = NewTask(id=task_id(), request=request, **fields)
-    return store.transact(lambda connection: store.tasks.add(connection, new))
+    return store.transact(lambda connection: store.inserts.add(connection, new))[0]
 
 
 def claim(store: Store, limit: int = 1, *, lease: float = 30, held_by: str = "me") -> list[Record]:
@@ -39,8 +40,11 @@ def claim(store: Store, limit: int = 1, *, lease: float = 30, held_by: str = "me
 
     def work(connection: sa.Connection) -> list[Record]:
         taken: list[Record] = []
-        for lane in store.leases.lanes(connection).due():
-            taken += store.leases.claim(connection, lane, limit - len(taken), lease_id=lease_id(), held_by=held_by, lease=lease)
+        lanes = store.claims.lanes(connection)
+        for lane in lanes.due():
+            limited = lane.queue in lanes.gates
+            wanted = limit - len(taken)
+            taken += store.claims.claim(connection, lane, wanted, lease_id=lease_id(), held_by=held_by, lease=lease, limited=limited)
         return taken
 
     return store.transact(work)
@@ -50,8 +54,8 @@ def take_over(store: Store, *, lease: float = 30) -> Record | None:
     """Lease a task whose lease ran out."""
 
     def work(connection: sa.Connection) -> Record | None:
-        for lane in store.leases.lanes(connection).expired():
-            found = store.leases.take_over(connection, lane, lease_id=lease_id(), held_by="other", lease=lease)
+        for lane in store.claims.lanes(connection).expired():
+            found = store.claims.take_over(connection, lane, lease_id=lease_id(), held_by="other", lease=lease)
             if found is not None:
                 return found
         return None

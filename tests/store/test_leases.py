@@ -82,15 +82,15 @@ def test_a_paused_queue_is_not_looked_at(store: Store) -> None:
     store.transact(lambda connection: connection.execute(sa.update(queue).where(queue.c.name == "mail").values(paused_at=1)))
     assert claim(store, 5) == []
     with store.reading() as connection:
-        assert store.leases.lanes(connection).lanes == ()
+        assert store.claims.lanes(connection).lanes == ()
 
 
 def test_only_the_chosen_queues_are_looked_at(store: Store) -> None:
     """For a dispatcher that serves some of them."""
     add(store)
     with store.reading() as connection:
-        assert store.leases.lanes(connection, ["mail"]).lanes == ()
-        assert len(store.leases.lanes(connection, ["mail", "default"]).lanes) == 1
+        assert store.claims.lanes(connection, ["mail"]).lanes == ()
+        assert len(store.claims.lanes(connection, ["mail", "default"]).lanes) == 1
 
 
 def test_success_ends_a_task(store: Store) -> None:

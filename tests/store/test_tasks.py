@@ -89,7 +89,7 @@ def test_a_rolled_back_task_never_was(store: Store) -> None:
     def work(connection: sa.Connection) -> None:
         from flask_taskqueue.core.new_task import NewTask
 
-        store.tasks.add(connection, NewTask(id="X" * 26, request=TaskRequest("POST", "/w", {}, b"")))
+        store.inserts.add(connection, NewTask(id="X" * 26, request=TaskRequest("POST", "/w", {}, b"")))
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -168,7 +168,7 @@ def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
         )
 
     def prune(**keep: float) -> int:
-        return store.transact(lambda connection: store.history.prune(connection, **keep))
+        return store.transact(lambda connection: store.history.prune(connection, tombstones={}, **keep))
 
     assert prune(keep_succeeded=7200, keep_dead=7200) == 0
     assert prune(keep_succeeded=60, keep_dead=7200) == 2

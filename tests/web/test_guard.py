@@ -38,8 +38,8 @@ def claimed(bench: Bench) -> Record:
     store = bench.app.extensions["taskqueue"].store
 
     def claim(connection: sa.Connection) -> Record:
-        (lane,) = store.leases.lanes(connection).due()
-        (record,) = store.leases.claim(connection, lane, 1, lease_id=lease_id(), held_by="elsewhere", lease=30)
+        (lane,) = store.claims.lanes(connection).due()
+        (record,) = store.claims.claim(connection, lane, 1, lease_id=lease_id(), held_by="elsewhere", lease=30)
         return record
 
     return store.transact(claim)

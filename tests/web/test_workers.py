@@ -119,7 +119,7 @@ def test_headers_are_app_engines_under_our_prefix(on_sqlite: Bench) -> None:
     assert (second["X-Taskqueue-Taskretrycount"], second["X-Taskqueue-Taskexecutioncount"]) == ("1", "1")
     assert (second["X-Taskqueue-Taskpreviousresponse"], second["X-Taskqueue-Taskretryreason"]) == ("503", "failure")
     assert first["Webhook-Id"] == second["Webhook-Id"] == task.id
-    assert first["Webhook-Signature"] != second["Webhook-Signature"]
+    assert "Webhook-Signature" not in first
     assert first["X-Mine"] == "1"
 
 

@@ -49,14 +49,17 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def kill_at_random(pid: int, every: float, while_true: Iterator[bool]) -> int:
-    """Kill -9 a random descendant every so many seconds, as long as the iterator says so; how many."""
+def kill_at_random(pid: int, every: float, while_true: Iterator[bool], *, after: float = 1.0) -> int:
+    """Kill -9 a random descendant every so many seconds, as long as the iterator says so; how many.
+
+    One is killed only when it has lived for ``after`` seconds, so that there is progress on a machine that is busy.
+    """
     kills = 0
     for go_on in while_true:
         if not go_on:
             break
         time.sleep(every)
-        victims = descendants(pid)
+        victims = [one for one in descendants(pid) if time.time() - one.create_time() > after]
         if victims:
             try:
                 random.choice(victims).kill()

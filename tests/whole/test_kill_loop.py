@@ -16,7 +16,7 @@ from tests.databases import TestDatabase
 from tests.whole import loop_app
 from tests.whole.processes import kill_at_random, process
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 N = 3000
 FLASK = ("-m", "flask", "--app", "tests.whole.loop_app")
@@ -86,3 +86,16 @@ def test_plain_handlers_run_at_least_once(app: Flask, tmp_path: Path) -> None:
     crashed = {task.id for task in loop_app.tasks.find(limit=N + 1) if task.crashes}
     assert again <= crashed
     assert len(crashed) <= kills * app.extensions["taskqueue"].settings.concurrency
+
+
+def test_a_dispatcher_elsewhere_is_told_at_once(app: Flask, tmp_path: Path) -> None:
+    """With a poll of a minute, a task that this process adds runs in another within seconds."""
+    first = loop_app.plain.add()
+    with process([*FLASK, "taskqueue", "run"], {"FLASK_TASKQUEUE_POLL_INTERVAL": "60"}, tmp_path / "output"):
+        first.wait(20)
+        for _ in range(3):
+            assert loop_app.plain.add().wait(10).state is State.SUCCEEDED
+        loop_app.db.session.execute(sa.update(loop_app.Counter).values(count=7))
+        joined = loop_app.plain.add()
+        loop_app.db.session.commit()
+        assert joined.wait(10).state is State.SUCCEEDED

@@ -25,8 +25,6 @@ from tests.waiting import wait_until
 from tests.whole import loop_app
 from tests.whole.processes import descendants, process
 
-pytestmark = pytest.mark.slow
-
 FLASK = ("-m", "flask", "--app", "tests.whole.loop_app")
 
 

@@ -11,6 +11,9 @@ from ...core.reply import OutgoingRequest, Reply
 class Transport(Protocol):
     """A way for a request to go out and its reply to come back."""
 
+    proves: bool
+    """Whether it proves by itself where a request comes from, so that a signature adds nothing."""
+
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send the request and return what came back before ``delivery.expires``.
 

@@ -29,6 +29,8 @@ class HttpTransport:
     (identity encoding), and not drained beyond.
     """
 
+    proves = False
+
     def __init__(self, *, reply_cap: int, connect_timeout: float, ca_bundle: str | None = None) -> None:
         self._cap = reply_cap
         self._connect_timeout = connect_timeout

@@ -6,6 +6,7 @@ import contextvars
 import io
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -22,6 +23,8 @@ class WsgiTransport:
     The whole application runs: middleware, hooks, error handlers. ``base_url`` is what the
     application believes to be its address.
     """
+
+    proves = True
 
     def __init__(self, app: Flask, base_url: str, reply_cap: int) -> None:
         self._app = app
@@ -52,17 +55,15 @@ class WsgiTransport:
         )
 
     def _environ(self, request: OutgoingRequest) -> dict[str, Any]:
-        parts = urlsplit(request.url)
+        path, _, query = request.url.partition("?")
         environ = self._template.copy()
         environ["REQUEST_METHOD"] = request.method
-        environ["PATH_INFO"] = unquote_to_bytes(parts.path).decode("latin-1")
-        environ["QUERY_STRING"] = parts.query
+        environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
+        environ["QUERY_STRING"] = query
         environ["wsgi.input"] = io.BytesIO(request.body)
         environ["CONTENT_LENGTH"] = str(len(request.body))
         for name, value in request.headers.items():
-            environ["HTTP_" + name.upper().replace("-", "_")] = value
-        if "HTTP_CONTENT_TYPE" in environ:
-            environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE")
+            environ[_environ_key(name)] = value
         return environ
 
     def _read(self, chunks: Iterable[bytes]) -> bytes:
@@ -77,6 +78,13 @@ class WsgiTransport:
             if close is not None:
                 close()
         return bytes(body)
+
+
+@lru_cache(maxsize=1024)
+def _environ_key(name: str) -> str:
+    """Where a header is in an environ (PEP 3333)."""
+    key = name.upper().replace("-", "_")
+    return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
 
 
 def _template(base_url: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -31,6 +32,9 @@ class Dialect(Protocol):
     locks_by_writing: bool
     """Whether a transaction has to write first, because one that reads first may fail to write later."""
 
+    sends_singly: bool
+    """Whether the driver sends the rows of an executemany one by one, so that one statement for many had better be written."""
+
     @property
     def now(self) -> sa.ColumnElement[int]:
         """The database's clock, in microseconds since 1970; the same throughout a statement."""
@@ -38,11 +42,23 @@ class Dialect(Protocol):
     def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
         """An engine of the queue's own."""
 
+    def has_notices(self, engine: sa.Engine) -> bool:
+        """Whether `notify` and `listen` can be used."""
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        """Send a notice to those who listen."""
+
+    def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
+        """Call ``wake`` at each notice until ``closed``. Raises DBAPIError when the connection is lost."""
+
     def prepare_claim(self, task: sa.Table) -> Claim:
         """The claim statement for a task table."""
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """An insert that skips rows whose key is there already."""
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        """An insert that adds the counts to those of a row whose key is there already."""
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the same transaction may succeed when it is tried again."""

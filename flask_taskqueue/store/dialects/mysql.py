@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ class MySQL:
 
     clock_is_local = False
     locks_by_writing = False
+    sends_singly = True
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -38,6 +40,15 @@ class MySQL:
             max_overflow=20,
             pool_recycle=3600,
         )
+
+    def has_notices(self, engine: sa.Engine) -> bool:
+        return False
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        raise NotImplementedError
+
+    def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
+        raise NotImplementedError
 
     def prepare_claim(self, task: sa.Table) -> Any:
         """Pick and lock, update, read: there is no UPDATE … RETURNING that both have."""
@@ -57,6 +68,10 @@ class MySQL:
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         return mysql.insert(table).prefix_with("IGNORE")
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({one: table.c[one] + insert.inserted[one] for one in counts})
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in _RETRIED

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,8 @@ from .claims import candidates, taken
 
 _RETRIED = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"}
 """Serialization failure, deadlock, lock not available, shutdowns, too many connections."""
+
+_LISTEN_FOR = 1.0
 
 _CONNECT_ARGS: dict[str, object] = {
     "connect_timeout": 10,
@@ -29,6 +32,7 @@ class PostgreSQL:
 
     clock_is_local = False
     locks_by_writing = False
+    sends_singly = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -40,6 +44,24 @@ class PostgreSQL:
         return sa.create_engine(
             url, connect_args=_CONNECT_ARGS | connect_args, isolation_level="READ COMMITTED", pool_size=5, max_overflow=20
         )
+
+    def has_notices(self, engine: sa.Engine) -> bool:
+        return engine.dialect.driver == "psycopg"
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        connection.execute(sa.select(sa.func.pg_notify(channel, "")))
+
+    def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
+        connection.exec_driver_sql(f'LISTEN "{channel}"')
+        wake()  # what was added before somebody listened
+        driver: Any = connection.connection.dbapi_connection
+        module: Any = connection.dialect.dbapi
+        while not closed.is_set():
+            try:
+                for _ in driver.notifies(timeout=_LISTEN_FOR, stop_after=1):
+                    wake()
+            except module.Error as error:
+                raise sa.exc.DBAPIError("LISTEN", {}, error) from error
 
     def prepare_claim(self, task: sa.Table) -> Any:
         """The rows are locked in a CTE and joined.
@@ -60,6 +82,12 @@ class PostgreSQL:
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        insert = postgresql.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={one: table.c[one] + insert.excluded[one] for one in counts}
+        )
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _RETRIED

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ class SQLite:
 
     clock_is_local = True
     locks_by_writing = True
+    sends_singly = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -59,6 +61,15 @@ class SQLite:
 
         return engine
 
+    def has_notices(self, engine: sa.Engine) -> bool:
+        return False
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        raise NotImplementedError
+
+    def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
+        raise NotImplementedError
+
     def prepare_claim(self, task: sa.Table) -> Any:
         """One UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
         statement = sa.update(task).where(task.c.id.in_(candidates(task, self.now))).values(taken(task, self.now)).returning(*task.c)
@@ -73,6 +84,12 @@ class SQLite:
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        insert = sqlite.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={one: table.c[one] + insert.excluded[one] for one in counts}
+        )
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return "locked" in str(error.orig) or "busy" in str(error.orig)

@@ -9,6 +9,8 @@ from ...core.states import LIVE, State
 LIVE_ROWS = sa.text("due_at IS NOT NULL")
 """Which rows the index holds, where a database has partial indexes: finished tasks have no ``due_at``."""
 NAMED_ROWS = sa.text("name IS NOT NULL")
+UNIQUE_ROWS = sa.text("unique_key IS NOT NULL")
+LOCKED_ROWS = sa.text("lock_key IS NOT NULL")
 
 
 def is_state(table: sa.Table, state: State) -> sa.ColumnElement[bool]:

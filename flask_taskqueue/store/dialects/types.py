@@ -9,6 +9,7 @@ MICROS = sa.BigInteger()
 """An instant: microseconds since 1970 in UTC."""
 
 TEXT = sa.Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql", "mariadb")
+LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
 BODY = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 SECONDS: sa.Double[float] = sa.Double()
 

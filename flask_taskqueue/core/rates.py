@@ -1,0 +1,109 @@
+"""Rates: how many tasks of a queue may start, and how soon."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .clock import SECOND
+from .errors import ConfigurationError
+
+BUCKET_SIZE = 5
+FASTEST = 500.0
+"""Tasks a second at which a slowed queue without a rate is as fast as ever; App Engine's highest rate."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_TEXT = re.compile(r"0|([0-9]+(?:\.[0-9]*)?)/([smhd])", re.ASCII)
+_SLOWEST = 0.1
+_RECOVERY = 30 * SECOND
+_SLOWING_APART = SECOND
+_LOOK_AGAIN = SECOND // 10
+
+
+def parse_rate(text: object, *, what: str) -> float:
+    """Tasks per second, of a text as queue.yaml has it.
+
+    >>> parse_rate("30/m", what="rate"), parse_rate("0.5/s", what="rate"), parse_rate("0", what="rate")
+    (0.5, 0.5, 0.0)
+
+    Raises `ConfigurationError` naming ``what`` for anything else.
+    """
+    match = _TEXT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigurationError(f"{what} is {text!r}; it must be a number and a unit, such as '20/m', '5/s', '0.5/h' or '100/d', or '0'")
+    return float(match[1]) / _UNITS[match[2]] if match[1] else 0.0
+
+
+def slowed(rate: float | None, enforced: float | None, slowed_at: int | None, now: int) -> float | None:
+    """The rate to enforce after a reply that asked for less: half of what was enforced; None if that was done just now.
+
+    Several such replies within a second are one complaint, not several.
+    """
+    if slowed_at is not None and now - slowed_at < _SLOWING_APART:
+        return None
+    return max(_SLOWEST, Gate(now, rate, enforced_rate=enforced, slowed_at=slowed_at).base / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a queue lets through, as seen at one instant of the database's clock.
+
+    ``rate`` is in tasks per second, None without one; ``max_concurrent`` None without one. The
+    token bucket held ``tokens`` at ``filled_at``: it fills at the enforced rate up to
+    ``bucket_size``, and each start takes a token. So over any time the tasks started are at most
+    the bucket's size and the rate times that time. Instants are in microseconds.
+    """
+
+    now: int
+    rate: float | None = None
+    bucket_size: int = BUCKET_SIZE
+    max_concurrent: int | None = None
+    tokens: float = 0.0
+    filled_at: int = 0
+    enforced_rate: float | None = None
+    slowed_at: int | None = None
+    in_flight: int = 0
+
+    @property
+    def base(self) -> float:
+        """The rate that is enforced now: after a slowing it doubles every half minute until it is the queue's own."""
+        full = FASTEST if self.rate is None else self.rate
+        if self.enforced_rate is None or self.slowed_at is None:
+            return full
+        recovered: float = 2.0 ** min(60.0, (self.now - self.slowed_at) / _RECOVERY)
+        return min(full, self.enforced_rate * recovered)
+
+    @property
+    def enforced(self) -> float | None:
+        """The rate that is enforced now; None when there is no limit."""
+        return None if self.rate is None and self.base >= FASTEST else self.base
+
+    @property
+    def filled(self) -> float:
+        """The tokens in the bucket now; a clock that went backwards fills nothing."""
+        passed = max(0, self.now - self.filled_at) / SECOND
+        return min(float(self.bucket_size), self.tokens + passed * self.base)
+
+    @property
+    def tokens_left(self) -> int | None:
+        """How many may start now as far as the rate goes; None for any number."""
+        return None if self.enforced is None else max(0, int(self.filled + 1e-9))
+
+    def allowed(self, wanted: int) -> int:
+        """How many of so many may start now."""
+        limits = [wanted]
+        if self.tokens_left is not None:
+            limits.append(self.tokens_left)
+        if self.max_concurrent is not None:
+            limits.append(max(0, self.max_concurrent - self.in_flight))
+        return min(limits)
+
+    def opens_at(self) -> int | None:
+        """When it is worth looking again: now if something may start, None with a rate of 0.
+
+        With as many in flight as may be, any end opens it; one in another process is seen by looking again soon.
+        """
+        if self.tokens_left == 0:
+            missing = 1 - self.filled
+            return None if self.base <= 0 else self.now + int(missing / self.base * SECOND) + 1
+        return self.now if self.allowed(1) else self.now + _LOOK_AGAIN

@@ -1,0 +1,194 @@
+"""Declarations: handlers, task functions and schedules, as decorators name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, overload
+
+from flask import Blueprint, Flask
+
+from .core.firing import Misfire, Overlap
+from .core.names import check_task_name
+from .core.retry import RetryOptions
+from .core.spec import TaskSpec
+from .core.task import Task
+from .declared import Declared, Schedules
+from .stored import StoredTasks
+from .web.task_function import TaskFunction, route_of
+from .web.worker import Route, Worker
+from .workers import Workers
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Declarations(StoredTasks):
+    """What `TaskQueue` offers to declare at import time, before or after an application is set up."""
+
+    def __init__(self) -> None:
+        self._workers = Workers()
+        self._schedules = Schedules()
+
+    def add(self, url: Any = None) -> Task:
+        """Store a task; see `TaskQueue.add`."""
+        raise NotImplementedError
+
+    def _set_up(self) -> list[Flask]:
+        """The applications that are set up."""
+        raise NotImplementedError
+
+    def worker(
+        self,
+        rule: str,
+        *,
+        queue: str | None = None,
+        deadline: float | timedelta | None = None,
+        retry: RetryOptions | Mapping[str, Any] | None = None,
+        methods: tuple[str, ...] = ("POST",),
+        transactional: bool = False,
+        blueprint: Blueprint | None = None,
+        endpoint: str | None = None,
+    ) -> Callable[[Callable[P, R]], Worker[P, R]]:
+        """Mark a function as the handler that answers at ``rule``.
+
+        It runs as an ordinary view, in a real request, but only for deliveries of this
+        application; anybody else gets a 403. Its named parameters are filled from the task's
+        params or JSON object and converted by their annotations; one that is missing or does not
+        fit makes the task dead, with a reason that names it. None is answered as 204.
+
+        ``queue``, ``deadline`` (seconds) and ``retry`` are what its tasks have unless add() says
+        otherwise. With ``transactional`` the handler's changes in ``db.session`` and the task's
+        completion commit together, once; it must not commit itself. ``blueprint`` puts the route
+        on a blueprint of yours, which is then registered as usual.
+        """
+
+        def decorate(function: Callable[P, R]) -> Worker[P, R]:
+            route = Route(
+                rule=rule,
+                endpoint=endpoint or str(getattr(function, "__name__", "worker")),
+                methods=tuple(method.upper() for method in methods),
+                queue=queue,
+                deadline=deadline,
+                retry=RetryOptions.of(retry),
+                transactional=transactional,
+            )
+            return self._worker(function, route, blueprint)
+
+        return decorate
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        deadline: float | timedelta | None = None,
+        retry: RetryOptions | Mapping[str, Any] | None = None,
+        transactional: bool = False,
+    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+
+    def task(  # type: ignore[misc]  # mypy does not match a ParamSpec that only the result has
+        self,
+        function: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        deadline: float | timedelta | None = None,
+        retry: RetryOptions | Mapping[str, Any] | None = None,
+        transactional: bool = False,
+    ) -> Any:
+        """Mark a plain function as a task function: ``function.enqueue(1, step=2)`` has it called in the background.
+
+        The arguments are stored as JSON and converted back by the annotations: what JSON has, and
+        datetime, date, time, timedelta, UUID, Decimal, Enum, dataclasses, and containers of them.
+        The task names the function by ``name`` (by default its own), never by an import path, and
+        runs like any other, through a route below ``/_taskqueue/task/``. What it returns is the
+        reply, if JSON can hold it. The other arguments are those of `worker`.
+        """
+
+        def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
+            route = route_of(
+                check_task_name(name or function.__name__),
+                queue=queue,
+                deadline=deadline,
+                retry=RetryOptions.of(retry),
+                transactional=transactional,
+            )
+            return TaskFunction(function, lambda handler: self._worker(handler, route, None), self.add)
+
+        return decorate if function is None else decorate(function)
+
+    def cron(
+        self,
+        schedule: str,
+        *,
+        timezone: str = "UTC",
+        name: str | None = None,
+        misfire: Misfire = "run_once",
+        overlap: Overlap = "skip",
+        description: str | None = None,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """Have a handler, a task function or a plain function (which becomes one) run on a schedule.
+
+        Put it above ``@tasks.worker`` or ``@tasks.task``, or alone; several may be put on one
+        function, each with a ``name`` of its own. It is called without arguments. The arguments
+        here are those of `schedule`.
+        """
+
+        def decorate(function: Any) -> Any:
+            chosen = function if isinstance(function, Worker | TaskFunction) else self.task(function)
+            own = name or str(getattr(chosen, "__name__", ""))
+            self._schedules.add(
+                Declared.of(
+                    own, chosen.options(**options).spec(), schedule, timezone, misfire=misfire, overlap=overlap, description=description
+                )
+            )
+            return chosen
+
+        return decorate
+
+    def schedule(
+        self,
+        name: str,
+        url: Any,
+        schedule: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        timezone: str = "UTC",
+        misfire: Misfire = "run_once",
+        overlap: Overlap = "skip",
+        description: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Declare a schedule: a task for ``url`` is added at each of its fire times, by any number of dispatchers once.
+
+        ``schedule`` is App Engine's ("every 5 minutes", "every monday 09:00", "1st day of month 03:00")
+        or a crontab line (``*/5 * * * *``, "@daily"), on the clock of ``timezone``. Call it where the
+        application is set up, as you declare routes: what the code no longer declares no longer fires.
+
+        ``misfire`` says what becomes of fire times that passed by more than a minute while no
+        dispatcher ran: one run for all of them ("run_once"), none ("skip"), or one each ("all").
+        ``overlap``: while the task before has not ended, a fire time is left out ("skip"; with
+        ``misfire="all"`` it waits), or not ("allow"). A plain "every 5 minutes" counts from the end
+        of the task before, as App Engine's, unless runs may overlap.
+
+        The other arguments are those of ``tasks.add`` without name, eta and countdown. Raises
+        `InvalidScheduleError` for a schedule, a time zone or a name that cannot be used.
+        """
+        if isinstance(url, TaskFunction):
+            spec = url.options(**options).spec(**(params or {}))
+        else:
+            spec = TaskSpec(url, params, **options)
+        self._schedules.add(Declared.of(name, spec, schedule, timezone, misfire=misfire, overlap=overlap, description=description))
+
+    def _worker(self, function: Callable[P, R], route: Route, blueprint: Blueprint | None) -> Worker[P, R]:
+        worker = Worker(function, route, self, self.add)
+        self._workers.add(worker, blueprint, self._set_up())
+        return worker

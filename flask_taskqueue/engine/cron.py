@@ -1,0 +1,79 @@
+"""Cron: adds the tasks of schedules when their fire times have come."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from datetime import datetime
+from functools import partial
+
+import sqlalchemy as sa
+
+from ..core.errors import TaskQueueError
+from ..store import Definition, Store
+
+logger = logging.getLogger("flask_taskqueue")
+
+Find = Callable[[Collection[str]], Collection[Definition]]
+"""Finds the schedules that are declared beside those of some names."""
+
+_LOOK_AGAIN = 5.0
+"""Seconds after which schedules are looked at again: another process may have changed one."""
+_SHORTEST = 0.05
+
+
+class Cron:
+    """Sees to the schedules that this process's application declares, as every other dispatcher does to its own.
+
+    `tick` may be called at any time, from any number of processes.
+    """
+
+    def __init__(self, find_store: Callable[[], Store], find_undeclared: Find) -> None:
+        self._find_store = find_store
+        self._find_undeclared = find_undeclared
+        self._names: set[str] = set()
+        self.has_added = False
+        """Whether the last tick added tasks."""
+
+    def tick(self, now: datetime | None = None) -> float:
+        """Fire what is due by the database's clock, or at ``now``; the seconds after which to tick again."""
+        try:
+            return self._tick(now)
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            logger.warning("schedules could not be looked at: %s", error)
+            return _LOOK_AGAIN
+
+    def declare(self, now: datetime | None = None) -> Collection[str]:
+        """See, once per process and schedule, that what is declared is stored as it is declared now; the names."""
+        definitions = self._find_undeclared(self._names)
+        if definitions:
+            schedules = self._store.schedules
+            with self._store.reading() as connection:
+                outdated = schedules.outdated(connection, definitions)
+                instant = now or schedules.now(connection)
+            if outdated:
+                self._store.transact(partial(schedules.declare, declared=outdated, now=instant))
+            self._names |= {one.name for one in definitions}
+        return self._names
+
+    @property
+    def _store(self) -> Store:
+        return self._find_store()
+
+    def _tick(self, now: datetime | None) -> float:
+        self.has_added = False
+        names = self.declare(now)
+        if not names:
+            return _LOOK_AGAIN
+        schedules = self._store.schedules
+        with self._store.reading() as connection:
+            instant = now or schedules.now(connection)
+            waiting = schedules.waiting(connection, names)
+        for name in sorted(name for name, next_at in waiting.items() if next_at <= instant):
+            added = self._store.transact(partial(schedules.fire, name=name, now=instant))
+            if added:
+                self.has_added = True
+                logger.info("schedule %s added %d tasks", name, added)
+        with self._store.reading() as connection:
+            waits = [(next_at - instant).total_seconds() for next_at in schedules.waiting(connection, names).values()]
+        return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))

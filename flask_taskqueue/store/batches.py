@@ -1,0 +1,71 @@
+"""Batches: tasks that are counted together, and what follows when all have ended, or when one is dead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import duration_micros
+from ..core.errors import UnknownBatchError
+from ..core.new_task import unpack
+from .dialects import Dialect
+from .inserts import Inserts
+from .tables import Tables
+
+
+class Batches:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts) -> None:
+        self._batch = tables.batch
+        self._now = dialect.now
+        self._inserts = inserts
+
+    def create(self, connection: sa.Connection, batch_id: str, total: int, on_finish: str | None, on_dead: str | None) -> None:
+        """Store a batch of so many tasks, with the tasks that are to follow (see `pack`)."""
+        values = {"id": batch_id, "total": total, "on_finish": on_finish, "on_dead": on_dead}
+        counts = dict.fromkeys(("succeeded", "dead", "cancelled"), 0)
+        connection.execute(sa.insert(self._batch).values(created_at=self._now, **values, **counts))
+
+    def get(self, connection: sa.Connection, batch_id: str) -> sa.Row[Any]:
+        """The row of a batch. Raises `UnknownBatchError`."""
+        row = connection.execute(sa.select(self._batch).where(self._batch.c.id == batch_id)).one_or_none()
+        if row is None:
+            raise UnknownBatchError(f"there is no batch {batch_id!r}; it never was, or has been pruned")
+        return row
+
+    def count(self, connection: sa.Connection, ended: Mapping[str, Mapping[str, int]]) -> None:
+        """Count tasks that have ended, by batch and state; add what follows.
+
+        The row is locked by the update, so of those who end the last tasks exactly one sees that
+        they were the last, and adds the callback in the same transaction.
+        """
+        batch = self._batch
+        for batch_id, counts in sorted(ended.items()):
+            changes = {state: batch.c[state] + number for state, number in counts.items()}
+            connection.execute(sa.update(batch).where(batch.c.id == batch_id, batch.c.finished_at.is_(None)).values(changes))
+            row = connection.execute(sa.select(batch).where(batch.c.id == batch_id)).one_or_none()
+            if row is None or row.finished_at is not None:
+                continue
+            if row.dead and row.on_dead is not None:
+                self._follow(connection, batch_id, "on_dead", row.on_dead)
+            if row.succeeded + row.dead + row.cancelled >= row.total:
+                connection.execute(sa.update(batch).where(batch.c.id == batch_id).values(finished_at=self._now))
+                self._follow(connection, batch_id, "on_finish", row.on_finish)
+
+    def prune(self, connection: sa.Connection, seconds: float) -> int:
+        """Forget batches that finished so long ago; how many."""
+        if math.isinf(seconds):
+            return 0
+        old = self._batch.c.finished_at < self._now - duration_micros(seconds)
+        return connection.execute(sa.delete(self._batch).where(old)).rowcount
+
+    def _follow(self, connection: sa.Connection, batch_id: str, event: str, packed: str | None) -> None:
+        if packed is None:
+            return
+        self._inserts.add_missing(connection, [replace(one, callback_of=batch_id) for one in unpack(packed)])
+        connection.execute(sa.update(self._batch).where(self._batch.c.id == batch_id).values({event: None}))

@@ -1,0 +1,151 @@
+"""Claims: tasks leased to whoever is going to attempt them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import duration_micros
+from ..core.fairness import Lane, Lanes
+from ..core.record import Record
+from ..core.states import State
+from ..core.suspicion import POISON, is_poison
+from .attempt_log import AttemptLog
+from .dialects import Dialect
+from .dialects.states import is_state
+from .endings import Ending, Endings
+from .lanes import look, prepare_look
+from .leases import change_leased
+from .locks import Locks, untaken
+from .queues import Queues
+from .tables import Tables
+
+_CLAIMS = 20
+"""How often one claim looks for more when tasks that it found may not run yet."""
+
+
+class Claims:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, queues: Queues, locks: Locks, endings: Endings, log: AttemptLog) -> None:
+        self._task = tables.task
+        self._now = dialect.now
+        self._queues = queues
+        self._locks = locks
+        self._endings = endings
+        self._log = log
+        self._claim = dialect.prepare_claim(tables.task)
+        self._lanes = prepare_look(tables, dialect.now)
+
+    def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
+        """What waits in each lane of the queues that are not paused."""
+        return look(connection, self._lanes, queues, self._queues.gates)
+
+    def claim(
+        self, connection: sa.Connection, lane: Lane, limit: int, *, lease_id: str, held_by: str, lease: float, limited: bool = False
+    ) -> list[Record]:
+        """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; the attempt is counted with it.
+
+        Those that have expired end here, those whose key is taken are parked; others are claimed instead.
+        With ``limited`` the queue's limits are asked, and nothing is taken while somebody else asks them.
+        """
+        gate = None
+        if limited:
+            gate = self._queues.decide(connection, lane.queue)
+            limit = 0 if gate is None else gate.allowed(limit)
+        taken = self._claim_some(connection, lane, limit, {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)})
+        if gate is not None and taken:
+            self._queues.charge(connection, lane.queue, gate, len(taken))
+        return taken
+
+    def _claim_some(self, connection: sa.Connection, lane: Lane, limit: int, how: Mapping[str, Any]) -> list[Record]:
+        taken: list[Record] = []
+        for _ in range(_CLAIMS if limit else 0):
+            wanted = limit - len(taken)
+            found = self._claim(connection, {"in_queue": lane.queue, "in_priority": lane.priority, "most": wanted}, how)
+            taken += self._admitted(connection, found)
+            if len(found) < wanted or len(taken) == limit:
+                break
+        return taken
+
+    def take_over(
+        self, connection: sa.Connection, lane: Lane, *, lease_id: str, held_by: str, lease: float, limited: bool = False
+    ) -> Record | None:
+        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
+
+        A task that has crashed too often is dead instead, and the next one is looked at. With
+        ``limited`` it takes a token like any start; in flight it was already.
+        """
+        gate = self._queues.decide(connection, lane.queue) if limited else None
+        if limited and (gate is None or gate.tokens_left == 0):
+            return None
+        taken = self._take_over(connection, lane, {"lease_id": lease_id, "held_by": held_by}, lease)
+        if gate is not None and taken is not None:
+            self._queues.charge(connection, lane.queue, gate, 1)
+        return taken
+
+    def _take_over(self, connection: sa.Connection, lane: Lane, holder: Mapping[str, Any], lease: float) -> Record | None:
+        while (found := self._expired(connection, lane)) is not None:
+            self._log.crash(connection, found)
+            if is_poison(found):
+                self._end_poison(connection, found)
+                continue
+            changes = {
+                **holder,
+                "attempts": found.attempts + 1,
+                "crashes": found.crashes + 1,
+                "last_reason": "crash",
+                "due_at": self._now + duration_micros(lease),
+                "started_at": self._now,
+            }
+            if change_leased(connection, self._task, found, changes):
+                return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == found.id)).one())
+        return None
+
+    def _admitted(self, connection: sa.Connection, claimed: Sequence[Record]) -> list[Record]:
+        """Those just claimed that are to be attempted."""
+        if not any(one.lock_key is not None or one.expires_at is not None for one in claimed):
+            return list(claimed)
+        expired = [one for one in claimed if one.expires_at is not None and (one.started_at or 0) > one.expires_at]
+        if expired:
+            ended = untaken(self._task) | {
+                "state": State.CANCELLED.value,
+                "due_at": None,
+                "finished_at": self._now,
+                "unique_key": None,
+                "last_reason": "expired",
+            }
+            connection.execute(sa.update(self._task).where(self._task.c.id.in_([one.id for one in expired])).values(ended))
+            self._endings.follow(connection, [Ending(one, State.CANCELLED) for one in expired], "")
+        return self._locks.admit(connection, [one for one in claimed if one not in expired])
+
+    def _expired(self, connection: sa.Connection, lane: Lane) -> Record | None:
+        task = self._task
+        row = connection.execute(
+            sa.select(task)
+            .where(
+                is_state(task, State.LEASED),
+                task.c.queue == lane.queue,
+                task.c.priority == lane.priority,
+                task.c.due_at <= self._now,
+            )
+            .order_by(task.c.due_at, task.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        ).one_or_none()
+        return None if row is None else Record._make(row)
+
+    def _end_poison(self, connection: sa.Connection, record: Record) -> None:
+        changes = {
+            "state": State.DEAD.value,
+            "crashes": record.crashes + 1,
+            "due_at": None,
+            "finished_at": self._now,
+            "unique_key": None,
+            "last_reason": "crash",
+            "last_error": POISON.format(crashes=record.crashes + 1),
+        }
+        if change_leased(connection, self._task, record, changes):
+            self._endings.follow(connection, [Ending(record, State.DEAD)], "")

@@ -1,0 +1,92 @@
+"""Endings: what follows when an attempt is over or a task ends, in the same transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ..core.new_task import unpack
+from ..core.record import Record
+from ..core.states import State
+from .batches import Batches
+from .inserts import Inserts
+from .locks import Locks
+from .tables import COUNTS
+from .tally import Counts, Tally
+
+logger = logging.getLogger("flask_taskqueue")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a task has become: ended, scheduled again, or (leased) nothing new; with an attempt that is over, or without."""
+
+    record: Record
+    state: State
+    attempted: bool = False
+    failed: bool = False
+
+
+class Endings:
+    """Counts, lets waiting tasks go, adds the tasks that follow."""
+
+    def __init__(self, tally: Tally, locks: Locks, batches: Batches, inserts: Inserts) -> None:
+        self._tally = tally
+        self._locks = locks
+        self._batches = batches
+        self._inserts = inserts
+
+    def follow(self, connection: sa.Connection, endings: Sequence[Ending], source: str) -> None:
+        """See to everything that follows. Others that write at the same time have another ``source``.
+
+        Rows are locked in one order (keys, batches, counts), so that two transactions never wait for each other.
+        """
+        self._free_locks(connection, endings)
+        self._add_follow_ups(connection, endings)
+        self._count_batches(connection, endings)
+        self._tally.add(connection, _counts(endings), source)
+
+    def _free_locks(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+        keys = {
+            one.record.lock_key: one.record.lock_limit
+            for one in endings
+            # A serial key stays with its first task while that is tried again.
+            if one.record.lock_key is not None
+            and (one.state.is_finished or (one.state is State.SCHEDULED and one.record.lock_limit is not None))
+        }
+        if keys:
+            self._locks.free(connection, keys)
+
+    def _add_follow_ups(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+        for one in endings:
+            if one.record.follow_up is None or one.state is not State.SUCCEEDED:
+                continue
+            try:
+                following = unpack(one.record.follow_up)
+            except ValueError as error:
+                logger.error("task %s succeeded, but nothing follows: %s", one.record.id, error)
+                continue
+            self._inserts.add_missing(connection, following)
+
+    def _count_batches(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+        ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for one in endings:
+            if one.record.batch_id is not None and one.state.is_finished:
+                ended[one.record.batch_id][one.state.value] += 1
+        if ended:
+            self._batches.count(connection, ended)
+
+
+def _counts(endings: Sequence[Ending]) -> dict[str, Counts]:
+    found: dict[str, Counts] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    for one in endings:
+        counts = found[one.record.queue]
+        counts["attempts"] += one.attempted
+        counts["failures"] += one.failed
+        if one.state.is_finished:
+            counts[one.state.value] += 1
+    return found

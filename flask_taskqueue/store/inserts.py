@@ -1,0 +1,204 @@
+"""Inserts: tasks stored, and what happens when a name or a key is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import to_micros
+from ..core.errors import InvalidTaskError, TaskAlreadyExistsError, TombstonedTaskError, TransientError
+from ..core.new_task import Disposition, NewTask
+from ..core.record import Record
+from ..core.states import FINISHED, State
+from .dialects import Dialect
+from .prepared import Prepared
+from .tables import Tables
+from .tally import Tally, changes
+
+_CLOCKS = ("eta", "due_at", "created_at", "expires_at")
+_NOTHING_YET = (
+    *("first_tried_at", "started_at", "finished_at", "progress", "lease_id", "held_by"),
+    *("last_status", "last_reason", "last_error"),
+)
+_COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
+_ROUNDS = 5
+
+
+class Inserts:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally) -> None:
+        self._task = tables.task
+        self._now = dialect.now
+        self._tally = tally
+        values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.task.c}
+        values |= {name: None for name in _NOTHING_YET} | {name: 0 for name in _COUNTED} | {"state": State.SCHEDULED.value}
+        delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
+        at, until = (sa.bindparam(name, type_=sa.BigInteger) for name in ("at", "until"))
+        due = sa.func.coalesce(at, self._now + delay)
+        values |= {"eta": due, "due_at": due, "created_at": self._now, "expires_at": sa.func.coalesce(until, self._now + lifetime)}
+        inserts = {False: sa.insert(tables.task).values(values), True: dialect.insert_missing(tables.task).values(values)}
+        clocks = [tables.task.c[one] for one in _CLOCKS]
+        self._insert = {missing: Prepared(insert, rows_in_one=dialect.sends_singly) for missing, insert in inserts.items()}
+        self._insert_returning = {missing: Prepared(insert.returning(*clocks)) for missing, insert in inserts.items()}
+        self._clocks = Prepared(sa.select(*clocks).where(tables.task.c.id == sa.bindparam("id")))
+
+    def add(self, connection: sa.Connection, new: NewTask) -> tuple[Record, Disposition]:
+        """Store a task; what there is now, and how it came about.
+
+        The database's clock says when it was created and, without an eta, when it is due. Raises
+        `TaskAlreadyExistsError` or `TombstonedTaskError` when the name is taken, or the key with
+        ``on_conflict="raise"``; the unique index decides, so of two adds at once one succeeds.
+        """
+        disposition: Disposition = "added"
+        for _ in range(_ROUNDS):
+            stored = self._store(connection, new)
+            if stored is not None:
+                return stored, disposition
+            settled = self._settle(connection, new)
+            if isinstance(settled, Record):
+                return settled, "debounced" if new.on_conflict == "debounce" else "skipped"
+            disposition = settled or disposition
+        raise TransientError(f"others keep adding a task named {new.name!r} or keyed {new.unique_key!r}; try again")
+
+    def add_missing(self, connection: sa.Connection, news: Sequence[NewTask]) -> set[str]:
+        """Store many, in one statement; the ids of those that were not because their name or key is taken."""
+        if not news:
+            return set()
+        may_conflict = any(map(_may_conflict, news))
+        self._free_names(connection, news)
+        self._insert[may_conflict].execute_many(connection, [_row(one) for one in news])
+        if not may_conflict:
+            return set()
+        ids = {one.id for one in news}
+        return ids - set(connection.scalars(sa.select(self._task.c.id).where(self._task.c.id.in_(sorted(ids)))))
+
+    def named(self, connection: sa.Connection, new: NewTask) -> Record:
+        """The task that has the name a new one asked for."""
+        holder = self._holder(connection, self._task.c.name == new.name, new.queue)
+        if holder is None:
+            raise TransientError(f"the task named {new.name!r} went away meanwhile; try again")
+        return holder
+
+    def _store(self, connection: sa.Connection, new: NewTask) -> Record | None:
+        """Insert a task; None if its name or key is taken."""
+        missing = _may_conflict(new)
+        if connection.dialect.insert_returning:
+            clocks = self._insert_returning[missing].execute(connection, _row(new)).one_or_none()
+        else:
+            stored = self._insert[missing].execute(connection, _row(new)).rowcount == 1
+            clocks = self._clocks.execute(connection, {"id": new.id}).one() if stored else None
+        return None if clocks is None else Record(**_columns(new), **dict(zip(_CLOCKS, clocks, strict=True)))
+
+    def _settle(self, connection: sa.Connection, new: NewTask) -> Record | Disposition | None:
+        """What to do about whoever is in the way: the task that stands for the new one, or a disposition and it can be tried again."""
+        if new.name is not None:
+            self._settle_name(connection, new)
+        if new.unique_key is None:
+            return None
+        holder = self._holder(connection, self._task.c.unique_key == new.unique_key, new.queue)
+        if holder is None:
+            return None
+        if new.on_conflict == "raise":
+            raise TaskAlreadyExistsError(f"queue {new.queue!r} has a task with unique_key {new.unique_key!r} already: {holder.id}")
+        if new.on_conflict == "skip":
+            return holder
+        return self._supersede(connection, holder, new)
+
+    def _supersede(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record | Disposition | None:
+        task = self._task
+        mine = sa.and_(task.c.id == holder.id, task.c.unique_key == new.unique_key)
+        if holder.state == State.LEASED:  # it runs on, without the key: what it has begun with is past
+            connection.execute(sa.update(task).where(mine).values(unique_key=None))
+            return None
+        if new.on_conflict == "debounce":
+            return self._debounce(connection, holder, new)
+        ended = {"state": State.CANCELLED.value, "unique_key": None, "due_at": None, "finished_at": self._now, "last_reason": "replaced"}
+        connection.execute(sa.update(task).where(mine).values(ended))
+        self._tally.add(connection, changes([(holder.queue, State.CANCELLED.value)]), "")
+        return "replaced"
+
+    def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:
+        """The task there is takes the request and the eta of the new one."""
+        due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
+        fresh = {name: value for name, value in _columns(new).items() if name in {"method", "url", "target", "headers", "body"}}
+        fresh |= {"eta": due, "due_at": None if holder.due_at is None else due}
+        connection.execute(sa.update(self._task).where(self._task.c.id == holder.id).values(fresh))
+        return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == holder.id)).one())
+
+    def _settle_name(self, connection: sa.Connection, new: NewTask) -> None:
+        """Raise unless the name is free now."""
+        holder = self._holder(connection, self._task.c.name == new.name, new.queue)
+        if holder is None:
+            return
+        if State(holder.state) in FINISHED:
+            if new.tombstone is not None and self._free_name(connection, new):
+                return
+            raise self._tombstoned(holder, new)
+        raise TaskAlreadyExistsError(f"queue {new.queue!r} has a task named {new.name!r} already")
+
+    def _tombstoned(self, holder: Record, new: NewTask) -> InvalidTaskError:
+        until = "when that is pruned" if new.tombstone_ttl is None else f"{new.tombstone_ttl:g} s after its end"
+        return TombstonedTaskError(
+            f"queue {new.queue!r} had a task named {new.name!r} (it is {holder.state}); the name is free again {until}"
+        )
+
+    def _free_names(self, connection: sa.Connection, news: Sequence[NewTask]) -> None:
+        for one in news:
+            if one.name is not None and one.tombstone is not None:
+                self._free_name(connection, one)
+
+    def _free_name(self, connection: sa.Connection, new: NewTask) -> bool:
+        """Take a name from a task that ended longer ago than names are kept; whether one was."""
+        task = self._task
+        past = sa.and_(task.c.queue == new.queue, task.c.name == new.name, task.c.finished_at < self._now - new.tombstone)
+        return connection.execute(sa.update(task).where(past).values(name=None)).rowcount == 1
+
+    def _holder(self, connection: sa.Connection, condition: sa.ColumnElement[bool], queue: str) -> Record | None:
+        row = connection.execute(sa.select(self._task).where(condition, self._task.c.queue == queue).with_for_update()).one_or_none()
+        return None if row is None else Record._make(row)
+
+
+def _may_conflict(new: NewTask) -> bool:
+    return new.name is not None or new.unique_key is not None
+
+
+def _columns(new: NewTask) -> dict[str, Any]:
+    """The columns of a new task, but for those the clock fills."""
+    return {
+        "id": new.id,
+        "name": new.name,
+        "queue": new.queue,
+        "priority": new.priority,
+        "state": State.SCHEDULED.value,
+        "method": new.request.method,
+        "url": new.request.url,
+        "target": new.target,
+        "headers": new.headers,
+        "body": new.request.body,
+        "deadline": new.deadline,
+        "retry": new.retry,
+        "unique_key": new.unique_key,
+        "lock_key": new.lock_key,
+        "lock_limit": new.lock_limit,
+        "follow_up": new.follow_up,
+        "batch_id": new.batch_id,
+        "callback_of": new.callback_of,
+        "schedule": new.schedule,
+        "keep_result": int(new.keep_result),
+        **dict.fromkeys(_COUNTED, 0),
+        **dict.fromkeys(_NOTHING_YET),
+    }
+
+
+def _row(new: NewTask) -> dict[str, Any]:
+    """What the insert binds."""
+    return {
+        **_columns(new),
+        "delay": new.delay,
+        "lifetime": new.expires_in,
+        "at": None if new.eta is None else to_micros(new.eta),
+        "until": None if new.expires_at is None else to_micros(new.expires_at),
+    }

@@ -1,0 +1,176 @@
+"""Schedules: what is added when, and who has seen to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import duration_micros, to_datetime, to_micros
+from ..core.errors import InvalidScheduleError, UnknownScheduleError
+from ..core.firing import LastRun, decide
+from ..core.new_task import NewTask, unpack
+from ..core.schedule import Schedule
+from ..core.states import LIVE
+from .dialects import Dialect
+from .inserts import Inserts
+from .tables import Tables
+
+_KEPT = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A schedule as it is declared; ``task`` is what it adds (see `pack`)."""
+
+    name: str
+    text: str
+    timezone: str
+    task: str
+    misfire: str
+    overlap: str
+    description: str | None
+
+
+_WHEN = ("text", "timezone")
+_DECLARED = (*_WHEN, "task", "misfire", "overlap", "description")
+
+
+class Schedules:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts) -> None:
+        self._schedule = tables.schedule
+        self._fire = tables.fire
+        self._task = tables.task
+        self._now = dialect.now
+        self._inserts = inserts
+        self._insert = dialect.insert_missing(tables.schedule)
+        self._insert_fire = dialect.insert_missing(tables.fire).execution_options(preserve_rowcount=True)
+
+    def now(self, connection: sa.Connection) -> datetime:
+        """The database's clock."""
+        return to_datetime(connection.execute(sa.select(self._now)).scalar_one())
+
+    def outdated(self, connection: sa.Connection, declared: Collection[Definition]) -> list[Definition]:
+        """Those that have no row yet, or are declared differently since."""
+        known = {row.name: row for row in self.rows(connection)}
+        return [
+            one
+            for one in declared
+            if one.name not in known or any(getattr(known[one.name], field) != getattr(one, field) for field in _DECLARED)
+        ]
+
+    def declare(self, connection: sa.Connection, declared: Collection[Definition], now: datetime) -> None:
+        """Store schedules as they are declared now. One whose text or time zone has changed is counted from now on."""
+        schedule = self._schedule
+        for one in sorted(declared, key=lambda each: each.name):
+            values = {field: getattr(one, field) for field in _DECLARED}
+            next_at = to_micros(Schedule.parse(one.text, one.timezone).next_after(now))
+            connection.execute(self._insert, {"name": one.name, "next_at": next_at, **values})
+            mine = schedule.c.name == one.name
+            other = sa.or_(schedule.c.text != one.text, schedule.c.timezone != one.timezone)
+            connection.execute(sa.update(schedule).where(mine, other).values(next_at=next_at, last_error=None))
+            connection.execute(sa.update(schedule).where(mine).values(values))
+
+    def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
+        """Every schedule, as it is stored."""
+        return list(connection.execute(sa.select(self._schedule).order_by(self._schedule.c.name)))
+
+    def get(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
+        """The row of a schedule. Raises `UnknownScheduleError`."""
+        row = connection.execute(sa.select(self._schedule).where(self._schedule.c.name == name)).one_or_none()
+        if row is None:
+            raise UnknownScheduleError(f"there is no schedule {name!r}")
+        return row
+
+    def waiting(self, connection: sa.Connection, names: Collection[str]) -> dict[str, datetime]:
+        """When each of these schedules fires next; those that are paused or broken are left out."""
+        schedule = self._schedule
+        found = sa.select(schedule.c.name, schedule.c.next_at).where(
+            schedule.c.name.in_(sorted(names)), schedule.c.paused_at.is_(None), schedule.c.next_at.is_not(None)
+        )
+        return {row.name: to_datetime(row.next_at) for row in connection.execute(found)}
+
+    def fire(self, connection: sa.Connection, name: str, now: datetime) -> int:
+        """See to a schedule whose fire time has come; how many tasks were added.
+
+        Its row is locked, and each fire time has a row of its own that is inserted with the task:
+        of any number of dispatchers one adds it. A row that cannot be used is left with the error.
+        """
+        schedule = self._schedule
+        open_row = sa.and_(schedule.c.name == name, schedule.c.paused_at.is_(None), schedule.c.next_at <= to_micros(now))
+        row = connection.execute(sa.select(schedule).where(open_row).with_for_update(skip_locked=True)).one_or_none()
+        if row is None:
+            return 0
+        mine = sa.update(schedule).where(schedule.c.name == name)
+        try:
+            firing = decide(
+                Schedule.parse(row.text, row.timezone),
+                due=to_datetime(row.next_at),
+                now=now,
+                misfire=row.misfire,
+                overlap=row.overlap,
+                last=self._last_run(connection, row.last_task_id),
+            )
+            added = [one for at in firing.fires if (one := self._add(connection, row, at)) is not None]
+        except (InvalidScheduleError, ValueError, TypeError) as error:
+            connection.execute(mine.values(next_at=None, last_error=str(error)[:1000]))
+            return 0
+        changes: dict[str, Any] = {"next_at": to_micros(firing.next_at)}
+        if added:
+            changes |= {"fired_at": to_micros(firing.fires[-1]), "last_task_id": added[-1].id}
+        connection.execute(mine.values(changes))
+        return len(added)
+
+    def run_now(self, connection: sa.Connection, name: str) -> str:
+        """Add what a schedule adds, now, beside its fire times; the task's id."""
+        row = self.get(connection, name)
+        new = self._new(row, None)
+        self._inserts.add(connection, new)
+        connection.execute(sa.update(self._schedule).where(self._schedule.c.name == name).values(last_task_id=new.id))
+        return new.id
+
+    def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
+        """Fire no more; False if it was paused."""
+        self.get(connection, name)
+        going = sa.and_(self._schedule.c.name == name, self._schedule.c.paused_at.is_(None))
+        return connection.execute(sa.update(self._schedule).where(going).values(paused_at=self._now, paused_by=by)).rowcount == 1
+
+    def resume(self, connection: sa.Connection, name: str) -> bool:
+        """Fire again, from now on: what passed during the pause is not missed. False if it was not paused."""
+        row = self.get(connection, name)
+        next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(self.now(connection)))
+        paused = sa.and_(self._schedule.c.name == name, self._schedule.c.paused_at.is_not(None))
+        changes = {"paused_at": None, "paused_by": None, "next_at": next_at, "last_error": None}
+        return connection.execute(sa.update(self._schedule).where(paused).values(changes)).rowcount == 1
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget fire times of long ago; how many."""
+        old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
+        return connection.execute(sa.delete(self._fire).where(old)).rowcount
+
+    def _last_run(self, connection: sa.Connection, task_id: str | None) -> LastRun:
+        task = self._task
+        found = sa.select(task.c.state, task.c.finished_at).where(task.c.id == task_id)
+        row = None if task_id is None else connection.execute(found).one_or_none()
+        if row is None:
+            return LastRun()
+        return LastRun(row.state in {state.value for state in LIVE}, None if row.finished_at is None else to_datetime(row.finished_at))
+
+    def _add(self, connection: sa.Connection, row: sa.Row[Any], at: datetime) -> NewTask | None:
+        """The task of one fire time; None if there is one already, or its unique_key is taken."""
+        new = self._new(row, at)
+        fire = {"schedule": row.name, "fire_at": to_micros(at), "task_id": new.id}
+        if connection.execute(self._insert_fire, fire).rowcount != 1:
+            return None
+        return None if self._inserts.add_missing(connection, [new]) else new
+
+    def _new(self, row: sa.Row[Any], at: datetime | None) -> NewTask:
+        tasks: Sequence[NewTask] = unpack(row.task)
+        if len(tasks) != 1:
+            raise InvalidScheduleError(f"schedule {row.name!r} holds {len(tasks)} tasks; it must be one")
+        return replace(tasks[0], eta=at, schedule=row.name)

@@ -1,0 +1,131 @@
+"""Stored tasks: found, waited for and changed; the part of `TaskQueue` that needs no application but its store."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+from .core.batch import Batch
+from .core.clock import to_datetime
+from .core.errors import WaitTimeoutError
+from .core.states import State
+from .core.task import Result, Task
+from .runtime import Runtime
+from .store import Filter
+
+_LONGEST_NAP = 0.25
+
+
+class StoredTasks:
+    """What `TaskQueue` offers for tasks that are stored."""
+
+    @property
+    def _runtime(self) -> Runtime:
+        raise NotImplementedError
+
+    def get(self, task_id: str) -> Task:
+        """The task of that id, as it is now. Raises `UnknownTaskError`."""
+        store = self._runtime.store
+        with store.reading() as connection:
+            return Task.of(store.tasks.get(connection, task_id), self)
+
+    def find(
+        self,
+        *,
+        state: State | str | None = None,
+        queue: str | None = None,
+        url: str | None = None,
+        name: str | None = None,
+        batch: Batch | str | None = None,
+        limit: int = 100,
+        before: Task | str | None = None,
+    ) -> list[Task]:
+        """The newest tasks that match every argument given, newest first, at most ``limit``.
+
+        ``before`` is a task or its id: only older ones are found, so that pages can follow.
+        """
+        wanted = Filter(
+            state=None if state is None else State(state),
+            queue=queue,
+            url=url,
+            name=name,
+            batch=batch.id if isinstance(batch, Batch) else batch,
+            before=before.id if isinstance(before, Task) else before,
+        )
+        store = self._runtime.store
+        with store.reading() as connection:
+            return [Task.of(record, self) for record in store.tasks.find(connection, wanted, limit)]
+
+    def wait(self, task_id: str, timeout: float | None = None) -> Task:
+        """Block until a task has ended; see `Task.wait`."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        nap = 0.005
+        while not (task := self.get(task_id)).state.is_finished:
+            if limit is not None and time.monotonic() >= limit:
+                raise WaitTimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
+            time.sleep(nap)
+            nap = min(nap * 1.5, _LONGEST_NAP)
+        return task
+
+    def requeue(self, task_id: str) -> Task:
+        """Schedule a dead task again; see `Task.requeue`."""
+        store = self._runtime.store
+        store.transact(lambda connection: store.tasks.requeue(connection, task_id))
+        self._runtime.wake()
+        return self.get(task_id)
+
+    def run_now(self, task_id: str) -> Task:
+        """Make a scheduled task due; see `Task.run_now`."""
+        store = self._runtime.store
+        store.transact(lambda connection: store.tasks.run_now(connection, task_id))
+        self._runtime.wake()
+        return self.get(task_id)
+
+    def delete(self, task_id: str) -> bool:
+        """Cancel a task; see `Task.delete`."""
+        store = self._runtime.store
+        return store.transact(lambda connection: store.tasks.delete(connection, task_id))
+
+    def result(self, task_id: str) -> Result | None:
+        """The reply a task succeeded with; see `Task.result`."""
+        store = self._runtime.store
+        with store.reading() as connection:
+            record = store.tasks.get(connection, task_id)
+            row = store.history.last_success(connection, task_id) if record.keep_result else None
+        if row is None:
+            return None
+        return Result(row.status, json.loads(row.reply_headers or "{}"), bytes(row.reply_body or b""))
+
+    def get_batch(self, batch_id: str) -> Batch:
+        """A batch, as it is now. Raises `UnknownBatchError`."""
+        store = self._runtime.store
+        with store.reading() as connection:
+            row = store.batches.get(connection, batch_id)
+        return batch_of(row)
+
+
+class TasksOf(StoredTasks):
+    """The stored tasks of one application."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._owner = runtime
+
+    @property
+    def _runtime(self) -> Runtime:
+        return self._owner
+
+
+def batch_of(row: sa.Row[Any]) -> Batch:
+    """The batch of a row."""
+    return Batch(
+        id=row.id,
+        created_at=to_datetime(row.created_at),
+        finished_at=None if row.finished_at is None else to_datetime(row.finished_at),
+        total=row.total,
+        succeeded=row.succeeded,
+        dead=row.dead,
+        cancelled=row.cancelled,
+    )

@@ -1,0 +1,96 @@
+"""A task function: a plain function that is run as a task, without a URL of its own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
+
+from flask import Response, current_app, request
+
+from ..core.arguments import Arguments, result_json
+from ..core.errors import PermanentFailure
+from ..core.spec import TaskOptions, TaskSpec
+from ..core.task import Task
+from .worker import Add, Route, Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PATH = "/_taskqueue/task/"
+
+
+class TaskFunction(Generic[P, R]):
+    """A function under ``@tasks.task``: still the function it was, with `enqueue`.
+
+    Its tasks are JSON and name it by its registered name; ``worker`` is the handler that runs it.
+    """
+
+    def __init__(self, function: Callable[P, R], make_worker: Callable[[Callable[..., Response]], Worker[..., Response]], add: Add) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.worker = make_worker(self._handler())
+        self._arguments = Arguments(function)
+        self._add = add
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+        """Add a task that calls the function so.
+
+        Raises what ``tasks.add`` raises, TypeError when the arguments do not fit the function, and
+        `InvalidTaskError` for one that JSON would not give back the same.
+        """
+        return self._add(self.spec(*args, **kwargs))
+
+    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+        """The task that `enqueue` would add, for lists, batches and ``then``."""
+        return self.options().spec(*args, **kwargs)
+
+    def options(self, **options: Unpack[TaskOptions]) -> PreparedFunction[P]:
+        """The same with options of ``tasks.add``: ``function.options(countdown=60).enqueue(1)``."""
+        return PreparedFunction(self.worker, self._arguments, self._add, options)
+
+    def _handler(self) -> Callable[[], Response]:
+        """A handler without parameters of its own, known by the function's name."""
+
+        def handle() -> Response:
+            return self._handle()
+
+        handle.__module__, handle.__name__, handle.__qualname__ = self.__module__, self.function.__name__, self.function.__qualname__
+        return handle
+
+    def _handle(self) -> Response:
+        """Call the function with what the task holds; its result, where JSON can hold it, is the reply."""
+        values = request.get_json(silent=True)
+        if not isinstance(values, dict):
+            raise PermanentFailure("the body is not a JSON object, so it has no arguments")
+        bound = self._arguments.load(values)
+        result = current_app.ensure_sync(self.function)(*bound.args, **bound.kwargs)
+        body = None if result is None else result_json(result)
+        return Response(status=204) if body is None else Response(body, mimetype="application/json")
+
+
+class PreparedFunction(Generic[P]):
+    """A task function with options for its next tasks."""
+
+    def __init__(self, worker: Worker[..., Any], arguments: Arguments, add: Add, options: TaskOptions) -> None:
+        self._worker = worker
+        self._arguments = arguments
+        self._add = add
+        self._options = options
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+        """Add a task with the function's arguments and these options."""
+        return self._add(self.spec(*args, **kwargs))
+
+    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+        """The task that `enqueue` would add, for lists, batches and ``then``."""
+        options: TaskOptions = {**self._options, "json": self._arguments.dump(args, kwargs)}
+        return TaskSpec(self._worker, **options)
+
+
+def route_of(name: str, **options: Any) -> Route:
+    """The route of a task function."""
+    return Route(rule=PATH + name, endpoint=f"task-{name}", **options)

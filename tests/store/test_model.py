@@ -1,0 +1,341 @@
+"""The store against a model: random steps, after each of which every row is as the model says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from flask_taskqueue import TaskAlreadyExistsError, TombstonedTaskError
+from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.new_task import NewTask
+from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.states import State
+from flask_taskqueue.store import Filter, Result, Store
+from tests.store.conftest import claim, take_over
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+STEPS = 2_000
+QUEUES = ("default", "mail")
+LIVE = ("scheduled", "leased")
+HOUR = 3600 * SECOND
+SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
+AGAIN = Outcome(State.SCHEDULED, "failure", 500, "no", delay=0.0)
+LATER = Outcome(State.SCHEDULED, "failure", 500, "no", delay=3600.0)
+DEATH = Outcome(State.DEAD, "failure", 500, "no")
+
+
+@dataclass
+class Modelled:
+    """What the model knows of a task. ``due`` says whether it may be taken as far as time goes."""
+
+    id: str
+    queue: str
+    name: str | None = None
+    unique_key: str | None = None
+    lock_key: str | None = None
+    limit: int | None = None
+    state: str = "scheduled"
+    due: bool = True
+    attempts: int = 0
+    crashes: int = 0
+    lease: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in LIVE
+
+    def end(self, state: str) -> None:
+        """It has ended, and its key is free."""
+        self.state, self.unique_key = state, None
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """What dispatchers, applications and operators do, in any order."""
+
+    store: Store
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: dict[str, Modelled] = {}
+        self.paused: set[str] = set()
+        self.held: list[Record] = []
+        self.stale: list[Record] = []
+        tables = self.store.database.tables
+        with self.store.database.engine.begin() as connection:
+            for table in tables.all:
+                if table is not tables.queue:
+                    connection.execute(sa.delete(table))
+            connection.execute(sa.update(tables.queue).values(paused_at=None))
+
+    # What applications do.
+
+    @rule(queue=st.sampled_from(QUEUES), later=st.booleans())
+    def add(self, queue: str, later: bool) -> None:
+        """A plain task, due now or in an hour."""
+        self.stored(NewTask(id=task_id(), request=request(), queue=queue, delay=HOUR if later else 0), due=not later)
+
+    @rule(queue=st.sampled_from(QUEUES), name=st.sampled_from(["n1", "n2"]))
+    def add_named(self, queue: str, name: str) -> None:
+        """A name that is taken is an error, which says whether its task lives."""
+        holder = next((one for one in self.tasks.values() if (one.queue, one.name) == (queue, name)), None)
+        new = NewTask(id=task_id(), request=request(), queue=queue, name=name)
+        if holder is None:
+            self.stored(new)
+            return
+        with pytest.raises(TaskAlreadyExistsError if holder.is_live else TombstonedTaskError):
+            self.transact(lambda connection: self.store.inserts.add(connection, new))
+
+    @rule(conflict=st.sampled_from(["skip", "raise", "replace", "debounce"]), key=st.sampled_from(["u1", "u2"]))
+    def add_unique(self, conflict: Any, key: str) -> None:
+        """At most one task that has not ended has the key."""
+        holder = next((one for one in self.tasks.values() if one.is_live and one.unique_key == key), None)
+        new = NewTask(id=task_id(), request=request(), queue="mail", unique_key=key, on_conflict=conflict)
+        if holder is None:
+            assert self.stored(new) == "added"
+        elif conflict == "raise":
+            with pytest.raises(TaskAlreadyExistsError):
+                self.transact(lambda connection: self.store.inserts.add(connection, new))
+        elif conflict == "skip":
+            assert self.transact(lambda connection: self.store.inserts.add(connection, new))[1] == "skipped"
+        elif holder.state == "leased":
+            holder.unique_key = None
+            assert self.stored(new) == "added"
+        elif conflict == "replace":
+            holder.end("cancelled")
+            assert self.stored(new) == "replaced"
+        else:
+            assert self.transact(lambda connection: self.store.inserts.add(connection, new))[1] == "debounced"
+            holder.due = True
+
+    @rule(key=st.sampled_from(["s:a", "s:b", "c:a", "c:b"]), many=st.integers(1, 3))
+    def add_keyed(self, key: str, many: int) -> None:
+        """Serial keys have no limit, concurrency keys one of two."""
+        limit = 2 if key.startswith("c:") else None
+        for _ in range(many):
+            self.stored(NewTask(id=task_id(), request=request(), lock_key=key, lock_limit=limit))
+
+    # What dispatchers do.
+
+    @rule(wanted=st.integers(1, 6))
+    def claim(self, wanted: int) -> None:
+        """Whatever is taken might be taken; when less is than is wanted, nothing else might."""
+        taken = claim(self.store, wanted)
+        assert len(taken) <= wanted
+        for record in taken:
+            one = self.tasks[record.id]
+            assert one.state == "scheduled"
+            assert one.due
+            assert one.queue not in self.paused
+            assert not self.is_held_up(one)
+            one.state, one.lease, one.attempts = "leased", record.lease_id, one.attempts + 1
+        self.held += taken
+        if len(taken) < wanted:
+            assert not [one for one in self.tasks.values() if self.may_run(one)]
+
+    @rule(key=st.sampled_from(["s:a", "s:b", "c:a", "c:b"]), wanted=st.integers(2, 6))
+    def go_on(self, key: str, wanted: int) -> None:
+        """What a dispatcher does again and again: an attempt ends, more is added, more is taken."""
+        self.add_keyed(key, 2)
+        self.claim(wanted)
+        if self.held:
+            self.end(self.held.pop(0), SUCCESS)
+        self.claim(wanted)
+
+    @precondition(lambda self: self.held)
+    @rule(outcome=st.sampled_from([SUCCESS, SUCCESS, AGAIN, LATER, DEATH]), data=st.data())
+    def finish(self, outcome: Outcome, data: st.DataObject) -> None:
+        """An attempt ends."""
+        self.end(self.held.pop(data.draw(st.integers(0, len(self.held) - 1))), outcome)
+
+    def end(self, record: Record, outcome: Outcome) -> None:
+        """Record an attempt; if its lease was lost, nothing changes."""
+        lost = self.record(record, outcome)
+        one = self.tasks[record.id]
+        if one.state != "leased" or one.lease != record.lease_id:
+            assert lost == {record.id}
+            return
+        assert lost == set()
+        self.stale.append(record)
+        one.lease, one.due = None, outcome is AGAIN
+        if outcome.state is State.SCHEDULED:
+            one.state = "scheduled"
+        else:
+            one.end(outcome.state.value)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """A dispatcher stops: the attempt was never made."""
+        record = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        one = self.tasks[record.id]
+        mine = one.state == "leased" and one.lease == record.lease_id
+        assert self.transact(lambda connection: self.store.leases.release(connection, [(record.id, str(record.lease_id))])) == mine
+        if mine:
+            one.state, one.lease, one.due, one.attempts = "scheduled", None, True, one.attempts - 1
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        """A lease runs out; somebody takes the task over, until it has crashed three times."""
+        record = self.held[data.draw(st.integers(0, len(self.held) - 1))]
+        one = self.tasks[record.id]
+        if one.state != "leased" or one.lease != record.lease_id or one.queue in self.paused:
+            return
+        task = self.store.database.tables.task
+        self.transact(lambda connection: connection.execute(sa.update(task).where(task.c.id == one.id).values(due_at=1)))
+        self.held.remove(record)
+        self.stale.append(record)
+        taken = take_over(self.store)
+        one.crashes += 1
+        if one.crashes >= 3:
+            assert taken is None
+            one.end("dead")
+            return
+        assert taken is not None
+        assert taken.id == one.id
+        one.attempts, one.lease = one.attempts + 1, taken.lease_id
+        self.held.append(taken)
+
+    @precondition(lambda self: self.stale)
+    @rule(data=st.data(), outcome=st.sampled_from([SUCCESS, AGAIN]))
+    def reply_late(self, data: st.DataObject, outcome: Outcome) -> None:
+        """A reply of a lease that is over changes nothing."""
+        self.record(data.draw(st.sampled_from(self.stale)), outcome)
+
+    # What operators do.
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        """A task that has not ended is cancelled."""
+        one = self.tasks[data.draw(st.sampled_from(sorted(self.tasks)))]
+        assert self.transact(lambda connection: self.store.tasks.delete(connection, one.id)) is one.is_live
+        if one.is_live:
+            one.end("cancelled")
+
+    @precondition(lambda self: len(self.tasks) > 20)
+    @rule(queue=st.sampled_from(QUEUES))
+    def purge(self, queue: str) -> None:
+        """Everything of a queue that has not ended is cancelled."""
+        live = [one for one in self.tasks.values() if one.queue == queue and one.is_live]
+        assert self.transact(lambda connection: self.store.tasks.delete_some(connection, Filter(queue=queue))) == len(live)
+        for one in live:
+            one.end("cancelled")
+
+    @rule()
+    def requeue(self) -> None:
+        """What is dead starts anew."""
+        self.transact(lambda connection: self.store.tasks.requeue_some(connection, Filter()))
+        for one in self.tasks.values():
+            if one.state == "dead":
+                one.state, one.due, one.attempts, one.crashes = "scheduled", True, 0, 0
+
+    @rule()
+    def run_now(self) -> None:
+        """What is due later is due now."""
+        self.transact(lambda connection: self.store.tasks.run_some_now(connection, Filter()))
+        for one in self.tasks.values():
+            if one.state == "scheduled":
+                one.due = True
+
+    @precondition(lambda self: self.paused or len(self.tasks) > 5)
+    @rule(queue=st.sampled_from(QUEUES))
+    def pause_or_resume(self, queue: str) -> None:
+        """Whichever it was not."""
+        change = (
+            self.store.queues.resume if queue in self.paused else lambda connection, name: self.store.queues.pause(connection, name, "me")
+        )
+        assert self.transact(lambda connection: change(connection, queue))
+        self.paused ^= {queue}
+
+    # What is true at any time.
+
+    @invariant()
+    def rows_are_as_modelled(self) -> None:
+        """Every row, and the statistics."""
+        type(self).steps += 1
+        task = self.store.database.tables.task
+        with self.store.reading() as connection:
+            rows = {row.id: row for row in connection.execute(sa.select(task))}
+            counted = self.store.statistics.of(connection, QUEUES)
+        assert rows.keys() == self.tasks.keys()
+        for one in self.tasks.values():
+            row = rows[one.id]
+            assert (row.state, row.attempts, row.crashes, row.unique_key) == (one.state, one.attempts, one.crashes, one.unique_key), one
+            assert one.state != "leased" or row.lease_id == one.lease
+            assert (row.due_at is None) <= (not one.is_live or one.lock_key is not None)
+        for queue in QUEUES:
+            states = Counter(one.state for one in self.tasks.values() if one.queue == queue)
+            found = counted[queue]
+            assert Counter({state: getattr(found, state) for state in (*LIVE, "succeeded", "dead", "cancelled")}) == states + Counter()
+
+    @invariant()
+    def keys_hold(self) -> None:
+        """No more run than may at a time; of a serial key one."""
+        running = Counter((one.lock_key, one.limit) for one in self.tasks.values() if one.state == "leased")
+        assert all(number <= (limit or 1) for (key, limit), number in running.items() if key is not None), running
+
+    # The model.
+
+    def may_run(self, one: Modelled) -> bool:
+        """Whether a claim could take it."""
+        return one.state == "scheduled" and one.due and one.queue not in self.paused and not self.is_held_up(one)
+
+    def is_held_up(self, one: Modelled) -> bool:
+        """Whether others with its key come first, or as many run as may."""
+        if one.lock_key is None:
+            return False
+        others = [other for other in self.tasks.values() if other.lock_key == one.lock_key and other.is_live and other.id != one.id]
+        if one.limit is None:
+            return any(other.id < one.id or other.state == "leased" for other in others)
+        return sum(other.state == "leased" for other in others) >= one.limit
+
+    def stored(self, new: NewTask, *, due: bool = True) -> str:
+        """Store a task, here and there; what became of it."""
+        disposition = self.transact(lambda connection: self.store.inserts.add(connection, new))[1]
+        known = Modelled(new.id, new.queue, new.name, new.unique_key, new.lock_key, new.lock_limit, due=due)
+        self.tasks[new.id] = known
+        return str(disposition)
+
+    def record(self, record: Record, outcome: Outcome) -> set[str]:
+        """Record an outcome; what was lost."""
+        return self.transact(lambda connection: self.store.leases.record(connection, [Result(record, outcome, 0.1)]))
+
+    def transact(self, work: Callable[[sa.Connection], Any]) -> Any:
+        """In a transaction."""
+        return self.store.transact(work)
+
+
+def request() -> TaskRequest:
+    """A request."""
+    return TaskRequest("POST", "/w", {}, b"")
+
+
+def test_the_store_does_what_the_model_says(store: Store) -> None:
+    """In two thousand random steps."""
+
+    class Machine(StoreMachine):
+        pass
+
+    Machine.store = store
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    # Not made smaller when it fails: on a server that takes longer than anybody waits.
+    given = settings(
+        max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=checks, database=None, phases=[Phase.generate]
+    )
+    run_state_machine_as_test(Machine, settings=given)
+    assert Machine.steps >= STEPS

@@ -1,0 +1,181 @@
+"""Queues: limits that hold for everybody, pauses, configuration and statistics, on each database."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.queue_settings import QueueSettings
+from flask_taskqueue.core.states import State
+from flask_taskqueue.store import Result, Store
+from tests.store.conftest import add, claim, take_over
+
+SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
+
+
+def configure(store: Store, **limits: Any) -> None:
+    """Change the limits of queue mail, and empty or fill its bucket."""
+    store.transact(lambda connection: store.queues.configure(connection, "mail", limits))
+
+
+def finish(store: Store, *records: Any, outcome: Outcome = SUCCESS) -> None:
+    """Record outcomes."""
+    store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records]))
+
+
+def gate(store: Store) -> Any:
+    """What queue mail lets through."""
+    with store.reading() as connection:
+        return store.queues.gates(connection, ["mail"])["mail"]
+
+
+def test_no_more_than_the_bucket_holds_starts_at_once(store: Store) -> None:
+    """And the tokens are gone for everybody."""
+    configure(store, rate=0.001, bucket_size=3, tokens=3.0)
+    for _ in range(10):
+        add(store, queue="mail")
+    assert len(claim(store, 8)) == 3
+    assert claim(store, 8) == []
+    with store.reading() as connection:
+        next_in = store.claims.lanes(connection).next_in()
+    assert next_in == pytest.approx(1000, abs=5)
+
+
+def test_no_more_than_may_run_at_a_time(store: Store) -> None:
+    """When one ends, one starts."""
+    configure(store, max_concurrent=2)
+    for _ in range(5):
+        add(store, queue="mail")
+    first = claim(store, 8)
+    assert len(first) == 2
+    assert claim(store, 8) == []
+    finish(store, first[0])
+    assert len(claim(store, 8)) == 1
+
+
+def test_a_crashed_task_of_a_full_queue_is_taken_over(store: Store) -> None:
+    """It is in flight already; with a rate its next attempt takes a token like any other."""
+    configure(store, max_concurrent=1)
+    add(store, queue="mail")
+    claim(store)
+    store.transact(lambda connection: store.leases.expire(connection, "me"))
+    assert take_over(store) is not None
+
+
+def test_limits_hold_when_many_ask_at_once(store: Store) -> None:
+    """Eight threads that claim as fast as they can start as many as the bucket holds, no more."""
+    configure(store, rate=0.001, bucket_size=20, tokens=20.0, max_concurrent=15)
+    for _ in range(60):
+        add(store, queue="mail")
+    taken: list[str] = []
+
+    def work() -> None:
+        for _ in range(12):
+            taken.extend(one.id for one in claim(store, 5))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len(set(taken)) == 15
+
+
+def test_a_worker_that_asks_for_less_slows_its_queue(store: Store) -> None:
+    """Half the rate, once a second at most; another success does not undo it."""
+    configure(store, rate=8.0, tokens=5.0)
+    for _ in range(2):
+        add(store, queue="mail")
+    busy = Outcome(State.SCHEDULED, "failure", 503, "busy", delay=30.0, slows=True)
+    finish(store, *claim(store, 2), outcome=busy)
+    assert gate(store).enforced == pytest.approx(4.0, rel=0.05)
+
+
+def test_a_queue_without_a_rate_can_be_slowed_and_recovers(store: Store) -> None:
+    """Then its row is as before."""
+    add(store, queue="mail")
+    finish(store, *claim(store), outcome=Outcome(State.SCHEDULED, "failure", 429, "busy", delay=0.0, slows=True))
+    assert gate(store).enforced == pytest.approx(250, rel=0.05)
+    queue = store.database.tables.queue
+    long_ago = gate(store).now - 3600 * SECOND
+    store.transact(lambda connection: connection.execute(sa.update(queue).where(queue.c.name == "mail").values(slowed_at=long_ago)))
+    assert len(claim(store)) == 1
+    assert gate(store).enforced_rate is None
+
+
+def test_pause_and_resume(store: Store) -> None:
+    """Said once, each; a paused queue takes adds."""
+
+    def change(verb: str, *more: Any) -> Any:
+        return store.transact(lambda connection: getattr(store.queues, verb)(connection, "mail", *more))
+
+    assert (change("pause", "ana"), change("pause", "ben")) == (True, False)
+    add(store, queue="mail")
+    assert claim(store) == []
+    assert (change("resume"), change("resume")) == (True, False)
+    assert len(claim(store)) == 1
+
+
+def test_run_time_changes_stay_until_the_configuration_changes(store: Store) -> None:
+    """A restart with the same configuration keeps them; a new configuration wins."""
+
+    def start(**limits: Any) -> Any:
+        again = Store(store.database, [QueueSettings(name="mail", **limits)])
+        again.ensure_queues()
+        return gate(again)
+
+    assert start(rate=5.0).rate == 5.0
+    configure(store, rate=9.0)
+    assert start(rate=5.0).rate == 9.0
+    assert start(rate=6.0, max_concurrent=4).rate == 6.0
+
+
+def statistics(store: Store, name: str = "mail") -> Any:
+    """The counts of a queue."""
+    with store.reading() as connection:
+        return store.statistics.of(connection, [name])[name]
+
+
+def test_statistics_are_true(store: Store) -> None:
+    """After each kind of end, and after what ended was pruned or requeued."""
+    first = add(store, queue="mail", delay=-5 * SECOND)
+    for _ in range(7):
+        add(store, queue="mail")
+    add(store)
+    before = statistics(store)
+    assert (before.scheduled, before.leased, before.due_at) == (8, 0, first.due_at)
+    taken = [one for one in claim(store, 9) if one.queue == "mail"]
+    assert statistics(store).leased == 8
+    finish(store, *taken[:3])
+    finish(store, *taken[3:5], outcome=Outcome(State.DEAD, "failure", 500, "no"))
+    finish(store, taken[5], outcome=Outcome(State.SCHEDULED, "failure", 500, "no", delay=60.0))
+    store.transact(lambda connection: store.tasks.delete(connection, taken[6].id))
+    now = statistics(store)
+    assert (now.scheduled, now.leased, now.succeeded, now.dead, now.cancelled) == (1, 1, 3, 2, 1)
+    assert (now.last_minute, now.last_hour, now.failed_last_hour) == (6, 6, 3)
+    store.transact(lambda connection: store.tasks.requeue(connection, taken[3].id))
+    store.transact(lambda connection: store.history.prune(connection, keep_succeeded=-1, keep_dead=900, tombstones={}))
+    after = statistics(store)
+    assert (after.scheduled, after.succeeded, after.dead, after.cancelled) == (2, 0, 1, 0)
+    assert statistics(store, "default").leased == 1
+
+
+def test_merging_the_tally_changes_no_count(store: Store) -> None:
+    """What is older than an hour is added up; sums stay."""
+    tally = store.database.tables.tally
+    for number in range(3):
+        add(store, queue="mail")
+        (taken,) = claim(store, held_by=f"holder-{number}")
+        finish(store, taken)
+    store.transact(lambda connection: connection.execute(sa.update(tally).values(slot=tally.c.slot - 400)))
+    assert store.transact(store.tally.merge) == 3
+    assert store.transact(store.tally.merge) == 0
+    now = statistics(store)
+    assert (now.succeeded, now.last_hour) == (3, 0)
+    with store.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(tally)) == 1

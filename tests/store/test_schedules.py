@@ -1,0 +1,191 @@
+"""Schedules on each database: any number of dispatchers, each fire time once."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import UnknownScheduleError
+from flask_taskqueue.core.clock import to_datetime, to_micros
+from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.new_task import NewTask, pack
+from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.schedule import Schedule
+from flask_taskqueue.core.states import State
+from flask_taskqueue.engine.cron import Cron
+from flask_taskqueue.store import Definition, Store
+from tests.store.conftest import get
+
+START = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+def definition(name: str, text: str, timezone: str = "UTC", **fields: Any) -> Definition:
+    """A schedule that adds a task for /w."""
+    task = pack([NewTask(id=task_id(), request=TaskRequest("GET", "/w", {}, b""), queue="mail")])
+    given = {"misfire": "run_once", "overlap": "skip", "description": None, "task": task or "", **fields}
+    return Definition(name=name, text=text, timezone=timezone, **given)
+
+
+def cron(store: Store, *definitions: Definition) -> Cron:
+    """A dispatcher's cron."""
+
+    def find(known: Collection[str]) -> list[Definition]:
+        return [one for one in definitions if one.name not in known]
+
+    return Cron(lambda: store, find)
+
+
+def fired(store: Store, name: str) -> list[datetime]:
+    """The fire times that tasks were added for, by their eta."""
+    task = store.database.tables.task
+    with store.reading() as connection:
+        return [to_datetime(eta) for eta in connection.scalars(sa.select(task.c.eta).where(task.c.schedule == name).order_by(task.c.eta))]
+
+
+def end(store: Store, at: datetime, **fields: Any) -> None:
+    """End every task."""
+    task = store.database.tables.task
+    changes = {"state": State.SUCCEEDED.value, "due_at": None, "finished_at": to_micros(at), **fields}
+    store.transact(lambda connection: connection.execute(sa.update(task).where(task.c.finished_at.is_(None)).values(changes)))
+
+
+def row(store: Store, name: str) -> Any:
+    """A schedule as it is stored."""
+    with store.reading() as connection:
+        return store.schedules.get(connection, name)
+
+
+@pytest.mark.parametrize("first", [datetime(2026, 3, 27, 12, tzinfo=UTC), datetime(2026, 10, 23, 12, tzinfo=UTC)])
+def test_three_dispatchers_fire_each_time_once(store: Store, first: datetime) -> None:
+    """Over simulated days in which the clocks change, each at moments of its own."""
+    definitions = [
+        definition("nightly", "every day 02:30", "Europe/Berlin", overlap="allow"),
+        definition("hourly", "0 * * * *", "Europe/Berlin", overlap="allow", misfire="all"),
+        definition("grid", "every 6 hours synchronized", "America/New_York", overlap="allow"),
+    ]
+    dispatchers = [cron(store, *definitions) for _ in range(3)]
+    for one in dispatchers:
+        one.declare(first)
+    until = first + timedelta(days=4)
+    now = first
+    while now < until:
+        now += timedelta(minutes=50)
+        together(*(partial(one.tick, now + timedelta(seconds=random.uniform(-30, 30))) for one in dispatchers))
+    for one in dispatchers:
+        one.tick(until)
+    for one in definitions:
+        expected = [at for at in Schedule.parse(one.text, one.timezone).next_runs(first, 120) if at <= until]
+        assert fired(store, one.name) == expected
+
+
+def together(*calls: Any) -> None:
+    """Make calls at the same time."""
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_task_is_what_was_declared_and_due_at_its_fire_time(store: Store) -> None:
+    """Its id is new each time, and the task knows its schedule."""
+    one = cron(store, definition("hourly", "0 * * * *"))
+    one.declare(START)
+    one.tick(START + timedelta(hours=1))
+    end(store, START + timedelta(hours=1))
+    one.tick(START + timedelta(hours=2))
+    assert one.has_added
+    assert fired(store, "hourly") == [START + timedelta(hours=1), START + timedelta(hours=2)]
+    last = get(store, row(store, "hourly").last_task_id)
+    assert (last.method, last.url, last.queue, last.schedule, last.eta) == (
+        "GET",
+        "/w",
+        "mail",
+        "hourly",
+        to_micros(START) + 2 * 3600 * 10**6,
+    )
+
+
+def test_a_plain_interval_waits_for_its_task(store: Store) -> None:
+    """And begins to count at its end."""
+    one = cron(store, definition("every", "every 5 minutes"))
+    one.declare(START)
+    one.tick(START + timedelta(minutes=5))
+    one.tick(START + timedelta(minutes=10))
+    assert len(fired(store, "every")) == 1
+    end(store, START + timedelta(minutes=12))
+    one.tick(START + timedelta(minutes=15))
+    assert to_datetime(row(store, "every").next_at) == START + timedelta(minutes=17)
+    one.tick(START + timedelta(minutes=17))
+    assert len(fired(store, "every")) == 2
+
+
+def test_a_changed_text_counts_from_now_and_a_changed_task_does_not(store: Store) -> None:
+    """A restart with the same text keeps what is due."""
+    cron(store, definition("one", "0 * * * *")).declare(START)
+    cron(store, definition("one", "0 * * * *", description="new")).declare(START + timedelta(hours=3))
+    assert to_datetime(row(store, "one").next_at) == START + timedelta(hours=1)
+    assert row(store, "one").description == "new"
+    cron(store, definition("one", "30 * * * *")).declare(START + timedelta(hours=3))
+    assert to_datetime(row(store, "one").next_at) == START + timedelta(hours=3, minutes=30)
+
+
+def test_what_is_no_longer_declared_no_longer_fires(store: Store) -> None:
+    """Its row stays, in case another version of the application declares it."""
+    cron(store, definition("old", "0 * * * *")).declare(START)
+    cron(store, definition("new", "0 * * * *")).tick(START + timedelta(days=1))
+    assert fired(store, "old") == []
+
+
+def test_a_paused_schedule_misses_nothing_by_it(store: Store) -> None:
+    """It goes on with the next fire time after it was resumed."""
+    one = cron(store, definition("hourly", "0 * * * *"))
+    one.declare(START)
+    assert store.transact(lambda connection: store.schedules.pause(connection, "hourly", "ana"))
+    assert not store.transact(lambda connection: store.schedules.pause(connection, "hourly", "bo"))
+    one.tick(START + timedelta(hours=5))
+    assert fired(store, "hourly") == []
+    assert store.transact(lambda connection: store.schedules.resume(connection, "hourly"))
+    with store.reading() as connection:
+        now = store.schedules.now(connection)
+    assert now < to_datetime(row(store, "hourly").next_at) <= now + timedelta(hours=1)
+
+
+def test_run_now_adds_a_task_beside_the_fire_times(store: Store) -> None:
+    """Also of one that is paused; one that does not exist is an error."""
+    cron(store, definition("hourly", "0 * * * *")).declare(START)
+    added = store.transact(lambda connection: store.schedules.run_now(connection, "hourly"))
+    assert get(store, added).schedule == "hourly"
+    assert to_datetime(row(store, "hourly").next_at) == START + timedelta(hours=1)
+    with pytest.raises(UnknownScheduleError, match="'weekly'"):
+        store.transact(lambda connection: store.schedules.run_now(connection, "weekly"))
+
+
+@pytest.mark.parametrize("column", ["text", "timezone", "task"])
+def test_a_broken_row_is_left_with_its_error(store: Store, column: str) -> None:
+    """The other schedules go on."""
+    one = cron(store, definition("bad", "0 * * * *"), definition("good", "0 * * * *"))
+    one.declare(START)
+    schedule = store.database.tables.schedule
+    store.transact(
+        lambda connection: connection.execute(sa.update(schedule).where(schedule.c.name == "bad").values({column: '[{"no": 1}]'}))
+    )
+    one.tick(START + timedelta(hours=1))
+    assert row(store, "bad").next_at is None
+    assert row(store, "bad").last_error
+    assert len(fired(store, "good")) == 1
+
+
+def test_old_fire_times_are_forgotten(store: Store) -> None:
+    """After thirty days; the schedule goes on."""
+    one = cron(store, definition("hourly", "0 * * * *"))
+    one.declare(datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=365))
+    one.tick(datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=364))
+    assert store.transact(store.schedules.prune) == 1

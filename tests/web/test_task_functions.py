@@ -1,0 +1,253 @@
+"""Task functions: plain functions that are run as tasks."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import InvalidTaskError, InvalidTaskNameError, PermanentFailure, Retry, State, TaskSpec, current_task
+from flask_taskqueue.core.arguments import Arguments, result_json
+from tests.apps import Bench
+
+
+class Size(enum.Enum):
+    """An enumeration."""
+
+    SMALL = "s"
+    LARGE = 2
+
+
+@dataclass
+class Order:
+    """A dataclass with another inside."""
+
+    number: UUID
+    total: Decimal
+    placed_at: datetime
+    size: Size = Size.SMALL
+    following: Order | None = None
+
+
+ORDER = Order(
+    UUID(int=7),
+    Decimal("1.50"),
+    datetime(2026, 1, 1, tzinfo=UTC),
+    Size.LARGE,
+    Order(UUID(int=8), Decimal(2), datetime(2026, 1, 2, tzinfo=UTC)),
+)
+VALUES: list[tuple[Any, Any]] = [
+    (int, 7),
+    (str, "é\U0001f600"),
+    (float, 1.5),
+    (bool, False),
+    (bytes, b"\x00\xff"),
+    (datetime, datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)),
+    (date, date(2026, 1, 1)),
+    (time, time(12, 30)),
+    (timedelta, timedelta(days=1, microseconds=5)),
+    (UUID, UUID(int=7)),
+    (Decimal, Decimal("1.10")),
+    (Size, Size.LARGE),
+    (Order, ORDER),
+    (Order | None, None),
+    (list[Order], [ORDER]),
+    (dict[str, Decimal], {"a": Decimal(1)}),
+    (tuple[int, str], (1, "a")),
+    (set[int], {1, 2}),
+    (Any, {"a": [1, None, "x"]}),
+    (int | str, "7"),
+]
+
+
+def function_of(hint: Any) -> Any:
+    """A function with one parameter."""
+
+    def function(value: Any) -> None: ...
+
+    function.__annotations__ = {"value": hint}
+    return function
+
+
+@pytest.mark.parametrize(("hint", "value"), VALUES, ids=lambda one: str(one)[:30])
+def test_a_value_of_its_type_comes_back_the_same(hint: Any, value: Any) -> None:
+    """Through JSON."""
+    arguments = Arguments(function_of(hint))
+    loaded = arguments.load(arguments.dump((value,), {})).args[0]
+    assert loaded == value
+    assert type(loaded) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (int, "7"),
+        (str, 7),
+        (int, 1.5),
+        (Any, (1, 2)),
+        (Any, ORDER),
+        (Any, {1}),
+        (float, math.nan),
+        (Order, {"number": 1}),
+        (Any, object()),
+        (UUID, 7),
+    ],
+    ids=lambda one: str(one).partition(" at 0x")[0][:30],
+)
+def test_a_value_that_would_change_is_refused_at_the_call(hint: Any, value: Any) -> None:
+    """With the name of the parameter."""
+    with pytest.raises(InvalidTaskError, match="parameter 'value' of function"):
+        Arguments(function_of(hint)).dump((value,), {})
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    """Like any other that JSON cannot hold."""
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(InvalidTaskError, match="'value'"):
+        Arguments(function_of(Any)).dump((value,), {})
+
+
+def test_stars_and_defaults() -> None:
+    """Each kind of parameter, by name, so that one added later does not invalidate stored tasks."""
+
+    def function(first: int, /, second: str = "b", *rest: int, key: bool = True, **more: Decimal) -> None: ...
+
+    arguments = Arguments(function)
+    stored = arguments.dump((1, "x", 2, 3), {"z": Decimal(4)})
+    assert stored == {"first": 1, "second": "x", "*rest": [2, 3], "**more": {"z": "4"}}
+    bound = arguments.load(stored)
+    assert (bound.args, bound.kwargs) == ((1, "x", 2, 3), {"key": True, "z": Decimal(4)})
+    assert arguments.load({"first": 1}).args == (1, "b")
+    with pytest.raises(TypeError):
+        arguments.dump((), {})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "'value' of function .* is missing"),
+        ({"value": "x"}, "'value' .* is 'x', which does not fit"),
+        ({"value": 1, "old": 2}, "no parameter 'old'"),
+    ],
+)
+def test_a_stored_task_that_no_longer_fits_is_a_permanent_failure(values: dict[str, Any], words: str) -> None:
+    """Saying which parameter."""
+    with pytest.raises(PermanentFailure, match=words):
+        Arguments(function_of(int)).load(values)
+
+
+def test_results_that_json_cannot_hold_are_not_kept() -> None:
+    """The function has run all the same."""
+    assert result_json(ORDER) is not None
+    assert result_json(object()) is None
+    assert result_json(math.inf) is None
+
+
+def test_a_function_is_enqueued_called_and_its_result_kept(on_sqlite: Bench) -> None:
+    """It stays callable, and knows its task."""
+    seen: list[Any] = []
+
+    @on_sqlite.tasks.task
+    def total(order: Order, times: int = 1) -> Decimal:
+        seen.append((order, current_task.attempt))
+        return order.total * times
+
+    done = on_sqlite.run(total.options(keep_result=True, queue="default", priority=3).enqueue(ORDER, times=2))
+    assert done.state is State.SUCCEEDED
+    assert done.result is not None
+    assert done.result.json == "3.00"
+    assert seen == [(ORDER, 1)]
+    assert done.url == "/_taskqueue/task/total"
+
+
+def test_its_tasks_are_spelled_like_any_other(on_sqlite: Bench) -> None:
+    """In batches, after others, with its own queue's settings, transactional."""
+    counter = on_sqlite.Counter
+
+    @on_sqlite.tasks.task(name="bump", transactional=True, deadline=9, retry={"task_retry_limit": 0})
+    def add_one(step: int) -> None:
+        on_sqlite.db.session.get(counter, 1).count += step
+
+    on_sqlite.tasks.batch([add_one.spec(1), add_one.spec(2)], on_finish=add_one.options(countdown=0).spec(10))
+    on_sqlite.tasks.add("/_taskqueue/task/bump", json={"step": 100})
+    on_sqlite.tasks.add(TaskSpec(add_one.worker, json={"step": 1000}))
+    on_sqlite.tasks.drain()
+    assert on_sqlite.count() == 1113
+    assert add_one.worker.route.deadline == 9
+
+
+def test_failures_of_a_function_are_those_of_a_handler(on_sqlite: Bench) -> None:
+    """Retry, permanent failure, arguments that do not fit, a body that is none."""
+
+    @on_sqlite.tasks.task
+    def fragile(how: str) -> None:
+        raise Retry(after=60) if how == "retry" else PermanentFailure("no")
+
+    assert on_sqlite.run(fragile.enqueue("retry")).state is State.SCHEDULED
+    assert on_sqlite.run(fragile.enqueue("permanent")).last_error == "no"
+    dead = on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json={"how": 7, "who": 1}))
+    assert "no parameter 'who'" in str(dead.last_error)
+    assert "not a JSON object" in str(on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json=[1])).last_error)
+    with pytest.raises(InvalidTaskError, match="'how'"):
+        fragile.enqueue(7)  # type: ignore[arg-type]
+
+
+def test_nobody_else_reaches_it(on_sqlite: Bench) -> None:
+    """Its route is guarded like every worker's."""
+
+    @on_sqlite.tasks.task
+    def secret() -> None: ...
+
+    assert on_sqlite.app.test_client().post("/_taskqueue/task/secret", json={}).status_code == 403
+
+
+def test_a_row_names_a_function_only_by_its_registered_name(on_sqlite: Bench) -> None:
+    """A URL that is changed in the table leads to a route or to nothing, never to an import."""
+
+    @on_sqlite.tasks.task
+    def harmless() -> None: ...
+
+    task = harmless.enqueue()
+    table = on_sqlite.app.extensions["taskqueue"].store.database.tables.task
+    store = on_sqlite.app.extensions["taskqueue"].store
+    store.transact(lambda connection: connection.execute(sa.update(table).values(url="/_taskqueue/task/os.system")))
+    assert on_sqlite.run(task).last_status == 404
+
+
+def test_two_functions_of_one_name_are_refused(on_sqlite: Bench) -> None:
+    """But one that is declared again, as by a factory, takes the place of the former."""
+
+    def declare() -> Any:
+        @on_sqlite.tasks.task
+        def again() -> str:
+            return "again"
+
+        return again
+
+    declare()
+    again = declare()
+    assert on_sqlite.run(again.enqueue()).state is State.SUCCEEDED
+    with pytest.raises(ValueError, match="give one another endpoint or name"):
+        on_sqlite.tasks.task(name="again")(lambda: None)
+    with pytest.raises(InvalidTaskNameError):
+        on_sqlite.tasks.task(name="a b")(lambda: None)
+
+
+def test_it_stays_the_function_it_was(on_sqlite: Bench) -> None:
+    """Called directly, with its name and its documentation."""
+
+    @on_sqlite.tasks.task
+    def documented(number: int) -> int:
+        """Doubles."""
+        return number * 2
+
+    assert documented(4) == 8
+    assert (documented.__name__, documented.__doc__) == ("documented", "Doubles.")
