@@ -16,28 +16,22 @@ from flask import Flask, has_app_context
 
 from . import sessions
 from .core.clock import duration_micros
-from .core.durations import seconds
 from .core.errors import (
     BadTransactionStateError,
-    ConfigurationError,
     DuplicateTaskNameError,
-    InvalidDeadlineError,
-    InvalidEtaError,
-    InvalidKeyError,
     InvalidTaskError,
     InvalidUrlError,
     TooManyTasksError,
     UnknownQueueError,
 )
 from .core.eta import resolve_delay
-from .core.fairness import PRIORITIES
 from .core.ids import task_id
 from .core.names import check_key, check_queue_name, check_task_name
 from .core.new_task import Disposition, NewTask, pack
+from .core.options import check_deadline, check_priority, conflict, expiry, lock, retry_json
 from .core.payload import UNSET, build_request
-from .core.queue_settings import MAX_DEADLINE, QueueSettings
+from .core.queue_settings import QueueSettings
 from .core.record import Record
-from .core.retry import RetryOptions
 from .core.spec import TaskOptions, TaskSpec
 from .core.urls import check_absolute, check_path, is_absolute
 from .runtime import Runtime
@@ -50,7 +44,6 @@ logger = logging.getLogger("flask_taskqueue")
 MOST_AT_ONCE = 1000
 _CHUNK = 500
 _NO_ROUTE = Route(rule="", endpoint="")
-_CONFLICTS = ("skip", "raise", "replace", "debounce")
 
 Added = tuple[Record, Disposition]
 Stored = TypeVar("Stored")
@@ -186,14 +179,14 @@ class Adding:
             name=None if name is None else check_task_name(name),
             tombstone_ttl=queue.tombstone_ttl,
             queue=queue.name,
-            priority=queue.priority if (priority := options.get("priority")) is None else _priority(priority),
+            priority=queue.priority if (priority := options.get("priority")) is None else check_priority(priority),
             **self._when(options),
-            deadline=_deadline(route.deadline if (deadline := options.get("deadline")) is None else deadline),
-            retry=_retry_json(route.retry if (retry := options.get("retry")) is None else retry),
+            deadline=check_deadline(route.deadline if (deadline := options.get("deadline")) is None else deadline),
+            retry=retry_json(route.retry if (retry := options.get("retry")) is None else retry),
             target=self._target(options.get("target") or queue.target, path),
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
-            on_conflict=_on_conflict(options),
-            **_lock(options),
+            on_conflict=conflict(options),
+            **lock(options),
             follow_up=self._follow_up(options),
             keep_result=options.get("keep_result", False),
         )
@@ -232,7 +225,7 @@ class Adding:
         eta = options.get("eta")
         delay = resolve_delay(eta, options.get("countdown"), now=datetime.now(UTC), max_eta=limit)
         when: dict[str, Any] = {"eta": eta} if eta is not None or delay is None else {"delay": duration_micros(delay.total_seconds())}
-        return when | _expires(options.get("expires"))
+        return when | expiry(options.get("expires"))
 
     def _follow_up(self, options: TaskOptions) -> str | None:
         then = options.get("then")
@@ -273,52 +266,6 @@ def _method_of(url: str | Worker[..., Any] | None) -> str:
     return url.route.methods[0] if isinstance(url, Worker) else "POST"
 
 
-def _priority(priority: int) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES:
-        raise InvalidTaskError(f"priority is {priority!r}; it must be a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}")
-    return priority
-
-
-def _expires(expires: Any) -> dict[str, Any]:
-    if isinstance(expires, datetime):
-        if expires.tzinfo is None:
-            raise InvalidEtaError(f"expires {expires.isoformat()} is naive: attach its time zone")
-        return {"expires_at": expires}
-    if expires is None:
-        return {}
-    try:
-        number = seconds(expires, what="expires")
-    except ConfigurationError as error:
-        raise InvalidTaskError(str(error)) from error
-    if not 0 < number < 1e9:
-        raise InvalidTaskError(f"expires is {expires!r}; it must be more than 0 seconds, or an aware datetime")
-    return {"expires_in": duration_micros(number)}
-
-
-def _lock(options: TaskOptions) -> dict[str, Any]:
-    """The key a task shares with others: serial keys and concurrency keys are apart."""
-    serial, concurrent = options.get("serial_key"), options.get("concurrency_key")
-    limit = options.get("concurrency_limit", 1)
-    if serial is not None and concurrent is not None:
-        raise InvalidKeyError("serial_key and concurrency_key exclude each other: give one of them")
-    if serial is not None:
-        return {"lock_key": f"s:{check_key('serial_key', serial)}"}
-    if concurrent is None:
-        return {}
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
-        raise InvalidKeyError(f"concurrency_limit is {limit!r}; it must be a whole number from 1 to 10000")
-    return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": limit}
-
-
-def _on_conflict(options: TaskOptions) -> Any:
-    wish = options.get("on_conflict", "skip")
-    if wish not in _CONFLICTS:
-        raise InvalidTaskError(f"on_conflict is {wish!r}; it must be one of {', '.join(map(repr, _CONFLICTS))}")
-    if "on_conflict" in options and options.get("unique_key") is None:
-        raise InvalidTaskError("on_conflict needs a unique_key")
-    return wish
-
-
 def _check_names(news: Sequence[NewTask]) -> None:
     seen: set[tuple[str, str]] = set()
     for new in news:
@@ -326,22 +273,3 @@ def _check_names(news: Sequence[NewTask]) -> None:
             raise DuplicateTaskNameError(f"the list has two tasks named {new.name!r} in queue {new.queue!r}")
         if new.name is not None:
             seen.add((new.queue, new.name))
-
-
-def _deadline(deadline: float | str | timedelta | None) -> float | None:
-    if deadline is None:
-        return None
-    try:
-        number = seconds(deadline, what="deadline")
-    except ConfigurationError as error:
-        raise InvalidDeadlineError(str(error)) from error
-    if not 0 < number <= MAX_DEADLINE:
-        raise InvalidDeadlineError(f"deadline is {deadline!r}; it must be more than 0 seconds and at most 24 hours")
-    return number
-
-
-def _retry_json(retry: RetryOptions | Mapping[str, Any] | None) -> str | None:
-    if retry is None:
-        return None
-    options = RetryOptions.of(retry)
-    return "{}" if options is None else options.to_json()

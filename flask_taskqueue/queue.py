@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack, overload
 
 from .adding import Adding
 from .core.spec import TaskOptions, TaskSpec
 from .core.task import Task
 from .operations import QueueOperations
 from .runtime import Runtime
+from .web.worker import Worker
 
 
 class AddedMany(NamedTuple):
@@ -26,28 +27,36 @@ class Queue(QueueOperations):
         super().__init__(name, runtime)
         self._adding = adding
 
+    @overload
+    def add(self, url: list[Any], *, transactional: bool | None = None) -> list[Task]: ...
+
+    @overload
     def add(
         self,
-        url: Any = None,
+        url: str | Worker[..., Any] | TaskSpec | None = None,
         params: Mapping[str, Any] | None = None,
         *,
         transactional: bool | None = None,
         **options: Unpack[TaskOptions],
-    ) -> Task:
-        """``tasks.add`` with this queue."""
-        spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
-        record, disposition = self._adding.add(spec.in_queue(self.name), transactional)
-        return Task.of(record, self._tasks, disposition)
+    ) -> Task: ...
 
-    def add_all(self, specs: Iterable[Any], *, transactional: bool | None = None) -> list[Task]:
-        """Add up to 1,000 tasks in one transaction; ``was_enqueued`` says which of them were stored.
+    def add(
+        self, url: Any = None, params: Mapping[str, Any] | None = None, *, transactional: bool | None = None, **options: Any
+    ) -> Task | list[Task]:
+        """``tasks.add`` with this queue; or a list of up to 1,000 tasks, in one transaction.
 
-        Each is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of arguments. If one is
-        malformed none is added. One whose name or unique_key is taken comes back as the task that
-        has it, with ``was_enqueued`` False. Raises `TooManyTasksError`, `DuplicateTaskNameError`
-        and what ``tasks.add`` raises.
+        In a list each is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of arguments.
+        If one is malformed none is added. One whose name or unique_key is taken comes back as the
+        task that has it, with ``was_enqueued`` False; the others are stored. Raises
+        `TooManyTasksError`, `DuplicateTaskNameError` and what ``tasks.add`` raises.
         """
-        added = self._adding.add_all([TaskSpec.of(spec).in_queue(self.name) for spec in specs], transactional)
+        if not isinstance(url, list):
+            spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
+            record, disposition = self._adding.add(spec.in_queue(self.name), transactional)
+            return Task.of(record, self._tasks, disposition)
+        if params is not None or options:
+            raise TypeError("a list of tasks takes no params or options: give each of its own")
+        added = self._adding.add_all([TaskSpec.of(spec).in_queue(self.name) for spec in url], transactional)
         return [Task.of(record, self._tasks, disposition) for record, disposition in added]
 
     def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:

@@ -105,7 +105,7 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench) -> N
 
     brisk = [handler.spec() for _ in range(300)]
     slow = [handler.options(priority=-1).spec(slow=True) for _ in range(60)]
-    queue.tasks.queue("default").add_all([*brisk, *slow])
+    queue.tasks.queue("default").add([*brisk, *slow])
     scheduler = start(queue)
 
     def given_back() -> bool:

@@ -168,7 +168,7 @@ class TestLists:
         """In one transaction, in whatever form; the taken name comes back as who has it."""
         first = shop.tasks.add("/note", queue="slow", name="n")
         queue = shop.tasks.queue("slow")
-        added = queue.add_all([note("a"), ("/note", {"what": "b"}), {"url": "/note", "name": "n"}, "/note"])
+        added = queue.add([note("a"), ("/note", {"what": "b"}), {"url": "/note", "name": "n"}, "/note"])
         assert [one.was_enqueued for one in added] == [True, True, False, True]
         assert added[2].id == first.id
         assert shop.tasks.drain() == 4
@@ -177,13 +177,15 @@ class TestLists:
     def test_a_malformed_one_stops_all(self, shop: Bench) -> None:
         """It is named by its place."""
         with pytest.raises(InvalidTaskError, match="task 1: priority"):
-            shop.tasks.queue("slow").add_all([note("a"), note("b", priority=99)])
+            shop.tasks.queue("slow").add([note("a"), note("b", priority=99)])
         with pytest.raises(DuplicateTaskNameError, match="two tasks named 'x'"):
-            shop.tasks.queue("slow").add_all([note("a", name="x"), note("b", name="x")])
+            shop.tasks.queue("slow").add([note("a", name="x"), note("b", name="x")])
         with pytest.raises(TypeError, match="did you mean countdown"):
             note("a", contdown=3)
         with pytest.raises(TooManyTasksError, match="1001 tasks"):
-            shop.tasks.queue("slow").add_all([note("a")] * 1001)
+            shop.tasks.queue("slow").add([note("a")] * 1001)
+        with pytest.raises(TypeError, match="give each of its own"):
+            shop.tasks.queue("slow").add([note("a")], {"what": "b"})  # type: ignore[call-overload]
         assert shop.tasks.find() == []
 
     def test_any_number_from_a_generator(self, shop: Bench) -> None:
@@ -342,7 +344,7 @@ class TestFollowing:
 def test_transactional_is_still_forced(shop: Bench) -> None:
     """Also for lists."""
     with shop.app.app_context():
-        shop.tasks.queue("slow").add_all([note("a")], transactional=True)
+        shop.tasks.queue("slow").add([note("a")], transactional=True)
         shop.db.session.rollback()
     assert shop.tasks.find() == []
     runtime = shop.app.extensions["taskqueue"]
