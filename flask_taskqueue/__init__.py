@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._version import __version__
 from .core.batch import Batch
 from .core.config import Settings
+from .core.dispatcher_info import DispatcherInfo
 from .core.errors import (
     BadTaskStateError,
     BadTransactionStateError,
@@ -63,6 +64,7 @@ __all__ = [
     "Batch",
     "ConfigurationError",
     "DeadlineExceeded",
+    "DispatcherInfo",
     "DuplicateTaskNameError",
     "InvalidDeadlineError",
     "InvalidEtaError",

@@ -16,6 +16,7 @@ from .config_files import cron_yaml_schedules, with_queue_yaml
 from .core import signals
 from .core.batch import Batch
 from .core.config import Settings
+from .core.dispatcher_info import DispatcherInfo
 from .core.queue_statistics import QueueStatistics
 from .core.signatures import whsec
 from .core.spec import TaskOptions, TaskSpec
@@ -147,6 +148,15 @@ class TaskQueue(Declarations):
     def statistics(self) -> list[QueueStatistics]:
         """The statistics of every queue that has ever been configured, by name."""
         return statistics(self._runtime)
+
+    def dispatchers(self) -> list[DispatcherInfo]:
+        """The dispatchers of all processes and hosts that are known, the oldest first; which of them are alive.
+
+        One that drains only, as `drain` and ``flask taskqueue run --burst`` do, is not among them.
+        """
+        store = self._runtime.store
+        with store.reading() as connection:
+            return list(store.dispatchers.list(connection))
 
     def drain(self) -> int:
         """Attempt in this process what is due, until nothing is; how many attempts ended.

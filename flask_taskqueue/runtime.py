@@ -24,6 +24,7 @@ from .engine.bell import Bell
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.janitor import sweep
+from .engine.presence import Presence
 from .engine.scheduler import Scheduler
 from .engine.transports import Transport
 from .engine.transports.http import HttpTransport
@@ -123,8 +124,9 @@ class Runtime:
                 )
             self.store.ensure_queues()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
+            presence = Presence(self.store, dispatcher, options.get("transport") or self.settings.transport)
             self.scheduler = Scheduler(
-                dispatcher, self.cron, poll_interval=self.settings.poll_interval, lease=self.settings.lease, sweep=self.sweep
+                dispatcher, self.cron, presence, poll_interval=self.settings.poll_interval, lease=self.settings.lease, sweep=self.sweep
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset

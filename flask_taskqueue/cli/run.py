@@ -94,6 +94,7 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any]) -> int
         give_back = store.leases.pardon if blameless else store.leases.expire
         try:
             store.transact(lambda connection: give_back(connection, identity))
+            store.transact(lambda connection: store.dispatchers.remove(connection, identity))
         finally:
             store.database.close()
 

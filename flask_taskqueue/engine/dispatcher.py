@@ -61,6 +61,8 @@ class Dispatcher:
         queues: Collection[str] | None = None,
     ) -> None:
         self.id = dispatcher_id
+        self.concurrency = concurrency
+        self.queues = None if queues is None else tuple(queues)
         self.ok = self.failed = self.dead = 0
         self._store = store
         self._taking = Taking(store.claims, queues=queues, held_by=dispatcher_id, lease=lease)

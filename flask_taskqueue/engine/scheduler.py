@@ -15,10 +15,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from .cron import Cron
 from .dispatcher import Dispatcher
+from .presence import Presence
 
 _WATCH_INTERVAL = 1.0
 _SWEEP_INTERVAL = 60.0
 _CRON_INTERVAL = 60.0
+_BEAT_INTERVAL = 10.0
 _DRAIN = "drain"
 _CRON = "cron"
 _ALIAS = "taskqueue"
@@ -40,14 +42,17 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Five jobs in one process: drain, cron, renew leases, watch deadlines, sweep.
+    """Six jobs in one process: drain, cron, renew leases, watch deadlines, say that it is there, sweep.
 
     The drain runs at each poll, when something in this process wakes it, and when the next task
     falls due. Cron runs when the next schedule fires.
     """
 
-    def __init__(self, dispatcher: Dispatcher, cron: Cron, *, poll_interval: float, lease: float, sweep: Callable[[], object]) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, cron: Cron, presence: Presence, *, poll_interval: float, lease: float, sweep: Callable[[], object]
+    ) -> None:
         self.dispatcher = dispatcher
+        self._presence = presence
         self._cron = cron
         self._poll = poll_interval
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
@@ -60,10 +65,12 @@ class Scheduler:
         add(self._tick, "interval", seconds=_CRON_INTERVAL, id=_CRON, max_instances=1, next_run_time=datetime.now(UTC))
         add(dispatcher.renew, "interval", seconds=lease / 3, id="renew", max_instances=1)
         add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
+        add(presence.beat, "interval", seconds=_BEAT_INTERVAL, jitter=_BEAT_INTERVAL / 10, id="beat", max_instances=1)
         add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id="sweep", max_instances=1)
 
     def start(self) -> None:
         """Begin, in a daemon thread."""
+        self._presence.beat()
         self._jobs.start()
 
     def wake(self, *, sure: bool = True) -> None:
@@ -80,6 +87,7 @@ class Scheduler:
         given_back = self.dispatcher.stop(grace)
         if self._jobs.running:
             self._jobs.shutdown(wait=False)
+        self._presence.leave()
         return given_back
 
     def _drain(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .claims import Claims
 from .database import Database
+from .dispatchers import Sighting
 from .inserts import Inserts
 from .leases import Result
 from .notices import Notices
@@ -13,4 +14,4 @@ from .tables import Tables
 from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Filter
 
-__all__ = ["CHANGED_AT_ONCE", "Claims", "Database", "Definition", "Filter", "Inserts", "Notices", "Result", "Store", "Tables"]
+__all__ = ["CHANGED_AT_ONCE", "Claims", "Database", "Definition", "Filter", "Inserts", "Notices", "Result", "Sighting", "Store", "Tables"]

@@ -12,6 +12,7 @@ from .attempt_log import AttemptLog
 from .batches import Batches
 from .claims import Claims
 from .database import Database
+from .dispatchers import Dispatchers
 from .endings import Endings
 from .history import History
 from .inserts import Inserts
@@ -49,6 +50,7 @@ class Store:
         self.statistics = Statistics(tables, dialect, self.tally)
         self.schedules = Schedules(tables, dialect, self.inserts)
         self.history = History(tables, dialect, self.tally)
+        self.dispatchers = Dispatchers(tables, dialect)
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:

@@ -26,6 +26,7 @@ class Tables:
     batch: sa.Table
     schedule: sa.Table
     fire: sa.Table
+    dispatcher: sa.Table
 
     @property
     def all(self) -> list[sa.Table]:
@@ -48,6 +49,7 @@ class Tables:
             "batch": _batch,
             "schedule": _schedule,
             "fire": _fire,
+            "dispatcher": _dispatcher,
         }
         known = metadata.tables
         return cls(**{name: known[prefix + name] if prefix + name in known else make(metadata, prefix) for name, make in define.items()})
@@ -226,4 +228,22 @@ def _fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("schedule", token(100), primary_key=True),
         sa.Column("fire_at", MICROS, primary_key=True, autoincrement=False),
         sa.Column("task_id", token(26)),
+    )
+
+
+def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """The dispatchers that run, or were killed lately. ``queues`` is None for all, otherwise names with commas between."""
+    return sa.Table(
+        f"{prefix}dispatcher",
+        metadata,
+        sa.Column("id", token(32), primary_key=True),
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("pid", sa.Integer, nullable=False),
+        sa.Column("version", token(32), nullable=False),
+        sa.Column("transport", token(10), nullable=False),
+        sa.Column("queues", TEXT),
+        sa.Column("concurrency", sa.Integer, nullable=False),
+        sa.Column("in_flight", sa.Integer, nullable=False),
+        sa.Column("started_at", MICROS, nullable=False),
+        sa.Column("seen_at", MICROS, nullable=False),
     )

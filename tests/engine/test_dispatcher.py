@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, attempt_finished, current_task
+from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, __version__, attempt_finished, current_task
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
@@ -279,6 +281,18 @@ def test_a_dispatcher_refuses_an_in_memory_database(queue: Bench) -> None:
         memory.db.session.rollback()
         assert memory.tasks.drain() == 1
         assert ran == [1]
+
+
+def test_a_dispatcher_is_seen_from_its_start_to_its_stop(queue: Bench) -> None:
+    """By every process; whoever only drains is not."""
+    assert queue.tasks.drain() == 0
+    assert queue.tasks.dispatchers() == []
+    scheduler = start(queue)
+    (info,) = queue.tasks.dispatchers()
+    assert (info.id, info.pid, info.host, info.is_alive) == (scheduler.dispatcher.id, os.getpid(), socket.gethostname(), True)
+    assert (info.version, info.transport, info.concurrency, info.in_flight, info.queues) == (__version__, "wsgi", 8, 0, None)
+    queue.app.extensions["taskqueue"].stop()
+    assert queue.tasks.dispatchers() == []
 
 
 def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:

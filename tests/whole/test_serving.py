@@ -190,6 +190,7 @@ def test_sigterm_lets_running_tasks_end(app: Flask, tmp_path: Path) -> None:
         wait_until(lambda: len(deliveries(tmp_path, "start")) == 8, what="eight tasks run")
         running.send_signal(signal.SIGTERM)
         assert running.wait(15) == 0
+    assert loop_app.tasks.dispatchers() == []
     assert len(deliveries(tmp_path)) == 8
     left = [task for task in loop_app.tasks.find() if task.id in ids and task.state is not State.SUCCEEDED]
     assert {(task.state, task.attempts, task.crashes) for task in left} == {(State.SCHEDULED, 0, 0)}
@@ -213,12 +214,16 @@ def test_a_task_whose_process_is_killed_is_attempted_again_at_once(app: Flask, t
     task = loop_app.slow.add(seconds=3)
     with process([*FLASK, "taskqueue", "run"], {}, tmp_path / "output") as running:
         wait_until(lambda: deliveries(tmp_path, "start"), what="the task runs")
+        (dispatcher,) = loop_app.tasks.dispatchers()
+        (child,) = descendants(running.pid)
+        assert (dispatcher.pid, dispatcher.is_alive) == (child.pid, True)
         killed = time.monotonic()
-        for child in descendants(running.pid):
-            child.kill()
+        child.kill()
         wait_until(lambda: deliveries(tmp_path, "start")[task.id] == 2, what="it is attempted again", timeout=10)
         waited = time.monotonic() - killed
         assert task.wait(10).attempts == 2
+        assert len(loop_app.tasks.dispatchers()) == 1
+        assert dispatcher not in loop_app.tasks.dispatchers()
     assert waited < 5
     assert loop_app.tasks.get(task.id).crashes == 1
 

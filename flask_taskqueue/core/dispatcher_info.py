@@ -1,0 +1,30 @@
+"""What is known of a dispatcher, as its user sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatcherInfo:
+    """What was known of a dispatcher when this value was read; it does not change afterwards.
+
+    A dispatcher says every ten seconds that it is there. ``is_alive`` is whether it was seen within
+    the last thirty, by the database's clock; one that was stopped is not known any more, one that
+    was killed for an hour at most. ``concurrency`` is how many tasks it attempts at a time,
+    ``in_flight`` how many it did when it was last seen, ``queues`` those it takes from (None for
+    all). All instants are aware, in UTC.
+    """
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    transport: str
+    queues: tuple[str, ...] | None
+    concurrency: int
+    in_flight: int
+    started_at: datetime
+    seen_at: datetime
+    is_alive: bool

@@ -1,0 +1,81 @@
+"""Dispatchers: which there are, and when each was last seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import duration_micros, to_datetime
+from ..core.dispatcher_info import DispatcherInfo
+from .dialects import Dialect
+from .tables import Tables
+
+ALIVE = 30.0
+"""Seconds after which a dispatcher that is not seen counts as gone."""
+_FORGET = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What a dispatcher says of itself."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    transport: str
+    queues: Sequence[str] | None
+    concurrency: int
+    in_flight: int
+
+
+class Dispatchers:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._dispatcher = tables.dispatcher
+        self._now = dialect.now
+
+    def see(self, connection: sa.Connection, sighting: Sighting) -> None:
+        """A dispatcher is there now; if it was not known, or was forgotten, it is from now on."""
+        dispatcher = self._dispatcher
+        known = sa.update(dispatcher).where(dispatcher.c.id == sighting.id)
+        if connection.execute(known.values(seen_at=self._now, in_flight=sighting.in_flight)).rowcount:
+            return
+        queues = None if sighting.queues is None else ",".join(sighting.queues)
+        row = asdict(sighting) | {"queues": queues, "started_at": self._now, "seen_at": self._now}
+        connection.execute(sa.insert(dispatcher).values(row))
+
+    def remove(self, connection: sa.Connection, dispatcher_id: str) -> bool:
+        """Forget a dispatcher that has ended; whether it was known."""
+        return connection.execute(sa.delete(self._dispatcher).where(self._dispatcher.c.id == dispatcher_id)).rowcount == 1
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget those that have not been seen for an hour; how many."""
+        gone = self._dispatcher.c.seen_at < self._now - duration_micros(_FORGET)
+        return connection.execute(sa.delete(self._dispatcher).where(gone)).rowcount
+
+    def list(self, connection: sa.Connection) -> Sequence[DispatcherInfo]:
+        """Those that are known, the oldest first."""
+        dispatcher = self._dispatcher
+        alive = sa.case((dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), 1), else_=0).label("alive")
+        return [_info(row) for row in connection.execute(sa.select(dispatcher, alive).order_by(dispatcher.c.started_at, dispatcher.c.id))]
+
+
+def _info(row: sa.Row[Any]) -> DispatcherInfo:
+    return DispatcherInfo(
+        id=row.id,
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        transport=row.transport,
+        queues=None if row.queues is None else tuple(row.queues.split(",")),
+        concurrency=row.concurrency,
+        in_flight=row.in_flight,
+        started_at=to_datetime(row.started_at),
+        seen_at=to_datetime(row.seen_at),
+        is_alive=bool(row.alive),
+    )
