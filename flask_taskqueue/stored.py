@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from .core.batch import Batch
-from .core.clock import to_datetime
+from .core.clock import to_datetime, to_micros
 from .core.errors import WaitTimeoutError
+from .core.last_status import LastStatus
 from .core.states import State
 from .core.task import Result, Task
 from .runtime import Runtime
@@ -40,12 +42,22 @@ class StoredTasks:
         url: str | None = None,
         name: str | None = None,
         batch: Batch | str | None = None,
+        status: str | int | None = None,
+        since: datetime | timedelta | None = None,
+        attempts_at_least: int | None = None,
+        search: str | None = None,
         limit: int = 100,
         before: Task | str | None = None,
     ) -> list[Task]:
         """The newest tasks that match every argument given, newest first, at most ``limit``.
 
-        ``before`` is a task or its id: only older ones are found, so that pages can follow.
+        ``status`` is that of the last attempt: a number, a class such as "5xx", or a reason such as
+        "timeout". ``since`` is the earliest creation, an aware datetime, or how long ago that may be.
+        ``search`` is a part of the id, the name, the URL or the last error, whatever its case; it
+        looks through the newest 100,000 tasks. ``before`` is a task or its id: only older ones are
+        found, so that pages can follow.
+
+        Raises ValueError for a state or a status that there is not, and for a naive ``since``.
         """
         wanted = Filter(
             state=None if state is None else State(state),
@@ -53,6 +65,10 @@ class StoredTasks:
             url=url,
             name=name,
             batch=batch.id if isinstance(batch, Batch) else batch,
+            status=None if status is None else LastStatus.parse(status),
+            since=None if since is None else _earliest(since),
+            attempts_at_least=attempts_at_least,
+            search=search or None,
             before=before.id if isinstance(before, Task) else before,
         )
         store = self._runtime.store
@@ -116,6 +132,13 @@ class TasksOf(StoredTasks):
     @property
     def _runtime(self) -> Runtime:
         return self._owner
+
+
+def _earliest(since: datetime | timedelta) -> int:
+    instant = datetime.now(UTC) - since if isinstance(since, timedelta) else since
+    if instant.utcoffset() is None:
+        raise ValueError(f"since is {instant.isoformat()}, which is naive: attach its time zone, as in datetime.now(UTC)")
+    return to_micros(instant)
 
 
 def batch_of(row: sa.Row[Any]) -> Batch:

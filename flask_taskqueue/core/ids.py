@@ -27,8 +27,17 @@ def task_id() -> str:
         if number <= _last or number >> 80 == _last >> 80:
             number = _last + 1 + secrets.randbits(40)
         _last = number
-    pairs = [_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)]
-    return "".join(pairs)
+    return _written(number)
+
+
+def first_id(micros: int) -> str:
+    """The least id that a task created at this instant can have."""
+    return _written(micros // 1000 << 80)
+
+
+def id_range(prefix: str) -> tuple[str, str]:
+    """The least and the greatest id that begin so."""
+    return prefix.ljust(26, _ALPHABET[0]), prefix.ljust(26, _ALPHABET[-1])
 
 
 def lease_id() -> str:
@@ -39,6 +48,10 @@ def lease_id() -> str:
 def dispatcher_id() -> str:
     """A new dispatcher id, fresh per process: host names and pids come back, this does not."""
     return secrets.token_hex(8)
+
+
+def _written(number: int) -> str:
+    return "".join(_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10))
 
 
 def _after_fork() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .claims import Claims
 from .database import Database
 from .dispatchers import Sighting
+from .filters import SEARCHED, Filter
 from .inserts import Inserts
 from .leases import Result
 from .notices import Notices
@@ -12,6 +13,18 @@ from .schedules import Definition
 from .store import Store
 from .tables import Tables
 from .tasks import BATCH as CHANGED_AT_ONCE
-from .tasks import Filter
 
-__all__ = ["CHANGED_AT_ONCE", "Claims", "Database", "Definition", "Filter", "Inserts", "Notices", "Result", "Sighting", "Store", "Tables"]
+__all__ = [
+    "CHANGED_AT_ONCE",
+    "SEARCHED",
+    "Claims",
+    "Database",
+    "Definition",
+    "Filter",
+    "Inserts",
+    "Notices",
+    "Result",
+    "Sighting",
+    "Store",
+    "Tables",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,24 +13,12 @@ from ..core.states import LIVE, State
 from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
+from .filters import Filter
 from .tables import Tables
 from .tally import Tally, changes
 
 BATCH = 500
 """How many tasks one transaction changes at most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which tasks to find; None leaves a field open. ``before`` is a task id, ``batch`` a batch's."""
-
-    ids: Sequence[str] | None = None
-    state: State | None = None
-    queue: str | None = None
-    url: str | None = None
-    name: str | None = None
-    batch: str | None = None
-    before: str | None = None
 
 
 class Tasks:
@@ -57,7 +44,7 @@ class Tasks:
 
     def find(self, connection: sa.Connection, wanted: Filter, limit: int) -> list[Record]:
         """The newest tasks that match, newest first."""
-        statement = sa.select(self._task).where(*self._matching(wanted)).order_by(self._task.c.id.desc()).limit(limit)
+        statement = sa.select(self._task).where(*wanted.conditions(self._task)).order_by(self._task.c.id.desc()).limit(limit)
         return [Record._make(row) for row in connection.execute(statement)]
 
     def requeue(self, connection: sa.Connection, task_id: str) -> None:
@@ -67,7 +54,7 @@ class Tasks:
 
     def requeue_some(self, connection: sa.Connection, wanted: Filter) -> int:
         """Schedule up to `BATCH` dead tasks that match again; how many."""
-        dead = self._lock(connection, [self._task.c.state == State.DEAD.value, *self._matching(wanted)])
+        dead = self._lock(connection, [self._task.c.state == State.DEAD.value, *wanted.conditions(self._task)])
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -90,7 +77,7 @@ class Tasks:
     def run_some_now(self, connection: sa.Connection, wanted: Filter) -> int:
         """Make up to `BATCH` scheduled tasks that match due; how many. Those that wait for a key go on waiting."""
         later = sa.or_(self._task.c.due_at > self._now, sa.literal(wanted.ids is not None))
-        found = self._lock(connection, [is_state(self._task, State.SCHEDULED), later, *self._matching(wanted)])
+        found = self._lock(connection, [is_state(self._task, State.SCHEDULED), later, *wanted.conditions(self._task)])
         self._update(connection, found, {"due_at": self._now})
         return len(found)
 
@@ -103,7 +90,7 @@ class Tasks:
 
     def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
         """Cancel up to `BATCH` tasks that match and have not ended; how many."""
-        live = self._lock(connection, [self._task.c.state.in_([state.value for state in LIVE]), *self._matching(wanted)])
+        live = self._lock(connection, [self._task.c.state.in_([state.value for state in LIVE]), *wanted.conditions(self._task)])
         ended = {"state": State.CANCELLED.value, "due_at": None, "finished_at": self._now, "unique_key": None}
         self._update(connection, live, ended)
         self._endings.follow(connection, [Ending(one, State.CANCELLED) for one in live], "")
@@ -113,22 +100,6 @@ class Tasks:
         """Keep the progress of a task while its lease holds; False if it was lost."""
         mine = sa.and_(self._task.c.id == record.id, self._task.c.lease_id == record.lease_id, is_state(self._task, State.LEASED))
         return connection.execute(sa.update(self._task).where(mine).values(progress=progress)).rowcount == 1
-
-    def _matching(self, wanted: Filter) -> list[sa.ColumnElement[bool]]:
-        task = self._task
-        equal = {
-            "state": wanted.state,
-            "queue": wanted.queue,
-            "url": wanted.url,
-            "name": wanted.name,
-            "batch_id": wanted.batch,
-        }
-        conditions = [task.c[column] == value for column, value in equal.items() if value is not None]
-        if wanted.ids is not None:
-            conditions.append(task.c.id.in_(list(wanted.ids)))
-        if wanted.before is not None:
-            conditions.append(task.c.id < wanted.before)
-        return conditions
 
     def _lock(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> list[Record]:
         """Some tasks, which nobody else changes until the transaction ends."""

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND, to_micros
 from flask_taskqueue.core.errors import BadTaskStateError, TaskAlreadyExistsError, TombstonedTaskError, UnknownTaskError
+from flask_taskqueue.core.last_status import LastStatus
 from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.store import Filter, Store
 from tests.store.conftest import add, claim, get
@@ -116,6 +118,62 @@ def test_find_filters_and_pages(store: Store) -> None:
     assert find(state=State.DEAD) == []
     assert find(limit=2) == by_age[:2]
     assert find(before=by_age[1]) == by_age[2:]
+
+
+def test_find_looks_at_what_became_of_tasks(store: Store) -> None:
+    """By the last status, a class of them or the reason, by the number of attempts, and by age."""
+    table = store.database.tables.task
+    first, second, third = (add(store) for _ in range(3))
+
+    def change(record: Record, **values: object) -> None:
+        store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == record.id).values(values)))
+
+    change(first, last_status=502, last_reason="failure", attempts=3)
+    change(second, last_status=None, last_reason="timeout", attempts=1)
+    change(third, last_status=204, last_reason="success", attempts=2, created_at=third.created_at - 60 * SECOND)
+
+    def find(**wanted: object) -> set[str]:
+        with store.reading() as connection:
+            return {record.id for record in store.tasks.find(connection, Filter(**wanted), 10)}  # type: ignore[arg-type]
+
+    assert find(status=LastStatus.parse("5xx")) == find(status=LastStatus.parse(502)) == {first.id}
+    assert find(status=LastStatus.parse("timeout")) == {second.id}
+    assert find(status=LastStatus.parse("4XX")) == set()
+    assert find(attempts_at_least=2) == {first.id, third.id}
+    assert find(since=third.created_at - SECOND) == {first.id, second.id}
+    assert find(since=0) == {first.id, second.id, third.id}
+    assert find(since=first.created_at + 7200 * SECOND) == set()
+
+
+def test_search_finds_parts_of_texts(store: Store) -> None:
+    """Of id, name, URL and last error, whatever the case; what SQL takes for a pattern is taken literally."""
+    table = store.database.tables.task
+    named = add(store, name="Invoice-17")
+    linked = add(store, request=TaskRequest("POST", "/mail?to=100%25", {}, b""))
+    failed = add(store)
+    store.transact(
+        lambda connection: connection.execute(sa.update(table).where(table.c.id == failed.id).values(last_error="no_such Ünicode"))
+    )
+
+    def search(text: str, **wanted: object) -> set[str]:
+        with store.reading() as connection:
+            return {record.id for record in store.tasks.find(connection, Filter(search=text, **wanted), 10)}  # type: ignore[arg-type]
+
+    assert search("invoice") == search("voice-1") == {named.id}
+    assert search("MAIL?TO") == {linked.id}
+    assert search("100%") == {linked.id}
+    assert search("no_s") == {failed.id}
+    assert search("n%s") == search("i_v") == set()
+    assert search(named.id[-8:].lower()) == {named.id}
+    assert search("invoice", queue="mail") == set()
+
+
+def test_search_ends_with_the_newest_tasks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older ones are not looked at, so that it costs the same on any table."""
+    ids = [add(store).id for _ in range(4)]
+    monkeypatch.setattr("flask_taskqueue.store.filters.SEARCHED", 3)
+    with store.reading() as connection:
+        assert [one.id for one in store.tasks.find(connection, Filter(search="/W"), 10)] == ids[:0:-1]
 
 
 def test_delete_cancels_what_has_not_ended(store: Store) -> None:

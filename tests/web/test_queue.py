@@ -428,3 +428,18 @@ class TestCommands:
         shop.tasks.add("/note", queue="mail")
         assert runner.invoke(args=["taskqueue", "purge", "mail"], input="n\n").exit_code == 1
         assert shop.tasks.queue("mail").statistics().tasks == 1
+
+
+def test_tasks_are_found_by_what_became_of_them(shop: Bench) -> None:
+    """Last status, age, attempts and text, in the words of people; what cannot be meant is refused."""
+    find = shop.tasks.find
+    bad = shop.run(shop.tasks.add(note("bad", name="Ana")))
+    good = shop.run(shop.tasks.add(note("good")))
+    assert [one.id for one in find(status=422)] == [one.id for one in find(status="permanent")] == [bad.id]
+    assert [one.id for one in find(status="2xx", attempts_at_least=1)] == [good.id]
+    assert [one.id for one in find(search="ana", since=timedelta(minutes=5))] == [bad.id]
+    assert find(since=datetime.now(UTC) + timedelta(minutes=5)) == []
+    with pytest.raises(ValueError, match="naive"):
+        find(since=datetime.now())  # noqa: DTZ005 - which is what is refused
+    with pytest.raises(ValueError, match="such as 502"):
+        find(status="bad")
