@@ -26,6 +26,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "standardwebhooks>=1.0",
+    "sybil>=9",
 ]
 LINT = ["import-linter>=2", "mypy>=1.13", "ruff>=0.8", "types-PyMySQL", "types-PyYAML", "types-requests"]
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]

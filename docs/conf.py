@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+import sys
 from pathlib import Path
 
-from flask_taskqueue import Settings, __version__
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import generate  # noqa: E402
+
+from flask_taskqueue import __version__  # noqa: E402
 
 project = "Flask-TaskQueue"
 author = "The Flask-TaskQueue authors"
@@ -17,23 +22,4 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 myst_heading_anchors = 3
 
-
-def settings_table() -> str:
-    """The table of configuration keys, from where they are declared."""
-    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
-    for one in fields(Settings):
-        default = one.default_factory() if one.default_factory is not MISSING else one.default
-        shown = default if isinstance(default, int | float | str | bool | None) else type(default).__name__
-        if one.name == "queues":
-            shown = "only `default`"
-        elif one.name == "retry":
-            shown = "App Engine's, 30 days"
-        elif default == ():
-            shown = "none"
-        rows.append(f"| `TASKQUEUE_{one.name.upper()}` | {shown} | {one.metadata['doc'].replace('``', '`')} |")
-    return "\n".join(rows) + "\n"
-
-
-generated = Path(__file__).parent / "generated"
-generated.mkdir(exist_ok=True)
-(generated / "settings.md").write_text(settings_table(), encoding="utf-8")
+generate.write(HERE / "generated")

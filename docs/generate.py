@@ -1,0 +1,83 @@
+"""Parts of pages that are made from the code, so that they cannot disagree with it."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from flask_taskqueue import RetryOptions, Settings
+from flask_taskqueue.store import tables
+
+LAWS = {
+    "`RetryOptions()`": RetryOptions(),
+    "`min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3`": RetryOptions(
+        min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3
+    ),
+    "`min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0`": RetryOptions(
+        min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0
+    ),
+    "`min_backoff_seconds=1, max_doublings=5`": RetryOptions(min_backoff_seconds=1, max_doublings=5),
+}
+RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
+
+
+def write(folder: Path) -> None:
+    """Write each part into ``folder``, which is made if it is not there."""
+    folder.mkdir(exist_ok=True)
+    for name, make in {"settings": settings_table, "retry": retry_table, "tables": schema}.items():
+        (folder / f"{name}.md").write_text(make(), encoding="utf-8")
+
+
+def settings_table() -> str:
+    """The table of configuration keys, from where they are declared."""
+    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
+    for one in fields(Settings):
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        shown = default if isinstance(default, int | float | str | bool | None) else type(default).__name__
+        if one.name == "queues":
+            shown = "only `default`"
+        elif one.name == "retry":
+            shown = "App Engine's, 30 days"
+        elif default == ():
+            shown = "none"
+        rows.append(f"| `TASKQUEUE_{one.name.upper()}` | {shown} | {one.metadata['doc'].replace('``', '`')} |")
+    return _lines(rows)
+
+
+def retry_table() -> str:
+    """The waits before retries under a few laws, and when those come after the first attempt."""
+    rows = ["| Wait before retry | " + " | ".join(map(str, RETRIES)) + " |", "|---" * (len(RETRIES) + 1) + "|"]
+    for name, law in LAWS.items():
+        rows.append(f"| {name} | " + " | ".join(_duration(law.backoff(retry).total_seconds()) for retry in RETRIES) + " |")
+    return _lines(rows)
+
+
+def schema() -> str:
+    """Each table: what its docstring says, its columns and its indexes."""
+    found = tables.Tables.join(sa.MetaData(), "taskqueue_")
+    return "\n".join(_table(one, getattr(tables, f"_{one.name.removeprefix('taskqueue_')}").__doc__) for one in found.all)
+
+
+def _table(table: sa.Table, doc: str) -> str:
+    words = "\n".join(line.strip() for line in doc.replace("``", "`").splitlines())
+    rows = ["| Column | Type | |", "|---|---|---|"]
+    for column in table.columns:
+        marks = ["primary key"] if column.primary_key else [] if column.nullable else ["not null"]
+        rows.append(f"| `{column.name}` | `{column.type}` | {', '.join(marks)} |")
+    indexes = [
+        f"* `{index.name}`{', unique' if index.unique else ''}: {', '.join(f'`{column.name}`' for column in index.columns)}"
+        for index in sorted(table.indexes, key=lambda index: str(index.name))
+    ]
+    return _lines([f"## {table.name}", "", words, "", *rows, "", *indexes])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 3600 else f"{seconds / 3600:.3g} h"
+
+
+def _lines(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,16 @@
+"""What the documentation shows runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pages import PAGES, run
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block of Python, in the order of the page."""
+    monkeypatch.chdir(tmp_path)
+    run(page, tmp_path)
