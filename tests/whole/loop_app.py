@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 
+import sqlalchemy as sa
 from flask import Flask, Response, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_taskqueue import TaskQueue, current_task
+from tests.whole.chaos import log as file
 
 
 class Base(DeclarativeBase):
@@ -29,12 +31,33 @@ class Counter(Base):
     count: Mapped[int]
 
 
+class Effect(Base):
+    """What a transactional handler leaves behind."""
+
+    __tablename__ = "effect"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[str] = mapped_column(sa.String(26))
+
+
+class Order(Base):
+    """A row of the business, stored together with the task that it wants."""
+
+    __tablename__ = "orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[str] = mapped_column(sa.String(26))
+
+
 @tasks.worker("/count", transactional=True)
 def count() -> None:
     """Add one, once."""
+    log("start")
     counter = db.session.get(Counter, 1, with_for_update=True)
     assert counter is not None
     counter.count += 1
+    db.session.add(Effect(task_id=current_task.id))
+    log("end")
 
 
 @tasks.worker("/plain")
@@ -43,6 +66,22 @@ def plain() -> None:
     log("start")
     time.sleep(0.003)
     log("end")
+
+
+@tasks.worker("/step")
+def step(key: str, number: int) -> None:
+    """One step of those of a serial key."""
+    log("start")
+    log("end")
+
+
+@tasks.worker("/flaky")
+def flaky() -> tuple[str, int]:
+    """Fail the first time."""
+    log("start")
+    first = current_task.attempt == 1
+    log("fail" if first else "end")
+    return ("not yet", 500) if first else ("", 204)
 
 
 @tasks.worker("/count-and-die", transactional=True)
@@ -71,11 +110,8 @@ def poison() -> None:
 
 
 def log(word: str) -> None:
-    """Append a line in one write, so that processes do not mix theirs."""
-    line = f"{word} {current_task.id} {current_task.attempt} {os.getpid()} {time.monotonic_ns()}\n"
-    descriptor = os.open(os.environ["LOOP_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, line.encode())
-    os.close(descriptor)
+    """Append a line about the current attempt."""
+    file.write(os.environ["LOOP_LOG"], word, current_task.id, current_task.attempt)
 
 
 def die_if_told(response: Response) -> Response:

@@ -1,0 +1,107 @@
+"""All scenarios at full size, on every database, and a table of what became of them: ``make chaos``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.databases import NAMES, Servers
+
+from .scenario import Report, Scenario
+from .scenarios import SCENARIOS
+
+COLUMNS = "scenario", "database", "tasks", "faults", "repeated", "lost", "unexplained", "other", "effects", "seconds", "notes"
+
+
+@click.command()
+@click.option(
+    "--scenario", "names", multiple=True, type=click.Choice([one.name for one in SCENARIOS]), help="Only this one; may be repeated."
+)
+@click.option("--database", "databases", multiple=True, type=click.Choice(NAMES), help="Only this one; may be repeated.")
+@click.option("--small", is_flag=True, help="At the size of the test suite.")
+def chaos(names: tuple[str, ...], databases: tuple[str, ...], small: bool) -> None:
+    """Play scenarios; exit code 1 when anything was found."""
+    good = True
+    click.echo(row(COLUMNS))
+    click.echo(row("---" for _ in COLUMNS))
+    with servers() as (found, directory):
+        for scenario, name in chosen(names or [one.name for one in SCENARIOS], databases or NAMES):
+            place = directory / f"{scenario.name.replace(' ', '-')}-{name}"
+            place.mkdir()
+            place.chmod(0o755)
+            good &= played(scenario, name, found, place, small=small)
+    sys.exit(not good)
+
+
+def chosen(names: tuple[str, ...] | list[str], databases: tuple[str, ...]) -> Iterator[tuple[Scenario, str]]:
+    """Each scenario with each database that it plays on."""
+    for scenario in SCENARIOS:
+        if scenario.name in names:
+            yield from ((scenario, name) for name in scenario.databases if name in databases)
+
+
+@contextmanager
+def servers() -> Iterator[tuple[Servers, Path]]:
+    """The database servers, and a directory that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="taskqueue-chaos-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        found = Servers(directory)
+        try:
+            yield found, directory
+        finally:
+            found.close()
+
+
+def played(scenario: Scenario, name: str, found: Servers, directory: Path, *, small: bool) -> bool:
+    """Play one and print its row; whether all was good."""
+    began = time.monotonic()
+    try:
+        report = scenario.run(name, found, directory, scenario.small if small else scenario.full)
+    except (pytest.skip.Exception, pytest.fail.Exception, AssertionError) as error:
+        skipped = isinstance(error, pytest.skip.Exception)
+        verdict = "skipped: " if skipped else "FAILED: "
+        first, _, rest = str(error).partition("\n")
+        click.echo(row([scenario.name, name, *[""] * 7, f"{time.monotonic() - began:.0f}", verdict + first]))
+        click.echo(rest, err=True)
+        return skipped
+    click.echo(row(cells(report)))
+    problems = report.findings.problems
+    for problem in problems[:20]:
+        click.echo(f"    {problem}", err=True)
+    return not problems
+
+
+def cells(report: Report) -> list[str]:
+    """A row of the table."""
+    findings = report.findings
+    lost, unexplained = len(findings.lost), len(findings.unexplained)
+    return [
+        report.scenario,
+        report.database,
+        f"{report.tasks:,}",
+        ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in report.faults.items()) or "-",
+        str(report.repeated),
+        str(lost),
+        str(unexplained),
+        str(len(findings.problems) - lost - unexplained),
+        report.effects,
+        f"{report.seconds:.0f}",
+        ", ".join(f"{what} {value}" for what, value in report.notes.items()),
+    ]
+
+
+def row(texts: Iterator[str] | list[str] | tuple[str, ...]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(texts)} |"
+
+
+if __name__ == "__main__":
+    chaos()

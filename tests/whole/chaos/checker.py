@@ -1,0 +1,135 @@
+"""The checker: whether a history keeps what the queue promises."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+from .history import Delivery, Fault, History, deliveries
+
+UNRECORDED = 5.0
+"""Seconds after its end within which a delivery has been recorded, so that a later fault is no excuse to repeat it."""
+
+Deliveries = Mapping[str, Sequence[Delivery]]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is wrong, each a sentence. All empty: the history is good."""
+
+    lost: tuple[str, ...]
+    """Tasks that are not done."""
+    unexpected: tuple[str, ...]
+    """Tasks that nobody added."""
+    unexplained: tuple[str, ...]
+    """Second deliveries without a cause."""
+    overlaps: tuple[str, ...]
+    """Deliveries of one task at the same time, though nobody was paused."""
+    regressions: tuple[str, ...]
+    """Attempts whose number is not higher than that of the one before."""
+    disorder: tuple[str, ...]
+    """Tasks of a serial key that ran before the one in front was done with."""
+    undrained: tuple[str, ...]
+    """Tasks that still wait, or are still leased."""
+    early: tuple[str, ...]
+    """Tasks tried before their eta."""
+    effects: tuple[str, ...]
+    """Transactional tasks whose effect is not there exactly once."""
+
+    @property
+    def problems(self) -> list[str]:
+        """All of them."""
+        return [f"{one.name}: {text}" for one in fields(self) for text in getattr(self, one.name)]
+
+
+def check(history: History, *, unrecorded: float = UNRECORDED) -> Findings:
+    """Compare what was asked for with what became of it."""
+    found = deliveries(history.lines)
+    return Findings(
+        lost=tuple(_lost(history, found)),
+        unexpected=tuple(_unexpected(history, found)),
+        unexplained=tuple(_unexplained(history, found, unrecorded)),
+        overlaps=tuple(_overlaps(history, found)),
+        regressions=tuple(_regressions(history, found)),
+        disorder=tuple(_disorder(history, found)),
+        undrained=tuple(f"{row.id} is {row.state}" for row in history.rows if row.state in ("scheduled", "leased")),
+        early=tuple(f"{row.id}" for row in history.rows if row.first_tried_at is not None and row.first_tried_at < row.eta),
+        effects=tuple(_effects(history)),
+    )
+
+
+def _lost(history: History, found: Deliveries) -> Iterator[str]:
+    states = {row.id: row.state for row in history.rows}
+    for task_id in history.expected:
+        wanted = "dead" if task_id in history.poison else "succeeded"
+        if states.get(task_id) != wanted:
+            yield f"{task_id} is {states.get(task_id, 'not in the table')}, not {wanted}"
+        elif wanted == "succeeded" and not any(one.end is not None and not one.failed for one in found.get(task_id, ())):
+            yield f"{task_id} is succeeded, but its handler never ended well"
+
+
+def _unexpected(history: History, found: Deliveries) -> Iterator[str]:
+    for task_id in sorted({*found, *(row.id for row in history.rows)} - {*history.expected}):
+        yield f"{task_id} was added by nobody"
+
+
+def _unexplained(history: History, found: Deliveries, unrecorded: float) -> Iterator[str]:
+    for earlier, later in _successions(found):
+        if not earlier.failed and not _cause(history.faults, earlier, later, unrecorded):
+            yield f"{earlier.task_id}: attempt {later.attempt} after attempt {earlier.attempt} in process {earlier.pid}"
+
+
+def _cause(faults: Iterable[Fault], earlier: Delivery, later: Delivery, unrecorded: float) -> Fault | None:
+    """What made a later delivery necessary."""
+    causes = (one for one in faults if one.since <= later.start and earlier.hit_by(one, unrecorded))
+    return next(causes, None)
+
+
+def _overlaps(history: History, found: Deliveries) -> Iterator[str]:
+    pauses = [one for one in history.faults if one.kind == "pause"]
+    for some in found.values():
+        for number, later in enumerate(some):
+            for earlier in some[:number]:
+                paused = any(one.since <= later.start and earlier.hit_by(one, 0.0) for one in pauses)
+                if not paused and later.start < earlier.over_at(history.faults):
+                    yield f"{earlier.task_id}: attempt {later.attempt} began while attempt {earlier.attempt} ran"
+
+
+def _regressions(history: History, found: Deliveries) -> Iterator[str]:
+    stops = [one for one in history.faults if one.kind == "stop"]
+    for earlier, later in _successions(found):
+        # What is given back when a process is stopped does not count as attempt.
+        given_back = later.attempt == earlier.attempt and any(one.pid == earlier.pid for one in stops)
+        if later.attempt <= earlier.attempt and not given_back:
+            yield f"{earlier.task_id}: attempt {later.attempt} after attempt {earlier.attempt}"
+    for row in history.rows:
+        last = max((one.attempt for one in found.get(row.id, ())), default=0)
+        if last > row.attempts:
+            yield f"{row.id}: attempt {last} was made, {row.attempts} are counted"
+
+
+def _disorder(history: History, found: Deliveries) -> Iterator[str]:
+    lanes: dict[str, list[str]] = defaultdict(list)
+    for task_id, key in history.expected.items():
+        if key is not None:
+            lanes[key].append(task_id)
+    for key, ids in lanes.items():
+        for front, behind in pairwise(ids):
+            begun = min((one.start for one in found.get(behind, ())), default=None)
+            over = max((one.over_at(history.faults) for one in found.get(front, ())), default=None)
+            if begun is not None and (over is None or begun < over):
+                yield f"{key}: {behind} began before {front} was done with"
+
+
+def _effects(history: History) -> Iterator[str]:
+    for task_id in sorted({*history.transactional, *history.effects}):
+        wanted = 1 if task_id in history.transactional else 0
+        if history.effects[task_id] != wanted:
+            yield f"{task_id} left {history.effects[task_id]} effects, not {wanted}"
+
+
+def _successions(found: Deliveries) -> Iterator[tuple[Delivery, Delivery]]:
+    for some in found.values():
+        yield from pairwise(some)

@@ -1,0 +1,94 @@
+"""A history: what was asked for, what was done to the processes, and what they left behind."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .log import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What was done to a process (without ``pid`` to all, by way of their database), from when until when.
+
+    A ``kill`` is over when the signal is sent; a process is dead some time after ``since``.
+    """
+
+    kind: Literal["kill", "pause", "outage", "stop"]
+    since: float
+    until: float
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A task as the table has it in the end. Instants in microseconds, by the database's clock."""
+
+    id: str
+    state: str
+    attempts: int = 1
+    eta: int = 0
+    first_tried_at: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """All that the checker looks at."""
+
+    expected: Mapping[str, str | None]
+    """The tasks whose `add` returned, in its order, each with its serial key."""
+    lines: Sequence[Line]
+    rows: Sequence[Row]
+    faults: Sequence[Fault] = ()
+    poison: Collection[str] = ()
+    """Those of the expected that end as dead."""
+    transactional: Collection[str] = ()
+    """Those that leave an effect, in the transaction of their handler."""
+    effects: Counter[str] = field(default_factory=Counter)
+    """How many effects each task left."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One call of a handler, in a process."""
+
+    task_id: str
+    attempt: int
+    pid: int
+    start: float
+    end: float | None = None
+    failed: bool = False
+
+    def over_at(self, faults: Iterable[Fault]) -> float:
+        """When it was over: it said so, or its process died; infinite if neither."""
+        if self.end is not None:
+            return self.end
+        ends = [max(self.start, one.since) for one in faults if one.kind in ("kill", "stop") and self._struck_by(one)]
+        return min(ends, default=math.inf)
+
+    def hit_by(self, fault: Fault, unrecorded: float) -> bool:
+        """Whether a fault came between its start and the time at which it must have been recorded."""
+        ours = fault.pid is None or fault.pid == self.pid
+        known = math.inf if self.end is None else self.end + unrecorded
+        return ours and fault.until >= self.start and fault.since <= known
+
+    def _struck_by(self, fault: Fault) -> bool:
+        return fault.pid == self.pid and fault.until >= self.start
+
+
+def deliveries(lines: Iterable[Line]) -> dict[str, list[Delivery]]:
+    """The deliveries of each task, in the order in which they began."""
+    found: dict[str, list[Delivery]] = defaultdict(list)
+    for line in sorted(lines, key=lambda one: one.at):
+        if line.word == "start":
+            found[line.task_id].append(Delivery(line.task_id, line.attempt, line.pid, line.at))
+        elif line.word in ("end", "fail"):
+            for one in reversed(found[line.task_id]):
+                if (one.attempt, one.pid, one.end) == (line.attempt, line.pid, None):
+                    one.end, one.failed = line.at, line.word == "fail"
+                    break
+    return dict(found)

@@ -1,0 +1,172 @@
+"""The stage of a scenario: a database, an application on it in this process, a log, and what was done so far."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+from unittest.mock import patch
+
+import psutil
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_taskqueue import TaskSpec
+from flask_taskqueue.core.errors import TransientError
+from tests.databases import TestDatabase
+from tests.waiting import wait_until
+from tests.whole import loop_app
+from tests.whole.processes import descendants, process
+
+from . import log
+from .history import Fault, History, Row
+
+FLASK = ("-m", "flask", "--app", "tests.whole.loop_app")
+
+
+class Stage:
+    """Where a scenario plays. It notes what it adds and what it does to processes, for the checker."""
+
+    def __init__(self, database: TestDatabase, directory: Path, app: Flask) -> None:
+        self.database = database
+        self.directory = directory
+        self.expected: dict[str, str | None] = {}
+        self.transactional: set[str] = set()
+        self.poison: set[str] = set()
+        self.faults: list[Fault] = []
+        self.notes: dict[str, str] = {}
+        self._store = app.extensions["taskqueue"].store
+        self._task = self._store.database.tables.task
+
+    @property
+    def log(self) -> Path:
+        """What the handlers append to."""
+        return self.directory / "log"
+
+    @property
+    def output(self) -> Path:
+        """What the processes print."""
+        return self.directory / "output"
+
+    def add(self, specs: Iterable[TaskSpec]) -> list[str]:
+        """Store tasks; their ids, in this order. They are expected to succeed."""
+        before = set(self._ids())
+        specs = list(specs)
+        assert loop_app.tasks.add_many(specs) == (len(specs), 0)
+        added = [one for one in self._ids() if one not in before]
+        assert len(added) == len(specs)
+        self.expected |= dict.fromkeys(added)
+        return added
+
+    def add_mixed(self, each: int, *, keys: int = 20) -> None:
+        """Store so many plain tasks, so many transactional ones, and so many with a serial key."""
+        self.add(loop_app.plain.spec() for _ in range(each))
+        self.transactional |= {*self.add(loop_app.count.spec() for _ in range(each))}
+        names = [f"key-{number % keys}" for number in range(each)]
+        random.Random(2).shuffle(names)
+        steps = [loop_app.step.options(serial_key=key).spec(key=key, number=number) for number, key in enumerate(names)]
+        self.expected |= dict(zip(self.add(steps), names, strict=True))
+
+    @contextmanager
+    def dispatchers(self, processes: int = 3, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
+        """``flask taskqueue run`` with so many processes."""
+        command = (*FLASK, "taskqueue", "run", "--processes", str(processes), *options)
+        with process(command, environment or {}, self.output) as running:
+            yield running
+
+    @contextmanager
+    def module(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
+        """A module of this package, run as a program."""
+        with process(("-m", f"{__package__}.{name}", *arguments), environment or {}, self.output) as running:
+            yield running
+
+    def kill(self, victim: psutil.Process) -> None:
+        """Kill -9."""
+        since = time.monotonic()
+        victim.kill()
+        self.faults.append(Fault("kill", since, time.monotonic(), victim.pid))
+
+    def kill_one_of(self, parent: Popen[bytes], *, after: float) -> bool:
+        """Kill a random child that has lived for ``after`` seconds; whether there was one."""
+        victims = [one for one in descendants(parent.pid) if time.time() - one.create_time() > after]
+        if victims:
+            self.kill(random.choice(victims))
+        return bool(victims)
+
+    def kill_until_drained(self, parent: Popen[bytes], *, every: float, after: float, limit: float) -> None:
+        """Kill a random child every so many seconds until 98 of 100 tasks are done; then let the rest be done."""
+        end = time.monotonic() + limit
+        while self.live() > len(self.expected) / 50:
+            assert time.monotonic() < end, f"{self.live()} left after {limit:g} s and {len(self.faults)} faults:\n{self.said()}"
+            time.sleep(every)
+            self.kill_one_of(parent, after=after)
+        self.wait_drained(end - time.monotonic())
+
+    def live(self) -> int:
+        """How many tasks have not ended."""
+        with self._store.reading() as connection:
+            live = self._task.c.state.in_(["scheduled", "leased"])
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(live)))
+
+    def drained(self) -> bool:
+        """Whether all have ended; False when the database does not say."""
+        try:
+            return self.live() == 0
+        except (TransientError, sa.exc.DBAPIError):
+            return False
+
+    def wait_drained(self, limit: float) -> None:
+        """Wait until no task is left."""
+        wait_until(self.drained, what="no task is left", timeout=limit)
+
+    def said(self) -> str:
+        """The last that the processes printed."""
+        return self.output.read_text()[-3000:] if self.output.exists() else ""
+
+    def history(self) -> History:
+        """What is to be checked."""
+        task = self._task
+        with self._store.reading() as connection:
+            rows = [
+                Row(*row)
+                for row in connection.execute(sa.select(task.c.id, task.c.state, task.c.attempts, task.c.eta, task.c.first_tried_at))
+            ]
+        loop_app.db.session.rollback()
+        return History(
+            expected=self.expected,
+            lines=log.read(self.log),
+            rows=rows,
+            faults=self.faults,
+            poison=self.poison,
+            transactional=self.transactional,
+            effects=Counter(loop_app.db.session.scalars(sa.select(loop_app.Effect.task_id))),
+        )
+
+    def _ids(self) -> list[str]:
+        with self._store.reading() as connection:
+            return list(connection.scalars(sa.select(self._task.c.id).order_by(self._task.c.id)))
+
+
+@contextmanager
+def stage(database: TestDatabase, directory: Path, settings: Mapping[str, str]) -> Iterator[Stage]:
+    """A stage with the tables made. The ``settings`` hold in every process."""
+    environment = {f"FLASK_TASKQUEUE_{name}": value for name, value in settings.items()}
+    environment |= {"LOOP_DATABASE": database.url, "LOOP_LOG": str(directory / "log"), "FLASK_TASKQUEUE_CREATE_TABLES": "true"}
+    with patch.dict(os.environ, environment):
+        app = loop_app.create_app()
+        with app.app_context():
+            loop_app.db.create_all()
+            loop_app.db.session.add(loop_app.Counter(id=1, count=0))
+            loop_app.db.session.commit()
+            try:
+                yield Stage(database, directory, app)
+            finally:
+                loop_app.db.session.remove()
+                for engine in loop_app.db.engines.values():
+                    engine.dispose()
+                app.extensions["taskqueue"].store.database.close()
