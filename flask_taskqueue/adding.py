@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from flask import Flask, has_app_context
@@ -33,7 +32,7 @@ from .core.payload import UNSET, build_request
 from .core.queue_settings import QueueSettings
 from .core.record import Record
 from .core.spec import TaskOptions, TaskSpec
-from .core.urls import check_absolute, check_path, is_absolute
+from .core.urls import check_path, is_absolute
 from .runtime import Runtime
 from .store import Inserts
 from .web.routes import RouteFinder
@@ -203,7 +202,7 @@ class Adding:
         if not isinstance(url, str):
             raise InvalidUrlError(f"the url is {url!r}; it must be a path, an absolute URL, an endpoint name or a worker")
         if is_absolute(url):
-            return check_absolute(url, self._settings.allowed_hosts), None, params
+            return self._runtime.targets.check(url), None, params
         if not url.startswith("/"):
             path, rest = self._routes.build(url, dict(params or {}), method)
             return path, self._routes.find(path, method).worker, rest or None
@@ -240,8 +239,7 @@ class Adding:
         if is_absolute(path):
             raise InvalidTaskError("an absolute URL names its host; leave target out")
         base = target.rstrip("/")
-        hosts = (*self._settings.allowed_hosts, *(urlsplit(one.target).netloc for one in self._settings.queues.values() if one.target))
-        check_absolute(base + path, hosts)
+        self._runtime.targets.check(base + path)
         return base
 
     def _joins_session(self, transactional: bool | None) -> bool:

@@ -84,8 +84,8 @@ class TaskQueue(Declarations):
         Once this has returned, or once the transaction it joined has committed, the task is
         attempted at least once, until it succeeds, is dead or is deleted.
 
-        ``url`` is a path of the application, an endpoint name, a worker, or an absolute URL on
-        one of ``TASKQUEUE_ALLOWED_HOSTS``; by default ``/_ah/queue/<queue>``, as App Engine's.
+        ``url`` is a path of the application, an endpoint name, a worker, or an absolute URL
+        where ``TASKQUEUE_TARGETS`` allows it; by default ``/_ah/queue/<queue>``, as App Engine's.
         ``params`` are sent as a form (a list repeats its key), with GET, HEAD and DELETE in the
         query. The other arguments are those of `TaskOptions`. Or ``url`` is a `TaskSpec`, which
         has them all.

@@ -19,6 +19,7 @@ from .core.delivery import Delivery
 from .core.errors import ConfigurationError
 from .core.ids import dispatcher_id
 from .core.signatures import route_keys, webhook_keys
+from .core.targets import Targets
 from .engine.attempt import Attempts, Keys, Routes
 from .engine.bell import Bell
 from .engine.cron import Cron, Find
@@ -39,6 +40,7 @@ class Runtime:
 
     def __init__(self, app: Flask, settings: Settings, binding: Binding) -> None:
         self.settings = settings
+        self.targets = Targets.of(settings)
         self.binding = binding
         self.scheduler: Scheduler | None = None
         self.find_schedules: Find = lambda _: ()
@@ -99,7 +101,7 @@ class Runtime:
     ) -> tuple[Dispatcher, Attempts]:
         """A dispatcher, not yet begun, and what makes its attempts. Arguments override the settings."""
         settings = self.settings
-        attempts = Attempts(settings, self._routes(base_url, transport or settings.transport), self.keys)
+        attempts = Attempts(settings, self.targets, self._routes(base_url, transport or settings.transport), self.keys)
         dispatcher = Dispatcher(
             self.store,
             attempts,
@@ -189,7 +191,8 @@ class Runtime:
 
     def _routes(self, base_url: str | None, transport: str) -> Routes:
         settings = self.settings
-        remote: Transport = HttpTransport(reply_cap=settings.reply_excerpt, connect_timeout=settings.connect_timeout)
+        caps: dict[str, Any] = {"reply_cap": settings.reply_excerpt, "connect_timeout": settings.connect_timeout}
+        remote: Transport = HttpTransport(**caps, objection=self.targets.objection)
         if transport == "http":
             url = settings.base_url or base_url or self._server_url()
             if url is None:
@@ -197,7 +200,7 @@ class Runtime:
                     "the http transport must know where the application answers: set TASKQUEUE_BASE_URL "
                     "(such as 'http://127.0.0.1:8000'), or SERVER_NAME, or use flask taskqueue run --base-url"
                 )
-            return Routes(own=remote, own_url=url, remote=remote)
+            return Routes(own=HttpTransport(**caps), own_url=url, remote=remote)
         url = settings.base_url or self._server_url() or self._trusted_url() or "http://localhost"
         return Routes(own=WsgiTransport(self.app, url, settings.reply_excerpt), own_url="", remote=remote)
 

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
+from .allowed_hosts import AllowedHost
 from .durations import seconds
 from .errors import ConfigurationError, InvalidTaskRetryOptionsError
 from .rates import parse_rate
@@ -69,11 +70,22 @@ def rate(key: str, value: Any) -> float:
     return parse_rate(value, what=key)
 
 
-def host_names(key: str, value: Any) -> tuple[str, ...]:
-    """A list of host names."""
+def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
+    """A list of hosts."""
+    wanted = "a list of hosts, such as ['api.example.com', '*.example.com', '10.0.0.5:8080', '10.1.0.0/16']"
     if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(one, str) for one in value):
-        refuse(key, value, "a list of host names, such as ['api.example.com']")
-    return tuple(one.lower() for one in value)
+        refuse(key, value, wanted)
+    try:
+        return tuple(map(AllowedHost.parse, value))
+    except ValueError:
+        refuse(key, value, wanted)
+
+
+def ports(key: str, value: Any) -> tuple[int, ...]:
+    """A list of ports."""
+    if not isinstance(value, Collection) or not all(type(one) is int and 0 < one < 65_536 for one in value):
+        refuse(key, value, "a list of ports, such as [80, 443, 8443]")
+    return tuple(value)
 
 
 def some_of(*choices: str) -> Check:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from . import checks
+from .allowed_hosts import AllowedHost
 from .delivery_headers import FAMILIES
 from .errors import ConfigurationError
 from .queue_settings import DAY, MAX_DEADLINE, QueueSettings, default_queues, parse_queues
@@ -65,9 +66,15 @@ class Settings:
         checks.some_of(*FAMILIES),
         "Which families of task headers are sent: taskqueue, appengine, cloudtasks.",
     )
-    allowed_hosts: tuple[str, ...] = _key(
-        (), checks.host_names, "The hosts that absolute URLs and targets may name; ``*.example.com`` covers subdomains."
+    targets: str | None = _key(
+        None,
+        checks.one_of("internal", "allowlist", "public"),
+        "Where tasks may go: internal (the app itself), allowlist, public; by default allowlist if one is set.",
     )
+    allowed_hosts: tuple[AllowedHost, ...] = _key(
+        (), checks.allowed_hosts, "The hosts that absolute URLs and targets may name: names, ``*.example.com``, addresses, networks."
+    )
+    target_ports: tuple[int, ...] = _key((80, 443), checks.ports, "The ports of public hosts that are not among the allowed ones.")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:

@@ -1,15 +1,15 @@
-"""URLs of tasks: paths of the application, and absolute URLs on hosts that are allowed."""
+"""URLs of tasks: paths of the application, and absolute URLs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from .errors import InvalidUrlError
 
 MAX_LENGTH = 2083
 _PRINTABLE = re.compile(r"[\x21-\x7e]*")
+_HOST = re.compile(r"[a-z0-9_.-]{1,253}|[0-9a-f:.]+", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -26,24 +26,22 @@ def check_path(url: str) -> str:
     return url
 
 
-def check_absolute(url: str, allowed_hosts: Collection[str]) -> str:
-    """An absolute URL whose host is allowed. Raises `InvalidUrlError`.
-
-    An allowed host is a name, a name with a port, or ``*.`` and a name for its subdomains.
-    """
+def check_absolute(url: str) -> tuple[str, int]:
+    """The host, in lower case and without brackets, and the port of an absolute URL that can be sent. Raises `InvalidUrlError`."""
     _check_characters(url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise InvalidUrlError(f"url {redacted(url)!r} cannot be read: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    host = (parts.hostname or "").removesuffix(".")
+    if parts.scheme not in ("http", "https") or not host:
         raise InvalidUrlError(f"url {redacted(url)!r} must begin with http:// or https:// and a host")
     if parts.username is not None or parts.password is not None:
         raise InvalidUrlError(f"url {redacted(url)!r} holds user information; send it in a header")
-    if not _is_allowed(parts, port, allowed_hosts):
-        raise InvalidUrlError(f"host {parts.hostname!r} is not allowed: add it to TASKQUEUE_ALLOWED_HOSTS")
-    return url
+    if not _HOST.fullmatch(host):
+        raise InvalidUrlError(f"url {redacted(url)!r} has a host that is neither a name nor an address")
+    return host, port or (443 if parts.scheme == "https" else 80)
 
 
 def redacted(url: str) -> str:
@@ -65,10 +63,3 @@ def _check_characters(url: str) -> None:
         raise InvalidUrlError(f"url {redacted(url)!r} has a fragment, which is never sent: leave it out")
     if "\\" in url:
         raise InvalidUrlError(f"url {redacted(url)!r} holds a backslash: percent-encode it as %5C")
-
-
-def _is_allowed(parts: SplitResult, port: int | None, allowed_hosts: Collection[str]) -> bool:
-    host = (parts.hostname or "").rstrip(".")
-    names = {host, f"{host}:{port}" if port else f"{host}:{443 if parts.scheme == 'https' else 80}"}
-    bracketed = {f"[{host}]", f"[{host}]:{port}"} if ":" in host else set()
-    return any(one.lower() in names | bracketed or (one.startswith("*.") and host.endswith(one[1:].lower())) for one in allowed_hosts)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ..core import signatures
 from ..core.config import Settings
@@ -23,7 +23,8 @@ from ..core.record import Record
 from ..core.reply import OutgoingRequest, Reply
 from ..core.retry import RetryOptions
 from ..core.states import State
-from ..core.urls import check_absolute, check_path, is_absolute
+from ..core.targets import Targets
+from ..core.urls import check_path, is_absolute
 from ..store import Result
 from .deadline import within_deadline
 from .transports import Transport
@@ -57,8 +58,9 @@ class Keys:
 class Attempts:
     """Makes attempts for one application."""
 
-    def __init__(self, settings: Settings, routes: Routes, keys: Keys) -> None:
+    def __init__(self, settings: Settings, targets: Targets, routes: Routes, keys: Keys) -> None:
         self._settings = settings
+        self._targets = targets
         self._routes = routes
         self._keys = keys
 
@@ -138,12 +140,7 @@ class Attempts:
             return own, OutgoingRequest(record.method, self._routes.own_url + _checked_path(record.url), headers, record.body)
         headers |= self._signed(record, proven=False)
         url = record.url if record.target is None else record.target + _checked_path(record.url)
-        check_absolute(url, self._allowed())
-        return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
-
-    def _allowed(self) -> tuple[str, ...]:
-        targets = (queue.target for queue in self._settings.queues.values() if queue.target)
-        return (*self._settings.allowed_hosts, *(urlsplit(target).netloc for target in targets))
+        return self._routes.remote, OutgoingRequest(record.method, self._targets.check(url), headers, record.body)
 
     def _signed(self, record: Record, *, proven: bool) -> Mapping[str, str]:
         """The headers of Standard Webhooks; without the signature where the transport itself proves the origin."""

@@ -9,8 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,45 +18,11 @@ from flask_taskqueue.core.delivery import Delivery
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.reply import OutgoingRequest, Reply
 from flask_taskqueue.engine.transports.http import HttpTransport
+from tests.misbehaving import Behaviour, forever, ok, request, server, silent, stalled
 
 RECORD = Record(*[None] * len(Record._fields))  # type: ignore[arg-type]
 TOTAL = 1.0
 SLACK = 0.5
-
-Behaviour = Callable[[socket.socket], None]
-
-
-@contextmanager
-def server(behave: Behaviour, context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server that treats each connection as told; its base URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)
-    connections: list[socket.socket] = []
-
-    def serve(connection: socket.socket) -> None:
-        try:
-            behave(context.wrap_socket(connection, server_side=True) if context else connection)
-        except (OSError, ValueError):
-            return
-        finally:
-            connection.close()
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            connections.append(connection)
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"{'https' if context else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.close()
-        for connection in connections:
-            connection.close()
 
 
 @pytest.fixture
@@ -74,49 +39,6 @@ def send(transport: HttpTransport, url: str, body: bytes = b"x", total: float = 
     delivery = Delivery(record=RECORD, started=started, expires=started + total)
     reply = transport.send(OutgoingRequest("POST", url, headers, body), delivery)
     return reply, time.monotonic() - started
-
-
-def request(connection: socket.socket) -> bytes:
-    """Read a request, its body included."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += connection.recv(65_536)
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
-    while len(body) < length:
-        body += connection.recv(65_536)
-    return head
-
-
-def ok(connection: socket.socket) -> None:
-    """Answer every request on a connection with 200."""
-    while True:
-        request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Two: 2\r\n\r\nok")
-
-
-def forever(head: bytes, chunk: bytes, pause: float = 0.0) -> Behaviour:
-    """Answer with a head, then the same chunk again and again."""
-
-    def behave(connection: socket.socket) -> None:
-        request(connection)
-        connection.sendall(head)
-        while True:
-            connection.sendall(chunk)
-            time.sleep(pause)
-
-    return behave
-
-
-def silent(connection: socket.socket) -> None:
-    """Read, and never answer."""
-    while connection.recv(65_536):
-        pass
-
-
-def stalled(_connection: socket.socket) -> None:
-    """Do not even read."""
-    time.sleep(5)
 
 
 SLOW: dict[str, Behaviour] = {
@@ -199,23 +121,6 @@ def test_threads_have_sessions_of_their_own(transport: HttpTransport) -> None:
         for thread in threads:
             thread.join()
     assert replies == [204] * 4
-
-
-def test_the_environment_has_no_part(transport: HttpTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No proxy, and no netrc in place of a header of ours."""
-    heads: list[bytes] = []
-
-    def behave(connection: socket.socket) -> None:
-        heads.append(request(connection))
-        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login netrc password netrc\n")
-    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    with server(behave) as url:
-        assert send(transport, url, Authorization="Bearer mine")[0].status == 204
-    assert b"Bearer mine" in heads[0]
 
 
 def test_a_refused_connection_and_garbage_are_told_without_the_url(transport: HttpTransport) -> None:

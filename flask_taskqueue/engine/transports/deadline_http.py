@@ -12,16 +12,24 @@ import contextvars
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+
+Objection = Callable[[str, int, str], str | None]
+"""Why a connection to a host, at a port and an address it leads to, is not made; None if it may be."""
 
 deadline: contextvars.ContextVar[float] = contextvars.ContextVar("flask_taskqueue.http_deadline")
 """When the delivery of this context must be over, on the monotonic clock."""
+
+
+class AddressRefusedError(HTTPError):
+    """A host leads to an address that connections are not made to."""
 
 
 def remaining() -> float:
@@ -73,44 +81,59 @@ class _TLSSocket(_Timed, ssl.SSLSocket):
 
 
 class _Connecting:
-    """How a connection is made: the look-up in a thread that can be left behind, then each address in turn."""
+    """How a connection is made: the look-up in a thread that can be left behind, then each address in turn.
+
+    The addresses that are objected to are those that are connected, so there is no second look-up
+    that could give others; one that is bad refuses all.
+    """
 
     lookups: concurrent.futures.Executor
+    objection: Objection
 
     def _new_conn(self) -> socket.socket:
         connection: Any = self
         try:
-            return _connect(connection._dns_host, connection.port, connection.timeout, self.lookups)
+            return self._connect(connection._dns_host, connection.port, connection.timeout)
         except (TimeoutError, concurrent.futures.TimeoutError) as error:
             raise ConnectTimeoutError(connection, "no connection within the time allowed") from error
         except OSError as error:
             raise NewConnectionError(connection, str(error)) from error
 
+    def _connect(self, host: str, port: int, step: float | None) -> socket.socket:
+        limit = remaining() if step is None else min(step, remaining())
+        found = self.lookups.submit(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM).result(limit)
+        for *_, address in found:
+            self._vet(host, port, str(address[0]))
+        problem: OSError = OSError("the name has no address")
+        for family, kind, protocol, _, address in found:
+            sock = _Socket(family, kind, protocol)
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(step)
+                sock._arm()
+                sock.connect(address)
+                self._vet(host, port, sock.getpeername()[0])
+                return sock
+            except AddressRefusedError:
+                sock.close()
+                raise
+            except OSError as error:
+                problem = error
+                sock.close()
+        raise problem
 
-def _connect(host: str, port: int, step: float | None, lookups: concurrent.futures.Executor) -> socket.socket:
-    limit = remaining() if step is None else min(step, remaining())
-    found = lookups.submit(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM).result(limit)
-    problem: OSError = OSError("the name has no address")
-    for family, kind, protocol, _, address in found:
-        sock = _Socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(step)
-            sock._arm()
-            sock.connect(address)
-            return sock
-        except OSError as error:
-            problem = error
-            sock.close()
-    raise problem
+    def _vet(self, host: str, port: int, address: str) -> None:
+        complaint = self.objection(host, port, address)
+        if complaint is not None:
+            raise AddressRefusedError(complaint)
 
 
 class DeadlineAdapter(HTTPAdapter):
     """An adapter for a requests session whose connections keep the deadline of their context."""
 
-    def __init__(self, lookups: concurrent.futures.Executor, context: ssl.SSLContext) -> None:
+    def __init__(self, lookups: concurrent.futures.Executor, context: ssl.SSLContext, objection: Objection) -> None:
         self._context = context
-        self._pools = _pools(lookups)
+        self._pools = _pools(lookups, objection)
         super().__init__(max_retries=urllib3.Retry(0, read=False), pool_connections=10, pool_maxsize=2)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -126,12 +149,16 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     return context
 
 
-def _pools(executor: concurrent.futures.Executor) -> dict[str, type[HTTPConnectionPool]]:
-    class Connection(_Connecting, HTTPConnection):
+def _pools(executor: concurrent.futures.Executor, object_to: Objection) -> dict[str, type[HTTPConnectionPool]]:
+    class Connecting(_Connecting):
         lookups = executor
+        objection = staticmethod(object_to)
 
-    class TLSConnection(_Connecting, HTTPSConnection):
-        lookups = executor
+    class Connection(Connecting, HTTPConnection):
+        pass
+
+    class TLSConnection(Connecting, HTTPSConnection):
+        pass
 
     class Pool(HTTPConnectionPool):
         ConnectionCls = Connection
@@ -140,3 +167,8 @@ def _pools(executor: concurrent.futures.Executor) -> dict[str, type[HTTPConnecti
         ConnectionCls = TLSConnection
 
     return {"http": Pool, "https": TLSPool}
+
+
+def no_objection(_host: str, _port: int, _address: str) -> str | None:
+    """For the application's own address, which its configuration names."""
+    return None

@@ -14,7 +14,7 @@ from requests.models import PreparedRequest
 
 from ...core.delivery import Delivery
 from ...core.reply import OutgoingRequest, Reply
-from .deadline_http import DeadlineAdapter, deadline, tls_context
+from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection, tls_context
 
 _LOOKUP_THREADS = 4
 _CHUNK = 4096
@@ -31,10 +31,13 @@ class HttpTransport:
 
     proves = False
 
-    def __init__(self, *, reply_cap: int, connect_timeout: float, ca_bundle: str | None = None) -> None:
+    def __init__(
+        self, *, reply_cap: int, connect_timeout: float, ca_bundle: str | None = None, objection: Objection = no_objection
+    ) -> None:
         self._cap = reply_cap
         self._connect_timeout = connect_timeout
         self._ca_bundle = ca_bundle
+        self._objection = objection
         self.reset()
 
     def reset(self) -> None:
@@ -91,7 +94,7 @@ class HttpTransport:
             session.trust_env = False
             session.headers.clear()
             session.headers.update({"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"})
-            self._local.adapter = DeadlineAdapter(self._lookups, tls_context(self._ca_bundle))
+            self._local.adapter = DeadlineAdapter(self._lookups, tls_context(self._ca_bundle), self._objection)
             session.mount("http://", self._local.adapter)
             session.mount("https://", self._local.adapter)
             self._local.session = session
@@ -106,9 +109,11 @@ def _prepared(session: requests.Session, request: OutgoingRequest) -> PreparedRe
 
 def _trouble(error: Exception, delivery: Delivery) -> Reply:
     """A reply that says what went wrong, in words of ours: those of requests hold the whole URL."""
-    kind: Literal["timeout", "connection", "tls"]
+    kind: Literal["timeout", "connection", "tls", "refused"]
     causes = _causes(error)
-    if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):  # of which ConnectTimeoutError is a base
+    if isinstance(error, AddressRefusedError):
+        kind, text = "refused", str(error)
+    elif any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):  # of which ConnectTimeoutError is a base
         kind, text = "connection", f"the connection failed: {_root(causes)}"
     elif any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
         kind, text = "timeout", "no connection within the time allowed"

@@ -1,0 +1,1 @@
+"""The threat model: one class per threat, named after it; docs/security.md has the table."""
