@@ -34,6 +34,17 @@ def parse_rate(text: object, *, what: str) -> float:
     return float(match[1]) / _UNITS[match[2]] if match[1] else 0.0
 
 
+def rate_text(rate: float | None) -> str:
+    """A rate as people write it.
+
+    >>> rate_text(5), rate_text(0.5), rate_text(1 / 3600), rate_text(None)
+    ('5/s', '30/m', '1/h', '-')
+    """
+    if rate is None:
+        return "-"
+    return f"{rate:g}/s" if rate >= 1 or rate == 0 else f"{rate * 60:g}/m" if rate >= 1 / 60 else f"{rate * 3600:g}/h"
+
+
 def slowed(rate: float | None, enforced: float | None, slowed_at: int | None, now: int) -> float | None:
     """The rate to enforce after a reply that asked for less: half of what was enforced; None if that was done just now.
 
@@ -86,8 +97,10 @@ class Gate:
 
     @property
     def tokens_left(self) -> int | None:
-        """How many may start now as far as the rate goes; None for any number."""
-        return None if self.enforced is None else max(0, int(self.filled + 1e-9))
+        """How many may start now as far as the rate goes; None for any number, none with a rate of 0."""
+        if self.enforced is None:
+            return None
+        return max(0, int(self.filled + 1e-9)) if self.base > 0 else 0
 
     def allowed(self, wanted: int) -> int:
         """How many of so many may start now."""

@@ -98,3 +98,9 @@ def test_a_closed_queue_does_not_hide_an_open_one() -> None:
     alone = Lanes(NOW, lanes[:1], seen.gates)
     assert alone.next_in() == pytest.approx(1.0, abs=0.001)
     assert Lanes(NOW, lanes[:1], {"slow": Gate(NOW, rate=0.0)}).next_in() is None
+
+
+def test_a_rate_of_zero_lets_nothing_start() -> None:
+    """Not even what a full bucket holds."""
+    gate = Gate(now=10 * SECOND, rate=0.0, bucket_size=5, tokens=5.0)
+    assert (gate.tokens_left, gate.allowed(3), gate.opens_at()) == (0, 0, None)
