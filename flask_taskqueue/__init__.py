@@ -52,6 +52,7 @@ from .core.signals import (
 from .core.spec import TaskOptions, TaskSpec
 from .core.states import State
 from .core.task import Progress, Result, Task
+from .core.why import Why
 from .extension import TaskQueue
 from .queue import AddedMany, Queue
 from .schedules import ScheduleEntry
@@ -104,6 +105,7 @@ __all__ = [
     "UnknownScheduleError",
     "UnknownTaskError",
     "WaitTimeoutError",
+    "Why",
     "__version__",
     "attempt_finished",
     "current_task",

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
-from . import schedules, sessions
+from . import diagnosis, schedules, sessions
 from .adding import Adding
 from .binding import Binding
 from .cli import taskqueue
@@ -21,6 +21,7 @@ from .core.queue_statistics import QueueStatistics
 from .core.signatures import whsec
 from .core.spec import TaskOptions, TaskSpec
 from .core.task import Task
+from .core.why import Why
 from .declarations import Declarations
 from .logs import log_attempts
 from .operations import statistics
@@ -157,6 +158,13 @@ class TaskQueue(Declarations):
         store = self._runtime.store
         with store.reading() as connection:
             return list(store.dispatchers.list(connection))
+
+    def why(self, task: Task | str) -> Why:
+        """What a task (or the one of that id) waits for, or what became of it, in one sentence.
+
+        Of several causes it is the one that matters first. Raises `UnknownTaskError`.
+        """
+        return diagnosis.why(self._runtime, task.id if isinstance(task, Task) else task)
 
     def drain(self) -> int:
         """Attempt in this process what is due, until nothing is; how many attempts ended.

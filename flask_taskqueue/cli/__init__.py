@@ -9,7 +9,8 @@ from .database import init_db
 from .queues import configure, pause, purge, queues, resume
 from .run import run
 from .secret import webhook_secret
+from .why import why
 
 taskqueue = AppGroup("taskqueue", help="The task queue: tables, dispatcher, queues, schedules.")
-for command in (init_db, run, queues, pause, resume, purge, configure, cron, webhook_secret):
+for command in (init_db, run, queues, pause, resume, purge, configure, cron, webhook_secret, why):
     taskqueue.add_command(command)

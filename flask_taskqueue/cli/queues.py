@@ -11,6 +11,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..core.queue_statistics import QueueStatistics
+from ..core.rates import rate_text
 from ..operations import QueueOperations, statistics
 from .current import current_runtime, explained
 from .table import echo_table
@@ -87,7 +88,7 @@ def configure(queue: str, rate: str | None, bucket_size: int | None, max_concurr
         chosen = _queue(queue)
         chosen.configure(**limits)
         now = chosen.statistics()
-    click.echo(f"{queue}: rate {_rate(now.rate)}, bucket size {now.bucket_size}, at once {_limit(now.max_concurrent)}.")
+    click.echo(f"{queue}: rate {rate_text(now.rate)}, bucket size {now.bucket_size}, at once {_limit(now.max_concurrent)}.")
 
 
 def _number(text: str) -> int:
@@ -100,15 +101,9 @@ def _number(text: str) -> int:
 def _row(one: QueueStatistics) -> tuple[str, ...]:
     state = "paused" + (f" by {one.paused_by}" if one.paused_by else "") if one.is_paused else ""
     if not state and one.enforced_rate != one.rate:
-        state = f"slowed to {_rate(one.enforced_rate)}"
+        state = f"slowed to {rate_text(one.enforced_rate)}"
     numbers = (one.scheduled, one.in_flight, one.dead, one.executed_last_minute)
-    return (one.queue, *map(str, numbers), _rate(one.rate), _limit(one.max_concurrent), state)
-
-
-def _rate(rate: float | None) -> str:
-    if rate is None:
-        return "-"
-    return f"{rate:g}/s" if rate >= 1 or rate == 0 else f"{rate * 60:g}/m" if rate >= 1 / 60 else f"{rate * 3600:g}/h"
+    return (one.queue, *map(str, numbers), rate_text(one.rate), _limit(one.max_concurrent), state)
 
 
 def _limit(limit: int | None) -> str:

@@ -21,6 +21,7 @@ from .locks import Locks
 from .queues import Queues
 from .schedules import Schedules
 from .statistics import Statistics
+from .surroundings import Surroundings
 from .tally import Tally
 from .tasks import Tasks
 from .unreachable import end_unreachable
@@ -51,6 +52,7 @@ class Store:
         self.schedules = Schedules(tables, dialect, self.inserts)
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)
+        self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers)
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:

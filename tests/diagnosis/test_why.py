@@ -1,0 +1,220 @@
+"""What a task waits for: each cause on each database, made for real."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flask_taskqueue import UnknownTaskError
+from flask_taskqueue.core.clock import SECOND
+from tests.diagnosis.conftest import Ward
+
+
+def test_before_its_eta_a_task_is_not_due(ward: Ward) -> None:
+    """Whatever else is wrong; what else is in its way comes after."""
+    task = ward.add(countdown=3600)
+    ward.bench.tasks.queue("default").pause(by="ana")
+    found = ward.why(task)
+    assert (found.code, found.until, found.also) == ("not_due", task.due_at, ("no_dispatcher", "paused"))
+    assert "(in 59 m" in found.sentence or "(in 1 h)" in found.sentence
+
+
+def test_a_failed_attempt_is_followed_by_another(ward: Ward) -> None:
+    """The sentence says what failed, and when it is tried again."""
+    task = ward.bench.run(ward.add("later", retry={"min_backoff_seconds": 100}))
+    found = ward.why(task)
+    assert (found.code, found.until) == ("retry", task.due_at)
+    assert found.sentence.startswith("Attempt 1 failed: ValueError: not yet. It is tried again at ")
+
+
+def test_without_a_dispatcher_nothing_runs(ward: Ward) -> None:
+    """None was ever seen, or the last one long ago; a paused queue matters only after that."""
+    task = ward.add()
+    assert ward.why(task).sentence == "No dispatcher is alive; none is known. Start one: flask taskqueue run"
+    ward.bench.tasks.queue("default").pause()
+    ward.see()
+    dispatcher = ward.store.database.tables.dispatcher
+    ward.store.transact(lambda connection: connection.execute(dispatcher.update().values(seen_at=ward.now() - 120 * SECOND)))
+    found = ward.why(task)
+    assert (found.code, found.also) == ("no_dispatcher", ("paused",))
+    assert "the last, web1:4711, was seen 2 m ago" in found.sentence
+
+
+def test_a_dispatcher_of_other_queues_does_not_take_it(ward: Ward) -> None:
+    """It was told so by ``--queues``."""
+    ward.see(queues=["mail", "single"])
+    found = ward.why(ward.add())
+    assert found.code == "queue_not_taken"
+    assert "queue default: those that are alive were told to take only from mail, single" in found.sentence
+    assert ward.why(ward.add(queue="mail")).code == "turn"
+
+
+def test_a_paused_queue_says_by_whom(ward: Ward) -> None:
+    """And since when; an empty bucket matters only when it is resumed."""
+    ward.see()
+    first, task = ward.add(queue="mail"), ward.add(queue="mail")
+    assert ward.claim("mail") == [first.id]
+    ward.bench.tasks.queue("mail").pause(by="ana")
+    found = ward.why(task)
+    assert (found.code, found.also) == ("paused", ("rate",))
+    assert found.sentence.startswith("Queue mail is paused by ana since 2")
+    assert found.sentence.endswith("Resume it: flask taskqueue resume mail")
+
+
+def test_an_empty_bucket_says_until_when(ward: Ward) -> None:
+    """A rate of 0 never fills it."""
+    ward.see()
+    _, task = ward.add(queue="mail"), ward.add(queue="mail")
+    ward.claim("mail")
+    found = ward.why(task)
+    assert found.code == "rate"
+    assert found.until is not None
+    assert timedelta(minutes=50) < found.until - datetime.now(UTC) < timedelta(minutes=61)
+    assert "queue mail, 1/h, lets nothing start before" in found.sentence
+    never = ward.why(ward.add(queue="stopped"))
+    assert (never.code, never.until) == ("rate", None)
+    assert "rate of queue stopped is 0" in never.sentence
+
+
+def test_a_slowed_queue_says_why_it_is_slow(ward: Ward) -> None:
+    """The rate that is enforced and the one it has."""
+    ward.see()
+    _, task = ward.add(queue="mail"), ward.add(queue="mail")
+    ward.claim("mail")
+    ward.bench.tasks.queue("mail").configure(rate="10/s")
+    ward.store.transact(lambda connection: ward.store.queues.slow(connection, ["mail"]))
+    found = ward.why(task)
+    assert found.code == "rate"
+    assert "slowed down from 10/s because its workers asked for less" in found.sentence
+
+
+def test_as_many_as_may_run_are_named(ward: Ward) -> None:
+    """Those of the queue that run now."""
+    ward.see()
+    first, task = ward.add(queue="single"), ward.add(queue="single")
+    assert ward.claim("single", 2) == [first.id]
+    found = ward.why(task)
+    assert (found.code, found.holders) == ("max_concurrent", (first.id,))
+    assert f"at most 1 task at a time, and now {first.id}" in found.sentence
+
+
+def test_the_holder_of_a_key_is_named(ward: Ward) -> None:
+    """Of a serial key the one before in line, of a concurrency key those that run; parked or not yet."""
+    ward.see()
+    first, task = ward.add(serial_key="ana"), ward.add(serial_key="ana")
+    waiting = ward.why(task)
+    assert (waiting.code, waiting.holders) == ("key", (first.id,))
+    assert waiting.sentence == f"Its serial key 'ana' is held by task {first.id}, which comes first and is scheduled."
+    assert ward.claim(most=2) == [first.id]
+    assert ward.why(task).sentence.endswith(f"task {first.id}, which runs.")
+    one, two = ward.add(concurrency_key="printer"), ward.add(concurrency_key="printer")
+    assert ward.why(two).code == "turn"
+    assert ward.claim(most=2) == [one.id]
+    found = ward.why(two)
+    assert (found.code, found.holders) == ("key", (one.id,))
+    assert "concurrency key 'printer' is held by task" in found.sentence
+
+
+def test_a_task_waits_behind_one_whose_process_died(ward: Ward) -> None:
+    """Until that one has been taken over, and shown that it does not kill the next process too."""
+    ward.see()
+    suspect = ward.add()
+    assert ward.claim() == [suspect.id]
+    task = ward.add()
+    ward.change(suspect, due_at=ward.now() - SECOND)
+    found = ward.why(task)
+    assert (found.code, found.holders) == ("suspect", (suspect.id,))
+    ward.change(suspect, due_at=ward.now() + 30 * SECOND, crashes=1, started_at=ward.now() - SECOND)
+    found = ward.why(task)
+    assert (found.code, found.holders) == ("suspect", (suspect.id,))
+    assert "runs alone until" in found.sentence
+    ward.see("two")
+    assert ward.why(task).code == "turn"
+
+
+def test_a_lease_that_ran_out_is_said_so(ward: Ward) -> None:
+    """The dispatcher that died, and that the next one takes over; without one that matters first."""
+    ward.see()
+    task = ward.add()
+    ward.claim()
+    ward.change(task, due_at=ward.now() - 5 * SECOND)
+    found = ward.why(task)
+    assert found.code == "lease_lost"
+    assert "The lease of web1:4711 ran out 5 s ago" in found.sentence
+    ward.bench.tasks.queue("default").pause()
+    assert ward.why(task).code == "paused"
+
+
+def test_a_running_task_names_its_process(ward: Ward) -> None:
+    """And until when its lease lasts."""
+    ward.see()
+    task = ward.add()
+    ward.claim()
+    found = ward.why(task)
+    assert (found.code, found.until) == ("running", ward.bench.tasks.get(task.id).due_at)
+    assert "in web1:4711" in found.sentence
+
+
+def test_busy_dispatchers_are_counted(ward: Ward) -> None:
+    """With what is in front of the task."""
+    ward.see(concurrency=2)
+    for _ in range(2):
+        ward.add()
+    ward.claim(most=2)
+    _, task = ward.add(), ward.add()
+    found = ward.why(task)
+    assert found.code == "busy"
+    assert "web1:4711, is busy with 2 tasks, as many as may run; 1 task of queue default before it" in found.sentence
+
+
+def test_otherwise_it_is_next(ward: Ward) -> None:
+    """Nothing is in its way."""
+    ward.see()
+    found = ward.why(ward.add())
+    assert (found.code, found.also, found.holders) == ("turn", (), ())
+
+
+def test_what_has_ended_says_how(ward: Ward) -> None:
+    """Succeeded, dead with the reason, deleted, expired, replaced."""
+    assert ward.why(ward.bench.run(ward.add())).sentence.endswith("with status 200, at attempt 1.")
+    dead = ward.bench.run(ward.add("bad"))
+    found = ward.why(dead)
+    assert found.code == "dead"
+    assert (
+        f"after 1 attempt (permanent): the address does not exist. When that is mended: flask taskqueue retry {dead.id}" in found.sentence
+    )
+    deleted = ward.add(countdown=60)
+    deleted.delete()
+    assert ward.why(deleted).code == "cancelled"
+    late = ward.add(expires=60)
+    ward.change(late, expires_at=1)
+    assert ward.why(ward.bench.run(late)).code == "expired"
+    first = ward.add(unique_key="k", countdown=60)
+    ward.add(unique_key="k", on_conflict="replace")
+    assert ward.why(first).code == "replaced"
+
+
+def test_nobody_knows_why_of_no_task(ward: Ward) -> None:
+    """An id that there is not is an error."""
+    with pytest.raises(UnknownTaskError, match="nobody"):
+        ward.bench.tasks.why("nobody")
+
+
+def test_the_command_prints_the_sentence(ward: Ward) -> None:
+    """Or the whole as JSON."""
+    runner = ward.bench.app.test_cli_runner()
+    task = ward.add(countdown=3600)
+    found = ward.why(task)
+    assert runner.invoke(args=["taskqueue", "why", task.id]).output.startswith("It is not due until 2")
+    document = json.loads(runner.invoke(args=["taskqueue", "why", task.id, "--json"]).output)
+    assert found.until is not None
+    assert document == {
+        "id": task.id,
+        "code": "not_due",
+        "sentence": document["sentence"],
+        "until": found.until.isoformat(),
+        "holders": [],
+        "also": ["no_dispatcher"],
+    }
