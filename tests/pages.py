@@ -82,12 +82,14 @@ def _closing() -> Iterator[None]:
         yield
     finally:
         for runtime in set(_runtimes) - before:
-            _close(runtime)
+            if runtime._app() is not None:  # otherwise the page made another application in its place
+                _close(runtime)
 
 
 def _close(runtime: Runtime) -> None:
     runtime.stop()
-    runtime.store.database.close()
+    if "store" in runtime.__dict__:
+        runtime.store.database.close()
     db = runtime.binding.db
     if db is not None:
         with runtime.app.app_context():
