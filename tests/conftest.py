@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, TestDatabase, fresh
 
 
@@ -36,3 +37,10 @@ def sqlite_database(servers: Servers, tmp_path: Path) -> Iterator[TestDatabase]:
     """An empty SQLite file."""
     with fresh("sqlite", servers, tmp_path) as empty:
         yield empty
+
+
+@pytest.fixture
+def on_sqlite(sqlite_database: TestDatabase) -> Iterator[Bench]:
+    """An application on a SQLite file."""
+    with bench(sqlite_database.url) as one:
+        yield one

@@ -18,16 +18,16 @@ PREFIX = "TASKQUEUE_"
 DEFAULT_RETRY = RetryOptions(task_age_limit=30 * DAY)
 
 
-def _key(default: Any, check: checks.Check, doc: str) -> Any:
-    metadata = {"check": check, "doc": doc}
-    return field(default_factory=default, metadata=metadata) if callable(default) else field(default=default, metadata=metadata)
+def _key(default: Any, check: checks.Check, doc: str, *, secret: bool = False) -> Any:
+    given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return field(metadata={"check": check, "doc": doc}, repr=not secret, **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of one application, checked. A key left out, or set to None, has its default."""
 
-    database_uri: str | None = _key(None, checks.text, "A database of the queue's own, as an SQLAlchemy URL; not with ``db``.")
+    database_uri: str | None = _key(None, checks.text, "A database of the queue's own, as an SQLAlchemy URL; not with ``db``.", secret=True)
     bind_key: str | None = _key(None, checks.text, "The Flask-SQLAlchemy bind that holds the queue's tables.")
     table_prefix: str = _key("taskqueue_", checks.text, "What the tables' names begin with.")
     create_tables: bool | None = _key(
@@ -60,7 +60,9 @@ class Settings:
     reply_excerpt: int = _key(16_384, checks.count(0, 1_048_576), "The most bytes of a reply that are read and kept.")
     keep_succeeded: float = _key(DAY, checks.duration(0, math.inf), "Seconds that succeeded and cancelled tasks are kept.")
     keep_dead: float = _key(30 * DAY, checks.duration(0, math.inf), "Seconds that dead tasks are kept.")
-    secret: bytes | None = _key(None, checks.secret, "What signatures are derived from; by default ``SECRET_KEY`` and its fallbacks.")
+    secret: bytes | None = _key(
+        None, checks.secret, "What signatures are derived from; by default ``SECRET_KEY`` and its fallbacks.", secret=True
+    )
     headers: tuple[str, ...] = _key(
         FAMILIES[:1],
         checks.some_of(*FAMILIES),

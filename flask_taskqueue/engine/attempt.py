@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import unquote
@@ -51,8 +51,8 @@ class Routes:
 class Keys:
     """What deliveries are signed with, newest first."""
 
-    route: list[bytes]
-    webhook: list[bytes]
+    route: list[bytes] = field(repr=False)
+    webhook: list[bytes] = field(repr=False)
 
 
 class Attempts:

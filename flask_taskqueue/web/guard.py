@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from flask import Flask, Request
+from werkzeug.wsgi import LimitedStream
 
 from ..core import signatures
 from ..core.delivery import ENVIRON_KEY, Delivery
@@ -43,6 +44,7 @@ def _verify(runtime: Runtime, request: Request) -> Delivery | None:
     task_id = signatures.presented(headers, now)
     if attempt is None or task_id is None or not _acceptable_size(runtime, request):
         return None
+    _limit(runtime, request)
     path = f"{request.path}?{request.query_string.decode('latin-1')}"
     queue = request.headers.get("X-TaskQueue-QueueName", "")
     keys = signatures.bound(runtime.keys.route, request.method, path, queue, attempt)
@@ -60,6 +62,12 @@ def _verify(runtime: Runtime, request: Request) -> Delivery | None:
 def _attempt(request: Request) -> int | None:
     count = request.headers.get("X-TaskQueue-TaskRetryCount", "")
     return int(count) + 1 if count.isascii() and count.isdigit() and len(count) < 10 else None
+
+
+def _limit(runtime: Runtime, request: Request) -> None:
+    """Have a body of unknown length end where it is too long for a task: then its signature is wrong."""
+    if request.content_length is None and "stream" not in request.__dict__:
+        request.environ["wsgi.input"] = LimitedStream(request.environ["wsgi.input"], runtime.settings.max_body + 1)
 
 
 def _acceptable_size(runtime: Runtime, request: Request) -> bool:
