@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import sys
 import threading
 import time
-from types import FrameType
 from typing import Any
 
 import click
@@ -104,13 +102,8 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any]) -> int
 def _child(app: Flask, identity: str, lifeline: int, options: dict[str, Any]) -> int:
     """One dispatcher process: until it is told to stop, or its supervisor is gone."""
     stop = threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(1)
-        stop.set()
-
-    signal.signal(signal.SIGTERM, ask)
+    # systemd and Heroku send it to every process, and the supervisor once more: only its SIGKILL means at once.
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sends it to the supervisor too, which tells us
     signal.signal(signal.SIGHUP, lambda *_: None)
     runtime: Runtime = app.extensions["taskqueue"]

@@ -197,6 +197,16 @@ def test_sigterm_lets_running_tasks_end(app: Flask, tmp_path: Path) -> None:
     assert len(left) == 12
 
 
+def test_a_sigterm_to_every_process_lets_running_tasks_end_too(app: Flask, tmp_path: Path) -> None:
+    """systemd sends it to the whole unit unless told otherwise, and Heroku to the whole dyno: each child gets it twice."""
+    task = loop_app.slow.add(seconds=1)
+    with process([*FLASK, "taskqueue", "run"], {}, tmp_path / "output") as running:
+        wait_until(lambda: deliveries(tmp_path, "start"), what="the task runs")
+        os.killpg(running.pid, signal.SIGTERM)
+        assert running.wait(15) == 0
+    assert loop_app.tasks.get(task.id).state is State.SUCCEEDED
+
+
 def test_what_does_not_end_in_time_is_given_back(app: Flask, tmp_path: Path) -> None:
     """After the grace period, at once, with no attempt burnt."""
     task = loop_app.slow.add(seconds=60)
