@@ -25,6 +25,8 @@ from .core.errors import (
     PermanentFailure,
     Retry,
     TablesMissingError,
+    TablesOutdatedError,
+    TablesTooNewError,
     TaskAlreadyExistsError,
     TaskQueueError,
     TaskTooLargeError,
@@ -54,6 +56,7 @@ from .core.states import State
 from .core.task import Progress, Result, Task
 from .core.why import Why
 from .extension import TaskQueue
+from .migrations import include_object
 from .queue import AddedMany, Queue
 from .schedules import ScheduleEntry
 from .web.current import current_task
@@ -90,6 +93,8 @@ __all__ = [
     "Settings",
     "State",
     "TablesMissingError",
+    "TablesOutdatedError",
+    "TablesTooNewError",
     "Task",
     "TaskAlreadyExistsError",
     "TaskOptions",
@@ -111,6 +116,7 @@ __all__ = [
     "current_task",
     "dispatcher_started",
     "dispatcher_stopped",
+    "include_object",
     "task_added",
     "task_dead",
     "task_succeeded",

@@ -99,7 +99,11 @@ class Runtime:
         queues: Collection[str] | None = None,
         identity: str | None = None,
     ) -> tuple[Dispatcher, Attempts]:
-        """A dispatcher, not yet begun, and what makes its attempts. Arguments override the settings."""
+        """A dispatcher, not yet begun, and what makes its attempts. Arguments override the settings.
+
+        Raises `TablesTooNewError` where only newer ones may work.
+        """
+        self.store.database.refuse_if_too_new()
         settings = self.settings
         attempts = Attempts(settings, self.targets, self._routes(base_url, transport or settings.transport), self.keys)
         dispatcher = Dispatcher(

@@ -61,7 +61,7 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
 
     with app.app_context():
         db.create_all()
-        db.session.add(Counter(id=1, count=0))
+        db.session.merge(Counter(id=1, count=0))
         db.session.commit()
         try:
             yield Bench(app, db, tasks, Counter)

@@ -1,10 +1,14 @@
-"""``flask taskqueue init-db``."""
+"""``flask taskqueue init-db``, ``upgrade`` and ``check``: the tables."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
 
 import click
 from flask.cli import with_appcontext
 
+from ..store import Change, Database, statements
 from .current import current_runtime, explained
 
 
@@ -14,6 +18,57 @@ def init_db() -> None:
     """Create the queue's tables that are missing; harmless when they are there."""
     with explained():
         runtime = current_runtime()
-        created = runtime.store.database.create_tables()
+        created = runtime.store.database.upgrade()
         runtime.store.ensure_queues()
-    click.echo(f"Created {', '.join(created)}." if created else "The tables are there already.")
+    click.echo(f"Created {', '.join(change.name for change in created)}." if created else "The tables are there already.")
+
+
+@click.command("upgrade")
+@click.option("--sql", is_flag=True, help="Print the statements, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be added, and change nothing.")
+@with_appcontext
+def upgrade(sql: bool, dry_run: bool) -> None:
+    """Add to the queue's tables what this version needs, from any earlier one; what is there stays as it is.
+
+    Any number of processes may do it at once: one does, the others wait. Dispatchers need not be stopped.
+    """
+    with explained():
+        runtime = current_runtime()
+        database = runtime.store.database
+        if sql or dry_run:
+            _print(database, database.missing(), sql)
+            return
+        added = database.upgrade()
+        runtime.store.ensure_queues()
+    for change in added:
+        click.echo(f"Added {change}.")
+    click.echo(_state(database, []))
+
+
+@click.command("check")
+@with_appcontext
+def check() -> None:
+    """Say whether the queue's tables are those of this version; exit code 1 if they are not."""
+    with explained():
+        database = current_runtime().store.database
+        missing = database.missing()
+        if not missing:
+            database.refuse_if_too_new()
+    click.echo(_state(database, missing))
+    sys.exit(1 if missing else 0)
+
+
+def _print(database: Database, missing: Sequence[Change], sql: bool) -> None:
+    if sql:
+        for statement in statements(missing, database.engine.dialect):
+            click.echo(f"{statement};")
+        return
+    for change in missing:
+        click.echo(f"Would add {change}.")
+    click.echo(_state(database, missing))
+
+
+def _state(database: Database, missing: Sequence[Change]) -> str:
+    if missing:
+        return f"The tables are behind, {missing[0]} is missing: run flask taskqueue upgrade."
+    return "The tables are complete." if database.stamp is None else f"The tables are complete, of version {database.stamp.version}."

@@ -5,6 +5,8 @@ The names are App Engine's where App Engine had the case::
     TaskQueueError
     ├── ConfigurationError             a TASKQUEUE_ key is unknown or has a bad value
     ├── TablesMissingError             the queue's tables are not in the database
+    │   └── TablesOutdatedError        they are of an earlier version
+    ├── TablesTooNewError              they are of a later version, which needs its own dispatchers
     ├── UnknownQueueError              no such queue is configured
     ├── UnknownTaskError               no task has that id
     ├── UnknownBatchError              no batch has that id
@@ -48,6 +50,14 @@ class ConfigurationError(TaskQueueError, ValueError):
 
 class TablesMissingError(TaskQueueError):
     """The queue's tables are not in the database; the message names the command that makes them."""
+
+
+class TablesOutdatedError(TablesMissingError):
+    """The queue's tables are of an earlier version of Flask-TaskQueue; ``flask taskqueue upgrade`` adds what is missing."""
+
+
+class TablesTooNewError(TaskQueueError):
+    """The queue's tables are of a later version of Flask-TaskQueue, which dispatchers of this one must not work with."""
 
 
 class UnknownQueueError(TaskQueueError, LookupError):

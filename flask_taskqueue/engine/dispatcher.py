@@ -148,14 +148,18 @@ class Dispatcher:
             self._landings.land((delivery, result), signal=True)
             logger.warning("task %s does not stop at its deadline; its thread is left behind", delivery.record.id)
 
+    def retire(self) -> None:
+        """Take nothing more; what is in flight goes on."""
+        with self._gate:
+            self._stopping = True
+            self._landings.signal()
+
     def stop(self, grace: float) -> int:
         """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest back.
 
         Returns how many were given back. Their attempts are not counted.
         """
-        with self._gate:
-            self._stopping = True
-            self._landings.signal()
+        self.retire()
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
             self._idle.wait(grace)
         held = self._flights.held()

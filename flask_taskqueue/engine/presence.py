@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from .._version import __version__
 from ..core.errors import TaskQueueError
-from ..store import Sighting, Store
+from ..store import Sighting, Stamp, Store
 from .dispatcher import Dispatcher
 
 logger = logging.getLogger("flask_taskqueue")
@@ -27,16 +27,26 @@ class Presence:
         self._beating = threading.Lock()
         self._left = False
 
-    def beat(self) -> None:
-        """Say that it is there. A database that does not take it is asked again at the next beat."""
+    def beat(self) -> bool:
+        """Say that it is there; whether the tables still are ones that it may work with.
+
+        A database that does not take it is asked again at the next beat.
+        """
         with self._beating:
             if self._left:
-                return
+                return True
             sighting = self._sighting()
+
+            def see(connection: sa.Connection) -> Stamp | None:
+                self._store.dispatchers.see(connection, sighting)
+                return self._store.database.schema.stamp(connection)
+
             try:
-                self._store.transact(lambda connection: self._store.dispatchers.see(connection, sighting), tries=1)
+                stamp = self._store.transact(see, tries=1)
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 logger.debug("the dispatcher could not say that it is there: %s", error)
+                return True
+            return stamp is None or not stamp.is_too_new
 
     def leave(self) -> None:
         """It has stopped."""

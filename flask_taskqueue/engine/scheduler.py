@@ -17,12 +17,16 @@ from .cron import Cron
 from .dispatcher import Dispatcher
 from .presence import Presence
 
+logger = logging.getLogger("flask_taskqueue")
+
 _WATCH_INTERVAL = 1.0
 _SWEEP_INTERVAL = 60.0
 _CRON_INTERVAL = 60.0
 _BEAT_INTERVAL = 10.0
 _DRAIN = "drain"
 _CRON = "cron"
+_BEAT = "beat"
+_SWEEP = "sweep"
 _ALIAS = "taskqueue"
 
 
@@ -65,12 +69,12 @@ class Scheduler:
         add(self._tick, "interval", seconds=_CRON_INTERVAL, id=_CRON, max_instances=1, next_run_time=datetime.now(UTC))
         add(dispatcher.renew, "interval", seconds=lease / 3, id="renew", max_instances=1)
         add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
-        add(presence.beat, "interval", seconds=_BEAT_INTERVAL, jitter=_BEAT_INTERVAL / 10, id="beat", max_instances=1)
-        add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id="sweep", max_instances=1)
+        add(self._beat, "interval", seconds=_BEAT_INTERVAL, jitter=_BEAT_INTERVAL / 10, id=_BEAT, max_instances=1)
+        add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id=_SWEEP, max_instances=1)
 
     def start(self) -> None:
         """Begin, in a daemon thread."""
-        self._presence.beat()
+        self._beat()
         self._jobs.start()
 
     def wake(self, *, sure: bool = True) -> None:
@@ -100,6 +104,16 @@ class Scheduler:
         if self._cron.has_added:
             self.wake()
         self._run_at(_CRON, datetime.now(UTC) + timedelta(seconds=next_in))
+
+    def _beat(self) -> None:
+        """Say that the dispatcher is there; if the tables have become too new for it, have it retire."""
+        if self._presence.beat():
+            return
+        logger.error("the tables are of a later version now, whose dispatchers do the work; this one takes nothing more")
+        self.dispatcher.retire()
+        self._presence.leave()
+        for job in (_DRAIN, _CRON, _BEAT, _SWEEP):
+            self._jobs.remove_job(job)
 
     def _run_at(self, job: str, instant: datetime) -> None:
         try:

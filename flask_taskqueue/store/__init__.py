@@ -10,6 +10,7 @@ from .inserts import Inserts
 from .leases import Result
 from .notices import Notices
 from .schedules import Definition
+from .schema import Change, Stamp, statements
 from .store import Store
 from .tables import Tables
 from .tasks import BATCH as CHANGED_AT_ONCE
@@ -17,6 +18,7 @@ from .tasks import BATCH as CHANGED_AT_ONCE
 __all__ = [
     "CHANGED_AT_ONCE",
     "SEARCHED",
+    "Change",
     "Claims",
     "Database",
     "Definition",
@@ -25,6 +27,8 @@ __all__ = [
     "Notices",
     "Result",
     "Sighting",
+    "Stamp",
     "Store",
     "Tables",
+    "statements",
 ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ..core.errors import TablesMissingError, TransientError
+from ..core.errors import TablesMissingError, TablesOutdatedError, TablesTooNewError, TransientError
 from .dialects import Dialect, dialect_of, is_in_memory
+from .schema import CURRENT, Change, Schema, Stamp
 from .tables import Tables
 from .write_lock import WriteLock, write_lock
 
@@ -37,8 +38,11 @@ class Database:
         self.engine = source if isinstance(source, sa.Engine) and self.in_memory else self.dialect.create_engine(url, connect_args)
         self._reading = self.engine.execution_options(taskqueue_reading=True)
         self.write_lock = write_lock(url, self.in_memory)
+        self.schema = Schema(tables, self.dialect)
+        self.stamp: Stamp | None = None
+        """What the tables said of themselves when they were last looked at."""
         self._create = create
-        self._ready = False
+        self._ready = self._complete = self._doubted = False
         self._opening = threading.Lock()
 
     def transact(self, work: Callable[[sa.Connection], Result], *, tries: int = _TRIES) -> Result:
@@ -48,14 +52,7 @@ class Database:
         when it keeps failing, `TablesMissingError` when the tables are not there.
         """
         self.open()
-        for attempt in range(1, tries + 1):
-            try:
-                with self.write_lock, self.engine.begin() as connection:
-                    return work(connection)
-            except sa.exc.DBAPIError as error:
-                self._raise_if_final(error, attempt == tries)
-            time.sleep(random.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
-        raise AssertionError("unreachable")
+        return self._run(work, tries)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -68,7 +65,7 @@ class Database:
             self._raise_if_final(error, True)
 
     def open(self) -> None:
-        """See once that the tables are there, and create them where that is allowed."""
+        """See once that the tables are there and not of an earlier version; add what is missing where that is allowed."""
         if self._ready:
             return
         with self._opening:
@@ -76,15 +73,40 @@ class Database:
                 self._find_tables()
                 self._ready = True
 
-    def create_tables(self) -> list[str]:
-        """Create the tables that are missing, and return their names."""
-        missing = self._missing()
+    def missing(self) -> list[Change]:
+        """What of the tables is not in the database. Raises `TransientError`."""
+        with self._connected() as connection:
+            return self.schema.missing(connection)
+
+    def upgrade(self) -> list[Change]:
+        """Add to the tables what is missing, one process at a time; what it was.
+
+        Raises `TablesOutdatedError` when the database does not allow it.
+        """
         try:
-            self.tables.task.metadata.create_all(self.engine, tables=self.tables.all)
-        except sa.exc.DBAPIError:
-            if self._missing():  # somebody else did not create them meanwhile
-                raise
-        return missing
+            changes = self._run(self.schema.upgrade, _TRIES)
+            self.stamp = self._run(self.schema.stamp, _TRIES)
+        except sa.exc.DBAPIError as error:
+            raise TablesOutdatedError(
+                f"the database does not let the tables be changed ({error.orig}); flask taskqueue upgrade --sql prints the statements"
+            ) from error
+        return changes
+
+    def mark(self) -> None:
+        """Let the tables, if they have been found complete, say of which version they are."""
+        self.open()
+        if self._complete and (self.stamp is None or self.stamp.is_behind):
+            self._run(self.schema.mark, _TRIES)
+            self.stamp, self._complete = CURRENT, False
+
+    def refuse_if_too_new(self) -> None:
+        """Raise `TablesTooNewError` if dispatchers of this version must not work with these tables."""
+        self.open()
+        if self.stamp is not None and self.stamp.is_too_new:
+            raise TablesTooNewError(
+                f"the tables are of version {self.stamp.version} and need dispatchers of version {self.stamp.oldest}, "
+                f"this is version {CURRENT.version}: run the newer Flask-TaskQueue"
+            )
 
     def reset(self) -> None:
         """Forget every connection without closing it: after a fork they are the parent's."""
@@ -99,27 +121,61 @@ class Database:
         if self.own_engine:
             self.engine.dispose()
 
-    def _missing(self) -> list[str]:
-        inspector = sa.inspect(self._reading)
-        return [table.name for table in self.tables.all if not inspector.has_table(table.name)]
+    def _run(self, work: Callable[[sa.Connection], Result], tries: int) -> Result:
+        for attempt in range(1, tries + 1):
+            try:
+                with self.write_lock, self.engine.begin() as connection:
+                    return work(connection)
+            except sa.exc.DBAPIError as error:
+                self._raise_if_final(error, attempt == tries)
+            time.sleep(random.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
+        raise AssertionError("unreachable")
 
     def _find_tables(self) -> None:
+        self.stamp = self._read_stamp()
+        if self.stamp is not None and not self.stamp.is_behind and not self._doubted:
+            return
+        missing = self.missing()
+        if missing and self._create:
+            self.upgrade()
+        elif lacking := [change for change in missing if change.kind != "index"]:
+            raise self._lack(lacking)
+        self._complete, self._doubted = not missing, False
+
+    def _read_stamp(self) -> Stamp | None:
         try:
-            missing = self._missing()
-            if missing and self._create:
-                self.create_tables()
-                missing = []
+            with self._connected() as connection:
+                return self.schema.stamp(connection)
         except sa.exc.DBAPIError as error:
-            raise TransientError(f"the database cannot be reached: {type(error.orig).__name__}") from error
-        if missing:
-            raise TablesMissingError(
-                f"the database has no table {missing[0]}; create it with: flask taskqueue init-db "
+            if self.dialect.is_missing(error):
+                return None
+            raise
+
+    def _lack(self, lacking: Sequence[Change]) -> TablesMissingError:
+        if [change.name for change in lacking] == [table.name for table in self.tables.all]:
+            return TablesMissingError(
+                f"the database has no table {self.tables.task.name}; create it with: flask taskqueue init-db "
                 "(or db.create_all(), or flask db migrate and flask db upgrade)"
             )
+        return TablesOutdatedError(
+            f"the tables in the database are of an earlier version, {lacking[0]} is missing; run: flask taskqueue upgrade "
+            "(or flask db migrate and flask db upgrade)"
+        )
+
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        """A connection to look with, before the tables are known to be there."""
+        try:
+            with self._reading.begin() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            if self.dialect.is_missing(error):
+                raise
+            raise TransientError(f"the database cannot be reached: {type(error.orig).__name__}") from error
 
     def _raise_if_final(self, error: sa.exc.DBAPIError, last: bool) -> None:
-        if self.dialect.is_missing_table(error):
-            self._ready = False
+        if self.dialect.is_missing(error) and self._ready:
+            self._ready, self._doubted = False, True
             self.open()
         elif not (error.connection_invalidated or self.dialect.is_transient(error)):
             raise error

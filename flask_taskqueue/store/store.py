@@ -72,6 +72,7 @@ class Store:
             return
         with self.reading() as reader:
             outdated = self.queues.outdated(reader, self._unseen)
+        self.database.mark()
         if outdated:
             self.transact(partial(self.queues.ensure, queues=outdated))
         self._unseen = ()

@@ -27,6 +27,7 @@ class Tables:
     schedule: sa.Table
     fire: sa.Table
     dispatcher: sa.Table
+    schema: sa.Table
 
     @property
     def all(self) -> list[sa.Table]:
@@ -50,6 +51,7 @@ class Tables:
             "schedule": _schedule,
             "fire": _fire,
             "dispatcher": _dispatcher,
+            "schema": _schema,
         }
         known = metadata.tables
         return cls(**{name: known[prefix + name] if prefix + name in known else make(metadata, prefix) for name, make in define.items()})
@@ -246,4 +248,15 @@ def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("in_flight", sa.Integer, nullable=False),
         sa.Column("started_at", MICROS, nullable=False),
         sa.Column("seen_at", MICROS, nullable=False),
+    )
+
+
+def _schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """One row: which version the tables are of, and the oldest version of the code whose dispatchers may work with them."""
+    return sa.Table(
+        f"{prefix}schema",
+        metadata,
+        sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("oldest", sa.Integer, nullable=False),
     )

@@ -295,6 +295,29 @@ def test_a_dispatcher_is_seen_from_its_start_to_its_stop(queue: Bench) -> None:
     assert queue.tasks.dispatchers() == []
 
 
+def test_a_dispatcher_leaves_tables_that_became_too_new(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it runs: what is in flight ends, nothing more is taken, and it says so once."""
+    monkeypatch.setattr("flask_taskqueue.engine.scheduler._BEAT_INTERVAL", 0.1)
+    release = threading.Event()
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        release.wait(10)
+
+    scheduler = start(queue)
+    running = handler.add()
+    wait_until(lambda: queue.tasks.get(running.id).state is State.LEASED, what="it runs")
+    store = queue.app.extensions["taskqueue"].store
+    newer = sa.update(store.database.tables.schema).values(version=9, oldest=9)
+    store.transact(lambda connection: connection.execute(newer))
+    wait_until(lambda: queue.tasks.dispatchers() == [], what="it is no longer among the dispatchers")
+    waiting = handler.add()
+    release.set()
+    assert running.wait(10).state is State.SUCCEEDED
+    assert scheduler.dispatcher.drain() is None
+    assert queue.tasks.get(waiting.id).state is State.SCHEDULED
+
+
 def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:
     """Every start must be harmless N times."""
 

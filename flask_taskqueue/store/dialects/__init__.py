@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from threading import Event
 from typing import Any, Protocol
 
@@ -60,11 +61,14 @@ class Dialect(Protocol):
     def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
         """An insert that adds the counts to those of a row whose key is there already."""
 
+    def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
+        """Within this, of all processes that want to change the tables of this name, only one is at it."""
+
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the same transaction may succeed when it is tried again."""
 
-    def is_missing_table(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether a table was not there."""
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether a table or a column was not there."""
 
 
 _DIALECTS: dict[str, type[SQLite] | type[PostgreSQL] | type[MySQL]] = {

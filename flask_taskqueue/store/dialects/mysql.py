@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
+from ...core.errors import TransientError
 from ...core.record import Record
 from .claims import candidates, taken
 
 _RETRIED = {1020, 1040, 1205, 1213}
 """Record changed, too many connections, lock wait timeout, deadlock."""
+
+_UPGRADE_PATIENCE = 25
+_TABLE_PATIENCE = 5
 
 _CONNECT_ARGS: dict[str, object] = {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}
 
@@ -73,11 +79,24 @@ class MySQL:
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update({one: table.c[one] + insert.inserted[one] for one in counts})
 
+    @contextmanager
+    def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
+        """A lock by name, for each statement that changes a table commits. One in use is waited for in short turns, as on PostgreSQL."""
+        lock = f"{hashlib.sha256(str(connection.engine.url.database).encode()).hexdigest()[:16]}.{name}"[-64:]
+        if not connection.scalar(sa.select(sa.func.get_lock(lock, _UPGRADE_PATIENCE))):
+            raise TransientError(f"another process has been changing the tables for {_UPGRADE_PATIENCE} seconds")
+        connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_TABLE_PATIENCE}")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
+            connection.execute(sa.select(sa.func.release_lock(lock)))
+
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in _RETRIED
 
-    def is_missing_table(self, error: sa.exc.DBAPIError) -> bool:
-        return _number(error) == 1146
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in (1054, 1146)
 
 
 def _number(error: sa.exc.DBAPIError) -> int | None:

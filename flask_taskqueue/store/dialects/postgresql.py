@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
@@ -17,6 +19,7 @@ _RETRIED = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"}
 """Serialization failure, deadlock, lock not available, shutdowns, too many connections."""
 
 _LISTEN_FOR = 1.0
+_TABLE_PATIENCE = 5
 
 _CONNECT_ARGS: dict[str, object] = {
     "connect_timeout": 10,
@@ -89,8 +92,16 @@ class PostgreSQL:
             index_elements=list(table.primary_key), set_={one: table.c[one] + insert.excluded[one] for one in counts}
         )
 
+    @contextmanager
+    def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
+        """Until the transaction ends. Then a table that is in use is waited for in short turns, for what comes later waits behind us."""
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_TABLE_PATIENCE}s'")
+        yield
+
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) in _RETRIED
 
-    def is_missing_table(self, error: sa.exc.DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) == "42P01"
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) in ("42703", "42P01")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Event
 from typing import Any
 
@@ -91,8 +91,11 @@ class SQLite:
             index_elements=list(table.primary_key), set_={one: table.c[one] + insert.excluded[one] for one in counts}
         )
 
+    def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
+        return nullcontext()  # the transaction has the write lock since it began
+
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return "locked" in str(error.orig) or "busy" in str(error.orig)
 
-    def is_missing_table(self, error: sa.exc.DBAPIError) -> bool:
-        return "no such table" in str(error.orig)
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        return any(words in str(error.orig) for words in ("no such table", "no such column", "has no column"))

@@ -1,0 +1,98 @@
+"""The commands about the tables, and what Alembic makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from flask_taskqueue import State, include_object
+from tests.apps import Bench, bench
+from tests.databases import TestDatabase
+
+
+def run(queue: Bench, *arguments: str) -> tuple[int, str]:
+    """A command's exit code and output."""
+    result = queue.app.test_cli_runner().invoke(args=["taskqueue", *arguments])
+    return result.exit_code, result.output
+
+
+def differences(queue: Bench, **options: Any) -> list[str]:
+    """What Alembic's autogenerate would do about tables and their columns."""
+    with queue.db.engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), queue.db.metadata)
+    return [f"{one[0]} {one[1].name if one[0].endswith('table') else one[-1].name}" for one in found]
+
+
+def make_older(queue: Bench) -> None:
+    """Take away a column that a release might have added."""
+    with queue.db.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE taskqueue_queue DROP COLUMN paused_by")
+        connection.exec_driver_sql("UPDATE taskqueue_schema SET version = 0, oldest = 0")
+
+
+def test_the_statements_of_an_upgrade_can_be_run_by_somebody_else(database: TestDatabase) -> None:
+    """Who may change tables; then check is content, and the queue works."""
+    with bench(database.url) as queue:
+        assert run(queue, "init-db") == (0, "The tables are there already.\n")
+        make_older(queue)
+        code, output = run(queue, "check")
+        assert (code, "column taskqueue_queue.paused_by is missing: run flask taskqueue upgrade" in output) == (1, True)
+        code, output = run(queue, "upgrade", "--sql")
+        assert code == 0
+        with queue.db.engine.begin() as connection:
+            for statement in output.split(";\n")[:-1]:
+                connection.exec_driver_sql(statement)
+        assert run(queue, "check")[0] == 0
+        queue.tasks.worker("/w")(lambda: None)
+        assert queue.run(queue.tasks.add("/w")).state is State.SUCCEEDED
+
+
+def test_upgrade_says_what_it_adds(database: TestDatabase) -> None:
+    """With --dry-run what it would add."""
+    with bench(database.url) as queue:
+        run(queue, "init-db")
+        make_older(queue)
+        assert "Would add column taskqueue_queue.paused_by." in run(queue, "upgrade", "--dry-run")[1]
+        assert run(queue, "check")[0] == 1
+        assert run(queue, "upgrade") == (0, "Added column taskqueue_queue.paused_by.\nThe tables are complete, of version 1.\n")
+        assert run(queue, "check") == (0, "The tables are complete, of version 1.\n")
+
+
+def test_check_fails_where_only_later_dispatchers_may_work(sqlite_database: TestDatabase) -> None:
+    """And so do draining and running; adding works."""
+    with bench(sqlite_database.url) as queue:
+        run(queue, "init-db")
+        with queue.db.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE taskqueue_schema SET version = 2, oldest = 2")
+        queue.app.extensions["taskqueue"].store.database.close()
+    with bench(sqlite_database.url) as older:
+        for command in (["check"], ["run"], ["run", "--burst"]):
+            code, output = run(older, *command)
+            assert (code, "need dispatchers of version 2" in output) == (1, True)
+        older.tasks.worker("/w")(lambda: None)
+        assert older.tasks.add("/w").state is State.SCHEDULED
+
+
+def test_autogenerate_finds_what_differs_and_nothing_else(database: TestDatabase) -> None:
+    """An upgrade is an ordinary migration: what is missing is added, the row that says the version is no part of it."""
+    with bench(database.url) as queue:
+        assert differences(queue) == []
+        run(queue, "init-db")
+        make_older(queue)
+        assert differences(queue) == ["add_column paused_by"]
+
+
+def test_autogenerate_leaves_tables_of_the_queues_own_alone(sqlite_database: TestDatabase) -> None:
+    """With include_object; without it would drop them, for the application's metadata has none."""
+    with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=sqlite_database.url) as queue:
+        run(queue, "init-db")
+        assert "remove_table taskqueue_task" in differences(queue)
+        assert differences(queue, include_object=include_object) == []
+    with bench(sqlite_database.url) as joined:
+        assert differences(joined, include_object=include_object) == []
+        with joined.db.engine.begin() as connection:
+            connection.execute(sa.text("DROP TABLE taskqueue_fire"))
+        assert differences(joined, include_object=include_object) == ["add_table taskqueue_fire"]
