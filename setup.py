@@ -54,6 +54,7 @@ setup(
         "sqlalchemy>=2.0.30",
         "urllib3>=2.7",
     ],
+    entry_points={"pytest11": ["taskqueue = flask_taskqueue.testing.plugin"]},
     extras_require={
         "async": ["flask[async]"],
         "mysql": MYSQL,

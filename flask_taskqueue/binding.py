@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,20 +43,25 @@ class Binding:
 
     def open(self, app: Flask, settings: Settings) -> Database:
         """The database, with an engine of the queue's own. Nothing is connected yet."""
+        return Database(**self.parts(app, settings))
+
+    def parts(self, app: Flask, settings: Settings) -> dict[str, Any]:
+        """What the `Database` is made of."""
         create = app.debug or app.testing if settings.create_tables is None else settings.create_tables
+        parts: dict[str, Any] = {"tables": self.tables, "connect_args": {}, "create": create}
         if self.db is not None:
-            return Database(self.tables, self.engine(app), self._connect_args(app), create=create)
+            return parts | {"source": self.engine(app), "connect_args": self._connect_args(app)}
         if settings.database_uri is not None:
-            return Database(self.tables, sa.make_url(settings.database_uri), {}, create=create)
+            return parts | {"source": sa.make_url(settings.database_uri)}
         os.makedirs(app.instance_path, exist_ok=True)
         own = sa.URL.create("sqlite", database=os.path.join(app.instance_path, OWN_FILE))
-        return Database(self.tables, own, {}, create=settings.create_tables is not False)
+        return parts | {"source": own, "create": settings.create_tables is not False}
 
     def engine(self, app: Flask) -> sa.Engine:
         """The application's engine for the database that holds the tables."""
         with app.app_context():
             try:
-                engine: sa.Engine = self._db.engines[self.bind_key]
+                engine: sa.Engine = self._db.engines[self.bind_key].engine  # a test may have put a connection there
             except KeyError:
                 raise ConfigurationError(f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no such bind") from None
             return engine
@@ -64,6 +70,19 @@ class Binding:
     def session(self) -> Any:
         """The application's session, where the tables share a database with it."""
         return self._db.session
+
+    def isolation(self, app: Flask) -> Callable[[], sa.Connection | None]:
+        """What finds the connection that a test has put in the engine's place, to roll all back; None outside of such tests."""
+        if self.db is None:
+            return lambda: None
+        with app.app_context():
+            engines = self.db.engines
+
+        def find() -> sa.Connection | None:
+            bound = engines.get(self.bind_key)
+            return bound if isinstance(bound, sa.Connection) else None
+
+        return find
 
     def session_connection(self) -> sa.Connection:
         """The connection of the application's session, in the session's transaction."""

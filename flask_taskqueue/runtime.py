@@ -105,7 +105,7 @@ class Runtime:
         """
         self.store.database.refuse_if_too_new()
         settings = self.settings
-        attempts = Attempts(settings, self.targets, self._routes(base_url, transport or settings.transport), self.keys)
+        attempts = Attempts(settings, self.targets, self.routes(base_url, transport or settings.transport), self.keys)
         dispatcher = Dispatcher(
             self.store,
             attempts,
@@ -113,7 +113,7 @@ class Runtime:
             concurrency=concurrency or settings.concurrency,
             lease=settings.lease,
             poll_interval=settings.poll_interval,
-            observe=self._observe,
+            observe=self.observe,
             queues=queues,
         )
         return dispatcher, attempts
@@ -193,7 +193,8 @@ class Runtime:
         if bell is not None:
             bell.reset()
 
-    def _routes(self, base_url: str | None, transport: str) -> Routes:
+    def routes(self, base_url: str | None, transport: str) -> Routes:
+        """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know it."""
         settings = self.settings
         caps: dict[str, Any] = {"reply_cap": settings.reply_excerpt, "connect_timeout": settings.connect_timeout}
         remote: Transport = HttpTransport(**caps, objection=self.targets.objection)
@@ -220,7 +221,8 @@ class Runtime:
         trusted = self.app.config.get("TRUSTED_HOSTS") or []
         return f"{self.app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}" if trusted else None
 
-    def _observe(self, delivery: Delivery, result: Result, lost: bool) -> None:
+    def observe(self, delivery: Delivery, result: Result, lost: bool) -> None:
+        """Send the signals of an attempt that is recorded."""
         outcome = result.outcome
         signals.attempt_finished.send(self.app, record=result.record, outcome=outcome, duration=result.duration, lost=lost)
         if lost or not outcome.state.is_finished:

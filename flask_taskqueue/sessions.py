@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import sqlalchemy as sa
+from flask import Flask, current_app, has_app_context
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 
 from .core.errors import BadTransactionStateError
@@ -35,6 +36,11 @@ def has_changes(session: Session) -> bool:
     Not seen are writes that bypass the session: on its connection, or by its legacy bulk methods.
     """
     return bool(session.info.get(_CHANGED) or session.new or session.dirty or session.deleted)
+
+
+def is_current(app: Flask) -> bool:
+    """Whether the caller is in a context of this application, which its session is bound to."""
+    return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
 
 
 def mark_changed(session: Session) -> None:

@@ -9,6 +9,7 @@ from .filters import SEARCHED, Filter
 from .inserts import Inserts
 from .leases import Result
 from .notices import Notices
+from .rehearsal import Rehearsal
 from .schedules import Definition
 from .schema import Change, Stamp, statements
 from .store import Store
@@ -25,6 +26,7 @@ __all__ = [
     "Filter",
     "Inserts",
     "Notices",
+    "Rehearsal",
     "Result",
     "Sighting",
     "Stamp",

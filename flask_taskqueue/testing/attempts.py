@@ -1,0 +1,65 @@
+"""Attempts as a test sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One delivery, and what became of it.
+
+    ``task`` is the task afterwards. ``status`` is None without a reply, ``outcome`` is "success",
+    "failure", "timeout", "connection", "permanent" or, when a crash was played, "crash".
+    ``retry_in`` is in seconds, None if it is not tried again. ``exception`` is what the handler
+    raised past its error handlers.
+    """
+
+    task: Task
+    status: int | None
+    outcome: str
+    error: str | None = None
+    retry_in: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    exception: BaseException | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it got a 2xx."""
+        return self.outcome == "success"
+
+    @property
+    def text(self) -> str:
+        """The reply's body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def json(self) -> Any:
+        """The reply's body, decoded. Raises ValueError if it is not JSON."""
+        return json.loads(self.body)
+
+    def __str__(self) -> str:
+        told = f": {self.error}" if self.error else ""
+        return f"{self.task.method} {self.task.url} attempt {self.task.attempts} → {self.status or self.outcome}{told}"
+
+
+class Run(tuple[Attempt, ...]):
+    """The attempts that one call made, in their order."""
+
+    __slots__ = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every one got a 2xx."""
+        return all(attempt.ok for attempt in self)
+
+    @property
+    def failed(self) -> list[Attempt]:
+        """Those that did not."""
+        return [attempt for attempt in self if not attempt.ok]

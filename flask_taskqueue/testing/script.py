@@ -1,0 +1,89 @@
+"""The script: what comes back, and what goes wrong, when a test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..core.delivery import Delivery
+from ..core.reply import OutgoingRequest, Reply
+from ..engine.transports import Transport
+
+Send = Callable[[], Reply]
+
+
+@dataclass(slots=True, eq=False)
+class Scene:
+    """Something that happens to the next deliveries, of one URL only if it is given; ``times`` is None for all of them."""
+
+    url: str | None
+    times: int | None
+    reply: Callable[[], Reply] | None = None
+    """Comes back in the handler's place."""
+    duplicate: bool = False
+    """The request arrives twice; the first reply counts."""
+    crash: bool = False
+    """The dispatcher's process dies when the handler is done, before the result is recorded."""
+
+    def begins(self, url: str) -> bool:
+        """Whether it happens to a delivery to this URL, which is counted."""
+        if self.times == 0 or self.url not in (None, url.partition("?")[0]):
+            return False
+        self.times = None if self.times is None else self.times - 1
+        return True
+
+
+@dataclass(slots=True)
+class Script:
+    """The scenes of a test, and what is left of the last delivery."""
+
+    scenes: list[Scene] = field(default_factory=list)
+    reply: Reply | None = None
+    exception: BaseException | None = None
+    crashed: bool = False
+
+    def begin(self) -> None:
+        """A delivery begins."""
+        self.reply = self.exception = None
+        self.crashed = False
+
+    def play(self, url: str, send: Send) -> Reply:
+        """Deliver; what comes back."""
+        playing = [scene for scene in reversed(self.scenes) if scene.begins(url)]
+        try:
+            self.reply = self._reply(playing, send)
+        except BaseException as error:
+            self.exception = error
+            raise
+        self.crashed = any(scene.crash for scene in playing)
+        return self.reply
+
+    def _reply(self, playing: list[Scene], send: Send) -> Reply:
+        for scene in playing:
+            if scene.reply is not None:
+                return scene.reply()
+        reply = send()
+        if any(scene.duplicate for scene in playing):
+            send()
+        return reply
+
+
+class Scripted:
+    """A transport on which a script is played."""
+
+    def __init__(self, inner: Transport, script: Script) -> None:
+        self.proves = inner.proves
+        self._inner = inner
+        self._script = script
+
+    def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
+        """Send, or play that it was sent."""
+        return self._script.play(delivery.record.url, lambda: self._inner.send(request, delivery))
+
+    def close(self) -> None:
+        """Close the transport below."""
+        self._inner.close()
+
+    def reset(self) -> None:
+        """Reset the transport below."""
+        self._inner.reset()
