@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import datetime
 import sys
 from collections.abc import Iterator
@@ -44,9 +45,13 @@ def run(page: Path, folder: Path) -> int:
     A page that makes no application finds ``app``, ``db``, ``tasks`` and the usual imports as a
     program does that has them: in testing, with any path answered, in an application context.
     """
-    document = read(page)
+    # In a context of its own: a page may push an application context and leave it there.
+    return contextvars.Context().run(_run, read(page), page.stem, folder)
+
+
+def _run(document: Document, name: str, folder: Path) -> int:
     blocks = 0
-    with _namespace(page.stem, folder) as module, ExitStack() as stack:
+    with _namespace(name, folder) as module, ExitStack() as stack:
         stack.enter_context(_closing())
         document.namespace = module.__dict__
         if "Flask(" not in document.text:

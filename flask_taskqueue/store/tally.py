@@ -38,7 +38,8 @@ class Tally:
         self._tally = tables.tally
         self._slot = dialect.now // SLOT
         values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.tally.c}
-        self._add = Prepared(dialect.add_up(tables.tally, COUNTS).values(values | {"slot": self._slot}))
+        # Inline: else SQLAlchemy asks for the slot back, and SQLite's driver runs no such statement for several rows.
+        self._add = Prepared(dialect.add_up(tables.tally, COUNTS).inline().values(values | {"slot": self._slot}))
         self._past = dialect.add_up(tables.tally, COUNTS)
 
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
