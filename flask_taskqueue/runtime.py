@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from .core import signals
 from .core.config import Settings
 from .core.delivery import Delivery
 from .core.errors import ConfigurationError
+from .core.finding import Finding
 from .core.ids import dispatcher_id
 from .core.signatures import route_keys, webhook_keys
 from .core.targets import Targets
@@ -123,11 +124,7 @@ class Runtime:
         with self._lock:
             if self.scheduler is not None:
                 return self.scheduler
-            if self.store.database.in_memory:
-                raise ConfigurationError(
-                    "an in-memory SQLite database is one connection and cannot be shared with a dispatcher's threads; "
-                    "use a file, or in tests run what is due with tasks.drain()"
-                )
+            _heed(self.store.database.findings())
             self.store.ensure_queues()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
             presence = Presence(self.store, dispatcher, options.get("transport") or self.settings.transport)
@@ -231,6 +228,17 @@ class Runtime:
         signal.send(self.app, record=result.record, outcome=outcome)
 
 
+def _heed(findings: Iterable[Finding]) -> None:
+    """Warn, once per process; refuse, with an error."""
+    for finding in findings:
+        if finding.level == "error":
+            raise ConfigurationError(str(finding))
+        if finding not in _told:
+            _told.add(finding)
+            logger.warning("%s", finding)
+
+
+_told: set[Finding] = set()
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 

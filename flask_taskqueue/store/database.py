@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ..core.errors import TablesMissingError, TablesOutdatedError, TablesTooNewError, TransientError
+from ..core.errors import ConfigurationError, TablesMissingError, TablesOutdatedError, TablesTooNewError, TransientError
+from ..core.finding import Finding
 from .dialects import Dialect, dialect_of, is_in_memory
 from .schema import CURRENT, Change, Schema, Stamp
 from .tables import Tables
@@ -33,6 +34,9 @@ class Database:
         url = source.url if isinstance(source, sa.Engine) else source
         self.tables = tables
         self.dialect: Dialect = dialect_of(url)
+        refusal = self.dialect.refusal(source) if isinstance(source, sa.Engine) else None
+        if refusal is not None:
+            raise ConfigurationError(str(refusal))
         self.in_memory = is_in_memory(url)
         self.own_engine = not (self.in_memory and isinstance(source, sa.Engine))
         self.engine = source if isinstance(source, sa.Engine) and self.in_memory else self.dialect.create_engine(url, connect_args)
@@ -107,6 +111,10 @@ class Database:
                 f"the tables are of version {self.stamp.version} and need dispatchers of version {self.stamp.oldest}, "
                 f"this is version {CURRENT.version}: run the newer Flask-TaskQueue"
             )
+
+    def findings(self) -> list[Finding]:
+        """What whoever runs dispatchers on this database should know; an error means that none can run."""
+        return self.dialect.findings(self.engine)
 
     def reset(self) -> None:
         """Forget every connection without closing it: after a fork they are the parent's."""

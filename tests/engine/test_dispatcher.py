@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, __version__, attempt_finished, current_task
+from flask_taskqueue.core.finding import Finding
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
@@ -316,6 +317,15 @@ def test_a_dispatcher_leaves_tables_that_became_too_new(queue: Bench, monkeypatc
     assert running.wait(10).state is State.SUCCEEDED
     assert scheduler.dispatcher.drain() is None
     assert queue.tasks.get(waiting.id).state is State.SCHEDULED
+
+
+def test_a_finding_about_the_database_is_told_once(queue: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """In each process, however often a dispatcher starts there, with what to do."""
+    monkeypatch.setattr("flask_taskqueue.store.dialects.sqlite_findings.of_version", lambda _: Finding("warning", "it is old", "renew it"))
+    for _ in range(2):
+        start(queue)
+        queue.app.extensions["taskqueue"].stop()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["it is old; renew it"]
 
 
 def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:

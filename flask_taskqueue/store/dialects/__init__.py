@@ -10,10 +10,13 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from ...core.errors import ConfigurationError
+from ...core.finding import Finding
 from ...core.record import Record
 from .mysql import MySQL
 from .postgresql import PostgreSQL
-from .sqlite import SQLite
+from .sqlite import SQLite, is_in_memory
+
+__all__ = ["Claim", "Dialect", "dialect_of", "is_in_memory"]
 
 
 class Claim(Protocol):
@@ -42,6 +45,12 @@ class Dialect(Protocol):
 
     def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
         """An engine of the queue's own."""
+
+    def findings(self, engine: sa.Engine) -> list[Finding]:
+        """What should be known about this database, as this engine reaches it."""
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        """Why the queue cannot be part of transactions of the application's engine."""
 
     def has_notices(self, engine: sa.Engine) -> bool:
         """Whether `notify` and `listen` can be used."""
@@ -85,10 +94,3 @@ def dialect_of(url: sa.URL) -> Dialect:
     if name not in _DIALECTS:
         raise ConfigurationError(f"Flask-TaskQueue runs on SQLite, PostgreSQL, MariaDB and MySQL; the database is {name}")
     return _DIALECTS[name]()
-
-
-def is_in_memory(url: sa.URL) -> bool:
-    """Whether the database lives in this process only."""
-    return url.get_backend_name() == "sqlite" and (
-        url.database in (None, "", ":memory:") or "mode=memory" in str(url.database) or url.query.get("mode") == "memory"
-    )

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from ...core.errors import TransientError
+from ...core.finding import Finding
 from ...core.record import Record
 from .claims import candidates, taken
 
@@ -46,6 +47,12 @@ class MySQL:
             max_overflow=20,
             pool_recycle=3600,
         )
+
+    def findings(self, engine: sa.Engine) -> list[Finding]:
+        return []
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        return None
 
     def has_notices(self, engine: sa.Engine) -> bool:
         return False

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from ...core.finding import Finding
 from ...core.record import Record
 from ..prepared import Prepared
 from .claims import candidates, taken
@@ -47,6 +48,12 @@ class PostgreSQL:
         return sa.create_engine(
             url, connect_args=_CONNECT_ARGS | connect_args, isolation_level="READ COMMITTED", pool_size=5, max_overflow=20
         )
+
+    def findings(self, engine: sa.Engine) -> list[Finding]:
+        return []
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        return None
 
     def has_notices(self, engine: sa.Engine) -> bool:
         return engine.dialect.driver == "psycopg"

@@ -12,8 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from ...core.finding import Finding
 from ...core.record import Record
 from ..prepared import Prepared
+from . import sqlite_findings
 from .claims import candidates, taken
 
 BUSY_TIMEOUT = 10_000
@@ -61,6 +63,17 @@ class SQLite:
 
         return engine
 
+    def findings(self, engine: sa.Engine) -> list[Finding]:
+        """About its version and its place; in memory there is nothing but that."""
+        if is_in_memory(engine.url):
+            return [sqlite_findings.IN_MEMORY]
+        version: Any = engine.dialect.dbapi
+        found = [sqlite_findings.of_version(version.sqlite_version_info), sqlite_findings.of_place(str(engine.url.database))]
+        return [one for one in found if one is not None]
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        return sqlite_findings.of_rollbacks(source)
+
     def has_notices(self, engine: sa.Engine) -> bool:
         return False
 
@@ -99,3 +112,10 @@ class SQLite:
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
         return any(words in str(error.orig) for words in ("no such table", "no such column", "has no column"))
+
+
+def is_in_memory(url: sa.URL) -> bool:
+    """Whether the database lives in this process only."""
+    return url.get_backend_name() == "sqlite" and (
+        url.database in (None, "", ":memory:") or "mode=memory" in str(url.database) or url.query.get("mode") == "memory"
+    )
