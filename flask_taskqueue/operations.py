@@ -8,15 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .bulk import change_matching
 from .core.clock import to_datetime
 from .core.errors import ConfigurationError, UnknownQueueError
-from .core.ids import task_id
 from .core.queue_settings import LIMITS
 from .core.queue_statistics import QueueStatistics
 from .core.states import State
 from .core.task import Task
 from .runtime import Runtime
-from .store import CHANGED_AT_ONCE, Filter
+from .store import CHANGED_AT_ONCE, Action, Filter
 from .stored import TasksOf
 
 
@@ -67,7 +67,7 @@ class QueueOperations:
 
     def delete_matching(self, *, state: State | str | None = None, url: str | None = None) -> int:
         """Cancel the tasks that match and have not ended; how many. In small transactions, so others are not kept waiting."""
-        return self._each(self._runtime.store.tasks.delete_some, state, url)
+        return self._each(Action.DELETE, state, url)
 
     def purge(self) -> int:
         """Cancel every task that was added before now and has not ended; how many."""
@@ -103,15 +103,11 @@ class QueueOperations:
 
     def run_now(self, *, url: str | None = None) -> int:
         """Make the scheduled tasks due that are not yet (with this URL only, if it is given); how many."""
-        changed = self._each(self._runtime.store.tasks.run_some_now, None, url)
-        self._runtime.wake()
-        return changed
+        return self._each(Action.RUN_NOW, None, url)
 
     def requeue_dead(self, *, url: str | None = None) -> int:
         """Schedule dead tasks again (with this URL only, if it is given), as `Task.requeue`; how many."""
-        changed = self._each(self._runtime.store.tasks.requeue_some, None, url)
-        self._runtime.wake()
-        return changed
+        return self._each(Action.REQUEUE, None, url)
 
     def statistics(self) -> QueueStatistics:
         """How the queue is doing. Finished tasks are counted as they finish, so it costs little however many there are."""
@@ -120,15 +116,8 @@ class QueueOperations:
     def _filter(self, state: State | str | None, url: str | None, **fields: Any) -> Filter:
         return Filter(state=None if state is None else State(state), queue=self.name, url=url, **fields)
 
-    def _each(self, change: Callable[[sa.Connection, Filter], int], state: State | str | None, url: str | None) -> int:
-        """Change what matches, some at a time; only what was there when we began."""
-        wanted = self._filter(state, url, before=task_id())
-        total = 0
-        while True:
-            changed = self._runtime.store.transact(lambda connection: change(connection, wanted))
-            total += changed
-            if changed < CHANGED_AT_ONCE:
-                return total
+    def _each(self, action: Action, state: State | str | None, url: str | None) -> int:
+        return change_matching(self._runtime, action, self._filter(state, url))
 
     def _change(self, change: Callable[[Any, sa.Connection], bool]) -> bool:
         store = self._runtime.store

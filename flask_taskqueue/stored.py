@@ -59,17 +59,17 @@ class StoredTasks:
 
         Raises ValueError for a state or a status that there is not, and for a naive ``since``.
         """
-        wanted = Filter(
-            state=None if state is None else State(state),
+        wanted = filter_of(
+            state=state,
             queue=queue,
             url=url,
             name=name,
-            batch=batch.id if isinstance(batch, Batch) else batch,
-            status=None if status is None else LastStatus.parse(status),
-            since=None if since is None else _earliest(since),
+            batch=batch,
+            status=status,
+            since=since,
             attempts_at_least=attempts_at_least,
-            search=search or None,
-            before=before.id if isinstance(before, Task) else before,
+            search=search,
+            before=before,
         )
         store = self._runtime.store
         with store.reading() as connection:
@@ -134,11 +134,32 @@ class TasksOf(StoredTasks):
         return self._owner
 
 
-def _earliest(since: datetime | timedelta) -> int:
-    instant = datetime.now(UTC) - since if isinstance(since, timedelta) else since
-    if instant.utcoffset() is None:
-        raise ValueError(f"since is {instant.isoformat()}, which is naive: attach its time zone, as in datetime.now(UTC)")
-    return to_micros(instant)
+def filter_of(
+    *,
+    state: State | str | None = None,
+    queue: str | None = None,
+    url: str | None = None,
+    name: str | None = None,
+    batch: Batch | str | None = None,
+    status: str | int | None = None,
+    since: datetime | timedelta | None = None,
+    attempts_at_least: int | None = None,
+    search: str | None = None,
+    before: Task | str | None = None,
+) -> Filter:
+    """The filter that the arguments of ``tasks.find`` make. Raises ValueError for what cannot be meant."""
+    return Filter(
+        state=None if state is None else State(state),
+        queue=queue,
+        url=url,
+        name=name,
+        batch=batch.id if isinstance(batch, Batch) else batch,
+        status=None if status is None else LastStatus.parse(status),
+        since=None if since is None else _earliest(since),
+        attempts_at_least=attempts_at_least,
+        search=search or None,
+        before=before.id if isinstance(before, Task) else before,
+    )
 
 
 def batch_of(row: sa.Row[Any]) -> Batch:
@@ -152,3 +173,10 @@ def batch_of(row: sa.Row[Any]) -> Batch:
         dead=row.dead,
         cancelled=row.cancelled,
     )
+
+
+def _earliest(since: datetime | timedelta) -> int:
+    instant = datetime.now(UTC) - since if isinstance(since, timedelta) else since
+    if instant.utcoffset() is None:
+        raise ValueError(f"since is {instant.isoformat()}, which is naive: attach its time zone, as in datetime.now(UTC)")
+    return to_micros(instant)

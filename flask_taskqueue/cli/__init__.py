@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from flask.cli import AppGroup
-
+from .changes import delete, retry, run_now
 from .cron import cron
 from .database import check, init_db, upgrade
+from .exits import Commands
+from .find import list_tasks
 from .queues import configure, pause, purge, queues, resume
 from .run import run
 from .secret import webhook_secret
+from .show import show
 from .why import why
 
-taskqueue = AppGroup("taskqueue", help="The task queue: tables, dispatcher, queues, schedules.")
-for command in (init_db, upgrade, check, run, queues, pause, resume, purge, configure, cron, webhook_secret, why):
+taskqueue = Commands("taskqueue", help="The task queue: tables, dispatcher, tasks, queues, schedules.")
+_TASKS = (list_tasks, show, why, retry, run_now, delete)
+_QUEUES = (queues, pause, resume, purge, configure, cron)
+for command in (run, init_db, upgrade, check, *_TASKS, *_QUEUES, webhook_secret):
     taskqueue.add_command(command)

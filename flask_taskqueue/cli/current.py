@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
 from flask import current_app
 
 from ..core.errors import TaskQueueError
 from ..runtime import Runtime
+from .exits import Failure, failure
 
 
 def current_runtime() -> Runtime:
     """The current application's runtime. Ends the command with a sentence if it has none."""
     runtime = current_app.extensions.get("taskqueue")
     if not isinstance(runtime, Runtime):
-        raise click.ClickException("the application has no task queue: call TaskQueue(app), or tasks.init_app(app)")
+        raise Failure("the application has no task queue: call TaskQueue(app), or tasks.init_app(app)")
     return runtime
 
 
@@ -26,4 +26,4 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TaskQueueError as error:
-        raise click.ClickException(str(error)) from error
+        raise failure(error) from error

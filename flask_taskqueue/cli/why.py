@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 from flask.cli import with_appcontext
 
 from .. import diagnosis
-from .current import current_runtime, explained
+from .current import current_runtime
+from .ids import task_id_of
+from .options import json_option
+from .output import echo_json
 
 
 @click.command("why")
 @click.argument("task_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with stable keys.")
+@json_option
 @with_appcontext
 def why(task_id: str, as_json: bool) -> None:
     """Say in one sentence what task ID waits for, or what became of it."""
-    with explained():
-        found = diagnosis.why(current_runtime(), task_id)
+    runtime = current_runtime()
+    chosen = task_id_of(runtime, task_id)
+    found = diagnosis.why(runtime, chosen)
     if as_json:
-        click.echo(json.dumps({"id": task_id, **asdict(found)}, default=lambda value: value.isoformat(), indent=2))
-        return
-    click.echo(found.sentence)
+        echo_json({"id": chosen, **asdict(found)})
+    else:
+        click.echo(found.sentence)

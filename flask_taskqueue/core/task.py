@@ -61,8 +61,9 @@ class Task:
     be taken (for a leased one, when its lease runs out; None once it has ended). ``attempts``
     counts deliveries started, ``crashes`` those whose process died. A scheduled task without
     ``due_at`` waits for its key. ``disposition`` says what add() did: "added", "replaced" (another
-    task for it), "skipped" or "debounced" (then this is the task that was there). All instants
-    are aware, in UTC.
+    task for it), "skipped" or "debounced" (then this is the task that was there). ``last_reason``
+    is one word for what the last attempt came to: "success", "failure" (a reply that is none),
+    "timeout", "connection", "tls", "crash", "permanent". All instants are aware, in UTC.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Task:
     attempts: int
     crashes: int
     last_status: int | None
+    last_reason: str | None
     last_error: str | None
     unique_key: str | None
     concurrency_key: str | None
@@ -111,6 +113,7 @@ class Task:
             attempts=record.attempts,
             crashes=record.crashes,
             last_status=record.last_status,
+            last_reason=record.last_reason,
             last_error=record.last_error,
             unique_key=record.unique_key,
             concurrency_key=key if kind == "c" else None,

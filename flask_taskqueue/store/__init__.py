@@ -15,10 +15,12 @@ from .schema import Change, Stamp, statements
 from .store import Store
 from .tables import Tables
 from .tasks import BATCH as CHANGED_AT_ONCE
+from .tasks import Action
 
 __all__ = [
     "CHANGED_AT_ONCE",
     "SEARCHED",
+    "Action",
     "Change",
     "Claims",
     "Database",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..core.errors import BadTaskStateError, UnknownTaskError
+from ..core.ids import id_range
 from ..core.record import Record
 from ..core.states import LIVE, State
 from .dialects import Dialect
@@ -19,6 +21,14 @@ from .tally import Tally, changes
 
 BATCH = 500
 """How many tasks one transaction changes at most."""
+
+
+class Action(Enum):
+    """What can be done to many tasks at once."""
+
+    REQUEUE = "requeue"
+    RUN_NOW = "run now"
+    DELETE = "delete"
 
 
 class Tasks:
@@ -42,10 +52,26 @@ class Tasks:
         """The rows of these tasks, as far as there are any."""
         return [Record._make(row) for row in connection.execute(sa.select(self._task).where(self._task.c.id.in_(list(ids))))]
 
+    def ids_like(self, connection: sa.Connection, prefix: str, limit: int) -> list[str]:
+        """The ids that begin so, oldest first."""
+        first, last = id_range(prefix)
+        between = self._task.c.id.between(first, last)
+        return list(connection.scalars(sa.select(self._task.c.id).where(between).order_by(self._task.c.id).limit(limit)))
+
     def find(self, connection: sa.Connection, wanted: Filter, limit: int) -> list[Record]:
         """The newest tasks that match, newest first."""
         statement = sa.select(self._task).where(*wanted.conditions(self._task)).order_by(self._task.c.id.desc()).limit(limit)
         return [Record._make(row) for row in connection.execute(statement)]
+
+    def count(self, connection: sa.Connection, wanted: Filter, action: Action | None = None) -> int:
+        """How many tasks match; of those that an action applies to, if one is given."""
+        conditions = wanted.conditions(self._task) if action is None else self._changeable(action, wanted)
+        return connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions)) or 0
+
+    def change_some(self, connection: sa.Connection, wanted: Filter, action: Action) -> int:
+        """Action up to `BATCH` tasks that match; how many."""
+        some = {Action.REQUEUE: self.requeue_some, Action.RUN_NOW: self.run_some_now, Action.DELETE: self.delete_some}
+        return some[action](connection, wanted)
 
     def requeue(self, connection: sa.Connection, task_id: str) -> None:
         """Schedule a dead task again, from its first attempt. Raises `BadTaskStateError` if it is not dead."""
@@ -54,7 +80,7 @@ class Tasks:
 
     def requeue_some(self, connection: sa.Connection, wanted: Filter) -> int:
         """Schedule up to `BATCH` dead tasks that match again; how many."""
-        dead = self._lock(connection, [self._task.c.state == State.DEAD.value, *wanted.conditions(self._task)])
+        dead = self._lock(connection, self._changeable(Action.REQUEUE, wanted))
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -76,8 +102,7 @@ class Tasks:
 
     def run_some_now(self, connection: sa.Connection, wanted: Filter) -> int:
         """Make up to `BATCH` scheduled tasks that match due; how many. Those that wait for a key go on waiting."""
-        later = sa.or_(self._task.c.due_at > self._now, sa.literal(wanted.ids is not None))
-        found = self._lock(connection, [is_state(self._task, State.SCHEDULED), later, *wanted.conditions(self._task)])
+        found = self._lock(connection, self._changeable(Action.RUN_NOW, wanted))
         self._update(connection, found, {"due_at": self._now})
         return len(found)
 
@@ -90,7 +115,7 @@ class Tasks:
 
     def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
         """Cancel up to `BATCH` tasks that match and have not ended; how many."""
-        live = self._lock(connection, [self._task.c.state.in_([state.value for state in LIVE]), *wanted.conditions(self._task)])
+        live = self._lock(connection, self._changeable(Action.DELETE, wanted))
         ended = {"state": State.CANCELLED.value, "due_at": None, "finished_at": self._now, "unique_key": None}
         self._update(connection, live, ended)
         self._endings.follow(connection, [Ending(one, State.CANCELLED) for one in live], "")
@@ -100,6 +125,17 @@ class Tasks:
         """Keep the progress of a task while its lease holds; False if it was lost."""
         mine = sa.and_(self._task.c.id == record.id, self._task.c.lease_id == record.lease_id, is_state(self._task, State.LEASED))
         return connection.execute(sa.update(self._task).where(mine).values(progress=progress)).rowcount == 1
+
+    def _changeable(self, action: Action, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+        """What a task must fulfil to match, and to be changed so."""
+        task = self._task
+        later = sa.or_(task.c.due_at > self._now, sa.literal(wanted.ids is not None))
+        those = {
+            Action.REQUEUE: task.c.state == State.DEAD.value,
+            Action.RUN_NOW: sa.and_(is_state(task, State.SCHEDULED), later),
+            Action.DELETE: task.c.state.in_([state.value for state in LIVE]),
+        }
+        return [those[action], *wanted.conditions(task)]
 
     def _lock(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> list[Record]:
         """Some tasks, which nobody else changes until the transaction ends."""

@@ -214,7 +214,7 @@ def test_the_command_prints_the_sentence(ward: Ward) -> None:
         "id": task.id,
         "code": "not_due",
         "sentence": document["sentence"],
-        "until": found.until.isoformat(),
+        "until": found.until.isoformat().replace("+00:00", "Z"),
         "holders": [],
         "also": ["no_dispatcher"],
     }

@@ -133,7 +133,7 @@ def test_the_commands(clock: Bench) -> None:
     assert len(documents["reports"]["next_runs"]) == 5
     assert invoke("run", "tidy").startswith("Added task ")
     failed = clock.app.test_cli_runner().invoke(args=["taskqueue", "cron", "run", "none"])
-    assert (failed.exit_code, failed.output) == (1, "Error: there is no schedule 'none'\n")
+    assert (failed.exit_code, failed.output) == (3, "Error: there is no schedule 'none'\n")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""``flask taskqueue retry``, ``run-now`` and ``delete``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from ..bulk import change_matching
+from ..core.errors import BadTaskStateError
+from ..runtime import Runtime
+from ..store import Action, Filter
+from ..stored import TasksOf
+from .current import current_runtime
+from .exits import FAILED
+from .ids import task_id_of
+from .options import dry_run_option, filter_options, json_option, yes_option
+from .output import chatter, confirm, count, echo_json, progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """What a command does, in words and in deed."""
+
+    name: str
+    past: str
+    action: Action
+    one: Callable[[TasksOf, str], Any]
+
+
+def _command(verb: _Verb, help_text: str) -> click.Command:
+    @click.command(verb.name, help=help_text)
+    @click.argument("task_ids", metavar="[ID]...", nargs=-1)
+    @filter_options
+    @click.option("--all", "everything", is_flag=True, help="Each task that the filters leave.")
+    @dry_run_option
+    @yes_option
+    @json_option
+    @with_appcontext
+    def command(task_ids: Sequence[str], wanted: Filter | None, everything: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+        _check(verb, task_ids, wanted, everything)
+        runtime = current_runtime()
+        if task_ids:
+            ids = list(dict.fromkeys(task_id_of(runtime, one) for one in task_ids))
+            matched, changed = len(ids), 0 if dry_run else _change_each(runtime, verb, ids)
+        else:
+            matched, changed = _change_all(runtime, verb, wanted or Filter(), dry_run, yes)
+        _report(verb, matched, changed, dry_run, as_json)
+        if task_ids and not dry_run and changed < matched:
+            raise click.exceptions.Exit(FAILED)
+
+    return command
+
+
+def _check(verb: _Verb, ids: Sequence[str], wanted: Filter | None, everything: bool) -> None:
+    if ids and (wanted is not None or everything):
+        raise click.UsageError("tasks are named by their ids, or by filters with --all, not by both")
+    if not ids and not everything:
+        raise click.UsageError(f"name the tasks by their ids, or {verb.name} each that filters leave, with --all")
+
+
+def _change_each(runtime: Runtime, verb: _Verb, ids: Sequence[str]) -> int:
+    changed = 0
+    for one in ids:
+        try:
+            done = verb.one(TasksOf(runtime), one)
+        except BadTaskStateError as error:
+            chatter(f"{error}.")
+            continue
+        if done is False:
+            chatter(f"task {one} had ended already.")
+            continue
+        changed += 1
+    return changed
+
+
+def _change_all(runtime: Runtime, verb: _Verb, wanted: Filter, dry_run: bool, yes: bool) -> tuple[int, int]:
+    with runtime.store.reading() as connection:
+        matched = runtime.store.tasks.count(connection, wanted, verb.action)
+    if not matched or dry_run:
+        return matched, 0
+    confirm(f"This will {verb.name} {count(matched, 'task')}. Continue?", yes=yes)
+    with progress(matched, verb.name) as told:
+        return matched, change_matching(runtime, verb.action, wanted, told)
+
+
+def _report(verb: _Verb, matched: int, changed: int, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        echo_json({"action": verb.name, "dry_run": dry_run, "matched": matched, "changed": changed})
+    elif not matched:
+        chatter("No tasks match.")
+    elif dry_run:
+        click.echo(f"Would {verb.name} {count(matched, 'task')}.")
+    else:
+        click.echo(f"{verb.past} {count(changed, 'task')}.")
+
+
+retry = _command(
+    _Verb("retry", "Retried", Action.REQUEUE, TasksOf.requeue),
+    "Schedule dead tasks again, from their first attempt: those with these IDs, or each that the filters leave, with --all.",
+)
+run_now = _command(
+    _Verb("run-now", "Made due", Action.RUN_NOW, TasksOf.run_now),
+    "Make scheduled tasks due: those with these IDs, or each that the filters leave, with --all.",
+)
+delete = _command(
+    _Verb("delete", "Deleted", Action.DELETE, TasksOf.delete),
+    "Cancel tasks that have not ended: those with these IDs, or each that the filters leave, with --all.",
+)

@@ -1,0 +1,71 @@
+"""``flask taskqueue list``."""
+
+from __future__ import annotations
+
+import click
+from flask.cli import with_appcontext
+
+from ..core.states import State
+from ..core.task import Task
+from ..core.urls import redacted
+from ..store import Filter
+from ..stored import TasksOf
+from .current import current_runtime
+from .documents import task_document
+from .options import filter_options, json_option, utc_option
+from .output import chatter, count, echo_json, echo_json_line, moment
+from .table import echo_table
+
+_COLOURS = {State.DEAD: "red", State.SUCCEEDED: "green", State.LEASED: "cyan"}
+_ERROR_LENGTH = 40
+
+
+@click.command("list")
+@filter_options
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest.")
+@json_option
+@click.option("--jsonl", "as_lines", is_flag=True, help="A JSON document per line and task.")
+@utc_option
+@with_appcontext
+def list_tasks(wanted: Filter | None, limit: int, as_json: bool, as_lines: bool, in_utc: bool) -> None:
+    """Show the newest tasks that fit, newest first."""
+    runtime = current_runtime()
+    with runtime.store.reading() as connection:
+        found = runtime.store.tasks.find(connection, wanted or Filter(), limit)
+    tasks = [Task.of(record, TasksOf(runtime)) for record in found]
+    if as_json:
+        echo_json([task_document(task) for task in tasks])
+    elif as_lines:
+        for task in tasks:
+            echo_json_line(task_document(task))
+    elif tasks:
+        _show(tasks, in_utc)
+        chatter(f"{count(len(tasks), 'task')}. Details: flask taskqueue show {tasks[0].id}")
+    else:
+        chatter("No tasks match.")
+
+
+def _show(tasks: list[Task], in_utc: bool) -> None:
+    head = ("ID", "QUEUE", "URL", "STATE", "TRY", "STATUS", "CREATED", "DUE, ENDED")
+    rows = [
+        (
+            task.id,
+            task.queue,
+            redacted(task.url),
+            task.state.value,
+            str(task.attempts),
+            status_text(task),
+            moment(task.created_at, in_utc),
+            moment(task.finished_at or task.due_at, in_utc),
+        )
+        for task in tasks
+    ]
+    echo_table(head, rows, right=[4], colours={3: [_COLOURS.get(task.state) for task in tasks]})
+
+
+def status_text(task: Task) -> str:
+    """What the last attempt came to, in a few words."""
+    if task.last_status is not None:
+        return str(task.last_status)
+    words = task.last_error if task.last_error and len(task.last_error) <= _ERROR_LENGTH else task.last_reason
+    return words or "-"

@@ -1,0 +1,78 @@
+"""Options and kinds of values that several commands have."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from ..core.durations import seconds
+from ..core.errors import ConfigurationError
+from ..core.states import State
+from ..stored import filter_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, or a text such as 10m."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        try:
+            return value if isinstance(value, timedelta) else timedelta(seconds=seconds(value, what="the duration"))
+        except (ConfigurationError, OverflowError):
+            self.fail(f"{value!r} is no duration: give seconds, or a number and a unit, such as 90s, 10m, 2h, 7d", param, ctx)
+
+
+class Instant(click.ParamType):  # type: ignore[type-arg]
+    """An instant in ISO 8601, with its offset from UTC."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no instant: give it as 2026-12-31T23:59:00Z", param, ctx)
+        if instant.utcoffset() is None:
+            self.fail(f"{value!r} has no offset from UTC: give it as {instant.isoformat()}Z or with such as +01:00", param, ctx)
+        return instant
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="As one JSON document, with stable keys.")
+utc_option = click.option("--utc", "in_utc", is_flag=True, help="Instants in UTC, not how far away they are.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many there are, and change nothing.")
+
+_FILTERS = {
+    "state": click.option("--state", type=click.Choice([state.value for state in State]), help="In this state."),
+    "queue": click.option("--queue", help="In this queue."),
+    "url": click.option("--url", help="With exactly this URL."),
+    "name": click.option("--name", help="With exactly this name."),
+    "status": click.option("--status", help="Whose last attempt came to this: 502, 5xx, timeout, connection, crash …"),
+    "since": click.option("--since", type=Duration(), help="Added within so long, such as 1h."),
+    "attempts_at_least": click.option("--attempts-at-least", type=click.IntRange(min=0), help="Attempted so often."),
+    "search": click.option("--search", help="With this text in id, name, URL or last error, of the newest 100,000."),
+}
+
+
+def filter_options(command: Command) -> Command:
+    """Give a command the options of a filter; it gets them as ``wanted``, None when none was given."""
+
+    @functools.wraps(command)
+    def collected(*args: Any, **options: Any) -> Any:
+        given = {name: value for name in _FILTERS if (value := options.pop(name)) is not None}
+        try:
+            wanted = filter_of(**given) if given else None
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        return command(*args, wanted=wanted, **options)
+
+    for option in reversed(_FILTERS.values()):
+        collected = option(collected)
+    return collected  # type: ignore[return-value]

@@ -1,0 +1,67 @@
+"""What commands print: data on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ..core.spans import relative, utc
+
+
+def echo_json(document: Any) -> None:
+    """Print a document."""
+    click.echo(json.dumps(document, default=_plain, indent=2, ensure_ascii=False))
+
+
+def echo_json_line(document: Any) -> None:
+    """Print a document as one line of a stream."""
+    click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+
+
+def chatter(text: str) -> None:
+    """Say something that is not data."""
+    click.echo(text, err=True)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask unless ``yes``; no ends the command."""
+    if not yes:
+        click.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr, where that is a terminal; call what it gives with each number that is done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def moment(instant: datetime | None, in_utc: bool) -> str:
+    """An instant for people: how far away it is, or in UTC."""
+    if instant is None:
+        return "-"
+    return utc(instant) if in_utc else relative(instant, datetime.now(UTC))
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "task"), count(12000, "task")
+    ('1 task', '12,000 tasks')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} is no JSON value")

@@ -1,0 +1,117 @@
+"""``flask taskqueue show``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urljoin
+
+import click
+import sqlalchemy as sa
+from flask.cli import with_appcontext
+
+from .. import diagnosis
+from ..core.curl import curl
+from ..core.record import Record
+from ..core.spans import span
+from ..core.task import Task
+from ..core.urls import is_absolute
+from ..runtime import Runtime
+from ..stored import TasksOf
+from .current import current_runtime
+from .documents import attempt_document, request_document, task_document
+from .ids import task_id_of
+from .options import json_option, utc_option
+from .output import chatter, echo_json, moment
+from .table import echo_table
+
+_BODY_SHOWN = 2000
+
+
+@click.command("show")
+@click.argument("task_id", metavar="ID")
+@click.option("--attempts", is_flag=True, help="With each attempt that has ended.")
+@click.option("--curl", "as_curl", is_flag=True, help="As a command of curl that sends the same request.")
+@json_option
+@utc_option
+@with_appcontext
+def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: bool) -> None:
+    """Show task ID (the beginning of the id will do): its request, its state, what it waits for."""
+    runtime = current_runtime()
+    chosen = task_id_of(runtime, task_id)
+    with runtime.store.reading() as connection:
+        record = runtime.store.tasks.get(connection, chosen)
+        tried = runtime.store.history.attempts(connection, chosen) if attempts else []
+    if as_curl:
+        _show_curl(runtime, record)
+    elif as_json:
+        _show_json(runtime, record, tried if attempts else None)
+    else:
+        _show_lines(runtime, record, in_utc)
+        if tried:
+            click.echo()
+            _show_attempts(tried)
+
+
+def _show_curl(runtime: Runtime, record: Record) -> None:
+    url = record.url if record.target is None else record.target + record.url
+    if not is_absolute(url):
+        url = urljoin(runtime.settings.base_url or "http://127.0.0.1:5000", url)
+        chatter("# A worker route answers 403 to anybody but a dispatcher of this application.")
+    click.echo(curl(record.method, url, json.loads(record.headers or "{}"), bytes(record.body)))
+
+
+def _show_json(runtime: Runtime, record: Record, tried: list[sa.Row[Any]] | None) -> None:
+    document = {**task_document(Task.of(record, TasksOf(runtime))), "request": request_document(record)}
+    if tried is not None:
+        document["tried"] = [attempt_document(row) for row in tried]
+    echo_json(document)
+
+
+def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
+    task = Task.of(record, TasksOf(runtime))
+    request = request_document(record)
+    body = request["body"] if request["body"] is not None else f"{len(record.body)} bytes that are no text"
+    lines = {
+        "task": task.id,
+        "name": task.name,
+        "request": f"{task.method} {record.target or ''}{task.url}",
+        "queue": f"{task.queue}, priority {task.priority}",
+        "state": task.state.value,
+        "why": diagnosis.why(runtime, task.id).sentence,
+        "created": moment(task.created_at, in_utc),
+        "eta": moment(task.eta, in_utc),
+        "due": task.due_at and moment(task.due_at, in_utc),
+        "ended": task.finished_at and moment(task.finished_at, in_utc),
+        "expires": task.expires_at and moment(task.expires_at, in_utc),
+        "attempts": f"{task.attempts}, of which {task.crashes} crashed" if task.crashes else str(task.attempts),
+        "last status": task.last_status or task.last_reason,
+        "last error": task.last_error,
+        "unique key": task.unique_key,
+        "serial key": task.serial_key,
+        "concurrency key": task.concurrency_key,
+        "batch": task.batch_id,
+        "schedule": task.schedule,
+        **{f"header {name}": value for name, value in request["headers"].items()},
+        "body": body if len(body) <= _BODY_SHOWN else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
+    }
+    shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
+    width = max(map(len, shown))
+    for label, value in shown.items():
+        click.echo(f"{label.ljust(width)}  {value}")
+
+
+def _show_attempts(tried: list[sa.Row[Any]]) -> None:
+    rows = [
+        (
+            str(one["number"]),
+            moment(one["started_at"], True),
+            span(one["seconds"]),
+            str(one["status"] or "-"),
+            one["reason"],
+            one["held_by"] or "-",
+            one["error"] or "",
+        )
+        for one in map(attempt_document, tried)
+    ]
+    echo_table(("TRY", "STARTED", "TOOK", "STATUS", "CAME TO", "DISPATCHER", "ERROR"), rows, right=[0])
