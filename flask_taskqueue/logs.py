@@ -32,8 +32,8 @@ def _log(_app: Flask, record: Record, outcome: Outcome, duration: float, lost: b
     if not logger.isEnabledFor(level):
         return
     extra = {
-        "task_id": record.id,
-        "queue": record.queue,
+        "task_id": _printable(record.id),
+        "queue": _printable(record.queue),
         "attempt": record.attempts,
         "status": outcome.status,
         "outcome": outcome.reason,
@@ -42,8 +42,8 @@ def _log(_app: Flask, record: Record, outcome: Outcome, duration: float, lost: b
     logger.log(
         level,
         "%s %s %s attempt %d: %s in %.1f ms%s",
-        record.id,
-        record.method,
+        _printable(record.id),
+        _printable(record.method),
         _printable(redacted(record.url)),
         record.attempts,
         outcome.status if outcome.status is not None else outcome.reason,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
+from .errors import InvalidTaskError
 from .record import Record
 
 FAMILIES = ("taskqueue", "appengine", "cloudtasks")
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,500}", re.ASCII)
+_SCHEDULE = re.compile(r"[\x20-\x7e]{1,100}", re.ASCII)
 
 
 def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -> dict[str, str]:
@@ -31,6 +35,18 @@ def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -
     if "cloudtasks" in families:
         headers |= _family("X-CloudTasks", record, record.answered, "504", "")
     return headers
+
+
+def check_words(record: Record) -> None:
+    """See that what goes into these headers, and into signatures, is what ``add()`` stores: a row may have been written by hand.
+
+    Raises `InvalidTaskError`.
+    """
+    words = (record.id, record.queue, record.name, record.batch_id, record.callback_of, record.last_reason)
+    if any(word is not None and not _WORD.fullmatch(word) for word in words):
+        raise InvalidTaskError("id, queue, name, batch and reason are letters, digits, hyphens and underscores")
+    if record.schedule is not None and not _SCHEDULE.fullmatch(record.schedule):
+        raise InvalidTaskError("the name of a schedule is printable ASCII")
 
 
 def proof_headers(record: Record) -> dict[str, str]:

@@ -15,9 +15,10 @@ from urllib.parse import unquote
 from ..core import signatures
 from ..core.config import Settings
 from ..core.delivery import Delivery
-from ..core.delivery_headers import delivery_headers, proof_headers
+from ..core.delivery_headers import check_words, delivery_headers, proof_headers
 from ..core.errors import InvalidTaskError, InvalidTaskRetryOptionsError
 from ..core.headers import check_headers
+from ..core.new_task import unpack
 from ..core.outcome import Outcome, Trial, is_success, judge, permanent, success
 from ..core.record import Record
 from ..core.reply import OutgoingRequest, Reply
@@ -33,6 +34,7 @@ logger = logging.getLogger("flask_taskqueue")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ERROR_LENGTH = 4000
+_MALFORMED = (InvalidTaskError, InvalidTaskRetryOptionsError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Attempts:
         try:
             retry = self._retry(record)
             transport, request = self._prepare(record)
-        except (InvalidTaskError, InvalidTaskRetryOptionsError, ValueError, TypeError, AttributeError) as error:
+        except _MALFORMED as error:
             return Result(record, permanent(_clean(f"the stored task is malformed: {error}")), 0.0)
         started = time.monotonic()
         reply = within_deadline(delivery, lambda: self._send(transport, request, delivery))
@@ -130,8 +132,10 @@ class Attempts:
         return replace(outcome, error=_clean(outcome.error))
 
     def _prepare(self, record: Record) -> tuple[Transport, OutgoingRequest]:
-        if record.method not in _METHODS:
-            raise InvalidTaskError(f"the method is {record.method!r}")
+        if record.method not in _METHODS or not isinstance(record.body, bytes):
+            raise InvalidTaskError(f"the method is {record.method!r}, the body {type(record.body).__name__}")
+        check_words(record)
+        unpack(record.follow_up)
         headers = {**_stored_headers(record.headers), **delivery_headers(record, self._settings.headers)}
         if record.target is None and not is_absolute(record.url):
             own = self._routes.own

@@ -13,6 +13,7 @@ from ..core.clock import duration_micros
 from ..core.errors import UnknownBatchError
 from ..core.new_task import unpack
 from .dialects import Dialect
+from .filters import is_token
 from .inserts import Inserts
 from .tables import Tables
 
@@ -33,7 +34,8 @@ class Batches:
 
     def get(self, connection: sa.Connection, batch_id: str) -> sa.Row[Any]:
         """The row of a batch. Raises `UnknownBatchError`."""
-        row = connection.execute(sa.select(self._batch).where(self._batch.c.id == batch_id)).one_or_none()
+        found = sa.select(self._batch).where(self._batch.c.id == batch_id)
+        row = connection.execute(found).one_or_none() if is_token(batch_id) else None
         if row is None:
             raise UnknownBatchError(f"there is no batch {batch_id!r}; it never was, or has been pruned")
         return row

@@ -46,9 +46,9 @@ class Filter:
         """What a row of the task table must fulfil."""
         found = [*self._equal(task), *self._at_least(task)]
         if self.ids is not None:
-            found.append(task.c.id.in_(list(self.ids)))
+            found.append(task.c.id.in_([one for one in self.ids if is_token(one)]))
         if self.before is not None:
-            found.append(task.c.id < self.before)
+            found.append(task.c.id < self.before if is_token(self.before) else sa.false())
         if self.status is not None:
             found.append(_has_status(task, self.status))
         if self.search is not None:
@@ -57,7 +57,7 @@ class Filter:
 
     def _equal(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
         equal = {"queue": self.queue, "url": self.url, "name": self.name, "batch_id": self.batch}
-        found = [task.c[column] == value for column, value in equal.items() if value is not None]
+        found = [task.c[column] == value if is_token(value) else sa.false() for column, value in equal.items() if value is not None]
         return found if self.state is None else [_has_state(task, self.state), *found]
 
     def _at_least(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
@@ -68,6 +68,11 @@ class Filter:
         if self.attempts_at_least is not None:
             found.append(task.c.attempts >= self.attempts_at_least)
         return found
+
+
+def is_token(text: str) -> bool:
+    """Whether a text can be an id, a name or a URL at all; what cannot is not asked for, for not every database takes it."""
+    return text.isascii() and "\x00" not in text
 
 
 def _has_state(task: sa.Table, state: State) -> sa.ColumnElement[bool]:
@@ -84,6 +89,8 @@ def _has_status(task: sa.Table, status: LastStatus) -> sa.ColumnElement[bool]:
 def _contains(task: sa.Table, text: str) -> sa.ColumnElement[bool]:
     other = task.alias("recent")
     oldest = sa.select(other.c.id).order_by(other.c.id.desc()).limit(1).offset(SEARCHED - 1).scalar_subquery()
-    columns = (task.c.id, task.c.name, task.c.url, task.c.last_error)
+    if not text.isprintable():
+        return sa.false()
+    columns = (task.c.id, task.c.name, task.c.url, task.c.last_error) if text.isascii() else (task.c.last_error,)
     found = [column.icontains(text, autoescape=True) for column in columns]
     return sa.and_(task.c.id >= sa.func.coalesce(oldest, ""), reduce(sa.or_, found))

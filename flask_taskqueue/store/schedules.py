@@ -16,6 +16,7 @@ from ..core.new_task import NewTask, unpack
 from ..core.schedule import Schedule
 from ..core.states import LIVE
 from .dialects import Dialect
+from .filters import is_token
 from .inserts import Inserts
 from .tables import Tables
 
@@ -82,7 +83,8 @@ class Schedules:
 
     def get(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
         """The row of a schedule. Raises `UnknownScheduleError`."""
-        row = connection.execute(sa.select(self._schedule).where(self._schedule.c.name == name)).one_or_none()
+        found = sa.select(self._schedule).where(self._schedule.c.name == name)
+        row = connection.execute(found).one_or_none() if is_token(name) else None
         if row is None:
             raise UnknownScheduleError(f"there is no schedule {name!r}")
         return row

@@ -43,10 +43,10 @@ class Tasks:
 
     def get(self, connection: sa.Connection, task_id: str) -> Record:
         """The row of a task. Raises `UnknownTaskError`."""
-        row = connection.execute(sa.select(self._task).where(self._task.c.id == task_id)).one_or_none()
-        if row is None:
+        found = self.find(connection, Filter(ids=[task_id]), 1)
+        if not found:
             raise UnknownTaskError(f"there is no task {task_id!r}; it never was, or has been pruned")
-        return Record._make(row)
+        return found[0]
 
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
         """The rows of these tasks, as far as there are any."""

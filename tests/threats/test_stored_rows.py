@@ -1,0 +1,325 @@
+"""Threats: what was stored, by a user of add() or by whoever can write the tables, does more than make one request."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import request
+
+import flask_taskqueue
+from flask_taskqueue import InvalidHeaderError, InvalidTaskError, Task, TaskQueueError, TaskTooLargeError
+from flask_taskqueue.core.states import State
+from tests.apps import Bench
+from tests.apps import bench as application
+from tests.databases import TestDatabase
+from tests.misbehaving import ok, server
+
+PACKAGE = Path(flask_taskqueue.__file__).parent
+
+HEADERS: list[dict[Any, Any]] = [
+    {"X-A": "a\r\nX-Evil: 1"},
+    {"X-A": "a\rX-Evil: 1"},
+    {"X-A": "a\nX-Evil: 1"},
+    {"X-A": "a\x00b"},
+    {"X-A": " a"},
+    {"X-A": "x" * 9 * 1024},
+    {"X-A": 5},
+    {"X-A\r\nX-Evil": "1"},
+    {"X-A: 1\nX-Evil": "1"},
+    {"X A": "1"},
+    {"X:A": "1"},
+    {"": "1"},
+    {"X_TaskQueue_QueueName": "x"},
+    {"Content_Length": "5"},
+    {"Transfer-Encoding": "chunked"},
+    {"transfer-encoding": "identity, chunked"},
+    {"Content-Length": "5"},
+    {"Host": "evil.example"},
+    {"Connection": "Upgrade"},
+    {"Upgrade": "websocket"},
+    {"Expect": "100-continue"},
+    {"TE": "trailers"},
+    {"Trailer": "X"},
+    {"Proxy-Authorization": "x"},
+    {"Forwarded": "for=x"},
+    {"X-Forwarded-For": "x"},
+    {"Cookie": "session=x"},
+    {"webhook-signature": "v1,x"},
+    {"X-TaskQueue-QueueName": "x"},
+    {"X-A": "1", "x-a": "2"},
+    {f"X-{number}": "x" * 1000 for number in range(20)},
+]
+COLUMNS: list[dict[str, Any]] = [
+    {"headers": "{"},
+    {"headers": "[1]"},
+    {"headers": "5"},
+    {"headers": "[" * 100_000},
+    {"method": "POST / HTTP/1.1\r\nX-Evil: 1\r\n"},
+    {"method": "CONNECT"},
+    {"method": "post"},
+    {"url": "/w\r\nX-Evil: 1"},
+    {"url": "/w HTTP/1.1\r\nHost: evil"},
+    {"url": "/w\x00"},
+    {"url": "//evil.example/w"},
+    {"url": "/\\evil.example/w"},
+    {"name": "x\r\nX-Evil: 1"},
+    {"name": "ünü"},
+    {"batch_id": "x\nX-Evil: 1"},
+    {"schedule": "x\r\nX-Evil: 1"},
+    {"last_reason": "x\r\nX-Evil: 1", "attempts": 1},
+    {"body": "a text"},
+    {"follow_up": "["},
+    {"follow_up": '[{"request": 5}]'},
+    {"follow_up": '{"a": 1}'},
+]
+
+
+def rewrite(bench: Bench, task: Task, /, **values: Any) -> None:
+    """Change a row as whoever can write the table would."""
+    table = bench.app.extensions["taskqueue"].store.database.tables.task
+    written = {name: sa.literal(value, sa.String) if isinstance(value, str) else value for name, value in values.items()}
+    with bench.app.extensions["taskqueue"].store.database.engine.begin() as connection:
+        connection.execute(sa.update(table).where(table.c.id == task.id).values(written))
+
+
+@pytest.fixture
+def ran(on_sqlite: Bench) -> list[str]:
+    """What the handler of ``/w`` was called for, by the value of ``key``."""
+    calls: list[str] = []
+
+    @on_sqlite.tasks.worker("/w")
+    def w(key: str = "") -> None:
+        calls.append(key)
+
+    return calls
+
+
+class TestHeaderInjectionAndRequestSmuggling:
+    """Nothing that is stored changes where a request ends, whom it is for, or what it proves."""
+
+    def test_refused_when_added(self, on_sqlite: Bench, ran: list[str]) -> None:
+        """Line breaks, NUL, underscores, what frames a message, what names a host, what is ours, 9 kB."""
+        for headers in HEADERS:
+            with pytest.raises(InvalidHeaderError):
+                on_sqlite.tasks.add("/w", headers=headers)
+        for method in ("POST / HTTP/1.1\r\nX: 1", "CONNECT", "TRACE", ""):
+            with pytest.raises(InvalidTaskError):
+                on_sqlite.tasks.add("/w", method=method or "EAT")
+        assert on_sqlite.tasks.find() == []
+
+    @pytest.mark.parametrize("transport", ["wsgi", "http"])
+    def test_written_by_hand(self, on_sqlite: Bench, ran: list[str], transport: str) -> None:
+        """The task is dead with the reason, nothing was sent, and the dispatcher goes on."""
+        tasks = on_sqlite.tasks
+        bad = {}
+        for values in [*({"headers": json.dumps(one)} for one in HEADERS), *COLUMNS]:
+            task = tasks.add("/w", {"key": "bad"})
+            rewrite(on_sqlite, task, **values)
+            bad[task.id] = values
+        smuggled = tasks.add("/w", {"key": "bad"})
+        rewrite(on_sqlite, smuggled, id="x.1\r\nX-Evil: 1")
+        connected: list[int] = []
+
+        def answer(connection: socket.socket) -> None:
+            connected.append(1)
+            ok(connection)
+
+        with server(answer) as url:
+            good = tasks.add("/w", {"key": "good"})
+            on_sqlite.app.extensions["taskqueue"].drain(transport=transport, base_url=url)
+        assert tasks.get(good.id).state is State.SUCCEEDED
+        for task_id, values in bad.items():
+            task = tasks.get(task_id)
+            assert (task.state, "malformed" in str(task.last_error)) == (State.DEAD, True), (values, task.last_error)
+        assert tasks.get("x.1\r\nX-Evil: 1").state is State.DEAD
+        assert (ran, connected) == ((["good"], []) if transport == "wsgi" else ([], [1]))
+
+
+class TestLogInjection:
+    """One event is one line, whatever is in it."""
+
+    def test_a_line_of_the_log_stays_one(self, on_sqlite: Bench, ran: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        """Names, URLs, methods and ids with line breaks, escape sequences and bidirectional marks."""
+        caplog.set_level(logging.DEBUG, logger="flask_taskqueue")
+        hostile = "\nERROR root: forged\r\x1b[2J\x1b]0;x\x07\u202e\u2028\x85\x00"
+        for column in ("url", "method", "name", "queue", "headers", "retry", "target"):
+            task = on_sqlite.tasks.add("/w")
+            rewrite(on_sqlite, task, **{column: f"/w{hostile}"[: 10 if column == "method" else None]})
+        task = on_sqlite.tasks.add("/w")
+        rewrite(on_sqlite, task, id=f"x{hostile}")
+        on_sqlite.tasks.drain()
+        on_sqlite.app.extensions["taskqueue"].sweep()
+        assert len(caplog.messages) >= 7
+        for line in caplog.messages:
+            assert line.isprintable(), line
+
+    def test_nor_do_errors_bring_control_characters_along(self, on_sqlite: Bench) -> None:
+        """What a handler raises, what it answers and where it redirects to is stored without them."""
+        hostile = "a\x1b[2J\u202e"
+
+        @on_sqlite.tasks.worker("/raises", retry={"task_retry_limit": 0})
+        def raises() -> None:
+            raise RuntimeError(hostile)
+
+        @on_sqlite.tasks.worker("/redirects", retry={"task_retry_limit": 0})
+        def redirects() -> Any:
+            return "", 302, {"Location": f"/{hostile}"}
+
+        on_sqlite.app.config["PROPAGATE_EXCEPTIONS"] = False
+        for task in (on_sqlite.run(on_sqlite.tasks.add("/raises")), on_sqlite.run(on_sqlite.tasks.add("/redirects"))):
+            assert task.last_error is not None
+            assert task.last_error.isprintable()
+
+
+SQL = [
+    "' OR '1'='1",
+    "' OR 1=1 --",
+    '" OR ""="',
+    "'; DROP TABLE taskqueue_task; --",
+    "1; DELETE FROM taskqueue_task",
+    "x' UNION SELECT 1,2,3 --",
+    "') OR pg_sleep(5) --",
+    "%' OR 'a' LIKE '%",
+    "%",
+    "_%" * 13,
+    "\\",
+    "%(id)s",
+    ":id",
+    "$1",
+    "?",
+    "{0}",
+    "\x00",
+    "é" * 300,
+    "\ud800",
+]
+
+
+CONSTANTS = ("sa.literal_column(str(one))", "sa.literal_column(f\"'{State.LEASED}'\")")
+"""The priorities, which are numbers of ours, and the name of a state."""
+
+
+class TestSqlInjection:
+    """Whatever is asked for is a value, not a part of a statement."""
+
+    def test_all_filters(self, database: TestDatabase) -> None:
+        """Nothing is found, nothing is changed, nothing fails otherwise than it would for any unknown word."""
+        with application(database.url) as queue:
+            tasks = queue.tasks
+            tasks.worker("/w")(lambda: None)
+            kept = [tasks.add("/w", name="one", unique_key="a").id, tasks.add("/w").id]
+            mail = tasks.queue("default")
+            for text in SQL:
+                finds: list[Callable[[str], Any]] = [
+                    *(lambda one, name=name: tasks.find(**{name: one}) for name in ("queue", "url", "name", "batch", "search")),
+                    *(lambda one, name=name: mail.find(**{name: one}) for name in ("url", "name")),
+                    mail.get,
+                ]
+                for find in finds:
+                    assert not find(text), (find, text)
+                changes: list[Callable[[str], Any]] = [
+                    *(tasks.get, tasks.delete, tasks.requeue, tasks.run_now, tasks.get_batch, tasks.get_schedule, tasks.queue),
+                    *(lambda one, name=name: tasks.find(**{name: one}) for name in ("state", "status")),
+                    lambda one: tasks.find(before=one) and None,
+                    *(lambda one, name=name: tasks.add("/w", **{name: one}) for name in ("queue", "name")),
+                ]
+                for change in changes:
+                    try:
+                        assert not change(text), (change, text)
+                    except (TaskQueueError, ValueError):
+                        continue
+                assert mail.delete([text]) == 0
+                assert mail.delete_matching(url=text) == mail.run_now(url=text) == mail.requeue_dead(url=text) == 0
+            assert sorted(task.id for task in tasks.find() if task.id in kept) == sorted(kept)
+            assert {task.state for task in tasks.find()} == {State.SCHEDULED}
+
+    def test_no_statement_is_put_together_from_texts(self) -> None:
+        """Literal SQL in the package is constant: no f-string, no %, no + where a driver or text() gets it."""
+        for path in PACKAGE.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("text", "literal_column"):
+                    constant = all(isinstance(argument, ast.Constant) for argument in node.args[:1])
+                    assert constant or ast.unparse(node) in CONSTANTS, (path, ast.unparse(node))
+
+
+class TestCodeExecutionByStoredData:
+    """Rows are data: a task names its handler by what the application has registered, and holds JSON or bytes."""
+
+    def test_nothing_in_the_package_makes_code_of_data(self) -> None:
+        """No pickle, no eval, no import by a name, no YAML that makes objects."""
+        modules = set("pickle cPickle marshal shelve dill cloudpickle jsonpickle importlib pkgutil runpy code".split())
+        names = set("eval exec __import__ import_string import_module find_modules locate unsafe_load globals".split())
+        loaders = {"yaml.load", "yaml.full_load", "yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader"}
+        for path in PACKAGE.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    assert not modules & {one.name.partition(".")[0] for one in node.names}, path
+                elif isinstance(node, ast.ImportFrom):
+                    assert str(node.module).partition(".")[0] not in modules, path
+                elif isinstance(node, ast.Name | ast.Attribute):
+                    name = node.id if isinstance(node, ast.Name) else node.attr
+                    assert name not in names, (path, ast.unparse(node))
+                    assert ast.unparse(node) not in loaders | {"compile"}, path
+
+    def test_a_row_that_names_a_function_of_python_is_dead(self, on_sqlite: Bench, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whether by its name or by the URL of a function that was never registered."""
+        called: list[Any] = []
+        monkeypatch.setattr(os, "system", called.append)
+        tasks = on_sqlite.tasks
+        named, addressed, shaped = (tasks.add("/w", json={"key": "x"}, retry={"task_retry_limit": 0}) for _ in range(3))
+        rewrite(on_sqlite, named, name="os.system")
+        rewrite(on_sqlite, addressed, url="/_taskqueue/task/os.system")
+        rewrite(on_sqlite, shaped, body=b'{"key": {"py/object": "os.system", "__reduce__": ["os.system", ["id"]]}}')
+        tasks.drain()
+        assert [tasks.get(one.id).state for one in (named, addressed, shaped)] == [State.DEAD] * 3
+        assert (called, ran) == ([], [])
+
+    def test_a_pickle_is_only_bytes(self, on_sqlite: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As body, as headers, as the tasks that follow."""
+
+        class Bomb:
+            def __reduce__(self) -> Any:
+                return os.system, ("true",)
+
+        called: list[Any] = []
+        bomb = pickle.dumps(Bomb())
+        monkeypatch.setattr(os, "system", called.append)
+        got: list[bytes] = []
+
+        @on_sqlite.tasks.worker("/bytes")
+        def handler() -> None:
+            got.append(request.get_data())
+
+        task = on_sqlite.run(on_sqlite.tasks.add("/bytes", payload=bomb))
+        assert (task.state, got, called) == (State.SUCCEEDED, [bomb], [])
+
+
+class TestPoisonAndFlood:
+    """One task, or many, do not take the queue down. Tasks that kill their process: test_a_poison_task_is_found."""
+
+    def test_a_task_that_is_too_large_is_refused(self, on_sqlite: Bench, ran: list[str]) -> None:
+        """100 kB and one byte, counted with URL, method and headers."""
+        room = 102_400 - len("POST/w") - len("Content-Type: application/octet-stream\r\n")
+        on_sqlite.tasks.add("/w", payload=b"x" * room)
+        with pytest.raises(TaskTooLargeError):
+            on_sqlite.tasks.add("/w", payload=b"x" * (room + 1))
+
+    def test_json_without_end_is_a_failed_task(self, on_sqlite: Bench, ran: list[str]) -> None:
+        """Nested deeper than Python can read."""
+        deep = on_sqlite.tasks.add(
+            "/w", payload=b"[" * 100_000, headers={"Content-Type": "application/json"}, retry={"task_retry_limit": 0}
+        )
+        good = on_sqlite.tasks.add("/w", {"key": "good"})
+        on_sqlite.app.config["PROPAGATE_EXCEPTIONS"] = False
+        on_sqlite.tasks.drain()
+        assert on_sqlite.tasks.get(deep.id).state is State.DEAD
+        assert (on_sqlite.tasks.get(good.id).state, ran) == (State.SUCCEEDED, ["good"])
