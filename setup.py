@@ -42,7 +42,7 @@ setup(
     author="The Flask-TaskQueue authors",
     python_requires=">=3.11",
     packages=find_packages(include=["flask_taskqueue", "flask_taskqueue.*"]),
-    package_data={"flask_taskqueue": ["py.typed"]},
+    package_data={"flask_taskqueue": ["py.typed", "dashboard/templates/*.html", "dashboard/static/*"]},
     install_requires=[
         "apscheduler>=3.11",
         "cattrs>=24.1",

@@ -40,8 +40,8 @@ def settings_table() -> str:
             shown = "only `default`"
         elif one.name == "retry":
             shown = "App Engine's, 30 days"
-        elif default == ():
-            shown = "none"
+        elif isinstance(default, tuple):
+            shown = ", ".join(map(str, default)) or "none"
         rows.append(f"| `TASKQUEUE_{one.name.upper()}` | {shown} | {one.metadata['doc'].replace('``', '`')} |")
     return _lines(rows)
 

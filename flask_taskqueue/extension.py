@@ -22,6 +22,7 @@ from .core.signatures import whsec
 from .core.spec import TaskOptions, TaskSpec
 from .core.task import Task
 from .core.why import Why
+from .dashboard import mount
 from .declarations import Declarations
 from .logs import log_attempts
 from .operations import statistics
@@ -70,6 +71,7 @@ class TaskQueue(Declarations):
         exempt_workers(app)
         log_attempts(app)
         app.cli.add_command(taskqueue)
+        mount(app, runtime)
         arrange_start(app, runtime)
 
     def add(

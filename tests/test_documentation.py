@@ -17,6 +17,7 @@ from flask_taskqueue import QueueSettings, Settings, TaskOptions
 from flask_taskqueue.cli import taskqueue
 from flask_taskqueue.core.delivery_headers import FAMILIES, delivery_headers
 from flask_taskqueue.core.record import Record
+from flask_taskqueue.dashboard.access import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("docs/*.md"), ROOT / "README.md"])
@@ -107,3 +108,10 @@ def test_the_readmes_application_is_short() -> None:
     assert example is not None
     compile(example[1], "README.md", "exec")
     assert len([line for line in example[1].splitlines() if line.strip()]) <= 20
+
+
+def test_every_permission_of_the_dashboard_is_documented() -> None:
+    """In the page about it."""
+    page = (ROOT / "docs/dashboard.md").read_text(encoding="utf-8")
+    for permission in PERMISSIONS:
+        assert f"| `{permission}` |" in page

@@ -88,6 +88,18 @@ def ports(key: str, value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+def texts(key: str, value: Any) -> tuple[str, ...]:
+    """A list of texts."""
+    if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(one, str) and one for one in value):
+        refuse(key, value, "a list of texts")
+    return tuple(value)
+
+
+def function(key: str, value: object) -> Callable[..., Any]:
+    """Something that can be called."""
+    return value if callable(value) else refuse(key, value, "a function without parameters")
+
+
 def some_of(*choices: str) -> Check:
     """A list of some words, each once."""
 
@@ -106,6 +118,29 @@ def secret(key: str, value: Any) -> bytes:
     if not isinstance(given, bytes) or len(given) < 16:
         raise ConfigurationError(f"{key} must be a text or bytes of at least 16 characters")
     return given
+
+
+def password(key: str, value: Any) -> str:
+    """A password; it is never shown."""
+    if not isinstance(value, str) or len(value) < 8:
+        raise ConfigurationError(f"{key} must be a text of at least 8 characters")
+    return value
+
+
+def url_prefix(key: str, value: Any) -> str:
+    """A path below which pages are."""
+    if not isinstance(value, str) or not value.startswith("/") or len(value) < 2 or any(one in value for one in "<>?#\\") or "//" in value:
+        refuse(key, value, "a path such as '/taskqueue'")
+    return value.rstrip("/")
+
+
+def origins(key: str, value: Any) -> tuple[str, ...]:
+    """A list of origins: scheme and host, nothing else."""
+    given = texts(key, value)
+    for one in given:
+        if not one.startswith(("http://", "https://")) or one.count("/") != 2:
+            refuse(key, value, "a list of origins, such as ['https://admin.example.com']")
+    return tuple(one.lower() for one in given)
 
 
 def base_url(key: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,6 +15,7 @@ from .queue_settings import DAY, MAX_DEADLINE, QueueSettings, default_queues, pa
 from .retry import RetryOptions
 
 PREFIX = "TASKQUEUE_"
+REDACT = ("authorization", "cookie", "token", "secret", "password", "key")
 DEFAULT_RETRY = RetryOptions(task_age_limit=30 * DAY)
 
 
@@ -77,6 +78,26 @@ class Settings:
         (), checks.allowed_hosts, "The hosts that absolute URLs and targets may name: names, ``*.example.com``, addresses, networks."
     )
     target_ports: tuple[int, ...] = _key((80, 443), checks.ports, "The ports of public hosts that are not among the allowed ones.")
+    redact: tuple[str, ...] = _key(
+        REDACT, checks.texts, "Parts of names, whatever their case: the values of such headers and params are never shown."
+    )
+    dashboard: bool = _key(False, checks.truth, "Whether the application has the dashboard.")
+    dashboard_url_prefix: str = _key("/taskqueue", checks.url_prefix, "Where the dashboard is.")
+    dashboard_title: str | None = _key(None, checks.text, "What the dashboard is headed; by default the application's name.")
+    dashboard_access: Callable[[], Any] | None = _key(  # noqa: RUF009 - None, or a function
+        None, checks.function, 'Says what whoever asks may do: True, ``"read"``, a set of permissions, or nothing.'
+    )
+    dashboard_user: Callable[[], Any] | None = _key(  # noqa: RUF009 - None, or a function
+        None, checks.function, "Says who asks, for the audit log."
+    )
+    dashboard_username: str | None = _key(None, checks.text, "Opens the dashboard to this user, with the password.")
+    dashboard_password: str | None = _key(None, checks.password, "The user's password.", secret=True)
+    dashboard_read_only: bool = _key(False, checks.truth, "Whether the dashboard only shows, whoever asks.")
+    dashboard_page_size: int = _key(50, checks.count(1, 200), "How many tasks a page lists.")
+    dashboard_poll: float = _key(5.0, checks.duration(2, 3600), "Seconds after which a page refreshes itself, until its viewer chooses.")
+    dashboard_trusted_origins: tuple[str, ...] = _key(
+        (), checks.origins, "Origins beside its own from which actions are accepted, such as ``https://admin.example.com``."
+    )
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:

@@ -29,6 +29,7 @@ def sweep(store: Store, *, keep_succeeded: float, keep_dead: float, tombstones: 
         store.transact(store.tally.merge)
         store.transact(store.schedules.prune)
         store.transact(store.dispatchers.prune)
+        store.transact(store.audit.prune)
         store.transact(lambda connection: store.batches.prune(connection, max(keep_succeeded, keep_dead)))
         for _ in range(_ROUNDS):
             pruned = store.transact(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .charts import Minute
 from .claims import Claims
 from .database import Database
 from .dispatchers import Sighting
 from .filters import SEARCHED, Filter
 from .inserts import Inserts
 from .leases import Result
+from .live_counts import CAP, Live
 from .notices import Notices
 from .rehearsal import Rehearsal
 from .schedules import Definition
@@ -18,6 +20,7 @@ from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Action
 
 __all__ = [
+    "CAP",
     "CHANGED_AT_ONCE",
     "SEARCHED",
     "Action",
@@ -27,6 +30,8 @@ __all__ = [
     "Definition",
     "Filter",
     "Inserts",
+    "Live",
+    "Minute",
     "Notices",
     "Rehearsal",
     "Result",

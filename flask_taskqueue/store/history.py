@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros
 from ..core.states import State
 from .dialects import Dialect
+from .dialects.states import is_state
 from .tables import Tables
 from .tally import Tally, changes
 
@@ -38,17 +39,17 @@ class History:
         A succeeded or cancelled task is kept ``keep_succeeded`` seconds, a dead one ``keep_dead``;
         one with a name at least as long as its queue's ``tombstones`` say that the name is taken.
         """
-        task = self._task
-        old = sa.or_(self._older(State.DEAD, keep_dead), *(self._older(one, keep_succeeded) for one in (State.SUCCEEDED, State.CANCELLED)))
         named = sa.or_(sa.false(), *(self._tombstone(queue, ttl) for queue, ttl in tombstones.items()))
-        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(old, ~named).order_by(task.c.finished_at).limit(BATCH)
-        rows = connection.execute(statement.with_for_update(skip_locked=True)).all()
+        rows: list[sa.Row[Any]] = []
+        for state, kept in ((State.SUCCEEDED, keep_succeeded), (State.CANCELLED, keep_succeeded), (State.DEAD, keep_dead)):
+            if len(rows) < BATCH and kept != float("inf"):
+                rows += self._lock_older(connection, state, kept, named, BATCH - len(rows))
         ids = sorted(row.id for row in rows)
         if not ids:
             return 0
         connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
         self._tally.add(connection, changes(((row.queue, row.state) for row in rows), -1), "")
-        return connection.execute(sa.delete(task).where(task.c.id.in_(ids))).rowcount
+        return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
         """The attempt that a task succeeded with."""
@@ -65,8 +66,11 @@ class History:
         recent = task.c.finished_at >= self._now - duration_micros(seconds)
         return sa.and_(task.c.name.is_not(None), task.c.queue == queue, recent)
 
-    def _older(self, state: State, seconds: float) -> sa.ColumnElement[bool]:
+    def _lock_older(
+        self, connection: sa.Connection, state: State, seconds: float, named: sa.ColumnElement[bool], most: int
+    ) -> list[sa.Row[Any]]:
+        """Tasks that ended so long ago, the first ended in front; a range of an index, state by state."""
         task = self._task
-        if seconds == float("inf"):
-            return sa.false()
-        return sa.and_(task.c.state == state.value, task.c.finished_at < self._now - duration_micros(seconds))
+        old = task.c.finished_at < self._now - duration_micros(seconds)
+        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(is_state(task, state), old, ~named)
+        return list(connection.execute(statement.order_by(task.c.finished_at).limit(most).with_for_update(skip_locked=True)))

@@ -9,14 +9,18 @@ import sqlalchemy as sa
 
 from ..core.queue_settings import QueueSettings
 from .attempt_log import AttemptLog
+from .audit import Audit
 from .batches import Batches
+from .charts import Charts
 from .claims import Claims
 from .database import Database
 from .dispatchers import Dispatchers
 from .endings import Endings
+from .failures import Failures
 from .history import History
 from .inserts import Inserts
 from .leases import Leases
+from .live_counts import LiveCounts
 from .locks import Locks
 from .queues import Queues
 from .schedules import Schedules
@@ -53,6 +57,10 @@ class Store:
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)
         self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers)
+        self.live_counts = LiveCounts(tables, dialect)
+        self.charts = Charts(tables, dialect)
+        self.failures = Failures(tables)
+        self.audit = Audit(tables, dialect)
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:

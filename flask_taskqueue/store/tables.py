@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ..core.rates import BUCKET_SIZE
 from ..core.record import Record
-from .dialects.states import LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
+from .dialects.states import ENDED_ROWS, FAILED_ROWS, LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
 from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
 
 COUNTS = ("attempts", "failures", "succeeded", "dead", "cancelled")
@@ -28,6 +28,7 @@ class Tables:
     fire: sa.Table
     dispatcher: sa.Table
     schema: sa.Table
+    audit: sa.Table
 
     @property
     def all(self) -> list[sa.Table]:
@@ -52,6 +53,7 @@ class Tables:
             "fire": _fire,
             "dispatcher": _dispatcher,
             "schema": _schema,
+            "audit": _audit,
         }
         known = metadata.tables
         return cls(**{name: known[prefix + name] if prefix + name in known else make(metadata, prefix) for name, make in define.items()})
@@ -119,7 +121,7 @@ def _task(metadata: sa.MetaData, prefix: str) -> sa.Table:
             sqlite_where=LIVE_ROWS,
             postgresql_where=LIVE_ROWS,
         ),
-        sa.Index(f"ix_{prefix}task_finished", "finished_at"),
+        sa.Index(f"ix_{prefix}task_ended", *("state", "finished_at", "id"), sqlite_where=ENDED_ROWS, postgresql_where=ENDED_ROWS),
     )
 
 
@@ -139,6 +141,7 @@ def _attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("error", TEXT),
         sa.Column("reply_headers", TEXT),
         sa.Column("reply_body", BODY),
+        sa.Index(f"ix_{prefix}attempt_failed", *("reason", "finished_at"), sqlite_where=FAILED_ROWS, postgresql_where=FAILED_ROWS),
     )
 
 
@@ -259,4 +262,19 @@ def _schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("oldest", sa.Integer, nullable=False),
+    )
+
+
+def _audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Who changed what on the dashboard; ``changed`` counts what was."""
+    return sa.Table(
+        f"{prefix}audit",
+        metadata,
+        sa.Column("id", token(26), primary_key=True),
+        sa.Column("at", MICROS, nullable=False),
+        sa.Column("who", sa.String(100)),
+        sa.Column("address", token(64)),
+        sa.Column("action", token(40), nullable=False),
+        sa.Column("subject", TEXT),
+        sa.Column("changed", sa.Integer, nullable=False),
     )

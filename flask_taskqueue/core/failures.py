@@ -1,0 +1,94 @@
+"""Failures: attempts that failed, grouped by what they have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .states import State
+from .urls import redacted
+
+REASONS = ("failure", "timeout", "connection", "tls", "crash", "permanent")
+"""Why an attempt failed: a reply that is no success, none in time, no connection, no trust, a process that died, a refusal."""
+
+_GAVE_UP = re.compile(r" \(gave up after \d+ attempts?\)$")
+_VARYING = re.compile(
+    r"""(?:'[^']*'|"[^"]*") | \b(?=[0-9A-Za-z-]*[0-9])[0-9A-Za-z]{8,}(?:-[0-9A-Za-z]+)*\b | 0x[0-9a-f]+ | [0-9]+""", re.VERBOSE | re.ASCII
+)
+_LONGEST = 200
+
+
+class Failure(NamedTuple):
+    """A failed attempt, with what is told of its task; ``finished_at`` is in microseconds."""
+
+    task_id: str
+    number: int
+    reason: str
+    status: int | None
+    error: str | None
+    finished_at: int
+    queue: str
+    url: str
+    state: str
+
+
+class Signature(NamedTuple):
+    """What failures of one kind have in common."""
+
+    queue: str
+    path: str
+    reason: str
+    status: int | None
+    text: str
+
+    @property
+    def id(self) -> str:
+        """A short name, the same in every process."""
+        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:16]
+
+    @classmethod
+    def of(cls, failure: Failure) -> Signature:
+        """The signature of a failure: numbers, quoted texts and identifiers count as the same."""
+        error = _GAVE_UP.sub("", failure.error or "")[: 4 * _LONGEST]
+        path = _VARYING.sub("*", redacted(failure.url))
+        return cls(failure.queue, path, failure.reason, failure.status, " ".join(_VARYING.sub("*", error).split())[:_LONGEST])
+
+
+@dataclass(slots=True)
+class Group:
+    """Failures with one signature. ``error`` is the latest one's; ``tasks`` maps ids of tasks to their states, the latest first."""
+
+    signature: Signature
+    error: str
+    first_at: int
+    last_at: int
+    count: int
+    tasks: dict[str, str]
+
+    @property
+    def dead(self) -> list[str]:
+        """The tasks that gave up."""
+        return [task for task, state in self.tasks.items() if state == State.DEAD]
+
+    @property
+    def retrying(self) -> list[str]:
+        """The tasks that are tried again."""
+        return [task for task, state in self.tasks.items() if state == State.SCHEDULED]
+
+
+def group(failures: Iterable[Failure]) -> list[Group]:
+    """The groups of some failures, which come with the latest first; so do the groups."""
+    groups: dict[Signature, Group] = {}
+    for one in failures:
+        signature = Signature.of(one)
+        found = groups.get(signature)
+        if found is None:
+            error = _GAVE_UP.sub("", one.error or one.reason)
+            found = groups[signature] = Group(signature, error, one.finished_at, one.finished_at, 0, {})
+        found.count += 1
+        found.first_at = min(found.first_at, one.finished_at)
+        found.tasks.setdefault(one.task_id, one.state)
+    return list(groups.values())

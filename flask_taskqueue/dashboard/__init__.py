@@ -1,0 +1,7 @@
+"""The dashboard: pages that show an application's task queue, and actions on it."""
+
+from __future__ import annotations
+
+from .mounting import mount
+
+__all__ = ["mount"]

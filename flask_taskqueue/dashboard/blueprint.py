@@ -1,0 +1,154 @@
+"""The blueprint: which pages and actions there are, and what holds for all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, current_app, g, redirect, request, url_for
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound
+from werkzeug.wrappers import Response as BaseResponse
+
+from .._version import __version__
+from ..core.errors import TaskQueueError, UnknownQueueError, UnknownScheduleError, UnknownTaskError
+from ..runtime import Runtime
+from . import overview, queues
+from .access import access_of
+from .csrf import is_forged
+from .done import Done
+from .rendering import Page, respond, wants_json
+
+NAME = "taskqueue_dashboard"
+
+PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (("/", "overview", "Overview", overview.page),)
+"""Rule, endpoint, name in the navigation ("" for none), and the page."""
+
+ACTIONS: tuple[tuple[str, str, str, Callable[..., Done]], ...] = (
+    ("/queues/<queue>/pause", "pause_queue", "pause", queues.pause),
+    ("/queues/<queue>/resume", "resume_queue", "pause", queues.resume),
+)
+"""Rule, endpoint, the permission it takes, and the action."""
+
+_SECTIONS = {endpoint: name for _, endpoint, name, _ in PAGES if name}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers send "Origin: null", which is nobody's
+}
+_UNKNOWN = (UnknownQueueError, UnknownScheduleError, UnknownTaskError)
+
+
+def blueprint() -> Blueprint:
+    """A blueprint with everything on it."""
+    made = Blueprint(NAME, __name__, static_folder="static")
+    for rule, endpoint, _, page in PAGES:
+        view = _page_view(page)
+        for one in (rule, f"{rule}.json" if rule != "/" else f"/{endpoint}.json"):
+            made.add_url_rule(one, endpoint, view)
+    for rule, endpoint, permission, action in ACTIONS:
+        made.add_url_rule(rule, endpoint, _action_view(permission, action), methods=["POST"])
+    made.before_request(_check)
+    made.after_request(_harden)
+    made.register_error_handler(HTTPException, _explain_refusal)
+    made.register_error_handler(TaskQueueError, _explain_error)
+    return made
+
+
+def _check() -> None:
+    """Nobody sees or does anything that is not opened to them, the stylesheet included."""
+    g.taskqueue_started = time.perf_counter()
+    settings = _runtime().settings
+    headers = request.headers
+    if is_forged(
+        request.method,
+        host=request.host,
+        fetch_site=headers.get("Sec-Fetch-Site"),
+        origin=headers.get("Origin"),
+        trusted=settings.dashboard_trusted_origins,
+    ):
+        raise Forbidden(
+            "This request comes from another site. If it does not, a proxy rewrites the Host header: use ProxyFix, "
+            "or name the origin in TASKQUEUE_DASHBOARD_TRUSTED_ORIGINS."
+        )
+    g.taskqueue_access = access_of(current_app._get_current_object(), settings, request)  # type: ignore[attr-defined]
+    if g.taskqueue_access.may("view"):
+        return
+    if g.taskqueue_access.wants_password:
+        raise HTTPException(response=Response("A user and a password, please.", 401, {"WWW-Authenticate": 'Basic realm="taskqueue"'}))
+    raise Forbidden("The dashboard is closed to you. TASKQUEUE_DASHBOARD_ACCESS, or a user and a password, open it.")
+
+
+def _page_view(page: Callable[..., Page]) -> Callable[..., Response]:
+    def view(**variables: Any) -> Response:
+        return respond(_runtime(), page(_runtime(), **variables), _SECTIONS)
+
+    return view
+
+
+def _action_view(permission: str, action: Callable[..., Done]) -> Callable[..., BaseResponse]:
+    def view(**variables: Any) -> BaseResponse:
+        if not g.taskqueue_access.may(permission):
+            raise Forbidden(f"You may not do that: it takes the permission {permission!r}.")
+        runtime = _runtime()
+        done = action(runtime, **variables)
+        _log(runtime, done)
+        return redirect(_place_after(done), 303)
+
+    return view
+
+
+def _log(runtime: Runtime, done: Done) -> None:
+    who = {"who": g.taskqueue_access.user, "address": (request.remote_addr or "")[:64]}
+    store = runtime.store
+    store.transact(
+        lambda connection: store.audit.add(connection, **who, action=done.action, subject=done.subject[:1000], changed=int(done.changed))
+    )
+
+
+def _place_after(done: Done) -> str:
+    """Where the browser goes: the page it came from, with what was done; never to another site."""
+    root = url_for(f"{NAME}.overview")
+    asked = done.place or request.form.get("back", "")
+    parts = urlsplit(asked)
+    inside = not parts.scheme and not parts.netloc and parts.path.startswith(root) and "\\" not in asked
+    path, query = (parts.path, parts.query) if inside else (root, "")
+    kept = [one for one in query.split("&") if one and not one.startswith(("did=", "count="))]
+    return f"{path}?{'&'.join([*kept, f'did={done.action}', f'count={int(done.changed)}'])}"
+
+
+def _harden(response: Response) -> Response:
+    response.headers.update(_HEADERS)
+    is_asset = request.endpoint == f"{NAME}.static" and request.args.get("v") == __version__ and response.status_code == 200
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if is_asset else "no-store"
+    return response
+
+
+def _explain_refusal(error: HTTPException) -> BaseResponse:
+    if error.response is not None:
+        return error.get_response()
+    return _explained(error.code or 500, error.name, error.description or "")
+
+
+def _explain_error(error: TaskQueueError) -> BaseResponse:
+    status = NotFound.code if isinstance(error, _UNKNOWN) else 409
+    return _explained(status, "Not found" if status == 404 else "That did not work", str(error))
+
+
+def _explained(status: int, name: str, text: str) -> BaseResponse:
+    """A refusal in words; as a page only to those who may see pages."""
+    access = g.get("taskqueue_access")
+    if access is None or not access.may("view") or status >= 500:
+        return Response(f"{name}. {text}\n", status, mimetype="text/plain")
+    data = {"error": text, "name": name}
+    if wants_json():
+        return respond(_runtime(), Page(template="", title=name, data=data, status=status), _SECTIONS)
+    return respond(_runtime(), Page(template="refusal.html", title=name, data=data, status=status), _SECTIONS)
+
+
+def _runtime() -> Runtime:
+    runtime: Runtime = current_app.extensions["taskqueue"]
+    return runtime

@@ -1,0 +1,33 @@
+"""What an action has done, told on the page that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SENTENCES = {
+    "pause": "The queue is paused.",
+    "resume": "The queue goes on.",
+}
+_COUNTED: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An action that is over: what it was, on what, how much it changed, and the page that follows, if it is a certain one."""
+
+    action: str
+    subject: str
+    changed: int = 1
+    place: str | None = None
+
+
+def message(arguments: Mapping[str, str]) -> str | None:
+    """The sentence for what the redirect after an action carries. Anybody can write such a link, so only known words count."""
+    action, count = arguments.get("did", ""), arguments.get("count", "")
+    changed = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
+    if action in _COUNTED:
+        return f"{changed:,} {'task' if changed == 1 else 'tasks'} {_COUNTED[action]}."
+    if not changed and action in SENTENCES:
+        return "Nothing had to be changed."
+    return SENTENCES.get(action)

@@ -1,0 +1,34 @@
+"""Mounting: how the dashboard comes to an application."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask.signals import request_started
+
+from ..core.errors import ConfigurationError
+from ..runtime import Runtime
+from .blueprint import NAME, blueprint
+
+
+def mount(app: Flask, runtime: Runtime) -> None:
+    """Give the application its dashboard, if the settings want one. Raises `ConfigurationError` for settings that contradict."""
+    settings = runtime.settings
+    if not settings.dashboard:
+        return
+    if (settings.dashboard_username is None) != (settings.dashboard_password is None):
+        raise ConfigurationError("TASKQUEUE_DASHBOARD_USERNAME and TASKQUEUE_DASHBOARD_PASSWORD belong together: set both or none")
+    if settings.dashboard_access is not None and settings.dashboard_username is not None:
+        raise ConfigurationError("TASKQUEUE_DASHBOARD_ACCESS and TASKQUEUE_DASHBOARD_USERNAME exclude each other: set one of them")
+    app.register_blueprint(blueprint(), url_prefix=settings.dashboard_url_prefix)
+    _exempt(app)
+
+
+def _exempt(app: Flask) -> None:
+    """Keep Flask-WTF's protection, which would ask for a token, from pages that check where a request comes from."""
+
+    def exempt(app: Flask, **_: object) -> None:
+        protection = app.extensions.get("csrf")
+        if protection is not None:
+            protection.exempt(app.blueprints[NAME])
+
+    request_started.connect(exempt, app, weak=False)

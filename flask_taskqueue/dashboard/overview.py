@@ -1,0 +1,144 @@
+"""The overview: what is the matter now, and what was in the last hour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import to_datetime
+from ..core.failures import Group, group
+from ..runtime import Runtime
+from ..store import Live, Minute
+from .rendering import Page
+
+_RECENT = 500
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLine:
+    """What the overview shows of a queue. The counts of live tasks end at 10,000."""
+
+    queue: str
+    rate: float | None
+    enforced_rate: float | None
+    max_concurrent: int | None
+    paused_at: datetime | None
+    paused_by: str | None
+    due: int
+    running: int
+    scheduled: int
+    retrying: int
+    waiting: int
+    dead: int
+    succeeded: int
+    cancelled: int
+    due_since: datetime | None
+    attempts_last_hour: int
+    failed_last_hour: int
+    minutes: Sequence[Minute]
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is taken from it."""
+        return self.paused_at is not None or self.rate == 0
+
+
+def page(runtime: Runtime) -> Page:
+    """Everything at a glance."""
+    store = runtime.store
+    store.ensure_queues()
+    with store.reading() as connection:
+        lines = queue_lines(runtime, connection)
+        durations = store.charts.durations(connection)
+        failures = group(store.failures.latest(connection, _RECENT))[:_SHOWN]
+        alive = [one for one in store.dispatchers.list(connection) if one.is_alive]
+        now = store.schedules.now(connection)
+    minutes = _together([line.minutes for line in lines])
+    data = {
+        "now": now,
+        "totals": totals(lines),
+        "p95": durations[int(len(durations) * 0.95)] if durations else None,
+        "dispatchers_alive": len(alive),
+        "minutes": minutes,
+        "queues": lines,
+        "failures": [failure_group(one) for one in failures],
+    }
+    return Page(template="overview.html", title="Overview", data=data)
+
+
+def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
+    """Every queue that has ever been configured."""
+    store = runtime.store
+    live = store.live_counts.of(connection)
+    totals_of = {row.queue: row for row in store.tally.totals(connection)}
+    minutes = store.charts.last_hour(connection)
+    rows = store.queues.rows(connection)
+    slowed = [row.name for row in rows if row.enforced_rate is not None]
+    gates = store.queues.gates(connection, slowed) if slowed else {}
+    return [
+        _line(
+            row,
+            live.get(row.name, Live()),
+            totals_of.get(row.name),
+            minutes.get(row.name, [Minute()] * 60),
+            gates[row.name].enforced if row.name in gates else row.rate,
+        )
+        for row in rows
+    ]
+
+
+def totals(lines: Sequence[QueueLine]) -> dict[str, Any]:
+    """The tiles."""
+    summed = ("due", "running", "scheduled", "retrying", "waiting", "dead", "succeeded", "attempts_last_hour", "failed_last_hour")
+    due_since = [line.due_since for line in lines if line.due_since is not None and not line.is_paused]
+    return {
+        **{name: sum(getattr(line, name) for line in lines) for name in summed},
+        "due_and_open": sum(line.due for line in lines if not line.is_paused),
+        "due_since": min(due_since, default=None),
+    }
+
+
+def failure_group(group: Group) -> dict[str, Any]:
+    """A group of failures, as pages show it."""
+    signature = group.signature
+    return {
+        "id": signature.id,
+        "queue": signature.queue,
+        "url": signature.path,
+        "reason": signature.reason,
+        "status": signature.status,
+        "error": group.error,
+        "count": group.count,
+        "first_at": to_datetime(group.first_at),
+        "last_at": to_datetime(group.last_at),
+        "tasks": len(group.tasks),
+        "dead": len(group.dead),
+        "retrying": len(group.retrying),
+        "last_task": next(iter(group.tasks)),
+    }
+
+
+def _line(row: sa.Row[Any], live: Live, ended: sa.Row[Any] | None, minutes: Sequence[Minute], enforced: float | None) -> QueueLine:
+    return QueueLine(
+        queue=row.name,
+        rate=row.rate,
+        enforced_rate=enforced,
+        max_concurrent=row.max_concurrent,
+        paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
+        paused_by=row.paused_by,
+        **{name: getattr(live, name) for name in ("due", "running", "scheduled", "retrying", "waiting")},
+        **{name: getattr(ended, name, 0) for name in ("dead", "succeeded", "cancelled")},
+        due_since=None if live.due_since is None else to_datetime(live.due_since),
+        attempts_last_hour=sum(one.attempts for one in minutes),
+        failed_last_hour=sum(one.failures for one in minutes),
+        minutes=minutes,
+    )
+
+
+def _together(series: Sequence[Sequence[Minute]]) -> list[Minute]:
+    return [Minute(sum(one.attempts for one in each), sum(one.failures for one in each)) for each in zip(*series, strict=True)]
