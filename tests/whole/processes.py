@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -31,11 +31,9 @@ def process(arguments: Sequence[str], environment: Mapping[str, str], output: Pa
     try:
         yield running
     finally:
-        for one in [*descendants(running.pid), running]:
-            try:
-                os.kill(one.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        # All at once: a parent that is left for last may have replaced a child by then.
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
         running.wait(10)
 
 
