@@ -16,6 +16,7 @@ TEST = [
     *POSTGRESQL,
     *MYSQL,
     "asgiref>=3.2",
+    "cryptography>=42",
     "flask-migrate>=4",
     "flask-wtf>=1.2",
     "gunicorn>=22",

@@ -26,12 +26,12 @@ def server(behave: Behaviour, context: ssl.SSLContext | None = None) -> Iterator
     connections: list[socket.socket] = []
 
     def serve(connection: socket.socket) -> None:
-        try:
-            behave(context.wrap_socket(connection, server_side=True) if context else connection)
-        except (OSError, ValueError):
-            return
-        finally:
-            connection.close()
+        with connection, suppress(OSError, ValueError):
+            if context is None:
+                behave(connection)
+                return
+            with context.wrap_socket(connection, server_side=True) as wrapped:
+                behave(wrapped)
 
     def accept() -> None:
         while True:
@@ -81,6 +81,12 @@ def forever(head: bytes, chunk: bytes, pause: float = 0.0) -> Behaviour:
             time.sleep(pause)
 
     return behave
+
+
+def plain(connection: socket.socket) -> None:
+    """Answer whatever comes as a server without TLS does."""
+    connection.recv(65_536)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
 def silent(connection: socket.socket) -> None:

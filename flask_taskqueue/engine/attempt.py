@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import accumulate
 from urllib.parse import unquote
 
 from ..core import signatures
@@ -34,6 +35,7 @@ logger = logging.getLogger("flask_taskqueue")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ERROR_LENGTH = 4000
+_REPLY_HEADERS = 16_384
 _MALFORMED = (InvalidTaskError, InvalidTaskRetryOptionsError, ValueError, TypeError, AttributeError, RecursionError)
 
 
@@ -97,7 +99,7 @@ class Attempts:
             record=record,
             outcome=outcome,
             duration=duration,
-            reply_headers=json.dumps(dict(reply.headers)) if kept and reply.headers else None,
+            reply_headers=_kept_headers(reply.headers) if kept and reply.headers else None,
             reply_body=(reply.body or None) if kept else None,
             recorded=delivery.recorded,
         )
@@ -174,6 +176,15 @@ class Attempts:
 def _stored_headers(text: str | None) -> Mapping[str, str]:
     """The headers of a row, checked: it may have been written by hand. Most rows have the same few."""
     return check_headers(json.loads(text)) if text else {}
+
+
+def _kept_headers(headers: Mapping[str, str]) -> str:
+    """The headers of a reply as they are stored: the first of them, as many as fit."""
+    text = json.dumps(dict(headers))
+    if len(text) <= _REPLY_HEADERS:
+        return text
+    sizes = accumulate(len(json.dumps({name: value})) for name, value in headers.items())
+    return json.dumps({name: value for (name, value), size in zip(headers.items(), sizes, strict=True) if size <= _REPLY_HEADERS})
 
 
 _checked_path = lru_cache(maxsize=1024)(check_path)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +13,7 @@ from flask_taskqueue.core.delivery import Delivery
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.reply import OutgoingRequest, Reply
 from flask_taskqueue.engine.transports.http import HttpTransport
-from tests.misbehaving import Behaviour, forever, ok, request, server, silent, stalled
+from tests.misbehaving import request, server
 
 RECORD = Record(*[None] * len(Record._fields))  # type: ignore[arg-type]
 TOTAL = 1.0
@@ -39,51 +34,6 @@ def send(transport: HttpTransport, url: str, body: bytes = b"x", total: float = 
     delivery = Delivery(record=RECORD, started=started, expires=started + total)
     reply = transport.send(OutgoingRequest("POST", url, headers, body), delivery)
     return reply, time.monotonic() - started
-
-
-SLOW: dict[str, Behaviour] = {
-    "dripping body": forever(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x", 0.05),
-    "dripping head": forever(b"HTTP/1.1 200 OK\r\n", b"X-A: 1\r\n", 0.05),
-    "100 Continue for ever": forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.05),
-    "silent": silent,
-}
-
-
-@pytest.mark.parametrize("behave", SLOW.values(), ids=SLOW)
-def test_the_deadline_is_total(transport: HttpTransport, behave: Behaviour) -> None:
-    """However a server drags it out, the delivery ends at its deadline, as a timeout."""
-    with server(behave) as url:
-        reply, took = send(transport, url)
-    assert (reply.status, reply.kind) == (None, "timeout")
-    assert TOTAL - 0.05 <= took < TOTAL + SLACK
-    assert "deadline of 1 s" in str(reply.error)
-
-
-def test_an_upload_that_stalls_ends_at_the_deadline(transport: HttpTransport) -> None:
-    """Sending is under the deadline too."""
-    with server(stalled) as url:
-        reply, took = send(transport, url, body=b"x" * 50_000_000)
-    assert reply.kind == "timeout"
-    assert took < TOTAL + SLACK
-
-
-@pytest.mark.parametrize(
-    "chunk", [b"x" * 65_536, gzip.compress(b"\0" * 10_000_000)], ids=["endless", "compressed to burst when it is unpacked"]
-)
-def test_a_reply_is_read_up_to_the_cap(transport: HttpTransport, chunk: bytes) -> None:
-    """As it was sent, at once, and no further."""
-    with server(forever(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n", chunk)) as url:
-        reply, took = send(transport, url)
-    assert (reply.status, len(reply.body), reply.truncated) == (200, 16_384, True)
-    assert took < TOTAL
-
-
-def test_a_redirect_is_not_followed_nor_its_body_read(transport: HttpTransport) -> None:
-    """Its status is the reply, at once."""
-    with server(forever(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", b"x" * 65_536)) as url:
-        reply, took = send(transport, url)
-    assert (reply.status, reply.body, reply.headers["location"]) == (302, b"", "http://127.0.0.1:1/")
-    assert took < TOTAL
 
 
 def test_connections_are_kept_and_cookies_are_not(transport: HttpTransport) -> None:
@@ -150,30 +100,3 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(transport: HttpTran
             assert send(transport, url)[0].status == 200
             time.sleep(0.05)
     assert len(served) == 3
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_a_certificate_that_is_not_trusted_is_refused(transport: HttpTransport, tmp_path: Path) -> None:
-    """Nothing is sent; there is no falling back."""
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *subject, *files], check=True, capture_output=True
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
-    trusting = HttpTransport(reply_cap=100, connect_timeout=TOTAL, ca_bundle=str(tmp_path / "cert"))
-    with server(ok, context) as url:
-        reply, _ = send(transport, url)
-        trusted, _ = send(trusting, url)
-    trusting.close()
-    assert (reply.status, reply.kind) == (None, "tls")
-    assert (trusted.status, trusted.body) == (200, b"ok")
-
-
-def test_a_handshake_that_never_comes_ends_at_the_deadline(transport: HttpTransport) -> None:
-    """TLS is under the deadline too."""
-    with server(silent) as url:
-        reply, took = send(transport, url.replace("http:", "https:"))
-    assert reply.kind == "timeout"
-    assert took < TOTAL + SLACK
