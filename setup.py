@@ -10,11 +10,13 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "flask_taskqueue/_version.py").read_text())
 
+PROMETHEUS = ["prometheus-client>=0.22"]
 POSTGRESQL = ["psycopg[binary]>=3.2"]
 MYSQL = ["PyMySQL>=1.1"]
 TEST = [
     *POSTGRESQL,
     *MYSQL,
+    *PROMETHEUS,
     "asgiref>=3.2",
     "cryptography>=42",
     "flask-migrate>=4",
@@ -60,6 +62,7 @@ setup(
         "async": ["flask[async]"],
         "mysql": MYSQL,
         "postgresql": POSTGRESQL,
+        "prometheus": PROMETHEUS,
         "test": TEST,
         "dev": [*TEST, *LINT, *DOCS, "tox>=4"],
         "docs": DOCS,

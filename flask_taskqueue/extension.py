@@ -32,6 +32,7 @@ from .schedules import ScheduleEntry
 from .stored import batch_of
 from .web.csrf import exempt_workers
 from .web.guard import verified
+from .web.monitoring import mount as mount_monitoring
 from .web.serving import arrange_start
 from .web.worker import Worker
 
@@ -72,6 +73,7 @@ class TaskQueue(Declarations):
         log_attempts(app)
         app.cli.add_command(taskqueue)
         mount(app, runtime)
+        mount_monitoring(app, runtime)
         arrange_start(app, runtime)
 
     def add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -11,11 +12,13 @@ from types import ModuleType
 
 import click
 import pytest
+import yaml
 
 import flask_taskqueue
 from flask_taskqueue import QueueSettings, Settings, TaskOptions
 from flask_taskqueue.cli import taskqueue
 from flask_taskqueue.core.delivery_headers import FAMILIES, delivery_headers
+from flask_taskqueue.core.metrics import METRICS, Metric
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.dashboard.access import PERMISSIONS
 
@@ -88,6 +91,30 @@ def test_every_header_is_documented() -> None:
         assert f"`{header}`" in DOCS
     for family in FAMILIES:
         assert f'`"{family}"`' in DOCS
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.shown)
+def test_every_metric_is_documented(metric: Metric) -> None:
+    """In the page about monitoring, with its type and its labels."""
+    page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{metric.shown}` | {metric.kind} |"))
+    assert all(f"`{label}`" in row for label in metric.labels)
+
+
+def test_the_dashboard_for_grafana_and_the_alerts_name_metrics_that_exist() -> None:
+    """With labels that these have; both files parse."""
+    board = json.loads((ROOT / "docs/deploy/grafana.json").read_text(encoding="utf-8"))
+    alerts = yaml.safe_load((ROOT / "docs/deploy/alerts.yml").read_text(encoding="utf-8"))
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    queries += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    assert len(queries) > 15
+    known = {f"{one.shown}{suffix}": one for one in METRICS for suffix in (("_bucket",) if one.kind == "histogram" else ("",))}
+    for query in queries:
+        found = re.findall(r"\b(taskqueue_\w+)(?:\{([^}]*)\})?", query)
+        assert found, query
+        for name, matchers in found:
+            assert name in known, query
+            assert set(re.findall(r"(\w+)[=!]", matchers)) <= set(known[name].labels), query
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(QueueSettings) if one.name != "name"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
@@ -34,6 +35,20 @@ def text(key: str, value: Any) -> str:
 def truth(key: str, value: Any) -> bool:
     """True or False."""
     return value if isinstance(value, bool) else refuse(key, value, "True or False")
+
+
+def path(key: str, value: Any) -> str:
+    """A path of the application."""
+    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)+", value, re.ASCII):
+        refuse(key, value, "a path such as '/taskqueue/metrics'")
+    return value
+
+
+def token(key: str, value: Any) -> str:
+    """A token that is sent in a header; it is never shown."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{16,}", value):
+        raise ConfigurationError(f"{key} must be a text of at least 16 printable characters, without blanks")
+    return value
 
 
 def one_of(*choices: str) -> Check:

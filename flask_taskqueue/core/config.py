@@ -99,6 +99,17 @@ class Settings:
         (), checks.origins, "Origins beside its own from which actions are accepted, such as ``https://admin.example.com``."
     )
 
+    metrics: bool = _key(False, checks.truth, "Whether the application has a route with metrics for Prometheus.")
+    metrics_url: str = _key("/taskqueue/metrics", checks.path, "Where the metrics are.")
+    metrics_token: str | None = _key(
+        None, checks.token, "The bearer token that the metrics are given for; without one, to this machine only.", secret=True
+    )
+    health: bool = _key(True, checks.truth, "Whether the application has the routes live, ready and dispatcher for health checks.")
+    health_url: str = _key("/taskqueue/health", checks.path, "What the routes for health checks are below.")
+    health_max_latency: float = _key(
+        300.0, checks.duration(0, math.inf), "Seconds that a due task may wait for its attempt before the dispatcher counts as unhealthy."
+    )
+
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
         """The settings in a Flask configuration.

@@ -27,6 +27,7 @@ def sweep(store: Store, *, keep_succeeded: float, keep_dead: float, tombstones: 
             logger.error("%d stored tasks are malformed (no such queue, or a priority that is none) and dead", malformed)
         store.transact(store.locks.mend)
         store.transact(store.tally.merge)
+        store.transact(store.tally.meter.merge)
         store.transact(store.schedules.prune)
         store.transact(store.dispatchers.prune)
         store.transact(store.audit.prune)

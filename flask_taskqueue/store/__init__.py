@@ -11,6 +11,7 @@ from .inserts import Inserts
 from .leases import Result
 from .live_counts import CAP, Live
 from .notices import Notices
+from .readings import Reading
 from .rehearsal import Rehearsal
 from .schedules import Definition
 from .schema import Change, Stamp, statements
@@ -33,6 +34,7 @@ __all__ = [
     "Live",
     "Minute",
     "Notices",
+    "Reading",
     "Rehearsal",
     "Result",
     "Sighting",

@@ -50,4 +50,4 @@ class AttemptLog:
             "reply_body": None,
         }
         self._insert.execute_many(connection, [crash])
-        self._endings.follow(connection, [Ending(record, State.LEASED, attempted=True, failed=True)], "")
+        self._endings.follow(connection, [Ending(record, State.LEASED, attempt="crash", failed=True)], "")

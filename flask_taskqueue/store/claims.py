@@ -118,7 +118,7 @@ class Claims:
                 "last_reason": "expired",
             }
             connection.execute(sa.update(self._task).where(self._task.c.id.in_([one.id for one in expired])).values(ended))
-            self._endings.follow(connection, [Ending(one, State.CANCELLED) for one in expired], "")
+            self._endings.follow(connection, [Ending(one, State.CANCELLED, expired=True) for one in expired], "")
         return self._locks.admit(connection, [one for one in claimed if one not in expired])
 
     def _expired(self, connection: sa.Connection, lane: Lane) -> Record | None:

@@ -9,26 +9,32 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ..core.clock import SECOND, duration_micros
+from ..core.measures import DELAYS, DURATIONS, bucket
 from ..core.new_task import unpack
 from ..core.record import Record
 from ..core.states import State
 from .batches import Batches
 from .inserts import Inserts
 from .locks import Locks
-from .tables import COUNTS
-from .tally import Counts, Tally
+from .tally import Counts, Tally, count_end, no_counts
 
 logger = logging.getLogger("flask_taskqueue")
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What a task has become: ended, scheduled again, or (leased) nothing new; with an attempt that is over, or without."""
+    """What a task has become: ended, scheduled again, or (leased) nothing new; with an attempt that is over, or without.
+
+    ``attempt`` is what the meter counts it as (see `attempt_measure`), ``duration`` in seconds.
+    """
 
     record: Record
     state: State
-    attempted: bool = False
+    attempt: str | None = None
     failed: bool = False
+    duration: float = 0.0
+    expired: bool = False
 
 
 class Endings:
@@ -82,11 +88,30 @@ class Endings:
 
 
 def _counts(endings: Sequence[Ending]) -> dict[str, Counts]:
-    found: dict[str, Counts] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    found = no_counts()
     for one in endings:
         counts = found[one.record.queue]
-        counts["attempts"] += one.attempted
-        counts["failures"] += one.failed
+        if one.attempt is not None:
+            _count_attempt(counts, one, one.attempt)
         if one.state.is_finished:
-            counts[one.state.value] += 1
+            count_end(counts, one.state, expired=one.expired)
     return found
+
+
+def _count_attempt(counts: Counts, ending: Ending, measure: str) -> None:
+    counts["attempts"] += 1
+    counts["failures"] += ending.failed
+    counts[measure] = counts.get(measure, 0) + 1
+    if measure in ("crash", "late"):
+        return
+    _observe(counts, DURATIONS, "duration_micros", duration_micros(ending.duration))
+    record = ending.record
+    if record.attempts == 1 and record.last_reason is None and record.started_at is not None:  # the very first
+        _observe(counts, DELAYS, "delay_micros", max(0, record.started_at - record.eta))
+
+
+def _observe(counts: Counts, buckets: Sequence[str], total: str, micros: int) -> None:
+    """Put a duration into a histogram."""
+    name = buckets[bucket(micros / SECOND)]
+    counts[name] = counts.get(name, 0) + 1
+    counts[total] = counts.get(total, 0) + micros

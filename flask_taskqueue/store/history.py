@@ -12,7 +12,7 @@ from ..core.states import State
 from .dialects import Dialect
 from .dialects.states import is_state
 from .tables import Tables
-from .tally import Tally, changes
+from .tally import Tally, departures
 
 BATCH = 500
 
@@ -48,7 +48,7 @@ class History:
         if not ids:
             return 0
         connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
-        self._tally.add(connection, changes(((row.queue, row.state) for row in rows), -1), "")
+        self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:

@@ -15,7 +15,7 @@ from ..core.states import FINISHED, State
 from .dialects import Dialect
 from .prepared import Prepared
 from .tables import Tables
-from .tally import Tally, changes
+from .tally import Tally, ends
 
 _CLOCKS = ("eta", "due_at", "created_at", "expires_at")
 _NOTHING_YET = (
@@ -117,7 +117,7 @@ class Inserts:
             return self._debounce(connection, holder, new)
         ended = {"state": State.CANCELLED.value, "unique_key": None, "due_at": None, "finished_at": self._now, "last_reason": "replaced"}
         connection.execute(sa.update(task).where(mine).values(ended))
-        self._tally.add(connection, changes([(holder.queue, State.CANCELLED.value)]), "")
+        self._tally.add(connection, ends([(holder.queue, State.CANCELLED)]), "")
         return "replaced"
 
     def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.clock import duration_micros
+from ..core.measures import attempt_measure
 from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
@@ -153,7 +154,9 @@ class Leases:
         for result in results:
             held = result.record.id not in lost
             state = result.outcome.state if held and not result.recorded else State.LEASED
-            endings.append(Ending(result.record, state, attempted=True, failed=held and result.outcome.state is not State.SUCCEEDED))
+            failed = held and result.outcome.state is not State.SUCCEEDED
+            attempt = attempt_measure(result.outcome, lost=not held)
+            endings.append(Ending(result.record, state, attempt=attempt, failed=failed, duration=result.duration))
         self._endings.follow(connection, endings, results[0].record.held_by or "")
 
     def _prepare_end(self, *mine: sa.ColumnElement[bool]) -> sa.Update:

@@ -23,6 +23,7 @@ from .leases import Leases
 from .live_counts import LiveCounts
 from .locks import Locks
 from .queues import Queues
+from .readings import Readings
 from .schedules import Schedules
 from .statistics import Statistics
 from .surroundings import Surroundings
@@ -53,6 +54,7 @@ class Store:
         self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log)
         self.leases = Leases(tables, dialect, self.queues, endings, log)
         self.statistics = Statistics(tables, dialect, self.tally)
+        self.readings = Readings(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts)
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
+from ..core.measures import MEASURES
 from ..core.rates import BUCKET_SIZE
 from ..core.record import Record
 from .dialects.states import ENDED_ROWS, FAILED_ROWS, LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
@@ -22,6 +23,7 @@ class Tables:
     attempt: sa.Table
     queue: sa.Table
     tally: sa.Table
+    meter: sa.Table
     lock: sa.Table
     batch: sa.Table
     schedule: sa.Table
@@ -47,6 +49,7 @@ class Tables:
             "attempt": _attempt,
             "queue": _queue,
             "tally": _tally,
+            "meter": _meter,
             "lock": _lock,
             "batch": _batch,
             "schedule": _schedule,
@@ -181,6 +184,20 @@ def _tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("source", token(48), primary_key=True),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in COUNTS),
+    )
+
+
+def _meter(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Counts that only ever grow, for metrics: attempts by what became of them, ends by how, histograms.
+
+    A row per queue and ``source``, which is one per writer as in the tally; those of the past are added up in the source "".
+    """
+    return sa.Table(
+        f"{prefix}meter",
+        metadata,
+        sa.Column("queue", token(100), primary_key=True),
+        sa.Column("source", token(48), primary_key=True),
+        *(sa.Column(name, sa.BigInteger, nullable=False, server_default="0") for name in MEASURES),
     )
 
 

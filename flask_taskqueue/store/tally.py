@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ..core.states import FINISHED, State
 from .dialects import Dialect
+from .meter import Meter
 from .prepared import Prepared
 from .tables import COUNTS, Tables
 
@@ -18,16 +19,41 @@ SLOT = 10_000_000
 _HOUR = 3600 * 1_000_000 // SLOT
 
 Counts = dict[str, int]
+"""What is counted, and of it also what the meter counts."""
 Tallied = Mapping[str, Counts]
 """By queue."""
+_MEASURES = {State.SUCCEEDED: "ended_succeeded", State.DEAD: "ended_dead", State.CANCELLED: "ended_deleted"}
 
 
-def changes(ended: Iterable[tuple[str, str]], by: int = 1) -> dict[str, Counts]:
-    """The counts of (queue, state) pairs: so many tasks more, or fewer, in that state."""
-    found: dict[str, Counts] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+def no_counts() -> defaultdict[str, Counts]:
+    """Nothing counted yet, of any queue."""
+    return defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+
+
+def count_end(counts: Counts, state: State, *, expired: bool = False) -> None:
+    """Count a task that has ended."""
+    measure = "ended_expired" if expired else _MEASURES[state]
+    counts[state.value] += 1
+    counts[measure] = counts.get(measure, 0) + 1
+
+
+def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
+    """The counts of tasks that have ended, given as queues and states."""
+    found = no_counts()
     for queue, state in ended:
+        count_end(found[queue], state)
+    return found
+
+
+def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> dict[str, Counts]:
+    """The counts of tasks, given as queues and states, that are no longer there as ended: pruned, or ``requeued``."""
+    found = no_counts()
+    for queue, state in gone:
+        counts = found[queue]
         if state in FINISHED:
-            found[queue][State(state).value] += by
+            counts[State(state).value] -= 1
+        if requeued:
+            counts["requeued"] = counts.get("requeued", 0) + 1
     return found
 
 
@@ -40,13 +66,16 @@ class Tally:
         values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.tally.c}
         # Inline: else SQLAlchemy asks for the slot back, and SQLite's driver runs no such statement for several rows.
         self._add = Prepared(dialect.add_up(tables.tally, COUNTS).inline().values(values | {"slot": self._slot}))
+        self.meter = Meter(tables, dialect)
         self._past = dialect.add_up(tables.tally, COUNTS)
 
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
         """Add counts. Writers that may write at the same time have each a ``source`` of their own."""
-        rows = [{"queue": queue, "source": source, **counts} for queue, counts in sorted(tallied.items())]
-        if rows:
+        ordered = sorted(tallied.items())
+        if ordered:
+            rows = [{"queue": queue, "source": source} | {name: counts[name] for name in COUNTS} for queue, counts in ordered]
             self._add.execute_many(connection, rows)
+            self.meter.add(connection, ordered, source)
 
     def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """By queue: how many tasks have each finished state, and attempts of the last minute and hour."""
@@ -68,7 +97,7 @@ class Tally:
         tally = self._tally
         old = sa.and_(tally.c.slot > 0, tally.c.slot <= self._slot - _HOUR - 1)
         rows = connection.execute(sa.select(tally).where(old).limit(1000).with_for_update()).all()
-        sums: dict[str, Counts] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+        sums = no_counts()
         for row in rows:
             for name in COUNTS:
                 sums[row.queue][name] += getattr(row, name)

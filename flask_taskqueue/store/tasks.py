@@ -17,7 +17,7 @@ from .dialects.states import is_state
 from .endings import Ending, Endings
 from .filters import Filter
 from .tables import Tables
-from .tally import Tally, changes
+from .tally import Tally, departures
 
 BATCH = 500
 """How many tasks one transaction changes at most."""
@@ -88,7 +88,7 @@ class Tasks:
             **dict.fromkeys(("finished_at", "first_tried_at", "started_at", "expires_at", "lease_id", "held_by")),
         }
         self._update(connection, dead, afresh)
-        self._tally.add(connection, changes(((one.queue, one.state) for one in dead), -1), "")
+        self._tally.add(connection, departures(((one.queue, one.state) for one in dead), requeued=True), "")
         for batch_id in sorted({one.batch_id for one in dead if one.batch_id is not None}):
             again = sum(one.batch_id == batch_id for one in dead)
             unfinished = sa.and_(self._batch.c.id == batch_id, self._batch.c.finished_at.is_(None))

@@ -11,7 +11,7 @@ from ..core.fairness import PRIORITIES
 from ..core.states import State
 from .dialects.states import is_state
 from .tables import Tables
-from .tally import Tally, changes
+from .tally import Tally, ends
 
 MOST = 500
 
@@ -36,7 +36,7 @@ def end_unreachable(connection: sa.Connection, tables: Tables, now: sa.ColumnEle
         "last_reason": "permanent",
         "last_error": "the stored task is malformed: no such queue, or a priority that is none",
     }
-    tally.add(connection, changes((row.queue, State.DEAD.value) for row in rows), "")
+    tally.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
     return connection.execute(sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(ended)).rowcount
 
 

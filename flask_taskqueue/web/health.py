@@ -1,0 +1,58 @@
+"""Health: whether the queue can do its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.clock import SECOND
+from ..core.errors import TaskQueueError
+from ..runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What was found. ``problems`` are sentences, none when all is well; ``reached`` is whether anybody is there to work."""
+
+    problems: tuple[str, ...] = ()
+    reached: bool = True
+    dispatchers: int | None = None
+    oldest_due_seconds: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well."""
+        return not self.problems
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same for JSON."""
+        found = {"status": "ok" if self.ok else "failing", "problems": list(self.problems)}
+        numbers = {"dispatchers": self.dispatchers, "oldest_due_seconds": self.oldest_due_seconds}
+        return found | {name: number for name, number in numbers.items() if number is not None}
+
+
+def ready(runtime: Runtime) -> Health:
+    """Whether tasks can be stored: the database answers, and the tables are those that this version works with."""
+    try:
+        with runtime.store.reading() as connection:
+            runtime.store.schedules.now(connection)
+    except TaskQueueError as error:
+        return Health(problems=(str(error),), reached=False)
+    return Health()
+
+
+def dispatching(runtime: Runtime, max_latency: float) -> Health:
+    """Whether tasks are attempted: a dispatcher is alive, and nothing that may start has been due for so many seconds."""
+    store = runtime.store
+    try:
+        with store.reading() as connection:
+            alive = sum(one.is_alive for one in store.dispatchers.list(connection))
+            lanes = store.claims.lanes(connection)
+    except TaskQueueError as error:
+        return Health(problems=(str(error),), reached=False)
+    waited = max((lanes.now - (lane.due_at or 0) for lane in lanes.due()), default=0) / SECOND
+    problems = [] if alive else ["no dispatcher is alive; start one: flask taskqueue run"]
+    if waited > max_latency:
+        problems.append(f"the task that is due longest has waited {waited:.0f} s, more than {max_latency:g}")
+    return Health(problems=tuple(problems), reached=bool(alive), dispatchers=alive, oldest_due_seconds=round(waited, 3))

@@ -1,0 +1,115 @@
+"""Metrics, as Prometheus reads them: made from SQL at each request, so the same from every process and after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from .._version import __version__
+from ..core.clock import SECOND
+from ..core.dispatcher_info import DispatcherInfo
+from ..core.measures import ATTEMPTS, BOUNDS, DELAYS, DURATIONS, FINISHED
+from ..core.metrics import METRICS
+from ..runtime import Runtime
+from ..store import Reading
+
+_FAMILIES: Mapping[str, Any] = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+
+Sample = tuple[Sequence[str], float]
+
+
+def exposition(runtime: Runtime, accept: str) -> tuple[bytes, str]:
+    """The metrics as text, in the format asked for, and its content type."""
+    registry = CollectorRegistry()
+    registry.register(Collector(runtime))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class Collector:
+    """Reads the metrics of one application; for a registry of your own too."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def describe(self) -> list[Any]:
+        """The families, without values: so a registry need not read any to know them."""
+        return [_FAMILIES[one.kind](one.name, one.doc, labels=one.labels) for one in METRICS]
+
+    def collect(self) -> Iterator[Any]:
+        """The families with their values, as of now."""
+        store = self._runtime.store
+        store.ensure_queues()
+        with store.reading() as connection:
+            readings = store.readings.all(connection)
+            cron = store.readings.cron(connection)
+            dispatchers = _latest(store.dispatchers.list(connection))
+            now = store.schedules.now(connection).timestamp()
+            stamp = store.database.schema.stamp(connection)
+        values = _of_queues(readings) | _of_dispatchers(dispatchers, now)
+        values["taskqueue_cron_last_success_timestamp_seconds"] = [((name,), at) for name, at in cron.items()]
+        values["taskqueue_info"] = [((__version__, "" if stamp is None else str(stamp.version)), 1)]
+        for one in METRICS:
+            family = _FAMILIES[one.kind](one.name, one.doc, labels=one.labels)
+            if one.kind == "histogram":
+                _add_histograms(family, readings, DURATIONS if "duration" in one.name else DELAYS)
+            else:
+                for labels, value in values[one.name]:
+                    family.add_metric(labels, value)
+            yield family
+
+
+def _of_queues(readings: Sequence[Reading]) -> dict[str, Iterable[Sample]]:
+    return {
+        "taskqueue_tasks": [((one.queue, state), value) for one in readings for state, value in _states(one).items()],
+        "taskqueue_count_capped": [((one.queue,), one.capped) for one in readings],
+        "taskqueue_oldest_due_seconds": [((one.queue,), one.oldest_due / SECOND) for one in readings],
+        "taskqueue_enqueued": [((one.queue,), one.enqueued) for one in readings],
+        "taskqueue_attempts": [((one.queue, *labels), one.measures[name]) for one in readings for name, labels in ATTEMPTS.items()],
+        "taskqueue_finished": [((one.queue, result), one.measures[name]) for one in readings for name, result in FINISHED.items()],
+        "taskqueue_queue_paused": [((one.queue,), one.paused) for one in readings],
+        "taskqueue_queue_rate_limit": [((one.queue,), one.rate) for one in readings if one.rate is not None],
+    }
+
+
+def _states(reading: Reading) -> dict[str, int]:
+    """Tasks by state; what is due in a paused queue is paused."""
+    return {
+        "scheduled": reading.later - reading.retrying,
+        "retrying": reading.retrying,
+        "due": 0 if reading.paused else reading.due,
+        "paused": reading.due if reading.paused else 0,
+        "waiting": reading.waiting,
+        "running": reading.running,
+        "dead": reading.dead,
+    }
+
+
+def _of_dispatchers(known: Mapping[str, DispatcherInfo], now: float) -> dict[str, Iterable[Sample]]:
+    alive = {instance: one for instance, one in known.items() if one.is_alive}
+    return {
+        "taskqueue_dispatchers": [((), len(alive))],
+        "taskqueue_dispatcher_heartbeat_age_seconds": [
+            ((instance,), max(0.0, now - one.seen_at.timestamp())) for instance, one in known.items()
+        ],
+        "taskqueue_in_flight": [((instance,), one.in_flight) for instance, one in alive.items()],
+        "taskqueue_concurrency_limit": [((instance,), one.concurrency) for instance, one in alive.items()],
+    }
+
+
+def _latest(dispatchers: Iterable[DispatcherInfo]) -> dict[str, DispatcherInfo]:
+    """By host and process number; of those that had the same, the one seen last."""
+    return {f"{one.host}:{one.pid}": one for one in sorted(dispatchers, key=lambda one: one.seen_at)}
+
+
+def _add_histograms(family: Any, readings: Sequence[Reading], names: Sequence[str]) -> None:
+    bounds = [*map(str, BOUNDS), "+Inf"]
+    total = f"{names[0].rpartition('_')[0]}_micros"
+    for one in readings:
+        counts = accumulate(one.measures[name] for name in names)
+        family.add_metric((one.queue,), list(zip(bounds, counts, strict=True)), one.measures[total] / SECOND)

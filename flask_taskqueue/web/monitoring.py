@@ -1,0 +1,75 @@
+"""Monitoring: the routes that tell machines how the queue is doing."""
+
+from __future__ import annotations
+
+import hmac
+from importlib.util import find_spec
+from ipaddress import ip_address
+
+from flask import Blueprint, Flask, Response, jsonify, request
+
+from ..core.errors import ConfigurationError, TaskQueueError
+from ..runtime import Runtime
+from . import health
+
+BLUEPRINT = "taskqueue_monitoring"
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+
+
+def mount(app: Flask, runtime: Runtime) -> None:
+    """Give an application the routes that its settings ask for. Raises `ConfigurationError` for metrics without prometheus-client."""
+    settings = runtime.settings
+    blueprint = Blueprint(BLUEPRINT, __name__)
+    blueprint.after_request(_not_kept)
+    if settings.metrics:
+        if find_spec("prometheus_client") is None:
+            raise ConfigurationError("TASKQUEUE_METRICS needs prometheus-client: pip install 'Flask-TaskQueue[prometheus]'")
+        blueprint.add_url_rule(settings.metrics_url, "metrics", lambda: _metrics(runtime))
+    if settings.health:
+        at = settings.health_url
+        blueprint.add_url_rule(f"{at}/live", "live", lambda: _answer(health.Health()))
+        blueprint.add_url_rule(f"{at}/ready", "ready", lambda: _answer(health.ready(runtime)))
+        blueprint.add_url_rule(f"{at}/dispatcher", "dispatcher", lambda: _answer(health.dispatching(runtime, settings.health_max_latency)))
+    if settings.metrics or settings.health:
+        app.register_blueprint(blueprint)
+
+
+def _metrics(runtime: Runtime) -> Response:
+    """The metrics, for whoever has the token; without one, for this machine."""
+    from .metrics import exposition  # prometheus-client is an extra
+
+    token = runtime.settings.metrics_token
+    if token is not None:
+        if not _has(token):
+            return Response("the token is missing or wrong\n", 401, {"WWW-Authenticate": "Bearer"}, mimetype="text/plain")
+    elif not _is_local():
+        return Response("from elsewhere than this machine only with TASKQUEUE_METRICS_TOKEN\n", 403, mimetype="text/plain")
+    try:
+        body, content_type = exposition(runtime, request.headers.get("Accept", ""))
+    except TaskQueueError as error:
+        return Response(f"{error}\n", 503, mimetype="text/plain")
+    return Response(body, content_type=content_type)
+
+
+def _has(token: str) -> bool:
+    given = request.headers.get("Authorization", "")
+    return hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode())
+
+
+def _is_local() -> bool:
+    """Whether the request comes from this machine, by no proxy."""
+    if any(name in request.headers for name in _FORWARDED):
+        return False
+    try:
+        return ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _answer(found: health.Health) -> tuple[Response, int]:
+    return jsonify(found.document), 200 if found.ok else 503
+
+
+def _not_kept(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,85 @@
+"""Health: the routes and the command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue.cli import taskqueue as commands
+from tests.apps import Bench, bench
+from tests.databases import TestDatabase
+from tests.waiting import wait_until
+
+
+def ask(one: Bench, what: str) -> tuple[int, dict[str, object]]:
+    """Status and document of a health check."""
+    reply = one.app.test_client().get(f"/taskqueue/health/{what}")
+    assert reply.headers["Cache-Control"] == "no-store"
+    return reply.status_code, reply.get_json()
+
+
+def command(one: Bench, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of the command."""
+    result = one.app.test_cli_runner().invoke(commands, ["health", *arguments])
+    return result.exit_code, result.output
+
+
+def make_late(one: Bench, seconds: int) -> None:
+    """Have every task be due for so long."""
+    runtime = one.app.extensions["taskqueue"]
+    task = runtime.store.database.tables.task
+    runtime.store.transact(lambda connection: connection.execute(sa.update(task).values(due_at=task.c.due_at - seconds * 1_000_000)))
+
+
+def test_health_tells_whether_tasks_are_attempted(sqlite_database: TestDatabase) -> None:
+    """No dispatcher; one that works; a task that waits too long, though not in a paused queue."""
+    with bench(sqlite_database.url, TASKQUEUE_POLL_INTERVAL=3600) as one:
+        one.tasks.worker("/w")(lambda: None)
+        assert ask(one, "live") == (200, {"status": "ok", "problems": []})
+        assert ask(one, "ready") == (200, {"status": "ok", "problems": []})
+        status, document = ask(one, "dispatcher")
+        assert (status, document["status"], document["dispatchers"]) == (503, "failing", 0)
+        code, text = command(one)
+        assert (code, "no dispatcher is alive" in text) == (69, True)
+        runtime = one.app.extensions["taskqueue"]
+        runtime.start()
+        wait_until(lambda: one.tasks.dispatchers(), what="the dispatcher is seen")
+        assert ask(one, "dispatcher")[0] == 200
+        code, text = command(one, "--json")
+        assert (code, json.loads(text)["dispatchers"]) == (0, 1)
+        one.tasks.queue("default").pause()
+        one.tasks.add("/w")
+        make_late(one, 400)
+        assert ask(one, "dispatcher")[0] == 200
+        runtime.scheduler.dispatcher.stop(0)
+        one.tasks.queue("default").resume()
+        status, document = ask(one, "dispatcher")
+        assert (status, 400 <= float(str(document["oldest_due_seconds"])) < 500) == (503, True)
+        code, text = command(one)
+        assert code == 1
+        assert "more than 300" in text
+        assert command(one, "--max-latency", "10m")[0] == 0
+        assert command(one, "--max-latency", "soon")[0] == 2
+        runtime.stop()
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "postgresql+psycopg://nobody@127.0.0.1:1/none"])
+def test_a_database_that_does_not_answer_is_told(tmp_path: object, url: str, sqlite_database: TestDatabase) -> None:
+    """Not raised; the process itself is alive."""
+    with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=url) as one:
+        assert ask(one, "live")[0] == 200
+        for what in ("ready", "dispatcher"):
+            status, document = ask(one, what)
+            assert (status, document["status"]) == (503, "failing")
+        code, text = command(one)
+        assert (code, "cannot be reached" in text) == (69, True)
+
+
+def test_health_can_be_somewhere_else_or_nowhere(sqlite_database: TestDatabase) -> None:
+    """As the settings say."""
+    with bench(sqlite_database.url, TASKQUEUE_HEALTH_URL="/up") as one:
+        assert one.app.test_client().get("/up/live").status_code == 200
+    with bench(sqlite_database.url, TASKQUEUE_HEALTH=False) as one:
+        assert one.app.test_client().get("/taskqueue/health/live").status_code == 404
