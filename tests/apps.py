@@ -49,7 +49,8 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
         pass
 
     app = Flask(__name__)
-    app.config.update(TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=url, **config)
+    app.config.update(TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=url)
+    app.config.update(config)
     db = SQLAlchemy(app, model_class=Base)
     tasks = TaskQueue(app, db)
 

@@ -96,7 +96,8 @@ class Arguments:
         hint = self._hints.get(name)
         how = "annotate it with its type" if hint is None else f"it is annotated {getattr(hint, '__name__', hint)}"
         return InvalidTaskError(
-            f"parameter {name!r} of function {self._name} is {repr(value)[:100]}, which JSON would not give back the same; {how}, "
+            f"parameter {name!r} of function {self._name} has a value of type {type(value).__name__}, "
+            f"which JSON would not give back the same; {how}, "
             "or store the data and pass its key"
         )
 
@@ -104,8 +105,8 @@ class Arguments:
         try:
             return _CONVERTER.structure(written, self._hint(name))
         except _BAD_VALUE as error:
-            shown = repr(written)[:100]
-            raise PermanentFailure(f"parameter {name!r} of function {self._name} is {shown}, which does not fit it") from error
+            found = f"a value of type {type(written).__name__}, which does not fit"
+            raise PermanentFailure(f"parameter {name!r} of function {self._name} has {found}") from error
 
 
 def result_json(value: Any) -> str | None:

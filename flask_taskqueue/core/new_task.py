@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ class NewTask:
     lock_limit: int | None = None
     expires_at: datetime | None = None
     expires_in: int | None = None
-    follow_up: str | None = None
+    follow_up: str | None = field(default=None, repr=False)
     batch_id: str | None = None
     callback_of: str | None = None
     schedule: str | None = None

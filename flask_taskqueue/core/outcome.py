@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from .reply import Reply
 from .retry import RetryOptions
 from .states import State
+from .urls import redacted
 
 VERDICT_HEADER = "x-taskqueue-outcome"
 ERROR_HEADER = "x-taskqueue-error"
@@ -115,7 +116,7 @@ def explain(reply: Reply) -> str:
     if told:
         return told
     if reply.status is not None and 300 <= reply.status < 400:
-        place = reply.headers.get("location", "elsewhere").partition("?")[0]
+        place = redacted(reply.headers.get("location", "elsewhere"))
         return (
             f"the reply was {reply.status}, a redirect to {place}: redirects are not followed. If a "
             "before_request hook (a login, say) caused it, exempt tasks there: if tasks.is_task_request(): return"

@@ -85,8 +85,7 @@ class Parameters:
             return _convert(parameter.annotation, _single(raw))
         except (ValueError, TypeError, InvalidOperation) as error:
             wanted = getattr(parameter.annotation, "__name__", str(parameter.annotation))
-            shown = repr(raw if parameter.many else _single(raw))[:100]
-            raise PermanentFailure(f"parameter {parameter.name!r} of handler {self._handler} is {shown}, which is no {wanted}") from error
+            raise PermanentFailure(f"parameter {parameter.name!r} of handler {self._handler} has a value that is no {wanted}") from error
 
 
 def dump(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from .errors import InvalidTaskError, InvalidUrlError, TaskTooLargeError
 from .headers import check_headers
-from .urls import MAX_LENGTH
+from .urls import MAX_LENGTH, redacted
 
 METHODS = ("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -26,7 +26,7 @@ UNSET: Final = _Unset.UNSET
 """Tells "not given" from None, which is a JSON value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TaskRequest:
     """The request that a task will be."""
 
@@ -34,6 +34,10 @@ class TaskRequest:
     url: str
     headers: dict[str, str]
     body: bytes
+
+    def __repr__(self) -> str:
+        """Without what the task holds: a repr ends up in logs."""
+        return f"<TaskRequest {self.method} {redacted(self.url)}>"
 
     @property
     def size(self) -> int:

@@ -49,3 +49,7 @@ class Record(NamedTuple):
     last_status: int | None
     last_reason: str | None
     last_error: str | None
+
+    def __repr__(self) -> str:
+        """Without what the task holds: a repr ends up in logs."""
+        return f"<Record {self.id} {self.state} queue={self.queue}>"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from .urls import redacted
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class OutgoingRequest:
     """A request as a transport sends it. ``url`` is absolute, or a path for the wsgi transport."""
 
@@ -16,15 +18,19 @@ class OutgoingRequest:
     headers: Mapping[str, str]
     body: bytes
 
+    def __repr__(self) -> str:
+        """Without what the task holds: a repr ends up in logs."""
+        return f"<OutgoingRequest {self.method} {redacted(self.url)}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came back. ``kind`` is "reply" when a whole answer came; ``error`` says in a sentence, without secrets, why none did."""
 
     status: int | None
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     """Names in lower case."""
-    body: bytes
+    body: bytes = field(repr=False)
     """Up to the cap of the transport."""
     truncated: bool = False
     error: str | None = None

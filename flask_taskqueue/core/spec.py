@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .new_task import OnConflict
 from .retry import RetryOptions
+from .urls import redacted
 
 if TYPE_CHECKING:
     Duration = float | str | timedelta
@@ -77,7 +78,7 @@ class TaskSpec:
                 raise TypeError(f"a task has no argument {name!r}{hint}")
 
     def __repr__(self) -> str:
-        return f"<TaskSpec {self.url!r}>"
+        return f"<TaskSpec {redacted(self.url) if isinstance(self.url, str) else self.url!r}>"
 
     def in_queue(self, queue: str) -> TaskSpec:
         """The same task in another queue."""

@@ -30,8 +30,8 @@ class Result:
     """The reply that a task succeeded with. ``body`` holds at most ``TASKQUEUE_REPLY_EXCERPT`` bytes of it."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     @property
     def text(self) -> str:

@@ -21,7 +21,7 @@ def is_absolute(url: str) -> bool:
 def check_path(url: str) -> str:
     """A path, which may have a query. Raises `InvalidUrlError`."""
     if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
-        raise InvalidUrlError(f"url {url!r} must be a path that begins with one slash, such as '/worker'")
+        raise InvalidUrlError(f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'")
     _check_characters(url)
     return url
 

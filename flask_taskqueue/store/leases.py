@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,8 +35,8 @@ class Result:
     record: Record
     outcome: Outcome
     duration: float
-    reply_headers: str | None = None
-    reply_body: bytes | None = None
+    reply_headers: str | None = field(default=None, repr=False)
+    reply_body: bytes | None = field(default=None, repr=False)
     recorded: bool = False
     """Whether the handler's own transaction ended the task already; only the attempt is logged then."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +30,7 @@ class Definition:
     name: str
     text: str
     timezone: str
-    task: str
+    task: str = field(repr=False)
     misfire: str
     overlap: str
     description: str | None

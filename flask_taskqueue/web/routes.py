@@ -13,6 +13,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BuildError, MapAdapter, RequestRedirect
 
 from ..core.errors import InvalidUrlError
+from ..core.urls import redacted
 from .worker import Worker
 
 logger = logging.getLogger("flask_taskqueue")
@@ -63,7 +64,7 @@ class RouteFinder:
         """The path of an endpoint, and the values its rule has no place for. Raises `InvalidUrlError`."""
         rules = [rule for rule in self._app.url_map.iter_rules() if rule.endpoint == endpoint]
         if not rules:
-            raise InvalidUrlError(f"{endpoint!r} is no endpoint of this application; a path begins with a slash")
+            raise InvalidUrlError(f"{redacted(endpoint)!r} is no endpoint of this application; a path begins with a slash")
         variables = set().union(*(rule.arguments for rule in rules))
         try:
             path = self._adapter().build(endpoint, {key: values[key] for key in variables & values.keys()}, method)

@@ -134,7 +134,7 @@ def test_stars_and_defaults() -> None:
     ("values", "words"),
     [
         ({}, "'value' of function .* is missing"),
-        ({"value": "x"}, "'value' .* is 'x', which does not fit"),
+        ({"value": "x"}, "'value' .* of type str, which does not fit"),
         ({"value": 1, "old": 2}, "no parameter 'old'"),
     ],
 )

@@ -42,6 +42,7 @@ class MySQL:
         return sa.create_engine(
             url,
             connect_args=_CONNECT_ARGS | connect_args,
+            hide_parameters=True,
             isolation_level="READ COMMITTED",
             pool_size=5,
             max_overflow=20,

@@ -46,7 +46,12 @@ class PostgreSQL:
     def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
         """READ COMMITTED, and a dead peer is noticed within seconds."""
         return sa.create_engine(
-            url, connect_args=_CONNECT_ARGS | connect_args, isolation_level="READ COMMITTED", pool_size=5, max_overflow=20
+            url,
+            connect_args=_CONNECT_ARGS | connect_args,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            pool_size=5,
+            max_overflow=20,
         )
 
     def findings(self, engine: sa.Engine) -> list[Finding]:

@@ -42,7 +42,7 @@ class SQLite:
         One that took it later, after reading, could fail with "database is locked" at once,
         whatever the busy timeout.
         """
-        engine = sa.create_engine(url, connect_args=connect_args)
+        engine = sa.create_engine(url, connect_args=connect_args, hide_parameters=True)
 
         @sa.event.listens_for(engine, "connect")
         def _connect(connection: Any, _record: object) -> None:
