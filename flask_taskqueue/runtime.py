@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -25,13 +25,13 @@ from .engine.attempt import Attempts, Keys, Routes
 from .engine.bell import Bell
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
-from .engine.janitor import sweep
+from .engine.janitor import Retention, prune, sweep
 from .engine.presence import Presence
 from .engine.scheduler import Scheduler
 from .engine.transports import Transport
 from .engine.transports.http import HttpTransport
 from .engine.transports.wsgi import WsgiTransport
-from .store import Notices, Result, Store
+from .store import Database, Notices, Result, Store
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -61,7 +61,11 @@ class Runtime:
     @cached_property
     def store(self) -> Store:
         """The store, opened at first use: the database need not be there before."""
-        return Store(self.binding.open(self.app, self.settings), self.settings.queues.values())
+        return self.make_store(self.binding.open(self.app, self.settings))
+
+    def make_store(self, database: Database) -> Store:
+        """A store on this database, with these settings."""
+        return Store(database, self.settings.queues.values(), keep_attempts=self.settings.keep_attempts)
 
     @cached_property
     def cron(self) -> Cron:
@@ -173,10 +177,12 @@ class Runtime:
             self.bell.ring()
 
     def sweep(self) -> int:
-        """Forget what has been kept long enough; how many tasks."""
-        settings = self.settings
-        tombstones = {name: queue.tombstone_ttl for name, queue in settings.queues.items() if queue.tombstone_ttl is not None}
-        return sweep(self.store, keep_succeeded=settings.keep_succeeded, keep_dead=settings.keep_dead, tombstones=tombstones)
+        """Mend, and forget what has been kept long enough; how many tasks."""
+        return sweep(self.store, Retention.of(self.settings))
+
+    def prune(self, *, keep: float | None = None) -> Iterator[int]:
+        """Forget what has been kept long enough, or ended more than ``keep`` seconds ago; how many tasks by each small transaction."""
+        return prune(self.store, Retention.of(self.settings, keep=keep))
 
     def after_fork(self) -> None:
         """In a forked child: threads are gone, connections are the parent's."""

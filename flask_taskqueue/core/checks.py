@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
@@ -66,6 +67,14 @@ def count(low: int, high: int) -> Check:
         return value
 
     return check
+
+
+def count_or_all(key: str, value: Any) -> float:
+    """A whole number from 1, or infinity."""
+    if value == math.inf:
+        return math.inf
+    whole: int = count(1, 1_000_000)(key, value)
+    return whole
 
 
 def duration(low: float, high: float) -> Check:

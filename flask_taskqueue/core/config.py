@@ -15,6 +15,7 @@ from .queue_settings import DAY, MAX_DEADLINE, QueueSettings, default_queues, pa
 from .retry import RetryOptions
 
 PREFIX = "TASKQUEUE_"
+KEEP_ATTEMPTS = 20
 REDACT = ("authorization", "cookie", "token", "secret", "password", "key")
 DEFAULT_RETRY = RetryOptions(task_age_limit=30 * DAY)
 
@@ -59,8 +60,13 @@ class Settings:
     max_body: int = _key(102_400, checks.count(0, 33_554_432), "The most bytes a task may have: method, URL, headers and body.")
     max_eta: float = _key(30 * DAY, checks.duration(0, 3650 * DAY), "How far away, in seconds, an eta may be.")
     reply_excerpt: int = _key(16_384, checks.count(0, 1_048_576), "The most bytes of a reply that are read and kept.")
-    keep_succeeded: float = _key(DAY, checks.duration(0, math.inf), "Seconds that succeeded and cancelled tasks are kept.")
-    keep_dead: float = _key(30 * DAY, checks.duration(0, math.inf), "Seconds that dead tasks are kept.")
+    keep_succeeded: float = _key(
+        DAY, checks.duration(0, math.inf), "Seconds that succeeded and cancelled tasks are kept; infinite keeps them for ever."
+    )
+    keep_dead: float = _key(30 * DAY, checks.duration(0, math.inf), "Seconds that dead tasks are kept; infinite keeps them for ever.")
+    keep_attempts: float = _key(
+        KEEP_ATTEMPTS, checks.count_or_all, "How many attempts of a task are kept, the last ones; infinite keeps all."
+    )
     secret: bytes | None = _key(
         None, checks.secret, "What signatures are derived from; by default ``SECRET_KEY`` and its fallbacks.", secret=True
     )

@@ -3,44 +3,84 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ..core.config import Settings
 from ..core.errors import TaskQueueError
 from ..store import Store
 
 logger = logging.getLogger("flask_taskqueue")
 
-_ROUNDS = 20
+_LONGEST = 15.0
+"""Seconds that one sweep forgets tasks at most; the rest is for the next one."""
+_BREATH = 0.002
+"""Seconds between two transactions, so that others come to write."""
 
 
-def sweep(store: Store, *, keep_succeeded: float, keep_dead: float, tombstones: Mapping[str, float]) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long finished tasks are kept, in seconds (infinite: for ever), and by queue how long their names stay taken."""
+
+    succeeded: float
+    dead: float
+    tombstones: Mapping[str, float]
+
+    @classmethod
+    def of(cls, settings: Settings, *, keep: float | None = None) -> Retention:
+        """What the settings say; or ``keep`` seconds, whatever became of the task."""
+        tombstones = {name: queue.tombstone_ttl for name, queue in settings.queues.items() if queue.tombstone_ttl is not None}
+        if keep is not None:
+            return cls(succeeded=keep, dead=keep, tombstones=tombstones)
+        return cls(succeeded=settings.keep_succeeded, dead=settings.keep_dead, tombstones=tombstones)
+
+
+def sweep(store: Store, retention: Retention) -> int:
     """Mend, and forget finished tasks, in small transactions so that nobody waits long for one; how many were forgotten.
 
-    What is left over after a bounded number of them is for the next sweep.
+    What is left over after some seconds is for the next sweep.
     """
     total = 0
+    limit = time.monotonic() + _LONGEST
     try:
-        malformed = store.transact(store.end_unreachable)
-        if malformed:
-            logger.error("%d stored tasks are malformed (no such queue, or a priority that is none) and dead", malformed)
-        store.transact(store.locks.mend)
-        store.transact(store.tally.merge)
-        store.transact(store.tally.meter.merge)
-        store.transact(store.schedules.prune)
-        store.transact(store.dispatchers.prune)
-        store.transact(store.audit.prune)
-        store.transact(lambda connection: store.batches.prune(connection, max(keep_succeeded, keep_dead)))
-        for _ in range(_ROUNDS):
-            pruned = store.transact(
-                lambda connection: store.history.prune(
-                    connection, keep_succeeded=keep_succeeded, keep_dead=keep_dead, tombstones=tombstones
-                )
-            )
+        _mend(store)
+        for pruned in prune(store, retention):
             total += pruned
-            if not pruned:
+            if time.monotonic() > limit:
                 break
+            time.sleep(_BREATH)
     except (TaskQueueError, sa.exc.DBAPIError) as error:
         logger.warning("the janitor could not work: %s", error)
     return total
+
+
+def prune(store: Store, retention: Retention) -> Iterator[int]:
+    """Forget what has been kept long enough, some hundred tasks in each transaction; how many each forgot, until none is left.
+
+    Batches are forgotten with the tasks that are kept longest.
+    """
+    for forget in (
+        lambda connection: store.batches.prune(connection, max(retention.succeeded, retention.dead)),
+        store.schedules.prune,
+        store.dispatchers.prune,
+        store.audit.prune,
+    ):
+        store.transact(forget)
+    while pruned := store.transact(
+        lambda connection: store.history.prune(
+            connection, keep_succeeded=retention.succeeded, keep_dead=retention.dead, tombstones=retention.tombstones
+        )
+    ):
+        yield pruned
+
+
+def _mend(store: Store) -> None:
+    malformed = store.transact(store.end_unreachable)
+    if malformed:
+        logger.error("%d stored tasks are malformed (no such queue, or a priority that is none) and dead", malformed)
+    store.transact(store.locks.mend)
+    store.transact(store.tally.merge)
+    store.transact(store.tally.meter.merge)

@@ -18,16 +18,22 @@ from .tables import Tables
 class AttemptLog:
     """Each attempt once: an insert that is repeated, because a commit was in doubt, changes nothing."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, keep: float) -> None:
+        self._keep = keep
         self._endings = endings
         self._attempt = tables.attempt
         columns: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.attempt.c}
         insert = dialect.insert_missing(tables.attempt).values(columns | {"finished_at": dialect.now})
+        past = sa.and_(tables.attempt.c.task_id == sa.bindparam("of"), tables.attempt.c.number <= sa.bindparam("last"))
+        self._forget = sa.delete(tables.attempt).where(past)
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
 
     def add(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log attempts that have ended just now."""
+        """Log attempts that have ended just now, and of each task forget those before the last so many."""
         self._insert.execute_many(connection, rows)
+        many = [{"of": row["task_id"], "last": row["number"] - self._keep} for row in rows if row["number"] > self._keep]
+        if many:
+            connection.execute(self._forget, many)
 
     def recorded(self, connection: sa.Connection, task_ids: Collection[str]) -> set[str]:
         """The leases of these tasks whose attempts are logged with what became of them."""
@@ -49,5 +55,5 @@ class AttemptLog:
             "reply_headers": None,
             "reply_body": None,
         }
-        self._insert.execute_many(connection, [crash])
+        self.add(connection, [crash])
         self._endings.follow(connection, [Ending(record, State.LEASED, attempt="crash", failed=True)], "")

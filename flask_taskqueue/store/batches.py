@@ -17,6 +17,8 @@ from .filters import is_token
 from .inserts import Inserts
 from .tables import Tables
 
+_PRUNED = 5000
+
 
 class Batches:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
@@ -60,11 +62,13 @@ class Batches:
                 self._follow(connection, batch_id, "on_finish", row.on_finish)
 
     def prune(self, connection: sa.Connection, seconds: float) -> int:
-        """Forget batches that finished so long ago; how many."""
+        """Forget some batches that finished so long ago; how many."""
         if math.isinf(seconds):
             return 0
-        old = self._batch.c.finished_at < self._now - duration_micros(seconds)
-        return connection.execute(sa.delete(self._batch).where(old)).rowcount
+        batch = self._batch
+        old = batch.c.finished_at < self._now - duration_micros(seconds)
+        ids = list(connection.scalars(sa.select(batch.c.id).where(old).order_by(batch.c.id).limit(_PRUNED)))
+        return connection.execute(sa.delete(batch).where(batch.c.id.in_(ids))).rowcount if ids else 0
 
     def _follow(self, connection: sa.Connection, batch_id: str, event: str, packed: str | None) -> None:
         if packed is None:

@@ -7,6 +7,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from ..core.config import KEEP_ATTEMPTS
 from ..core.queue_settings import QueueSettings
 from .attempt_log import AttemptLog
 from .audit import Audit
@@ -38,7 +39,7 @@ class Store:
     ``queues`` must have a row, with these limits, before a task of theirs is stored or taken.
     """
 
-    def __init__(self, database: Database, queues: Collection[QueueSettings]) -> None:
+    def __init__(self, database: Database, queues: Collection[QueueSettings], *, keep_attempts: float = KEEP_ATTEMPTS) -> None:
         tables, dialect = database.tables, database.dialect
         self.database = database
         self.transact = database.transact
@@ -50,7 +51,7 @@ class Store:
         endings = Endings(self.tally, self.locks, self.batches, self.inserts)
         self.tasks = Tasks(tables, dialect, endings, self.tally)
         self.queues = Queues(tables, dialect)
-        log = AttemptLog(tables, dialect, endings)
+        log = AttemptLog(tables, dialect, endings, keep_attempts)
         self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log)
         self.leases = Leases(tables, dialect, self.queues, endings, log)
         self.statistics = Statistics(tables, dialect, self.tally)

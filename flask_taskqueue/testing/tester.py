@@ -18,7 +18,7 @@ from ..core.spec import TaskOptions, TaskSpec
 from ..core.states import State
 from ..core.task import Task
 from ..runtime import Runtime
-from ..store import Rehearsal, Store
+from ..store import Rehearsal
 from .attempts import Attempt, Run
 from .looking import Looking
 from .replies import reply_maker
@@ -52,7 +52,7 @@ class TaskQueueTester(Looking):
         self._forget()
         parts = runtime.binding.parts(self.app, runtime.settings)
         self._rehearsal = Rehearsal(**parts, isolated=runtime.binding.isolation(self.app))
-        runtime.store = Store(self._rehearsal, runtime.settings.queues.values())
+        runtime.store = runtime.make_store(self._rehearsal)
         self._wake = runtime.wake
         runtime.wake = self._woken  # type: ignore[method-assign]
         self._steps = Steps(runtime, self._rehearsal, self._script)

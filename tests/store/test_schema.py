@@ -50,7 +50,7 @@ def make_older(store: Store) -> None:
     with store.database.engine.begin() as connection:
         tables.dispatcher.drop(connection)
         connection.exec_driver_sql("ALTER TABLE taskqueue_queue DROP COLUMN paused_by")
-        next(index for index in tables.task.indexes if index.name == "ix_taskqueue_task_finished").drop(connection)
+        next(index for index in tables.task.indexes if index.name == "ix_taskqueue_task_ended").drop(connection)
         connection.execute(sa.update(tables.schema).values(version=0, oldest=0))
 
 
@@ -88,7 +88,7 @@ def test_an_upgrade_adds_what_is_missing_and_keeps_what_is_there(store: Store, a
     make_older(store)
     newer = another()
     added = [str(change) for change in newer.database.upgrade()]
-    assert sorted(added) == ["column taskqueue_queue.paused_by", "index ix_taskqueue_task_finished", "table taskqueue_dispatcher"]
+    assert sorted(added) == ["column taskqueue_queue.paused_by", "index ix_taskqueue_task_ended", "table taskqueue_dispatcher"]
     assert newer.database.upgrade() == []
     newer.ensure_queues()
     assert stamp(newer) == CURRENT
