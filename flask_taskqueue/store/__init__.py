@@ -8,11 +8,11 @@ from .database import Database
 from .dispatchers import Sighting
 from .filters import SEARCHED, Filter
 from .inserts import Inserts
-from .leases import Result
 from .live_counts import CAP, Live
 from .notices import Notices
 from .readings import Reading
 from .rehearsal import Rehearsal
+from .results import Result
 from .schedules import Definition
 from .schema import Change, Stamp, statements
 from .store import Store

@@ -88,7 +88,7 @@ class Claims:
 
     def _take_over(self, connection: sa.Connection, lane: Lane, holder: Mapping[str, Any], lease: float) -> Record | None:
         while (found := self._expired(connection, lane)) is not None:
-            self._log.crash(connection, found)
+            self._log.crash(connection, [found])
             if is_poison(found):
                 self._end_poison(connection, found)
                 continue

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,25 +18,10 @@ from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .locks import untaken
-from .prepared import Prepared
+from .prepared import Prepared, among_these
 from .queues import Queues
+from .results import Result, alike, leased
 from .tables import Tables
-
-_TOGETHER = 64
-_FEW = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of an attempt, ready to be recorded."""
-
-    record: Record
-    outcome: Outcome
-    duration: float
-    reply_headers: str | None = field(default=None, repr=False)
-    reply_body: bytes | None = field(default=None, repr=False)
-    recorded: bool = False
-    """Whether the handler's own transaction ended the task already; only the attempt is logged then."""
 
 
 class Leases:
@@ -49,9 +32,9 @@ class Leases:
         self._queues = queues
         self._endings = endings
         self._now = dialect.now
-        self._sends_singly = dialect.sends_singly
-        self._end = Prepared(self._prepare_end(tables.task.c.id == sa.bindparam("id_0"), tables.task.c.lease_id == sa.bindparam("lease_0")))
-        self._end_some = Prepared(self._prepare_end(tables.task.c.id.in_(_binds("id")), tables.task.c.lease_id.in_(_binds("lease"))))
+        task = tables.task
+        self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
+        self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
         self._log = log
 
     def record(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
@@ -65,7 +48,7 @@ class Leases:
         pending = [result for result in ordered if not result.recorded]
         lost, repeated = self._end_leases(connection, pending)
         self._follow(connection, [result for result in ordered if result.record.lease_id not in repeated], lost)
-        self._log.add(connection, [_logged(result, result.record.id in lost) for result in ordered])
+        self._log.add(connection, ordered, lost)
         slowed = {result.record.queue for result in ordered if result.outcome.slows}
         if slowed:
             self._queues.slow(connection, slowed)
@@ -82,6 +65,9 @@ class Leases:
 
     def release(self, connection: sa.Connection, held: Iterable[tuple[str, str]]) -> int:
         """Give leases back as if they had never been taken: due now, the attempt not counted; how many."""
+        pairs = [{"task_id": task_id, "lease": lease} for task_id, lease in sorted(held)]
+        if not pairs:
+            return 0
         statement = (
             sa.update(self._task)
             .where(
@@ -91,8 +77,7 @@ class Leases:
             )
             .values(untaken(self._task) | {"due_at": self._now})
         )
-        pairs = [{"task_id": task_id, "lease": lease} for task_id, lease in sorted(held)]
-        return connection.execute(statement, pairs).rowcount if pairs else 0
+        return connection.execute(statement, pairs).rowcount
 
     def expire(self, connection: sa.Connection, held_by: str) -> int:
         """Let every lease of a dispatcher that is known to be dead run out now; how many."""
@@ -103,17 +88,17 @@ class Leases:
         """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is blamed for; how many."""
         task = self._task
         mine = sa.and_(is_state(task, State.LEASED), task.c.held_by == held_by)
-        held = [Record._make(row) for row in connection.execute(sa.select(task).where(mine).with_for_update())]
-        for record in held:
-            self._log.crash(connection, record)
+        held = [Record._make(row) for row in connection.execute(sa.select(task).where(mine).order_by(task.c.id).with_for_update())]
+        if held:
+            self._log.crash(connection, held)
             changes = {
                 "state": State.SCHEDULED.value,
                 "due_at": self._now,
-                "crashes": record.crashes + 1,
-                "pardons": record.pardons + 1,
+                "crashes": task.c.crashes + 1,
+                "pardons": task.c.pardons + 1,
                 "last_reason": "crash",
             }
-            change_leased(connection, self._task, record, changes)
+            connection.execute(sa.update(task).where(task.c.id.in_([record.id for record in held])).values(changes))
         return len(held)
 
     def is_current(self, connection: sa.Connection, task_id: str, attempt: int) -> Record | None:
@@ -159,11 +144,11 @@ class Leases:
             endings.append(Ending(result.record, state, attempt=attempt, failed=failed, duration=result.duration))
         self._endings.follow(connection, endings, results[0].record.held_by or "")
 
-    def _prepare_end(self, *mine: sa.ColumnElement[bool]) -> sa.Update:
+    def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task
         return (
             sa.update(task)
-            .where(*mine, is_state(task, State.LEASED))
+            .where(mine, task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
             .values(
                 state=sa.bindparam("new_state"),
                 due_at=self._now + sa.bindparam("delay", type_=sa.BigInteger),
@@ -178,23 +163,10 @@ class Leases:
         )
 
     def _end_each(self, connection: sa.Connection, results: Sequence[Result]) -> int:
-        """End leases, where that is quicker many of the same outcome by one statement; how many were ended.
-
-        No lease is of two claims, so a task's id among these ids and its lease among these leases
-        is a lease of these: a task is not among them twice.
-        """
-        alike: dict[Outcome, list[Result]] = defaultdict(list)
-        for result in results:
-            alike[result.outcome].append(result)
-        changed = 0
-        single: list[dict[str, Any]] = []
-        for outcome, group in alike.items():
-            for start in range(0, len(group), _TOGETHER):
-                some = group[start : start + _TOGETHER]
-                if self._sends_singly and len(some) >= _FEW and len({result.record.id for result in some}) == len(some):
-                    changed += self._end_some.execute(connection, _named(some) | _ended(outcome)).rowcount
-                else:
-                    single += [{"id_0": one.record.id, "lease_0": one.record.lease_id, **_ended(outcome)} for one in some]
+        """End leases, those of results that are alike by one statement; how many were ended."""
+        together, others = alike(results)
+        changed = sum(self._end_alike.execute(connection, leased(some) | _ended(some[0].outcome)).rowcount for some in together)
+        single = [{"id": one.record.id, "lease": one.record.lease_id, **_ended(one.outcome)} for one in others]
         return changed + (self._end.execute_many(connection, single) if single else 0)
 
     def _end_leases(self, connection: sa.Connection, results: Sequence[Result]) -> tuple[set[str], set[str]]:
@@ -213,18 +185,6 @@ class Leases:
         # Ended under this very lease: by this statement now, by one whose commit was in doubt, or by the handler.
         ended = {row.id for row in rows if row.lease_id == leases[row.id] and row.state != State.CANCELLED}
         return set(leases) - ended, self._log.recorded(connection, leases)
-
-
-def _binds(name: str) -> list[sa.BindParameter[str]]:
-    return [sa.bindparam(f"{name}_{number}", type_=sa.String) for number in range(_TOGETHER)]
-
-
-def _named(results: Sequence[Result]) -> dict[str, Any]:
-    """The ids and leases of up to `_TOGETHER` results; the last is repeated to make it so many."""
-    records = [result.record for result in results]
-    records += records[-1:] * (_TOGETHER - len(records))
-    ids = {f"id_{number}": record.id for number, record in enumerate(records)}
-    return ids | {f"lease_{number}": record.lease_id for number, record in enumerate(records)}
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:
@@ -246,19 +206,3 @@ def change_leased(connection: sa.Connection, task: sa.Table, record: Record, cha
     """Change a leased task if the lease is still the one of the record."""
     mine = sa.and_(task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED))
     return connection.execute(sa.update(task).where(mine).values(changes)).rowcount == 1
-
-
-def _logged(result: Result, lost: bool) -> dict[str, Any]:
-    record, outcome = result.record, result.outcome
-    return {
-        "task_id": record.id,
-        "number": record.attempts,
-        "lease_id": record.lease_id,
-        "started_at": record.started_at,
-        "held_by": record.held_by,
-        "reason": "late" if lost else outcome.reason,
-        "status": outcome.status,
-        "error": outcome.error,
-        "reply_headers": result.reply_headers,
-        "reply_body": result.reply_body,
-    }

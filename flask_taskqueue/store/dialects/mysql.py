@@ -14,6 +14,8 @@ from sqlalchemy.dialects import mysql
 from ...core.errors import TransientError
 from ...core.finding import Finding
 from ...core.record import Record
+from ...core.states import State
+from ..prepared import TOGETHER, Prepared, among_these, these
 from .claims import candidates, taken
 
 _RETRIED = {1020, 1040, 1205, 1213}
@@ -65,18 +67,19 @@ class MySQL:
         raise NotImplementedError
 
     def prepare_claim(self, task: sa.Table) -> Any:
-        """Pick and lock, update, read: there is no UPDATE … RETURNING that both have."""
-        pick = candidates(task, self.now).with_for_update(skip_locked=True)
-        chosen = task.c.id.in_(sa.bindparam("ids", expanding=True))
-        update = sa.update(task).where(chosen).values(taken(task, self.now))
-        read = sa.select(task).where(chosen).order_by(task.c.eta, task.c.id)
+        """Read and lock, then update: there is no UPDATE … RETURNING that both have.
+
+        What is locked cannot change, so what the update makes of it need not be read again.
+        """
+        pick = Prepared(candidates(task, self.now).with_only_columns(*task.c, self.now.label("now")).with_for_update(skip_locked=True))
+        update = Prepared(sa.update(task).where(among_these(task.c.id)).values(taken(task, sa.bindparam("now", type_=sa.BigInteger))))
 
         def claim(connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]) -> list[Record]:
-            ids = sorted(connection.scalars(pick, which))
-            if not ids:
-                return []
-            connection.execute(update, {"ids": ids, **how})
-            return [Record._make(row) for row in connection.execute(read, {"ids": ids})]
+            rows = sorted(pick.execute(connection, which).all(), key=lambda row: row.id)
+            for start in range(0, len(rows), TOGETHER):
+                ids = [row.id for row in rows[start : start + TOGETHER]]
+                update.execute(connection, {**these(ids), **how, "now": rows[0].now})
+            return sorted((_taken(row, how) for row in rows), key=lambda record: (record.eta, record.id))
 
         return claim
 
@@ -105,6 +108,20 @@ class MySQL:
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in (1054, 1146)
+
+
+def _taken(row: sa.Row[Any], how: Mapping[str, Any]) -> Record:
+    """A task as the claim leaves it."""
+    record = Record._make(row[:-1])
+    return record._replace(
+        state=State.LEASED.value,
+        lease_id=how["new_lease"],
+        held_by=how["holder"],
+        attempts=record.attempts + 1,
+        due_at=row.now + how["period"],
+        started_at=row.now,
+        first_tried_at=row.now if record.first_tried_at is None else record.first_tried_at,
+    )
 
 
 def _number(error: sa.exc.DBAPIError) -> int | None:

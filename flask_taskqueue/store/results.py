@@ -1,0 +1,53 @@
+"""Results: what became of attempts, ready to be recorded."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.outcome import Outcome
+from ..core.record import Record
+from .prepared import TOGETHER, these
+
+_FEW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of an attempt."""
+
+    record: Record
+    outcome: Outcome
+    duration: float
+    reply_headers: str | None = field(default=None, repr=False)
+    reply_body: bytes | None = field(default=None, repr=False)
+    recorded: bool = False
+    """Whether the handler's own transaction ended the task already; only the attempt is logged then."""
+
+
+def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Result]]:
+    """Results of one claim that have the same outcome and no reply to keep, together; and the others.
+
+    One statement serves all of the former: of one claim no task is among them twice.
+    """
+    same: dict[tuple[Outcome, str | None], list[Result]] = defaultdict(list)
+    others: list[Result] = []
+    for result in results:
+        kept = result.reply_headers is not None or result.reply_body is not None
+        (others if kept else same[result.outcome, result.record.lease_id]).append(result)
+    together: list[Sequence[Result]] = []
+    for group in same.values():
+        for start in range(0, len(group), TOGETHER):
+            some = group[start : start + TOGETHER]
+            if len(some) < _FEW:
+                others += some
+            else:
+                together.append(some)
+    return together, others
+
+
+def leased(results: Sequence[Result]) -> dict[str, Any]:
+    """Binds the ids of results that are alike, and their lease."""
+    return {"lease": results[0].record.lease_id, **these([result.record.id for result in results])}
