@@ -45,7 +45,8 @@ class Dispatcher:
     `drain` does the work, in the thread that calls it; `wake`, `renew` and `stop` may be called
     from others. Each turn of a drain is one transaction: it records what has finished since the
     last and claims as many tasks as slots are free. While handlers are brisk it claims a little
-    ahead; what then turns out to wait behind a slow one is given back (see `Landings`).
+    ahead, and what it claimed in the turn before is attempted while this one's commit waits for
+    the disk; what turns out to wait behind a slow one is given back (see `Landings`).
     """
 
     def __init__(
@@ -105,9 +106,12 @@ class Dispatcher:
                 self._landings.signal()
             return self._draining is not None
 
-    @property
-    def _capacity(self) -> int:
-        return self._landings.capacity(self._slots.size)
+    def _free(self, ended: int = 0) -> int:
+        """How many tasks may be taken now, when so many of those in flight have ended."""
+        if self._stopping:
+            return 0
+        size = self._slots.size
+        return min(self._landings.capacity(size), self._landings.depth(size) - len(self._flights) + ended)
 
     def drain(self) -> float | None:
         """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is due.
@@ -227,7 +231,7 @@ class Dispatcher:
 
     def _turn(self, results: list[Result]) -> _Turn:
         """One transaction, unless there is nothing to write."""
-        free = 0 if self._stopping else self._capacity - len(self._flights) + len(results)
+        free = self._free(len(results))
         lanes = None
         if not results and not self._surplus:
             if free <= 0:
@@ -243,7 +247,9 @@ class Dispatcher:
             lost = self._store.leases.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
             seen = self._look(connection) if free > 0 and lanes is None else lanes
-            return _Turn(lost, self._taking.take(connection, seen, free, running), seen)
+            turn = _Turn(lost, self._taking.take(connection, seen, free, running), seen)
+            self._slots.let_go()
+            return turn
 
         return self._store.transact(exchange)
 
@@ -261,8 +267,11 @@ class Dispatcher:
 
     def _start(self, taken: Iterable[Record]) -> None:
         deliveries = [self._attempts.begin(record) for record in taken]
+        if self._flights and self._landings.brisk:
+            self._slots.hold(deliveries)
+        else:
+            self._slots.start(deliveries, in_flight=len(self._flights) + len(deliveries), brisk=self._landings.brisk)
         self._flights.begin(deliveries)
-        self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._landings.brisk)
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""
@@ -272,8 +281,8 @@ class Dispatcher:
 
     def _patience(self, turn: _Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""
-        free = self._capacity - len(self._flights)
-        if turn.lanes is None and free > 0 and not self._stopping:
+        free = self._free()
+        if turn.lanes is None and free > 0:
             return 0.0
         waits = [self._poll]
         deadline = self._flights.next_deadline()

@@ -16,8 +16,8 @@ Landed = tuple[Delivery, Result]
 
 BRISK = 0.002
 """Seconds within which handlers are done, on average, for several to be leased for one thread and recorded together."""
-_AHEAD = 0.01
-_MOST = 64
+_AHEAD = 0.02
+_MOST = 128
 
 
 class Landings:
@@ -42,8 +42,12 @@ class Landings:
         return self._computing and self._pace < BRISK
 
     def capacity(self, size: int) -> int:
-        """How many tasks to hold for so many slots: more while they are brisk, up to ten milliseconds of work."""
+        """How many tasks to take at a time for so many slots: more while they are brisk, up to twenty milliseconds of work."""
         return max(size, min(_MOST, int(_AHEAD / max(self._pace, 1e-5)))) if self.brisk and size > 1 else size
+
+    def depth(self, size: int) -> int:
+        """How many tasks to have in flight for so many slots: while they are brisk those that run, and as many to follow."""
+        return 2 * self.capacity(size) if self.brisk and size > 1 else size
 
     def land(self, landed: Landed, *, signal: bool) -> None:
         """Hand in what is over. Without a ``signal`` the drain sees it when it looks next, which is soon."""
@@ -59,7 +63,7 @@ class Landings:
         """Collect what has landed, waiting up to ``wait`` seconds for the first of it, or for a signal.
 
         Brisk ones wait a little for each other, longer while no slot is free, for then nothing
-        else waits for them. Deliveries that wait behind one that is not as quick after all get
+        else waits for them. Deliveries that wait behind one that is not as quick after all, held ones too, get
         threads of their own, as many as there are; if some still wait, this is `stalled`.
         """
         self.stalled = False
@@ -72,13 +76,13 @@ class Landings:
             now = time.monotonic()
             if happened and not settled:
                 settled, limit = True, now + patience
-            if now >= limit or len(self.unrecorded) >= len(flights) > 0:
+            if now >= limit or len(self.unrecorded) >= len(flights) - slots.held > 0:
                 return
             try:
-                self._signals.get(timeout=min(limit - now, BRISK) if slots.waiting else limit - now)
+                self._signals.get(timeout=min(limit - now, BRISK) if slots.waiting or slots.held else limit - now)
                 happened = True
             except Empty:
-                if slots.waiting and not self._landed:
+                if (slots.waiting or slots.held) and not self._landed:
                     self._hurry(slots)
             if self.stalled:
                 return

@@ -25,6 +25,7 @@ class Slots:
         self.stuck = 0
         self._run = run
         self._waiting: deque[Delivery] = deque()
+        self._held: list[Delivery] = []
         self._calls: SimpleQueue[bool] = SimpleQueue()
         self._threads = 0
         self._counting = threading.Lock()
@@ -33,6 +34,20 @@ class Slots:
     def waiting(self) -> int:
         """How many deliveries no thread has taken up yet."""
         return len(self._waiting)
+
+    @property
+    def held(self) -> int:
+        """How many deliveries are not to be taken up before `let_go`."""
+        return len(self._held)
+
+    def hold(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep deliveries for later: `let_go` starts them."""
+        self._held.extend(deliveries)
+
+    def let_go(self) -> None:
+        """Attempt what was held, by one thread; should it not be quick enough, `spur` calls the others."""
+        held, self._held = self._held, []
+        self.start(held, in_flight=len(held), brisk=True)
 
     def start(self, deliveries: Sequence[Delivery], *, in_flight: int, brisk: bool) -> None:
         """Attempt deliveries; ``in_flight`` counts all that are under way, with them.
@@ -50,13 +65,15 @@ class Slots:
             self._calls.put(True)
 
     def spur(self) -> None:
-        """Call a thread for each delivery that still waits for one."""
+        """Call a thread for each delivery that still waits for one, or was held."""
+        self._waiting.extend(self._held)
+        self._held.clear()
         for _ in range(min(len(self._waiting), self.size)):
             self._calls.put(True)
 
     def take_back(self) -> list[Delivery]:
         """The deliveries that no thread has taken up, which will not be attempted."""
-        taken: list[Delivery] = []
+        taken, self._held = self._held, []
         with suppress(IndexError):
             while True:
                 taken.append(self._waiting.popleft())
@@ -94,6 +111,7 @@ class InlineSlot:
     size = 1
     stuck = 0
     waiting = 0
+    held = 0
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -102,6 +120,13 @@ class InlineSlot:
         """Attempt deliveries, now."""
         for delivery in deliveries:
             self._run(delivery)
+
+    def hold(self, deliveries: Sequence[Delivery]) -> None:
+        """Attempt deliveries, now."""
+        self.start(deliveries, in_flight=1, brisk=False)
+
+    def let_go(self) -> None:
+        """None are held."""
 
     def spur(self) -> None:
         """Nobody waits."""

@@ -123,6 +123,26 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench) -> N
         assert (ended.state, ended.attempts) == (State.SUCCEEDED, 1)
 
 
+def test_what_follows_a_brisk_batch_does_not_wait_behind_a_slow_handler(queue: Bench) -> None:
+    """After many brisk ones, one that takes seconds delays none of those that were leased to follow it."""
+    hold = threading.Event()
+    ran: list[int] = []
+
+    @queue.tasks.worker("/w")
+    def handler(number: int) -> None:
+        if number == 150:
+            hold.wait(20)
+        ran.append(number)
+
+    queue.tasks.queue("default").add([handler.spec(number) for number in range(600)])
+    start(queue)
+    try:
+        wait_until(lambda: len(ran) == 599, what="all but the slow one have run", timeout=10)
+    finally:
+        hold.set()
+    wait_until(lambda: len(ran) == 600, what="the slow one has run", timeout=10)
+
+
 def test_the_deadline_interrupts_a_handler(queue: Bench) -> None:
     """It may clean up; the attempt is a timeout, and the thread is used again."""
     cleaned: list[str] = []
