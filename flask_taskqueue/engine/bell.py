@@ -69,11 +69,11 @@ class Bell:
         pause = threading.Event()
         with suppress(OSError), listening:
             while listening.recv(1) and self._listening is listening:
-                wake()
-                pause.wait(_LINGER)
                 with suppress(BlockingIOError):
                     while listening.recv(1, socket.MSG_DONTWAIT):
                         continue
+                wake()  # for all that has rung until now; whoever rings from now on is heard next time
+                pause.wait(_LINGER)
 
 
 def _bound(path: Path) -> socket.socket:
