@@ -34,7 +34,8 @@ class AttemptLog:
     def add(self, connection: sa.Connection, results: Sequence[Result], lost: Collection[str]) -> None:
         """Log attempts that have ended just now; those of the tasks in ``lost`` came too late.
 
-        Of each task those before the last so many are forgotten. What the rows of the tasks say, because their leases were held to the end, need not be sent again.
+        Of each task those before the last so many are forgotten. What the rows of the tasks say,
+        because their leases were held to the end, need not be sent again.
         """
         together, others = alike([result for result in results if result.record.id not in lost])
         for some in together:
