@@ -47,8 +47,13 @@ from .core.signals import (
     attempt_finished,
     dispatcher_started,
     dispatcher_stopped,
+    queue_paused,
+    queue_resumed,
+    schedule_fired,
     task_added,
     task_dead,
+    task_deleted,
+    task_requeued,
     task_succeeded,
 )
 from .core.spec import TaskOptions, TaskSpec
@@ -117,7 +122,12 @@ __all__ = [
     "dispatcher_started",
     "dispatcher_stopped",
     "include_object",
+    "queue_paused",
+    "queue_resumed",
+    "schedule_fired",
     "task_added",
     "task_dead",
+    "task_deleted",
+    "task_requeued",
     "task_succeeded",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
@@ -22,7 +23,8 @@ def log_attempts(app: Flask) -> None:
     """Log each attempt of an application: a dead task as an error, all else as information.
 
     Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
-    too: task_id, queue, attempt, status, outcome, duration_ms.
+    too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the
+    eta to the begin of the first attempt; None at later ones) and next_eta (of the next attempt).
     """
     signals.attempt_finished.connect(_log, app)
 
@@ -33,24 +35,35 @@ def _log(_app: Flask, record: Record, outcome: Outcome, duration: float, lost: b
         return
     extra = {
         "task_id": _printable(record.id),
+        "task_name": None if record.name is None else _printable(record.name),
         "queue": _printable(record.queue),
+        "url": _printable(redacted(record.url)),
         "attempt": record.attempts,
         "status": outcome.status,
-        "outcome": outcome.reason,
+        "outcome": "late" if lost else outcome.reason,
         "duration_ms": round(duration * 1000, 1),
+        "latency_ms": _latency(record),
+        "next_eta": None if lost or outcome.delay is None else (datetime.now(UTC) + timedelta(seconds=outcome.delay)).isoformat(),
     }
     logger.log(
         level,
         "%s %s %s attempt %d: %s in %.1f ms%s",
         _printable(record.id),
         _printable(record.method),
-        _printable(redacted(record.url)),
+        extra["url"],
         record.attempts,
         outcome.status if outcome.status is not None else outcome.reason,
         duration * 1000,
         _consequence(outcome, lost),
         extra=extra,
     )
+
+
+def _latency(record: Record) -> float | None:
+    """Milliseconds from the eta to the first attempt."""
+    if record.attempts != 1 or record.started_at is None:
+        return None
+    return max(0, record.started_at - record.eta) / 1000
 
 
 def _consequence(outcome: Outcome, lost: bool) -> str:

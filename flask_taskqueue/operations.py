@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .bulk import change_matching
+from .core import signals
 from .core.clock import to_datetime
 from .core.errors import ConfigurationError, UnknownQueueError
 from .core.queue_settings import LIMITS
@@ -78,12 +79,17 @@ class QueueOperations:
 
         ``by`` says who, up to 100 characters, for those who wonder later.
         """
-        return self._change(lambda queues, connection: queues.pause(connection, self.name, by and by[:100]))
+        changed = self._change(lambda queues, connection: queues.pause(connection, self.name, by and by[:100]))
+        if changed:
+            signals.queue_paused.send(self._runtime.app, queue=self.name, by=by)
+        return changed
 
     def resume(self) -> bool:
         """Take from the queue again; False if it was not paused."""
         changed = self._change(lambda queues, connection: queues.resume(connection, self.name))
         self._runtime.wake()
+        if changed:
+            signals.queue_resumed.send(self._runtime.app, queue=self.name)
         return changed
 
     def configure(self, **limits: Any) -> None:

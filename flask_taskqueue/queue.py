@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Unpack, overload
 
 from .adding import Adding
+from .core import signals
 from .core.spec import TaskOptions, TaskSpec
 from .core.task import Task
 from .operations import QueueOperations
@@ -53,7 +54,9 @@ class Queue(QueueOperations):
         if not isinstance(url, list):
             spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
             record, disposition = self._adding.add(spec.in_queue(self.name), transactional)
-            return Task.of(record, self._tasks, disposition)
+            task = Task.of(record, self._tasks, disposition)
+            signals.task_added.send(self._runtime.app, task=task)
+            return task
         if params is not None or options:
             raise TypeError("a list of tasks takes no params or options: give each of its own")
         added = self._adding.add_all([TaskSpec.of(spec).in_queue(self.name) for spec in url], transactional)

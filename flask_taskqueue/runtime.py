@@ -70,7 +70,7 @@ class Runtime:
     @cached_property
     def cron(self) -> Cron:
         """What sees to the schedules that the application declares."""
-        return Cron(lambda: self.store, lambda known: self.find_schedules(known))
+        return Cron(lambda: self.store, lambda known: self.find_schedules(known), self._fired)
 
     @cached_property
     def bell(self) -> Bell | Notices | None:
@@ -211,6 +211,9 @@ class Runtime:
             return Routes(own=HttpTransport(**caps), own_url=url, remote=remote)
         url = settings.base_url or self._server_url() or self._trusted_url() or "http://localhost"
         return Routes(own=WsgiTransport(self.app, url, settings.reply_excerpt), own_url="", remote=remote)
+
+    def _fired(self, schedule: str, added: int) -> None:
+        signals.schedule_fired.send(self.app, schedule=schedule, added=added)
 
     def _server_url(self) -> str | None:
         config = self.app.config

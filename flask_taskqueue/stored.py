@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .core import signals
 from .core.batch import Batch
 from .core.clock import to_datetime, to_micros
 from .core.errors import WaitTimeoutError
@@ -91,7 +92,9 @@ class StoredTasks:
         store = self._runtime.store
         store.transact(lambda connection: store.tasks.requeue(connection, task_id))
         self._runtime.wake()
-        return self.get(task_id)
+        task = self.get(task_id)
+        signals.task_requeued.send(self._runtime.app, task=task)
+        return task
 
     def run_now(self, task_id: str) -> Task:
         """Make a scheduled task due; see `Task.run_now`."""
@@ -103,7 +106,10 @@ class StoredTasks:
     def delete(self, task_id: str) -> bool:
         """Cancel a task; see `Task.delete`."""
         store = self._runtime.store
-        return store.transact(lambda connection: store.tasks.delete(connection, task_id))
+        deleted = store.transact(lambda connection: store.tasks.delete(connection, task_id))
+        if deleted and signals.task_deleted.receivers:
+            signals.task_deleted.send(self._runtime.app, task=self.get(task_id))
+        return deleted
 
     def result(self, task_id: str) -> Result | None:
         """The reply a task succeeded with; see `Task.result`."""

@@ -13,10 +13,12 @@ from types import ModuleType
 import click
 import pytest
 import yaml
+from blinker import NamedSignal
 
 import flask_taskqueue
 from flask_taskqueue import QueueSettings, Settings, TaskOptions
 from flask_taskqueue.cli import taskqueue
+from flask_taskqueue.core import signals
 from flask_taskqueue.core.delivery_headers import FAMILIES, delivery_headers
 from flask_taskqueue.core.metrics import METRICS, Metric
 from flask_taskqueue.core.record import Record
@@ -91,6 +93,14 @@ def test_every_header_is_documented() -> None:
         assert f"`{header}`" in DOCS
     for family in FAMILIES:
         assert f'`"{family}"`' in DOCS
+
+
+@pytest.mark.parametrize("name", [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)])
+def test_every_signal_is_documented(name: str) -> None:
+    """It is public, and in the table with the arguments that its own words name."""
+    signal = getattr(flask_taskqueue, name)
+    row = next(line for line in (ROOT / "docs/signals.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` |"))
+    assert all(f"`{argument}`" in row for argument in re.findall(r"``(\w+)``", signal.__doc__))
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.shown)

@@ -10,6 +10,8 @@ from blinker import Namespace
 _signals = Namespace()
 
 task_added = _signals.signal("task-added", doc="A task was stored; with ``task``. Inside a transaction it may still be rolled back.")
+task_deleted = _signals.signal("task-deleted", doc="A task was cancelled, by itself; with ``task``.")
+task_requeued = _signals.signal("task-requeued", doc="A dead task was scheduled again, by itself; with ``task``.")
 attempt_finished = _signals.signal(
     "attempt-finished", doc="A delivery ended and is recorded; with ``record``, ``outcome`` and ``duration`` in seconds."
 )
@@ -17,3 +19,6 @@ task_succeeded = _signals.signal("task-succeeded", doc="A task's attempt got a 2
 task_dead = _signals.signal("task-dead", doc="A task gave up; with ``record`` and ``outcome``.")
 dispatcher_started = _signals.signal("dispatcher-started", doc="A dispatcher runs in this process; with ``dispatcher``.")
 dispatcher_stopped = _signals.signal("dispatcher-stopped", doc="It ended; with ``dispatcher``.")
+queue_paused = _signals.signal("queue-paused", doc="A queue was paused, in all processes; with ``queue``, its name, and ``by``.")
+queue_resumed = _signals.signal("queue-resumed", doc="A queue was resumed; with ``queue``, its name.")
+schedule_fired = _signals.signal("schedule-fired", doc="A schedule added tasks; with ``schedule``, its name, and ``added``, how many.")

@@ -17,6 +17,9 @@ logger = logging.getLogger("flask_taskqueue")
 Find = Callable[[Collection[str]], Collection[Definition]]
 """Finds the schedules that are declared beside those of some names."""
 
+Fired = Callable[[str, int], object]
+"""Is told the name of a schedule that fired and how many tasks it added."""
+
 _LOOK_AGAIN = 5.0
 """Seconds after which schedules are looked at again: another process may have changed one."""
 _SHORTEST = 0.05
@@ -28,9 +31,10 @@ class Cron:
     `tick` may be called at any time, from any number of processes.
     """
 
-    def __init__(self, find_store: Callable[[], Store], find_undeclared: Find) -> None:
+    def __init__(self, find_store: Callable[[], Store], find_undeclared: Find, fired: Fired = lambda _name, _added: None) -> None:
         self._find_store = find_store
         self._find_undeclared = find_undeclared
+        self._fired = fired
         self._names: set[str] = set()
         self.has_added = False
         """Whether the last tick added tasks."""
@@ -74,6 +78,7 @@ class Cron:
             if added:
                 self.has_added = True
                 logger.info("schedule %s added %d tasks", name, added)
+                self._fired(name, added)
         with self._store.reading() as connection:
             waits = [(next_at - instant).total_seconds() for next_at in schedules.waiting(connection, names).values()]
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))

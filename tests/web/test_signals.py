@@ -1,0 +1,97 @@
+"""Signals, and the log that subscribes to them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+import pytest
+from blinker import NamedSignal
+
+import flask_taskqueue
+from flask_taskqueue.testing import TaskQueueTester
+from tests.apps import Bench
+
+Heard = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def heard(on_sqlite: Bench) -> Heard:
+    """What signals this application sends, with their arguments."""
+    found: Heard = []
+    for name, signal in vars(flask_taskqueue).items():
+        if isinstance(signal, NamedSignal):
+            signal.connect(lambda _app, _name=name, **arguments: found.append((_name, arguments)), on_sqlite.app, weak=False)
+    return found
+
+
+def names(heard: Heard) -> list[str]:
+    """The signals, in their order."""
+    told = [name for name, _ in heard]
+    heard.clear()
+    return told
+
+
+def test_every_event_of_a_task_is_told(on_sqlite: Bench, heard: Heard) -> None:
+    """Added, attempted, succeeded, dead, requeued, deleted."""
+    on_sqlite.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda status: ("", int(status)))
+    with TaskQueueTester(on_sqlite.app) as taskqueue:
+        on_sqlite.tasks.add("/w", {"status": 200})
+        task = on_sqlite.tasks.queue("default").add("/w", {"status": 500})
+        assert names(heard) == ["task_added"] * 2
+        taskqueue.run_due()
+        assert names(heard) == ["attempt_finished", "task_succeeded", "attempt_finished", "task_dead"]
+        task.requeue()
+        assert [(name, arguments["task"].id) for name, arguments in heard] == [("task_requeued", task.id)]
+        heard.clear()
+        assert task.delete()
+        assert not task.delete()
+        assert [(name, arguments["task"].state) for name, arguments in heard] == [("task_deleted", "cancelled")]
+
+
+def test_pauses_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
+    """By whom; not those that change nothing."""
+    queue = on_sqlite.tasks.queue("default")
+    for _ in range(2):
+        queue.pause(by="ana")
+    for _ in range(2):
+        queue.resume()
+    assert heard == [("queue_paused", {"queue": "default", "by": "ana"}), ("queue_resumed", {"queue": "default"})]
+
+
+def test_a_schedule_that_fires_is_told(on_sqlite: Bench, heard: Heard) -> None:
+    """With how many tasks it added."""
+    on_sqlite.tasks.worker("/w")(lambda: None)
+    on_sqlite.tasks.schedule("nightly", "/w", "every day 03:00")
+    with TaskQueueTester(on_sqlite.app) as taskqueue:
+        taskqueue.advance("1d")
+    assert heard == [("schedule_fired", {"schedule": "nightly", "added": 1})]
+
+
+def test_a_dispatcher_is_told_when_it_starts_and_stops(on_sqlite: Bench, heard: Heard) -> None:
+    """Once, however often it is started and stopped."""
+    runtime = on_sqlite.app.extensions["taskqueue"]
+    for call in (runtime.start, runtime.start, runtime.stop, runtime.stop):
+        call()
+    assert names(heard) == ["dispatcher_started", "dispatcher_stopped"]
+
+
+def test_the_log_has_one_line_for_an_attempt(on_sqlite: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """With all that is known of it as attributes, and nothing of the query."""
+    caplog.set_level(logging.INFO, "flask_taskqueue")
+    on_sqlite.tasks.worker("/w", methods=("GET",))(lambda: ("", 503) if flask_taskqueue.current_task.attempt == 1 else None)
+    with TaskQueueTester(on_sqlite.app) as taskqueue:
+        task = on_sqlite.tasks.add("/w", {"secret": "hidden"}, method="GET", name="named")
+        taskqueue.advance(2)
+        taskqueue.run(task)
+        taskqueue.run(task)
+    first, second = [record.__dict__ for record in caplog.records if "task_id" in record.__dict__]
+    assert "hidden" not in caplog.text
+    same = {"task_id": task.id, "task_name": "named", "queue": "default", "url": "/w"}
+    assert {**first, **same} == first
+    assert {**second, **same, "attempt": 2, "status": 204, "outcome": "success", "latency_ms": None, "next_eta": None} == second
+    assert (first["attempt"], first["status"], first["outcome"], first["levelno"]) == (1, 503, "failure", logging.INFO)
+    assert 2000 <= first["latency_ms"] < 60_000
+    assert first["duration_ms"] >= 0
+    assert datetime.fromisoformat(first["next_eta"]).tzinfo is not None
