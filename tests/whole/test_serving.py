@@ -238,20 +238,6 @@ def test_a_task_whose_process_is_killed_is_attempted_again_at_once(app: Flask, t
     assert loop_app.tasks.get(task.id).crashes == 1
 
 
-def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(app: Flask, tmp_path: Path) -> None:
-    """It ends the process three times and is dead; all others are done."""
-    poison = loop_app.poison.add()
-    others = [loop_app.plain.add() for _ in range(99)]
-    with process([*FLASK, "taskqueue", "run"], {}, tmp_path / "output"):
-        assert poison.wait(60).state is State.DEAD
-        for task in others:
-            assert task.wait(30).state is State.SUCCEEDED
-    dead = loop_app.tasks.get(poison.id)
-    assert (dead.crashes, dead.attempts) == (3, 3)
-    assert "poison" in str(dead.last_error)
-    assert max(loop_app.tasks.get(task.id).crashes for task in others) <= 1
-
-
 def test_a_process_that_dies_after_the_commit_does_not_run_the_task_again(app: Flask, tmp_path: Path) -> None:
     """The handler's changes and the task's end are one commit."""
     loop_app.db.session.add(loop_app.Counter(id=1, count=0))

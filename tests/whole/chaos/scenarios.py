@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from .crashed_steps import CRASHED_STEPS
 from .killed_dispatchers import KILLED_DISPATCHERS
 from .killed_enqueuers import KILLED_ENQUEUERS
+from .paused_dispatchers import PAUSED_DISPATCHERS
+from .poison_task import POISON_TASK
 from .scenario import Scenario
+from .stopped_dispatchers import STOPPED_DISPATCHERS
 
-SCENARIOS: tuple[Scenario, ...] = (KILLED_DISPATCHERS, KILLED_ENQUEUERS)
+SCENARIOS: tuple[Scenario, ...] = (
+    KILLED_DISPATCHERS,
+    KILLED_ENQUEUERS,
+    CRASHED_STEPS,
+    PAUSED_DISPATCHERS,
+    STOPPED_DISPATCHERS,
+    POISON_TASK,
+)

@@ -120,6 +120,11 @@ class Stage:
         except (TransientError, sa.exc.DBAPIError):
             return False
 
+    def wait_begun(self, count: int, limit: float = 20) -> None:
+        """Wait until handlers have said so many things more."""
+        before = len(log.read(self.log))
+        wait_until(lambda: len(log.read(self.log)) >= before + count, what=f"handlers run:\n{self.said()}", timeout=limit)
+
     def wait_drained(self, limit: float) -> None:
         """Wait until no task is left."""
         wait_until(self.drained, what="no task is left", timeout=limit)

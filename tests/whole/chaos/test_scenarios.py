@@ -9,9 +9,13 @@ import pytest
 
 from tests.databases import NAMES, Servers
 
+from .crashed_steps import CRASHED_STEPS
 from .killed_dispatchers import KILLED_DISPATCHERS
 from .killed_enqueuers import KILLED_ENQUEUERS
+from .paused_dispatchers import PAUSED_DISPATCHERS
+from .poison_task import POISON_TASK
 from .scenario import Report, Scenario
+from .stopped_dispatchers import STOPPED_DISPATCHERS
 
 Play = Callable[[Scenario, str], Report]
 everywhere = pytest.mark.parametrize("name", NAMES)
@@ -39,3 +43,24 @@ def test_killed_dispatchers_lose_nothing(play: Play, name: str) -> None:
 def test_killed_enqueuers_leave_a_task_with_each_row(play: Play, name: str) -> None:
     """And no task without its row: both are one commit."""
     play(KILLED_ENQUEUERS, name)
+
+
+@everywhere
+def test_a_process_may_end_after_any_step(play: Play, name: str) -> None:
+    """After a statement, before and after a commit, before and after the call: nothing is lost, no effect is doubled."""
+    play(CRASHED_STEPS, name)
+
+
+def test_a_paused_dispatcher_changes_nothing_with_a_lease_it_has_lost(play: Play) -> None:
+    """Others attempt what it held; what it still records is late."""
+    play(PAUSED_DISPATCHERS, "postgresql")
+
+
+def test_stopping_burns_no_attempt(play: Play) -> None:
+    """What ends within the grace period is recorded, the rest is given back, and everything is done by those that follow."""
+    play(STOPPED_DISPATCHERS, "sqlite")
+
+
+def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(play: Play) -> None:
+    """It ends the process three times and is dead; all others are done."""
+    play(POISON_TASK, "sqlite")
