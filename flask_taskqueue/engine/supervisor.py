@@ -16,6 +16,7 @@ from ..core.ids import dispatcher_id
 
 logger = logging.getLogger("flask_taskqueue")
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MIN_LIFE = 1.0
 _LONGEST_PAUSE = 5.0
 
@@ -49,7 +50,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully. A second signal ends them at once."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, self._stop)
         self._lifeline, self._held = os.pipe()
         while not self._stopping:
@@ -63,6 +64,8 @@ class Supervisor:
         self._signal(signal.SIGKILL)
         while self._children:
             self._reap()
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)  # one that comes while the interpreter ends must not become the exit code
         return 0
 
     def _fork(self) -> None:
@@ -74,7 +77,7 @@ class Supervisor:
             self._children[child] = _Child(identity, time.monotonic(), out_of_memory_kills())
             return
         os.close(self._held)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         code = 1
         try:
