@@ -37,6 +37,14 @@ def is_ours(command: Any) -> bool:
     return words[0].endswith("flask") and words[words.index("taskqueue") + 1] in taskqueue.commands
 
 
+def assert_checks(words: list[str]) -> None:
+    """A health check is a command of ours, or asks a path that the application has by default."""
+    for path in re.findall(r"/taskqueue/[a-z/]+", " ".join(words)):
+        assert path in {f"{Settings().health_url}/{name}" for name in ("live", "ready", "dispatcher")}
+        return
+    assert not words or is_ours(words)
+
+
 def seconds(duration: str) -> float:
     """A duration of a compose file."""
     return float(duration.removesuffix("s"))
@@ -79,7 +87,7 @@ def test_the_compose_file_is_right() -> None:
     for service in ours.values():
         assert seconds(service["stop_grace_period"]) > LEAST
         assert "command" not in service or is_ours(service["command"])
-        assert "healthcheck" not in service or is_ours(service["healthcheck"]["test"][1:])
+        assert_checks(service.get("healthcheck", {}).get("test", [])[1:])
         assert service["depends_on"].keys() <= services.keys()
     assert ours["web"]["environment"]["FLASK_TASKQUEUE_DISPATCHER"] == "off"
     assert ours["web"]["environment"].keys() > ours["dispatcher"]["environment"].keys()
@@ -90,8 +98,8 @@ def test_the_kubernetes_file_is_right() -> None:
     for container, pod in containers():
         if "command" in container:
             assert is_ours(container["command"])
-        for probe in [value for name, value in container.items() if name.endswith("Probe") and "exec" in value]:
-            assert is_ours(probe["exec"]["command"])
+        for probe in [value for name, value in container.items() if name.endswith("Probe")]:
+            assert_checks(probe["exec"]["command"] if "exec" in probe else [probe["httpGet"]["path"]])
         assert pod.get("restartPolicy") == "OnFailure" or pod["terminationGracePeriodSeconds"] > LEAST
 
 

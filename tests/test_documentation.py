@@ -127,6 +127,13 @@ def test_the_dashboard_for_grafana_and_the_alerts_name_metrics_that_exist() -> N
             assert set(re.findall(r"(\w+)[=!]", matchers)) <= set(known[name].labels), query
 
 
+@pytest.mark.parametrize("name", [name for name, value in vars(signals).items() if isinstance(value, NamedSignal)])
+def test_every_signal_is_documented_and_public(name: str) -> None:
+    """In the page about signals."""
+    assert f"| `{name}` |" in (ROOT / "docs/signals.md").read_text(encoding="utf-8")
+    assert name in flask_taskqueue.__all__
+
+
 @pytest.mark.parametrize("name", [one.name for one in fields(QueueSettings) if one.name != "name"])
 def test_every_setting_of_a_queue_is_documented(name: str) -> None:
     """In the page about queues."""

@@ -16,7 +16,7 @@ from .exits import FAILED, UNAVAILABLE
 
 
 @click.command("health")
-@click.option("--max-latency", help='How long a due task may wait, such as "5m".  [default: TASKQUEUE_HEALTH_MAXFAILEDNCY]')
+@click.option("--max-latency", help='How long a due task may wait, such as "5m".  [default: TASKQUEUE_HEALTH_MAX_LATENCY]')
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with stable keys.")
 @with_appcontext
 def health(max_latency: str | None, as_json: bool) -> None:
