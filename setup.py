@@ -12,13 +12,14 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "flask_taskqueue/_version.p
 
 PROMETHEUS = ["prometheus-client>=0.22"]
 POSTGRESQL = ["psycopg[binary]>=3.2"]
+ENCRYPTION = ["cryptography>=42"]
 MYSQL = ["PyMySQL>=1.1"]
 TEST = [
     *POSTGRESQL,
     *MYSQL,
+    *ENCRYPTION,
     *PROMETHEUS,
     "asgiref>=3.2",
-    "cryptography>=42",
     "flask-migrate>=4",
     "flask-wtf>=1.2",
     "gunicorn>=22",
@@ -60,6 +61,7 @@ setup(
     entry_points={"pytest11": ["taskqueue = flask_taskqueue.testing.plugin"]},
     extras_require={
         "async": ["flask[async]"],
+        "encryption": ENCRYPTION,
         "mysql": MYSQL,
         "postgresql": POSTGRESQL,
         "prometheus": PROMETHEUS,

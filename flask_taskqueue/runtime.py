@@ -21,6 +21,7 @@ from .core.finding import Finding
 from .core.ids import dispatcher_id
 from .core.signatures import route_keys, webhook_keys
 from .core.targets import Targets
+from .core.vault import Vault
 from .engine.attempt import Attempts, Keys, Routes
 from .engine.bell import Bell
 from .engine.cron import Cron, Find
@@ -42,6 +43,7 @@ class Runtime:
     def __init__(self, app: Flask, settings: Settings, binding: Binding) -> None:
         self.settings = settings
         self.targets = Targets.of(settings)
+        self.vault = Vault(settings.encryption_keys)
         self.binding = binding
         self.scheduler: Scheduler | None = None
         self.find_schedules: Find = lambda _: ()
@@ -65,7 +67,7 @@ class Runtime:
 
     def make_store(self, database: Database) -> Store:
         """A store on this database, with these settings."""
-        return Store(database, self.settings.queues.values(), keep_attempts=self.settings.keep_attempts)
+        return Store(database, self.settings.queues.values(), keep_attempts=self.settings.keep_attempts, vault=self.vault)
 
     @cached_property
     def cron(self) -> Cron:
@@ -110,7 +112,7 @@ class Runtime:
         """
         self.store.database.refuse_if_too_new()
         settings = self.settings
-        attempts = Attempts(settings, self.targets, self.routes(base_url, transport or settings.transport), self.keys)
+        attempts = Attempts(settings, self.targets, self.routes(base_url, transport or settings.transport), self.keys, self.vault)
         dispatcher = Dispatcher(
             self.store,
             attempts,

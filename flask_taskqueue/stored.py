@@ -119,7 +119,8 @@ class StoredTasks:
             row = store.history.last_success(connection, task_id) if record.keep_result else None
         if row is None:
             return None
-        return Result(row.status, json.loads(row.reply_headers or "{}"), bytes(row.reply_body or b""))
+        vault = self._runtime.vault
+        return Result(row.status, json.loads(vault.open_text(row.reply_headers) or "{}"), vault.open(bytes(row.reply_body or b"")))
 
     def get_batch(self, batch_id: str) -> Batch:
         """A batch, as it is now. Raises `UnknownBatchError`."""

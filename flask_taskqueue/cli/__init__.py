@@ -8,6 +8,7 @@ from .database import check, init_db, upgrade
 from .exits import Commands
 from .find import list_tasks
 from .health import health
+from .keys import rotate_keys
 from .queues import configure, pause, purge, queues, resume
 from .run import run
 from .secret import webhook_secret
@@ -17,5 +18,5 @@ from .why import why
 taskqueue = Commands("taskqueue", help="The task queue: tables, dispatcher, tasks, queues, schedules.")
 _TASKS = (list_tasks, show, why, retry, run_now, delete)
 _QUEUES = (queues, pause, resume, purge, configure, cron)
-for command in (run, init_db, upgrade, check, *_TASKS, *_QUEUES, health, webhook_secret):
+for command in (run, init_db, upgrade, check, *_TASKS, *_QUEUES, health, webhook_secret, rotate_keys):
     taskqueue.add_command(command)

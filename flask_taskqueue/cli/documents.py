@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ..core.clock import to_datetime
 from ..core.record import Record
 from ..core.task import Task
+from ..core.vault import Vault
 
 _LEFT_OUT = ("disposition", "_actions", "progress")
 
@@ -27,8 +28,9 @@ def request_document(record: Record) -> dict[str, Any]:
     return {"target": record.target, "headers": json.loads(record.headers or "{}"), **body_document(record.body)}
 
 
-def attempt_document(row: sa.Row[Any]) -> dict[str, Any]:
-    """An attempt that has ended."""
+def attempt_document(row: sa.Row[Any], vault: Vault) -> dict[str, Any]:
+    """An attempt that has ended. Raises `DecryptionError`."""
+    body = body_document(vault.open(bytes(row.reply_body or b"")))
     return {
         "number": row.number,
         "started_at": to_datetime(row.started_at),
@@ -38,8 +40,8 @@ def attempt_document(row: sa.Row[Any]) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
         "held_by": row.held_by,
-        "reply_headers": json.loads(row.reply_headers or "{}"),
-        **{f"reply_{key}": value for key, value in body_document(row.reply_body or b"").items()},
+        "reply_headers": json.loads(vault.open_text(row.reply_headers) or "{}"),
+        **{f"reply_{key}": value for key, value in body.items()},
     }
 
 

@@ -40,7 +40,7 @@ def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: boo
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
     with runtime.store.reading() as connection:
-        record = runtime.store.tasks.get(connection, chosen)
+        record = runtime.vault.opened(runtime.store.tasks.get(connection, chosen))
         tried = runtime.store.history.attempts(connection, chosen) if attempts else []
     if as_curl:
         _show_curl(runtime, record)
@@ -50,7 +50,7 @@ def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: boo
         _show_lines(runtime, record, in_utc)
         if tried:
             click.echo()
-            _show_attempts(tried)
+            _show_attempts(runtime, tried)
 
 
 def _show_curl(runtime: Runtime, record: Record) -> None:
@@ -64,7 +64,7 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
 def _show_json(runtime: Runtime, record: Record, tried: list[sa.Row[Any]] | None) -> None:
     document = {**task_document(Task.of(record, TasksOf(runtime))), "request": request_document(record)}
     if tried is not None:
-        document["tried"] = [attempt_document(row) for row in tried]
+        document["tried"] = [attempt_document(row, runtime.vault) for row in tried]
     echo_json(document)
 
 
@@ -101,7 +101,7 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
         click.echo(f"{label.ljust(width)}  {value}")
 
 
-def _show_attempts(tried: list[sa.Row[Any]]) -> None:
+def _show_attempts(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
     rows = [
         (
             str(one["number"]),
@@ -112,6 +112,6 @@ def _show_attempts(tried: list[sa.Row[Any]]) -> None:
             one["held_by"] or "-",
             one["error"] or "",
         )
-        for one in map(attempt_document, tried)
+        for one in (attempt_document(row, runtime.vault) for row in tried)
     ]
     echo_table(("TRY", "STARTED", "TOOK", "STATUS", "CAME TO", "DISPATCHER", "ERROR"), rows, right=[0])

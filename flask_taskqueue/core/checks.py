@@ -16,6 +16,8 @@ from .retry import RetryOptions
 
 Check = Callable[[str, Any], Any]
 
+_FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=", re.ASCII)
+
 
 def refuse(key: str, value: object, wanted: str) -> NoReturn:
     """Say that a value cannot be used."""
@@ -165,6 +167,14 @@ def origins(key: str, value: Any) -> tuple[str, ...]:
         if not one.startswith(("http://", "https://")) or one.count("/") != 2:
             refuse(key, value, "a list of origins, such as ['https://admin.example.com']")
     return tuple(one.lower() for one in given)
+
+
+def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
+    """A list of Fernet keys; they are never shown."""
+    given = [one.decode("latin-1") if isinstance(one, bytes) else one for one in value] if isinstance(value, list | tuple) else [None]
+    if not all(isinstance(one, str) and _FERNET_KEY.fullmatch(one) for one in given):
+        raise ConfigurationError(f"{key} must be a list of Fernet keys: 32 random bytes each, in URL-safe base64, newest first")
+    return tuple(map(str, given))
 
 
 def base_url(key: str, value: Any) -> str:

@@ -70,6 +70,9 @@ class Settings:
     secret: bytes | None = _key(
         None, checks.secret, "What signatures are derived from; by default ``SECRET_KEY`` and its fallbacks.", secret=True
     )
+    encryption_keys: tuple[str, ...] = _key(
+        (), checks.encryption_keys, "Fernet keys, newest first, by which what tasks hold is encrypted in the tables.", secret=True
+    )
     headers: tuple[str, ...] = _key(
         FAMILIES[:1],
         checks.some_of(*FAMILIES),

@@ -14,6 +14,7 @@ The names are App Engine's where App Engine had the case::
     ├── InvalidScheduleError           a schedule's text cannot be read
     ├── WaitTimeoutError               task.wait() ended before the task did
     ├── TransientError                 the database could not be reached; try again
+    ├── DecryptionError                what is stored is encrypted by a key that is not configured
     ├── BadTaskStateError              the task's state does not allow that
     ├── BadTransactionStateError       a transaction was needed, or was in the way
     ├── InvalidQueueNameError
@@ -86,6 +87,10 @@ class WaitTimeoutError(TaskQueueError, TimeoutError):
 
 class TransientError(TaskQueueError):
     """The database could not be reached or refused for now. Nothing was stored; try again."""
+
+
+class DecryptionError(TaskQueueError, ValueError):
+    """What is stored is encrypted by a key that is not among ``TASKQUEUE_ENCRYPTION_KEYS``, or has been changed."""
 
 
 class BadTaskStateError(TaskQueueError):

@@ -17,7 +17,7 @@ from ..core import signatures
 from ..core.config import Settings
 from ..core.delivery import Delivery
 from ..core.delivery_headers import check_words, delivery_headers, proof_headers
-from ..core.errors import InvalidTaskError, InvalidTaskRetryOptionsError
+from ..core.errors import DecryptionError, InvalidTaskError, InvalidTaskRetryOptionsError
 from ..core.headers import check_headers
 from ..core.new_task import unpack
 from ..core.outcome import Outcome, Trial, is_success, judge, permanent, success
@@ -27,6 +27,7 @@ from ..core.retry import RetryOptions
 from ..core.states import State
 from ..core.targets import Targets
 from ..core.urls import check_path, is_absolute
+from ..core.vault import Vault
 from ..store import Result
 from .deadline import within_deadline
 from .transports import Transport
@@ -62,11 +63,12 @@ class Keys:
 class Attempts:
     """Makes attempts for one application."""
 
-    def __init__(self, settings: Settings, targets: Targets, routes: Routes, keys: Keys) -> None:
+    def __init__(self, settings: Settings, targets: Targets, routes: Routes, keys: Keys, vault: Vault) -> None:
         self._settings = settings
         self._targets = targets
         self._routes = routes
         self._keys = keys
+        self._vault = vault
 
     @property
     def in_process(self) -> bool:
@@ -83,7 +85,9 @@ class Attempts:
         record = delivery.record
         try:
             retry = self._retry(record)
-            transport, request = self._prepare(record)
+            transport, request = self._prepare(self._vault.opened(record))
+        except DecryptionError as error:
+            return Result(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
             return Result(record, permanent(_clean(f"the stored task is malformed: {error}")), 0.0)
         started = time.monotonic()
@@ -99,8 +103,8 @@ class Attempts:
             record=record,
             outcome=outcome,
             duration=duration,
-            reply_headers=_kept_headers(reply.headers) if kept and reply.headers else None,
-            reply_body=(reply.body or None) if kept else None,
+            reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
+            reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
             recorded=delivery.recorded,
         )
 

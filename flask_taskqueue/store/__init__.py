@@ -15,6 +15,7 @@ from .rehearsal import Rehearsal
 from .results import Result
 from .schedules import Definition
 from .schema import Change, Stamp, statements
+from .sealed import Rotated
 from .store import Store
 from .tables import Tables
 from .tasks import BATCH as CHANGED_AT_ONCE
@@ -37,6 +38,7 @@ __all__ = [
     "Reading",
     "Rehearsal",
     "Result",
+    "Rotated",
     "Sighting",
     "Stamp",
     "Store",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,10 +13,13 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros
 from ..core.errors import UnknownBatchError
 from ..core.new_task import unpack
+from ..core.vault import Vault
 from .dialects import Dialect
 from .filters import is_token
 from .inserts import Inserts
 from .tables import Tables
+
+logger = logging.getLogger("flask_taskqueue")
 
 _PRUNED = 5000
 
@@ -23,14 +27,17 @@ _PRUNED = 5000
 class Batches:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts, vault: Vault) -> None:
         self._batch = tables.batch
+        self._vault = vault
         self._now = dialect.now
         self._inserts = inserts
 
     def create(self, connection: sa.Connection, batch_id: str, total: int, on_finish: str | None, on_dead: str | None) -> None:
         """Store a batch of so many tasks, with the tasks that are to follow (see `pack`)."""
-        values = {"id": batch_id, "total": total, "on_finish": on_finish, "on_dead": on_dead}
+        values = {"id": batch_id, "total": total} | {
+            name: self._vault.seal_text(packed) for name, packed in (("on_finish", on_finish), ("on_dead", on_dead))
+        }
         counts = dict.fromkeys(("succeeded", "dead", "cancelled"), 0)
         connection.execute(sa.insert(self._batch).values(created_at=self._now, **values, **counts))
 
@@ -73,5 +80,10 @@ class Batches:
     def _follow(self, connection: sa.Connection, batch_id: str, event: str, packed: str | None) -> None:
         if packed is None:
             return
-        self._inserts.add_missing(connection, [replace(one, callback_of=batch_id) for one in unpack(packed)])
+        try:
+            following = [replace(one, callback_of=batch_id) for one in unpack(self._vault.open_text(packed))]
+        except ValueError as error:
+            logger.error("batch %s: nothing follows, for %s cannot be read: %s", batch_id, event, error)
+            return
+        self._inserts.add_missing(connection, following)
         connection.execute(sa.update(self._batch).where(self._batch.c.id == batch_id).values({event: None}))

@@ -14,6 +14,7 @@ from ..core.measures import DELAYS, DURATIONS, bucket
 from ..core.new_task import unpack
 from ..core.record import Record
 from ..core.states import State
+from ..core.vault import Vault
 from .batches import Batches
 from .inserts import Inserts
 from .locks import Locks
@@ -40,11 +41,12 @@ class Ending:
 class Endings:
     """Counts, lets waiting tasks go, adds the tasks that follow."""
 
-    def __init__(self, tally: Tally, locks: Locks, batches: Batches, inserts: Inserts) -> None:
+    def __init__(self, tally: Tally, locks: Locks, batches: Batches, inserts: Inserts, vault: Vault) -> None:
         self._tally = tally
         self._locks = locks
         self._batches = batches
         self._inserts = inserts
+        self._vault = vault
 
     def follow(self, connection: sa.Connection, endings: Sequence[Ending], source: str) -> None:
         """See to everything that follows. Others that write at the same time have another ``source``.
@@ -72,7 +74,7 @@ class Endings:
             if one.record.follow_up is None or one.state is not State.SUCCEEDED:
                 continue
             try:
-                following = unpack(one.record.follow_up)
+                following = unpack(self._vault.open_text(one.record.follow_up))
             except ValueError as error:
                 logger.error("task %s succeeded, but nothing follows: %s", one.record.id, error)
                 continue

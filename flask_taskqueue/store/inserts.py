@@ -12,6 +12,7 @@ from ..core.errors import InvalidTaskError, TaskAlreadyExistsError, TombstonedTa
 from ..core.new_task import Disposition, NewTask
 from ..core.record import Record
 from ..core.states import FINISHED, State
+from ..core.vault import Vault
 from .dialects import Dialect
 from .prepared import Prepared
 from .tables import Tables
@@ -29,8 +30,9 @@ _ROUNDS = 5
 class Inserts:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally, vault: Vault) -> None:
         self._task = tables.task
+        self._vault = vault
         self._now = dialect.now
         self._tally = tally
         values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.task.c}
@@ -69,7 +71,7 @@ class Inserts:
             return set()
         may_conflict = any(map(_may_conflict, news))
         self._free_names(connection, news)
-        self._insert[may_conflict].execute_many(connection, [_row(one) for one in news])
+        self._insert[may_conflict].execute_many(connection, [self._columns(one) | _when(one) for one in news])
         if not may_conflict:
             return set()
         ids = {one.id for one in news}
@@ -85,12 +87,14 @@ class Inserts:
     def _store(self, connection: sa.Connection, new: NewTask) -> Record | None:
         """Insert a task; None if its name or key is taken."""
         missing = _may_conflict(new)
+        columns = self._columns(new)
+        row = columns | _when(new)
         if connection.dialect.insert_returning:
-            clocks = self._insert_returning[missing].execute(connection, _row(new)).one_or_none()
+            clocks = self._insert_returning[missing].execute(connection, row).one_or_none()
         else:
-            stored = self._insert[missing].execute(connection, _row(new)).rowcount == 1
+            stored = self._insert[missing].execute(connection, row).rowcount == 1
             clocks = self._clocks.execute(connection, {"id": new.id}).one() if stored else None
-        return None if clocks is None else Record(**_columns(new), **dict(zip(_CLOCKS, clocks, strict=True)))
+        return None if clocks is None else Record(**columns, **dict(zip(_CLOCKS, clocks, strict=True)))
 
     def _settle(self, connection: sa.Connection, new: NewTask) -> Record | Disposition | None:
         """What to do about whoever is in the way: the task that stands for the new one, or a disposition and it can be tried again."""
@@ -123,7 +127,7 @@ class Inserts:
     def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:
         """The task there is takes the request and the eta of the new one."""
         due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
-        fresh = {name: value for name, value in _columns(new).items() if name in {"method", "url", "target", "headers", "body"}}
+        fresh = {name: value for name, value in self._columns(new).items() if name in {"method", "url", "target", "headers", "body"}}
         fresh |= {"eta": due, "due_at": None if holder.due_at is None else due}
         connection.execute(sa.update(self._task).where(self._task.c.id == holder.id).values(fresh))
         return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == holder.id)).one())
@@ -156,6 +160,12 @@ class Inserts:
         past = sa.and_(task.c.queue == new.queue, task.c.name == new.name, task.c.finished_at < self._now - new.tombstone)
         return connection.execute(sa.update(task).where(past).values(name=None)).rowcount == 1
 
+    def _columns(self, new: NewTask) -> dict[str, Any]:
+        """The columns of a new task, but for those the clock fills; what it holds is sealed."""
+        seal, seal_text = self._vault.seal, self._vault.seal_text
+        sealed = {"headers": seal_text(new.headers), "body": seal(new.request.body), "follow_up": seal_text(new.follow_up)}
+        return _plain_columns(new) | sealed
+
     def _holder(self, connection: sa.Connection, condition: sa.ColumnElement[bool], queue: str) -> Record | None:
         row = connection.execute(sa.select(self._task).where(condition, self._task.c.queue == queue).with_for_update()).one_or_none()
         return None if row is None else Record._make(row)
@@ -165,8 +175,7 @@ def _may_conflict(new: NewTask) -> bool:
     return new.name is not None or new.unique_key is not None
 
 
-def _columns(new: NewTask) -> dict[str, Any]:
-    """The columns of a new task, but for those the clock fills."""
+def _plain_columns(new: NewTask) -> dict[str, Any]:
     return {
         "id": new.id,
         "name": new.name,
@@ -176,14 +185,11 @@ def _columns(new: NewTask) -> dict[str, Any]:
         "method": new.request.method,
         "url": new.request.url,
         "target": new.target,
-        "headers": new.headers,
-        "body": new.request.body,
         "deadline": new.deadline,
         "retry": new.retry,
         "unique_key": new.unique_key,
         "lock_key": new.lock_key,
         "lock_limit": new.lock_limit,
-        "follow_up": new.follow_up,
         "batch_id": new.batch_id,
         "callback_of": new.callback_of,
         "schedule": new.schedule,
@@ -193,10 +199,9 @@ def _columns(new: NewTask) -> dict[str, Any]:
     }
 
 
-def _row(new: NewTask) -> dict[str, Any]:
-    """What the insert binds."""
+def _when(new: NewTask) -> dict[str, Any]:
+    """What the insert binds for the columns that the clock fills."""
     return {
-        **_columns(new),
         "delay": new.delay,
         "lifetime": new.expires_in,
         "at": None if new.eta is None else to_micros(new.eta),

@@ -10,11 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.clock import duration_micros, to_datetime, to_micros
-from ..core.errors import InvalidScheduleError, UnknownScheduleError
+from ..core.errors import DecryptionError, InvalidScheduleError, UnknownScheduleError
 from ..core.firing import LastRun, decide
 from ..core.new_task import NewTask, unpack
 from ..core.schedule import Schedule
 from ..core.states import LIVE
+from ..core.vault import Vault
 from .dialects import Dialect
 from .filters import is_token
 from .inserts import Inserts
@@ -43,12 +44,13 @@ _DECLARED = (*_WHEN, "task", "misfire", "overlap", "description")
 class Schedules:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts, vault: Vault) -> None:
         self._schedule = tables.schedule
         self._fire = tables.fire
         self._task = tables.task
         self._now = dialect.now
         self._inserts = inserts
+        self._vault = vault
         self._insert = dialect.insert_missing(tables.schedule)
         self._insert_fire = dialect.insert_missing(tables.fire).execution_options(preserve_rowcount=True)
 
@@ -59,17 +61,13 @@ class Schedules:
     def outdated(self, connection: sa.Connection, declared: Collection[Definition]) -> list[Definition]:
         """Those that have no row yet, or are declared differently since."""
         known = {row.name: row for row in self.rows(connection)}
-        return [
-            one
-            for one in declared
-            if one.name not in known or any(getattr(known[one.name], field) != getattr(one, field) for field in _DECLARED)
-        ]
+        return [one for one in declared if one.name not in known or self._differs(known[one.name], one)]
 
     def declare(self, connection: sa.Connection, declared: Collection[Definition], now: datetime) -> None:
         """Store schedules as they are declared now. One whose text or time zone has changed is counted from now on."""
         schedule = self._schedule
         for one in sorted(declared, key=lambda each: each.name):
-            values = {field: getattr(one, field) for field in _DECLARED}
+            values = {field: getattr(one, field) for field in _DECLARED} | {"task": self._vault.seal_text(one.task)}
             next_at = to_micros(Schedule.parse(one.text, one.timezone).next_after(now))
             connection.execute(self._insert, {"name": one.name, "next_at": next_at, **values})
             mine = schedule.c.name == one.name
@@ -155,6 +153,14 @@ class Schedules:
         old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
         return connection.execute(sa.delete(self._fire).where(old)).rowcount
 
+    def _differs(self, row: sa.Row[Any], one: Definition) -> bool:
+        """Whether a schedule is stored otherwise than it is declared, or cannot be read any more."""
+        try:
+            stored = {field: getattr(row, field) for field in _DECLARED} | {"task": self._vault.open_text(row.task)}
+        except DecryptionError:
+            return True
+        return any(stored[field] != getattr(one, field) for field in _DECLARED)
+
     def _last_run(self, connection: sa.Connection, task_id: str | None) -> LastRun:
         task = self._task
         found = sa.select(task.c.state, task.c.finished_at).where(task.c.id == task_id)
@@ -172,7 +178,7 @@ class Schedules:
         return None if self._inserts.add_missing(connection, [new]) else new
 
     def _new(self, row: sa.Row[Any], at: datetime | None) -> NewTask:
-        tasks: Sequence[NewTask] = unpack(row.task)
+        tasks: Sequence[NewTask] = unpack(self._vault.open_text(row.task))
         if len(tasks) != 1:
             raise InvalidScheduleError(f"schedule {row.name!r} holds {len(tasks)} tasks; it must be one")
         return replace(tasks[0], eta=at, schedule=row.name)

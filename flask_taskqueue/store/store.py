@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ..core.config import KEEP_ATTEMPTS
 from ..core.queue_settings import QueueSettings
+from ..core.vault import Vault
 from .attempt_log import AttemptLog
 from .audit import Audit
 from .batches import Batches
@@ -26,6 +27,7 @@ from .locks import Locks
 from .queues import Queues
 from .readings import Readings
 from .schedules import Schedules
+from .sealed import Sealed
 from .statistics import Statistics
 from .surroundings import Surroundings
 from .tally import Tally
@@ -36,19 +38,23 @@ from .unreachable import end_unreachable
 class Store:
     """A database and, by noun, the statements that run in its transactions.
 
-    ``queues`` must have a row, with these limits, before a task of theirs is stored or taken.
+    ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. What
+    tasks hold is sealed by the ``vault`` where it is inserted; rows come back as they are stored.
     """
 
-    def __init__(self, database: Database, queues: Collection[QueueSettings], *, keep_attempts: float = KEEP_ATTEMPTS) -> None:
+    def __init__(
+        self, database: Database, queues: Collection[QueueSettings], *, keep_attempts: float = KEEP_ATTEMPTS, vault: Vault | None = None
+    ) -> None:
         tables, dialect = database.tables, database.dialect
+        vault = vault or Vault()
         self.database = database
         self.transact = database.transact
         self.reading = database.reading
         self.tally = Tally(tables, dialect)
         self.locks = Locks(tables, dialect)
-        self.inserts = Inserts(tables, dialect, self.tally)
-        self.batches = Batches(tables, dialect, self.inserts)
-        endings = Endings(self.tally, self.locks, self.batches, self.inserts)
+        self.inserts = Inserts(tables, dialect, self.tally, vault)
+        self.batches = Batches(tables, dialect, self.inserts, vault)
+        endings = Endings(self.tally, self.locks, self.batches, self.inserts, vault)
         self.tasks = Tasks(tables, dialect, endings, self.tally)
         self.queues = Queues(tables, dialect)
         log = AttemptLog(tables, dialect, endings, keep_attempts)
@@ -56,7 +62,7 @@ class Store:
         self.leases = Leases(tables, dialect, self.queues, endings, log)
         self.statistics = Statistics(tables, dialect, self.tally)
         self.readings = Readings(tables, dialect)
-        self.schedules = Schedules(tables, dialect, self.inserts)
+        self.schedules = Schedules(tables, dialect, self.inserts, vault)
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)
         self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers)
@@ -64,6 +70,7 @@ class Store:
         self.charts = Charts(tables, dialect)
         self.failures = Failures(tables)
         self.audit = Audit(tables, dialect)
+        self.sealed = Sealed(tables, vault)
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:
