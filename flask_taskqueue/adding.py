@@ -32,10 +32,13 @@ from .core.payload import UNSET, build_request
 from .core.queue_settings import QueueSettings
 from .core.record import Record
 from .core.spec import TaskOptions, TaskSpec
+from .core.trace_context import with_trace
 from .core.urls import check_path, is_absolute
+from .engine.telemetry import sending
 from .runtime import Runtime
 from .store import Inserts
 from .web.routes import RouteFinder
+from .web.trace_context import of_caller
 from .web.worker import Route, Worker
 
 logger = logging.getLogger("flask_taskqueue")
@@ -58,8 +61,10 @@ class Adding:
 
     def add(self, spec: TaskSpec, transactional: bool | None) -> Added:
         """Store a task; in the session's transaction or at once, as the transaction rule says."""
-        new = self.new_task(spec)
-        return self._store(lambda connection: self._runtime.store.inserts.add(connection, new), transactional)
+        with sending(wanted=self._settings.trace_propagation) as describe:
+            new = self._traced(spec)
+            describe(new)
+            return self._store(lambda connection: self._runtime.store.inserts.add(connection, new), transactional)
 
     def add_all(self, specs: Sequence[TaskSpec], transactional: bool | None) -> list[Added]:
         """Store tasks in one transaction, all or, if one is malformed, none; each with what became of it."""
@@ -67,7 +72,7 @@ class Adding:
             raise TooManyTasksError(
                 f"{len(specs)} tasks are more than one transaction takes ({MOST_AT_ONCE}); add_many() takes any number, in several"
             )
-        news = [self.new_task(spec, place=f"task {number}: ") for number, spec in enumerate(specs)]
+        news = [self._traced(spec, place=f"task {number}: ") for number, spec in enumerate(specs)]
         _check_names(news)
         return self._store(lambda connection: self._insert_all(connection, news), transactional) if news else []
 
@@ -80,7 +85,7 @@ class Adding:
         total = skipped = 0
         inserts = self._runtime.store.inserts
         for chunk in self._chunks(specs):
-            news = [self.new_task(spec) for spec in chunk]
+            news = [self._traced(spec) for spec in chunk]
             missing = self._store(partial(_add_chunk, inserts, news=news), False)
             total += len(news) - missing
             skipped += missing
@@ -93,7 +98,7 @@ class Adding:
         batch_id = task_id()
         if len(specs) > MOST_AT_ONCE:
             raise TooManyTasksError(f"{len(specs)} tasks are more than one batch takes ({MOST_AT_ONCE})")
-        news = [replace(self.new_task(spec, place=f"task {number}: "), batch_id=batch_id) for number, spec in enumerate(specs)]
+        news = [replace(self._traced(spec, place=f"task {number}: "), batch_id=batch_id) for number, spec in enumerate(specs)]
         _check_names(news)
         if any(new.unique_key is not None for new in news):
             raise InvalidTaskError("tasks of a batch cannot have a unique_key: one that is skipped would never be counted")
@@ -118,6 +123,14 @@ class Adding:
             if not place:
                 raise
             raise type(error)(f"{place}{error}") from error
+
+    def _traced(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+        """The task that a spec asks for now, in the trace of whoever asks."""
+        new = self.new_task(spec, place=place)
+        if not self._settings.trace_propagation:
+            return new
+        foreign = new.target is not None or is_absolute(new.request.url)
+        return replace(new, request=with_trace(new.request, of_caller(), foreign=foreign))
 
     def _store(self, work: Callable[[sa.Connection], Stored], transactional: bool | None) -> Stored:
         """Run ``work(connection)`` in the session's transaction, or in one of its own, and wake the dispatcher."""

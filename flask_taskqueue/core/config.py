@@ -108,6 +108,11 @@ class Settings:
         (), checks.origins, "Origins beside its own from which actions are accepted, such as ``https://admin.example.com``."
     )
 
+    trace_propagation: bool = _key(
+        True,
+        checks.truth,
+        "Whether tasks carry the trace context in which they were added (traceparent, tracestate, baggage, sentry-trace).",
+    )
     metrics: bool = _key(False, checks.truth, "Whether the application has a route with metrics for Prometheus.")
     metrics_url: str = _key("/taskqueue/metrics", checks.path, "Where the metrics are.")
     metrics_token: str | None = _key(

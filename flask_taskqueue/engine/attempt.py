@@ -30,6 +30,7 @@ from ..core.urls import check_path, is_absolute
 from ..core.vault import Vault
 from ..store import Result
 from .deadline import within_deadline
+from .telemetry import is_traced, processing
 from .transports import Transport
 
 logger = logging.getLogger("flask_taskqueue")
@@ -121,7 +122,9 @@ class Attempts:
     def _send(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send; what the application raises past its error handlers is logged here, once, and is a reply of 500."""
         try:
-            return transport.send(request, delivery)
+            if not (self._settings.trace_propagation and is_traced()):
+                return transport.send(request, delivery)
+            return processing(delivery.record, request.headers, lambda headers: transport.send(replace(request, headers=headers), delivery))
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             logger.error("task %s: %s", delivery.record.id, type(error).__name__, exc_info=error)
             return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
