@@ -12,13 +12,9 @@ from flask_taskqueue.store import tables
 
 LAWS = {
     "`RetryOptions()`": RetryOptions(),
-    "`min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3`": RetryOptions(
-        min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3
-    ),
-    "`min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0`": RetryOptions(
-        min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0
-    ),
-    "`min_backoff_seconds=1, max_doublings=5`": RetryOptions(min_backoff_seconds=1, max_doublings=5),
+    "10 s, at most 300 s, 3 doublings": RetryOptions(min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3),
+    "10 s, at most 200 s, no doublings": RetryOptions(min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0),
+    "1 s, 5 doublings": RetryOptions(min_backoff_seconds=1, max_doublings=5),
 }
 RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 
@@ -47,10 +43,10 @@ def settings_table() -> str:
 
 
 def retry_table() -> str:
-    """The waits before retries under a few laws, and when those come after the first attempt."""
-    rows = ["| Wait before retry | " + " | ".join(map(str, RETRIES)) + " |", "|---" * (len(RETRIES) + 1) + "|"]
-    for name, law in LAWS.items():
-        rows.append(f"| {name} | " + " | ".join(_duration(law.backoff(retry).total_seconds()) for retry in RETRIES) + " |")
+    """The waits before retries under a few laws."""
+    rows = ["| Wait before retry | " + " | ".join(LAWS) + " |", "|---" * (len(LAWS) + 1) + "|"]
+    for retry in RETRIES:
+        rows.append(f"| {retry} | " + " | ".join(_duration(law.backoff(retry).total_seconds()) for law in LAWS.values()) + " |")
     return _lines(rows)
 
 

@@ -77,7 +77,8 @@ def test_what_is_generated_is_made_from_the_code() -> None:
     generate = import_from(ROOT / "docs/generate.py")
     assert all(f"`TASKQUEUE_{one.name.upper()}`" in generate.settings_table() for one in fields(Settings))
     assert all(f"| `{name}` |" in generate.schema() for name in Record._fields)
-    assert "| 10 s | 20 s | 40 s | 1.33 min | 2.67 min | 4 min | 5 min |" in generate.retry_table()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in generate.retry_table().splitlines()[2:]]
+    assert [row[2] for row in rows[:7]] == ["10 s", "20 s", "40 s", "1.33 min", "2.67 min", "4 min", "5 min"]
 
 
 @pytest.mark.parametrize("name", sorted(flask_taskqueue.__all__))
