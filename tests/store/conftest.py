@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -14,14 +16,33 @@ from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.queue_settings import QueueSettings
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.store import Database, Store, Tables
-from tests.databases import TestDatabase
+from tests.databases import NAMES, Servers, TestDatabase, fresh
 
 
-@pytest.fixture
-def store(database: TestDatabase) -> Iterator[Store]:
-    """A store with its tables and the queues default and mail."""
+@pytest.fixture(scope="session")
+def kept(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], TestDatabase]]:
+    """A database of each kind that one test leaves to the next: to make the tables takes longer than most tests."""
+    with ExitStack() as stack:
+        yield lru_cache(lambda name: stack.enter_context(fresh(name, servers, tmp_path_factory.mktemp(name))))
+
+
+@pytest.fixture(params=NAMES)
+def store(request: pytest.FixtureRequest, kept: Callable[[str], TestDatabase]) -> Iterator[Store]:
+    """A store on each database, with its tables empty but for the queues default and mail."""
+    with open_store(kept(request.param)) as one:
+        yield one
+
+
+@contextmanager
+def open_store(database: TestDatabase) -> Iterator[Store]:
+    """A store whose tables are made, or emptied, but for the queues default and mail."""
     tables = Tables.join(sa.MetaData(), "taskqueue_")
     opened = Database(tables, sa.make_url(database.url), {}, create=True)
+    opened.open()
+    with opened.engine.begin() as connection:
+        for table in tables.all:
+            if table is not tables.schema:
+                connection.execute(sa.delete(table))
     store = Store(opened, [QueueSettings(name="default"), QueueSettings(name="mail")])
     store.ensure_queues()
     yield store

@@ -13,9 +13,16 @@ from flask_taskqueue.core.queue_settings import QueueSettings
 from flask_taskqueue.store import Database, Store, Tables
 from flask_taskqueue.store.schema import CURRENT, Stamp
 from tests.databases import TestDatabase
-from tests.store.conftest import add, get
+from tests.store.conftest import add, get, open_store
 
 Another = Callable[..., Store]
+
+
+@pytest.fixture
+def store(database: TestDatabase) -> Iterator[Store]:
+    """A store in a database of its own."""
+    with open_store(database) as one:
+        yield one
 
 
 @pytest.fixture
