@@ -5,6 +5,7 @@ from __future__ import annotations
 from .changes import delete, retry, run_now
 from .cron import cron
 from .database import check, init_db, upgrade
+from .doctor import doctor
 from .exits import Commands
 from .find import list_tasks
 from .health import health
@@ -18,5 +19,6 @@ from .why import why
 taskqueue = Commands("taskqueue", help="The task queue: tables, dispatcher, tasks, queues, schedules.")
 _TASKS = (list_tasks, show, why, retry, run_now, delete)
 _QUEUES = (queues, pause, resume, purge, configure, cron)
-for command in (run, init_db, upgrade, check, *_TASKS, *_QUEUES, health, webhook_secret, rotate_keys):
+_SYSTEM = (run, init_db, upgrade, check, health, doctor, webhook_secret, rotate_keys)
+for command in (*_SYSTEM, *_TASKS, *_QUEUES):
     taskqueue.add_command(command)

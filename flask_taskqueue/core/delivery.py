@@ -30,6 +30,8 @@ class Delivery:
     """Whether its thread did not stop at the deadline; what it still brings is not trusted."""
     remote: bool = False
     """Whether the dispatcher that waits for the reply is another process."""
+    ping: bool = False
+    """Whether it only asks if the route is reached; no handler sees it."""
     recorded: bool = False
     """Whether the handler's own transaction recorded the success already."""
     over: bool = False

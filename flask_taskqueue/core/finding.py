@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Level = Literal["ok", "warning", "error"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, in a sentence, and what to do about it. With an error something is refused, with a warning nothing is."""
+    """What was found, in a sentence, and what to do about it.
 
-    level: Literal["warning", "error"]
+    With an error something is refused or does not work, with a warning it may not; "ok" says that
+    all is well. ``anchor`` is the place in the documentation, as page and label.
+    """
+
+    level: Level
     text: str
-    remedy: str
+    remedy: str = ""
+    anchor: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text}; {self.remedy}"
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text

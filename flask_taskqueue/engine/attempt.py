@@ -21,6 +21,7 @@ from ..core.errors import DecryptionError, InvalidTaskError, InvalidTaskRetryOpt
 from ..core.headers import check_headers
 from ..core.new_task import unpack
 from ..core.outcome import Outcome, Trial, is_success, judge, permanent, success
+from ..core.ping import ping_record
 from ..core.record import Record
 from ..core.reply import OutgoingRequest, Reply
 from ..core.retry import RetryOptions
@@ -37,6 +38,7 @@ logger = logging.getLogger("flask_taskqueue")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ERROR_LENGTH = 4000
+_PING_DEADLINE = 10.0
 _REPLY_HEADERS = 16_384
 _MALFORMED = (InvalidTaskError, InvalidTaskRetryOptionsError, ValueError, TypeError, AttributeError, RecursionError)
 
@@ -108,6 +110,14 @@ class Attempts:
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
             recorded=delivery.recorded,
         )
+
+    def ping(self, method: str, path: str) -> Reply:
+        """What a worker route of the application answers to a delivery that its handler never sees."""
+        record = ping_record(method, path)
+        started = time.monotonic()
+        delivery = Delivery(record=record, started=started, expires=started + _PING_DEADLINE, ping=True)
+        transport, request = self._prepare(record)
+        return within_deadline(delivery, lambda: self._send(transport, request, delivery))
 
     def close(self) -> None:
         """Let go of connections."""

@@ -9,6 +9,8 @@ from werkzeug.wsgi import LimitedStream
 
 from ..core import signatures
 from ..core.delivery import ENVIRON_KEY, Delivery
+from ..core.ping import PING, ping_record
+from ..core.record import Record
 from ..runtime import Runtime
 
 _VERIFIED = "flask_taskqueue.verified"
@@ -50,13 +52,20 @@ def _verify(runtime: Runtime, request: Request) -> Delivery | None:
     keys = signatures.bound(runtime.keys.route, request.method, path, queue, attempt)
     if not signatures.verify(keys, headers, request.get_data(cache=True), now):
         return None
+    if queue == PING:
+        return _remote(runtime, ping_record(request.method, request.path), ping=True)
     with runtime.store.reading() as reader:
         record = runtime.store.leases.is_current(reader, task_id, attempt)
     if record is None:
         request.environ[_STALE] = True
         return None
+    return _remote(runtime, record)
+
+
+def _remote(runtime: Runtime, record: Record, *, ping: bool = False) -> Delivery:
     started = time.monotonic()
-    return Delivery(record=record, started=started, expires=started + (record.deadline or runtime.settings.deadline), remote=True)
+    expires = started + (record.deadline or runtime.settings.deadline)
+    return Delivery(record=record, started=started, expires=expires, remote=True, ping=ping)
 
 
 def _attempt(request: Request) -> int | None:

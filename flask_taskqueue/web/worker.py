@@ -16,6 +16,7 @@ from ..core.delivery import Delivery
 from ..core.errors import PermanentFailure, Retry
 from ..core.outcome import ERROR_HEADER, VERDICT_HEADER
 from ..core.parameters import Parameters, dump
+from ..core.ping import ANSWER
 from ..core.retry import RetryOptions
 from ..core.spec import TaskOptions, TaskSpec
 from ..core.task import Task, TaskActions
@@ -55,7 +56,7 @@ class Worker(Generic[P, R]):
         self.function = function
         self.route = route
         self.parameters = Parameters.of(function)
-        self._is_async = iscoroutinefunction(function)
+        self.is_async = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
 
@@ -83,6 +84,8 @@ class Worker(Generic[P, R]):
         delivery = verified(app, request._get_current_object())  # type: ignore[attr-defined]
         if delivery is None:
             return Response(status=409 if is_stale(request) else 403)
+        if delivery.ping:
+            return Response(status=204, headers=ANSWER)
         runtime: Runtime = app.extensions["taskqueue"]
         token = handling.set(CurrentTask(delivery, runtime, self._actions))
         try:
@@ -107,7 +110,7 @@ class Worker(Generic[P, R]):
 
     def _call(self, variables: Mapping[str, Any]) -> Response:
         arguments = self.parameters.bind(_values(), skip=variables) if self.parameters.names else {}
-        function = current_app.ensure_sync(self.function) if self._is_async else self.function
+        function = current_app.ensure_sync(self.function) if self.is_async else self.function
         result: Any = function(**variables, **arguments)  # type: ignore[call-arg]
         return current_app.response_class(status=204) if result is None else make_response(result)
 

@@ -64,11 +64,15 @@ class SQLite:
         return engine
 
     def findings(self, engine: sa.Engine) -> list[Finding]:
-        """About its version and its place; in memory there is nothing but that."""
+        """About its version, its place and its journal; in memory there is nothing but that."""
         if is_in_memory(engine.url):
             return [sqlite_findings.IN_MEMORY]
         version: Any = engine.dialect.dbapi
-        found = [sqlite_findings.of_version(version.sqlite_version_info), sqlite_findings.of_place(str(engine.url.database))]
+        found = [
+            sqlite_findings.of_version(version.sqlite_version_info),
+            sqlite_findings.of_place(str(engine.url.database)),
+            sqlite_findings.of_journal(engine),
+        ]
         return [one for one in found if one is not None]
 
     def refusal(self, source: sa.Engine) -> Finding | None:

@@ -19,6 +19,7 @@ IN_MEMORY = Finding(
     "error",
     "an in-memory SQLite database is one connection and cannot be shared with a dispatcher's threads",
     "use a file, or in tests run what is due with tasks.drain()",
+    "troubleshooting#in-memory",
 )
 
 
@@ -32,6 +33,7 @@ def of_version(version: tuple[int, ...]) -> Finding | None:
         f"SQLite {'.'.join(map(str, version))} has the WAL-reset bug: very rarely, two connections that write at the same moment "
         "damage the file, unless your distribution has mended it",
         "use a Python with SQLite 3.51.3 or later (or 3.50.7, 3.44.6), or PostgreSQL, and keep backups",
+        "databases#sqlite",
     )
 
 
@@ -49,6 +51,24 @@ def of_place(path: str, mounts: Path = _MOUNTS) -> Finding | None:
         f"the SQLite file {path} is on a network filesystem ({kind}), where its locks and its write-ahead log do not hold: "
         "tasks can be lost or run twice, and the file can be damaged",
         "put the file on a local disk (TASKQUEUE_DATABASE_URI can name one of the queue's own), or use PostgreSQL or MariaDB",
+        "databases#sqlite",
+    )
+
+
+def of_journal(engine: sa.Engine) -> Finding | None:
+    """Whether a file has no write-ahead log, though each connection of the queue's asks for one."""
+    try:
+        with engine.connect().execution_options(taskqueue_reading=True) as connection:
+            mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    except sa.exc.DBAPIError:
+        return None
+    if mode == "wal":
+        return None
+    return Finding(
+        "warning",
+        f"the SQLite file has journal_mode={mode}, not WAL: whoever writes keeps all others from reading",
+        "close the connection that writes in another mode, or put the file where WAL works: on a local disk",
+        "troubleshooting#locked",
     )
 
 

@@ -1,0 +1,90 @@
+"""Whether the database is fit for the queue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from ..core.clock import SECOND
+from ..core.errors import TablesMissingError, TransientError
+from ..core.finding import Finding, Level
+from ..core.spans import span
+from ..migrations import include_object
+from ..runtime import Runtime
+
+_SKEW = 2.0
+
+
+def look(runtime: Runtime) -> Iterator[Finding]:
+    """Whether it is reached, its tables complete and kept, its clock ours."""
+    database = runtime.store.database
+    try:
+        yield from database.findings()
+        database.open()
+        yield from _tables(runtime)
+        if not database.dialect.clock_is_local:
+            yield judge_clock(_skew(runtime))
+        yield from _migrations(runtime)
+    except TransientError as error:
+        yield Finding("error", str(error), "start the database, or mend its URL", "databases")
+    except TablesMissingError as error:
+        yield Finding("error", str(error), "run: flask taskqueue upgrade", "troubleshooting#tables-missing")
+
+
+def judge_clock(skew: float) -> Finding:
+    """What the difference of this host's clock from the database's means; positive when this one is ahead."""
+    anchor = "troubleshooting#clock"
+    if abs(skew) < _SKEW:
+        return Finding("ok", "the clocks of this host and the database agree", "", anchor)
+    direction = "ahead of" if skew > 0 else "behind"
+    return Finding(
+        "warning",
+        f"the clock of this host is {span(skew)} {direction} the database's, by which tasks are due",
+        "let NTP set the clocks of both",
+        anchor,
+    )
+
+
+def _tables(runtime: Runtime) -> Iterator[Finding]:
+    database = runtime.store.database
+    missing = database.missing()
+    for change in missing:
+        text = f"the {change} is missing" + (", so claims read the whole table" if change.kind == "index" else "")
+        level: Level = "warning" if change.kind == "index" else "error"
+        yield Finding(level, text, "run: flask taskqueue upgrade", "troubleshooting#tables-outdated")
+    if not missing:
+        yield Finding("ok", "the database is reached, and its tables are complete")
+
+
+def _skew(runtime: Runtime) -> float:
+    store = runtime.store
+    with store.reading() as connection:
+        before = time.time()
+        theirs = connection.scalar(sa.select(store.database.dialect.now)) or 0
+        return (before + time.time()) / 2 - theirs / SECOND
+
+
+def _migrations(runtime: Runtime) -> Iterator[Finding]:
+    """Tables that autogenerate finds in the application's database, but not in its metadata, it would drop."""
+    migrate = runtime.app.extensions.get("migrate")
+    db = getattr(migrate, "db", None)
+    if migrate is None or db is None:
+        return
+    task = runtime.binding.tables.task
+    if any(task.name in metadata.tables for metadata in db.metadatas.values()):
+        return
+    arguments = getattr(migrate, "configure_args", {})
+    if arguments.get("include_object") is not None or arguments.get("include_name") is not None:
+        return
+    with runtime.app.app_context():
+        shared = any(engine.url == runtime.store.database.engine.url for engine in db.engines.values())
+    if shared:
+        yield Finding(
+            "warning",
+            f"Flask-Migrate does not know {task.name} and would drop it: the tables are in the application's database, "
+            "but not in its metadata",
+            f"use Migrate(app, db, include_object=flask_taskqueue.{include_object.__name__}), or TaskQueue(app, db)",
+            "troubleshooting#migrations-drop",
+        )

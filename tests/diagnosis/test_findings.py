@@ -1,0 +1,363 @@
+"""What is found wrong: each thing made wrong for real, and found with its remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask, Response, redirect, request
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+from werkzeug.serving import make_server
+
+from flask_taskqueue import TaskQueue
+from flask_taskqueue.core.finding import Finding
+from flask_taskqueue.diagnosis import findings
+from flask_taskqueue.diagnosis.database import judge_clock
+from flask_taskqueue.diagnosis.servers import gunicorn_timeout
+from flask_taskqueue.migrations import include_object
+from tests.apps import Bench, bench
+from tests.databases import TestDatabase
+from tests.diagnosis.conftest import Ward
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def look(app: Flask) -> list[Finding]:
+    """What is found, the ways of this machine's SQLite left out; each remedy leads to a place in the documentation."""
+    found = [one for one in findings(app.extensions["taskqueue"]) if "WAL-reset" not in one.text]
+    for one in found:
+        assert one.level == "ok" or one.remedy, one
+        if one.anchor:
+            page, _, label = one.anchor.partition("#")
+            text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+            assert not label or f"({label})=" in text or f"## {label}" in text.lower(), one.anchor
+    return found
+
+
+def bad(app: Flask) -> dict[str, str]:
+    """What is not well: by its text its level."""
+    return {one.text: one.level for one in look(app) if one.level != "ok"}
+
+
+@pytest.fixture
+def patient(sqlite_database: TestDatabase) -> Iterator[Bench]:
+    """An application in which all is well, with a dispatcher and a worker that notes when it runs."""
+    with bench(sqlite_database.url) as one:
+        one.app.extensions["ran"] = []
+
+        @one.tasks.worker("/work")
+        def work() -> None:
+            one.app.extensions["ran"].append(request.path)
+
+        Ward(one).see()
+        yield one
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """The application behind a real server; its URL."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_where_all_is_well_nothing_is_wrong(patient: Bench) -> None:
+    """The route is pinged, and its handler does not run."""
+    assert bad(patient.app) == {}
+    texts = [one.text for one in look(patient.app)]
+    assert "/work is reached by tasks" in texts
+    assert any(text.startswith("dispatcher web1:4711 was seen") for text in texts)
+    assert patient.app.extensions["ran"] == []
+
+
+def test_a_login_hook_that_redirects_is_found(patient: Bench) -> None:
+    """And is well again once it lets tasks pass."""
+    lets_pass: list[bool] = []
+
+    @patient.app.before_request
+    def login() -> Any:
+        return None if lets_pass and patient.tasks.is_task_request() else redirect("/login?next=secret")
+
+    assert bad(patient.app) == {"/work is not reached by tasks: the reply was 302, a redirect to /login": "error"}
+    lets_pass.append(True)
+    assert bad(patient.app) == {}
+
+
+def test_a_hook_that_answers_200_is_found(patient: Bench) -> None:
+    """Worst of all: tasks would succeed without their handler."""
+
+    @patient.app.before_request
+    def maintenance() -> str:
+        return "We are back soon."
+
+    (text,) = bad(patient.app)
+    assert "something before the handler answered 200, so tasks would succeed without it" in text
+
+
+def test_a_redirect_to_https_has_its_own_remedy(patient: Bench) -> None:
+    """The base URL, which is what the application believes its address to be."""
+
+    @patient.app.before_request
+    def secure() -> Any:
+        return None if request.is_secure else redirect(request.url.replace("http:", "https:"))
+
+    (found,) = [one for one in look(patient.app) if one.level == "error"]
+    assert "TASKQUEUE_BASE_URL" in found.remedy
+    assert found.anchor == "troubleshooting#redirected-to-https"
+
+
+def test_csrf_protection_of_the_applications_own_is_found(patient: Bench) -> None:
+    """Flask-WTF's is kept away from worker routes by itself."""
+    patient.app.config["WTF_CSRF_CHECK_DEFAULT"] = True
+    CSRFProtect(patient.app)
+    checked: list[bool] = []
+
+    @patient.app.before_request
+    def check() -> Any:
+        return Response("The CSRF token is missing.", 400) if checked else None
+
+    assert bad(patient.app) == {}
+    checked.append(True)
+    assert bad(patient.app) == {"/work is not reached by tasks: the reply was 400, of a CSRF check": "error"}
+
+
+def test_routes_that_lack_post_are_found(patient: Bench) -> None:
+    """A task sends POST unless told otherwise."""
+
+    @patient.tasks.worker("/only-get", methods=("GET",))
+    def only_get() -> None: ...
+
+    assert bad(patient.app) == {"/only-get answers GET, not POST, which is what a task sends unless its method is given": "warning"}
+
+
+def test_routes_with_variables_are_pinged_with_values_made_up(patient: Bench) -> None:
+    """Of any converter."""
+
+    @patient.tasks.worker("/item/<int:item>/<uuid:other>/<any(a, b):kind>/<path:rest>")
+    def item(**_: object) -> None: ...
+
+    assert bad(patient.app) == {}
+    assert any(one.text.startswith("/item/<int:item>/") for one in look(patient.app))
+
+
+def test_async_handlers_without_the_extra_are_found(patient: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flask runs them through asgiref."""
+
+    @patient.tasks.worker("/async")
+    async def handler() -> None: ...
+
+    assert bad(patient.app) == {}
+    monkeypatch.setitem(sys.modules, "asgiref", None)
+    assert list(bad(patient.app)) == ["/async has an async handler, and Flask cannot run it without its async extra"]
+
+
+def test_a_base_url_that_does_not_answer_is_found(sqlite_database: TestDatabase) -> None:
+    """By a signed ping over HTTP; TRUSTED_HOSTS without its host too."""
+    with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9") as one:
+        one.tasks.worker("/work")(lambda: None)
+        Ward(one).see()
+        (text,) = bad(one.app)
+        assert text.startswith("/work, by HTTP, is not reached by tasks: the connection failed")
+    with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http") as one, served(one.app) as url:
+        one.tasks.worker("/work")(lambda: None)
+        object.__setattr__(one.app.extensions["taskqueue"].settings, "base_url", url)
+        assert bad(one.app) == {}
+        one.app.config["TRUSTED_HOSTS"] = ["www.example.com"]
+        found = bad(one.app)
+        assert found["/work, by HTTP, is not reached by tasks: the reply was 400"] == "error"
+
+
+def test_another_secret_in_the_web_process_is_found(sqlite_database: TestDatabase) -> None:
+    """The ping is signed, so it is refused as the deliveries would be."""
+    with bench(sqlite_database.url) as web, served(web.app) as url:
+        web.tasks.worker("/work")(lambda: None)
+        with bench(f"{sqlite_database.url}2", TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL=url) as one:
+            one.app.config["SECRET_KEY"] = "a secret that the web process does not have"
+            one.tasks.worker("/work")(lambda: None)
+            Ward(one).see()
+            (found,) = [finding for finding in look(one.app) if finding.level == "error"]
+            assert found.text == "/work, by HTTP, is not reached by tasks: the reply was 403"
+            assert "the same SECRET_KEY" in found.remedy
+
+
+def test_without_a_secret_nothing_can_be_sent(patient: Bench) -> None:
+    """Deliveries are signed."""
+    patient.app.config["SECRET_KEY"] = None
+    assert bad(patient.app) == {"deliveries are signed": "error"}
+
+
+def test_a_missing_dispatcher_is_found(patient: Bench) -> None:
+    """A problem once tasks wait; one of other queues does not serve."""
+    ward = Ward(patient)
+    ward.store.transact(lambda connection: ward.store.dispatchers.remove(connection, "one"))
+    assert bad(patient.app) == {"no dispatcher is alive": "warning"}
+    patient.tasks.add("/work")
+    assert bad(patient.app) == {"no dispatcher is alive, and 1 tasks wait": "error"}
+    ward.see(queues=["mail"])
+    assert bad(patient.app) == {"no dispatcher takes from queue default": "warning"}
+    ward.see("two")
+    patient.tasks.queue("default").pause(by="ana")
+    assert "queue default is paused by ana, and 1 of its tasks wait" in bad(patient.app)
+
+
+def test_two_dispatchers_in_one_process_are_found(patient: Bench) -> None:
+    """By host and process id, from wherever one looks."""
+    Ward(patient).see("two")
+    (text,) = bad(patient.app)
+    assert text.startswith("process web1:4711 has 2 dispatchers")
+
+
+def test_missing_indexes_and_tables_are_found(ward: Ward) -> None:
+    """On each database, by looking at it."""
+    ward.see()
+    tables = ward.store.database.tables
+    index = next(one for one in tables.task.indexes if str(one.name).endswith("_due"))
+    with ward.store.database.engine.begin() as connection:
+        connection.execute(sa.schema.DropIndex(index))
+    assert f"the index {index.name} is missing, so claims read the whole table" in bad(ward.bench.app)
+    with ward.store.database.engine.begin() as connection:
+        connection.execute(sa.schema.DropTable(tables.fire))
+    assert bad(ward.bench.app)[f"the table {tables.fire.name} is missing"] == "error"
+
+
+def test_a_pool_smaller_than_the_threads_is_found(sqlite_database: TestDatabase) -> None:
+    """Handlers would wait for each other's connections."""
+    options = {"pool_size": 2, "max_overflow": 1}
+    with bench(sqlite_database.url, TASKQUEUE_CONCURRENCY=8, SQLALCHEMY_ENGINE_OPTIONS=options) as one:
+        Ward(one).see()
+        assert bad(one.app) == {
+            "8 tasks run at a time (TASKQUEUE_CONCURRENCY), but the application's pool has 3 connections": "warning",
+        }
+
+
+def test_a_file_without_a_write_ahead_log_is_found(patient: Bench, tmp_path: Path) -> None:
+    """As while somebody else writes in another mode."""
+    database = patient.app.extensions["taskqueue"].store.database
+    database.close()
+    patient.db.session.remove()
+    patient.db.engine.dispose()
+    other = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
+    assert other.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
+    other.execute("BEGIN IMMEDIATE")
+    assert any(text.startswith("the SQLite file has journal_mode=delete, not WAL") for text in map(str, database.findings()))
+    other.execute("ROLLBACK")
+    other.close()
+    database.close()
+    assert bad(patient.app) == {}
+
+
+def test_an_in_memory_database_is_found() -> None:
+    """No dispatcher can run on it."""
+    with bench("sqlite://") as one:
+        assert any("in-memory" in text and level == "error" for text, level in bad(one.app).items())
+
+
+def test_tables_that_a_migration_would_drop_are_found(sqlite_database: TestDatabase) -> None:
+    """Those of the application's database that are not in its metadata, unless Alembic is told."""
+
+    def application(**options: Any) -> Flask:
+        app = Flask(__name__)
+        url = sqlite_database.url
+        app.config.update(TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=url, TASKQUEUE_DATABASE_URI=url)
+        db = SQLAlchemy(app)
+        Migrate(app, db, **options)
+        TaskQueue(app)
+        return app
+
+    wrong, right = application(), application(include_object=include_object)
+    assert any(text.startswith("Flask-Migrate does not know taskqueue_task") for text in bad(wrong))
+    assert not any("Flask-Migrate" in text for text in bad(right))
+    for app in (wrong, right):
+        app.extensions["taskqueue"].store.database.close()
+
+
+def test_settings_that_came_too_late_are_found(patient: Bench) -> None:
+    """Before, they are an error at the start."""
+    patient.app.config["TASKQUEUE_CONCURENCY"] = 4
+    (text,) = bad(patient.app)
+    assert "did you mean TASKQUEUE_CONCURRENCY?" in text
+
+
+def test_a_gunicorn_that_gives_up_first_is_found(sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its arguments or its configuration file, where deliveries go through it."""
+    monkeypatch.chdir(tmp_path)
+    with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9") as one:
+        one.tasks.worker("/work", deadline="10m")(lambda: None)
+        assert not any("gunicorn" in text for text in bad(one.app))
+        (tmp_path / "gunicorn.conf.py").write_text("workers = 2\ntimeout = 120\n")
+        assert "gunicorn kills a worker after 120 s, and a task may take 600 s" in bad(one.app)
+        monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 700")
+        assert not any("gunicorn" in text for text in bad(one.app))
+
+
+def test_the_timeout_of_gunicorn_is_read_from_its_arguments() -> None:
+    """The last one counts; none is none."""
+    assert gunicorn_timeout(["--timeout", "5", "-t", "7", "app:app"]) == 7
+    assert gunicorn_timeout(["--timeout", "x"]) is None
+    assert gunicorn_timeout([]) is None
+
+
+def test_clocks_apart_are_found() -> None:
+    """By how much, and which is ahead."""
+    assert judge_clock(0.4).level == "ok"
+    assert judge_clock(-90).text == "the clock of this host is 1 m 30 s behind the database's, by which tasks are due"
+    assert "5 s ahead of" in judge_clock(5).text
+
+
+def test_the_doctors_command(patient: Bench) -> None:
+    """Marks and remedies for people, a document for programs, exit code 1 with a problem only."""
+    runner = patient.app.test_cli_runner()
+    closed: list[bool] = []
+
+    @patient.app.before_request
+    def login() -> Any:
+        return redirect("/login") if closed else None
+
+    well = runner.invoke(args=["taskqueue", "doctor"])
+    assert well.exit_code == 0
+    assert "✓ /work is reached by tasks\n" in well.stdout
+    assert re.search(r"^0 problems, \d warnings?\.$", well.stdout, re.MULTILINE)
+
+    closed.append(True)
+    ill = runner.invoke(args=["taskqueue", "doctor"])
+    assert ill.exit_code == 1
+    assert ill.stdout.startswith("✕ /work is not reached by tasks: the reply was 302, a redirect to /login\n  → let tasks pass")
+    assert "(docs: troubleshooting#redirected)" in ill.stdout
+    document = json.loads(runner.invoke(args=["taskqueue", "doctor", "--json"]).stdout)
+    assert {"level", "text", "remedy", "anchor"} == set(document[0])
+    assert document[0]["level"] == "error"
+
+
+def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
+    """A ping that somebody captured and sends again gets 204, and no handler runs; it fits no other route."""
+    sent: list[Any] = []
+    patient.tasks.worker("/other")(lambda: None)
+    with served(patient.app) as url:
+        patient.app.before_request(lambda: sent.append((dict(request.headers), request.get_data())))
+        _, attempts = patient.app.extensions["taskqueue"].dispatcher(transport="http", base_url=url)
+        assert attempts.ping("POST", "/work").status == 204
+        attempts.close()
+    headers, body = sent[0]
+    client = patient.app.test_client()
+    assert client.post("/work", headers=headers, data=body).status_code == 204
+    assert client.post("/other", headers=headers, data=body).status_code == 403
+    changed = {**headers, "X-TaskQueue-QueueName": "default"}
+    assert client.post("/work", headers=changed, data=body).status_code == 403
+    assert patient.app.extensions["ran"] == []
