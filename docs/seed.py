@@ -84,7 +84,7 @@ def _task(chance: random.Random, state: str, now: int, number: int) -> dict[str,
     row |= dict.fromkeys(("last_status", "last_reason", "last_error", "due_at")) | {"keep_result": 0, "priority": 0, "method": "POST"}
     row |= dict.fromkeys(("attempts", "executions", "answered", "crashes", "pardons"), 0)
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": "Bearer never-shown"}
-    created = now - ago
+    created = now - ago - (12 * MINUTE if state == "dead" else 0)
     row |= {"id": _id(created, number), "queue": queue, "url": url, "body": body.format(number).encode(), "headers": json.dumps(headers)}
     row |= {"eta": created, "created_at": created, "state": state}
     if state in ("due", "scheduled", "retrying"):
@@ -99,7 +99,10 @@ def _task(chance: random.Random, state: str, now: int, number: int) -> dict[str,
         row |= {"due_at": now + 20_000_000, "started_at": now - chance.randint(1, 20) * 1_000_000, "attempts": 1, "lease_id": "e" * 32}
         row |= {"held_by": "a" * 16, "first_tried_at": row["started_at"]}
     else:
-        row |= {"finished_at": created + chance.randint(50, 4000) * 1000, "first_tried_at": created + 20_000}
+        row |= {
+            "finished_at": created + (11 * MINUTE if state == "dead" else 0) + chance.randint(50, 4000) * 1000,
+            "first_tried_at": created + 20_000,
+        }
         row["attempts"] = {"dead": chance.choice((4, 5, 5, 8)), "cancelled": 0}.get(state, chance.choices((1, 2, 3), (94, 4, 2))[0])
     if number % 40 == 0:
         row["name"] = f"order-{number}"

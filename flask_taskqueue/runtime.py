@@ -24,6 +24,7 @@ from .core.targets import Targets
 from .core.vault import Vault
 from .engine.attempt import Attempts, Keys, Routes
 from .engine.bell import Bell
+from .engine.bulk import carry_on
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.janitor import Retention, prune, sweep
@@ -135,7 +136,13 @@ class Runtime:
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
             presence = Presence(self.store, dispatcher, options.get("transport") or self.settings.transport)
             self.scheduler = Scheduler(
-                dispatcher, self.cron, presence, poll_interval=self.settings.poll_interval, lease=self.settings.lease, sweep=self.sweep
+                dispatcher,
+                self.cron,
+                presence,
+                poll_interval=self.settings.poll_interval,
+                lease=self.settings.lease,
+                sweep=self.sweep,
+                carry_on=lambda: carry_on(self.store),
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset

@@ -14,20 +14,33 @@ from werkzeug.wrappers import Response as BaseResponse
 from .._version import __version__
 from ..core.errors import TaskQueueError, UnknownQueueError, UnknownScheduleError, UnknownTaskError
 from ..runtime import Runtime
-from . import overview, queues
+from . import overview, queues, system, task, tasks
 from .access import access_of
 from .csrf import is_forged
 from .done import Done
 from .rendering import Page, respond, wants_json
 
 NAME = "taskqueue_dashboard"
+_TASK = "<string(length=26):task_id>"
 
-PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (("/", "overview", "Overview", overview.page),)
+PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (
+    ("/", "overview", "Overview", overview.page),
+    ("/tasks", "tasks", "Tasks", tasks.page),
+    (f"/tasks/{_TASK}", "task", "", task.page),
+    ("/system", "system", "System", system.page),
+)
 """Rule, endpoint, name in the navigation ("" for none), and the page."""
 
 ACTIONS: tuple[tuple[str, str, str, Callable[..., Done]], ...] = (
     ("/queues/<queue>/pause", "pause_queue", "pause", queues.pause),
     ("/queues/<queue>/resume", "resume_queue", "pause", queues.resume),
+    ("/tasks/requeue", "requeue_tasks", "requeue", tasks.requeue),
+    ("/tasks/run", "run_tasks", "run", tasks.run),
+    ("/tasks/delete", "delete_tasks", "delete", tasks.delete),
+    (f"/tasks/{_TASK}/requeue", "requeue_task", "requeue", task.requeue),
+    (f"/tasks/{_TASK}/run", "run_task", "run", task.run),
+    (f"/tasks/{_TASK}/delete", "delete_task", "delete", task.delete),
+    (f"/tasks/{_TASK}/copy", "copy_task", "edit", task.copy),
 )
 """Rule, endpoint, the permission it takes, and the action."""
 

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 SENTENCES = {
     "pause": "The queue is paused.",
     "resume": "The queue goes on.",
+    "copy": "This is the copy.",
+    "bulk-requeue": "The tasks are scheduled again in the background.",
+    "bulk-run": "The tasks are made due in the background.",
+    "bulk-delete": "The tasks are cancelled in the background.",
 }
-_COUNTED: dict[str, str] = {}
+_COUNTED = {"requeue": "scheduled again", "run": "made due", "delete": "cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,6 @@ def message(arguments: Mapping[str, str]) -> str | None:
     changed = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
     if action in _COUNTED:
         return f"{changed:,} {'task' if changed == 1 else 'tasks'} {_COUNTED[action]}."
-    if not changed and action in SENTENCES:
+    if not changed and action in ("pause", "resume"):
         return "Nothing had to be changed."
     return SENTENCES.get(action)

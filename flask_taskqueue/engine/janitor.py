@@ -67,6 +67,7 @@ def prune(store: Store, retention: Retention) -> Iterator[int]:
         store.schedules.prune,
         store.dispatchers.prune,
         store.audit.prune,
+        store.bulks.prune,
     ):
         store.transact(forget)
     while pruned := store.transact(

@@ -23,6 +23,7 @@ _WATCH_INTERVAL = 1.0
 _SWEEP_INTERVAL = 60.0
 _CRON_INTERVAL = 60.0
 _BEAT_INTERVAL = 10.0
+_BULK_INTERVAL = 2.0
 _DRAIN = "drain"
 _CRON = "cron"
 _BEAT = "beat"
@@ -46,18 +47,27 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Six jobs in one process: drain, cron, renew leases, watch deadlines, say that it is there, sweep.
+    """Seven jobs in one process: drain, cron, renew leases, watch deadlines, say that it is there, sweep, carry on with bulk changes.
 
     The drain runs at each poll, when something in this process wakes it, and when the next task
     falls due. Cron runs when the next schedule fires.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, cron: Cron, presence: Presence, *, poll_interval: float, lease: float, sweep: Callable[[], object]
+        self,
+        dispatcher: Dispatcher,
+        cron: Cron,
+        presence: Presence,
+        *,
+        poll_interval: float,
+        lease: float,
+        sweep: Callable[[], object],
+        carry_on: Callable[[], bool],
     ) -> None:
         self.dispatcher = dispatcher
         self._presence = presence
         self._cron = cron
+        self._carry_on = carry_on
         self._poll = poll_interval
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
         self._jobs = BackgroundScheduler(
@@ -71,6 +81,7 @@ class Scheduler:
         add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
         add(self._beat, "interval", seconds=_BEAT_INTERVAL, jitter=_BEAT_INTERVAL / 10, id=_BEAT, max_instances=1)
         add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id=_SWEEP, max_instances=1)
+        add(self._change, "interval", seconds=_BULK_INTERVAL, jitter=_BULK_INTERVAL / 10, id="bulk", max_instances=1)
 
     def start(self) -> None:
         """Begin, in a daemon thread."""
@@ -104,6 +115,10 @@ class Scheduler:
         if self._cron.has_added:
             self.wake()
         self._run_at(_CRON, datetime.now(UTC) + timedelta(seconds=next_in))
+
+    def _change(self) -> None:
+        if self._carry_on():
+            self.wake()
 
     def _beat(self) -> None:
         """Say that the dispatcher is there; if the tables have become too new for it, have it retire."""

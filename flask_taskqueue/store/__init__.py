@@ -8,6 +8,7 @@ from .database import Database
 from .dispatchers import Sighting
 from .filters import SEARCHED, Filter
 from .inserts import Inserts
+from .listings import Kind, Listing, Place
 from .live_counts import CAP, Live
 from .notices import Notices
 from .readings import Reading
@@ -32,9 +33,12 @@ __all__ = [
     "Definition",
     "Filter",
     "Inserts",
+    "Kind",
+    "Listing",
     "Live",
     "Minute",
     "Notices",
+    "Place",
     "Reading",
     "Rehearsal",
     "Result",

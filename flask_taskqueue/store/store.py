@@ -13,6 +13,7 @@ from ..core.vault import Vault
 from .attempt_log import AttemptLog
 from .audit import Audit
 from .batches import Batches
+from .bulks import Bulks
 from .charts import Charts
 from .claims import Claims
 from .database import Database
@@ -22,6 +23,7 @@ from .failures import Failures
 from .history import History
 from .inserts import Inserts
 from .leases import Leases
+from .listings import Listings
 from .live_counts import LiveCounts
 from .locks import Locks
 from .queues import Queues
@@ -71,6 +73,8 @@ class Store:
         self.failures = Failures(tables)
         self.audit = Audit(tables, dialect)
         self.sealed = Sealed(tables, vault)
+        self.listings = Listings(tables, self.live_counts)
+        self.bulks = Bulks(tables, dialect, self.listings, self.tasks)
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from ..core.measures import MEASURES
 from ..core.rates import BUCKET_SIZE
 from ..core.record import Record
+from .dashboard_tables import audit as _audit
+from .dashboard_tables import bulk as _bulk
 from .dialects.states import ENDED_ROWS, FAILED_ROWS, LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
 from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
 
@@ -31,6 +33,7 @@ class Tables:
     dispatcher: sa.Table
     schema: sa.Table
     audit: sa.Table
+    bulk: sa.Table
 
     @property
     def all(self) -> list[sa.Table]:
@@ -57,6 +60,7 @@ class Tables:
             "dispatcher": _dispatcher,
             "schema": _schema,
             "audit": _audit,
+            "bulk": _bulk,
         }
         known = metadata.tables
         return cls(**{name: known[prefix + name] if prefix + name in known else make(metadata, prefix) for name, make in define.items()})
@@ -279,19 +283,4 @@ def _schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("oldest", sa.Integer, nullable=False),
-    )
-
-
-def _audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Who changed what on the dashboard; ``changed`` counts what was."""
-    return sa.Table(
-        f"{prefix}audit",
-        metadata,
-        sa.Column("id", token(26), primary_key=True),
-        sa.Column("at", MICROS, nullable=False),
-        sa.Column("who", sa.String(100)),
-        sa.Column("address", token(64)),
-        sa.Column("action", token(40), nullable=False),
-        sa.Column("subject", TEXT),
-        sa.Column("changed", sa.Integer, nullable=False),
     )

@@ -60,7 +60,7 @@ def test_without_the_setting_it_is_not_there(on_file: Open) -> None:
     app = Flask("plain")
     app.config.update(SECRET_KEY="a secret for tests", TASKQUEUE_DATABASE_URI="sqlite://")
     TaskQueue(app)
-    assert not [rule for rule in app.url_map.iter_rules() if "taskqueue" in rule.endpoint]
+    assert not [rule for rule in app.url_map.iter_rules() if "dashboard" in rule.endpoint]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_each_permission_opens_its_actions_and_no_other(on_file: Open) -> None:
     assert set(needed.values()) <= PERMISSIONS
     for permission in sorted(set(needed.values())):
         granted.clear()
-        granted.update({"view", permission})
+        granted.update({"view", "view_payload", permission})
         for method, path, endpoint in requests(one.app):
             if method == "POST":
                 allowed = client.post(path).status_code != 403

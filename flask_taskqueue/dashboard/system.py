@@ -1,0 +1,28 @@
+"""The page of what runs: dispatchers, bulk changes, and who did what."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from ..core.clock import to_datetime
+from ..runtime import Runtime
+from .rendering import Page
+
+_SHOWN = 50
+
+
+def page(runtime: Runtime) -> Page:
+    """The machinery."""
+    store = runtime.store
+    with store.reading() as connection:
+        dispatchers = list(store.dispatchers.list(connection))
+        bulks = [row._asdict() for row in store.bulks.latest(connection, 10)]
+        audit = [row._asdict() for row in store.audit.latest(connection, _SHOWN)]
+    for row in [*bulks, *audit]:
+        for name in ("at", "created_at", "finished_at"):
+            if row.get(name) is not None:
+                row[name] = to_datetime(row[name])
+        row.pop("wanted", None)
+        row.pop("place", None)
+    data = {"dispatchers": [asdict(one) for one in dispatchers], "bulks": bulks, "audit": audit}
+    return Page(template="system.html", title="System", data=data)

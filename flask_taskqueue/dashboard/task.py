@@ -1,0 +1,160 @@
+"""The page of one task, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urljoin
+
+import sqlalchemy as sa
+from flask import current_app, g, request, url_for
+from werkzeug.exceptions import BadRequest, Forbidden
+
+from .. import diagnosis
+from ..adding import Adding
+from ..core.curl import curl
+from ..core.errors import InvalidTaskError
+from ..core.record import Record
+from ..core.redaction import Redaction
+from ..core.spec import TaskOptions, TaskSpec
+from ..core.task import Task
+from ..core.urls import is_absolute
+from ..runtime import Runtime
+from ..stored import TasksOf
+from .done import Done
+from .rendering import Page
+from .tasks import instant, line
+
+_NO_REPLY = {"reply_headers": None, "reply_body": None, "reply_size": None}
+_HIDDEN = {"headers": None, "body": None, "content_type": "", "curl": None}
+
+
+def page(runtime: Runtime, task_id: str) -> Page:
+    """Everything about a task: what it waits for, its attempts, its request."""
+    store = runtime.store
+    with store.reading() as connection:
+        record = store.tasks.get(connection, task_id)
+        rows = store.history.attempts(connection, task_id)
+        dispatchers = {one.id: f"{one.host}:{one.pid}" for one in store.dispatchers.list(connection)}
+    redaction = Redaction(runtime.settings.redact)
+    may_see = g.taskqueue_access.may("view_payload")
+    task = Task.of(record, TasksOf(runtime))
+    data = {
+        **line(runtime, record),
+        "why": diagnosis.why(runtime, task_id).sentence,
+        **{name: getattr(task, name) for name in ("unique_key", "serial_key", "concurrency_key", "batch_id", "expires_at", "crashes")},
+        "target": record.target,
+        "deadline": record.deadline or runtime.settings.deadline,
+        "retry": None if record.retry is None else json.loads(record.retry),
+        "progress": task.progress,
+        "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
+        **(_request(runtime, runtime.vault.opened(record), redaction) if may_see else _HIDDEN),
+        "tried": [_attempt(row, dispatchers, _reply(runtime, row, redaction) if may_see else _NO_REPLY) for row in rows],
+    }
+    return Page(template="task.html", title=f"Task {task_id}", data=data, extra={"queues": sorted(runtime.settings.queues)})
+
+
+def requeue(runtime: Runtime, task_id: str) -> Done:
+    """Schedule it again."""
+    TasksOf(runtime).requeue(task_id)
+    return Done("requeue", task_id, 1)
+
+
+def run(runtime: Runtime, task_id: str) -> Done:
+    """Make it due."""
+    TasksOf(runtime).run_now(task_id)
+    return Done("run", task_id, 1)
+
+
+def delete(runtime: Runtime, task_id: str) -> Done:
+    """Cancel it."""
+    return Done("delete", task_id, TasksOf(runtime).delete(task_id))
+
+
+def copy(runtime: Runtime, task_id: str) -> Done:
+    """Add a changed copy, by the rules of ``tasks.add``; the task itself stays as it is."""
+    if not g.taskqueue_access.may("view_payload"):
+        raise Forbidden("A copy shows what is in the task: that takes the permission 'view_payload' as well.")
+    store = runtime.store
+    with store.reading() as connection:
+        record = runtime.vault.opened(store.tasks.get(connection, task_id))
+    headers = json.loads(record.headers or "{}")
+    options = _options(record, request.form)
+    options["headers"] = headers
+    body = request.form.get("body")
+    if body is not None:
+        try:
+            restored = Redaction(runtime.settings.redact).restore(body.replace("\r\n", "\n"), bytes(record.body), _content_type(headers))
+        except ValueError as error:
+            raise InvalidTaskError(f"the body is no JSON: {error}") from error
+        options["payload"] = restored or None
+    elif record.body:
+        options["payload"] = bytes(record.body)
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    url = request.form.get("url") or record.url
+    new, _ = Adding(app, runtime).add(TaskSpec(_url(url, record, runtime), **options), transactional=False)
+    return Done("copy", f"{task_id} as {new.id}", 1, url_for(".task", task_id=new.id))
+
+
+def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
+    options: TaskOptions = {"method": record.method, "queue": form.get("queue") or record.queue, "priority": record.priority}
+    if record.deadline is not None:
+        options["deadline"] = record.deadline
+    if record.retry is not None:
+        options["retry"] = json.loads(record.retry)
+    if record.target is not None:
+        options["target"] = record.target
+    if countdown := form.get("countdown", "").strip():
+        options["countdown"] = countdown
+    return options
+
+
+def _url(url: str, record: Record, runtime: Runtime) -> str:
+    """The URL that is meant: the task's own, where the form has it as it is shown."""
+    if len(url) > 5000:
+        raise BadRequest("The URL is too long.")
+    return record.url if url == Redaction(runtime.settings.redact).url(record.url) else url
+
+
+def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str, Any]:
+    headers = json.loads(record.headers or "{}")
+    shown = redaction.headers(headers)
+    body = redaction.body(bytes(record.body), _content_type(headers))
+    url = redaction.url(record.url)
+    absolute = url if is_absolute(url) else urljoin(record.target or runtime.settings.base_url or request.host_url, url)
+    return {
+        "headers": shown,
+        "content_type": _content_type(headers),
+        "body": body,
+        "curl": None if body is None else curl(record.method, absolute, shown, body.encode()),
+    }
+
+
+def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str, Any]:
+    headers = json.loads(runtime.vault.open_text(row.reply_headers) or "{}")
+    body = runtime.vault.open(bytes(row.reply_body or b""))
+    return {
+        "reply_headers": redaction.headers(headers),
+        "reply_body": redaction.body(body, _content_type(headers)),
+        "reply_size": len(body),
+    }
+
+
+def _attempt(row: sa.Row[Any], dispatchers: Mapping[str, str], reply: Mapping[str, Any]) -> dict[str, Any]:
+    """An attempt that has ended, with what came back as far as that may be seen."""
+    return {
+        "number": row.number,
+        "started_at": instant(row.started_at),
+        "finished_at": instant(row.finished_at),
+        "seconds": (row.finished_at - row.started_at) / 1_000_000,
+        "reason": row.reason,
+        "status": row.status,
+        "error": row.error,
+        "held_by": row.held_by and dispatchers.get(row.held_by, row.held_by),
+        **reply,
+    }
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    return next((value for name, value in headers.items() if name.lower() == "content-type"), "")

@@ -1,0 +1,133 @@
+"""The page of tasks, and what can be done to many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from flask import g, request, url_for
+
+from ..core.clock import to_datetime
+from ..core.record import Record
+from ..core.redaction import Redaction
+from ..core.states import State
+from ..core.urls import redacted
+from ..runtime import Runtime
+from ..store import CAP, Action, Filter, Kind, Live
+from .chosen import Chosen
+from .done import Done
+from .rendering import Page
+
+AT_ONCE = 100
+"""How many tasks an action on everything that matches changes before it answers; more are changed in the background."""
+
+_VERBS = {Action.REQUEUE: "requeue", Action.RUN_NOW: "run", Action.DELETE: "delete"}
+
+
+def page(runtime: Runtime) -> Page:
+    """A list of tasks, filtered, page by page."""
+    chosen = Chosen.of(request.args)
+    store = runtime.store
+    store.ensure_queues()
+    with store.reading() as connection:
+        listing = store.listings.page(connection, chosen.kind, chosen.wanted, chosen.after, runtime.settings.dashboard_page_size)
+        records = {record.id: record for record in store.tasks.get_all(connection, listing.ids)}
+        counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
+        queues = [row.name for row in store.queues.rows(connection)]
+    data = {
+        "state": chosen.kind.value,
+        "filters": dict(chosen.given),
+        "problems": chosen.problems,
+        "counts": counts,
+        "tasks": [line(runtime, records[one]) for one in listing.ids if one in records],
+        "next": None if listing.next is None else str(listing.next),
+        "is_partial": listing.is_partial,
+    }
+    return Page(
+        template="tasks.html", title="Tasks", data=data, extra={"chosen": chosen, "queues": queues, "kinds": list(Kind), "cap": CAP}
+    )
+
+
+def requeue(runtime: Runtime) -> Done:
+    """Schedule the dead ones of the chosen tasks again."""
+    return _change(runtime, Action.REQUEUE)
+
+
+def run(runtime: Runtime) -> Done:
+    """Make the scheduled ones of the chosen tasks due."""
+    return _change(runtime, Action.RUN_NOW)
+
+
+def delete(runtime: Runtime) -> Done:
+    """Cancel those of the chosen tasks that have not ended."""
+    return _change(runtime, Action.DELETE)
+
+
+def line(runtime: Runtime, record: Record) -> dict[str, Any]:
+    """What a list shows of a task."""
+    instants = {name: instant(getattr(record, name)) for name in ("created_at", "eta", "due_at", "started_at", "finished_at")}
+    may_see = g.taskqueue_access.may("view_payload")
+    url = Redaction(runtime.settings.redact).url(record.url) if may_see else redacted(record.url)
+    texts = ("id", "name", "queue", "method", "priority", "state", "attempts", "last_status", "last_reason", "last_error", "schedule")
+    return {**{name: getattr(record, name) for name in texts}, "url": url, **instants}
+
+
+def instant(micros: int | None) -> Any:
+    """An instant of a row."""
+    return None if micros is None else to_datetime(micros)
+
+
+def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) -> dict[str, int]:
+    """How many tasks each list has, in one queue or in all; those that have not ended as far as the cap."""
+    store = runtime.store
+    live = [one for name, one in store.live_counts.of(connection).items() if queue in (None, name)]
+    ended = [row for row in store.tally.totals(connection) if queue in (None, row.queue)]
+    found = sum(live, Live())
+    counts = {kind.value: getattr(found, kind.value) for kind in (Kind.DUE, Kind.RUNNING, Kind.SCHEDULED, Kind.RETRYING, Kind.WAITING)}
+    return counts | {
+        state.value: sum(getattr(row, state.value) for row in ended) for state in (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+    }
+
+
+def _change(runtime: Runtime, action: Action) -> Done:
+    if request.form.get("scope") == "all":
+        return _change_matching(runtime, action, Chosen.of(request.form))
+    ids = [one[:26] for one in request.form.getlist("id")][: runtime.settings.dashboard_page_size]
+    return Done(_VERBS[action], f"{len(ids)} selected: {', '.join(ids)}", change_ids(runtime, action, ids))
+
+
+def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Done:
+    """Everything that matches: here if that is little, otherwise in the background. A filter that cannot be used matches nothing."""
+    told = ", ".join([f"{chosen.kind} tasks", *(f"{name} {value}" for name, value in chosen.given.items())])
+    if chosen.problems:
+        return Done(_VERBS[action], told, 0)
+    store = runtime.store
+    with store.reading() as connection:
+        listing = store.listings.page(connection, chosen.kind, chosen.wanted, None, AT_ONCE)
+        counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
+    if listing.next is None:
+        return Done(_VERBS[action], told, change_ids(runtime, action, listing.ids))
+    store.transact(
+        partial(
+            store.bulks.add,
+            action=action,
+            kind=chosen.kind,
+            wanted=chosen.wanted,
+            by=g.taskqueue_access.user,
+            told=told[:1000],
+            total=counts.get(chosen.kind.value),
+        )
+    )
+    return Done(f"bulk-{_VERBS[action]}", told, 0, url_for(".system"))
+
+
+def change_ids(runtime: Runtime, action: Action, ids: Sequence[str]) -> int:
+    """Change these tasks, as far as their states allow; how many."""
+    if not ids:
+        return 0
+    store = runtime.store
+    changed = store.transact(lambda connection: store.tasks.change_some(connection, Filter(ids=list(ids)), action))
+    runtime.wake()
+    return changed

@@ -1,0 +1,90 @@
+"""Bulk changes: many tasks, changed in the background, some at a time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import duration_micros
+from ..core.ids import task_id
+from ..core.last_status import LastStatus
+from .dialects import Dialect
+from .filters import Filter
+from .listings import Kind, Listings, Place
+from .tables import Tables
+from .tasks import BATCH, Action, Tasks
+
+_KEPT = 30 * 86_400.0
+
+
+class Bulks:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, listings: Listings, tasks: Tasks) -> None:
+        self._bulk = tables.bulk
+        self._now = dialect.now
+        self._listings = listings
+        self._tasks = tasks
+
+    def add(
+        self, connection: sa.Connection, action: Action, kind: Kind, wanted: Filter, *, by: str | None, told: str, total: int | None
+    ) -> str:
+        """Begin to change the tasks of a list that match; the id. ``told`` says for people which, ``total`` how many, if that is known."""
+        row: dict[str, Any] = {
+            "id": task_id(),
+            "created_at": self._now,
+            "created_by": by,
+            "action": action.value,
+            "kind": kind.value,
+            "told": told,
+        }
+        row |= {"wanted": pack(wanted), "total": total, "looked_at": 0, "changed": 0}
+        connection.execute(sa.insert(self._bulk).values(row))
+        return str(row["id"])
+
+    def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
+        """The latest bulk changes, the latest first."""
+        return list(connection.execute(sa.select(self._bulk).order_by(self._bulk.c.id.desc()).limit(limit)))
+
+    def unfinished(self, connection: sa.Connection) -> list[str]:
+        """The ids of those that go on, the oldest first."""
+        bulk = self._bulk
+        return list(connection.scalars(sa.select(bulk.c.id).where(bulk.c.finished_at.is_(None)).order_by(bulk.c.id)))
+
+    def go_on(self, connection: sa.Connection, bulk_id: str) -> bool:
+        """Change the next tasks; whether there may be more to do here. Whoever else works on it is not waited for."""
+        bulk = self._bulk
+        mine = sa.and_(bulk.c.id == bulk_id, bulk.c.finished_at.is_(None))
+        row = connection.execute(sa.select(bulk).where(mine).with_for_update(skip_locked=True)).one_or_none()
+        if row is None:
+            return False
+        listing = self._listings.page(connection, Kind(row.kind), unpack(row.wanted), Place.parse(row.place or ""), BATCH)
+        changed = self._tasks.change_some(connection, Filter(ids=listing.ids), Action(row.action)) if listing.ids else 0
+        values: dict[str, Any] = {"looked_at": row.looked_at + len(listing.ids), "changed": row.changed + changed}
+        values |= {"finished_at": self._now} if listing.next is None else {"place": str(listing.next)}
+        connection.execute(sa.update(bulk).where(bulk.c.id == bulk_id).values(values))
+        return listing.next is not None
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget those that ended more than 30 days ago; how many."""
+        old = self._bulk.c.finished_at < self._now - duration_micros(_KEPT)
+        return connection.execute(sa.delete(self._bulk).where(old)).rowcount
+
+
+def pack(wanted: Filter) -> str:
+    """A filter as it is stored."""
+    given = {one.name: getattr(wanted, one.name) for one in fields(wanted) if getattr(wanted, one.name) is not None}
+    if wanted.status is not None:
+        given["status"] = asdict(wanted.status)
+    return json.dumps(given)
+
+
+def unpack(text: str) -> Filter:
+    """The filter of `pack`."""
+    given = json.loads(text)
+    if "status" in given:
+        given["status"] = LastStatus(**given["status"])
+    return Filter(**given)

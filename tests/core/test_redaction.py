@@ -1,0 +1,69 @@
+"""What is never shown, and how an edited text gets it back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flask_taskqueue.core.redaction import HIDDEN, Redaction
+
+REDACTION = Redaction(("token", "password", "authorization"))
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "shown"),
+    [
+        (b"a=1&api_token=s3cret&b=%C3%A9", FORM, f"a=1&api_token={HIDDEN}&b=%C3%A9"),
+        (b"%74oken=s3cret&Password=x", FORM, f"%74oken={HIDDEN}&Password={HIDDEN}"),
+        (b"", FORM, ""),
+        (b'{"user":{"password":"s3cret","n":[{"TOKEN":[1,2]}]}}', JSON, f'"password": "{HIDDEN}"'),
+        (b"not { json", JSON, "not { json"),
+        (b"plain", "text/plain", "plain"),
+    ],
+)
+def test_values_are_hidden_by_their_names(body: bytes, content_type: str, shown: str) -> None:
+    """In forms and in JSON, at any depth, whatever the case of the name and however it is encoded."""
+    text = REDACTION.body(body, content_type)
+    assert text is not None
+    assert shown in text
+    assert "s3cret" not in text
+
+
+def test_what_is_no_text_is_not_shown() -> None:
+    """Bytes that are no UTF-8 have no text."""
+    assert REDACTION.body(b"\xff\xfe", "image/png") is None
+
+
+def test_numbers_keep_their_digits() -> None:
+    """Large and long numbers are shown as they were written, not as a float has them."""
+    text = REDACTION.body(b'{"a":12345678901234567890,"b":1.10,"c":1e400,"d":0.30000000000000004}', JSON)
+    assert text is not None
+    for digits in ("12345678901234567890", "1.10", "1e400", "0.30000000000000004"):
+        assert f": {digits}" in text
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(b"a=1&token=s3cret&b=2", FORM), (b'{"a":1.10,"token":"s3cret","n":[{"token":7}]}', JSON)]
+)
+def test_a_text_that_was_not_edited_is_the_body(body: bytes, content_type: str) -> None:
+    """What is hidden gets its value back."""
+    text = REDACTION.body(body, content_type)
+    assert text is not None
+    assert REDACTION.restore(text, body, content_type) == body
+    assert REDACTION.restore(text.replace("1", "5", 1), body, content_type) == body.replace(b"1", b"5", 1)
+
+
+def test_malformed_json_is_no_edit() -> None:
+    """A body that was JSON stays JSON."""
+    with pytest.raises(ValueError, match="Expecting"):
+        REDACTION.restore("{", b"{}", JSON)
+
+
+def test_urls_and_headers() -> None:
+    """Query values by their names, user information always."""
+    assert REDACTION.url("https://ana:pw@host/p?token=s3cret&a=1") == f"https://host/p?token={HIDDEN}&a=1"
+    assert REDACTION.headers({"Authorization": "Bearer x", "X-A": "b"}) == {"Authorization": HIDDEN, "X-A": "b"}
+    assert json.dumps(REDACTION.url("/plain"))
