@@ -17,7 +17,7 @@ from ..core import signatures
 from ..core.config import Settings
 from ..core.delivery import Delivery
 from ..core.delivery_headers import check_words, delivery_headers, proof_headers
-from ..core.errors import DecryptionError, InvalidTaskError, InvalidTaskRetryOptionsError
+from ..core.errors import DeadlineExceeded, DecryptionError, InvalidTaskError, InvalidTaskRetryOptionsError
 from ..core.headers import check_headers
 from ..core.new_task import unpack
 from ..core.outcome import Outcome, Trial, is_success, judge, permanent, success
@@ -119,6 +119,11 @@ class Attempts:
         transport, request = self._prepare(record)
         return within_deadline(delivery, lambda: self._send(transport, request, delivery))
 
+    def broken(self, delivery: Delivery) -> Result:
+        """What is to be recorded of a delivery whose thread died of something that no handler can raise."""
+        reply = Reply(status=500, headers={}, body=b"", error="the attempt's thread died; the log says of what")
+        return self.result(delivery, reply, time.monotonic() - delivery.started)
+
     def close(self) -> None:
         """Let go of connections."""
         self._routes.own.close()
@@ -130,12 +135,17 @@ class Attempts:
         self._routes.remote.reset()
 
     def _send(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Send; what the application raises past its error handlers is logged here, once, and is a reply of 500."""
+        """Send; what the application raises past its error handlers is logged here, once, and is a reply of 500.
+
+        Whatever it raises: there are libraries whose own exceptions are no `Exception`, as gevent's and asyncio's.
+        """
         try:
             if not (self._settings.trace_propagation and is_traced()):
                 return transport.send(request, delivery)
             return processing(delivery.record, request.headers, lambda headers: transport.send(replace(request, headers=headers), delivery))
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except DeadlineExceeded:
+            raise
+        except BaseException as error:
             logger.error("task %s: %s", delivery.record.id, type(error).__name__, exc_info=error)
             return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
 

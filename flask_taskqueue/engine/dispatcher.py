@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..core.delivery import Delivery
+from ..core.dispatcher_health import DispatcherHealth
 from ..core.errors import TaskQueueError
 from ..core.fairness import Lanes
 from ..core.record import Record
@@ -21,12 +21,12 @@ from .attempt import Attempts
 from .deadline import timed_out
 from .flights import Flights
 from .landings import Landings
+from .outages import Outages
 from .slots import InlineSlot, Slots
 from .taking import Taking
 
 logger = logging.getLogger("flask_taskqueue")
 
-_LONGEST_BACKOFF = 5.0
 Observer = Callable[[Delivery, Result, bool], None]
 
 
@@ -76,7 +76,7 @@ class Dispatcher:
         self._surplus: list[Delivery] = []
         self._flights = Flights()
         self._renewed_at = 0.0
-        self._backoff = 0.0
+        self._outages = Outages()
         self._gate = threading.Lock()
         self._draining: object | None = None
         self._woken = self._sure = False
@@ -88,6 +88,11 @@ class Dispatcher:
     def in_flight(self) -> int:
         """How many tasks are being attempted now."""
         return len(self._flights)
+
+    @property
+    def health(self) -> DispatcherHealth:
+        """How it gets on with the database."""
+        return self._outages.health
 
     @property
     def stuck(self) -> int:
@@ -180,7 +185,7 @@ class Dispatcher:
     def _drain(self) -> float | None:
         wait = 0.0
         while True:
-            self._landings.gather(min(wait, self._backoff) if self._landings.unrecorded else wait, self._flights, self._slots)
+            self._landings.gather(min(wait, self._outages.backoff) if self._landings.unrecorded else wait, self._flights, self._slots)
             if self._landings.stalled or self._stopping:
                 self._surplus += self._slots.take_back()
             self.enforce_deadlines()
@@ -188,7 +193,7 @@ class Dispatcher:
             if turn is None:
                 if self._stopping and not self._flights:
                     return None
-                wait = self._backoff
+                wait = self._outages.backoff
                 continue
             wait = 0.0
             if self._flights or (turn.lanes is None and not self._stopping):
@@ -213,10 +218,9 @@ class Dispatcher:
         try:
             turn = self._turn([result for _, result in self._landings.unrecorded])
         except (TaskQueueError, sa.exc.DBAPIError) as error:
-            self._backoff = random.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self._backoff * 2 + 0.1)
-            logger.warning("the database refuses, trying again in %.1f s: %s", self._backoff, error)
+            self._outages.refused(error)
             return None
-        self._backoff = 0.0
+        self._outages.worked()
         recorded = self._landings.take()
         for delivery, result in recorded:
             self._flights.end(delivery)
@@ -275,9 +279,13 @@ class Dispatcher:
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""
-        result = self._attempts.make(delivery)
-        if not delivery.abandoned:
-            self._landings.land((delivery, result), signal=not (self._slots.waiting and self._landings.brisk))
+        result = None
+        try:
+            result = self._attempts.make(delivery)
+        finally:
+            if not delivery.abandoned:
+                landed = delivery, result or self._attempts.broken(delivery)
+                self._landings.land(landed, signal=not (self._slots.waiting and self._landings.brisk))
 
     def _patience(self, turn: _Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""

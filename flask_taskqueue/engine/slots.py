@@ -98,11 +98,23 @@ class Slots:
                     delivery = self._waiting.popleft()
                 except IndexError:
                     break
-                self._run(delivery)
+                self._attempt(delivery)
                 if delivery.abandoned:
-                    with self._counting:
-                        self.stuck -= 1
                     return
+
+    def _attempt(self, delivery: Delivery) -> None:
+        """Run it. A thread that dies of that is replaced at once, unless it was written off before."""
+        survived = False
+        try:
+            self._run(delivery)
+            survived = True
+        finally:
+            if delivery.abandoned:
+                with self._counting:
+                    self.stuck -= 1
+            elif not survived:
+                threading.Thread(target=self._work, name="taskqueue-slot", daemon=True).start()
+                self._calls.put(True)
 
 
 class InlineSlot:

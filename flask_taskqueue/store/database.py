@@ -186,6 +186,8 @@ class Database:
             self._ready, self._doubted = False, True
             self.open()
         elif not (error.connection_invalidated or self.dialect.is_transient(error)):
+            if error.statement is None and isinstance(error, sa.exc.OperationalError):  # neither reached nor asked
+                raise TransientError(f"the database cannot be reached: {type(error.orig).__name__}") from error
             raise error
         if last:
             raise TransientError(f"the database keeps refusing: {type(error.orig).__name__}") from error

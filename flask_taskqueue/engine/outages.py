@@ -1,0 +1,54 @@
+"""Outages: the times in which the database refuses what a dispatcher does."""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from ..core.dispatcher_health import DispatcherHealth
+
+logger = logging.getLogger("flask_taskqueue")
+
+_LONGEST_BACKOFF = 5.0
+
+
+class Outages:
+    """Kept by the drain; `health` may be asked in any thread. Each outage is logged once when it begins and once when it ends."""
+
+    def __init__(self) -> None:
+        self.backoff = 0.0
+        """For how many seconds to leave the database alone."""
+        self._turned_at: datetime | None = None
+        self._since: datetime | None = None
+        self._last_error: str | None = None
+
+    @property
+    def health(self) -> DispatcherHealth:
+        """How it stands."""
+        return DispatcherHealth(turned_at=self._turned_at, refusing_since=self._since, last_error=self._last_error)
+
+    def refused(self, error: Exception) -> None:
+        """It did not work; next time wait longer, up to five seconds."""
+        self.backoff = random.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self.backoff * 2 + 0.1)
+        self._last_error = _sentence(error)
+        if self._since is None:
+            self._since = datetime.now(UTC)
+            logger.warning("the database refuses, and is tried until it does not: %s", self._last_error)
+
+    def worked(self) -> None:
+        """It worked."""
+        self.backoff = 0.0
+        self._turned_at = now = datetime.now(UTC)
+        if self._since is not None:
+            logger.warning("the database works again, after %.1f s", (now - self._since).total_seconds())
+            self._since = None
+
+
+def _sentence(error: Exception) -> str:
+    """What the driver said, but its first line only: what follows may quote a row."""
+    refusal = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
+    said = str(refusal.orig).strip().partition("\n")[0] if isinstance(refusal, sa.exc.DBAPIError) else ""
+    return said or str(error)

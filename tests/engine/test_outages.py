@@ -1,0 +1,169 @@
+"""What a dispatcher survives: outages of each database, threads that die, jobs that raise."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import State, TaskQueueError, TransientError
+from tests.apps import Bench, bench
+from tests.databases import Servers, TestDatabase, fresh
+from tests.outages import Proxy, switched
+from tests.waiting import wait_until
+
+
+class Unusual(BaseException):
+    """No `Exception`, like gevent's GreenletExit and asyncio's CancelledError."""
+
+
+def start(queue: Bench) -> Any:
+    """Start the dispatcher of this process."""
+    return queue.app.extensions["taskqueue"].start()
+
+
+def test_an_outage_is_survived_and_told(database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    """Health says since when and why; what finished meanwhile is recorded afterwards, and nothing is attempted twice."""
+    with switched(database) as (url, switch), bench(url, TASKQUEUE_POLL_INTERVAL=0.1, TASKQUEUE_CREATE_TABLES=False) as queue:
+        release, ran = threading.Event(), []
+
+        @queue.tasks.worker("/w")
+        def handler(wait: bool) -> None:
+            ran.append(wait)
+            if wait:
+                release.wait(20)
+
+        scheduler = start(queue)
+        dispatcher = scheduler.dispatcher
+        running = handler.add(wait=True)
+        wait_until(lambda: ran, what="the first runs")
+        queue.db.session.remove()
+        for engine in queue.db.engines.values():
+            engine.dispose()
+        switch(False)
+        began = datetime.now(UTC)
+        release.set()
+        wait_until(lambda: dispatcher.health.is_refused, what="it is refused")
+        with pytest.raises(TaskQueueError):
+            handler.add(wait=False)
+        assert dispatcher.health.last_error
+        switch(True)
+        wait_until(lambda: not dispatcher.health.is_refused, what="it works again")
+        assert dispatcher.health.turned_at >= began
+        assert running.wait(10).attempts == 1
+        assert handler.add(wait=False).wait(10).state is State.SUCCEEDED
+        assert ran == [True, False]
+        queue.app.extensions["taskqueue"].stop()
+        messages = [record.message for record in caplog.records]
+        assert len([one for one in messages if one.startswith("the database refuses")]) == 1
+        assert len([one for one in messages if one.startswith("the database works again")]) == 1
+
+
+def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: Path) -> None:
+    """Each once, whatever PostgreSQL had in hand for us when it ended them."""
+    with fresh("postgresql", servers, tmp_path) as database, bench(database.url, TASKQUEUE_LEASE=2) as queue:
+        ran: list[int] = []
+
+        @queue.tasks.worker("/w")
+        def handler(number: int) -> None:
+            ran.append(number)
+
+        scheduler = start(queue)
+        killer = sa.create_engine(database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        for number in range(10):
+            queue.tasks.add_many([handler.spec(number=number * 10 + one) for one in range(10)])
+            with killer.connect() as connection:
+                connection.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+        wait_until(lambda: len(ran) >= 100, what="all have run")
+        wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="all are recorded")
+        assert sorted(ran) == list(range(100))
+        assert {task.state for task in queue.tasks.find(limit=200)} == {State.SUCCEEDED}
+        queue.app.extensions["taskqueue"].stop()
+
+
+def test_a_server_that_is_not_there_is_a_transient_error(servers: Servers, sqlite_database: TestDatabase) -> None:
+    """Whoever adds can tell it from a mistake, also when the tables had been found before."""
+    url = servers.url("mariadb")
+    proxy = Proxy(str(url.host), url.port or 3306)
+    through = url.set(host="127.0.0.1", port=proxy.port, database="mysql").render_as_string(hide_password=False)
+    with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=through) as queue:
+        store = queue.app.extensions["taskqueue"].store
+        store.database._ready = True
+        store.transact(lambda connection: connection.execute(sa.select(1)))
+        proxy.switch(False)
+        with pytest.raises(TransientError, match="cannot be reached"):
+            store.transact(lambda connection: connection.execute(sa.select(1)))
+
+
+@pytest.fixture
+def queue(sqlite_database: TestDatabase) -> Any:
+    """An application on a SQLite file, whose dispatcher is stopped at the end."""
+    with bench(sqlite_database.url, TASKQUEUE_POLL_INTERVAL=0.05, TASKQUEUE_RETRY={"task_retry_limit": 0}) as one:
+        yield one
+        one.app.extensions["taskqueue"].stop()
+
+
+def test_whatever_a_handler_raises_is_a_failed_attempt(queue: Bench) -> None:
+    """Even what is no Exception; its thread goes on."""
+
+    @queue.tasks.worker("/bad")
+    def bad() -> None:
+        raise Unusual
+
+    @queue.tasks.worker("/good")
+    def good() -> None: ...
+
+    start(queue)
+    for task in [bad.add() for _ in range(20)]:
+        assert (task.wait(10).state, queue.tasks.get(task.id).last_status) == (State.DEAD, 500)
+    assert good.add().wait(10).state is State.SUCCEEDED
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_replaced(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every slot works on, and the attempt it died in is a failed one."""
+    together = threading.Barrier(8, timeout=10)
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        together.wait()
+
+    scheduler = start(queue)
+    attempts = scheduler.dispatcher._attempts
+
+    def die(_: object) -> None:
+        raise Unusual
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attempts, "make", die)
+        for task in [handler.add() for _ in range(20)]:
+            assert task.wait(10).state is State.DEAD
+    for task in [handler.add() for _ in range(8)]:
+        assert task.wait(10).state is State.SUCCEEDED
+    assert scheduler.dispatcher.stuck == 0
+
+
+def test_a_job_that_raises_runs_again(queue: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the next time it works."""
+
+    @queue.tasks.worker("/w")
+    def handler() -> None: ...
+
+    scheduler = start(queue)
+    raised = threading.Event()
+
+    def fail(*_: object) -> None:
+        raised.set()
+        raise RuntimeError("a mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler.dispatcher, "_turn", fail)
+        assert raised.wait(5)
+    assert handler.add().wait(10).state is State.SUCCEEDED
+    assert "a mistake" in caplog.text

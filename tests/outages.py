@@ -1,0 +1,97 @@
+"""Databases that go away for a while."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import sqlalchemy as sa
+
+from tests.databases import TestDatabase
+
+Switch = Callable[[bool], None]
+"""Called with False the database is away, with True it is back."""
+
+
+@contextmanager
+def switched(database: TestDatabase) -> Iterator[tuple[str, Switch]]:
+    """A URL of a database, and its switch.
+
+    PostgreSQL ends its connections and takes none. MariaDB is behind a proxy that is cut. A file
+    cannot be away from those who have it open, so of SQLite's a table is missing.
+    """
+    if database.name == "mariadb":
+        url = sa.make_url(database.url)
+        proxy = Proxy(str(url.host), url.port or 3306)
+        yield url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False), proxy.switch
+        proxy.switch(False)
+        return
+    yield database.url, _postgresql(database.url) if database.name == "postgresql" else _sqlite(database.url)
+
+
+class Proxy:
+    """Passes connections on to a server, until it is switched off, which cuts them."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        self._open: list[socket.socket] = []
+        self._listening: socket.socket | None = None
+        self.port = 0
+        self.switch(True)
+
+    def switch(self, on: bool) -> None:
+        """Take connections, or take none and cut those there are."""
+        if on:
+            self._listening = socket.create_server(("127.0.0.1", self.port))
+            self.port = self._listening.getsockname()[1]
+            threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
+            return
+        listening, self._listening = self._listening, None
+        for one in [*self._open, *([listening] if listening else [])]:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._open.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                server = socket.create_connection(self._server)
+                self._open += [client, server]
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+def _postgresql(url: str) -> Switch:
+    address = sa.make_url(url)
+
+    def switch(on: bool) -> None:
+        engine = sa.create_engine(address.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE {address.database} ALLOW_CONNECTIONS {on}")
+            if not on:
+                ended = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+                connection.execute(ended, {"name": address.database})
+
+    return switch
+
+
+def _sqlite(url: str) -> Switch:
+    def switch(on: bool) -> None:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        old, new = ("away", "taskqueue_task") if on else ("taskqueue_task", "away")
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    return switch
