@@ -16,6 +16,7 @@ LAWS = {
     "10 s, at most 200 s, no doublings": RetryOptions(min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0),
     "1 s, 5 doublings": RetryOptions(min_backoff_seconds=1, max_doublings=5),
 }
+DAY = 86_400
 RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 
 
@@ -31,15 +32,17 @@ def settings_table() -> str:
     rows = ["| Key | Default | Meaning |", "|---|---|---|"]
     for one in fields(Settings):
         default = one.default_factory() if one.default_factory is not MISSING else one.default
-        shown = default if isinstance(default, int | float | str | bool | None) else type(default).__name__
-        if one.name == "queues":
-            shown = "only `default`"
-        elif one.name == "retry":
-            shown = "App Engine's, 30 days"
-        elif isinstance(default, tuple):
-            shown = ", ".join(map(str, default)) or "none"
+        shown = {"queues": "only `default`", "retry": "App Engine's, 30 days"}.get(one.name) or _default(default)
         rows.append(f"| `TASKQUEUE_{one.name.upper()}` | {shown} | {one.metadata['doc'].replace('``', '`')} |")
     return _lines(rows)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value / DAY:g} d" if value >= DAY else f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{one}`" for one in value) or "none"
+    return f"`{value}`" if isinstance(value, str) else "" if value is None else str(value)
 
 
 def retry_table() -> str:

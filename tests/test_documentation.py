@@ -147,6 +147,16 @@ def test_every_argument_of_add_is_documented(name: str) -> None:
     assert re.search(rf"\b{name}\b", (ROOT / "docs/adding.md").read_text(encoding="utf-8"))
 
 
+def test_what_shows_a_guarantee_exists() -> None:
+    """Each test and each file of tests that the page about guarantees names."""
+    page = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py"))
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert f"def {name}(" in tests, name
+    for path in re.findall(r"`(tests/[\w/]+(?:\.py)?)`", page):
+        assert (ROOT / path).exists(), path
+
+
 def test_the_readmes_application_is_short() -> None:
     """Twenty lines at most, and it is what a stranger copies."""
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
