@@ -147,6 +147,17 @@ def test_every_argument_of_add_is_documented(name: str) -> None:
     assert re.search(rf"\b{name}\b", (ROOT / "docs/adding.md").read_text(encoding="utf-8"))
 
 
+def test_the_places_that_the_code_points_to_exist() -> None:
+    """Findings name a page and a label of it; labels are there by name, or are those of headings."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("flask_taskqueue/**/*.py"))
+    for page, label in set(re.findall(r"\"([a-z]+)#([a-z-]+)\"", code)):
+        text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+        headings = {
+            re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        }
+        assert f"({label})=" in text or label in headings, f"{page}#{label}"
+
+
 def test_what_shows_a_guarantee_exists() -> None:
     """Each test and each file of tests that the page about guarantees names."""
     page = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
