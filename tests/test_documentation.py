@@ -181,3 +181,14 @@ def test_every_permission_of_the_dashboard_is_documented() -> None:
     page = (ROOT / "docs/dashboard.md").read_text(encoding="utf-8")
     for permission in PERMISSIONS:
         assert f"| `{permission}` |" in page
+
+
+def test_the_table_of_threats_is_that_of_the_tests() -> None:
+    """Each class of tests/threats is in it, and each test it names is there."""
+    named = set(re.findall(r"`([Tt]est_?\w+)`", (ROOT / "docs/security.md").read_text(encoding="utf-8")))
+    sources = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py")}
+    threats = re.findall(
+        r"^class (Test\w+)", "\n".join(text for path, text in sources.items() if path.parent.name == "threats"), re.MULTILINE
+    )
+    assert set(threats) <= named
+    assert not {one for one in named if not re.search(rf"(class|def) {one}\b", "\n".join(sources.values()))}
