@@ -15,7 +15,6 @@ from flask import Flask
 from .binding import Binding
 from .core import signals
 from .core.config import Settings
-from .core.delivery import Delivery
 from .core.errors import ConfigurationError
 from .core.finding import Finding
 from .core.ids import dispatcher_id
@@ -236,7 +235,7 @@ class Runtime:
         trusted = self.app.config.get("TRUSTED_HOSTS") or []
         return f"{self.app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}" if trusted else None
 
-    def observe(self, delivery: Delivery, result: Result, lost: bool) -> None:
+    def observe(self, result: Result, lost: bool) -> None:
         """Send the signals of an attempt that is recorded."""
         outcome = result.outcome
         signals.attempt_finished.send(self.app, record=result.record, outcome=outcome, duration=result.duration, lost=lost)

@@ -12,12 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .outcome import Outcome
 from .record import Record
+from .states import State
 
 PROBATION = 10.0
 MAX_CRASHES = 3
 
 POISON = "poison: the process died {crashes} times while this task ran"
+
+
+def poison(record: Record) -> Outcome:
+    """The outcome of the last of so many crashes."""
+    return Outcome(State.DEAD, "crash", error=POISON.format(crashes=record.crashes + 1), executed=False)
 
 
 def is_poison(record: Record) -> bool:

@@ -142,7 +142,7 @@ class Attempts:
         try:
             if not (self._settings.trace_propagation and is_traced()):
                 return transport.send(request, delivery)
-            return processing(delivery.record, request.headers, lambda headers: transport.send(replace(request, headers=headers), delivery))
+            return processing(delivery.record, request, lambda traced: transport.send(traced, delivery))
         except DeadlineExceeded:
             raise
         except BaseException as error:

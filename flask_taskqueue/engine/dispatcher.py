@@ -27,7 +27,7 @@ from .taking import Taking
 
 logger = logging.getLogger("flask_taskqueue")
 
-Observer = Callable[[Delivery, Result, bool], None]
+Observer = Callable[[Result, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +229,19 @@ class Dispatcher:
         for delivery in surplus:
             self._flights.end(delivery)
         self._start(turn.taken)
-        for delivery, result in recorded:
-            self._observe(delivery, result, result.record.id in turn.lost)
+        for _, result in recorded:
+            self._observe(result, result.record.id in turn.lost)
+        for result in self._taking.poisoned():
+            self._count(result)
+            self._observe(result, False)
         return turn
 
     def _turn(self, results: list[Result]) -> _Turn:
         """One transaction, unless there is nothing to write."""
         free = self._free(len(results))
         lanes = None
-        if not results and not self._surplus:
-            if free <= 0:
-                return _Turn(set(), [], None)
+        if free <= 0 and not (results or self._surplus):
+            return _Turn(set(), [], None)
         if not (results or self._surplus or self._is_sure()):
             with self._store.reading() as reader:
                 lanes = self._look(reader)

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from ..core.fairness import Lane, Lanes
 from ..core.ids import lease_id
 from ..core.record import Record
-from ..core.suspicion import may_take_others, may_take_suspect
-from ..store import Claims
+from ..core.suspicion import may_take_others, may_take_suspect, poison
+from ..store import Claims, Result
 
 _LOOK_AGAIN = 0.05
 """Seconds that a look at the lanes serves for while their tasks keep coming."""
@@ -56,6 +56,12 @@ class Taking:
         lanes = self._claims.lanes(connection, self._queues)
         self._due, self._limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
         return lanes
+
+    def poisoned(self) -> list[Result]:
+        """What became of tasks that were ended, since this was last asked, because they crashed too often."""
+        found = list(self._claims.poisoned.values())
+        self._claims.poisoned.clear()
+        return [Result(record, poison(record), 0.0) for record in found]
 
     def may_take(self, lanes: Lanes | None) -> bool:
         """Whether there may be anything to take, after a look."""

@@ -5,8 +5,9 @@ Names and attributes are those of the semantic conventions for messaging.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..core.errors import DeadlineExceeded
 from ..core.new_task import NewTask
 from ..core.outcome import is_success
 from ..core.record import Record
-from ..core.reply import Reply
+from ..core.reply import OutgoingRequest, Reply
 from ..core.trace_context import in_place_of
 
 try:
@@ -24,7 +25,7 @@ try:
 except ImportError:  # an extra
     trace = None  # type: ignore[assignment]
 
-Send = Callable[[Mapping[str, str]], Reply]
+Send = Callable[[OutgoingRequest], Reply]
 
 
 def is_traced() -> bool:
@@ -55,16 +56,16 @@ def sending(*, wanted: bool) -> Iterator[Callable[[NewTask], None]]:
         yield describe
 
 
-def processing(record: Record, headers: Mapping[str, str], send: Send) -> Reply:
+def processing(record: Record, request: OutgoingRequest, send: Send) -> Reply:
     """Send within a consumer span, with its context in the headers.
 
     The first attempt is in the trace of what added the task. Later ones begin traces of their
     own, linked to it: a retry hours later must not stretch a trace that was sampled long ago.
     """
-    carried = propagate.extract({name.lower(): value for name, value in headers.items()})
+    carried = propagate.extract({name.lower(): value for name, value in request.headers.items()})
     origin = trace.get_current_span(carried).get_span_context()
     first = record.attempts == 1
-    attributes = _attributes("process", record.queue, record.id, len(record.body))
+    attributes = _attributes("process", record.queue, record.id, len(request.body))
     with _tracer(trace.get_tracer_provider()).start_as_current_span(
         f"process {record.queue}",
         context=carried if first else Context(),
@@ -73,7 +74,7 @@ def processing(record: Record, headers: Mapping[str, str], send: Send) -> Reply:
         attributes=attributes | ({} if first else {"http.request.resend_count": record.attempts - 1}),
     ) as span:
         try:
-            reply = send(in_place_of(headers, current_context()))
+            reply = send(replace(request, headers=in_place_of(request.headers, current_context())))
         except DeadlineExceeded:
             _fail(span, "timeout")
             raise

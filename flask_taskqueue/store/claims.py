@@ -36,6 +36,8 @@ class Claims:
         self._locks = locks
         self._endings = endings
         self._log = log
+        self.poisoned: dict[str, Record] = {}
+        """Those that were ended because they crashed too often; whoever tells of them, once that is committed, takes them out."""
         self._claim = dialect.prepare_claim(tables.task)
         self._lanes = prepare_look(tables, dialect.now)
 
@@ -149,3 +151,4 @@ class Claims:
         }
         if change_leased(connection, self._task, record, changes):
             self._endings.follow(connection, [Ending(record, State.DEAD)], "")
+            self.poisoned[record.id] = record

@@ -42,6 +42,8 @@ class Steps:
             return self._taking.take(connection, self._taking.look(connection, afresh=True), 1, [])
 
         taken = self._store.transact(take)
+        for result in self._taking.poisoned():
+            self._runtime.observe(result, False)
         return taken[0] if taken else None
 
     def take(self, task_id: str) -> Record | None:
@@ -65,7 +67,7 @@ class Steps:
                 task=self._task(record), status=None, outcome="crash", error="the dispatcher's process died, as the test asked for"
             )
         lost = self._store.transact(lambda connection: self._store.leases.record(connection, [result]))
-        self._runtime.observe(delivery, result, record.id in lost)
+        self._runtime.observe(result, record.id in lost)
         reply, outcome = self._script.reply, result.outcome
         return Attempt(
             task=self._task(record),

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from blinker import NamedSignal
 
 import flask_taskqueue
@@ -48,6 +49,19 @@ def test_every_event_of_a_task_is_told(on_sqlite: Bench, heard: Heard) -> None:
         assert task.delete()
         assert not task.delete()
         assert [(name, arguments["task"].state) for name, arguments in heard] == [("task_deleted", "cancelled")]
+
+
+def test_the_end_of_a_poison_task_is_told(on_sqlite: Bench, heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+    """And logged as an error, once; by whatever finds that its third lease ran out."""
+    on_sqlite.tasks.worker("/w")(lambda: None)
+    on_sqlite.tasks.add("/w")
+    store = on_sqlite.app.extensions["taskqueue"].store
+    task = store.database.tables.task
+    crashed = {"state": "leased", "lease_id": "gone", "held_by": "gone", "attempts": 3, "crashes": 2, "due_at": 1, "started_at": 1}
+    store.transact(lambda connection: connection.execute(sa.update(task).values(crashed)))
+    assert on_sqlite.tasks.drain() == 1
+    assert names(heard) == ["task_added", "attempt_finished", "task_dead"]
+    assert [(one.levelno, one.__dict__["outcome"]) for one in caplog.records if "poison" in one.getMessage()] == [(logging.ERROR, "crash")]
 
 
 def test_pauses_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
