@@ -3,74 +3,74 @@
 from __future__ import annotations
 
 import getpass
-import json
 from dataclasses import fields
-from datetime import datetime
 from typing import Any
 
 import click
 from flask.cli import AppGroup, with_appcontext
 
 from ..schedules import ScheduleEntry, entries, entry
-from .current import current_runtime, explained
+from .current import current_runtime
+from .documents import task_document
+from .options import json_option, utc_option
+from .output import chatter, echo_change, echo_json, moment
 from .table import echo_table
 
 cron = AppGroup("cron", help="Schedules: look, run now, pause, resume.")
 
 
 @cron.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with stable keys and the next five runs.")
+@json_option
+@utc_option
 @with_appcontext
-def list_schedules(as_json: bool) -> None:
-    """Show each schedule, when it fires next and when it did last."""
-    with explained():
-        found = entries(current_runtime())
+def list_schedules(as_json: bool, in_utc: bool) -> None:
+    """Show each schedule, when it fires next and when it did last; as JSON with the next five runs."""
+    found = entries(current_runtime())
     if as_json:
-        click.echo(json.dumps([_document(one) for one in found], default=lambda value: value.isoformat(), indent=2))
+        echo_json([_document(one) for one in found])
     elif found:
-        rows = [(one.name, one.text, one.timezone, _time(one.next_at), _time(one.fired_at), _state(one)) for one in found]
+        rows = [(one.name, one.text, one.timezone, moment(one.next_at, in_utc), moment(one.fired_at, in_utc), _state(one)) for one in found]
         echo_table(("NAME", "SCHEDULE", "TIME ZONE", "NEXT", "LAST", ""), rows)
     else:
-        click.echo("No schedules are declared.")
+        chatter("No schedules are declared.")
 
 
 @cron.command("run")
 @click.argument("name")
+@json_option
 @with_appcontext
-def run_schedule(name: str) -> None:
+def run_schedule(name: str, as_json: bool) -> None:
     """Add the task of schedule NAME now."""
-    with explained():
-        task = entry(current_runtime(), name).run_now()
-    click.echo(f"Added task {task.id}.")
+    task = entry(current_runtime(), name).run_now()
+    if as_json:
+        echo_json(task_document(task))
+    else:
+        click.echo(f"Added task {task.id}.")
 
 
 @cron.command("pause")
 @click.argument("name")
+@json_option
 @with_appcontext
-def pause_schedule(name: str) -> None:
+def pause_schedule(name: str, as_json: bool) -> None:
     """Fire schedule NAME no more, in any process."""
-    with explained():
-        changed = entry(current_runtime(), name).pause(by=getpass.getuser())
-    click.echo(f"{name} is paused." if changed else f"{name} was paused already.")
+    changed = entry(current_runtime(), name).pause(by=getpass.getuser())
+    echo_change("pause", name, changed, as_json, f"{name} is paused." if changed else f"{name} was paused already.")
 
 
 @cron.command("resume")
 @click.argument("name")
+@json_option
 @with_appcontext
-def resume_schedule(name: str) -> None:
+def resume_schedule(name: str, as_json: bool) -> None:
     """Fire schedule NAME again, from now on."""
-    with explained():
-        changed = entry(current_runtime(), name).resume()
-    click.echo(f"{name} goes on." if changed else f"{name} was not paused.")
+    changed = entry(current_runtime(), name).resume()
+    echo_change("resume", name, changed, as_json, f"{name} goes on." if changed else f"{name} was not paused.")
 
 
 def _document(one: ScheduleEntry) -> dict[str, Any]:
     known = {field.name: getattr(one, field.name) for field in fields(one) if not field.name.startswith("_")}
     return {**known, "next_runs": list(one.next_runs())}
-
-
-def _time(instant: datetime | None) -> str:
-    return "-" if instant is None else f"{instant:%Y-%m-%d %H:%M:%S}Z"
 
 
 def _state(one: ScheduleEntry) -> str:

@@ -24,6 +24,14 @@ def echo_json_line(document: Any) -> None:
     click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
 
 
+def echo_change(action: str, name: str, changed: bool, as_json: bool, text: str) -> None:
+    """Say what became of something that has a name."""
+    if as_json:
+        echo_json({"action": action, "name": name, "changed": changed})
+    else:
+        click.echo(text)
+
+
 def chatter(text: str) -> None:
     """Say something that is not data."""
     click.echo(text, err=True)

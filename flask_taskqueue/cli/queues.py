@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import getpass
-import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
+from ..bulk import change_matching
+from ..core.clock import to_micros
+from ..core.ids import first_id
 from ..core.queue_statistics import QueueStatistics
 from ..core.rates import rate_text
 from ..operations import QueueOperations, statistics
-from .current import current_runtime, explained
+from ..store import Action, Filter
+from .current import current_runtime
+from .options import Duration, dry_run_option, json_option, utc_option, yes_option
+from .output import chatter, confirm, count, echo_change, echo_json, moment, progress
 from .table import echo_table
 
 
@@ -22,51 +29,63 @@ def _queue(name: str) -> QueueOperations:
 
 
 @click.command("queues")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with stable keys.")
+@json_option
+@utc_option
 @with_appcontext
-def queues(as_json: bool) -> None:
+def queues(as_json: bool, in_utc: bool) -> None:
     """Show each queue: what waits, what runs, what has ended, its limits."""
-    with explained():
-        found = statistics(current_runtime())
+    found = statistics(current_runtime())
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], default=lambda value: value.isoformat(), indent=2))
-        return
-    head = ("QUEUE", "SCHEDULED", "RUNNING", "DEAD", "LAST MINUTE", "RATE", "AT ONCE", "")
-    echo_table(head, [_row(one) for one in found], right=range(1, 7))
+        echo_json([asdict(one) for one in found])
+    else:
+        echo_queues(found, in_utc)
 
 
 @click.command("pause")
 @click.argument("queue")
+@json_option
 @with_appcontext
-def pause(queue: str) -> None:
+def pause(queue: str, as_json: bool) -> None:
     """Take nothing more from QUEUE, in any process; tasks can be added all the same."""
-    with explained():
-        changed = _queue(queue).pause(by=getpass.getuser())
-    click.echo(f"{queue} is paused." if changed else f"{queue} was paused already.")
+    changed = _queue(queue).pause(by=getpass.getuser())
+    echo_change("pause", queue, changed, as_json, f"{queue} is paused." if changed else f"{queue} was paused already.")
 
 
 @click.command("resume")
 @click.argument("queue")
+@json_option
 @with_appcontext
-def resume(queue: str) -> None:
+def resume(queue: str, as_json: bool) -> None:
     """Take from QUEUE again."""
-    with explained():
-        changed = _queue(queue).resume()
-    click.echo(f"{queue} goes on." if changed else f"{queue} was not paused.")
+    changed = _queue(queue).resume()
+    echo_change("resume", queue, changed, as_json, f"{queue} goes on." if changed else f"{queue} was not paused.")
 
 
 @click.command("purge")
 @click.argument("queue")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--older-than", type=Duration(), help="Only those added so long ago, such as 7d.")
+@dry_run_option
+@yes_option
+@json_option
 @with_appcontext
-def purge(queue: str, yes: bool) -> None:
+def purge(queue: str, older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Cancel every task of QUEUE that has not ended."""
-    with explained():
-        chosen = _queue(queue)
-        tasks = chosen.statistics().tasks
-        if tasks and not yes:
-            click.confirm(f"Cancel {tasks} tasks of queue {queue}?", abort=True)
-        click.echo(f"{chosen.purge()} tasks are cancelled.")
+    runtime = current_runtime()
+    cutoff = None if older_than is None else first_id(max(0, to_micros(datetime.now(UTC) - older_than)))
+    wanted = Filter(queue=_queue(queue).name, before=cutoff)
+    with runtime.store.reading() as connection:
+        matched = runtime.store.tasks.count(connection, wanted, Action.DELETE)
+    changed = 0
+    if matched and not dry_run:
+        confirm(f"This will cancel {count(matched, 'task')} of queue {queue}. Continue?", yes=yes)
+        with progress(matched, "purge") as told:
+            changed = change_matching(runtime, Action.DELETE, wanted, told)
+    if as_json:
+        echo_json({"action": "purge", "dry_run": dry_run, "matched": matched, "changed": changed})
+    elif not matched:
+        chatter("No tasks match.")
+    else:
+        click.echo(f"Would cancel {count(matched, 'task')}." if dry_run else f"Cancelled {count(changed, 'task')}.")
 
 
 @click.command("configure")
@@ -74,8 +93,9 @@ def purge(queue: str, yes: bool) -> None:
 @click.option("--rate", help="Such as 20/m, 5/s; none for no limit.")
 @click.option("--bucket-size", type=int, help="How many may start at once after a pause.")
 @click.option("--max-concurrent", help="How many may run at a time; none for no limit.")
+@json_option
 @with_appcontext
-def configure(queue: str, rate: str | None, bucket_size: int | None, max_concurrent: str | None) -> None:
+def configure(queue: str, rate: str | None, bucket_size: int | None, max_concurrent: str | None, as_json: bool) -> None:
     """Change limits of QUEUE for all dispatchers, until its configuration changes."""
     limits: dict[str, Any] = {}
     if rate is not None:
@@ -84,11 +104,19 @@ def configure(queue: str, rate: str | None, bucket_size: int | None, max_concurr
         limits["bucket_size"] = bucket_size
     if max_concurrent is not None:
         limits["max_concurrent"] = None if max_concurrent == "none" else _number(max_concurrent)
-    with explained():
-        chosen = _queue(queue)
-        chosen.configure(**limits)
-        now = chosen.statistics()
+    chosen = _queue(queue)
+    chosen.configure(**limits)
+    now = chosen.statistics()
+    if as_json:
+        echo_json(asdict(now))
+        return
     click.echo(f"{queue}: rate {rate_text(now.rate)}, bucket size {now.bucket_size}, at once {_limit(now.max_concurrent)}.")
+
+
+def echo_queues(found: Sequence[QueueStatistics], in_utc: bool = False) -> None:
+    """A table of queues."""
+    head = ("QUEUE", "SCHEDULED", "RUNNING", "DEAD", "LAST MINUTE", "1 H OK", "1 H FAILED", "RATE", "AT ONCE", "OLDEST DUE", "")
+    echo_table(head, [_row(one, in_utc) for one in found], right=range(1, 10))
 
 
 def _number(text: str) -> int:
@@ -98,12 +126,14 @@ def _number(text: str) -> int:
         raise click.UsageError(f"--max-concurrent is {text!r}; it must be a whole number, or none") from None
 
 
-def _row(one: QueueStatistics) -> tuple[str, ...]:
+def _row(one: QueueStatistics, in_utc: bool) -> tuple[str, ...]:
     state = "paused" + (f" by {one.paused_by}" if one.paused_by else "") if one.is_paused else ""
     if not state and one.enforced_rate != one.rate:
         state = f"slowed to {rate_text(one.enforced_rate)}"
-    numbers = (one.scheduled, one.in_flight, one.dead, one.executed_last_minute)
-    return (one.queue, *map(str, numbers), rate_text(one.rate), _limit(one.max_concurrent), state)
+    good = one.executed_last_hour - one.failed_last_hour
+    numbers = (one.scheduled, one.in_flight, one.dead, one.executed_last_minute, good, one.failed_last_hour)
+    limits = (rate_text(one.rate), _limit(one.max_concurrent), moment(one.oldest_eta, in_utc))
+    return (one.queue, *map(str, numbers), *limits, state)
 
 
 def _limit(limit: int | None) -> str:

@@ -51,6 +51,16 @@ class History:
         self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
+    def count(self, connection: sa.Connection, *, keep_succeeded: float, keep_dead: float, tombstones: Mapping[str, float]) -> int:
+        """How many tasks `prune` would forget by now."""
+        named = sa.or_(sa.false(), *(self._tombstone(queue, ttl) for queue, ttl in tombstones.items()))
+        total = 0
+        for state, kept in ((State.SUCCEEDED, keep_succeeded), (State.CANCELLED, keep_succeeded), (State.DEAD, keep_dead)):
+            if kept != float("inf"):
+                old = self._older(state, kept, named)
+                total += connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(old)) or 0
+        return total
+
     def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
         """The attempt that a task succeeded with."""
         attempt = self._attempt
@@ -66,11 +76,14 @@ class History:
         recent = task.c.finished_at >= self._now - duration_micros(seconds)
         return sa.and_(task.c.name.is_not(None), task.c.queue == queue, recent)
 
+    def _older(self, state: State, seconds: float, named: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+        old = self._task.c.finished_at < self._now - duration_micros(seconds)
+        return sa.and_(is_state(self._task, state), old, ~named)
+
     def _lock_older(
         self, connection: sa.Connection, state: State, seconds: float, named: sa.ColumnElement[bool], most: int
     ) -> list[sa.Row[Any]]:
         """Tasks that ended so long ago, the first ended in front; a range of an index, state by state."""
         task = self._task
-        old = task.c.finished_at < self._now - duration_micros(seconds)
-        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(is_state(task, state), old, ~named)
+        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(self._older(state, seconds, named))
         return list(connection.execute(statement.order_by(task.c.finished_at).limit(most).with_for_update(skip_locked=True)))

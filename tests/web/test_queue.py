@@ -416,7 +416,7 @@ class TestCommands:
         )
         assert "rate -" in self.invoke(shop, "configure", "mail", "--rate", "none", "--max-concurrent", "none")
         shop.tasks.add("/note", queue="mail")
-        assert self.invoke(shop, "purge", "mail", "--yes") == "1 tasks are cancelled.\n"
+        assert self.invoke(shop, "purge", "mail", "--yes") == "Cancelled 1 task.\n"
 
     def test_mistakes_are_explained(self, shop: Bench) -> None:
         """Without a traceback, with a code."""

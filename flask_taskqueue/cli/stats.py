@@ -1,0 +1,110 @@
+"""``flask taskqueue stats`` and ``top``."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from ..core.dispatcher_info import DispatcherInfo
+from ..core.queue_statistics import QueueStatistics
+from ..core.spans import relative, span
+from ..operations import statistics
+from ..runtime import Runtime
+from .current import current_runtime
+from .options import Duration, json_option
+from .output import echo_json, echo_json_line
+from .queues import echo_queues
+from .table import echo_table
+
+_SUMS = ("scheduled", "in_flight", "waiting_for_key", "succeeded", "dead", "cancelled")
+_ATTEMPTS = ("executed_last_minute", "executed_last_hour", "failed_last_hour")
+
+
+@click.command("stats")
+@json_option
+@with_appcontext
+def stats(as_json: bool) -> None:
+    """Show the sums of all queues: tasks by state, attempts of the last hour, who dispatches."""
+    queues, dispatchers = _look(current_runtime())
+    sums = _sums(queues, dispatchers)
+    if as_json:
+        echo_json(sums)
+        return
+    oldest = sums["oldest_due_seconds"]
+    lines = {
+        **{name.replace("_", " "): f"{sums[name]:,}" for name in _SUMS},
+        "attempts, last minute": f"{sums['executed_last_minute']:,}",
+        "attempts, last hour": f"{sums['executed_last_hour']:,}, of which {sums['failed_last_hour']:,} failed",
+        "oldest due": "-" if oldest is None else f"{span(oldest)} ago",
+        "dispatchers": f"{sums['dispatchers']}, with {sums['slots']} slots",
+    }
+    for label, value in lines.items():
+        click.echo(f"{label:<22} {value}")
+
+
+@click.command("top")
+@click.option("--interval", "-n", type=Duration(), default="2", show_default=True, help="Seconds between two looks.")
+@click.option("--times", type=click.IntRange(min=1), help="End after so many looks; otherwise Ctrl-C ends it.")
+@click.option("--jsonl", "as_lines", is_flag=True, help="A JSON document per line and look.")
+@with_appcontext
+def top(interval: Any, times: int | None, as_lines: bool) -> None:
+    """Show queues and dispatchers as they change."""
+    runtime = current_runtime()
+    for number in itertools.count(1):
+        queues, dispatchers = _look(runtime)
+        if as_lines:
+            echo_json_line({"at": datetime.now(UTC), "queues": list(map(asdict, queues)), "dispatchers": list(map(asdict, dispatchers))})
+        else:
+            _show(queues, dispatchers)
+        if number == times:
+            return
+        sys.stdout.flush()
+        time.sleep(interval.total_seconds())
+
+
+def _look(runtime: Runtime) -> tuple[Sequence[QueueStatistics], Sequence[DispatcherInfo]]:
+    queues = statistics(runtime)
+    with runtime.store.reading() as connection:
+        return queues, [one for one in runtime.store.dispatchers.list(connection) if one.is_alive]
+
+
+def _sums(queues: Sequence[QueueStatistics], dispatchers: Sequence[DispatcherInfo]) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    due = [one.oldest_eta for one in queues if one.oldest_eta is not None and one.oldest_eta <= now]
+    return {
+        **{name: sum(getattr(one, name) for one in queues) for name in (*_SUMS, *_ATTEMPTS)},
+        "oldest_due_seconds": (now - min(due)).total_seconds() if due else None,
+        "dispatchers": len(dispatchers),
+        "slots": sum(one.concurrency for one in dispatchers),
+    }
+
+
+def _show(queues: Sequence[QueueStatistics], dispatchers: Sequence[DispatcherInfo]) -> None:
+    click.clear()  # which does nothing where there is no terminal
+    now = datetime.now(UTC)
+    click.echo(f"{now:%H:%M:%S}Z")
+    echo_queues(queues)
+    click.echo()
+    if not dispatchers:
+        click.echo("No dispatcher is alive.")
+        return
+    rows = [
+        (
+            f"{one.host}:{one.pid}",
+            one.transport,
+            f"{one.in_flight}/{one.concurrency}",
+            ",".join(one.queues or ()) or "all",
+            relative(one.started_at, now),
+            relative(one.seen_at, now),
+        )
+        for one in dispatchers
+    ]
+    echo_table(("DISPATCHER", "TRANSPORT", "RUNNING", "QUEUES", "STARTED", "SEEN"), rows, right=[2])

@@ -1,0 +1,114 @@
+"""Commands on queues and on everything: queues, purge, cron, stats, top, prune, routes."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import sqlalchemy as sa
+
+from flask_taskqueue.core.clock import SECOND
+from tests.cli.conftest import Console
+
+
+def test_queues_are_shown_with_their_hour(console: Console) -> None:
+    """What waits, what ended, the limits, how late it is."""
+    console.bench.run(console.add("bad"))
+    console.add(queue="slow")
+    console.run("pause", "slow")
+    rows = {line.split()[0]: line.split() for line in console.run("queues").stdout.splitlines()}
+    assert rows["QUEUE"][:4] == ["QUEUE", "SCHEDULED", "RUNNING", "DEAD"]
+    assert rows["mail"][1:8] == ["0", "0", "1", "1", "0", "1", "20/m"]
+    assert rows["slow"][-3:-1] == ["paused", "by"]
+    documents = {one["queue"]: one for one in console.json("queues")}
+    assert documents["slow"]["paused_at"].endswith("Z")
+
+
+def test_pause_and_resume_as_json(console: Console) -> None:
+    """Whether it changed anything."""
+    assert console.json("pause", "mail") == {"action": "pause", "name": "mail", "changed": True}
+    assert console.json("pause", "mail")["changed"] is False
+    assert console.json("resume", "mail")["changed"] is True
+    assert console.json("configure", "mail", "--rate", "5/s")["rate"] == 5
+    assert console.run("pause", "none").exit_code == 3
+
+
+def test_purge_counts_and_asks_first(console: Console) -> None:
+    """A dry run only counts; of the old ones only, if so asked."""
+    old, new = console.add(countdown=60), console.add(countdown=60)
+    assert console.run("purge", "mail", "--dry-run").stdout == "Would cancel 2 tasks.\n"
+    assert "This will cancel 2 tasks of queue mail." in console.run("purge", "mail", answer="n\n").stderr
+    assert console.json("purge", "mail", "--older-than", "1h", "--yes") == {
+        "action": "purge",
+        "dry_run": False,
+        "matched": 0,
+        "changed": 0,
+    }
+    assert console.run("purge", "mail", answer="y\n").stdout == "Cancelled 2 tasks.\n"
+    assert {console.state(old), console.state(new)} == {"cancelled"}
+    assert console.run("purge", "mail", "--yes").stderr == "No tasks match.\n"
+
+
+def test_prune_forgets_what_ended_long_ago(console: Console) -> None:
+    """As the settings say, or by age; it counts and asks first."""
+    old, new = console.bench.run(console.add()), console.bench.run(console.add("bad"))
+    table = console.bench.app.extensions["taskqueue"].store.database.tables.task
+    store = console.bench.app.extensions["taskqueue"].store
+    past = sa.update(table).where(table.c.id == old.id).values(finished_at=table.c.finished_at - 2 * 86_400 * SECOND)
+    store.transact(lambda connection: connection.execute(past))
+    assert console.run("prune", "--dry-run").stdout == "Would forget 1 task.\n"
+    assert "This will forget 1 finished task." in console.run("prune", answer="n\n").stderr
+    assert console.run("prune", "--yes").stdout == "Forgot 1 task.\n"
+    assert console.run("show", old.id).exit_code == 3
+    assert console.run("prune", "--yes").stderr == "No tasks match.\n"
+    assert console.json("prune", "--older-than", "0", "--yes")["changed"] == 1
+    assert console.run("show", new.id).exit_code == 3
+
+
+def test_stats_are_the_sums(console: Console) -> None:
+    """Over all queues, with who dispatches."""
+    console.bench.run(console.add("bad"))
+    console.add(queue="slow")
+    sums = console.json("stats")
+    assert (sums["scheduled"], sums["dead"], sums["executed_last_hour"], sums["failed_last_hour"]) == (1, 1, 1, 1)
+    assert (sums["dispatchers"], sums["slots"]) == (0, 0)
+    assert sums["oldest_due_seconds"] >= 0
+    lines = console.run("stats").stdout
+    assert re.search(r"^attempts, last hour +1, of which 1 failed$", lines, re.MULTILINE)
+
+
+def test_top_looks_again_and_again(console: Console) -> None:
+    """So many times, as tables or as a stream."""
+    console.add()
+    shown = console.run("top", "--times", "2", "-n", "0.01").stdout
+    assert shown.count("QUEUE") == 2
+    assert shown.count("No dispatcher is alive.") == 2
+    lines = console.run("top", "--times", "2", "--interval", "0.01", "--jsonl").stdout.splitlines()
+    assert [[one["queue"] for one in json.loads(line)["queues"]] for line in lines] == [["default", "mail", "slow"]] * 2
+    runtime = console.bench.app.extensions["taskqueue"]
+    runtime.start()
+    try:
+        assert "0/8" in console.run("top", "--times", "1").stdout
+    finally:
+        runtime.stop()
+
+
+def test_routes_are_those_of_handlers(console: Console) -> None:
+    """With what their tasks have unless they say otherwise."""
+    (route,) = [one for one in console.json("routes") if one["rule"] == "/work"]
+    assert (route["methods"], route["queue"], route["transactional"], route["async"]) == (["POST"], "mail", False, False)
+    assert route["handler"].endswith("work")
+    assert re.search(r"^/work +POST +mail ", console.run("routes").stdout, re.MULTILINE)
+
+
+def test_schedules_in_the_same_style(console: Console) -> None:
+    """As JSON, in UTC, and with the exit code of what is not there."""
+    console.bench.tasks.schedule("tidy", "/work", "every 5 minutes", {"what": "good"})
+    (schedule,) = console.json("cron", "list")
+    assert schedule["next_at"].endswith("Z")
+    assert len(schedule["next_runs"]) == 5
+    assert re.search(r"in \d", console.run("cron", "list").stdout)
+    assert re.search(r"\d\d:\d\d:\d\dZ", console.run("cron", "list", "--utc").stdout)
+    assert console.json("cron", "pause", "tidy") == {"action": "pause", "name": "tidy", "changed": True}
+    assert console.json("cron", "run", "tidy")["schedule"] == "tidy"
+    assert console.run("cron", "resume", "none").exit_code == 3
