@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from .._version import __version__
 from ..core.errors import TaskQueueError, UnknownQueueError, UnknownScheduleError, UnknownTaskError
 from ..runtime import Runtime
-from . import overview, queues, system, task, tasks
+from . import cron, errors, overview, queues, system, task, tasks
 from .access import access_of
 from .csrf import is_forged
 from .done import Done
@@ -25,8 +25,11 @@ _TASK = "<string(length=26):task_id>"
 
 PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (
     ("/", "overview", "Overview", overview.page),
+    ("/queues", "queues", "Queues", queues.page),
     ("/tasks", "tasks", "Tasks", tasks.page),
     (f"/tasks/{_TASK}", "task", "", task.page),
+    ("/errors", "errors", "Errors", errors.page),
+    ("/cron", "cron", "Cron", cron.page),
     ("/system", "system", "System", system.page),
 )
 """Rule, endpoint, name in the navigation ("" for none), and the page."""
@@ -34,6 +37,14 @@ PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (
 ACTIONS: tuple[tuple[str, str, str, Callable[..., Done]], ...] = (
     ("/queues/<queue>/pause", "pause_queue", "pause", queues.pause),
     ("/queues/<queue>/resume", "resume_queue", "pause", queues.resume),
+    ("/queues/<queue>/purge", "purge_queue", "purge", queues.purge),
+    ("/queues/<queue>/requeue", "requeue_dead", "requeue", queues.requeue_dead),
+    ("/queues/<queue>/configure", "configure_queue", "configure", queues.configure),
+    ("/errors/<group>/requeue", "requeue_group", "requeue", errors.requeue),
+    ("/errors/<group>/run", "run_group", "run", errors.run),
+    ("/cron/<path:name>/pause", "pause_cron", "cron", cron.pause),
+    ("/cron/<path:name>/resume", "resume_cron", "cron", cron.resume),
+    ("/cron/<path:name>/run", "run_cron", "cron", cron.run),
     ("/tasks/requeue", "requeue_tasks", "requeue", tasks.requeue),
     ("/tasks/run", "run_tasks", "run", tasks.run),
     ("/tasks/delete", "delete_tasks", "delete", tasks.delete),

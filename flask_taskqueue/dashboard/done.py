@@ -8,12 +8,16 @@ from dataclasses import dataclass
 SENTENCES = {
     "pause": "The queue is paused.",
     "resume": "The queue goes on.",
+    "configure": "The limits are changed.",
+    "pause-cron": "The schedule is paused.",
+    "resume-cron": "The schedule fires again.",
+    "run-cron": "Its task is added.",
     "copy": "This is the copy.",
     "bulk-requeue": "The tasks are scheduled again in the background.",
     "bulk-run": "The tasks are made due in the background.",
     "bulk-delete": "The tasks are cancelled in the background.",
 }
-_COUNTED = {"requeue": "scheduled again", "run": "made due", "delete": "cancelled"}
+_COUNTED = {"requeue": "scheduled again", "run": "made due", "delete": "cancelled", "purge": "cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,6 @@ def message(arguments: Mapping[str, str]) -> str | None:
     changed = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
     if action in _COUNTED:
         return f"{changed:,} {'task' if changed == 1 else 'tasks'} {_COUNTED[action]}."
-    if not changed and action in ("pause", "resume"):
+    if not changed and action in ("pause", "resume", "pause-cron", "resume-cron"):
         return "Nothing had to be changed."
     return SENTENCES.get(action)

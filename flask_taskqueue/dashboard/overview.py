@@ -26,6 +26,7 @@ class QueueLine:
     queue: str
     rate: float | None
     enforced_rate: float | None
+    bucket_size: int
     max_concurrent: int | None
     paused_at: datetime | None
     paused_by: str | None
@@ -128,6 +129,7 @@ def _line(row: sa.Row[Any], live: Live, ended: sa.Row[Any] | None, minutes: Sequ
         queue=row.name,
         rate=row.rate,
         enforced_rate=enforced,
+        bucket_size=row.bucket_size,
         max_concurrent=row.max_concurrent,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from flask import g
+from typing import Any
 
+from flask import g, request
+
+from ..core.errors import ConfigurationError
 from ..operations import QueueOperations
 from ..runtime import Runtime
 from .done import Done
+from .overview import queue_lines
+from .rendering import Page
+
+_LIMITS = ("rate", "bucket_size", "max_concurrent")
+
+
+def page(runtime: Runtime) -> Page:
+    """Every queue with its limits."""
+    store = runtime.store
+    store.ensure_queues()
+    with store.reading() as connection:
+        lines = queue_lines(runtime, connection)
+    configured = sorted(runtime.settings.queues)
+    return Page(template="queues.html", title="Queues", data={"queues": lines, "configured": configured})
 
 
 def pause(runtime: Runtime, queue: str) -> Done:
@@ -17,3 +34,30 @@ def pause(runtime: Runtime, queue: str) -> Done:
 def resume(runtime: Runtime, queue: str) -> Done:
     """Take from it again."""
     return Done("resume", queue, QueueOperations(queue, runtime).resume())
+
+
+def purge(runtime: Runtime, queue: str) -> Done:
+    """Cancel everything in it that has not ended."""
+    return Done("purge", queue, QueueOperations(queue, runtime).purge())
+
+
+def requeue_dead(runtime: Runtime, queue: str) -> Done:
+    """Schedule its dead tasks again."""
+    return Done("requeue", f"dead tasks of queue {queue}", QueueOperations(queue, runtime).requeue_dead())
+
+
+def configure(runtime: Runtime, queue: str) -> Done:
+    """Change its limits; an empty field is no limit, one that is missing stays."""
+    limits = {name: _limit(name, request.form[name].strip()) for name in _LIMITS if name in request.form}
+    QueueOperations(queue, runtime).configure(**limits)
+    return Done("configure", f"{queue}: {', '.join(f'{name}={value}' for name, value in limits.items())}")
+
+
+def _limit(name: str, text: str) -> Any:
+    if not text:
+        return None
+    if name == "rate":
+        return text
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ConfigurationError(f"{name} is {text[:40]!r}; it must be a whole number, or empty for no limit")
+    return int(text)

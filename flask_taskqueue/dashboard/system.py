@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from flask import request
+
+from .. import diagnosis
 from ..core.clock import to_datetime
 from ..runtime import Runtime
 from .rendering import Page
@@ -24,5 +27,7 @@ def page(runtime: Runtime) -> Page:
                 row[name] = to_datetime(row[name])
         row.pop("wanted", None)
         row.pop("place", None)
-    data = {"dispatchers": [asdict(one) for one in dispatchers], "bulks": bulks, "audit": audit}
+    # Looked for only when asked: each worker route is pinged.
+    findings = [asdict(one) for one in diagnosis.findings(runtime)] if request.args.get("doctor") else None
+    data = {"findings": findings, "dispatchers": [asdict(one) for one in dispatchers], "bulks": bulks, "audit": audit}
     return Page(template="system.html", title="System", data=data)

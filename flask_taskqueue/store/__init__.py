@@ -6,6 +6,7 @@ from .charts import Minute
 from .claims import Claims
 from .database import Database
 from .dispatchers import Sighting
+from .failures import LATEST as LATEST_FAILURES
 from .filters import SEARCHED, Filter
 from .inserts import Inserts
 from .listings import Kind, Listing, Place
@@ -25,6 +26,7 @@ from .tasks import Action
 __all__ = [
     "CAP",
     "CHANGED_AT_ONCE",
+    "LATEST_FAILURES",
     "SEARCHED",
     "Action",
     "Change",

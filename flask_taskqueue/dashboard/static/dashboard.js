@@ -27,7 +27,7 @@
   const isBusy = (part) => part.contains(document.activeElement) || part.querySelector("details.menu[open], input:checked:not([type=hidden])");
   async function refresh() {
     const active = document.activeElement;
-    if (document.hidden || document.querySelector("dialog[open]") || (active.matches("input, textarea, select") && active.id !== "poll")) return;
+    if (document.hidden || document.querySelector("dialog[open], [data-still]") || (active.matches("input, textarea, select") && active.id !== "poll")) return;
     const stale = document.getElementById("stale");
     try {
       const reply = await fetch(location.href, { headers: { Accept: "text/html" } });

@@ -1,0 +1,49 @@
+"""The page of schedules, and what can be done with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import g
+
+from ..core.states import State
+from ..runtime import Runtime
+from ..schedules import ScheduleEntry, entries, entry
+from .done import Done
+from .rendering import Page
+
+_FIELDS = (
+    *("name", "text", "timezone", "description", "misfire", "overlap", "next_at", "fired_at"),
+    *("last_task_id", "last_error", "paused_at", "paused_by", "is_declared"),
+)
+
+
+def page(runtime: Runtime) -> Page:
+    """Every schedule, when it fires next and what became of its last task."""
+    found = entries(runtime)
+    store = runtime.store
+    with store.reading() as connection:
+        last = {one.id: one for one in store.tasks.get_all(connection, [one.last_task_id for one in found if one.last_task_id])}
+    states = {task_id: State(record.state) for task_id, record in last.items()}
+    return Page(template="cron.html", title="Cron", data={"schedules": [_line(one, states) for one in found]})
+
+
+def pause(runtime: Runtime, name: str) -> Done:
+    """Fire it no more."""
+    return Done("pause-cron", name, entry(runtime, name).pause(by=g.taskqueue_access.user or "somebody on the dashboard"))
+
+
+def resume(runtime: Runtime, name: str) -> Done:
+    """Fire it again."""
+    return Done("resume-cron", name, entry(runtime, name).resume())
+
+
+def run(runtime: Runtime, name: str) -> Done:
+    """Add its task now."""
+    entry(runtime, name).run_now()
+    return Done("run-cron", name)
+
+
+def _line(one: ScheduleEntry, states: dict[str, State]) -> dict[str, Any]:
+    line = {name: getattr(one, name) for name in _FIELDS}
+    return {**line, "next_runs": list(one.next_runs(5)), "last_state": states.get(one.last_task_id or "")}

@@ -1,0 +1,158 @@
+"""Queues, errors, schedules, the machinery; and that nothing stored is ever markup."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from flask_taskqueue import RetryOptions, State
+from flask_taskqueue.dashboard.blueprint import PAGES
+from tests.apps import Bench
+from tests.dashboard.conftest import Open
+from tests.dashboard.payloads import MARK, PAYLOADS, poison
+
+LISTS = [rule for rule, *_ in PAGES if "<" not in rule]
+
+
+def twin(one: Bench, page: str) -> Any:
+    """A page as JSON."""
+    return one.app.test_client().get(f"/taskqueue/{page}.json").get_json()
+
+
+def test_a_queue_is_changed(on_file: Open) -> None:
+    """Limits as its configuration has them, an empty field for no limit; what cannot be used is told and changes nothing."""
+    one = on_file()
+    client = one.app.test_client()
+    client.post("/taskqueue/queues/default/configure", data={"rate": "30/m", "bucket_size": "7", "max_concurrent": "3"})
+    found = one.tasks.queue("default").statistics()
+    assert (found.rate, found.bucket_size, found.max_concurrent) == (0.5, 7, 3)
+    client.post("/taskqueue/queues/default/configure", data={"rate": "", "max_concurrent": " "})
+    found = one.tasks.queue("default").statistics()
+    assert (found.rate, found.bucket_size, found.max_concurrent) == (None, 7, None)
+    for wrong in ({"rate": "fast"}, {"bucket_size": ""}, {"bucket_size": "-1"}, {"max_concurrent": "1e3"}):
+        assert client.post("/taskqueue/queues/default/configure", data=wrong).status_code == 409, wrong
+    assert client.post("/taskqueue/queues/none/purge").status_code == 404
+    assert 'value="7"' in client.get("/taskqueue/queues").text
+
+
+def test_a_queue_is_purged_and_its_dead_requeued(on_file: Open) -> None:
+    """The other queues keep theirs."""
+    one = on_file()
+    dead = one.tasks.add("/hopeless", queue="mail")
+    one.tasks.drain()
+    kept = one.tasks.add("/fine")
+    client = one.app.test_client()
+    assert "1 task scheduled again." in client.post("/taskqueue/queues/mail/requeue", follow_redirects=True).text
+    assert "1 task cancelled." in client.post("/taskqueue/queues/mail/purge", follow_redirects=True).text
+    assert one.tasks.get(dead.id).state == State.CANCELLED
+    assert one.tasks.get(kept.id).state == State.SCHEDULED
+
+
+def test_a_group_of_errors_is_tried_again(opened: Open) -> None:
+    """The dead of the group are scheduled, those that wait are due; other groups are left alone."""
+    one = opened()
+    dead = [one.tasks.add("/hopeless", {"why": f"no user {number}"}) for number in range(3)]
+    other = one.tasks.add("/hopeless", {"why": "disk full"})
+    waiting = one.tasks.add("/broken", retry=RetryOptions(min_backoff_seconds=900))
+    one.tasks.drain()
+    groups = {group["error"][:7]: group for group in twin(one, "errors")["groups"]}
+    assert len(groups) == 3
+    client = one.app.test_client()
+    reply = client.post(f"/taskqueue/errors/{groups['no user']['id']}/requeue", data={"back": "/taskqueue/errors"})
+    assert reply.headers["Location"] == "/taskqueue/errors?did=requeue&count=3"
+    assert {one.tasks.get(task.id).state for task in dead} == {State.SCHEDULED}
+    assert one.tasks.get(other.id).state == State.DEAD
+    group = next(group for group in groups.values() if group["retrying"])
+    client.post(f"/taskqueue/errors/{group['id']}/run")
+    before = waiting.due_at
+    assert before is not None
+    after = one.tasks.get(waiting.id).due_at
+    assert after is not None
+    assert (after - before).total_seconds() < 60
+    assert client.post("/taskqueue/errors/unknown/requeue").status_code == 404
+
+
+def test_schedules_are_shown_paused_and_run(on_file: Open) -> None:
+    """With the next five runs and what became of the last task."""
+    one = on_file()
+    one.tasks.schedule("nightly", "/fine", "every day 03:00", description="Figures")
+    client = one.app.test_client()
+    (line,) = twin(one, "cron")["schedules"]
+    assert (line["name"], len(line["next_runs"])) == ("nightly", 5)
+    client.post("/taskqueue/cron/nightly/run")
+    one.tasks.drain()
+    assert twin(one, "cron")["schedules"][0]["last_state"] == "succeeded"
+    client.post("/taskqueue/cron/nightly/pause")
+    assert one.tasks.get_schedule("nightly").is_paused
+    assert "Resume nightly" in client.get("/taskqueue/cron").text
+    client.post("/taskqueue/cron/nightly/resume")
+    assert not one.tasks.get_schedule("nightly").is_paused
+    assert client.post("/taskqueue/cron/none/run").status_code == 404
+
+
+def test_the_doctor_looks_when_asked(on_file: Open) -> None:
+    """Not at every refresh, for it calls the worker routes."""
+    one = on_file()
+    assert twin(one, "system")["findings"] is None
+    found = one.app.test_client().get("/taskqueue/system.json?doctor=1").get_json()["findings"]
+    assert {"level", "text", "remedy"} <= set(found[0])
+    assert found[0]["text"] in one.app.test_client().get("/taskqueue/system?doctor=1").text.replace("&#39;", "'").replace("&#34;", '"')
+
+
+class Elements(HTMLParser):
+    """The elements of a page, with their attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, attrs))
+
+
+def check(page: str) -> None:
+    """Nothing of a payload is an element, an attribute or a link that runs."""
+    parser = Elements()
+    parser.feed(page)
+    allowed = {tag for tag, _ in parser.seen}
+    assert not allowed & {"img", "iframe", "style", "video", "audio", "object", "embed", "base", "marquee", "math", "template", "animate"}
+    scripts = [dict(attributes).get("src") or "" for tag, attributes in parser.seen if tag == "script"]
+    assert [one.partition("?")[0] for one in scripts] == ["/taskqueue/static/dashboard.js"]
+    for tag, attributes in parser.seen:
+        for name, value in attributes:
+            assert not name.startswith("on"), (tag, name)
+            assert name != "style", tag
+            assert name not in ("href", "src", "action", "formaction") or (value or "").startswith(("/taskqueue/", "#")), (tag, name, value)
+
+
+@pytest.fixture
+def poisoned(on_file: Open) -> tuple[Bench, list[str]]:
+    """An application every field of whose tables is a payload."""
+    one = on_file()
+    one.tasks.add("/fine")
+    return one, poison(one.app.extensions["taskqueue"].store)
+
+
+def test_nothing_stored_is_markup(poisoned: tuple[Bench, list[str]]) -> None:
+    """Forty payloads in every field of every table, on every page."""
+    one, ids = poisoned
+    assert len(set(PAYLOADS)) == len(ids) == 40
+    client = one.app.test_client()
+    paths = [f"/taskqueue{rule}" for rule in LISTS] + [f"/taskqueue/tasks/{one_id}" for one_id in ids]
+    for path in [*paths, "/taskqueue/tasks?state=dead"]:
+        reply = client.get(path)
+        assert reply.status_code == 200, (path, reply.text)
+        check(reply.text)
+    assert MARK in client.get("/taskqueue/tasks").text
+
+
+def test_nothing_asked_is_markup(on_file: Open) -> None:
+    """Forty payloads in every argument at once, and in the path of an action."""
+    client = on_file().app.test_client()
+    fields = ("state", "queue", "url", "status", "attempts", "since", "q", "after", "did", "count", "doctor", "scope")
+    for payload in PAYLOADS:
+        check(client.get("/taskqueue/tasks", query_string=dict.fromkeys(fields, payload)).text)
+    refused = client.post("/taskqueue/queues/%3Cscript%3E/pause")
+    assert "<script>" not in refused.text
