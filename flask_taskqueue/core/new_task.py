@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .clock import duration_micros
@@ -61,6 +61,17 @@ class NewTask:
         return None if self.tombstone_ttl is None else duration_micros(self.tombstone_ttl)
 
 
+_TEXTS = {
+    **{"method": 10, "url": 65_535, "body": 2**26, "name": 500, "queue": 100, "retry": 65_535, "target": 65_535, "eta": 40},
+    **{"unique_key": 200, "on_conflict": 10, "lock_key": 202, "expires_at": 40, "follow_up": 2**24},
+    **{"batch_id": 26, "callback_of": 26, "schedule": 100},
+}
+_NUMBERS = {
+    **{"priority": 9, "lock_limit": 10_000, "delay": 2**60, "expires_in": 2**60},
+    **{"tombstone_ttl": 2**40, "deadline": 2**40, "keep_result": 1},
+}
+
+
 def pack(tasks: Iterable[NewTask]) -> str | None:
     """Tasks that are to be added later, as JSON; None for none."""
     packed = [_packed(one) for one in tasks]
@@ -73,7 +84,7 @@ def unpack(text: str | None) -> list[NewTask]:
         return []
     try:
         return [_unpacked(one) for one in json.loads(text)]
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"the tasks that follow are malformed: {error}") from error
 
 
@@ -90,8 +101,22 @@ def _packed(task: NewTask) -> dict[str, Any]:
 def _unpacked(packed: Mapping[str, Any]) -> NewTask:
     given = dict(packed)
     request = given["request"]
+    _check({**given, **request})
     given["request"] = TaskRequest(request["method"], request["url"], request["headers"], base64.b85decode(request["body"]))
     for name in ("eta", "expires_at"):
         if name in given:
-            given[name] = datetime.fromisoformat(given[name])
+            given[name] = datetime.fromisoformat(given[name]).astimezone(UTC)
     return NewTask(id=task_id(), **given)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """See that every value is one that a column takes: a refusal of the database would come in the middle of other work."""
+    for name, value in given.items():
+        if name in _NUMBERS:
+            fits = isinstance(value, int | float) and abs(value) <= _NUMBERS[name]
+        elif name in _TEXTS:
+            fits = isinstance(value, str) and len(value) <= _TEXTS[name] and "\x00" not in value
+        else:
+            fits = name in ("headers", "request") and isinstance(value, dict)
+        if not fits:
+            raise ValueError(f"{name} is of type {type(value).__name__}, or too large")

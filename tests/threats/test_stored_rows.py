@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from flask import request
 
 import flask_taskqueue
-from flask_taskqueue import InvalidHeaderError, InvalidTaskError, Task, TaskQueueError, TaskTooLargeError
+from flask_taskqueue import InvalidHeaderError, InvalidTaskError, Task, TaskQueueError, TaskSpec, TaskTooLargeError
 from flask_taskqueue.core.states import State
 from tests.apps import Bench
 from tests.apps import bench as application
@@ -315,6 +315,41 @@ class TestPoisonAndFlood:
         on_sqlite.tasks.add("/w", payload=b"x" * room)
         with pytest.raises(TaskTooLargeError):
             on_sqlite.tasks.add("/w", payload=b"x" * (room + 1))
+
+    def test_what_follows_is_written_by_hand(self, database: TestDatabase) -> None:
+        """What no column takes is refused before the database refuses it, which would stop the dispatcher."""
+        request = {"method": "POST", "url": "/w", "headers": {}, "body": ""}
+        wrong = [
+            *("[" * 100_000, "{", "5", '[{"request": 5}]', '{"a": 1}', "[null]", "[[]]", '["a"]'),
+            *(
+                json.dumps([{"request": request, **changed}])
+                for changed in (
+                    *({"priority": "x"}, {"priority": 10**9}, {"priority": None}, {"delay": 2**70}, {"lock_limit": {}}, {"unknown": 1}),
+                    *({"queue": "x" * 200}, {"name": "a\x00"}, {"unique_key": ["a"]}, {"lock_key": "s:" + "x" * 300}, {"schedule": 5}),
+                    *({"eta": "never"}, {"eta": 5}, {"deadline": "1"}, {"keep_result": "yes"}, {"retry": 5}, {"batch_id": "x" * 40}),
+                )
+            ),
+            *(
+                json.dumps([{"request": {**request, **changed}}])
+                for changed in ({"method": "X" * 20}, {"url": 5}, {"url": "/\x00"}, {"headers": "x"}, {"body": "\u20ac"}, {"body": 5})
+            ),
+        ]
+        with application(database.url) as queue:
+            calls: list[int] = []
+            queue.tasks.worker("/w")(lambda: calls.append(1))
+            store = queue.app.extensions["taskqueue"].store
+            bad = []
+            for text in wrong:
+                bad.append(queue.tasks.add("/w"))
+                rewrite(queue, bad[-1], follow_up=text)
+            batch = queue.tasks.batch([TaskSpec("/w")], on_finish=TaskSpec("/w"))
+            table = store.database.tables.batch
+            with store.database.engine.begin() as connection:
+                connection.execute(sa.update(table).where(table.c.id == batch.id).values(on_finish=wrong[8]))
+            queue.tasks.drain()
+            assert len(calls) == 1
+            assert [task.id for task in bad if queue.tasks.get(task.id).state is not State.DEAD] == []
+            assert queue.tasks.get_batch(batch.id).is_finished
 
     def test_json_without_end_is_a_failed_task(self, on_sqlite: Bench, ran: list[str]) -> None:
         """Nested deeper than Python can read."""
