@@ -17,6 +17,37 @@ LAWS = {
     "1 s, 5 doublings": RetryOptions(min_backoff_seconds=1, max_doublings=5),
 }
 DAY = 86_400
+MEANINGS = {
+    "task.priority": "from -9 to 9, the higher the sooner",
+    "task.target": "another base URL than the application's",
+    "task.headers": "as JSON",
+    "task.eta": "the earliest time asked for; never changed",
+    "task.due_at": "when it may next be taken; null once it has ended, or while it waits for its key",
+    "task.first_tried_at": "when its first attempt began",
+    "task.started_at": "when its latest attempt began",
+    "task.finished_at": "when it succeeded, died or was cancelled",
+    "task.deadline": "seconds; null is its queue's",
+    "task.retry": "its retry law as JSON; null is its queue's",
+    "task.lock_key": "its serial or concurrency key, with `s:` or `c:` before it",
+    "task.lock_limit": "the limit of the concurrency key",
+    "task.follow_up": "what is added when it succeeds, as JSON",
+    "task.batch_id": "the batch whose task it is",
+    "task.callback_of": "the batch whose callback it is",
+    "task.schedule": "the schedule that added it",
+    "task.attempts": "deliveries that were started",
+    "task.executions": "attempts that got a reply",
+    "task.answered": "attempts that got a reply other than 5xx",
+    "task.crashes": "attempts whose process died",
+    "task.pardons": "crashes that are not held against it",
+    "task.lease_id": "the right to attempt it, made anew by each claim",
+    "task.held_by": "the dispatcher that holds the lease",
+    "task.last_reason": "what the last failed attempt came to: `failure`, `timeout`, `connection`, `tls`, `crash`, `permanent`",
+    "attempt.reason": "what it came to",
+    "attempt.reply_headers": "as JSON",
+    "attempt.reply_body": "at most `TASKQUEUE_REPLY_EXCERPT` bytes",
+    "schedule.next_at": "the next fire time",
+    "schedule.fired_at": "the last one that was seen to",
+}
 RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 
 
@@ -64,7 +95,8 @@ def _table(table: sa.Table, doc: str) -> str:
     rows = ["| Column | Type | |", "|---|---|---|"]
     for column in table.columns:
         marks = ["primary key"] if column.primary_key else [] if column.nullable else ["not null"]
-        rows.append(f"| `{column.name}` | `{column.type}` | {', '.join(marks)} |")
+        meaning = MEANINGS.get(f"{table.name.removeprefix('taskqueue_')}.{column.name}")
+        rows.append(f"| `{column.name}` | `{column.type}` | {'; '.join([*marks, *([meaning] if meaning else [])])} |")
     indexes = [
         f"* `{index.name}`{', unique' if index.unique else ''}: {', '.join(f'`{column.name}`' for column in index.columns)}"
         for index in sorted(table.indexes, key=lambda index: str(index.name))

@@ -77,6 +77,7 @@ def test_what_is_generated_is_made_from_the_code() -> None:
     generate = import_from(ROOT / "docs/generate.py")
     assert all(f"`TASKQUEUE_{one.name.upper()}`" in generate.settings_table() for one in fields(Settings))
     assert all(f"| `{name}` |" in generate.schema() for name in Record._fields)
+    assert all(meaning in generate.schema() for meaning in generate.MEANINGS.values())
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in generate.retry_table().splitlines()[2:]]
     assert [row[2] for row in rows[:7]] == ["10 s", "20 s", "40 s", "1.33 min", "2.67 min", "4 min", "5 min"]
 
@@ -156,6 +157,13 @@ def test_the_places_that_the_code_points_to_exist() -> None:
             re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         }
         assert f"({label})=" in text or label in headings, f"{page}#{label}"
+
+
+def test_few_examples_are_not_run() -> None:
+    """And those that are not say why."""
+    skipped = [line for page in PAGES for line in re.findall(r"^.*skip: (?:next|start).*$", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert all(re.search(r'skip: next "[^"]+"', line) for line in skipped if "`" not in line)
+    assert len(skipped) <= 5
 
 
 def test_what_shows_a_guarantee_exists() -> None:
