@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from flask import current_app
 
-from ..core.errors import TaskQueueError
 from ..runtime import Runtime
-from .exits import Failure, failure
+from .exits import Failure
 
 
 def current_runtime() -> Runtime:
@@ -18,12 +14,3 @@ def current_runtime() -> Runtime:
     if not isinstance(runtime, Runtime):
         raise Failure("the application has no task queue: call TaskQueue(app), or tasks.init_app(app)")
     return runtime
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """End a command with the sentence of an error, not with its traceback."""
-    try:
-        yield
-    except TaskQueueError as error:
-        raise failure(error) from error

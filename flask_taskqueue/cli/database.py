@@ -9,17 +9,16 @@ import click
 from flask.cli import with_appcontext
 
 from ..store import Change, Database, statements
-from .current import current_runtime, explained
+from .current import current_runtime
 
 
 @click.command("init-db")
 @with_appcontext
 def init_db() -> None:
     """Create the queue's tables that are missing; harmless when they are there."""
-    with explained():
-        runtime = current_runtime()
-        created = runtime.store.database.upgrade()
-        runtime.store.ensure_queues()
+    runtime = current_runtime()
+    created = runtime.store.database.upgrade()
+    runtime.store.ensure_queues()
     click.echo(f"Created {', '.join(change.name for change in created)}." if created else "The tables are there already.")
 
 
@@ -32,14 +31,13 @@ def upgrade(sql: bool, dry_run: bool) -> None:
 
     Any number of processes may do it at once: one does, the others wait. Dispatchers need not be stopped.
     """
-    with explained():
-        runtime = current_runtime()
-        database = runtime.store.database
-        if sql or dry_run:
-            _print(database, database.missing(), sql)
-            return
-        added = database.upgrade()
-        runtime.store.ensure_queues()
+    runtime = current_runtime()
+    database = runtime.store.database
+    if sql or dry_run:
+        _print(database, database.missing(), sql)
+        return
+    added = database.upgrade()
+    runtime.store.ensure_queues()
     for change in added:
         click.echo(f"Added {change}.")
     click.echo(_state(database, []))
@@ -49,11 +47,10 @@ def upgrade(sql: bool, dry_run: bool) -> None:
 @with_appcontext
 def check() -> None:
     """Say whether the queue's tables are those of this version; exit code 1 if they are not."""
-    with explained():
-        database = current_runtime().store.database
-        missing = database.missing()
-        if not missing:
-            database.refuse_if_too_new()
+    database = current_runtime().store.database
+    missing = database.missing()
+    if not missing:
+        database.refuse_if_too_new()
     click.echo(_state(database, missing))
     sys.exit(1 if missing else 0)
 

@@ -20,7 +20,7 @@ from ..core.states import State
 from ..core.urls import redacted
 from ..engine.supervisor import Supervisor
 from ..runtime import Runtime
-from .current import current_runtime, explained
+from .current import current_runtime
 
 
 @click.command("run")
@@ -36,20 +36,19 @@ def run(processes: int, threads: int | None, queues: str | None, transport: str 
 
     SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second one does not wait.
     """
-    with explained():
-        runtime = current_runtime()
-        options = {
-            "concurrency": threads,
-            "queues": _chosen(runtime, queues),
-            "transport": transport,
-            "base_url": base_url.rstrip("/") if base_url else None,
-        }
-        _check(runtime, options)
-        if burst:
-            _burst(runtime, options)
-            return
-        _announce(runtime, processes, options)
-        sys.exit(_supervise(runtime, processes, options))
+    runtime = current_runtime()
+    options = {
+        "concurrency": threads,
+        "queues": _chosen(runtime, queues),
+        "transport": transport,
+        "base_url": base_url.rstrip("/") if base_url else None,
+    }
+    _check(runtime, options)
+    if burst:
+        _burst(runtime, options)
+        return
+    _announce(runtime, processes, options)
+    sys.exit(_supervise(runtime, processes, options))
 
 
 def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:

@@ -6,12 +6,11 @@ import click
 from flask.cli import with_appcontext
 
 from ..core.signatures import whsec
-from .current import current_runtime, explained
+from .current import current_runtime
 
 
 @click.command("webhook-secret")
 @with_appcontext
 def webhook_secret() -> None:
     """Print the secret by which other hosts verify deliveries (Standard Webhooks)."""
-    with explained():
-        click.echo(whsec(current_runtime().keys.webhook[0]))
+    click.echo(whsec(current_runtime().keys.webhook[0]))
