@@ -11,7 +11,7 @@ demo: .venv/installed
 	@echo
 	@echo "  Open http://127.0.0.1:$(PORT)/ and click a button; the count moves by itself. Ctrl-C ends it."
 	@echo
-	@exec $(BIN)/flask --app example_app run --port $(PORT)
+	@exec $(BIN)/flask --app example_app run --debug --no-reload --port $(PORT)
 
 test: .venv/installed-dev
 	$(BIN)/pytest
