@@ -20,7 +20,7 @@ def play(stage: Stage, *, tasks: int, every: float, limit: float) -> None:
         while acknowledged(stage) < tasks:
             assert time.monotonic() < end, f"{acknowledged(stage)} are stored after {limit:g} s:\n{stage.said()}"
             time.sleep(every)
-            stage.kill_one_of(running, after=0.2)
+            stage.kill_one_of(running, worked=5)
     orders = list(loop_app.db.session.scalars(sa.select(loop_app.Order.task_id)))
     stage.expected |= dict.fromkeys(orders)
     forgotten = {line.task_id for line in log.read(stage.log)} - {*orders}

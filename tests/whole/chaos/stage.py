@@ -91,20 +91,21 @@ class Stage:
         victim.kill()
         self.faults.append(Fault("kill", since, time.monotonic(), victim.pid))
 
-    def kill_one_of(self, parent: Popen[bytes], *, after: float) -> bool:
-        """Kill a random child that has lived for ``after`` seconds; whether there was one."""
-        victims = [one for one in descendants(parent.pid) if time.time() - one.create_time() > after]
+    def kill_one_of(self, parent: Popen[bytes], *, worked: int) -> bool:
+        """Kill a random child that has written ``worked`` lines, so that there is progress on a busy machine; whether there was one."""
+        lines = Counter(line.pid for line in log.read(self.log))
+        victims = [one for one in descendants(parent.pid) if lines[one.pid] >= worked]
         if victims:
             self.kill(random.choice(victims))
         return bool(victims)
 
-    def kill_until_drained(self, parent: Popen[bytes], *, every: float, after: float, limit: float) -> None:
+    def kill_until_drained(self, parent: Popen[bytes], *, every: float, worked: int, limit: float) -> None:
         """Kill a random child every so many seconds until 98 of 100 tasks are done; then let the rest be done."""
         end = time.monotonic() + limit
         while self.live() > len(self.expected) / 50:
             assert time.monotonic() < end, f"{self.live()} left after {limit:g} s and {len(self.faults)} faults:\n{self.said()}"
             time.sleep(every)
-            self.kill_one_of(parent, after=after)
+            self.kill_one_of(parent, worked=worked)
         self.wait_drained(end - time.monotonic())
 
     def live(self) -> int:
