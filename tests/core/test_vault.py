@@ -41,7 +41,13 @@ def test_what_cannot_be_opened_says_why() -> None:
     for vault in (Vault([OLD]), Vault()):
         with pytest.raises(DecryptionError, match=r"encrypted by key '[0-9a-f]{8}', which is not among TASKQUEUE_ENCRYPTION_KEYS"):
             vault.open(sealed)
-    for changed in (sealed[:-1], sealed[:-9] + b"A" + sealed[-8:], MARK, MARK + b"x", sealed[: len(MARK) + 9] + b"\xff"):
+    for changed in (
+        sealed[:-1],
+        sealed[:-9] + (b"B" if sealed[-9:-8] == b"A" else b"A") + sealed[-8:],
+        MARK,
+        MARK + b"x",
+        sealed[: len(MARK) + 9] + b"\xff",
+    ):
         with pytest.raises(DecryptionError):
             VAULT.open(changed)
 
