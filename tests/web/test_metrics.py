@@ -7,17 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from flask_taskqueue import ConfigurationError, PermanentFailure, attempt_finished
-from flask_taskqueue.core.measures import MEASURES
 from flask_taskqueue.core.metrics import METRICS
-from flask_taskqueue.store import Store
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
-from tests.store.conftest import store  # noqa: F401 - a fixture
 from tests.waiting import wait_until
 
 URL = "/taskqueue/metrics"
@@ -46,7 +42,7 @@ def scrape(one: Bench) -> Values:
 def run_some_of_each(one: Bench, taskqueue: TaskQueueTester) -> None:
     """Attempts of every outcome, and ends of every kind: 11 tasks in one queue, 2 in the other."""
 
-    @one.tasks.worker("/w", transactional=True)
+    @one.tasks.worker("/w", transactional=True, retry={"min_backoff_seconds": 30})
     def handler(status: int = 204) -> Any:
         if status == 1:
             raise PermanentFailure("no")
@@ -193,27 +189,6 @@ def test_settings_that_cannot_be_used_are_refused(sqlite_database: TestDatabase,
     """When the application is set up."""
     with pytest.raises(ConfigurationError, match=f"TASKQUEUE_{key}"), bench(sqlite_database.url, **{f"TASKQUEUE_{key}": value}):
         pass
-
-
-def test_adding_up_changes_no_sum(store: Store) -> None:  # noqa: F811
-    """Rows of many sources become one for each queue."""
-    meter, table = store.tally.meter, store.database.tables.meter
-    for number in range(60):
-        store.transact(
-            lambda connection, by=number: meter.add(connection, [("default", {"success": by}), ("mail", {"crash": 1})], f"source {by}")
-        )
-
-    def sums() -> list[tuple[Any, ...]]:
-        columns = [sa.func.sum(table.c[name]) for name in MEASURES]
-        with store.reading() as connection:
-            return [tuple(map(int, row[1:])) for row in connection.execute(sa.select(table.c.queue, *columns).group_by(table.c.queue))]
-
-    before = sums()
-    assert store.transact(meter.merge) == 120
-    assert store.transact(meter.merge) == 0
-    assert sums() == before
-    with store.reading() as connection:
-        assert connection.scalar(sa.select(sa.func.count()).select_from(table)) == 2
 
 
 def test_a_reply_of_a_lost_lease_is_counted_as_late(sqlite_database: TestDatabase) -> None:
