@@ -61,7 +61,7 @@ def test_a_task_is_stored_and_runs_when_the_test_says_so(kit: Kit) -> None:
 def test_delays_and_retries_happen_in_simulated_time(kit: Kit) -> None:
     """A task never runs before its eta, a retry never before its wait; no test waits."""
     one, taskqueue = kit
-    one.tasks.worker("/w")(lambda: "no" if current_task.attempt > 2 else ("not yet", 503))
+    one.tasks.worker("/w", retry={"min_backoff_seconds": 60})(lambda: "no" if current_task.attempt > 2 else ("not yet", 503))
     one.tasks.add("/w", countdown="1h")
     assert taskqueue.run_due() == ()
     taskqueue.advance("59m")
@@ -161,14 +161,14 @@ def test_run_due_attempts_what_was_due_once(on_file: Kit) -> None:
 def test_rates_hold_in_simulated_time(sqlite_database: TestDatabase) -> None:
     """What a bucket does not let through waits until time passes."""
     with (
-        bench(sqlite_database.url, TASKQUEUE_QUEUES={"mail": {"rate": "60/m", "bucket_size": 2}}) as one,
+        bench(sqlite_database.url, TASKQUEUE_QUEUES={"mail": {"rate": "60/h", "bucket_size": 2}}) as one,
         TaskQueueTester(one.app) as taskqueue,
     ):
         one.tasks.worker("/w")(lambda: None)
         one.tasks.queue("mail").add(["/w"] * 5)
         assert len(taskqueue.run_all()) == 2
-        assert len(taskqueue.advance(1, run=True)) == 1
-        assert len(taskqueue.advance("1m", run=True)) == 2
+        assert len(taskqueue.advance("1m", run=True)) == 1
+        assert len(taskqueue.advance("1h", run=True)) == 2
 
 
 def test_tasks_that_add_themselves_are_noticed(on_file: Kit) -> None:
