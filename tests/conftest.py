@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,13 @@ def servers() -> Iterator[Servers]:
     yield found
     found.close()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kept(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], TestDatabase]]:
+    """A database of each kind that one test leaves to the next: to make the tables takes longer than most tests."""
+    with ExitStack() as stack:
+        yield lru_cache(lambda name: stack.enter_context(fresh(name, servers, tmp_path_factory.mktemp(name))))
 
 
 @pytest.fixture(params=NAMES)

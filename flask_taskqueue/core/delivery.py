@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 
@@ -14,12 +15,14 @@ class Delivery:
 
     In process this object itself, in the WSGI environ under `ENVIRON_KEY`, proves that a request
     comes from this application's dispatcher: no HTTP client can put an object there.
-    ``started`` and ``expires`` are seconds of the monotonic clock.
+    ``started``, ``expires`` and ``held_until`` are seconds of the monotonic clock.
     """
 
     record: Record
     started: float
     expires: float
+    held_until: float = math.inf
+    """When nobody here may be sure of its lease any more: before it runs out, unless it is renewed."""
     thread_id: int | None = None
     cancelled: bool = False
     """Whether the task was deleted or its lease lost meanwhile: nobody waits for the result any more."""
@@ -42,6 +45,10 @@ class Delivery:
     def lease(self) -> tuple[str, str]:
         """Its task's id and its lease's."""
         return self.record.id, self.record.lease_id or ""
+
+    def is_ours(self, now: float) -> bool:
+        """Whether it may be begun: its lease still holds, as far as this process knows."""
+        return not self.cancelled and now <= self.held_until
 
     def abandon(self) -> bool:
         """Give up on its thread; False if it is over, or given up already."""

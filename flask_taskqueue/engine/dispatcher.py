@@ -20,6 +20,7 @@ from ..store import Result, Store
 from .attempt import Attempts
 from .deadline import timed_out
 from .flights import Flights
+from .heartbeat import Heartbeat
 from .landings import Landings
 from .outages import Outages
 from .slots import InlineSlot, Slots
@@ -42,7 +43,7 @@ class _Turn:
 class Dispatcher:
     """Takes due tasks, has them attempted and records what became of them.
 
-    `drain` does the work, in the thread that calls it; `wake`, `renew` and `stop` may be called
+    `drain` does the work, in the thread that calls it; `wake`, `heartbeat` and `stop` may be called
     from others. Each turn of a drain is one transaction: it records what has finished since the
     last and claims as many tasks as slots are free. While handlers are brisk it claims a little
     ahead, and what it claimed in the turn before is attempted while this one's commit waits for
@@ -75,7 +76,7 @@ class Dispatcher:
         self._landings = Landings(computing=attempts.in_process)
         self._surplus: list[Delivery] = []
         self._flights = Flights()
-        self._renewed_at = 0.0
+        self.heartbeat = Heartbeat(store, self._flights, lease)
         self._outages = Outages()
         self._gate = threading.Lock()
         self._draining: object | None = None
@@ -136,19 +137,6 @@ class Dispatcher:
                 if self._draining is this:
                     self._leave()
 
-    def renew(self) -> None:
-        """Prolong the leases of what is in flight; what is no longer ours is told to its handler."""
-        held = self._flights.held()
-        if held:
-            try:
-                mine = self._store.transact(lambda connection: self._store.leases.renew(connection, held, self._lease))
-            except (TaskQueueError, sa.exc.DBAPIError) as error:
-                logger.warning("leases could not be renewed: %s", error)
-                self._flights.fence(self._renewed_at, self._lease)
-                return
-            self._flights.lost({task_id for task_id, _ in held} - mine)
-        self._renewed_at = time.monotonic()
-
     def enforce_deadlines(self) -> None:
         """Interrupt what has reached its deadline; write off what has not stopped since."""
         for delivery in self._flights.overdue():
@@ -186,6 +174,7 @@ class Dispatcher:
         wait = 0.0
         while True:
             self._landings.gather(min(wait, self._outages.backoff) if self._landings.unrecorded else wait, self._flights, self._slots)
+            self._surplus += self._slots.take_late()
             if self._landings.stalled or self._stopping:
                 self._surplus += self._slots.take_back()
             self.enforce_deadlines()
@@ -202,7 +191,7 @@ class Dispatcher:
                 return None if turn.lanes is None else turn.lanes.next_in()
 
     def _may_end(self) -> bool:
-        """Whether nobody called `wake` since the last look; decided under the gate that `wake` takes."""
+        """Whether nobody called `wake` since the last look; decided under its gate."""
         with self._gate:
             if self._woken and not self._stopping:
                 return False
@@ -273,11 +262,12 @@ class Dispatcher:
 
     def _start(self, taken: Iterable[Record]) -> None:
         deliveries = [self._attempts.begin(record) for record in taken]
-        if self._flights and self._landings.brisk:
+        others = len(self._flights)
+        self._flights.begin(deliveries, self._lease)
+        if others and self._landings.brisk:
             self._slots.hold(deliveries)
         else:
-            self._slots.start(deliveries, in_flight=len(self._flights) + len(deliveries), brisk=self._landings.brisk)
-        self._flights.begin(deliveries)
+            self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._landings.brisk)
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""
@@ -295,8 +285,7 @@ class Dispatcher:
         if turn.lanes is None and free > 0:
             return 0.0
         waits = [self._poll]
-        deadline = self._flights.next_deadline()
-        if deadline is not None:
+        if (deadline := self._flights.next_deadline()) is not None:
             waits.append(deadline - time.monotonic())
         next_in = turn.lanes.next_in() if turn.lanes is not None and free > 0 else None
         if next_in:

@@ -13,6 +13,10 @@ STOP_PATIENCE = 2.0
 """Seconds after its deadline that a handler's thread has to stop before it is written off."""
 
 
+_SURE = 0.8
+"""The part of a lease after which one that was not renewed is no longer relied upon."""
+
+
 class Flights:
     """Begun and ended by the drain; looked at by the heartbeat and the watch in threads of theirs."""
 
@@ -28,9 +32,11 @@ class Flights:
     def __contains__(self, delivery: Delivery) -> bool:
         return self._deliveries.get(delivery.record.id) is delivery
 
-    def begin(self, deliveries: Iterable[Delivery]) -> None:
-        """These are under way."""
-        self._deliveries.update((one.record.id, one) for one in deliveries)
+    def begin(self, deliveries: Iterable[Delivery], lease: float) -> None:
+        """These are under way, leased just now for so many seconds."""
+        for one in deliveries:
+            one.held_until = one.started + _SURE * lease
+            self._deliveries[one.record.id] = one
 
     def end(self, delivery: Delivery) -> None:
         """This one is recorded."""
@@ -64,9 +70,15 @@ class Flights:
             if one.record.id in task_ids:
                 one.cancelled = True
 
-    def fence(self, renewed_at: float, lease: float) -> None:
+    def renewed(self, task_ids: Collection[str], since: float, lease: float) -> None:
+        """The leases of these tasks were prolonged; that was asked for at ``since``, on the monotonic clock."""
+        for one in self:
+            if one.record.id in task_ids:
+                one.held_until = since + _SURE * lease
+
+    def fence(self) -> None:
         """Tell handlers that their leases may have run out, before anybody else can take their tasks."""
         now = time.monotonic()
         for one in self:
-            if now > max(one.started, renewed_at) + 0.8 * lease:
+            if now > one.held_until:
                 one.cancelled = True

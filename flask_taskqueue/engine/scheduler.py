@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +30,8 @@ _CRON = "cron"
 _BEAT = "beat"
 _SWEEP = "sweep"
 _ALIAS = "taskqueue"
+_SET_BACK = 0.5
+"""Seconds by which a clock may be corrected unnoticed."""
 
 
 class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
@@ -44,6 +47,25 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
             self._run_job_success(job.id, events)
 
         threading.Thread(target=work, name=f"taskqueue-{job.id}", daemon=True).start()
+
+
+class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
+    """Runs every job at once when the machine's clock was set back; by that clock all of them would wait until it has caught up.
+
+    It wakes at least once per poll, by the monotonic clock, so that is noticed.
+    """
+
+    _lead = 0.0
+
+    def _process_jobs(self) -> float | None:
+        lead = time.time() - time.monotonic()
+        if lead < self._lead - _SET_BACK:
+            logger.warning("the clock was set back by %.1f s", self._lead - lead)
+            for job in self.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))
+        self._lead = lead
+        seconds: float | None = super()._process_jobs()
+        return seconds
 
 
 class Scheduler:
@@ -70,14 +92,14 @@ class Scheduler:
         self._carry_on = carry_on
         self._poll = poll_interval
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
-        self._jobs = BackgroundScheduler(
+        self._jobs = _SteadyScheduler(
             executors={_ALIAS: _DaemonExecutor()}, job_defaults=settings, timezone=UTC, daemon=True, logger=_quiet("scheduler")
         )
         _quiet("executors")
         add = partial(self._jobs.add_job, executor=_ALIAS)
         add(self._drain, "interval", seconds=poll_interval, jitter=poll_interval / 10, id=_DRAIN, next_run_time=datetime.now(UTC))
         add(self._tick, "interval", seconds=_CRON_INTERVAL, id=_CRON, max_instances=1, next_run_time=datetime.now(UTC))
-        add(dispatcher.renew, "interval", seconds=lease / 3, id="renew", max_instances=1)
+        add(dispatcher.heartbeat.beat, "interval", seconds=lease / 3, id="renew", max_instances=1)
         add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
         add(self._beat, "interval", seconds=_BEAT_INTERVAL, jitter=_BEAT_INTERVAL / 10, id=_BEAT, max_instances=1)
         add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id=_SWEEP, max_instances=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ class Slots:
         self._run = run
         self._waiting: deque[Delivery] = deque()
         self._held: list[Delivery] = []
+        self._late: deque[Delivery] = deque()
         self._calls: SimpleQueue[bool] = SimpleQueue()
         self._threads = 0
         self._counting = threading.Lock()
@@ -74,10 +76,11 @@ class Slots:
     def take_back(self) -> list[Delivery]:
         """The deliveries that no thread has taken up, which will not be attempted."""
         taken, self._held = self._held, []
-        with suppress(IndexError):
-            while True:
-                taken.append(self._waiting.popleft())
-        return taken
+        return taken + _all_of(self._waiting)
+
+    def take_late(self) -> list[Delivery]:
+        """The deliveries that were not begun because their leases were not sure any more: the process was paused, say."""
+        return _all_of(self._late)
 
     def write_off(self) -> None:
         """A thread does not stop: its slot gets a new one."""
@@ -98,6 +101,9 @@ class Slots:
                     delivery = self._waiting.popleft()
                 except IndexError:
                     break
+                if not delivery.is_ours(time.monotonic()):
+                    self._late.append(delivery)
+                    continue
                 self._attempt(delivery)
                 if delivery.abandoned:
                     return
@@ -147,8 +153,21 @@ class InlineSlot:
         """None wait."""
         return []
 
+    def take_late(self) -> list[Delivery]:
+        """None is: each is attempted when it has been leased."""
+        return []
+
     def write_off(self) -> None:
         """Nothing can be: there is no thread but this."""
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _all_of(waiting: deque[Delivery]) -> list[Delivery]:
+    """Take everything, though threads take from it at the same time."""
+    taken: list[Delivery] = []
+    with suppress(IndexError):
+        while True:
+            taken.append(waiting.popleft())
+    return taken

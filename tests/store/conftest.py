@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,14 +15,7 @@ from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.queue_settings import QueueSettings
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.store import Database, Store, Tables
-from tests.databases import NAMES, Servers, TestDatabase, fresh
-
-
-@pytest.fixture(scope="session")
-def kept(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], TestDatabase]]:
-    """A database of each kind that one test leaves to the next: to make the tables takes longer than most tests."""
-    with ExitStack() as stack:
-        yield lru_cache(lambda name: stack.enter_context(fresh(name, servers, tmp_path_factory.mktemp(name))))
+from tests.databases import NAMES, TestDatabase
 
 
 @pytest.fixture(params=NAMES)

@@ -86,7 +86,9 @@ def test_metrics_tell_what_happened(metered: Bench) -> None:
     assert finished == {"succeeded": 4, "dead": 1, "deleted": 1, "expired": 1}
     assert (found["taskqueue_enqueued_total", "default"], found["taskqueue_enqueued_total", "mail"]) == (11, 2)
     states = {labels[1:]: value for labels, value in found.items() if labels[0] == "taskqueue_tasks" and value}
-    assert states == {("default", "scheduled"): 1, ("default", "retrying"): 3, ("default", "dead"): 1, ("mail", "paused"): 1}
+    # Those that are tried again are due a tenth of a second later, which may have passed.
+    again = states.pop(("default", "retrying"), 0) + states.pop(("default", "due"), 0)
+    assert (again, states) == (3, {("default", "scheduled"): 1, ("default", "dead"): 1, ("mail", "paused"): 1})
     assert (found["taskqueue_queue_paused", "mail"], found["taskqueue_queue_rate_limit", "mail"]) == (1, 1)
     observed = sum(value for labels, value in found.items() if labels[0] == "taskqueue_attempt_duration_seconds_count")
     assert observed == logged - 1
