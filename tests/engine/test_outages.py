@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State, TaskQueueError, TransientError
+from flask_taskqueue.store.dialects import idle
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
 from tests.outages import Proxy, switched
@@ -83,8 +85,26 @@ def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: 
         wait_until(lambda: len(ran) >= 100, what="all have run")
         wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="all are recorded")
         assert sorted(ran) == list(range(100))
+        with suppress(TransientError):  # by a connection of this thread that was terminated: whoever reads is told, once
+            queue.tasks.find()
         assert {task.state for task in queue.tasks.find(limit=200)} == {State.SUCCEEDED}
         queue.app.extensions["taskqueue"].stop()
+
+
+def test_a_connection_that_was_terminated_while_it_was_idle_is_replaced(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told of it."""
+    monkeypatch.setattr(idle, "_IDLE", 0.0)
+    with fresh("postgresql", servers, tmp_path) as database, bench(database.url) as queue:
+        assert queue.tasks.find() == []
+        killer = sa.create_engine(database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with killer.connect() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        queue.db.engine.dispose()
+        assert queue.tasks.find() == []
 
 
 def test_a_server_that_is_not_there_is_a_transient_error(servers: Servers, sqlite_database: TestDatabase) -> None:

@@ -17,6 +17,7 @@ from ...core.record import Record
 from ...core.states import State
 from ..prepared import TOGETHER, Prepared, among_these, these
 from .claims import candidates, taken
+from .idle import ping_idle
 
 _RETRIED = {1020, 1040, 1205, 1213}
 """Record changed, too many connections, lock wait timeout, deadlock."""
@@ -41,7 +42,7 @@ class MySQL:
 
     def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
         """READ COMMITTED: the default level locks the gaps that inserts go to."""
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             connect_args=_CONNECT_ARGS | connect_args,
             hide_parameters=True,
@@ -50,6 +51,7 @@ class MySQL:
             max_overflow=20,
             pool_recycle=3600,
         )
+        return ping_idle(engine)
 
     def findings(self, engine: sa.Engine) -> list[Finding]:
         return []

@@ -15,6 +15,7 @@ from ...core.finding import Finding
 from ...core.record import Record
 from ..prepared import Prepared
 from .claims import candidates, taken
+from .idle import ping_idle
 
 _RETRIED = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"}
 """Serialization failure, deadlock, lock not available, shutdowns, too many connections."""
@@ -45,7 +46,7 @@ class PostgreSQL:
 
     def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
         """READ COMMITTED, and a dead peer is noticed within seconds."""
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             connect_args=_CONNECT_ARGS | connect_args,
             hide_parameters=True,
@@ -53,6 +54,7 @@ class PostgreSQL:
             pool_size=5,
             max_overflow=20,
         )
+        return ping_idle(engine)
 
     def findings(self, engine: sa.Engine) -> list[Finding]:
         return []
