@@ -25,6 +25,7 @@ TEST = [
     "axe-playwright-python>=0.1.5",
     "flask-migrate>=4",
     "flask-wtf>=1.2",
+    "gevent>=24",
     "gunicorn>=22",
     "hypothesis>=6.100",
     "opentelemetry-sdk>=1.30",
@@ -34,6 +35,7 @@ TEST = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    'pyuwsgi>=2.0.30; sys_platform == "linux"',
     "standardwebhooks>=1.0",
     "sybil>=9",
 ]

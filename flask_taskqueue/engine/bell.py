@@ -69,9 +69,11 @@ class Bell:
         pause = threading.Event()
         with suppress(OSError), listening:
             while listening.recv(1) and self._listening is listening:
+                listening.setblocking(False)  # no flag of recv: gevent's sockets wait all the same
                 with suppress(BlockingIOError):
-                    while listening.recv(1, socket.MSG_DONTWAIT):
+                    while listening.recv(1):
                         continue
+                listening.setblocking(True)
                 wake()  # for all that has rung until now; whoever rings from now on is heard next time
                 pause.wait(_LINGER)
 

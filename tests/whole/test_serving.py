@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
+import psutil
 import pytest
 import requests
 from flask import Flask
@@ -56,7 +58,7 @@ def answers(port: int) -> bool:
     """Whether a server answers."""
     try:
         return requests.get(f"http://127.0.0.1:{port}/", timeout=5).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):  # not yet; or it listens and is still being loaded
         return False
 
 
@@ -65,18 +67,28 @@ def deliveries(tmp_path: Path, word: str = "end") -> Counter[str]:
     return Counter(line.split()[1] for line in (tmp_path / "log").read_text().splitlines() if line.startswith(word))
 
 
+UWSGI = (
+    *("-c", "import os, sysconfig, sys; os.execv(sysconfig.get_path('scripts') + '/uwsgi', ['uwsgi', *sys.argv[1:]])"),
+    *("--http-socket", "127.0.0.1:PORT", "--module", "tests.whole.loop_app:create_app()", "--processes", "2", "--threads", "2"),
+    *("--master", "--enable-threads", "--need-app", "--die-on-term"),
+)
 SERVERS: Mapping[str, tuple[str, ...]] = {
     "flask run": (*FLASK, "run", "--port", "PORT"),
     "flask run --debug": (*FLASK, "run", "--debug", "--port", "PORT"),
     "gunicorn": ("-m", "gunicorn", "-w", "4", "-b", "127.0.0.1:PORT", "tests.whole.loop_app:create_app()"),
     "gunicorn --preload": ("-m", "gunicorn", "-w", "4", "--preload", "-b", "127.0.0.1:PORT", "tests.whole.loop_app:create_app()"),
     "gunicorn gthread": ("-m", "gunicorn", "-w", "2", "--threads", "4", "-b", "127.0.0.1:PORT", "tests.whole.loop_app:create_app()"),
+    "gunicorn gevent": ("-m", "gunicorn", "-w", "2", "-k", "gevent", "-b", "127.0.0.1:PORT", "tests.whole.loop_app:create_app()"),
+    "uwsgi": (*UWSGI, "--lazy-apps"),
+    "uwsgi, forked after loading": UWSGI,
 }
 
 
 @pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
 def test_a_server_runs_each_task_once_and_ends_cleanly(app: Flask, tmp_path: Path, command: tuple[str, ...]) -> None:
     """Whatever serves: tasks run by themselves, once, and Ctrl-C leaves no traceback and nobody behind."""
+    if command[: len(UWSGI)] == UWSGI and not (Path(sys.executable).parent / "uwsgi").exists():
+        pytest.skip("uwsgi is not installed")
     port = free_port()
     with process([word.replace("PORT", str(port)) for word in command], {}, tmp_path / "output") as server:
         wait_until(lambda: answers(port), what="the server answers")
@@ -85,6 +97,9 @@ def test_a_server_runs_each_task_once_and_ends_cleanly(app: Flask, tmp_path: Pat
         ids = [loop_app.plain.add().id for _ in range(100)]
         wait_until(lambda: len(deliveries(tmp_path)) == 100, what="every task has run", timeout=30)
         family = descendants(server.pid)
+        dispatchers = loop_app.tasks.dispatchers()
+        assert all(one.is_alive for one in dispatchers)
+        assert 1 <= len({one.pid for one in dispatchers} & {server.pid, *(one.pid for one in family)}) == len(dispatchers)
         server.send_signal(signal.SIGINT)
         for one in family:
             if "--debug" in command and one.is_running():
@@ -93,7 +108,8 @@ def test_a_server_runs_each_task_once_and_ends_cleanly(app: Flask, tmp_path: Pat
         wait_until(lambda: not any(one.is_running() and one.status() != "zombie" for one in family), what="nobody is left behind")
     assert deliveries(tmp_path, "start") == Counter(ids)
     assert "Traceback" not in (tmp_path / "output").read_text()
-    wait_until(lambda: len(loop_app.tasks.find(state=State.SUCCEEDED)) == 100, what="all are recorded")
+    assert len(loop_app.tasks.find(state=State.SUCCEEDED)) == 100
+    assert loop_app.tasks.dispatchers() == []
 
 
 def test_all_at_once_run_each_task_once(app: Flask, tmp_path: Path) -> None:
@@ -109,7 +125,8 @@ def test_all_at_once_run_each_task_once(app: Flask, tmp_path: Path) -> None:
         (*FLASK, "taskqueue", "run", "--processes", "2"),
     ]
     outputs = [process(command, {}, tmp_path / f"output{number}") for number, command in enumerate(commands)]
-    with outputs[0], outputs[1], outputs[2], outputs[3]:
+    with outputs[0] as debugging, outputs[1] as plain, outputs[2] as preloaded, outputs[3] as running:
+        servers = [debugging, plain, preloaded, running]
         for port in ports:
             wait_until(lambda port=port: answers(port), what="the server answers", timeout=30)  # type: ignore[misc]
         ids = []
@@ -119,6 +136,9 @@ def test_all_at_once_run_each_task_once(app: Flask, tmp_path: Path) -> None:
             for port in ports:
                 wait_until(lambda port=port: answers(port), what="the server answers", timeout=30)  # type: ignore[misc]
         wait_until(lambda: len(deliveries(tmp_path)) == 600, what="every task has run", timeout=60)
+        live = {one.pid for server in servers for one in [psutil.Process(server.pid), *descendants(server.pid)]}
+        pids = [one.pid for one in loop_app.tasks.dispatchers()]
+        assert sorted(set(pids) & live) == sorted(pids)
     assert deliveries(tmp_path, "start") == Counter(ids)
 
 
@@ -264,12 +284,13 @@ def test_ctrl_c_ends_the_dispatchers(app: Flask, tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "output").read_text()
 
 
-def test_commands_start_no_dispatcher(app: Flask, tmp_path: Path) -> None:
-    """flask routes looks at the application and runs no task."""
+@pytest.mark.parametrize("command", ["routes", "shell"])
+def test_commands_start_no_dispatcher(app: Flask, tmp_path: Path, command: str) -> None:
+    """They load the application and run no task."""
     loop_app.plain.add()
-    with process([*FLASK, "routes"], {}, tmp_path / "output") as running:
+    with process([*FLASK, command], {}, tmp_path / "output") as running:
         assert running.wait(20) == 0
-    assert re.search(r"taskqueue\.plain +POST +/plain", (tmp_path / "output").read_text())
+    assert re.search(r"taskqueue\.plain +POST +/plain", (tmp_path / "output").read_text()) or command == "shell"
     assert (tmp_path / "log").read_text() == ""
 
 
