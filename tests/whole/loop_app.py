@@ -53,10 +53,14 @@ class Order(Base):
 def count() -> None:
     """Add one, once."""
     log("start")
-    counter = db.session.get(Counter, 1, with_for_update=True)
-    assert counter is not None
-    counter.count += 1
-    db.session.add(Effect(task_id=current_task.id))
+    try:
+        counter = db.session.get(Counter, 1, with_for_update=True)
+        assert counter is not None
+        counter.count += 1
+        db.session.add(Effect(task_id=current_task.id))
+    except sa.exc.DBAPIError:
+        log("fail")
+        raise
     log("end")
 
 

@@ -13,17 +13,19 @@ from tests.whole import loop_app
 from . import log
 
 
-def enqueue(count: int) -> None:
-    """Add so many, and say so after each commit."""
+def enqueue(count: int, how: str) -> None:
+    """Add so many; say so before each and after its commit."""
     with loop_app.create_app().app_context():
         for _ in range(count):
-            task = loop_app.tasks.add("/plain", transactional=True)
-            loop_app.db.session.add(loop_app.Order(task_id=task.id))
-            loop_app.db.session.commit()
+            log.write(os.environ["LOOP_LOG"], "ask", "-")
+            task = loop_app.tasks.add("/plain", transactional=how == "joined")
+            if how == "joined":
+                loop_app.db.session.add(loop_app.Order(task_id=task.id))
+                loop_app.db.session.commit()
             log.write(os.environ["LOOP_LOG"], "ack", task.id)
 
 
-def keep(processes: int, count: int) -> None:
+def keep(processes: int, count: int, how: str) -> None:
     """Fork so many, each of which adds ``count``; one that was killed is followed by another."""
     living: set[int] = set()
     missing = processes
@@ -32,7 +34,7 @@ def keep(processes: int, count: int) -> None:
             missing -= 1
             child = os.fork()
             if not child:
-                enqueue(count)
+                enqueue(count, how)
                 os._exit(0)
             living.add(child)
         gone, status = os.wait()
@@ -41,4 +43,4 @@ def keep(processes: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    keep(*map(int, sys.argv[1:]))
+    keep(*map(int, sys.argv[1:3]), sys.argv[3])

@@ -16,14 +16,14 @@ from .stage import Stage
 def play(stage: Stage, *, tasks: int, every: float, limit: float) -> None:
     """Kill one every so often until about so many ``tasks`` are acknowledged, then let dispatchers run them all."""
     end = time.monotonic() + limit
-    with stage.module("enqueuers", "4", str(tasks)) as running:
-        while acknowledged(stage) < tasks:
-            assert time.monotonic() < end, f"{acknowledged(stage)} are stored after {limit:g} s:\n{stage.said()}"
+    with stage.module("enqueuers", "4", str(tasks), "joined") as running:
+        while len(acknowledged(stage)) < tasks:
+            assert time.monotonic() < end, f"{len(acknowledged(stage))} are stored after {limit:g} s:\n{stage.said()}"
             time.sleep(every)
-            stage.kill_one_of(running, worked=5)
+            stage.kill_one_of(running, worked=10)
     orders = list(loop_app.db.session.scalars(sa.select(loop_app.Order.task_id)))
     stage.expected |= dict.fromkeys(orders)
-    forgotten = {line.task_id for line in log.read(stage.log)} - {*orders}
+    forgotten = acknowledged(stage) - {*orders}
     assert not forgotten, f"acknowledged and not stored: {forgotten}"
     assert len(orders) == len({*orders})
     assert stage.faults, "nobody was killed"
@@ -31,9 +31,9 @@ def play(stage: Stage, *, tasks: int, every: float, limit: float) -> None:
         stage.wait_drained(limit)
 
 
-def acknowledged(stage: Stage) -> int:
-    """How many commits have returned."""
-    return len(log.read(stage.log))
+def acknowledged(stage: Stage) -> set[str]:
+    """The tasks whose commit has returned."""
+    return {line.task_id for line in log.read(stage.log) if line.word == "ack"}
 
 
 KILLED_ENQUEUERS = Scenario(

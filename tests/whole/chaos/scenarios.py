@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from .crashed_steps import CRASHED_STEPS
+from .full_disk import FULL_DISK
 from .killed_dispatchers import KILLED_DISPATCHERS
 from .killed_enqueuers import KILLED_ENQUEUERS
+from .many_processes import MANY_PROCESSES
 from .paused_dispatchers import PAUSED_DISPATCHERS
 from .poison_task import POISON_TASK
+from .restarted_server import RESTARTED_SERVER
 from .scenario import Scenario
 from .stopped_dispatchers import STOPPED_DISPATCHERS
 
@@ -17,4 +20,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     PAUSED_DISPATCHERS,
     STOPPED_DISPATCHERS,
     POISON_TASK,
+    RESTARTED_SERVER,
+    MANY_PROCESSES,
+    FULL_DISK,
 )

@@ -142,7 +142,8 @@ class Stage:
                 Row(*row)
                 for row in connection.execute(sa.select(task.c.id, task.c.state, task.c.attempts, task.c.eta, task.c.first_tried_at))
             ]
-        loop_app.db.session.rollback()
+        loop_app.db.session.remove()
+        loop_app.db.engine.dispose()  # a scenario may have cut its connections
         return History(
             expected=self.expected,
             lines=log.read(self.log),

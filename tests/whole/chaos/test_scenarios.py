@@ -10,10 +10,13 @@ import pytest
 from tests.databases import NAMES, Servers
 
 from .crashed_steps import CRASHED_STEPS
+from .full_disk import FULL_DISK
 from .killed_dispatchers import KILLED_DISPATCHERS
 from .killed_enqueuers import KILLED_ENQUEUERS
+from .many_processes import MANY_PROCESSES
 from .paused_dispatchers import PAUSED_DISPATCHERS
 from .poison_task import POISON_TASK
+from .restarted_server import RESTARTED_SERVER
 from .scenario import Report, Scenario
 from .stopped_dispatchers import STOPPED_DISPATCHERS
 
@@ -64,3 +67,18 @@ def test_stopping_burns_no_attempt(play: Play) -> None:
 def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(play: Play) -> None:
     """It ends the process three times and is dead; all others are done."""
     play(POISON_TASK, "sqlite")
+
+
+def test_a_dispatcher_survives_a_restart_of_its_database(play: Play) -> None:
+    """And that all its connections are terminated: the same processes go on, nothing is lost or repeated without a cause."""
+    play(RESTARTED_SERVER, "postgresql")
+
+
+def test_sixteen_processes_share_a_sqlite_file(play: Play) -> None:
+    """No caller is told that the database is locked, and none starves."""
+    play(MANY_PROCESSES, "sqlite")
+
+
+def test_a_full_disk_loses_nothing_that_was_acknowledged(play: Play) -> None:
+    """The dispatcher lives on, and does it all once there is room again."""
+    play(FULL_DISK, "sqlite")
