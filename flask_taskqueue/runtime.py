@@ -210,7 +210,7 @@ class Runtime:
         caps: dict[str, Any] = {"reply_cap": settings.reply_excerpt, "connect_timeout": settings.connect_timeout}
         remote: Transport = HttpTransport(**caps, objection=self.targets.objection)
         if transport == "http":
-            url = settings.base_url or base_url or self._server_url()
+            url = base_url or settings.base_url or self._server_url()
             if url is None:
                 raise ConfigurationError(
                     "the http transport must know where the application answers: set TASKQUEUE_BASE_URL "

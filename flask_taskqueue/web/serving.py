@@ -64,7 +64,7 @@ def start_at_first_request(app: Flask, runtime: Runtime) -> None:
 
 def _start(runtime: Runtime, base_url: str | None) -> None:
     try:
-        scheduler = runtime.start(base_url)
+        scheduler = runtime.start(runtime.settings.base_url or base_url)
     except TaskQueueError as error:
         logger.error("the dispatcher does not start: %s", error)
         return

@@ -11,7 +11,8 @@ from flask import Blueprint, Flask, Response, abort, g, jsonify, redirect, reque
 from flask_wtf import CSRFProtect
 
 from flask_taskqueue import PermanentFailure, Retry, State, TaskQueue, current_task
-from tests.apps import Bench
+from tests.apps import Bench, bench
+from tests.databases import TestDatabase
 
 
 def test_the_function_stays_a_function(on_sqlite: Bench) -> None:
@@ -335,3 +336,13 @@ def test_abort_is_a_failure_with_its_status(on_sqlite: Bench) -> None:
 
     task = on_sqlite.run(handler.add())
     assert (task.last_status, task.state) == (429, State.SCHEDULED)
+
+
+def test_the_base_url_of_the_command_comes_before_that_of_the_configuration(sqlite_database: TestDatabase) -> None:
+    """As every option of flask taskqueue run comes before its setting."""
+    with bench(sqlite_database.url, TASKQUEUE_BASE_URL="http://configured.example") as one:
+        runtime = one.app.extensions["taskqueue"]
+        for given, used in (("http://given.example", "http://given.example"), (None, "http://configured.example")):
+            routes = runtime.routes(given, "http")
+            assert routes.own_url == used
+            routes.own.close()
