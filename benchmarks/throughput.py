@@ -1,81 +1,132 @@
-"""Tasks per second through the dispatcher, beside a bare loop of calls of the same application in the same run.
+"""What a task costs in this process, each row beside what it would cost without the queue, in the same run.
 
-    python -m benchmarks.throughput [--tasks 3000] [--rounds 3] [--database URL]
+    python -m benchmarks throughput [--tasks 2000] [--rounds 5] [--database URL]
 
-Absolute figures are this machine's; the ratio is what counts. The handler does nothing, so all
-that is measured is what the queue adds to Flask's own work.
+Absolute figures are this machine's; the ratios are what counts. The bare loop calls the same
+application with a hand-built environ; the others are what SQLAlchemy Core does without a queue.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Callable
 
+import sqlalchemy as sa
 from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import DeclarativeBase
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from flask_taskqueue import TaskQueue
+from .apps import Counter, application, count, db_tasks, nothing
+from .table import Table
+
+RATIOS = {
+    "drain, no-op handler": "bare loop of requests",
+    "drain, transactional handler": "bare loop of update and commit",
+    "add(), one by one": "bare insert and commit",
+    "add_many()": "bare executemany",
+}
 
 
-class Base(DeclarativeBase):
-    """The base of no models."""
-
-
-def create(url: str) -> tuple[Flask, TaskQueue]:
-    """An application with a worker that does nothing, and a plain route that does the same."""
-    app = Flask(__name__)
-    app.config.update(
-        SECRET_KEY="a secret for the benchmark", SQLALCHEMY_DATABASE_URI=url, TASKQUEUE_CREATE_TABLES=True, TASKQUEUE_DISPATCHER="off"
-    )
-    db = SQLAlchemy(app, model_class=Base)
-    tasks = TaskQueue(app, db)
-    tasks.worker("/worker")(lambda: None)
-    app.add_url_rule("/bare", view_func=lambda: ("", 204), methods=["POST"], endpoint="bare")
-    return app, tasks
-
-
-def bare(app: Flask, calls: int) -> float:
-    """Calls per second of a hand-built environ through ``app.wsgi_app``."""
-    template = EnvironBuilder(path="/bare", method="POST", data={"key": "x"}).get_environ()
+def per_second(work: Callable[[int], object], number: int) -> float:
+    """How many a second."""
     started = time.perf_counter()
-    for _ in range(calls):
-        chunks, status, _ = run_wsgi_app(app.wsgi_app, template)
-        b"".join(chunks)
-        assert status.startswith("204")
-    return calls / (time.perf_counter() - started)
+    work(number)
+    return number / (time.perf_counter() - started)
 
 
-def drained(tasks: TaskQueue, count: int) -> tuple[float, float]:
-    """Adds per second, one by one, and then tasks per second until none is left."""
-    started = time.perf_counter()
-    for _ in range(count):
-        tasks.add("/worker", {"key": "x"})
-    added = time.perf_counter()
-    assert tasks.drain() == count
-    return count / (added - started), count / (time.perf_counter() - added)
+def bare_requests(app: Flask) -> Callable[[int], None]:
+    """Calls of the application, nothing around them."""
+    environ = EnvironBuilder(path="/bare", method="POST", data={"key": "x"}).get_environ()
+
+    def loop(number: int) -> None:
+        for _ in range(number):
+            chunks, status, _ = run_wsgi_app(app, environ)
+            b"".join(chunks)
+            assert status.startswith("204")
+
+    return loop
+
+
+def bare_updates(engine: sa.Engine) -> Callable[[int], None]:
+    """The update of the transactional handler, each in a transaction."""
+    statement = sa.update(Counter.__table__).where(Counter.__table__.c.id == 1).values(count=Counter.__table__.c.count + 1)
+
+    def loop(number: int) -> None:
+        for _ in range(number):
+            with engine.begin() as connection:
+                connection.execute(statement)
+
+    return loop
+
+
+def bare_inserts(engine: sa.Engine, task: sa.Table) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    """Rows as wide as a task's, one by one and many at a time, into a table with the same columns and no other index."""
+    plain = sa.Table("bench_plain", sa.MetaData(), *(sa.Column(one.name, one.type, primary_key=one.primary_key) for one in task.c))
+    plain.drop(engine, checkfirst=True)
+    plain.create(engine)
+    row = {name: None for name in plain.c.keys()} | {
+        **{"queue": "default", "priority": 0, "state": "scheduled", "method": "POST", "url": "/worker", "body": b"", "keep_result": 0},
+        **dict.fromkeys(("eta", "due_at", "created_at"), 1),
+        **dict.fromkeys(("attempts", "executions", "answered", "crashes", "pardons"), 0),
+    }
+    counter = iter(range(10**9))
+
+    def rows(number: int) -> list[dict[str, object]]:
+        return [{**row, "id": f"{next(counter):026d}"} for _ in range(number)]
+
+    def singly(number: int) -> None:
+        for one in rows(number):
+            with engine.begin() as connection:
+                connection.execute(sa.insert(plain), one)
+
+    def many(number: int) -> None:
+        for start in range(0, number, 500):
+            with engine.begin() as connection:
+                connection.execute(sa.insert(plain), rows(min(500, number - start)))
+
+    return singly, many
+
+
+def measure(app: Flask, table: Table, tasks: int, rounds: int) -> None:
+    """Each row once a round."""
+    store = app.extensions["taskqueue"].store
+    engine = store.database.engine
+    requests, updates = bare_requests(app), bare_updates(engine)
+    singly, many = bare_inserts(engine, store.database.tables.task)
+
+    def drain(number: int) -> None:
+        assert db_tasks.drain() == number
+
+    def add(number: int) -> None:
+        for _ in range(number):
+            nothing.add()
+
+    for _ in range(rounds):
+        table.add("bare loop of requests", per_second(requests, tasks))
+        table.add("bare executemany", per_second(many, tasks))
+        table.add("add_many()", per_second(lambda number: db_tasks.add_many(nothing.spec() for _ in range(number)), tasks))
+        table.add("drain, no-op handler", per_second(drain, tasks))
+        table.add("bare insert and commit", per_second(singly, tasks // 4))
+        table.add("add(), one by one", per_second(add, tasks // 4))
+        drain(tasks // 4)
+        table.add("bare loop of update and commit", per_second(updates, tasks // 4))
+        db_tasks.add_many(count.spec() for _ in range(tasks // 4))
+        table.add("drain, transactional handler", per_second(drain, tasks // 4))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE bench_plain")
 
 
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tasks", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        app, tasks = create(arguments.database or f"sqlite:///{Path(directory) / 'queue.db'}")
-        with app.app_context():
-            figures = [(bare(app, arguments.tasks), *drained(tasks, arguments.tasks)) for _ in range(arguments.rounds)]
-    print(f"{'':22}{'median':>10}{'least':>10}{'most':>10}")
-    for name, column in zip(("bare calls/s", "add()/s", "drain tasks/s"), zip(*figures, strict=True), strict=True):
-        print(f"{name:22}{statistics.median(column):10.0f}{min(column):10.0f}{max(column):10.0f}")
-    ratios = [drain / loop for loop, _, drain in figures]
-    print(f"{'drain / bare':22}{statistics.median(ratios):10.2f}{min(ratios):10.2f}{max(ratios):10.2f}")
+    given = parser.parse_args()
+    table = Table("per second")
+    with application(given.database) as app:
+        measure(app, table, given.tasks, given.rounds)
+    table.show(RATIOS)
 
 
 if __name__ == "__main__":

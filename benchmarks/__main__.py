@@ -1,0 +1,23 @@
+"""One benchmark by name: ``python -m benchmarks throughput``; each takes ``--help``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+NAMES = ("throughput", "processes", "http", "latency", "growth", "memory", "idle", "rate", "counting", "upkeep", "compare")
+
+
+def main() -> int:
+    """Run it."""
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        print(f"usage: python -m benchmarks {{{','.join(NAMES)}}} [options]", file=sys.stderr)
+        return 2
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"benchmarks {name}"
+    import_module(f"benchmarks.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The application that is measured, and how its processes and databases are made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase
+
+from flask_taskqueue import TaskQueue
+
+db_tasks = TaskQueue()
+
+
+class Base(DeclarativeBase):
+    """The base of the one model."""
+
+
+db = SQLAlchemy(model_class=Base)
+
+
+class Counter(db.Model):  # type: ignore[name-defined, misc]
+    """What the transactional handler counts in."""
+
+    __tablename__ = "bench_counter"
+    id = sa.Column(sa.Integer, primary_key=True)
+    count = sa.Column(sa.Integer, nullable=False)
+
+
+@db_tasks.worker("/worker")
+def nothing() -> None:
+    """Do nothing."""
+
+
+@db_tasks.worker("/count", transactional=True)
+def count() -> None:
+    """Change one row."""
+    db.session.execute(sa.update(Counter).where(Counter.id == 1).values(count=Counter.count + 1))
+
+
+def create_app() -> Flask:
+    """The application of each process; where its tables are is in the environment."""
+    app = Flask(__name__)
+    app.config.update(
+        SECRET_KEY="a secret for the benchmark",
+        SQLALCHEMY_DATABASE_URI=os.environ["BENCH_DATABASE"],
+        TASKQUEUE_CREATE_TABLES=True,
+        TASKQUEUE_TABLE_PREFIX=os.environ["BENCH_PREFIX"],
+        TASKQUEUE_DISPATCHER="off",
+    )
+    db.init_app(app)
+    db_tasks.init_app(app, db)
+    app.add_url_rule("/bare", view_func=lambda: ("", 204), methods=["POST"], endpoint="bare")
+    return app
+
+
+@contextmanager
+def application(url: str | None) -> Iterator[Flask]:
+    """The application with empty tables, by default on a SQLite file; the tables are dropped at the end."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["BENCH_DATABASE"] = url or f"sqlite:///{Path(directory) / 'queue.db'}"
+        os.environ["BENCH_PREFIX"] = f"bench{os.getpid()}_"
+        app = create_app()
+        store = app.extensions["taskqueue"].store
+        store.ensure_queues()
+        with app.app_context():
+            Base.metadata.drop_all(db.engine, tables=[Counter.__table__])
+            Base.metadata.create_all(db.engine, tables=[Counter.__table__])
+            db.session.add(Counter(id=1, count=0))
+            db.session.commit()
+        try:
+            yield app
+        finally:
+            with app.app_context():
+                db.session.remove()
+                Base.metadata.drop_all(db.engine)
+
+
+def dispatchers(processes: int = 1, *options: str) -> subprocess.Popen[bytes]:
+    """``flask taskqueue run`` for the application of this environment."""
+    command = [sys.executable, "-m", "flask", "--app", "benchmarks.apps", "taskqueue", "run", "--processes", str(processes), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def ended(running: subprocess.Popen[Any]) -> None:
+    """Stop a process and wait for it."""
+    running.terminate()
+    running.wait(30)

@@ -1,0 +1,41 @@
+"""A table of measurements: medians and ranges, and the ratios of rows measured in the same round."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+
+
+class Table:
+    """Rows by name; what is added under one name are its rounds."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._rounds: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, name: str, value: float) -> None:
+        """One round of a row."""
+        self._rounds[name].append(value)
+
+    def median(self, name: str) -> float:
+        """The median of a row."""
+        return statistics.median(self._rounds[name])
+
+    def ratio(self, name: str, of: str) -> float:
+        """The median of the ratios of two rows, round by round."""
+        return statistics.median(one / other for one, other in zip(self._rounds[name], self._rounds[of], strict=True))
+
+    def show(self, ratios: dict[str, str] | None = None) -> None:
+        """Print it as Markdown; ``ratios`` says to which other row a row is compared."""
+        print(f"| {'':44} | {self._unit:>10} | {'least':>8} | {'most':>8} | ratio |")
+        print(f"|{'-' * 46}|{'-' * 11}:|{'-' * 9}:|{'-' * 9}:|------:|")
+        for name, values in self._rounds.items():
+            other = (ratios or {}).get(name)
+            ratio = f"{self.ratio(name, other):5.2f}" if other else "     "
+            print(
+                f"| {name:44} | {_short(self.median(name))} | {_short(min(values), 8)} | {_short(max(values), 8)} | {ratio} |", flush=True
+            )
+
+
+def _short(value: float, width: int = 10) -> str:
+    return f"{value:{width}.0f}" if value >= 100 else f"{value:{width}.2f}"
