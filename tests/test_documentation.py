@@ -176,6 +176,13 @@ def test_what_shows_a_guarantee_exists() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_the_files_that_the_readme_links_to_exist() -> None:
+    """Those of the documentation; Sphinx sees to the links in between."""
+    linked = re.findall(r"\]\((docs/[^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(linked) > 10
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
 def test_the_readmes_application_is_short() -> None:
     """Twenty lines at most, and it is what a stranger copies."""
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
