@@ -30,7 +30,6 @@ from .engine.janitor import Retention, prune, sweep
 from .engine.presence import Presence
 from .engine.scheduler import Scheduler
 from .engine.transports import Transport
-from .engine.transports.http import HttpTransport
 from .engine.transports.wsgi import WsgiTransport
 from .store import Database, Notices, Result, Store
 
@@ -206,6 +205,8 @@ class Runtime:
 
     def routes(self, base_url: str | None, transport: str) -> Routes:
         """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know it."""
+        from .engine.transports.http import HttpTransport  # with requests, which a process that only adds tasks never needs
+
         settings = self.settings
         caps: dict[str, Any] = {"reply_cap": settings.reply_excerpt, "connect_timeout": settings.connect_timeout}
         remote: Transport = HttpTransport(**caps, objection=self.targets.objection)

@@ -12,8 +12,6 @@ import sqlalchemy as sa
 from ...core.errors import ConfigurationError
 from ...core.finding import Finding
 from ...core.record import Record
-from .mysql import MySQL
-from .postgresql import PostgreSQL
 from .sqlite import SQLite, is_in_memory
 
 __all__ = ["Claim", "Dialect", "dialect_of", "is_in_memory"]
@@ -80,17 +78,19 @@ class Dialect(Protocol):
         """Whether a table or a column was not there."""
 
 
-_DIALECTS: dict[str, type[SQLite] | type[PostgreSQL] | type[MySQL]] = {
-    "sqlite": SQLite,
-    "postgresql": PostgreSQL,
-    "mysql": MySQL,
-    "mariadb": MySQL,
-}
-
-
 def dialect_of(url: sa.URL) -> Dialect:
     """The dialect of a URL. Raises `ConfigurationError` for a database that is not supported."""
-    name = url.get_backend_name()
-    if name not in _DIALECTS:
-        raise ConfigurationError(f"Flask-TaskQueue runs on SQLite, PostgreSQL, MariaDB and MySQL; the database is {name}")
-    return _DIALECTS[name]()
+    # Each imported only where it is used: SQLAlchemy's own part for a database takes megabytes.
+    match url.get_backend_name():
+        case "sqlite":
+            return SQLite()
+        case "postgresql":
+            from .postgresql import PostgreSQL
+
+            return PostgreSQL()
+        case "mysql" | "mariadb":
+            from .mysql import MySQL
+
+            return MySQL()
+        case name:
+            raise ConfigurationError(f"Flask-TaskQueue runs on SQLite, PostgreSQL, MariaDB and MySQL; the database is {name}")
