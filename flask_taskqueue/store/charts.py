@@ -38,7 +38,7 @@ class Charts:
         tally = self._tables.tally
         since = tally.c.slot > self._slot - MINUTES * _MINUTE
         sums = [sa.cast(sa.func.sum(tally.c[name]), sa.BigInteger).label(name) for name in ("attempts", "failures")]
-        now = connection.scalar(sa.select(self._slot)) or 0
+        now = int(connection.scalar(sa.select(self._slot)) or 0)  # MariaDB divides integers to a decimal
         rows = connection.execute(sa.select(tally.c.queue, tally.c.slot, *sums).where(since).group_by(tally.c.queue, tally.c.slot))
         found: dict[str, list[Minute]] = defaultdict(lambda: [Minute()] * MINUTES)
         for row in rows:

@@ -266,19 +266,19 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def rows_are_as_modelled(self) -> None:
-        """Every row, and the statistics."""
+        """Every row; and the statistics, but they take dozens of statements, so not after every step."""
         type(self).steps += 1
         task = self.store.database.tables.task
         with self.store.reading() as connection:
             rows = {row.id: row for row in connection.execute(sa.select(task))}
-            counted = self.store.statistics.of(connection, QUEUES)
+            counted = self.store.statistics.of(connection, QUEUES) if self.steps % 5 == 0 else {}
         assert rows.keys() == self.tasks.keys()
         for one in self.tasks.values():
             row = rows[one.id]
             assert (row.state, row.attempts, row.crashes, row.unique_key) == (one.state, one.attempts, one.crashes, one.unique_key), one
             assert one.state != "leased" or row.lease_id == one.lease
             assert (row.due_at is None) <= (not one.is_live or one.lock_key is not None)
-        for queue in QUEUES:
+        for queue in counted:
             states = Counter(one.state for one in self.tasks.values() if one.queue == queue)
             found = counted[queue]
             assert Counter({state: getattr(found, state) for state in (*LIVE, "succeeded", "dead", "cancelled")}) == states + Counter()

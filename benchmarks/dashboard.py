@@ -1,0 +1,71 @@
+"""What pages of the dashboard cost the server on a large table.
+
+    python -m benchmarks.dashboard [--rows 1000000] [--database URL]
+
+Nine tenths of the tasks have succeeded; the others are dead, scheduled and cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from pathlib import Path
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from benchmarks.counting import fill, milliseconds
+from flask_taskqueue import TaskQueue
+
+PAGES = {
+    "overview": "",
+    "tasks, recent": "tasks",
+    "tasks, dead": "tasks?state=dead",
+    "tasks, scheduled": "tasks?state=scheduled",
+    "tasks, succeeded, one queue": "tasks?state=succeeded&queue=mail",
+    "tasks, a filter that matches nothing": "tasks?url=/nowhere",
+    "tasks, a search that matches nothing": "tasks?q=nowhere",
+    "queues": "queues",
+    "errors": "errors",
+}
+
+
+def measure(client: FlaskClient, path: str, times: int) -> list[float]:
+    """Milliseconds of some requests, routing and rendering included."""
+
+    def request() -> None:
+        reply = client.get(f"/taskqueue/{path}")
+        if reply.status_code != 200:
+            raise RuntimeError(f"{path} answered {reply.status_code}")
+
+    return milliseconds(request, times)
+
+
+def main() -> None:
+    """Fill a database, ask for the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--database", help="by default a new SQLite file")
+    parser.add_argument("--times", type=int, default=15)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        url = arguments.database or f"sqlite:///{Path(folder) / 'large.db'}"
+        app = Flask("large")
+        app.config.update(SECRET_KEY="only for this benchmark", TASKQUEUE_DATABASE_URI=url, TASKQUEUE_CREATE_TABLES=True)
+        app.config.update(TASKQUEUE_QUEUES={"mail": {}, "reports": {}}, TASKQUEUE_DISPATCHER="off")
+        app.config.update(TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True)
+        TaskQueue(app)
+        store = app.extensions["taskqueue"].store
+        store.ensure_queues()
+        fill(store, arguments.rows)
+        print(f"{arguments.rows:,} tasks on {store.database.engine.url.get_backend_name()}, {os.cpu_count()} processors")
+        for name, path in PAGES.items():
+            found = measure(app.test_client(), path, arguments.times)
+            print(f"{name:40} median {statistics.median(found):7.1f} ms, slowest {max(found):7.1f} ms")
+        store.database.close()
+
+
+if __name__ == "__main__":
+    main()
