@@ -5,7 +5,7 @@ PYTHON := $(shell for one in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PORT ?= 5000
 
-.PHONY: demo test chaos lint docs all-pythons clean
+.PHONY: demo test chaos soak lint docs all-pythons clean
 
 demo: .venv/installed
 	@echo
@@ -19,6 +19,10 @@ test: .venv/installed-dev
 # Kills, pauses and outages at full size, on every database; prints a table.
 chaos: .venv/installed-dev
 	$(BIN)/python -m tests.whole.chaos
+
+# Ten minutes of tasks and kills; prints what the dispatchers use meanwhile.
+soak: .venv/installed-dev
+	$(BIN)/python -m tests.whole.chaos.soak
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -32,10 +32,12 @@ def switched(database: TestDatabase) -> Iterator[tuple[str, Switch]]:
 
 
 class Proxy:
-    """Passes connections on to a server, until it is switched off, which cuts them."""
+    """Passes connections on to a server, until it is switched off, which cuts them, or holds everything back."""
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._open: list[socket.socket] = []
         self._listening: socket.socket | None = None
         self.port = 0
@@ -55,6 +57,16 @@ class Proxy:
             one.close()
         self._open.clear()
 
+    def hold(self) -> None:
+        """Pass nothing on any more, and keep the connections: to both ends the other is silent."""
+        self._flowing.clear()
+
+    def let_go(self) -> None:
+        """Cut the connections that were held, and pass new ones on."""
+        self.switch(False)
+        self._flowing.set()
+        self.switch(True)
+
     def _accept(self, listening: socket.socket) -> None:
         with suppress(OSError):
             while True:
@@ -62,15 +74,15 @@ class Proxy:
                 server = socket.create_connection(self._server)
                 self._open += [client, server]
                 for ends in ((client, server), (server, client)):
-                    threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
-
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._flowing.wait()
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
 
 
 def _postgresql(url: str) -> Switch:

@@ -90,7 +90,7 @@ def test_pause_resume_and_run_now(clock: Bench) -> None:
     paused = clock.tasks.get_schedule("tidy")
     assert (paused.is_paused, paused.paused_by, list(paused.next_runs())) == (True, "ana", [])
     later(clock, minutes=6)
-    assert clock.app.extensions["seen"] == []
+    assert not [one for one in clock.app.extensions["seen"] if one[1] == "tidy"]  # the hour of another may be full
     task = tidy.run_now()
     assert (task.schedule, clock.run(task).state) == ("tidy", State.SUCCEEDED)
     assert tidy.resume()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .black_hole import BLACK_HOLE
 from .crashed_steps import CRASHED_STEPS
 from .full_disk import FULL_DISK
 from .killed_dispatchers import KILLED_DISPATCHERS
@@ -21,6 +22,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     STOPPED_DISPATCHERS,
     POISON_TASK,
     RESTARTED_SERVER,
+    BLACK_HOLE,
     MANY_PROCESSES,
     FULL_DISK,
 )

@@ -9,6 +9,7 @@ import pytest
 
 from tests.databases import NAMES, Servers
 
+from .black_hole import BLACK_HOLE
 from .crashed_steps import CRASHED_STEPS
 from .full_disk import FULL_DISK
 from .killed_dispatchers import KILLED_DISPATCHERS
@@ -72,6 +73,11 @@ def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(play: Play) ->
 def test_a_dispatcher_survives_a_restart_of_its_database(play: Play) -> None:
     """And that all its connections are terminated: the same processes go on, nothing is lost or repeated without a cause."""
     play(RESTARTED_SERVER, "postgresql")
+
+
+def test_a_dispatcher_survives_a_database_that_falls_silent(play: Play) -> None:
+    """With connections that seem to be there: when they are cut at last, everything goes on."""
+    play(BLACK_HOLE, "mariadb")
 
 
 def test_sixteen_processes_share_a_sqlite_file(play: Play) -> None:
