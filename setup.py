@@ -36,6 +36,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     'pyuwsgi>=2.0.30; sys_platform == "linux"',
+    "setuptools>=77",
     "standardwebhooks>=1.0",
     "sybil>=9",
 ]

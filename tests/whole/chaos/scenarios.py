@@ -13,6 +13,7 @@ from .poison_task import POISON_TASK
 from .restarted_server import RESTARTED_SERVER
 from .scenario import Scenario
 from .stopped_dispatchers import STOPPED_DISPATCHERS
+from .wrong_clocks import WRONG_CLOCKS
 
 SCENARIOS: tuple[Scenario, ...] = (
     KILLED_DISPATCHERS,
@@ -23,6 +24,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     POISON_TASK,
     RESTARTED_SERVER,
     BLACK_HOLE,
+    WRONG_CLOCKS,
     MANY_PROCESSES,
     FULL_DISK,
 )

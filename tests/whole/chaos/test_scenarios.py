@@ -20,6 +20,7 @@ from .poison_task import POISON_TASK
 from .restarted_server import RESTARTED_SERVER
 from .scenario import Report, Scenario
 from .stopped_dispatchers import STOPPED_DISPATCHERS
+from .wrong_clocks import WRONG_CLOCKS
 
 Play = Callable[[Scenario, str], Report]
 everywhere = pytest.mark.parametrize("name", NAMES)
@@ -78,6 +79,11 @@ def test_a_dispatcher_survives_a_restart_of_its_database(play: Play) -> None:
 def test_a_dispatcher_survives_a_database_that_falls_silent(play: Play) -> None:
     """With connections that seem to be there: when they are cut at last, everything goes on."""
     play(BLACK_HOLE, "mariadb")
+
+
+def test_the_clocks_of_machines_do_not_matter(play: Play) -> None:
+    """Two minutes ahead, two behind, set by an hour and back: no lease is stolen, nothing begins early or late."""
+    play(WRONG_CLOCKS, "postgresql")
 
 
 def test_sixteen_processes_share_a_sqlite_file(play: Play) -> None:
