@@ -22,17 +22,19 @@ def play(stage: Stage, *, tasks: int, seconds: float, limit: float) -> None:
     through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
     stage.add(loop_app.slow.spec(seconds=0.02) for _ in range(tasks))
     stage.transactional |= {*stage.add(loop_app.count.spec() for _ in range(tasks))}
-    with stage.dispatchers(2, environment={"LOOP_DATABASE": through}) as running:
-        stage.wait_begun(20)
-        children = {one.pid for one in descendants(running.pid)}
-        since = time.monotonic()
-        proxy.hold()
-        time.sleep(seconds)
-        proxy.let_go()
-        stage.faults.append(Fault("outage", since, time.monotonic()))
-        stage.wait_drained(limit)
-        assert {one.pid for one in descendants(running.pid)} == children
-    proxy.switch(False)
+    try:
+        with stage.dispatchers(2, environment={"LOOP_DATABASE": through}) as running:
+            stage.wait_begun(20)
+            children = {one.pid for one in descendants(running.pid)}
+            since = time.monotonic()
+            proxy.hold()
+            time.sleep(seconds)
+            proxy.let_go()
+            stage.faults.append(Fault("outage", since, time.monotonic()))
+            stage.wait_drained(limit)
+            assert {one.pid for one in descendants(running.pid)} == children
+    finally:
+        proxy.switch(False)
 
 
 BLACK_HOLE = Scenario(
