@@ -10,52 +10,77 @@ from flask.cli import with_appcontext
 
 from ..store import Change, Database, statements
 from .current import current_runtime
+from .options import json_option
+from .output import echo_json
 
 
 @click.command("init-db")
+@json_option
 @with_appcontext
-def init_db() -> None:
+def init_db(as_json: bool) -> None:
     """Create the queue's tables that are missing; harmless when they are there."""
     runtime = current_runtime()
     created = runtime.store.database.upgrade()
     runtime.store.ensure_queues()
+    if as_json:
+        _echo_document(runtime.store.database, added=created)
+        return
     click.echo(f"Created {', '.join(change.name for change in created)}." if created else "The tables are there already.")
 
 
 @click.command("upgrade")
 @click.option("--sql", is_flag=True, help="Print the statements, and change nothing.")
 @click.option("--dry-run", is_flag=True, help="Say what would be added, and change nothing.")
+@json_option
 @with_appcontext
-def upgrade(sql: bool, dry_run: bool) -> None:
+def upgrade(sql: bool, dry_run: bool, as_json: bool) -> None:
     """Add to the queue's tables what this version needs, from any earlier one; what is there stays as it is.
 
     Any number of processes may do it at once: one does, the others wait. Dispatchers need not be stopped.
     """
     runtime = current_runtime()
     database = runtime.store.database
+    if sql and as_json:
+        raise click.UsageError("--sql prints statements, --json a document: give one of them")
     if sql or dry_run:
-        _print(database, database.missing(), sql)
+        _print(database, database.missing(), sql=sql, as_json=as_json)
         return
     added = database.upgrade()
     runtime.store.ensure_queues()
+    if as_json:
+        _echo_document(database, added=added)
+        return
     for change in added:
         click.echo(f"Added {change}.")
     click.echo(_state(database, []))
 
 
 @click.command("check")
+@json_option
 @with_appcontext
-def check() -> None:
+def check(as_json: bool) -> None:
     """Say whether the queue's tables are those of this version; exit code 1 if they are not."""
     database = current_runtime().store.database
     missing = database.missing()
     if not missing:
         database.refuse_if_too_new()
-    click.echo(_state(database, missing))
+    if as_json:
+        _echo_document(database, missing=missing)
+    else:
+        click.echo(_state(database, missing))
     sys.exit(1 if missing else 0)
 
 
-def _print(database: Database, missing: Sequence[Change], sql: bool) -> None:
+def _echo_document(database: Database, *, added: Sequence[Change] = (), missing: Sequence[Change] = ()) -> None:
+    version = None if missing or database.stamp is None else database.stamp.version
+    texts = {"added": [str(change) for change in added], "missing": [str(change) for change in missing]}
+    echo_json({"complete": not missing, "version": version, **texts})
+
+
+def _print(database: Database, missing: Sequence[Change], *, sql: bool, as_json: bool) -> None:
+    if as_json:
+        _echo_document(database, missing=missing)
+        return
     if sql:
         for statement in statements(missing, database.engine.dialect):
             click.echo(f"{statement};")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -165,6 +166,8 @@ class TestADatabaseReaderStealsSecrets:
             assert rotate.output == f"{rows - begun.changed} rows are encrypted with the newest key now.\n"
             again = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"])
             assert again.output == "0 rows are encrypted with the newest key now.\n"
+            told = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys", "--json"])
+            assert json.loads(told.output) == {"encrypted": 0, "unreadable": 0}
         with bench(database, NEW) as queue:
             got = handler(queue)
             queue.tasks.queue("default").run_now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -96,3 +97,28 @@ def test_autogenerate_leaves_tables_of_the_queues_own_alone(sqlite_database: Tes
         with joined.db.engine.begin() as connection:
             connection.execute(sa.text("DROP TABLE taskqueue_fire"))
         assert differences(joined, include_object=include_object) == ["add_table taskqueue_fire"]
+
+
+def test_the_tables_are_told_as_json(sqlite_database: TestDatabase) -> None:
+    """By each command about them, with the same keys; one that prints statements prints no document."""
+    with bench(sqlite_database.url) as queue:
+
+        def told(*arguments: str) -> tuple[int, Any]:
+            code, output = run(queue, *arguments, "--json")
+            return code, json.loads(output)
+
+        complete = {"complete": True, "version": 1, "added": [], "missing": []}
+        assert told("init-db") == told("check") == told("upgrade") == (0, complete)
+        make_older(queue)
+        missing = ["column taskqueue_queue.paused_by"]
+        behind = {"complete": False, "version": None, "added": [], "missing": missing}
+        assert told("check") == (1, behind)
+        assert told("upgrade", "--dry-run") == (0, behind)
+        assert run(queue, "upgrade", "--sql", "--json")[0] == 2
+        assert told("upgrade") == (0, complete | {"added": missing})
+
+
+def test_the_webhook_secret_is_told_as_json(sqlite_database: TestDatabase) -> None:
+    """The same as without."""
+    with bench(sqlite_database.url) as queue:
+        assert json.loads(run(queue, "webhook-secret", "--json")[1]) == {"secret": run(queue, "webhook-secret")[1].strip()}
