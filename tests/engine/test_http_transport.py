@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,7 +14,7 @@ from flask_taskqueue.core.delivery import Delivery
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.reply import OutgoingRequest, Reply
 from flask_taskqueue.engine.transports.http import HttpTransport
-from tests.misbehaving import request, server
+from tests.misbehaving import ok, request, server
 
 RECORD = Record(*[None] * len(Record._fields))  # type: ignore[arg-type]
 TOTAL = 1.0
@@ -100,3 +101,39 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(transport: HttpTran
             assert send(transport, url)[0].status == 200
             time.sleep(0.05)
     assert len(served) == 3
+
+
+def test_a_server_is_told_who_asks_unless_the_task_says_it_itself(transport: HttpTransport) -> None:
+    """Each header goes out once, whatever its case."""
+    heads: list[list[bytes]] = []
+
+    def behave(connection: socket.socket) -> None:
+        while True:
+            heads.append(request(connection).lower().split(b"\r\n"))
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with server(behave) as url:
+        send(transport, f"{url}/a?b=%20#c")
+        send(transport, url, **{"user-agent": "mine", "accept": "text/plain"})
+    ours, theirs = heads
+    assert ours[0] == b"post /a?b=%20 http/1.1"
+    assert {b"user-agent: flask-taskqueue", b"accept: */*", b"accept-encoding: identity"} < set(ours)
+    assert theirs[0] == b"post / http/1.1"
+    assert {b"user-agent: mine", b"accept: text/plain", b"accept-encoding: identity"} < set(theirs)
+    assert [len({line.split(b":")[0] for line in head}) for head in heads] == [len(head) for head in heads]
+
+
+def test_a_header_of_several_lines_is_not_sent(transport: HttpTransport) -> None:
+    """Nor folded."""
+    heads: list[bytes] = []
+    with server(lambda connection: heads.append(request(connection))) as url:
+        for value in ("a\r\nHost: b", "a\r\n b", "a\nb", "a\rb"):
+            assert send(transport, url, **{"X-A": value})[0].kind == "connection"
+    assert heads == []
+
+
+def test_more_hosts_than_are_kept(transport: HttpTransport) -> None:
+    """A connection that was closed for others is made anew."""
+    with ExitStack() as servers:
+        urls = [servers.enter_context(server(ok)) for _ in range(12)]
+        assert [send(transport, url)[0].status for url in [*urls, *urls, urls[-1]]] == [200] * 25

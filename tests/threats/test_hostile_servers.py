@@ -191,3 +191,7 @@ class TestTlsStrippingAndWrongCertificates:
         context = tls_context()
         assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+    def test_where_the_system_has_no_authorities(self, authority: Authority) -> None:
+        """Those that requests brings are trusted beside the one that ``SSL_CERT_FILE`` names."""
+        assert ssl.create_default_context().cert_store_stats()["x509_ca"] < 10 < tls_context().cert_store_stats()["x509_ca"]

@@ -1,4 +1,4 @@
-"""Connections with a total deadline, for requests.
+"""Connections with a total deadline, of an adapter of requests.
 
 The timeouts of requests and urllib3 are per read: a server that drips bytes holds its client for
 ever. Here every step - name look-up, connecting, TLS, each send and each read - gets what is left
@@ -13,13 +13,16 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util import Url
 
 Objection = Callable[[str, int, str], str | None]
 """Why a connection to a host, at a port and an address it leads to, is not made; None if it may be."""
@@ -129,27 +132,40 @@ class _Connecting:
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """An adapter for a requests session whose connections keep the deadline of their context."""
+    """An adapter of requests whose connections keep the deadline of their context; one thread's own."""
 
-    def __init__(self, lookups: concurrent.futures.Executor, context: ssl.SSLContext, objection: Objection) -> None:
-        self._context = context
+    def __init__(self, lookups: concurrent.futures.Executor, objection: Objection) -> None:
         self._pools = _pools(lookups, objection)
+        self._last: tuple[tuple[str | None, str | None, int | None], HTTPConnectionPool] | None = None
         super().__init__(max_retries=urllib3.Retry(0, read=False), pool_connections=10, pool_maxsize=2)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Called by the constructor of the base."""
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
+    def pool(self, url: Url) -> HTTPConnectionPool:
+        """The connections to where a URL is, as the adapter's own `send` would take them, without what is around them."""
+        origin = url.scheme, url.host, url.port
+        if self._last is None or self._last[0] != origin:
+            self._last = origin, self.poolmanager.connection_from_host(url.host, url.port, url.scheme)
+        return self._last[1]
 
-def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
-    """A context that verifies certificates and host names, always."""
-    context = ssl.create_default_context(cafile=ca_bundle)
+
+def tls_context() -> ssl.SSLContext:
+    """A context that verifies certificates and host names, always.
+
+    By the authorities of OpenSSL, which ``SSL_CERT_FILE`` may name, and by those that requests brings.
+    """
+    context = ssl.create_default_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
     context.sslsocket_class = _TLSSocket
     return context
 
 
 def _pools(executor: concurrent.futures.Executor, object_to: Objection) -> dict[str, type[HTTPConnectionPool]]:
+    context = cache(tls_context)  # made when it is needed: it takes as long as a hundred requests
+
     class Connecting(_Connecting):
         lookups = executor
         objection = staticmethod(object_to)
@@ -165,6 +181,9 @@ def _pools(executor: concurrent.futures.Executor, object_to: Objection) -> dict[
 
     class TLSPool(HTTPSConnectionPool):
         ConnectionCls = TLSConnection
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs, ssl_context=context())
 
     return {"http": Pool, "https": TLSPool}
 

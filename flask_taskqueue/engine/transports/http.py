@@ -1,55 +1,57 @@
-"""The http transport: a real request, over requests."""
+"""The http transport: a real request, over the connections of requests."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextvars
 import threading
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
-import requests
-import urllib3.exceptions
-from requests.adapters import BaseAdapter
-from requests.models import PreparedRequest
+import urllib3
+from requests.exceptions import InvalidHeader
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from ...core.delivery import Delivery
 from ...core.reply import OutgoingRequest, Reply
-from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection, tls_context
+from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection
 
 _LOOKUP_THREADS = 4
 _CHUNK = 4096
-_USER_AGENT = "Flask-TaskQueue"
+_DEFAULTS = {"User-Agent": "Flask-TaskQueue", "Accept": "*/*", "Accept-Encoding": "identity"}
+_ONCE = urllib3.Retry(0, read=False)
 
 
 class HttpTransport:
-    """One requests session per thread, its connections kept open between tasks.
+    """One adapter of requests per thread, its connections kept open between tasks.
 
-    The deadline is total. Redirects are never followed, nor their bodies read. Proxies, netrc and
-    cookies of the environment have no part. A reply is read up to ``reply_cap`` bytes, as sent
-    (identity encoding), and not drained beyond.
+    Its session has no part: what it would do for a request (cookies, redirects, proxies, netrc, hooks)
+    is not wanted here, and costs more than sending it. The deadline is total. Redirects are never
+    followed, nor their bodies read. A reply is read up to ``reply_cap`` bytes, as sent (identity
+    encoding), and not drained beyond.
     """
 
     proves = False
 
-    def __init__(
-        self, *, reply_cap: int, connect_timeout: float, ca_bundle: str | None = None, objection: Objection = no_objection
-    ) -> None:
+    def __init__(self, *, reply_cap: int, connect_timeout: float, objection: Objection = no_objection) -> None:
         self._cap = reply_cap
-        self._connect_timeout = connect_timeout
-        self._ca_bundle = ca_bundle
+        self._timeout = urllib3.Timeout(connect=connect_timeout, read=None)
         self._objection = objection
         self.reset()
 
     def reset(self) -> None:
-        """Forget sessions and threads without closing anything: after a fork they are the parent's."""
+        """Forget connections and threads without closing anything: after a fork they are the parent's."""
         self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._adapters: list[DeadlineAdapter] = []
         self._lookups = concurrent.futures.ThreadPoolExecutor(_LOOKUP_THREADS, "taskqueue-lookup")
 
     def close(self) -> None:
         """Close every connection."""
-        for session in self._sessions:
-            session.close()
+        for adapter in self._adapters:
+            adapter.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
@@ -58,53 +60,62 @@ class HttpTransport:
 
     def _send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         deadline.set(delivery.expires)
-        session, adapter = self._session()
         try:
-            response = adapter.send(
-                _prepared(session, request), stream=True, timeout=(self._connect_timeout, None), verify=True, proxies={}
+            pool, target = self._pool(request.url)
+            response = pool.urlopen(
+                request.method,
+                target,
+                request.body or None,
+                _headers(request.headers),
+                retries=_ONCE,
+                redirect=False,
+                assert_same_host=False,
+                timeout=self._timeout,
+                preload_content=False,
+                decode_content=False,
             )
             return self._read(response)
-        except requests.exceptions.RequestException as error:
-            return _trouble(error, delivery)
-        except (urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+        except (HTTPError, OSError, ValueError) as error:
             return _trouble(error, delivery)
 
-    def _read(self, response: requests.Response) -> Reply:
+    def _read(self, response: urllib3.BaseHTTPResponse) -> Reply:
         body = b""
-        redirected = 300 <= response.status_code < 400
+        redirected = 300 <= response.status < 400
         try:
             if not redirected:
-                for chunk in response.raw.stream(_CHUNK, decode_content=False):
+                for chunk in response.stream(_CHUNK, decode_content=False):
                     body += chunk
                     if len(body) > self._cap:
                         break
         finally:
             truncated = redirected or len(body) > self._cap
             if truncated:
-                response.raw.close()  # otherwise the rest would be read before the connection is used again
+                response.close()  # otherwise the rest would be read before the connection is used again
             else:
-                response.raw.release_conn()
+                response.release_conn()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(status=response.status_code, headers=headers, body=body[: self._cap], truncated=len(body) > self._cap)
+        return Reply(status=response.status, headers=headers, body=body[: self._cap], truncated=len(body) > self._cap)
 
-    def _session(self) -> tuple[requests.Session, BaseAdapter]:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False
-            session.headers.clear()
-            session.headers.update({"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"})
-            self._local.adapter = DeadlineAdapter(self._lookups, tls_context(self._ca_bundle), self._objection)
-            session.mount("http://", self._local.adapter)
-            session.mount("https://", self._local.adapter)
-            self._local.session = session
-            self._sessions.append(session)
-        return session, self._local.adapter
+    def _pool(self, url: str) -> tuple[HTTPConnectionPool, str]:
+        """This thread's connections to where a URL is, and what is asked for there."""
+        adapter: DeadlineAdapter | None = getattr(self._local, "adapter", None)
+        if adapter is None:
+            adapter = self._local.adapter = DeadlineAdapter(self._lookups, self._objection)
+            self._adapters.append(adapter)
+        parts = _parsed(url)
+        return adapter.pool(parts), parts.request_uri
 
 
-def _prepared(session: requests.Session, request: OutgoingRequest) -> PreparedRequest:
-    prepared = requests.Request(request.method, request.url, headers=dict(request.headers), data=request.body or None)
-    return session.prepare_request(prepared)
+_parsed = lru_cache(maxsize=1024)(urllib3.util.parse_url)
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a request, with ours where it has none of its own. Raises InvalidHeader for one of several lines."""
+    names = {name.lower() for name in given}
+    values = "".join(given.values())
+    if "\n" in values or "\r" in values:  # which http.client would send, folded
+        raise InvalidHeader("a header has more than one line")
+    return {**{name: value for name, value in _DEFAULTS.items() if name.lower() not in names}, **given}
 
 
 def _trouble(error: Exception, delivery: Delivery) -> Reply:
@@ -113,13 +124,13 @@ def _trouble(error: Exception, delivery: Delivery) -> Reply:
     causes = _causes(error)
     if isinstance(error, AddressRefusedError):
         kind, text = "refused", str(error)
-    elif any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):  # of which ConnectTimeoutError is a base
+    elif any(isinstance(cause, NewConnectionError) for cause in causes):  # of which ConnectTimeoutError is a base
         kind, text = "connection", f"the connection failed: {_root(causes)}"
-    elif any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
+    elif any(isinstance(cause, ConnectTimeoutError) for cause in causes):
         kind, text = "timeout", "no connection within the time allowed"
-    elif any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes):
+    elif any(isinstance(cause, TimeoutError | PoolTimeoutError) for cause in causes):
         kind, text = "timeout", f"no reply within the deadline of {delivery.expires - delivery.started:g} s"
-    elif any(isinstance(cause, requests.exceptions.SSLError | urllib3.exceptions.SSLError) for cause in causes):
+    elif any(isinstance(cause, SSLError) for cause in causes):
         kind, text = "tls", "the TLS certificate was not accepted, or the handshake failed"
     else:
         kind, text = "connection", f"the connection failed: {_root(causes)}"
