@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from .apps import Counter, application, count, db_tasks, nothing
+from .apps import application, count, db, db_tasks, nothing
 from .table import Table
 
 RATIOS = {
@@ -47,14 +47,14 @@ def bare_requests(app: Flask) -> Callable[[int], None]:
     return loop
 
 
-def bare_updates(engine: sa.Engine) -> Callable[[int], None]:
-    """The update of the transactional handler, each in a transaction."""
-    statement = sa.update(Counter.__table__).where(Counter.__table__.c.id == 1).values(count=Counter.__table__.c.count + 1)
+def bare_updates(app: Flask) -> Callable[[int], None]:
+    """What the transactional handler does and a commit, each in a context of the application."""
 
     def loop(number: int) -> None:
         for _ in range(number):
-            with engine.begin() as connection:
-                connection.execute(statement)
+            with app.app_context():
+                count.function()
+                db.session.commit()
 
     return loop
 
@@ -91,7 +91,7 @@ def measure(app: Flask, table: Table, tasks: int, rounds: int) -> None:
     """Each row once a round."""
     store = app.extensions["taskqueue"].store
     engine = store.database.engine
-    requests, updates = bare_requests(app), bare_updates(engine)
+    requests, updates = bare_requests(app), bare_updates(app)
     singly, many = bare_inserts(engine, store.database.tables.task)
 
     def drain(number: int) -> None:

@@ -119,10 +119,12 @@ class Dispatcher:
         size = self._slots.size
         return min(self._landings.capacity(size), self._landings.depth(size) - len(self._flights) + ended)
 
-    def drain(self) -> float | None:
+    def drain(self, *, linger: bool = False) -> float | None:
         """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is due.
 
-        Returns None when nothing waits, and at once when a drain is under way already.
+        Returns None when nothing waits, and at once when a drain is under way already. With ``linger``
+        it goes on, and looks again at each poll, when the next task falls due and when `wake` is called,
+        until it is retired: a task that is added then waits for no thread to be started.
         """
         this = object()
         with self._gate:
@@ -131,7 +133,7 @@ class Dispatcher:
             self._draining = this
             self._idle.clear()
         try:
-            return self._drain()
+            return self._drain(linger)
         finally:
             with self._gate:
                 if self._draining is this:
@@ -170,7 +172,7 @@ class Dispatcher:
             logger.warning("%d leases could not be given back and will run out: %s", len(held), error)
             return 0
 
-    def _drain(self) -> float | None:
+    def _drain(self, linger: bool) -> float | None:
         wait = 0.0
         while True:
             self._landings.gather(min(wait, self._outages.backoff) if self._landings.unrecorded else wait, self._flights, self._slots)
@@ -185,7 +187,7 @@ class Dispatcher:
                 wait = self._outages.backoff
                 continue
             wait = 0.0
-            if self._flights or (turn.lanes is None and not self._stopping):
+            if self._flights or ((linger or turn.lanes is None) and not self._stopping):
                 wait = self._patience(turn)
             elif self._may_end():
                 return None if turn.lanes is None else turn.lanes.next_in()

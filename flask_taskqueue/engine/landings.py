@@ -62,13 +62,14 @@ class Landings:
     def gather(self, wait: float, flights: Flights, slots: Slots | InlineSlot) -> None:
         """Collect what has landed, waiting up to ``wait`` seconds for the first of it, or for a signal.
 
-        Brisk ones wait a little for each other, longer while no slot is free, for then nothing
-        else waits for them. Deliveries that wait behind one that is not as quick after all, held ones too, get
-        threads of their own, as many as there are; if some still wait, this is `stalled`.
+        Brisk ones wait a little for each other, longer while no slot is free, for then nothing else
+        waits for them; with none in flight a signal ends the wait at once. Deliveries that wait behind
+        one that is not as quick after all, held ones too, get threads of their own, as many as there
+        are; if some still wait, this is `stalled`.
         """
         self.stalled = False
         limit = time.monotonic() + wait
-        patience = 0.0 if not self.brisk else _AHEAD if len(flights) >= slots.size else BRISK
+        patience = 0.0 if not (self.brisk and flights) else _AHEAD if len(flights) >= slots.size else BRISK
         happened = settled = False
         while True:
             collected = self._collect(flights)
@@ -79,7 +80,7 @@ class Landings:
             if now >= limit or len(self.unrecorded) >= len(flights) - slots.held > 0:
                 return
             try:
-                self._signals.get(timeout=min(limit - now, BRISK) if slots.waiting or slots.held else limit - now)
+                self._await_signal(min(limit - now, BRISK) if slots.waiting or slots.held else limit - now)
                 happened = True
             except Empty:
                 if (slots.waiting or slots.held) and not self._landed:
@@ -91,6 +92,13 @@ class Landings:
         """What was gathered, which is recorded now."""
         taken, self.unrecorded = self.unrecorded, []
         return taken
+
+    def _await_signal(self, seconds: float) -> None:
+        """Take every signal that is there: what they tell of is looked at next. Raises `queue.Empty` if none comes in time."""
+        self._signals.get(timeout=seconds)
+        with suppress(Empty):
+            while True:
+                self._signals.get_nowait()
 
     def _hurry(self, slots: Slots | InlineSlot) -> None:
         if self._spurred:

@@ -71,8 +71,8 @@ class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
 class Scheduler:
     """Seven jobs in one process: drain, cron, renew leases, watch deadlines, say that it is there, sweep, carry on with bulk changes.
 
-    The drain runs at each poll, when something in this process wakes it, and when the next task
-    falls due. Cron runs when the next schedule fires.
+    The drain lingers once it has begun; should its thread die, the next poll, or whoever wakes it,
+    begins another. Cron runs when the next schedule fires.
     """
 
     def __init__(
@@ -90,7 +90,6 @@ class Scheduler:
         self._presence = presence
         self._cron = cron
         self._carry_on = carry_on
-        self._poll = poll_interval
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
         self._jobs = _SteadyScheduler(
             executors={_ALIAS: _DaemonExecutor()}, job_defaults=settings, timezone=UTC, daemon=True, logger=_quiet("scheduler")
@@ -128,9 +127,7 @@ class Scheduler:
         return given_back
 
     def _drain(self) -> None:
-        next_in = self.dispatcher.drain()
-        if next_in is not None and next_in < self._poll:
-            self._run_at(_DRAIN, datetime.now(UTC) + timedelta(seconds=next_in))
+        self.dispatcher.drain(linger=True)
 
     def _tick(self) -> None:
         next_in = self._cron.tick()

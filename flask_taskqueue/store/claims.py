@@ -17,7 +17,6 @@ from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .lanes import look, prepare_look
-from .leases import change_leased
 from .locks import Locks, untaken
 from .queues import Queues
 from .tables import Tables
@@ -102,7 +101,7 @@ class Claims:
                 "due_at": self._now + duration_micros(lease),
                 "started_at": self._now,
             }
-            if change_leased(connection, self._task, found, changes):
+            if _change(connection, self._task, found, changes):
                 return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == found.id)).one())
         return None
 
@@ -149,6 +148,12 @@ class Claims:
             "last_reason": "crash",
             "last_error": POISON.format(crashes=record.crashes + 1),
         }
-        if change_leased(connection, self._task, record, changes):
+        if _change(connection, self._task, record, changes):
             self._endings.follow(connection, [Ending(record, State.DEAD)], "")
             self.poisoned[record.id] = record
+
+
+def _change(connection: sa.Connection, task: sa.Table, record: Record, changes: Mapping[str, Any]) -> bool:
+    """Change a leased task if the lease is still the one of the record."""
+    mine = sa.and_(task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED))
+    return connection.execute(sa.update(task).where(mine).values(dict(changes))).rowcount == 1

@@ -35,6 +35,8 @@ class Leases:
         task = tables.task
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
         self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
+        self._fence = Prepared(sa.update(task).where(_mine(task)).values(held_by=task.c.held_by))
+        self._complete = Prepared(sa.update(task).where(_mine(task)).values(self._success()))
         self._log = log
 
     def record(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
@@ -110,22 +112,12 @@ class Leases:
 
     def fence(self, connection: sa.Connection, record: Record) -> bool:
         """Whether the lease still holds, asked by writing: what follows in the transaction has the write lock."""
-        return change_leased(connection, self._task, record, {"held_by": record.held_by})
+        return self._fence.execute(connection, {"id": record.id, "lease": record.lease_id}).rowcount == 1
 
     def complete(self, connection: sa.Connection, record: Record, status: int) -> bool:
         """End a lease with success inside a handler's transaction, with all that follows; False if it was lost."""
-        changes = {
-            "state": State.SUCCEEDED.value,
-            "due_at": None,
-            "finished_at": self._now,
-            "unique_key": None,
-            "executions": record.executions + 1,
-            "answered": record.answered + 1,
-            "last_status": status,
-            "last_reason": "success",
-            "last_error": None,
-        }
-        if not change_leased(connection, self._task, record, changes):
+        changed = self._complete.execute(connection, {"id": record.id, "lease": record.lease_id, "status": status})
+        if changed.rowcount != 1:
             return False
         # Handlers commit at the same time: each thread counts for itself.
         self._endings.follow(connection, [Ending(record, State.SUCCEEDED)], f"{record.held_by}:{threading.get_ident()}")
@@ -143,6 +135,20 @@ class Leases:
             attempt = attempt_measure(result.outcome, lost=not held)
             endings.append(Ending(result.record, state, attempt=attempt, failed=failed, duration=result.duration))
         self._endings.follow(connection, endings, results[0].record.held_by or "")
+
+    def _success(self) -> dict[str, Any]:
+        """What a handler's own transaction makes of its task."""
+        return {
+            "state": State.SUCCEEDED.value,
+            "due_at": None,
+            "finished_at": self._now,
+            "unique_key": None,
+            "executions": self._task.c.executions + 1,
+            "answered": self._task.c.answered + 1,
+            "last_status": sa.bindparam("status"),
+            "last_reason": "success",
+            "last_error": None,
+        }
 
     def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task
@@ -202,7 +208,6 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def change_leased(connection: sa.Connection, task: sa.Table, record: Record, changes: dict[str, Any]) -> bool:
-    """Change a leased task if the lease is still the one of the record."""
-    mine = sa.and_(task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED))
-    return connection.execute(sa.update(task).where(mine).values(changes)).rowcount == 1
+def _mine(task: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether a task is still under the lease that is bound."""
+    return sa.and_(task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
