@@ -1,5 +1,7 @@
 """The http transport against gunicorn on loopback, beside as many threads that only send requests.
 
+They ask a view that does nothing, without the guard of a worker route, which looks the task up.
+
 python -m benchmarks http [--tasks 1000] [--rounds 3] [--threads 8] [--database URL]
 """
 
@@ -11,14 +13,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
+import psutil
 import requests
 import urllib3
+
+from flask_taskqueue.core.delivery import Delivery
+from flask_taskqueue.core.delivery_headers import delivery_headers
+from flask_taskqueue.core.ping import ping_record
+from flask_taskqueue.core.reply import OutgoingRequest, Reply
+from flask_taskqueue.engine.transports.http import HttpTransport
 
 from .apps import application, create_app, db_tasks, ended, nothing
 from .table import Table
 
 PORT = 8791
+DRAIN = "drain, http transport"
 URL = f"http://127.0.0.1:{PORT}"
 
 
@@ -70,6 +81,42 @@ def by_urllib3() -> Callable[[], object]:
     return lambda: pool.urlopen("POST", "/bare", body=b"key=x", headers=headers, timeout=5)
 
 
+def by_transport() -> Callable[[], object]:
+    """The http transport, with the headers of a task."""
+    transport = HttpTransport(reply_cap=16_384, connect_timeout=5)
+    record = ping_record("POST", "/bare")
+    headers = {**delivery_headers(record), "webhook-id": record.id, "webhook-timestamp": "1" * 10, "webhook-signature": "v1," + "x" * 44}
+    request = OutgoingRequest("POST", f"{URL}/bare", {"Content-Type": "application/x-www-form-urlencoded", **headers}, b"key=x")
+
+    def send() -> Reply:
+        started = time.monotonic()
+        return transport.send(request, Delivery(record=record, started=started, expires=started + 5))
+
+    return send
+
+
+class Tables:
+    """What is measured: how many a second, and the processor time of each in this process and in gunicorn's."""
+
+    def __init__(self, server: int, number: int) -> None:
+        self._processes = [psutil.Process(), *(psutil.Process(server).children(recursive=True))]
+        self._number = number
+        self.rates = Table("per second")
+        self.costs = Table("microsec.")
+
+    def measure(self, name: str, run: Callable[[], object]) -> None:
+        """One round of one row."""
+        before, started = self._used(), time.perf_counter()
+        run()
+        self.rates.add(name, self._number / (time.perf_counter() - started))
+        for where, used, earlier in zip(("here", "in gunicorn"), self._used(), before, strict=True):
+            self.costs.add(f"{name}: {where}", (used - earlier) / self._number * 1_000_000)
+
+    def _used(self) -> tuple[float, float]:
+        here, *others = [sum(process.cpu_times()[:2]) for process in self._processes]
+        return here, sum(others)
+
+
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,21 +125,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
-    table = Table("per second")
+    number = given.tasks // given.threads * given.threads
+    loops = {"requests": by_requests, "urllib3": by_urllib3, "the http transport": by_transport}
     with application(given.database) as application_:
         runtime = application_.extensions["taskqueue"]
+
+        def drain() -> None:
+            assert runtime.drain(transport="http", base_url=URL, concurrency=given.threads) == number
+
         server = served(given.threads)
         try:
+            tables = Tables(server.pid, number)
             for _ in range(given.rounds):
-                table.add("bare loop of requests", by_threads(given.threads, given.tasks, by_requests))
-                table.add("bare loop of urllib3", by_threads(given.threads, given.tasks, by_urllib3))
-                db_tasks.add_many(nothing.spec() for _ in range(given.tasks))
-                started = time.perf_counter()
-                assert runtime.drain(transport="http", base_url=URL, concurrency=given.threads) == given.tasks
-                table.add("drain, http transport", given.tasks / (time.perf_counter() - started))
+                for name, call in loops.items():
+                    tables.measure(f"bare loop of {name}", partial(by_threads, given.threads, number, call))
+                db_tasks.add_many(nothing.spec() for _ in range(number))
+                tables.measure(DRAIN, drain)
         finally:
             ended(server)
-    table.show({"drain, http transport": "bare loop of requests", "bare loop of urllib3": "bare loop of requests"})
+    tables.rates.show(dict.fromkeys(("bare loop of urllib3", "bare loop of the http transport", DRAIN), "bare loop of requests"))
+    tables.costs.show()
 
 
 if __name__ == "__main__":

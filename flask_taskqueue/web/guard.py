@@ -42,7 +42,7 @@ def is_stale(request: Request) -> bool:
 def _verify(runtime: Runtime, request: Request) -> Delivery | None:
     now = time.time()
     attempt = _attempt(request)
-    headers = {name.lower(): value for name, value in request.headers.items() if name.lower().startswith("webhook-")}
+    headers = {name: request.headers.get(name, "") for name in signatures.HEADERS}
     task_id = signatures.presented(headers, now)
     if attempt is None or task_id is None or not _acceptable_size(runtime, request):
         return None
