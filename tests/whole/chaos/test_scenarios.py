@@ -24,6 +24,7 @@ from .wrong_clocks import WRONG_CLOCKS
 
 Play = Callable[[Scenario, str], Report]
 everywhere = pytest.mark.parametrize("name", NAMES)
+servers_only = pytest.mark.parametrize("name", [name for name in NAMES if name != "sqlite"])
 
 
 @pytest.fixture
@@ -71,9 +72,10 @@ def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(play: Play) ->
     play(POISON_TASK, "sqlite")
 
 
-def test_a_dispatcher_survives_a_restart_of_its_database(play: Play) -> None:
+@servers_only
+def test_a_dispatcher_survives_a_restart_of_its_database(play: Play, name: str) -> None:
     """And that all its connections are terminated: the same processes go on, nothing is lost or repeated without a cause."""
-    play(RESTARTED_SERVER, "postgresql")
+    play(RESTARTED_SERVER, name)
 
 
 def test_a_dispatcher_survives_a_database_that_falls_silent(play: Play) -> None:
