@@ -23,9 +23,8 @@ def switched(database: TestDatabase) -> Iterator[tuple[str, Switch]]:
     cannot be away from those who have it open, so of SQLite's a table is missing.
     """
     if database.name == "mariadb":
-        url = sa.make_url(database.url)
-        proxy = Proxy(str(url.host), url.port or 3306)
-        yield url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False), proxy.switch
+        proxy = Proxy(database.url)
+        yield proxy.url, proxy.switch
         proxy.switch(False)
         return
     yield database.url, _postgresql(database.url) if database.name == "postgresql" else _sqlite(database.url)
@@ -34,14 +33,19 @@ def switched(database: TestDatabase) -> Iterator[tuple[str, Switch]]:
 class Proxy:
     """Passes connections on to a server, until it is switched off, which cuts them, or holds everything back."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._server = (host, port)
+    def __init__(self, url: sa.URL | str) -> None:
+        address = sa.make_url(url)
+        self._server = _address(address)
+        self._lock = threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
         self._open: list[socket.socket] = []
         self._listening: socket.socket | None = None
         self.port = 0
         self.switch(True)
+        through = address.difference_update_query(["host"]).set(host="127.0.0.1", port=self.port)
+        self.url: str = through.render_as_string(hide_password=False)
+        """The same database, by way of this."""
 
     def switch(self, on: bool) -> None:
         """Take connections, or take none and cut those there are."""
@@ -50,12 +54,10 @@ class Proxy:
             self.port = self._listening.getsockname()[1]
             threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
             return
-        listening, self._listening = self._listening, None
-        for one in [*self._open, *([listening] if listening else [])]:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        self._open.clear()
+        with self._lock:
+            listening, self._listening = self._listening, None
+            ends, self._open = self._open, []
+        _cut(*ends, *([listening] if listening else []))
 
     def hold(self) -> None:
         """Pass nothing on any more, and keep the connections: to both ends the other is silent."""
@@ -71,10 +73,21 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = listening.accept()
-                server = socket.create_connection(self._server)
-                self._open += [client, server]
-                for ends in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+                try:
+                    server = _connected(self._server)
+                except OSError:
+                    _cut(client)
+                else:
+                    self._join(listening, client, server)
+
+    def _join(self, listening: socket.socket, client: socket.socket, server: socket.socket) -> None:
+        with self._lock:
+            if self._listening is not listening:  # switched off since it was accepted
+                _cut(client, server)
+                return
+            self._open += [client, server]
+        for ends in ((client, server), (server, client)):
+            threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -83,6 +96,32 @@ class Proxy:
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
+
+
+def _address(url: sa.URL) -> str | tuple[str, int]:
+    """Where a server listens: PostgreSQL may have a socket file only."""
+    port = url.port or (5432 if url.get_backend_name() == "postgresql" else 3306)
+    place = url.query.get("host", url.host)
+    return f"{place}/.s.PGSQL.{port}" if str(place).startswith("/") else (str(place), port)
+
+
+def _connected(address: str | tuple[str, int]) -> socket.socket:
+    if isinstance(address, tuple):
+        return socket.create_connection(address)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _cut(*ends: socket.socket) -> None:
+    for one in ends:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
 
 
 def _postgresql(url: str) -> Switch:

@@ -109,10 +109,8 @@ def test_a_connection_that_was_terminated_while_it_was_idle_is_replaced(
 
 def test_a_server_that_is_not_there_is_a_transient_error(servers: Servers, sqlite_database: TestDatabase) -> None:
     """Whoever adds can tell it from a mistake, also when the tables had been found before."""
-    url = servers.url("mariadb")
-    proxy = Proxy(str(url.host), url.port or 3306)
-    through = url.set(host="127.0.0.1", port=proxy.port, database="mysql").render_as_string(hide_password=False)
-    with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=through) as queue:
+    proxy = Proxy(servers.url("mariadb").set(database="mysql"))
+    with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=proxy.url) as queue:
         store = queue.app.extensions["taskqueue"].store
         store.database._ready = True
         store.transact(lambda connection: connection.execute(sa.select(1)))

@@ -78,9 +78,10 @@ def test_a_dispatcher_survives_a_restart_of_its_database(play: Play, name: str) 
     play(RESTARTED_SERVER, name)
 
 
-def test_a_dispatcher_survives_a_database_that_falls_silent(play: Play) -> None:
+@servers_only
+def test_a_dispatcher_survives_a_database_that_falls_silent(play: Play, name: str) -> None:
     """With connections that seem to be there: when they are cut at last, everything goes on."""
-    play(BLACK_HOLE, "mariadb")
+    play(BLACK_HOLE, name)
 
 
 def test_the_clocks_of_machines_do_not_matter(play: Play) -> None:
