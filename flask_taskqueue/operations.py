@@ -52,7 +52,7 @@ class QueueOperations:
         """The newest tasks of the queue that match, newest first; see ``tasks.find``."""
         store = self._runtime.store
         with store.reading() as connection:
-            found = store.tasks.find(connection, self._filter(state, url, name=name, before=before), limit)
+            found = store.newest.find(connection, self._filter(state, url, name=name, before=before), limit)
         return [Task.of(record, self._tasks) for record in found]
 
     def delete(self, tasks: Task | str | Collection[Task | str]) -> int:

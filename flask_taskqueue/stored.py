@@ -74,7 +74,7 @@ class StoredTasks:
         )
         store = self._runtime.store
         with store.reading() as connection:
-            return [Task.of(record, self) for record in store.tasks.find(connection, wanted, limit)]
+            return [Task.of(record, self) for record in store.newest.find(connection, wanted, limit)]
 
     def wait(self, task_id: str, timeout: float | None = None) -> Task:
         """Block until a task has ended; see `Task.wait`."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import click
+import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from ..core.states import State
 from ..core.task import Task
 from ..core.urls import redacted
-from ..store import Filter
+from ..runtime import Runtime
+from ..store import OF_STATE, SEARCHED, Filter, Found
 from ..stored import TasksOf
 from .current import current_runtime
 from .documents import task_document
@@ -23,16 +25,19 @@ _ERROR_LENGTH = 40
 @click.command("list")
 @filter_options
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest.")
+@click.option("--deep", is_flag=True, help=f"Look through every task, not only the newest {SEARCHED:,}.")
 @json_option
 @click.option("--jsonl", "as_lines", is_flag=True, help="A JSON document per line and task.")
 @utc_option
 @with_appcontext
-def list_tasks(wanted: Filter | None, limit: int, as_json: bool, as_lines: bool, in_utc: bool) -> None:
+def list_tasks(wanted: Filter | None, limit: int, deep: bool, as_json: bool, as_lines: bool, in_utc: bool) -> None:
     """Show the newest tasks that fit, newest first."""
     runtime = current_runtime()
     with runtime.store.reading() as connection:
-        found = runtime.store.tasks.find(connection, wanted or Filter(), limit)
-    tasks = [Task.of(record, TasksOf(runtime)) for record in found]
+        found = _look(runtime, connection, wanted or Filter(), limit, deep)
+    tasks = [Task.of(record, TasksOf(runtime)) for record in found.records]
+    if found.is_partial:
+        chatter(_partly(wanted or Filter()))
     if as_json:
         echo_json([task_document(task) for task in tasks])
     elif as_lines:
@@ -43,6 +48,17 @@ def list_tasks(wanted: Filter | None, limit: int, as_json: bool, as_lines: bool,
         chatter(f"{count(len(tasks), 'task')}. Details: flask taskqueue show {tasks[0].id}")
     else:
         chatter("No tasks match.")
+
+
+def _look(runtime: Runtime, connection: sa.Connection, wanted: Filter, limit: int, deep: bool) -> Found:
+    newest = runtime.store.newest
+    return Found(newest.find(connection, wanted, limit)) if deep else newest.look(connection, wanted, limit)
+
+
+def _partly(wanted: Filter) -> str:
+    ended = wanted.state is not None and wanted.state.is_finished
+    seen = f"the last {OF_STATE:,} that are {wanted.state}" if ended else f"the newest {SEARCHED:,} tasks"
+    return f"Only {seen} were looked through; --deep looks through all."
 
 
 def _show(tasks: list[Task], in_utc: bool) -> None:

@@ -11,6 +11,7 @@ from .filters import SEARCHED, Filter
 from .inserts import Inserts
 from .listings import Kind, Listing, Place
 from .live_counts import CAP, Live
+from .newest import OF_STATE, Found
 from .notices import Notices
 from .readings import Reading
 from .rehearsal import Rehearsal
@@ -27,6 +28,7 @@ __all__ = [
     "CAP",
     "CHANGED_AT_ONCE",
     "LATEST_FAILURES",
+    "OF_STATE",
     "SEARCHED",
     "Action",
     "Change",
@@ -34,6 +36,7 @@ __all__ = [
     "Database",
     "Definition",
     "Filter",
+    "Found",
     "Inserts",
     "Kind",
     "Listing",

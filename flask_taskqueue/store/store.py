@@ -26,6 +26,7 @@ from .leases import Leases
 from .listings import Listings
 from .live_counts import LiveCounts
 from .locks import Locks
+from .newest import Newest
 from .queues import Queues
 from .readings import Readings
 from .schedules import Schedules
@@ -73,6 +74,7 @@ class Store:
         self.failures = Failures(tables)
         self.audit = Audit(tables, dialect)
         self.sealed = Sealed(tables, vault)
+        self.newest = Newest(tables)
         self.listings = Listings(tables, self.live_counts)
         self.bulks = Bulks(tables, dialect, self.listings, self.tasks)
         self._unseen = tuple(queues)

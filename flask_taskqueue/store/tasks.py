@@ -1,4 +1,4 @@
-"""Tasks: found, and changed by their users."""
+"""Tasks: read, and changed by their users."""
 
 from __future__ import annotations
 
@@ -31,22 +31,26 @@ class Action(Enum):
     DELETE = "delete"
 
 
+_CHANGED = {Action.REQUEUE: (State.DEAD,), Action.RUN_NOW: (State.SCHEDULED,), Action.DELETE: (State.SCHEDULED, State.LEASED)}
+
+
 class Tasks:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, tally: Tally) -> None:
         self._task = tables.task
         self._batch = tables.batch
+        self._key = tables.lock
         self._now = dialect.now
         self._endings = endings
         self._tally = tally
 
     def get(self, connection: sa.Connection, task_id: str) -> Record:
         """The row of a task. Raises `UnknownTaskError`."""
-        found = self.find(connection, Filter(ids=[task_id]), 1)
-        if not found:
+        row = connection.execute(sa.select(self._task).where(*Filter(ids=[task_id]).conditions(self._task))).one_or_none()
+        if row is None:
             raise UnknownTaskError(f"there is no task {task_id!r}; it never was, or has been pruned")
-        return found[0]
+        return Record._make(row)
 
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
         """The rows of these tasks, as far as there are any."""
@@ -57,11 +61,6 @@ class Tasks:
         first, last = id_range(prefix)
         between = self._task.c.id.between(first, last)
         return list(connection.scalars(sa.select(self._task.c.id).where(between).order_by(self._task.c.id).limit(limit)))
-
-    def find(self, connection: sa.Connection, wanted: Filter, limit: int) -> list[Record]:
-        """The newest tasks that match, newest first."""
-        statement = sa.select(self._task).where(*wanted.conditions(self._task)).order_by(self._task.c.id.desc()).limit(limit)
-        return [Record._make(row) for row in connection.execute(statement)]
 
     def count(self, connection: sa.Connection, wanted: Filter, action: Action | None = None) -> int:
         """How many tasks match; of those that an action applies to, if one is given."""
@@ -80,7 +79,7 @@ class Tasks:
 
     def requeue_some(self, connection: sa.Connection, wanted: Filter) -> int:
         """Schedule up to `BATCH` dead tasks that match again; how many."""
-        dead = self._lock(connection, self._changeable(Action.REQUEUE, wanted))
+        dead = self._lock(connection, Action.REQUEUE, wanted)
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -102,7 +101,7 @@ class Tasks:
 
     def run_some_now(self, connection: sa.Connection, wanted: Filter) -> int:
         """Make up to `BATCH` scheduled tasks that match due; how many. Those that wait for a key go on waiting."""
-        found = self._lock(connection, self._changeable(Action.RUN_NOW, wanted))
+        found = self._lock(connection, Action.RUN_NOW, wanted)
         self._update(connection, found, {"due_at": self._now})
         return len(found)
 
@@ -115,7 +114,7 @@ class Tasks:
 
     def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
         """Cancel up to `BATCH` tasks that match and have not ended; how many."""
-        live = self._lock(connection, self._changeable(Action.DELETE, wanted))
+        live = self._lock(connection, Action.DELETE, wanted)
         ended = {"state": State.CANCELLED.value, "due_at": None, "finished_at": self._now, "unique_key": None}
         self._update(connection, live, ended)
         self._endings.follow(connection, [Ending(one, State.CANCELLED) for one in live], "")
@@ -137,10 +136,36 @@ class Tasks:
         }
         return [those[action], *wanted.conditions(task)]
 
-    def _lock(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> list[Record]:
-        """Some tasks, which nobody else changes until the transaction ends."""
-        statement = sa.select(self._task).where(*conditions).order_by(self._task.c.id).limit(BATCH).with_for_update()
+    def _lock(self, connection: sa.Connection, action: Action, wanted: Filter) -> list[Record]:
+        """Some tasks that match, which nobody else changes until the transaction ends.
+
+        Named ones by id; others along the index of each state they can have, for by id they may be far apart.
+        """
+        task, conditions = self._task, self._changeable(action, wanted)
+        if wanted.ids is not None:
+            return self._locked(connection, conditions, [task.c.id], BATCH)
+        found: list[Record] = []
+        for state in _CHANGED[action]:
+            order = [task.c.queue, task.c.priority, task.c.due_at] if state in LIVE else [task.c.finished_at]
+            found += self._locked(connection, [is_state(task, state), *conditions], [*order, task.c.id], BATCH - len(found))
+        if action is Action.DELETE and len(found) < BATCH:
+            ids = self._parked(connection, conditions, BATCH - len(found))
+            found += self._locked(connection, [task.c.id.in_(ids), task.c.due_at.is_(None), *conditions], [task.c.id], len(ids))
+        return found
+
+    def _locked(
+        self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], order: Sequence[sa.Column[Any]], limit: int
+    ) -> list[Record]:
+        if not limit:
+            return []
+        statement = sa.select(self._task).where(*conditions).order_by(*order).limit(limit).with_for_update()
         return [Record._make(row) for row in connection.execute(statement)]
+
+    def _parked(self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], limit: int) -> list[str]:
+        """The ids of some tasks that wait for a key: they are not in the index of the live ones."""
+        task = self._task
+        waiting = sa.and_(task.c.lock_key == self._key.c.lock_key, task.c.state == State.SCHEDULED.value, task.c.due_at.is_(None))
+        return list(connection.scalars(sa.select(task.c.id).select_from(self._key.join(task, waiting)).where(*conditions).limit(limit)))
 
     def _update(self, connection: sa.Connection, records: Sequence[Record], changed: dict[str, Any]) -> None:
         if records:

@@ -112,7 +112,7 @@ class Looking:
         """Every task, in the order in which they were added."""
         store = self._runtime.store
         with store.reading() as connection:
-            return [self._runtime.vault.opened(one) for one in store.tasks.find(connection, Filter(state=state), _MOST)][::-1]
+            return [self._runtime.vault.opened(one) for one in store.newest.find(connection, Filter(state=state), _MOST)][::-1]
 
     def _report(self, wanted: Wanted) -> str:
         """What is there, for an assertion that failed."""

@@ -45,6 +45,17 @@ def test_an_empty_list_is_no_error(console: Console) -> None:
     assert console.json("list", "--state", "dead") == []
 
 
+def test_list_says_when_it_has_not_looked_at_every_task(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a large table; with --deep it looks at all."""
+    first = console.add("bad")
+    console.bench.tasks.drain()
+    console.add()
+    monkeypatch.setattr("flask_taskqueue.store.newest.SEARCHED", 1)
+    result = console.run("list", "--status", "4xx")
+    assert result.stderr == "Only the newest 100,000 tasks were looked through; --deep looks through all.\nNo tasks match.\n"
+    assert [one["id"] for one in console.json("list", "--status", "4xx", "--deep")] == [first.id]
+
+
 @pytest.mark.parametrize("words", [["--status", "6xx"], ["--since", "soon"], ["--state", "failed"], ["--limit", "0"]])
 def test_what_a_filter_cannot_mean_is_a_usage_error(console: Console, words: list[str]) -> None:
     """Exit code 2, as click has it."""
@@ -159,7 +170,7 @@ def test_an_unreachable_database_has_its_exit_code(console: Console, monkeypatch
     def refuse(*_: object) -> None:
         raise TransientError("the database cannot be reached: OperationalError")
 
-    monkeypatch.setattr("flask_taskqueue.store.tasks.Tasks.find", refuse)
+    monkeypatch.setattr("flask_taskqueue.store.newest.Newest.look", refuse)
     result = console.run("list")
     assert (result.exit_code, result.stderr) == (69, "Error: the database cannot be reached: OperationalError\n")
 
@@ -179,7 +190,7 @@ def test_ctrl_c_has_its_exit_code(console: Console, monkeypatch: pytest.MonkeyPa
     console.add()
     monkeypatch.setattr("flask_taskqueue.cli.changes.confirm", asked)
     assert console.run("delete", "--all").exit_code == 130
-    monkeypatch.setattr("flask_taskqueue.store.tasks.Tasks.find", interrupt)
+    monkeypatch.setattr("flask_taskqueue.store.newest.Newest.look", interrupt)
     assert console.run("list").exit_code == 130
 
 

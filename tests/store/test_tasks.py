@@ -108,7 +108,7 @@ def test_find_filters_and_pages(store: Store) -> None:
 
     def find(limit: int = 10, **wanted: object) -> list[str]:
         with store.reading() as connection:
-            return [record.id for record in store.tasks.find(connection, Filter(**wanted), limit)]  # type: ignore[arg-type]
+            return [record.id for record in store.newest.find(connection, Filter(**wanted), limit)]  # type: ignore[arg-type]
 
     by_age = sorted([first.id, second.id, third.id], reverse=True)
     assert find() == by_age
@@ -134,7 +134,7 @@ def test_find_looks_at_what_became_of_tasks(store: Store) -> None:
 
     def find(**wanted: object) -> set[str]:
         with store.reading() as connection:
-            return {record.id for record in store.tasks.find(connection, Filter(**wanted), 10)}  # type: ignore[arg-type]
+            return {record.id for record in store.newest.find(connection, Filter(**wanted), 10)}  # type: ignore[arg-type]
 
     assert find(status=LastStatus.parse("5xx")) == find(status=LastStatus.parse(502)) == {first.id}
     assert find(status=LastStatus.parse("timeout")) == {second.id}
@@ -157,7 +157,7 @@ def test_search_finds_parts_of_texts(store: Store) -> None:
 
     def search(text: str, **wanted: object) -> set[str]:
         with store.reading() as connection:
-            return {record.id for record in store.tasks.find(connection, Filter(search=text, **wanted), 10)}  # type: ignore[arg-type]
+            return {record.id for record in store.newest.find(connection, Filter(search=text, **wanted), 10)}  # type: ignore[arg-type]
 
     assert search("invoice") == search("voice-1") == {named.id}
     assert search("MAIL?TO") == {linked.id}
@@ -173,7 +173,33 @@ def test_search_ends_with_the_newest_tasks(store: Store, monkeypatch: pytest.Mon
     ids = [add(store).id for _ in range(4)]
     monkeypatch.setattr("flask_taskqueue.store.filters.SEARCHED", 3)
     with store.reading() as connection:
-        assert [one.id for one in store.tasks.find(connection, Filter(search="/W"), 10)] == ids[:0:-1]
+        assert [one.id for one in store.newest.find(connection, Filter(search="/W"), 10)] == ids[:0:-1]
+
+
+@pytest.mark.parametrize("state", [None, *State])
+def test_find_gives_the_same_whichever_way_it_looks(store: Store, monkeypatch: pytest.MonkeyPatch, state: State | None) -> None:
+    """Along the index of a state or along the ids, with those that wait for a key; a look ends and says so, `find` never does."""
+    task = store.database.tables.task
+    for number in range(12):
+        record = add(store, request=TaskRequest("POST", "/even" if number % 2 == 0 else "/odd", {}, b""))
+        now = list(State)[number % 5]
+        ended = {"due_at": None, "finished_at": 100 - number} if now.is_finished else {"due_at": record.due_at + 600 * SECOND}
+        values = sa.update(task).where(task.c.id == record.id).values(state=now.value, **ended)
+        store.transact(lambda connection, values=values: connection.execute(values))
+    keyed = [add(store, lock_key="s:ana").id for _ in range(2)]
+    assert len(claim(store, 2)) == 1
+    assert sorted(get(store, one).due_at is None for one in keyed) == [False, True]
+    with store.reading() as connection:
+        for wanted in (Filter(state=state), Filter(state=state, url="/odd"), Filter(state=state, queue="nowhere")):
+            monkeypatch.setattr("flask_taskqueue.store.newest.OF_STATE", 50)
+            found = store.newest.find(connection, wanted, 3)
+            assert found == store.newest.look(connection, wanted, 3).records
+            monkeypatch.setattr("flask_taskqueue.store.newest.OF_STATE", 1)
+            assert found == store.newest.find(connection, wanted, 3)
+        monkeypatch.setattr("flask_taskqueue.store.newest.SEARCHED", 1)
+        some = store.newest.look(connection, Filter(state=state), 9)
+    assert len(some.records) <= 1
+    assert some.is_partial
 
 
 def test_delete_cancels_what_has_not_ended(store: Store) -> None:
