@@ -1,22 +1,24 @@
 """Processes that enqueue, each task together with a row of the business; run as a program it keeps some alive.
 
-python -m tests.whole.chaos.enqueuers PROCESSES COUNT
+python -m tests.whole.chaos.enqueuers PROCESSES AMOUNT HOW, where an amount is a number of tasks or, as in 60s, a time.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Iterator
 
 from tests.whole import loop_app
 
 from . import log
 
 
-def enqueue(count: int, how: str) -> None:
+def enqueue(amount: str, how: str) -> None:
     """Add so many; say so before each and after its commit."""
     with loop_app.create_app().app_context():
-        for _ in range(count):
+        for _ in rounds(amount):
             log.write(os.environ["LOOP_LOG"], "ask", "-")
             task = loop_app.tasks.add("/plain", transactional=how == "joined")
             if how == "joined":
@@ -25,8 +27,18 @@ def enqueue(count: int, how: str) -> None:
             log.write(os.environ["LOOP_LOG"], "ack", task.id)
 
 
-def keep(processes: int, count: int, how: str) -> None:
-    """Fork so many, each of which adds ``count``; one that was killed is followed by another."""
+def rounds(amount: str) -> Iterator[None]:
+    """So many rounds, or as many as there is time for."""
+    if not amount.endswith("s"):
+        yield from (None for _ in range(int(amount)))
+        return
+    end = time.monotonic() + float(amount[:-1])
+    while time.monotonic() < end:
+        yield
+
+
+def keep(processes: int, amount: str, how: str) -> None:
+    """Fork so many, each of which adds that amount; one that was killed is followed by another."""
     living: set[int] = set()
     missing = processes
     while missing or living:
@@ -34,7 +46,7 @@ def keep(processes: int, count: int, how: str) -> None:
             missing -= 1
             child = os.fork()
             if not child:
-                enqueue(count, how)
+                enqueue(amount, how)
                 os._exit(0)
             living.add(child)
         gone, status = os.wait()
@@ -43,4 +55,4 @@ def keep(processes: int, count: int, how: str) -> None:
 
 
 if __name__ == "__main__":
-    keep(*map(int, sys.argv[1:3]), sys.argv[3])
+    keep(int(sys.argv[1]), *sys.argv[2:4])
