@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase
 
-from flask_taskqueue import TaskQueue
+from flask_taskqueue import TaskQueue, current_task
+
+from .notes import note
 
 db_tasks = TaskQueue()
 
@@ -47,6 +50,20 @@ def count() -> None:
     db.session.execute(sa.update(Counter).where(Counter.id == 1).values(count=Counter.count + 1))
 
 
+@db_tasks.worker("/note")
+def noted(number: int) -> None:
+    """Note that it begins."""
+    note(number, current_task.attempt)
+
+
+@db_tasks.worker("/hold", deadline=600)
+def hold(number: int) -> None:
+    """Note that it begins; the first attempt does not end."""
+    note(number, current_task.attempt)
+    if current_task.attempt == 1:
+        time.sleep(500)
+
+
 def create_app() -> Flask:
     """The application of each process; where its tables are is in the environment."""
     app = Flask(__name__)
@@ -65,9 +82,10 @@ def create_app() -> Flask:
 
 @contextmanager
 def application(url: str | None) -> Iterator[Flask]:
-    """The application with empty tables, by default on a SQLite file; the tables are dropped at the end."""
+    """The application with empty tables, on a SQLite file without a URL or with ``sqlite``; the tables are dropped at the end."""
     with tempfile.TemporaryDirectory() as directory:
-        os.environ["BENCH_DATABASE"] = url or f"sqlite:///{Path(directory) / 'queue.db'}"
+        os.environ["BENCH_DATABASE"] = f"sqlite:///{Path(directory) / 'queue.db'}" if url in (None, "sqlite") else str(url)
+        os.environ["BENCH_NOTES"] = str(Path(directory) / "notes")
         os.environ["BENCH_PREFIX"] = f"bench{os.getpid()}_"
         app = create_app()
         store = app.extensions["taskqueue"].store
@@ -86,9 +104,9 @@ def application(url: str | None) -> Iterator[Flask]:
 
 
 def dispatchers(processes: int = 1, *options: str) -> subprocess.Popen[bytes]:
-    """``flask taskqueue run`` for the application of this environment."""
+    """``flask taskqueue run`` for the application of this environment, in a process group of its own."""
     command = [sys.executable, "-m", "flask", "--app", "benchmarks.apps", "taskqueue", "run", "--processes", str(processes), *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def ended(running: subprocess.Popen[Any]) -> None:

@@ -39,3 +39,14 @@ class Table:
 
 def _short(value: float, width: int = 10) -> str:
     return f"{value:{width}.0f}" if value >= 100 else f"{value:{width}.2f}"
+
+
+def show_spread(unit: str, rows: dict[str, list[float]]) -> None:
+    """Print for each series its median, what 95 and 99 of a hundred do not exceed, and its least and most, as Markdown."""
+    print(f"| {unit:46} | {'number':>6} | {'p50':>8} | {'p95':>8} | {'p99':>8} | {'least':>8} | {'most':>8} |")
+    print(f"|{'-' * 48}|{'-' * 7}:|" + 5 * "---------:|")
+    for name, found in rows.items():
+        ordered = sorted(found)
+        shares = [ordered[min(len(ordered) - 1, len(ordered) * part // 100)] for part in (50, 95, 99)]
+        values = [statistics.median(ordered), *shares[1:], ordered[0], ordered[-1]]
+        print(f"| {name:46} | {len(ordered):6} | " + " | ".join(_short(value, 8) for value in values) + " |", flush=True)

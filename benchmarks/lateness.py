@@ -1,0 +1,67 @@
+"""How long after its eta a task starts, with a dispatcher that is idle, in milliseconds.
+
+    python -m benchmarks lateness [--tasks 100] [--database sqlite URL ...]
+
+Each task waits for between 0.2 and 3 seconds, alone; once the dispatcher runs in the process that adds
+it, once in another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flask import Flask
+
+from .apps import application, dispatchers, ended, noted
+from .notes import begun
+from .table import show_spread
+
+
+@contextmanager
+def dispatching(app: Flask, *, elsewhere: bool) -> Iterator[None]:
+    """A dispatcher that is idle, in this process or in another."""
+    running = dispatchers() if elsewhere else None
+    runtime: Any = app.extensions["taskqueue"]
+    if running is None:
+        runtime.start()
+    try:
+        noted.add(-1)
+        begun(-1)
+        yield
+    finally:
+        runtime.stop()
+        if running is not None:
+            ended(running)
+
+
+def lateness(number: int) -> float:
+    """Milliseconds from the eta of one task to the first line of its handler."""
+    seconds = random.uniform(0.2, 3)  # noqa: S311 - at any instant between two polls
+    task = noted.options(countdown=seconds).add(number)
+    time.sleep(seconds - 0.05)
+    return begun(number).at / 1e6 - task.eta.timestamp() * 1000
+
+
+def main() -> None:
+    """Add tasks one by one, each when the one before is done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--database", nargs="*", default=["sqlite"], help="SQLAlchemy URLs; by default a SQLite file")
+    given = parser.parse_args()
+    rows: dict[str, list[float]] = {}
+    for url in given.database:
+        for elsewhere in (False, True):
+            with application(url) as app, app.app_context(), dispatching(app, elsewhere=elsewhere):
+                name = app.extensions["taskqueue"].store.database.engine.dialect.name
+                place = "another process" if elsewhere else "the same process"
+                rows[f"{name}, {place}"] = [lateness(number) for number in range(given.tasks)]
+    show_spread("ms after the eta", rows)
+
+
+if __name__ == "__main__":
+    main()
