@@ -5,7 +5,21 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("throughput", "processes", "http", "latency", "growth", "memory", "idle", "rate", "recovery", "lateness", "counting", "upkeep", "compare")
+NAMES = (
+    "throughput",
+    "processes",
+    "http",
+    "latency",
+    "growth",
+    "memory",
+    "idle",
+    "rate",
+    "recovery",
+    "lateness",
+    "counting",
+    "upkeep",
+    "compare",
+)
 
 
 def main() -> int:

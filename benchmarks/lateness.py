@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,26 +41,36 @@ def dispatching(app: Flask, *, elsewhere: bool) -> Iterator[None]:
 
 def lateness(number: int) -> float:
     """Milliseconds from the eta of one task to the first line of its handler."""
-    seconds = random.uniform(0.2, 3)  # noqa: S311 - at any instant between two polls
+    seconds = random.uniform(0.2, 3)  # at any instant between two polls
     task = noted.options(countdown=seconds).add(number)
     time.sleep(seconds - 0.05)
     return begun(number).at / 1e6 - task.eta.timestamp() * 1000
 
 
-def main() -> None:
-    """Add tasks one by one, each when the one before is done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=100)
+def arguments(about: str | None, *, tasks: int) -> argparse.Namespace:
+    """How many tasks, and which databases."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=tasks)
     parser.add_argument("--database", nargs="*", default=["sqlite"], help="SQLAlchemy URLs; by default a SQLite file")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def measured(one: Callable[[int], float], given: argparse.Namespace) -> dict[str, list[float]]:
+    """What ``one`` finds for each task, added one by one, by database and by where the dispatcher runs."""
     rows: dict[str, list[float]] = {}
     for url in given.database:
         for elsewhere in (False, True):
             with application(url) as app, app.app_context(), dispatching(app, elsewhere=elsewhere):
                 name = app.extensions["taskqueue"].store.database.engine.dialect.name
                 place = "another process" if elsewhere else "the same process"
-                rows[f"{name}, {place}"] = [lateness(number) for number in range(given.tasks)]
-    show_spread("ms after the eta", rows)
+                rows[f"{name}, {place}"] = [one(number) for number in range(given.tasks)]
+    return rows
+
+
+def main() -> None:
+    """Add tasks one by one, each when the one before is done."""
+    given = arguments(__doc__, tasks=100)
+    show_spread("ms after the eta", measured(lateness, given))
 
 
 if __name__ == "__main__":

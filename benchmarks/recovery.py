@@ -24,7 +24,7 @@ def killed_child(number: int) -> float:
     """Seconds from the end of a supervised process to the second attempt of what ran in it."""
     hold.add(number)
     first = begun(number)
-    time.sleep(random.uniform(1.1, 2.1))  # noqa: S311 - at any instant between two polls, and not at once after it was started
+    time.sleep(random.uniform(1.1, 2.1))  # at any instant between two polls, and not at once after it was started
     at = time.time_ns()
     os.kill(first.pid, signal.SIGKILL)
     return (begun(number, 2).at - at) / 1e9
@@ -36,7 +36,7 @@ def killed_with_supervisor(number: int) -> float:
     try:
         hold.add(number)
         first = begun(number)
-        time.sleep(random.uniform(1.1, 11.1))  # noqa: S311 - at any instant between two renewals of the lease
+        time.sleep(random.uniform(1.1, 11.1))  # at any instant between two renewals of the lease
         at = time.time_ns()
         os.killpg(os.getpgid(first.pid), signal.SIGKILL)
         return (begun(number, 2, limit=120).at - at) / 1e9
