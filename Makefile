@@ -20,7 +20,7 @@ test: .venv/installed-dev
 chaos: .venv/installed-dev
 	$(BIN)/python -m tests.whole.chaos
 
-# Ten minutes of tasks and kills; prints what the dispatchers use meanwhile.
+# Ten minutes of tasks and kills; prints what a dispatcher and the supervisor use meanwhile, and fails if it grows.
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.whole.chaos.soak
 

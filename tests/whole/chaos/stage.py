@@ -91,10 +91,10 @@ class Stage:
         victim.kill()
         self.faults.append(Fault("kill", since, time.monotonic(), victim.pid))
 
-    def kill_one_of(self, parent: Popen[bytes], *, worked: int) -> bool:
+    def kill_one_of(self, parent: Popen[bytes], *, worked: int, spared: int | None = None) -> bool:
         """Kill a random child that has written ``worked`` lines, so that there is progress on a busy machine; whether there was one."""
         lines = Counter(line.pid for line in log.read(self.log))
-        victims = [one for one in descendants(parent.pid) if lines[one.pid] >= worked]
+        victims = [one for one in descendants(parent.pid) if lines[one.pid] >= worked and one.pid != spared]
         if victims:
             self.kill(random.choice(victims))
         return bool(victims)
