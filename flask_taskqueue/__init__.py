@@ -46,6 +46,7 @@ from .core.retry import RetryOptions
 from .core.schedule import Schedule
 from .core.signals import (
     attempt_finished,
+    attempt_started,
     dispatcher_started,
     dispatcher_stopped,
     queue_paused,
@@ -56,6 +57,7 @@ from .core.signals import (
     task_deleted,
     task_requeued,
     task_succeeded,
+    tasks_changed,
 )
 from .core.spec import TaskOptions, TaskSpec
 from .core.states import State
@@ -120,6 +122,7 @@ __all__ = [
     "Why",
     "__version__",
     "attempt_finished",
+    "attempt_started",
     "current_task",
     "dispatcher_started",
     "dispatcher_stopped",
@@ -132,4 +135,5 @@ __all__ = [
     "task_deleted",
     "task_requeued",
     "task_succeeded",
+    "tasks_changed",
 ]

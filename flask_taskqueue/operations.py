@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
-from .bulk import change_matching
+from .bulk import change_ids, change_matching
 from .core import signals
 from .core.clock import to_datetime
 from .core.errors import ConfigurationError, UnknownQueueError
@@ -17,7 +16,7 @@ from .core.queue_statistics import QueueStatistics
 from .core.states import State
 from .core.task import Task
 from .runtime import Runtime
-from .store import CHANGED_AT_ONCE, Action, Filter
+from .store import Action, Filter
 from .stored import TasksOf
 
 
@@ -59,12 +58,7 @@ class QueueOperations:
         """Cancel tasks, given as such or by their ids; how many had not ended. See `Task.delete`."""
         one = [tasks] if isinstance(tasks, Task | str) else list(tasks)
         ids = [task.id if isinstance(task, Task) else task for task in one]
-        store = self._runtime.store
-        total = 0
-        while ids:
-            some, ids = Filter(ids=ids[:CHANGED_AT_ONCE], queue=self.name), ids[CHANGED_AT_ONCE:]
-            total += store.transact(partial(store.tasks.delete_some, wanted=some))
-        return total
+        return change_ids(self._runtime, Action.DELETE, ids, queue=self.name)
 
     def delete_matching(self, *, state: State | str | None = None, url: str | None = None) -> int:
         """Cancel the tasks that match and have not ended; how many. In small transactions, so others are not kept waiting."""

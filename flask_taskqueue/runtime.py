@@ -18,6 +18,7 @@ from .core.config import Settings
 from .core.errors import ConfigurationError
 from .core.finding import Finding
 from .core.ids import dispatcher_id
+from .core.record import Record
 from .core.signatures import route_keys, webhook_keys
 from .core.targets import Targets
 from .core.vault import Vault
@@ -111,7 +112,8 @@ class Runtime:
         """
         self.store.database.refuse_if_too_new()
         settings = self.settings
-        attempts = Attempts(settings, self.targets, self.routes(base_url, transport or settings.transport), self.keys, self.vault)
+        routes = self.routes(base_url, transport or settings.transport)
+        attempts = Attempts(settings, self.targets, routes, self.keys, self.vault, self.begun)
         dispatcher = Dispatcher(
             self.store,
             attempts,
@@ -140,7 +142,7 @@ class Runtime:
                 poll_interval=self.settings.poll_interval,
                 lease=self.settings.lease,
                 sweep=self.sweep,
-                carry_on=lambda: carry_on(self.store),
+                carry_on=lambda: carry_on(self.store, self.tell_changed),
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
@@ -235,6 +237,16 @@ class Runtime:
         """An address that TRUSTED_HOSTS lets through."""
         trusted = self.app.config.get("TRUSTED_HOSTS") or []
         return f"{self.app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}" if trusted else None
+
+    def begun(self, record: Record) -> None:
+        """Send the signal of an attempt that begins; where nobody listens it costs next to nothing."""
+        if signals.attempt_started.receivers:
+            signals.attempt_started.send(self.app, record=record)
+
+    def tell_changed(self, action: str, changed: int) -> None:
+        """Send the signal of a change of many tasks, if it changed any."""
+        if changed:
+            signals.tasks_changed.send(self.app, action=action, changed=changed)
 
     def observe(self, result: Result, lost: bool) -> None:
         """Send the signals of an attempt that is recorded."""

@@ -12,7 +12,8 @@ from .find import list_tasks
 from .health import health
 from .keys import rotate_keys
 from .prune import prune
-from .queues import configure, pause, purge, queues, resume
+from .purge import purge
+from .queues import configure, pause, queues, resume
 from .routes import routes
 from .run import run
 from .secret import webhook_secret

@@ -15,6 +15,7 @@ from flask.cli import with_appcontext
 
 from ..adding import Adding
 from ..core import signals
+from ..core.counts import count
 from ..core.errors import WaitTimeoutError
 from ..core.spans import span
 from ..core.spec import TaskOptions, TaskSpec
@@ -27,7 +28,7 @@ from .documents import task_document
 from .exits import FAILED, UNAVAILABLE, Failure
 from .find import status_text
 from .options import Duration, Instant, json_option
-from .output import chatter, count, echo_json
+from .output import chatter, echo_json
 
 _FOR_EVER = timedelta(seconds=-1)
 

@@ -10,6 +10,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..bulk import change_matching
+from ..core.counts import count
 from ..core.errors import BadTaskStateError
 from ..runtime import Runtime
 from ..store import Action, Filter
@@ -18,7 +19,7 @@ from .current import current_runtime
 from .exits import FAILED
 from .ids import task_id_of
 from .options import dry_run_option, filter_options, json_option, yes_option
-from .output import chatter, confirm, count, echo_json, progress
+from .output import chatter, confirm, echo_json, progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ import click
 from flask.cli import with_appcontext
 
 from .. import diagnosis
+from ..core.counts import count
 from ..core.finding import Finding
 from .current import current_runtime
 from .exits import FAILED
 from .options import json_option
-from .output import count, echo_json
+from .output import echo_json
 
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✕", "red")}
 

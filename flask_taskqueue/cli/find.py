@@ -6,6 +6,7 @@ import click
 import sqlalchemy as sa
 from flask.cli import with_appcontext
 
+from ..core.counts import count
 from ..core.states import State
 from ..core.task import Task
 from ..core.urls import redacted
@@ -15,7 +16,7 @@ from ..stored import TasksOf
 from .current import current_runtime
 from .documents import task_document
 from .options import filter_options, json_option, utc_option
-from .output import chatter, count, echo_json, echo_json_line, moment
+from .output import chatter, echo_json, echo_json_line, moment
 from .table import echo_table
 
 _COLOURS = {State.DEAD: "red", State.SUCCEEDED: "green", State.LEASED: "cyan"}

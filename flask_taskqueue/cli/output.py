@@ -60,15 +60,6 @@ def moment(instant: datetime | None, in_utc: bool) -> str:
     return utc(instant) if in_utc else relative(instant, datetime.now(UTC))
 
 
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "task"), count(12000, "task")
-    ('1 task', '12,000 tasks')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -7,10 +7,11 @@ from datetime import timedelta
 import click
 from flask.cli import with_appcontext
 
+from ..core.counts import count
 from ..engine.janitor import Retention
 from .current import current_runtime
 from .options import Duration, dry_run_option, json_option, yes_option
-from .output import chatter, confirm, count, echo_json, progress
+from .output import chatter, confirm, echo_json, progress
 
 
 @click.command("prune")

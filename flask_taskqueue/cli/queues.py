@@ -5,22 +5,17 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
-from ..bulk import change_matching
-from ..core.clock import to_micros
-from ..core.ids import first_id
 from ..core.queue_statistics import QueueStatistics
 from ..core.rates import rate_text
 from ..operations import QueueOperations, statistics
-from ..store import Action, Filter
 from .current import current_runtime
-from .options import Duration, dry_run_option, json_option, utc_option, yes_option
-from .output import chatter, confirm, count, echo_change, echo_json, moment, progress
+from .options import json_option, utc_option
+from .output import echo_change, echo_json, moment
 from .table import echo_table
 
 
@@ -59,33 +54,6 @@ def resume(queue: str, as_json: bool) -> None:
     """Take from QUEUE again."""
     changed = _queue(queue).resume()
     echo_change("resume", queue, changed, as_json, f"{queue} goes on." if changed else f"{queue} was not paused.")
-
-
-@click.command("purge")
-@click.argument("queue")
-@click.option("--older-than", type=Duration(), help="Only those added so long ago, such as 7d.")
-@dry_run_option
-@yes_option
-@json_option
-@with_appcontext
-def purge(queue: str, older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Cancel every task of QUEUE that has not ended."""
-    runtime = current_runtime()
-    cutoff = None if older_than is None else first_id(max(0, to_micros(datetime.now(UTC) - older_than)))
-    wanted = Filter(queue=_queue(queue).name, before=cutoff)
-    with runtime.store.reading() as connection:
-        matched = runtime.store.tasks.count(connection, wanted, Action.DELETE)
-    changed = 0
-    if matched and not dry_run:
-        confirm(f"This will cancel {count(matched, 'task')} of queue {queue}. Continue?", yes=yes)
-        with progress(matched, "purge") as told:
-            changed = change_matching(runtime, Action.DELETE, wanted, told)
-    if as_json:
-        echo_json({"action": "purge", "dry_run": dry_run, "matched": matched, "changed": changed})
-    elif not matched:
-        chatter("No tasks match.")
-    else:
-        click.echo(f"Would cancel {count(matched, 'task')}." if dry_run else f"Cancelled {count(changed, 'task')}.")
 
 
 @click.command("configure")

@@ -14,6 +14,7 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from ..core import signals
+from ..core.counts import count
 from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
@@ -80,7 +81,7 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
     slots = options["concurrency"] or runtime.settings.concurrency
     transport = options["transport"] or runtime.settings.transport
     click.echo(f" * Task queue on {database}")
-    click.echo(f" * {_count(processes, 'process', 'processes')}, {slots} tasks at a time in each, transport {transport}")
+    click.echo(f" * {count(processes, 'process', 'processes')}, {count(slots, 'task')} at a time in each, transport {transport}")
     click.echo(" * Press Ctrl-C to finish what runs and quit")
 
 
@@ -123,7 +124,3 @@ def _tell(_app: Flask, record: Record, outcome: Outcome, duration: float, **_: A
         f"{time.strftime('%H:%M:%S')}  {'✓' if good else '✕'} {record.queue:<10} {redacted(record.url):<24} "
         f"{outcome.status or outcome.reason:>7}  {duration * 1000:7.1f} ms  try {record.attempts}{then}   {record.id}"
     )
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

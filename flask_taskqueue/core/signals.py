@@ -12,6 +12,10 @@ _signals = Namespace()
 task_added = _signals.signal("task-added", doc="A task was stored; with ``task``. Inside a transaction it may still be rolled back.")
 task_deleted = _signals.signal("task-deleted", doc="A task was cancelled, by itself; with ``task``.")
 task_requeued = _signals.signal("task-requeued", doc="A dead task was scheduled again, by itself; with ``task``.")
+tasks_changed = _signals.signal(
+    "tasks-changed", doc="Many tasks were changed; with ``action`` (requeue, run now, delete or forget) and ``changed``, how many."
+)
+attempt_started = _signals.signal("attempt-started", doc="A delivery begins, in the thread that sends it; with ``record``.")
 attempt_finished = _signals.signal(
     "attempt-finished", doc="A delivery ended and is recorded; with ``record``, ``outcome`` and ``duration`` in seconds."
 )

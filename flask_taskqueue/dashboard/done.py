@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..core.counts import count
+
 SENTENCES = {
     "pause": "The queue is paused.",
     "resume": "The queue goes on.",
@@ -32,10 +34,10 @@ class Done:
 
 def message(arguments: Mapping[str, str]) -> str | None:
     """The sentence for what the redirect after an action carries. Anybody can write such a link, so only known words count."""
-    action, count = arguments.get("did", ""), arguments.get("count", "")
-    changed = int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
+    action, given = arguments.get("did", ""), arguments.get("count", "")
+    changed = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
     if action in _COUNTED:
-        return f"{changed:,} {'task' if changed == 1 else 'tasks'} {_COUNTED[action]}."
+        return f"{count(changed, 'task')} {_COUNTED[action]}."
     if not changed and action in ("pause", "resume", "pause-cron", "resume-cron"):
         return "Nothing had to be changed."
     return SENTENCES.get(action)

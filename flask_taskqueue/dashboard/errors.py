@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from ..bulk import change_ids
 from ..core.errors import UnknownTaskError
 from ..core.failures import Group, group
 from ..runtime import Runtime
-from ..store import CHANGED_AT_ONCE, LATEST_FAILURES, Action
+from ..store import LATEST_FAILURES, Action
 from .done import Done
 from .overview import failure_group
 from .rendering import Page
-from .tasks import change_ids
 
 
 def page(runtime: Runtime) -> Page:
@@ -24,13 +22,13 @@ def page(runtime: Runtime) -> Page:
 def requeue(runtime: Runtime, group: str) -> Done:
     """Schedule the dead tasks of a group again."""
     found = _find(runtime, group)
-    return Done("requeue", f"dead tasks of errors like: {found.error}", _change(runtime, Action.REQUEUE, found.dead))
+    return Done("requeue", f"dead tasks of errors like: {found.error}", change_ids(runtime, Action.REQUEUE, found.dead))
 
 
 def run(runtime: Runtime, group: str) -> Done:
     """Make those that are tried again due now."""
     found = _find(runtime, group)
-    return Done("run", f"retrying tasks of errors like: {found.error}", _change(runtime, Action.RUN_NOW, found.retrying))
+    return Done("run", f"retrying tasks of errors like: {found.error}", change_ids(runtime, Action.RUN_NOW, found.retrying))
 
 
 def _groups(runtime: Runtime) -> list[Group]:
@@ -44,9 +42,3 @@ def _find(runtime: Runtime, name: str) -> Group:
         if one.signature.id == name:
             return one
     raise UnknownTaskError("There is no such group of errors any more.")
-
-
-def _change(runtime: Runtime, action: Action, ids: Sequence[str]) -> int:
-    """In small transactions."""
-    starts = range(0, len(ids), CHANGED_AT_ONCE)
-    return sum(change_ids(runtime, action, ids[start : start + CHANGED_AT_ONCE]) for start in starts)

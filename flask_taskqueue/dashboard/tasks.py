@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from flask import g, request, url_for
 
+from ..bulk import change_ids
 from ..core.clock import to_datetime
 from ..core.record import Record
 from ..core.redaction import Redaction
 from ..core.states import State
 from ..core.urls import redacted
 from ..runtime import Runtime
-from ..store import CAP, Action, Filter, Kind, Live
+from ..store import CAP, Action, Kind, Live
 from .chosen import Chosen
 from .done import Done
 from .rendering import Page
@@ -121,13 +121,3 @@ def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Done:
         )
     )
     return Done(f"bulk-{_VERBS[action]}", told, 0, url_for(".system"))
-
-
-def change_ids(runtime: Runtime, action: Action, ids: Sequence[str]) -> int:
-    """Change these tasks, as far as their states allow; how many."""
-    if not ids:
-        return 0
-    store = runtime.store
-    changed = store.transact(lambda connection: store.tasks.change_some(connection, Filter(ids=list(ids)), action))
-    runtime.wake()
-    return changed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ..core.counts import count
 from ..core.dispatcher_info import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError
 from ..core.finding import Finding
@@ -29,7 +30,7 @@ def look(runtime: Runtime) -> Iterator[Finding]:
     for one in queues.values():
         if one.paused_at is not None and one.scheduled:
             by = f" by {one.paused_by}" if one.paused_by else ""
-            text = f"queue {one.queue} is paused{by}, and {one.scheduled} of its tasks wait"
+            text = f"queue {one.queue} is paused{by}, and {one.scheduled:,} of its tasks {'waits' if one.scheduled == 1 else 'wait'}"
             yield Finding("warning", text, f"resume it: flask taskqueue resume {one.queue}", _ANCHOR)
 
 
@@ -37,7 +38,7 @@ def judge_dispatchers(known: Sequence[DispatcherInfo], waiting: int, queues: Seq
     """What the dispatchers that are known mean, where so many tasks have not ended."""
     alive = [one for one in known if one.is_alive]
     if not alive:
-        text = "no dispatcher is alive" + (f", and {waiting} tasks wait" if waiting else "")
+        text = "no dispatcher is alive" + (f", and {count(waiting, 'task')} {'waits' if waiting == 1 else 'wait'}" if waiting else "")
         yield Finding("error" if waiting else "warning", text, "start one: flask taskqueue run", _ANCHOR)
         return
     for one in alive:

@@ -33,26 +33,25 @@ def judge_timeout(timeout: float, deadline: float) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"gunicorn kills a worker after {timeout:g} s, and a task may take {deadline:g} s",
-            f"run gunicorn with --timeout {deadline + 30:.0f}, and give a proxy before it as long",
+            f"run gunicorn with --timeout {deadline + 30:.0f}, or with --threads, and give a proxy before it as long",
             "troubleshooting#deadline",
         )
 
 
-def gunicorn_timeout(words: Sequence[str]) -> float | None:
-    """The timeout among the arguments of gunicorn.
+def gunicorn_option(words: Sequence[str], long: str, short: str | None = None) -> str | None:
+    """What the arguments of gunicorn give an option, the last time they do.
 
-    >>> gunicorn_timeout(["-w", "2", "--timeout=60"]), gunicorn_timeout(["-t", "5"]), gunicorn_timeout(["-t90"])
-    (60.0, 5.0, 90.0)
+    >>> gunicorn_option(["-w", "2", "--timeout=60"], "--timeout", "-t"), gunicorn_option(["-t90"], "--timeout", "-t")
+    ('60', '90')
     """
     found = None
     for word, following in zip(words, [*words[1:], ""], strict=False):
-        value = following if word in ("-t", "--timeout") else None
-        if word.startswith("--timeout="):
-            value = word.partition("=")[2]
-        elif word.startswith("-t") and word != "-t":
-            value = word[2:]
-        with suppress(ValueError):
-            found = found if value is None else float(value)
+        if word in (long, short):
+            found = following
+        elif word.startswith(f"{long}="):
+            found = word.partition("=")[2]
+        elif short is not None and word.startswith(short) and not word.startswith("--"):
+            found = word[len(short) :]
     return found
 
 
@@ -68,25 +67,38 @@ def longest_deadline(runtime: Runtime) -> float:
 
 
 def _configured() -> float | None:
-    """The timeout of the gunicorn that serves here, or whose configuration is here; None without any."""
+    """After how many seconds the gunicorn that serves here, or whose configuration is here, kills what runs; None if it does not.
+
+    None also if that is not to be seen. Only its sync workers cannot tell that they are alive while they handle a request: of others its
+    documentation says that the timeout "is not tied to the length of time required to handle a single request".
+    """
     serving = os.path.basename(sys.argv[0]) == "gunicorn"
     arguments = os.environ.get("GUNICORN_CMD_ARGS")
     file = Path("gunicorn.conf.py")
     if not serving and arguments is None and not file.is_file():
         return None
-    of_line = gunicorn_timeout(sys.argv[1:]) if serving else None
-    of_environment = None if arguments is None else gunicorn_timeout(shlex.split(arguments))
-    for timeout in (of_line, of_environment, _of_file(file)):
-        if timeout is not None:
-            return timeout
-    return _GUNICORN_DEFAULT
+    lines = [sys.argv[1:] if serving else [], shlex.split(arguments or "")]
+    assigned = _assigned(file)
+
+    def setting(name: str, long: str, short: str | None = None) -> str | None:
+        given = [*(gunicorn_option(words, long, short) for words in lines), assigned.get(name)]
+        return next((one for one in given if one is not None), None)
+
+    is_threaded = (setting("threads", "--threads") or "1") != "1"  # gunicorn makes it gthread then
+    if is_threaded or (setting("worker_class", "--worker-class", "-k") or "sync").rpartition(".")[2] not in ("sync", "SyncWorker"):
+        return None
+    timeout = setting("timeout", "--timeout", "-t")
+    with suppress(ValueError):
+        return _GUNICORN_DEFAULT if timeout is None else float(timeout)
+    return None
 
 
-def _of_file(path: Path) -> float | None:
-    """A timeout that a configuration file assigns as a plain number; the file is read, not run."""
+def _assigned(path: Path) -> dict[str, str]:
+    """What a configuration file assigns to names as plain values; the file is read, not run. What is computed is unknown: "?"."""
+    found: dict[str, str] = {}
     with suppress(OSError, SyntaxError, ValueError):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            named = isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == "timeout" for one in node.targets)
-            if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-                return float(str(node.value.value))
-    return None
+            if isinstance(node, ast.Assign):
+                value = str(node.value.value) if isinstance(node.value, ast.Constant) else "?"
+                found |= {one.id: value for one in node.targets if isinstance(one, ast.Name)}
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.checks import nearest
 from ..core.config import PREFIX, Settings
+from ..core.counts import count
 from ..core.finding import Finding
 from ..runtime import Runtime
 
@@ -40,7 +41,7 @@ def _pool(runtime: Runtime) -> Iterator[Finding]:
     if 0 < connections < threads:
         yield Finding(
             "warning",
-            f"{threads} tasks run at a time (TASKQUEUE_CONCURRENCY), but the application's pool has {connections} connections",
+            f"{threads} tasks run at a time (TASKQUEUE_CONCURRENCY), but the application's pool has {count(connections, 'connection')}",
             f'set SQLALCHEMY_ENGINE_OPTIONS = {{"pool_size": {threads}}}, or run fewer at a time',
             "troubleshooting#pool",
         )

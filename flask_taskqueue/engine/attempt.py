@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -64,14 +64,17 @@ class Keys:
 
 
 class Attempts:
-    """Makes attempts for one application."""
+    """Makes attempts for one application; ``begun`` is called with the record of each, in the thread that makes it."""
 
-    def __init__(self, settings: Settings, targets: Targets, routes: Routes, keys: Keys, vault: Vault) -> None:
+    def __init__(
+        self, settings: Settings, targets: Targets, routes: Routes, keys: Keys, vault: Vault, begun: Callable[[Record], object]
+    ) -> None:
         self._settings = settings
         self._targets = targets
         self._routes = routes
         self._keys = keys
         self._vault = vault
+        self._begun = begun
 
     @property
     def in_process(self) -> bool:
@@ -86,6 +89,7 @@ class Attempts:
     def make(self, delivery: Delivery) -> Result:
         """Deliver, and judge the reply. A row that cannot be delivered is dead, with the reason."""
         record = delivery.record
+        self._begun(record)
         try:
             retry = self._retry(record)
             transport, request = self._prepare(self._vault.opened(record))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +18,15 @@ from .tables import Tables
 from .tasks import BATCH, Action, Tasks
 
 _KEPT = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How many tasks a bulk change has changed, and whether that was all."""
+
+    action: str
+    changed: int
+    is_last: bool
 
 
 class Bulks:
@@ -54,19 +63,19 @@ class Bulks:
         bulk = self._bulk
         return list(connection.scalars(sa.select(bulk.c.id).where(bulk.c.finished_at.is_(None)).order_by(bulk.c.id)))
 
-    def go_on(self, connection: sa.Connection, bulk_id: str) -> bool:
-        """Change the next tasks; whether there may be more to do here. Whoever else works on it is not waited for."""
+    def go_on(self, connection: sa.Connection, bulk_id: str) -> Step | None:
+        """Change the next tasks; how far that came. None if somebody else works on it, who is not waited for, or it has ended."""
         bulk = self._bulk
         mine = sa.and_(bulk.c.id == bulk_id, bulk.c.finished_at.is_(None))
         row = connection.execute(sa.select(bulk).where(mine).with_for_update(skip_locked=True)).one_or_none()
         if row is None:
-            return False
+            return None
         listing = self._listings.page(connection, Kind(row.kind), unpack(row.wanted), Place.parse(row.place or ""), BATCH)
         changed = self._tasks.change_some(connection, Filter(ids=listing.ids), Action(row.action)) if listing.ids else 0
         values: dict[str, Any] = {"looked_at": row.looked_at + len(listing.ids), "changed": row.changed + changed}
         values |= {"finished_at": self._now} if listing.next is None else {"place": str(listing.next)}
         connection.execute(sa.update(bulk).where(bulk.c.id == bulk_id).values(values))
-        return listing.next is not None
+        return Step(row.action, values["changed"], is_last=listing.next is None)
 
     def prune(self, connection: sa.Connection) -> int:
         """Forget those that ended more than 30 days ago; how many."""

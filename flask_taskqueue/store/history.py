@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from ..core.clock import duration_micros
 from ..core.states import State
 from .dialects import Dialect
 from .dialects.states import is_state
+from .filters import Filter
 from .tables import Tables
 from .tally import Tally, departures
 
@@ -44,12 +45,19 @@ class History:
         for state, kept in ((State.SUCCEEDED, keep_succeeded), (State.CANCELLED, keep_succeeded), (State.DEAD, keep_dead)):
             if len(rows) < BATCH and kept != float("inf"):
                 rows += self._lock_older(connection, state, kept, named, BATCH - len(rows))
-        ids = sorted(row.id for row in rows)
-        if not ids:
-            return 0
-        connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
-        self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
-        return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
+        return self._forget(connection, rows)
+
+    def forget_some(self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]) -> int:
+        """Forget up to `BATCH` finished tasks that match, the filter naming their state; how many. Names are kept as by `prune`."""
+        task = self._task
+        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(*self._forgettable(wanted, tombstones))
+        ordered = statement.order_by(task.c.finished_at).limit(BATCH).with_for_update(skip_locked=True)
+        return self._forget(connection, list(connection.execute(ordered)))
+
+    def count_some(self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]) -> int:
+        """How many tasks `forget_some` would forget, called until none is left."""
+        conditions = self._forgettable(wanted, tombstones)
+        return connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions)) or 0
 
     def count(self, connection: sa.Connection, *, keep_succeeded: float, keep_dead: float, tombstones: Mapping[str, float]) -> int:
         """How many tasks `prune` would forget by now."""
@@ -70,6 +78,18 @@ class History:
             .order_by(attempt.c.started_at.desc())
             .limit(1)
         ).one_or_none()
+
+    def _forgettable(self, wanted: Filter, tombstones: Mapping[str, float]) -> list[sa.ColumnElement[bool]]:
+        named = sa.or_(sa.false(), *(self._tombstone(queue, ttl) for queue, ttl in tombstones.items()))
+        return [is_state(self._task, wanted.state or State.DEAD), *wanted.conditions(self._task), ~named]
+
+    def _forget(self, connection: sa.Connection, rows: Collection[sa.Row[Any]]) -> int:
+        ids = sorted(row.id for row in rows)
+        if not ids:
+            return 0
+        connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
+        self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
+        return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def _tombstone(self, queue: str, seconds: float) -> sa.ColumnElement[bool]:
         task = self._task

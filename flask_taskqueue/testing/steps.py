@@ -32,7 +32,7 @@ class Steps:
         self._actions = TasksOf(runtime)
         routes = runtime.routes(None, "wsgi")
         scripted = Routes(Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script))
-        self._attempts = Attempts(runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault)
+        self._attempts = Attempts(runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault, runtime.begun)
         self._taking = Taking(runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE)
 
     def next(self) -> Record | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.clock import SECOND
 from ..core.errors import TaskQueueError
+from ..core.spans import utc
 from ..runtime import Runtime
 
 
@@ -42,17 +43,31 @@ def ready(runtime: Runtime) -> Health:
     return Health()
 
 
-def dispatching(runtime: Runtime, max_latency: float) -> Health:
-    """Whether tasks are attempted: a dispatcher is alive, and nothing that may start has been due for so many seconds."""
-    store = runtime.store
+def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False) -> Health:
+    """Whether tasks are attempted: a dispatcher is alive, and nothing that may start has been due for so many seconds.
+
+    The database must not refuse this process's own dispatcher, if it has one. What the database says of that,
+    which may name hosts and users, is told only ``in_detail``.
+    """
+    store, outage = runtime.store, _outage(runtime, in_detail)
     try:
         with store.reading() as connection:
             alive = sum(one.is_alive for one in store.dispatchers.list(connection))
             lanes = store.claims.lanes(connection)
     except TaskQueueError as error:
-        return Health(problems=(str(error),), reached=False)
+        return Health(problems=(str(error), *outage), reached=False)
     waited = max((lanes.now - (lane.due_at or 0) for lane in lanes.due()), default=0) / SECOND
-    problems = [] if alive else ["no dispatcher is alive; start one: flask taskqueue run"]
+    problems = [*outage] if alive else [*outage, "no dispatcher is alive; start one: flask taskqueue run"]
     if waited > max_latency:
         problems.append(f"the task that is due longest has waited {waited:.0f} s, more than {max_latency:g}")
     return Health(problems=tuple(problems), reached=bool(alive), dispatchers=alive, oldest_due_seconds=round(waited, 3))
+
+
+def _outage(runtime: Runtime, in_detail: bool) -> list[str]:
+    """What keeps the dispatcher of this process from working."""
+    scheduler = runtime.scheduler
+    health = None if scheduler is None else scheduler.dispatcher.health
+    if health is None or health.refusing_since is None:
+        return []
+    why = health.last_error if in_detail else "the log says why"
+    return [f"the database has refused the dispatcher of this process since {utc(health.refusing_since)}: {why}"]

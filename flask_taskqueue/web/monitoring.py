@@ -29,9 +29,13 @@ def mount(app: Flask, runtime: Runtime) -> None:
         at = settings.health_url
         blueprint.add_url_rule(f"{at}/live", "live", lambda: _answer(health.Health()))
         blueprint.add_url_rule(f"{at}/ready", "ready", lambda: _answer(health.ready(runtime)))
-        blueprint.add_url_rule(f"{at}/dispatcher", "dispatcher", lambda: _answer(health.dispatching(runtime, settings.health_max_latency)))
+        blueprint.add_url_rule(f"{at}/dispatcher", "dispatcher", lambda: _answer(_dispatching(runtime)))
     if settings.metrics or settings.health:
         app.register_blueprint(blueprint)
+
+
+def _dispatching(runtime: Runtime) -> health.Health:
+    return health.dispatching(runtime, runtime.settings.health_max_latency, in_detail=_is_local())
 
 
 def _metrics(runtime: Runtime) -> Response:

@@ -49,6 +49,23 @@ def test_purge_counts_and_asks_first(console: Console) -> None:
     assert console.run("purge", "mail", "--yes").stderr == "No tasks match.\n"
 
 
+def test_purge_by_state(console: Console) -> None:
+    """What waits is cancelled; what has ended is forgotten with its attempts, but for names that stay taken."""
+    dead, done, waits = console.bench.run(console.add("bad")), console.bench.run(console.add()), console.add(countdown=60)
+    named = console.bench.run(console.add("bad", name="kept"))
+    assert console.run("purge", "mail", "--state", "leased", "--yes").stderr == "No tasks match.\n"
+    assert console.run("purge", "slow", "--state", "dead", "--yes").stderr == "No tasks match.\n"
+    assert console.run("purge", "mail", "--state", "dead", "--dry-run").stdout == "Would forget 1 dead task.\n"
+    assert "This will forget 1 dead task of queue mail." in console.run("purge", "mail", "--state", "dead", answer="n\n").stderr
+    assert console.run("purge", "mail", "--state", "dead", "--yes").stdout == "Forgot 1 dead task.\n"
+    assert console.run("show", dead.id).exit_code == 3
+    assert {console.state(done), console.state(named), console.state(waits)} == {"succeeded", "dead", "scheduled"}
+    assert console.json("stats")["dead"] == 1
+    assert console.run("purge", "mail", "--state", "scheduled", "--yes").stdout == "Cancelled 1 scheduled task.\n"
+    assert console.json("purge", "mail", "--state", "cancelled", "--older-than", "1h", "--yes")["changed"] == 0
+    assert console.json("purge", "mail", "--state", "cancelled", "--yes")["changed"] == 1
+
+
 def test_prune_forgets_what_ended_long_ago(console: Console) -> None:
     """As the settings say, or by age; it counts and asks first."""
     old, new = console.bench.run(console.add()), console.bench.run(console.add("bad"))

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,10 @@ from werkzeug.serving import make_server
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.finding import Finding
-from flask_taskqueue.diagnosis import findings
+from flask_taskqueue.diagnosis import findings, servers
 from flask_taskqueue.diagnosis.database import judge_clock
-from flask_taskqueue.diagnosis.servers import gunicorn_timeout
+from flask_taskqueue.diagnosis.dispatchers import judge_dispatchers
+from flask_taskqueue.diagnosis.servers import gunicorn_option
 from flask_taskqueue.migrations import include_object
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -209,12 +211,12 @@ def test_a_missing_dispatcher_is_found(patient: Bench) -> None:
     ward.store.transact(lambda connection: ward.store.dispatchers.remove(connection, "one"))
     assert bad(patient.app) == {"no dispatcher is alive": "warning"}
     patient.tasks.add("/work")
-    assert bad(patient.app) == {"no dispatcher is alive, and 1 tasks wait": "error"}
+    assert bad(patient.app) == {"no dispatcher is alive, and 1 task waits": "error"}
     ward.see(queues=["mail"])
     assert bad(patient.app) == {"no dispatcher takes from queue default": "warning"}
     ward.see("two")
     patient.tasks.queue("default").pause(by="ana")
-    assert "queue default is paused by ana, and 1 of its tasks wait" in bad(patient.app)
+    assert "queue default is paused by ana, and 1 of its tasks waits" in bad(patient.app)
 
 
 def test_two_dispatchers_in_one_process_are_found(patient: Bench) -> None:
@@ -307,11 +309,59 @@ def test_a_gunicorn_that_gives_up_first_is_found(sqlite_database: TestDatabase, 
         assert not any("gunicorn" in text for text in bad(one.app))
 
 
-def test_the_timeout_of_gunicorn_is_read_from_its_arguments() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "file", "kills"),
+    [
+        ("-w 2", "", True),
+        ("-k gthread", "", False),
+        ("--worker-class=gevent", "", False),
+        ("--threads 8", "", False),
+        ("--threads 1 -k sync", "threads = 8", True),
+        ("", "worker_class = 'gthread'", False),
+        ("", "threads = cores()", False),
+        ("", "timeout = patience()", False),
+        ("", "worker_class = 'gunicorn.workers.sync.SyncWorker'", True),
+        ("--timeout 0", "", False),
+    ],
+)
+def test_only_sync_workers_of_gunicorn_are_killed(
+    sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, file: str, kills: bool
+) -> None:
+    """The timeout of others is not tied to a request; what a file computes is not known, and not warned of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
+    (tmp_path / "gunicorn.conf.py").write_text(file)
+    with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9") as one:
+        assert any("gunicorn kills" in one.text for one in servers.look(one.app.extensions["taskqueue"])) is kills
+
+
+def test_an_option_of_gunicorn_is_read_from_its_arguments() -> None:
     """The last one counts; none is none."""
-    assert gunicorn_timeout(["--timeout", "5", "-t", "7", "app:app"]) == 7
-    assert gunicorn_timeout(["--timeout", "x"]) is None
-    assert gunicorn_timeout([]) is None
+    assert gunicorn_option(["--timeout", "5", "-t", "7", "app:app"], "--timeout", "-t") == "7"
+    assert gunicorn_option(["-k", "gthread", "--threads=4"], "--threads") == "4"
+    assert gunicorn_option([], "--timeout", "-t") is None
+
+
+@pytest.mark.parametrize("off", [90, -90])
+def test_a_wrong_clock_of_this_host_is_found(ward: Ward, monkeypatch: pytest.MonkeyPatch, off: int) -> None:
+    """By asking a database that has a clock of its own."""
+    ward.see()
+    monkeypatch.setattr("time.time", lambda real=time.time: real() + off)
+    found = [text for text in bad(ward.bench.app) if "the clock of this host" in text]
+    if ward.store.database.dialect.clock_is_local:
+        assert found == []
+    else:
+        direction = "ahead of" if off > 0 else "behind"
+        assert len(found) == 1
+        assert re.fullmatch(rf"the clock of this host is 1 m (29|30|31) s {direction} the database's, by which tasks are due", found[0])
+
+
+def test_one_task_waits_and_two_wait(patient: Bench) -> None:
+    """Numbers agree with their words."""
+    assert [next(judge_dispatchers([], number, [])).text for number in (1, 2000)] == [
+        "no dispatcher is alive, and 1 task waits",
+        "no dispatcher is alive, and 2,000 tasks wait",
+    ]
 
 
 def test_clocks_apart_are_found() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from flask_taskqueue.cli import taskqueue as commands
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
+from tests.outages import switched
 from tests.waiting import wait_until
 
 
@@ -62,6 +64,27 @@ def test_health_tells_whether_tasks_are_attempted(sqlite_database: TestDatabase)
         assert "more than 300" in text
         assert command(one, "--max-latency", "10m")[0] == 0
         assert command(one, "--max-latency", "soon")[0] == 2
+        runtime.stop()
+
+
+def test_an_outage_of_this_processs_dispatcher_is_told(sqlite_database: TestDatabase) -> None:
+    """Since when, and why to those on this machine; well again when it works again."""
+    with (
+        switched(sqlite_database) as (url, switch),
+        bench(url, TASKQUEUE_POLL_INTERVAL=0.1, TASKQUEUE_CREATE_TABLES=False) as one,
+    ):
+        runtime = one.app.extensions["taskqueue"]
+        dispatcher = runtime.start().dispatcher
+        wait_until(lambda: ask(one, "dispatcher")[0] == 200, what="all is well")
+        switch(False)
+        wait_until(lambda: dispatcher.health.is_refused, what="it is refused")
+        told = " ".join(ask(one, "dispatcher")[1]["problems"])  # type: ignore[arg-type]
+        assert re.search(r"the database has refused the dispatcher of this process since \d{4}-\d\d-\d\d [\d:]+Z: the tables in the", told)
+        elsewhere = one.app.test_client().get("/taskqueue/health/dispatcher", headers={"X-Forwarded-For": "192.0.2.1"})
+        assert elsewhere.status_code == 503
+        assert "the log says why" in elsewhere.text
+        switch(True)
+        wait_until(lambda: ask(one, "dispatcher")[0] == 200, what="all is well again")
         runtime.stop()
 
 

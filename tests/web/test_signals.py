@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from blinker import NamedSignal
 
 import flask_taskqueue
+from flask_taskqueue.store import Action, Filter, Kind
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench
+from tests.waiting import wait_until
 
 Heard = list[tuple[str, dict[str, Any]]]
 
@@ -42,7 +44,7 @@ def test_every_event_of_a_task_is_told(on_sqlite: Bench, heard: Heard) -> None:
         task = on_sqlite.tasks.queue("default").add("/w", {"status": 500})
         assert names(heard) == ["task_added"] * 2
         taskqueue.run_due()
-        assert names(heard) == ["attempt_finished", "task_succeeded", "attempt_finished", "task_dead"]
+        assert names(heard) == ["attempt_started", "attempt_finished", "task_succeeded", "attempt_started", "attempt_finished", "task_dead"]
         task.requeue()
         assert [(name, arguments["task"].id) for name, arguments in heard] == [("task_requeued", task.id)]
         heard.clear()
@@ -62,6 +64,41 @@ def test_the_end_of_a_poison_task_is_told(on_sqlite: Bench, heard: Heard, caplog
     assert on_sqlite.tasks.drain() == 1
     assert names(heard) == ["task_added", "attempt_finished", "task_dead"]
     assert [(one.levelno, one.__dict__["outcome"]) for one in caplog.records if "poison" in one.getMessage()] == [(logging.ERROR, "crash")]
+
+
+def test_changes_of_many_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
+    """However many tasks they change, in whatever number of transactions; what changes nothing is not told."""
+    on_sqlite.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: ("", 500))
+    queue = on_sqlite.tasks.queue("default")
+    on_sqlite.tasks.add_many({"url": "/w", "countdown": 60} for _ in range(1100))
+    ids = [one.id for one in queue.find(limit=600)]
+    assert [queue.delete(ids), queue.delete(ids), queue.run_now(), queue.requeue_dead()] == [600, 0, 500, 0]
+    assert [queue.purge(), queue.purge()] == [500, 0]
+    changed = [("delete", 600), ("run now", 500), ("delete", 500)]
+    assert heard == [("tasks_changed", {"action": action, "changed": number}) for action, number in changed]
+
+
+def test_changes_in_the_background_are_told_at_their_end(on_sqlite: Bench, heard: Heard) -> None:
+    """By the dispatcher that ends them."""
+    on_sqlite.tasks.worker("/w")(lambda: None)
+    on_sqlite.tasks.add_many({"url": "/w", "countdown": 60} for _ in range(3))
+    store = on_sqlite.app.extensions["taskqueue"].store
+    store.transact(lambda one: store.bulks.add(one, Action.DELETE, Kind.SCHEDULED, Filter(), by=None, told="all", total=None))
+    runtime = on_sqlite.app.extensions["taskqueue"]
+    runtime.start()
+    wait_until(lambda: [one for one in heard if one[0] == "tasks_changed"], what="its end is told")
+    runtime.stop()
+    assert ("tasks_changed", {"action": "delete", "changed": 3}) in heard
+
+
+def test_a_beginning_is_told_before_the_handler_runs(on_sqlite: Bench, heard: Heard) -> None:
+    """With the row of the task, once per attempt."""
+    ran: list[list[str]] = []
+    on_sqlite.tasks.worker("/w")(lambda: ran.append([name for name, _ in heard]))
+    task = on_sqlite.tasks.add("/w")
+    assert on_sqlite.tasks.drain() == 1
+    assert ran == [["task_added", "attempt_started"]]
+    assert [one["record"].id for name, one in heard if name == "attempt_started"] == [task.id]
 
 
 def test_pauses_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
