@@ -33,6 +33,7 @@ from .engine.scheduler import Scheduler
 from .engine.transports import Transport
 from .engine.transports.wsgi import WsgiTransport
 from .store import Database, Notices, Result, Store
+from .threads import leaving_signals
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -146,9 +147,10 @@ class Runtime:
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
-            self.scheduler.start()
-            if self.bell is not None:
-                self.bell.listen(self.scheduler.look)
+            with leaving_signals():
+                self.scheduler.start()
+                if self.bell is not None:
+                    self.bell.listen(self.scheduler.look)
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
         return self.scheduler
 

@@ -37,6 +37,8 @@ class Leases:
         self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
         self._fence = Prepared(sa.update(task).where(_mine(task)).values(held_by=task.c.held_by))
         self._complete = Prepared(sa.update(task).where(_mine(task)).values(self._success()))
+        current = (task.c.id == sa.bindparam("id"), task.c.attempts == sa.bindparam("attempt"), is_state(task, State.LEASED))
+        self._current = Prepared(sa.select(task).where(*current))
         self._log = log
 
     def record(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
@@ -105,9 +107,7 @@ class Leases:
 
     def is_current(self, connection: sa.Connection, task_id: str, attempt: int) -> Record | None:
         """The task, if this attempt of it is under way."""
-        row = connection.execute(
-            sa.select(self._task).where(self._task.c.id == task_id, self._task.c.attempts == attempt, is_state(self._task, State.LEASED))
-        ).one_or_none()
+        row = self._current.execute(connection, {"id": task_id, "attempt": attempt}).one_or_none()
         return None if row is None else Record._make(row)
 
     def fence(self, connection: sa.Connection, record: Record) -> bool:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
 
+from ..threads import leaving_signals
 from .database import Database
 
 logger = logging.getLogger("flask_taskqueue")
@@ -46,7 +47,8 @@ class Notices:
         with self._starting:
             if self._sender is None:
                 self._sender = threading.Thread(target=self._send_wanted, name="taskqueue-notices", daemon=True)
-                self._sender.start()
+                with leaving_signals():
+                    self._sender.start()
 
     def listen(self, wake: Callable[[], object]) -> bool:
         """Call ``wake`` at each notice, from a thread that holds a connection of its own."""
