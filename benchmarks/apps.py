@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from flask_taskqueue import TaskQueue, current_task
 from .notes import note
 
 db_tasks = TaskQueue()
+_numbers = itertools.count()
 
 
 class Base(DeclarativeBase):
@@ -86,7 +88,7 @@ def application(url: str | None) -> Iterator[Flask]:
     with tempfile.TemporaryDirectory() as directory:
         os.environ["BENCH_DATABASE"] = f"sqlite:///{Path(directory) / 'queue.db'}" if url in (None, "sqlite") else str(url)
         os.environ["BENCH_NOTES"] = str(Path(directory) / "notes")
-        os.environ["BENCH_PREFIX"] = f"bench{os.getpid()}_"
+        os.environ["BENCH_PREFIX"] = f"bench{os.getpid()}_{next(_numbers)}_"
         app = create_app()
         store = app.extensions["taskqueue"].store
         store.ensure_queues()
@@ -101,6 +103,13 @@ def application(url: str | None) -> Iterator[Flask]:
             with app.app_context():
                 db.session.remove()
                 Base.metadata.drop_all(db.engine)
+
+
+def database_name(app: Flask) -> str:
+    """What the database is called."""
+    dialect = app.extensions["taskqueue"].store.database.engine.dialect
+    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB" if getattr(dialect, "is_mariadb", False) else "MySQL"}
+    return names[dialect.name]
 
 
 def dispatchers(processes: int = 1, *options: str) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from flask import Flask
 
-from .apps import application, dispatchers, ended, noted
+from .apps import application, database_name, dispatchers, ended, noted
 from .notes import begun
 from .table import show_spread
 
@@ -61,7 +61,7 @@ def measured(one: Callable[[int], float], given: argparse.Namespace) -> dict[str
     for url in given.database:
         for elsewhere in (False, True):
             with application(url) as app, app.app_context(), dispatching(app, elsewhere=elsewhere):
-                name = app.extensions["taskqueue"].store.database.engine.dialect.name
+                name = database_name(app)
                 place = "another process" if elsewhere else "the same process"
                 rows[f"{name}, {place}"] = [one(number) for number in range(given.tasks)]
     return rows

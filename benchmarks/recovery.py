@@ -15,7 +15,7 @@ import random
 import signal
 import time
 
-from .apps import application, dispatchers, ended, hold
+from .apps import application, database_name, dispatchers, ended, hold
 from .notes import begun
 from .table import show_spread
 
@@ -56,7 +56,7 @@ def main() -> None:
     rows: dict[str, list[float]] = {}
     for url in given.database:
         with application(url) as app, app.app_context():
-            name = app.extensions["taskqueue"].store.database.engine.dialect.name
+            name = database_name(app)
             running = dispatchers(given.processes)
             try:
                 rows[f"{name}, supervised"] = [killed_child(number) for number in range(given.rounds)]
