@@ -42,6 +42,8 @@ def bare_requests(app: Flask) -> Callable[[int], None]:
         for _ in range(number):
             chunks, status, _ = run_wsgi_app(app, environ)
             b"".join(chunks)
+            if hasattr(chunks, "close"):
+                chunks.close()
             assert status.startswith("204")
 
     return loop

@@ -24,7 +24,6 @@ from .core.task import Task
 from .core.why import Why
 from .dashboard import mount
 from .declarations import Declarations
-from .logs import log_attempts
 from .operations import statistics
 from .queue import AddedMany, Queue
 from .runtime import Runtime
@@ -70,7 +69,6 @@ class TaskQueue(Declarations):
             sessions.watch(binding.db.session)
         self._workers.register(app)
         exempt_workers(app)
-        log_attempts(app)
         app.cli.add_command(taskqueue)
         mount(app, runtime)
         mount_monitoring(app, runtime)

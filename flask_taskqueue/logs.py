@@ -1,35 +1,29 @@
-"""The log: one line per attempt, written by a subscriber of the signals."""
+"""The log: one line per attempt."""
 
 from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from flask import Flask
-
-from .core import signals
 from .core.outcome import Outcome
 from .core.record import Record
 from .core.states import State
 from .core.urls import redacted
+from .store import Result
 
 logger = logging.getLogger("flask_taskqueue")
 
 _LEVELS = {State.SUCCEEDED: logging.INFO, State.SCHEDULED: logging.INFO, State.DEAD: logging.ERROR}
 
 
-def log_attempts(app: Flask) -> None:
-    """Log each attempt of an application: a dead task as an error, all else as information.
+def log_attempt(result: Result, lost: bool) -> None:
+    """Log an attempt that is recorded: a dead task as an error, all else as information; one whose lease was lost as a warning.
 
     Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
     too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the
     eta to the begin of the first attempt; None at later ones) and next_eta (of the next attempt).
     """
-    signals.attempt_finished.connect(_log, app)
-
-
-def _log(_app: Flask, record: Record, outcome: Outcome, duration: float, lost: bool, **_: Any) -> None:
+    record, outcome = result.record, result.outcome
     level = logging.WARNING if lost else _LEVELS[outcome.state]
     if not logger.isEnabledFor(level):
         return
@@ -41,7 +35,7 @@ def _log(_app: Flask, record: Record, outcome: Outcome, duration: float, lost: b
         "attempt": record.attempts,
         "status": outcome.status,
         "outcome": "late" if lost else outcome.reason,
-        "duration_ms": round(duration * 1000, 1),
+        "duration_ms": round(result.duration * 1000, 1),
         "latency_ms": _latency(record),
         "next_eta": None if lost or outcome.delay is None else (datetime.now(UTC) + timedelta(seconds=outcome.delay)).isoformat(),
     }
@@ -53,7 +47,7 @@ def _log(_app: Flask, record: Record, outcome: Outcome, duration: float, lost: b
         extra["url"],
         record.attempts,
         outcome.status if outcome.status is not None else outcome.reason,
-        duration * 1000,
+        result.duration * 1000,
         _consequence(outcome, lost),
         extra=extra,
     )

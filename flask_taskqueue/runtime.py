@@ -32,6 +32,7 @@ from .engine.presence import Presence
 from .engine.scheduler import Scheduler
 from .engine.transports import Transport
 from .engine.transports.wsgi import WsgiTransport
+from .logs import log_attempt
 from .store import Database, Notices, Result, Store
 from .threads import leaving_signals
 
@@ -251,13 +252,16 @@ class Runtime:
             signals.tasks_changed.send(self.app, action=action, changed=changed)
 
     def observe(self, result: Result, lost: bool) -> None:
-        """Send the signals of an attempt that is recorded."""
+        """Log an attempt that is recorded, and send its signals; where nobody listens that costs next to nothing."""
+        log_attempt(result, lost)
         outcome = result.outcome
-        signals.attempt_finished.send(self.app, record=result.record, outcome=outcome, duration=result.duration, lost=lost)
+        if signals.attempt_finished.receivers:
+            signals.attempt_finished.send(self.app, record=result.record, outcome=outcome, duration=result.duration, lost=lost)
         if lost or not outcome.state.is_finished:
             return
         signal = signals.task_dead if outcome.state == "dead" else signals.task_succeeded
-        signal.send(self.app, record=result.record, outcome=outcome)
+        if signal.receivers:
+            signal.send(self.app, record=result.record, outcome=outcome)
 
 
 def _heed(findings: Iterable[Finding]) -> None:

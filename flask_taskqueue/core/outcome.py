@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from .reply import Reply
 from .retry import RetryOptions
@@ -70,7 +71,12 @@ def is_success(reply: Reply) -> bool:
 
 def success(reply: Reply) -> Outcome:
     """The outcome of a success."""
-    return Outcome(State.SUCCEEDED, "success", status=reply.status)
+    return _success(reply.status)
+
+
+@lru_cache(maxsize=128)
+def _success(status: int | None) -> Outcome:
+    return Outcome(State.SUCCEEDED, "success", status=status)
 
 
 def permanent(error: str) -> Outcome:

@@ -103,7 +103,7 @@ def _counts(endings: Sequence[Ending]) -> dict[str, Counts]:
 def _count_attempt(counts: Counts, ending: Ending, measure: str) -> None:
     counts["attempts"] += 1
     counts["failures"] += ending.failed
-    counts[measure] = counts.get(measure, 0) + 1
+    counts[measure] += 1
     if measure in ("crash", "late"):
         return
     _observe(counts, DURATIONS, "duration_micros", duration_micros(ending.duration))
@@ -115,5 +115,5 @@ def _count_attempt(counts: Counts, ending: Ending, measure: str) -> None:
 def _observe(counts: Counts, buckets: Sequence[str], total: str, micros: int) -> None:
     """Put a duration into a histogram."""
     name = buckets[bucket(micros / SECOND)]
-    counts[name] = counts.get(name, 0) + 1
-    counts[total] = counts.get(total, 0) + micros
+    counts[name] += 1
+    counts[total] += micros

@@ -27,14 +27,14 @@ _MEASURES = {State.SUCCEEDED: "ended_succeeded", State.DEAD: "ended_dead", State
 
 def no_counts() -> defaultdict[str, Counts]:
     """Nothing counted yet, of any queue."""
-    return defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    return defaultdict(lambda: defaultdict(int, dict.fromkeys(COUNTS, 0)))
 
 
 def count_end(counts: Counts, state: State, *, expired: bool = False) -> None:
     """Count a task that has ended."""
     measure = "ended_expired" if expired else _MEASURES[state]
     counts[state.value] += 1
-    counts[measure] = counts.get(measure, 0) + 1
+    counts[measure] += 1
 
 
 def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
@@ -53,7 +53,7 @@ def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> di
         if state in FINISHED:
             counts[State(state).value] -= 1
         if requeued:
-            counts["requeued"] = counts.get("requeued", 0) + 1
+            counts["requeued"] += 1
     return found
 
 
