@@ -127,3 +127,10 @@ def test_gunicorn_and_uwsgi_leave_time_to_stop() -> None:
     uwsgi.read(DEPLOY / "uwsgi.ini")
     assert float(uwsgi["uwsgi"]["worker-reload-mercy"]) > LEAST
     assert uwsgi["uwsgi"]["enable-threads"] == "true"
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not there (Debian's package prometheus has it)")
+def test_the_alert_rules_fire_when_they_are_to() -> None:
+    """By Prometheus's own tool, on series made up: each rule with what sets it off, and what does not."""
+    found = subprocess.run(["promtool", "test", "rules", "tests/alerts.yml"], cwd=DEPLOY.parents[1], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
