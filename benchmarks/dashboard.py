@@ -11,16 +11,22 @@ import argparse
 import os
 import statistics
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
 from benchmarks.counting import fill, milliseconds
 from flask_taskqueue import TaskQueue
+from flask_taskqueue.store import SLOT
+from flask_taskqueue.store.past import QUARTER
 
 PAGES = {
     "overview": "",
+    "overview, 30 days": "?range=30d",
     "tasks, recent": "tasks",
     "tasks, dead": "tasks?state=dead",
     "tasks, scheduled": "tasks?state=scheduled",
@@ -43,6 +49,18 @@ def measure(client: FlaskClient, path: str, times: int) -> list[float]:
     return milliseconds(request, times)
 
 
+def fill_past(store: Any) -> None:
+    """Thirty days of attempts in ten queues, a row for each quarter of an hour."""
+    now = time.time_ns() // 1000 // SLOT // QUARTER
+    rows = [
+        {"queue": f"queue{queue}", "slot": (now - ago) * QUARTER, "attempts": 40, "failures": 2}
+        for ago in range(5, 30 * 96)
+        for queue in range(10)
+    ]
+    with store.database.engine.begin() as connection:
+        connection.execute(sa.insert(store.database.tables.past), rows)
+
+
 def main() -> None:
     """Fill a database, ask for the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,6 +78,7 @@ def main() -> None:
         store = app.extensions["taskqueue"].store
         store.ensure_queues()
         fill(store, arguments.rows)
+        fill_past(store)
         print(f"{arguments.rows:,} tasks on {store.database.engine.url.get_backend_name()}, {os.cpu_count()} processors")
         for name, path in PAGES.items():
             found = measure(app.test_client(), path, arguments.times)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_taskqueue import TaskQueue
-from flask_taskqueue.store import Store
+from flask_taskqueue.store import SLOT, Store
+from flask_taskqueue.store.past import QUARTER
 
 MINUTE = 60_000_000
 QUEUES: dict[str, Any] = {
@@ -70,6 +71,7 @@ def seed(store: Store, *, seed: int = 7) -> None:
         connection.execute(sa.insert(tables.task), tasks)
         connection.execute(sa.insert(tables.attempt), attempts)
         connection.execute(sa.insert(tables.tally), _tally(chance, tasks, now))
+        connection.execute(sa.insert(tables.past), _past(chance, now))
         connection.execute(sa.insert(tables.dispatcher), _dispatchers(now))
     store.transact(lambda connection: store.queues.pause(connection, "mail", "ana"))
 
@@ -149,6 +151,18 @@ def _tally(chance: random.Random, tasks: list[dict[str, Any]], now: int) -> list
             failures = sum(chance.random() < (0.12 if 165 < back < 185 else 0.01) for _ in range(max(0, attempts)))
             row = {"queue": queue, "slot": slot - back, "source": "a", "attempts": max(0, attempts), "failures": failures}
             rows.append(row | dict.fromkeys(("succeeded", "dead", "cancelled"), 0))
+    return rows
+
+
+def _past(chance: random.Random, now: int) -> list[dict[str, Any]]:
+    """Thirty days: busy by day, quiet at night, and one bad evening."""
+    rows = []
+    for ago in range(5, 30 * 96):
+        slot = (now // SLOT // QUARTER - ago) * QUARTER
+        hour = slot * SLOT // (60 * MINUTE) % 24
+        attempts = int(chance.uniform(0.7, 1.3) * (420 if 7 <= hour < 20 else 60))
+        share = 0.3 if 80 < ago < 90 else chance.choice((0, 0, 0, 0.01, 0.02))
+        rows.append({"queue": "default", "slot": slot, "attempts": attempts, "failures": int(attempts * share)})
     return rows
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
+from ..core.clock import to_micros
 from ..core.dispatcher_info import DispatcherInfo
 from ..core.queue_statistics import QueueStatistics
 from ..core.spans import relative, span
@@ -24,17 +25,22 @@ from .output import echo_json, echo_json_line
 from .queues import echo_queues
 from .table import echo_table
 
+_LONGEST = timedelta(days=30)
 _SUMS = ("scheduled", "in_flight", "waiting_for_key", "succeeded", "dead", "cancelled")
 _ATTEMPTS = ("executed_last_minute", "executed_last_hour", "failed_last_hour")
 
 
 @click.command("stats")
+@click.option("--since", type=Duration(), help="Also the attempts of so long, such as 24h; up to 30d.")
 @json_option
 @with_appcontext
-def stats(as_json: bool) -> None:
+def stats(since: timedelta | None, as_json: bool) -> None:
     """Show the sums of all queues: tasks by state, attempts of the last hour, who dispatches."""
-    queues, dispatchers = _look(current_runtime())
-    sums = _sums(queues, dispatchers)
+    runtime = current_runtime()
+    if since is not None and since > _LONGEST:
+        raise click.UsageError("attempts are counted for 30 days; give --since 30d, or less")
+    queues, dispatchers = _look(runtime)
+    sums = _sums(queues, dispatchers) | ({} if since is None else _since(runtime, since))
     if as_json:
         echo_json(sums)
         return
@@ -42,7 +48,8 @@ def stats(as_json: bool) -> None:
     lines = {
         **{name.replace("_", " "): f"{sums[name]:,}" for name in _SUMS},
         "attempts, last minute": f"{sums['executed_last_minute']:,}",
-        "attempts, last hour": f"{sums['executed_last_hour']:,}, of which {sums['failed_last_hour']:,} failed",
+        "attempts, last hour": _attempts(sums, "last_hour"),
+        **({} if since is None else {f"attempts, last {span(since.total_seconds())}": _attempts(sums, "since")}),
         "oldest due": "-" if oldest is None else f"{span(oldest)} ago",
         "dispatchers": f"{sums['dispatchers']}, with {sums['slots']} slots",
     }
@@ -85,6 +92,18 @@ def _sums(queues: Sequence[QueueStatistics], dispatchers: Sequence[DispatcherInf
         "dispatchers": len(dispatchers),
         "slots": sum(one.concurrency for one in dispatchers),
     }
+
+
+def _since(runtime: Runtime, since: timedelta) -> dict[str, Any]:
+    store = runtime.store
+    with store.reading() as connection:
+        first = store.schedules.now(connection) - since
+        found = store.charts.since(connection, to_micros(first))
+    return {"since": first, "executed_since": found.attempts, "failed_since": found.failures}
+
+
+def _attempts(sums: Mapping[str, int], when: str) -> str:
+    return f"{sums[f'executed_{when}']:,}, of which {sums[f'failed_{when}']:,} failed"
 
 
 def _show(queues: Sequence[QueueStatistics], dispatchers: Sequence[DispatcherInfo]) -> None:

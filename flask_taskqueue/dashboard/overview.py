@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from flask import request
 
-from ..core.clock import to_datetime
+from ..core.clock import SECOND, to_datetime
 from ..core.failures import Group, group
 from ..runtime import Runtime
-from ..store import Live, Minute
+from ..store import RANGES, SLOT, Live, Minute
 from .rendering import Page
 
 _RECENT = 500
@@ -49,6 +50,26 @@ class QueueLine:
         return self.paused_at is not None or self.rate == 0
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The attempts that ended within a chart's span from ``begins_at``, and how many of them failed."""
+
+    begins_at: datetime
+    attempts: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Attempts over a range, by spans; the last span is not over."""
+
+    range: str
+    span: timedelta
+    bars: Sequence[Bar]
+    attempts: int
+    failures: int
+
+
 def page(runtime: Runtime) -> Page:
     """Everything at a glance."""
     store = runtime.store
@@ -59,17 +80,17 @@ def page(runtime: Runtime) -> Page:
         failures = group(store.failures.latest(connection, _RECENT))[:_SHOWN]
         alive = [one for one in store.dispatchers.list(connection) if one.is_alive]
         now = store.schedules.now(connection)
-    minutes = _together([line.minutes for line in lines])
+        chart = _chart(runtime, connection, lines, now)
     data = {
         "now": now,
         "totals": totals(lines),
         "p95": durations[int(len(durations) * 0.95)] if durations else None,
         "dispatchers_alive": len(alive),
-        "minutes": minutes,
+        "chart": chart,
         "queues": lines,
         "failures": [failure_group(one) for one in failures],
     }
-    return Page(template="overview.html", title="Overview", data=data)
+    return Page(template="overview.html", title="Overview", data=data, extra={"ranges": ["1h", *RANGES]})
 
 
 def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
@@ -122,6 +143,19 @@ def failure_group(group: Group) -> dict[str, Any]:
         "retrying": len(group.retrying),
         "last_task": next(iter(group.tasks)),
     }
+
+
+def _chart(runtime: Runtime, connection: sa.Connection, lines: Sequence[QueueLine], now: datetime) -> Chart:
+    """The chart of the range that the URL asks for, the last hour unless it is one that there is."""
+    name = request.args.get("range", "")
+    if name in RANGES:
+        begins, counts = runtime.store.charts.bars(connection, RANGES[name])
+        first, width = to_datetime(begins), timedelta(seconds=RANGES[name].slots * SLOT / SECOND)
+    else:
+        name, width, counts = "1h", timedelta(minutes=1), _together([line.minutes for line in lines])
+        first = now - width * len(counts)
+    bars = [Bar(first + number * width, each.attempts, each.failures) for number, each in enumerate(counts)]
+    return Chart(range=name, span=width, bars=bars, attempts=sum(one.attempts for one in bars), failures=sum(one.failures for one in bars))
 
 
 def _line(row: sa.Row[Any], live: Live, ended: sa.Row[Any] | None, minutes: Sequence[Minute], enforced: float | None) -> QueueLine:

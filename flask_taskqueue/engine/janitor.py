@@ -68,6 +68,7 @@ def prune(store: Store, retention: Retention) -> Iterator[int]:
         store.dispatchers.prune,
         store.audit.prune,
         store.bulks.prune,
+        store.tally.past.prune,
     ):
         store.transact(forget)
     while pruned := store.transact(

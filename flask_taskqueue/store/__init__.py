@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .charts import Minute
+from .charts import RANGES, Minute
 from .claims import Claims
 from .database import Database
 from .dispatchers import Sighting
@@ -21,6 +21,7 @@ from .schema import Change, Stamp, statements
 from .sealed import Rotated
 from .store import Store
 from .tables import Tables
+from .tally import SLOT
 from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Action
 
@@ -29,7 +30,9 @@ __all__ = [
     "CHANGED_AT_ONCE",
     "LATEST_FAILURES",
     "OF_STATE",
+    "RANGES",
     "SEARCHED",
+    "SLOT",
     "Action",
     "Change",
     "Claims",

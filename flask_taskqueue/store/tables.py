@@ -11,6 +11,7 @@ from ..core.rates import BUCKET_SIZE
 from ..core.record import Record
 from .dashboard_tables import audit as _audit
 from .dashboard_tables import bulk as _bulk
+from .dashboard_tables import past as _past
 from .dialects.states import ENDED_ROWS, FAILED_ROWS, LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
 from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
 
@@ -25,6 +26,7 @@ class Tables:
     attempt: sa.Table
     queue: sa.Table
     tally: sa.Table
+    past: sa.Table
     meter: sa.Table
     lock: sa.Table
     batch: sa.Table
@@ -52,6 +54,7 @@ class Tables:
             "attempt": _attempt,
             "queue": _queue,
             "tally": _tally,
+            "past": _past,
             "meter": _meter,
             "lock": _lock,
             "batch": _batch,

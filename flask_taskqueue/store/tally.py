@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..core.states import FINISHED, State
 from .dialects import Dialect
 from .meter import Meter
+from .past import Past
 from .prepared import Prepared
 from .tables import COUNTS, Tables
 
@@ -67,7 +68,8 @@ class Tally:
         # Inline: else SQLAlchemy asks for the slot back, and SQLite's driver runs no such statement for several rows.
         self._add = Prepared(dialect.add_up(tables.tally, COUNTS).inline().values(values | {"slot": self._slot}))
         self.meter = Meter(tables, dialect)
-        self._past = dialect.add_up(tables.tally, COUNTS)
+        self._old = dialect.add_up(tables.tally, COUNTS)
+        self.past = Past(tables, dialect, self._slot)
 
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
         """Add counts. Writers that may write at the same time have each a ``source`` of their own."""
@@ -93,10 +95,10 @@ class Tally:
         return list(connection.execute(sa.select(tally.c.queue, *columns).group_by(tally.c.queue)))
 
     def merge(self, connection: sa.Connection) -> int:
-        """Add the rows up that are older than an hour; how many there were."""
+        """Add the rows up that are older than an hour, their attempts also by quarters of an hour; how many there were."""
         tally = self._tally
-        old = sa.and_(tally.c.slot > 0, tally.c.slot <= self._slot - _HOUR - 1)
-        rows = connection.execute(sa.select(tally).where(old).limit(1000).with_for_update()).all()
+        late = sa.and_(tally.c.slot > 0, tally.c.slot <= self._slot - _HOUR - 1)
+        rows = connection.execute(sa.select(tally).where(late).limit(1000).with_for_update()).all()
         sums = no_counts()
         for row in rows:
             for name in COUNTS:
@@ -106,8 +108,9 @@ class Tally:
             connection.execute(
                 sa.delete(tally).where(key), [{f"old_{name}": getattr(row, name) for name in ("queue", "slot", "source")} for row in rows]
             )
-            past = [{"queue": queue, "slot": 0, "source": "", **counts} for queue, counts in sorted(sums.items())]
-            connection.execute(self._past, past)
+            old = [{"queue": queue, "slot": 0, "source": "", **counts} for queue, counts in sorted(sums.items())]
+            connection.execute(self._old, old)
+            self.past.add(connection, rows)
         return len(rows)
 
 

@@ -94,6 +94,16 @@ def test_stats_are_the_sums(console: Console) -> None:
     assert re.search(r"^attempts, last hour +1, of which 1 failed$", lines, re.MULTILINE)
 
 
+def test_stats_of_longer(console: Console) -> None:
+    """Up to thirty days."""
+    console.bench.run(console.add("bad"))
+    assert re.search(r"^attempts, last 1 d +1, of which 1 failed$", console.run("stats", "--since", "24h").stdout, re.MULTILINE)
+    sums = console.json("stats", "--since", "30m")
+    assert (sums["executed_since"], sums["failed_since"], sums["since"][-1]) == (1, 1, "Z")
+    assert console.run("stats", "--since", "31d").exit_code == 2
+    assert console.run("stats", "--since", "never").exit_code == 2
+
+
 def test_top_looks_again_and_again(console: Console) -> None:
     """So many times, as tables or as a stream."""
     console.add()

@@ -42,8 +42,25 @@ def test_each_task_is_in_one_count(opened: Open) -> None:
     assert [lines["default"][name] for name in counted] == [1, 0, 1, 1, 0, 0, 1]
     assert [lines["mail"][name] for name in counted] == [0, 0, 0, 1, 0, 1, 0]
     assert (found["totals"]["attempts_last_hour"], found["totals"]["failed_last_hour"]) == (3, 2)
-    assert sum(minute["attempts"] for minute in found["minutes"]) == 3
+    assert sum(bar["attempts"] for bar in found["chart"]["bars"]) == 3
     assert found["p95"] is not None
+
+
+def test_the_chart_has_ranges(opened: Open) -> None:
+    """By the URL, as a link on the page and in the twin; one that there is not is the last hour."""
+    one = opened()
+    one.tasks.add("/fine")
+    one.tasks.add("/hopeless")
+    one.tasks.drain()
+    client = one.app.test_client()
+    for name, bars, seconds in (("1h", 60, 60), ("24h", 96, 900), ("7d", 84, 7200), ("30d", 90, 28_800), ("<b>", 60, 60)):
+        chart = client.get("/taskqueue/overview.json", query_string={"range": name}).get_json()["chart"]
+        assert (chart["range"], len(chart["bars"]), chart["span"]) == ("1h" if name == "<b>" else name, bars, seconds)
+        assert (chart["attempts"], chart["failures"]) == (2, 1)
+        page = client.get("/taskqueue/", query_string={"range": name}).text
+        assert f'aria-current="true">{chart["range"]}</a>' in page
+        assert "<b>:" not in page
+        assert page.count("<rect") >= 2
 
 
 def test_failures_are_grouped(opened: Open) -> None:
