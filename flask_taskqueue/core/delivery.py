@@ -26,6 +26,10 @@ class Delivery:
     thread_id: int | None = None
     cancelled: bool = False
     """Whether the task was deleted or its lease lost meanwhile: nobody waits for the result any more."""
+    doubted: bool = False
+    """Whether ``cancelled`` says no more than that its lease may have run out, which may turn out not to be so."""
+    heeded: bool = False
+    """Whether its handler has looked and been told so: it may have stopped half way, so that its reply is no success."""
     suspect: bool = False
     """Whether the attempt before this one ended with the death of its process."""
     interrupted: bool = False

@@ -207,6 +207,7 @@ class Dispatcher:
     def _try_turn(self) -> _Turn | None:
         """Record, look and claim; None when the database did not let it happen, and everything is as before."""
         try:
+            self.heartbeat.catch_up()
             turn = self._turn([result for _, result in self._landings.unrecorded])
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             self._outages.refused(error)

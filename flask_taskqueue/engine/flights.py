@@ -75,10 +75,12 @@ class Flights:
         for one in self:
             if one.record.id in task_ids:
                 one.held_until = since + _SURE * lease
+                if one.doubted and not one.heeded:
+                    one.doubted = one.cancelled = False
 
     def fence(self) -> None:
         """Tell handlers that their leases may have run out, before anybody else can take their tasks."""
         now = time.monotonic()
         for one in self:
-            if now > one.held_until:
-                one.cancelled = True
+            if now > one.held_until and not one.cancelled:
+                one.doubted = one.cancelled = True

@@ -84,13 +84,16 @@ class CurrentTask:
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more: the task was deleted, or its lease lost.
 
-        It takes up to a third of the lease to become true. Look at it in long loops and return early.
+        It takes up to a third of the lease to become true. Look at it in long loops and return early. It
+        is also true when the database was away for so long that the lease may be lost; then the task is
+        attempted again, whatever the handler that was told so answers.
         """
         delivery = self._delivery
         if delivery.remote and not delivery.cancelled and time.monotonic() - self._asked_at > _ASK_AGAIN:
             self._asked_at = time.monotonic()
             with self._runtime.store.reading() as reader:
                 delivery.cancelled = self._runtime.store.leases.is_current(reader, self.id, self.attempt) is None
+        delivery.heeded |= delivery.cancelled and delivery.doubted
         return delivery.cancelled
 
 

@@ -30,6 +30,7 @@ R = TypeVar("R")
 
 Add = Callable[..., Task]
 _ERROR_LENGTH = 500
+_HEEDED = "the lease may have been lost, and the handler was told so: it may have stopped half way"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,8 @@ class Worker(Generic[P, R]):
     def _answer(self, runtime: Runtime, delivery: Delivery, variables: Mapping[str, Any]) -> Response:
         try:
             if self.route.transactional:
-                return in_transaction(runtime, delivery, lambda: self._call(variables))
-            return self._call(variables)
+                return in_transaction(runtime, delivery, lambda: self._reply(delivery, variables))
+            return self._reply(delivery, variables)
         except Retry as retry:
             headers = {} if retry.after is None else {"Retry-After": str(retry.after)}
             return _verdict("retry", 503, str(retry), headers)
@@ -107,6 +108,10 @@ class Worker(Generic[P, R]):
             error = sys.exception()
             if isinstance(error, Exception):
                 _mark(error)
+
+    def _reply(self, delivery: Delivery, variables: Mapping[str, Any]) -> Response:
+        response = self._call(variables)
+        return _verdict("lost", 409, _HEEDED, {}) if delivery.heeded and response.status_code < 300 else response
 
     def _call(self, variables: Mapping[str, Any]) -> Response:
         arguments = self.parameters.bind(_values(), skip=variables) if self.parameters.names else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import State, TaskQueueError, TransientError
+from flask_taskqueue import State, Task, TaskQueueError, TransientError, current_task
+from flask_taskqueue.core import suspicion
 from flask_taskqueue.store.dialects import idle
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
@@ -63,6 +65,58 @@ def test_an_outage_is_survived_and_told(database: TestDatabase, caplog: pytest.L
         messages = [record.message for record in caplog.records]
         assert len([one for one in messages if one.startswith("the database refuses")]) == 1
         assert len([one for one in messages if one.startswith("the database works again")]) == 1
+
+
+def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not begun a second time, and its result is recorded.
+
+    Unless somebody else has taken it, and unless its handler was told that the lease may be lost: that one is attempted again.
+    """
+    monkeypatch.setattr(suspicion, "PROBATION", 0.0)
+    with switched(database) as (url, switch), bench(url, TASKQUEUE_LEASE=1, TASKQUEUE_CREATE_TABLES=False) as queue:
+        release, told = threading.Event(), threading.Event()
+        ran: list[str] = []
+
+        @queue.tasks.worker("/w")
+        def handler(name: str) -> None:
+            ran.append(name)
+            release.wait(20)
+
+        @queue.tasks.worker("/told")
+        def heeding() -> None:
+            ran.append("told")
+            while not (current_task.cancelled or told.is_set()):
+                time.sleep(0.01)
+            told.set()
+
+        dispatcher = start(queue).dispatcher
+        kept, taken, heeded = handler.add(name="kept"), handler.add(name="taken"), heeding.add()
+        wait_until(lambda: len(ran) == 3, what="all run")
+        take(queue, taken)
+        for engine in queue.db.engines.values():
+            engine.dispose()
+        switch(False)
+        ends = time.monotonic() + 1.2
+        assert told.wait(10)
+        wait_until(lambda: time.monotonic() > ends, what="the leases have run out")
+        switch(True)
+        assert heeded.wait(10).attempts == 2
+        release.set()
+        assert (kept.wait(10).attempts, kept.wait(10).crashes) == (1, 0)
+        wait_until(lambda: dispatcher.in_flight == 0, what="all is recorded")
+        assert queue.tasks.get(taken.id).state is State.LEASED
+        assert sorted(ran) == ["kept", "taken", "told", "told"]
+        assert queue.attempts(heeded) == [(1, "failure", 409), (2, "success", 204)]
+        queue.app.extensions["taskqueue"].stop()
+
+
+def take(queue: Bench, task: Task) -> None:
+    """Have another dispatcher hold a task, for an hour."""
+    store = queue.app.extensions["taskqueue"].store
+    table = store.database.tables.task
+    changes = {"lease_id": "another", "held_by": "another", "due_at": table.c.due_at + 3_600_000_000}
+    store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == task.id).values(changes)))
+    queue.db.session.remove()
 
 
 def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: Path) -> None:
