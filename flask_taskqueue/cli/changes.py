@@ -18,6 +18,7 @@ from ..stored import TasksOf
 from .current import current_runtime
 from .exits import FAILED
 from .ids import task_id_of
+from .nothing import tell_nothing
 from .options import dry_run_option, filter_options, json_option, yes_option
 from .output import chatter, confirm, echo_json, progress
 
@@ -49,7 +50,7 @@ def _command(verb: _Verb, help_text: str) -> click.Command:
             matched, changed = len(ids), 0 if dry_run else _change_each(runtime, verb, ids)
         else:
             matched, changed = _change_all(runtime, verb, wanted or Filter(), dry_run, yes)
-        _report(verb, matched, changed, dry_run, as_json)
+        _report(runtime, verb, wanted, matched, changed, dry_run, as_json)
         if task_ids and not dry_run and changed < matched:
             raise click.exceptions.Exit(FAILED)
 
@@ -88,11 +89,11 @@ def _change_all(runtime: Runtime, verb: _Verb, wanted: Filter, dry_run: bool, ye
         return matched, change_matching(runtime, verb.action, wanted, told)
 
 
-def _report(verb: _Verb, matched: int, changed: int, dry_run: bool, as_json: bool) -> None:
+def _report(runtime: Runtime, verb: _Verb, wanted: Filter | None, matched: int, changed: int, dry_run: bool, as_json: bool) -> None:
     if as_json:
         echo_json({"action": verb.name, "dry_run": dry_run, "matched": matched, "changed": changed})
     elif not matched:
-        chatter("No tasks match.")
+        tell_nothing(runtime, wanted)
     elif dry_run:
         click.echo(f"Would {verb.name} {count(matched, 'task')}.")
     else:

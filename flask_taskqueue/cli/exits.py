@@ -17,6 +17,7 @@ from ..core.errors import (
     UnknownTaskError,
     WaitTimeoutError,
 )
+from ..store import refusal
 
 FAILED = 1
 NOT_FOUND = 3
@@ -64,4 +65,5 @@ class Commands(AppGroup):
 def failure(error: TaskQueueError) -> Failure:
     """The end of a command that an error means."""
     codes = [code for kind, code in _CODES.items() if isinstance(error, kind)]
-    return Failure(str(error), codes[0] if codes else FAILED)
+    said = refusal(error)
+    return Failure(f"{error}: {said}" if said else str(error), codes[0] if codes else FAILED)

@@ -15,6 +15,7 @@ from ..store import OF_STATE, SEARCHED, Filter, Found
 from ..stored import TasksOf
 from .current import current_runtime
 from .documents import task_document
+from .nothing import tell_nothing
 from .options import filter_options, json_option, utc_option
 from .output import chatter, echo_json, echo_json_line, moment
 from .table import echo_table
@@ -48,7 +49,7 @@ def list_tasks(wanted: Filter | None, limit: int, deep: bool, as_json: bool, as_
         _show(tasks, in_utc)
         chatter(f"{count(len(tasks), 'task')}. Details: flask taskqueue show {tasks[0].id}")
     else:
-        chatter("No tasks match.")
+        tell_nothing(runtime, wanted)
 
 
 def _look(runtime: Runtime, connection: sa.Connection, wanted: Filter, limit: int, deep: bool) -> Found:

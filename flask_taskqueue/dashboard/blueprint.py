@@ -12,7 +12,14 @@ from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from .._version import __version__
-from ..core.errors import TaskQueueError, UnknownQueueError, UnknownScheduleError, UnknownTaskError
+from ..core.errors import (
+    TablesMissingError,
+    TaskQueueError,
+    TransientError,
+    UnknownQueueError,
+    UnknownScheduleError,
+    UnknownTaskError,
+)
 from ..runtime import Runtime
 from . import cron, errors, overview, queues, system, task, tasks
 from .access import access_of
@@ -158,6 +165,8 @@ def _explain_refusal(error: HTTPException) -> BaseResponse:
 
 
 def _explain_error(error: TaskQueueError) -> BaseResponse:
+    if isinstance(error, TransientError | TablesMissingError):
+        return _explained(503, "The database does not do its part", f"{error}.")
     status = NotFound.code if isinstance(error, _UNKNOWN) else 409
     return _explained(status, "Not found" if status == 404 else "That did not work", str(error))
 
@@ -165,7 +174,7 @@ def _explain_error(error: TaskQueueError) -> BaseResponse:
 def _explained(status: int, name: str, text: str) -> BaseResponse:
     """A refusal in words; as a page only to those who may see pages."""
     access = g.get("taskqueue_access")
-    if access is None or not access.may("view") or status >= 500:
+    if access is None or not access.may("view") or (status >= 500 and status != 503):
         return Response(f"{name}. {text}\n", status, mimetype="text/plain")
     data = {"error": text, "name": name}
     if wants_json():

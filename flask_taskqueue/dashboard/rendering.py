@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -42,9 +42,11 @@ def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Respon
     if wants_json():
         return Response(json.dumps(page.data, default=_plain, indent=2), page.status, mimetype="application/json")
     store = runtime.store
-    with store.reading() as connection:
-        now = store.schedules.now(connection)
-        dead = sum(row.dead for row in store.tally.totals(connection))
+    now, dead = datetime.now(UTC), 0
+    if page.status != 503:  # which says that the database is away
+        with store.reading() as connection:
+            now = store.schedules.now(connection)
+            dead = sum(row.dead for row in store.tally.totals(connection))
     layout = {
         "page": page,
         "sections": sections,

@@ -13,6 +13,7 @@ from ..core.finding import Finding, Level
 from ..core.spans import span
 from ..migrations import include_object
 from ..runtime import Runtime
+from ..store import refusal
 
 _SKEW = 2.0
 
@@ -28,7 +29,8 @@ def look(runtime: Runtime) -> Iterator[Finding]:
             yield judge_clock(_skew(runtime))
         yield from _migrations(runtime)
     except TransientError as error:
-        yield Finding("error", str(error), "start the database, or mend its URL", "databases")
+        said = refusal(error)
+        yield Finding("error", f"{error}: {said}" if said else str(error), "start the database, or mend its URL", "databases")
     except TablesMissingError as error:
         yield Finding("error", str(error), "run: flask taskqueue upgrade", "troubleshooting#tables-missing")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.routing import BuildError, Rule
 
-from ..core.errors import ConfigurationError
+from ..core.errors import ConfigurationError, TablesMissingError, TransientError
 from ..core.finding import Finding
 from ..core.ping import judge_ping
 from ..runtime import Runtime
@@ -30,6 +30,8 @@ def look(runtime: Runtime) -> Iterator[Finding]:
         yield from _pinged(runtime, [rule for rule, _ in rules], "wsgi")
         if runtime.settings.transport == "http":
             yield from _pinged(runtime, [rule for rule, _ in rules if not rule.arguments][:1], "http")
+    except (TransientError, TablesMissingError):
+        return  # which the look at the database tells
     except ConfigurationError as error:
         anchor = "no-secret" if "SECRET" in str(error) else "not-found"
         yield Finding("error", str(error).partition(":")[0], str(error).partition(":")[2].strip(), f"troubleshooting#{anchor}")

@@ -6,9 +6,8 @@ import logging
 import random
 from datetime import UTC, datetime
 
-import sqlalchemy as sa
-
 from ..core.dispatcher_health import DispatcherHealth
+from ..store import refusal
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -33,7 +32,7 @@ class Outages:
     def refused(self, error: Exception) -> None:
         """It did not work; next time wait longer, up to five seconds."""
         self.backoff = random.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self.backoff * 2 + 0.1)
-        self._last_error = _sentence(error)
+        self._last_error = refusal(error) or str(error)
         if self._since is None:
             self._since = datetime.now(UTC)
             logger.warning("the database refuses, and is tried until it does not: %s", self._last_error)
@@ -45,10 +44,3 @@ class Outages:
         if self._since is not None:
             logger.warning("the database works again, after %.1f s", (now - self._since).total_seconds())
             self._since = None
-
-
-def _sentence(error: Exception) -> str:
-    """What the driver said, but its first line only: what follows may quote a row."""
-    refusal = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
-    said = str(refusal.orig).strip().partition("\n")[0] if isinstance(refusal, sa.exc.DBAPIError) else ""
-    return said or str(error)

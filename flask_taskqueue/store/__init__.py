@@ -14,6 +14,7 @@ from .live_counts import CAP, Live
 from .newest import OF_STATE, Found
 from .notices import Notices
 from .readings import Reading
+from .refusals import refusal
 from .rehearsal import Rehearsal
 from .results import Result
 from .schedules import Definition
@@ -55,5 +56,6 @@ __all__ = [
     "Stamp",
     "Store",
     "Tables",
+    "refusal",
     "statements",
 ]

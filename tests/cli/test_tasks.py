@@ -45,6 +45,14 @@ def test_an_empty_list_is_no_error(console: Console) -> None:
     assert console.json("list", "--state", "dead") == []
 
 
+def test_a_queue_that_there_is_not_is_told(console: Console) -> None:
+    """Where nothing matches, with those that there are."""
+    told = "No tasks match. There is no queue 'mial'; there are default, mail, slow.\n"
+    assert console.run("list", "--queue", "mial").stderr == told
+    assert console.run("retry", "--all", "--queue", "mial").stderr == told
+    assert console.run("list", "--queue", "mail").stderr == "No tasks match.\n"
+
+
 def test_list_says_when_it_has_not_looked_at_every_task(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a large table; with --deep it looks at all."""
     first = console.add("bad")

@@ -9,9 +9,10 @@ import pytest
 
 from flask_taskqueue import RetryOptions, State
 from flask_taskqueue.dashboard.blueprint import PAGES
-from tests.apps import Bench
+from tests.apps import Bench, bench
 from tests.dashboard.conftest import Open
 from tests.dashboard.payloads import MARK, PAYLOADS, poison
+from tests.databases import TestDatabase
 
 LISTS = [rule for rule, *_ in PAGES if "<" not in rule]
 
@@ -156,3 +157,30 @@ def test_nothing_asked_is_markup(on_file: Open) -> None:
         check(client.get("/taskqueue/tasks", query_string=dict.fromkeys(fields, payload)).text)
     refused = client.post("/taskqueue/queues/%3Cscript%3E/pause")
     assert "<script>" not in refused.text
+
+
+@pytest.mark.parametrize("path", ["", "queues", "tasks?state=dead&queue=mail", f"tasks/{26 * '0'}", "errors", "cron", "system"])
+def test_without_its_database_every_page_says_so(sqlite_database: TestDatabase, path: str) -> None:
+    """In words, with a link to try again; 503 for programs too, and nothing of hosts or users."""
+    away = "postgresql+psycopg://somebody@127.0.0.1:1/none"
+    config: dict[str, Any] = {"TASKQUEUE_DATABASE_URI": away, "TASKQUEUE_DASHBOARD": True, "TASKQUEUE_DASHBOARD_ACCESS": lambda: True}
+    with bench(sqlite_database.url, **config) as one:
+        client = one.app.test_client()
+        reply = client.get(f"/taskqueue/{path}", base_url="http://localhost/mounted")
+        assert reply.status_code == 503
+        assert "the database cannot be reached: OperationalError." in reply.text
+        assert f'href="/mounted/taskqueue/{path.replace("&", "&amp;")}">Try again</a>' in reply.text
+        assert "somebody" not in reply.text
+        twin = client.get(f"/taskqueue/{path}", headers={"Accept": "application/json"})
+        assert (twin.status_code, sorted(twin.get_json())) == (503, ["error", "name"])
+        assert client.post("/taskqueue/queues/default/pause").status_code == 503
+
+
+def test_a_form_leads_back_where_the_application_is_mounted(opened: Open) -> None:
+    """Below a prefix too, which a server or a proxy names."""
+    client = opened().app.test_client()
+    page = client.get("/taskqueue/queues", base_url="http://localhost/mounted").text
+    assert 'name="back" value="/mounted/taskqueue/queues"' in page
+    data = {"back": "/mounted/taskqueue/queues"}
+    reply = client.post("/taskqueue/queues/default/pause", base_url="http://localhost/mounted", data=data)
+    assert reply.headers["Location"] == "/mounted/taskqueue/queues?did=pause&count=1"

@@ -342,6 +342,19 @@ def test_an_option_of_gunicorn_is_read_from_its_arguments() -> None:
     assert gunicorn_option([], "--timeout", "-t") is None
 
 
+def test_a_database_that_is_away_is_found(sqlite_database: TestDatabase) -> None:
+    """With what its driver says; the other looks go on."""
+    with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none") as one:
+        one.tasks.worker("/work")(lambda: None)
+        one.app.config["TASKQUEUE_CONCURENCY"] = 4
+        found = bad(one.app)
+        assert sorted(found.values()) == ["error", "warning"]
+        text = next(text for text, level in found.items() if level == "error")
+        assert re.match("the database cannot be reached: OperationalError: .*port 1 failed: Connection refused", text)
+        result = one.app.test_cli_runner().invoke(args=["taskqueue", "list"])
+        assert (result.exit_code, "Connection refused" in result.stderr) == (69, True)
+
+
 @pytest.mark.parametrize("off", [90, -90])
 def test_a_wrong_clock_of_this_host_is_found(ward: Ward, monkeypatch: pytest.MonkeyPatch, off: int) -> None:
     """By asking a database that has a clock of its own."""
