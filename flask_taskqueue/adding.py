@@ -62,7 +62,7 @@ class Adding:
     def add(self, spec: TaskSpec, transactional: bool | None) -> Added:
         """Store a task; in the session's transaction or at once, as the transaction rule says."""
         with sending(wanted=self._settings.trace_propagation) as describe:
-            new = self._traced(spec)
+            new = self._traced(spec, self._context())
             describe(new)
             return self._store(lambda connection: self._runtime.store.inserts.add(connection, new), transactional)
 
@@ -72,8 +72,7 @@ class Adding:
             raise TooManyTasksError(
                 f"{len(specs)} tasks are more than one transaction takes ({MOST_AT_ONCE}); add_many() takes any number, in several"
             )
-        news = [self._traced(spec, place=f"task {number}: ") for number, spec in enumerate(specs)]
-        _check_names(news)
+        news = self._all_traced(specs)
         return self._store(lambda connection: self._insert_all(connection, news), transactional) if news else []
 
     def add_many(self, specs: Iterable[TaskSpec], transactional: bool | None) -> tuple[int, int]:
@@ -84,8 +83,9 @@ class Adding:
             return new, len(added) - new
         total = skipped = 0
         inserts = self._runtime.store.inserts
+        context = self._context()
         for chunk in self._chunks(specs):
-            news = [self._traced(spec) for spec in chunk]
+            news = [self._traced(spec, context) for spec in chunk]
             missing = self._store(partial(_add_chunk, inserts, news=news), False)
             total += len(news) - missing
             skipped += missing
@@ -98,8 +98,7 @@ class Adding:
         batch_id = task_id()
         if len(specs) > MOST_AT_ONCE:
             raise TooManyTasksError(f"{len(specs)} tasks are more than one batch takes ({MOST_AT_ONCE})")
-        news = [replace(self._traced(spec, place=f"task {number}: "), batch_id=batch_id) for number, spec in enumerate(specs)]
-        _check_names(news)
+        news = [replace(new, batch_id=batch_id) for new in self._all_traced(specs)]
         if any(new.unique_key is not None for new in news):
             raise InvalidTaskError("tasks of a batch cannot have a unique_key: one that is skipped would never be counted")
         callbacks = [None if spec is None else pack([self.new_task(spec)]) for spec in (on_finish, on_dead)]
@@ -124,13 +123,24 @@ class Adding:
                 raise
             raise type(error)(f"{place}{error}") from error
 
-    def _traced(self, spec: TaskSpec, *, place: str = "") -> NewTask:
-        """The task that a spec asks for now, in the trace of whoever asks."""
+    def _context(self) -> Mapping[str, str]:
+        """The trace context of whoever asks, if it is wanted."""
+        return of_caller() if self._settings.trace_propagation else {}
+
+    def _traced(self, spec: TaskSpec, context: Mapping[str, str], *, place: str = "") -> NewTask:
+        """The task that a spec asks for, in the trace of this context."""
         new = self.new_task(spec, place=place)
-        if not self._settings.trace_propagation:
+        if not context:
             return new
         foreign = new.target is not None or is_absolute(new.request.url)
-        return replace(new, request=with_trace(new.request, of_caller(), foreign=foreign))
+        return replace(new, request=with_trace(new.request, context, foreign=foreign))
+
+    def _all_traced(self, specs: Sequence[TaskSpec]) -> list[NewTask]:
+        """The tasks of a list, whose names differ."""
+        context = self._context()
+        news = [self._traced(spec, context, place=f"task {number}: ") for number, spec in enumerate(specs)]
+        _check_names(news)
+        return news
 
     def _store(self, work: Callable[[sa.Connection], Stored], transactional: bool | None) -> Stored:
         """Run ``work(connection)`` in the session's transaction, or in one of its own, and wake the dispatcher."""

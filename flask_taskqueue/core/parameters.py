@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Literal, Union
 from uuid import UUID
 
@@ -90,12 +91,15 @@ class Parameters:
 
 def dump(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The params of a task for a handler called so. Raises TypeError when the arguments do not fit."""
-    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound = _signature(function).bind(*args, **kwargs)
     named: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         kind = bound.signature.parameters[name].kind
         named |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
     return {name: _text(value) for name, value in named.items() if value is not None}
+
+
+_signature = lru_cache(maxsize=1024)(inspect.signature)
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:

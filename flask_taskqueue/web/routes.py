@@ -35,6 +35,8 @@ class RouteFinder:
     def __init__(self, app: Flask) -> None:
         self._of = weakref.ref(app)
         self._found: dict[tuple[str, str], Place] = {}
+        self._endpoints: dict[Worker[..., Any], str] = {}
+        self._fixed: dict[tuple[str, str], str] = {}
 
     def find(self, url: str, method: str) -> Place:
         """The route that answers a path (which may have a query).
@@ -52,8 +54,11 @@ class RouteFinder:
 
     def endpoint_of(self, worker: Worker[..., Any]) -> str:
         """The endpoint under which a worker is registered. Raises `InvalidUrlError` if it is not."""
+        if worker in self._endpoints:
+            return self._endpoints[worker]
         for endpoint, view in self._app.view_functions.items():
             if getattr(view, "__self__", None) is worker:
+                self._endpoints[worker] = endpoint
                 return endpoint
         raise InvalidUrlError(
             f"{worker.function.__module__}.{worker.function.__qualname__} has no route in this application: call tasks.init_app(app), "
@@ -62,6 +67,8 @@ class RouteFinder:
 
     def build(self, endpoint: str, values: dict[str, Any], method: str) -> tuple[str, dict[str, Any]]:
         """The path of an endpoint, and the values its rule has no place for. Raises `InvalidUrlError`."""
+        if (endpoint, method) in self._fixed:
+            return self._fixed[endpoint, method], values
         rules = [rule for rule in self._app.url_map.iter_rules() if rule.endpoint == endpoint]
         if not rules:
             raise InvalidUrlError(f"{redacted(endpoint)!r} is no endpoint of this application; a path begins with a slash")
@@ -70,7 +77,10 @@ class RouteFinder:
             path = self._adapter().build(endpoint, {key: values[key] for key in variables & values.keys()}, method)
         except BuildError as error:
             raise InvalidUrlError(f"the URL of endpoint {endpoint!r} cannot be built: {error}") from error
-        return urlsplit(path).path, {key: value for key, value in values.items() if key not in variables}
+        path = urlsplit(path).path
+        if not variables:
+            self._fixed[endpoint, method] = path
+        return path, {key: value for key, value in values.items() if key not in variables}
 
     @property
     def _app(self) -> Flask:
