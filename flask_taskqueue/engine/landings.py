@@ -18,6 +18,8 @@ BRISK = 0.002
 """Seconds within which handlers are done, on average, for several to be leased for one thread and recorded together."""
 _AHEAD = 0.02
 _MOST = 128
+_SPURS = 5
+"""How often threads are called, a `BRISK` apart, before what still waits is taken for stalled: a busy machine stands still for less."""
 
 
 class Landings:
@@ -28,7 +30,7 @@ class Landings:
         self.unrecorded: list[Landed] = []
         self.stalled = False
         """Whether deliveries wait although every thread was called: what was leased ahead had better be given back."""
-        self._spurred = False
+        self._spurred = 0
         self._landed: deque[Landed] = deque()
         self._signals: SimpleQueue[None] = SimpleQueue()
         self._pace = BRISK
@@ -101,10 +103,11 @@ class Landings:
                 self._signals.get_nowait()
 
     def _hurry(self, slots: Slots | InlineSlot) -> None:
-        if self._spurred:
+        self._spurred += 1
+        if self._spurred == _SPURS:
             self.stalled = True
             self._pace = BRISK
-        self._spurred = not self._spurred
+            self._spurred = 0
         slots.spur()
 
     def _collect(self, flights: Flights) -> bool:
@@ -113,10 +116,10 @@ class Landings:
         with suppress(IndexError):
             while True:
                 delivery, result = landed = self._landed.popleft()
-                self._pace += (result.duration - self._pace) / 16
+                self._pace += (min(result.duration, 2 * BRISK) - self._pace) / 16
                 if delivery in flights:
                     self.unrecorded.append(landed)
         if len(self.unrecorded) == before:
             return False
-        self._spurred = False
+        self._spurred = 0
         return True
