@@ -116,7 +116,7 @@ class Landings:
         with suppress(IndexError):
             while True:
                 delivery, result = landed = self._landed.popleft()
-                self._pace += (min(result.duration, 2 * BRISK) - self._pace) / 16
+                self._pace += (min(result.duration - delivery.waited, 2 * BRISK) - self._pace) / 16
                 if delivery in flights:
                     self.unrecorded.append(landed)
         if len(self.unrecorded) == before:

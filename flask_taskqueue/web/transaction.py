@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
@@ -25,7 +26,9 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Resp
     """
     token = _transacting.set(True)
     try:
+        asked = time.monotonic()
         with runtime.store.database.write_lock:
+            delivery.waited = time.monotonic() - asked
             return _in_transaction(runtime, delivery, call)
     finally:
         _transacting.reset(token)
