@@ -28,6 +28,7 @@ def _application():  # type: ignore[no-untyped-def]
     from werkzeug.test import EnvironBuilder
 
     app = Flask(__name__)
+    app.config["SECRET_KEY"] = "a secret for the benchmark"  # with one Flask looks for a session; ours has one, as most applications
 
     @app.post("/worker")
     def worker() -> tuple[str, int]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from flask import Response, after_this_request, current_app, make_response, request
+from flask import Request, Response, after_this_request, current_app, make_response, request
 
 from ..core.delivery import Delivery
 from ..core.errors import PermanentFailure, Retry
@@ -139,9 +139,11 @@ class Prepared(Generic[P]):
 
 def _values() -> Mapping[str, Any]:
     """What the task brings: its JSON object, or its form and query parameters, each a list."""
-    if not request.is_json:
-        return request.args.to_dict(flat=False) | request.form.to_dict(flat=False)
-    found = request.get_json(silent=True)
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    if not current.is_json:
+        form = current.form.to_dict(flat=False)
+        return current.args.to_dict(flat=False) | form if current.query_string else form
+    found = current.get_json(silent=True)
     if not isinstance(found, dict):
         raise PermanentFailure("the body is not a JSON object, so it has no named parameters")
     return found
