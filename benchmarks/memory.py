@@ -1,8 +1,9 @@
-"""Memory: of a dispatcher over many tasks, of add_many, and of importing the extension.
+"""Memory: of a dispatcher over many tasks, of add_many, and of importing the extension, in MB.
 
     python -m benchmarks memory [--tasks 20000] [--database URL]
 
-The issue of a leak is decided over 200,000: ``--tasks 200000``.
+The resident memory of the process is looked at twenty times a second; whether something leaks is
+decided over 200,000: ``--tasks 200000``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 
 import psutil
 
-from .apps import application, db_tasks, nothing
+from .apps import application, database_name, db_tasks, nothing
 
 _IMPORTS = "import flask, flask_sqlalchemy{}; import psutil; print(psutil.Process().memory_info().rss / 2**20)"
 
@@ -22,6 +25,25 @@ _IMPORTS = "import flask, flask_sqlalchemy{}; import psutil; print(psutil.Proces
 def resident() -> float:
     """This process's resident memory in MB."""
     return psutil.Process(os.getpid()).memory_info().rss / 2**20
+
+
+def watched(work: Callable[[], object]) -> list[float]:
+    """How much more memory was resident, compared with the beginning: a look every twentieth of a second, and one at the end."""
+    begun, done = resident(), threading.Event()
+    looks: list[float] = []
+
+    def look() -> None:
+        while not done.wait(0.05):
+            looks.append(resident() - begun)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        work()
+    finally:
+        done.set()
+        looking.join()
+    return [*looks, resident() - begun]
 
 
 def importing(more: str) -> float:
@@ -35,17 +57,20 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
-    with application(given.database):
+    print(f"| {'resident memory, MB':48} | half-way | at the end | at most |")
+    print(f"|{'-' * 50}|---------:|-----------:|--------:|")
+    with application(given.database) as app:
         db_tasks.add_many(nothing.spec() for _ in range(2000))
         db_tasks.drain()  # warm: caches, pools, threads
-        before = resident()
-        db_tasks.add_many(nothing.spec() for _ in range(given.tasks))
-        added = resident()
-        db_tasks.drain()
-        drained = resident()
-    print(f"| add_many of {given.tasks} | {added - before:+.1f} MB |")
-    print(f"| draining {given.tasks} | {drained - added:+.1f} MB |")
-    print(f"| importing flask_taskqueue beside Flask-SQLAlchemy | {importing(', flask_taskqueue') - importing(''):+.1f} MB |")
+        for what, work in (
+            ("add_many", lambda: db_tasks.add_many(nothing.spec() for _ in range(given.tasks))),
+            ("drain", db_tasks.drain),
+        ):
+            looks = watched(work)
+            name = f"{what} of {given.tasks:,}, {database_name(app)}"
+            print(f"| {name:48} | {looks[len(looks) // 2]:+8.1f} | {looks[-1]:+10.1f} | {max(looks):+7.1f} |", flush=True)
+    more = importing(", flask_taskqueue") - importing("")
+    print(f"| {'import flask_taskqueue, beside Flask-SQLAlchemy':48} | {'':8} | {more:+10.1f} | {'':7} |")
 
 
 if __name__ == "__main__":
