@@ -47,6 +47,11 @@ class Proxy:
         self.url: str = through.render_as_string(hide_password=False)
         """The same database, by way of this."""
 
+    @property
+    def connections(self) -> int:
+        """How many were taken since it was last switched on."""
+        return len(self._open) // 2
+
     def switch(self, on: bool) -> None:
         """Take connections, or take none and cut those there are."""
         if on:

@@ -11,6 +11,7 @@ from flask.cli import with_appcontext
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..web.health import dispatching
+from ..web.probe import Probe
 from .current import current_runtime
 from .exits import FAILED, UNAVAILABLE
 
@@ -26,7 +27,7 @@ def health(max_latency: str | None, as_json: bool) -> None:
         limit = runtime.settings.health_max_latency if max_latency is None else seconds(max_latency, what="--max-latency")
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    found = dispatching(runtime, limit)
+    found = Probe(runtime).ask(lambda: dispatching(runtime, limit))
     if as_json:
         click.echo(json.dumps(found.document, indent=2))
     elif found.ok:

@@ -20,6 +20,9 @@ from .write_lock import WriteLock, write_lock
 
 Result = TypeVar("Result")
 _TRIES = 6
+_PATIENCE = 20.0
+"""Seconds after which a transaction that lost its connection is not tried again: a database that does not answer uses up more."""
+_CROWDED = "no connection to the database became free: all that the pool may have are in use"
 
 
 class Database:
@@ -67,6 +70,8 @@ class Database:
                 yield connection
         except sa.exc.DBAPIError as error:
             self._raise_if_final(error, True)
+        except sa.exc.TimeoutError as error:
+            raise TransientError(_CROWDED) from error
 
     def open(self) -> None:
         """See once that the tables are there and not of an earlier version; add what is missing where that is allowed."""
@@ -130,12 +135,16 @@ class Database:
             self.engine.dispose()
 
     def _run(self, work: Callable[[sa.Connection], Result], tries: int) -> Result:
+        began = time.monotonic()
         for attempt in range(1, tries + 1):
             try:
                 with self.write_lock, self.engine.begin() as connection:
                     return work(connection)
             except sa.exc.DBAPIError as error:
-                self._raise_if_final(error, attempt == tries)
+                silent = error.connection_invalidated and time.monotonic() - began > _PATIENCE
+                self._raise_if_final(error, silent or attempt == tries)
+            except sa.exc.TimeoutError as error:
+                raise TransientError(_CROWDED) from error
             time.sleep(random.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
         raise AssertionError("unreachable")
 
@@ -180,6 +189,8 @@ class Database:
             if self.dialect.is_missing(error):
                 raise
             raise TransientError(f"the database cannot be reached: {type(error.orig).__name__}") from error
+        except sa.exc.TimeoutError as error:
+            raise TransientError(_CROWDED) from error
 
     def _raise_if_final(self, error: sa.exc.DBAPIError, last: bool) -> None:
         if self.dialect.is_missing(error) and self._ready:

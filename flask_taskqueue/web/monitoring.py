@@ -11,6 +11,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from ..core.errors import ConfigurationError, TaskQueueError
 from ..runtime import Runtime
 from . import health
+from .probe import Probe
 
 BLUEPRINT = "taskqueue_monitoring"
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
@@ -26,16 +27,17 @@ def mount(app: Flask, runtime: Runtime) -> None:
             raise ConfigurationError("TASKQUEUE_METRICS needs prometheus-client: pip install 'Flask-TaskQueue[prometheus]'")
         blueprint.add_url_rule(settings.metrics_url, "metrics", lambda: _metrics(runtime))
     if settings.health:
-        at = settings.health_url
+        at, probe = settings.health_url, Probe(runtime)
         blueprint.add_url_rule(f"{at}/live", "live", lambda: _answer(health.Health()))
-        blueprint.add_url_rule(f"{at}/ready", "ready", lambda: _answer(health.ready(runtime)))
-        blueprint.add_url_rule(f"{at}/dispatcher", "dispatcher", lambda: _answer(_dispatching(runtime)))
+        blueprint.add_url_rule(f"{at}/ready", "ready", lambda: _answer(probe.ask(lambda: health.ready(runtime))))
+        blueprint.add_url_rule(f"{at}/dispatcher", "dispatcher", lambda: _answer(_dispatching(runtime, probe)))
     if settings.metrics or settings.health:
         app.register_blueprint(blueprint)
 
 
-def _dispatching(runtime: Runtime) -> health.Health:
-    return health.dispatching(runtime, runtime.settings.health_max_latency, in_detail=_is_local())
+def _dispatching(runtime: Runtime, probe: Probe) -> health.Health:
+    in_detail = _is_local()
+    return probe.ask(lambda: health.dispatching(runtime, runtime.settings.health_max_latency, in_detail=in_detail))
 
 
 def _metrics(runtime: Runtime) -> Response:

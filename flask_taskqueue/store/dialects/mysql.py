@@ -25,7 +25,14 @@ _RETRIED = {1020, 1040, 1205, 1213}
 _UPGRADE_PATIENCE = 25
 _TABLE_PATIENCE = 5
 
-_CONNECT_ARGS: dict[str, object] = {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}
+_LOCK_PATIENCE = 20
+_CONNECT_ARGS: dict[str, object] = {
+    "connect_timeout": 10,
+    "read_timeout": 30,
+    "write_timeout": 30,
+    # Before we give a connection up, so that no statement waits on at the server for locks that nobody wants any more.
+    "init_command": f"SET SESSION lock_wait_timeout = {_LOCK_PATIENCE}, innodb_lock_wait_timeout = {_LOCK_PATIENCE}",
+}
 
 
 class MySQL:
@@ -102,7 +109,7 @@ class MySQL:
         try:
             yield
         finally:
-            connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
+            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_PATIENCE}")
             connection.execute(sa.select(sa.func.release_lock(lock)))
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
