@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from flask import Flask, current_app, has_app_context
@@ -18,12 +19,14 @@ _CHANGED = "taskqueue_changed"
 _AFTER = "taskqueue_after"
 _READS = re.compile(r"\s*(select|show|explain|pragma|values)\b", re.IGNORECASE)
 
+_watched: WeakSet[Any] = WeakSet()
 _no_commit: ContextVar[bool] = ContextVar("taskqueue_no_commit", default=False)
 
 
 def watch(session: Any) -> None:
     """Follow the sessions of a Flask-SQLAlchemy extension; harmless when it is done twice."""
-    if not sa.event.contains(session, "after_flush", _flushed):
+    if session not in _watched:  # sa.event.contains goes by ids, which come back when another application's session is gone
+        _watched.add(session)
         sa.event.listen(session, "after_flush", _flushed)
         sa.event.listen(session, "do_orm_execute", _executing)
         sa.event.listen(session, "after_transaction_end", _ended)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,11 @@ class Modelled:
     def end(self, state: str) -> None:
         """It has ended, and its key is free."""
         self.state, self.unique_key = state, None
+
+
+def place(data: st.DataObject, among: Sized) -> int:
+    """Which one of some; drawn without regard to how many there are, which is the database's choice and may differ when it is asked again."""
+    return data.draw(st.integers(0, 2**16)) % len(among)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -159,7 +164,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from([SUCCESS, SUCCESS, AGAIN, LATER, DEATH]), data=st.data())
     def finish(self, outcome: Outcome, data: st.DataObject) -> None:
         """An attempt ends."""
-        self.end(self.held.pop(data.draw(st.integers(0, len(self.held) - 1))), outcome)
+        self.end(self.held.pop(place(data, self.held)), outcome)
 
     def end(self, record: Record, outcome: Outcome) -> None:
         """Record an attempt; if its lease was lost, nothing changes."""
@@ -180,7 +185,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         """A dispatcher stops: the attempt was never made."""
-        record = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        record = self.held.pop(place(data, self.held))
         one = self.tasks[record.id]
         mine = one.state == "leased" and one.lease == record.lease_id
         assert self.transact(lambda connection: self.store.leases.release(connection, [(record.id, str(record.lease_id))])) == mine
@@ -191,7 +196,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
         """A lease runs out; somebody takes the task over, until it has crashed three times."""
-        record = self.held[data.draw(st.integers(0, len(self.held) - 1))]
+        record = self.held[place(data, self.held)]
         one = self.tasks[record.id]
         if one.state != "leased" or one.lease != record.lease_id or one.queue in self.paused:
             return
@@ -214,7 +219,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), outcome=st.sampled_from([SUCCESS, AGAIN]))
     def reply_late(self, data: st.DataObject, outcome: Outcome) -> None:
         """A reply of a lease that is over changes nothing."""
-        self.record(data.draw(st.sampled_from(self.stale)), outcome)
+        self.record(self.stale[place(data, self.stale)], outcome)
 
     # What operators do.
 
@@ -222,7 +227,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         """A task that has not ended is cancelled."""
-        one = self.tasks[data.draw(st.sampled_from(sorted(self.tasks)))]
+        one = self.tasks[sorted(self.tasks)[place(data, self.tasks)]]
         assert self.transact(lambda connection: self.store.tasks.delete(connection, one.id)) is one.is_live
         if one.is_live:
             one.end("cancelled")

@@ -219,6 +219,7 @@ def test_without_a_secret_nothing_is_delivered(tmp_path: Path) -> None:
     tasks = TaskQueue(app)
     with pytest.raises(ConfigurationError, match="SECRET_KEY"):
         tasks.drain()
+    app.extensions["taskqueue"].store.database.close()
 
 
 @pytest.mark.slow
