@@ -63,7 +63,7 @@ class Modelled:
 
 
 def place(data: st.DataObject, among: Sized) -> int:
-    """Which one of some; drawn without regard to how many there are, which is the database's choice and may differ when it is asked again."""
+    """Which of some; drawn without regard to how many there are, which is the database's choice and may differ when asked again."""
     return data.draw(st.integers(0, 2**16)) % len(among)
 
 
