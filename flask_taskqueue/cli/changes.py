@@ -20,7 +20,7 @@ from .exits import FAILED
 from .ids import task_id_of
 from .nothing import tell_nothing
 from .options import dry_run_option, filter_options, json_option, yes_option
-from .output import chatter, confirm, echo_json, progress
+from .output import chatter, confirm, echo_changes, progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,10 @@ def _change_all(runtime: Runtime, verb: _Verb, wanted: Filter, dry_run: bool, ye
 
 
 def _report(runtime: Runtime, verb: _Verb, wanted: Filter | None, matched: int, changed: int, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        echo_json({"action": verb.name, "dry_run": dry_run, "matched": matched, "changed": changed})
-    elif not matched:
+    if not matched and not as_json:
         tell_nothing(runtime, wanted)
-    elif dry_run:
-        click.echo(f"Would {verb.name} {count(matched, 'task')}.")
     else:
-        click.echo(f"{verb.past} {count(changed, 'task')}.")
+        echo_changes(verb.name, matched=matched, changed=changed, dry_run=dry_run, as_json=as_json, verb=verb.name, past=verb.past)
 
 
 retry = _command(

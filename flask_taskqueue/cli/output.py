@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..core.counts import count
 from ..core.spans import relative, utc
 
 
@@ -30,6 +31,18 @@ def echo_change(action: str, name: str, changed: bool, as_json: bool, text: str)
         echo_json({"action": action, "name": name, "changed": changed})
     else:
         click.echo(text)
+
+
+def echo_changes(
+    action: str, *, matched: int, changed: int, dry_run: bool, as_json: bool, verb: str, past: str, what: str = "task"
+) -> None:
+    """Say how many tasks were changed, or would be."""
+    if as_json:
+        echo_json({"action": action, "dry_run": dry_run, "matched": matched, "changed": changed})
+    elif not matched:
+        chatter("No tasks match.")
+    else:
+        click.echo(f"Would {verb} {count(matched, what)}." if dry_run else f"{past} {count(changed, what)}.")
 
 
 def chatter(text: str) -> None:

@@ -11,7 +11,7 @@ from ..core.counts import count
 from ..engine.janitor import Retention
 from .current import current_runtime
 from .options import Duration, dry_run_option, json_option, yes_option
-from .output import chatter, confirm, echo_json, progress
+from .output import confirm, echo_changes, progress
 
 
 @click.command("prune")
@@ -37,9 +37,4 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
             for some in runtime.prune(keep=keep):
                 forgotten += some
                 told(some)
-    if as_json:
-        echo_json({"action": "prune", "dry_run": dry_run, "matched": matched, "changed": forgotten})
-    elif not matched:
-        chatter("No tasks match.")
-    else:
-        click.echo(f"Would forget {count(matched, 'task')}." if dry_run else f"Forgot {count(forgotten, 'task')}.")
+    echo_changes("prune", matched=matched, changed=forgotten, dry_run=dry_run, as_json=as_json, verb="forget", past="Forgot")

@@ -18,7 +18,7 @@ from ..runtime import Runtime
 from ..store import Action, Filter
 from .current import current_runtime
 from .options import Duration, dry_run_option, json_option, yes_option
-from .output import chatter, confirm, echo_json, progress
+from .output import confirm, echo_changes, progress
 
 _STATE = "Only those in this state; what has ended is not cancelled, but forgotten."
 
@@ -45,12 +45,7 @@ def purge(queue: str, state: str | None, older_than: timedelta | None, dry_run: 
         confirm(f"This will {verb} {count(matched, what)} of queue {queue}. Continue?", yes=yes)
         with progress(matched, "purge") as told:
             changed = forget_matching(runtime, wanted, told) if forgets else change_matching(runtime, Action.DELETE, wanted, told)
-    if as_json:
-        echo_json({"action": "purge", "dry_run": dry_run, "matched": matched, "changed": changed})
-    elif not matched:
-        chatter("No tasks match.")
-    else:
-        click.echo(f"Would {verb} {count(matched, what)}." if dry_run else f"{past} {count(changed, what)}.")
+    echo_changes("purge", matched=matched, changed=changed, dry_run=dry_run, as_json=as_json, verb=verb, past=past, what=what)
 
 
 def _count(runtime: Runtime, wanted: Filter, forgets: bool) -> int:
