@@ -40,7 +40,7 @@ class History:
         A succeeded or cancelled task is kept ``keep_succeeded`` seconds, a dead one ``keep_dead``;
         one with a name at least as long as its queue's ``tombstones`` say that the name is taken.
         """
-        named = sa.or_(sa.false(), *(self._tombstone(queue, ttl) for queue, ttl in tombstones.items()))
+        named = self._taken_names(tombstones)
         rows: list[sa.Row[Any]] = []
         for state, kept in ((State.SUCCEEDED, keep_succeeded), (State.CANCELLED, keep_succeeded), (State.DEAD, keep_dead)):
             if len(rows) < BATCH and kept != float("inf"):
@@ -61,7 +61,7 @@ class History:
 
     def count(self, connection: sa.Connection, *, keep_succeeded: float, keep_dead: float, tombstones: Mapping[str, float]) -> int:
         """How many tasks `prune` would forget by now."""
-        named = sa.or_(sa.false(), *(self._tombstone(queue, ttl) for queue, ttl in tombstones.items()))
+        named = self._taken_names(tombstones)
         total = 0
         for state, kept in ((State.SUCCEEDED, keep_succeeded), (State.CANCELLED, keep_succeeded), (State.DEAD, keep_dead)):
             if kept != float("inf"):
@@ -80,8 +80,7 @@ class History:
         ).one_or_none()
 
     def _forgettable(self, wanted: Filter, tombstones: Mapping[str, float]) -> list[sa.ColumnElement[bool]]:
-        named = sa.or_(sa.false(), *(self._tombstone(queue, ttl) for queue, ttl in tombstones.items()))
-        return [is_state(self._task, wanted.state or State.DEAD), *wanted.conditions(self._task), ~named]
+        return [is_state(self._task, wanted.state or State.DEAD), *wanted.conditions(self._task), ~self._taken_names(tombstones)]
 
     def _forget(self, connection: sa.Connection, rows: Collection[sa.Row[Any]]) -> int:
         ids = sorted(row.id for row in rows)
@@ -91,10 +90,13 @@ class History:
         self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
-    def _tombstone(self, queue: str, seconds: float) -> sa.ColumnElement[bool]:
+    def _taken_names(self, tombstones: Mapping[str, float]) -> sa.ColumnElement[bool]:
+        """Which tasks have a name that their queue's tombstones still keep from being taken again."""
         task = self._task
-        recent = task.c.finished_at >= self._now - duration_micros(seconds)
-        return sa.and_(task.c.name.is_not(None), task.c.queue == queue, recent)
+        recent = (
+            sa.and_(task.c.queue == queue, task.c.finished_at >= self._now - duration_micros(ttl)) for queue, ttl in tombstones.items()
+        )
+        return sa.and_(task.c.name.is_not(None), sa.or_(sa.false(), *recent))
 
     def _older(self, state: State, seconds: float, named: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         old = self._task.c.finished_at < self._now - duration_micros(seconds)
