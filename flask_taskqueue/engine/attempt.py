@@ -64,7 +64,7 @@ class Keys:
 
 
 class Attempts:
-    """Makes attempts for one application; ``begun`` is called with the record of each, in the thread that makes it."""
+    """Makes attempts for one application; ``begun`` is called with the record of each that is sent, in the thread that sends it."""
 
     def __init__(
         self, settings: Settings, targets: Targets, routes: Routes, keys: Keys, vault: Vault, begun: Callable[[Record], object]
@@ -89,7 +89,6 @@ class Attempts:
     def make(self, delivery: Delivery) -> Result:
         """Deliver, and judge the reply. A row that cannot be delivered is dead, with the reason."""
         record = delivery.record
-        self._begun(record)
         try:
             retry = self._retry(record)
             transport, request = self._prepare(self._vault.opened(record))
@@ -139,11 +138,13 @@ class Attempts:
         self._routes.remote.reset()
 
     def _send(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Send; what the application raises past its error handlers is logged here, once, and is a reply of 500.
+        """Send; what the application raises, past its error handlers or when it is told, is logged here, once, and is a reply of 500.
 
         Whatever it raises: there are libraries whose own exceptions are no `Exception`, as gevent's and asyncio's.
         """
         try:
+            if not delivery.ping:
+                self._begun(delivery.record)
             if not (self._settings.trace_propagation and is_traced()):
                 return transport.send(request, delivery)
             return processing(delivery.record, request, lambda traced: transport.send(traced, delivery))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -287,13 +286,8 @@ class Dispatcher:
         free = self._free()
         if turn.lanes is None and free > 0:
             return 0.0
-        waits = [self._poll]
-        if (deadline := self._flights.next_deadline()) is not None:
-            waits.append(deadline - time.monotonic())
         next_in = turn.lanes.next_in() if turn.lanes is not None and free > 0 else None
-        if next_in:
-            waits.append(next_in)
-        return max(0.001, min(waits))
+        return max(0.001, min(self._poll, next_in or self._poll, self._flights.until_deadline()))
 
     def _count(self, result: Result) -> None:
         if result.outcome.reason == "success":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 
@@ -51,9 +52,10 @@ class Flights:
         now = time.monotonic()
         return [Running(now - one.started, one.suspect) for one in self if one.record.id not in ended]
 
-    def next_deadline(self) -> float | None:
-        """When the next deadline strikes, or a thread is to be written off; seconds of the monotonic clock."""
-        return min((one.expires + STOP_PATIENCE if one.interrupted else one.expires for one in self), default=None)
+    def until_deadline(self) -> float:
+        """Seconds until the next deadline strikes, or a thread is to be written off; without end when nothing is under way."""
+        deadlines = (one.expires + STOP_PATIENCE if one.interrupted else one.expires for one in self)
+        return min(deadlines, default=math.inf) - time.monotonic()
 
     def overdue(self) -> list[Delivery]:
         """Interrupt what has reached its deadline; those that have not stopped since, from now on abandoned."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..runtime import Runtime
+from ..threads import leaving_signals
 from .health import Health
 
 PATIENCE = 5.0
@@ -29,7 +30,8 @@ class Probe:
             return _silent()
         found: list[Health] = []
         thread = threading.Thread(target=self._look, args=(look, found), name="taskqueue-health", daemon=True)
-        thread.start()
+        with leaving_signals():
+            thread.start()
         thread.join(max(0.0, limit - time.monotonic()))
         if thread.is_alive():
             return _silent()

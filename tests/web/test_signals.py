@@ -146,3 +146,39 @@ def test_the_log_has_one_line_for_an_attempt(on_sqlite: Bench, caplog: pytest.Lo
     assert 2000 <= first["latency_ms"] < 60_000
     assert first["duration_ms"] >= 0
     assert datetime.fromisoformat(first["next_eta"]).tzinfo is not None
+
+
+def test_a_receiver_that_raises_as_an_attempt_begins_fails_it(on_sqlite: Bench) -> None:
+    """As if the handler had raised it, with its words; the handler is not called."""
+    ran: list[int] = []
+    task = on_sqlite.tasks.worker("/w")(lambda: ran.append(1)).add()
+
+    def receiver(_app: Any, **_: Any) -> None:
+        raise LookupError("no listener")
+
+    with flask_taskqueue.attempt_started.connected_to(receiver, on_sqlite.app):
+        after = on_sqlite.run(task)
+    assert (after.state, after.last_error, ran) == ("scheduled", "LookupError: no listener", [])
+    after.run_now()
+    assert (on_sqlite.run(after).state, ran) == ("succeeded", [1])
+
+
+def test_a_receiver_that_raises_as_attempts_end_loses_nothing(on_sqlite: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Tasks stay done, the dispatcher goes on, and the log tells of it."""
+    ran: list[int] = []
+    handler = on_sqlite.tasks.worker("/w")(lambda number: ran.append(int(number)))
+    raised: list[str] = []
+
+    def receiver(_app: Any, record: Any, **_: Any) -> None:
+        raised.append(record.id)
+        raise LookupError("no listener")
+
+    runtime = on_sqlite.app.extensions["taskqueue"]
+    with flask_taskqueue.attempt_finished.connected_to(receiver, on_sqlite.app):
+        runtime.start()
+        for number in range(3):
+            assert handler.add(number).wait(20).state == "succeeded"
+        wait_until(lambda: len(raised) == 3, what="all are told")
+        runtime.stop()
+    assert ran == [0, 1, 2]
+    assert any("no listener" in str(one.exc_info) for one in caplog.records)
