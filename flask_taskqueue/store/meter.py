@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import sqlalchemy as sa
 
 from ..core.measures import MEASURES
 from .dialects import Dialect
-from .prepared import Prepared
+from .sums import Sums
 from .tables import Tables
 
 _MANY = 50
@@ -23,18 +22,12 @@ class Meter:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._meter = tables.meter
-        values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.meter.c}
-        self._add = Prepared(dialect.add_up(tables.meter, MEASURES).inline().values(values))
+        self._sums = Sums(tables.meter, MEASURES, dialect)
 
     def add(self, connection: sa.Connection, counts: Iterable[tuple[str, Mapping[str, int]]], source: str) -> None:
-        """Add what is measured of the counts of some queues, which are in their order; a row for each where there is any."""
-        rows = [
-            {"queue": queue, "source": source} | {name: found.get(name, 0) for name in MEASURES}
-            for queue, found in counts
-            if not found.keys().isdisjoint(MEASURES)
-        ]
-        if rows:
-            self._add.execute_many(connection, rows)
+        """Add what is measured of the counts of some queues, which are in their order."""
+        for queue, found in counts:
+            self._sums.add(connection, {"queue": queue, "source": source}, found)
 
     def merge(self, connection: sa.Connection) -> int:
         """Add the rows of all sources up, if there are many; how many there were."""

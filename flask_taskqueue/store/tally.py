@@ -12,7 +12,7 @@ from ..core.states import FINISHED, State
 from .dialects import Dialect
 from .meter import Meter
 from .past import Past
-from .prepared import Prepared
+from .sums import Sums
 from .tables import COUNTS, Tables
 
 SLOT = 10_000_000
@@ -64,9 +64,7 @@ class Tally:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tally = tables.tally
         self._slot = dialect.now // SLOT
-        values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.tally.c}
-        # Inline: else SQLAlchemy asks for the slot back, and SQLite's driver runs no such statement for several rows.
-        self._add = Prepared(dialect.add_up(tables.tally, COUNTS).inline().values(values | {"slot": self._slot}))
+        self._sums = Sums(tables.tally, COUNTS, dialect, slot=self._slot)
         self.meter = Meter(tables, dialect)
         self._old = dialect.add_up(tables.tally, COUNTS)
         self.past = Past(tables, dialect, self._slot)
@@ -74,10 +72,9 @@ class Tally:
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
         """Add counts. Writers that may write at the same time have each a ``source`` of their own."""
         ordered = sorted(tallied.items())
-        if ordered:
-            rows = [{"queue": queue, "source": source} | {name: counts[name] for name in COUNTS} for queue, counts in ordered]
-            self._add.execute_many(connection, rows)
-            self.meter.add(connection, ordered, source)
+        for queue, counts in ordered:
+            self._sums.add(connection, {"queue": queue, "source": source}, counts)
+        self.meter.add(connection, ordered, source)
 
     def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """By queue: how many tasks have each finished state, and attempts of the last minute and hour."""
