@@ -43,6 +43,8 @@ class Delivery:
     """Whether the handler's own transaction recorded the success already."""
     waited: float = 0.0
     """Seconds that its transaction waited for its turn to write: they say nothing of how quick the handler is."""
+    computed: float = 0.0
+    """Seconds of processor time that its thread has used."""
     over: bool = False
     guard: threading.Lock = field(default_factory=threading.Lock)
     """Held while ``over`` is set and while the deadline's exception is raised, so that it never lands outside."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ..core.delivery import Delivery
 from ..core.dispatcher_health import DispatcherHealth
 from ..core.errors import TaskQueueError
 from ..core.fairness import Lanes
+from ..core.pace import Pace
 from ..core.record import Record
 from ..store import Result, Store
 from .attempt import Attempts
@@ -72,7 +74,8 @@ class Dispatcher:
         self._poll = poll_interval
         self._observe = observe
         self._slots = InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
-        self._landings = Landings(computing=attempts.in_process)
+        self._pace = Pace(self._slots.size, computing=attempts.in_process)
+        self._landings = Landings(self._pace)
         self._surplus: list[Delivery] = []
         self._flights = Flights()
         self.heartbeat = Heartbeat(store, self._flights, lease)
@@ -115,8 +118,7 @@ class Dispatcher:
         """How many tasks may be taken now, when so many of those in flight have ended."""
         if self._stopping:
             return 0
-        size = self._slots.size
-        return min(self._landings.capacity(size), self._landings.depth(size) - len(self._flights) + ended)
+        return min(self._pace.capacity, self._pace.depth - len(self._flights) + ended)
 
     def drain(self, *, linger: bool = False) -> float | None:
         """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is due.
@@ -178,6 +180,7 @@ class Dispatcher:
             self._surplus += self._slots.take_late()
             if self._landings.stalled or self._stopping:
                 self._surplus += self._slots.take_back()
+            self._pace.try_alone(time.monotonic())
             self.enforce_deadlines()
             turn = self._try_turn()
             if turn is None:
@@ -266,20 +269,22 @@ class Dispatcher:
         deliveries = [self._attempts.begin(record) for record in taken]
         others = len(self._flights)
         self._flights.begin(deliveries, self._lease)
-        if others and self._landings.brisk:
+        if others and self._pace.brisk:
             self._slots.hold(deliveries)
         else:
-            self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._landings.brisk)
+            self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._pace.brisk)
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""
         result = None
+        began = time.thread_time()
         try:
             result = self._attempts.make(delivery)
         finally:
+            delivery.computed = time.thread_time() - began
             if not delivery.abandoned:
                 landed = delivery, result or self._attempts.broken(delivery)
-                self._landings.land(landed, signal=not (self._slots.waiting and self._landings.brisk))
+                self._landings.land(landed, signal=not (self._slots.waiting and self._pace.brisk))
 
     def _patience(self, turn: _Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""

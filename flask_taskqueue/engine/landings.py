@@ -8,48 +8,30 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from ..core.delivery import Delivery
+from ..core.pace import GLANCE, Pace
 from ..store import Result
 from .flights import Flights
 from .slots import InlineSlot, Slots
 
 Landed = tuple[Delivery, Result]
 
-BRISK = 0.002
-"""Seconds within which handlers are done, on average, for several to be leased for one thread and recorded together."""
-_AHEAD = 0.02
-_MOST = 128
+_GATHERING = 0.02
+"""The longest that results wait for each other, in seconds."""
 _SPURS = 5
-"""How often threads are called, a `BRISK` apart, before what still waits is taken for stalled: a busy machine stands still for less."""
+"""How often threads are called before what still waits is taken for stalled: a busy machine stands still for less."""
 
 
 class Landings:
     """Handed in by any thread; gathered, and taken once they are recorded, by the drain alone."""
 
-    def __init__(self, *, computing: bool) -> None:
-        self._computing = computing
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
         self.unrecorded: list[Landed] = []
         self.stalled = False
         """Whether deliveries wait although every thread was called: what was leased ahead had better be given back."""
         self._spurred = 0
         self._landed: deque[Landed] = deque()
         self._signals: SimpleQueue[None] = SimpleQueue()
-        self._pace = BRISK
-
-    @property
-    def brisk(self) -> bool:
-        """Whether handlers are so quick that what surrounds them costs more than they do.
-
-        Only those that compute in this process: waiting for other servers is done in many threads.
-        """
-        return self._computing and self._pace < BRISK
-
-    def capacity(self, size: int) -> int:
-        """How many tasks to take at a time for so many slots: more while they are brisk, up to twenty milliseconds of work."""
-        return max(size, min(_MOST, int(_AHEAD / max(self._pace, 1e-5)))) if self.brisk and size > 1 else size
-
-    def depth(self, size: int) -> int:
-        """How many tasks to have in flight for so many slots: while they are brisk those that run, and as many to follow."""
-        return 2 * self.capacity(size) if self.brisk and size > 1 else size
 
     def land(self, landed: Landed, *, signal: bool) -> None:
         """Hand in what is over. Without a ``signal`` the drain sees it when it looks next, which is soon."""
@@ -66,12 +48,12 @@ class Landings:
 
         Brisk ones wait a little for each other, longer while no slot is free, for then nothing else
         waits for them; with none in flight a signal ends the wait at once. Deliveries that wait behind
-        one that is not as quick after all, held ones too, get threads of their own, as many as there
+        one that is not as quick after all, held ones too, get more threads, in the end as many as there
         are; if some still wait, this is `stalled`.
         """
         self.stalled = False
         limit = time.monotonic() + wait
-        patience = 0.0 if not (self.brisk and flights) else _AHEAD if len(flights) >= slots.size else BRISK
+        patience = 0.0 if not (self._pace.brisk and flights) else _GATHERING if len(flights) >= slots.size else GLANCE
         happened = settled = False
         while True:
             collected = self._collect(flights)
@@ -82,7 +64,7 @@ class Landings:
             if now >= limit or len(self.unrecorded) >= len(flights) - slots.held > 0:
                 return
             try:
-                self._await_signal(min(limit - now, BRISK) if slots.waiting or slots.held else limit - now)
+                self._await_signal(min(limit - now, self._pace.patience) if slots.waiting or slots.held else limit - now)
                 happened = True
             except Empty:
                 if (slots.waiting or slots.held) and not self._landed:
@@ -106,8 +88,8 @@ class Landings:
         self._spurred += 1
         if self._spurred == _SPURS:
             self.stalled = True
-            self._pace = BRISK
             self._spurred = 0
+            self._pace.stall()
         slots.spur()
 
     def _collect(self, flights: Flights) -> bool:
@@ -116,7 +98,7 @@ class Landings:
         with suppress(IndexError):
             while True:
                 delivery, result = landed = self._landed.popleft()
-                self._pace += (min(result.duration - delivery.waited, 2 * BRISK) - self._pace) / 16
+                self._pace.observe(result.duration - delivery.waited, delivery.computed)
                 if delivery in flights:
                     self.unrecorded.append(landed)
         if len(self.unrecorded) == before:

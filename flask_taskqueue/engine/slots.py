@@ -13,6 +13,9 @@ from ..core.delivery import Delivery
 
 Run = Callable[[Delivery], None]
 
+_LONG = 0.01
+"""Seconds after which a thread that has not finished its attempt does not count as one that gets on with what waits."""
+
 
 class Slots:
     """At most ``size`` daemon threads, started as they are needed.
@@ -30,6 +33,8 @@ class Slots:
         self._late: deque[Delivery] = deque()
         self._calls: SimpleQueue[bool] = SimpleQueue()
         self._threads = 0
+        self._wanted = size
+        self._began: dict[int, float] = {}
         self._counting = threading.Lock()
 
     @property
@@ -54,11 +59,13 @@ class Slots:
     def start(self, deliveries: Sequence[Delivery], *, in_flight: int, brisk: bool) -> None:
         """Attempt deliveries; ``in_flight`` counts all that are under way, with them.
 
-        When handlers are ``brisk`` one thread is called for all of them, because threads that only
-        compute hinder each other; should one not be as quick after all, `spur` calls the others.
+        When handlers are ``brisk`` one thread attempts all of them, and others that do stop, because
+        threads that only compute hinder each other; should one not be as quick after all, `spur`
+        calls the others.
         """
         self._waiting.extend(deliveries)
         with self._counting:
+            self._wanted = 1 if brisk else self.size
             missing = min(in_flight, self.size) - self._threads
             self._threads += max(0, missing)
         for _ in range(missing):
@@ -67,10 +74,11 @@ class Slots:
             self._calls.put(True)
 
     def spur(self) -> None:
-        """Call a thread for each delivery that still waits for one, or was held."""
+        """Call more threads for what still waits for one, or was held: twice as many each time."""
         self._waiting.extend(self._held)
         self._held.clear()
-        for _ in range(min(len(self._waiting), self.size)):
+        self._wanted = min(2 * self._wanted, self.size)
+        for _ in range(min(len(self._waiting), self._wanted)):
             self._calls.put(True)
 
     def take_back(self) -> list[Delivery]:
@@ -96,17 +104,26 @@ class Slots:
 
     def _work(self) -> None:
         while self._calls.get():
-            while True:
-                try:
-                    delivery = self._waiting.popleft()
-                except IndexError:
-                    break
-                if not delivery.is_ours(time.monotonic()):
-                    self._late.append(delivery)
-                    continue
-                self._attempt(delivery)
-                if delivery.abandoned:
-                    return
+            try:
+                while (delivery := self._next()) is not None:
+                    if not delivery.is_ours(time.monotonic()):
+                        self._late.append(delivery)
+                        continue
+                    self._attempt(delivery)
+                    if delivery.abandoned:
+                        return
+            finally:
+                self._began.pop(threading.get_ident(), None)
+
+    def _next(self) -> Delivery | None:
+        """What this thread is to attempt; None when nothing waits, or others do enough."""
+        with self._counting:
+            now = self._began[threading.get_ident()] = time.monotonic()
+            if len(self._began) <= self._wanted or sum(now - one < _LONG for one in self._began.values()) <= self._wanted:
+                with suppress(IndexError):
+                    return self._waiting.popleft()
+            del self._began[threading.get_ident()]
+            return None
 
     def _attempt(self, delivery: Delivery) -> None:
         """Run it. A thread that dies of that is replaced at once, unless it was written off before."""

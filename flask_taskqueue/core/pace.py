@@ -1,0 +1,78 @@
+"""The pace of handlers: whether one thread does for them, and how many tasks to lease ahead."""
+
+from __future__ import annotations
+
+BRISK = 0.004
+"""Seconds within which handlers are done, on average, for several to be leased for one thread and recorded together."""
+GLANCE = 0.002
+"""The shortest wait that is worth while, in seconds."""
+_IDLENESS = 2
+"""How much more the seconds count in which a handler waits: other threads could use them."""
+_AHEAD = 0.02
+_MOST = 128
+_WEIGHT = 1 / 16
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class Pace:
+    """A moving average over the handlers that compute in this process, of ``threads`` at most.
+
+    Threads that compute hinder each other, and all the more if they wait for the same lock in the
+    database; then each looks slow, though one alone would be brisk. So now and then one is tried
+    alone. Instants are seconds of the monotonic clock.
+    """
+
+    def __init__(self, threads: int, *, computing: bool = True) -> None:
+        self._threads = threads
+        self._computing = computing
+        self._seconds = self._effective = BRISK / 2
+        self._tried_at = 0.0
+        self._pause = _FIRST_PAUSE
+
+    @property
+    def brisk(self) -> bool:
+        """Whether handlers are so quick that what surrounds them costs more than they do.
+
+        Only those that compute in this process: waiting for other servers is done in many threads.
+        """
+        return self._computing and self._effective < BRISK
+
+    @property
+    def capacity(self) -> int:
+        """How many tasks to take at a time: more than there are threads while they are brisk, up to twenty milliseconds of work."""
+        if not self.brisk or self._threads == 1:
+            return self._threads
+        return max(self._threads, min(_MOST, int(_AHEAD / max(self._seconds, 1e-5))))
+
+    @property
+    def depth(self) -> int:
+        """How many tasks to have in flight: while they are brisk those that run, and as many to follow."""
+        return 2 * self.capacity if self.brisk and self._threads > 1 else self._threads
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a brisk handler ought to be done: after them it is taken for a slow one."""
+        return max(GLANCE, 3 * self._seconds) if self.brisk else GLANCE
+
+    def observe(self, seconds: float, computed: float) -> None:
+        """Take an attempt into account that took so many seconds, of which the processor computed for some.
+
+        One that is much slower than the others counts only as much as is needed for a few to be noticed.
+        """
+        idle = max(0.0, seconds - computed)
+        limit = 2 * BRISK * (1 if self.brisk else self._threads)
+        self._seconds += _WEIGHT * (min(seconds, limit) - self._seconds)
+        self._effective += _WEIGHT * (min(seconds + _IDLENESS * idle, limit) - self._effective)
+
+    def stall(self) -> None:
+        """They are not brisk after all: one keeps the others waiting."""
+        self._effective = max(self._effective, BRISK)
+
+    def try_alone(self, now: float) -> None:
+        """Take them for brisk, if it is time to try that. So many threads make each look at most that many times as slow."""
+        if self.brisk:
+            if now - self._tried_at > _LONGEST_PAUSE:
+                self._pause = _FIRST_PAUSE
+        elif now - self._tried_at > self._pause and self._seconds < self._threads * BRISK:
+            self._seconds = self._effective = BRISK / 2
+            self._tried_at, self._pause = now, min(2 * self._pause, _LONGEST_PAUSE)

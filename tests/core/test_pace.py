@@ -1,0 +1,103 @@
+"""How quick handlers are taken to be, and what follows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from flask_taskqueue.core.pace import BRISK, Pace
+
+
+def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
+    """After so many attempts of some seconds, of which so many were computed."""
+    pace = Pace(threads)
+    for seconds, computed in attempts:
+        pace.observe(seconds, computed)
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("seconds", "computed", "brisk"),
+    [
+        (0.0001, 0.0001, True),
+        (0.0035, 0.0035, True),
+        (0.0013, 0.0009, True),  # a transaction on a server: most of it is Python
+        (0.0013, 0.0001, True),
+        (0.002, 0.0002, False),  # it waits for somebody: other threads can work meanwhile
+        (0.005, 0.005, False),
+        (1.0, 1.0, False),
+    ],
+)
+def test_one_thread_does_for_handlers_that_compute_briefly(seconds: float, computed: float, brisk: bool) -> None:
+    pace = paced(*[(seconds, computed)] * 100)
+    assert pace.brisk is brisk
+    assert pace.depth == (2 * pace.capacity if brisk else 8)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 128), (0.0001, 128), (0.0005, 40), (0.001, 20), (0.003, 8)])
+def test_what_is_leased_ahead_is_twenty_milliseconds_of_work(seconds: float, most: int) -> None:
+    assert paced(*[(seconds, seconds)] * 200).capacity == pytest.approx(most, abs=1)
+
+
+def test_a_single_slow_attempt_among_brisk_ones_does_not_count_much() -> None:
+    assert paced(*[(0.0005, 0.0005)] * 50, (30.0, 0.1)).brisk
+    assert not paced(*[(0.0005, 0.0005)] * 50, *[(30.0, 0.1)] * 20).brisk
+
+
+def test_with_one_thread_nothing_is_leased_ahead() -> None:
+    pace = paced(*[(0.0001, 0.0001)] * 100, threads=1)
+    assert (pace.brisk, pace.capacity, pace.depth) == (True, 1, 1)
+
+
+def test_handlers_elsewhere_are_never_brisk() -> None:
+    """Waiting for other servers is done in many threads."""
+    pace = Pace(8, computing=False)
+    pace.observe(0.0001, 0.0001)
+    pace.try_alone(100.0)
+    assert (pace.brisk, pace.capacity, pace.depth) == (False, 8, 8)
+
+
+def test_threads_that_hinder_each_other_are_tried_alone_now_and_then() -> None:
+    """Less and less often while that does not help."""
+    pace = paced(*[(0.012, 0.001)] * 100)
+    tried = []
+    for step in range(1000):
+        now = step / 50
+        pace.try_alone(now)
+        if pace.brisk:
+            tried.append(now)
+            for _ in range(40):
+                pace.observe(0.012, 0.001)
+        assert not pace.brisk
+    assert tried[0] < 0.2
+    apart = [later - earlier for earlier, later in pairwise(tried)]
+    assert apart == pytest.approx(sorted(apart), abs=0.05)
+    assert apart[-1] == pytest.approx(5.0, abs=0.1)
+
+
+def test_what_proves_to_be_brisk_alone_is_tried_soon_when_it_is_interrupted() -> None:
+    pace = paced(*[(0.012, 0.001)] * 100)
+    for now in (10.0, 20.0):
+        pace.try_alone(now)
+        for _ in range(100):
+            pace.observe(0.001, 0.001)
+        pace.try_alone(now + 6)
+        assert pace.brisk
+        pace.stall()
+        assert not pace.brisk
+        pace.try_alone(now + 6.2)
+        assert pace.brisk
+        pace.stall()
+
+
+def test_handlers_that_are_slow_for_themselves_are_not_tried_alone() -> None:
+    pace = paced(*[(0.5, 0.01)] * 200)
+    pace.try_alone(1000.0)
+    assert not pace.brisk
+
+
+def test_a_brisk_handler_is_given_three_times_what_is_usual() -> None:
+    assert paced(*[(0.0001, 0.0001)] * 200).patience == BRISK / 2
+    assert paced(*[(0.002, 0.002)] * 200).patience == pytest.approx(0.006, rel=0.05)
+    assert paced(*[(0.5, 0.01)] * 200).patience == BRISK / 2
