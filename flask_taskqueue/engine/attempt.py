@@ -112,6 +112,7 @@ class Attempts:
             reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
             recorded=delivery.recorded,
+            elsewhere=not self.in_process and record.target is None and not is_absolute(record.url),
         )
 
     def ping(self, method: str, path: str) -> Reply:

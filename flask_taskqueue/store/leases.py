@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,7 +49,7 @@ class Leases:
         """
         if not results:
             return set()
-        ordered = sorted(results, key=lambda result: result.record.id)
+        ordered = self._told(connection, sorted(results, key=lambda result: result.record.id))
         pending = [result for result in ordered if not result.recorded]
         lost, repeated = self._end_leases(connection, pending)
         self._follow(connection, [result for result in ordered if result.record.lease_id not in repeated], lost)
@@ -123,6 +124,16 @@ class Leases:
         self._endings.follow(connection, [Ending(record, State.SUCCEEDED)], f"{record.held_by}:{threading.get_ident()}")
         return True
 
+    def _told(self, connection: sa.Connection, results: list[Result]) -> list[Result]:
+        """Results that know whether the handler's transaction ended the task, in whatever process it ran."""
+        ids = [one.record.id for one in results if one.elsewhere]
+        if not ids:
+            return results
+        task = self._task
+        succeeded = sa.select(task.c.id, task.c.lease_id).where(task.c.id.in_(ids), is_state(task, State.SUCCEEDED))
+        ended = {tuple(row) for row in connection.execute(succeeded)}
+        return [replace(one, recorded=True) if (one.record.id, one.record.lease_id) in ended else one for one in results]
+
     def _follow(self, connection: sa.Connection, results: Sequence[Result], lost: Collection[str]) -> None:
         """See to what follows attempts. Of one that was recorded by its handler only the attempt is left to be counted."""
         if not results:
@@ -185,11 +196,11 @@ class Leases:
             return set(), set()
         task = self._task
         leases = {result.record.id: result.record.lease_id for result in results}
-        rows = connection.execute(
-            sa.select(task.c.id, task.c.lease_id, task.c.state).where(task.c.id.in_(sorted(leases)), ~is_state(task, State.LEASED))
-        )
-        # Ended under this very lease: by this statement now, by one whose commit was in doubt, or by the handler.
-        ended = {row.id for row in rows if row.lease_id == leases[row.id] and row.state != State.CANCELLED}
+        states = {result.record.id: result.outcome.state for result in results}
+        columns = (task.c.id, task.c.lease_id, task.c.state, task.c.last_reason)
+        rows = connection.execute(sa.select(*columns).where(task.c.id.in_(sorted(leases)))).all()
+        # As this statement leaves it, or one whose commit was in doubt; a crash ends or postpones a task under the lease that it lost.
+        ended = {one.id for one in rows if (one.lease_id, one.state) == (leases[one.id], states[one.id]) and one.last_reason != "crash"}
         return set(leases) - ended, self._log.recorded(connection, leases)
 
 

@@ -25,6 +25,8 @@ class Result:
     reply_body: bytes | None = field(default=None, repr=False)
     recorded: bool = False
     """Whether the handler's own transaction ended the task already; only the attempt is logged then."""
+    elsewhere: bool = False
+    """Whether the handler ran in another process of the application, so that only the task's row tells whether that was so."""
 
 
 def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Result]]:

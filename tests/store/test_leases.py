@@ -273,3 +273,60 @@ def test_many_claimers_take_each_task_once(store: Store) -> None:
         thread.join()
     assert len(taken) == 2000
     assert Counter(taken).most_common(1)[0][1] == 1
+
+
+def counted(store: Store) -> dict[str, int]:
+    """How many tasks of the queue default have ended, by how."""
+    with store.reading() as connection:
+        found = store.statistics.of(connection, ["default"])["default"]
+    return {state: getattr(found, state) for state in ("succeeded", "dead") if getattr(found, state)}
+
+
+def test_a_late_reply_is_late_after_the_crash_that_ended_the_task(store: Store) -> None:
+    """The row still names the lease that was lost; the success changes nothing, no count either."""
+    add(store)
+    (held,) = claim(store)
+    for _ in range(3):
+        expire(store, str(held.held_by))
+        held = take_over(store) or held
+    assert record(store, held) == {held.id}
+    assert get(store, held.id).state == "dead"
+    assert counted(store) == {"dead": 1}
+
+
+def test_a_late_reply_is_late_after_a_pardon(store: Store) -> None:
+    """The task is scheduled anew, and will be attempted again."""
+    add(store)
+    (held,) = claim(store)
+    store.transact(lambda connection: store.leases.pardon(connection, "me"))
+    assert record(store, held) == {held.id}
+    assert get(store, held.id).state == "scheduled"
+    assert counted(store) == {}
+
+
+@pytest.mark.parametrize("outcome", [SUCCESS, Outcome(State.DEAD, "timeout", None)], ids=["reply", "no reply"])
+def test_what_a_handler_elsewhere_has_ended_is_ended_once(store: Store, outcome: Outcome) -> None:
+    """Its transaction counted the task, and its batch; whoever waited for the reply counts the attempt."""
+    store.transact(lambda connection: store.batches.create(connection, "b" * 26, 2, None, None))
+    for _ in range(2):
+        add(store, batch_id="b" * 26)
+    held, other = claim(store, 2)
+    assert store.transact(lambda connection: store.leases.complete(connection, held, 204))
+    results = [Result(held, outcome, 0.1, elsewhere=True), Result(other, SUCCESS, 0.1, elsewhere=True)]
+    assert store.transact(lambda connection: store.leases.record(connection, results)) == set()
+    assert counted(store) == {"succeeded": 2}
+    with store.reading() as connection:
+        batch = store.batches.get(connection, "b" * 26)
+        attempts = store.statistics.of(connection, ["default"])["default"].last_minute
+    assert (batch.succeeded, batch.dead, attempts) == (2, 0, 2)
+    assert batch.finished_at is not None
+    assert [log(store, one.id) for one in (held, other)] == [[(1, outcome.reason)], [(1, "success")]]
+
+
+def test_a_reply_that_does_not_come_is_late_when_the_handler_elsewhere_succeeds_meanwhile(store: Store) -> None:
+    """Between the look at the row and its change, say: the handler's transaction stands."""
+    add(store)
+    (held,) = claim(store)
+    assert store.transact(lambda connection: store.leases.complete(connection, held, 204))
+    assert record(store, held, outcome=Outcome(State.DEAD, "timeout", None)) == {held.id}
+    assert counted(store) == {"succeeded": 1}

@@ -79,6 +79,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.paused: set[str] = set()
         self.held: list[Record] = []
         self.stale: list[Record] = []
+        self.looked = 0
         tables = self.store.database.tables
         with self.store.database.engine.begin() as connection:
             for table in tables.all:
@@ -273,10 +274,11 @@ class StoreMachine(RuleBasedStateMachine):
     def rows_are_as_modelled(self) -> None:
         """Every row; and the statistics, but they take dozens of statements, so not after every step."""
         type(self).steps += 1
+        self.looked += 1
         task = self.store.database.tables.task
         with self.store.reading() as connection:
             rows = {row.id: row for row in connection.execute(sa.select(task))}
-            counted = self.store.statistics.of(connection, QUEUES) if self.steps % 5 == 0 else {}
+            counted = self.store.statistics.of(connection, QUEUES) if self.looked % 5 == 0 else {}
         assert rows.keys() == self.tasks.keys()
         for one in self.tasks.values():
             row = rows[one.id]
