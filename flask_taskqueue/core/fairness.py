@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .clock import SECOND
@@ -56,9 +56,12 @@ class Lanes:
 
     def next_in(self) -> float | None:
         """Seconds until something can be taken; None when nothing waits."""
-        instants = [instant for lane in self.lanes for instant in self._instants(lane)]
-        first = min(instants, default=None)
+        first = min((instant for instant, _ in self._instants()), default=None)
         return None if first is None else max(0.0, (first - self.now) / SECOND)
+
+    def next_lane(self) -> Lane | None:
+        """The lane from which something can be taken next; None when nothing waits."""
+        return min(self._instants(), key=lambda one: one[0], default=(0, None))[1]
 
     def _allows(self, lane: Lane) -> bool:
         gate = self.gates.get(lane.queue)
@@ -68,12 +71,13 @@ class Lanes:
         gate = self.gates.get(lane.queue)
         return gate is None or gate.tokens_left != 0
 
-    def _instants(self, lane: Lane) -> list[int]:
-        gate = self.gates.get(lane.queue)
-        opens_at = 0 if gate is None else gate.opens_at()
-        if opens_at is None:
-            return []
-        return [max(instant, opens_at) for instant in (lane.due_at, lane.expires_at) if instant is not None]
+    def _instants(self) -> Iterator[tuple[int, Lane]]:
+        """When something can be taken, and from where."""
+        for lane in self.lanes:
+            gate = self.gates.get(lane.queue)
+            opens_at = 0 if gate is None else gate.opens_at()
+            if opens_at is not None:
+                yield from ((max(instant, opens_at), lane) for instant in (lane.due_at, lane.expires_at) if instant is not None)
 
 
 def _reached(instant: int | None, now: int) -> bool:

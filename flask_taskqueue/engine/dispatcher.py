@@ -15,7 +15,7 @@ from ..core.delivery import Delivery
 from ..core.dispatcher_health import DispatcherHealth
 from ..core.errors import TaskQueueError
 from ..core.fairness import Lanes
-from ..core.pace import Pace
+from ..core.pace import GLANCE, Pace
 from ..core.record import Record
 from ..store import Result, Store
 from .attempt import Attempts
@@ -39,6 +39,8 @@ class _Turn:
     lost: Collection[str]
     taken: list[Record]
     lanes: Lanes | None
+    guessed: bool = False
+    """Whether it took, without a look, all that it found."""
 
 
 class Dispatcher:
@@ -192,7 +194,7 @@ class Dispatcher:
             if self._flights or ((linger or turn.lanes is None) and not self._stopping):
                 wait = self._patience(turn)
             elif self._may_end():
-                return None if turn.lanes is None else turn.lanes.next_in()
+                return None if turn.lanes is None else turn.lanes.next_in() and self._taking.next_in
 
     def _may_end(self) -> bool:
         """Whether nobody called `wake` since the last look; decided under its gate."""
@@ -236,7 +238,10 @@ class Dispatcher:
         lanes = None
         if free <= 0 and not (results or self._surplus):
             return _Turn(set(), [], None)
-        if not (results or self._surplus or self._is_sure()):
+        sure = self._is_sure()
+        others = min(free, self._slots.size) - 1  # a slot is left free for what a look may find to go first
+        likely = self._taking.likely(woken=self._woken) if others > 0 and not self._flights else None
+        if not (results or self._surplus or sure or likely):
             with self._store.reading() as reader:
                 lanes = self._look(reader)
             if not self._taking.may_take(lanes):
@@ -244,6 +249,9 @@ class Dispatcher:
         running = self._flights.running({result.record.id for result in results})
 
         def exchange(connection: sa.Connection) -> _Turn:
+            guess = self._taking.guess(connection, likely, others) if likely is not None else []
+            if guess:
+                return _Turn(set(), guess, None, guessed=len(guess) < others)
             lost = self._store.leases.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
             seen = self._look(connection) if free > 0 and lanes is None else lanes
@@ -290,9 +298,9 @@ class Dispatcher:
         """How long nothing can happen unless something finishes or wakes the drain."""
         free = self._free()
         if turn.lanes is None and free > 0:
-            return 0.0
-        next_in = turn.lanes.next_in() if turn.lanes is not None and free > 0 else None
-        return max(0.001, min(self._poll, next_in or self._poll, self._flights.until_deadline()))
+            return GLANCE if turn.guessed else 0.0
+        next_in = self._taking.next_in if free > 0 else None
+        return max(0.001, min(self._poll, self._poll if next_in is None else next_in, self._flights.until_deadline()))
 
     def _count(self, result: Result) -> None:
         if result.outcome.reason == "success":

@@ -25,7 +25,6 @@ class Terms(TypedDict):
     lease_id: str
     held_by: str
     lease: float
-    limited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,14 @@ class Taking:
         self._due: list[Lane] = []
         self._limited: frozenset[str] = frozenset()
         self._looked_at = 0.0
+        self._usual: Lane | None = None
+        self._next: Lane | None = None
+        self._next_at: float | None = None
+
+    @property
+    def next_in(self) -> float | None:
+        """Seconds until what the last look saw can be taken; None when there was nothing, or nothing but what can be taken by others."""
+        return None if self._next_at is None else max(0.0, self._next_at - time.monotonic())
 
     def look(self, connection: sa.Connection, *, afresh: bool) -> Lanes | None:
         """See what is due; None while the last look still serves, unless ``afresh``."""
@@ -55,7 +62,21 @@ class Taking:
             return None
         lanes = self._claims.lanes(connection, self._queues)
         self._due, self._limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
+        next_in = lanes.next_in()
+        self._next, self._next_at = lanes.next_lane(), now + next_in if next_in else None
+        if lanes.expired():
+            self._usual = self._next = None  # suspects wait for their turn
         return lanes
+
+    def likely(self, *, woken: bool) -> Lane | None:
+        """The lane from which something can probably be taken now: the one that the last look saw to be due next, or the usual one."""
+        if self.next_in == 0.0:
+            return self._next
+        return self._usual if woken else None
+
+    def guess(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
+        """Lease up to so many tasks without a look, which would cost as much again; nothing from a queue that is paused or limited."""
+        return self._claims.claim_unseen(connection, lane, most, **self._terms())
 
     def poisoned(self) -> list[Result]:
         """What became of tasks that were ended, since this was last asked, because they crashed too often."""
@@ -75,7 +96,7 @@ class Taking:
             # Until the suspect can be attempted nothing else is begun either, so that its turn comes.
             if not may_take_suspect(one.age for one in running):
                 return []
-            suspect = self._claims.take_over(connection, lane, **self._terms(lane))
+            suspect = self._claims.take_over(connection, lane, limited=lane.queue in self._limited, **self._terms())
             if suspect is not None:
                 return [suspect]
         return self._claim(connection, free)
@@ -86,11 +107,13 @@ class Taking:
             wanted = free - len(taken)
             if wanted <= 0:
                 break
-            found = self._claims.claim(connection, lane, wanted, **self._terms(lane))
+            found = self._claims.claim(connection, lane, wanted, limited=lane.queue in self._limited, **self._terms())
             taken += found
+            if found:
+                self._usual = lane
             if len(found) < wanted:
                 self._due = [other for other in self._due if other is not lane]
         return taken
 
-    def _terms(self, lane: Lane) -> Terms:
-        return {"lease_id": lease_id(), "held_by": self._held_by, "lease": self._lease, "limited": lane.queue in self._limited}
+    def _terms(self) -> Terms:
+        return {"lease_id": lease_id(), "held_by": self._held_by, "lease": self._lease}

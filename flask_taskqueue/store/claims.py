@@ -13,10 +13,10 @@ from ..core.record import Record
 from ..core.states import State
 from ..core.suspicion import POISON, is_poison
 from .attempt_log import AttemptLog
-from .dialects import Dialect
+from .dialects import Claim, Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
-from .lanes import look, prepare_look
+from .lanes import is_open, look, prepare_look
 from .locks import Locks, untaken
 from .queues import Queues
 from .tables import Tables
@@ -38,6 +38,7 @@ class Claims:
         self.poisoned: dict[str, Record] = {}
         """Those that were ended because they crashed too often; whoever tells of them, once that is committed, takes them out."""
         self._claim = dialect.prepare_claim(tables.task)
+        self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables.queue))
         self._lanes = prepare_look(tables, dialect.now)
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
@@ -56,16 +57,20 @@ class Claims:
         if limited:
             gate = self._queues.decide(connection, lane.queue)
             limit = 0 if gate is None else gate.allowed(limit)
-        taken = self._claim_some(connection, lane, limit, {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)})
+        taken = self._claim_some(self._claim, connection, lane, limit, _terms(lease_id, held_by, lease))
         if gate is not None and taken:
             self._queues.charge(connection, lane.queue, gate, len(taken))
         return taken
 
-    def _claim_some(self, connection: sa.Connection, lane: Lane, limit: int, how: Mapping[str, Any]) -> list[Record]:
+    def claim_unseen(self, connection: sa.Connection, lane: Lane, limit: int, *, lease_id: str, held_by: str, lease: float) -> list[Record]:
+        """As `claim`, from a lane that was not looked at: nothing if its queue is paused or has limits."""
+        return self._claim_some(self._claim_unseen, connection, lane, limit, _terms(lease_id, held_by, lease))
+
+    def _claim_some(self, claim: Claim, connection: sa.Connection, lane: Lane, limit: int, how: Mapping[str, Any]) -> list[Record]:
         taken: list[Record] = []
         for _ in range(_CLAIMS if limit else 0):
             wanted = limit - len(taken)
-            found = self._claim(connection, {"in_queue": lane.queue, "in_priority": lane.priority, "most": wanted}, how)
+            found = claim(connection, {"in_queue": lane.queue, "in_priority": lane.priority, "most": wanted}, how)
             taken += self._admitted(connection, found)
             if len(found) < wanted or len(taken) == limit:
                 break
@@ -151,6 +156,11 @@ class Claims:
         if _change(connection, self._task, record, changes):
             self._endings.follow(connection, [Ending(record, State.DEAD)], "")
             self.poisoned[record.id] = record
+
+
+def _terms(lease_id: str, held_by: str, lease: float) -> dict[str, Any]:
+    """Binds how tasks are leased."""
+    return {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)}
 
 
 def _change(connection: sa.Connection, task: sa.Table, record: Record, changes: Mapping[str, Any]) -> bool:

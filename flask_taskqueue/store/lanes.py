@@ -53,10 +53,19 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             steps.c.priority,
             first(State.SCHEDULED).label("due_at"),
             first(State.LEASED).label("expires_at"),
-            sa.or_(queue.c.rate.is_not(None), queue.c.max_concurrent.is_not(None), queue.c.enforced_rate.is_not(None)).label("limited"),
+            _is_limited(queue).label("limited"),
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))
         .where(queue.c.paused_at.is_(None))
     )
     return Prepared(statement)
+
+
+def is_open(queue: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether the queue that is bound as ``in_queue`` is neither paused nor limited."""
+    return sa.exists().where(queue.c.name == sa.bindparam("in_queue"), queue.c.paused_at.is_(None), sa.not_(_is_limited(queue)))
+
+
+def _is_limited(queue: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.or_(queue.c.rate.is_not(None), queue.c.max_concurrent.is_not(None), queue.c.enforced_rate.is_not(None))

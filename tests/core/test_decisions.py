@@ -7,6 +7,7 @@ import pytest
 from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.fairness import Lane, Lanes
 from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.rates import Gate
 from flask_taskqueue.core.starting import Situation, Start, when_to_start
 from flask_taskqueue.core.suspicion import PROBATION, may_take_others, may_take_suspect
 
@@ -32,6 +33,16 @@ def test_only_what_is_due_is_due() -> None:
     assert lanes.expired() == []
     assert lanes.next_in() == 2
     assert Lanes(NOW, ()).next_in() is None
+
+
+def test_the_next_lane_is_the_one_that_can_be_taken_from_first() -> None:
+    """For a new task or for a lease that runs out; limits postpone it."""
+    soon, later, running = lane(0, -5 * SECOND), lane(1, -9 * SECOND, queue="other"), lane(2, None, -2 * SECOND)
+    assert Lanes(NOW, (later, soon)).next_lane() == soon
+    assert Lanes(NOW, (later, soon, running)).next_lane() == running
+    assert Lanes(NOW, (later, soon), {"default": Gate(NOW, rate=0.0)}).next_lane() == later
+    assert Lanes(NOW, (soon,), {"default": Gate(NOW, rate=0.0)}).next_lane() is None
+    assert Lanes(NOW, ()).next_lane() is None
 
 
 def test_leases_that_ran_out_come_in_their_order() -> None:

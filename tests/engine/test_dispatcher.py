@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 @pytest.fixture
 def queue(sqlite_database: TestDatabase) -> Iterator[Bench]:
     """An application on a SQLite file, whose dispatcher is stopped at the end."""
-    with bench(sqlite_database.url, TASKQUEUE_POLL_INTERVAL=30, TASKQUEUE_GRACE_PERIOD=5) as one:
+    with bench(sqlite_database.url, TASKQUEUE_POLL_INTERVAL=30, TASKQUEUE_GRACE_PERIOD=5, TASKQUEUE_QUEUES={"other": {}}) as one:
         yield one
         one.app.extensions["taskqueue"].stop()
 
@@ -47,6 +47,74 @@ def test_an_add_wakes_the_dispatcher(queue: Bench) -> None:
     handler.add("in a transaction")
     queue.db.session.commit()
     wait_until(lambda: len(ran) == 2, what="the second task runs", timeout=5)
+
+
+def test_what_is_urgent_does_not_wait_for_what_is_taken_without_a_look(queue: Bench) -> None:
+    """An idle dispatcher that is woken takes from the usual lane before it looks, but leaves a slot free."""
+    running: list[str] = []
+    release = threading.Event()
+
+    @queue.tasks.worker("/w")
+    def handler(key: str) -> None:
+        running.append(key)
+        if key != "first":
+            release.wait(20)
+
+    start(queue)
+    handler.add("first").wait(10)
+    tasks = [handler.spec("ordinary") for _ in range(20)] + [handler.options(priority=9).spec("urgent")]
+    try:
+        queue.tasks.queue("default").add(tasks)
+        wait_until(lambda: len(running) == 9, what="all slots are taken")
+        assert "urgent" in running
+    finally:
+        release.set()
+    wait_until(lambda: len(running) == 22, what="all have run")
+
+
+def test_a_pause_holds_for_the_usual_lane(queue: Bench) -> None:
+    """Whatever a dispatcher last took from a queue."""
+    ran: list[str] = []
+
+    @queue.tasks.worker("/w")
+    def handler(key: str) -> None:
+        ran.append(key)
+
+    @queue.tasks.worker("/other", queue="other")
+    def other() -> None:
+        ran.append("other")
+
+    start(queue)
+    handler.add("first").wait(10)
+    queue.tasks.queue("default").pause()
+    task = handler.add("paused")
+    other.add().wait(10)
+    assert (ran, queue.tasks.get(task.id).state) == (["first", "other"], State.SCHEDULED)
+    queue.tasks.queue("default").resume()
+    task.wait(10)
+    assert ran == ["first", "other", "paused"]
+
+
+def test_a_suspect_has_its_turn_though_others_keep_coming(queue: Bench) -> None:
+    """A task whose process died is attempted beside nothing young; what is added meanwhile does not go before it for ever."""
+    ran: list[str] = []
+
+    @queue.tasks.worker("/w")
+    def handler(key: str) -> None:
+        ran.append(key)
+
+    store = queue.app.extensions["taskqueue"].store
+    table = store.database.tables.task
+    suspect = handler.options(countdown=3600).add("suspect")
+    crashed = {"state": "leased", "attempts": 1, "lease_id": "x" * 26, "held_by": "dead", "started_at": 1, "first_tried_at": 1, "due_at": 1}
+    start(queue)
+    handler.add("first").wait(10)
+    store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == suspect.id).values(crashed)))
+    for number in range(200):
+        handler.add(f"{number}").wait(10)
+        if "suspect" in ran:
+            break
+    assert suspect.wait(10).state is State.SUCCEEDED
 
 
 def test_a_task_due_later_starts_when_it_is_due(queue: Bench) -> None:

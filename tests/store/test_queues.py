@@ -9,6 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.fairness import Lane
+from flask_taskqueue.core.ids import lease_id
 from flask_taskqueue.core.outcome import Outcome
 from flask_taskqueue.core.queue_settings import QueueSettings
 from flask_taskqueue.core.states import State
@@ -179,3 +181,23 @@ def test_merging_the_tally_changes_no_count(store: Store) -> None:
     assert (now.succeeded, now.last_hour) == (3, 0)
     with store.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(tally)) == 1
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{}, {"rate": 5.0}, {"max_concurrent": 1}, {"enforced_rate": 1.0}, "paused"],
+    ids=["open", "rate", "max_concurrent", "slowed", "paused"],
+)
+def test_without_a_look_only_an_open_queue_is_taken_from(store: Store, limits: Any) -> None:
+    """Limits have to be asked, and a pause holds, however a task is claimed; other lanes are left alone."""
+    if limits == "paused":
+        store.transact(lambda connection: store.queues.pause(connection, "mail", None))
+    else:
+        configure(store, **limits)
+    added = [add(store, queue="mail") for _ in range(3)]
+    for other in ({"queue": "default"}, {"queue": "mail", "priority": 1}, {"queue": "mail", "delay": 60 * SECOND}):
+        add(store, **other)
+    terms = {"lease_id": lease_id(), "held_by": "me", "lease": 30.0}
+    taken = store.transact(lambda connection: store.claims.claim_unseen(connection, Lane("mail", 0, None, None), 8, **terms))
+    assert [one.id for one in taken] == ([one.id for one in added] if limits == {} else [])
+    assert {one.state for one in taken} <= {State.LEASED}

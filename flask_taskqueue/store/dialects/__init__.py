@@ -59,8 +59,8 @@ class Dialect(Protocol):
     def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
         """Call ``wake`` at each notice until ``closed``. Raises DBAPIError when the connection is lost."""
 
-    def prepare_claim(self, task: sa.Table) -> Claim:
-        """The claim statement for a task table."""
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Claim:
+        """The claim statement for a task table; it takes nothing unless all of ``only`` hold, which may ask about ``in_queue``."""
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """An insert that skips rows whose key is there already."""

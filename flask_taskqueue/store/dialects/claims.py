@@ -10,8 +10,8 @@ from ...core.states import State
 from .states import is_state
 
 
-def candidates(task: sa.Table, now: sa.ColumnElement[int]) -> sa.Select[Any]:
-    """The due tasks of a lane, the first due in front; an index range scan that ends after ``limit`` rows."""
+def candidates(task: sa.Table, now: sa.ColumnElement[int], *only: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """The due tasks of a lane, the first due in front, if ``only`` holds; an index range scan that ends after ``limit`` rows."""
     return (
         sa.select(task.c.id)
         .where(
@@ -19,6 +19,7 @@ def candidates(task: sa.Table, now: sa.ColumnElement[int]) -> sa.Select[Any]:
             task.c.queue == sa.bindparam("in_queue"),
             task.c.priority == sa.bindparam("in_priority"),
             task.c.due_at <= now,
+            *only,
         )
         .order_by(task.c.due_at, task.c.id)
         .limit(sa.bindparam("most", type_=sa.Integer))

@@ -75,12 +75,13 @@ class MySQL:
     def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
         raise NotImplementedError
 
-    def prepare_claim(self, task: sa.Table) -> Any:
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
         """Read and lock, then update: there is no UPDATE … RETURNING that both have.
 
         What is locked cannot change, so what the update makes of it need not be read again.
         """
-        pick = Prepared(candidates(task, self.now).with_only_columns(*task.c, self.now.label("now")).with_for_update(skip_locked=True))
+        due = candidates(task, self.now, *only).with_only_columns(*task.c, self.now.label("now"))
+        pick = Prepared(due.with_for_update(skip_locked=True))
         update = Prepared(sa.update(task).where(among_these(task.c.id)).values(taken(task, sa.bindparam("now", type_=sa.BigInteger))))
 
         def claim(connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]) -> list[Record]:

@@ -80,13 +80,13 @@ class PostgreSQL:
             except module.Error as error:
                 raise sa.exc.DBAPIError("LISTEN", {}, error) from error
 
-    def prepare_claim(self, task: sa.Table) -> Any:
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
         """The rows are locked in a CTE and joined.
 
         ``WHERE id IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)`` may run the subquery once per
         row and so take more than asked.
         """
-        pick = candidates(task, self.now).with_for_update(skip_locked=True).cte("pick")
+        pick = candidates(task, self.now, *only).with_for_update(skip_locked=True).cte("pick")
         statement = sa.update(task).where(task.c.id == pick.c.id).values(taken(task, self.now)).returning(*task.c)
 
         prepared = Prepared(statement)

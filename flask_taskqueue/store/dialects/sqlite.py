@@ -87,9 +87,9 @@ class SQLite:
     def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
         raise NotImplementedError
 
-    def prepare_claim(self, task: sa.Table) -> Any:
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
         """One UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
-        statement = sa.update(task).where(task.c.id.in_(candidates(task, self.now))).values(taken(task, self.now)).returning(*task.c)
+        statement = sa.update(task).where(task.c.id.in_(candidates(task, self.now, *only))).values(taken(task, self.now)).returning(*task.c)
 
         prepared = Prepared(statement)
 
