@@ -1,8 +1,9 @@
-"""Dispatcher processes that share a database: throughput of one, two and eight, and who waits for whom.
+"""Dispatcher processes that share a database: throughput of one, two and eight, what they use, and who waits for whom.
 
     python -m benchmarks processes --database URL [--tasks 6000] [--rounds 3]
 
-On PostgreSQL it also looks every few milliseconds whether any backend waits for a lock.
+The tasks are added while the queue is paused, and the first and the last tenth are not counted. On
+PostgreSQL it also looks every few milliseconds whether any backend waits for a lock.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 import time
 from collections import Counter as Tally
 
+import psutil
 import sqlalchemy as sa
 from flask import Flask
 
@@ -37,22 +39,30 @@ def succeeded(app: Flask) -> int:
     return sum(one.succeeded for one in db_tasks.statistics())
 
 
-def rate(app: Flask, tasks: int, processes: int) -> float:
-    """Tasks a second from the first hundred on, when each process has started."""
+def rate(app: Flask, tasks: int, processes: int) -> tuple[float, float]:
+    """Tasks a second, and microseconds of processor time that the dispatchers use for each."""
     before = succeeded(app)
     running = dispatchers(processes)
+    queue = db_tasks.queue("default")
+    queue.pause()
     try:
-        while True:  # all are there, and idle
-            if sum(one.is_alive for one in db_tasks.dispatchers()) >= processes:
-                break
+        while sum(one.is_alive for one in db_tasks.dispatchers()) < processes:
             time.sleep(0.1)
         db_tasks.add_many(nothing.spec() for _ in range(tasks))
-        started, first = time.perf_counter(), succeeded(app) - before
-        while succeeded(app) - before < tasks:
-            time.sleep(0.02)
-        return (tasks - first) / (time.perf_counter() - started)
+        queue.resume()
+        family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
+        (began, used), (now, used_now) = [_reached(app, before + tasks * tenths // 10, family) for tenths in (1, 9)]
+        return 0.8 * tasks / (now - began), (used_now - used) / (0.8 * tasks) * 1e6
     finally:
         ended(running)
+        queue.resume()
+
+
+def _reached(app: Flask, number: int, family: list[psutil.Process]) -> tuple[float, float]:
+    """When so many tasks have ended, and how much processor time some processes have used by then, in seconds."""
+    while succeeded(app) < number:
+        time.sleep(0.02)
+    return time.perf_counter(), sum(sum(one.cpu_times()[:2]) for one in family)
 
 
 def main() -> None:
@@ -63,7 +73,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 8])
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
-    table = Table("per second")
+    table, used = Table("per second"), Table("microsec.")
     waits: Tally[str] = Tally()
     done = threading.Event()
     with application(given.database) as app, app.app_context():
@@ -72,10 +82,14 @@ def main() -> None:
             threading.Thread(target=watch, args=(engine, done, waits), daemon=True).start()
         for _ in range(given.rounds):
             for number in given.processes:
-                table.add(f"{number} process(es)", rate(app, given.tasks, number))
+                per_second, microseconds = rate(app, given.tasks, number)
+                table.add(f"{number} process(es)", per_second)
+                used.add(f"{number} process(es): processor time of a task", microseconds)
         done.set()
         time.sleep(0.1)
     table.show({f"{number} process(es)": f"{given.processes[0]} process(es)" for number in given.processes[1:]})
+    print()
+    used.show()
     if waits:
         print(f"\nof {waits.pop('looks')} looks so many found a backend that waits for a lock:")
         print("\n".join(f"{number:6} {what}" for what, number in waits.most_common(8)) or "     0")
