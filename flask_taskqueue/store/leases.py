@@ -1,8 +1,7 @@
-"""Leases: the right to attempt a task, renewed, given back and ended; `Claims` takes it."""
+"""Leases: the right to attempt a task, renewed, given back and ended; `Claims` takes it, `Completions` ends it in a transaction."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,8 +35,6 @@ class Leases:
         task = tables.task
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
         self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
-        self._fence = Prepared(sa.update(task).where(_mine(task)).values(held_by=task.c.held_by))
-        self._complete = Prepared(sa.update(task).where(_mine(task)).values(self._success()))
         current = (task.c.id == sa.bindparam("id"), task.c.attempts == sa.bindparam("attempt"), is_state(task, State.LEASED))
         self._current = Prepared(sa.select(task).where(*current))
         self._log = log
@@ -111,19 +108,6 @@ class Leases:
         row = self._current.execute(connection, {"id": task_id, "attempt": attempt}).one_or_none()
         return None if row is None else Record._make(row)
 
-    def fence(self, connection: sa.Connection, record: Record) -> bool:
-        """Whether the lease still holds, asked by writing: what follows in the transaction has the write lock."""
-        return self._fence.execute(connection, {"id": record.id, "lease": record.lease_id}).rowcount == 1
-
-    def complete(self, connection: sa.Connection, record: Record, status: int) -> bool:
-        """End a lease with success inside a handler's transaction, with all that follows; False if it was lost."""
-        changed = self._complete.execute(connection, {"id": record.id, "lease": record.lease_id, "status": status})
-        if changed.rowcount != 1:
-            return False
-        # Handlers commit at the same time: each thread counts for itself.
-        self._endings.follow(connection, [Ending(record, State.SUCCEEDED)], f"{record.held_by}:{threading.get_ident()}")
-        return True
-
     def _told(self, connection: sa.Connection, results: list[Result]) -> list[Result]:
         """Results that know whether the handler's transaction ended the task, in whatever process it ran."""
         ids = [one.record.id for one in results if one.elsewhere]
@@ -146,20 +130,6 @@ class Leases:
             attempt = attempt_measure(result.outcome, lost=not held)
             endings.append(Ending(result.record, state, attempt=attempt, failed=failed, duration=result.duration))
         self._endings.follow(connection, endings, results[0].record.held_by or "")
-
-    def _success(self) -> dict[str, Any]:
-        """What a handler's own transaction makes of its task."""
-        return {
-            "state": State.SUCCEEDED.value,
-            "due_at": None,
-            "finished_at": self._now,
-            "unique_key": None,
-            "executions": self._task.c.executions + 1,
-            "answered": self._task.c.answered + 1,
-            "last_status": sa.bindparam("status"),
-            "last_reason": "success",
-            "last_error": None,
-        }
 
     def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task
@@ -217,8 +187,3 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
         "error": outcome.error,
     }
-
-
-def _mine(task: sa.Table) -> sa.ColumnElement[bool]:
-    """Whether a task is still under the lease that is bound."""
-    return sa.and_(task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))

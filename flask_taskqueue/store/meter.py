@@ -22,12 +22,12 @@ class Meter:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._meter = tables.meter
-        self._sums = Sums(tables.meter, MEASURES, dialect)
+        self.sums = Sums(tables.meter, MEASURES, dialect)
 
     def add(self, connection: sa.Connection, counts: Iterable[tuple[str, Mapping[str, int]]], source: str) -> None:
         """Add what is measured of the counts of some queues, which are in their order."""
         for queue, found in counts:
-            self._sums.add(connection, {"queue": queue, "source": source}, found)
+            self.sums.add(connection, {"queue": queue, "source": source}, found)
 
     def merge(self, connection: sa.Connection) -> int:
         """Add the rows of all sources up, if there are many; how many there were."""

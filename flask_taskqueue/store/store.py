@@ -16,6 +16,7 @@ from .batches import Batches
 from .bulks import Bulks
 from .charts import Charts
 from .claims import Claims
+from .completions import Completions
 from .database import Database
 from .dispatchers import Dispatchers
 from .endings import Endings
@@ -63,6 +64,7 @@ class Store:
         log = AttemptLog(tables, dialect, endings, keep_attempts)
         self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log)
         self.leases = Leases(tables, dialect, self.queues, endings, log)
+        self.completions = Completions(tables, dialect, endings, self.tally)
         self.statistics = Statistics(tables, dialect, self.tally)
         self.readings = Readings(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts, vault)

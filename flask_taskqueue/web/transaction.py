@@ -49,17 +49,17 @@ def _locks_by_writing(runtime: Runtime) -> bool:
 
 def _in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Response]) -> Response:
     session = runtime.binding.session
-    leases = runtime.store.leases
+    completions = runtime.store.completions
     done = False
     try:
-        if _locks_by_writing(runtime) and not leases.fence(runtime.binding.session_connection(), delivery.record):
+        if _locks_by_writing(runtime) and not completions.fence(runtime.binding.session_connection(), delivery.record):
             return _lost()
         with no_commit():
             response = call()
             if not 200 <= response.status_code < 300:
                 return response
             session.flush()
-        if not leases.complete(runtime.binding.session_connection(), delivery.record, response.status_code):
+        if not completions.complete(runtime.binding.session_connection(), delivery.record, response.status_code):
             return _lost()
         session.commit()
         done = delivery.recorded = True

@@ -229,10 +229,10 @@ def test_completing_in_a_transaction_is_fenced(store: Store) -> None:
     add(store), add(store)
     held, lost = claim(store, 2)
     store.transact(lambda connection: store.tasks.delete(connection, lost.id))
-    assert store.transact(lambda connection: store.leases.fence(connection, held))
-    assert store.transact(lambda connection: store.leases.complete(connection, held, 204))
-    assert not store.transact(lambda connection: store.leases.fence(connection, lost))
-    assert not store.transact(lambda connection: store.leases.complete(connection, lost, 204))
+    assert store.transact(lambda connection: store.completions.fence(connection, held))
+    assert store.transact(lambda connection: store.completions.complete(connection, held, 204))
+    assert not store.transact(lambda connection: store.completions.fence(connection, lost))
+    assert not store.transact(lambda connection: store.completions.complete(connection, lost, 204))
     assert [get(store, one.id).state for one in (held, lost)] == ["succeeded", "cancelled"]
 
 
@@ -311,7 +311,7 @@ def test_what_a_handler_elsewhere_has_ended_is_ended_once(store: Store, outcome:
     for _ in range(2):
         add(store, batch_id="b" * 26)
     held, other = claim(store, 2)
-    assert store.transact(lambda connection: store.leases.complete(connection, held, 204))
+    assert store.transact(lambda connection: store.completions.complete(connection, held, 204))
     results = [Result(held, outcome, 0.1, elsewhere=True), Result(other, SUCCESS, 0.1, elsewhere=True)]
     assert store.transact(lambda connection: store.leases.record(connection, results)) == set()
     assert counted(store) == {"succeeded": 2}
@@ -327,6 +327,6 @@ def test_a_reply_that_does_not_come_is_late_when_the_handler_elsewhere_succeeds_
     """Between the look at the row and its change, say: the handler's transaction stands."""
     add(store)
     (held,) = claim(store)
-    assert store.transact(lambda connection: store.leases.complete(connection, held, 204))
+    assert store.transact(lambda connection: store.completions.complete(connection, held, 204))
     assert record(store, held, outcome=Outcome(State.DEAD, "timeout", None)) == {held.id}
     assert counted(store) == {"succeeded": 1}

@@ -81,7 +81,7 @@ class TestConcurrencyKeys:
         elif end == "dead":
             finish(store, taken, outcome=DEAD)
         else:
-            assert store.transact(lambda connection: store.leases.complete(connection, taken, 204))
+            assert store.transact(lambda connection: store.completions.complete(connection, taken, 204))
         assert [one.id for one in claim(store, 5)] == [ids[1]]
 
     def test_the_janitor_lets_go_what_was_forgotten(self, store: Store) -> None:

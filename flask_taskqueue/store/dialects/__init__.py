@@ -36,6 +36,8 @@ class Dialect(Protocol):
 
     sends_singly: bool
     """Whether the driver sends the rows of an executemany one by one, so that one statement for many had better be written."""
+    chains_changes: bool
+    """Whether one statement can change several tables, so that there is one to wait for."""
 
     @property
     def now(self) -> sa.ColumnElement[int]:

@@ -41,6 +41,7 @@ class MySQL:
     clock_is_local = False
     locks_by_writing = False
     sends_singly = True
+    chains_changes = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:

@@ -38,6 +38,7 @@ class PostgreSQL:
     clock_is_local = False
     locks_by_writing = False
     sends_singly = False
+    chains_changes = True
 
     @property
     def now(self) -> sa.ColumnElement[int]:

@@ -31,6 +31,7 @@ class SQLite:
     clock_is_local = True
     locks_by_writing = True
     sends_singly = False
+    chains_changes = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:
