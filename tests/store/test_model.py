@@ -150,7 +150,8 @@ class StoreMachine(RuleBasedStateMachine):
             one.state, one.lease, one.attempts = "leased", record.lease_id, one.attempts + 1
         self.held += taken
         if len(taken) < wanted:
-            assert not [one for one in self.tasks.values() if self.may_run(one)]
+            left = [one for one in self.tasks.values() if self.may_run(one)]
+            assert not left, self.rows(left)
 
     @rule(key=st.sampled_from(["s:a", "s:b", "c:a", "c:b"]), wanted=st.integers(2, 6))
     def go_on(self, key: str, wanted: int) -> None:
@@ -317,6 +318,14 @@ class StoreMachine(RuleBasedStateMachine):
         known = Modelled(new.id, new.queue, new.name, new.unique_key, new.lock_key, new.lock_limit, due=due)
         self.tasks[new.id] = known
         return str(disposition)
+
+    def rows(self, some: list[Modelled]) -> list[sa.Row[Any]]:
+        """What the table has of these and of those that share their keys."""
+        task = self.store.database.tables.task
+        wanted = sa.or_(task.c.id.in_([one.id for one in some]), task.c.lock_key.in_([str(one.lock_key) for one in some]))
+        columns = ("id", "queue", "state", "due_at", "attempts", "lock_key", "lock_limit", "lease_id", "last_reason")
+        with self.store.reading() as connection:
+            return list(connection.execute(sa.select(*(task.c[name] for name in columns), sa.func.now()).where(wanted).order_by(task.c.id)))
 
     def record(self, record: Record, outcome: Outcome) -> set[str]:
         """Record an outcome; what was lost."""
