@@ -52,7 +52,7 @@ class Taking:
 
     @property
     def next_in(self) -> float | None:
-        """Seconds until what the last look saw can be taken; None when there was nothing, or nothing but what can be taken by others."""
+        """Seconds until something can be taken that the last look saw; None when nothing waited, or what did was due already."""
         return None if self._next_at is None else max(0.0, self._next_at - time.monotonic())
 
     def look(self, connection: sa.Connection, *, afresh: bool) -> Lanes | None:

@@ -17,7 +17,7 @@ LEASE = 2.0
 
 def play(stage: Stage, *, tasks: int, times: int, limit: float) -> None:
     """Pause a random process for one and a half leases, so many times, while slow tasks and transactional ones run."""
-    stage.add(loop_app.slow.spec(seconds=0.1) for _ in range(tasks))
+    stage.add(loop_app.slow.spec(seconds=0.25) for _ in range(tasks))
     stage.transactional |= {*stage.add(loop_app.count.spec() for _ in range(tasks))}
     with stage.dispatchers(3, "--threads", "4") as running:
         for _ in range(times):
