@@ -292,7 +292,7 @@ class Dispatcher:
             delivery.computed = time.thread_time() - began
             if not delivery.abandoned:
                 landed = delivery, result or self._attempts.broken(delivery)
-                self._landings.land(landed, signal=not (self._slots.waiting and self._pace.brisk))
+                self._landings.land(landed, signal=not (self._slots.waiting and self._pace.leads))
 
     def _patience(self, turn: _Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from ..core.delivery import Delivery
-from ..core.pace import GLANCE, Pace
+from ..core.pace import Pace
 from ..store import Result
 from .flights import Flights
 from .slots import InlineSlot, Slots
 
 Landed = tuple[Delivery, Result]
 
-_GATHERING = 0.02
-"""The longest that results wait for each other, in seconds."""
 _SPURS = 5
 """How often threads are called before what still waits is taken for stalled: a busy machine stands still for less."""
 
@@ -46,21 +45,20 @@ class Landings:
     def gather(self, wait: float, flights: Flights, slots: Slots | InlineSlot) -> None:
         """Collect what has landed, waiting up to ``wait`` seconds for the first of it, or for a signal.
 
-        Brisk ones wait a little for each other, longer while no slot is free, for then nothing else
-        waits for them; with none in flight a signal ends the wait at once. Deliveries that wait behind
-        one that is not as quick after all, held ones too, get more threads, in the end as many as there
-        are; if some still wait, this is `stalled`.
+        Results wait a little for each other (see `Pace.gathering`); with none in flight a signal ends
+        the wait at once. Deliveries that wait behind one that is not as quick after all, held ones too,
+        get more threads, in the end as many as there are; if some still wait, this is `stalled`.
         """
         self.stalled = False
         limit = time.monotonic() + wait
-        patience = 0.0 if not (self._pace.brisk and flights) else _GATHERING if len(flights) >= slots.size else GLANCE
-        happened = settled = False
+        happened = False
+        settled = math.inf
         while True:
             collected = self._collect(flights)
             happened |= collected
             now = time.monotonic()
-            if happened and not settled:
-                settled, limit = True, now + patience
+            if happened:
+                limit = settled = min(settled, now + self._gathering(flights, slots))
             if now >= limit or len(self.unrecorded) >= len(flights) - slots.held > 0:
                 return
             try:
@@ -76,6 +74,10 @@ class Landings:
         """What was gathered, which is recorded now."""
         taken, self.unrecorded = self.unrecorded, []
         return taken
+
+    def _gathering(self, flights: Flights, slots: Slots | InlineSlot) -> float:
+        """Seconds that results wait for each other now."""
+        return self._pace.gathering(busy=len(flights) >= slots.size, waiting=slots.waiting > 0) if flights else 0.0
 
     def _await_signal(self, seconds: float) -> None:
         """Take every signal that is there: what they tell of is looked at next. Raises `queue.Empty` if none comes in time."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from flask_taskqueue.core.pace import BRISK, Pace
+from flask_taskqueue.core.pace import QUICK, Pace
 
 
 def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
@@ -23,8 +23,8 @@ def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
         (0.0001, 0.0001, True),
         (0.0035, 0.0035, True),
         (0.0013, 0.0009, True),  # a transaction on a server: most of it is Python
-        (0.0013, 0.0001, True),
-        (0.002, 0.0002, False),  # it waits for somebody: other threads can work meanwhile
+        (0.0005, 0.0001, True),
+        (0.0013, 0.0001, False),  # it waits for somebody: other threads can work meanwhile
         (0.005, 0.005, False),
         (1.0, 1.0, False),
     ],
@@ -32,7 +32,8 @@ def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
 def test_one_thread_does_for_handlers_that_compute_briefly(seconds: float, computed: float, brisk: bool) -> None:
     pace = paced(*[(seconds, computed)] * 100)
     assert pace.brisk is brisk
-    assert pace.depth == (2 * pace.capacity if brisk else 8)
+    assert pace.quick is (not brisk and seconds < QUICK)
+    assert pace.depth == (2 * pace.capacity if seconds < QUICK else 8)
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.0, 128), (0.0001, 128), (0.0005, 40), (0.001, 20), (0.003, 8)])
@@ -50,12 +51,35 @@ def test_with_one_thread_nothing_is_leased_ahead() -> None:
     assert (pace.brisk, pace.capacity, pace.depth) == (True, 1, 1)
 
 
-def test_handlers_elsewhere_are_never_brisk() -> None:
+def test_handlers_elsewhere_are_quick_but_never_brisk() -> None:
     """Waiting for other servers is done in many threads."""
     pace = Pace(8, computing=False)
-    pace.observe(0.0001, 0.0001)
-    pace.try_alone(100.0)
-    assert (pace.brisk, pace.capacity, pace.depth) == (False, 8, 8)
+    for _ in range(100):
+        pace.observe(0.003, 0.0001)
+        pace.try_alone(100.0)
+    assert (pace.brisk, pace.quick, pace.capacity, pace.depth) == (False, True, 8, 16)
+
+
+def test_quick_results_wait_for_each_other_while_tasks_follow() -> None:
+    """For half of what one takes, and never when a thread would have nothing to do meanwhile."""
+    pace = paced(*[(0.01, 0.001)] * 100)
+    assert pace.gathering(busy=True, waiting=True) == pytest.approx(0.005, rel=0.05)
+    assert pace.gathering(busy=True, waiting=False) == 0.0
+    slow = paced(*[(0.5, 0.001)] * 100)
+    assert (slow.gathering(busy=True, waiting=True), slow.leads, slow.depth) == (0.0, False, 8)
+
+
+def test_quick_ones_that_stall_are_slow_until_they_are_quick_again() -> None:
+    """What was leased to follow them is given back, once."""
+    pace = paced(*[(0.01, 0.001)] * 100)
+    pace.stall()
+    assert (pace.quick, pace.depth) == (False, 8)
+    for _ in range(3):
+        pace.observe(0.01, 0.001)
+    assert pace.quick
+    for _ in range(100):
+        pace.observe(2.0, 0.001)
+    assert not pace.quick
 
 
 def test_threads_that_hinder_each_other_are_tried_alone_now_and_then() -> None:
@@ -97,7 +121,9 @@ def test_handlers_that_are_slow_for_themselves_are_not_tried_alone() -> None:
     assert not pace.brisk
 
 
-def test_a_brisk_handler_is_given_three_times_what_is_usual() -> None:
-    assert paced(*[(0.0001, 0.0001)] * 200).patience == BRISK / 2
-    assert paced(*[(0.002, 0.002)] * 200).patience == pytest.approx(0.006, rel=0.05)
-    assert paced(*[(0.5, 0.01)] * 200).patience == BRISK / 2
+@pytest.mark.parametrize(
+    ("seconds", "computed", "patience"), [(0.0001, 0.0001, 0.002), (0.002, 0.002, 0.006), (0.01, 0.001, 0.01), (0.5, 0.01, 0.002)]
+)
+def test_a_brisk_handler_is_given_three_times_what_is_usual(seconds: float, computed: float, patience: float) -> None:
+    """And a quick one, of which several run, what is usual."""
+    assert paced(*[(seconds, computed)] * 300).patience == pytest.approx(patience, rel=0.05)

@@ -163,8 +163,9 @@ def test_many_tasks_run_at_a_time_and_no_more(queue: Bench) -> None:
     assert most == 8
 
 
-def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench) -> None:
-    """After many brisk ones; unharmed, so that other dispatchers can take it at once."""
+@pytest.mark.parametrize("seconds", [0, 0.005], ids=["brisk", "quick"])
+def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seconds: float) -> None:
+    """After many brisk or quick ones; unharmed, so that other dispatchers can take it at once."""
     release = threading.Event()
     running: list[str] = []
 
@@ -173,6 +174,8 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench) -> N
         if slow:
             running.append(current_task.id)
             release.wait(20)
+        else:
+            time.sleep(seconds)
 
     brisk = [handler.spec() for _ in range(300)]
     slow = [handler.options(priority=-1).spec(slow=True) for _ in range(60)]
