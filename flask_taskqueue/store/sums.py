@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,11 +31,12 @@ class Sums:
         if added:
             self._statement(tuple(added)).execute(connection, {**key, **added})
 
-    def added_for(self, rows: sa.FromClause, key: Mapping[str, sa.ColumnElement[Any]], counts: Mapping[str, int]) -> sa.Insert:
-        """A statement that adds to the counts for each of some rows, as part of the one that brings them."""
-        added = {name: counts[name] for name in self._counts if counts.get(name)}
-        given = {**key, **self._computed, **{name: sa.literal_column(str(added.get(name, 0))) for name in self._counts}}
-        return self._dialect.add_up(self._table, list(added)).from_select(list(given), sa.select(*given.values()).select_from(rows))
+    def one_more(self, rows: sa.FromClause, key: Mapping[str, sa.ColumnElement[Any]], names: Collection[str]) -> sa.Insert:
+        """A statement that adds one to some counts for each of some rows, as part of the one that brings them."""
+        added = [name for name in self._counts if name in names]
+        one, nothing = sa.literal_column("1"), sa.literal_column("0")
+        given = {**key, **self._computed, **{name: one if name in added else nothing for name in self._counts}}
+        return self._dialect.add_up(self._table, added).from_select(list(given), sa.select(*given.values()).select_from(rows))
 
     def _prepare(self, names: tuple[str, ...]) -> Prepared:
         given: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in self._table.primary_key}

@@ -78,10 +78,8 @@ class Tally:
 
     def one_more(self, ended: sa.CTE, state: State, source: sa.ColumnElement[str]) -> list[sa.Insert]:
         """The statements that count a task whose ``queue`` a change brings, as part of the statement that ends it."""
-        counts = no_counts()[""]
-        count_end(counts, state)
         key = {"queue": ended.c.queue, "source": source}
-        return [sums.added_for(ended, key, counts) for sums in (self._sums, self.meter.sums)]
+        return [sums.one_more(ended, key, (state.value, _MEASURES[state])) for sums in (self._sums, self.meter.sums)]
 
     def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """By queue: how many tasks have each finished state, and attempts of the last minute and hour."""
