@@ -12,6 +12,7 @@ from .dialects import Dialect
 from .prepared import Prepared
 
 _STATEMENTS = 256
+_NOTHING = sa.literal_column("0", sa.BigInteger)
 
 
 class Sums:
@@ -34,12 +35,12 @@ class Sums:
     def one_more(self, rows: sa.FromClause, key: Mapping[str, sa.ColumnElement[Any]], names: Collection[str]) -> sa.Insert:
         """A statement that adds one to some counts for each of some rows, as part of the one that brings them."""
         added = [name for name in self._counts if name in names]
-        one, nothing = sa.literal_column("1"), sa.literal_column("0")
-        given = {**key, **self._computed, **{name: one if name in added else nothing for name in self._counts}}
+        counted = {name: sa.literal_column("1", sa.BigInteger) if name in added else _NOTHING for name in self._counts}
+        given = {**key, **self._computed, **counted}
         return self._dialect.add_up(self._table, added).from_select(list(given), sa.select(*given.values()).select_from(rows))
 
     def _prepare(self, names: tuple[str, ...]) -> Prepared:
         given: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in self._table.primary_key}
-        given |= {name: sa.bindparam(name) if name in names else sa.literal_column("0") for name in self._counts}
+        given |= {name: sa.bindparam(name) if name in names else _NOTHING for name in self._counts}
         # Inline: else SQLAlchemy asks for what is computed back.
         return Prepared(self._dialect.add_up(self._table, names).inline().values(given | self._computed))
