@@ -13,8 +13,10 @@ _GATHERING = 0.02
 _IDLENESS = 3
 """How much more the seconds count in which a handler waits: other threads could use them."""
 _AHEAD = 0.02
+"""Seconds of work that are leased together for one thread."""
 _MOST = 128
 _WEIGHT = 1 / 16
+"""Of an attempt in the average."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
@@ -29,7 +31,7 @@ class Pace:
     def __init__(self, threads: int, *, computing: bool = True) -> None:
         self._threads = threads
         self._computing = computing
-        self._seconds = self._effective = BRISK / 2
+        self._seconds = self._effective = BRISK / 2  # the latter with what waiting counts more
         self._tried_at = 0.0
         self._pause = _FIRST_PAUSE
 

@@ -112,7 +112,7 @@ class Attempts:
             reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
             recorded=delivery.recorded,
-            elsewhere=not self.in_process and record.target is None and not is_absolute(record.url),
+            elsewhere=not self.in_process and _is_own(record),
         )
 
     def ping(self, method: str, path: str) -> Reply:
@@ -172,7 +172,7 @@ class Attempts:
         check_words(record)
         unpack(record.follow_up)
         headers = {**_stored_headers(record.headers), **delivery_headers(record, self._settings.headers)}
-        if record.target is None and not is_absolute(record.url):
+        if _is_own(record):
             own = self._routes.own
             headers |= proof_headers(record)
             headers |= self._signed(record, proven=own.proves)
@@ -203,6 +203,11 @@ class Attempts:
         queue = self._settings.queues.get(record.queue)
         given = record.deadline or (queue.deadline if queue is not None else None)
         return given if isinstance(given, int | float) and given > 0 else self._settings.deadline
+
+
+def _is_own(record: Record) -> bool:
+    """Whether a task goes to the application's own paths."""
+    return record.target is None and not is_absolute(record.url)
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from .flights import Flights
 from .heartbeat import Heartbeat
 from .landings import Landings
 from .outages import Outages
+from .shift import Shift
 from .slots import InlineSlot, Slots
 from .taking import Taking
 
@@ -82,12 +82,7 @@ class Dispatcher:
         self._flights = Flights()
         self.heartbeat = Heartbeat(store, self._flights, lease)
         self._outages = Outages()
-        self._gate = threading.Lock()
-        self._draining: object | None = None
-        self._woken = self._sure = False
-        self._stopping = False
-        self._idle = threading.Event()
-        self._idle.set()
+        self._shift = Shift(self._landings.signal)
 
     @property
     def in_flight(self) -> int:
@@ -109,16 +104,11 @@ class Dispatcher:
 
         When it is ``sure``, because it was added here, the drain takes without looking first.
         """
-        with self._gate:
-            self._woken = True
-            self._sure |= sure
-            if self._draining is not None:
-                self._landings.signal()
-            return self._draining is not None
+        return self._shift.call(sure=sure)
 
     def _free(self, ended: int = 0) -> int:
         """How many tasks may be taken now, when so many of those in flight have ended."""
-        if self._stopping:
+        if self._shift.over:
             return 0
         return min(self._pace.capacity, self._pace.depth - len(self._flights) + ended)
 
@@ -129,18 +119,13 @@ class Dispatcher:
         it goes on, and looks again at each poll, when the next task falls due and when `wake` is called,
         until it is retired: a task that is added then waits for no thread to be started.
         """
-        this = object()
-        with self._gate:
-            if self._draining is not None or self._stopping:
-                return None
-            self._draining = this
-            self._idle.clear()
+        drain = self._shift.begin()
+        if drain is None:
+            return None
         try:
             return self._drain(linger)
         finally:
-            with self._gate:
-                if self._draining is this:
-                    self._leave()
+            self._shift.end(drain)
 
     def enforce_deadlines(self) -> None:
         """Interrupt what has reached its deadline; write off what has not stopped since."""
@@ -152,9 +137,7 @@ class Dispatcher:
 
     def retire(self) -> None:
         """Take nothing more; what is in flight goes on."""
-        with self._gate:
-            self._stopping = True
-            self._landings.signal()
+        self._shift.close()
 
     def stop(self, grace: float) -> int:
         """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest back.
@@ -163,7 +146,7 @@ class Dispatcher:
         """
         self.retire()
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
-            self._idle.wait(grace)
+            self._shift.wait_idle(grace)
         held = self._flights.held()
         self._flights.lost({task_id for task_id, _ in held})
         self._slots.close()
@@ -180,33 +163,21 @@ class Dispatcher:
         while True:
             self._landings.gather(min(wait, self._outages.backoff) if self._landings.unrecorded else wait, self._flights, self._slots)
             self._surplus += self._slots.take_late()
-            if self._landings.stalled or self._stopping:
+            if self._landings.stalled or self._shift.over:
                 self._surplus += self._slots.take_back()
             self._pace.try_alone(time.monotonic())
             self.enforce_deadlines()
             turn = self._try_turn()
             if turn is None:
-                if self._stopping and not self._flights:
+                if self._shift.over and not self._flights:
                     return None
                 wait = self._outages.backoff
                 continue
             wait = 0.0
-            if self._flights or ((linger or turn.lanes is None) and not self._stopping):
+            if self._flights or ((linger or turn.lanes is None) and not self._shift.over):
                 wait = self._patience(turn)
-            elif self._may_end():
-                return None if turn.lanes is None else turn.lanes.next_in() and self._taking.next_in
-
-    def _may_end(self) -> bool:
-        """Whether nobody called `wake` since the last look; decided under its gate."""
-        with self._gate:
-            if self._woken and not self._stopping:
-                return False
-            self._leave()
-            return True
-
-    def _leave(self) -> None:
-        self._draining = None
-        self._idle.set()
+            elif self._shift.may_end():
+                return None if turn.lanes is None else turn.lanes.next_in()
 
     def _try_turn(self) -> _Turn | None:
         """Record, look and claim; None when the database did not let it happen, and everything is as before."""
@@ -238,9 +209,9 @@ class Dispatcher:
         lanes = None
         if free <= 0 and not (results or self._surplus):
             return _Turn(set(), [], None)
-        sure = self._is_sure()
+        sure = self._shift.hear_sure()
         others = min(free, self._slots.size) - 1  # a slot is left free for what a look may find to go first
-        likely = self._taking.likely(woken=self._woken) if others > 0 and not self._flights else None
+        likely = self._taking.likely(woken=self._shift.is_called) if others > 0 and not self._flights else None
         if not (results or self._surplus or sure or likely):
             with self._store.reading() as reader:
                 lanes = self._look(reader)
@@ -261,17 +232,9 @@ class Dispatcher:
 
         return self._store.transact(exchange)
 
-    def _is_sure(self) -> bool:
-        """Whether a task was added here since the last look."""
-        with self._gate:
-            sure, self._sure = self._sure, False
-            return sure
-
     def _look(self, connection: sa.Connection) -> Lanes | None:
         """See what is due, unless the last look still serves and nobody called `wake` since."""
-        with self._gate:
-            woken, self._woken = self._woken, False
-        return self._taking.look(connection, afresh=woken)
+        return self._taking.look(connection, afresh=self._shift.hear())
 
     def _start(self, taken: Iterable[Record]) -> None:
         deliveries = [self._attempts.begin(record) for record in taken]

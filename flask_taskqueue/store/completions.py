@@ -25,9 +25,9 @@ class Completions:
         mine = (task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
         success = sa.update(task).where(*mine).values(_success(task, dialect.now))
         self._endings = endings
-        self._counts = dialect.chains_changes
+        self._chained = dialect.chains_changes
         self._fence = Prepared(sa.update(task).where(*mine).values(held_by=task.c.held_by))
-        self._complete = Prepared(_counted(success, task, tally) if self._counts else success)
+        self._complete = Prepared(_counted(success, task, tally) if self._chained else success)
 
     def fence(self, connection: sa.Connection, record: Record) -> bool:
         """Whether the lease still holds, asked by writing: what follows in the transaction has the write lock."""
@@ -38,13 +38,17 @@ class Completions:
         # Handlers commit at the same time: each thread counts for itself.
         source = f"{record.held_by}:{threading.get_ident()}"
         values = {"id": record.id, "lease": record.lease_id, "status": status}
-        if self._counts:
-            ended = self._complete.execute(connection, values | {"source": source}).scalar_one()
+        ending = [Ending(record, State.SUCCEEDED)]
+        if self._chained:
+            if self._complete.execute(connection, values | {"source": source}).scalar_one() != 1:
+                return False
+            # Its counts are this thread's own rows, for which nobody waits: they may come first.
+            self._endings.let_follow(connection, ending)
         else:
-            ended = self._complete.execute(connection, values).rowcount
-        if ended == 1:
-            self._endings.follow(connection, [Ending(record, State.SUCCEEDED)], None if self._counts else source)
-        return bool(ended == 1)
+            if self._complete.execute(connection, values).rowcount != 1:
+                return False
+            self._endings.follow(connection, ending, source)
+        return True
 
 
 def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:

@@ -48,16 +48,19 @@ class Endings:
         self._inserts = inserts
         self._vault = vault
 
-    def follow(self, connection: sa.Connection, endings: Sequence[Ending], source: str | None) -> None:
-        """See to everything that follows. Others that write at the same time have another ``source``; without one all is counted already.
+    def follow(self, connection: sa.Connection, endings: Sequence[Ending], source: str) -> None:
+        """Count, and see to everything that follows. Others that write at the same time have another ``source``.
 
         Rows are locked in one order (keys, batches, counts), so that two transactions never wait for each other.
         """
+        self.let_follow(connection, endings)
+        self._tally.add(connection, _counts(endings), source)
+
+    def let_follow(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+        """See to everything that follows, but count nothing."""
         self._free_locks(connection, endings)
         self._add_follow_ups(connection, endings)
         self._count_batches(connection, endings)
-        if source is not None:
-            self._tally.add(connection, _counts(endings), source)
 
     def _free_locks(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
         keys = {

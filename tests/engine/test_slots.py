@@ -64,16 +64,18 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
 def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
     """One attempt lasts; what is started later, as brisk, is attempted by another thread, without a spur."""
     kept = threading.Event()
+    began: list[float] = []
     ran: list[str] = []
 
     def run(one: Delivery) -> None:
         if one.record.id == "long":
+            began.append(time.monotonic())
             kept.wait(20)
         ran.append(one.record.id)
 
     slots = Slots(4, run)
     slots.start([delivery("long", 20)], in_flight=1, brisk=True)
-    time.sleep(0.02)  # longer than an attempt that gets on
+    wait_until(lambda: began and time.monotonic() - began[0] > 0.02, what="it lasts longer than an attempt that gets on")
     for batch in range(3):
         slots.start([delivery(f"{batch}.{number}", 20) for number in range(5)], in_flight=6, brisk=True)
         wait_until(lambda batch=batch: len(ran) == 5 * (batch + 1), what="the others are attempted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
@@ -139,18 +138,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(wanted=st.integers(1, 6))
     def claim(self, wanted: int) -> None:
-        """Whatever is taken might be taken; when less is than is wanted, nothing else might.
-
-        A row that looks locked, because the server is busy, is skipped, and seen again after ten milliseconds.
-        """
-        taken = self.take(wanted)
-        if taken < wanted and self.left():
-            time.sleep(0.02)
-            taken += self.take(wanted - taken)
-        assert taken == wanted or not self.left(), self.rows(self.left())
-
-    def take(self, wanted: int) -> int:
-        """Claim; how many were taken."""
+        """Whatever is taken might be taken; when less is than is wanted, nothing else might."""
         taken = claim(self.store, wanted)
         assert len(taken) <= wanted
         for record in taken:
@@ -161,11 +149,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert not self.is_held_up(one)
             one.state, one.lease, one.attempts = "leased", record.lease_id, one.attempts + 1
         self.held += taken
-        return len(taken)
-
-    def left(self) -> list[Modelled]:
-        """What a claim could take."""
-        return [one for one in self.tasks.values() if self.may_run(one)]
+        if len(taken) < wanted:
+            left = [one for one in self.tasks.values() if self.may_run(one)]
+            assert not left, self.rows(left)
 
     @rule(key=st.sampled_from(["s:a", "s:b", "c:a", "c:b"]), wanted=st.integers(2, 6))
     def go_on(self, key: str, wanted: int) -> None:
