@@ -12,7 +12,7 @@ from flask import Flask
 
 from .core.config import Settings
 from .core.errors import ConfigurationError
-from .store import Database, Tables
+from .store import Database, Tables, is_in_memory
 
 OWN_FILE = "taskqueue.sqlite3"
 
@@ -65,6 +65,16 @@ class Binding:
             except KeyError:
                 raise ConfigurationError(f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no such bind") from None
             return engine
+
+    def reset(self, app: Flask | None) -> None:
+        """Forget the connections of the application's engines, of all binds, without closing them: after a fork they are the parent's."""
+        if self.db is None or app is None:
+            return
+        with app.app_context():
+            engines = list(self.db.engines.values())
+        for engine in engines:
+            if isinstance(engine, sa.Engine) and not is_in_memory(engine.url):
+                engine.dispose(close=False)
 
     @property
     def session(self) -> Any:

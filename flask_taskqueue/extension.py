@@ -32,6 +32,7 @@ from .stored import batch_of
 from .web.csrf import exempt_workers
 from .web.guard import verified
 from .web.monitoring import mount as mount_monitoring
+from .web.proof import install
 from .web.serving import arrange_start
 from .web.worker import Worker
 
@@ -68,6 +69,7 @@ class TaskQueue(Declarations):
         if binding.db is not None:
             sessions.watch(binding.db.session)
         self._workers.register(app)
+        install(app)
         exempt_workers(app)
         app.cli.add_command(taskqueue)
         mount(app, runtime)

@@ -19,7 +19,7 @@ from .core.errors import ConfigurationError
 from .core.finding import Finding
 from .core.ids import dispatcher_id
 from .core.record import Record
-from .core.signatures import route_keys, webhook_keys
+from .core.signatures import route_keys, verdict_keys, webhook_keys
 from .core.targets import Targets
 from .core.vault import Vault
 from .engine.attempt import Attempts, Keys, Routes
@@ -97,7 +97,7 @@ class Runtime:
             raise ConfigurationError("deliveries are signed: set SECRET_KEY or TASKQUEUE_SECRET to a random text of at least 16 characters")
         fallbacks = config.get("SECRET_KEY_FALLBACKS") or []
         secrets = [given] if self.settings.secret else [given, *fallbacks]
-        return Keys(route=route_keys(secrets), webhook=webhook_keys(secrets))
+        return Keys(route=route_keys(secrets), verdict=verdict_keys(secrets), webhook=webhook_keys(secrets))
 
     def dispatcher(
         self,
@@ -112,7 +112,7 @@ class Runtime:
 
         Raises `TablesTooNewError` where only newer ones may work.
         """
-        self.store.database.refuse_if_too_new()
+        self.store.database.refuse_unfit()
         settings = self.settings
         routes = self.routes(base_url, transport or settings.transport)
         attempts = Attempts(settings, self.targets, routes, self.keys, self.vault, self.begun)
@@ -204,6 +204,7 @@ class Runtime:
             self._reset_attempts()
         if "store" in self.__dict__:
             self.store.database.reset()
+        self.binding.reset(self._app())
         bell = self.__dict__.get("bell")
         if bell is not None:
             bell.reset()

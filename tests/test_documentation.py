@@ -25,8 +25,8 @@ from flask_taskqueue.core.record import Record
 from flask_taskqueue.dashboard.access import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]
-DOCS = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("docs/*.md"), ROOT / "README.md"])
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/deploy/*"))]
+DOCS = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("docs/deploy/*"))]
 ERRORS = flask_taskqueue.core.errors.__doc__ or ""
 
 

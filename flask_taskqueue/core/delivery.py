@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 from .record import Record
+from .verdict import Verdict
 
 
 @dataclass(slots=True, eq=False)
@@ -33,14 +34,20 @@ class Delivery:
     suspect: bool = False
     """Whether the attempt before this one ended with the death of its process."""
     interrupted: bool = False
+    shields: int = 0
+    """How many parts of its thread's work must not be interrupted now."""
+    postponed: bool = False
+    """Whether the deadline is raised when they are done."""
     abandoned: bool = False
     """Whether its thread did not stop at the deadline; what it still brings is not trusted."""
     remote: bool = False
     """Whether the dispatcher that waits for the reply is another process."""
     ping: bool = False
     """Whether it only asks if the route is reached; no handler sees it."""
-    recorded: bool = False
-    """Whether the handler's own transaction recorded the success already."""
+    own: bool = True
+    """Whether it goes to the application's own routes."""
+    verdict: Verdict | None = None
+    """What became of it, said by whoever saw its view run."""
     waited: float = 0.0
     """Seconds that its transaction waited for its turn to write: they say nothing of how quick the handler is."""
     computed: float = 0.0

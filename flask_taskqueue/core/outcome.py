@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -12,11 +12,10 @@ from .reply import Reply
 from .retry import RetryOptions
 from .states import State
 from .urls import redacted
+from .verdict import Verdict
 
-VERDICT_HEADER = "x-taskqueue-outcome"
-ERROR_HEADER = "x-taskqueue-error"
 RETRY_AFTER_CAP = 3600.0
-"""The longest Retry-After that is honoured, in seconds, unless the retry options wait longer themselves."""
+"""The longest Retry-After of a reply that is honoured, in seconds, unless the retry options wait longer themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +49,36 @@ class Trial:
     random: Callable[[], float]
 
 
-def judge(reply: Reply, trial: Trial) -> Outcome:
-    """The outcome of a reply: any 2xx is success, all else a failed attempt.
+def judge(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
+    """The outcome of a delivery, by what came back and by the verdict of whoever saw the view run.
 
-    Redirects are failures: they were never followed. The law of what follows a failed attempt is
-    App Engine's (see `RetryOptions`).
+    It is a success if the view returned a 2xx and a 2xx went out, or if the handler's transaction is
+    committed, whatever went out. All else is a failed attempt; so is a 2xx without a verdict. What follows a
+    failed attempt is App Engine's law (see `RetryOptions`).
     """
-    if is_success(reply):
-        return success(reply)
-    verdict = reply.headers.get(VERDICT_HEADER)
-    if verdict == "permanent" or reply.kind == "refused":
-        return Outcome(State.DEAD, "permanent", status=reply.status, error=explain(reply), executed=reply.status is not None)
-    return _failed(reply, trial, asked=verdict == "retry")
+    succeeded = judge_success(reply, verdict)
+    if succeeded is not None:
+        return succeeded
+    if verdict is not None and verdict.kind == "permanent" and reply.kind == "reply":
+        return Outcome(State.DEAD, "permanent", status=verdict.status, error=verdict.error)
+    if reply.kind == "refused":
+        return Outcome(State.DEAD, "permanent", error=reply.error, executed=False)
+    return _failed(reply, verdict, trial)
 
 
-def is_success(reply: Reply) -> bool:
-    """Whether a reply is a 2xx that its handler meant."""
-    return reply.kind == "reply" and reply.status is not None and 200 <= reply.status < 300 and VERDICT_HEADER not in reply.headers
-
-
-def success(reply: Reply) -> Outcome:
-    """The outcome of a success."""
-    return _success(reply.status)
+def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
+    """The outcome of a delivery that did what it was to do; None if it did not."""
+    if verdict is None:
+        return None
+    if verdict.committed:
+        return success(verdict.status)
+    went_out = reply.kind == "reply" and reply.status is not None and 200 <= reply.status < 300
+    return success(reply.status) if went_out and verdict.is_success else None
 
 
 @lru_cache(maxsize=128)
-def _success(status: int | None) -> Outcome:
+def success(status: int | None) -> Outcome:
+    """The outcome of a success."""
     return Outcome(State.SUCCEEDED, "success", status=status)
 
 
@@ -84,24 +87,42 @@ def permanent(error: str) -> Outcome:
     return Outcome(State.DEAD, "permanent", error=error, executed=False)
 
 
-def _failed(reply: Reply, trial: Trial, *, asked: bool) -> Outcome:
-    reason = "failure" if reply.kind == "reply" else reply.kind
-    error = explain(reply)
+def _failed(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
+    answered = reply.kind == "reply"
+    reason = "failure" if answered else reply.kind
+    status = _status(reply, verdict) if answered else None
+    error = explain(reply, verdict)
     if not trial.retry.allows(trial.number, trial.age):
         gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
-        return Outcome(State.DEAD, reason, reply.status, gave_up, executed=reply.status is not None)
+        return Outcome(State.DEAD, reason, status, gave_up, executed=status is not None)
     delay = trial.retry.delay(trial.number, trial.random).total_seconds()
-    wanted = retry_after(reply.headers, trial.now)
+    asked = answered and verdict is not None and verdict.kind == "retry"
+    wanted = retry_after(_retry_after(reply, verdict), trial.now) if answered else None
+    if asked and wanted is not None:
+        return Outcome(State.SCHEDULED, reason, status, error, wanted, executed=status is not None)
+    slows = False
     if wanted is not None:
-        wanted = min(wanted, max(RETRY_AFTER_CAP, trial.retry.max_backoff_seconds))
-        delay = wanted if asked else max(delay, wanted)
-    slows = wanted is not None and not asked and reply.status in (429, 503)
-    return Outcome(State.SCHEDULED, reason, reply.status, error, delay, executed=reply.status is not None, slows=slows)
+        delay = max(delay, min(wanted, max(RETRY_AFTER_CAP, trial.retry.max_backoff_seconds)))
+        slows = status in (429, 503)
+    return Outcome(State.SCHEDULED, reason, status, error, delay, executed=status is not None, slows=slows)
 
 
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The seconds a Retry-After header asks for (RFC 9110, 10.2.3); None without one that can be read."""
-    text = headers.get("retry-after", "").strip()
+def _status(reply: Reply, verdict: Verdict | None) -> int | None:
+    """The status that tells of the failure: the view's own, unless that was a success and something else went out."""
+    if verdict is None or verdict.status is None or verdict.is_success:
+        return reply.status
+    return verdict.status
+
+
+def _retry_after(reply: Reply, verdict: Verdict | None) -> str:
+    by_view = verdict is not None and verdict.kind in ("returned", "retry") and not verdict.is_success
+    given = verdict.retry_after if verdict is not None and by_view else reply.headers.get("retry-after")
+    return given or ""
+
+
+def retry_after(text: str, now: datetime) -> float | None:
+    """The seconds a Retry-After asks for (RFC 9110, 10.2.3); None without one that can be read."""
+    text = text.strip()
     if not text:
         return None
     try:
@@ -114,17 +135,40 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         return None
 
 
-def explain(reply: Reply) -> str:
-    """One sentence that says why a reply is not a success."""
+def explain(reply: Reply, verdict: Verdict | None) -> str:
+    """One sentence that says why a delivery is not a success."""
+    if reply.kind != "reply":
+        return reply.error or f"no reply: {reply.kind}"
+    if verdict is None:
+        return _unseen(reply)
+    if verdict.kind == "no-route":
+        return (
+            f"this release of the app has no route for the task (the reply was {reply.status}); it is attempted again until "
+            "a release has one"
+        )
+    if verdict.is_success:
+        what = reply.error or f"the reply that went out was {reply.status}"
+        return f"the handler returned {verdict.status}, but what came after it (after_request, the session, middleware) failed: {what}"
+    return verdict.error or _of_status(reply, verdict.status)
+
+
+def _unseen(reply: Reply) -> str:
+    """Why nothing tells that the view ran."""
     if reply.error is not None:
         return reply.error
-    told = reply.headers.get(ERROR_HEADER)
-    if told:
-        return told
-    if reply.status is not None and 300 <= reply.status < 400:
+    if reply.status is not None and 200 <= reply.status < 300:
+        return (
+            f"the reply was {reply.status}, but the task's view did not run: a before_request hook, an error handler or something in front "
+            "of the app answered in its place. Let tasks pass there: if tasks.is_task_request(): return"
+        )
+    return _of_status(reply, reply.status)
+
+
+def _of_status(reply: Reply, status: int | None) -> str:
+    if status is not None and 300 <= status < 400:
         place = redacted(reply.headers.get("location", "elsewhere"))
         return (
-            f"the reply was {reply.status}, a redirect to {place}: redirects are not followed. If a "
+            f"the reply was {status}, a redirect to {place}: redirects are not followed. If a "
             "before_request hook (a login, say) caused it, exempt tasks there: if tasks.is_task_request(): return"
         )
-    return f"the reply was {reply.status}"
+    return f"the reply was {status}"

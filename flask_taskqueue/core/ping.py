@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from .finding import Finding, Level
-from .outcome import VERDICT_HEADER
 from .record import Record
 from .reply import Reply
+from .verdict import Verdict
 
 PING = "__ping__"
 """The queue that a ping says it is of; the name of a queue has no underscore, so no signature of one fits a delivery of the other."""
-
-ANSWER: Mapping[str, str] = {VERDICT_HEADER: "ping"}
-"""What the answer of a worker route to a ping carries, so that no other answer is taken for it."""
 
 
 def ping_record(method: str, url: str) -> Record:
@@ -24,12 +19,12 @@ def ping_record(method: str, url: str) -> Record:
     return Record(**{**blank, **numbers, **given, "attempts": 1})  # type: ignore[arg-type]
 
 
-def judge_ping(route: str, reply: Reply, *, certain: bool = True) -> Finding:
-    """What the reply to a ping says of a route.
+def judge_ping(route: str, reply: Reply, verdict: Verdict | None, *, certain: bool = True) -> Finding:
+    """What the reply to a ping, and the verdict on it, say of a route.
 
     Not ``certain`` when the values in the path were made up: then the application may have had its reasons.
     """
-    if reply.headers.get(VERDICT_HEADER) == "ping":
+    if verdict is not None and verdict.kind == "ping":
         return Finding("ok", f"{route} is reached by tasks")
     level: Level = "error" if certain else "warning"
     text, remedy, anchor = _explain(reply)
@@ -58,7 +53,7 @@ def _redirect(status: int, location: str) -> tuple[str, str, str]:
 
 def _by_hook(status: int, reply: Reply) -> tuple[str, str, str]:
     if status < 300:
-        text = f"something before the handler answered {status}, so tasks would succeed without it"
+        text = f"something before the handler answered {status}, so tasks are attempted in vain"
         return text, "let tasks pass in the before_request hook: if tasks.is_task_request(): return", "redirected"
     error = f" ({reply.error})" if reply.error else ""
     return f"the reply was {status}{error}", "look at what answers before the handler: hooks, middleware", "forbidden"

@@ -38,6 +38,11 @@ def route_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
     return [derive(secret, "flask-taskqueue/route/v1") for secret in secrets]
 
 
+def verdict_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
+    """The keys that sign what the application's own routes say became of a delivery, newest first."""
+    return [derive(secret, "flask-taskqueue/verdict/v1") for secret in secrets]
+
+
 def bound(keys: Iterable[bytes], method: str, path: str, queue: str, attempt: int) -> list[bytes]:
     """The keys of one route, queue and attempt."""
     words = "\n".join((method, path, queue, str(attempt))).encode()
@@ -75,13 +80,17 @@ def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: 
     message_id = presented(headers, now)
     if message_id is None:
         return False
-    expected = [_decode(one) for one in sign(keys, message_id, int(headers["webhook-timestamp"]), body).split(" ")]
-    given = [_decode(one) for one in headers["webhook-signature"].split(" ")[:_MOST_SIGNATURES]]
-    matches = False
-    for mac in given:
+    return matches(keys, message_id, int(headers["webhook-timestamp"]), body, headers["webhook-signature"])
+
+
+def matches(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes, given: str) -> bool:
+    """Whether one of the signatures ``given``, as `sign` writes them, is by one of the keys. Malformed input is False."""
+    expected = [_decode(one) for one in sign(keys, message_id, timestamp, body).split(" ")]
+    found = False
+    for mac in map(_decode, given.split(" ")[:_MOST_SIGNATURES]):
         for want in expected:
-            matches |= bool(mac) and hmac.compare_digest(mac, want)
-    return matches
+            found |= bool(mac) and hmac.compare_digest(mac, want)
+    return found
 
 
 def _decode(signature: str) -> bytes:

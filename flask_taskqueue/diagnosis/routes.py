@@ -69,7 +69,7 @@ def _pinged(runtime: Runtime, rules: list[Rule], transport: str) -> Iterator[Fin
             if path is None:
                 continue
             place = rule.rule if transport == "wsgi" else f"{rule.rule}, by HTTP,"
-            yield judge_ping(place, attempts.ping(method, path), certain=not rule.arguments)
+            yield judge_ping(place, *attempts.ping(method, path), certain=not rule.arguments)
     finally:
         attempts.close()
 

@@ -14,13 +14,14 @@ from itertools import accumulate
 from urllib.parse import unquote
 
 from ..core import signatures
+from ..core import verdict as verdicts
 from ..core.config import Settings
 from ..core.delivery import Delivery
 from ..core.delivery_headers import check_words, delivery_headers, proof_headers
 from ..core.errors import DeadlineExceeded, DecryptionError, InvalidTaskError, InvalidTaskRetryOptionsError
 from ..core.headers import check_headers
 from ..core.new_task import unpack
-from ..core.outcome import Outcome, Trial, is_success, judge, permanent, success
+from ..core.outcome import Outcome, Trial, judge, judge_success, permanent
 from ..core.ping import ping_record
 from ..core.record import Record
 from ..core.reply import OutgoingRequest, Reply
@@ -29,8 +30,9 @@ from ..core.states import State
 from ..core.targets import Targets
 from ..core.urls import check_path, is_absolute
 from ..core.vault import Vault
+from ..core.verdict import Verdict
+from ..interrupts import within_deadline
 from ..store import Result
-from .deadline import within_deadline
 from .telemetry import is_traced, processing
 from .transports import Transport
 
@@ -60,6 +62,7 @@ class Keys:
     """What deliveries are signed with, newest first."""
 
     route: list[bytes] = field(repr=False)
+    verdict: list[bytes] = field(repr=False)
     webhook: list[bytes] = field(repr=False)
 
 
@@ -84,7 +87,13 @@ class Attempts:
     def begin(self, record: Record) -> Delivery:
         """The delivery of a task that has just been claimed; its deadline begins now."""
         started = time.monotonic()
-        return Delivery(record=record, started=started, expires=started + self._deadline(record), suspect=record.crashes > record.pardons)
+        return Delivery(
+            record=record,
+            started=started,
+            expires=started + self._deadline(record),
+            suspect=record.crashes > record.pardons,
+            own=_is_own(record),
+        )
 
     def make(self, delivery: Delivery) -> Result:
         """Deliver, and judge the reply. A row that cannot be delivered is dead, with the reason."""
@@ -103,7 +112,7 @@ class Attempts:
     def result(self, delivery: Delivery, reply: Reply, duration: float, retry: RetryOptions | None = None) -> Result:
         """What is to be recorded of a reply that took so many seconds."""
         record = delivery.record
-        outcome = self._judge(record, reply, retry or self._retry(record), duration)
+        outcome = self._judge(delivery, reply, retry or self._retry(record), duration)
         kept = outcome.state is not State.SUCCEEDED or bool(record.keep_result)
         return Result(
             record=record,
@@ -111,17 +120,15 @@ class Attempts:
             duration=duration,
             reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
-            recorded=delivery.recorded,
-            elsewhere=not self.in_process and _is_own(record),
         )
 
-    def ping(self, method: str, path: str) -> Reply:
-        """What a worker route of the application answers to a delivery that its handler never sees."""
+    def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
+        """What a worker route of the application answers to a delivery that its handler never sees, and what it says of it."""
         record = ping_record(method, path)
         started = time.monotonic()
         delivery = Delivery(record=record, started=started, expires=started + _PING_DEADLINE, ping=True)
         transport, request = self._prepare(record)
-        return within_deadline(delivery, lambda: self._send(transport, request, delivery))
+        return within_deadline(delivery, lambda: self._send(transport, request, delivery)), delivery.verdict
 
     def broken(self, delivery: Delivery) -> Result:
         """What is to be recorded of a delivery whose thread died of something that no handler can raise."""
@@ -147,21 +154,35 @@ class Attempts:
             if not delivery.ping:
                 self._begun(delivery.record)
             if not (self._settings.trace_propagation and is_traced()):
-                return transport.send(request, delivery)
-            return processing(delivery.record, request, lambda traced: transport.send(traced, delivery))
+                return self._exchange(transport, request, delivery)
+            return processing(delivery, request, lambda traced: self._exchange(transport, traced, delivery))
         except DeadlineExceeded:
             raise
         except BaseException as error:
             logger.error("task %s: %s", delivery.record.id, type(error).__name__, exc_info=error)
             return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
 
-    def _judge(self, record: Record, reply: Reply, retry: RetryOptions, duration: float) -> Outcome:
-        if is_success(reply):
-            return success(reply)
+    def _exchange(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
+        """Send, and see what is said of it where the transport did not bring that itself."""
+        reply = transport.send(request, delivery)
+        if not delivery.own:
+            delivery.verdict = verdicts.of_reply(reply)
+        elif not transport.proves:
+            headers = dict(reply.headers)
+            header = headers.pop(verdicts.HEADER.lower(), None)
+            delivery.verdict = verdicts.unseal(header, self._keys.verdict, request.headers["webhook-signature"])
+            return replace(reply, headers=headers)
+        return reply
+
+    def _judge(self, delivery: Delivery, reply: Reply, retry: RetryOptions, duration: float) -> Outcome:
+        succeeded = judge_success(reply, delivery.verdict)
+        if succeeded is not None:
+            return succeeded
+        record = delivery.record
         first = record.first_tried_at if record.first_tried_at is not None else record.started_at or 0
         age = timedelta(microseconds=(record.started_at or first) - first, seconds=duration)
         trial = Trial(number=record.attempts, age=age, retry=retry, now=datetime.now(UTC), random=random.random)
-        outcome = judge(reply, trial)
+        outcome = judge(reply, delivery.verdict, trial)
         if outcome.error is None:
             return outcome
         return replace(outcome, error=_clean(outcome.error))

@@ -16,9 +16,9 @@ from ..core.errors import TaskQueueError
 from ..core.fairness import Lanes
 from ..core.pace import GLANCE, Pace
 from ..core.record import Record
-from ..store import Result, Store
+from ..interrupts import timed_out
+from ..store import Recorded, Result, Store
 from .attempt import Attempts
-from .deadline import timed_out
 from .flights import Flights
 from .heartbeat import Heartbeat
 from .landings import Landings
@@ -31,12 +31,14 @@ logger = logging.getLogger("flask_taskqueue")
 
 Observer = Callable[[Result, bool], None]
 
+_NOTHING = Recorded((), frozenset())
+
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """What one transaction brought."""
 
-    lost: Collection[str]
+    recorded: Recorded
     taken: list[Record]
     lanes: Lanes | None
     guessed: bool = False
@@ -153,7 +155,7 @@ class Dispatcher:
         if not held:
             return 0
         try:
-            return self._store.transact(lambda connection: self._store.leases.release(connection, held))
+            return self._store.transact(lambda connection: self._store.leases.release(connection, held, begun=True))
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             logger.warning("%d leases could not be given back and will run out: %s", len(held), error)
             return 0
@@ -189,16 +191,16 @@ class Dispatcher:
             return None
         self._outages.worked()
         recorded = self._landings.take()
-        for delivery, result in recorded:
+        for delivery, _ in recorded:
             self._flights.end(delivery)
-            self._count(result)
         surplus, self._surplus = self._surplus, []
         for delivery in surplus:
             self._flights.end(delivery)
         self._start(turn.taken)
-        for _, result in recorded:
-            self._observe(result, result.record.id in turn.lost)
-        for result in self._taking.poisoned():
+        for result in turn.recorded.results:
+            self._count(result)
+            self._observe(result, result.record.id in turn.recorded.lost)
+        for result in self._taking.ended():
             self._count(result)
             self._observe(result, False)
         return turn
@@ -208,7 +210,7 @@ class Dispatcher:
         free = self._free(len(results))
         lanes = None
         if free <= 0 and not (results or self._surplus):
-            return _Turn(set(), [], None)
+            return _Turn(_NOTHING, [], None)
         sure = self._shift.hear_sure()
         others = min(free, self._slots.size) - 1  # a slot is left free for what a look may find to go first
         likely = self._taking.likely(woken=self._shift.is_called) if others > 0 and not self._flights else None
@@ -216,17 +218,17 @@ class Dispatcher:
             with self._store.reading() as reader:
                 lanes = self._look(reader)
             if not self._taking.may_take(lanes):
-                return _Turn(set(), [], lanes)
+                return _Turn(_NOTHING, [], lanes)
         running = self._flights.running({result.record.id for result in results})
 
         def exchange(connection: sa.Connection) -> _Turn:
             guess = self._taking.guess(connection, likely, others) if likely is not None else []
             if guess:
-                return _Turn(set(), guess, None, guessed=len(guess) < others)
-            lost = self._store.leases.record(connection, results)
+                return _Turn(_NOTHING, guess, None, guessed=len(guess) < others)
+            recorded = self._store.leases.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
             seen = self._look(connection) if free > 0 and lanes is None else lanes
-            turn = _Turn(lost, self._taking.take(connection, seen, free, running), seen)
+            turn = _Turn(recorded, self._taking.take(connection, seen, free, running), seen)
             self._slots.let_go()
             return turn
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 
 from ..core.delivery import Delivery
-from .deadline import interrupt
+from ..interrupts import interrupt
 from .taking import Running
 
 STOP_PATIENCE = 2.0
@@ -54,16 +54,15 @@ class Flights:
 
     def until_deadline(self) -> float:
         """Seconds until the next deadline strikes, or a thread is to be written off; without end when nothing is under way."""
-        deadlines = (one.expires + STOP_PATIENCE if one.interrupted else one.expires for one in self)
-        return min(deadlines, default=math.inf) - time.monotonic()
+        now = time.monotonic()
+        return min((one.expires + (STOP_PATIENCE if now >= one.expires else 0.0) for one in self), default=math.inf) - now
 
     def overdue(self) -> list[Delivery]:
         """Interrupt what has reached its deadline; those that have not stopped since, from now on abandoned."""
         now = time.monotonic()
         late = [one for one in self if now >= one.expires]
         for one in late:
-            if not one.interrupted:
-                interrupt(one)
+            interrupt(one)
         return [one for one in late if now >= one.expires + STOP_PATIENCE and one.abandon()]
 
     def lost(self, task_ids: Collection[str]) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..core.fairness import Lane, Lanes
 from ..core.ids import lease_id
 from ..core.record import Record
-from ..core.suspicion import may_take_others, may_take_suspect, poison
+from ..core.suspicion import may_take_others, may_take_suspect
 from ..store import Claims, Result
 
 _LOOK_AGAIN = 0.05
@@ -78,11 +78,11 @@ class Taking:
         """Lease up to so many tasks without a look, which would cost as much again; nothing from a queue that is paused or limited."""
         return self._claims.claim_unseen(connection, lane, most, **self._terms())
 
-    def poisoned(self) -> list[Result]:
-        """What became of tasks that were ended, since this was last asked, because they crashed too often."""
-        found = list(self._claims.poisoned.values())
-        self._claims.poisoned.clear()
-        return [Result(record, poison(record), 0.0) for record in found]
+    def ended(self) -> list[Result]:
+        """What became of tasks that were ended, since this was last asked, instead of being taken over."""
+        found = list(self._claims.ended.values())
+        self._claims.ended.clear()
+        return found
 
     def may_take(self, lanes: Lanes | None) -> bool:
         """Whether there may be anything to take, after a look."""

@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from .._version import __version__
+from ..core.delivery import Delivery
 from ..core.errors import DeadlineExceeded
 from ..core.new_task import NewTask
-from ..core.outcome import is_success
-from ..core.record import Record
+from ..core.outcome import judge_success
 from ..core.reply import OutgoingRequest, Reply
 from ..core.trace_context import in_place_of
 
@@ -56,12 +56,13 @@ def sending(*, wanted: bool) -> Iterator[Callable[[NewTask], None]]:
         yield describe
 
 
-def processing(record: Record, request: OutgoingRequest, send: Send) -> Reply:
+def processing(delivery: Delivery, request: OutgoingRequest, send: Send) -> Reply:
     """Send within a consumer span, with its context in the headers.
 
     The first attempt is in the trace of what added the task. Later ones begin traces of their
     own, linked to it: a retry hours later must not stretch a trace that was sampled long ago.
     """
+    record = delivery.record
     carried = propagate.extract({name.lower(): value for name, value in request.headers.items()})
     origin = trace.get_current_span(carried).get_span_context()
     first = record.attempts == 1
@@ -80,7 +81,7 @@ def processing(record: Record, request: OutgoingRequest, send: Send) -> Reply:
             raise
         if reply.status is not None:
             span.set_attribute("http.response.status_code", reply.status)
-        if not is_success(reply):
+        if judge_success(reply, delivery.verdict) is None:
             _fail(span, str(reply.status or reply.kind))
         return reply
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .charts import RANGES, Minute
 from .claims import Claims
 from .database import Database
+from .dialects import is_in_memory
 from .dispatchers import Sighting
 from .failures import LATEST as LATEST_FAILURES
 from .filters import SEARCHED, Filter
@@ -16,7 +17,7 @@ from .notices import Notices
 from .readings import Reading
 from .refusals import refusal
 from .rehearsal import Rehearsal
-from .results import Result
+from .results import Recorded, Result
 from .schedules import Definition
 from .schema import Change, Stamp, statements
 from .sealed import Rotated
@@ -49,6 +50,7 @@ __all__ = [
     "Notices",
     "Place",
     "Reading",
+    "Recorded",
     "Rehearsal",
     "Result",
     "Rotated",
@@ -56,6 +58,7 @@ __all__ = [
     "Stamp",
     "Store",
     "Tables",
+    "is_in_memory",
     "refusal",
     "statements",
 ]

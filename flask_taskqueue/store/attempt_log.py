@@ -11,55 +11,105 @@ from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
 from .dialects import Dialect
+from .dialects.states import is_state
 from .endings import Ending, Endings
 from .prepared import Prepared, among_these
-from .results import Result, alike, leased
+from .results import MovedError, Result, alike, leased
 from .tables import Tables
+
+Lease = tuple[str, str]
+"""A task's id and its lease's: what an attempt is known by."""
+
+WITHDRAWN = "withdrawn"
+"""The reason of an attempt whose lease was taken from its handler: the task was deleted, or given back at a stop, while it ran."""
 
 
 class AttemptLog:
-    """Each attempt once: an insert that is repeated, because a commit was in doubt, changes nothing."""
+    """Each attempt once, whoever ends it: an insert that is repeated, because a commit was in doubt, changes nothing."""
 
     def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, keep: float) -> None:
         self._keep = keep
         self._endings = endings
         self._attempt = tables.attempt
         columns: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.attempt.c}
-        insert = dialect.insert_missing(tables.attempt).values(columns | {"finished_at": dialect.now})
+        self._task = tables.task
+        self._now = dialect.now
+        self._insert_missing = dialect.insert_missing(tables.attempt)
+        insert = self._insert_missing.values(columns | {"finished_at": dialect.now})
         past = sa.and_(tables.attempt.c.task_id == sa.bindparam("of"), tables.attempt.c.number <= sa.bindparam("last"))
         self._forget = sa.delete(tables.attempt).where(past)
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
         self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
-    def add(self, connection: sa.Connection, results: Sequence[Result], lost: Collection[str]) -> None:
-        """Log attempts that have ended just now; those of the tasks in ``lost`` came too late.
+    def add(self, connection: sa.Connection, results: Sequence[Result]) -> None:
+        """Log attempts that have ended just now, under leases that were held to the end.
 
-        Of each task those before the last so many are forgotten. What the rows of the tasks say,
-        because their leases were held to the end, need not be sent again.
+        What the rows of their tasks say need not be sent again. Of each task those before the last so many are
+        forgotten. Raises `MovedError` if the transaction of a handler has logged one of them meanwhile.
         """
-        together, others = alike([result for result in results if result.record.id not in lost])
+        together, others = alike(results)
+        added = 0
         for some in together:
             outcome = some[0].outcome
             told = {"reason": outcome.reason, "status": outcome.status, "error": outcome.error}
-            self._insert_alike.execute(connection, leased(some) | told)
-        late = [result for result in results if result.record.id in lost]
-        rows = [_row(one, one.outcome.reason) for one in others] + [_row(one, "late") for one in late]
-        if rows:
-            self._insert.execute_many(connection, rows)
+            added += self._insert_alike.execute(connection, leased(some) | told).rowcount
+        if others:
+            added += self._insert.execute_many(connection, [_row(one, one.outcome.reason) for one in others])
+        self._see_nobody_was_first(connection, [result.record for result in results], added)
         self._forget_first(connection, [result.record for result in results])
 
-    def recorded(self, connection: sa.Connection, task_ids: Collection[str]) -> set[str]:
-        """The leases of these tasks whose attempts are logged with what became of them."""
+    def add_late(self, connection: sa.Connection, results: Sequence[Result]) -> None:
+        """Log attempts whose lease somebody else had ended; what that one logged of a handler that still ran is replaced."""
         attempt = self._attempt
-        logged = sa.select(attempt.c.lease_id).where(attempt.c.task_id.in_(sorted(task_ids)), attempt.c.reason != "crash")
-        return set(connection.scalars(logged))
+        pairs = [(one.record.id, one.record.lease_id) for one in results]
+        withdrawn = sa.and_(sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(pairs), attempt.c.reason == WITHDRAWN)
+        connection.execute(sa.delete(attempt).where(withdrawn))
+        self._insert.execute_many(connection, [_row(one, "late") for one in results])
+        self._forget_first(connection, [result.record for result in results])
+
+    def add_reply(self, connection: sa.Connection, result: Result) -> None:
+        """Keep the reply of an attempt that its handler's transaction has logged."""
+        attempt, record = self._attempt, result.record
+        mine = (attempt.c.task_id == record.id, attempt.c.number == record.attempts, attempt.c.lease_id == record.lease_id)
+        connection.execute(sa.update(attempt).where(*mine).values(reply_headers=result.reply_headers, reply_body=result.reply_body))
 
     def crash(self, connection: sa.Connection, records: Sequence[Record]) -> None:
-        """Log that the attempts of tasks ended with the death of their process."""
+        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError` as `add`."""
         died = Outcome(State.LEASED, "crash", error="the lease ran out: the process died or was cut off while the task ran")
-        self._insert.execute_many(connection, [_row(Result(record, died, 0.0), "crash") for record in records])
+        added = self._insert.execute_many(connection, [_row(Result(record, died, 0.0), "crash") for record in records])
+        self._see_nobody_was_first(connection, records, added)
         self._forget_first(connection, records)
         self._endings.follow(connection, [Ending(record, State.LEASED, attempt="crash", failed=True) for record in records], "")
+
+    def withdraw(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
+        """Log that leases are taken from handlers that may be running, which cannot complete then; those that have completed already."""
+        if not leases:
+            return set()
+        task = self._task
+        columns = {
+            "task_id": task.c.id,
+            "number": task.c.attempts,
+            "lease_id": task.c.lease_id,
+            "started_at": task.c.started_at,
+            "held_by": task.c.held_by,
+            "finished_at": self._now,
+            "reason": sa.literal(WITHDRAWN),
+        }
+        held = sa.and_(sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)), is_state(task, State.LEASED))
+        rows = sa.select(*columns.values()).where(held).order_by(task.c.id)
+        connection.execute(self._insert_missing.from_select(list(columns), rows, include_defaults=False))
+        return self.completed(connection, leases)
+
+    def completed(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
+        """Those leases whose handlers have committed their success."""
+        attempt = self._attempt
+        pairs = sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(sorted(leases))
+        rows = connection.execute(sa.select(attempt.c.task_id, attempt.c.lease_id).where(pairs, attempt.c.reason == "success"))
+        return {(row.task_id, row.lease_id) for row in rows}
+
+    def _see_nobody_was_first(self, connection: sa.Connection, records: Sequence[Record], added: int) -> None:
+        if added != len(records) and self.completed(connection, [(one.id, one.lease_id or "") for one in records]):
+            raise MovedError
 
     def _forget_first(self, connection: sa.Connection, records: Sequence[Record]) -> None:
         many = [{"of": record.id, "last": record.attempts - self._keep} for record in records if record.attempts > self._keep]

@@ -9,16 +9,19 @@ import sqlalchemy as sa
 
 from ..core.clock import duration_micros
 from ..core.fairness import Lane, Lanes
+from ..core.outcome import success
 from ..core.record import Record
 from ..core.states import State
-from ..core.suspicion import POISON, is_poison
+from ..core.suspicion import POISON, is_poison, poison
 from .attempt_log import AttemptLog
+from .completions import Completions
 from .dialects import Claim, Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .lanes import is_open, look, prepare_look
 from .locks import Locks, untaken
 from .queues import Queues
+from .results import Result
 from .tables import Tables
 
 _CLAIMS = 20
@@ -28,15 +31,25 @@ _CLAIMS = 20
 class Claims:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, queues: Queues, locks: Locks, endings: Endings, log: AttemptLog) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        dialect: Dialect,
+        queues: Queues,
+        locks: Locks,
+        endings: Endings,
+        log: AttemptLog,
+        completions: Completions,
+    ) -> None:
         self._task = tables.task
         self._now = dialect.now
         self._queues = queues
         self._locks = locks
         self._endings = endings
         self._log = log
-        self.poisoned: dict[str, Record] = {}
-        """Those that were ended because they crashed too often; whoever tells of them, once that is committed, takes them out."""
+        self._completions = completions
+        self.ended: dict[str, Result] = {}
+        """What was ended instead of being taken over; whoever tells of it, once that is committed, takes it out."""
         self._claim = dialect.prepare_claim(tables.task)
         self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables.queue))
         self._lanes = prepare_look(tables, dialect.now)
@@ -81,7 +94,7 @@ class Claims:
     ) -> Record | None:
         """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
 
-        A task that has crashed too often is dead instead, and the next one is looked at. With
+        One whose handler has completed it has succeeded, one that has crashed too often is dead, and the next one is looked at. With
         ``limited`` it takes a token like any start; in flight it was already.
         """
         gate = self._queues.decide(connection, lane.queue) if limited else None
@@ -94,6 +107,10 @@ class Claims:
 
     def _take_over(self, connection: sa.Connection, lane: Lane, holder: Mapping[str, Any], lease: float) -> Record | None:
         while (found := self._expired(connection, lane)) is not None:
+            status = self._completions.finish(connection, found)
+            if status is not None:
+                self.ended[found.id] = Result(found, success(status), 0.0)
+                continue
             self._log.crash(connection, [found])
             if is_poison(found):
                 self._end_poison(connection, found)
@@ -155,7 +172,7 @@ class Claims:
         }
         if _change(connection, self._task, record, changes):
             self._endings.follow(connection, [Ending(record, State.DEAD)], "")
-            self.poisoned[record.id] = record
+            self.ended[record.id] = Result(record, poison(record), 0.0)
 
 
 def _terms(lease_id: str, held_by: str, lease: float) -> dict[str, Any]:

@@ -1,58 +1,95 @@
-"""Completions: the end of a task in the transaction of its handler."""
+"""Completions: the end of an attempt in the transaction of its handler.
+
+The row of an attempt, of which there is one for each (task, attempt number, lease), says who ended
+it. A transactional handler inserts it in its own transaction, so it is there exactly if the
+handler's changes are. Whoever else ends a lease that a handler may still hold (it ran out, was given
+back, its task was deleted, its deadline passed) inserts it too: of both, the database lets one
+commit. The task's own row is changed afterwards, by the dispatcher that records the attempt or, if
+that has died, by the one that would take the task over.
+"""
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import sqlalchemy as sa
 
+from ..core.clock import SECOND
 from ..core.record import Record
 from ..core.states import State
-from .dialects import Dialect
+from .dialects import Dialect, Mark
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .prepared import Prepared
 from .tables import Tables
-from .tally import Tally
 
 
 class Completions:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, tally: Tally) -> None:
-        task = tables.task
-        mine = (task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
-        success = sa.update(task).where(*mine).values(_success(task, dialect.now))
+    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+        task, attempt = tables.task, tables.attempt
+        self._attempt = attempt
+        self._dialect = dialect
         self._endings = endings
-        self._chained = dialect.chains_changes
+        mine = (task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
         self._fence = Prepared(sa.update(task).where(*mine).values(held_by=task.c.held_by))
-        self._complete = Prepared(_counted(success, task, tally) if self._chained else success)
+        self._success = Prepared(sa.update(task).where(*mine).values(_success(task, dialect.now)))
+        columns: dict[str, Any] = {
+            name: sa.bindparam(name) for name in ("task_id", "number", "lease_id", "started_at", "held_by", "status")
+        }
+        self._insert = Prepared(sa.insert(attempt).values(**columns, reason="success", finished_at=dialect.now))
 
-    def fence(self, connection: sa.Connection, record: Record) -> bool:
-        """Whether the lease still holds, asked by writing: what follows in the transaction has the write lock."""
-        return self._fence.execute(connection, {"id": record.id, "lease": record.lease_id}).rowcount == 1
+    def begin(self, connection: sa.Connection, record: Record) -> Mark | None:
+        """Mark the handler's transaction, which has just begun; None if its lease is known to be lost.
 
-    def complete(self, connection: sa.Connection, record: Record, status: int) -> bool:
-        """End a lease with success, with all that follows; False if it was lost."""
-        # Handlers commit at the same time: each thread counts for itself.
-        source = f"{record.held_by}:{threading.get_ident()}"
-        values = {"id": record.id, "lease": record.lease_id, "status": status}
-        ending = [Ending(record, State.SUCCEEDED)]
-        if self._chained:
-            if self._complete.execute(connection, values | {"source": source}).scalar_one() != 1:
-                return False
-            # Its counts are this thread's own rows, for which nobody waits: they may come first.
-            self._endings.let_follow(connection, ending)
-        else:
-            if self._complete.execute(connection, values).rowcount != 1:
-                return False
-            self._endings.follow(connection, ending, source)
+        Where one writer locks all, it is asked by writing: what follows in the transaction has the write lock.
+        """
+        if self._dialect.locks_by_writing:
+            fenced = self._fence.execute(connection, {"id": record.id, "lease": record.lease_id})
+            if fenced.rowcount != 1:
+                return None
+        return self._dialect.mark(connection)
+
+    def complete(self, connection: sa.Connection, record: Record, status: int, mark: Mark) -> bool | None:
+        """Store that the handler has returned; its changes are committed with that, or neither is.
+
+        False if somebody else ended the lease, None if this is not the transaction of the ``mark``: then
+        nothing of it may be committed.
+        """
+        if not mark.holds(connection):
+            return None
+        values = {
+            "task_id": record.id,
+            "number": record.attempts,
+            "lease_id": record.lease_id,
+            "started_at": record.started_at,
+            "held_by": record.held_by,
+            "status": status,
+        }
+        try:
+            self._insert.execute(connection, values)
+        except sa.exc.IntegrityError:
+            return False
         return True
+
+    def finish(self, connection: sa.Connection, record: Record) -> int | None:
+        """End a leased task whose handler has completed, with all that follows; the handler's status, None if it has not."""
+        attempt = self._attempt
+        mine = (attempt.c.task_id == record.id, attempt.c.number == record.attempts, attempt.c.lease_id == record.lease_id)
+        columns = (attempt.c.status, attempt.c.finished_at)
+        row = connection.execute(sa.select(*columns).where(*mine, attempt.c.reason == "success")).one_or_none()
+        if row is None:
+            return None
+        status: int = row.status
+        if self._success.execute(connection, {"id": record.id, "lease": record.lease_id, "status": status}).rowcount == 1:
+            took = max(0, row.finished_at - (record.started_at or row.finished_at)) / SECOND
+            self._endings.follow(connection, [Ending(record, State.SUCCEEDED, attempt="success", duration=took)], "")
+        return status
 
 
 def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
-    """What a handler's own transaction makes of its task."""
+    """What the end of its handler's transaction makes of a task."""
     return {
         "state": State.SUCCEEDED.value,
         "due_at": None,
@@ -64,10 +101,3 @@ def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
         "last_reason": "success",
         "last_error": None,
     }
-
-
-def _counted(success: sa.Update, task: sa.Table, tally: Tally) -> sa.Select[Any]:
-    """The same statement with what it counts; it returns how many tasks it ended."""
-    ended = success.returning(task.c.queue).cte("ended")
-    counts = tally.one_more(ended, State.SUCCEEDED, sa.bindparam("source", type_=sa.String))
-    return sa.select(sa.func.count()).select_from(ended).add_cte(*(one.cte(f"count_{number}") for number, one in enumerate(counts)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -13,15 +13,22 @@ import sqlalchemy as sa
 
 from ..core.errors import ConfigurationError, TablesMissingError, TablesOutdatedError, TablesTooNewError, TransientError
 from ..core.finding import Finding
+from ..interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
+from .results import MovedError
 from .schema import CURRENT, Change, Schema, Stamp
 from .tables import Tables
-from .write_lock import WriteLock, write_lock
+from .write_lock import write_lock
 
 Result = TypeVar("Result")
 _TRIES = 6
 _PATIENCE = 20.0
 """Seconds after which a transaction that lost its connection is not tried again: a database that does not answer uses up more."""
+_AUTOCOMMIT = (
+    "the application's engine commits each statement at once (AUTOCOMMIT), so that neither a task and the rows it needs, nor a handler's "
+    "changes and the end of its task, can be committed together: remove it from SQLALCHEMY_ENGINE_OPTIONS (or the bind's options), or give "
+    "the queue a database of its own with TASKQUEUE_DATABASE_URI"
+)
 _CROWDED = "no connection to the database became free: all that the pool may have are in use"
 
 
@@ -50,12 +57,15 @@ class Database:
         """What the tables said of themselves when they were last looked at."""
         self._create = create
         self._ready = self._complete = self._doubted = False
+        self._shared = source if isinstance(source, sa.Engine) else None
+        if self._shared is not None and "AUTOCOMMIT" in _levels(self._shared):
+            raise ConfigurationError(_AUTOCOMMIT)
         self._opening = threading.Lock()
 
     def transact(self, work: Callable[[sa.Connection], Result], *, tries: int = _TRIES) -> Result:
         """Run ``work`` in a transaction and commit; run it again, whole, when it fails in passing.
 
-        So ``work`` may run several times; it must do nothing but SQL. Raises `TransientError`
+        So ``work`` may run several times; it must do nothing but SQL, and may ask for it by `MovedError`. Raises `TransientError`
         when it keeps failing, `TablesMissingError` when the tables are not there.
         """
         self.open()
@@ -108,6 +118,14 @@ class Database:
             self._run(self.schema.mark, _TRIES)
             self.stamp, self._complete = CURRENT, False
 
+    def refuse_unfit(self) -> None:
+        """Raise where dispatchers of this version must not work: `TablesTooNewError`, or `ConfigurationError` without transactions."""
+        self.refuse_if_too_new()
+        if self._shared is not None and not self.in_memory:
+            with self._connected(self._shared) as connection:
+                if self.dialect.commits_by_itself(connection):
+                    raise ConfigurationError(_AUTOCOMMIT)
+
     def refuse_if_too_new(self) -> None:
         """Raise `TablesTooNewError` if dispatchers of this version must not work with these tables."""
         self.open()
@@ -124,8 +142,7 @@ class Database:
     def reset(self) -> None:
         """Forget every connection without closing it: after a fork they are the parent's."""
         self._opening = threading.Lock()
-        if isinstance(self.write_lock, WriteLock):
-            self.write_lock.reset()
+        self.write_lock.reset()
         if self.own_engine:
             self.engine.dispose(close=False)
 
@@ -138,11 +155,14 @@ class Database:
         began = time.monotonic()
         for attempt in range(1, tries + 1):
             try:
-                with self.write_lock, self.engine.begin() as connection:
+                with shielded(), self.write_lock, self.engine.begin() as connection:
                     return work(connection)
             except sa.exc.DBAPIError as error:
                 silent = error.connection_invalidated and time.monotonic() - began > _PATIENCE
                 self._raise_if_final(error, silent or attempt == tries)
+            except MovedError as error:
+                if attempt == tries:
+                    raise TransientError("what the transaction looked at kept changing") from error
             except sa.exc.TimeoutError as error:
                 raise TransientError(_CROWDED) from error
             time.sleep(random.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
@@ -180,10 +200,10 @@ class Database:
         )
 
     @contextmanager
-    def _connected(self) -> Iterator[sa.Connection]:
-        """A connection to look with, before the tables are known to be there."""
+    def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+        """A connection to look with, before the tables are known to be there; of the queue's own engine unless another is given."""
         try:
-            with self._reading.begin() as connection:
+            with (engine or self._reading).begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
             if self.dialect.is_missing(error):
@@ -202,3 +222,8 @@ class Database:
             raise error
         if last:
             raise TransientError(f"the database keeps refusing: {type(error.orig).__name__}") from error
+
+
+def _levels(engine: sa.Engine) -> Collection[object]:
+    """The isolation levels that an engine was made with, as far as it tells without a connection."""
+    return engine.get_execution_options().get("isolation_level"), getattr(engine.dialect, "_on_connect_isolation_level", None)

@@ -1,63 +1,83 @@
-"""Leases: the right to attempt a task, renewed, given back and ended; `Claims` takes it, `Completions` ends it in a transaction."""
+"""Leases: the right to attempt a task, renewed, given back and ended; `Claims` takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..core.clock import duration_micros
 from ..core.measures import attempt_measure
-from ..core.outcome import Outcome
+from ..core.outcome import Outcome, success
 from ..core.record import Record
 from ..core.states import State
-from .attempt_log import AttemptLog
+from .attempt_log import AttemptLog, Lease
+from .completions import Completions
 from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .locks import untaken
-from .prepared import Prepared, among_these
+from .prepared import TOGETHER, Prepared, among_these, these
 from .queues import Queues
-from .results import Result, alike, leased
+from .results import MovedError, Recorded, Result, alike, leased
 from .tables import Tables
 
 
 class Leases:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, queues: Queues, endings: Endings, log: AttemptLog) -> None:
+    def __init__(
+        self, tables: Tables, dialect: Dialect, queues: Queues, endings: Endings, log: AttemptLog, completions: Completions
+    ) -> None:
         self._task = tables.task
         self._queues = queues
         self._endings = endings
         self._now = dialect.now
-        task = tables.task
+        self._log = log
+        self._completions = completions
+        task, attempt = tables.task, tables.attempt
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
         self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
         current = (task.c.id == sa.bindparam("id"), task.c.attempts == sa.bindparam("attempt"), is_state(task, State.LEASED))
         self._current = Prepared(sa.select(task).where(*current))
-        self._log = log
+        same = (attempt.c.task_id == task.c.id, attempt.c.number == task.c.attempts, attempt.c.lease_id == task.c.lease_id)
+        completed = task.outerjoin(attempt, sa.and_(*same, attempt.c.reason == "success"))
+        columns = (task.c.id, task.c.lease_id, task.c.state, task.c.last_reason, task.c.last_status, attempt.c.reason, attempt.c.status)
+        self._standing = Prepared(sa.select(*columns).select_from(completed).where(among_these(task.c.id)))
 
-    def record(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
-        """End the leases of finished attempts, with all that follows, and log them; the ids of the tasks whose lease was lost.
+    def record(self, connection: sa.Connection, results: Sequence[Result]) -> Recorded:
+        """End the leases of finished attempts, with all that follows, and log them; what of it there was to be recorded.
 
-        A reply that comes after its lease was lost changes nothing but the log.
+        The database says what an attempt was: one that its handler's transaction completed is a success,
+        whatever was replied; one whose lease somebody else ended changes nothing but the log. Raises
+        `MovedError` when that changed meanwhile: the transaction is to be run again.
         """
         if not results:
-            return set()
-        ordered = self._told(connection, sorted(results, key=lambda result: result.record.id))
-        pending = [result for result in ordered if not result.recorded]
-        lost, repeated = self._end_leases(connection, pending)
-        self._follow(connection, [result for result in ordered if result.record.lease_id not in repeated], lost)
-        self._log.add(connection, ordered, lost)
-        slowed = {result.record.queue for result in ordered if result.outcome.slows}
+            return Recorded((), frozenset())
+        found = self._look(connection, sorted(results, key=lambda result: result.record.id))
+        pending = [result for result, standing in found if standing is Standing.HELD]
+        completed = [result for result, standing in found if standing is Standing.COMPLETED]
+        late = [result for result, standing in found if standing is Standing.LOST]
+        held = pending + completed
+        if self._end_each(connection, held) != len(held):
+            raise MovedError
+        self._follow(connection, held, late)
+        self._log.add(connection, pending)
+        for result in completed:
+            if result.reply_headers is not None or result.reply_body is not None:
+                self._log.add_reply(connection, result)
+        if late:
+            self._log.add_late(connection, late)
+        slowed = {result.record.queue for result in held if result.outcome.slows}
         if slowed:
             self._queues.slow(connection, slowed)
-        return lost
+        return Recorded([result for result, _ in found], {result.record.id for result in late})
 
-    def renew(self, connection: sa.Connection, held: Iterable[tuple[str, str]], lease: float) -> set[str]:
-        """Prolong leases, given as (task id, lease id); the ids of the tasks that are still held."""
+    def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[str]:
+        """Prolong leases, the ids of the tasks that are still held."""
         pairs = sorted(held)
         if not pairs:
             return set()
@@ -65,9 +85,15 @@ class Leases:
         connection.execute(sa.update(self._task).where(mine).values(due_at=self._now + duration_micros(lease)))
         return set(connection.scalars(sa.select(self._task.c.id).where(mine)))
 
-    def release(self, connection: sa.Connection, held: Iterable[tuple[str, str]]) -> int:
-        """Give leases back as if they had never been taken: due now, the attempt not counted; how many."""
-        pairs = [{"task_id": task_id, "lease": lease} for task_id, lease in sorted(held)]
+    def release(self, connection: sa.Connection, held: Iterable[Lease], *, begun: bool = False) -> int:
+        """Give leases back as if they had never been taken: due now, the attempt not counted; how many.
+
+        Of those that have ``begun`` a handler may still run; if it has completed, its lease stays for `finish`.
+        """
+        leases = set(held)
+        if begun:
+            leases -= self._log.withdraw(connection, leases)
+        pairs = [{"task_id": task_id, "lease": lease} for task_id, lease in sorted(leases)]
         if not pairs:
             return 0
         statement = (
@@ -90,7 +116,8 @@ class Leases:
         """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is blamed for; how many."""
         task = self._task
         mine = sa.and_(is_state(task, State.LEASED), task.c.held_by == held_by)
-        held = [Record._make(row) for row in connection.execute(sa.select(task).where(mine).order_by(task.c.id).with_for_update())]
+        rows = connection.execute(sa.select(task).where(mine).order_by(task.c.id).with_for_update())
+        held = [record for record in map(Record._make, rows) if self._completions.finish(connection, record) is None]
         if held:
             self._log.crash(connection, held)
             changes = {
@@ -108,28 +135,29 @@ class Leases:
         row = self._current.execute(connection, {"id": task_id, "attempt": attempt}).one_or_none()
         return None if row is None else Record._make(row)
 
-    def _told(self, connection: sa.Connection, results: list[Result]) -> list[Result]:
-        """Results that know whether the handler's transaction ended the task, in whatever process it ran."""
-        ids = [one.record.id for one in results if one.elsewhere]
-        if not ids:
-            return results
-        task = self._task
-        succeeded = sa.select(task.c.id, task.c.lease_id).where(task.c.id.in_(ids), is_state(task, State.SUCCEEDED))
-        ended = {tuple(row) for row in connection.execute(succeeded)}
-        return [replace(one, recorded=True) if (one.record.id, one.record.lease_id) in ended else one for one in results]
+    def _look(self, connection: sa.Connection, results: Sequence[Result]) -> list[tuple[Result, Standing]]:
+        """How the leases of results stand; those results that turn out to be something else are replaced."""
+        rows: dict[str, sa.Row[Any]] = {}
+        for start in range(0, len(results), TOGETHER):
+            ids = [result.record.id for result in results[start : start + TOGETHER]]
+            rows |= {row.id: row for row in self._standing.execute(connection, these(ids))}
+        return [_standing(result, rows.get(result.record.id)) for result in results]
 
-    def _follow(self, connection: sa.Connection, results: Sequence[Result], lost: Collection[str]) -> None:
-        """See to what follows attempts. Of one that was recorded by its handler only the attempt is left to be counted."""
-        if not results:
-            return
-        endings = []
-        for result in results:
-            held = result.record.id not in lost
-            state = result.outcome.state if held and not result.recorded else State.LEASED
-            failed = held and result.outcome.state is not State.SUCCEEDED
-            attempt = attempt_measure(result.outcome, lost=not held)
-            endings.append(Ending(result.record, state, attempt=attempt, failed=failed, duration=result.duration))
-        self._endings.follow(connection, endings, results[0].record.held_by or "")
+    def _follow(self, connection: sa.Connection, held: Sequence[Result], late: Sequence[Result]) -> None:
+        """See to what follows attempts. Of one that came too late only the attempt is left to be counted."""
+        endings = [
+            Ending(
+                result.record,
+                result.outcome.state,
+                attempt=attempt_measure(result.outcome, lost=False),
+                failed=result.outcome.state is not State.SUCCEEDED,
+                duration=result.duration,
+            )
+            for result in held
+        ]
+        endings += [Ending(result.record, State.LEASED, attempt="late", duration=result.duration) for result in late]
+        if endings:
+            self._endings.follow(connection, endings, endings[0].record.held_by or "")
 
     def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task
@@ -156,22 +184,34 @@ class Leases:
         single = [{"id": one.record.id, "lease": one.record.lease_id, **_ended(one.outcome)} for one in others]
         return changed + (self._end.execute_many(connection, single) if single else 0)
 
-    def _end_leases(self, connection: sa.Connection, results: Sequence[Result]) -> tuple[set[str], set[str]]:
-        """End leases; the ids of the tasks whose lease was lost, and the leases that had been ended so before.
 
-        The latter are those of a transaction whose commit was in doubt and is repeated; what follows has followed.
-        """
-        changed = self._end_each(connection, results)
-        if changed == len(results):
-            return set(), set()
-        task = self._task
-        leases = {result.record.id: result.record.lease_id for result in results}
-        states = {result.record.id: result.outcome.state for result in results}
-        columns = (task.c.id, task.c.lease_id, task.c.state, task.c.last_reason)
-        rows = connection.execute(sa.select(*columns).where(task.c.id.in_(sorted(leases)))).all()
-        # As this statement leaves it, or one whose commit was in doubt; a crash ends or postpones a task under the lease that it lost.
-        ended = {one.id for one in rows if (one.lease_id, one.state) == (leases[one.id], states[one.id]) and one.last_reason != "crash"}
-        return set(leases) - ended, self._log.recorded(connection, leases)
+class Standing(Enum):
+    """How the lease of an attempt stands when it is recorded."""
+
+    HELD = auto()
+    COMPLETED = auto()
+    """It is held, and the handler's own transaction has completed the attempt."""
+    RECORDED = auto()
+    """The attempt has been recorded already, by a transaction whose commit was in doubt and is repeated."""
+    LOST = auto()
+
+
+def _standing(result: Result, row: sa.Row[Any] | None) -> tuple[Result, Standing]:
+    """How the lease of a result stands, by the row of its task; with the result that it is."""
+    if row is None or row.lease_id != result.record.lease_id:
+        return result, Standing.LOST
+    if row.state == State.LEASED:
+        return (result, Standing.HELD) if row.reason is None else (_succeeded(result, row.status), Standing.COMPLETED)
+    if row.state == State.SUCCEEDED:  # whoever took the task over found its handler's completion, or this is repeated
+        return _succeeded(result, row.last_status), Standing.RECORDED
+    # A crash ends or postpones a task under the lease that it lost.
+    if row.state == result.outcome.state and row.last_reason != "crash":
+        return result, Standing.RECORDED
+    return result, Standing.LOST
+
+
+def _succeeded(result: Result, status: int | None) -> Result:
+    return result if result.outcome.state is State.SUCCEEDED else replace(result, outcome=success(status))
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:

@@ -88,10 +88,10 @@ class Rehearsal(Database):
             return work(connection)
 
     @contextmanager
-    def _connected(self) -> Iterator[sa.Connection]:
+    def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
         connection = self._isolated()
         if connection is None:
-            with super()._connected() as reader:
+            with super()._connected(engine) as reader:
                 yield reader
             return
         with connection.begin_nested():

@@ -23,10 +23,18 @@ class Result:
     duration: float
     reply_headers: str | None = field(default=None, repr=False)
     reply_body: bytes | None = field(default=None, repr=False)
-    recorded: bool = False
-    """Whether the handler's own transaction ended the task already; only the attempt is logged then."""
-    elsewhere: bool = False
-    """Whether the handler ran in another process of the application, so that only the task's row tells whether that was so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was recorded: the results as they turned out, and the ids of those tasks whose lease somebody else had ended."""
+
+    results: Sequence[Result]
+    lost: Collection[str]
+
+
+class MovedError(Exception):
+    """What a transaction had looked at was changed before it could change it: it is to be run again, whole."""
 
 
 def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Result]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,13 +31,6 @@ class Sums:
         added = {name: counts[name] for name in self._counts if counts.get(name)}
         if added:
             self._statement(tuple(added)).execute(connection, {**key, **added})
-
-    def one_more(self, rows: sa.FromClause, key: Mapping[str, sa.ColumnElement[Any]], names: Collection[str]) -> sa.Insert:
-        """A statement that adds one to some counts for each of some rows, as part of the one that brings them."""
-        added = [name for name in self._counts if name in names]
-        counted = {name: sa.literal_column("1", sa.BigInteger) if name in added else _NOTHING for name in self._counts}
-        given = {**key, **self._computed, **counted}
-        return self._dialect.add_up(self._table, added).from_select(list(given), sa.select(*given.values()).select_from(rows))
 
     def _prepare(self, names: tuple[str, ...]) -> Prepared:
         given: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in self._table.primary_key}

@@ -76,11 +76,6 @@ class Tally:
             self._sums.add(connection, {"queue": queue, "source": source}, counts)
         self.meter.add(connection, ordered, source)
 
-    def one_more(self, ended: sa.CTE, state: State, source: sa.ColumnElement[str]) -> list[sa.Insert]:
-        """The statements that count a task whose ``queue`` a change brings, as part of the statement that ends it."""
-        key = {"queue": ended.c.queue, "source": source}
-        return [sums.one_more(ended, key, (state.value, _MEASURES[state])) for sums in (self._sums, self.meter.sums)]
-
     def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """By queue: how many tasks have each finished state, and attempts of the last minute and hour."""
         tally = self._tally

@@ -12,6 +12,7 @@ from ..core.errors import BadTaskStateError, UnknownTaskError
 from ..core.ids import id_range
 from ..core.record import Record
 from ..core.states import LIVE, State
+from .attempt_log import AttemptLog
 from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
@@ -37,13 +38,14 @@ _CHANGED = {Action.REQUEUE: (State.DEAD,), Action.RUN_NOW: (State.SCHEDULED,), A
 class Tasks:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, tally: Tally) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, tally: Tally, log: AttemptLog) -> None:
         self._task = tables.task
         self._batch = tables.batch
         self._key = tables.lock
         self._now = dialect.now
         self._endings = endings
         self._tally = tally
+        self._log = log
 
     def get(self, connection: sa.Connection, task_id: str) -> Record:
         """The row of a task. Raises `UnknownTaskError`."""
@@ -113,8 +115,8 @@ class Tasks:
         return False
 
     def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Cancel up to `BATCH` tasks that match and have not ended; how many."""
-        live = self._lock(connection, Action.DELETE, wanted)
+        """Cancel up to `BATCH` tasks that match and have not ended; how many. One that runs is taken from its handler."""
+        live = self._withdrawn(connection, self._lock(connection, Action.DELETE, wanted))
         ended = {"state": State.CANCELLED.value, "due_at": None, "finished_at": self._now, "unique_key": None}
         self._update(connection, live, ended)
         self._endings.follow(connection, [Ending(one, State.CANCELLED) for one in live], "")
@@ -166,6 +168,12 @@ class Tasks:
         task = self._task
         waiting = sa.and_(task.c.lock_key == self._key.c.lock_key, task.c.state == State.SCHEDULED.value, task.c.due_at.is_(None))
         return list(connection.scalars(sa.select(task.c.id).select_from(self._key.join(task, waiting)).where(*conditions).limit(limit)))
+
+    def _withdrawn(self, connection: sa.Connection, live: Sequence[Record]) -> list[Record]:
+        """Those tasks that no handler has completed; of those that run none will."""
+        leases = {(one.id, one.lease_id or "") for one in live if one.state == State.LEASED}
+        completed = self._log.withdraw(connection, leases)
+        return [one for one in live if (one.id, one.lease_id) not in completed]
 
     def _update(self, connection: sa.Connection, records: Sequence[Record], changed: dict[str, Any]) -> None:
         if records:

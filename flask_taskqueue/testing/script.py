@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..core.delivery import Delivery
 from ..core.reply import OutgoingRequest, Reply
+from ..core.verdict import of_reply
 from ..engine.transports import Transport
 
 Send = Callable[[], Reply]
@@ -47,24 +48,28 @@ class Script:
         self.reply = self.exception = None
         self.crashed = False
 
-    def play(self, url: str, send: Send) -> Reply:
+    def play(self, delivery: Delivery, send: Send) -> Reply:
         """Deliver; what comes back."""
-        playing = [scene for scene in reversed(self.scenes) if scene.begins(url)]
+        playing = [scene for scene in reversed(self.scenes) if scene.begins(delivery.record.url)]
         try:
-            self.reply = self._reply(playing, send)
+            self.reply = self._reply(playing, delivery, send)
         except BaseException as error:
             self.exception = error
             raise
         self.crashed = any(scene.crash for scene in playing)
         return self.reply
 
-    def _reply(self, playing: list[Scene], send: Send) -> Reply:
+    def _reply(self, playing: list[Scene], delivery: Delivery, send: Send) -> Reply:
         for scene in playing:
             if scene.reply is not None:
-                return scene.reply()
+                reply = scene.reply()
+                delivery.verdict = of_reply(reply)  # as if a view had said so
+                return reply
         reply = send()
         if any(scene.duplicate for scene in playing):
+            verdict = delivery.verdict
             send()
+            delivery.verdict = verdict
         return reply
 
 
@@ -78,7 +83,7 @@ class Scripted:
 
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send, or play that it was sent."""
-        return self._script.play(delivery.record.url, lambda: self._inner.send(request, delivery))
+        return self._script.play(delivery, lambda: self._inner.send(request, delivery))
 
     def close(self) -> None:
         """Close the transport below."""

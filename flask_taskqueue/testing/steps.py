@@ -42,7 +42,7 @@ class Steps:
             return self._taking.take(connection, self._taking.look(connection, afresh=True), 1, [])
 
         taken = self._store.transact(take)
-        for result in self._taking.poisoned():
+        for result in self._taking.ended():
             self._runtime.observe(result, False)
         return taken[0] if taken else None
 
@@ -66,7 +66,8 @@ class Steps:
             return Attempt(
                 task=self._task(record), status=None, outcome="crash", error="the dispatcher's process died, as the test asked for"
             )
-        lost = self._store.transact(lambda connection: self._store.leases.record(connection, [result]))
+        recorded = self._store.transact(lambda connection: self._store.leases.record(connection, [result]))
+        result, lost = recorded.results[0], recorded.lost
         self._runtime.observe(result, record.id in lost)
         reply, outcome = self._script.reply, result.outcome
         return Attempt(

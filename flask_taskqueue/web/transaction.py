@@ -1,75 +1,120 @@
-"""The transaction of a handler: its changes and the end of its task commit together."""
+"""The transaction of a handler: its changes and the end of its attempt commit together."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
 
 from flask import Response
 
 from ..core.delivery import Delivery
-from ..core.outcome import VERDICT_HEADER
+from ..core.errors import BadTransactionStateError, TransientError
 from ..core.record import Record
+from ..core.verdict import Verdict
+from ..interrupts import shielded
 from ..runtime import Runtime
 from ..sessions import no_commit
 
+Answer = tuple[Response, Verdict]
+
 _transacting: ContextVar[bool] = ContextVar("taskqueue_transacting", default=False)
 
+_ENDED = (
+    "the transaction that this transactional handler began is over, and its changes with it: something committed it, rolled it back or "
+    "closed the session (db.session.remove(), close(), rollback(), a COMMIT, a statement that commits implicitly). Leave that out, "
+    "use db.session.begin_nested() for what may fail, or transactional=False"
+)
 
-def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Response]) -> Response:
-    """Run ``call`` in one transaction of the application's session.
 
-    A 2xx commits its changes and the task's completion together, so they happen exactly once,
-    whatever dies when. All else, an exception too, rolls back. So does a lease that was lost
-    meanwhile: then somebody else attempts the task, and only one of both can commit.
+class LeaseLostError(Exception):
+    """Somebody else has ended the lease of the attempt, so that nothing of it counts."""
+
+
+def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answer]) -> Answer:
+    """Run ``call`` in one transaction of the application's session; what it answered, and what became of that.
+
+    A 2xx commits its changes and the end of the attempt together, so they happen exactly once,
+    whatever dies when. All else rolls back: another status, an exception, a lease that was lost
+    meanwhile. So does a transaction that is no longer the one which was begun. Where one writer
+    locks all, it waits for its turn up to the deadline. Raises `LeaseLostError`,
+    `BadTransactionStateError`, and `TransientError` when its turn does not come.
     """
-    token = _transacting.set(True)
-    try:
-        asked = time.monotonic()
-        with runtime.store.database.write_lock:
-            delivery.waited = time.monotonic() - asked
-            return _in_transaction(runtime, delivery, call)
-    finally:
-        _transacting.reset(token)
+    lock = runtime.store.database.write_lock
+    asked = time.monotonic()
+    with shielded() as shield:
+        if not lock.acquire(until=delivery.expires):
+            raise TransientError(
+                "the handler's turn to write did not come within its deadline: others, which write one at a time on this database, took "
+                "that long. Keep transactional handlers short"
+            )
+        delivery.waited = time.monotonic() - asked
+        token = _transacting.set(True)
+        try:
+            return _Transaction(runtime, delivery.record).run(lambda: shield.lifted(call))
+        finally:
+            _transacting.reset(token)
+            lock.release()
 
 
 def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
     """Store how far a handler has come; in its own transaction where that holds the only write lock there is."""
     store = runtime.store
-    if _transacting.get() and _locks_by_writing(runtime):
+    if _transacting.get() and store.database.dialect.locks_by_writing:
         store.tasks.report(runtime.binding.session_connection(), record, progress)
     else:
         store.transact(lambda connection: store.tasks.report(connection, record, progress))
 
 
-def _locks_by_writing(runtime: Runtime) -> bool:
-    return runtime.store.database.dialect.locks_by_writing
+class _Transaction:
+    """The transaction of the session that one handler runs in."""
+
+    def __init__(self, runtime: Runtime, record: Record) -> None:
+        self._binding = runtime.binding
+        self._completions = runtime.store.completions
+        self._record = record
+        self._session = self._binding.session()
+
+    def run(self, call: Callable[[], Answer]) -> Answer:
+        """Run ``call`` in it, and commit it with the end of the attempt; or roll it back."""
+        committed = False
+        try:
+            connection = self._binding.session_connection()
+            begun = self._session.get_transaction()
+            mark = self._completions.begin(connection, self._record)
+            if mark is None:
+                raise LeaseLostError(_LOST)
+            with no_commit():
+                response, verdict = call()
+                if not verdict.is_success:
+                    return response, verdict
+                self._see_that_it_goes_on(begun)
+                self._flush()
+            status = verdict.status or 200
+            completed = self._completions.complete(connection, self._record, status, mark)
+            if completed is None:
+                raise BadTransactionStateError(_ENDED)
+            if not completed:
+                raise LeaseLostError(_LOST)
+            self._session.commit()
+            committed = True
+            return response, replace(verdict, committed=True)
+        finally:
+            if not committed:
+                self._session.rollback()
+                self._binding.session.rollback()  # another one, if the handler removed this
+
+    def _see_that_it_goes_on(self, begun: Any) -> None:
+        if self._binding.session() is not self._session or self._session.get_transaction() is not begun:
+            raise BadTransactionStateError(_ENDED)
+
+    def _flush(self) -> None:
+        """Bring everything to the database, out of savepoints that were left open too."""
+        self._session.flush()
+        while (nested := self._session.get_nested_transaction()) is not None:
+            nested.commit()
 
 
-def _in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Response]) -> Response:
-    session = runtime.binding.session
-    completions = runtime.store.completions
-    done = False
-    try:
-        if _locks_by_writing(runtime) and not completions.fence(runtime.binding.session_connection(), delivery.record):
-            return _lost()
-        with no_commit():
-            response = call()
-            if not 200 <= response.status_code < 300:
-                return response
-            session.flush()
-        if not completions.complete(runtime.binding.session_connection(), delivery.record, response.status_code):
-            return _lost()
-        session.commit()
-        done = delivery.recorded = True
-        return response
-    finally:
-        if not done:
-            session.rollback()
-
-
-def _lost() -> Response:
-    response = Response("the lease of this task was lost; nothing was changed", 409, mimetype="text/plain")
-    response.headers[VERDICT_HEADER] = "lost"
-    return response
+_LOST = "the lease of this task was lost; nothing was changed"

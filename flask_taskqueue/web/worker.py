@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from flask import Request, Response, after_this_request, current_app, make_response, request
+from flask import Request, Response, current_app, make_response, request
 
 from ..core.delivery import Delivery
 from ..core.errors import PermanentFailure, Retry
-from ..core.outcome import ERROR_HEADER, VERDICT_HEADER
 from ..core.parameters import Parameters, dump
-from ..core.ping import ANSWER
 from ..core.retry import RetryOptions
 from ..core.spec import TaskOptions, TaskSpec
 from ..core.task import Task, TaskActions
+from ..core.verdict import Verdict, Witness, raised
 from ..runtime import Runtime
 from .current import CurrentTask, handling
 from .guard import is_stale, verified
-from .transaction import in_transaction
+from .proof import returned, witness
+from .transaction import LeaseLostError, in_transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Add = Callable[..., Task]
-_ERROR_LENGTH = 500
 _HEEDED = "the lease may have been lost, and the handler was told so: it may have stopped half way"
 
 
@@ -85,33 +83,44 @@ class Worker(Generic[P, R]):
         delivery = verified(app, request._get_current_object())  # type: ignore[attr-defined]
         if delivery is None:
             return Response(status=409 if is_stale(request) else 403)
+        seen = witness(app, request.environ) or Witness()  # a delivery always has one, unless the app's wsgi_app was replaced
         if delivery.ping:
-            return Response(status=204, headers=ANSWER)
+            seen.verdict = Verdict("ping")
+            return Response(status=204)
         runtime: Runtime = app.extensions["taskqueue"]
         token = handling.set(CurrentTask(delivery, runtime, self._actions))
+        verdict = None
         try:
-            return self._answer(runtime, delivery, variables)
+            response, verdict = self._answer(runtime, delivery, variables)
+        except Exception as error:
+            verdict = raised(error)
+            raise
         finally:
             handling.reset(token)
+            if seen.verdict is None or not seen.verdict.committed:  # a request that arrives twice changes nothing
+                seen.verdict = verdict
+        return response
 
-    def _answer(self, runtime: Runtime, delivery: Delivery, variables: Mapping[str, Any]) -> Response:
+    def _answer(self, runtime: Runtime, delivery: Delivery, variables: Mapping[str, Any]) -> tuple[Response, Verdict]:
+        """Run the handler; what it answers, and the verdict on it."""
         try:
             if self.route.transactional:
-                return in_transaction(runtime, delivery, lambda: self._reply(delivery, variables))
-            return self._reply(delivery, variables)
+                return in_transaction(runtime, delivery, lambda: self._run(delivery, variables))
+            return self._run(delivery, variables)
         except Retry as retry:
-            headers = {} if retry.after is None else {"Retry-After": str(retry.after)}
-            return _verdict("retry", 503, str(retry), headers)
+            after = None if retry.after is None else str(retry.after)
+            return _refusal(Verdict("retry", 503, str(retry), after))
         except PermanentFailure as failure:
-            return _verdict("permanent", 422, str(failure), {})
-        finally:
-            error = sys.exception()
-            if isinstance(error, Exception):
-                _mark(error)
+            return _refusal(Verdict("permanent", 422, str(failure)))
+        except LeaseLostError as lost:
+            return _refusal(Verdict("lost", 409, str(lost)))
 
-    def _reply(self, delivery: Delivery, variables: Mapping[str, Any]) -> Response:
+    def _run(self, delivery: Delivery, variables: Mapping[str, Any]) -> tuple[Response, Verdict]:
         response = self._call(variables)
-        return _verdict("lost", 409, _HEEDED, {}) if delivery.heeded and response.status_code < 300 else response
+        verdict = returned(response)
+        if delivery.heeded and verdict.is_success:
+            raise LeaseLostError(_HEEDED)
+        return response, verdict
 
     def _call(self, variables: Mapping[str, Any]) -> Response:
         arguments = self.parameters.bind(_values(), skip=variables) if self.parameters.names else {}
@@ -149,23 +158,7 @@ def _values() -> Mapping[str, Any]:
     return found
 
 
-def _verdict(verdict: str, status: int, reason: str, headers: Mapping[str, str]) -> Response:
-    response = Response(reason, status, mimetype="text/plain", headers=headers)
-    response.headers[VERDICT_HEADER] = verdict
-    response.headers[ERROR_HEADER] = _one_line(reason)
-    return response
-
-
-def _mark(error: Exception) -> None:
-    """Have the reply say that the handler raised: an error handler of the application may answer 200."""
-
-    @after_this_request
-    def mark(response: Response) -> Response:
-        response.headers[VERDICT_HEADER] = "error"
-        response.headers[ERROR_HEADER] = _one_line(f"{type(error).__name__}: {error}")
-        return response
-
-
-def _one_line(text: str) -> str:
-    """A header's worth of a text."""
-    return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")[:_ERROR_LENGTH]
+def _refusal(verdict: Verdict) -> tuple[Response, Verdict]:
+    """What is answered in a handler's place."""
+    headers = {} if verdict.retry_after is None else {"Retry-After": verdict.retry_after}
+    return Response(verdict.error, verdict.status, mimetype="text/plain", headers=headers), verdict

@@ -8,8 +8,9 @@ from email.utils import format_datetime
 import pytest
 
 from flask_taskqueue import RetryOptions, State
-from flask_taskqueue.core.outcome import Trial, judge, retry_after
+from flask_taskqueue.core.outcome import Outcome, Trial, judge, retry_after
 from flask_taskqueue.core.reply import Reply
+from flask_taskqueue.core.verdict import Verdict, of_reply, raised
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -26,23 +27,28 @@ def trial(number: int = 1, age: float = 0, **options: object) -> Trial:
     return Trial(number=number, age=timedelta(seconds=age), retry=law, now=NOW, random=lambda: 0.5)
 
 
+def elsewhere(answer: Reply, attempt: Trial) -> Outcome:
+    """The outcome of a delivery to another host."""
+    return judge(answer, of_reply(answer), attempt)
+
+
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
-def test_any_2xx_is_success(status: int) -> None:
+def test_any_2xx_of_another_host_is_success(status: int) -> None:
     """And nothing follows."""
-    outcome = judge(reply(status), trial())
+    outcome = elsewhere(reply(status), trial())
     assert (outcome.state, outcome.status, outcome.delay, outcome.error) == (State.SUCCEEDED, status, None, None)
 
 
 @pytest.mark.parametrize("status", [199, 300, 302, 400, 404, 410, 422, 429, 500, 503])
 def test_all_else_is_tried_again(status: int) -> None:
     """A failed attempt is scheduled after the law's wait."""
-    outcome = judge(reply(status), trial(number=3))
+    outcome = elsewhere(reply(status), trial(number=3))
     assert (outcome.state, outcome.status, outcome.delay) == (State.SCHEDULED, status, pytest.approx(0.4))
 
 
 def test_a_redirect_says_what_to_do() -> None:
     """It is the usual trace of a login hook; the query of the address may hold a secret."""
-    outcome = judge(reply(302, location="/login?next=secret"), trial())
+    outcome = judge(reply(302, location="/login?next=secret"), None, trial())
     assert outcome.error is not None
     assert "is_task_request" in outcome.error
     assert "/login" in outcome.error
@@ -51,27 +57,65 @@ def test_a_redirect_says_what_to_do() -> None:
 
 def test_exhausted_retries_are_death() -> None:
     """With the reason, and how often it was tried."""
-    outcome = judge(reply(500), trial(number=3, task_retry_limit=2))
+    outcome = elsewhere(reply(500), trial(number=3, task_retry_limit=2))
     assert outcome.state is State.DEAD
     assert outcome.error == "the reply was 500 (gave up after 3 attempts)"
 
 
 def test_a_permanent_failure_is_death_at_once() -> None:
-    """Whatever tries are left."""
-    outcome = judge(reply(422, x_taskqueue_outcome="permanent", x_taskqueue_error="no such user"), trial())
-    assert (outcome.state, outcome.error) == (State.DEAD, "no such user")
+    """Whatever tries are left, and whatever the reply became on its way out."""
+    outcome = judge(reply(200), Verdict("permanent", 422, "no such user"), trial())
+    assert (outcome.state, outcome.status, outcome.error) == (State.DEAD, 422, "no such user")
 
 
 def test_an_error_page_with_200_is_a_failure() -> None:
     """An application's error handler may answer 200 for an exception; the handler failed all the same."""
-    outcome = judge(reply(200, x_taskqueue_outcome="error", x_taskqueue_error="ValueError: x"), trial())
+    outcome = judge(reply(200), raised(ValueError("x")), trial())
     assert (outcome.state, outcome.error) == (State.SCHEDULED, "ValueError: x")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (None, "the task's view did not run"),
+        (Verdict("no-route"), "this release of the app has no route"),
+        (Verdict("returned", 500), "the reply was 500"),
+        (Verdict("retry", 503, "not yet"), "not yet"),
+        (Verdict("lost", 409, "the lease was lost"), "the lease was lost"),
+    ],
+)
+def test_a_2xx_without_a_view_that_returned_one_is_a_failure(verdict: Verdict | None, words: str) -> None:
+    """The status alone proves nothing of the app's own handlers."""
+    outcome = judge(reply(200), verdict, trial())
+    assert outcome.state is State.SCHEDULED
+    assert words in str(outcome.error)
+
+
+def test_what_a_view_returned_must_go_out() -> None:
+    """A 2xx that something behind the view turns into an error is none."""
+    outcome = judge(reply(500), Verdict("returned", 204), trial())
+    assert (outcome.state, outcome.status) == (State.SCHEDULED, 500)
+    assert "the handler returned 204, but what came after it" in str(outcome.error)
+
+
+@pytest.mark.parametrize("answer", [reply(500), Reply(status=None, headers={}, body=b"", kind="timeout", error="late")])
+def test_what_is_committed_is_done(answer: Reply) -> None:
+    """Whatever goes out then, or does not: the handler's transaction has the end of the attempt in it."""
+    outcome = judge(answer, Verdict("returned", 204, committed=True), trial())
+    assert (outcome.state, outcome.status) == (State.SUCCEEDED, 204)
+
+
+def test_headers_of_another_host_decide_nothing() -> None:
+    """Not whether it is tried again, not how soon, however they are called."""
+    hostile = {"x_taskqueue_verdict": '{"kind":"retry","retry_after":"0"}', "x_taskqueue_outcome": "retry", "retry_after": "0"}
+    outcome = elsewhere(reply(500, **hostile), trial(number=5))
+    assert outcome.delay == pytest.approx(1.6)
 
 
 @pytest.mark.parametrize("kind", ["timeout", "connection", "tls"])
 def test_no_reply_is_a_failure_that_was_not_executed(kind: str) -> None:
     """It does not count among the executions that got a reply."""
-    outcome = judge(Reply(status=None, headers={}, body=b"", error="why", kind=kind), trial())  # type: ignore[arg-type]
+    outcome = elsewhere(Reply(status=None, headers={}, body=b"", error="why", kind=kind), trial())  # type: ignore[arg-type]
     assert (outcome.state, outcome.reason, outcome.executed, outcome.error) == (State.SCHEDULED, kind, False, "why")
 
 
@@ -91,13 +135,14 @@ def test_no_reply_is_a_failure_that_was_not_executed(kind: str) -> None:
 )
 def test_retry_after_is_read(text: str, seconds: float | None) -> None:
     """As seconds or as a date; what cannot be read is as if it were not there."""
-    assert retry_after({"retry-after": text}, NOW) == seconds
+    assert retry_after(text, NOW) == seconds
 
 
 def test_retry_after_lengthens_the_wait_up_to_a_cap() -> None:
     """It is never shortened by it, unless the handler itself asked."""
-    assert judge(reply(503, retry_after="20"), trial()).delay == 20
-    assert judge(reply(503, retry_after="0"), trial(number=5)).delay == pytest.approx(1.6)
-    assert judge(reply(503, retry_after="999999"), trial()).delay == 3600
-    assert judge(reply(503, retry_after="inf"), trial()).delay == 3600
-    assert judge(reply(503, retry_after="0", x_taskqueue_outcome="retry"), trial(number=5)).delay == 0
+    assert elsewhere(reply(503, retry_after="20"), trial()).delay == 20
+    assert elsewhere(reply(503, retry_after="0"), trial(number=5)).delay == pytest.approx(1.6)
+    assert elsewhere(reply(503, retry_after="999999"), trial()).delay == 3600
+    assert elsewhere(reply(503, retry_after="inf"), trial()).delay == 3600
+    assert judge(reply(503), Verdict("retry", 503, "not yet", "0"), trial(number=5)).delay == 0
+    assert judge(reply(503), Verdict("retry", 503, "not yet", "86400"), trial()).delay == 86400

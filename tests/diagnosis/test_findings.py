@@ -23,6 +23,7 @@ from werkzeug.serving import make_server
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.finding import Finding
+from flask_taskqueue.core.verdict import Verdict
 from flask_taskqueue.diagnosis import findings, servers
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.diagnosis.dispatchers import judge_dispatchers
@@ -103,14 +104,14 @@ def test_a_login_hook_that_redirects_is_found(patient: Bench) -> None:
 
 
 def test_a_hook_that_answers_200_is_found(patient: Bench) -> None:
-    """Worst of all: tasks would succeed without their handler."""
+    """The status says success, and no handler runs."""
 
     @patient.app.before_request
     def maintenance() -> str:
         return "We are back soon."
 
     (text,) = bad(patient.app)
-    assert "something before the handler answered 200, so tasks would succeed without it" in text
+    assert "something before the handler answered 200, so tasks are attempted in vain" in text
 
 
 def test_a_redirect_to_https_has_its_own_remedy(patient: Bench) -> None:
@@ -415,7 +416,8 @@ def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
     with served(patient.app) as url:
         patient.app.before_request(lambda: sent.append((dict(request.headers), request.get_data())))
         _, attempts = patient.app.extensions["taskqueue"].dispatcher(transport="http", base_url=url)
-        assert attempts.ping("POST", "/work").status == 204
+        answer, verdict = attempts.ping("POST", "/work")
+        assert (answer.status, verdict) == (204, Verdict("ping"))
         attempts.close()
     headers, body = sent[0]
     client = patient.app.test_client()

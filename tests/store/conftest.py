@@ -80,3 +80,13 @@ def get(store: Store, task: str) -> Record:
     """A task's row."""
     with store.reading() as connection:
         return store.tasks.get(connection, task)
+
+
+def complete(store: Store, record: Record, status: int = 204) -> bool | None:
+    """What a transactional handler does: begin, and commit the end of its attempt."""
+
+    def work(connection: sa.Connection) -> bool | None:
+        mark = store.completions.begin(connection, record)
+        return mark is not None and store.completions.complete(connection, record, status, mark)
+
+    return store.transact(work)

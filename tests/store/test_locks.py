@@ -18,7 +18,7 @@ from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.store import Result, Store
-from tests.store.conftest import add, claim, get
+from tests.store.conftest import add, claim, complete, get
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
 AGAIN = Outcome(State.SCHEDULED, "failure", 500, "no", delay=0.0)
@@ -81,7 +81,8 @@ class TestConcurrencyKeys:
         elif end == "dead":
             finish(store, taken, outcome=DEAD)
         else:
-            assert store.transact(lambda connection: store.completions.complete(connection, taken, 204))
+            assert complete(store, taken)
+            finish(store, taken)
         assert [one.id for one in claim(store, 5)] == [ids[1]]
 
     def test_the_janitor_lets_go_what_was_forgotten(self, store: Store) -> None:

@@ -329,7 +329,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def record(self, record: Record, outcome: Outcome) -> set[str]:
         """Record an outcome; what was lost."""
-        return self.transact(lambda connection: self.store.leases.record(connection, [Result(record, outcome, 0.1)]))
+        return set(self.transact(lambda connection: self.store.leases.record(connection, [Result(record, outcome, 0.1)])).lost)
 
     def transact(self, work: Callable[[sa.Connection], Any]) -> Any:
         """In a transaction."""

@@ -146,13 +146,13 @@ def test_later_tables_take_tasks_but_not_our_dispatchers(store: Store, another: 
     set_stamp(store, 3, 1)
     compatible = another()
     compatible.database.refuse_if_too_new()
-    set_stamp(store, 3, 2)
+    set_stamp(store, 4, 3)
     later = another()
-    with pytest.raises(TablesTooNewError, match="version 3 and need dispatchers of version 2"):
+    with pytest.raises(TablesTooNewError, match="version 4 and need dispatchers of version 3"):
         later.database.refuse_if_too_new()
     add(later)
     assert later.database.upgrade() == []
-    assert stamp(later) == Stamp(3, 2)
+    assert stamp(later) == Stamp(4, 3)
 
 
 def test_a_database_that_may_not_be_changed_is_said_so(sqlite_database: TestDatabase) -> None:

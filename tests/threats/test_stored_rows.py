@@ -137,7 +137,11 @@ class TestHeaderInjectionAndRequestSmuggling:
         with server(answer) as url:
             good = tasks.add("/w", {"key": "good"})
             on_sqlite.app.extensions["taskqueue"].drain(transport=transport, base_url=url)
-        assert tasks.get(good.id).state is State.SUCCEEDED
+        sent = tasks.get(good.id)
+        if transport == "wsgi":
+            assert sent.state is State.SUCCEEDED
+        else:  # the server is not the app, so its 200 says nothing of the handler
+            assert (sent.state, "did not run" in str(sent.last_error)) == (State.SCHEDULED, True)
         for task_id, values in bad.items():
             task = tasks.get(task_id)
             assert (task.state, "malformed" in str(task.last_error)) == (State.DEAD, True), (values, task.last_error)

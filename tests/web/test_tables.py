@@ -58,8 +58,8 @@ def test_upgrade_says_what_it_adds(database: TestDatabase) -> None:
         make_older(queue)
         assert "Would add column taskqueue_queue.paused_by." in run(queue, "upgrade", "--dry-run")[1]
         assert run(queue, "check")[0] == 1
-        assert run(queue, "upgrade") == (0, "Added column taskqueue_queue.paused_by.\nThe tables are complete, of version 1.\n")
-        assert run(queue, "check") == (0, "The tables are complete, of version 1.\n")
+        assert run(queue, "upgrade") == (0, "Added column taskqueue_queue.paused_by.\nThe tables are complete, of version 2.\n")
+        assert run(queue, "check") == (0, "The tables are complete, of version 2.\n")
 
 
 def test_check_fails_where_only_later_dispatchers_may_work(sqlite_database: TestDatabase) -> None:
@@ -67,12 +67,12 @@ def test_check_fails_where_only_later_dispatchers_may_work(sqlite_database: Test
     with bench(sqlite_database.url) as queue:
         run(queue, "init-db")
         with queue.db.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE taskqueue_schema SET version = 2, oldest = 2")
+            connection.exec_driver_sql("UPDATE taskqueue_schema SET version = 3, oldest = 3")
         queue.app.extensions["taskqueue"].store.database.close()
     with bench(sqlite_database.url) as older:
         for command in (["check"], ["run"], ["run", "--burst"]):
             code, output = run(older, *command)
-            assert (code, "need dispatchers of version 2" in output) == (1, True)
+            assert (code, "need dispatchers of version 3" in output) == (1, True)
         older.tasks.worker("/w")(lambda: None)
         assert older.tasks.add("/w").state is State.SCHEDULED
 
@@ -107,7 +107,7 @@ def test_the_tables_are_told_as_json(sqlite_database: TestDatabase) -> None:
             code, output = run(queue, *arguments, "--json")
             return code, json.loads(output)
 
-        complete = {"complete": True, "version": 1, "added": [], "missing": []}
+        complete = {"complete": True, "version": 2, "added": [], "missing": []}
         assert told("init-db") == told("check") == told("upgrade") == (0, complete)
         make_older(queue)
         missing = ["column taskqueue_queue.paused_by"]

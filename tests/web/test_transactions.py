@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, Response
+from flask_sqlalchemy import SQLAlchemy
 
-from flask_taskqueue import BadTransactionStateError, State, TaskAlreadyExistsError, TaskQueue
+from flask_taskqueue import (
+    BadTransactionStateError,
+    ConfigurationError,
+    State,
+    TaskAlreadyExistsError,
+    TaskQueue,
+    current_task,
+    task_dead,
+    task_succeeded,
+)
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
@@ -116,18 +126,166 @@ def test_savepoints_are_allowed(queue: Bench) -> None:
 
 
 def test_a_lost_lease_rolls_back(queue: Bench) -> None:
-    """When the task was deleted meanwhile, the handler's changes are not kept."""
-    ids: list[str] = []
+    """When the task was deleted while the handler ran, the handler's changes are not kept."""
+    store = queue.app.extensions["taskqueue"].store
+    if store.database.dialect.locks_by_writing:
+        pytest.skip("one writer: nobody deletes it meanwhile")
 
     @queue.tasks.worker("/lost", transactional=True)
     def lost() -> None:
         queue.db.session.get(queue.Counter, 1, with_for_update=True).count += 1
-        table = queue.app.extensions["taskqueue"].store.database.tables.task
-        queue.db.session.execute(sa.update(table).where(table.c.id == ids[0]).values(lease_id="another"))
+        store.transact(lambda connection: store.tasks.delete(connection, current_task.id))
 
-    ids.append(lost.add().id)
-    queue.tasks.drain()
-    assert queue.count() == 0
+    task = queue.run(lost.add())
+    assert (task.state, queue.count()) == (State.CANCELLED, 0)
+    assert queue.attempts(task) == [(1, "late", 409)]
+
+
+def ended_by(queue: Bench, how: str) -> None:
+    """What a handler may do to its transaction."""
+    session = queue.db.session
+    ways: dict[str, Any] = {
+        "remove": session.remove,
+        "close": session.close,
+        "rollback": session.rollback,
+        "commit of the connection": lambda: session.connection().commit(),
+        "rollback of the connection": lambda: session.connection().rollback(),
+        "COMMIT": lambda: session.execute(sa.text("COMMIT")),
+        "ROLLBACK": lambda: session.execute(sa.text("ROLLBACK")),
+    }
+    ways[how]()
+
+
+@pytest.mark.filterwarnings("ignore:transaction already deassociated")
+@pytest.mark.parametrize("how", ["remove", "close", "rollback", "rollback of the connection", "ROLLBACK"])
+def test_a_handler_that_loses_its_transaction_has_not_succeeded(queue: Bench, how: str) -> None:
+    """Its changes are gone, so the attempt has failed, and says how to do it."""
+
+    @queue.tasks.worker("/ends", transactional=True, retry={"task_retry_limit": 0})
+    def ends() -> None:
+        queue.db.session.get(queue.Counter, 1, with_for_update=True).count += 1
+        queue.db.session.flush()
+        ended_by(queue, how)
+
+    task = queue.run(ends.add())
+    assert (task.state, queue.count()) == (State.DEAD, 0)
+    assert "begin_nested" in str(task.last_error)
+
+
+@pytest.mark.parametrize("how", ["rollback", "ROLLBACK", "COMMIT"])
+def test_what_comes_after_a_lost_transaction_does_not_save_it(queue: Bench, how: str) -> None:
+    """Another transaction is not the one whose end is that of the task, whatever is written in it."""
+
+    @queue.tasks.worker("/goes-on", transactional=True, retry={"task_retry_limit": 0})
+    def goes_on() -> None:
+        ended_by(queue, how)
+        queue.db.session.get(queue.Counter, 1, with_for_update=True).count += 1
+
+    task = queue.run(goes_on.add())
+    assert (task.state, queue.count()) == (State.DEAD, 0)
+
+
+def test_a_savepoint_that_is_left_open_is_part_of_the_transaction(queue: Bench) -> None:
+    """Nobody must end it by hand."""
+
+    @queue.tasks.worker("/open", transactional=True)
+    def left_open() -> None:
+        queue.db.session.begin_nested()
+        queue.db.session.get(queue.Counter, 1, with_for_update=True).count += 1
+
+    task = queue.run(left_open.add())
+    assert (task.state, queue.count()) == (State.SUCCEEDED, 1)
+
+
+def test_a_streamed_reply_runs_before_the_commit(queue: Bench) -> None:
+    """What its body does is part of the transaction, and so is its failure."""
+
+    @queue.tasks.worker("/streams", transactional=True, retry={"task_retry_limit": 0})
+    def streams(fail: bool) -> Any:
+        def body() -> Iterator[str]:
+            queue.db.session.get(queue.Counter, 1, with_for_update=True).count += 1
+            yield "one"
+            if fail:
+                raise ValueError("half way")
+
+        return Response(body())
+
+    task = queue.run(streams.add(fail=True))
+    assert (task.state, task.last_error, queue.count()) == (State.DEAD, "ValueError: half way (gave up after 1 attempt)", 0)
+    task = queue.run(streams.add(fail=False))
+    assert (task.state, queue.count()) == (State.SUCCEEDED, 1)
+
+
+def test_a_failure_behind_the_commit_changes_nothing(queue: Bench) -> None:
+    """What is committed is done: no error is told of it, and nobody hears that the task is dead."""
+    told: list[str] = []
+
+    def heard(kind: str) -> Any:
+        return lambda _app, **_facts: told.append(kind)
+
+    died, succeeded = heard("dead"), heard("succeeded")
+    task_dead.connect(died, queue.app), task_succeeded.connect(succeeded, queue.app)
+    queue.app.after_request(fail)
+    task = queue.run(queue.tasks.add("/add"))
+    assert (task.state, queue.count(), told) == (State.SUCCEEDED, 1, ["succeeded"])
+    assert queue.tasks.queue("default").statistics().failed_last_hour == 0
+
+
+def fail(_response: Response) -> Response:
+    """Something behind the handler fails."""
+    raise ConnectionError("the statistics server is away")
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_handler_is_not_in_the_way_of_its_own_lease(database: TestDatabase, level: str) -> None:
+    """At no isolation level does it matter that the lease is renewed, or another task of its batch ends, while it runs."""
+    if database.name == "sqlite":
+        pytest.skip("SQLite has one level")
+    with bench(database.url, SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": level}) as queue:
+        store = queue.app.extensions["taskqueue"].store
+
+        @queue.tasks.worker("/long", transactional=True, retry={"task_retry_limit": 0})
+        def long(number: int) -> None:
+            assert queue.db.session.get(queue.Counter, number) is None
+            held = (current_task.id, str(current_task._delivery.record.lease_id))
+            assert store.transact(lambda connection: store.leases.renew(connection, [held], 60.0)) == {held[0]}
+            queue.db.session.add(queue.Counter(id=number, count=1))
+
+        batch = queue.tasks.batch([long.spec(2), long.spec(3)])
+        queue.tasks.drain()
+        assert [task.state for task in queue.tasks.find(url="/long")] == [State.SUCCEEDED] * 2
+        assert queue.tasks.get_batch(batch.id).is_finished
+        assert {one.id for one in queue.db.session.query(queue.Counter)} == {1, 2, 3}
+
+
+def test_an_engine_that_commits_each_statement_is_refused(database: TestDatabase) -> None:
+    """Nothing could be committed together; the sentence says what to remove."""
+    app = Flask(__name__)
+    app.config.update(TESTING=True, SECRET_KEY="secret", SQLALCHEMY_DATABASE_URI=database.url)
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"isolation_level": "AUTOCOMMIT"}
+    tasks = TaskQueue(app, SQLAlchemy(app))
+    tasks.worker("/w")(lambda: None)
+    with app.app_context(), pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+        tasks.add("/w")
+
+
+def test_a_driver_that_commits_each_statement_is_refused_at_the_start(database: TestDatabase) -> None:
+    """Where only a connection tells."""
+    app = Flask(__name__)
+    app.config.update(TESTING=True, SECRET_KEY="secret", SQLALCHEMY_DATABASE_URI=database.url)
+    driver = {"isolation_level": None} if database.name == "sqlite" else {"autocommit": True}
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": driver}
+    db = SQLAlchemy(app)
+    tasks = TaskQueue(app, db)
+    with app.app_context():
+        db.create_all()
+        if database.name == "postgresql":  # whose driver SQLAlchemy tells to begin transactions all the same
+            tasks.drain()
+        else:
+            with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+                tasks.drain()
+        app.extensions["taskqueue"].store.database.close()
+        db.engine.dispose()
 
 
 def test_tasks_added_in_a_handler_share_its_transaction(queue: Bench) -> None:

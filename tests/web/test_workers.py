@@ -180,7 +180,7 @@ def test_retry_and_permanent_failure(on_sqlite: Bench) -> None:
     assert again.due_at is not None
     assert 590 < (again.due_at - again.created_at).total_seconds() < 660
     dead = on_sqlite.run(never.add())
-    assert (dead.state, dead.last_error) == (State.DEAD, "no such user \\xfc")
+    assert (dead.state, dead.last_error) == (State.DEAD, "no such user ü")
 
 
 def test_async_handlers_run(on_sqlite: Bench) -> None:

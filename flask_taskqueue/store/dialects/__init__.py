@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from ...core.errors import ConfigurationError
 from ...core.finding import Finding
 from ...core.record import Record
+from .marks import Mark
 from .sqlite import SQLite, is_in_memory
 
-__all__ = ["Claim", "Dialect", "dialect_of", "is_in_memory"]
+__all__ = ["Claim", "Dialect", "Mark", "dialect_of", "is_in_memory"]
 
 
 class Claim(Protocol):
@@ -36,8 +37,6 @@ class Dialect(Protocol):
 
     sends_singly: bool
     """Whether the driver sends the rows of an executemany one by one, so that one statement for many had better be written."""
-    chains_changes: bool
-    """Whether one statement can change several tables, so that there is one to wait for."""
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -51,6 +50,12 @@ class Dialect(Protocol):
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         """Why the queue cannot be part of transactions of the application's engine."""
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        """Whether each statement of this connection is committed at once, although it has begun a transaction."""
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        """Mark the transaction of a connection."""
 
     def has_notices(self, engine: sa.Engine) -> bool:
         """Whether `notify` and `listen` can be used."""

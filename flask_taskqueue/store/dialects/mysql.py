@@ -18,6 +18,7 @@ from ...core.states import State
 from ..prepared import TOGETHER, Prepared, among_these, these
 from .claims import candidates, taken
 from .idle import ping_idle
+from .marks import Mark, Savepoint
 
 _RETRIED = {1020, 1040, 1205, 1213}
 """Record changed, too many connections, lock wait timeout, deadlock."""
@@ -41,7 +42,6 @@ class MySQL:
     clock_is_local = False
     locks_by_writing = False
     sends_singly = True
-    chains_changes = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -66,6 +66,12 @@ class MySQL:
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         return None
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        return bool(connection.exec_driver_sql("SELECT @@autocommit").scalar_one())
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        return Savepoint(connection)
 
     def has_notices(self, engine: sa.Engine) -> bool:
         return False

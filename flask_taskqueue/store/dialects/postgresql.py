@@ -16,6 +16,7 @@ from ...core.record import Record
 from ..prepared import Prepared
 from .claims import candidates, taken
 from .idle import ping_idle
+from .marks import Mark, TransactionId
 
 _RETRIED = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"}
 """Serialization failure, deadlock, lock not available, shutdowns, too many connections."""
@@ -38,7 +39,6 @@ class PostgreSQL:
     clock_is_local = False
     locks_by_writing = False
     sends_singly = False
-    chains_changes = True
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -62,6 +62,12 @@ class PostgreSQL:
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         return None
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        return connection.get_isolation_level() == "AUTOCOMMIT"
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        return TransactionId(connection)
 
     def has_notices(self, engine: sa.Engine) -> bool:
         return engine.dialect.driver == "psycopg"

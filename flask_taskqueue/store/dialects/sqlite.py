@@ -17,6 +17,7 @@ from ...core.record import Record
 from ..prepared import Prepared
 from . import sqlite_findings
 from .claims import candidates, taken
+from .marks import Mark, Savepoint
 
 BUSY_TIMEOUT = 10_000
 
@@ -31,7 +32,6 @@ class SQLite:
     clock_is_local = True
     locks_by_writing = True
     sends_singly = False
-    chains_changes = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -78,6 +78,14 @@ class SQLite:
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         return sqlite_findings.of_rollbacks(source)
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        driver: Any = connection.connection.dbapi_connection
+        by_driver = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
+        return by_driver and not driver.in_transaction  # an application may emit BEGIN itself
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        return Savepoint(connection)
 
     def has_notices(self, engine: sa.Engine) -> bool:
         return False

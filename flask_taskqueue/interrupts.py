@@ -1,0 +1,118 @@
+"""Interrupts: a handler's deadline, raised in its thread, and never in the middle of what must not be left half done."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+from .core.delivery import Delivery
+from .core.errors import DeadlineExceeded
+from .core.reply import Reply
+
+T = TypeVar("T")
+
+_thread = threading.local()
+
+
+def within_deadline(delivery: Delivery, call: Callable[[], Reply]) -> Reply:
+    """Run ``call`` in this thread so that `interrupt` can end it; a deadline that struck is a timeout."""
+    try:
+        try:
+            delivery.thread_id = threading.get_ident()
+            _thread.delivery = delivery
+            return call()
+        finally:
+            _end(delivery)
+    except DeadlineExceeded:
+        _end(delivery)
+        return timed_out(delivery)
+
+
+def interrupt(delivery: Delivery) -> bool:
+    """Raise `DeadlineExceeded` in the delivery's thread, unless the delivery is over; once, and whether it was this time.
+
+    It takes effect at the thread's next step of Python, or when it leaves what is `shielded`; a call blocked
+    outside Python goes on.
+    """
+    with delivery.guard:
+        if delivery.over or delivery.interrupted or delivery.thread_id is None:
+            return False
+        delivery.interrupted = True
+        if delivery.shields:
+            delivery.postponed = True
+        else:
+            _raise_in(delivery.thread_id, ctypes.py_object(DeadlineExceeded))
+        return True
+
+
+def timed_out(delivery: Delivery) -> Reply:
+    """The reply of a delivery that reached its deadline."""
+    seconds = delivery.expires - delivery.started
+    return Reply(status=None, headers={}, body=b"", kind="timeout", error=f"no reply within the deadline of {seconds:g} s")
+
+
+class shielded:  # used as a statement, like contextlib's
+    """Within this no deadline strikes in this thread: locks are taken and let go, and transactions ended, whole.
+
+    What is within must end by itself. A deadline that comes meanwhile is raised on leaving; one that was raised
+    before, and has not surfaced, on entering. As each delivery is interrupted once, what follows is undisturbed.
+    """
+
+    def __init__(self) -> None:
+        self._delivery: Delivery | None = getattr(_thread, "delivery", None)
+
+    def __enter__(self) -> shielded:
+        if self._delivery is not None:
+            _shield(self._delivery)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._delivery is not None:
+            _lift(self._delivery)
+
+    def lifted(self, call: Callable[[], T]) -> T:
+        """Run ``call`` so that a deadline may strike in it."""
+        delivery = self._delivery
+        if delivery is None:
+            return call()
+        try:
+            _lift(delivery)
+            return call()
+        finally:
+            _shield(delivery)
+
+
+def _shield(delivery: Delivery) -> None:
+    with delivery.guard:
+        delivery.shields += 1
+    _surface()
+
+
+def _surface() -> None:
+    """Where an interrupt that was raised before surfaces at the latest: an interpreter looks for one when it enters a function."""
+
+
+def _lift(delivery: Delivery) -> None:
+    with delivery.guard:
+        delivery.shields -= 1
+        strikes = delivery.postponed and not delivery.shields
+        if strikes:
+            delivery.postponed = False
+    if strikes:
+        raise DeadlineExceeded
+
+
+def _end(delivery: Delivery) -> None:
+    """After this no deadline strikes any more, not even one that was raised and has not surfaced yet."""
+    _thread.delivery = None
+    with delivery.guard:
+        delivery.over = True
+        if delivery.interrupted and delivery.thread_id is not None:
+            _raise_in(delivery.thread_id, None)
+
+
+def _raise_in(thread_id: int, exception: object) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), exception)

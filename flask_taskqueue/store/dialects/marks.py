@@ -1,0 +1,45 @@
+"""Marks: by which the database tells whether a transaction is still the one that it was."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import sqlalchemy as sa
+
+_SAVEPOINT = "taskqueue_handler"
+
+
+class Mark(Protocol):
+    """Set in a transaction; the database loses it with that transaction, however it ends."""
+
+    def holds(self, connection: sa.Connection) -> bool:
+        """Whether the connection is still in the transaction of the mark. Asked once."""
+
+
+class Savepoint:
+    """A savepoint: a commit, a rollback and a statement that commits implicitly let it go."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
+
+    def holds(self, connection: sa.Connection) -> bool:
+        try:
+            connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return False
+        return True
+
+
+class TransactionId:
+    """The number that the server gives a transaction that writes."""
+
+    _ASKED = "SELECT txid_current()"
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._id = connection.exec_driver_sql(self._ASKED).scalar_one()
+
+    def holds(self, connection: sa.Connection) -> bool:
+        found: bool = connection.exec_driver_sql(self._ASKED).scalar_one() == self._id
+        return found

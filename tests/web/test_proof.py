@@ -1,0 +1,280 @@
+"""Done means that the task's own view ran and returned, and that what it returned went out: in process and over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask, Response, abort, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.serving import make_server
+
+from flask_taskqueue import PermanentFailure, Retry, State, Task
+from flask_taskqueue.core import verdict as verdicts
+from flask_taskqueue.core.verdict import Verdict
+from tests.apps import Bench
+
+ONCE = {"task_retry_limit": 0}
+
+
+@contextmanager
+def served(application: Any) -> Iterator[str]:
+    """A WSGI application behind a real server; its URL."""
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(params=["wsgi", "http"])
+def deliver(request: pytest.FixtureRequest, on_sqlite: Bench) -> Callable[[Task], Task]:
+    """What attempts a task by one transport or the other, and gives it as it is then."""
+    on_sqlite.app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    def run(task: Task) -> Task:
+        if request.param == "wsgi":
+            return on_sqlite.run(task)
+        with served(on_sqlite.app) as url:
+            on_sqlite.app.extensions["taskqueue"].drain(transport="http", base_url=url)
+        return on_sqlite.tasks.get(task.id)
+
+    return run
+
+
+Arrange = Callable[[Flask], object]
+
+
+def answer(status: int = 200) -> Callable[..., Response]:
+    """A function that answers in the place of whatever was to answer."""
+    return lambda *_: Response("all is well", status)
+
+
+def a_broken_hook(app: Flask) -> None:
+    """A hook that raises, and an error handler that forgets the status."""
+
+    @app.before_request
+    def user() -> None:
+        raise ConnectionError("the user database is away")
+
+    app.register_error_handler(Exception, answer())
+
+
+def a_redirecting_hook(app: Flask) -> None:
+    """A login."""
+    app.before_request(answer(302))
+
+
+NEVER_RAN: dict[str, Arrange] = {
+    "a hook that answers": lambda app: app.before_request(answer()),
+    "a hook of the blueprint that answers": lambda app: [
+        app.before_request_funcs.setdefault(name, []).append(answer()) for name in ("taskqueue", "pages")
+    ],
+    "a broken hook": a_broken_hook,
+    "a redirecting hook": a_redirecting_hook,
+    "middleware that answers": lambda app: setattr(app, "wsgi_app", Response("closed")),
+}
+
+
+@pytest.mark.parametrize("arrange", NEVER_RAN.values(), ids=NEVER_RAN)
+@pytest.mark.parametrize("path", ["/w", "/plain"])
+def test_a_view_that_never_ran_has_not_succeeded(on_sqlite: Bench, deliver: Callable[[Task], Task], arrange: Arrange, path: str) -> None:
+    """Whoever answers 200 in its place, be it a worker or a plain view of the app."""
+    ran: list[int] = []
+    on_sqlite.tasks.worker("/w")(lambda: ran.append(1))
+    pages = Blueprint("pages", __name__)
+    pages.post("/plain")(lambda: ran.append(1) or "done")  # type: ignore[func-returns-value]
+    on_sqlite.app.register_blueprint(pages)
+    arrange(on_sqlite.app)
+    task = deliver(on_sqlite.tasks.add(path, retry=ONCE))
+    assert (task.state, ran) == (State.DEAD, [])
+    assert "tasks.is_task_request()" in str(task.last_error)
+
+
+def fails() -> None:
+    """A handler that raises."""
+    raise ValueError("no such row")
+
+
+def asks() -> None:
+    """A handler that asks for another attempt."""
+    raise Retry("not yet", after=3000)
+
+
+def refuses() -> None:
+    """A handler that gives up."""
+    raise PermanentFailure("no such user")
+
+
+def aborts() -> None:
+    """A handler that aborts."""
+    abort(503)
+
+
+def streams() -> Response:
+    """A handler whose body fails half way."""
+
+    def body() -> Iterator[str]:
+        yield "one"
+        raise ValueError("half way")
+
+    return Response(body())
+
+
+HANDLERS: dict[str, tuple[Callable[[], Any], State, str]] = {
+    "raises": (fails, State.SCHEDULED, "ValueError: no such row"),
+    "asks for a retry": (asks, State.SCHEDULED, "not yet"),
+    "refuses": (refuses, State.DEAD, "no such user"),
+    "aborts": (aborts, State.SCHEDULED, "503 Service Unavailable"),
+    "answers an error": (lambda: ("no", 500), State.SCHEDULED, "the reply was 500"),
+    "streams": (streams, State.SCHEDULED, "half way"),
+}
+
+COVERS: dict[str, Arrange] = {
+    "an error handler": lambda app: (app.register_error_handler(Exception, answer()), app.register_error_handler(HTTPException, answer())),
+    "after_request": lambda app: app.after_request(answer()),
+    "both": lambda app: (app.register_error_handler(Exception, answer()), app.after_request(answer())),
+}
+
+
+@pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
+@pytest.mark.parametrize(("handler", "state", "error"), HANDLERS.values(), ids=HANDLERS)
+def test_a_failure_stays_one_whatever_goes_out(
+    on_sqlite: Bench,
+    deliver: Callable[[Task], Task],
+    cover: Arrange,
+    handler: Callable[[], Any],
+    state: State,
+    error: str,
+) -> None:
+    """What the handler said does not travel where the app can drop or change it."""
+    on_sqlite.tasks.worker("/w", retry={"min_backoff_seconds": 60})(handler)
+    cover(on_sqlite.app)
+    task = deliver(on_sqlite.tasks.add("/w"))
+    assert task.state is state
+    assert error in str(task.last_error)
+    if handler is asks:
+        assert task.due_at is not None
+        assert (task.due_at - task.created_at).total_seconds() > 2900
+
+
+def test_what_is_returned_must_go_out(on_sqlite: Bench, deliver: Callable[[Task], Task]) -> None:
+    """A failure between the handler and the reply is one of the attempt, which says where."""
+    on_sqlite.tasks.worker("/w", retry=ONCE)(lambda: None)
+
+    @on_sqlite.app.after_request
+    def measure(response: Response) -> Response:
+        if request.path == "/w":
+            raise ConnectionError("the statistics server is away")
+        return response
+
+    task = deliver(on_sqlite.tasks.add("/w"))
+    assert task.state is State.DEAD
+    assert "the handler returned 204, but what came after it" in str(task.last_error)
+
+
+def test_what_the_app_does_to_a_reply_is_its_own_affair(on_sqlite: Bench, deliver: Callable[[Task], Task]) -> None:
+    """A new response with a status of success is still the success of the handler."""
+    on_sqlite.tasks.worker("/w", retry=ONCE)(lambda: None)
+    on_sqlite.app.after_request(answer(201))
+    assert deliver(on_sqlite.tasks.add("/w")).state is State.SUCCEEDED
+
+
+def test_a_route_that_is_not_there_is_tried_until_it_is(on_sqlite: Bench, deliver: Callable[[Task], Task]) -> None:
+    """A page for what is not found may answer 200; a release that has the route comes later."""
+    on_sqlite.app.config["TESTING"] = on_sqlite.app.testing = False
+    on_sqlite.app.register_error_handler(404, answer())
+    task = deliver(on_sqlite.tasks.add("/of-the-next-release", retry={"min_backoff_seconds": 60}))
+    assert task.state is State.SCHEDULED
+    assert "this release of the app has no route for the task" in str(task.last_error)
+    on_sqlite.app._got_first_request = False
+    on_sqlite.app.post("/of-the-next-release")(lambda: "here it is")
+    task.run_now()
+    assert deliver(task).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("forge", ["drop", "change"])
+def test_middleware_cannot_turn_a_failure_into_a_success(on_sqlite: Bench, forge: str) -> None:
+    """Over HTTP the verdict is signed for this very request: without it, or with another, there is no success."""
+    on_sqlite.tasks.worker("/w", retry=ONCE)(fails)
+    inner = on_sqlite.app.wsgi_app
+
+    def outside(environ: Any, start_response: Any) -> Any:
+        def start(_status: str, headers: list[tuple[str, str]], *_error: Any) -> Any:
+            kept = [one for one in headers if one[0] != verdicts.HEADER]
+            if forge == "change":
+                kept.append((verdicts.HEADER, verdicts.seal(Verdict("returned", 200), [b"k" * 32], environ["HTTP_WEBHOOK_SIGNATURE"])))
+            return start_response("200 OK", kept)
+
+        return inner(environ, start)
+
+    on_sqlite.app.config["PROPAGATE_EXCEPTIONS"] = False
+    task = on_sqlite.tasks.add("/w")
+    with served(outside) as url:
+        on_sqlite.app.extensions["taskqueue"].drain(transport="http", base_url=url)
+    task = on_sqlite.tasks.get(task.id)
+    assert task.state is State.DEAD
+    assert "did not run" in str(task.last_error)
+
+
+def test_an_app_within_an_app_has_a_verdict_of_its_own(on_sqlite: Bench) -> None:
+    """Mounted below a prefix, by another app that has a queue too."""
+    ran: list[int] = []
+    on_sqlite.tasks.worker("/w", retry=ONCE)(lambda: ran.append(1))
+    outer = Flask("outer")
+    outer.config.update(SECRET_KEY="another secret", TASKQUEUE_DISPATCHER="off")
+    type(on_sqlite.tasks)(outer)
+    task = on_sqlite.tasks.add("/w")
+    with served(DispatcherMiddleware(outer, {"/inner": on_sqlite.app})) as url:
+        on_sqlite.app.extensions["taskqueue"].drain(transport="http", base_url=f"{url}/inner")
+    assert (on_sqlite.tasks.get(task.id).state, ran) == (State.SUCCEEDED, [1])
+
+
+def test_another_extension_may_call_the_views_itself(on_sqlite: Bench, deliver: Callable[[Task], Task]) -> None:
+    """A debug toolbar, say, that puts its own dispatch_request in place, after ours and at any time."""
+    on_sqlite.app.post("/plain")(lambda: "done")
+    calls: list[int] = []
+    before = on_sqlite.app.dispatch_request
+
+    def dispatch_request(*context: Any) -> Any:
+        calls.append(1)
+        return before(*context)
+
+    on_sqlite.app.dispatch_request = dispatch_request  # type: ignore[method-assign]
+    assert deliver(on_sqlite.tasks.add("/plain")).state is State.SUCCEEDED
+    assert calls == [1]
+
+
+def test_strangers_learn_nothing(on_sqlite: Bench) -> None:
+    """Requests that are no deliveries have no verdict on their replies, whatever they claim."""
+    on_sqlite.tasks.worker("/w")(lambda: None)
+    on_sqlite.app.get("/")(lambda: "hello")
+    client = on_sqlite.app.test_client()
+    assert verdicts.HEADER not in client.get("/").headers
+    forged = client.post("/w", headers={"webhook-id": "a", "webhook-timestamp": "1", "webhook-signature": "v1,YQ=="})
+    assert forged.status_code == 403
+    assert verdicts.unseal(forged.headers.get(verdicts.HEADER), [b"k" * 32], "v1,YQ==") is None
+
+
+@pytest.mark.parametrize("error", ["x" * 5000, "ü" * 5000, "a\r\nSet-Cookie: b", "\ud800", "\x00"])
+def test_any_error_fits_into_a_header(error: str) -> None:
+    """In one line of ASCII, cut; what is signed for one request is nothing for another."""
+    keys = [b"a" * 32, b"b" * 32]
+    header = verdicts.seal(verdicts.raised(ValueError(error)), keys, "v1,c2ln")
+    assert header.isascii()
+    assert header.isprintable()
+    assert len(header) < 1500
+    opened = verdicts.unseal(header, keys[1:], "v1,c2ln")
+    assert opened is not None
+    assert (opened.kind, opened.committed) == ("raised", False)
+    assert str(opened.error).startswith(f"ValueError: {error[:10]}")
+    assert verdicts.unseal(header, keys, "v1,b3RoZXI=") is None
+    assert verdicts.unseal(header[:-2] + "}}", keys, "v1,c2ln") is None
