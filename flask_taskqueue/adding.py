@@ -24,14 +24,15 @@ from .core.errors import (
     UnknownQueueError,
 )
 from .core.eta import resolve_delay
+from .core.form import fields
 from .core.ids import task_id
 from .core.names import check_key, check_queue_name, check_task_name
 from .core.new_task import Disposition, NewTask, pack
-from .core.options import check_deadline, check_priority, conflict, expiry, lock, retry_json
-from .core.payload import UNSET, build_request
+from .core.options import check_deadline, check_flag, check_priority, conflict, expiry, lock, retry_json
+from .core.payload import UNSET, build_request, check_method
 from .core.queue_settings import QueueSettings
 from .core.record import Record
-from .core.spec import TaskOptions, TaskSpec
+from .core.spec import SpecOptions, TaskSpec
 from .core.trace_context import with_trace
 from .core.urls import check_path, is_absolute
 from .engine.telemetry import sending
@@ -61,6 +62,7 @@ class Adding:
 
     def add(self, spec: TaskSpec, transactional: bool | None) -> Added:
         """Store a task; in the session's transaction or at once, as the transaction rule says."""
+        spec, transactional = spec.decided(transactional)
         with sending(wanted=self._settings.trace_propagation) as describe:
             new = self._traced(spec, self._context())
             describe(new)
@@ -182,7 +184,9 @@ class Adding:
 
     def _new_task(self, spec: TaskSpec) -> NewTask:
         url, options = spec.url, spec.options
-        method = (options.get("method") or _method_of(url)).upper()
+        if options.get("transactional") is not None:
+            raise InvalidTaskError("one of several tasks has transactional of its own: give it to the call that adds them all")
+        method = check_method(options.get("method") or _method_of(url))
         path, worker, params = self._resolve(url, spec.params, method, options)
         route = worker.route if worker is not None else _NO_ROUTE
         queue = self._queue(options.get("queue") or route.queue or "default")
@@ -210,24 +214,26 @@ class Adding:
             on_conflict=conflict(options),
             **lock(options),
             follow_up=self._follow_up(options),
-            keep_result=options.get("keep_result", False),
+            keep_result=check_flag("keep_result", options.get("keep_result", False)),
         )
 
     def _resolve(
-        self, url: str | Worker[..., Any] | None, params: Mapping[str, Any] | None, method: str, options: TaskOptions
+        self, url: str | Worker[..., Any] | None, params: Mapping[str, Any] | None, method: str, options: SpecOptions
     ) -> tuple[str, Worker[..., Any] | None, Mapping[str, Any] | None]:
         """The path or absolute URL, the worker that answers there, and the params it has no place for."""
         if url is None or url == "":
             url = f"/_ah/queue/{options.get('queue') or 'default'}"
+        if params is not None:
+            params = fields(params)
         if isinstance(url, Worker):
-            path, params = self._routes.build(self._routes.endpoint_of(url), dict(params or {}), method)
+            path, params = self._routes.build_call(url, params or {}, method)
             return path, url, params or None
         if not isinstance(url, str):
             raise InvalidUrlError(f"the url is {url!r}; it must be a path, an absolute URL, an endpoint name or a worker")
         if is_absolute(url):
             return self._runtime.targets.check(url), None, params
         if not url.startswith("/"):
-            path, rest = self._routes.build(url, dict(params or {}), method)
+            path, rest = self._routes.build(url, params or {}, method)
             return path, self._routes.find(path, method).worker, rest or None
         if options.get("target") is not None:
             return check_path(url), None, params
@@ -235,13 +241,13 @@ class Adding:
         return place.path, place.worker, params
 
     def _queue(self, name: str) -> QueueSettings:
-        if name not in self._settings.queues:
+        if not isinstance(name, str) or name not in self._settings.queues:
             check_queue_name(name)
             known = ", ".join(sorted(self._settings.queues))
             raise UnknownQueueError(f"there is no queue {name!r}; TASKQUEUE_QUEUES has {known}")
         return self._settings.queues[name]
 
-    def _when(self, options: TaskOptions) -> dict[str, Any]:
+    def _when(self, options: SpecOptions) -> dict[str, Any]:
         """The instant asked for, or the microseconds to wait from when the database stores the task; and when it expires."""
         limit = timedelta(seconds=self._settings.max_eta)
         eta = options.get("eta")
@@ -249,16 +255,20 @@ class Adding:
         when: dict[str, Any] = {"eta": eta} if eta is not None or delay is None else {"delay": duration_micros(delay.total_seconds())}
         return when | expiry(options.get("expires"))
 
-    def _follow_up(self, options: TaskOptions) -> str | None:
+    def _follow_up(self, options: SpecOptions) -> str | None:
         then = options.get("then")
         if then is None:
             return None
+        if isinstance(then, str | Mapping) or not isinstance(then, TaskSpec | Iterable):
+            raise InvalidTaskError(f"then is of type {type(then).__name__}; it must be a TaskSpec, as of handler.spec(), or a list of them")
         specs = [then] if isinstance(then, TaskSpec) else list(then)
         return pack(self.new_task(TaskSpec.of(spec), place=f"then, task {number}: ") for number, spec in enumerate(specs))
 
     def _target(self, target: str | None, path: str) -> str | None:
         if target is None:
             return None
+        if not isinstance(target, str):
+            raise InvalidUrlError(f"target is of type {type(target).__name__}; it must be a base URL, such as 'https://api.example.com'")
         if is_absolute(path):
             raise InvalidTaskError("an absolute URL names its host; leave target out")
         base = target.rstrip("/")

@@ -18,7 +18,7 @@ from .web.worker import Worker
 
 logger = logging.getLogger("flask_taskqueue")
 
-_NOT_SCHEDULED = ("name", "eta", "countdown")
+_NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Declared:
         for option in _NOT_SCHEDULED:
             if spec.options.get(option) is not None:
                 raise InvalidScheduleError(
-                    f"schedule {name!r}: its tasks cannot have {option!r}: the schedule says when, and each is another"
+                    f"schedule {name!r}: its tasks cannot have {option!r}: a dispatcher adds each, a new one, when the schedule says"
                 )
         check_rules(misfire, overlap)
         return cls(

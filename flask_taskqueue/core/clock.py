@@ -12,6 +12,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 SECOND = 1_000_000
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def to_micros(instant: datetime) -> int:
@@ -20,8 +22,11 @@ def to_micros(instant: datetime) -> int:
 
 
 def to_datetime(micros: int) -> datetime:
-    """The aware UTC ``datetime`` of some microseconds, exactly."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """The aware UTC ``datetime`` of some microseconds, exactly; beyond the calendar its first or last instant."""
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return LAST if micros > 0 else FIRST
 
 
 def duration_micros(seconds: float) -> int:

@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 
 from .errors import ConfigurationError
+from .quoting import shown
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([smhd]?)", re.ASCII)
@@ -25,5 +26,8 @@ def seconds(value: float | str | timedelta, *, what: str) -> float:
     if isinstance(value, str) and (match := _TEXT.fullmatch(value.strip())):
         return float(match[1]) * _UNITS[match[2]]
     if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
-        return float(value)
-    raise ConfigurationError(f"{what} is {value!r}; it must be seconds, such as 90, or a text such as '90s', '10m', '2h' or '30d'")
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigurationError(f"{what} is a number too large for seconds") from None
+    raise ConfigurationError(f"{what} is {shown(value)}; it must be seconds, such as 90, or a text such as '90s', '10m', '2h' or '30d'")

@@ -84,7 +84,7 @@ def unpack(text: str | None) -> list[NewTask]:
         return []
     try:
         return [_unpacked(one) for one in json.loads(text)]
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"the tasks that follow are malformed: {error}") from error
 
 

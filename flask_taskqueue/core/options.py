@@ -8,10 +8,12 @@ from typing import Any
 
 from .clock import duration_micros
 from .durations import seconds
-from .errors import ConfigurationError, InvalidDeadlineError, InvalidEtaError, InvalidKeyError, InvalidTaskError
+from .errors import ConfigurationError, InvalidDeadlineError, InvalidKeyError, InvalidTaskError
+from .eta import aware_utc
 from .fairness import PRIORITIES
 from .names import check_key
 from .queue_settings import MAX_DEADLINE
+from .quoting import shown
 from .retry import RetryOptions
 from .spec import TaskOptions
 
@@ -21,16 +23,21 @@ _CONFLICTS = ("skip", "raise", "replace", "debounce")
 def check_priority(priority: int) -> int:
     """A priority. Raises `InvalidTaskError`."""
     if isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES:
-        raise InvalidTaskError(f"priority is {priority!r}; it must be a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}")
-    return priority
+        raise InvalidTaskError(f"priority is {shown(priority)}; it must be a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}")
+    return int(priority)
+
+
+def check_flag(what: str, flag: bool) -> bool:
+    """True or False. Raises `InvalidTaskError` for anything else."""
+    if not isinstance(flag, bool):
+        raise InvalidTaskError(f"{what} is {shown(flag)}; it must be True or False")
+    return flag
 
 
 def expiry(expires: Any) -> dict[str, Any]:
     """When a task expires: an instant, or microseconds from when it is stored. Raises `InvalidTaskError`, `InvalidEtaError`."""
     if isinstance(expires, datetime):
-        if expires.tzinfo is None:
-            raise InvalidEtaError(f"expires {expires.isoformat()} is naive: attach its time zone")
-        return {"expires_at": expires}
+        return {"expires_at": aware_utc("expires", expires)}
     if expires is None:
         return {}
     try:
@@ -38,7 +45,7 @@ def expiry(expires: Any) -> dict[str, Any]:
     except ConfigurationError as error:
         raise InvalidTaskError(str(error)) from error
     if not 0 < number < 1e9:
-        raise InvalidTaskError(f"expires is {expires!r}; it must be more than 0 seconds, or an aware datetime")
+        raise InvalidTaskError(f"expires is {shown(expires)}; it must be more than 0 seconds, or an aware datetime")
     return {"expires_in": duration_micros(number)}
 
 
@@ -53,18 +60,18 @@ def lock(options: TaskOptions) -> dict[str, Any]:
     if concurrent is None:
         return {}
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
-        raise InvalidKeyError(f"concurrency_limit is {limit!r}; it must be a whole number from 1 to 10000")
-    return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": limit}
+        raise InvalidKeyError(f"concurrency_limit is {shown(limit)}; it must be a whole number from 1 to 10000")
+    return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": int(limit)}
 
 
 def conflict(options: TaskOptions) -> Any:
     """What is to happen when its unique_key is taken. Raises `InvalidTaskError`."""
     wish = options.get("on_conflict", "skip")
-    if wish not in _CONFLICTS:
-        raise InvalidTaskError(f"on_conflict is {wish!r}; it must be one of {', '.join(map(repr, _CONFLICTS))}")
+    if not isinstance(wish, str) or wish not in _CONFLICTS:
+        raise InvalidTaskError(f"on_conflict is {shown(wish)}; it must be one of {', '.join(map(repr, _CONFLICTS))}")
     if "on_conflict" in options and options.get("unique_key") is None:
         raise InvalidTaskError("on_conflict needs a unique_key")
-    return wish
+    return str.__str__(wish)
 
 
 def check_deadline(deadline: float | str | timedelta | None) -> float | None:
@@ -76,7 +83,7 @@ def check_deadline(deadline: float | str | timedelta | None) -> float | None:
     except ConfigurationError as error:
         raise InvalidDeadlineError(str(error)) from error
     if not 0 < number <= MAX_DEADLINE:
-        raise InvalidDeadlineError(f"deadline is {deadline!r}; it must be more than 0 seconds and at most 24 hours")
+        raise InvalidDeadlineError(f"deadline is {shown(deadline)}; it must be more than 0 seconds and at most 24 hours")
     return number
 
 

@@ -1,61 +1,94 @@
-"""A handler's named parameters: filled from the task, converted by their annotations."""
+"""A handler's named parameters: written into a task, and filled from it, by their annotations."""
 
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
-from enum import Enum
-from functools import lru_cache
-from typing import Any, Literal, Union
-from uuid import UUID
+from typing import Any
 
-from .errors import PermanentFailure
+from .call import Call
+from .converter import BAD_VALUE, Read, is_row, make, may_be_none, read_of, written
+from .errors import InvalidTaskError, PermanentFailure
+from .functions import label, name_of, type_hints
+from .refusals import altered, unconvertible
+from .sameness import same
+from .scalars import form_text
 
-_TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_JSON = make(naive=False)
+_FORM = make(naive=False, form=True)
 _MISSING = inspect.Parameter.empty
 
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
     name: str
-    annotation: Any
+    hint: Any
     default: Any
     many: bool
     optional: bool
+    read_json: Read
+    read_form: Read
+
+    @classmethod
+    def of(cls, handler: str, one: inspect.Parameter, hint: Any) -> _Parameter:
+        read_json, read_form = read_of(_JSON, hint), read_of(_FORM, hint)
+        if read_json is None or read_form is None:
+            raise unconvertible(one, f"handler {handler}")
+        return cls(one.name, hint, one.default, is_row(hint), may_be_none(hint), read_json, read_form)
+
+    def of_form(self, texts: Any) -> Any:
+        """The value that a form's texts say. Raises one of `BAD_VALUE`."""
+        if self.many:
+            return self.read_form(texts if isinstance(texts, list) else [texts], self.hint)
+        return self.read_form(texts[-1] if isinstance(texts, list) and texts else texts, self.hint)
+
+    def of_json(self, value: Any) -> Any:
+        """The value of a JSON value; of one where a list is asked for, the list of it. Raises one of `BAD_VALUE`."""
+        if self.many and not isinstance(value, list | None):
+            value = [value]
+        return self.read_json(value, self.hint)
 
 
 class Parameters:
-    """The named parameters of one handler."""
+    """The named parameters of one handler.
 
-    def __init__(self, handler: str, parameters: Mapping[str, _Parameter], rest: bool) -> None:
+    What `write` makes of arguments is what `bind` reads, and `write` tries it: an argument that
+    would be another for the handler is refused.
+    """
+
+    def __init__(self, handler: str, parameters: Mapping[str, _Parameter], rest: _Parameter | None, signature: inspect.Signature) -> None:
         self.names = frozenset(parameters) | ({"**"} if rest else set())
         self._handler = handler
         self._parameters = parameters
         self._rest = rest
+        self._signature = signature
 
     @classmethod
-    def of(cls, function: Callable[..., Any]) -> Parameters:
-        """The parameters of a function. Raises TypeError for one that cannot be filled by name."""
-        name = getattr(function, "__qualname__", repr(function))
+    def of(cls, function: Callable[..., Any], *, skip: Collection[str] = ()) -> Parameters:
+        """The parameters of a function; those in ``skip``, which the URL fills, may be annotated with anything.
+
+        Raises TypeError for one that cannot be filled by name, or to whose annotation nothing can be converted.
+        """
+        name = name_of(function)
         hints = type_hints(function)
+        signature = inspect.signature(function)
         parameters: dict[str, _Parameter] = {}
-        rest = False
-        for one in inspect.signature(function).parameters.values():
+        rest: _Parameter | None = None
+        for one in signature.parameters.values():
             if one.kind in (one.POSITIONAL_ONLY, one.VAR_POSITIONAL):
                 raise TypeError(f"parameter {one.name!r} of handler {name} cannot be filled by name: make it an ordinary one")
+            hint = hints.get(one.name, Any)
+            made = _Parameter.of(name, one, Any if one.name in skip or typing.get_origin(hint) is typing.Unpack else hint)
             if one.kind is one.VAR_KEYWORD:
-                rest = True
+                rest = made
             else:
-                parameters[one.name] = _parameter(name, one, hints.get(one.name))
-        return cls(name, parameters, rest)
+                parameters[one.name] = made
+        return cls(name, parameters, rest, signature)
 
-    def bind(self, values: Mapping[str, Any], *, skip: Collection[str] = ()) -> dict[str, Any]:
-        """The arguments for a call. A form brings a list per name, a JSON object a value.
+    def bind(self, values: Mapping[str, Any], *, form: bool = True, skip: Collection[str] = ()) -> dict[str, Any]:
+        """The arguments for a call: of a form, which brings a list of texts per name, or of a JSON object.
 
         Names in ``skip`` (variables of the URL) are filled already. Raises `PermanentFailure`
         naming the parameter that is missing or cannot be converted.
@@ -64,157 +97,96 @@ class Parameters:
         for name, parameter in self._parameters.items():
             if name in skip:
                 continue
-            value = self._value(parameter, values.get(name, _MISSING))
-            if value is not _MISSING:
-                arguments[name] = value
-        if self._rest:
-            arguments |= {name: _single(value) for name, value in values.items() if name not in self._parameters}
+            if name in values:
+                arguments[name] = self._read(parameter, values[name], form)
+            elif parameter.default is _MISSING:
+                self._check_optional(parameter)
+                arguments[name] = None
+        if self._rest is not None:
+            extra = {name: value for name, value in values.items() if name not in self._parameters}
+            arguments |= {name: self._read(self._rest, value, form) for name, value in extra.items()}
         return arguments
 
-    def _value(self, parameter: _Parameter, raw: Any) -> Any:
-        if raw is _MISSING or raw == []:
-            if parameter.default is not _MISSING:
-                return _MISSING
-            if parameter.optional:
-                return None
-            raise PermanentFailure(f"parameter {parameter.name!r} of handler {self._handler} is missing from the task")
-        if raw is None and parameter.optional:
-            return None
+    def write(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, skip: Collection[str] = (), form: str | None = None
+    ) -> tuple[Call | None, dict[str, Any] | None]:
+        """A call's arguments: as a form, if a form says each exactly, otherwise as a JSON object.
+
+        ``form`` names what must say them all where there can be no JSON, such as "the query of a GET".
+        Raises TypeError when they do not fit the function, and `InvalidTaskError` naming the one
+        that the handler would not get as it is.
+        """
+        given = self._named(args, kwargs)
+        if not given:
+            return None, None
+        texts: dict[str, Any] = {}
+        for name, value in given.items():
+            if name in skip:
+                continue
+            text = self._as_text(self._of(name), value)
+            if text is None and form is None:
+                return Call({}, given), {one: self._as_json(one, value) for one, value in given.items() if one not in skip}
+            if text is None:
+                raise self._unsayable(name, value, form)
+            texts[name] = text
+        return Call(texts, given), None
+
+    def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = self._signature.bind(*args, **kwargs).arguments
+        if self._rest is not None and self._rest.name in bound:
+            rest = bound.pop(self._rest.name)
+            return {**bound, **rest}
+        return bound
+
+    def _of(self, name: str) -> _Parameter:
+        found = self._parameters.get(name, self._rest)
+        if found is None:
+            raise TypeError(f"handler {self._handler} has no parameter {name!r}")
+        return found
+
+    def _as_text(self, parameter: _Parameter, value: Any) -> Any:
+        """The text, or texts, by which a form says a value; None if what they are read as is another."""
         try:
-            if parameter.many:
-                return [_convert(parameter.annotation, one) for one in (raw if isinstance(raw, list) else [raw])]
-            return _convert(parameter.annotation, _single(raw))
-        except (ValueError, TypeError, InvalidOperation) as error:
-            wanted = getattr(parameter.annotation, "__name__", str(parameter.annotation))
-            raise PermanentFailure(f"parameter {parameter.name!r} of handler {self._handler} has a value that is no {wanted}") from error
+            text = _texts(value) if parameter.many else form_text(value)
+            return text if text is not None and same(value, parameter.of_form(text)) else None
+        except BAD_VALUE:
+            return None
+
+    def _as_json(self, name: str, value: Any) -> Any:
+        parameter = self._of(name)
+        arrived: Any = None
+        try:
+            stored = written(_JSON, value, parameter.hint)
+            arrived = parameter.of_json(stored)
+            if same(value, arrived):
+                return stored
+        except BAD_VALUE as error:
+            raise altered(self._parameter(name), value, parameter.hint) from error
+        raise altered(self._parameter(name), value, parameter.hint, arrived)
+
+    def _unsayable(self, name: str, value: Any, form: str | None) -> InvalidTaskError:
+        return InvalidTaskError(
+            f"{self._parameter(name)} has a value of type {type(value).__name__}, which {form} cannot say; leave it out, "
+            "or give the handler a method that has a body, such as POST"
+        )
+
+    def _parameter(self, name: str) -> str:
+        return f"parameter {name!r} of handler {self._handler}"
+
+    def _check_optional(self, parameter: _Parameter) -> None:
+        if not parameter.optional:
+            raise PermanentFailure(f"{self._parameter(parameter.name)} is missing from the task")
+
+    def _read(self, parameter: _Parameter, raw: Any, form: bool) -> Any:
+        try:
+            return parameter.of_form(raw) if form else parameter.of_json(raw)
+        except BAD_VALUE as error:
+            raise PermanentFailure(f"{self._parameter(parameter.name)} has a value that is no {label(parameter.hint)}") from error
 
 
-def dump(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a task for a handler called so. Raises TypeError when the arguments do not fit."""
-    bound = _signature(function).bind(*args, **kwargs)
-    named: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
-        kind = bound.signature.parameters[name].kind
-        named |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-    return {name: _text(value) for name, value in named.items() if value is not None}
-
-
-_signature = lru_cache(maxsize=1024)(inspect.signature)
-
-
-def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """What the parameters are annotated with. The return annotation may name what is not there at run time."""
-
-    def bare() -> None: ...
-
-    plain = inspect.unwrap(function)
-    bare.__annotations__ = {name: hint for name, hint in getattr(plain, "__annotations__", {}).items() if name != "return"}
-    return typing.get_type_hints(bare, globalns=getattr(plain, "__globals__", {}))
-
-
-def _parameter(handler: str, one: inspect.Parameter, hint: Any) -> _Parameter:
-    optional = False
-    if typing.get_origin(hint) in (Union, types.UnionType):
-        choices = [choice for choice in typing.get_args(hint) if choice is not type(None)]
-        optional = len(choices) < len(typing.get_args(hint))
-        hint = choices[0] if len(choices) == 1 else _refuse(handler, one)
-    many = typing.get_origin(hint) is list
-    if many:
-        hint = typing.get_args(hint)[0]
-    if not (hint in (None, Any, object) or hint in _CONVERTERS or _is_enum(hint) or typing.get_origin(hint) is Literal):
-        _refuse(handler, one)
-    return _Parameter(one.name, hint, one.default, many, optional)
-
-
-def _refuse(handler: str, one: inspect.Parameter) -> Any:
-    raise TypeError(
-        f"parameter {one.name!r} of handler {handler} is annotated {one.annotation!r}, to which a task's value cannot be converted; "
-        "use str, int, float, bool, datetime, date, UUID, Decimal, an Enum, a Literal, or a list or | None of one"
-    )
-
-
-def _single(raw: Any) -> Any:
-    return raw[-1] if isinstance(raw, list) and raw else raw
-
-
-def _convert(annotation: Any, raw: Any) -> Any:
-    if annotation in (None, Any, object):
-        return raw
-    if _is_enum(annotation):
-        return _enum(annotation, raw)
-    if typing.get_origin(annotation) is Literal:
-        return next(choice for choice in typing.get_args(annotation) if str(choice) == str(raw)) if _offered(annotation, raw) else _fail()
-    return _CONVERTERS[annotation](raw)
-
-
-def _offered(annotation: Any, raw: Any) -> bool:
-    return str(raw) in map(str, typing.get_args(annotation))
-
-
-def _is_enum(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Enum)
-
-
-def _enum(annotation: type[Enum], raw: Any) -> Enum:
-    for member in annotation:
-        if str(member.value) == str(raw):
-            return member
-    return annotation[raw] if raw in annotation.__members__ else _fail()
-
-
-def _fail() -> Any:
-    raise ValueError
-
-
-def _to_text(raw: Any) -> str:
-    return raw if isinstance(raw, str) else str(_number(raw))
-
-
-def _number(raw: Any) -> Any:
-    return raw if isinstance(raw, int | float) and not isinstance(raw, bool) else _fail()
-
-
-def _to_int(raw: Any) -> int:
-    if isinstance(raw, str):
-        return int(raw)
-    return int(raw) if _number(raw) == int(raw) else _fail()
-
-
-def _to_float(raw: Any) -> float:
-    return float(raw if isinstance(raw, str) else _number(raw))
-
-
-def _to_bool(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    return _TRUTHS[str(raw).lower()] if str(raw).lower() in _TRUTHS else _fail()
-
-
-def _to_datetime(raw: Any) -> datetime:
-    instant = datetime.fromisoformat(raw)
-    return instant if instant.tzinfo is not None else _fail()
-
-
-_CONVERTERS: dict[Any, Callable[[Any], Any]] = {
-    str: _to_text,
-    int: _to_int,
-    float: _to_float,
-    bool: _to_bool,
-    datetime: _to_datetime,
-    date: date.fromisoformat,
-    UUID: UUID,
-    Decimal: lambda raw: Decimal(str(raw)),
-    dict: lambda raw: raw if isinstance(raw, dict) else _fail(),
-}
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return _text(value.value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_text(one) for one in value]
-    return str(value)
+def _texts(values: Any) -> list[str] | None:
+    """The texts of several values; None if there are none, or one has none."""
+    if not isinstance(values, list | tuple | set | frozenset) or not values:
+        return None
+    texts = [text for one in values if (text := form_text(one)) is not None]
+    return texts if len(texts) == len(values) else None

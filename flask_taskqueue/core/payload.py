@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json as json_module
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from .errors import InvalidTaskError, InvalidUrlError, TaskTooLargeError
+from .form import encode, fields
 from .headers import check_headers
+from .json_text import document
+from .scalars import can_be_sent
 from .urls import MAX_LENGTH, redacted
 
 METHODS = ("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
-_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-_FORM = "application/x-www-form-urlencoded"
+WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
 
 
 class _Unset(Enum):
@@ -60,17 +62,16 @@ def build_request(
     Raises `InvalidTaskError` for arguments that exclude each other, an unknown method and values
     that cannot be sent, `TaskTooLargeError` above ``max_body`` bytes.
     """
-    if method not in METHODS:
-        raise InvalidTaskError(f"invalid method {method!r}; it must be one of {', '.join(METHODS)}")
+    check_method(method)
     checked = check_headers(headers)
     content, content_type = _content(json, payload)
     _check_combination(url, method, params, content)
     if params:
-        encoded = _encode(params)
-        if method in _WITHOUT_BODY or method == "PUT":
+        encoded = encode(fields(params))
+        if method in WITHOUT_BODY or method == "PUT":
             url = f"{url}?{encoded}"
         else:
-            content, content_type = encoded.encode(), _FORM
+            content, content_type = encoded.encode(), FORM
     if content is not None and not any(name.lower() == "content-type" for name in checked):
         checked["Content-Type"] = content_type
     request = TaskRequest(method, url, checked, content or b"")
@@ -81,15 +82,24 @@ def build_request(
     return request
 
 
+def check_method(method: str) -> str:
+    """A method, in capitals. Raises `InvalidTaskError` for one that tasks do not have."""
+    if not isinstance(method, str) or method.upper() not in METHODS:
+        raise InvalidTaskError(f"invalid method {method!r}; it must be one of {', '.join(METHODS)}")
+    return method.upper()
+
+
 def _content(json: Any, payload: str | bytes | None) -> tuple[bytes | None, str]:
     if json is not UNSET:
         if payload is not None:
             raise InvalidTaskError("json and payload exclude each other: give one body")
         try:
-            return json_module.dumps(json, allow_nan=False, separators=(",", ":")).encode(), "application/json"
+            return document(json), JSON
         except (TypeError, ValueError) as error:
             raise InvalidTaskError(f"json cannot be encoded: {error}") from error
     if isinstance(payload, str):
+        if not can_be_sent(payload):
+            raise InvalidTaskError("payload holds half of a surrogate pair, which is no text: repair it, or give bytes")
         return payload.encode(), "text/plain; charset=utf-8"
     if payload is None or isinstance(payload, bytes):
         return payload, "application/octet-stream"
@@ -101,25 +111,7 @@ def _check_combination(url: str, method: str, params: object, content: bytes | N
         raise InvalidTaskError("the url has a query and there are params: put all into one of them")
     if "?" in url and method == "POST" and content is None:
         raise InvalidTaskError("a POST's url may not have a query: give it as params")
-    if content is not None and method in _WITHOUT_BODY:
+    if content is not None and method in WITHOUT_BODY:
         raise InvalidTaskError(f"a {method} has no body: give params, which become the query")
     if content is not None and params and method != "PUT":
         raise InvalidTaskError("params and a body (json or payload) exclude each other: the params are the body")
-
-
-def _encode(params: Mapping[str, Any]) -> str:
-    if not isinstance(params, Mapping):
-        raise InvalidTaskError(f"params are {type(params).__name__}; they must be a mapping from names to values")
-    pairs: list[tuple[str, str | bytes]] = []
-    for name, value in params.items():
-        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-            pairs.append((str(name), _scalar(name, value)))
-        else:
-            pairs += [(str(name), _scalar(name, one)) for one in value]
-    return urlencode(pairs)
-
-
-def _scalar(name: object, value: Any) -> str | bytes:
-    if value is None:
-        raise InvalidTaskError(f"param {name!r} is None, which a form cannot hold: leave it out, or use json")
-    return value if isinstance(value, str | bytes) else str(value)

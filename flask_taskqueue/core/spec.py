@@ -58,22 +58,32 @@ class TaskOptions(TypedDict, total=False):
     keep_result: bool
 
 
+class SpecOptions(TaskOptions, total=False):
+    """Every argument of ``tasks.add`` beside the URL and the params: what `TaskOptions` has, and ``transactional``."""
+
+    transactional: bool | None
+
+
+_NAMES = frozenset(SpecOptions.__annotations__)
+
+
 class TaskSpec:
     """A task that has not been added: for lists, batches and what follows a task.
 
-    The arguments are those of ``tasks.add``; they are checked when it is added. Raises TypeError
-    for one that there is not.
+    The arguments are those of ``tasks.add``; they are checked when it is added. ``transactional``
+    is for a task that is added alone: in a list or batch it belongs to the call that adds them.
+    Raises TypeError for an argument that there is not.
     """
 
     __slots__ = ("options", "params", "url")
 
-    def __init__(self, url: Any = None, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]) -> None:
+    def __init__(self, url: Any = None, params: Mapping[str, Any] | None = None, **options: Unpack[SpecOptions]) -> None:
         self.url = url
         self.params = params
         self.options = options
         for name in options:
-            if name not in TaskOptions.__annotations__:
-                matches = difflib.get_close_matches(name, TaskOptions.__annotations__, n=1)
+            if name not in _NAMES:
+                matches = difflib.get_close_matches(name, sorted(_NAMES), n=1)
                 hint = f"; did you mean {matches[0]}?" if matches else ""
                 raise TypeError(f"a task has no argument {name!r}{hint}")
 
@@ -82,8 +92,16 @@ class TaskSpec:
 
     def in_queue(self, queue: str) -> TaskSpec:
         """The same task in another queue."""
-        options: TaskOptions = {**self.options, "queue": queue}
+        options: SpecOptions = {**self.options, "queue": queue}
         return TaskSpec(self.url, self.params, **options)
+
+    def decided(self, transactional: bool | None) -> tuple[TaskSpec, bool | None]:
+        """The task without ``transactional``, and what to do: as the call says, otherwise as the task does."""
+        if "transactional" not in self.options:
+            return self, transactional
+        options: SpecOptions = {**self.options}
+        own = options.pop("transactional")
+        return TaskSpec(self.url, self.params, **options), own if transactional is None else transactional
 
     @classmethod
     def of(cls, given: Any) -> TaskSpec:

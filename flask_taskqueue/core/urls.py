@@ -23,7 +23,7 @@ def check_path(url: str) -> str:
     if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
         raise InvalidUrlError(f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'")
     _check_characters(url)
-    return url
+    return str.__str__(url)
 
 
 def check_absolute(url: str) -> tuple[str, int]:

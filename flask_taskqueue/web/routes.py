@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flask import Flask
-from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BuildError, MapAdapter, RequestRedirect
 
+from ..core.call import Call
 from ..core.errors import InvalidUrlError
+from ..core.sameness import same
 from ..core.urls import redacted
 from .worker import Worker
 
@@ -37,6 +40,8 @@ class RouteFinder:
         self._found: dict[tuple[str, str], Place] = {}
         self._endpoints: dict[Worker[..., Any], str] = {}
         self._fixed: dict[tuple[str, str], str] = {}
+        self._variables: dict[str, frozenset[str]] = {}
+        self._bound: MapAdapter | None = None
 
     def find(self, url: str, method: str) -> Place:
         """The route that answers a path (which may have a query).
@@ -69,18 +74,61 @@ class RouteFinder:
         """The path of an endpoint, and the values its rule has no place for. Raises `InvalidUrlError`."""
         if (endpoint, method) in self._fixed:
             return self._fixed[endpoint, method], values
-        rules = [rule for rule in self._app.url_map.iter_rules() if rule.endpoint == endpoint]
-        if not rules:
-            raise InvalidUrlError(f"{redacted(endpoint)!r} is no endpoint of this application; a path begins with a slash")
-        variables = set().union(*(rule.arguments for rule in rules))
-        try:
-            path = self._adapter().build(endpoint, {key: values[key] for key in variables & values.keys()}, method)
-        except BuildError as error:
-            raise InvalidUrlError(f"the URL of endpoint {endpoint!r} cannot be built: {error}") from error
-        path = urlsplit(path).path
+        variables = self._variables_of(endpoint)
+        path = self._built(endpoint, {key: _single(key, values[key]) for key in variables & values.keys()}, method)
         if not variables:
             self._fixed[endpoint, method] = path
         return path, {key: value for key, value in values.items() if key not in variables}
+
+    def build_call(self, worker: Worker[..., Any], params: dict[str, Any], method: str) -> tuple[str, dict[str, Any]]:
+        """The path that has a worker called, and the params its rule has no place for.
+
+        Raises `InvalidUrlError` if that path leads elsewhere, or the variables in it would be other
+        values for the handler than those of a `Call`.
+        """
+        endpoint = self.endpoint_of(worker)
+        if (endpoint, method) in self._fixed:
+            return self._fixed[endpoint, method], params
+        given = params.given if isinstance(params, Call) else {}
+        path, rest = self.build(endpoint, {**params, **given}, method)
+        self._prove(worker, endpoint, path, method, given)
+        return path, {name: value for name, value in params.items() if name in rest}
+
+    def _variables_of(self, endpoint: str) -> frozenset[str]:
+        if endpoint not in self._variables:
+            rules = [rule for rule in self._app.url_map.iter_rules() if rule.endpoint == endpoint]
+            if not rules:
+                raise InvalidUrlError(f"{redacted(endpoint)!r} is no endpoint of this application; a path begins with a slash")
+            self._variables[endpoint] = frozenset().union(*(rule.arguments for rule in rules))
+        return self._variables[endpoint]
+
+    def _built(self, endpoint: str, values: dict[str, Any], method: str) -> str:
+        try:
+            return urlsplit(self._adapter().build(endpoint, values, method)).path
+        except (BuildError, ArithmeticError, AttributeError, TypeError, ValueError) as error:  # a converter may raise any of them
+            reason = error if isinstance(error, BuildError) else f"{type(error).__name__} for the values of {', '.join(sorted(values))}"
+            raise InvalidUrlError(f"the URL of endpoint {endpoint!r} cannot be built: {reason}") from error
+
+    def _prove(self, worker: Worker[..., Any], endpoint: str, path: str, method: str, given: Mapping[str, Any]) -> None:
+        """See that a path leads to this worker, with these values."""
+        if self._app.url_map.host_matching or self._app.subdomain_matching:
+            return
+        try:
+            found, variables = self._adapter().match(unquote(path), method=method)
+        except HTTPException as error:
+            self._fixed.pop((endpoint, method), None)
+            raise InvalidUrlError(
+                f"no route answers {method} {redacted(path)!r}, which is the URL of {endpoint!r} with these values"
+            ) from error
+        if self._app.view_functions[found] != worker.view:
+            self._fixed.pop((endpoint, method), None)
+            raise InvalidUrlError(f"{redacted(path)!r} is answered by endpoint {found!r}, not by {endpoint!r}: give one another URL")
+        for name in variables.keys() & given.keys():
+            if not same(given[name], variables[name]):
+                raise InvalidUrlError(
+                    f"{name!r} has a value of type {type(given[name]).__name__}, which would be another in the URL of {endpoint!r}, "
+                    f"of type {type(variables[name]).__name__}: give it as the rule's converter makes it"
+                )
 
     @property
     def _app(self) -> Flask:
@@ -113,4 +161,15 @@ class RouteFinder:
         logger.warning("%s; the task is stored all the same", complaint)
 
     def _adapter(self) -> MapAdapter:
-        return self._app.url_map.bind("localhost")
+        if self._bound is None:
+            self._bound = self._app.url_map.bind("localhost")
+        return self._bound
+
+
+def _single(name: str, value: Any) -> Any:
+    """The value of a variable; of a list, such as a MultiDict has, the only one."""
+    if not isinstance(value, list):
+        return value
+    if len(value) != 1:
+        raise InvalidUrlError(f"the URL has one place for {name!r}, and there are {len(value)} values for it")
+    return value[0]

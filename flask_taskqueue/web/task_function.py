@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from inspect import isasyncgen, isgenerator
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from flask import Response, current_app, request
+from flask import Response
 
 from ..core.arguments import Arguments, result_json
-from ..core.errors import PermanentFailure
-from ..core.spec import TaskOptions, TaskSpec
+from ..core.functions import check_function
+from ..core.spec import SpecOptions, TaskSpec
 from ..core.task import Task
+from .calls import awaited, json_object, not_run
 from .worker import Add, Route, Worker
 
 P = ParamSpec("P")
@@ -27,10 +29,11 @@ class TaskFunction(Generic[P, R]):
     """
 
     def __init__(self, function: Callable[P, R], make_worker: Callable[[Callable[..., Response]], Worker[..., Response]], add: Add) -> None:
+        check_function(function)
         functools.update_wrapper(self, function)
         self.function = function
-        self.worker = make_worker(self._handler())
         self._arguments = Arguments(function)
+        self.worker = make_worker(self._handler())
         self._add = add
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -48,7 +51,7 @@ class TaskFunction(Generic[P, R]):
         """The task that `enqueue` would add, for lists, batches and ``then``."""
         return self.options().spec(*args, **kwargs)
 
-    def options(self, **options: Unpack[TaskOptions]) -> PreparedFunction[P]:
+    def options(self, **options: Unpack[SpecOptions]) -> PreparedFunction[P]:
         """The same with options of ``tasks.add``: ``function.options(countdown=60).enqueue(1)``."""
         return PreparedFunction(self.worker, self._arguments, self._add, options)
 
@@ -63,11 +66,10 @@ class TaskFunction(Generic[P, R]):
 
     def _handle(self) -> Response:
         """Call the function with what the task holds; its result, where JSON can hold it, is the reply."""
-        values = request.get_json(silent=True)
-        if not isinstance(values, dict):
-            raise PermanentFailure("the body is not a JSON object, so it has no arguments")
-        bound = self._arguments.load(values)
-        result = current_app.ensure_sync(self.function)(*bound.args, **bound.kwargs)
+        bound = self._arguments.load(json_object("it has no arguments"))
+        result = awaited(self.function(*bound.args, **bound.kwargs))
+        if isgenerator(result) or isasyncgen(result):
+            raise not_run(self.function)
         body = None if result is None else result_json(result)
         return Response(status=204) if body is None else Response(body, mimetype="application/json")
 
@@ -75,7 +77,7 @@ class TaskFunction(Generic[P, R]):
 class PreparedFunction(Generic[P]):
     """A task function with options for its next tasks."""
 
-    def __init__(self, worker: Worker[..., Any], arguments: Arguments, add: Add, options: TaskOptions) -> None:
+    def __init__(self, worker: Worker[..., Any], arguments: Arguments, add: Add, options: SpecOptions) -> None:
         self._worker = worker
         self._arguments = arguments
         self._add = add
@@ -87,7 +89,7 @@ class PreparedFunction(Generic[P]):
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """The task that `enqueue` would add, for lists, batches and ``then``."""
-        options: TaskOptions = {**self._options, "json": self._arguments.dump(args, kwargs)}
+        options: SpecOptions = {**self._options, "json": self._arguments.dump(args, kwargs)}
         return TaskSpec(self._worker, **options)
 
 

@@ -9,16 +9,18 @@ from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from flask import Request, Response, current_app, make_response, request
+from flask import Request, Response, current_app, request
 
 from ..core.delivery import Delivery
 from ..core.errors import PermanentFailure, Retry
-from ..core.parameters import Parameters, dump
+from ..core.functions import check_function
+from ..core.parameters import Parameters
 from ..core.retry import RetryOptions
-from ..core.spec import TaskOptions, TaskSpec
+from ..core.spec import SpecOptions, TaskSpec
 from ..core.task import Task, TaskActions
 from ..core.verdict import Verdict, Witness, raised
 from ..runtime import Runtime
+from .calls import json_object, response_of, spec_of, variables_of
 from .current import CurrentTask, handling
 from .guard import is_stale, verified
 from .proof import returned, witness
@@ -51,10 +53,12 @@ class Worker(Generic[P, R]):
     """
 
     def __init__(self, function: Callable[P, R], route: Route, actions: TaskActions, add: Add) -> None:
+        check_function(function)
         functools.update_wrapper(self, function)
         self.function = function
         self.route = route
-        self.parameters = Parameters.of(function)
+        self.variables = variables_of(route.rule)
+        self.parameters = Parameters.of(function, skip=self.variables)
         self.is_async = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
@@ -65,15 +69,17 @@ class Worker(Generic[P, R]):
     def add(self, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task for this handler, with the handler's own parameters.
 
-        Raises what ``tasks.add`` raises, and TypeError when the arguments do not fit.
+        The handler gets them as they are, of their types; `InvalidTaskError` refuses one that it
+        would get otherwise. Raises what else ``tasks.add`` raises, and TypeError when they do not
+        fit the handler.
         """
         return self._add(self.spec(*args, **kwargs))
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """The task that `add` would add, for lists, batches and ``then``."""
-        return TaskSpec(self, dump(self.function, args, kwargs) or None)
+        return spec_of(self, args, kwargs, {})
 
-    def options(self, **options: Unpack[TaskOptions]) -> Prepared[P]:
+    def options(self, **options: Unpack[SpecOptions]) -> Prepared[P]:
         """The same with options of ``tasks.add``: ``handler.options(countdown=60).add(key="a")``."""
         return Prepared(self, self._add, options)
 
@@ -123,16 +129,17 @@ class Worker(Generic[P, R]):
         return response, verdict
 
     def _call(self, variables: Mapping[str, Any]) -> Response:
-        arguments = self.parameters.bind(_values(), skip=variables) if self.parameters.names else {}
-        function = current_app.ensure_sync(self.function) if self.is_async else self.function
-        result: Any = function(**variables, **arguments)  # type: ignore[call-arg]
-        return current_app.response_class(status=204) if result is None else make_response(result)
+        arguments: Mapping[str, Any] = {}
+        if self.parameters.names:
+            values, form = _values()
+            arguments = self.parameters.bind(values, form=form, skip=variables)
+        return response_of(self.function(**variables, **arguments), self.function)  # type: ignore[call-arg]
 
 
 class Prepared(Generic[P]):
     """A worker with options for its next tasks."""
 
-    def __init__(self, worker: Worker[P, Any], add: Add, options: TaskOptions) -> None:
+    def __init__(self, worker: Worker[P, Any], add: Add, options: SpecOptions) -> None:
         self._worker = worker
         self._add = add
         self._options = options
@@ -143,19 +150,16 @@ class Prepared(Generic[P]):
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """The task that `add` would add, for lists, batches and ``then``."""
-        return TaskSpec(self._worker, dump(self._worker.function, args, kwargs) or None, **self._options)
+        return spec_of(self._worker, args, kwargs, self._options)
 
 
-def _values() -> Mapping[str, Any]:
-    """What the task brings: its JSON object, or its form and query parameters, each a list."""
+def _values() -> tuple[Mapping[str, Any], bool]:
+    """What the task brings: its JSON object, or its form and query parameters, each a list; whether it is these."""
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     if not current.is_json:
         form = current.form.to_dict(flat=False)
-        return current.args.to_dict(flat=False) | form if current.query_string else form
-    found = current.get_json(silent=True)
-    if not isinstance(found, dict):
-        raise PermanentFailure("the body is not a JSON object, so it has no named parameters")
-    return found
+        return (current.args.to_dict(flat=False) | form if current.query_string else form), True
+    return json_object("it has no named parameters"), False
 
 
 def _refusal(verdict: Verdict) -> tuple[Response, Verdict]:

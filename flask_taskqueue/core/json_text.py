@@ -1,0 +1,64 @@
+"""JSON that says what it was made of, or is refused: texts that are none, numbers that are none, keys that become others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+MAX_DEPTH = 100
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def dumps(value: Any) -> str:
+    """A value as JSON. Raises TypeError or ValueError for one that JSON has not, or that not every reader would read."""
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if "\\ud" in text:
+        _check_texts(value)
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(text)
+    return text
+
+
+def document(value: Any) -> bytes:
+    """The body that ``json=`` asks for: what is read from it is what was given, but for tuples, which are lists there.
+
+    Raises TypeError or ValueError, with a reason, for what would be read as something else.
+    """
+    text = dumps(value)
+    if json.loads(text) != value:
+        _check_keys(value)
+    return text.encode()
+
+
+def _check_texts(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text in it holds half of a surrogate pair, which is no text") from None
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for mark in re.sub(r"[^\[\]{}]", "", _TEXT.sub("", text)):
+        depth += 1 if mark in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+
+
+def _check_keys(value: Any) -> None:
+    if isinstance(value, Mapping):
+        if hasattr(value, "getlist"):
+            raise TypeError(f"a {type(value).__name__} may have several values by a name: give it as params, or its to_dict(flat=False)")
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"an object has a key of type {type(key).__name__}, which JSON would make a text: use texts as keys")
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for one in value:
+        _check_keys(one)

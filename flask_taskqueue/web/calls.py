@@ -1,0 +1,117 @@
+"""Calls of handlers: as tasks hold them, and as they are made."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, current_app, make_response, request
+from werkzeug.routing import BaseConverter, Map, Rule
+
+from ..core.errors import ConfigurationError, InvalidTaskError, PermanentFailure
+from ..core.functions import name_of
+from ..core.payload import FORM, JSON, WITHOUT_BODY
+from ..core.spec import SpecOptions, TaskSpec
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+
+def spec_of(worker: Worker[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: SpecOptions) -> TaskSpec:
+    """The task of a call with these arguments: a form if that says them exactly, otherwise JSON.
+
+    Raises TypeError and `InvalidTaskError` as `Parameters.write` does.
+    """
+    params, body = worker.parameters.write(args, kwargs, skip=worker.variables, form=_only_form(worker, options))
+    if options and "headers" in options and params is not None:
+        _check_content_type(options, FORM if body is None else JSON)
+    if body is not None:
+        options = {**options, "json": body}
+    return TaskSpec(worker, params, **options)
+
+
+def awaited(result: Any) -> Any:
+    """What a handler returned; if that is to be awaited, as of an async function behind a plain decorator, what comes of it."""
+    return current_app.ensure_sync(_await)(result) if inspect.isawaitable(result) else result
+
+
+def response_of(result: Any, function: Callable[..., Any]) -> Response:
+    """The response to what a handler returned, once all of it has run. Raises `PermanentFailure` for an async generator."""
+    result = awaited(result)
+    if inspect.isasyncgen(result):
+        raise not_run(function)
+    if inspect.isgenerator(result):  # Flask would run its body while the reply is read, outside of the handler's transaction
+        result = current_app.response_class(list(result))
+    return current_app.response_class(status=204) if result is None else make_response(result)
+
+
+def not_run(function: Callable[..., Any]) -> PermanentFailure:
+    """What a generator that was returned comes to: nobody would run its body."""
+    return PermanentFailure(f"{name_of(function)} returned a generator, so its body has not run: collect what it makes and return that")
+
+
+def json_object(otherwise: str) -> dict[str, Any]:
+    """The JSON object that is the request's body. Raises `PermanentFailure` for any other body.
+
+    Read as it was written, whatever JSON provider the application has.
+    """
+    try:
+        found = json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise PermanentFailure(f"the body is not a JSON object, so {otherwise}")
+    return found
+
+
+def variables_of(rule: str) -> frozenset[str]:
+    """The variables of a rule, whatever converters it names. Raises `ConfigurationError` for a malformed one."""
+    try:
+        parsed = Rule(f"/{rule.lstrip('/')}", endpoint="")
+        parsed.bind(_Unconverted())
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"the rule {rule!r} of a worker cannot be read: {error}") from error
+    return frozenset(parsed.arguments)
+
+
+async def _await(result: Any) -> Any:
+    while inspect.isawaitable(result):
+        result = await result
+    return result
+
+
+def _only_form(worker: Worker[..., Any], options: SpecOptions) -> str | None:
+    """What has to say the arguments because there can be no JSON; None if there can."""
+    method = str(options.get("method") or worker.route.methods[0]).upper()
+    if method in WITHOUT_BODY:
+        return f"the query of a {method}"
+    return "a form beside a body of its own" if "json" in options or options.get("payload") is not None else None
+
+
+def _check_content_type(options: SpecOptions, kind: str) -> None:
+    for name, value in (options.get("headers") or {}).items():
+        if str(name).lower() == "content-type" and str(value).partition(";")[0].strip().lower() != kind:
+            raise InvalidTaskError(f"headers have a Content-Type of their own, but the arguments are sent as {kind}: leave it out")
+
+
+class _AnyConverters(dict[str, type[BaseConverter]]):
+    """Every name is a converter's: which there are is known to the application only."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __missing__(self, _: str) -> type[BaseConverter]:
+        return _Any
+
+
+class _Any(BaseConverter):
+    def __init__(self, map: Map, *_: Any, **__: Any) -> None:
+        super().__init__(map)
+
+
+class _Unconverted(Map):
+    def __init__(self) -> None:
+        super().__init__()
+        self.converters = _AnyConverters()
