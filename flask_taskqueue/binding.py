@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ class Binding:
     """The Flask-SQLAlchemy extension, None for a database of the queue's own."""
     bind_key: str | None
     tables: Tables = field(repr=False)
+    own_file: bool = False
+    """Whether nothing says where the tables are, so that they are in a file of the queue's own."""
 
     @classmethod
     def of(cls, app: Flask, db: Any | None, settings: Settings) -> Binding:
@@ -37,9 +39,18 @@ class Binding:
         if db is None:
             if settings.bind_key is not None:
                 raise ConfigurationError("TASKQUEUE_BIND_KEY needs Flask-SQLAlchemy: call db.init_app(app) before tasks.init_app(app)")
-            return cls(None, None, Tables.join(sa.MetaData(), settings.table_prefix))
+            return cls(None, None, Tables.join(sa.MetaData(), settings.table_prefix), own_file=True)
+        _check_extension(db)
         metadata = db.metadatas[settings.bind_key] if settings.bind_key else db.metadata
         return cls(db, settings.bind_key, Tables.join(metadata, settings.table_prefix))
+
+    def check(self, app: Flask) -> None:
+        """See that the application got no Flask-SQLAlchemy after the queue made a database of its own. Raises `ConfigurationError`."""
+        if self.own_file and app.extensions.get("sqlalchemy") is not None:
+            raise ConfigurationError(
+                f"the queue was set up before SQLAlchemy, so its tables would be in a file of its own, {OWN_FILE}: call SQLAlchemy(app) or "
+                "db.init_app(app) before TaskQueue(app), or give it as TaskQueue(app, db). For a file of its own set TASKQUEUE_DATABASE_URI"
+            )
 
     def open(self, app: Flask, settings: Settings) -> Database:
         """The database, with an engine of the queue's own. Nothing is connected yet."""
@@ -47,6 +58,7 @@ class Binding:
 
     def parts(self, app: Flask, settings: Settings) -> dict[str, Any]:
         """What the `Database` is made of."""
+        self.check(app)
         create = app.debug or app.testing if settings.create_tables is None else settings.create_tables
         parts: dict[str, Any] = {"tables": self.tables, "connect_args": {}, "create": create}
         if self.db is not None:
@@ -112,3 +124,13 @@ class Binding:
         if isinstance(bind, dict):
             options = bind
         return dict(options.get("connect_args") or {})
+
+
+def _check_extension(db: Any) -> None:
+    """See that it is Flask-SQLAlchemy: other extensions have its name, and no metadata that the tables could join."""
+    if not isinstance(getattr(db, "metadatas", None), Mapping) or not hasattr(db, "session"):
+        kind = type(db)
+        raise ConfigurationError(
+            f"the application's SQLAlchemy is {kind.__module__}.{kind.__qualname__}, and the queue shares a database only with "
+            "Flask-SQLAlchemy 3: set TASKQUEUE_DATABASE_URI to the URL of the database that is to hold its tables, which may be the same"
+        )

@@ -15,6 +15,7 @@ from .core.spec import TaskSpec
 from .core.task import Task
 from .declared import Declared, Schedules
 from .stored import StoredTasks
+from .web.rules import check_methods, check_rule
 from .web.task_function import TaskFunction, route_of
 from .web.worker import Route, Worker
 from .workers import Workers
@@ -62,13 +63,21 @@ class Declarations(StoredTasks):
         otherwise. With ``transactional`` the handler's changes in ``db.session`` and the task's
         completion commit together, once; it must not commit itself. ``blueprint`` puts the route
         on a blueprint of yours, which is then registered as usual.
+
+        Raises `ConfigurationError` for a URL or methods that another handler or view has, or that
+        cannot be, `UnknownQueueError` for a queue that is not configured, and TypeError for a
+        function that cannot be called with what a task holds; as soon as it can be known: now,
+        when an application is set up, or at its first request.
         """
+
+        check_rule(rule, on_blueprint=blueprint is not None)
+        checked = check_methods(rule, methods)
 
         def decorate(function: Callable[P, R]) -> Worker[P, R]:
             route = Route(
                 rule=rule,
                 endpoint=endpoint or str(getattr(function, "__name__", "worker")),
-                methods=tuple(method.upper() for method in methods),
+                methods=checked,
                 queue=queue,
                 deadline=deadline,
                 retry=RetryOptions.of(retry),
@@ -145,11 +154,8 @@ class Declarations(StoredTasks):
         def decorate(function: Any) -> Any:
             chosen = function if isinstance(function, Worker | TaskFunction) else self.task(function)
             own = name or str(getattr(chosen, "__name__", ""))
-            self._schedules.add(
-                Declared.of(
-                    own, chosen.options(**options).spec(), schedule, timezone, misfire=misfire, overlap=overlap, description=description
-                )
-            )
+            spec = chosen.options(**options).spec()
+            self._schedule(Declared.of(own, spec, schedule, timezone, misfire=misfire, overlap=overlap, description=description))
             return chosen
 
         return decorate
@@ -186,7 +192,12 @@ class Declarations(StoredTasks):
             spec = url.options(**options).spec(**(params or {}))
         else:
             spec = TaskSpec(url, params, **options)
-        self._schedules.add(Declared.of(name, spec, schedule, timezone, misfire=misfire, overlap=overlap, description=description))
+        self._schedule(Declared.of(name, spec, schedule, timezone, misfire=misfire, overlap=overlap, description=description))
+
+    def _schedule(self, declared: Declared) -> None:
+        for app in self._set_up():
+            declared.check(app.extensions["taskqueue"].settings.queues)
+        self._schedules.add(declared)
 
     def _worker(self, function: Callable[P, R], route: Route, blueprint: Blueprint | None) -> Worker[P, R]:
         worker = Worker(function, route, self, self.add)

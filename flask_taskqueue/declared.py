@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from .adding import Adding
@@ -11,6 +11,7 @@ from .core.errors import InvalidScheduleError, TaskQueueError
 from .core.firing import Misfire, Overlap, check_rules
 from .core.names import check_schedule_name
 from .core.new_task import pack
+from .core.queue_settings import QueueSettings, check_configured
 from .core.schedule import Schedule
 from .core.spec import TaskSpec
 from .store import Definition
@@ -66,6 +67,12 @@ class Declared:
         url = self.spec.url
         return url.route.endpoint if isinstance(url, Worker) else str(url)
 
+    def check(self, queues: Mapping[str, QueueSettings]) -> None:
+        """See that its queue is configured. Raises `UnknownQueueError`."""
+        queue = self.spec.options.get("queue")
+        if queue is not None:
+            check_configured(queue, queues, f"schedule {self.name!r}")
+
     def definition(self, adding: Adding) -> Definition:
         """As it is stored, for one application. Raises what ``tasks.add`` raises."""
         return Definition(
@@ -91,6 +98,11 @@ class Schedules:
         if (known.schedule, known.target) != (one.schedule, one.target):
             raise InvalidScheduleError(f"there are two schedules named {one.name!r}: give one another name")
         self._declared[one.name] = one
+
+    def check(self, queues: Mapping[str, QueueSettings]) -> None:
+        """See that the queues of the schedules declared so far are configured. Raises `UnknownQueueError`."""
+        for one in self._declared.values():
+            one.check(queues)
 
     def find(self, adding: Adding, of_the_application: Iterable[Declared] = ()) -> Callable[[Collection[str]], list[Definition]]:
         """What finds the definitions for one application, with those of its own.

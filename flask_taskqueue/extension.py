@@ -30,6 +30,7 @@ from .runtime import Runtime
 from .schedules import ScheduleEntry
 from .stored import batch_of
 from .web.csrf import exempt_workers
+from .web.first_look import check_application, check_at_first_request
 from .web.guard import verified
 from .web.monitoring import mount as mount_monitoring
 from .web.proof import install
@@ -61,6 +62,8 @@ class TaskQueue(Declarations):
         """
         settings = with_queue_yaml(app, Settings.of(app.config))
         of_files = cron_yaml_schedules(app, settings)
+        self._workers.check(app, settings.queues)
+        self._schedules.check(settings.queues)
         binding = Binding.of(app, db if db is not None else self._db, settings)
         runtime = Runtime(app, settings, binding)
         app.extensions["taskqueue"] = runtime
@@ -75,6 +78,7 @@ class TaskQueue(Declarations):
         mount(app, runtime)
         mount_monitoring(app, runtime)
         arrange_start(app, runtime)
+        check_at_first_request(app)
 
     def add(
         self,
@@ -176,6 +180,7 @@ class TaskQueue(Declarations):
         For tests, scripts and cron: nothing has to run beside it. Where a dispatcher runs,
         both share the work. Not for use inside a transaction.
         """
+        check_application(self._app())
         return self._runtime.drain()
 
     def is_task_request(self) -> bool:

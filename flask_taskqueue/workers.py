@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import weakref
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, cast
 
 from flask import Blueprint, Flask
+from flask.blueprints import BlueprintSetupState
+from werkzeug.routing import Map
 
+from .core.errors import ConfigurationError
+from .core.queue_settings import QueueSettings, check_configured
+from .web.parsed_rules import bound_rule
+from .web.rules import check_new, check_routes, clash, excludes
 from .web.worker import Worker
 
 BLUEPRINT = "taskqueue"
+_PLAIN = Map()
 
 
 class Workers:
@@ -17,27 +26,36 @@ class Workers:
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker[..., Any]] = {}
+        self._elsewhere: weakref.WeakKeyDictionary[Blueprint, list[Worker[..., Any]]] = weakref.WeakKeyDictionary()
 
     def add(self, worker: Worker[..., Any], blueprint: Blueprint | None, apps: Iterable[Flask]) -> None:
         """Give a worker its route: on a blueprint of the user's, or in every application that is and will be set up.
 
         A worker declared again (a factory that declares them, a reloaded module) takes the place
-        of the former in the application that was set up last.
+        of the former in the application that was set up last. Raises `ConfigurationError` for one
+        whose URL or name is another's, `UnknownQueueError` for one whose queue is not configured.
         """
         if blueprint is not None:
+            others = self._elsewhere.setdefault(blueprint, [])
+            _check_against(worker, others)
             _route(blueprint, worker, worker.route.endpoint)
+            blueprint.record(_check_registered)
+            others.append(worker)
             return
-        known = self._workers.setdefault(worker.route.endpoint, worker)
-        if _name(known) != _name(worker):
-            raise ValueError(f"{_name(known)} and {_name(worker)} are both {worker.route.endpoint!r}: give one another endpoint or name")
+        waiting = list(apps)
+        self._check(worker, waiting)
         self._workers[worker.route.endpoint] = worker
         endpoint = f"{BLUEPRINT}.{worker.route.endpoint}"
-        waiting = list(apps)
         for app in waiting:
             if endpoint not in app.view_functions:
                 _route(app, worker, endpoint)
             elif app is waiting[-1]:
                 app.view_functions[endpoint] = worker.view
+
+    def check(self, app: Flask, queues: Mapping[str, QueueSettings]) -> None:
+        """See that the workers declared so far can be put into an application with these queues."""
+        for worker in self._workers.values():
+            _check_in(app, worker, queues)
 
     def register(self, app: Flask) -> None:
         """Put the workers declared so far into an application, as the routes of a blueprint."""
@@ -45,10 +63,56 @@ class Workers:
         for endpoint, worker in self._workers.items():
             _route(blueprint, worker, endpoint)
         app.register_blueprint(blueprint)
+        check_routes(app)
+
+    def _check(self, worker: Worker[..., Any], apps: Iterable[Flask]) -> None:
+        known = self._workers.get(worker.route.endpoint)
+        if known is not None and _name(known) != _name(worker):
+            raise ConfigurationError(
+                f"{_name(known)} and {_name(worker)} are both {worker.route.endpoint!r}: give one another endpoint or name"
+            )
+        if known is not None and _place(known) != _place(worker):
+            raise ConfigurationError(
+                f"{_name(worker)} has two URLs, {' '.join(_place(known))} and {' '.join(_place(worker))}: "
+                "give one of them an endpoint= of its own"
+            )
+        _check_against(worker, self._workers.values())
+        for app in apps:
+            _check_in(app, worker, app.extensions["taskqueue"].settings.queues)
 
 
 def _route(place: Flask | Blueprint, worker: Worker[..., Any], endpoint: str) -> None:
     place.add_url_rule(worker.route.rule, endpoint, worker.view, methods=list(worker.route.methods), provide_automatic_options=False)
+
+
+def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]]) -> None:
+    """See that no other worker is for its URLs, as far as the rules tell without an application, whose converters are not known."""
+    with suppress(LookupError):
+        new = bound_rule(worker.route.rule or "/", worker.route.methods, worker.route.endpoint, _PLAIN)
+        for other in others:
+            if other.route.endpoint != worker.route.endpoint:
+                with suppress(LookupError):
+                    known = bound_rule(other.route.rule or "/", other.route.methods, other.route.endpoint, _PLAIN)
+                    if excludes(known, new):
+                        raise clash(known, new)
+
+
+def _check_in(app: Flask, worker: Worker[..., Any], queues: Mapping[str, QueueSettings]) -> None:
+    route = worker.route
+    if route.queue is not None:
+        check_configured(route.queue, queues, f"worker {route.endpoint!r}")
+    try:
+        check_new(app, bound_rule(route.rule, route.methods, f"{BLUEPRINT}.{route.endpoint}", app.url_map))
+    except LookupError as error:
+        raise ConfigurationError(f"the rule {route.rule!r} of worker {route.endpoint!r} cannot be read: {error}") from error
+
+
+def _check_registered(state: BlueprintSetupState) -> None:
+    check_routes(cast(Flask, state.app))
+
+
+def _place(worker: Worker[..., Any]) -> tuple[str, ...]:
+    return (*worker.route.methods, worker.route.rule)
 
 
 def _name(worker: Worker[..., Any]) -> str:

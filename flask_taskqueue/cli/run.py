@@ -21,6 +21,7 @@ from ..core.states import State
 from ..core.urls import redacted
 from ..engine.supervisor import Supervisor
 from ..runtime import Runtime
+from ..web.first_look import check_application
 from .current import current_runtime
 
 
@@ -66,6 +67,7 @@ def _check(runtime: Runtime, options: dict[str, Any]) -> None:
     """Find out now, and once, what would stop every process: no tables, no secret, no base URL."""
     if runtime.store.database.in_memory:
         raise click.ClickException("an in-memory SQLite database cannot be shared with another process: use a file")
+    check_application(runtime.app)
     runtime.store.ensure_queues()
     _, attempts = runtime.dispatcher(**options)
     attempts.close()
@@ -73,6 +75,7 @@ def _check(runtime: Runtime, options: dict[str, Any]) -> None:
 
 
 def _burst(runtime: Runtime, options: dict[str, Any]) -> None:
+    check_application(runtime.app)
     click.echo(f"{runtime.drain(**options)} attempts.")
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import checks
-from .errors import ConfigurationError, InvalidQueueNameError
+from .errors import ConfigurationError, InvalidQueueNameError, UnknownQueueError
 from .fairness import PRIORITIES
 from .names import check_queue_name
+from .quoting import shown
 from .rates import BUCKET_SIZE
 from .retry import RetryOptions
 
@@ -46,6 +47,14 @@ class QueueSettings:
     def configured(self) -> str:
         """The limits as a text, by which a changed configuration is noticed."""
         return json.dumps(self.limits, separators=(",", ":"))
+
+
+def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) -> None:
+    """See that a queue which something is declared for is there. Raises `UnknownQueueError`."""
+    if not isinstance(name, str) or name not in queues:
+        raise UnknownQueueError(
+            f"{what} is for queue {shown(name)}, which is not configured: add it to TASKQUEUE_QUEUES, which has {', '.join(sorted(queues))}"
+        )
 
 
 LIMITS: Mapping[str, checks.Check] = {

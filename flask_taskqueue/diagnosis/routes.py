@@ -15,6 +15,7 @@ from ..core.errors import ConfigurationError, TablesMissingError, TransientError
 from ..core.finding import Finding
 from ..core.ping import judge_ping
 from ..runtime import Runtime
+from ..web.rules import worker_of
 from ..web.worker import Worker
 
 _SAMPLES = ("1", "1.0", "ping", "00000000-0000-4000-8000-000000000000")
@@ -35,12 +36,6 @@ def look(runtime: Runtime) -> Iterator[Finding]:
     except ConfigurationError as error:
         anchor = "no-secret" if "SECRET" in str(error) else "not-found"
         yield Finding("error", str(error).partition(":")[0], str(error).partition(":")[2].strip(), f"troubleshooting#{anchor}")
-
-
-def worker_of(app: Flask, rule: Rule) -> Worker[..., Any] | None:
-    """The worker that answers a rule; None if something else does."""
-    worker = getattr(app.view_functions.get(rule.endpoint), "__self__", None)
-    return worker if isinstance(worker, Worker) else None
 
 
 def _declared(rule: Rule, worker: Worker[..., Any]) -> Iterator[Finding]:

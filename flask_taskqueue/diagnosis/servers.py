@@ -13,7 +13,7 @@ from pathlib import Path
 from ..core.durations import seconds
 from ..core.finding import Finding
 from ..runtime import Runtime
-from .routes import worker_of
+from ..web.rules import worker_of
 
 _GUNICORN_DEFAULT = 30.0
 

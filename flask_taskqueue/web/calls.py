@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, make_response, request
-from werkzeug.routing import BaseConverter, Map, Rule
 
-from ..core.errors import ConfigurationError, InvalidTaskError, PermanentFailure
+from ..core.errors import InvalidTaskError, PermanentFailure
 from ..core.functions import name_of
 from ..core.payload import FORM, JSON, WITHOUT_BODY
 from ..core.spec import SpecOptions, TaskSpec
@@ -43,7 +42,8 @@ def response_of(result: Any, function: Callable[..., Any]) -> Response:
     if inspect.isasyncgen(result):
         raise not_run(function)
     if inspect.isgenerator(result):  # Flask would run its body while the reply is read, outside of the handler's transaction
-        result = current_app.response_class(list(result))
+        chunks: list[Any] = list(result)
+        result = current_app.response_class(chunks)
     return current_app.response_class(status=204) if result is None else make_response(result)
 
 
@@ -66,16 +66,6 @@ def json_object(otherwise: str) -> dict[str, Any]:
     return found
 
 
-def variables_of(rule: str) -> frozenset[str]:
-    """The variables of a rule, whatever converters it names. Raises `ConfigurationError` for a malformed one."""
-    try:
-        parsed = Rule(f"/{rule.lstrip('/')}", endpoint="")
-        parsed.bind(_Unconverted())
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"the rule {rule!r} of a worker cannot be read: {error}") from error
-    return frozenset(parsed.arguments)
-
-
 async def _await(result: Any) -> Any:
     while inspect.isawaitable(result):
         result = await result
@@ -94,24 +84,3 @@ def _check_content_type(options: SpecOptions, kind: str) -> None:
     for name, value in (options.get("headers") or {}).items():
         if str(name).lower() == "content-type" and str(value).partition(";")[0].strip().lower() != kind:
             raise InvalidTaskError(f"headers have a Content-Type of their own, but the arguments are sent as {kind}: leave it out")
-
-
-class _AnyConverters(dict[str, type[BaseConverter]]):
-    """Every name is a converter's: which there are is known to the application only."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-    def __missing__(self, _: str) -> type[BaseConverter]:
-        return _Any
-
-
-class _Any(BaseConverter):
-    def __init__(self, map: Map, *_: Any, **__: Any) -> None:
-        super().__init__(map)
-
-
-class _Unconverted(Map):
-    def __init__(self) -> None:
-        super().__init__()
-        self.converters = _AnyConverters()

@@ -24,6 +24,7 @@ from ..core.delivery import ENVIRON_KEY
 from ..core.errors import TaskQueueError
 from ..core.starting import Situation, Start, when_to_start
 from ..runtime import Runtime
+from .first_look import check_application
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -64,6 +65,7 @@ def start_at_first_request(app: Flask, runtime: Runtime) -> None:
 
 def _start(runtime: Runtime, base_url: str | None) -> None:
     try:
+        check_application(runtime.app)
         scheduler = runtime.start(runtime.settings.base_url or base_url)
     except TaskQueueError as error:
         logger.error("the dispatcher does not start: %s", error)

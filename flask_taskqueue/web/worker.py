@@ -20,9 +20,10 @@ from ..core.spec import SpecOptions, TaskSpec
 from ..core.task import Task, TaskActions
 from ..core.verdict import Verdict, Witness, raised
 from ..runtime import Runtime
-from .calls import json_object, response_of, spec_of, variables_of
+from .calls import json_object, response_of, spec_of
 from .current import CurrentTask, handling
 from .guard import is_stale, verified
+from .parsed_rules import variables_of
 from .proof import returned, witness
 from .transaction import LeaseLostError, in_transaction
 
