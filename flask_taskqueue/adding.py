@@ -226,7 +226,7 @@ class Adding:
         if params is not None:
             params = fields(params)
         if isinstance(url, Worker):
-            path, params = self._routes.build_call(url, params or {}, method)
+            path, params = self._routes.build_call(url, {} if params is None else params, method)
             return path, url, params or None
         if not isinstance(url, str):
             raise InvalidUrlError(f"the url is {url!r}; it must be a path, an absolute URL, an endpoint name or a worker")

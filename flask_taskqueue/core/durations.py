@@ -25,9 +25,11 @@ def seconds(value: float | str | timedelta, *, what: str) -> float:
         return value.total_seconds()
     if isinstance(value, str) and (match := _TEXT.fullmatch(value.strip())):
         return float(match[1]) * _UNITS[match[2]]
-    if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            return float(value)
+            number = float(value)
         except OverflowError:
-            raise ConfigurationError(f"{what} is a number too large for seconds") from None
+            raise ConfigurationError(f"{what} is {shown(value)}, more seconds than there is a number for") from None
+        if not math.isnan(number):
+            return number
     raise ConfigurationError(f"{what} is {shown(value)}; it must be seconds, such as 90, or a text such as '90s', '10m', '2h' or '30d'")

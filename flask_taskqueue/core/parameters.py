@@ -165,10 +165,12 @@ class Parameters:
         raise altered(self._parameter(name), value, parameter.hint, arrived)
 
     def _unsayable(self, name: str, value: Any, form: str | None) -> InvalidTaskError:
-        return InvalidTaskError(
-            f"{self._parameter(name)} has a value of type {type(value).__name__}, which {form} cannot say; leave it out, "
-            "or give the handler a method that has a body, such as POST"
-        )
+        said = f"{self._parameter(name)} has a value of type {type(value).__name__}, which {form} cannot say"
+        if self._of(name).hint is Any:
+            return InvalidTaskError(
+                f"{said} as what it is; annotate the parameter with its type, or give the handler a method that has a body"
+            )
+        return InvalidTaskError(f"{said}; leave it out, or give the handler a method that has a body, such as POST")
 
     def _parameter(self, name: str) -> str:
         return f"parameter {name!r} of handler {self._handler}"

@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from .durations import seconds
 from .errors import ConfigurationError, InvalidTaskRetryOptionsError
+from .quoting import shown
 
 _MIN_BACKOFF = 0.1
 _MAX_BACKOFF = 3600.0
+_LARGEST = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class RetryOptions:
         if value is None or isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
-            raise InvalidTaskRetryOptionsError(f"retry is {value!r}; it must be RetryOptions or a mapping of their names")
+            raise InvalidTaskRetryOptionsError(f"retry is {shown(value)}; it must be RetryOptions or a mapping of their names")
         return cls._of_mapping(value)
 
     @classmethod
@@ -111,7 +113,7 @@ class RetryOptions:
         names = [one.name for one in fields(cls)]
         for name in given:
             if name not in names:
-                raise InvalidTaskRetryOptionsError(f"there is no retry option {name!r}; there are {', '.join(names)}")
+                raise InvalidTaskRetryOptionsError(f"there is no retry option {shown(name)}; there are {', '.join(names)}")
         return cls(**given)
 
     def _set(self, name: str, value: float) -> None:
@@ -122,8 +124,10 @@ class RetryOptions:
             value = getattr(self, name)
             if name == "task_retry_limit" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InvalidTaskRetryOptionsError(f"{name} is {value!r}; it must be a whole number, 0 or more")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
+                raise InvalidTaskRetryOptionsError(
+                    f"{name} is {shown(value)}; it must be a whole number, 0 or more, and at most {_LARGEST}"
+                )
         if self.min_backoff_seconds > self.max_backoff_seconds:
             raise InvalidTaskRetryOptionsError(
                 f"min_backoff_seconds is {self.min_backoff_seconds:g}, more than max_backoff_seconds, {self.max_backoff_seconds:g}"
@@ -138,5 +142,5 @@ def _duration(name: str, value: Any) -> float:
     except ConfigurationError as error:
         raise InvalidTaskRetryOptionsError(str(error)) from error
     if not 0 <= number < 1e9:
-        raise InvalidTaskRetryOptionsError(f"{name} is {value!r}; it must be 0 or more, and less than 30 years")
+        raise InvalidTaskRetryOptionsError(f"{name} is {shown(value)}; it must be 0 or more, and less than 30 years")
     return number

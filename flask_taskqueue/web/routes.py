@@ -111,6 +111,8 @@ class RouteFinder:
 
     def _prove(self, worker: Worker[..., Any], endpoint: str, path: str, method: str, given: Mapping[str, Any]) -> None:
         """See that a path leads to this worker, with these values."""
+        if not {".", ".."}.isdisjoint(path.split("/")):
+            raise InvalidUrlError(f"{redacted(path)!r} has a part '.' or '..', which HTTP takes away: give the value as a param")
         if self._app.url_map.host_matching or self._app.subdomain_matching:
             return
         try:
