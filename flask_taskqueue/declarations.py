@@ -8,14 +8,17 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, Flask
 
+from .core.errors import ConfigurationError
 from .core.firing import Misfire, Overlap
+from .core.form import listed
 from .core.names import check_task_name
+from .core.options import check_deadline, check_flag
 from .core.retry import RetryOptions
 from .core.spec import TaskSpec
 from .core.task import Task
 from .declared import Declared, Schedules
 from .stored import StoredTasks
-from .web.rules import check_methods, check_rule
+from .web.rules import check_endpoint, check_methods, check_rule
 from .web.task_function import TaskFunction, route_of
 from .web.worker import Route, Worker
 from .workers import Workers
@@ -72,6 +75,11 @@ class Declarations(StoredTasks):
 
         check_rule(rule, on_blueprint=blueprint is not None)
         checked = check_methods(rule, methods)
+        _check_options(deadline, transactional)
+        if endpoint is not None:
+            check_endpoint(endpoint)
+        if blueprint is not None and not isinstance(blueprint, Blueprint):
+            raise ConfigurationError(f"blueprint of worker {rule!r} is a {type(blueprint).__name__}; it must be a flask.Blueprint")
 
         def decorate(function: Callable[P, R]) -> Worker[P, R]:
             route = Route(
@@ -120,6 +128,8 @@ class Declarations(StoredTasks):
         runs like any other, through a route below ``/_taskqueue/task/``. What it returns is the
         reply, if JSON can hold it. The other arguments are those of `worker`.
         """
+
+        _check_options(deadline, transactional)
 
         def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
             route = route_of(
@@ -191,7 +201,7 @@ class Declarations(StoredTasks):
         if isinstance(url, TaskFunction):
             spec = url.options(**options).spec(**(params or {}))
         else:
-            spec = TaskSpec(url, params, **options)
+            spec = TaskSpec(url, None if params is None else listed(params), **options)
         self._schedule(Declared.of(name, spec, schedule, timezone, misfire=misfire, overlap=overlap, description=description))
 
     def _schedule(self, declared: Declared) -> None:
@@ -203,3 +213,9 @@ class Declarations(StoredTasks):
         worker = Worker(function, route, self, self.add)
         self._workers.add(worker, blueprint, self._set_up())
         return worker
+
+
+def _check_options(deadline: float | timedelta | None, transactional: bool) -> None:
+    """See that each task of a handler can have what it declares. Raises `InvalidDeadlineError`, `InvalidTaskError`."""
+    check_deadline(deadline)
+    check_flag("transactional", transactional)

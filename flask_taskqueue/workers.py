@@ -13,6 +13,7 @@ from werkzeug.routing import Map
 
 from .core.errors import ConfigurationError
 from .core.queue_settings import QueueSettings, check_configured
+from .web.first_look import check_queues
 from .web.parsed_rules import bound_rule
 from .web.rules import check_new, check_routes, clash, excludes
 from .web.worker import Worker
@@ -54,6 +55,8 @@ class Workers:
 
     def check(self, app: Flask, queues: Mapping[str, QueueSettings]) -> None:
         """See that the workers declared so far can be put into an application with these queues."""
+        check_routes(app)
+        check_queues(app, queues)
         for worker in self._workers.values():
             _check_in(app, worker, queues)
 
@@ -63,7 +66,6 @@ class Workers:
         for endpoint, worker in self._workers.items():
             _route(blueprint, worker, endpoint)
         app.register_blueprint(blueprint)
-        check_routes(app)
 
     def _check(self, worker: Worker[..., Any], apps: Iterable[Flask]) -> None:
         known = self._workers.get(worker.route.endpoint)
@@ -108,7 +110,10 @@ def _check_in(app: Flask, worker: Worker[..., Any], queues: Mapping[str, QueueSe
 
 
 def _check_registered(state: BlueprintSetupState) -> None:
-    check_routes(cast(Flask, state.app))
+    app = cast(Flask, state.app)
+    check_routes(app)
+    if "taskqueue" in app.extensions:
+        check_queues(app, app.extensions["taskqueue"].settings.queues)
 
 
 def _place(worker: Worker[..., Any]) -> tuple[str, ...]:

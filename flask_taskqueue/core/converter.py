@@ -34,6 +34,8 @@ BAD_VALUE = (
 )
 """What converting raises for a value that does not fit."""
 
+_PLAIN = (str, int, float, bool, bytes)
+
 
 def make(*, naive: bool, form: bool = False) -> JsonConverter:
     """A converter for what JSON has, what the standard library writes as text, dataclasses, and containers of them.
@@ -48,14 +50,14 @@ def make(*, naive: bool, form: bool = False) -> JsonConverter:
         datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
     }
     for kind, read in reads.items():
-        converter.register_structure_hook(kind, _ignoring_hint(read))
+        converter.register_structure_hook(kind, _exactly(kind, read) if kind in _PLAIN else _ignoring_hint(read))
     for kind, write in ((UUID, str), (Decimal, str), (timedelta, timedelta.total_seconds), (time, time.isoformat)):
         converter.register_unstructure_hook(kind, write)
-    converter.register_structure_hook_func(_is_enum, lambda raw, hint: _member(list(hint), raw) or _composed(hint, raw))
+    converter.register_structure_hook_func(_is_enum, _read_member)
     converter.register_unstructure_hook_func(_is_enum, _written_member)
     converter.register_structure_hook_func(_is_literal, lambda raw, hint: _choice(_choices(hint), raw))
-    converter.register_structure_hook_func(lambda hint: hint is object, lambda raw, _: raw)
-    converter.register_structure_hook_func(lambda hint: hint is type(None), _none)
+    converter.register_structure_hook_func(_is(object), lambda raw, _: raw)
+    converter.register_structure_hook_func(_is(type(None)), _none)
     _guard_containers(converter)
     return converter
 
@@ -90,6 +92,15 @@ def _from_base85(raw: str) -> bytes:
     if base64.b85encode(found).decode() != raw:
         raise ValueError("not in base 85")
     return found
+
+
+def _is(kind: type) -> Callable[[Any], bool]:
+    return lambda hint: hint is kind
+
+
+def _exactly(kind: type, read: Callable[[Any], Any]) -> Read:
+    """Reads a type, and the Enums below it: cattrs asks it for those too."""
+    return lambda raw, hint: read(raw) if hint is kind else _read_member(raw, hint)
 
 
 def _ignoring_hint(read: Callable[[Any], Any]) -> Read:
@@ -129,6 +140,8 @@ def _is_literal(hint: Any) -> bool:
 
 
 def _hook(converter: JsonConverter, hint: Any) -> Read | None:
+    if isinstance(hint, type) and issubclass(hint, _PLAIN) and hint not in _PLAIN and not _is_enum(hint):
+        return None
     if hasattr(hint, "__mapper__"):  # a row of SQLAlchemy's: what arrived would be a copy of it
         return None
     try:
@@ -151,6 +164,10 @@ def _written_member(member: Enum) -> Any:
     """A member's value where JSON has it, otherwise its name."""
     value = member.value
     return value if type(value) in (str, int, float, bool) else member.name
+
+
+def _read_member(raw: Any, hint: Any) -> Any:
+    return _member(list(hint), raw) or _composed(hint, raw)
 
 
 def _member(members: list[Any], raw: Any) -> Any:

@@ -30,6 +30,13 @@ def fields(params: Any) -> dict[str, Any]:
     return dict(lists()) if lists is not None else _collected(params)
 
 
+def listed(params: Any) -> dict[str, Any]:
+    """Params that can be sent more than once: what can be read only once is a list. Raises `InvalidTaskError` for what `encode` refuses."""
+    found = {name: list(value) if isinstance(value, Iterator) else value for name, value in fields(params).items()}
+    encode(found)
+    return found
+
+
 def encode(params: Mapping[str, Any]) -> str:
     """Params as a form. A list repeats its name.
 

@@ -73,4 +73,4 @@ def _same_instant(given: Any, arrived: Any) -> bool:
 def _is_frozen(given: Any, arrived: Any) -> bool:
     """Whether the types differ only because a test has put a clock of its own in the place of datetime and date."""
     known = {*_INSTANTS, datetime, date}
-    return type(given) in known and type(arrived) in known and isinstance(given, datetime) == isinstance(arrived, datetime)
+    return type(given) in known and type(arrived) in known and isinstance(given, _INSTANTS[0]) == isinstance(arrived, _INSTANTS[0])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flask import Flask
 from flask.signals import request_started
 
-from ..core.queue_settings import check_configured
+from ..core.queue_settings import QueueSettings, check_configured
 from ..runtime import Runtime
 from .rules import check_routes, worker_of
 
@@ -15,10 +17,15 @@ def check_application(app: Flask) -> None:
     runtime: Runtime = app.extensions["taskqueue"]
     runtime.binding.check(app)
     check_routes(app)
+    check_queues(app, runtime.settings.queues)
+
+
+def check_queues(app: Flask, queues: Mapping[str, QueueSettings]) -> None:
+    """Raise `UnknownQueueError` if a worker of an application is for a queue that is not configured."""
     for rule in app.url_map.iter_rules():
         worker = worker_of(app, rule)
         if worker is not None and worker.route.queue is not None:
-            check_configured(worker.route.queue, runtime.settings.queues, f"worker {rule.endpoint!r}")
+            check_configured(worker.route.queue, queues, f"worker {rule.endpoint!r}")
 
 
 def check_at_first_request(app: Flask) -> None:

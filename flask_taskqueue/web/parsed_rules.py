@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from werkzeug.routing import BaseConverter, Map, Rule
 
 from ..core.errors import ConfigurationError
+from ..core.scalars import can_be_sent
+
+_UNREACHABLE = re.compile(r"[?#\\\s\x00-\x20\x7f]|/\.{1,2}(?=/|$)")
 
 
 def bound_rule(rule: str, methods: Iterable[str], endpoint: str, url_map: Map) -> Rule:
@@ -20,9 +24,15 @@ def bound_rule(rule: str, methods: Iterable[str], endpoint: str, url_map: Map) -
 def variables_of(rule: str) -> frozenset[str]:
     """The variables of a rule, whatever converters it names. Raises `ConfigurationError` for a malformed one."""
     try:
-        return frozenset(bound_rule(f"/{rule.lstrip('/')}", ("POST",), "", _Unconverted()).arguments)
-    except (ValueError, TypeError) as error:
+        parsed = bound_rule(rule if rule.startswith("/") else f"/{rule}", ("POST",), "", _Unconverted())
+    except (SyntaxError, TypeError, ValueError) as error:  # werkzeug compiles a rule, so a name that is there twice is a SyntaxError
         raise ConfigurationError(f"the rule {rule!r} of a worker cannot be read: {error}") from error
+    fixed = "".join("x" if is_variable else text for is_variable, text in parsed._trace)
+    if _UNREACHABLE.search(fixed) or not can_be_sent(fixed):
+        raise ConfigurationError(
+            f"the rule {rule!r} of a worker has what no path of a URL has, such as a query, a blank or two dots: leave it out"
+        )
+    return frozenset(parsed.arguments)
 
 
 class _AnyConverters(dict[str, type[BaseConverter]]):

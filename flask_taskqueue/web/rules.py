@@ -35,6 +35,14 @@ def check_methods(rule: str, methods: Any) -> tuple[str, ...]:
     return found
 
 
+def check_endpoint(endpoint: Any) -> None:
+    """See that a name is one of an endpoint. Raises `ConfigurationError`."""
+    if not isinstance(endpoint, str) or not endpoint or "." in endpoint:
+        raise ConfigurationError(
+            f"the endpoint of a worker is {endpoint!r}; it must be a name without a dot, which parts it from its blueprint's"
+        )
+
+
 def worker_of(app: Flask, rule: Rule) -> Worker[..., Any] | None:
     """The worker that answers a rule; None if something else does."""
     worker = getattr(app.view_functions.get(rule.endpoint), "__self__", None)

@@ -1,0 +1,337 @@
+"""A declaration that cannot work is refused when it is made."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask
+from flask_sqlalchemy import SQLAlchemy
+from werkzeug.routing import BaseConverter
+
+from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
+from flask_taskqueue.web.serving import _start
+
+Declare = Callable[[TaskQueue], Any]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+    """Applications in testing, each with a database of the queue's own."""
+    apps: list[Flask] = []
+
+    def make_app(**config: Any) -> Flask:
+        app = Flask(f"app{len(apps)}", instance_path=str(tmp_path / str(len(apps))))
+        app.config.update(TESTING=True, SECRET_KEY="a secret for tests", **config)
+        apps.append(app)
+        return app
+
+    yield make_app
+    for app in apps:
+        if "taskqueue" in app.extensions and "store" in app.extensions["taskqueue"].__dict__:
+            app.extensions["taskqueue"].store.database.close()
+
+
+@pytest.fixture(params=["before", "after"])
+def declaring(request: pytest.FixtureRequest, make: Callable[..., Flask]) -> Callable[..., Flask]:
+    """Declares before an application is set up, and after."""
+
+    def declare(how: Declare, **config: Any) -> Flask:
+        app, tasks = make(**config), TaskQueue()
+        if request.param == "after":
+            tasks.init_app(app)
+        how(tasks)
+        if request.param == "before":
+            tasks.init_app(app)
+        return app
+
+    return declare
+
+
+def anything(**_: Any) -> None:
+    """A handler for whatever a URL brings."""
+
+
+def two(first: str, second: str, methods: tuple[str, ...] = ("POST",), others: tuple[str, ...] = ("POST",)) -> Declare:
+    """Two workers."""
+
+    def declare(tasks: TaskQueue) -> None:
+        tasks.worker(first, endpoint="first", methods=methods)(anything)
+        tasks.worker(second, endpoint="second", methods=others)(anything)
+
+    return declare
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [
+        two("/w", "/w"),
+        two("/w", "/w", ("GET",), ("HEAD", "POST")),
+        two("/u/<int:a>", "/u/<int:b>"),
+        two("/u/<a>", "/u/<string:b>"),
+        two("/u/<int(max=4):a>", "/u/<int(min=5):b>"),
+        two("/u/<path:a>/x", "/u/<path:b>/x"),
+    ],
+)
+def test_two_workers_on_one_url_are_refused(declaring: Callable[..., Flask], workers: Declare) -> None:
+    """Whatever their variables are called: the second would never run, and the first for it."""
+    with pytest.raises(ConfigurationError, match=r"'second' and .*'first'.*another URL or another method"):
+        declaring(workers)
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [
+        two("/w", "/w", ("GET",), ("POST",)),
+        two("/w", "/w/"),
+        two("/u/<a>/x", "/u/<a>/y"),
+        two("/u/<int:a>", "/u/<b>"),
+        two("/u/<b>", "/u/list"),
+    ],
+)
+def test_two_workers_that_can_both_run_are_not(declaring: Callable[..., Flask], workers: Declare) -> None:
+    """Each has URLs of its own."""
+    assert declaring(workers).test_client().get("/").status_code == 404
+
+
+def test_blueprints_have_urls_of_the_application(make: Callable[..., Flask]) -> None:
+    """With their prefixes, in either order; a blueprint may be there twice."""
+    for early in (True, False):
+        app, blueprint = make(), Blueprint("mine", __name__, url_prefix="/mine")
+        tasks = TaskQueue(app)
+        tasks.worker("/w", blueprint=blueprint)(anything)
+        if early:
+            app.register_blueprint(blueprint)
+            app.register_blueprint(blueprint, name="again", url_prefix="/again")
+        with pytest.raises(ConfigurationError, match="POST /mine/w"):
+            tasks.worker("/mine/w", endpoint="other")(anything), app.register_blueprint(blueprint)
+    blueprint = Blueprint("mine", __name__)
+    tasks.worker("/w", blueprint=blueprint, endpoint="first")(anything)
+    with pytest.raises(ConfigurationError, match="POST /w"):
+        tasks.worker("/w", blueprint=blueprint, endpoint="second")(anything)
+
+
+def test_what_was_refused_changes_nothing(make: Callable[..., Flask]) -> None:
+    """The worker that was there runs, and another may be declared."""
+    seen: list[str] = []
+    app = make()
+    tasks = TaskQueue(app)
+    first = tasks.worker("/w", endpoint="first")(lambda: seen.append("first"))
+    with pytest.raises(ConfigurationError):
+        tasks.worker("/w", endpoint="second")(anything)
+    second = tasks.worker("/v", endpoint="second")(lambda: seen.append("second"))
+    first.add(), second.add(), tasks.drain()
+    assert sorted(seen) == ["first", "second"]
+
+
+def test_a_view_on_a_workers_url_is_refused_as_soon_as_it_is_known(make: Callable[..., Flask], caplog: pytest.LogCaptureFixture) -> None:
+    """At once where the view is there; one that comes later at the first request, at a drain, and before a dispatcher starts."""
+    app = make()
+    app.add_url_rule("/w", "view", lambda: "view", methods=["POST"])
+    tasks = TaskQueue(app)
+    with pytest.raises(ConfigurationError, match=r"'taskqueue\.first' and of 'view'"):
+        tasks.worker("/w", endpoint="first")(anything)
+    early = TaskQueue()
+    early.worker("/w", endpoint="first")(anything)
+    other = make()
+    other.add_url_rule("/w", "view", lambda: "view", methods=["POST"])
+    with pytest.raises(ConfigurationError, match="POST /w"):
+        early.init_app(other)
+
+    late = make()
+    tasks = TaskQueue(late)
+    tasks.worker("/w", endpoint="first")(anything)
+    late.add_url_rule("/w", "view", lambda: "view", methods=["POST"])
+    with pytest.raises(ConfigurationError, match=r"of 'view' and of 'taskqueue\.first'"):
+        tasks.drain()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="POST /w"):
+            late.test_client().get("/")
+    caplog.set_level(logging.ERROR)
+    _start(late.extensions["taskqueue"], None)
+    assert "the dispatcher does not start: POST /w" in caplog.text
+    assert "POST /w" in late.test_cli_runner().invoke(args=["taskqueue", "run", "--burst"]).output
+
+
+def test_a_view_for_another_method_is_none_on_it(make: Callable[..., Flask]) -> None:
+    """A page and the worker that it adds to share a URL."""
+    app = make()
+    app.add_url_rule("/w", "view", lambda: "page")
+    tasks = TaskQueue(app)
+    task = tasks.worker("/w")(anything).add()
+    assert app.test_client().get("/w").text == "page"
+    tasks.drain()
+    assert tasks.get(task.id).state is State.SUCCEEDED
+
+
+def test_one_function_has_one_url(declaring: Callable[..., Flask]) -> None:
+    """Unless the second has an endpoint of its own; the same one may be declared again, as by a module that is read again."""
+
+    def several(*declarations: dict[str, Any]) -> Declare:
+        def declare(tasks: TaskQueue) -> None:
+            for one in declarations:
+                tasks.worker(**one)(anything)
+
+        return declare
+
+    for second in ({"rule": "/b"}, {"rule": "/a", "methods": ("GET",)}):
+        with pytest.raises(ConfigurationError, match=r"anything has two URLs.* endpoint="):
+            declaring(several({"rule": "/a"}, second))
+    declaring(several({"rule": "/a"}, {"rule": "/b", "endpoint": "b"}))
+    declaring(several({"rule": "/a"}, {"rule": "/a", "deadline": 5}))
+
+
+RULES = ("w", "", None, 5, "/<int:>", "/<x", "/<a>/<a>", "/w?x=1", "/w#x", "/a b", "/\ud800", "/../w", "/<nowhere:x>")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_that_are_none(declaring: Callable[..., Flask], rule: Any) -> None:
+    """No slash at the beginning, malformed, or without a URL that leads there."""
+    with pytest.raises(ConfigurationError, match=r"the rule .*worker"):
+        declaring(lambda tasks: tasks.worker(rule)(anything))
+
+
+def test_rules_may_have_converters_of_the_application(make: Callable[..., Flask]) -> None:
+    """Which are not known before."""
+
+    class Code(BaseConverter):
+        regex = "[a-z]?[0-9]"
+
+    tasks = TaskQueue()
+    handler = tasks.worker("/<code:x>", endpoint="first")(anything)
+    tasks.worker("/more/<code:x>", endpoint="second")(anything)
+    app = make()
+    app.url_map.converters["code"] = Code
+    tasks.init_app(app)
+    assert handler.add(x="a1").url == "/a1"
+
+
+@pytest.mark.parametrize("methods", [(), "POST", None, ("FETCH",), ("POST", "FETCH"), (5,)])
+def test_methods_that_are_none(declaring: Callable[..., Flask], methods: Any) -> None:
+    """None at all, a text for a tuple, one that no task has."""
+    with pytest.raises(ConfigurationError, match="methods of worker '/w'"):
+        declaring(lambda tasks: tasks.worker("/w", methods=methods)(anything))
+
+
+OPTIONS = ({"deadline": "soon"}, {"deadline": 0}, {"transactional": "yes"}, {"retry": 5}, {"queue": "nowhere"})
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("kind", ["worker", "task"])
+def test_options_that_no_task_could_have(declaring: Callable[..., Flask], kind: str, options: Any) -> None:
+    """They are refused where they stand, not at each add()."""
+
+    def declare(tasks: TaskQueue) -> None:
+        (tasks.worker("/w", **options) if kind == "worker" else tasks.task(**options))(anything)
+
+    with pytest.raises(TaskQueueError, match=next(iter(options))):
+        declaring(declare)
+
+
+def test_a_queue_that_is_not_configured_is_refused(declaring: Callable[..., Flask], make: Callable[..., Flask]) -> None:
+    """Of a handler, of one on a blueprint, of a schedule; where it is configured it is not."""
+    blueprint = Blueprint("mine", __name__)
+    cases: list[Declare] = [
+        lambda tasks: tasks.worker("/w", queue="mail")(anything),
+        lambda tasks: tasks.schedule("s", "/w", "every 5 minutes", queue="mail"),
+        lambda tasks: tasks.cron("every 5 minutes", queue="mail")(anything),
+    ]
+    for declare in cases:
+        with pytest.raises(UnknownQueueError, match="'mail', which is not configured: add it to TASKQUEUE_QUEUES"):
+            declaring(declare)
+        declaring(declare, TASKQUEUE_QUEUES={"mail": {}})
+    tasks = TaskQueue()
+    tasks.worker("/w", queue="mail", blueprint=blueprint)(anything)
+    for early in (True, False):
+        app = make()
+        if early:
+            app.register_blueprint(blueprint)
+        with pytest.raises(UnknownQueueError, match=r"'mine\.anything'"):
+            tasks.init_app(app), app.register_blueprint(blueprint)
+
+
+def test_parentheses_are_missed(declaring: Callable[..., Flask]) -> None:
+    """A worker has a URL."""
+    with pytest.raises(ConfigurationError, match=r'@tasks.worker\("/anything"\)'):
+        declaring(lambda tasks: tasks.worker(anything))  # type: ignore[arg-type]
+
+
+class Calls:
+    """An object that is called, and yields."""
+
+    def __call__(self) -> Any:
+        yield
+
+
+def generator() -> Any:
+    """One."""
+    yield
+
+
+async def async_generator() -> Any:
+    """An async one."""
+    yield
+
+
+@pytest.mark.parametrize("function", [generator, async_generator, functools.partial(generator), Calls()], ids=str)
+def test_a_generator_function_is_refused(declaring: Callable[..., Flask], function: Any) -> None:
+    """A call of it runs nothing."""
+    for declare in (lambda tasks: tasks.worker("/w", endpoint="e")(function), lambda tasks: tasks.task(name="f")(function)):
+        with pytest.raises(TypeError, match=r"generator function.* collect what it makes"):
+            declaring(declare)
+
+
+@pytest.mark.parametrize("thing", [5, dict], ids=str)
+def test_what_is_no_function_is_refused(declaring: Callable[..., Flask], thing: Any) -> None:
+    """A class too: an object of it answers nothing."""
+    with pytest.raises(TypeError, match="not a function"):
+        declaring(lambda tasks: tasks.worker("/w", endpoint="e")(thing))
+
+
+def test_a_queue_that_came_before_its_database_is_refused(make: Callable[..., Flask]) -> None:
+    """Its tables would be in a file of their own: at the first request, at the first use, before a dispatcher works."""
+    uri = {"SQLALCHEMY_DATABASE_URI": "sqlite://"}
+    app = make(**uri)
+    tasks = TaskQueue(app)
+    handler = tasks.worker("/w")(anything)
+    SQLAlchemy(app)
+    for use in (handler.add, tasks.drain, tasks.find, lambda: app.test_client().get("/")):
+        with pytest.raises(ConfigurationError, match=r"set up before SQLAlchemy.* TaskQueue\(app, db\)"):
+            use()
+
+    app = make(**uri)
+    db = SQLAlchemy()
+    tasks = TaskQueue(app, db)
+    handler = tasks.worker("/w")(anything)
+    db.init_app(app)
+    assert handler.add().state is State.SCHEDULED
+    with app.app_context():
+        db.engine.dispose()
+
+    app = make(**uri, TASKQUEUE_DATABASE_URI="sqlite://")
+    tasks = TaskQueue(app)
+    SQLAlchemy(app)
+    assert tasks.worker("/w")(anything).add().state is State.SCHEDULED
+
+
+def test_another_extension_called_sqlalchemy_is_refused_by_name(make: Callable[..., Flask]) -> None:
+    """As Flask-SQLAlchemy-Lite; with a database of its own the queue works beside it."""
+
+    class Lite:
+        @property
+        def session(self) -> Any:
+            raise RuntimeError("outside of an application context")
+
+    app = make()
+    app.extensions["sqlalchemy"] = Lite()
+    with pytest.raises(ConfigurationError, match=r"Lite, and .*Flask-SQLAlchemy 3: set TASKQUEUE_DATABASE_URI"):
+        TaskQueue(app)
+    with pytest.raises(ConfigurationError, match="Lite"):
+        TaskQueue(make(), Lite())
+    app = make(TASKQUEUE_DATABASE_URI="sqlite://")
+    app.extensions["sqlalchemy"] = Lite()
+    assert TaskQueue(app).worker("/w")(anything).add().state is State.SCHEDULED
