@@ -57,15 +57,17 @@ class TaskQueue(Declarations):
     def init_app(self, app: Flask, db: Any = None) -> None:
         """Set an application up: settings, tables, worker routes, commands, dispatcher.
 
-        Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or cannot be used, and
-        for a queue.yaml or cron.yaml that is malformed, by file and line.
+        Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or cannot be used, for a
+        queue.yaml or cron.yaml that is malformed, by file and line, for workers that cannot work in
+        this application, and for another extension in the place of Flask-SQLAlchemy;
+        `UnknownQueueError` for a worker or schedule whose queue is not configured.
         """
         settings = with_queue_yaml(app, Settings.of(app.config))
         of_files = cron_yaml_schedules(app, settings)
-        self._workers.check(app, settings.queues)
         self._schedules.check(settings.queues)
         binding = Binding.of(app, db if db is not None else self._db, settings)
         runtime = Runtime(app, settings, binding)
+        self._workers.check(app, runtime)
         app.extensions["taskqueue"] = runtime
         self._apps[app] = Adding(app, runtime)
         runtime.find_schedules = self._schedules.find(self._apps[app], of_files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -12,10 +12,10 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import Map
 
 from .core.errors import ConfigurationError
-from .core.queue_settings import QueueSettings, check_configured
-from .web.first_look import check_queues
+from .runtime import Runtime
+from .web.first_look import check_route, check_workers
 from .web.parsed_rules import bound_rule
-from .web.rules import check_new, check_routes, clash, excludes
+from .web.rules import check_new, clash, excludes
 from .web.worker import Worker
 
 BLUEPRINT = "taskqueue"
@@ -53,12 +53,11 @@ class Workers:
             elif app is waiting[-1]:
                 app.view_functions[endpoint] = worker.view
 
-    def check(self, app: Flask, queues: Mapping[str, QueueSettings]) -> None:
-        """See that the workers declared so far can be put into an application with these queues."""
-        check_routes(app)
-        check_queues(app, queues)
+    def check(self, app: Flask, runtime: Runtime) -> None:
+        """See that the workers declared so far can be put into an application that is about to be set up."""
+        check_workers(app, runtime)
         for worker in self._workers.values():
-            _check_in(app, worker, queues)
+            _check_in(app, worker, runtime)
 
     def register(self, app: Flask) -> None:
         """Put the workers declared so far into an application, as the routes of a blueprint."""
@@ -80,7 +79,7 @@ class Workers:
             )
         _check_against(worker, self._workers.values())
         for app in apps:
-            _check_in(app, worker, app.extensions["taskqueue"].settings.queues)
+            _check_in(app, worker, app.extensions["taskqueue"])
 
 
 def _route(place: Flask | Blueprint, worker: Worker[..., Any], endpoint: str) -> None:
@@ -99,10 +98,9 @@ def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]])
                         raise clash(known, new)
 
 
-def _check_in(app: Flask, worker: Worker[..., Any], queues: Mapping[str, QueueSettings]) -> None:
+def _check_in(app: Flask, worker: Worker[..., Any], runtime: Runtime) -> None:
     route = worker.route
-    if route.queue is not None:
-        check_configured(route.queue, queues, f"worker {route.endpoint!r}")
+    check_route(route, route.endpoint, runtime)
     try:
         check_new(app, bound_rule(route.rule, route.methods, f"{BLUEPRINT}.{route.endpoint}", app.url_map))
     except LookupError as error:
@@ -111,9 +109,8 @@ def _check_in(app: Flask, worker: Worker[..., Any], queues: Mapping[str, QueueSe
 
 def _check_registered(state: BlueprintSetupState) -> None:
     app = cast(Flask, state.app)
-    check_routes(app)
     if "taskqueue" in app.extensions:
-        check_queues(app, app.extensions["taskqueue"].settings.queues)
+        check_workers(app, app.extensions["taskqueue"])
 
 
 def _place(worker: Worker[..., Any]) -> tuple[str, ...]:

@@ -39,12 +39,18 @@ def awaited(result: Any) -> Any:
 def response_of(result: Any, function: Callable[..., Any]) -> Response:
     """The response to what a handler returned, once all of it has run. Raises `PermanentFailure` for an async generator."""
     result = awaited(result)
-    if inspect.isasyncgen(result):
+    if inspect.isasyncgen(result) or is_context(result):
         raise not_run(function)
     if inspect.isgenerator(result):  # Flask would run its body while the reply is read, outside of the handler's transaction
         chunks: list[Any] = list(result)
         result = current_app.response_class(chunks)
     return current_app.response_class(status=204) if result is None else make_response(result)
+
+
+def is_context(result: Any) -> bool:
+    """Whether a function returned what `contextlib.contextmanager` makes of a generator, of which nobody runs the body."""
+    made_of = getattr(result, "gen", None)
+    return inspect.isgenerator(made_of) or inspect.isasyncgen(made_of)
 
 
 def not_run(function: Callable[..., Any]) -> PermanentFailure:
@@ -81,6 +87,7 @@ def _only_form(worker: Worker[..., Any], options: SpecOptions) -> str | None:
 
 
 def _check_content_type(options: SpecOptions, kind: str) -> None:
-    for name, value in (options.get("headers") or {}).items():
+    headers = options.get("headers")
+    for name, value in headers.items() if isinstance(headers, Mapping) else ():
         if str(name).lower() == "content-type" and str(value).partition(";")[0].strip().lower() != kind:
             raise InvalidTaskError(f"headers have a Content-Type of their own, but the arguments are sent as {kind}: leave it out")

@@ -13,7 +13,7 @@ from ..core.arguments import Arguments, result_json
 from ..core.functions import check_function
 from ..core.spec import SpecOptions, TaskSpec
 from ..core.task import Task
-from .calls import awaited, json_object, not_run
+from .calls import awaited, is_context, json_object, not_run
 from .worker import Add, Route, Worker
 
 P = ParamSpec("P")
@@ -68,7 +68,7 @@ class TaskFunction(Generic[P, R]):
         """Call the function with what the task holds; its result, where JSON can hold it, is the reply."""
         bound = self._arguments.load(json_object("it has no arguments"))
         result = awaited(self.function(*bound.args, **bound.kwargs))
-        if isgenerator(result) or isasyncgen(result):
+        if isgenerator(result) or isasyncgen(result) or is_context(result):
             raise not_run(self.function)
         body = None if result is None else result_json(result)
         return Response(status=204) if body is None else Response(body, mimetype="application/json")

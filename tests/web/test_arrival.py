@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -33,6 +34,9 @@ class Mode(enum.StrEnum):
 
 class Shown:
     """What has a text, and is none."""
+
+    def __repr__(self) -> str:
+        return "Shown()"
 
     def __str__(self) -> str:
         return "shown"
@@ -356,10 +360,11 @@ def test_a_generator_that_is_returned_does_not_count_as_done(on_sqlite: Bench) -
     async def generate_async() -> Any:
         yield "made"
 
-    functions = [on_sqlite.tasks.task(name=name)(hiding(one)) for name, one in (("a", generate), ("b", generate_async))]
+    lazy = {"a": hiding(generate), "b": hiding(generate_async), "e": contextmanager(generate)}
+    functions = [on_sqlite.tasks.task(name=name)(one) for name, one in lazy.items()]
     streaming = on_sqlite.tasks.worker("/a", endpoint="c", transactional=True)(hiding(generate))
     unusable = on_sqlite.tasks.worker("/b", endpoint="d")(hiding(generate_async))
-    for never in (functions[0].enqueue(), functions[1].enqueue(), unusable.add()):
+    for never in (*(one.enqueue() for one in functions), unusable.add()):
         dead = on_sqlite.run(never)
         assert (dead.state, "its body has not run" in str(dead.last_error)) == (State.DEAD, True)
     done = on_sqlite.run(streaming.options(keep_result=True).add())

@@ -56,6 +56,9 @@ def anything(**_: Any) -> None:
     """A handler for whatever a URL brings."""
 
 
+PLACES: dict[str, dict[str, str]] = {"worker": {"rule": "/w"}, "task": {}}
+
+
 def two(first: str, second: str, methods: tuple[str, ...] = ("POST",), others: tuple[str, ...] = ("POST",)) -> Declare:
     """Two workers."""
 
@@ -226,7 +229,7 @@ def test_options_that_no_task_could_have(declaring: Callable[..., Flask], kind: 
     """They are refused where they stand, not at each add()."""
 
     def declare(tasks: TaskQueue) -> None:
-        (tasks.worker("/w", **options) if kind == "worker" else tasks.task(**options))(anything)
+        getattr(tasks, kind)(**PLACES[kind], **options)(anything)
 
     with pytest.raises(TaskQueueError, match=next(iter(options))):
         declaring(declare)
@@ -254,6 +257,15 @@ def test_a_queue_that_is_not_configured_is_refused(declaring: Callable[..., Flas
             tasks.init_app(app), app.register_blueprint(blueprint)
 
 
+def test_a_transactional_worker_needs_a_session(declaring: Callable[..., Flask]) -> None:
+    """A queue with a database of its own has none to share."""
+    for kind in ("worker", "task"):
+        with pytest.raises(ConfigurationError, match="is transactional, but the queue has a database of its own"):
+            declaring(
+                lambda tasks, kind=kind: getattr(tasks, kind)(**({"rule": "/w"} if kind == "worker" else {}), transactional=True)(anything)
+            )
+
+
 def test_parentheses_are_missed(declaring: Callable[..., Flask]) -> None:
     """A worker has a URL."""
     with pytest.raises(ConfigurationError, match=r'@tasks.worker\("/anything"\)'):
@@ -277,7 +289,7 @@ async def async_generator() -> Any:
     yield
 
 
-@pytest.mark.parametrize("function", [generator, async_generator, functools.partial(generator), Calls()], ids=str)
+@pytest.mark.parametrize("function", [generator, async_generator, functools.partial(generator), Calls()])
 def test_a_generator_function_is_refused(declaring: Callable[..., Flask], function: Any) -> None:
     """A call of it runs nothing."""
     for declare in (lambda tasks: tasks.worker("/w", endpoint="e")(function), lambda tasks: tasks.task(name="f")(function)):
