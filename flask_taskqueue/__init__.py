@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ._version import __version__
+from .api.queue import AddedMany, Queue
+from .api.schedules import ScheduleEntry
 from .core.batch import Batch
 from .core.config import Settings
 from .core.dispatcher_info import DispatcherInfo
@@ -65,8 +67,6 @@ from .core.task import Progress, Result, Task
 from .core.why import Why
 from .extension import TaskQueue
 from .migrations import include_object
-from .queue import AddedMany, Queue
-from .schedules import ScheduleEntry
 from .web.current import current_task
 
 __all__ = [

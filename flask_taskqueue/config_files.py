@@ -11,13 +11,13 @@ from typing import Any
 
 from flask import Flask
 
+from .api.declared import Declared
 from .core.config import Settings
 from .core.cron_yaml import CronEntry, parse_cron_yaml
 from .core.errors import ConfigurationError, InvalidScheduleError
 from .core.queue_settings import parse_queues
 from .core.queue_yaml import parse_queue_yaml
 from .core.spec import TaskOptions, TaskSpec
-from .declared import Declared
 
 
 def with_queue_yaml(app: Flask, settings: Settings) -> Settings:

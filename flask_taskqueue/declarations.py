@@ -8,6 +8,8 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, Flask
 
+from .api.declared import Declared, Schedules
+from .api.tasks import StoredTasks
 from .core.errors import ConfigurationError
 from .core.firing import Misfire, Overlap
 from .core.form import listed
@@ -16,8 +18,6 @@ from .core.options import check_deadline, check_flag
 from .core.retry import RetryOptions
 from .core.spec import TaskSpec
 from .core.task import Task
-from .declared import Declared, Schedules
-from .stored import StoredTasks
 from .web.rules import check_endpoint, check_methods, check_rule
 from .web.task_function import TaskFunction, route_of
 from .web.worker import Route, Worker

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
+from sqlalchemy.orm import scoped_session
 
-from . import diagnosis, schedules, sessions
-from .adding import Adding
+from . import diagnosis, sessions
+from .api import schedules
+from .api.adding import Adding
+from .api.queue import AddedMany, Queue, statistics
+from .api.schedules import ScheduleEntry
+from .api.tasks import batch_of
 from .binding import Binding
 from .cli import taskqueue
 from .config_files import cron_yaml_schedules, with_queue_yaml
-from .core import signals
 from .core.batch import Batch
 from .core.config import Settings
 from .core.dispatcher_info import DispatcherInfo
@@ -24,11 +28,7 @@ from .core.task import Task
 from .core.why import Why
 from .dashboard import mount
 from .declarations import Declarations
-from .operations import statistics
-from .queue import AddedMany, Queue
 from .runtime import Runtime
-from .schedules import ScheduleEntry
-from .stored import batch_of
 from .web.csrf import exempt_workers
 from .web.first_look import check_application, check_at_first_request
 from .web.guard import verified
@@ -71,8 +71,9 @@ class TaskQueue(Declarations):
         app.extensions["taskqueue"] = runtime
         self._apps[app] = Adding(app, runtime)
         runtime.find_schedules = self._schedules.find(self._apps[app], of_files)
-        if binding.db is not None:
-            sessions.watch(binding.db.session)
+        session = getattr(binding.db or app.extensions.get("sqlalchemy"), "session", None)
+        if isinstance(session, scoped_session):  # also where the tables are elsewhere: it may be the same file
+            sessions.watch(session)
         self._workers.register(app)
         install(app)
         exempt_workers(app)
@@ -108,12 +109,8 @@ class TaskQueue(Declarations):
         `TablesMissingError`, and `TransientError` when the database cannot be reached; then
         nothing was stored. Limits and errors are App Engine's.
         """
-        app = self._app()
         spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
-        record, disposition = self._apps[app].add(spec, transactional)
-        task = Task.of(record, self, disposition)
-        signals.task_added.send(app, task=task)
-        return task
+        return self._apps[self._app()].add(spec, transactional)
 
     def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
         """Store any number of tasks, from a generator too, a few hundred to a transaction; how many.

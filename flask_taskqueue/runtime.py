@@ -7,15 +7,17 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import cached_property
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property, partial
 from typing import Any
 
 from flask import Flask
 
+from . import sessions
 from .binding import Binding
 from .core import signals
 from .core.config import Settings
-from .core.errors import ConfigurationError
+from .core.errors import BadTransactionStateError, ConfigurationError
 from .core.finding import Finding
 from .core.ids import dispatcher_id
 from .core.record import Record
@@ -29,11 +31,10 @@ from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.janitor import Retention, prune, sweep
 from .engine.presence import Presence
+from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
-from .engine.transports import Transport
-from .engine.transports.wsgi import WsgiTransport
 from .logs import log_attempt
-from .store import Database, Notices, Result, Store
+from .store import Database, Notices, Result, Store, file_of, is_in_memory
 from .threads import leaving_signals
 
 logger = logging.getLogger("flask_taskqueue")
@@ -69,7 +70,14 @@ class Runtime:
 
     def make_store(self, database: Database) -> Store:
         """A store on this database, with these settings."""
+        if database.dialect.locks_by_writing and not is_in_memory(database.engine.url):
+            database.around = partial(sessions.making_way, file_of(database.engine.url))
         return Store(database, self.settings.queues.values(), keep_attempts=self.settings.keep_attempts, vault=self.vault)
+
+    def see_queues(self) -> None:
+        """Have each configured queue its row before they are looked at; not now if the caller's transaction holds the only write lock."""
+        with suppress(BadTransactionStateError):
+            self.store.ensure_queues()
 
     @cached_property
     def cron(self) -> Cron:
@@ -170,16 +178,24 @@ class Runtime:
 
     def drain(self, **options: Any) -> int:
         """Attempt what is due in this process, until nothing is; how many attempts ended."""
-        dispatcher, attempts = self.dispatcher(**options)
-        self.store.ensure_queues()
-        self.cron.tick()
-        try:
-            while (next_in := dispatcher.drain()) is not None and next_in <= 0:
-                pass
-        finally:
-            dispatcher.stop(self.settings.grace_period)
-            attempts.close()
-        return dispatcher.ok + dispatcher.failed
+        with self.making_way():
+            dispatcher, attempts = self.dispatcher(**options)
+            self.store.ensure_queues()
+            self.cron.tick()
+            try:
+                while (next_in := dispatcher.drain()) is not None and next_in <= 0:
+                    pass
+            finally:
+                dispatcher.stop(self.settings.grace_period)
+                attempts.close()
+            return dispatcher.ok + dispatcher.failed
+
+    def making_way(self) -> AbstractContextManager[object]:
+        """Within this, where there is one writer only, the caller's session is not it.
+
+        Raises `BadTransactionStateError` if it holds changes, for which others would wait.
+        """
+        return self.store.database.around()
 
     def wake(self) -> None:
         """Something may be due: tell this process's dispatcher, and those of others."""
@@ -211,36 +227,10 @@ class Runtime:
 
     def routes(self, base_url: str | None, transport: str) -> Routes:
         """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know it."""
-        from .engine.transports.http import HttpTransport  # with requests, which a process that only adds tasks never needs
-
-        settings = self.settings
-        caps: dict[str, Any] = {"reply_cap": settings.reply_excerpt, "connect_timeout": settings.connect_timeout}
-        remote: Transport = HttpTransport(**caps, objection=self.targets.objection)
-        if transport == "http":
-            url = base_url or settings.base_url or self._server_url()
-            if url is None:
-                raise ConfigurationError(
-                    "the http transport must know where the application answers: set TASKQUEUE_BASE_URL "
-                    "(such as 'http://127.0.0.1:8000'), or SERVER_NAME, or use flask taskqueue run --base-url"
-                )
-            return Routes(own=HttpTransport(**caps), own_url=url, remote=remote)
-        url = settings.base_url or self._server_url() or self._trusted_url() or "http://localhost"
-        return Routes(own=WsgiTransport(self.app, url, settings.reply_excerpt), own_url="", remote=remote)
+        return find_routes(self.app, self.settings, self.targets, base_url, transport)
 
     def _fired(self, schedule: str, added: int) -> None:
         signals.schedule_fired.send(self.app, schedule=schedule, added=added)
-
-    def _server_url(self) -> str | None:
-        config = self.app.config
-        if not config.get("SERVER_NAME"):
-            return None
-        root = (config.get("APPLICATION_ROOT") or "/").rstrip("/")
-        return f"{config['PREFERRED_URL_SCHEME']}://{config['SERVER_NAME']}{root}"
-
-    def _trusted_url(self) -> str | None:
-        """An address that TRUSTED_HOSTS lets through."""
-        trusted = self.app.config.get("TRUSTED_HOSTS") or []
-        return f"{self.app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}" if trusted else None
 
     def begun(self, record: Record) -> None:
         """Send the signal of an attempt that begins; where nobody listens it costs next to nothing."""

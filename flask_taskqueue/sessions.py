@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
 import sqlalchemy as sa
 from flask import Flask, current_app, has_app_context
-from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
+from flask.globals import app_ctx
+from sqlalchemy.orm import Session, SessionTransaction
 
 from .core.errors import BadTransactionStateError
+from .store import Joined, Uncommitted, follow, forget
 
-_CHANGED = "taskqueue_changed"
-_AFTER = "taskqueue_after"
-_READS = re.compile(r"\s*(select|show|explain|pragma|values)\b", re.IGNORECASE)
+logger = logging.getLogger("flask_taskqueue")
+
+_FOLLOWED = "taskqueue_followed"
+
+_CHANGES_IN_THE_WAY = (
+    "this thread's session holds changes of the SQLite file that are not committed, and this would wait for them for ever: "
+    "commit the session first, or have it be part of the session's transaction (without transactional=False)"
+)
+_SAVEPOINT_IN_THE_WAY = (
+    "this thread's session has an open savepoint in the SQLite file, and so perhaps the lock that this needs: end the savepoint first, "
+    "or have it be part of the session's transaction (transactional=True)"
+)
 
 _watched: WeakSet[Any] = WeakSet()
-_no_commit: ContextVar[bool] = ContextVar("taskqueue_no_commit", default=False)
+_thread = threading.local()
+_NOTHING: AbstractContextManager[object] = nullcontext()
+
+_handler: ContextVar[object] = ContextVar("taskqueue_handler", default=None)
+"""The application context of the transactional handler that runs, if one does."""
 
 
 def watch(session: Any) -> None:
     """Follow the sessions of a Flask-SQLAlchemy extension; harmless when it is done twice."""
     if session not in _watched:  # sa.event.contains goes by ids, which come back when another application's session is gone
         _watched.add(session)
-        sa.event.listen(session, "after_flush", _flushed)
-        sa.event.listen(session, "do_orm_execute", _executing)
-        sa.event.listen(session, "after_transaction_end", _ended)
+        sa.event.listen(session, "after_begin", _begun)
         sa.event.listen(session, "before_commit", _committing)
+        sa.event.listen(session, "after_commit", _committed)
+        sa.event.listen(session, "after_rollback", _rolled_back)
+        sa.event.listen(session, "after_transaction_end", _ended)
 
 
 def has_changes(session: Session) -> bool:
-    """Whether the session holds changes that are not committed, flushed or not.
+    """Whether the session holds changes that are not committed, flushed or not, in any of its databases.
 
-    Not seen are writes that bypass the session: on its connection, or by its legacy bulk methods.
+    Where the statements that ran do not tell, the database is asked. In a transactional handler,
+    whose transaction will be committed or rolled back whatever it holds, it always does.
     """
-    return bool(session.info.get(_CHANGED) or session.new or session.dirty or session.deleted)
+    if session.new or session.deleted or any(session.is_modified(one) for one in session.dirty):
+        return True
+    return _in_handler() or any(one.has_written() for one in followed(session))
+
+
+def followed(session: Session) -> list[Uncommitted]:
+    """The connections that the session's transaction has."""
+    return list(session.info.get(_FOLLOWED, ()))
 
 
 def is_current(app: Flask) -> bool:
@@ -46,47 +71,96 @@ def is_current(app: Flask) -> bool:
     return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
 
 
-def mark_changed(session: Session) -> None:
-    """Say that the session's transaction holds a change that the session did not make itself."""
-    session.info[_CHANGED] = True
+def join(
+    session: Session, connection: sa.Connection, names: Sequence[str], committed: Callable[[], object], then: Sequence[Callable[[], object]]
+) -> None:
+    """Note a change of the queue's that was made on a connection of the session's; see `Joined`.
 
-
-def after_commit(session: Session, call: Callable[[], None]) -> None:
-    """Call this once the transaction has ended (also when it was rolled back)."""
-    session.info.setdefault(_AFTER, {})[call] = None
+    When the transaction, or the savepoint it was made in, is rolled back, nothing follows. When it
+    just ends, a warning names the tasks.
+    """
+    for one in followed(session):
+        if one.connection is connection:
+            one.join(Joined(names, committed, then))
 
 
 @contextmanager
 def no_commit() -> Iterator[None]:
     """Within this a commit raises `BadTransactionStateError`; savepoints may come and go."""
-    token = _no_commit.set(True)
+    token = _handler.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        _no_commit.reset(token)
+        _handler.reset(token)
 
 
-def _flushed(session: Session, _context: object) -> None:
-    session.info[_CHANGED] = True
+def making_way(file: str) -> AbstractContextManager[object]:
+    """Within this no session of this thread keeps others from writing to a SQLite file.
+
+    One that holds no changes lets go of the lock it may have, and begins again as it began. Raises
+    `BadTransactionStateError` for one that holds some: to wait for it would be to wait for oneself.
+    """
+    in_the_way = [one for one in getattr(_thread, "followed", ()) if one.may_lock(file)]
+    if not in_the_way:
+        return _NOTHING
+    for one in in_the_way:
+        if one.has_written() or one.in_savepoint:
+            raise BadTransactionStateError(_CHANGES_IN_THE_WAY if one.has_written() else _SAVEPOINT_IN_THE_WAY)
+    with ExitStack() as stack:
+        for one in in_the_way:
+            stack.enter_context(one.making_way())
+        return stack.pop_all()
 
 
-def _executing(state: ORMExecuteState) -> None:
-    writes = state.is_insert or state.is_update or state.is_delete
-    if writes or (isinstance(state.statement, sa.TextClause) and not _READS.match(state.statement.text)):
-        state.session.info[_CHANGED] = True
+def _in_handler() -> bool:
+    """Whether the session of this context is that of a transactional handler."""
+    handler = _handler.get()
+    return handler is not None and has_app_context() and app_ctx._get_current_object() is handler  # type: ignore[attr-defined]
+
+
+def _begun(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
+    if not transaction.nested:
+        began_before = connection.in_nested_transaction() or connection is session.bind
+        one = follow(connection, shared=began_before)
+        session.info.setdefault(_FOLLOWED, []).append(one)
+        if not hasattr(_thread, "followed"):
+            _thread.followed = WeakSet()
+        _thread.followed.add(one)
+
+
+def _committing(session: Session) -> None:
+    if _handler.get() is not None and not session.in_nested_transaction():
+        raise BadTransactionStateError(
+            "a transactional handler must not commit: its changes are committed together with the end of its "
+            "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
+        )
+
+
+def _committed(session: Session) -> None:
+    if not session.in_nested_transaction():
+        for one in followed(session):
+            one.end(committed=True)
+
+
+def _rolled_back(session: Session) -> None:
+    if not session.in_nested_transaction():
+        for one in followed(session):
+            one.end(committed=False)
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
-    session.info.pop(_CHANGED, None)
-    for call in session.info.pop(_AFTER, ()):
-        call()
-
-
-def _committing(session: Session) -> None:
-    if _no_commit.get() and not session.in_nested_transaction():
-        raise BadTransactionStateError(
-            "a transactional handler must not commit: its changes are committed together with the end of its "
-            "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
+    ended: list[Uncommitted] = session.info.pop(_FOLLOWED, [])
+    lost = [name for one in ended for joined in one.joined for name in joined.names]
+    due = {call: None for one in ended for call in one.take_due()}
+    for one in ended:
+        forget(one)
+    if lost:
+        logger.warning(
+            "the session was closed without a commit, and with it went what was added to its transaction: %s. Commit the session, "
+            "roll it back if that was meant, or add such tasks with transactional=False",
+            ", ".join(lost),
         )
+    for call in due:
+        call()

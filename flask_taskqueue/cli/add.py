@@ -13,8 +13,8 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from ..adding import Adding
-from ..core import signals
+from ..api.adding import Adding
+from ..api.tasks import TasksOf
 from ..core.counts import count
 from ..core.errors import WaitTimeoutError
 from ..core.spans import span
@@ -22,7 +22,6 @@ from ..core.spec import TaskOptions, TaskSpec
 from ..core.states import State
 from ..core.task import Task
 from ..runtime import Runtime
-from ..stored import TasksOf
 from .current import current_runtime
 from .documents import task_document
 from .exits import FAILED, UNAVAILABLE, Failure
@@ -79,10 +78,7 @@ def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
     if given["headers"]:
         options["headers"] = {name: value[0] for name, value in _pairs(given["headers"], ":", "--header").items()}
     checked: TaskOptions = options
-    record, disposition = Adding(runtime.app, runtime).add(TaskSpec(url, params or None, **checked), None)
-    task = Task.of(record, TasksOf(runtime), disposition)
-    signals.task_added.send(runtime.app, task=task)
-    return task
+    return Adding(runtime.app, runtime).add(TaskSpec(url, params or None, **checked), None)
 
 
 def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:

@@ -9,12 +9,12 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from ..bulk import change_matching
+from ..api.bulk import change_matching
+from ..api.tasks import TasksOf
 from ..core.counts import count
 from ..core.errors import BadTaskStateError
 from ..runtime import Runtime
 from ..store import Action, Filter
-from ..stored import TasksOf
 from .current import current_runtime
 from .exits import FAILED
 from .ids import task_id_of

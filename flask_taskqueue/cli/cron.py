@@ -9,7 +9,7 @@ from typing import Any
 import click
 from flask.cli import AppGroup, with_appcontext
 
-from ..schedules import ScheduleEntry, entries, entry
+from ..api.schedules import ScheduleEntry, entries, entry
 from .current import current_runtime
 from .documents import task_document
 from .options import json_option, utc_option

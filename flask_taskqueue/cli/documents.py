@@ -14,12 +14,12 @@ from ..core.record import Record
 from ..core.task import Task
 from ..core.vault import Vault
 
-_LEFT_OUT = ("disposition", "_actions", "progress")
+_LEFT_OUT = ("disposition", "progress")
 
 
 def task_document(task: Task) -> dict[str, Any]:
     """A task."""
-    known = {one.name: getattr(task, one.name) for one in fields(task) if one.name not in _LEFT_OUT}
+    known = {one.name: getattr(task, one.name) for one in fields(task) if one.name not in _LEFT_OUT and not one.name.startswith("_")}
     return {**known, "progress": None if task.progress is None else asdict(task.progress)}
 
 

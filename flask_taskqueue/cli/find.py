@@ -6,13 +6,13 @@ import click
 import sqlalchemy as sa
 from flask.cli import with_appcontext
 
+from ..api.tasks import TasksOf
 from ..core.counts import count
 from ..core.states import State
 from ..core.task import Task
 from ..core.urls import redacted
 from ..runtime import Runtime
 from ..store import OF_STATE, SEARCHED, Filter, Found
-from ..stored import TasksOf
 from .current import current_runtime
 from .documents import task_document
 from .nothing import tell_nothing

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from ..api.tasks import filter_of
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.states import State
-from ..stored import filter_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import click
 from flask.cli import with_appcontext
 
-from ..bulk import change_matching, forget_matching
+from ..api.bulk import change_matching, forget_matching
+from ..api.queue import Queue
 from ..core.clock import to_micros
 from ..core.counts import count
 from ..core.ids import first_id
 from ..core.states import State
 from ..engine.janitor import Retention
-from ..operations import QueueOperations
 from ..runtime import Runtime
 from ..store import Action, Filter
 from .current import current_runtime
@@ -35,7 +35,7 @@ def purge(queue: str, state: str | None, older_than: timedelta | None, dry_run: 
     """Cancel every task of QUEUE that has not ended; with --state dead, say, forget those that are dead."""
     runtime = current_runtime()
     cutoff = None if older_than is None else first_id(max(0, to_micros(datetime.now(UTC) - older_than)))
-    name = QueueOperations(queue, runtime).name
+    name = Queue(queue, runtime).name
     wanted = Filter(state=None if state is None else State(state), queue=name, before=cutoff)
     forgets = wanted.state is not None and wanted.state.is_finished
     verb, past = ("forget", "Forgot") if forgets else ("cancel", "Cancelled")

@@ -10,17 +10,17 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
+from ..api.queue import Queue, statistics
 from ..core.queue_statistics import QueueStatistics
 from ..core.rates import rate_text
-from ..operations import QueueOperations, statistics
 from .current import current_runtime
 from .options import json_option, utc_option
 from .output import echo_change, echo_json, moment
 from .table import echo_table
 
 
-def _queue(name: str) -> QueueOperations:
-    return QueueOperations(name, current_runtime())
+def _queue(name: str) -> Queue:
+    return Queue(name, current_runtime())
 
 
 @click.command("queues")

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from .. import diagnosis
+from ..api.tasks import TasksOf
 from ..core.curl import curl
 from ..core.record import Record
 from ..core.spans import span
 from ..core.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
-from ..stored import TasksOf
 from .current import current_runtime
 from .documents import attempt_document, request_document, task_document
 from .ids import task_id_of

@@ -13,11 +13,11 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
+from ..api.queue import statistics
 from ..core.clock import to_micros
 from ..core.dispatcher_info import DispatcherInfo
 from ..core.queue_statistics import QueueStatistics
 from ..core.spans import relative, span
-from ..operations import statistics
 from ..runtime import Runtime
 from .current import current_runtime
 from .options import Duration, json_option

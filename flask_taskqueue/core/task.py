@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from .clock import to_datetime
+from .errors import BadTransactionStateError
 from .new_task import Disposition
 from .record import Record
 from .states import State
@@ -19,9 +20,9 @@ class TaskActions(Protocol):
     """What a task can ask of the queue that holds it."""
 
     def wait(self, task_id: str, timeout: float | None) -> Task: ...
-    def requeue(self, task_id: str) -> Task: ...
-    def delete(self, task_id: str) -> bool: ...
-    def run_now(self, task_id: str) -> Task: ...
+    def requeue(self, task_id: str, *, transactional: bool | None) -> Task: ...
+    def delete(self, task_id: str, *, transactional: bool | None) -> bool: ...
+    def run_now(self, task_id: str, *, transactional: bool | None) -> Task: ...
     def result(self, task_id: str) -> Result | None: ...
 
 
@@ -51,6 +52,17 @@ class Progress:
     done: int
     total: int | None = None
     note: str | None = None
+
+
+@dataclass(slots=True)
+class Commitment:
+    """Whether the transaction that stored a task has committed; shared by those who wait for it."""
+
+    is_committed: bool = True
+
+    def commit(self) -> None:
+        """Say that it has."""
+        self.is_committed = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +104,10 @@ class Task:
     progress: Progress | None
     disposition: Disposition | None = field(compare=False)
     _actions: TaskActions = field(repr=False, compare=False)
+    _commitment: Commitment = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, record: Record, actions: TaskActions, disposition: Disposition | None = None) -> Task:
+    def of(cls, record: Record, actions: TaskActions, disposition: Disposition | None = None, commitment: Commitment | None = None) -> Task:
         """The task of a row."""
         kind, _, key = (record.lock_key or "").partition(":")
         return cls(
@@ -124,6 +137,7 @@ class Task:
             progress=None if record.progress is None else Progress(*json.loads(record.progress)),
             disposition=disposition,
             _actions=actions,
+            _commitment=commitment or Commitment(),
         )
 
     def __repr__(self) -> str:
@@ -136,6 +150,15 @@ class Task:
         return self.disposition in ("added", "replaced")
 
     @property
+    def is_committed(self) -> bool:
+        """Whether the task is stored for good.
+
+        False only for one that add() made part of the session's transaction, until that commits;
+        it stays False when the transaction is rolled back. A task that was read is committed.
+        """
+        return self._commitment.is_committed
+
+    @property
     def result(self) -> Result | None:
         """The reply that the task succeeded with, if it was added with ``keep_result``; read now."""
         return self._actions.result(self.id)
@@ -144,32 +167,37 @@ class Task:
         """Block until the task has ended and return it as it is then.
 
         ``timeout`` is in seconds; None waits for ever. Raises `WaitTimeoutError` when it passes
-        (the task itself goes on). Inside a transaction that has not been committed there is
-        nothing to wait for: commit first.
+        (the task itself goes on), and `BadTransactionStateError` for a task whose own transaction
+        has not been committed, or on SQLite while the session holds changes that would be waited for.
         """
+        if not self.is_committed:
+            raise BadTransactionStateError(f"task {self.id} is part of a transaction that has not been committed: commit the session first")
         return self._actions.wait(self.id, timeout)
 
-    def requeue(self) -> Task:
+    def requeue(self, *, transactional: bool | None = None) -> Task:
         """Schedule a dead task again, due now, its attempts and crashes counted from zero.
+
+        This, `delete` and `run_now` obey the transaction rule of ``tasks.add``: they are part of the
+        session's transaction if it holds changes; ``transactional`` True or False forces either.
 
         Raises `BadTaskStateError` unless the task is dead, `UnknownTaskError` when it was pruned.
         """
-        return self._actions.requeue(self.id)
+        return self._actions.requeue(self.id, transactional=transactional)
 
-    def delete(self) -> bool:
+    def delete(self, *, transactional: bool | None = None) -> bool:
         """Cancel the task; whether it was still scheduled or leased.
 
         A delivery under way is not interrupted, but ``current_task.cancelled`` becomes true within
         a heartbeat, and its result is not recorded as success.
         """
-        return self._actions.delete(self.id)
+        return self._actions.delete(self.id, transactional=transactional)
 
-    def run_now(self) -> Task:
+    def run_now(self, *, transactional: bool | None = None) -> Task:
         """Make a scheduled task due at once; its eta stays what it was.
 
         Raises `BadTaskStateError` unless the task is scheduled.
         """
-        return self._actions.run_now(self.id)
+        return self._actions.run_now(self.id, transactional=transactional)
 
 
 def _instant(micros: int | None) -> datetime | None:

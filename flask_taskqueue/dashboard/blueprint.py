@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 from flask import Blueprint, Response, current_app, g, redirect, request, url_for
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from .._version import __version__
+from ..api.changes import make_change
 from ..core.errors import (
     TablesMissingError,
     TaskQueueError,
@@ -134,10 +136,12 @@ def _action_view(permission: str, action: Callable[..., Done]) -> Callable[..., 
 
 def _log(runtime: Runtime, done: Done) -> None:
     who = {"who": g.taskqueue_access.user, "address": (request.remote_addr or "")[:64]}
-    store = runtime.store
-    store.transact(
-        lambda connection: store.audit.add(connection, **who, action=done.action, subject=done.subject[:1000], changed=int(done.changed))
-    )
+    subject, changed = done.subject[:1000], int(done.changed)
+
+    def work(connection: sa.Connection) -> None:
+        runtime.store.audit.add(connection, **who, action=done.action, subject=subject, changed=changed)
+
+    make_change(runtime, work, None, wakes=False)
 
 
 def _place_after(done: Done) -> str:

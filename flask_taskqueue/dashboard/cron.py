@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import g
 
+from ..api.schedules import ScheduleEntry, entries, entry
 from ..core.states import State
 from ..runtime import Runtime
-from ..schedules import ScheduleEntry, entries, entry
 from .done import Done
 from .rendering import Page
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..bulk import change_ids
+from ..api.bulk import change_ids
 from ..core.errors import UnknownTaskError
 from ..core.failures import Group, group
 from ..runtime import Runtime

@@ -73,7 +73,7 @@ class Chart:
 def page(runtime: Runtime) -> Page:
     """Everything at a glance."""
     store = runtime.store
-    store.ensure_queues()
+    runtime.see_queues()
     with store.reading() as connection:
         lines = queue_lines(runtime, connection)
         durations = store.charts.durations(connection)

@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import g, request
 
+from ..api.queue import Queue
 from ..core.errors import ConfigurationError
-from ..operations import QueueOperations
 from ..runtime import Runtime
 from .done import Done
 from .overview import queue_lines
@@ -19,7 +19,7 @@ _LIMITS = ("rate", "bucket_size", "max_concurrent")
 def page(runtime: Runtime) -> Page:
     """Every queue with its limits."""
     store = runtime.store
-    store.ensure_queues()
+    runtime.see_queues()
     with store.reading() as connection:
         lines = queue_lines(runtime, connection)
     configured = sorted(runtime.settings.queues)
@@ -28,28 +28,28 @@ def page(runtime: Runtime) -> Page:
 
 def pause(runtime: Runtime, queue: str) -> Done:
     """Take nothing more from a queue."""
-    return Done("pause", queue, QueueOperations(queue, runtime).pause(by=g.taskqueue_access.user or "somebody on the dashboard"))
+    return Done("pause", queue, Queue(queue, runtime).pause(by=g.taskqueue_access.user or "somebody on the dashboard"))
 
 
 def resume(runtime: Runtime, queue: str) -> Done:
     """Take from it again."""
-    return Done("resume", queue, QueueOperations(queue, runtime).resume())
+    return Done("resume", queue, Queue(queue, runtime).resume())
 
 
 def purge(runtime: Runtime, queue: str) -> Done:
     """Cancel everything in it that has not ended."""
-    return Done("purge", queue, QueueOperations(queue, runtime).purge())
+    return Done("purge", queue, Queue(queue, runtime).purge())
 
 
 def requeue_dead(runtime: Runtime, queue: str) -> Done:
     """Schedule its dead tasks again."""
-    return Done("requeue", f"dead tasks of queue {queue}", QueueOperations(queue, runtime).requeue_dead())
+    return Done("requeue", f"dead tasks of queue {queue}", Queue(queue, runtime).requeue_dead())
 
 
 def configure(runtime: Runtime, queue: str) -> Done:
     """Change its limits; an empty field is no limit, one that is missing stays."""
     limits = {name: _limit(name, request.form[name].strip()) for name in _LIMITS if name in request.form}
-    QueueOperations(queue, runtime).configure(**limits)
+    Queue(queue, runtime).configure(**limits)
     return Done("configure", f"{queue}: {', '.join(f'{name}={value}' for name, value in limits.items())}")
 
 

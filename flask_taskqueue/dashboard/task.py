@@ -12,7 +12,8 @@ from flask import current_app, g, request, url_for
 from werkzeug.exceptions import BadRequest, Forbidden
 
 from .. import diagnosis
-from ..adding import Adding
+from ..api.adding import Adding
+from ..api.tasks import TasksOf
 from ..core.curl import curl
 from ..core.errors import InvalidTaskError
 from ..core.record import Record
@@ -21,7 +22,6 @@ from ..core.spec import TaskOptions, TaskSpec
 from ..core.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
-from ..stored import TasksOf
 from .done import Done
 from .rendering import Page
 from .tasks import instant, line
@@ -93,7 +93,7 @@ def copy(runtime: Runtime, task_id: str) -> Done:
         options["payload"] = bytes(record.body)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     url = request.form.get("url") or record.url
-    new, _ = Adding(app, runtime).add(TaskSpec(_url(url, record, runtime), **options), transactional=False)
+    new = Adding(app, runtime).add(TaskSpec(_url(url, record, runtime), **options), transactional=None)
     return Done("copy", f"{task_id} as {new.id}", 1, url_for(".task", task_id=new.id))
 
 

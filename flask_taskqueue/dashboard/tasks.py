@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from flask import g, request, url_for
 
-from ..bulk import change_ids
+from ..api.bulk import change_ids
+from ..api.changes import make_change
 from ..core.clock import to_datetime
 from ..core.record import Record
 from ..core.redaction import Redaction
@@ -30,7 +31,7 @@ def page(runtime: Runtime) -> Page:
     """A list of tasks, filtered, page by page."""
     chosen = Chosen.of(request.args)
     store = runtime.store
-    store.ensure_queues()
+    runtime.see_queues()
     with store.reading() as connection:
         listing = store.listings.page(connection, chosen.kind, chosen.wanted, chosen.after, runtime.settings.dashboard_page_size)
         records = {record.id: record for record in store.tasks.get_all(connection, listing.ids)}
@@ -109,15 +110,14 @@ def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Done:
         counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
     if listing.next is None:
         return Done(_VERBS[action], told, change_ids(runtime, action, listing.ids))
-    store.transact(
-        partial(
-            store.bulks.add,
-            action=action,
-            kind=chosen.kind,
-            wanted=chosen.wanted,
-            by=g.taskqueue_access.user,
-            told=told[:1000],
-            total=counts.get(chosen.kind.value),
-        )
+    work = partial(
+        store.bulks.add,
+        action=action,
+        kind=chosen.kind,
+        wanted=chosen.wanted,
+        by=g.taskqueue_access.user,
+        told=told[:1000],
+        total=counts.get(chosen.kind.value),
     )
+    make_change(runtime, work, None, wakes=False)
     return Done(f"bulk-{_VERBS[action]}", told, 0, url_for(".system"))

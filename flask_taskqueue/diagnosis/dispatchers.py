@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ..api.queue import statistics
 from ..core.counts import count
 from ..core.dispatcher_info import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError
 from ..core.finding import Finding
 from ..core.spans import relative
-from ..operations import statistics
 from ..runtime import Runtime
 
 _ANCHOR = "troubleshooting#nothing-runs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .charts import RANGES, Minute
 from .claims import Claims
 from .database import Database
-from .dialects import is_in_memory
+from .dialects import file_of, is_in_memory
 from .dispatchers import Sighting
 from .failures import LATEST as LATEST_FAILURES
 from .filters import SEARCHED, Filter
@@ -26,6 +26,7 @@ from .tables import Tables
 from .tally import SLOT
 from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Action
+from .uncommitted import Joined, Uncommitted, follow, forget
 
 __all__ = [
     "CAP",
@@ -43,6 +44,7 @@ __all__ = [
     "Filter",
     "Found",
     "Inserts",
+    "Joined",
     "Kind",
     "Listing",
     "Live",
@@ -58,6 +60,10 @@ __all__ = [
     "Stamp",
     "Store",
     "Tables",
+    "Uncommitted",
+    "file_of",
+    "follow",
+    "forget",
     "is_in_memory",
     "refusal",
     "statements",

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -55,6 +55,8 @@ class Database:
         self.schema = Schema(tables, self.dialect)
         self.stamp: Stamp | None = None
         """What the tables said of themselves when they were last looked at."""
+        self.around: Callable[[], AbstractContextManager[object]] = nullcontext
+        """What to be within while something is written: where there is one writer only, the caller's own transaction makes way."""
         self._create = create
         self._ready = self._complete = self._doubted = False
         self._shared = source if isinstance(source, sa.Engine) else None
@@ -91,6 +93,13 @@ class Database:
             if not self._ready:
                 self._find_tables()
                 self._ready = True
+
+    def open_within(self, connection: sa.Connection) -> None:
+        """As `open`, for a transaction of the caller's own, which the tables become part of where it holds the only write lock."""
+        if self._ready or not (self.dialect.locks_by_writing and self._create and self.missing()):
+            self.open()
+        else:
+            self.schema.upgrade(connection)
 
     def missing(self) -> list[Change]:
         """What of the tables is not in the database. Raises `TransientError`."""
@@ -155,7 +164,7 @@ class Database:
         began = time.monotonic()
         for attempt in range(1, tries + 1):
             try:
-                with shielded(), self.write_lock, self.engine.begin() as connection:
+                with shielded(), self.around(), self.write_lock, self.engine.begin() as connection:
                     return work(connection)
             except sa.exc.DBAPIError as error:
                 silent = error.connection_invalidated and time.monotonic() - began > _PATIENCE

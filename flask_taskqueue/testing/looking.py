@@ -9,13 +9,13 @@ from typing import Any
 from flask import Flask
 
 from .. import sessions
+from ..api.tasks import TasksOf
 from ..core.record import Record
 from ..core.states import State
 from ..core.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
 from ..store import Filter
-from ..stored import TasksOf
 from ..web.routes import RouteFinder
 from ..web.task_function import TaskFunction
 from ..web.worker import Worker

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ..api.tasks import TasksOf
 from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
 from ..core.task import Task
@@ -13,7 +14,6 @@ from ..engine.attempt import Attempts, Routes
 from ..engine.taking import Taking
 from ..runtime import Runtime
 from ..store import Rehearsal, Store
-from ..stored import TasksOf
 from .attempts import Attempt
 from .script import Script, Scripted
 

@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 
 from flask import Flask
 
-from ..adding import Adding
+from ..api.adding import Adding
 from ..core.clock import SECOND, duration_micros, to_datetime, to_micros
 from ..core.durations import seconds as parse_duration
 from ..core.errors import BadTaskStateError, BadTransactionStateError, ConfigurationError
@@ -177,7 +177,7 @@ class TaskQueueTester(Looking):
         """Deliver a task to a worker, with genuine headers, and expect a 2xx. The arguments are those of ``tasks.add``."""
         self._settle()
         with self._as_running():
-            record, _ = Adding(self.app, self._runtime).add(TaskSpec(url, params, **options), transactional=False)
+            record = Adding(self.app, self._runtime).add(TaskSpec(url, params, **options), transactional=False)
             taken = self._steps.take(record.id)
             if taken is None:
                 raise AssertionError(f"the task was not stored, for another stands for it: {record.id}")

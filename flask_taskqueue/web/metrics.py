@@ -44,7 +44,7 @@ class Collector:
     def collect(self) -> Iterator[Any]:
         """The families with their values, as of now."""
         store = self._runtime.store
-        store.ensure_queues()
+        self._runtime.see_queues()
         with store.reading() as connection:
             readings = store.readings.all(connection)
             cron = store.readings.cron(connection)

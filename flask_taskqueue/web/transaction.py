@@ -16,7 +16,7 @@ from ..core.record import Record
 from ..core.verdict import Verdict
 from ..interrupts import shielded
 from ..runtime import Runtime
-from ..sessions import no_commit
+from ..sessions import has_changes, no_commit
 
 Answer = tuple[Response, Verdict]
 
@@ -60,9 +60,9 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answ
 
 
 def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
-    """Store how far a handler has come; in its own transaction where that holds the only write lock there is."""
+    """Store how far a handler has come; in its own transaction where that may hold the only write lock there is."""
     store = runtime.store
-    if _transacting.get() and store.database.dialect.locks_by_writing:
+    if store.database.dialect.locks_by_writing and runtime.binding.db is not None and has_changes(runtime.binding.session()):
         store.tasks.report(runtime.binding.session_connection(), record, progress)
     else:
         store.transact(lambda connection: store.tasks.report(connection, record, progress))

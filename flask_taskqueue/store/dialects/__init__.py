@@ -13,9 +13,9 @@ from ...core.errors import ConfigurationError
 from ...core.finding import Finding
 from ...core.record import Record
 from .marks import Mark
-from .sqlite import SQLite, is_in_memory
+from .sqlite import SQLite, file_of, is_in_memory
 
-__all__ = ["Claim", "Dialect", "Mark", "dialect_of", "is_in_memory"]
+__all__ = ["Claim", "Dialect", "Mark", "dialect_of", "file_of", "is_in_memory"]
 
 
 class Claim(Protocol):

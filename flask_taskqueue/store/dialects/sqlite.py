@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +126,13 @@ class SQLite:
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
         return any(words in str(error.orig) for words in ("no such table", "no such column", "has no column"))
+
+
+def file_of(url: sa.URL) -> str:
+    """The path of a database's file, the same however a URL names it; of another database, or in memory, the empty one."""
+    if url.get_backend_name() != "sqlite" or is_in_memory(url):
+        return ""
+    return os.path.realpath(str(url.database).removeprefix("file:").partition("?")[0])
 
 
 def is_in_memory(url: sa.URL) -> bool:

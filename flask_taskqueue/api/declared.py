@@ -6,16 +6,16 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from ..core.errors import InvalidScheduleError, TaskQueueError
+from ..core.firing import Misfire, Overlap, check_rules
+from ..core.names import check_schedule_name
+from ..core.new_task import pack
+from ..core.queue_settings import QueueSettings, check_configured
+from ..core.schedule import Schedule
+from ..core.spec import TaskSpec
+from ..store import Definition
+from ..web.worker import Worker
 from .adding import Adding
-from .core.errors import InvalidScheduleError, TaskQueueError
-from .core.firing import Misfire, Overlap, check_rules
-from .core.names import check_schedule_name
-from .core.new_task import pack
-from .core.queue_settings import QueueSettings, check_configured
-from .core.schedule import Schedule
-from .core.spec import TaskSpec
-from .store import Definition
-from .web.worker import Worker
 
 logger = logging.getLogger("flask_taskqueue")
 

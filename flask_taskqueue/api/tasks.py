@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from blinker import NamedSignal
 
-from .core import signals
-from .core.batch import Batch
-from .core.clock import to_datetime, to_micros
-from .core.errors import WaitTimeoutError
-from .core.last_status import LastStatus
-from .core.states import State
-from .core.task import Result, Task
-from .runtime import Runtime
-from .store import Filter
+from ..core import signals
+from ..core.batch import Batch
+from ..core.clock import to_datetime, to_micros
+from ..core.errors import WaitTimeoutError
+from ..core.last_status import LastStatus
+from ..core.record import Record
+from ..core.states import State
+from ..core.task import Result, Task
+from ..runtime import Runtime
+from ..store import Filter
+from .changes import make_change
 
 _LONGEST_NAP = 0.25
 
@@ -80,36 +84,44 @@ class StoredTasks:
         """Block until a task has ended; see `Task.wait`."""
         limit = None if timeout is None else time.monotonic() + timeout
         nap = 0.005
-        while not (task := self.get(task_id)).state.is_finished:
-            if limit is not None and time.monotonic() >= limit:
-                raise WaitTimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
-            time.sleep(nap)
-            nap = min(nap * 1.5, _LONGEST_NAP)
+        with self._runtime.making_way():
+            while not (task := self.get(task_id)).state.is_finished:
+                if limit is not None and time.monotonic() >= limit:
+                    raise WaitTimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
+                time.sleep(nap)
+                nap = min(nap * 1.5, _LONGEST_NAP)
         return task
 
-    def requeue(self, task_id: str) -> Task:
+    def requeue(self, task_id: str, *, transactional: bool | None = None) -> Task:
         """Schedule a dead task again; see `Task.requeue`."""
-        store = self._runtime.store
-        store.transact(lambda connection: store.tasks.requeue(connection, task_id))
-        self._runtime.wake()
-        task = self.get(task_id)
-        signals.task_requeued.send(self._runtime.app, task=task)
-        return task
 
-    def run_now(self, task_id: str) -> Task:
+        def work(connection: sa.Connection) -> Record:
+            self._runtime.store.tasks.requeue(connection, task_id)
+            return self._runtime.store.tasks.get(connection, task_id)
+
+        return self._changed(work, transactional, f"to requeue task {task_id}", signals.task_requeued)
+
+    def run_now(self, task_id: str, *, transactional: bool | None = None) -> Task:
         """Make a scheduled task due; see `Task.run_now`."""
-        store = self._runtime.store
-        store.transact(lambda connection: store.tasks.run_now(connection, task_id))
-        self._runtime.wake()
-        return self.get(task_id)
 
-    def delete(self, task_id: str) -> bool:
+        def work(connection: sa.Connection) -> Record:
+            self._runtime.store.tasks.run_now(connection, task_id)
+            return self._runtime.store.tasks.get(connection, task_id)
+
+        return self._changed(work, transactional, f"to run task {task_id} now")
+
+    def delete(self, task_id: str, *, transactional: bool | None = None) -> bool:
         """Cancel a task; see `Task.delete`."""
-        store = self._runtime.store
-        deleted = store.transact(lambda connection: store.tasks.delete(connection, task_id))
-        if deleted and signals.task_deleted.receivers:
-            signals.task_deleted.send(self._runtime.app, task=self.get(task_id))
-        return deleted
+        store, runtime = self._runtime.store, self._runtime
+
+        def tell(deleted: bool) -> None:
+            if deleted and signals.task_deleted.receivers:
+                signals.task_deleted.send(runtime.app, task=TasksOf(runtime).get(task_id))
+
+        def work(connection: sa.Connection) -> bool:
+            return store.tasks.delete(connection, task_id)
+
+        return make_change(runtime, work, transactional, wakes=False, tell=tell, name=lambda _: [f"to delete task {task_id}"])[0]
 
     def result(self, task_id: str) -> Result | None:
         """The reply a task succeeded with; see `Task.result`."""
@@ -128,6 +140,19 @@ class StoredTasks:
         with store.reading() as connection:
             row = store.batches.get(connection, batch_id)
         return batch_of(row)
+
+    def _changed(
+        self, work: Callable[[sa.Connection], Record], transactional: bool | None, what: str, signal: NamedSignal | None = None
+    ) -> Task:
+        """Change one task, and send its signal; the task as it is then."""
+        actions = TasksOf(self._runtime)
+
+        def tell(record: Record) -> None:
+            if signal is not None:
+                signal.send(self._runtime.app, task=Task.of(record, actions))
+
+        record, commitment = make_change(self._runtime, work, transactional, tell=tell, name=lambda _: [what])
+        return Task.of(record, actions, commitment=commitment)
 
 
 class TasksOf(StoredTasks):

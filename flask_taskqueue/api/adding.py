@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask, has_app_context
+from flask import Flask
 
-from . import sessions
-from .core.clock import duration_micros
-from .core.errors import (
-    BadTransactionStateError,
+from ..core import signals
+from ..core.clock import duration_micros
+from ..core.errors import (
     DuplicateTaskNameError,
     InvalidTaskError,
     InvalidUrlError,
     TooManyTasksError,
     UnknownQueueError,
 )
-from .core.eta import resolve_delay
-from .core.form import fields
-from .core.ids import task_id
-from .core.names import check_key, check_queue_name, check_task_name
-from .core.new_task import Disposition, NewTask, pack
-from .core.options import check_deadline, check_flag, check_priority, conflict, expiry, lock, retry_json
-from .core.payload import UNSET, build_request, check_method
-from .core.queue_settings import QueueSettings
-from .core.record import Record
-from .core.spec import SpecOptions, TaskSpec
-from .core.trace_context import with_trace
-from .core.urls import check_path, is_absolute
-from .engine.telemetry import sending
-from .runtime import Runtime
-from .store import Inserts
-from .web.routes import RouteFinder
-from .web.trace_context import of_caller
-from .web.worker import Route, Worker
+from ..core.eta import resolve_delay
+from ..core.form import fields
+from ..core.ids import task_id
+from ..core.names import check_key, check_queue_name, check_task_name
+from ..core.new_task import Disposition, NewTask, pack
+from ..core.options import check_deadline, check_flag, check_priority, conflict, expiry, lock, retry_json
+from ..core.payload import UNSET, build_request, check_method
+from ..core.queue_settings import QueueSettings
+from ..core.record import Record
+from ..core.spec import SpecOptions, TaskSpec
+from ..core.task import Task
+from ..core.trace_context import with_trace
+from ..core.urls import check_path, is_absolute
+from ..engine.telemetry import sending
+from ..runtime import Runtime
+from ..store import Inserts
+from ..web.routes import RouteFinder
+from ..web.trace_context import of_caller
+from ..web.worker import Route, Worker
+from .changes import joins_session, make_change, named
+from .tasks import TasksOf
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -49,7 +51,6 @@ _CHUNK = 500
 _NO_ROUTE = Route(rule="", endpoint="")
 
 Added = tuple[Record, Disposition]
-Stored = TypeVar("Stored")
 
 
 class Adding:
@@ -59,36 +60,56 @@ class Adding:
         self._runtime = runtime
         self._settings = runtime.settings
         self._routes = RouteFinder(app)
+        self._tasks = TasksOf(runtime)
 
-    def add(self, spec: TaskSpec, transactional: bool | None) -> Added:
+    def add(self, spec: TaskSpec, transactional: bool | None) -> Task:
         """Store a task; in the session's transaction or at once, as the transaction rule says."""
         spec, transactional = spec.decided(transactional)
         with sending(wanted=self._settings.trace_propagation) as describe:
             new = self._traced(spec, self._context())
             describe(new)
-            return self._store(lambda connection: self._runtime.store.inserts.add(connection, new), transactional)
+            (record, disposition), commitment = make_change(
+                self._runtime,
+                lambda connection: self._runtime.store.inserts.add(connection, new),
+                transactional,
+                name=lambda added: [named(added[0])],
+                waits=_waits(new),
+            )
+        task = Task.of(record, self._tasks, disposition, commitment)
+        signals.task_added.send(self._runtime.app, task=task)
+        return task
 
-    def add_all(self, specs: Sequence[TaskSpec], transactional: bool | None) -> list[Added]:
+    def add_all(self, specs: Sequence[TaskSpec], transactional: bool | None) -> list[Task]:
         """Store tasks in one transaction, all or, if one is malformed, none; each with what became of it."""
         if len(specs) > MOST_AT_ONCE:
             raise TooManyTasksError(
                 f"{len(specs)} tasks are more than one transaction takes ({MOST_AT_ONCE}); add_many() takes any number, in several"
             )
         news = self._all_traced(specs)
-        return self._store(lambda connection: self._insert_all(connection, news), transactional) if news else []
+        if not news:
+            return []
+        added, commitment = make_change(
+            self._runtime,
+            lambda connection: self._insert_all(connection, news),
+            transactional,
+            name=lambda added: [named(record) for record, _ in added],
+            waits=any(map(_waits, news)),
+        )
+        return [Task.of(record, self._tasks, disposition, commitment) for record, disposition in added]
 
     def add_many(self, specs: Iterable[TaskSpec], transactional: bool | None) -> tuple[int, int]:
         """Store any number of tasks, a few hundred to a transaction; how many were added, and how many were there already."""
-        if self._joins_session(transactional):
+        if joins_session(self._runtime, transactional):
             added = self.add_all(list(islice(specs, MOST_AT_ONCE + 1)), True)
-            new = sum(disposition in ("added", "replaced") for _, disposition in added)
+            new = sum(task.was_enqueued for task in added)
             return new, len(added) - new
         total = skipped = 0
         inserts = self._runtime.store.inserts
         context = self._context()
         for chunk in self._chunks(specs):
             news = [self._traced(spec, context) for spec in chunk]
-            missing = self._store(partial(_add_chunk, inserts, news=news), False)
+            waits = any(map(_waits, news))
+            missing, _ = make_change(self._runtime, partial(_add_chunk, inserts, news=news), False, waits=waits)
             total += len(news) - missing
             skipped += missing
         return total, skipped
@@ -114,7 +135,8 @@ class Adding:
                 store.batches.count(connection, {batch_id: {"succeeded": 0}})
             return store.batches.get(connection, batch_id)
 
-        return self._store(work, transactional)
+        named = [f"batch {batch_id} of {len(news)} tasks"]
+        return make_change(self._runtime, work, transactional, name=lambda _: named, waits=any(map(_waits, news)))[0]
 
     def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
         """The task that a spec asks for. Raises `InvalidTaskError` and its kinds, saying which one of a list it is."""
@@ -143,24 +165,6 @@ class Adding:
         news = [self._traced(spec, context, place=f"task {number}: ") for number, spec in enumerate(specs)]
         _check_names(news)
         return news
-
-    def _store(self, work: Callable[[sa.Connection], Stored], transactional: bool | None) -> Stored:
-        """Run ``work(connection)`` in the session's transaction, or in one of its own, and wake the dispatcher."""
-        store = self._runtime.store
-        if not self._joins_session(transactional):
-            store.ensure_queues()
-            result = store.transact(work)
-            self._runtime.wake()
-            return result
-        binding = self._runtime.binding
-        store.database.open()
-        connection = binding.session_connection()
-        store.ensure_queues(connection)
-        result = work(connection)
-        session = binding.session()
-        sessions.mark_changed(session)
-        sessions.after_commit(session, self._runtime.wake)
-        return result
 
     def _insert_all(self, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added]:
         store = self._runtime.store
@@ -275,16 +279,6 @@ class Adding:
         self._runtime.targets.check(base + path)
         return base
 
-    def _joins_session(self, transactional: bool | None) -> bool:
-        binding = self._runtime.binding
-        if binding.db is None or not has_app_context():
-            if transactional:
-                raise BadTransactionStateError(
-                    "transactional=True needs Flask-SQLAlchemy, an application context, and the queue's tables in the session's database"
-                )
-            return False
-        return sessions.has_changes(binding.session()) if transactional is None else transactional
-
 
 def _add_chunk(inserts: Inserts, connection: sa.Connection, news: Sequence[NewTask]) -> int:
     """Store tasks, in one statement where that can be; how many were not because their name or key was taken."""
@@ -304,3 +298,8 @@ def _check_names(news: Sequence[NewTask]) -> None:
             raise DuplicateTaskNameError(f"the list has two tasks named {new.name!r} in queue {new.queue!r}")
         if new.name is not None:
             seen.add((new.queue, new.name))
+
+
+def _waits(new: NewTask) -> bool:
+    """Whether to store a task may wait for another transaction that has stored one: of its name or of its keys."""
+    return any(key is not None for key in (new.name, new.unique_key, new.lock_key))

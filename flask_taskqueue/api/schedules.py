@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from .core.clock import to_datetime
-from .core.schedule import Schedule
-from .core.task import Task
-from .runtime import Runtime
-from .stored import TasksOf
+from ..core import signals
+from ..core.clock import to_datetime
+from ..core.errors import BadTransactionStateError, UnknownScheduleError
+from ..core.record import Record
+from ..core.schedule import Schedule
+from ..core.task import Task
+from ..runtime import Runtime
+from .changes import make_change, named
+from .tasks import TasksOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,36 +59,60 @@ class ScheduleEntry:
             return []
         return [self.next_at, *Schedule.parse(self.text, self.timezone).next_runs(self.next_at, count - 1)][:count]
 
-    def pause(self, by: str | None = None) -> bool:
-        """Fire no more, in any process, until it is resumed; False if it was paused. ``by`` says who."""
-        store = self._runtime.store
-        return store.transact(lambda connection: store.schedules.pause(connection, self.name, by and by[:100]))
+    def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
+        """Fire no more, in any process, until it is resumed; False if it was paused. ``by`` says who.
 
-    def resume(self) -> bool:
+        This and what follows obey the transaction rule of ``tasks.add``, and take ``transactional`` as it does.
+        """
+        schedules = self._runtime.store.schedules
+        return self._change(lambda connection: schedules.pause(connection, self.name, by and by[:100]), transactional, "pause")
+
+    def resume(self, *, transactional: bool | None = None) -> bool:
         """Fire again; fire times that passed meanwhile are not missed. False if it was not paused."""
-        store = self._runtime.store
-        return store.transact(lambda connection: store.schedules.resume(connection, self.name))
+        schedules = self._runtime.store.schedules
+        return self._change(lambda connection: schedules.resume(connection, self.name), transactional, "resume")
 
-    def run_now(self) -> Task:
+    def run_now(self, *, transactional: bool | None = None) -> Task:
         """Add its task now, whatever the schedule says."""
-        store = self._runtime.store
-        task_id = store.transact(lambda connection: store.schedules.run_now(connection, self.name))
-        self._runtime.wake()
-        return TasksOf(self._runtime).get(task_id)
+        store, app = self._runtime.store, self._runtime.app
+
+        def work(connection: sa.Connection) -> Record:
+            return store.tasks.get(connection, store.schedules.run_now(connection, self.name))
+
+        record, commitment = make_change(self._runtime, work, transactional, name=lambda record: [named(record)])
+        task = Task.of(record, TasksOf(self._runtime), "added", commitment)
+        signals.task_added.send(app, task=task)
+        return task
+
+    def _change(self, work: Callable[[sa.Connection], bool], transactional: bool | None, verb: str) -> bool:
+        return make_change(self._runtime, work, transactional, wakes=False, name=lambda _: [f"to {verb} schedule {self.name}"])[0]
 
 
 def entries(runtime: Runtime) -> list[ScheduleEntry]:
     """Every schedule there is, by name."""
-    declared = runtime.cron.declare()
+    declared, _ = _declare(runtime)
     with runtime.store.reading() as connection:
         return [_entry(runtime, row, declared) for row in runtime.store.schedules.rows(connection)]
 
 
 def entry(runtime: Runtime, name: str) -> ScheduleEntry:
     """One schedule. Raises `UnknownScheduleError`."""
-    declared = runtime.cron.declare()
-    with runtime.store.reading() as connection:
-        return _entry(runtime, runtime.store.schedules.get(connection, name), declared)
+    declared, refusal = _declare(runtime)
+    try:
+        with runtime.store.reading() as connection:
+            return _entry(runtime, runtime.store.schedules.get(connection, name), declared)
+    except UnknownScheduleError:
+        if name in declared and refusal is not None:
+            raise refusal from None
+        raise
+
+
+def _declare(runtime: Runtime) -> tuple[Collection[str], BadTransactionStateError | None]:
+    """The schedules that are declared; and why they could not be stored, if the caller's transaction holds the only write lock."""
+    try:
+        return runtime.cron.declare(), None
+    except BadTransactionStateError as refusal:
+        return {one.name for one in runtime.find_schedules(())}, refusal
 
 
 def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> ScheduleEntry:

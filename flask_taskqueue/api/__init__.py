@@ -1,0 +1,1 @@
+"""What an application, a command and the dashboard do with tasks, queues and schedules, each in one place."""

@@ -1,0 +1,112 @@
+"""Changes: the one place that everything goes through which an application, a command or the dashboard changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from flask import has_app_context
+
+from .. import sessions
+from ..core.errors import BadTransactionStateError
+from ..core.record import Record
+from ..core.task import Commitment
+from ..core.urls import redacted
+from ..runtime import Runtime
+
+Result = TypeVar("Result")
+
+
+def make_change(
+    runtime: Runtime,
+    work: Callable[[sa.Connection], Result],
+    transactional: bool | None,
+    *,
+    wakes: bool = True,
+    tell: Callable[[Result], object] = lambda _: None,
+    name: Callable[[Result], Sequence[str]] = lambda _: (),
+    waits: bool = True,
+) -> tuple[Result, Commitment]:
+    """Run ``work(connection)`` in the session's transaction or in one of its own, as the transaction rule says.
+
+    After the commit dispatchers are woken (if it ``wakes`` them) and ``tell(result)`` is called,
+    once; not at all when the transaction is rolled back. ``name(result)`` names for a warning what
+    is lost when the session is closed without a commit. ``waits`` says that the change may wait
+    for another transaction that changes the queue. ``work`` may run several times.
+
+    Raises `BadTransactionStateError` where the change cannot be part of the transaction it should
+    be part of, or would wait for the caller's own.
+    """
+    if joins_session(runtime, transactional):
+        return _join(runtime, work, wakes, tell, name)
+    if waits and transactional is False:
+        _refuse_to_wait(runtime)
+    runtime.store.ensure_queues()
+    result = runtime.store.transact(work)
+    if wakes:
+        runtime.wake()
+    tell(result)
+    return result, Commitment()
+
+
+def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
+    """Whether a change is part of the session's transaction. Raises `BadTransactionStateError` if it must be and cannot."""
+    if runtime.binding.db is None or not has_app_context():
+        if transactional:
+            raise BadTransactionStateError(
+                "transactional=True needs Flask-SQLAlchemy, an application context, and the queue's tables in the session's database"
+            )
+        return False
+    if transactional is None:
+        return sessions.has_changes(runtime.binding.session())
+    return transactional
+
+
+def refuse_many(runtime: Runtime, transactional: bool | None, what: str) -> None:
+    """Raise `BadTransactionStateError` if a change that takes several transactions would have to be part of the session's."""
+    if joins_session(runtime, transactional):
+        raise BadTransactionStateError(
+            f"{what} changes tasks in several transactions, so it cannot be part of the session's: commit the session first"
+            + ("" if transactional else ", or use transactional=False")
+        )
+    if transactional is False:
+        _refuse_to_wait(runtime)
+
+
+def named(record: Record) -> str:
+    """A task, for a warning."""
+    return f"task {record.id} ({redacted(record.url)})"
+
+
+def _join(
+    runtime: Runtime,
+    work: Callable[[sa.Connection], Result],
+    wakes: bool,
+    tell: Callable[[Result], object],
+    name: Callable[[Result], Sequence[str]],
+) -> tuple[Result, Commitment]:
+    try:
+        connection = runtime.binding.session_connection()
+    except sa.exc.InvalidRequestError as error:
+        raise BadTransactionStateError(
+            f"the session has no transaction that the change could be part of: {error}. Roll it back, or use transactional=False"
+        ) from error
+    runtime.store.database.open_within(connection)
+    runtime.store.ensure_queues(connection)
+    result = work(connection)
+    commitment = Commitment(is_committed=False)
+    then: list[Callable[[], Any]] = [runtime.wake] if wakes else []
+    sessions.join(runtime.binding.session(), connection, name(result), commitment.commit, [*then, lambda: tell(result)])
+    return result, commitment
+
+
+def _refuse_to_wait(runtime: Runtime) -> None:
+    """Raise where the session's own transaction has changed the queue, which another could wait for in vain."""
+    if runtime.binding.db is None or not has_app_context():
+        return
+    if any(one.joined for one in sessions.followed(runtime.binding.session())):
+        raise BadTransactionStateError(
+            "the session's transaction has changed the queue, and this change could wait for it for ever: "
+            "commit the session first, or leave transactional=False out"
+        )

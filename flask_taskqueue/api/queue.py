@@ -1,0 +1,238 @@
+"""A queue, as its user works with it: ``tasks.queue("mail")``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Unpack, overload
+
+import sqlalchemy as sa
+
+from ..core import signals
+from ..core.clock import to_datetime
+from ..core.errors import ConfigurationError, UnknownQueueError
+from ..core.queue_settings import LIMITS
+from ..core.queue_statistics import QueueStatistics
+from ..core.spec import TaskOptions, TaskSpec
+from ..core.states import State
+from ..core.task import Task
+from ..runtime import Runtime
+from ..store import Action, Filter, Store
+from ..web.worker import Worker
+from .adding import Adding
+from .bulk import change_ids, change_matching
+from .changes import make_change
+from .tasks import TasksOf
+
+
+class AddedMany(NamedTuple):
+    """How many tasks were added, and how many were not because their name or key was taken."""
+
+    added: int
+    skipped: int
+
+
+class Queue:
+    """One queue of one application. Nothing is read until something is asked. Raises `UnknownQueueError`.
+
+    What changes it follows the transaction rule of ``tasks.add``, and takes ``transactional`` as it does.
+    """
+
+    def __init__(self, name: str, runtime: Runtime, adding: Adding | None = None) -> None:
+        known = runtime.settings.queues
+        if name not in known:
+            raise UnknownQueueError(f"there is no queue {name!r}; TASKQUEUE_QUEUES has {', '.join(sorted(known))}")
+        self.name = name
+        self._runtime = runtime
+        self._tasks = TasksOf(runtime)
+        self._adding = adding
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name}>"
+
+    @overload
+    def add(self, url: list[Any], *, transactional: bool | None = None) -> list[Task]: ...
+
+    @overload
+    def add(
+        self,
+        url: str | Worker[..., Any] | TaskSpec | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        transactional: bool | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Task: ...
+
+    def add(
+        self, url: Any = None, params: Mapping[str, Any] | None = None, *, transactional: bool | None = None, **options: Any
+    ) -> Task | list[Task]:
+        """``tasks.add`` with this queue; or a list of up to 1,000 tasks, in one transaction.
+
+        In a list each is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of arguments.
+        If one is malformed none is added. One whose name or unique_key is taken comes back as the
+        task that has it, with ``was_enqueued`` False; the others are stored. Raises
+        `TooManyTasksError`, `DuplicateTaskNameError` and what ``tasks.add`` raises.
+        """
+        if not isinstance(url, list):
+            spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
+            return self._adder().add(spec.in_queue(self.name), transactional)
+        if params is not None or options:
+            raise TypeError("a list of tasks takes no params or options: give each of its own")
+        return self._adder().add_all([TaskSpec.of(spec).in_queue(self.name) for spec in url], transactional)
+
+    def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
+        """``tasks.add_many`` with this queue."""
+        return AddedMany(*self._adder().add_many((TaskSpec.of(spec).in_queue(self.name) for spec in specs), transactional))
+
+    def get(self, name: str) -> Task | None:
+        """The task of that name, ended or not; None if there is none."""
+        found = self.find(name=name, limit=1)
+        return found[0] if found else None
+
+    def find(
+        self,
+        *,
+        state: State | str | None = None,
+        url: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> list[Task]:
+        """The newest tasks of the queue that match, newest first; see ``tasks.find``."""
+        store = self._runtime.store
+        with store.reading() as connection:
+            found = store.newest.find(connection, self._filter(state, url, name=name, before=before), limit)
+        return [Task.of(record, self._tasks) for record in found]
+
+    def delete(self, tasks: Task | str | Collection[Task | str], *, transactional: bool | None = None) -> int:
+        """Cancel tasks, given as such or by their ids; how many had not ended. See `Task.delete`."""
+        one = [tasks] if isinstance(tasks, Task | str) else list(tasks)
+        ids = [task.id if isinstance(task, Task) else task for task in one]
+        return change_ids(self._runtime, Action.DELETE, ids, queue=self.name, transactional=transactional)
+
+    def delete_matching(self, *, state: State | str | None = None, url: str | None = None, transactional: bool | None = None) -> int:
+        """Cancel the tasks that match and have not ended; how many. In small transactions, so others are not kept waiting.
+
+        Raises `BadTransactionStateError` if the session holds changes: several transactions cannot be part of one.
+        """
+        return self._each(Action.DELETE, state, url, transactional)
+
+    def purge(self, *, transactional: bool | None = None) -> int:
+        """Cancel every task that was added before now and has not ended; how many. As `delete_matching`."""
+        return self.delete_matching(transactional=transactional)
+
+    def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
+        """Take nothing more from the queue, in any process; what runs goes on, and tasks can be added. False if it was paused.
+
+        ``by`` says who, up to 100 characters, for those who wonder later.
+        """
+
+        def work(store: Store, connection: sa.Connection) -> bool:
+            return store.queues.pause(connection, self.name, by and by[:100])
+
+        def tell(changed: bool) -> None:
+            if changed:
+                signals.queue_paused.send(self._runtime.app, queue=self.name, by=by)
+
+        return self._change(work, transactional, "pause", tell)
+
+    def resume(self, *, transactional: bool | None = None) -> bool:
+        """Take from the queue again; False if it was not paused."""
+
+        def work(store: Store, connection: sa.Connection) -> bool:
+            return store.queues.resume(connection, self.name)
+
+        def tell(changed: bool) -> None:
+            if changed:
+                signals.queue_resumed.send(self._runtime.app, queue=self.name)
+
+        return self._change(work, transactional, "resume", tell, wakes=True)
+
+    def configure(self, *, transactional: bool | None = None, **limits: Any) -> None:
+        """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` (None for no limit) for all dispatchers.
+
+        They stay, over restarts too, until the configuration of the queue changes. Raises
+        `ConfigurationError` for a value that cannot be used.
+        """
+        for name in limits:
+            if name not in LIMITS:
+                raise ConfigurationError(f"{name!r} cannot be changed at run time; {', '.join(LIMITS)} can")
+        checked = {name: None if value is None else LIMITS[name](name, value) for name, value in limits.items()}
+        if "bucket_size" in checked and checked["bucket_size"] is None:
+            raise ConfigurationError("bucket_size is None; it must be a whole number from 1 to 10000")
+
+        def work(store: Store, connection: sa.Connection) -> bool:
+            return store.queues.configure(connection, self.name, checked)
+
+        self._change(work, transactional, "configure", wakes=True)
+
+    def run_now(self, *, url: str | None = None, transactional: bool | None = None) -> int:
+        """Make the scheduled tasks due that are not yet (with this URL only, if it is given); how many. As `delete_matching`."""
+        return self._each(Action.RUN_NOW, None, url, transactional)
+
+    def requeue_dead(self, *, url: str | None = None, transactional: bool | None = None) -> int:
+        """Schedule dead tasks again (with this URL only, if it is given), as `Task.requeue`; how many. As `delete_matching`."""
+        return self._each(Action.REQUEUE, None, url, transactional)
+
+    def statistics(self) -> QueueStatistics:
+        """How the queue is doing. Finished tasks are counted as they finish, so it costs little however many there are."""
+        return statistics(self._runtime, [self.name])[0]
+
+    def _filter(self, state: State | str | None, url: str | None, **fields: Any) -> Filter:
+        return Filter(state=None if state is None else State(state), queue=self.name, url=url, **fields)
+
+    def _each(self, action: Action, state: State | str | None, url: str | None, transactional: bool | None) -> int:
+        return change_matching(self._runtime, action, self._filter(state, url), transactional=transactional)
+
+    def _change(
+        self,
+        change: Callable[[Store, sa.Connection], bool],
+        transactional: bool | None,
+        verb: str,
+        tell: Callable[[bool], object] = lambda _: None,
+        *,
+        wakes: bool = False,
+    ) -> bool:
+        work, name = partial(change, self._runtime.store), [f"to {verb} queue {self.name}"]
+        return make_change(self._runtime, work, transactional, wakes=wakes, tell=tell, name=lambda _: name)[0]
+
+    def _adder(self) -> Adding:
+        if self._adding is None:
+            self._adding = Adding(self._runtime.app, self._runtime)
+        return self._adding
+
+
+def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[QueueStatistics]:
+    """The statistics of some queues, or of all, by name. Raises `UnknownQueueError`."""
+    runtime.see_queues()
+    store = runtime.store
+    with store.reading() as connection:
+        rows = {row.name: row for row in store.queues.rows(connection)}
+        chosen = sorted(rows) if names is None else list(names)
+        for name in chosen:
+            if name not in rows:
+                raise UnknownQueueError(f"there is no queue {name!r}; there are {', '.join(sorted(rows))}")
+        counted = store.statistics.of(connection, chosen)
+        gates = store.queues.gates(connection, chosen)
+    return [
+        QueueStatistics(
+            queue=name,
+            scheduled=counted[name].scheduled,
+            in_flight=counted[name].leased,
+            waiting_for_key=counted[name].parked,
+            succeeded=counted[name].succeeded,
+            dead=counted[name].dead,
+            cancelled=counted[name].cancelled,
+            oldest_eta=None if counted[name].due_at is None else to_datetime(counted[name].due_at or 0),
+            executed_last_minute=counted[name].last_minute,
+            executed_last_hour=counted[name].last_hour,
+            failed_last_hour=counted[name].failed_last_hour,
+            rate=rows[name].rate,
+            bucket_size=rows[name].bucket_size,
+            max_concurrent=rows[name].max_concurrent,
+            enforced_rate=gates[name].enforced,
+            paused_at=None if rows[name].paused_at is None else to_datetime(rows[name].paused_at),
+            paused_by=rows[name].paused_by,
+        )
+        for name in chosen
+    ]

@@ -1,0 +1,252 @@
+"""What the transaction of an application's connection has written and not yet committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+import sqlalchemy as sa
+
+from .dialects.writes import writes_of
+from .statement import Kind, Statement, read_statement
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A change of the queue's that is part of the transaction.
+
+    ``names`` are the tasks that are lost if it is not committed. After the commit ``committed`` is
+    called at once, when the session cannot be used, and each of ``then`` when it can.
+    """
+
+    names: Sequence[str]
+    committed: Callable[[], object]
+    then: Sequence[Callable[[], object]]
+
+
+@dataclass(slots=True)
+class _Level:
+    """A savepoint, or the transaction itself."""
+
+    counted: int
+    name: str = ""
+    written: bool = False
+    unknown: bool = False
+    noted: Any = None
+    joined: list[Joined] = field(default_factory=list)
+
+
+class Uncommitted:
+    """Follows the statements of one connection, from the begin of a session's transaction to its end.
+
+    What a statement has written is known from its row count, or where that does not tell, asked of
+    the database: once, before a savepoint begins or when somebody wants to know.
+    """
+
+    def __init__(self, connection: sa.Connection, *, shared: bool) -> None:
+        self.connection = connection
+        self._writes = writes_of(connection)
+        self._shared = self._locks = shared
+        self._doubted = False
+        self._levels = [_Level(self._writes.count())]
+        self._due: list[Callable[[], object]] = []
+        self._begun_by_events = (
+            not self._writes.asks and self._writes.is_open()
+        )  # the driver's own transaction begins with the first change only
+
+    def has_written(self) -> bool:
+        """Whether the transaction holds changes; a savepoint that was rolled back counts no more."""
+        if any(level.written for level in self._levels):
+            if (self._doubted or not self._writes.asks) and not self._writes.is_open():
+                self.clear()
+            self._doubted = False
+        return any(level.written for level in self._levels) or self._resolve()
+
+    @property
+    def in_savepoint(self) -> bool:
+        """Whether a savepoint is open."""
+        return len(self._levels) > 1
+
+    @property
+    def joined(self) -> list[Joined]:
+        """The changes of the queue's that would be committed now."""
+        return [one for level in self._levels for one in level.joined]
+
+    def join(self, joined: Joined) -> None:
+        """Note a change that was made in the transaction."""
+        self._levels[-1].written = True
+        self._levels[-1].joined.append(joined)
+
+    def end(self, *, committed: bool) -> None:
+        """Say what became of the transaction; what follows a commit is due."""
+        for one in self.joined if committed else ():
+            one.committed()
+            self._due += one.then
+        self._begin_anew()
+
+    def clear(self) -> None:
+        """Begin anew: the connection's transaction ends now. What became of the queue's changes, the session knows."""
+        self._begin_anew(self.joined)
+
+    def take_due(self) -> list[Callable[[], object]]:
+        """What follows what was committed, each once; it is not given again."""
+        due, self._due = self._due, []
+        return list(dict.fromkeys(due))
+
+    def may_lock(self, file: str) -> bool:
+        """Whether the transaction may keep others from writing to this file."""
+        return self._writes.may_lock(file)
+
+    @contextmanager
+    def making_way(self) -> Iterator[None]:
+        """Within this the transaction, which must hold no changes, is not there; afterwards it is begun again as it was begun.
+
+        The session does not notice: none of its objects expires.
+        """
+        must_begin = self._writes.let_go() and self._begun_by_events
+        try:
+            yield
+        finally:
+            if must_begin:
+                self._begin_again()
+            self.clear()
+
+    def before(self, text: str) -> None:
+        """A statement is going to run."""
+        statement, level = read_statement(text), self._levels[-1]
+        if statement.kind is Kind.SAVEPOINT:
+            self._resolve()
+            level.noted = None
+        elif statement.kind is Kind.UNKNOWN and level.noted is None and not level.written:
+            level.noted = self._writes.note(locks=self._locks)
+
+    def after(self, text: str, cursor: Any, context: Any) -> None:
+        """A statement has run."""
+        statement = read_statement(text)
+        if statement.kind is Kind.READ:
+            self._locks |= statement.locks
+        elif statement.kind is Kind.CHANGE or statement.kind is Kind.UNKNOWN:
+            self._changed(statement, cursor, context)
+        elif statement.kind in (Kind.COMMIT, Kind.ROLLBACK):
+            self.end(committed=statement.kind is Kind.COMMIT)
+        elif statement.kind is Kind.BEGIN:
+            self._end_if_implied(statement)
+        else:
+            self._savepoint(statement)
+
+    def _changed(self, statement: Statement, cursor: Any, context: Any) -> None:
+        told = self._writes.told(statement, cursor, context)
+        if self._end_if_implied(statement):
+            return
+        level = self._levels[-1]
+        level.written |= bool(told)
+        level.unknown |= told is None
+        self._locks |= statement.locks
+        self._doubted |= statement.kind is Kind.UNKNOWN and cursor.description is None
+
+    def _end_if_implied(self, statement: Statement) -> bool:
+        if not self._writes.ends(statement):
+            return False
+        self.end(committed=True)
+        return True
+
+    def _resolve(self) -> bool:
+        """Ask whether the statements of the innermost level have written that do not tell it themselves."""
+        level = self._levels[-1]
+        if level.unknown and not level.written:
+            level.written = self._writes.has_written(level.counted, level.noted, locks=self._locks)
+            level.unknown, level.noted = False, None
+        return level.written
+
+    def _begin_again(self) -> None:
+        try:
+            self.connection.dispatch.begin(self.connection)
+            self.connection.dialect.do_begin(self.connection.connection)
+        except BaseException as error:
+            self.connection.invalidate(error)  # without a transaction it must not be used
+            raise
+
+    def _begin_anew(self, joined: Iterable[Joined] = ()) -> None:
+        self._levels = [_Level(self._writes.count(), joined=list(joined))]
+        self._locks = self._shared
+        self._doubted = False
+
+    def _savepoint(self, statement: Statement) -> None:
+        if statement.kind is Kind.SAVEPOINT:
+            self._levels.append(_Level(self._writes.count(), name=statement.name))
+            return
+        places = [place for place, level in enumerate(self._levels) if place and level.name == statement.name]
+        if not places:
+            self.clear()  # the savepoint that is the session's whole transaction
+            return
+        ended = self._levels[places[-1] :]
+        del self._levels[places[-1] :]
+        if statement.kind is Kind.RELEASE:
+            self._merge(ended)
+            if not self._writes.asks and not self._writes.is_open():
+                self.end(committed=True)  # the outermost savepoint of SQLite, where nothing else began the transaction
+            return
+        self._locks = True
+        if not self._levels[-1].written:
+            self._levels[-1].counted = self._writes.count()
+        if not statement.name.startswith("sa_savepoint_"):  # those SQLAlchemy does not use again
+            self._levels.append(_Level(self._writes.count(), name=statement.name))
+
+    def _merge(self, ended: list[_Level]) -> None:
+        below = self._levels[-1]
+        for level in ended:
+            below.written |= level.written
+            below.unknown |= level.unknown
+            below.noted = level.noted if below.noted is None else below.noted
+            below.joined += level.joined
+
+
+_followed: WeakKeyDictionary[sa.Connection, ref[Uncommitted]] = WeakKeyDictionary()
+_engines: WeakSet[sa.Engine] = WeakSet()
+
+
+def follow(connection: sa.Connection, *, shared: bool) -> Uncommitted:
+    """Follow the transaction that has begun on a connection, for as long as the caller keeps what is returned, or until `forget`.
+
+    ``shared`` says that it is part of one that somebody else began, who may have written before.
+    """
+    engine: sa.Engine = getattr(connection.engine, "_proxied", connection.engine)  # one with execution options has its events
+    if engine not in _engines:
+        _engines.add(engine)
+        sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
+        sa.event.listen(engine, "after_cursor_execute", _after)
+        sa.event.listen(engine, "commit", _ending)
+        sa.event.listen(engine, "rollback", _ending)
+    followed = Uncommitted(connection, shared=shared)
+    _followed[connection] = ref(followed)
+    return followed
+
+
+def forget(followed: Uncommitted) -> None:
+    """Follow a connection no more."""
+    if _find(followed.connection) is followed:
+        del _followed[followed.connection]
+
+
+def _find(connection: sa.Connection) -> Uncommitted | None:
+    found = _followed.get(connection)
+    return None if found is None else found()
+
+
+def _before(connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool) -> tuple[str, Any]:
+    if (followed := _find(connection)) is not None:
+        followed.before(text)
+    return text, parameters
+
+
+def _after(connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool) -> None:
+    if (followed := _find(connection)) is not None:
+        followed.after(text, cursor, context)
+
+
+def _ending(connection: sa.Connection) -> None:
+    if (followed := _find(connection)) is not None:
+        followed.clear()

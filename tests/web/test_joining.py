@@ -1,0 +1,381 @@
+"""Which tasks are part of the session's transaction: known from what ran, or asked of the database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import BadTransactionStateError, Task
+from tests.apps import Bench, bench
+from tests.databases import NAMES, Servers, TestDatabase, fresh
+
+SQLITE, POSTGRESQL, MARIADB = "sqlite", "postgresql", "mariadb"
+
+FUNCTIONS = {
+    POSTGRESQL: [
+        "CREATE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE counter SET count = count + 1 RETURNING 1'",
+        "CREATE FUNCTION look() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1'",
+        "CREATE FUNCTION lock() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1 FOR UPDATE'",
+        "CREATE PROCEDURE bump_it() LANGUAGE sql AS 'UPDATE counter SET count = count + 1'",
+        "CREATE SEQUENCE numbers",
+    ],
+    MARIADB: [
+        "CREATE FUNCTION bump() RETURNS int MODIFIES SQL DATA BEGIN UPDATE counter SET count = count + 1; RETURN 1; END",
+        "CREATE FUNCTION look() RETURNS int READS SQL DATA RETURN (SELECT count FROM counter WHERE id = 1)",
+        "CREATE PROCEDURE bump_it() BEGIN UPDATE counter SET count = count + 1; END",
+        "CREATE PROCEDURE show_it() SELECT count FROM counter",
+    ],
+}
+
+
+@pytest.fixture(params=[*NAMES, "sqlite that begins"])
+def queue(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Bench]:
+    """An application with functions of its own in the database; SQLite also with SQLAlchemy's recipe for savepoints."""
+    name = request.param.partition(" ")[0]
+    with fresh(name, servers, tmp_path) as database, bench(database.url) as one:
+        one.tasks.worker("/w")(lambda: None)
+        if name != request.param:
+            begin_explicitly(one.db.engine)
+        with one.db.engine.begin() as connection:
+            for statement in FUNCTIONS.get(name, ()):
+                connection.exec_driver_sql(statement)
+        one.tasks.find()  # makes the tables
+        yield one
+
+
+def begin_explicitly(engine: sa.Engine, begin: str = "BEGIN") -> None:
+    """The recipe of SQLAlchemy's documentation: the driver begins nothing, an event does."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    engine.dispose()
+
+
+def execute(queue: Bench, text: str) -> None:
+    """Run a statement in the session, as a view does that wants its rows."""
+    result = queue.db.session.execute(sa.text(text))
+    if result.returns_rows:
+        result.all()
+
+
+def is_stored(queue: Bench, task: Task) -> bool:
+    """Whether others see a task."""
+    return task.id in {one.id for one in queue.tasks.find()}
+
+
+def expect(queue: Bench, *, joined: bool) -> None:
+    """Add a task: it is part of the session's transaction, or it is not."""
+    task = queue.tasks.add("/w")
+    assert task.is_committed is not joined
+    assert is_stored(queue, task) is not joined
+    queue.db.session.rollback()
+    assert is_stored(queue, task) is not joined
+
+
+READS: dict[str, tuple[str, ...]] = {
+    "SELECT 1": (),
+    "  select count from counter": (),
+    "WITH recent AS (SELECT 1 AS n) SELECT n FROM recent": (),
+    "-- the newest\nSELECT 1": (),
+    "/* report */ SELECT 1": (),
+    "/* INSERT */ -- UPDATE\nSELECT 'DELETE' AS \"insert\"": (SQLITE, POSTGRESQL),
+    "(SELECT 1) UNION (SELECT 2)": (POSTGRESQL, MARIADB),
+    "((SELECT 1))": (POSTGRESQL, MARIADB),
+    "TABLE counter": (POSTGRESQL,),
+    "VALUES (1), (2)": (),
+    "EXPLAIN SELECT 1": (),
+    "EXPLAIN UPDATE counter SET count = 7": (POSTGRESQL, MARIADB),
+    "SHOW search_path": (POSTGRESQL,),
+    "SHOW TABLES": (MARIADB,),
+    "DESCRIBE counter": (MARIADB,),
+    "SET LOCAL statement_timeout = 0": (POSTGRESQL,),
+    "SET CONSTRAINTS ALL IMMEDIATE": (POSTGRESQL,),
+    "SET @x = 1": (MARIADB,),
+    "LOCK TABLE counter IN SHARE MODE": (POSTGRESQL,),
+    "PRAGMA user_version": (SQLITE,),
+    "PRAGMA cache_size = 3000": (SQLITE,),
+    "SELECT * FROM counter WHERE id = 1 FOR UPDATE": (POSTGRESQL, MARIADB),
+    "SELECT lock()": (POSTGRESQL,),
+    "SELECT look()": (POSTGRESQL, MARIADB),
+    "SELECT pg_advisory_xact_lock(7)": (POSTGRESQL,),
+    "SELECT nextval('numbers')": (POSTGRESQL,),
+    "DO $$ BEGIN PERFORM look(); END $$": (POSTGRESQL,),
+    "CALL show_it()": (MARIADB,),
+    "DO look()": (MARIADB,),
+    "UPDATE counter SET count = 7 WHERE id = 99": (),
+    "UPDATE counter SET count = 7 WHERE id = 99 RETURNING id": (SQLITE, POSTGRESQL),
+    "DELETE FROM counter WHERE id = 99": (),
+    "INSERT INTO counter (id, count) SELECT id + 1, 0 FROM counter WHERE id = 99": (),
+    "WITH gone AS (DELETE FROM counter WHERE id = 99 RETURNING *) SELECT * FROM gone": (POSTGRESQL,),
+    "CREATE TABLE IF NOT EXISTS counter (id INTEGER)": (SQLITE, POSTGRESQL),
+}
+
+WRITES: dict[str, tuple[str, ...]] = {
+    "INSERT INTO counter (id, count) VALUES (2, 0)": (),
+    "/* new */ INSERT INTO counter (id, count) VALUES (2, 0)": (),
+    "INSERT INTO counter (id, count) VALUES (2, 0) RETURNING id": (),
+    "INSERT INTO counter (id, count) VALUES (2, abs(-7)) ON CONFLICT (id) DO NOTHING": (SQLITE, POSTGRESQL),
+    "REPLACE INTO counter (id, count) VALUES (2, 0)": (SQLITE, MARIADB),
+    "UPDATE counter SET count = 7": (),
+    "DELETE FROM counter WHERE id = 1": (),
+    "MERGE INTO counter USING (SELECT 1 AS n) AS one ON id = n WHEN MATCHED THEN UPDATE SET count = 7": (POSTGRESQL,),
+    "WITH new AS (INSERT INTO counter (id, count) VALUES (2, 0) RETURNING id) SELECT id FROM new": (POSTGRESQL,),
+    "WITH n AS (SELECT 2 AS n) INSERT INTO counter (id, count) SELECT n, n FROM n": (POSTGRESQL,),
+    "WITH n AS (SELECT 2 AS n) INSERT INTO counter (id, count) SELECT n, n FROM n RETURNING id": (POSTGRESQL,),
+    "SELECT bump()": (POSTGRESQL, MARIADB),
+    "SELECT count, bump() FROM counter": (POSTGRESQL,),
+    "CALL bump_it()": (POSTGRESQL, MARIADB),
+    "DO bump()": (MARIADB,),
+    "SET @x = bump()": (MARIADB,),
+    "DO $$ BEGIN PERFORM bump(); END $$": (POSTGRESQL,),
+    "SELECT * INTO other FROM counter": (POSTGRESQL,),
+    "CREATE TABLE other AS SELECT * FROM counter WHERE false": (POSTGRESQL,),
+    "CREATE TABLE other (id INTEGER)": (POSTGRESQL,),
+    "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$": (POSTGRESQL,),
+    "COMMENT ON TABLE counter IS 'what is counted'": (POSTGRESQL,),
+    "EXPLAIN ANALYZE UPDATE counter SET count = 7": (POSTGRESQL,),
+    "TRUNCATE counter": (POSTGRESQL,),
+    "SELECT 1; UPDATE counter SET count = 7": (POSTGRESQL,),
+}
+
+
+def of(statements: dict[str, tuple[str, ...]], queue: Bench) -> list[str]:
+    """The statements that a database has."""
+    name = {"sqlite": SQLITE, "postgresql": POSTGRESQL}.get(queue.db.engine.dialect.name, MARIADB)
+    return [text for text, names in statements.items() if not names or name in names]
+
+
+def test_a_statement_that_changes_nothing_leaves_the_task_alone(queue: Bench) -> None:
+    """It is stored at once, whatever the statement looks like: a view that only reads need not commit."""
+    for text in of(READS, queue):
+        execute(queue, text)
+        assert (text, queue.tasks.add("/w").is_committed) == (text, True)
+        queue.db.session.rollback()
+    assert len(queue.tasks.find()) == len(of(READS, queue))
+
+
+def test_a_statement_that_changes_something_takes_the_task_along(queue: Bench) -> None:
+    """It is rolled back with it, whatever the statement looks like."""
+    for text in of(WRITES, queue):
+        execute(queue, text)
+        assert (text, queue.tasks.add("/w").is_committed) == (text, False)
+        queue.db.session.rollback()
+    assert queue.tasks.find() == []
+
+
+def test_after_all_reads_of_a_transaction_together_the_task_is_stored_at_once(queue: Bench) -> None:
+    """What locks rows or savepoints that were rolled back leave behind is no change."""
+    savepoint = queue.db.session.begin_nested()
+    execute(queue, "UPDATE counter SET count = 7")
+    savepoint.rollback()
+    for text in of(READS, queue):
+        execute(queue, text)
+    expect(queue, joined=False)
+
+
+@pytest.mark.parametrize("nested", [1, 2])
+@pytest.mark.parametrize("kept", [True, False])
+def test_savepoints_are_followed(queue: Bench, nested: int, kept: bool) -> None:
+    """What a savepoint held is a change of the transaction exactly if it is released."""
+    for text in of(WRITES, queue):
+        if text.startswith("CREATE FUNCTION"):
+            continue
+        savepoints = [queue.db.session.begin_nested() for _ in range(nested)]
+        execute(queue, text)
+        assert (text, queue.tasks.add("/w").is_committed) == (text, False)
+        for number, savepoint in enumerate(reversed(savepoints)):
+            if kept or number + 1 < nested:
+                savepoint.commit()
+            else:
+                savepoint.rollback()
+        execute(queue, "WITH n AS (SELECT 1 AS n) SELECT n FROM n")
+        # The driver of SQLite begins nothing for a savepoint: to release the outermost is to commit.
+        committed = not kept or (queue.db.engine.dialect.name == "sqlite" and not queue.db.session.connection().connection.in_transaction)
+        assert (text, queue.tasks.add("/w").is_committed) == (text, committed)
+        queue.db.session.rollback()
+        queue.db.session.execute(sa.text("DELETE FROM counter WHERE id > 1"))
+        queue.db.session.commit()
+
+
+CHANGES: dict[str, Callable[[Bench], object]] = {
+    "on the connection": lambda queue: queue.db.session.connection().execute(sa.update(queue.Counter).values(count=7)),
+    "by the driver": lambda queue: queue.db.session.connection().exec_driver_sql("UPDATE counter SET count = 7"),
+    "bulk_insert_mappings": lambda queue: queue.db.session.bulk_insert_mappings(queue.Counter, [{"id": 2, "count": 0}]),
+    "bulk_save_objects": lambda queue: queue.db.session.bulk_save_objects([queue.Counter(id=2, count=0)]),
+    "many rows": lambda queue: queue.db.session.execute(sa.insert(queue.Counter), [{"id": n, "count": 0} for n in range(2, 9)]),
+    "a query's update": lambda queue: queue.db.session.query(queue.Counter).update({"count": 7}),
+    "rows that are not fetched": lambda queue: setattr(
+        queue, "result", queue.db.session.execute(sa.text("INSERT INTO counter (id, count) VALUES (2, 0), (3, 0) RETURNING id"))
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_writes_that_bypass_the_session_are_seen(queue: Bench, change: Callable[[Bench], object]) -> None:
+    """On its connection, by the driver, by bulk methods."""
+    change(queue)
+    expect(queue, joined=True)
+
+
+def test_an_attribute_set_to_its_own_value_is_no_change(queue: Bench) -> None:
+    """Nothing would be flushed."""
+    counter = queue.db.session.get(queue.Counter, 1)
+    counter.count = counter.count + 0
+    expect(queue, joined=False)
+
+
+def test_hooks_of_a_commit(queue: Bench) -> None:
+    """Before it a task is part of it; after it, it is stored at once; a rollback is followed by none."""
+    added: dict[str, Task] = {}
+    session = queue.db.session
+    for name in ("before_commit", "after_flush", "after_commit", "after_rollback"):
+
+        def hook(*_: Any, name: str = name) -> None:
+            added[name] = queue.tasks.add("/w")
+
+        sa.event.listen(session, name, hook)
+    session.add(queue.Counter(id=2, count=0))
+    session.commit()
+    assert {name: task.is_committed for name, task in added.items()} == dict.fromkeys(
+        ("before_commit", "after_flush", "after_commit"), True
+    )
+    assert len(queue.tasks.find()) == 3
+    added.clear()
+    session.add(queue.Counter(id=3, count=0))
+    session.flush()
+    session.rollback()
+    assert is_stored(queue, added["after_rollback"])
+    assert not is_stored(queue, added["after_flush"])
+
+
+def test_a_transaction_that_the_application_ends_by_a_statement(queue: Bench) -> None:
+    """COMMIT and ROLLBACK as texts: what they ended is no change any more."""
+    if queue.db.engine.dialect.name == "sqlite":
+        execute(queue, "UPDATE counter SET count = 7")
+        execute(queue, "COMMIT")
+        expect(queue, joined=False)
+        return
+    execute(queue, "UPDATE counter SET count = 7")
+    task = queue.tasks.add("/w")
+    execute(queue, "COMMIT")
+    assert task.is_committed
+    expect(queue, joined=False)
+    execute(queue, "UPDATE counter SET count = 8")
+    task = queue.tasks.add("/w")
+    execute(queue, "ROLLBACK")
+    assert not task.is_committed
+    assert not is_stored(queue, task)
+    expect(queue, joined=False)
+
+
+def test_savepoints_by_text_are_followed(queue: Bench) -> None:
+    """As those of the session's own."""
+    execute(queue, "SAVEPOINT mine")
+    execute(queue, "UPDATE counter SET count = 7")
+    execute(queue, "ROLLBACK TO SAVEPOINT mine")
+    execute(queue, "RELEASE SAVEPOINT mine")
+    expect(queue, joined=False)
+
+
+def test_a_statement_that_commits_by_itself(queue: Bench) -> None:
+    """On MariaDB that is every change of a table: then nothing is left to join."""
+    execute(queue, "UPDATE counter SET count = 7")
+    execute(queue, "CREATE TABLE other (id INTEGER)")
+    expect(queue, joined=queue.db.engine.dialect.name in ("sqlite", "postgresql"))
+    execute(queue, "DROP TABLE IF EXISTS other")
+    queue.db.session.commit()
+
+
+def closed(queue: Bench) -> None:
+    """As at the end of a request."""
+    queue.db.session.remove()
+
+
+def test_a_session_that_is_closed_without_a_commit_is_told(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """With the tasks that are lost by it, and what to do."""
+    caplog.set_level(logging.WARNING)
+    queue.db.session.add(queue.Counter(id=2, count=0))
+    tasks = [queue.tasks.add("/w"), queue.tasks.queue("default").add(["/w"])[0]]
+    closed(queue)
+    assert [task.is_committed for task in tasks] == [False, False]
+    [record] = [one for one in caplog.records if "without a commit" in one.message]
+    assert all(f"task {task.id} (/w)" in record.message for task in tasks)
+    assert "transactional=False" in record.message
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback", "context manager", "savepoint", "nothing added"])
+def test_what_was_meant_is_not_told(queue: Bench, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """A commit, a rollback, an exception that passes through ``with session.begin()``."""
+    caplog.set_level(logging.WARNING)
+    session = queue.db.session
+    if how in ("context manager", "savepoint"):
+        with suppress(ZeroDivisionError), session.begin() if how == "context manager" else session.begin_nested():
+            execute(queue, "UPDATE counter SET count = 7")
+            queue.tasks.add("/w")
+            raise ZeroDivisionError
+    else:
+        session.add(queue.Counter(id=2, count=0))
+        if how != "nothing added":
+            queue.tasks.add("/w")
+            session.commit() if how == "commit" else session.rollback()
+    closed(queue)
+    assert caplog.records == []
+    assert len(queue.tasks.find()) == (how == "commit")
+
+
+def test_a_task_of_a_released_savepoint_is_told_too(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """It was lost with the transaction."""
+    with queue.db.session.begin_nested():
+        task = queue.tasks.add("/w", transactional=True)
+    closed(queue)
+    # On SQLite the driver has committed it, unless something has begun the transaction before.
+    assert is_stored(queue, task) if task.is_committed else task.id in caplog.text
+
+
+def test_dispatchers_are_woken_after_a_commit_only(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for all that was committed together."""
+    woken: list[None] = []
+    monkeypatch.setattr(queue.app.extensions["taskqueue"], "wake", lambda: woken.append(None))
+    session = queue.db.session
+    for end in (session.rollback, session.remove, session.commit):
+        assert woken == []
+        execute(queue, "UPDATE counter SET count = 7")
+        queue.tasks.add("/w")
+        queue.tasks.add("/w")
+        end()
+    assert len(woken) <= 2
+
+
+def test_a_task_that_is_not_committed_is_not_waited_for(queue: Bench) -> None:
+    """Nobody could run it."""
+    task = queue.tasks.add("/w", transactional=True)
+    with pytest.raises(BadTransactionStateError, match="commit the session first"):
+        task.wait(1)
+    queue.db.session.commit()
+    queue.tasks.drain()
+    assert task.wait(1).state == "succeeded"
+
+
+def test_changes_of_another_bind_count(database: TestDatabase, tmp_path: Any) -> None:
+    """The session commits all its databases together, so the task is one with them."""
+    with bench(database.url, SQLALCHEMY_BINDS={"other": f"sqlite:///{tmp_path}/other.db"}) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        other = queue.db.engines["other"]
+        connection = queue.db.session.connection(bind_arguments={"bind": other})
+        connection.exec_driver_sql("CREATE TABLE thing (id INTEGER)")
+        queue.db.session.commit()
+        connection = queue.db.session.connection(bind_arguments={"bind": other})
+        connection.exec_driver_sql("INSERT INTO thing VALUES (1)")
+        expect(queue, joined=True)
