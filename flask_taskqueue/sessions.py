@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -16,11 +15,12 @@ from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .core.errors import BadTransactionStateError
-from .store import Joined, Uncommitted, follow, forget
+from .store import Joined, Uncommitted, follow, forget, of_this_thread
 
 logger = logging.getLogger("flask_taskqueue")
 
 _FOLLOWED = "taskqueue_followed"
+_MOST_NAMED = 50
 
 _CHANGES_IN_THE_WAY = (
     "this thread's session holds changes of the SQLite file that are not committed, and this would wait for them for ever: "
@@ -32,7 +32,6 @@ _SAVEPOINT_IN_THE_WAY = (
 )
 
 _watched: WeakSet[Any] = WeakSet()
-_thread = threading.local()
 _NOTHING: AbstractContextManager[object] = nullcontext()
 
 _handler: ContextVar[object] = ContextVar("taskqueue_handler", default=None)
@@ -45,8 +44,8 @@ def watch(session: Any) -> None:
         _watched.add(session)
         sa.event.listen(session, "after_begin", _begun)
         sa.event.listen(session, "before_commit", _committing)
-        sa.event.listen(session, "after_commit", _committed)
-        sa.event.listen(session, "after_rollback", _rolled_back)
+        sa.event.listen(session, "after_commit", _committed, insert=True)  # before the application's, which may add tasks
+        sa.event.listen(session, "after_rollback", _rolled_back, insert=True)
         sa.event.listen(session, "after_transaction_end", _ended)
 
 
@@ -58,12 +57,13 @@ def has_changes(session: Session) -> bool:
     """
     if session.new or session.deleted or any(session.is_modified(one) for one in session.dirty):
         return True
-    return _in_handler() or any(one.has_written() for one in followed(session))
+    return is_handlers() or any(one.has_written() for one in followed(session))
 
 
 def followed(session: Session) -> list[Uncommitted]:
     """The connections that the session's transaction has."""
-    return list(session.info.get(_FOLLOWED, ()))
+    found: list[Uncommitted] = session.info.get(_FOLLOWED, [])
+    return found
 
 
 def is_current(app: Flask) -> bool:
@@ -79,9 +79,12 @@ def join(
     When the transaction, or the savepoint it was made in, is rolled back, nothing follows. When it
     just ends, a warning names the tasks.
     """
+    joined = Joined(names, committed, then)
     for one in followed(session):
         if one.connection is connection:
-            one.join(Joined(names, committed, then))
+            one.join(joined)
+            return
+    _follow(session, connection).join(joined)  # a transaction that began before the session was watched
 
 
 @contextmanager
@@ -100,7 +103,7 @@ def making_way(file: str) -> AbstractContextManager[object]:
     One that holds no changes lets go of the lock it may have, and begins again as it began. Raises
     `BadTransactionStateError` for one that holds some: to wait for it would be to wait for oneself.
     """
-    in_the_way = [one for one in getattr(_thread, "followed", ()) if one.may_lock(file)]
+    in_the_way = [one for one in of_this_thread() if one.may_lock(file)]
     if not in_the_way:
         return _NOTHING
     for one in in_the_way:
@@ -112,7 +115,7 @@ def making_way(file: str) -> AbstractContextManager[object]:
         return stack.pop_all()
 
 
-def _in_handler() -> bool:
+def is_handlers() -> bool:
     """Whether the session of this context is that of a transactional handler."""
     handler = _handler.get()
     return handler is not None and has_app_context() and app_ctx._get_current_object() is handler  # type: ignore[attr-defined]
@@ -120,12 +123,13 @@ def _in_handler() -> bool:
 
 def _begun(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
     if not transaction.nested:
-        began_before = connection.in_nested_transaction() or connection is session.bind
-        one = follow(connection, shared=began_before)
-        session.info.setdefault(_FOLLOWED, []).append(one)
-        if not hasattr(_thread, "followed"):
-            _thread.followed = WeakSet()
-        _thread.followed.add(one)
+        _follow(session, connection)
+
+
+def _follow(session: Session, connection: sa.Connection) -> Uncommitted:
+    one = follow(connection, shared=connection.in_nested_transaction())
+    session.info.setdefault(_FOLLOWED, []).append(one)
+    return one
 
 
 def _committing(session: Session) -> None:
@@ -152,15 +156,14 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
     ended: list[Uncommitted] = session.info.pop(_FOLLOWED, [])
-    lost = [name for one in ended for joined in one.joined for name in joined.names]
-    due = {call: None for one in ended for call in one.take_due()}
     for one in ended:
         forget(one)
+    lost = [name for one in ended for joined in one.joined for name in joined.names]
     if lost:
         logger.warning(
             "the session was closed without a commit, and with it went what was added to its transaction: %s. Commit the session, "
             "roll it back if that was meant, or add such tasks with transactional=False",
-            ", ".join(lost),
+            ", ".join(lost[:_MOST_NAMED]) + (f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""),
         )
-    for call in due:
+    for call in dict.fromkeys(call for one in ended for call in one.take_due()):
         call()

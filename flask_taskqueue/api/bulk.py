@@ -13,7 +13,7 @@ from ..core.ids import task_id
 from ..engine.janitor import Retention
 from ..runtime import Runtime
 from ..store import CHANGED_AT_ONCE, Action, Filter
-from .changes import joins_session, make_change, refuse_many
+from .changes import joins_session, make_change, refuse_many, refuse_own_task
 
 
 def change_matching(
@@ -48,6 +48,8 @@ def change_ids(runtime: Runtime, action: Action, ids: Sequence[str], *, queue: s
 
     In one transaction if that is the session's, otherwise some to a transaction.
     """
+    if action is Action.DELETE:
+        refuse_own_task(runtime, ids, transactional)
     tasks, wakes, tell = runtime.store.tasks, action is not Action.DELETE, partial(runtime.tell_changed, action.value)
     parts = [Filter(ids=ids[start : start + CHANGED_AT_ONCE], queue=queue) for start in range(0, len(ids), CHANGED_AT_ONCE)]
 

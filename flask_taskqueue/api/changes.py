@@ -14,6 +14,7 @@ from ..core.record import Record
 from ..core.task import Commitment
 from ..core.urls import redacted
 from ..runtime import Runtime
+from ..web.current import handling
 
 Result = TypeVar("Result")
 
@@ -72,6 +73,16 @@ def refuse_many(runtime: Runtime, transactional: bool | None, what: str) -> None
         )
     if transactional is False:
         _refuse_to_wait(runtime)
+
+
+def refuse_own_task(runtime: Runtime, ids: Sequence[str], transactional: bool | None) -> None:
+    """Raise `BadTransactionStateError` if a transactional handler would end its own task in the transaction that is to complete it."""
+    current = handling.get(None)
+    if current is not None and current.id in ids and sessions.is_handlers() and joins_session(runtime, transactional):
+        raise BadTransactionStateError(
+            f"task {current.id} cannot be deleted by its own transactional handler, whose transaction completes it: "
+            "return from the handler, or raise PermanentFailure"
+        )
 
 
 def named(record: Record) -> str:

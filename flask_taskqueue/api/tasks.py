@@ -21,7 +21,7 @@ from ..core.states import State
 from ..core.task import Result, Task
 from ..runtime import Runtime
 from ..store import Filter
-from .changes import make_change
+from .changes import make_change, refuse_own_task
 
 _LONGEST_NAP = 0.25
 
@@ -112,6 +112,7 @@ class StoredTasks:
 
     def delete(self, task_id: str, *, transactional: bool | None = None) -> bool:
         """Cancel a task; see `Task.delete`."""
+        refuse_own_task(self._runtime, [task_id], transactional)
         store, runtime = self._runtime.store, self._runtime
 
         def tell(deleted: bool) -> None:

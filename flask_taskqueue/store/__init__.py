@@ -26,7 +26,7 @@ from .tables import Tables
 from .tally import SLOT
 from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Action
-from .uncommitted import Joined, Uncommitted, follow, forget
+from .uncommitted import Joined, Uncommitted, follow, forget, of_this_thread
 
 __all__ = [
     "CAP",
@@ -65,6 +65,7 @@ __all__ = [
     "follow",
     "forget",
     "is_in_memory",
+    "of_this_thread",
     "refusal",
     "statements",
 ]

@@ -83,15 +83,18 @@ class Statement:
     """Whether it may lock rows."""
     writes: bool = False
     """Whether it has a word that writes."""
+    is_harmless: bool = False
+    """Whether it neither writes nor locks a row."""
 
 
-@lru_cache(maxsize=2048)
 def read_statement(text: str) -> Statement:
     """Tell what a statement is. What is not certain is `Kind.UNKNOWN`: comments and quotes that databases read differently, say."""
-    found = _FIRST.match(text)
-    keyword = found[1].lower() if found else ""
-    if len(text) > _LONGEST:
-        return Statement(Kind.CHANGE if keyword in _CHANGES else Kind.UNKNOWN, keyword, locks=True, writes=True)
+    return _read(text) if len(text) <= _LONGEST else Statement(Kind.UNKNOWN, _keyword(text), locks=True, writes=True)
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Statement:
+    keyword = _keyword(text)
     words = list(_words(text))
     if not words or not all(one.text for one in words):
         return Statement(Kind.UNKNOWN, keyword, locks=keyword not in _DEFINES, writes=True)
@@ -104,7 +107,12 @@ def read_statement(text: str) -> Statement:
     if not calls and (first in _CHANGES or (first in _READS and not writes)):
         kind = Kind.CHANGE if first in _CHANGES else Kind.READ
     locks = first not in _DEFINES and (calls or any(one.text == "for" for one in words))
-    return Statement(kind, first, locks=locks, writes=writes)
+    return Statement(kind, first, locks=locks, writes=writes, is_harmless=kind is Kind.READ and not locks)
+
+
+def _keyword(text: str) -> str:
+    found = _FIRST.match(text)
+    return found[1].lower() if found else ""
 
 
 _TRANSACTIONS = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakSet, WeakValueDictionary
 
 import sqlalchemy as sa
 
@@ -48,6 +49,7 @@ class Uncommitted:
 
     def __init__(self, connection: sa.Connection, *, shared: bool) -> None:
         self.connection = connection
+        self.thread = get_ident()
         self._writes = writes_of(connection)
         self._shared = self._locks = shared
         self._doubted = False
@@ -114,18 +116,17 @@ class Uncommitted:
                 self._begin_again()
             self.clear()
 
-    def before(self, text: str) -> None:
+    def before(self, statement: Statement) -> None:
         """A statement is going to run."""
-        statement, level = read_statement(text), self._levels[-1]
+        level = self._levels[-1]
         if statement.kind is Kind.SAVEPOINT:
             self._resolve()
             level.noted = None
         elif statement.kind is Kind.UNKNOWN and level.noted is None and not level.written:
             level.noted = self._writes.note(locks=self._locks)
 
-    def after(self, text: str, cursor: Any, context: Any) -> None:
+    def after(self, statement: Statement, cursor: Any, context: Any) -> None:
         """A statement has run."""
-        statement = read_statement(text)
         if statement.kind is Kind.READ:
             self._locks |= statement.locks
         elif statement.kind is Kind.CHANGE or statement.kind is Kind.UNKNOWN:
@@ -204,7 +205,9 @@ class Uncommitted:
             below.joined += level.joined
 
 
-_followed: WeakKeyDictionary[sa.Connection, ref[Uncommitted]] = WeakKeyDictionary()
+_ANNOUNCED = (Kind.SAVEPOINT, Kind.UNKNOWN)
+_followed: WeakValueDictionary[int, Uncommitted] = WeakValueDictionary()
+"""By the ids of their connections, which they keep alive."""
 _engines: WeakSet[sa.Engine] = WeakSet()
 
 
@@ -218,35 +221,35 @@ def follow(connection: sa.Connection, *, shared: bool) -> Uncommitted:
         _engines.add(engine)
         sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
         sa.event.listen(engine, "after_cursor_execute", _after)
-        sa.event.listen(engine, "commit", _ending)
-        sa.event.listen(engine, "rollback", _ending)
-    followed = Uncommitted(connection, shared=shared)
-    _followed[connection] = ref(followed)
+    followed = _followed[id(connection)] = Uncommitted(connection, shared=shared)
     return followed
 
 
 def forget(followed: Uncommitted) -> None:
     """Follow a connection no more."""
     if _find(followed.connection) is followed:
-        del _followed[followed.connection]
+        del _followed[id(followed.connection)]
+
+
+def of_this_thread() -> list[Uncommitted]:
+    """The transactions that this thread has begun and that are followed."""
+    thread = get_ident()
+    followed = [one() for one in _followed.valuerefs()] if _followed else []
+    return [one for one in followed if one is not None and one.thread == thread]
 
 
 def _find(connection: sa.Connection) -> Uncommitted | None:
-    found = _followed.get(connection)
-    return None if found is None else found()
+    return _followed.get(id(connection))
 
 
 def _before(connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool) -> tuple[str, Any]:
-    if (followed := _find(connection)) is not None:
-        followed.before(text)
+    statement = read_statement(text)
+    if statement.kind in _ANNOUNCED and (followed := _find(connection)) is not None:
+        followed.before(statement)
     return text, parameters
 
 
 def _after(connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool) -> None:
-    if (followed := _find(connection)) is not None:
-        followed.after(text, cursor, context)
-
-
-def _ending(connection: sa.Connection) -> None:
-    if (followed := _find(connection)) is not None:
-        followed.clear()
+    statement = read_statement(text)
+    if not statement.is_harmless and (followed := _find(connection)) is not None:
+        followed.after(statement, cursor, context)

@@ -229,6 +229,21 @@ def test_writes_that_bypass_the_session_are_seen(queue: Bench, change: Callable[
     expect(queue, joined=True)
 
 
+@pytest.mark.parametrize("many", [1, 3])
+def test_rows_that_the_database_returns_still_reach_the_session(queue: Bench, many: int) -> None:
+    """Keys that the database has made, one and several to a statement."""
+    execute(queue, "DELETE FROM counter")
+    new = [queue.Counter(count=number) for number in range(many)]
+    queue.db.session.add_all(new)
+    queue.db.session.flush()
+    assert len({one.id for one in new} - {None}) == many
+    rows = queue.db.session.execute(sa.insert(queue.Counter).returning(queue.Counter.id), [{"count": 7}, {"count": 8}]).all()
+    assert len(rows) == 2
+    text = queue.db.session.execute(sa.text("INSERT INTO counter (id, count) VALUES (91, 7), (92, 8) RETURNING id"))
+    assert [row.id for row in text] == [91, 92]
+    expect(queue, joined=True)
+
+
 def test_an_attribute_set_to_its_own_value_is_no_change(queue: Bench) -> None:
     """Nothing would be flushed."""
     counter = queue.db.session.get(queue.Counter, 1)
@@ -258,6 +273,21 @@ def test_hooks_of_a_commit(queue: Bench) -> None:
     session.rollback()
     assert is_stored(queue, added["after_rollback"])
     assert not is_stored(queue, added["after_flush"])
+
+
+def test_a_commit_that_is_over_cannot_be_joined(queue: Bench) -> None:
+    """It is said so; the commit itself has been made."""
+
+    def hook(_session: Any) -> None:
+        queue.tasks.add("/w", transactional=True)
+
+    sa.event.listen(queue.db.session, "after_commit", hook)
+    queue.db.session.add(queue.Counter(id=2, count=0))
+    with pytest.raises(BadTransactionStateError, match="no transaction that the change could be part of"):
+        queue.db.session.commit()
+    sa.event.remove(queue.db.session, "after_commit", hook)
+    queue.db.session.remove()
+    assert queue.db.session.get(queue.Counter, 2) is not None
 
 
 def test_a_transaction_that_the_application_ends_by_a_statement(queue: Bench) -> None:

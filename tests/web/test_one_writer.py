@@ -180,6 +180,21 @@ def test_a_transactional_handler_takes_each_along(queue: Bench) -> None:
             restore(queue)
 
 
+def test_a_transactional_handler_cannot_delete_its_own_task(queue: Bench) -> None:
+    """Its transaction is to complete it: to do both would end neither."""
+    told: list[str] = []
+
+    @queue.tasks.worker("/own", transactional=True, retry={"task_retry_limit": 0})
+    def own() -> None:
+        for delete in (current_task.task.delete, lambda: queue.tasks.queue("default").delete([current_task.id])):
+            with pytest.raises(BadTransactionStateError, match="its own transactional handler"):
+                delete()
+            told.append(current_task.id)
+
+    assert queue.run(own.add()).state is State.SUCCEEDED
+    assert len(told) == 2
+
+
 def restore(queue: Bench) -> None:
     """Let nothing be paused or limited."""
     queue.db.session.rollback()

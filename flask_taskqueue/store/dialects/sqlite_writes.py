@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
+from sqlalchemy.engine.interfaces import ExecuteStyle
 
 from ..statement import Statement
 from .sqlite import file_of
@@ -22,7 +23,6 @@ class SQLiteWrites:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self._driver: Any = connection.connection.dbapi_connection
-        self._file = file_of(connection.engine.url)
 
     def count(self) -> int:
         return int(self._driver.total_changes)
@@ -31,7 +31,7 @@ class SQLiteWrites:
         return self._headers()
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        if statement.writes and cursor.description is not None:
+        if statement.writes and cursor.description is not None and context.execute_style is not ExecuteStyle.INSERTMANYVALUES:
             # SQLite counts what a statement with RETURNING has changed only when its rows have been fetched.
             context.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(cursor, initial_buffer=cursor.fetchall())
         return None
@@ -48,7 +48,7 @@ class SQLiteWrites:
         return bool(self._driver.in_transaction)
 
     def may_lock(self, file: str) -> bool:
-        return self.is_open() and self._file == file
+        return self.is_open() and file_of(self._connection.engine.url) == file
 
     def let_go(self) -> bool:
         self._driver.rollback()

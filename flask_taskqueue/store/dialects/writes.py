@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -90,18 +92,23 @@ def ask(connection: sa.Connection, question: str) -> list[Any] | None:
 
 def writes_of(connection: sa.Connection) -> Writes:
     """What the database of this connection can be asked."""
-    match connection.dialect.name:
+    return _kind(connection.dialect.name)(connection)
+
+
+@cache
+def _kind(name: str) -> Callable[[sa.Connection], Writes]:
+    match name:
         case "sqlite":
             from .sqlite_writes import SQLiteWrites
 
-            return SQLiteWrites(connection)
+            return SQLiteWrites
         case "postgresql":
             from .postgresql_writes import PostgreSQLWrites
 
-            return PostgreSQLWrites(connection)
+            return PostgreSQLWrites
         case "mysql" | "mariadb":
             from .mysql_writes import MySQLWrites
 
-            return MySQLWrites(connection)
+            return MySQLWrites
         case _:
-            return UnknownWrites(connection)
+            return UnknownWrites
