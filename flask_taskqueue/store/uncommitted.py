@@ -61,6 +61,8 @@ class Uncommitted:
 
     def has_written(self) -> bool:
         """Whether the transaction holds changes; a savepoint that was rolled back counts no more."""
+        if self._writes.is_autocommit():
+            return False
         if any(level.written for level in self._levels):
             if (self._doubted or not self._writes.asks) and not self._writes.is_open():
                 self.clear()

@@ -310,6 +310,13 @@ def test_a_transaction_that_the_application_ends_by_a_statement(queue: Bench) ->
     expect(queue, joined=False)
 
 
+def test_a_connection_that_commits_by_itself_holds_no_changes(queue: Bench) -> None:
+    """Each of its statements is committed when it has run."""
+    connection = queue.db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+    connection.execute(sa.update(queue.Counter).values(count=7))
+    expect(queue, joined=False)
+
+
 def test_savepoints_by_text_are_followed(queue: Bench) -> None:
     """As those of the session's own."""
     execute(queue, "SAVEPOINT mine")

@@ -22,6 +22,10 @@ class MySQLWrites:
         self._connection = connection
         self._counters = _COUNTERS if getattr(connection.dialect, "is_mariadb", False) else _COUNTERS[:2]
 
+    def is_autocommit(self) -> bool:
+        driver: Any = self._connection.connection.dbapi_connection
+        return bool(getattr(driver, "get_autocommit", bool)())
+
     def count(self) -> int:
         return 0
 
@@ -42,9 +46,6 @@ class MySQLWrites:
         return noted is not None and self._handled() != noted and self.is_open()
 
     def is_open(self) -> bool:
-        driver: Any = self._connection.connection.dbapi_connection
-        if getattr(driver, "get_autocommit", bool)():
-            return False
         return self._in_transaction() is not False
 
     def may_lock(self, file: str) -> bool:

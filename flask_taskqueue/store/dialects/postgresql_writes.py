@@ -39,6 +39,9 @@ class PostgreSQLWrites:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
+    def is_autocommit(self) -> bool:
+        return bool(getattr(self._connection.connection.dbapi_connection, "autocommit", False))
+
     def count(self) -> int:
         return 0
 
@@ -60,8 +63,7 @@ class PostgreSQLWrites:
         return not locks or self._says(_LOCKS)
 
     def is_open(self) -> bool:
-        driver: Any = self._connection.connection.dbapi_connection
-        return not getattr(driver, "autocommit", False) and self._says(_NUMBER)
+        return self._says(_NUMBER)
 
     def may_lock(self, file: str) -> bool:
         return False

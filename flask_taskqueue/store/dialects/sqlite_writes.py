@@ -24,6 +24,9 @@ class SQLiteWrites:
         self._connection = connection
         self._driver: Any = connection.connection.dbapi_connection
 
+    def is_autocommit(self) -> bool:
+        return False  # a recipe for transactions may look so: whether one is open is asked instead
+
     def count(self) -> int:
         return int(self._driver.total_changes)
 

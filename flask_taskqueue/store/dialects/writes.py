@@ -17,6 +17,9 @@ class Writes(Protocol):
     asks: bool
     """Whether the answers below cost a question to the server."""
 
+    def is_autocommit(self) -> bool:
+        """Whether the driver commits each statement by itself, so that no transaction holds anything."""
+
     def count(self) -> int:
         """How many changes the driver has counted; the same number as before when it does not count."""
 
@@ -49,6 +52,9 @@ class UnknownWrites:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+
+    def is_autocommit(self) -> bool:
+        return False
 
     def count(self) -> int:
         return 0
