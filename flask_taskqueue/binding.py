@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
 from .core.config import Settings
 from .core.errors import ConfigurationError
@@ -77,6 +78,11 @@ class Binding:
             except KeyError:
                 raise ConfigurationError(f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no such bind") from None
             return engine
+
+    def sessions(self, app: Flask) -> list[Any]:
+        """The application's session; also where the tables are elsewhere, for it may be of the same file."""
+        db = self.db if self.db is not None else app.extensions.get("sqlalchemy")
+        return [db.session] if isinstance(db, SQLAlchemy) else []
 
     def reset(self, app: Flask | None) -> None:
         """Forget the connections of the application's engines, of all binds, without closing them: after a fork they are the parent's."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
-from sqlalchemy.orm import scoped_session
 
 from . import diagnosis, sessions
 from .api import schedules
@@ -71,8 +70,7 @@ class TaskQueue(Declarations):
         app.extensions["taskqueue"] = runtime
         self._apps[app] = Adding(app, runtime)
         runtime.find_schedules = self._schedules.find(self._apps[app], of_files)
-        session = getattr(binding.db or app.extensions.get("sqlalchemy"), "session", None)
-        if isinstance(session, scoped_session):  # also where the tables are elsewhere: it may be the same file
+        for session in binding.sessions(app):
             sessions.watch(session)
         self._workers.register(app)
         install(app)
