@@ -55,6 +55,8 @@ def has_changes(session: Session) -> bool:
     Where the statements that ran do not tell, the database is asked. In a transactional handler,
     whose transaction will be committed or rolled back whatever it holds, it always does.
     """
+    if not session.is_active:  # in a hook behind its commit or rollback, or to be rolled back: there is nothing to join
+        return False
     if session.new or session.deleted or any(session.is_modified(one) for one in session.dirty):
         return True
     return is_handlers() or any(one.has_written() for one in followed(session))

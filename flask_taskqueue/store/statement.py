@@ -86,6 +86,11 @@ class Statement:
     is_harmless: bool = False
     """Whether it neither writes nor locks a row."""
 
+    @property
+    def defines(self) -> bool:
+        """Whether it is about tables and the like, not about their rows."""
+        return self.keyword in _DEFINES
+
 
 def read_statement(text: str) -> Statement:
     """Tell what a statement is. What is not certain is `Kind.UNKNOWN`: comments and quotes that databases read differently, say."""

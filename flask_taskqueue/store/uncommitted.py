@@ -55,9 +55,9 @@ class Uncommitted:
         self._doubted = False
         self._levels = [_Level(self._writes.count())]
         self._due: list[Callable[[], object]] = []
-        self._begun_by_events = (
-            not self._writes.asks and self._writes.is_open()
-        )  # the driver's own transaction begins with the first change only
+        # What the driver begins by itself is not there before the first change.
+        self._begun_by_events = not self._writes.asks and self._writes.is_open()
+        self._begun_by: str | None = None
 
     def has_written(self) -> bool:
         """Whether the transaction holds changes; a savepoint that was rolled back counts no more."""
@@ -110,13 +110,15 @@ class Uncommitted:
 
         The session does not notice: none of its objects expires.
         """
-        must_begin = self._writes.let_go() and self._begun_by_events
+        must_begin = self._writes.let_go() and (self._begun_by_events or self._begun_by is not None)
         try:
             yield
         finally:
+            begun_by = self._begun_by
             if must_begin:
                 self._begin_again()
             self.clear()
+            self._begun_by = begun_by
 
     def before(self, statement: Statement) -> None:
         """A statement is going to run."""
@@ -124,8 +126,11 @@ class Uncommitted:
         if statement.kind is Kind.SAVEPOINT:
             self._resolve()
             level.noted = None
-        elif statement.kind is Kind.UNKNOWN and level.noted is None and not level.written:
-            level.noted = self._writes.note(locks=self._locks)
+        elif statement.kind is Kind.UNKNOWN:
+            if statement.defines:
+                self._resolve()
+            if not (level.unknown or level.written):
+                level.noted = self._writes.note(locks=self._locks)
 
     def after(self, statement: Statement, cursor: Any, context: Any) -> None:
         """A statement has run."""
@@ -137,6 +142,7 @@ class Uncommitted:
             self.end(committed=statement.kind is Kind.COMMIT)
         elif statement.kind is Kind.BEGIN:
             self._end_if_implied(statement)
+            self._begun_by = context.statement
         else:
             self._savepoint(statement)
 
@@ -147,6 +153,8 @@ class Uncommitted:
         level = self._levels[-1]
         level.written |= bool(told)
         level.unknown |= told is None
+        if statement.defines:
+            self._resolve()
         self._locks |= statement.locks
         self._doubted |= statement.kind is Kind.UNKNOWN and cursor.description is None
 
@@ -166,14 +174,18 @@ class Uncommitted:
 
     def _begin_again(self) -> None:
         try:
-            self.connection.dispatch.begin(self.connection)
-            self.connection.dialect.do_begin(self.connection.connection)
+            if self._begun_by_events:
+                self.connection.dispatch.begin(self.connection)
+                self.connection.dialect.do_begin(self.connection.connection)
+            else:
+                self.connection.exec_driver_sql(self._begun_by or "")
         except BaseException as error:
             self.connection.invalidate(error)  # without a transaction it must not be used
             raise
 
     def _begin_anew(self, joined: Iterable[Joined] = ()) -> None:
         self._levels = [_Level(self._writes.count(), joined=list(joined))]
+        self._begun_by = None
         self._locks = self._shared
         self._doubted = False
 

@@ -290,6 +290,20 @@ def test_the_session_does_not_notice_that_it_let_go(queue: Bench) -> None:
     assert queue.count() == 3
 
 
+def test_a_transaction_that_was_begun_by_a_statement_is_begun_again(on_a_file: Bench) -> None:
+    """With the same statement."""
+    queue = on_a_file
+    connection = queue.db.session.connection()
+    for _ in range(2):
+        if not connection.connection.in_transaction:
+            execute(queue, "BEGIN IMMEDIATE")
+        assert queue.tasks.add("/w").is_committed
+        assert connection.connection.in_transaction
+    execute(queue, "UPDATE counter SET count = 7")
+    queue.db.session.rollback()
+    assert queue.count() == 0
+
+
 def test_draining_and_waiting_beside_changes(queue: Bench) -> None:
     """Where there is one writer they are refused at once, for handlers would wait; otherwise handlers run."""
     task = queue.tasks.add("/w")
