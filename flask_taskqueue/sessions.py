@@ -15,7 +15,7 @@ from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .core.errors import BadTransactionStateError
-from .store import Joined, Uncommitted, follow, forget, of_this_thread
+from .store import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -90,12 +90,17 @@ def join(
 
 
 @contextmanager
-def no_commit() -> Iterator[None]:
-    """Within this a commit raises `BadTransactionStateError`; savepoints may come and go."""
+def no_commit(session: Session) -> Iterator[None]:
+    """Within this a commit raises `BadTransactionStateError`, of the session or of its connection; savepoints may come and go."""
     token = _handler.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
+    kept = followed(session)
+    for one in kept:
+        one.may_commit = False
     try:
         yield
     finally:
+        for one in kept:
+            one.may_commit = True
         _handler.reset(token)
 
 
@@ -136,10 +141,7 @@ def _follow(session: Session, connection: sa.Connection) -> Uncommitted:
 
 def _committing(session: Session) -> None:
     if _handler.get() is not None and not session.in_nested_transaction():
-        raise BadTransactionStateError(
-            "a transactional handler must not commit: its changes are committed together with the end of its "
-            "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
-        )
+        raise BadTransactionStateError(NO_COMMIT)
 
 
 def _committed(session: Session) -> None:

@@ -26,12 +26,13 @@ from .tables import Tables
 from .tally import SLOT
 from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Action
-from .uncommitted import Joined, Uncommitted, follow, forget, of_this_thread
+from .uncommitted import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
 
 __all__ = [
     "CAP",
     "CHANGED_AT_ONCE",
     "LATEST_FAILURES",
+    "NO_COMMIT",
     "OF_STATE",
     "RANGES",
     "SEARCHED",

@@ -11,8 +11,14 @@ from weakref import WeakSet, WeakValueDictionary
 
 import sqlalchemy as sa
 
+from ..core.errors import BadTransactionStateError
 from .dialects.writes import writes_of
 from .statement import Kind, Statement, read_statement
+
+NO_COMMIT = (
+    "a transactional handler must not commit: its changes are committed together with the end of its "
+    "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,8 @@ class Uncommitted:
     def __init__(self, connection: sa.Connection, *, shared: bool) -> None:
         self.connection = connection
         self.thread = get_ident()
+        self.may_commit = True
+        """Whether whoever has the connection may commit it."""
         self._writes = writes_of(connection)
         self._shared = self._locks = shared
         self._doubted = False
@@ -235,6 +243,7 @@ def follow(connection: sa.Connection, *, shared: bool) -> Uncommitted:
         _engines.add(engine)
         sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
         sa.event.listen(engine, "after_cursor_execute", _after)
+        sa.event.listen(engine, "commit", _committing)
     followed = _followed[id(connection)] = Uncommitted(connection, shared=shared)
     return followed
 
@@ -254,6 +263,12 @@ def of_this_thread() -> list[Uncommitted]:
 
 def _find(connection: sa.Connection) -> Uncommitted | None:
     return _followed.get(id(connection))
+
+
+def _committing(connection: sa.Connection) -> None:
+    followed = _find(connection)
+    if followed is not None and not followed.may_commit:
+        raise BadTransactionStateError(NO_COMMIT)
 
 
 def _before(connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool) -> tuple[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
+import sqlalchemy as sa
 from flask import Response
 
 from ..core.delivery import Delivery
@@ -16,11 +16,9 @@ from ..core.record import Record
 from ..core.verdict import Verdict
 from ..interrupts import shielded
 from ..runtime import Runtime
-from ..sessions import has_changes, no_commit
+from ..sessions import followed, has_changes, no_commit
 
 Answer = tuple[Response, Verdict]
-
-_transacting: ContextVar[bool] = ContextVar("taskqueue_transacting", default=False)
 
 _ENDED = (
     "the transaction that this transactional handler began is over, and its changes with it: something committed it, rolled it back or "
@@ -51,11 +49,9 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answ
                 "that long. Keep transactional handlers short"
             )
         delivery.waited = time.monotonic() - asked
-        token = _transacting.set(True)
         try:
             return _Transaction(runtime, delivery.record).run(lambda: shield.lifted(call))
         finally:
-            _transacting.reset(token)
             lock.release()
 
 
@@ -86,12 +82,13 @@ class _Transaction:
             mark = self._completions.begin(connection, self._record)
             if mark is None:
                 raise LeaseLostError(_LOST)
-            with no_commit():
+            with no_commit(self._session):
                 response, verdict = call()
                 if not verdict.is_success:
                     return response, verdict
                 self._see_that_it_goes_on(begun)
                 self._flush()
+                self._see_that_it_is_all(connection)
             status = verdict.status or 200
             completed = self._completions.complete(connection, self._record, status, mark)
             if completed is None:
@@ -109,6 +106,15 @@ class _Transaction:
     def _see_that_it_goes_on(self, begun: Any) -> None:
         if self._binding.session() is not self._session or self._session.get_transaction() is not begun:
             raise BadTransactionStateError(_ENDED)
+
+    def _see_that_it_is_all(self, connection: sa.Connection) -> None:
+        others = [one.connection for one in followed(self._session) if one.connection is not connection and one.has_written()]
+        if others:
+            raise BadTransactionStateError(
+                f"the transactional handler has changed another database than the queue's ({others[0].engine.url!r}), and the two cannot be "
+                "committed together: change one of them only, put the queue's tables where the changes are (TASKQUEUE_BIND_KEY), or "
+                "use transactional=False"
+            )
 
     def _flush(self) -> None:
         """Bring everything to the database, out of savepoints that were left open too."""

@@ -38,6 +38,8 @@ def queue(database: TestDatabase) -> Iterator[Bench]:
                 raise ValueError
             if then == "commit":
                 one.db.session.commit()
+            if then == "commit of the connection":
+                one.db.session.connection().commit()
             if then == "savepoint":
                 with one.db.session.begin_nested():
                     counter.count += n
@@ -110,13 +112,32 @@ def test_changes_and_completion_commit_together(queue: Bench) -> None:
     assert queue.attempts(task) == [(1, "success", 204)]
 
 
-@pytest.mark.parametrize("then", ["raise", "503", "commit"])
+@pytest.mark.parametrize("then", ["raise", "503", "commit", "commit of the connection"])
 def test_anything_else_rolls_both_back(queue: Bench, then: str) -> None:
     """An exception, another status, a commit of the handler's own, which explains itself."""
     task = queue.run(queue.tasks.add("/add", {"then": then}))
     assert (task.state, queue.count()) == (State.SCHEDULED, 0)
-    if then == "commit":
+    if then.startswith("commit"):
         assert "must not commit" in str(task.last_error)
+
+
+def test_two_databases_cannot_be_committed_together(tmp_path: Path) -> None:
+    """A queue in another bind than the rows that its handler changes: the attempt fails, and nothing is changed; to read is fine."""
+    binds = {"queue": f"sqlite:///{tmp_path / 'queue.db'}"}
+    with bench(f"sqlite:///{tmp_path / 'app.db'}", SQLALCHEMY_BINDS=binds, TASKQUEUE_BIND_KEY="queue") as queue:
+
+        @queue.tasks.worker("/writes", transactional=True, retry={"task_retry_limit": 0})
+        def writes() -> None:
+            queue.db.session.get(queue.Counter, 1).count += 1
+
+        @queue.tasks.worker("/reads", transactional=True)
+        def reads() -> None:
+            queue.db.session.get(queue.Counter, 1)
+
+        task = queue.run(writes.add())
+        assert (task.state, queue.count()) == (State.DEAD, 0)
+        assert "has changed another database" in str(task.last_error)
+        assert queue.run(reads.add()).state is State.SUCCEEDED
 
 
 def test_savepoints_are_allowed(queue: Bench) -> None:
@@ -148,7 +169,6 @@ def ended_by(queue: Bench, how: str) -> None:
         "remove": session.remove,
         "close": session.close,
         "rollback": session.rollback,
-        "commit of the connection": lambda: session.connection().commit(),
         "rollback of the connection": lambda: session.connection().rollback(),
         "COMMIT": lambda: session.execute(sa.text("COMMIT")),
         "ROLLBACK": lambda: session.execute(sa.text("ROLLBACK")),
