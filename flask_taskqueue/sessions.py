@@ -57,9 +57,12 @@ def has_changes(session: Session) -> bool:
     """
     if not session.is_active:  # in a hook behind its commit or rollback, or to be rolled back: there is nothing to join
         return False
+    mine = followed(session)
+    if is_handlers() or any(one.has_written(ask=False) for one in mine):
+        return True
     if session.new or session.deleted or any(session.is_modified(one) for one in session.dirty):
         return True
-    return is_handlers() or any(one.has_written() for one in followed(session))
+    return any(one.has_written() for one in mine)
 
 
 def followed(session: Session) -> list[Uncommitted]:

@@ -302,4 +302,4 @@ def _check_names(news: Sequence[NewTask]) -> None:
 
 def _waits(new: NewTask) -> bool:
     """Whether to store a task may wait for another transaction that has stored one: of its name or of its keys."""
-    return any(key is not None for key in (new.name, new.unique_key, new.lock_key))
+    return new.name is not None or new.unique_key is not None or new.lock_key is not None

@@ -67,15 +67,18 @@ class Uncommitted:
         self._begun_by_events = not self._writes.asks and self._writes.is_open()
         self._begun_by: str | None = None
 
-    def has_written(self) -> bool:
-        """Whether the transaction holds changes; a savepoint that was rolled back counts no more."""
+    def has_written(self, *, ask: bool = True) -> bool:
+        """Whether the transaction holds changes; a savepoint that was rolled back counts no more.
+
+        Without ``ask`` only those that are known without a question.
+        """
         if self._writes.is_autocommit():
             return False
         if any(level.written for level in self._levels):
             if (self._doubted or not self._writes.asks) and not self._writes.is_open():
                 self.clear()
             self._doubted = False
-        return any(level.written for level in self._levels) or self._resolve()
+        return any(level.written for level in self._levels) or (ask and self._resolve())
 
     @property
     def in_savepoint(self) -> bool:
