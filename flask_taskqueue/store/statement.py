@@ -109,7 +109,8 @@ def _read(text: str) -> Statement:
     calls = any(one.calls for one in words)
     writes = any(one.writes for one in words)
     kind = Kind.UNKNOWN
-    if not calls and (first in _CHANGES or (first in _READS and not writes)):
+    sets = first == "pragma" and "=" in text
+    if not calls and not sets and (first in _CHANGES or (first in _READS and not writes)):
         kind = Kind.CHANGE if first in _CHANGES else Kind.READ
     locks = first not in _DEFINES and (calls or any(one.text == "for" for one in words))
     return Statement(kind, first, locks=locks, writes=writes, is_harmless=kind is Kind.READ and not locks)

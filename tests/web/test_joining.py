@@ -340,6 +340,16 @@ def test_a_connection_that_commits_by_itself_holds_no_changes(queue: Bench) -> N
     expect(queue, joined=queue.db.engine.dialect.name == "sqlite" and connection.connection.in_transaction)
 
 
+@pytest.mark.parametrize("text", ["PRAGMA user_version = 7", "CREATE TEMP TABLE other (id INTEGER)", "CREATE TABLE other (id INTEGER)"])
+def test_what_sqlite_does_not_count_in_rows_is_a_change_too(queue: Bench, text: str) -> None:
+    """Where a transaction is open, which the driver begins for a change of rows only."""
+    if queue.db.engine.dialect.name != "sqlite":
+        pytest.skip("of SQLite only")
+    execute(queue, "UPDATE counter SET count = 7 WHERE id = 99")
+    execute(queue, text)
+    expect(queue, joined=True)
+
+
 def test_savepoints_by_text_are_followed(queue: Bench) -> None:
     """As those of the session's own."""
     execute(queue, "SAVEPOINT mine")
