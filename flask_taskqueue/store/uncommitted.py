@@ -138,7 +138,7 @@ class Uncommitted:
             self._resolve()
             level.noted = None
         elif statement.kind is Kind.UNKNOWN:
-            if statement.defines:
+            if statement.defines or not self._writes.asks:
                 self._resolve()
             if not (level.unknown or level.written):
                 level.noted = self._writes.note(locks=self._locks)
