@@ -120,6 +120,7 @@ class Attempts:
             duration=duration,
             reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
+            completed=delivery.verdict is not None and delivery.verdict.committed,
         )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +24,11 @@ WITHDRAWN = "withdrawn"
 """The reason of an attempt whose lease was taken from its handler: the task was deleted, or given back at a stop, while it ran."""
 
 
+def leases_of(records: Iterable[Record]) -> set[Lease]:
+    """What the attempts that tasks are leased for are known by."""
+    return {(one.id, one.lease_id or "") for one in records}
+
+
 class AttemptLog:
     """Each attempt once, whoever ends it: an insert that is repeated, because a commit was in doubt, changes nothing."""
 
@@ -41,11 +46,10 @@ class AttemptLog:
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
         self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
-    def add(self, connection: sa.Connection, results: Sequence[Result]) -> None:
-        """Log attempts that have ended just now, under leases that were held to the end.
+    def add(self, connection: sa.Connection, results: Sequence[Result]) -> int:
+        """Log attempts that have ended just now, under leases that were held to the end; how many had not been logged.
 
-        What the rows of their tasks say need not be sent again. Of each task those before the last so many are
-        forgotten. Raises `MovedError` if the transaction of a handler has logged one of them meanwhile.
+        What the rows of their tasks say need not be sent again. Of each task those before the last so many are forgotten.
         """
         together, others = alike(results)
         added = 0
@@ -55,8 +59,8 @@ class AttemptLog:
             added += self._insert_alike.execute(connection, leased(some) | told).rowcount
         if others:
             added += self._insert.execute_many(connection, [_row(one, one.outcome.reason) for one in others])
-        self._see_nobody_was_first(connection, [result.record for result in results], added)
         self._forget_first(connection, [result.record for result in results])
+        return added
 
     def add_late(self, connection: sa.Connection, results: Sequence[Result]) -> None:
         """Log attempts whose lease somebody else had ended; what that one logged of a handler that still ran is replaced."""
@@ -74,10 +78,11 @@ class AttemptLog:
         connection.execute(sa.update(attempt).where(*mine).values(reply_headers=result.reply_headers, reply_body=result.reply_body))
 
     def crash(self, connection: sa.Connection, records: Sequence[Record]) -> None:
-        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError` as `add`."""
+        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError` if a handler has completed one."""
         died = Outcome(State.LEASED, "crash", error="the lease ran out: the process died or was cut off while the task ran")
         added = self._insert.execute_many(connection, [_row(Result(record, died, 0.0), "crash") for record in records])
-        self._see_nobody_was_first(connection, records, added)
+        if added != len(records) and self.completed(connection, leases_of(records)):
+            raise MovedError
         self._forget_first(connection, records)
         self._endings.follow(connection, [Ending(record, State.LEASED, attempt="crash", failed=True) for record in records], "")
 
@@ -106,10 +111,6 @@ class AttemptLog:
         pairs = sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(sorted(leases))
         rows = connection.execute(sa.select(attempt.c.task_id, attempt.c.lease_id).where(pairs, attempt.c.reason == "success"))
         return {(row.task_id, row.lease_id) for row in rows}
-
-    def _see_nobody_was_first(self, connection: sa.Connection, records: Sequence[Record], added: int) -> None:
-        if added != len(records) and self.completed(connection, [(one.id, one.lease_id or "") for one in records]):
-            raise MovedError
 
     def _forget_first(self, connection: sa.Connection, records: Sequence[Record]) -> None:
         many = [{"of": record.id, "last": record.attempts - self._keep} for record in records if record.attempts > self._keep]

@@ -14,7 +14,7 @@ from ..core.measures import attempt_measure
 from ..core.outcome import Outcome, success
 from ..core.record import Record
 from ..core.states import State
-from .attempt_log import AttemptLog, Lease
+from .attempt_log import AttemptLog, Lease, leases_of
 from .completions import Completions
 from .dialects import Dialect
 from .dialects.states import is_state
@@ -38,6 +38,8 @@ class Leases:
         self._now = dialect.now
         self._log = log
         self._completions = completions
+        self._looks = False
+        """Whether to look how leases stand before they are ended: something was not as expected. To look needlessly does no harm."""
         task, attempt = tables.task, tables.attempt
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
         self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
@@ -52,25 +54,22 @@ class Leases:
         """End the leases of finished attempts, with all that follows, and log them; what of it there was to be recorded.
 
         The database says what an attempt was: one that its handler's transaction completed is a success,
-        whatever was replied; one whose lease somebody else ended changes nothing but the log. Raises
-        `MovedError` when that changed meanwhile: the transaction is to be run again.
+        whatever was replied; one whose lease somebody else ended changes nothing but the log. Mostly all
+        is as it was left; if the number of rows that change says otherwise this raises `MovedError`, and
+        looks when the transaction is run again.
         """
         if not results:
             return Recorded((), frozenset())
-        found = self._look(connection, sorted(results, key=lambda result: result.record.id))
-        pending = [result for result, standing in found if standing is Standing.HELD]
-        completed = [result for result, standing in found if standing is Standing.COMPLETED]
+        ordered = sorted(results, key=lambda result: result.record.id)
+        found = self._look(connection, ordered) if self._looks else _as_told(ordered)
+        held = [result for result, standing in found if standing is Standing.HELD]
         late = [result for result, standing in found if standing is Standing.LOST]
-        held = pending + completed
-        if self._end_each(connection, held) != len(held):
+        if not self._as_seen(connection, held):
+            self._looks = True
             raise MovedError
+        self._looks = False
         self._follow(connection, held, late)
-        self._log.add(connection, pending)
-        for result in completed:
-            if result.reply_headers is not None or result.reply_body is not None:
-                self._log.add_reply(connection, result)
-        if late:
-            self._log.add_late(connection, late)
+        self._log_rest(connection, [result for result in held if result.completed], late)
         slowed = {result.record.queue for result in held if result.outcome.slows}
         if slowed:
             self._queues.slow(connection, slowed)
@@ -143,6 +142,22 @@ class Leases:
             rows |= {row.id: row for row in self._standing.execute(connection, these(ids))}
         return [_standing(result, rows.get(result.record.id)) for result in results]
 
+    def _as_seen(self, connection: sa.Connection, held: Sequence[Result]) -> bool:
+        """Log attempts and end their leases; whether all of them were still to be logged, and held."""
+        pending = [result for result in held if not result.completed]
+        logged = self._log.add(connection, pending) == len(pending)
+        if not logged and self._looks:  # a row written by hand, say, is nobody's completion
+            logged = not self._log.completed(connection, leases_of(result.record for result in pending))
+        return logged and self._end_each(connection, held) == len(held)
+
+    def _log_rest(self, connection: sa.Connection, completed: Sequence[Result], late: Sequence[Result]) -> None:
+        """Keep the replies of attempts that their handlers have logged; log those that came too late."""
+        for result in completed:
+            if result.reply_headers is not None or result.reply_body is not None:
+                self._log.add_reply(connection, result)
+        if late:
+            self._log.add_late(connection, late)
+
     def _follow(self, connection: sa.Connection, held: Sequence[Result], late: Sequence[Result]) -> None:
         """See to what follows attempts. Of one that came too late only the attempt is left to be counted."""
         endings = [
@@ -189,11 +204,14 @@ class Standing(Enum):
     """How the lease of an attempt stands when it is recorded."""
 
     HELD = auto()
-    COMPLETED = auto()
-    """It is held, and the handler's own transaction has completed the attempt."""
     RECORDED = auto()
     """The attempt has been recorded already, by a transaction whose commit was in doubt and is repeated."""
     LOST = auto()
+
+
+def _as_told(results: Sequence[Result]) -> list[tuple[Result, Standing]]:
+    """How leases stand unless something has happened to them."""
+    return [(result, Standing.HELD) for result in results]
 
 
 def _standing(result: Result, row: sa.Row[Any] | None) -> tuple[Result, Standing]:
@@ -201,7 +219,7 @@ def _standing(result: Result, row: sa.Row[Any] | None) -> tuple[Result, Standing
     if row is None or row.lease_id != result.record.lease_id:
         return result, Standing.LOST
     if row.state == State.LEASED:
-        return (result, Standing.HELD) if row.reason is None else (_succeeded(result, row.status), Standing.COMPLETED)
+        return (result if row.reason is None else replace(_succeeded(result, row.status), completed=True)), Standing.HELD
     if row.state == State.SUCCEEDED:  # whoever took the task over found its handler's completion, or this is repeated
         return _succeeded(result, row.last_status), Standing.RECORDED
     # A crash ends or postpones a task under the lease that it lost.

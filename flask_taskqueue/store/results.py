@@ -23,6 +23,8 @@ class Result:
     duration: float
     reply_headers: str | None = field(default=None, repr=False)
     reply_body: bytes | None = field(default=None, repr=False)
+    completed: bool = False
+    """Whether the handler's own transaction has logged the attempt."""
 
 
 @dataclass(frozen=True, slots=True)

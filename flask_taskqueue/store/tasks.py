@@ -12,7 +12,7 @@ from ..core.errors import BadTaskStateError, UnknownTaskError
 from ..core.ids import id_range
 from ..core.record import Record
 from ..core.states import LIVE, State
-from .attempt_log import AttemptLog
+from .attempt_log import AttemptLog, leases_of
 from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
@@ -171,7 +171,7 @@ class Tasks:
 
     def _withdrawn(self, connection: sa.Connection, live: Sequence[Record]) -> list[Record]:
         """Those tasks that no handler has completed; of those that run none will."""
-        leases = {(one.id, one.lease_id or "") for one in live if one.state == State.LEASED}
+        leases = leases_of(one for one in live if one.state == State.LEASED)
         completed = self._log.withdraw(connection, leases)
         return [one for one in live if (one.id, one.lease_id) not in completed]
 

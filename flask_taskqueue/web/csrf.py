@@ -13,12 +13,9 @@ def exempt_workers(app: Flask) -> None:
 
     Only then, so that it does not matter which extension is initialised first.
     """
-    exempted: list[bool] = []
 
     def exempt(app: Flask, **_: object) -> None:
-        if exempted:
-            return
-        exempted.append(True)
+        request_started.disconnect(exempt, app)  # a signal that nobody hears costs nothing
         protection = app.extensions.get("csrf")
         if protection is None:
             return

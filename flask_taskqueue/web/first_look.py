@@ -40,13 +40,10 @@ def check_route(route: Route, endpoint: str, runtime: Runtime) -> None:
 
 
 def check_at_first_request(app: Flask) -> None:
-    """Look at the first request, and again when there are more routes. A request fails as long as something cannot work."""
-    right: list[int] = []
+    """Look at the first request, with which routes cease to change. A request fails as long as something cannot work."""
 
     def check(app: Flask, **_: object) -> None:
-        rules = len(app.url_map._rules)
-        if right != [rules]:
-            check_application(app)
-            right[:] = [rules]
+        check_application(app)
+        request_started.disconnect(check, app)  # a signal that nobody hears costs nothing
 
     request_started.connect(check, app, weak=False)

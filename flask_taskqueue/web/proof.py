@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
@@ -16,19 +17,17 @@ from ..runtime import Runtime
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_WITNESS = "flask_taskqueue.witness"
+_PROOF = "flask_taskqueue.proof"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
 
-
-def witness(app: Flask, environ: WSGIEnvironment) -> Delivery | Witness | None:
-    """Where to put the verdict on the view of a request; None if the request is no delivery."""
-    delivery = environ.get(ENVIRON_KEY)
-    return delivery if isinstance(delivery, Delivery) else environ.get(_key(app))
+_seen: ContextVar[tuple[Flask, Delivery | Witness] | None] = ContextVar("flask_taskqueue.seen", default=None)
+"""The delivery that a request is, and to which app; None for other requests."""
 
 
-def _key(app: Flask) -> str:
-    """Of each app its own: one may be mounted within another."""
-    return f"{_WITNESS}.{id(app)}"
+def witness(app: Flask) -> Delivery | Witness | None:
+    """Where to put the verdict on the view of the current request; None if the request is no delivery to this app."""
+    seen = _seen.get()
+    return seen[1] if seen is not None and seen[0] is app else None
 
 
 def returned(response: Response) -> Verdict:
@@ -40,8 +39,8 @@ def returned(response: Response) -> Verdict:
 
 def install(app: Flask) -> None:
     """Put the proof around an app, once."""
-    if _WITNESS not in app.extensions:
-        app.extensions[_WITNESS] = Proof(app)
+    if _PROOF not in app.extensions:
+        app.extensions[_PROOF] = Proof(app)
 
 
 class Proof:
@@ -61,10 +60,24 @@ class Proof:
         """Call the app."""
         if self._app.dispatch_request is not self._dispatch:  # with the first request, or another extension has put its own there
             self._watch_dispatch()
+        delivery = environ.get(ENVIRON_KEY)
+        if isinstance(delivery, Delivery):
+            return self._call(delivery, environ, start_response)
         signature = environ.get(_SIGNATURE)
-        if signature is None or ENVIRON_KEY in environ:
+        if signature is not None:
+            seen = Witness()
+            return self._call(seen, environ, self._telling(seen, signature, start_response))
+        return self._inner(environ, start_response) if _seen.get() is None else self._call(None, environ, start_response)
+
+    def _call(self, seen: Delivery | Witness | None, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Call the app; a request that a view makes meanwhile has a witness of its own, or none."""
+        token = _seen.set(None if seen is None else (self._app, seen))
+        try:
             return self._inner(environ, start_response)
-        seen = environ[_key(self._app)] = Witness()
+        finally:
+            _seen.reset(token)
+
+    def _telling(self, seen: Witness, signature: str, start_response: StartResponse) -> StartResponse:
         runtime: Runtime = self._app.extensions["taskqueue"]
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
@@ -73,19 +86,19 @@ class Proof:
                 headers.append((verdicts.HEADER, verdicts.seal(seen.verdict, runtime.keys.verdict, signature)))
             return start_response(status, headers, *error)
 
-        return self._inner(environ, start)
+        return start
 
     def _watch_dispatch(self) -> None:
         """Have what the app calls its views by say what became of them, where a view has not said it itself."""
         call = self._app.dispatch_request
 
         def dispatch_request(*context: Any) -> Any:
-            seen = witness(self._app, request.environ)
-            if seen is None:
+            if _seen.get() is None or (seen := witness(self._app)) is None:
                 return call(*context)
             try:
-                answer = self._app.make_response(call(*context))
+                answer = call(*context)
                 if seen.verdict is None:
+                    answer = self._app.make_response(answer)
                     seen.verdict = returned(answer)
                 return answer
             except Exception as error:

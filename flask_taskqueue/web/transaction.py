@@ -111,7 +111,7 @@ class _Transaction:
         others = [one.connection for one in followed(self._session) if one.connection is not connection and one.has_written()]
         if others:
             raise BadTransactionStateError(
-                f"the transactional handler has changed another database than the queue's ({others[0].engine.url!r}), and the two cannot be "
+                f"the transactional handler has changed another database too ({others[0].engine.url!r}), and the two cannot be "
                 "committed together: change one of them only, put the queue's tables where the changes are (TASKQUEUE_BIND_KEY), or "
                 "use transactional=False"
             )
