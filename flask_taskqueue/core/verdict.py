@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Literal, get_args
 
 from . import signatures
@@ -50,6 +51,12 @@ class Witness:
 
     def __init__(self) -> None:
         self.verdict: Verdict | None = None
+
+
+@lru_cache(maxsize=128)
+def returned(status: int, retry_after: str | None = None) -> Verdict:
+    """The verdict on a view that returned a response with this status and, if it is no success, this Retry-After."""
+    return Verdict("returned", status, retry_after=retry_after)
 
 
 def raised(error: BaseException) -> Verdict:

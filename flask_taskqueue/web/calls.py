@@ -37,14 +37,14 @@ def awaited(result: Any) -> Any:
 
 
 def response_of(result: Any, function: Callable[..., Any]) -> Response:
-    """The response to what a handler returned, once all of it has run. Raises `PermanentFailure` for an async generator."""
-    result = awaited(result)
+    """The response to what a handler returned. Raises `PermanentFailure` for an async generator, which nobody would run."""
+    if result is not None:
+        result = awaited(result)
+    if result is None:
+        return current_app.response_class(status=204)
     if inspect.isasyncgen(result) or is_context(result):
         raise not_run(function)
-    if inspect.isgenerator(result):  # Flask would run its body while the reply is read, outside of the handler's transaction
-        chunks: list[Any] = list(result)
-        result = current_app.response_class(chunks)
-    return current_app.response_class(status=204) if result is None else make_response(result)
+    return make_response(result)
 
 
 def is_context(result: Any) -> bool:

@@ -34,7 +34,8 @@ def returned(response: Response) -> Verdict:
     """The verdict on a view that returned this. Its body is run to its end before, so that a failure in it is the view's."""
     if not response.is_sequence and not response.direct_passthrough:
         response.make_sequence()
-    return Verdict("returned", response.status_code, retry_after=response.headers.get("Retry-After"))
+    status = response.status_code
+    return verdicts.returned(status) if 200 <= status < 300 else verdicts.returned(status, response.headers.get("Retry-After"))
 
 
 def install(app: Flask) -> None:
