@@ -41,6 +41,8 @@ class _Turn:
     recorded: Recorded
     taken: list[Record]
     lanes: Lanes | None
+    since: float = 0.0
+    """When its leases began at the latest, on the monotonic clock: before the statement that took them."""
     guessed: bool = False
     """Whether it took, without a look, all that it found."""
 
@@ -196,7 +198,7 @@ class Dispatcher:
         surplus, self._surplus = self._surplus, []
         for delivery in surplus:
             self._flights.end(delivery)
-        self._start(turn.taken)
+        self._start(turn.taken, turn.since)
         for result in turn.recorded.results:
             self._count(result)
             self._observe(result, result.record.id in turn.recorded.lost)
@@ -222,26 +224,27 @@ class Dispatcher:
         running = self._flights.running({result.record.id for result in results})
 
         def exchange(connection: sa.Connection) -> _Turn:
+            since = time.monotonic()
             guess = self._taking.guess(connection, likely, others) if likely is not None else []
             if guess:
-                return _Turn(_NOTHING, guess, None, guessed=len(guess) < others)
+                return _Turn(_NOTHING, guess, None, since, guessed=len(guess) < others)
             recorded = self._store.leases.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
-            seen = self._look(connection) if free > 0 and lanes is None else lanes
-            turn = _Turn(recorded, self._taking.take(connection, seen, free, running), seen)
+            seen = self._look(connection, afresh=bool(self._surplus)) if free > 0 and lanes is None else lanes
+            turn = _Turn(recorded, self._taking.take(connection, seen, free, running), seen, since)
             self._slots.let_go()
             return turn
 
         return self._store.transact(exchange)
 
-    def _look(self, connection: sa.Connection) -> Lanes | None:
-        """See what is due, unless the last look still serves and nobody called `wake` since."""
-        return self._taking.look(connection, afresh=self._shift.hear())
+    def _look(self, connection: sa.Connection, *, afresh: bool = False) -> Lanes | None:
+        """See what is due, unless the last look still serves, nothing was given back and nobody called `wake` since."""
+        return self._taking.look(connection, afresh=self._shift.hear() or afresh)
 
-    def _start(self, taken: Iterable[Record]) -> None:
+    def _start(self, taken: Iterable[Record], since: float) -> None:
         deliveries = [self._attempts.begin(record) for record in taken]
         others = len(self._flights)
-        self._flights.begin(deliveries, self._lease)
+        self._flights.begin(deliveries, since, self._lease)
         if others and self._pace.brisk:
             self._slots.hold(deliveries)
         else:

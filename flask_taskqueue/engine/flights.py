@@ -33,10 +33,10 @@ class Flights:
     def __contains__(self, delivery: Delivery) -> bool:
         return self._deliveries.get(delivery.record.id) is delivery
 
-    def begin(self, deliveries: Iterable[Delivery], lease: float) -> None:
-        """These are under way, leased just now for so many seconds."""
+    def begin(self, deliveries: Iterable[Delivery], since: float, lease: float) -> None:
+        """These are under way, leased for so many seconds; that was asked for at ``since``, on the monotonic clock."""
         for one in deliveries:
-            one.held_until = one.started + _SURE * lease
+            one.held_until = since + _SURE * lease
             self._deliveries[one.record.id] = one
 
     def end(self, delivery: Delivery) -> None:

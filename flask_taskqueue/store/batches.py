@@ -85,5 +85,5 @@ class Batches:
         except ValueError as error:
             logger.error("batch %s: nothing follows, for %s cannot be read: %s", batch_id, event, error)
             return
-        self._inserts.add_missing(connection, following)
+        self._inserts.add_following(connection, following, f"batch {batch_id}")
         connection.execute(sa.update(self._batch).where(self._batch.c.id == batch_id).values({event: None}))

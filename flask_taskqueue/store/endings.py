@@ -62,6 +62,10 @@ class Endings:
         self._add_follow_ups(connection, endings)
         self._count_batches(connection, endings)
 
+    def replaced(self, connection: sa.Connection, record: Record) -> None:
+        """See to what follows a task that was cancelled because another took its place."""
+        self.follow(connection, [Ending(record, State.CANCELLED)], "")
+
     def _free_locks(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
         keys = {
             one.record.lock_key: one.record.lock_limit
@@ -82,7 +86,7 @@ class Endings:
             except ValueError as error:
                 logger.error("task %s succeeded, but nothing follows: %s", one.record.id, error)
                 continue
-            self._inserts.add_missing(connection, following)
+            self._inserts.add_following(connection, following, f"task {one.record.id}")
 
     def _count_batches(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
         ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,8 @@ from ..core.vault import Vault
 from .dialects import Dialect
 from .prepared import Prepared
 from .tables import Tables
-from .tally import Tally, ends
+
+logger = logging.getLogger("flask_taskqueue")
 
 _CLOCKS = ("eta", "due_at", "created_at", "expires_at")
 _NOTHING_YET = (
@@ -30,11 +32,12 @@ _ROUNDS = 5
 class Inserts:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally, vault: Vault) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, vault: Vault) -> None:
         self._task = tables.task
         self._vault = vault
         self._now = dialect.now
-        self._tally = tally
+        self.replaced: Callable[[sa.Connection, Record], object] = lambda _connection, _record: None
+        """Is called with a task whose place another takes: what follows a task that is cancelled, follows."""
         values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.task.c}
         values |= {name: None for name in _NOTHING_YET} | {name: 0 for name in _COUNTED} | {"state": State.SCHEDULED.value}
         delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
@@ -76,6 +79,27 @@ class Inserts:
             return set()
         ids = {one.id for one in news}
         return ids - set(connection.scalars(sa.select(self._task.c.id).where(self._task.c.id.in_(sorted(ids)))))
+
+    def add_following(self, connection: sa.Connection, news: Sequence[NewTask], after: str) -> list[str]:
+        """Store tasks that follow something, as `add` does each; the ids of those that stand for them now.
+
+        One whose name or key is taken, and that must not have it, is not stored, which the log tells; ``after`` says what it follows.
+        """
+        plain = [new for new in news if not _may_conflict(new)]
+        self.add_missing(connection, plain)
+        others = (self._add_following(connection, new, after) for new in news if _may_conflict(new))
+        return [new.id for new in plain] + [one for one in others if one is not None]
+
+    def _add_following(self, connection: sa.Connection, new: NewTask, after: str) -> str | None:
+        try:
+            stored, disposition = self.add(connection, new)
+        except InvalidTaskError as error:
+            logger.warning("what follows %s was not added: %s", after, error)
+            return None
+        if disposition == "skipped":
+            logger.info("what follows %s was not added: task %s already has its unique_key", after, stored.id)
+            return None
+        return stored.id
 
     def named(self, connection: sa.Connection, new: NewTask) -> Record:
         """The task that has the name a new one asked for."""
@@ -121,7 +145,7 @@ class Inserts:
             return self._debounce(connection, holder, new)
         ended = {"state": State.CANCELLED.value, "unique_key": None, "due_at": None, "finished_at": self._now, "last_reason": "replaced"}
         connection.execute(sa.update(task).where(mine).values(ended))
-        self._tally.add(connection, ends([(holder.queue, State.CANCELLED)]), "")
+        self.replaced(connection, holder)
         return "replaced"
 
     def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:

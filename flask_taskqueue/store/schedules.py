@@ -122,7 +122,7 @@ class Schedules:
             return 0
         changes: dict[str, Any] = {"next_at": to_micros(firing.next_at)}
         if added:
-            changes |= {"fired_at": to_micros(firing.fires[-1]), "last_task_id": added[-1].id}
+            changes |= {"fired_at": to_micros(firing.fires[-1]), "last_task_id": added[-1]}
         connection.execute(mine.values(changes))
         return len(added)
 
@@ -169,13 +169,13 @@ class Schedules:
             return LastRun()
         return LastRun(row.state in {state.value for state in LIVE}, None if row.finished_at is None else to_datetime(row.finished_at))
 
-    def _add(self, connection: sa.Connection, row: sa.Row[Any], at: datetime) -> NewTask | None:
-        """The task of one fire time; None if there is one already, or its unique_key is taken."""
+    def _add(self, connection: sa.Connection, row: sa.Row[Any], at: datetime) -> str | None:
+        """The id of the task of one fire time; None if there is one already, or its name or unique_key is taken."""
         new = self._new(row, at)
         fire = {"schedule": row.name, "fire_at": to_micros(at), "task_id": new.id}
         if connection.execute(self._insert_fire, fire).rowcount != 1:
             return None
-        return None if self._inserts.add_missing(connection, [new]) else new
+        return next(iter(self._inserts.add_following(connection, [new], f"schedule {row.name}")), None)
 
     def _new(self, row: sa.Row[Any], at: datetime | None) -> NewTask:
         tasks: Sequence[NewTask] = unpack(self._vault.open_text(row.task))

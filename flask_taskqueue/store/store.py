@@ -56,9 +56,10 @@ class Store:
         self.reading = database.reading
         self.tally = Tally(tables, dialect)
         self.locks = Locks(tables, dialect)
-        self.inserts = Inserts(tables, dialect, self.tally, vault)
+        self.inserts = Inserts(tables, dialect, vault)
         self.batches = Batches(tables, dialect, self.inserts, vault)
         endings = Endings(self.tally, self.locks, self.batches, self.inserts, vault)
+        self.inserts.replaced = endings.replaced
         log = AttemptLog(tables, dialect, endings, keep_attempts)
         self.tasks = Tasks(tables, dialect, endings, self.tally, log)
         self.queues = Queues(tables, dialect)

@@ -13,9 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, __version__, attempt_finished, current_task
+from flask_taskqueue.core.delivery import Delivery
 from flask_taskqueue.core.finding import Finding
+from flask_taskqueue.engine.flights import Flights
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
+from tests.misbehaving import RECORD
 from tests.waiting import wait_until
 
 
@@ -212,6 +215,17 @@ def test_what_follows_a_brisk_batch_does_not_wait_behind_a_slow_handler(queue: B
     finally:
         hold.set()
     wait_until(lambda: len(ran) == 600, what="the slow one has run", timeout=10)
+
+
+def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
+    """When the commit of a claim returns too late, somebody else may have the task: it is not begun before it has been renewed."""
+    now = time.monotonic()
+    delivery = Delivery(record=RECORD, started=now, expires=now + 30)
+    flights = Flights()
+    flights.begin([delivery], now - 25, 30)
+    assert not delivery.is_ours(now)
+    flights.renewed({delivery.record.id}, now, 30)
+    assert delivery.is_ours(now)
 
 
 def test_the_deadline_interrupts_a_handler(queue: Bench) -> None:

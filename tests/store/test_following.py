@@ -1,0 +1,74 @@
+"""What follows a task, a batch or a fire time, and names and keys that are taken; on each database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.new_task import NewTask, pack
+from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.states import State
+from flask_taskqueue.store import Filter, Result, Store
+from tests.store.conftest import add, claim, get
+
+HOUR = 3600 * 1_000_000
+
+
+def new(body: bytes, **fields: Any) -> NewTask:
+    """A task for an hour from now."""
+    return NewTask(id=task_id(), request=TaskRequest("POST", "/index", {}, body), delay=HOUR, **fields)
+
+
+def waiting(store: Store) -> list[bytes]:
+    """The bodies of what waits for later."""
+    with store.reading() as connection:
+        found = store.newest.find(connection, Filter(state=State.SCHEDULED), 10)
+    return sorted(bytes(one.body) for one in found)
+
+
+def succeed(store: Store) -> None:
+    """Attempt what is due, with success."""
+    results = [Result(one, Outcome(State.SUCCEEDED, "success", 204), 0.1) for one in claim(store)]
+    store.transact(lambda connection: store.leases.record(connection, results))
+
+
+@pytest.mark.parametrize(("wish", "left"), [("skip", b"old"), ("raise", b"old"), ("replace", b"new"), ("debounce", b"new")])
+def test_what_follows_does_about_a_taken_key_as_it_says(store: Store, wish: Any, left: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """As add() would; what is not added is told."""
+    caplog.set_level("INFO", "flask_taskqueue")
+    store.transact(lambda connection: store.inserts.add(connection, new(b"old", unique_key="k")))
+    done = add(store, follow_up=pack([new(b"new", unique_key="k", on_conflict=wish)]))
+    succeed(store)
+    assert waiting(store) == [left]
+    told = f"what follows task {done.id} was not added" in caplog.text
+    assert told is (left == b"old")
+
+
+def test_a_batchs_callback_whose_name_is_taken_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The batch has finished all the same."""
+    batch = "b" * 26
+    store.transact(lambda connection: store.inserts.add(connection, new(b"old", name="report")))
+    store.transact(lambda connection: store.batches.create(connection, batch, 1, pack([new(b"new", name="report")]), None))
+    add(store, batch_id=batch)
+    succeed(store)
+    assert waiting(store) == [b"old"]
+    assert f"what follows batch {batch} was not added: queue 'default' has a task named 'report' already" in caplog.text
+    with store.reading() as connection:
+        assert store.batches.get(connection, batch).finished_at is not None
+
+
+def test_a_task_that_is_replaced_lets_the_next_of_its_key_go(store: Store) -> None:
+    """It has ended like any other: counted, and out of the way of those behind it, without waiting for the janitor."""
+    first = add(store, lock_key="s:a", unique_key="k")
+    behind = add(store, lock_key="s:a")
+    (held,) = claim(store)
+    store.transact(lambda connection: store.leases.release(connection, [(held.id, str(held.lease_id))]))
+    disposition = store.transact(lambda connection: store.inserts.add(connection, new(b"new", unique_key="k", on_conflict="replace")))[1]
+    assert disposition == "replaced"
+    assert get(store, first.id).state == "cancelled"
+    assert [one.id for one in claim(store, 5)] == [behind.id]
+    with store.reading() as connection:
+        assert store.statistics.of(connection, ["default"])["default"].cancelled == 1
