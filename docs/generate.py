@@ -21,6 +21,7 @@ MEANINGS = {
     "task.priority": "from -9 to 9, the higher the sooner",
     "task.target": "another base URL than the application's",
     "task.headers": "as JSON",
+    "task.given_key": "the unique_key it was added with, which it takes again when it is requeued",
     "task.eta": "the earliest time asked for; never changed",
     "task.due_at": "when it may next be taken; null once it has ended, or while it waits for its key",
     "task.first_tried_at": "when its first attempt began",

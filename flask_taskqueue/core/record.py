@@ -49,6 +49,7 @@ class Record(NamedTuple):
     last_status: int | None
     last_reason: str | None
     last_error: str | None
+    given_key: str | None
 
     def __repr__(self) -> str:
         """Without what the task holds: a repr ends up in logs."""

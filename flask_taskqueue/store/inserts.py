@@ -212,6 +212,7 @@ def _plain_columns(new: NewTask) -> dict[str, Any]:
         "deadline": new.deadline,
         "retry": new.retry,
         "unique_key": new.unique_key,
+        "given_key": new.unique_key,
         "lock_key": new.lock_key,
         "lock_limit": new.lock_limit,
         "batch_id": new.batch_id,

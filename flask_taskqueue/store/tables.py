@@ -114,6 +114,7 @@ def _task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("last_status", sa.Integer),
         sa.Column("last_reason", token(20)),
         sa.Column("last_error", TEXT),
+        sa.Column("given_key", token(200)),
     )
     if tuple(column.name for column in columns) != Record._fields:
         raise AssertionError("the columns of the task table are not the fields of Record")
@@ -246,6 +247,7 @@ def _schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("paused_at", MICROS),
         sa.Column("paused_by", sa.String(100)),
         sa.Column("last_error", TEXT),
+        sa.Column("given_key", token(200)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.errors import BadTaskStateError, UnknownTaskError
+from ..core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTaskError
 from ..core.ids import id_range
 from ..core.record import Record
 from ..core.states import LIVE, State
@@ -17,6 +17,7 @@ from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .filters import Filter
+from .results import MovedError
 from .tables import Tables
 from .tally import Tally, departures
 
@@ -75,20 +76,34 @@ class Tasks:
         return some[action](connection, wanted)
 
     def requeue(self, connection: sa.Connection, task_id: str) -> None:
-        """Schedule a dead task again, from its first attempt. Raises `BadTaskStateError` if it is not dead."""
-        if not self.requeue_some(connection, Filter(ids=[task_id])):
-            self._object(connection, task_id, State.DEAD, "requeued")
+        """Schedule a dead task again, from its first attempt, with its unique_key.
+
+        Raises `BadTaskStateError` if it is not dead, `TaskAlreadyExistsError` if a task that has not ended has the key now.
+        """
+        if self.requeue_some(connection, Filter(ids=[task_id])):
+            return
+        found = self.get(connection, task_id)
+        if found.state == State.DEAD:
+            raise TaskAlreadyExistsError(
+                f"task {task_id} cannot be requeued: another task that has not ended has its unique_key {found.given_key!r} now. "
+                "Delete that one first, or let it do the work"
+            )
+        self._object(connection, task_id, State.DEAD, "requeued")
 
     def requeue_some(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Schedule up to `BATCH` dead tasks that match again; how many."""
-        dead = self._lock(connection, Action.REQUEUE, wanted)
+        """Schedule up to `BATCH` dead tasks that match again, with their unique_key; how many. Those whose key is taken stay dead."""
+        dead = _last_of_each_key(self._lock(connection, Action.REQUEUE, wanted))
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
+            "unique_key": self._task.c.given_key,
             **dict.fromkeys(("attempts", "executions", "answered", "crashes", "pardons"), 0),
             **dict.fromkeys(("finished_at", "first_tried_at", "started_at", "expires_at", "lease_id", "held_by")),
         }
-        self._update(connection, dead, afresh)
+        try:
+            self._update(connection, dead, afresh)
+        except sa.exc.IntegrityError as error:
+            raise MovedError from error  # somebody took a key since it was looked at
         self._tally.add(connection, departures(((one.queue, one.state) for one in dead), requeued=True), "")
         for batch_id in sorted({one.batch_id for one in dead if one.batch_id is not None}):
             again = sum(one.batch_id == batch_id for one in dead)
@@ -132,11 +147,17 @@ class Tasks:
         task = self._task
         later = sa.or_(task.c.due_at > self._now, sa.literal(wanted.ids is not None))
         those = {
-            Action.REQUEUE: task.c.state == State.DEAD.value,
+            Action.REQUEUE: sa.and_(task.c.state == State.DEAD.value, self._key_is_free()),
             Action.RUN_NOW: sa.and_(is_state(task, State.SCHEDULED), later),
             Action.DELETE: task.c.state.in_([state.value for state in LIVE]),
         }
         return [those[action], *wanted.conditions(task)]
+
+    def _key_is_free(self) -> sa.ColumnElement[bool]:
+        """Whether no task that has not ended has the key that a task was given."""
+        task, other = self._task, self._task.alias("other")
+        holder = sa.select(other.c.id).where(other.c.queue == task.c.queue, other.c.unique_key == task.c.given_key)
+        return sa.or_(task.c.given_key.is_(None), ~holder.exists())
 
     def _lock(self, connection: sa.Connection, action: Action, wanted: Filter) -> list[Record]:
         """Some tasks that match, which nobody else changes until the transaction ends.
@@ -185,3 +206,9 @@ class Tasks:
         if found.state == State.SCHEDULED and found.due_at is None:
             raise BadTaskStateError(f"task {task_id} waits for its key; it cannot be {verb} before the tasks that hold it have ended")
         raise BadTaskStateError(f"task {task_id} is {found.state}; only a {state} task can be {verb}")
+
+
+def _last_of_each_key(tasks: Sequence[Record]) -> list[Record]:
+    """Tasks of which no two were given the same key: the newest of those that were."""
+    newest = {(one.queue, one.given_key): one.id for one in sorted(tasks, key=lambda one: one.id)}
+    return [one for one in tasks if one.given_key is None or newest[one.queue, one.given_key] == one.id]

@@ -51,6 +51,7 @@ class Modelled:
     attempts: int = 0
     crashes: int = 0
     lease: str | None = None
+    given_key: str | None = None
 
     @property
     def is_live(self) -> bool:
@@ -247,9 +248,10 @@ class StoreMachine(RuleBasedStateMachine):
     def requeue(self) -> None:
         """What is dead starts anew."""
         self.transact(lambda connection: self.store.tasks.requeue_some(connection, Filter()))
-        for one in self.tasks.values():
-            if one.state == "dead":
-                one.state, one.due, one.attempts, one.crashes = "scheduled", True, 0, 0
+        for one in sorted(self.tasks.values(), key=lambda each: each.id, reverse=True):
+            taken = one.given_key is not None and any(each.is_live and each.unique_key == one.given_key for each in self.tasks.values())
+            if one.state == "dead" and not taken:
+                one.state, one.due, one.attempts, one.crashes, one.unique_key = "scheduled", True, 0, 0, one.given_key
 
     @rule()
     def run_now(self) -> None:
@@ -315,7 +317,7 @@ class StoreMachine(RuleBasedStateMachine):
     def stored(self, new: NewTask, *, due: bool = True) -> str:
         """Store a task, here and there; what became of it."""
         disposition = self.transact(lambda connection: self.store.inserts.add(connection, new))[1]
-        known = Modelled(new.id, new.queue, new.name, new.unique_key, new.lock_key, new.lock_limit, due=due)
+        known = Modelled(new.id, new.queue, new.name, new.unique_key, new.lock_key, new.lock_limit, due=due, given_key=new.unique_key)
         self.tasks[new.id] = known
         return str(disposition)
 

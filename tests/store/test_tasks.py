@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from flask_taskqueue.core.clock import SECOND, to_micros
 from flask_taskqueue.core.errors import BadTaskStateError, TaskAlreadyExistsError, TombstonedTaskError, UnknownTaskError
 from flask_taskqueue.core.last_status import LastStatus
+from flask_taskqueue.core.outcome import Outcome
 from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
-from flask_taskqueue.store import Filter, Store
+from flask_taskqueue.store import Filter, Result, Store
 from tests.store.conftest import add, claim, get
 
 EVERY_BYTE = bytes(range(256)) * 400
@@ -259,3 +260,33 @@ def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
     assert prune(keep_succeeded=60, keep_dead=60) == 1
     assert prune(keep_succeeded=0, keep_dead=0) == 0
     add(store, name="succeeded")
+
+
+def die(store: Store) -> None:
+    """Attempt what is due, which is the end of it."""
+    results = [Result(one, Outcome(State.DEAD, "failure", 500, "no"), 0.1) for one in claim(store)]
+    store.transact(lambda connection: store.leases.record(connection, results))
+
+
+def test_a_requeued_task_has_its_unique_key_again(store: Store) -> None:
+    """So that a second one is not added beside it; while another has the key it stays dead, and says why."""
+    first = add(store, unique_key="k")
+    die(store)
+    second = add(store, unique_key="k")
+    with pytest.raises(TaskAlreadyExistsError, match="another task that has not ended has its unique_key 'k' now"):
+        store.transact(lambda connection: store.tasks.requeue(connection, first.id))
+    assert store.transact(lambda connection: store.tasks.requeue_some(connection, Filter())) == 0
+    store.transact(lambda connection: store.tasks.delete(connection, second.id))
+    store.transact(lambda connection: store.tasks.requeue(connection, first.id))
+    assert (get(store, first.id).state, get(store, first.id).unique_key) == ("scheduled", "k")
+    assert add(store, unique_key="k").id == first.id
+
+
+def test_of_dead_tasks_with_one_key_the_newest_is_requeued(store: Store) -> None:
+    """All of them may be asked for; only one can have the key."""
+    for _ in range(2):
+        newest = add(store, unique_key="k")
+        die(store)
+    assert store.transact(lambda connection: store.tasks.requeue_some(connection, Filter())) == 1
+    assert get(store, newest.id).unique_key == "k"
+    assert store.transact(lambda connection: store.tasks.requeue_some(connection, Filter())) == 0
