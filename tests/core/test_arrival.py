@@ -14,7 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_taskqueue.core import sameness
@@ -321,12 +321,14 @@ JSON = st.recursive(
 ANYTHING = JSON | st.text() | st.binary() | st.floats() | st.datetimes() | st.sets(st.integers()) | st.tuples(JSON, JSON) | st.timedeltas()
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_all_that_json_has_arrives_without_annotation(value: Any) -> None:
     """Types and all."""
     assert same(value, sent(one(), value)[0])
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(
         [None, str, int, float, bool, bytes, datetime, timedelta, list, list[int], dict, set[int], int | None, Size, Part, Any]
@@ -342,6 +344,7 @@ def test_whatever_is_given_arrives_or_is_refused(hint: Any, value: Any) -> None:
     assert same(value, arrived)
 
 
+@settings(deadline=None)
 @given(st.builds(Part, st.integers(), st.lists(TEXTS), st.none() | st.datetimes(timezones=st.timezones())))
 def test_dataclasses_arrive(part: Part) -> None:
     """Whatever is in them."""
