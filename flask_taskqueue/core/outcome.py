@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
+
+from werkzeug.http import parse_date
 
 from .reply import Reply
 from .retry import RetryOptions
@@ -130,9 +131,10 @@ def retry_after(text: str, now: datetime) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
-    except (TypeError, ValueError):
+        at = parse_date(text)
+    except OverflowError:
         return None
+    return None if at is None else max(0.0, (at - now).total_seconds())
 
 
 def explain(reply: Reply, verdict: Verdict | None) -> str:

@@ -131,6 +131,9 @@ def test_no_reply_is_a_failure_that_was_not_executed(kind: str) -> None:
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
         (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
         ("Thu, 99 Foo 2026", None),
+        ("Mon, 01 Jan 2030 00:00:00 +99999999999999", None),
+        ("Thu Jan  1 00:01:30 2026", 90.0),
+        ("Thursday, 01-Jan-26 00:01:30 GMT", 90.0),
     ],
 )
 def test_retry_after_is_read(text: str, seconds: float | None) -> None:

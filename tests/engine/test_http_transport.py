@@ -55,6 +55,39 @@ def test_connections_are_kept_and_cookies_are_not(transport: HttpTransport) -> N
     assert not any(b"cookie" in head for head in heads)
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+    ],
+)
+def test_an_answer_belongs_to_its_own_request(transport: HttpTransport, before: bytes) -> None:
+    """Whatever informs of it before: the final one is the reply, and the next request gets the next."""
+
+    def behave(connection: socket.socket) -> None:
+        for status in (b"200 OK", b"500 No", b"204 Nothing"):
+            request(connection)
+            connection.sendall(before + b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+    with server(behave) as url:
+        assert [send(transport, url)[0].status for _ in range(3)] == [200, 500, 204]
+
+
+def test_a_server_that_only_informs_is_a_timeout(transport: HttpTransport) -> None:
+    """The deadline is total."""
+
+    def behave(connection: socket.socket) -> None:
+        request(connection)
+        while True:
+            connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+            time.sleep(0.05)
+
+    with server(behave) as url:
+        assert send(transport, url)[0].kind == "timeout"
+
+
 def test_threads_have_sessions_of_their_own(transport: HttpTransport) -> None:
     """They send at the same time."""
     together = threading.Barrier(4, timeout=5)

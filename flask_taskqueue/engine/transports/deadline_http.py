@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+import http.client
 import socket
 import ssl
 import time
@@ -131,6 +132,21 @@ class _Connecting:
             raise AddressRefusedError(complaint)
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """The final response to a request: those of 1xx that come before it are read and forgotten (RFC 9110, 15.2).
+
+    http.client knows of 100 only, and takes 103 (Early Hints) for the answer: the real one is then read as that of
+    the next request on the connection.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, status, reason
+
+
 class DeadlineAdapter(HTTPAdapter):
     """An adapter of requests whose connections keep the deadline of their context; one thread's own."""
 
@@ -171,10 +187,10 @@ def _pools(executor: concurrent.futures.Executor, object_to: Objection) -> dict[
         objection = staticmethod(object_to)
 
     class Connection(Connecting, HTTPConnection):
-        pass
+        response_class = _FinalResponse
 
     class TLSConnection(Connecting, HTTPSConnection):
-        pass
+        response_class = _FinalResponse
 
     class Pool(HTTPConnectionPool):
         ConnectionCls = Connection
