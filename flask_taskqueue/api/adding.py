@@ -26,22 +26,21 @@ from ..core.eta import resolve_delay
 from ..core.form import fields
 from ..core.ids import task_id
 from ..core.names import check_key, check_queue_name, check_task_name
-from ..core.new_task import Disposition, NewTask, pack
+from ..core.new_task import NewTask, pack
 from ..core.options import check_deadline, check_flag, check_priority, conflict, expiry, lock, retry_json
 from ..core.payload import UNSET, build_request, check_method
 from ..core.queue_settings import QueueSettings
-from ..core.record import Record
 from ..core.spec import SpecOptions, TaskSpec
 from ..core.task import Task
 from ..core.trace_context import with_trace
 from ..core.urls import check_path, is_absolute
 from ..engine.telemetry import sending
 from ..runtime import Runtime
-from ..store import Inserts
 from ..web.routes import RouteFinder
 from ..web.trace_context import of_caller
 from ..web.worker import Route, Worker
 from .changes import joins_session, make_change, named
+from .inserting import insert, insert_all, insert_many
 from .tasks import TasksOf
 
 logger = logging.getLogger("flask_taskqueue")
@@ -49,8 +48,6 @@ logger = logging.getLogger("flask_taskqueue")
 MOST_AT_ONCE = 1000
 _CHUNK = 500
 _NO_ROUTE = Route(rule="", endpoint="")
-
-Added = tuple[Record, Disposition]
 
 
 class Adding:
@@ -70,7 +67,7 @@ class Adding:
             describe(new)
             (record, disposition), commitment = make_change(
                 self._runtime,
-                lambda connection: self._runtime.store.inserts.add(connection, new),
+                lambda connection: insert(self._runtime.store, connection, new),
                 transactional,
                 name=lambda added: [named(added[0])],
                 waits=_waits(new),
@@ -90,7 +87,7 @@ class Adding:
             return []
         added, commitment = make_change(
             self._runtime,
-            lambda connection: self._insert_all(connection, news),
+            lambda connection: insert_all(self._runtime.store, connection, news),
             transactional,
             name=lambda added: [named(record) for record, _ in added],
             waits=any(map(_waits, news)),
@@ -109,7 +106,7 @@ class Adding:
         for chunk in self._chunks(specs):
             news = [self._traced(spec, context) for spec in chunk]
             waits = any(map(_waits, news))
-            missing, _ = make_change(self._runtime, partial(_add_chunk, inserts, news=news), False, waits=waits)
+            missing, _ = make_change(self._runtime, partial(insert_many, inserts, news=news), False, waits=waits)
             total += len(news) - missing
             skipped += missing
         return total, skipped
@@ -165,21 +162,6 @@ class Adding:
         news = [self._traced(spec, context, place=f"task {number}: ") for number, spec in enumerate(specs)]
         _check_names(news)
         return news
-
-    def _insert_all(self, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added]:
-        store = self._runtime.store
-        single = {new.id for new in news if new.unique_key is not None}
-        missing = store.inserts.add_missing(connection, [new for new in news if new.id not in single])
-        found = {record.id: record for record in store.tasks.get_all(connection, [new.id for new in news])}
-        results: list[Added] = []
-        for new in news:
-            if new.id in single:
-                results.append(store.inserts.add(connection, new))
-            elif new.id in missing:
-                results.append((store.inserts.named(connection, new), "skipped"))
-            else:
-                results.append((found[new.id], "added"))
-        return results
 
     def _chunks(self, specs: Iterable[TaskSpec]) -> Iterator[list[TaskSpec]]:
         iterator = iter(specs)
@@ -278,13 +260,6 @@ class Adding:
         base = target.rstrip("/")
         self._runtime.targets.check(base + path)
         return base
-
-
-def _add_chunk(inserts: Inserts, connection: sa.Connection, news: Sequence[NewTask]) -> int:
-    """Store tasks, in one statement where that can be; how many were not because their name or key was taken."""
-    if all(new.unique_key is None or new.on_conflict == "skip" for new in news):
-        return len(inserts.add_missing(connection, news))
-    return sum(inserts.add(connection, new)[1] not in ("added", "replaced") for new in news)
 
 
 def _method_of(url: str | Worker[..., Any] | None) -> str:

@@ -27,6 +27,8 @@ _NOTHING_YET = (
 )
 _COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
 _ROUNDS = 5
+_STAYS = ("skip", "raise")
+"""The wishes about a taken key by which the task that has it stays as it is."""
 
 
 class Inserts:
@@ -67,6 +69,19 @@ class Inserts:
                 return settled, "debounced" if new.on_conflict == "debounce" else "skipped"
             disposition = settled or disposition
         raise TransientError(f"others keep adding a task named {new.name!r} or keyed {new.unique_key!r}; try again")
+
+    def add_joined(self, connection: sa.Connection, reader: sa.Connection, new: NewTask) -> tuple[Record, Disposition]:
+        """As `add`, in a transaction that may stay open: a key whose task stays is looked for first, without a lock.
+
+        An insert that meets the key locks the row of the task that has it until the end of the transaction, and
+        whoever attempts that task would wait. ``reader`` sees what is committed now, whatever the transaction's snapshot.
+        """
+        held = self._find_holder(connection, new)
+        if held is not None:
+            committed = self._find_holder(reader, new)
+            if committed is not None and committed.id == held.id:
+                return self._stand_for(committed, new), "skipped"
+        return self.add(connection, new)
 
     def add_missing(self, connection: sa.Connection, news: Sequence[NewTask]) -> set[str]:
         """Store many, in one statement; the ids of those that were not because their name or key is taken."""
@@ -129,11 +144,22 @@ class Inserts:
         holder = self._holder(connection, self._task.c.unique_key == new.unique_key, new.queue)
         if holder is None:
             return None
+        if new.on_conflict in _STAYS:
+            return self._stand_for(holder, new)
+        return self._supersede(connection, holder, new)
+
+    def _find_holder(self, connection: sa.Connection, new: NewTask) -> Record | None:
+        """The task that has the key of a new one, and stays; None if there is none."""
+        if new.unique_key is None or new.on_conflict not in _STAYS:
+            return None
+        mine = sa.and_(self._task.c.unique_key == new.unique_key, self._task.c.queue == new.queue)
+        row = connection.execute(sa.select(self._task).where(mine)).one_or_none()
+        return None if row is None else Record._make(row)
+
+    def _stand_for(self, holder: Record, new: NewTask) -> Record:
         if new.on_conflict == "raise":
             raise TaskAlreadyExistsError(f"queue {new.queue!r} has a task with unique_key {new.unique_key!r} already: {holder.id}")
-        if new.on_conflict == "skip":
-            return holder
-        return self._supersede(connection, holder, new)
+        return holder
 
     def _supersede(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record | Disposition | None:
         task = self._task

@@ -449,3 +449,31 @@ def test_changes_of_another_bind_count(database: TestDatabase, tmp_path: Any) ->
         connection = queue.db.session.connection(bind_arguments={"bind": other})
         connection.exec_driver_sql("INSERT INTO thing VALUES (1)")
         expect(queue, joined=True)
+
+
+def test_a_key_that_a_running_task_has_is_not_locked(queue: Bench) -> None:
+    """While the session's transaction stays open, whoever attempts that task can record what became of it."""
+    first = queue.tasks.add("/w", unique_key="k")
+    queue.db.session.add(queue.Counter(id=2, count=0))
+    queue.db.session.flush()
+    second = queue.tasks.add("/w", unique_key="k")
+    assert (second.id, second.disposition) == (first.id, "skipped")
+    if queue.db.engine.dialect.name == "sqlite":
+        return  # one writer: nobody records anything meanwhile
+    store = queue.app.extensions["taskqueue"].store
+    patience = {"postgresql": "SET LOCAL lock_timeout = '2s'", "mysql": "SET SESSION innodb_lock_wait_timeout = 2"}
+    with store.database.engine.begin() as connection:
+        connection.exec_driver_sql(patience[connection.dialect.name])
+        assert store.tasks.delete(connection, first.id)
+    queue.db.session.rollback()
+
+
+def test_a_key_whose_task_was_deleted_in_the_transaction_is_free(queue: Bench) -> None:
+    """What the transaction itself has done counts, though nobody else sees it yet."""
+    first = queue.tasks.add("/w", unique_key="k")
+    queue.db.session.add(queue.Counter(id=2, count=0))
+    first.delete()
+    second = queue.tasks.add("/w", unique_key="k")
+    assert second.disposition == "added"
+    queue.db.session.commit()
+    assert [one.id for one in queue.tasks.find(state="scheduled")] == [second.id]

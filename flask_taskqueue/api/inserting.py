@@ -1,0 +1,44 @@
+"""Inserting: tasks that are made, put into the transaction that they are part of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from ..core.new_task import Disposition, NewTask
+from ..core.record import Record
+from ..store import Inserts, Store
+
+Added = tuple[Record, Disposition]
+
+
+def insert(store: Store, connection: sa.Connection, new: NewTask) -> Added:
+    """Store a task; what there is now, and how it came about. Raises as `Inserts.add`."""
+    if new.unique_key is None or connection.engine is store.database.engine:
+        return store.inserts.add(connection, new)
+    with store.reading() as reader:
+        return store.inserts.add_joined(connection, reader, new)
+
+
+def insert_all(store: Store, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added]:
+    """Store up to a thousand tasks, each as `insert` does; those whose name is taken are skipped."""
+    single = {new.id for new in news if new.unique_key is not None}
+    missing = store.inserts.add_missing(connection, [new for new in news if new.id not in single])
+    found = {record.id: record for record in store.tasks.get_all(connection, [new.id for new in news])}
+    results: list[Added] = []
+    for new in news:
+        if new.id in single:
+            results.append(insert(store, connection, new))
+        elif new.id in missing:
+            results.append((store.inserts.named(connection, new), "skipped"))
+        else:
+            results.append((found[new.id], "added"))
+    return results
+
+
+def insert_many(inserts: Inserts, connection: sa.Connection, news: Sequence[NewTask]) -> int:
+    """Store tasks, in one statement where that can be; how many were not because their name or key was taken."""
+    if all(new.unique_key is None or new.on_conflict == "skip" for new in news):
+        return len(inserts.add_missing(connection, news))
+    return sum(inserts.add(connection, new)[1] not in ("added", "replaced") for new in news)
