@@ -56,15 +56,15 @@ setup(
     packages=find_packages(include=["flask_taskqueue", "flask_taskqueue.*"]),
     package_data={"flask_taskqueue": ["py.typed", "dashboard/templates/*.html", "dashboard/static/*"]},
     install_requires=[
-        "apscheduler>=3.11",
-        "cattrs>=24.1",
+        "apscheduler>=3.11,<4",  # 4 has another API, of which nothing is left
+        "cattrs>=26.1",
         "cronsim>=2.6",
         "flask>=3.0",
         "flask-sqlalchemy>=3.1",
         "pyyaml>=6",
-        "requests>=2.33",
+        "requests>=2.31",
         "sqlalchemy>=2.0.30",
-        "urllib3>=2.7",
+        "urllib3>=2.0.7",
     ],
     entry_points={"pytest11": ["taskqueue = flask_taskqueue.testing.plugin"]},
     extras_require={

@@ -44,7 +44,8 @@ class Servers:
     def url(self, name: str) -> sa.URL:
         """Where a server answers. Skips the test by name when it is absent, or fails where it is required."""
         if name not in self._found:
-            self._found[name] = _postgresql(self._directory, self._own) if name == "postgresql" else _mariadb()
+            found = _postgresql(self._directory, self._own) if name == "postgresql" else _mariadb()
+            self._found[name] = _by_driver(found, os.environ.get(f"TEST_{name.upper()}_DRIVER"))
         found = self._found[name]
         if isinstance(found, str):
             if name in _REQUIRED:
@@ -66,6 +67,13 @@ def fresh(name: str, servers: Servers, directory: Path) -> Iterator[TestDatabase
         yield TestDatabase(name, server.set(database=database).render_as_string(hide_password=False))
     finally:
         _execute(server, f"DROP DATABASE {database}" + (" WITH (FORCE)" if name == "postgresql" else ""))
+
+
+def _by_driver(found: sa.URL | str, driver: str | None) -> sa.URL | str:
+    """The URL of a server for another driver than the usual one, if one is given."""
+    if driver is None or isinstance(found, str):
+        return found
+    return found.set(drivername=f"{found.get_backend_name()}+{driver}")
 
 
 def _execute(server: sa.URL, statement: str) -> None:

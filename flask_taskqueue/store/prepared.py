@@ -41,6 +41,8 @@ class Prepared:
     def execute_many(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
         """Run it for each row; how many rows were changed in all."""
         self._compile(connection)
+        if not connection.dialect.supports_sane_multi_rowcount:  # the driver tells of the last row only
+            return sum(self.execute(connection, values).rowcount for values in rows)
         if not self._rows_in_one:
             return connection.exec_driver_sql(self._text, [self._bound(values) for values in rows]).rowcount
         return sum(self._execute_rows(connection, rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS))
@@ -56,11 +58,12 @@ class Prepared:
         dialect: Any = connection.dialect
         # Rows in one statement are bound by position.
         compiled: Any = self._statement.compile(dialect=type(dialect)(paramstyle="format") if self._rows_in_one else dialect)
+        escaped = compiled.escaped_bind_names  # drivers do not take every character in a name
         for name, bind in compiled.binds.items():
             if bind.callable is not None:
-                self._clocks[name] = bind.callable
+                self._clocks[escaped.get(name, name)] = bind.callable
             elif not bind.required:
-                self._constants[name] = bind.value
+                self._constants[escaped.get(name, name)] = bind.value
         order = compiled.positiontup
         if order is not None:
             self._ordered = itemgetter(*order) if len(order) > 1 else lambda bound: tuple(bound[name] for name in order)

@@ -65,8 +65,10 @@ class Tables:
             "audit": _audit,
             "bulk": _bulk,
         }
+        place = "" if metadata.schema is None else f"{metadata.schema}."
         known = metadata.tables
-        return cls(**{name: known[prefix + name] if prefix + name in known else make(metadata, prefix) for name, make in define.items()})
+        found = {name: known.get(f"{place}{prefix}{name}") for name in define}
+        return cls(**{name: make(metadata, prefix) if (table := found[name]) is None else table for name, make in define.items()})
 
 
 def _task(metadata: sa.MetaData, prefix: str) -> sa.Table:

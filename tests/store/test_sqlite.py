@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import default
 
 from flask_taskqueue.core.errors import ConfigurationError
 from flask_taskqueue.store import Database, Tables
@@ -64,6 +66,13 @@ def test_where_the_system_does_not_tell_nothing_is_found(tmp_path: Path) -> None
     assert of_place("/srv/data/app.db", tmp_path / "mounts") is None
 
 
+of_later_sqlalchemy = pytest.mark.skipif(
+    "skip_autocommit_rollback" not in inspect.signature(default.DefaultDialect.__init__).parameters,
+    reason="this SQLAlchemy has no skip_autocommit_rollback",
+)
+
+
+@of_later_sqlalchemy
 def test_an_engine_that_skips_rollbacks_is_refused(sqlite_database: TestDatabase) -> None:
     """A task of a transaction that failed would be kept."""
     tables = Tables.join(sa.MetaData(), "taskqueue_")
@@ -72,6 +81,7 @@ def test_an_engine_that_skips_rollbacks_is_refused(sqlite_database: TestDatabase
         Database(tables, engine, {}, create=True)
 
 
+@of_later_sqlalchemy
 def test_that_engine_would_have_kept_what_was_rolled_back(sqlite_database: TestDatabase) -> None:
     """Which is why it is refused; should this fail, SQLAlchemy has mended it and the refusal can go."""
     engine = sa.create_engine(sqlite_database.url, skip_autocommit_rollback=True)

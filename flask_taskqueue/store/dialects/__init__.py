@@ -85,8 +85,33 @@ class Dialect(Protocol):
         """Whether a table or a column was not there."""
 
 
+_DRIVERS = {
+    "sqlite": ("pysqlite",),
+    "postgresql": ("psycopg", "psycopg2"),
+    "mysql": ("pymysql", "mysqldb"),
+    "mariadb": ("pymysql", "mysqldb"),
+}
+"""What each database can be reached by."""
+
+
+def check_driver(url: sa.URL) -> None:
+    """Raise `ConfigurationError` for a driver that is not supported, or not there."""
+    name = url.get_backend_name()
+    try:
+        driver = url.get_dialect().driver
+    except (ImportError, sa.exc.NoSuchModuleError) as error:
+        raise ConfigurationError(f"the driver of the database, {url.drivername!r}, is not known: {error}") from error
+    known = _DRIVERS.get(name, (driver,))
+    if driver not in known:
+        raise ConfigurationError(
+            f"the database is reached by the driver {driver!r}, which Flask-TaskQueue does not work with: use {' or '.join(known)}, "
+            f"as in {name}+{known[0]}://, and install its package"
+        )
+
+
 def dialect_of(url: sa.URL) -> Dialect:
-    """The dialect of a URL. Raises `ConfigurationError` for a database that is not supported."""
+    """The dialect of a URL. Raises `ConfigurationError` for a database, or a driver, that is not supported."""
+    check_driver(url)
     # Each imported only where it is used: SQLAlchemy's own part for a database takes megabytes.
     match url.get_backend_name():
         case "sqlite":

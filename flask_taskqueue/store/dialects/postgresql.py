@@ -55,6 +55,8 @@ class PostgreSQL:
             pool_size=5,
             max_overflow=20,
         )
+        if engine.dialect.driver == "psycopg2":
+            sa.event.listen(engine, "connect", _read_bytes)
         return ping_idle(engine)
 
     def findings(self, engine: sa.Engine) -> list[Finding]:
@@ -122,7 +124,22 @@ class PostgreSQL:
         yield
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) in _RETRIED
+        return _state(error) in _RETRIED
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) in ("42703", "42P01")
+        return _state(error) in ("42703", "42P01")
+
+
+def _state(error: sa.exc.DBAPIError) -> str | None:
+    """The SQLSTATE, by the names that the drivers give it."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def _read_bytes(connection: Any, _record: object) -> None:
+    """Have psycopg2 give bytes for bytea, as psycopg does."""
+    from psycopg2 import BINARY, extensions
+
+    def read(value: Any, cursor: Any) -> bytes | None:
+        return None if value is None else bytes(BINARY(value, cursor))
+
+    extensions.register_type(extensions.new_type(BINARY.values, "BYTEA", read), connection)
