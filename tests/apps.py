@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from werkzeug.serving import make_server
 
 from flask_taskqueue import Task, TaskQueue
 
@@ -71,3 +73,17 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
             app.extensions["taskqueue"].store.database.close()
             for engine in db.engines.values():
                 engine.dispose()
+
+
+@contextmanager
+def served(application: Any) -> Iterator[str]:
+    """A WSGI application behind a real server; its URL."""
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

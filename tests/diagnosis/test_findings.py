@@ -6,10 +6,8 @@ import json
 import re
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from flask import Flask, Response, redirect, request
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
-from werkzeug.serving import make_server
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.finding import Finding
@@ -29,7 +26,7 @@ from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.diagnosis.dispatchers import judge_dispatchers
 from flask_taskqueue.diagnosis.servers import gunicorn_option
 from flask_taskqueue.migrations import include_object
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 from tests.diagnosis.conftest import Ward
 
@@ -65,20 +62,6 @@ def patient(sqlite_database: TestDatabase) -> Iterator[Bench]:
 
         Ward(one).see()
         yield one
-
-
-@contextmanager
-def served(app: Flask) -> Iterator[str]:
-    """The application behind a real server; its URL."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_where_all_is_well_nothing_is_wrong(patient: Bench) -> None:

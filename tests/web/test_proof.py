@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
 
 from flask_taskqueue import PermanentFailure, Retry, State, Task
 from flask_taskqueue.core import verdict as verdicts
 from flask_taskqueue.core.verdict import Verdict
-from tests.apps import Bench
+from tests.apps import Bench, served
 
 ONCE = {"task_retry_limit": 0}
-
-
-@contextmanager
-def served(application: Any) -> Iterator[str]:
-    """A WSGI application behind a real server; its URL."""
-    server = make_server("127.0.0.1", 0, application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(params=["wsgi", "http"])
