@@ -39,6 +39,8 @@ TEST = [
     "setuptools>=77",
     "standardwebhooks>=1.0",
     "sybil>=9",
+    "uvicorn>=0.30",
+    "waitress>=3",
 ]
 LINT = ["import-linter>=2", "mypy>=1.13", "ruff>=0.8", "types-PyMySQL", "types-PyYAML", "types-requests"]
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]

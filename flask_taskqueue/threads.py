@@ -1,11 +1,30 @@
-"""Threads of the extension's own: what they leave to others."""
+"""Threads of the extension's own: how they begin, and what they leave to others."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
+from typing import Any
+
+
+def begin(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
+    """Start a daemon thread in an empty context.
+
+    Tracers hand the context of whoever starts a thread on to it. Ours belong to no request, least
+    of all to the one that happened to come first.
+    """
+    thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+    in_no_context(thread.start)
+    return thread
+
+
+def in_no_context(start: Callable[[], object]) -> None:
+    """Call what starts threads as if nothing had come before."""
+    Context().run(start)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -15,14 +17,20 @@ from flask.cli import with_appcontext
 
 from ..core import signals
 from ..core.counts import count
+from ..core.errors import TransientError
 from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
 from ..core.urls import redacted
 from ..engine.supervisor import Supervisor
 from ..runtime import Runtime
+from ..signal_handlers import take
 from ..web.first_look import check_application
 from .current import current_runtime
+
+logger = logging.getLogger("flask_taskqueue")
+
+_START_AGAIN = 1.0
 
 
 @click.command("run")
@@ -106,17 +114,32 @@ def _child(app: Flask, identity: str, lifeline: int, options: dict[str, Any]) ->
     """One dispatcher process: until it is told to stop, or its supervisor is gone."""
     stop = threading.Event()
     # systemd and Heroku send it to every process, and the supervisor once more: only its SIGKILL means at once.
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sends it to the supervisor too, which tells us
-    signal.signal(signal.SIGHUP, lambda *_: None)
+    take(signal.SIGTERM, lambda *_: stop.set())
+    take(signal.SIGINT, lambda *_: None)  # the terminal sends it to the supervisor too, which tells us
+    take(signal.SIGHUP, lambda *_: None)
     runtime: Runtime = app.extensions["taskqueue"]
     signals.attempt_finished.connect(_tell, app)
-    runtime.start(identity=identity, **options)
-    while not stop.is_set():
-        if select.select([lifeline], [], [], 0.2)[0]:
-            break
+
+    def is_over(seconds: float) -> bool:
+        return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
+
+    if _start(runtime, is_over, identity=identity, **options):
+        while not is_over(0.2):
+            continue
     runtime.stop()
     return 0
+
+
+def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:
+    """Start as soon as the database is there; whether that was before it was all over."""
+    while not is_over(0):
+        try:
+            runtime.start(**options)
+            return True
+        except TransientError as error:
+            logger.warning("the dispatcher cannot start yet: %s", error)
+            is_over(_START_AGAIN)
+    return False
 
 
 def _tell(_app: Flask, record: Record, outcome: Outcome, duration: float, **_: Any) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..threads import begin
+
 logger = logging.getLogger("flask_taskqueue")
 
 _LINGER = 0.001
@@ -47,7 +49,7 @@ class Bell:
             logger.debug("no bell, tasks of other processes are seen by polling: %s", error)
             return False
         self._listening, self._own = listening, own
-        threading.Thread(target=self._wait, args=(listening, wake), name="taskqueue-bell", daemon=True).start()
+        begin(self._wait, listening, wake, name="taskqueue-bell")
         return True
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from ..threads import begin, in_no_context
 from .cron import Cron
 from .dispatcher import Dispatcher
 from .presence import Presence
@@ -46,7 +46,10 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
             events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
             self._run_job_success(job.id, events)
 
-        threading.Thread(target=work, name=f"taskqueue-{job.id}", daemon=True).start()
+        try:
+            begin(work, name=f"taskqueue-{job.id}")
+        except RuntimeError:  # the interpreter is ending, and allows no more threads
+            self._run_job_success(job.id, [])
 
 
 class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
@@ -107,7 +110,7 @@ class Scheduler:
     def start(self) -> None:
         """Begin, in a daemon thread."""
         self._beat()
-        self._jobs.start()
+        in_no_context(self._jobs.start)
 
     def wake(self, *, sure: bool = True) -> None:
         """Something may be due: drain now, or have the drain that is under way look again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -10,6 +11,9 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 from ..core.delivery import Delivery
+from ..threads import begin
+
+logger = logging.getLogger("flask_taskqueue")
 
 Run = Callable[[Delivery], None]
 
@@ -69,7 +73,7 @@ class Slots:
             missing = min(in_flight, self.size) - self._threads
             self._threads += max(0, missing)
         for _ in range(missing):
-            threading.Thread(target=self._work, name="taskqueue-slot", daemon=True).start()
+            self._begin_thread()
         for _ in deliveries[:1] if brisk else deliveries:
             self._calls.put(True)
 
@@ -136,8 +140,17 @@ class Slots:
                 with self._counting:
                     self.stuck -= 1
             elif not survived:
-                threading.Thread(target=self._work, name="taskqueue-slot", daemon=True).start()
+                self._begin_thread()
                 self._calls.put(True)
+
+    def _begin_thread(self) -> None:
+        """Start a thread that is counted already. Where there can be no more, what waits for it is given back."""
+        try:
+            begin(self._work, name="taskqueue-slot")
+        except RuntimeError as error:
+            logger.warning("no thread could be started for a task: %s", error)
+            with self._counting:
+                self._threads -= 1
 
 
 class InlineSlot:

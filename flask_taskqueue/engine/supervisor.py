@@ -7,18 +7,24 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import sqlalchemy as sa
+
+from ..core.errors import TaskQueueError
 from ..core.ids import dispatcher_id
+from ..signal_handlers import take
 
 logger = logging.getLogger("flask_taskqueue")
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MIN_LIFE = 1.0
 _LONGEST_PAUSE = 5.0
+_BURY_AGAIN = 1.0
 
 Work = Callable[[str, int], int]
 
@@ -45,18 +51,21 @@ class Supervisor:
         self._bury = bury
         self._grace = grace
         self._children: dict[int, _Child] = {}
+        self._dead: deque[tuple[str, bool]] = deque()
+        self._bury_at = 0.0
         self._stopping = False
         self._pause = 0.0
 
     def run(self) -> int:
         """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully. A second signal ends them at once."""
         for number in _ENDING:
-            signal.signal(number, self._stop)
+            take(number, self._stop)
         self._lifeline, self._held = os.pipe()
         while not self._stopping:
             while len(self._children) < self._processes and not self._stopping:
                 self._fork()
             self._reap()
+            self._bury_dead()
         self._signal(signal.SIGTERM)
         limit = time.monotonic() + self._grace + 5
         while self._children and time.monotonic() < limit:
@@ -99,9 +108,21 @@ class Supervisor:
         gone = self._children.pop(child)
         if status:
             logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
-            self._bury(gone.identity, _killed_from_outside(status, gone))
+            self._dead.append((gone.identity, _killed_from_outside(status, gone)))
+            self._bury_dead()
         if not self._stopping:
             self._wait_if_short(time.monotonic() - gone.started)
+
+    def _bury_dead(self) -> None:
+        """Give back what those that died held; what the database does not take now is tried again."""
+        while self._dead and time.monotonic() >= self._bury_at:
+            try:
+                self._bury(*self._dead[0])
+            except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
+                logger.warning("what dispatcher %s held could not be given back, and is tried again: %s", self._dead[0][0], error)
+                self._bury_at = time.monotonic() + _BURY_AGAIN
+                return
+            self._dead.popleft()
 
     def _wait_if_short(self, life: float) -> None:
         """Children that die as soon as they live are not replaced in a tight loop."""

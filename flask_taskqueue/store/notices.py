@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
 
-from ..threads import leaving_signals
+from ..threads import begin, leaving_signals
 from .database import Database
 
 logger = logging.getLogger("flask_taskqueue")
@@ -46,14 +46,13 @@ class Notices:
         self._wanted.set()
         with self._starting:
             if self._sender is None:
-                self._sender = threading.Thread(target=self._send_wanted, name="taskqueue-notices", daemon=True)
                 with leaving_signals():
-                    self._sender.start()
+                    self._sender = begin(self._send_wanted, name="taskqueue-notices")
 
     def listen(self, wake: Callable[[], object]) -> bool:
         """Call ``wake`` at each notice, from a thread that holds a connection of its own."""
         self._closed.clear()
-        threading.Thread(target=self._listen, args=(wake, self._closed), name="taskqueue-listen", daemon=True).start()
+        begin(self._listen, wake, self._closed, name="taskqueue-listen")
         return True
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..runtime import Runtime
-from ..threads import leaving_signals
+from ..threads import begin, leaving_signals
 from .health import Health
 
 PATIENCE = 5.0
@@ -29,9 +29,8 @@ class Probe:
         if not self._turn.acquire(timeout=PATIENCE):
             return _silent()
         found: list[Health] = []
-        thread = threading.Thread(target=self._look, args=(look, found), name="taskqueue-health", daemon=True)
         with leaving_signals():
-            thread.start()
+            thread = begin(self._look, look, found, name="taskqueue-health")
         thread.join(max(0.0, limit - time.monotonic()))
         if thread.is_alive():
             return _silent()

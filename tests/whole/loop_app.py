@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import time
 
 import sqlalchemy as sa
@@ -104,6 +106,18 @@ def slow(seconds: float) -> None:
     log("start")
     time.sleep(seconds)
     log("end")
+
+
+@tasks.worker("/forking")
+def forking() -> None:
+    """Start a process that would sleep for long, and have it ended."""
+    log("start")
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join(10)
+    log("end" if child.exitcode == -signal.SIGTERM else "fail")
+    child.kill()
 
 
 @tasks.worker("/poison")
