@@ -178,7 +178,7 @@ class Uncommitted:
     def _resolve(self) -> bool:
         """Ask whether the statements of the innermost level have written that do not tell it themselves."""
         level = self._levels[-1]
-        if level.unknown and not level.written:
+        if not level.written and (level.unknown or self._writes.count() != level.counted):  # also by the driver's own cursors
             level.written = self._writes.has_written(level.counted, level.noted, locks=self._locks)
             level.unknown, level.noted = False, None
         return level.written

@@ -12,6 +12,7 @@ from ..core.delivery import ENVIRON_KEY, Delivery
 from ..core.ping import PING, ping_record
 from ..core.record import Record
 from ..runtime import Runtime
+from .proof import witness
 
 _VERIFIED = "flask_taskqueue.verified"
 _STALE = "flask_taskqueue.stale"
@@ -24,6 +25,8 @@ def verified(app: Flask, request: Request) -> Delivery | None:
     is fresh, by a key bound to method, path, queue and attempt, for an attempt that is under way:
     a delivery replayed later is nobody's. The body is read only if the headers are well formed.
     """
+    if witness(app) is None:  # nobody's delivery, or a request within one that took its environ along
+        return None
     environ = request.environ
     delivery = environ.get(ENVIRON_KEY)
     if isinstance(delivery, Delivery):

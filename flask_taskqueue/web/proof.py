@@ -61,6 +61,8 @@ class Proof:
         """Call the app."""
         if self._app.dispatch_request is not self._dispatch:  # with the first request, or another extension has put its own there
             self._watch_dispatch()
+        if witness(self._app) is not None:  # a request within a delivery, with its environ perhaps, is not the delivery
+            return self._call(None, environ, start_response)
         delivery = environ.get(ENVIRON_KEY)
         if isinstance(delivery, Delivery):
             return self._call(delivery, environ, start_response)

@@ -77,6 +77,8 @@ class _Transaction:
         """Run ``call`` in it, and commit it with the end of the attempt; or roll it back."""
         committed = False
         try:
+            if self._session.in_nested_transaction():
+                raise BadTransactionStateError(_SAVEPOINT)
             connection = self._binding.session_connection()
             begun = self._session.get_transaction()
             mark = self._completions.begin(connection, self._record)
@@ -123,4 +125,8 @@ class _Transaction:
             nested.commit()
 
 
+_SAVEPOINT = (
+    "a savepoint of db.session was open before the transactional handler began, of a before_request function perhaps, and its end is not "
+    "the handler's: end it there"
+)
 _LOST = "the lease of this task was lost; nothing was changed"

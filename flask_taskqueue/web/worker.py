@@ -90,7 +90,7 @@ class Worker(Generic[P, R]):
         delivery = verified(app, request._get_current_object())  # type: ignore[attr-defined]
         if delivery is None:
             return Response(status=409 if is_stale(request) else 403)
-        seen = witness(app) or Witness()  # a delivery always has one, unless the app's wsgi_app was replaced
+        seen = witness(app) or Witness()
         if delivery.ping:
             seen.verdict = Verdict("ping")
             return Response(status=204)

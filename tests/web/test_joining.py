@@ -477,3 +477,16 @@ def test_a_key_whose_task_was_deleted_in_the_transaction_is_free(queue: Bench) -
     assert second.disposition == "added"
     queue.db.session.commit()
     assert [one.id for one in queue.tasks.find(state="scheduled")] == [second.id]
+
+
+def test_what_the_drivers_own_cursor_changes_is_kept(queue: Bench) -> None:
+    """On SQLite, where its driver counts it, it is a change like any other; nothing is ever taken back behind the app's back."""
+    cursor = queue.db.session.connection().connection.cursor()
+    cursor.execute("UPDATE counter SET count = 5")
+    cursor.close()
+    task = queue.tasks.add("/w")
+    if queue.db.engine.dialect.name == "sqlite":
+        assert task.is_committed is False
+    queue.db.session.commit()
+    queue.db.session.expire_all()
+    assert queue.db.session.get(queue.Counter, 1).count == 5

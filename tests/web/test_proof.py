@@ -236,6 +236,32 @@ def test_another_extension_may_call_the_views_itself(on_sqlite: Bench, deliver: 
     assert calls == [1]
 
 
+@pytest.mark.parametrize("answers", ["a hook", "the view"])
+def test_a_request_within_a_delivery_is_not_the_delivery(on_sqlite: Bench, deliver: Callable[[Task], Task], answers: str) -> None:
+    """Though it takes the environ along, as a batch endpoint may: neither does it count, nor does a guard let it pass."""
+    app, seen = on_sqlite.app, []
+    app.post("/good")(lambda: "good")
+    on_sqlite.tasks.worker("/other")(lambda: seen.append("other"))
+
+    def within(path: str) -> Response:
+        return Response.from_app(app.wsgi_app, {**request.environ, "PATH_INFO": path})
+
+    @app.before_request
+    def hook() -> Response | None:
+        return within("/good") if answers == "a hook" and request.path == "/outer" else None
+
+    @app.post("/outer")
+    def outer() -> Response:
+        seen.append(str(within("/other").status_code))
+        within("/good")
+        raise ValueError("after all")
+
+    app.register_error_handler(Exception, answer())
+    task = deliver(on_sqlite.tasks.add("/outer", retry=ONCE))
+    assert task.state is State.DEAD
+    assert seen == ([] if answers == "a hook" else ["403"])
+
+
 def test_strangers_learn_nothing(on_sqlite: Bench) -> None:
     """Requests that are no deliveries have no verdict on their replies, whatever they claim."""
     on_sqlite.tasks.worker("/w")(lambda: None)

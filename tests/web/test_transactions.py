@@ -23,6 +23,7 @@ from flask_taskqueue import (
 )
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -217,6 +218,14 @@ def test_a_savepoint_that_is_left_open_is_part_of_the_transaction(queue: Bench) 
     assert (task.state, queue.count()) == (State.SUCCEEDED, 1)
 
 
+def test_a_savepoint_of_a_hook_is_not_the_handlers_to_end(queue: Bench) -> None:
+    """The attempt fails before the handler runs, so nothing is done."""
+    queue.app.before_request(lambda: queue.db.session.begin_nested() and None)
+    task = queue.run(queue.tasks.add("/add", retry={"task_retry_limit": 0}))
+    assert (task.state, queue.count()) == (State.DEAD, 0)
+    assert "a savepoint of db.session was open before" in str(task.last_error)
+
+
 def test_a_streamed_reply_runs_before_the_commit(queue: Bench) -> None:
     """What its body does is part of the transaction, and so is its failure."""
 
@@ -264,7 +273,8 @@ def test_a_handler_is_not_in_the_way_of_its_own_lease(database: TestDatabase, le
     with bench(database.url, SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": level}) as queue:
         store = queue.app.extensions["taskqueue"].store
 
-        @queue.tasks.worker("/long", transactional=True, retry={"task_retry_limit": 0})
+        # The two may fail to be serialized with each other, which is tried again.
+        @queue.tasks.worker("/long", transactional=True, retry={"task_retry_limit": 20, "min_backoff_seconds": 0.01})
         def long(number: int) -> None:
             assert queue.db.session.get(queue.Counter, number) is None
             held = (current_task.id, str(current_task._delivery.record.lease_id))
@@ -272,7 +282,7 @@ def test_a_handler_is_not_in_the_way_of_its_own_lease(database: TestDatabase, le
             queue.db.session.add(queue.Counter(id=number, count=1))
 
         batch = queue.tasks.batch([long.spec(2), long.spec(3)])
-        queue.tasks.drain()
+        wait_until(lambda: queue.tasks.drain() == 0 and queue.tasks.get_batch(batch.id).is_finished, what="both have ended", timeout=60)
         assert [task.state for task in queue.tasks.find(url="/long")] == [State.SUCCEEDED] * 2
         assert queue.tasks.get_batch(batch.id).is_finished
         assert {one.id for one in queue.db.session.query(queue.Counter)} == {1, 2, 3}
