@@ -46,6 +46,7 @@ def watch(session: Any) -> None:
         sa.event.listen(session, "before_commit", _committing)
         sa.event.listen(session, "after_commit", _committed, insert=True)  # before the application's, which may add tasks
         sa.event.listen(session, "after_rollback", _rolled_back, insert=True)
+        sa.event.listen(session, "after_soft_rollback", _rolled_back_to)
         sa.event.listen(session, "after_transaction_end", _ended)
 
 
@@ -159,13 +160,19 @@ def _rolled_back(session: Session) -> None:
             one.end(committed=False)
 
 
+def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
+    """A savepoint, or the transaction, was rolled back because the application asked for it."""
+    for one in followed(session):
+        one.dropped.clear()
+
+
 def _ended(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
     ended: list[Uncommitted] = session.info.pop(_FOLLOWED, [])
     for one in ended:
         forget(one)
-    lost = [name for one in ended for joined in one.joined for name in joined.names]
+    lost = [name for one in ended for joined in (*one.dropped, *one.joined) for name in joined.names]
     if lost:
         logger.warning(
             "the session was closed without a commit, and with it went what was added to its transaction: %s. Commit the session, "

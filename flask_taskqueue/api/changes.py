@@ -10,6 +10,7 @@ from flask import has_app_context
 
 from .. import sessions
 from ..core.errors import BadTransactionStateError
+from ..core.options import check_flag
 from ..core.record import Record
 from ..core.task import Commitment
 from ..core.urls import redacted
@@ -53,6 +54,8 @@ def make_change(
 
 def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
     """Whether a change is part of the session's transaction. Raises `BadTransactionStateError` if it must be and cannot."""
+    if transactional is not None:
+        check_flag("transactional", transactional)
     if runtime.binding.db is None or not has_app_context():
         if transactional:
             raise BadTransactionStateError(

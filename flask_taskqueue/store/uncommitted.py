@@ -63,6 +63,8 @@ class Uncommitted:
         self._doubted = False
         self._levels = [_Level(self._writes.count())]
         self._due: list[Callable[[], object]] = []
+        self.dropped: list[Joined] = []
+        """The changes of the queue's in savepoints that have ended without a commit; whoever meant that takes them out."""
         # What the driver begins by itself is not there before the first change.
         self._begun_by_events = not self._writes.asks and self._writes.is_open()
         self._begun_by: str | None = None
@@ -100,6 +102,7 @@ class Uncommitted:
         for one in self.joined if committed else ():
             one.committed()
             self._due += one.then
+        self.dropped.clear()
         self._begin_anew()
 
     def clear(self) -> None:
@@ -216,6 +219,7 @@ class Uncommitted:
                 self.end(committed=True)  # the outermost savepoint of SQLite, where nothing else began the transaction
             return
         self._locks = True
+        self.dropped += [one for level in ended for one in level.joined]
         if not self._levels[-1].written:
             self._levels[-1].counted = self._writes.count()
         if not statement.name.startswith("sa_savepoint_"):  # those SQLAlchemy does not use again

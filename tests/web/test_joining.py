@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import BadTransactionStateError, Task
+from flask_taskqueue import BadTransactionStateError, InvalidTaskError, Task
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, TestDatabase, fresh
 
@@ -383,6 +383,22 @@ def test_a_session_that_is_closed_without_a_commit_is_told(queue: Bench, caplog:
     [record] = [one for one in caplog.records if "without a commit" in one.message]
     assert all(f"task {task.id} (/w)" in record.message for task in tasks)
     assert "transactional=False" in record.message
+
+
+def test_a_session_that_is_closed_with_a_savepoint_open_is_told(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What was added in it is lost as well."""
+    caplog.set_level(logging.WARNING)
+    queue.db.session.begin_nested()
+    queue.db.session.add(queue.Counter(id=2, count=0))
+    task = queue.tasks.add("/w")
+    closed(queue)
+    assert f"task {task.id} (/w)" in caplog.text
+
+
+def test_only_true_and_false_force_the_rule(queue: Bench) -> None:
+    """Anything else is refused, for one of them would lose the task."""
+    with pytest.raises(InvalidTaskError, match="transactional is 'no'; it must be True or False"):
+        queue.tasks.add("/w", transactional="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("how", ["commit", "rollback", "context manager", "savepoint", "nothing added"])
