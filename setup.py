@@ -26,6 +26,7 @@ TEST = [
     "flask-migrate>=4",
     "flask-wtf>=1.2",
     "gevent>=24",
+    "granian>=1.6",
     "gunicorn>=22",
     "hypothesis>=6.100",
     "opentelemetry-sdk>=1.30",

@@ -46,8 +46,12 @@ MEANINGS = {
     "attempt.reason": "what it came to",
     "attempt.reply_headers": "as JSON",
     "attempt.reply_body": "at most `TASKQUEUE_REPLY_EXCERPT` bytes",
+    "renewal.until": "until when a lease holds although `due_at` of its task has passed",
     "schedule.next_at": "the next fire time",
     "schedule.fired_at": "the last one that was seen to",
+    "dispatcher.fingerprint": "of its application's newest secret",
+    "schema.application": "whose the tables are, by name",
+    "schema.fingerprints": "of its secrets, newest first",
 }
 RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 
 from .core.config import Settings
 from .core.errors import ConfigurationError
-from .store import Database, Tables, is_in_memory
+from .store import Database, Store, Tables, is_in_memory, keep, refuse_elsewhere
 
 OWN_FILE = "taskqueue.sqlite3"
 
@@ -28,6 +30,8 @@ class Binding:
     tables: Tables = field(repr=False)
     own_file: bool = False
     """Whether nothing says where the tables are, so that they are in a file of the queue's own."""
+    _seen: sa.Engine | None = field(default=None, repr=False)
+    """The application's engine when its session was last seen to look at the queue's tables."""
 
     @classmethod
     def of(cls, app: Flask, db: Any | None, settings: Settings) -> Binding:
@@ -61,9 +65,9 @@ class Binding:
         """What the `Database` is made of."""
         self.check(app)
         create = app.debug or app.testing if settings.create_tables is None else settings.create_tables
-        parts: dict[str, Any] = {"tables": self.tables, "connect_args": {}, "create": create}
+        parts: dict[str, Any] = {"tables": self.tables, "create": create}
         if self.db is not None:
-            return parts | {"source": self.engine(app), "connect_args": self._connect_args(app)}
+            return parts | {"source": self.engine(app)}
         if settings.database_uri is not None:
             return parts | {"source": sa.make_url(settings.database_uri)}
         os.makedirs(app.instance_path, exist_ok=True)
@@ -79,20 +83,39 @@ class Binding:
                 raise ConfigurationError(f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no such bind") from None
             return engine
 
+    def refuse_elsewhere(self, store: Store) -> None:
+        """In a context of the application, see once per engine that its session looks at the tables which the queue works on.
+
+        Raises `ConfigurationError` if it does not. Where the engine is shared, or a test has put a connection in its place, there is
+        nothing to see.
+        """
+        if self.db is None or not store.database.own_engine:
+            return
+        engine = self.db.engines[self.bind_key]
+        if isinstance(engine, sa.Engine) and self._seen is not engine:
+            refuse_elsewhere(store, partial(self._looking, engine))
+            self._seen = engine
+
     def sessions(self, app: Flask) -> list[Any]:
         """The application's session; also where the tables are elsewhere, for it may be of the same file."""
         db = self.db if self.db is not None else app.extensions.get("sqlalchemy")
         return [db.session] if isinstance(db, SQLAlchemy) else []
 
     def reset(self, app: Flask | None) -> None:
-        """Forget the connections of the application's engines, of all binds, without closing them: after a fork they are the parent's."""
-        if self.db is None or app is None:
+        """After a fork: leave the application's session and the connections of its engines, of all binds, to the parent, as they are.
+
+        A database in memory was copied, and stays as it is.
+        """
+        db = self.db if self.db is not None or app is None else app.extensions.get("sqlalchemy")
+        if app is None or not isinstance(db, SQLAlchemy):
             return
         with app.app_context():
-            engines = list(self.db.engines.values())
-        for engine in engines:
-            if isinstance(engine, sa.Engine) and not is_in_memory(engine.url):
-                engine.dispose(close=False)
+            bound = [engine for engine in db.engines.values() if isinstance(engine, sa.Engine) and not is_in_memory(engine.url)]
+        if bound and has_app_context() and db.session.registry.has():
+            keep(db.session.registry())
+            db.session.registry.clear()
+        for engine in bound:
+            engine.dispose(close=False)
 
     @property
     def session(self) -> Any:
@@ -117,19 +140,17 @@ class Binding:
         connection: sa.Connection = self._db.session.connection(bind_arguments={"bind": self._db.engines[self.bind_key]})
         return connection
 
+    @contextmanager
+    def _looking(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        """A connection as the application's session has one, with all that its listeners do, but in a session beside that."""
+        with self.session.session_factory() as session:
+            yield session.connection(bind_arguments={"bind": engine})
+
     @property
     def _db(self) -> Any:
         if self.db is None:
             raise ConfigurationError("the queue has a database of its own; there is no session to share a transaction with")
         return self.db
-
-    def _connect_args(self, app: Flask) -> dict[str, object]:
-        """What the application passes to its driver (TLS, say), so that the queue connects as it does."""
-        options = dict(app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {})
-        bind = (app.config.get("SQLALCHEMY_BINDS") or {}).get(self.bind_key)
-        if isinstance(bind, dict):
-            options = bind
-        return dict(options.get("connect_args") or {})
 
 
 def _check_extension(db: Any) -> None:

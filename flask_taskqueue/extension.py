@@ -104,8 +104,9 @@ class TaskQueue(Declarations):
         holds uncommitted changes, and is stored at once otherwise; True and False force either.
 
         Raises `InvalidTaskError` and its kinds, `UnknownQueueError`, `BadTransactionStateError`,
-        `TablesMissingError`, and `TransientError` when the database cannot be reached; then
-        nothing was stored. Limits and errors are App Engine's.
+        `TablesMissingError`, `ConfigurationError` for tables that are another application's, and
+        `TransientError` when the database cannot be reached; then nothing was stored. Limits and
+        errors are App Engine's.
         """
         spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
         return self._apps[self._app()].add(spec, transactional)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
@@ -11,6 +13,7 @@ from typing import TypeVar
 from .core.delivery import Delivery
 from .core.errors import DeadlineExceeded
 from .core.reply import Reply
+from .interruptible import may_be_interrupted
 
 T = TypeVar("T")
 
@@ -34,17 +37,25 @@ def within_deadline(delivery: Delivery, call: Callable[[], Reply]) -> Reply:
 def interrupt(delivery: Delivery) -> bool:
     """Raise `DeadlineExceeded` in the delivery's thread, unless the delivery is over; once, and whether it was this time.
 
-    It takes effect at the thread's next step of Python, or when it leaves what is `shielded`; a call blocked
-    outside Python goes on.
+    Not while the thread takes or lets go of a lock, or is within what must be left whole (see `interruptible`): then
+    it is to be tried again soon. It takes effect at the thread's next step of Python, or when it leaves what is `shielded`; a call
+    blocked outside Python goes on.
     """
+    time.sleep(0)  # who has just been given the interpreter keeps it for a while, in which the other thread stays where it is
+    began = time.perf_counter()
     with delivery.guard:
         if delivery.over or delivery.interrupted or delivery.thread_id is None:
             return False
-        delivery.interrupted = True
         if delivery.shields:
-            delivery.postponed = True
-        else:
-            _raise_in(delivery.thread_id, ctypes.py_object(DeadlineExceeded))
+            delivery.interrupted = delivery.postponed = True
+            return True
+        frame = sys._current_frames().get(delivery.thread_id)
+        if frame is None or not may_be_interrupted(frame, within_deadline.__code__):
+            return False
+        if time.perf_counter() - began > sys.getswitchinterval() / 2:
+            return False
+        _raise_in(delivery.thread_id, ctypes.py_object(DeadlineExceeded))
+        delivery.interrupted = True
         return True
 
 

@@ -7,21 +7,22 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
-from functools import cached_property, partial
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
 from typing import Any
 
+import sqlalchemy as sa
 from flask import Flask
 
 from . import sessions
 from .binding import Binding
 from .core import signals
 from .core.config import Settings
-from .core.errors import BadTransactionStateError, ConfigurationError
+from .core.errors import BadTransactionStateError, ConfigurationError, TaskQueueError
 from .core.finding import Finding
 from .core.ids import dispatcher_id
+from .core.owner import Application
 from .core.record import Record
-from .core.signatures import route_keys, verdict_keys, webhook_keys
 from .core.targets import Targets
 from .core.vault import Vault
 from .engine.attempt import Attempts, Keys, Routes
@@ -34,7 +35,7 @@ from .engine.presence import Presence
 from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
 from .logs import log_attempt
-from .store import Database, Notices, Result, Store, file_of, is_in_memory
+from .store import Database, Notices, Result, Store, is_in_memory, replace_inherited
 from .threads import leaving_signals
 
 logger = logging.getLogger("flask_taskqueue")
@@ -49,10 +50,12 @@ class Runtime:
         self.vault = Vault(settings.encryption_keys)
         self.binding = binding
         self.scheduler: Scheduler | None = None
+        self.is_attended = False
+        """Whether this process sees to tasks, or is about to, or it is known that somebody does; then nobody need ask."""
         self.find_schedules: Find = lambda _: ()
         self._app = weakref.ref(app)
         self._lock = threading.Lock()
-        self._serving: Callable[[], str] | None = None
+        self._stopping = threading.Lock()
         _runtimes.add(self)
 
     @property
@@ -71,13 +74,21 @@ class Runtime:
     def make_store(self, database: Database) -> Store:
         """A store on this database, with these settings."""
         if database.dialect.locks_by_writing and not is_in_memory(database.engine.url):
-            database.around = partial(sessions.making_way, file_of(database.engine.url))
-        return Store(database, self.settings.queues.values(), keep_attempts=self.settings.keep_attempts, vault=self.vault)
+            database.around = lambda: sessions.making_way(database.file)
+        keep, application = self.settings.keep_attempts, None if database.in_memory else self.application
+        return Store(database, self.settings.queues.values(), keep_attempts=keep, vault=self.vault, application=application)
 
     def see_queues(self) -> None:
         """Have each configured queue its row before they are looked at; not now if the caller's transaction holds the only write lock."""
         with suppress(BadTransactionStateError):
-            self.store.ensure_queues()
+            self.store.see_queues()
+
+    def application(self) -> Application:
+        """As which the tables know the application; without a secret they cannot."""
+        try:
+            return Application(self.app.name, self.keys.fingerprints)
+        except ConfigurationError:
+            return Application(self.app.name, ())
 
     @cached_property
     def cron(self) -> Cron:
@@ -105,7 +116,7 @@ class Runtime:
             raise ConfigurationError("deliveries are signed: set SECRET_KEY or TASKQUEUE_SECRET to a random text of at least 16 characters")
         fallbacks = config.get("SECRET_KEY_FALLBACKS") or []
         secrets = [given] if self.settings.secret else [given, *fallbacks]
-        return Keys(route=route_keys(secrets), verdict=verdict_keys(secrets), webhook=webhook_keys(secrets))
+        return Keys.of(secrets)
 
     def dispatcher(
         self,
@@ -115,12 +126,17 @@ class Runtime:
         concurrency: int | None = None,
         queues: Collection[str] | None = None,
         identity: str | None = None,
+        renewed: Callable[[], object] = lambda: None,
     ) -> tuple[Dispatcher, Attempts]:
         """A dispatcher, not yet begun, and what makes its attempts. Arguments override the settings.
 
-        Raises `TablesTooNewError` where only newer ones may work.
+        ``renewed`` is called whenever it renews its leases.
+
+        Raises `TablesTooNewError` where only newer ones may work, and `ConfigurationError` where the application adds elsewhere.
         """
         self.store.database.refuse_unfit()
+        with nullcontext() if sessions.is_current(self.app) else self.app.app_context():
+            self.binding.refuse_elsewhere(self.store)
         settings = self.settings
         routes = self.routes(base_url, transport or settings.transport)
         attempts = Attempts(settings, self.targets, routes, self.keys, self.vault, self.begun)
@@ -133,6 +149,7 @@ class Runtime:
             poll_interval=settings.poll_interval,
             observe=self.observe,
             queues=queues,
+            renewed=renewed,
         )
         return dispatcher, attempts
 
@@ -142,7 +159,7 @@ class Runtime:
             if self.scheduler is not None:
                 return self.scheduler
             _heed(self.store.database.findings())
-            self.store.ensure_queues()
+            self._enter()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
             presence = Presence(self.store, dispatcher, options.get("transport") or self.settings.transport)
             self.scheduler = Scheduler(
@@ -164,11 +181,23 @@ class Runtime:
         return self.scheduler
 
     def stop(self, grace: float | None = None) -> int:
-        """Stop this process's dispatcher, if it runs; how many tasks were given back."""
-        with self._lock:
-            scheduler, self.scheduler = self.scheduler, None
-        if scheduler is None:
-            return 0
+        """Stop this process's dispatcher, if it runs; how many tasks were given back. Who asks meanwhile waits until it has stopped."""
+        with self._stopping:
+            with self._lock:
+                scheduler, self.scheduler = self.scheduler, None
+            return 0 if scheduler is None else self._stop(scheduler, grace)
+
+    def retire(self) -> None:
+        """Have this process's dispatcher take nothing more."""
+        if (scheduler := self.scheduler) is not None:
+            scheduler.dispatcher.retire()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until this process's retired dispatcher has nothing more to record, up to so many seconds; whether that is so."""
+        scheduler = self.scheduler
+        return scheduler is None or scheduler.dispatcher.wait_idle(seconds)
+
+    def _stop(self, scheduler: Scheduler, grace: float | None) -> int:
         if self.bell is not None:
             self.bell.close()
         given_back = scheduler.stop(self.settings.grace_period if grace is None else grace)
@@ -178,9 +207,10 @@ class Runtime:
 
     def drain(self, **options: Any) -> int:
         """Attempt what is due in this process, until nothing is; how many attempts ended."""
+        self.is_attended = True
         with self.making_way():
             dispatcher, attempts = self.dispatcher(**options)
-            self.store.ensure_queues()
+            self._enter()
             self.cron.tick()
             try:
                 while (next_in := dispatcher.drain()) is not None and next_in <= 0:
@@ -204,17 +234,27 @@ class Runtime:
         if self.bell is not None:
             self.bell.ring()
 
+    def let_go(self) -> None:
+        """Let go what waits for places that became free; if that fails now, the next heartbeat of any dispatcher does it."""
+        try:
+            self.store.let_go()
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            logger.info("what waits for a place is let go by the next heartbeat: %s", error)
+        self.wake()
+
     def sweep(self) -> int:
         """Mend, and forget what has been kept long enough; how many tasks."""
         return sweep(self.store, Retention.of(self.settings))
 
     def prune(self, *, keep: float | None = None) -> Iterator[int]:
         """Forget what has been kept long enough, or ended more than ``keep`` seconds ago; how many tasks by each small transaction."""
+        self.store.ensure_queues()
         return prune(self.store, Retention.of(self.settings, keep=keep))
 
     def after_fork(self) -> None:
         """In a forked child: threads are gone, connections are the parent's."""
-        self._lock = threading.Lock()
+        self._lock, self._stopping = threading.Lock(), threading.Lock()
+        self.is_attended = False
         if self.scheduler is not None:
             self.scheduler = None
             self._reset_attempts()
@@ -228,6 +268,11 @@ class Runtime:
     def routes(self, base_url: str | None, transport: str) -> Routes:
         """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know it."""
         return find_routes(self.app, self.settings, self.targets, base_url, transport)
+
+    def _enter(self) -> None:
+        """Before tasks are taken: see that the tables are ours now, and ready."""
+        self.store.ownership.check()
+        self.store.ensure_queues()
 
     def _fired(self, schedule: str, added: int) -> None:
         signals.schedule_fired.send(self.app, schedule=schedule, added=added)
@@ -270,6 +315,7 @@ _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    replace_inherited()
     for runtime in list(_runtimes):
         runtime.after_fork()
 

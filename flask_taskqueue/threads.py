@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import concurrent.futures.thread  # noqa: F401 - its own end is registered by this, so that ours comes before it
 import signal
 import sys
 import threading
@@ -25,6 +27,15 @@ def begin(target: Callable[..., object], *args: Any, name: str) -> threading.Thr
 def in_no_context(start: Callable[[], object]) -> None:
     """Call what starts threads as if nothing had come before."""
     Context().run(start)
+
+
+def at_exit(function: Callable[..., object], *args: Any) -> None:
+    """Have it called when the interpreter begins to end, while threads can still be started and executors take work.
+
+    So handlers that run on can end properly; exit handlers come too late for them. Python 3.12.0 and
+    3.12.1 start no thread even then. Processes of multiprocessing, which have no exit handlers, call it too.
+    """
+    getattr(threading, "_register_atexit", atexit.register)(function, *args)
 
 
 @contextmanager

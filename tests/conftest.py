@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, TestDatabase, fresh
+from tests.laid import Laid
+
+
+def pytest_collection_finish() -> None:
+    """What is there for the whole run is not looked through again each time that memory is tidied up."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -28,24 +35,31 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def kept(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], TestDatabase]]:
-    """A database of each kind that one test leaves to the next: to make the tables takes longer than most tests."""
+def laid(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laid]:
+    """Databases with tables and no rows."""
     with ExitStack() as stack:
-        yield lru_cache(lambda name: stack.enter_context(fresh(name, servers, tmp_path_factory.mktemp(name))))
+        yield Laid(servers, tmp_path_factory.mktemp("laid"), stack)
 
 
 @pytest.fixture(params=NAMES)
-def database(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[TestDatabase]:
+def database(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterator[TestDatabase]:
+    """A database with tables and no rows, of each kind in turn."""
+    with laid.lend(request.param, tmp_path) as one:
+        yield one
+
+
+@pytest.fixture(params=NAMES)
+def empty_database(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[TestDatabase]:
     """An empty database, of each kind in turn."""
     with fresh(request.param, servers, tmp_path) as empty:
         yield empty
 
 
 @pytest.fixture
-def sqlite_database(servers: Servers, tmp_path: Path) -> Iterator[TestDatabase]:
-    """An empty SQLite file."""
-    with fresh("sqlite", servers, tmp_path) as empty:
-        yield empty
+def sqlite_database(laid: Laid, tmp_path: Path) -> Iterator[TestDatabase]:
+    """A SQLite file with tables and no rows."""
+    with laid.lend("sqlite", tmp_path) as one:
+        yield one
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 NAMES = ("sqlite", "postgresql", "mariadb")
 _REQUIRED = os.environ.get("TASKQUEUE_TEST_REQUIRE", "").split(",")
-_LOCAL_MARIADB = "mysql+pymysql://root@127.0.0.1:3306/"
+# Without TLS: a client would read the machine's certificates again for each connection.
+_LOCAL_MARIADB = "mysql+pymysql://root@127.0.0.1:3306/?ssl_disabled=true"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _by_driver(found: sa.URL | str, driver: str | None) -> sa.URL | str:
     """The URL of a server for another driver than the usual one, if one is given."""
     if driver is None or isinstance(found, str):
         return found
-    return found.set(drivername=f"{found.get_backend_name()}+{driver}")
+    return found.set(drivername=f"{found.get_backend_name()}+{driver}").difference_update_query(["ssl_disabled"])
 
 
 def _execute(server: sa.URL, statement: str) -> None:

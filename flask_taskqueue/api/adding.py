@@ -15,6 +15,7 @@ from flask import Flask
 
 from ..core import signals
 from ..core.clock import duration_micros
+from ..core.counts import count
 from ..core.errors import (
     DuplicateTaskNameError,
     InvalidTaskError,
@@ -40,7 +41,7 @@ from ..web.routes import RouteFinder
 from ..web.trace_context import of_caller
 from ..web.worker import Route, Worker
 from .changes import joins_session, make_change, named
-from .inserting import insert, insert_all, insert_many
+from .inserting import insert, insert_all, insert_many, inserted, inserted_many
 from .tasks import TasksOf
 
 logger = logging.getLogger("flask_taskqueue")
@@ -71,6 +72,7 @@ class Adding:
                 transactional,
                 name=lambda added: [named(added[0])],
                 waits=_waits(new),
+                done=lambda connection: next(iter(inserted(self._runtime.store, connection, [new]) or ()), None),
             )
         task = Task.of(record, self._tasks, disposition, commitment)
         signals.task_added.send(self._runtime.app, task=task)
@@ -91,6 +93,7 @@ class Adding:
             transactional,
             name=lambda added: [named(record) for record, _ in added],
             waits=any(map(_waits, news)),
+            done=lambda connection: inserted(self._runtime.store, connection, news),
         )
         return [Task.of(record, self._tasks, disposition, commitment) for record, disposition in added]
 
@@ -101,12 +104,13 @@ class Adding:
             new = sum(task.was_enqueued for task in added)
             return new, len(added) - new
         total = skipped = 0
-        inserts = self._runtime.store.inserts
+        store = self._runtime.store
         context = self._context()
         for chunk in self._chunks(specs):
             news = [self._traced(spec, context) for spec in chunk]
             waits = any(map(_waits, news))
-            missing, _ = make_change(self._runtime, partial(insert_many, inserts, news=news), False, waits=waits)
+            work, done = partial(insert_many, store.inserts, news=news), partial(inserted_many, store, news=news)
+            missing, _ = make_change(self._runtime, work, False, name=partial(_counted, len(news)), waits=waits, done=done)
             total += len(news) - missing
             skipped += missing
         return total, skipped
@@ -133,7 +137,9 @@ class Adding:
             return store.batches.get(connection, batch_id)
 
         named = [f"batch {batch_id} of {len(news)} tasks"]
-        return make_change(self._runtime, work, transactional, name=lambda _: named, waits=any(map(_waits, news)))[0]
+        waits = any(map(_waits, news))
+        done = partial(store.batches.find, batch_id=batch_id)
+        return make_change(self._runtime, work, transactional, name=lambda _: named, waits=waits, done=done)[0]
 
     def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
         """The task that a spec asks for. Raises `InvalidTaskError` and its kinds, saying which one of a list it is."""
@@ -213,13 +219,14 @@ class Adding:
             params = fields(params)
         if isinstance(url, Worker):
             path, params = self._routes.build_call(url, {} if params is None else params, method)
-            return path, url, params or None
+            return check_path(path), url, params or None
         if not isinstance(url, str):
             raise InvalidUrlError(f"the url is {url!r}; it must be a path, an absolute URL, an endpoint name or a worker")
         if is_absolute(url):
             return self._runtime.targets.check(url), None, params
         if not url.startswith("/"):
             path, rest = self._routes.build(url, params or {}, method)
+            path = check_path(path)
             return path, self._routes.find(path, method).worker, rest or None
         if options.get("target") is not None:
             return check_path(url), None, params
@@ -273,6 +280,10 @@ def _check_names(news: Sequence[NewTask]) -> None:
             raise DuplicateTaskNameError(f"the list has two tasks named {new.name!r} in queue {new.queue!r}")
         if new.name is not None:
             seen.add((new.queue, new.name))
+
+
+def _counted(tasks: int, _missing: int) -> list[str]:
+    return [count(tasks, "task")]
 
 
 def _waits(new: NewTask) -> bool:

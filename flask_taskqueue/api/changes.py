@@ -15,7 +15,9 @@ from ..core.record import Record
 from ..core.task import Commitment
 from ..core.urls import redacted
 from ..runtime import Runtime
+from ..store import has_left
 from ..web.current import handling
+from .unattended import warn_if_unattended
 
 Result = TypeVar("Result")
 
@@ -29,13 +31,16 @@ def make_change(
     tell: Callable[[Result], object] = lambda _: None,
     name: Callable[[Result], Sequence[str]] = lambda _: (),
     waits: bool = True,
+    done: Callable[[sa.Connection], Result | None] = lambda _: None,
 ) -> tuple[Result, Commitment]:
     """Run ``work(connection)`` in the session's transaction or in one of its own, as the transaction rule says.
 
     After the commit dispatchers are woken (if it ``wakes`` them) and ``tell(result)`` is called,
     once; not at all when the transaction is rolled back. ``name(result)`` names for a warning what
-    is lost when the session is closed without a commit. ``waits`` says that the change may wait
-    for another transaction that changes the queue. ``work`` may run several times.
+    is lost when the session is closed without a commit, or waits for a dispatcher where none is
+    alive. ``waits`` says that the change may wait for another transaction that changes the queue.
+    ``work`` may run several times; when a connection was lost ``done`` looks first for what it has
+    committed already.
 
     Raises `BadTransactionStateError` where the change cannot be part of the transaction it should
     be part of, or would wait for the caller's own.
@@ -45,9 +50,10 @@ def make_change(
     if waits and transactional is False:
         _refuse_to_wait(runtime)
     runtime.store.ensure_queues()
-    result = runtime.store.transact(work)
+    result = runtime.store.transact(work, done=done)
     if wakes:
         runtime.wake()
+        warn_if_unattended(runtime, lambda: name(result))
     tell(result)
     return result, Commitment()
 
@@ -100,17 +106,22 @@ def _join(
     tell: Callable[[Result], object],
     name: Callable[[Result], Sequence[str]],
 ) -> tuple[Result, Commitment]:
+    database = runtime.store.database
     try:
-        connection = runtime.binding.session_connection()
+        with database.joined():
+            connection = runtime.binding.session_connection()
     except sa.exc.InvalidRequestError as error:
         raise BadTransactionStateError(
             f"the session has no transaction that the change could be part of: {error}. Roll it back, or use transactional=False"
         ) from error
-    runtime.store.database.open_within(connection)
-    runtime.store.ensure_queues(connection)
-    result = work(connection)
+    with database.joined():
+        database.open_within(connection)
+        runtime.store.ensure_queues(connection)
+        runtime.store.queues.take_turn(connection)
+        result = work(connection)
     commitment = Commitment(is_committed=False)
-    then: list[Callable[[], Any]] = [runtime.wake] if wakes else []
+    then: list[Callable[[], Any]] = [runtime.store.committed, *([runtime.let_go] if has_left(connection) else [])]
+    then += [runtime.wake, lambda: warn_if_unattended(runtime, lambda: name(result))] if wakes else []
     sessions.join(runtime.binding.session(), connection, name(result), commitment.commit, [*then, lambda: tell(result)])
     return result, commitment
 

@@ -42,3 +42,17 @@ def insert_many(inserts: Inserts, connection: sa.Connection, news: Sequence[NewT
     if all(new.unique_key is None or new.on_conflict == "skip" for new in news):
         return len(inserts.add_missing(connection, news))
     return sum(inserts.add(connection, new)[1] not in ("added", "replaced") for new in news)
+
+
+def inserted(store: Store, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added] | None:
+    """What a transaction did that was to store these, if it committed; None if nothing is there that it would have stored."""
+    found = {record.id: record for record in store.tasks.get_all(connection, [new.id for new in news])}
+    if not found:
+        return None
+    others = iter(insert_all(store, connection, [new for new in news if new.id not in found]))  # which are skipped again
+    return [(found[new.id], "added") if new.id in found else next(others) for new in news]
+
+
+def inserted_many(store: Store, connection: sa.Connection, news: Sequence[NewTask]) -> int | None:
+    """As `inserted`: how many were not stored."""
+    return len(news) - len(found) if (found := store.tasks.get_all(connection, [new.id for new in news])) else None

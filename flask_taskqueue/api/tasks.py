@@ -14,7 +14,7 @@ from blinker import NamedSignal
 from ..core import signals
 from ..core.batch import Batch
 from ..core.clock import to_datetime, to_micros
-from ..core.errors import WaitTimeoutError
+from ..core.errors import TransientError, WaitTimeoutError
 from ..core.last_status import LastStatus
 from ..core.record import Record
 from ..core.states import State
@@ -85,12 +85,18 @@ class StoredTasks:
         limit = None if timeout is None else time.monotonic() + timeout
         nap = 0.005
         with self._runtime.making_way():
-            while not (task := self.get(task_id)).state.is_finished:
+            while True:
+                refused: TransientError | None = None
+                try:
+                    if (task := self.get(task_id)).state.is_finished:
+                        return task
+                    found = f"is still {task.state}"
+                except TransientError as error:
+                    refused, found = error, f"cannot be read ({error})"
                 if limit is not None and time.monotonic() >= limit:
-                    raise WaitTimeoutError(f"task {task_id} is still {task.state} after {timeout:g} s")
+                    raise WaitTimeoutError(f"task {task_id} {found} after {timeout:g} s") from refused
                 time.sleep(nap)
                 nap = min(nap * 1.5, _LONGEST_NAP)
-        return task
 
     def requeue(self, task_id: str, *, transactional: bool | None = None) -> Task:
         """Schedule a dead task again; see `Task.requeue`."""

@@ -1,4 +1,4 @@
-"""``flask taskqueue init-db``, ``upgrade`` and ``check``: the tables."""
+"""``flask taskqueue init-db``, ``upgrade``, ``check`` and ``adopt``: the tables."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from flask.cli import with_appcontext
 
 from ..store import Change, Database, statements
 from .current import current_runtime
-from .options import json_option
-from .output import echo_json
+from .options import json_option, yes_option
+from .output import confirm, echo_json
 
 
 @click.command("init-db")
@@ -69,6 +69,24 @@ def check(as_json: bool) -> None:
     else:
         click.echo(_state(database, missing))
     sys.exit(1 if missing else 0)
+
+
+@click.command("adopt")
+@yes_option
+@json_option
+@with_appcontext
+def adopt(yes: bool, as_json: bool) -> None:
+    """Make the queue's tables, and the tasks in them, this application's, whosever they are; another one's dispatchers leave them alone."""
+    runtime = current_runtime()
+    with runtime.store.reading() as connection:
+        found = runtime.store.ownership.look(connection)
+    if found is not None:
+        confirm(f"{found.text[:1].upper()}{found.text[1:]}. Make them this one's?", yes=yes)
+    before = runtime.store.ownership.adopt()
+    if as_json:
+        echo_json({"application": runtime.app.name, "before": None if before is None else before.name})
+        return
+    click.echo(f"The tables are those of application {runtime.app.name!r}.")
 
 
 def _echo_document(database: Database, *, added: Sequence[Change] = (), missing: Sequence[Change] = ()) -> None:

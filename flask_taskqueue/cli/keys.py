@@ -19,6 +19,7 @@ def rotate_keys(as_json: bool) -> None:
     runtime = current_runtime()
     if not runtime.vault.seals:
         raise click.ClickException("there are no TASKQUEUE_ENCRYPTION_KEYS to encrypt with")
+    runtime.store.ensure_queues()
     total = sum(runtime.store.sealed.rotate(runtime.store.database), Rotated())
     if as_json:
         echo_json({"encrypted": total.changed, "unreadable": total.unreadable})

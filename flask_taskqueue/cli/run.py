@@ -22,10 +22,13 @@ from ..core.outcome import Outcome
 from ..core.record import Record
 from ..core.states import State
 from ..core.urls import redacted
+from ..engine.heartbeat import renew_for
 from ..engine.supervisor import Supervisor
 from ..runtime import Runtime
 from ..signal_handlers import take
+from ..store import Wait
 from ..web.first_look import check_application
+from ..web.serving import leave
 from .current import current_runtime
 
 logger = logging.getLogger("flask_taskqueue")
@@ -47,6 +50,7 @@ def run(processes: int, threads: int | None, queues: str | None, transport: str 
     SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second one does not wait.
     """
     runtime = current_runtime()
+    leave(runtime.app)
     options = {
         "concurrency": threads,
         "queues": _chosen(runtime, queues),
@@ -97,20 +101,29 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
 
 
 def _supervise(runtime: Runtime, processes: int, options: dict[str, Any]) -> int:
-    store, app, grace = runtime.store, runtime.app, runtime.settings.grace_period
+    store, app = runtime.store, runtime.app
 
     def bury(identity: str, blameless: bool) -> None:
         give_back = store.leases.pardon if blameless else store.leases.expire
         try:
-            store.transact(lambda connection: give_back(connection, identity))
-            store.transact(lambda connection: store.dispatchers.remove(connection, identity))
+            store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
+            store.transact(lambda connection: store.dispatchers.remove(connection, identity), wait=Wait.BRIEFLY)
         finally:
             store.database.close()
 
-    return Supervisor(processes, lambda identity, lifeline: _child(app, identity, lifeline, options), bury, grace).run()
+    def sustain(identity: str) -> None:
+        try:
+            renew_for(store, runtime.settings, identity)
+        finally:
+            store.database.close()
+
+    def work(identity: str, lifeline: int, beat: Callable[[], None]) -> int:
+        return _child(app, lifeline, {**options, "identity": identity, "renewed": beat})
+
+    return Supervisor(processes, work, bury=bury, sustain=sustain, grace=runtime.settings.grace_period, lease=runtime.settings.lease).run()
 
 
-def _child(app: Flask, identity: str, lifeline: int, options: dict[str, Any]) -> int:
+def _child(app: Flask, lifeline: int, options: dict[str, Any]) -> int:
     """One dispatcher process: until it is told to stop, or its supervisor is gone."""
     stop = threading.Event()
     # systemd and Heroku send it to every process, and the supervisor once more: only its SIGKILL means at once.
@@ -123,7 +136,7 @@ def _child(app: Flask, identity: str, lifeline: int, options: dict[str, Any]) ->
     def is_over(seconds: float) -> bool:
         return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
 
-    if _start(runtime, is_over, identity=identity, **options):
+    if _start(runtime, is_over, **options):
         while not is_over(0.2):
             continue
     runtime.stop()

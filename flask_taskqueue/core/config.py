@@ -35,7 +35,9 @@ class Settings:
     create_tables: bool | None = _key(
         None, checks.truth, "Whether missing tables are created at first use; by default in debug, in testing and in the queue's own file."
     )
-    dispatcher: str = _key("auto", checks.one_of("auto", "on", "off"), "Whether serving processes run a dispatcher: auto, on or off.")
+    dispatcher: str = _key(
+        "auto", checks.one_of("auto", "on", "off"), "Who runs a dispatcher: auto (what serves), on (every process), off."
+    )
     transport: str = _key("wsgi", checks.one_of("wsgi", "http"), "How the app's own paths are called: wsgi (in process) or http.")
     base_url: str | None = _key(None, checks.base_url, "Where the app answers, for the http transport; may hold a path prefix.")
     poll_interval: float = _key(
@@ -137,3 +139,9 @@ class Settings:
             if key not in checked:
                 raise ConfigurationError(f"{key} is not a setting of Flask-TaskQueue{checks.nearest(key, checked)}")
         return cls(**{checked[key].name: checked[key].metadata["check"](key, value) for key, value in given.items() if value is not None})
+
+    def deadline_of(self, queue: str, given: float | None) -> float:
+        """The deadline, in seconds, of an attempt of a task that was given one or not: that, its queue's or the general one."""
+        known = self.queues.get(queue)
+        found = given or (known.deadline if known is not None else None)
+        return found if isinstance(found, int | float) and found > 0 else self.deadline

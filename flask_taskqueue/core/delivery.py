@@ -32,7 +32,9 @@ class Delivery:
     heeded: bool = False
     """Whether its handler has looked and been told so: it may have stopped half way, so that its reply is no success."""
     suspect: bool = False
-    """Whether the attempt before this one ended with the death of its process."""
+    """Whether one more death of its process condemns its task."""
+    alone_for: float = 0.0
+    """Seconds from its start for which nothing is begun beside it."""
     interrupted: bool = False
     shields: int = 0
     """How many parts of its thread's work must not be interrupted now."""
@@ -60,6 +62,11 @@ class Delivery:
     def lease(self) -> tuple[str, str]:
         """Its task's id and its lease's."""
         return self.record.id, self.record.lease_id or ""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its thread was left behind, and is still at it."""
+        return self.abandoned and self.thread_id is not None and not self.over
 
     def is_ours(self, now: float) -> bool:
         """Whether it may be begun: its lease still holds, as far as this process knows."""

@@ -86,7 +86,11 @@ class WaitTimeoutError(TaskQueueError, TimeoutError):
 
 
 class TransientError(TaskQueueError):
-    """The database could not be reached or refused for now. Nothing was stored; try again."""
+    """The database could not be reached or refused for now; try again.
+
+    Nothing was stored, unless the message says that the answer to a commit was lost and nobody could tell within twenty seconds
+    what became of it: a task with a ``name`` or ``unique_key`` can be added again without harm.
+    """
 
 
 class DecryptionError(TaskQueueError, ValueError):

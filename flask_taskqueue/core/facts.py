@@ -10,7 +10,7 @@ from .clock import SECOND, to_datetime
 from .dispatcher_info import DispatcherInfo
 from .rates import Gate
 from .record import Record
-from .suspicion import PROBATION
+from .suspicion import probation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,8 @@ class Facts:
     """What `explain` decides on; instants are microseconds of the database's clock.
 
     ``holders`` are tasks that come before this one by its key, ``in_flight`` some that run in its
-    queue, ``suspects`` those whose lease ran out and those that crashed and have just begun again.
+    queue, ``suspects`` those that wait to be tried alone and those that are. ``going_on`` is who
+    still runs this task, although it has ended.
     ``busy`` says by dispatcher how many tasks it runs, ``ahead`` how many tasks of the queue are
     due before this one.
     """
@@ -34,6 +35,7 @@ class Facts:
     dispatchers: Sequence[DispatcherInfo] = ()
     busy: Mapping[str, int] = field(default_factory=dict)
     ahead: int = 0
+    going_on: str | None = None
 
     @property
     def time(self) -> datetime:
@@ -51,13 +53,13 @@ class Facts:
         return [one for one in self.alive if one.queues is None or self.record.queue in one.queues]
 
     def expired(self) -> list[Record]:
-        """Other tasks whose lease ran out, and which are taken before any other."""
+        """Other tasks whose lease ran out, and which are to be tried alone."""
         return [one for one in self.suspects if one.due_at is not None and one.due_at <= self.now and one.id != self.record.id]
 
     def on_probation(self) -> list[Record]:
         """Other tasks beside which nothing is begun in their process."""
-        since = self.now - PROBATION * SECOND
-        return [one for one in self.suspects if one not in self.expired() and (one.started_at or 0) > since and one.id != self.record.id]
+        begun = [one for one in self.suspects if one not in self.expired() and one.id != self.record.id]
+        return [one for one in begun if (one.started_at or 0) + probation(one) * SECOND > self.now]
 
     def process(self, dispatcher: str | None) -> str:
         """A dispatcher, as people find it: by host and process."""

@@ -28,9 +28,9 @@ class Lane:
 
     @property
     def rank(self) -> int:
-        """Sorts lanes: the earlier due first, each step of priority counting as a minute of waiting."""
-        due = self.expires_at if self.due_at is None else self.due_at
-        return (due or 0) - self.priority * AGEING
+        """Sorts lanes: the earlier due first, or with a lease that ran out; each step of priority counts as a minute of waiting."""
+        first = min((instant for instant in (self.due_at, self.expires_at) if instant is not None), default=0)
+        return first - self.priority * AGEING
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from .verdict import Verdict
 RETRY_AFTER_CAP = 3600.0
 """The longest Retry-After of a reply that is honoured, in seconds, unless the retry options wait longer themselves."""
 
+HTTPS_REMEDY = "set TASKQUEUE_BASE_URL to its https address; in process PREFERRED_URL_SCHEME = 'https' is enough"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -93,6 +95,8 @@ def _failed(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
     reason = "failure" if answered else reply.kind
     status = _status(reply, verdict) if answered else None
     error = explain(reply, verdict)
+    if reply.severed:  # no two of a task in a row, for after such trouble a connection is made for it
+        return Outcome(State.SCHEDULED, reason, None, error, 0.0, executed=False)
     if not trial.retry.allows(trial.number, trial.age):
         gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
         return Outcome(State.DEAD, reason, status, gave_up, executed=status is not None)
@@ -158,12 +162,17 @@ def _unseen(reply: Reply) -> str:
     """Why nothing tells that the view ran."""
     if reply.error is not None:
         return reply.error
-    if reply.status is not None and 200 <= reply.status < 300:
-        return (
-            f"the reply was {reply.status}, but the task's view did not run: a before_request hook, an error handler or something in front "
-            "of the app answered in its place. Let tasks pass there: if tasks.is_task_request(): return"
-        )
-    return _of_status(reply, reply.status)
+    status = reply.status or 0
+    if 300 <= status < 400:
+        secure = reply.headers.get("location", "").startswith("https://")
+        return _of_status(reply, status) + (f". If the app sends plain requests to https, {HTTPS_REMEDY}" if secure else "")
+    if not 200 <= status < 300 and not 400 <= status < 500:
+        return _of_status(reply, status)
+    limited = " (Flask-Limiter: @limiter.request_filter on a function that returns tasks.is_task_request())" if status == 429 else ""
+    return (
+        f"the reply was {status}, but the task's view did not run: a before_request hook, an error handler or something in front "
+        f"of the app answered in its place. Let tasks pass there: if tasks.is_task_request(): return{limited}"
+    )
 
 
 def _of_status(reply: Reply, status: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .finding import Finding, Level
+from .outcome import HTTPS_REMEDY
 from .record import Record
 from .reply import Reply
 from .verdict import Verdict
@@ -45,8 +46,7 @@ def _explain(reply: Reply) -> tuple[str, str, str]:
 def _redirect(status: int, location: str) -> tuple[str, str, str]:
     place = location.partition("?")[0]
     if place.startswith("https://"):
-        remedy = "set TASKQUEUE_BASE_URL to the https address, so that tasks are taken for requests that came by it"
-        return f"the reply was {status}, a redirect to {place}", remedy, "redirected-to-https"
+        return f"the reply was {status}, a redirect to {place}", HTTPS_REMEDY, "redirected-to-https"
     remedy = "let tasks pass in the before_request hook: if tasks.is_task_request(): return"
     return f"the reply was {status}, a redirect to {place}", remedy, "redirected"
 

@@ -35,3 +35,5 @@ class Reply:
     truncated: bool = False
     error: str | None = None
     kind: Literal["reply", "timeout", "connection", "tls", "refused"] = "reply"
+    severed: bool = False
+    """Whether a connection that had been kept broke before a byte of a reply came, so that the request may never have been read."""

@@ -43,6 +43,11 @@ def verdict_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
     return [derive(secret, "flask-taskqueue/verdict/v1") for secret in secrets]
 
 
+def fingerprints(secrets: Iterable[str | bytes]) -> tuple[str, ...]:
+    """What says in the tables whose they are, newest first: each tells secrets apart, and tells nothing of its own."""
+    return tuple(derive(secret, "flask-taskqueue/owner/v1").hex()[:32] for secret in secrets)
+
+
 def bound(keys: Iterable[bytes], method: str, path: str, queue: str, attempt: int) -> list[bytes]:
     """The keys of one route, queue and attempt."""
     words = "\n".join((method, path, queue, str(attempt))).encode()

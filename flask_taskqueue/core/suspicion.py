@@ -1,11 +1,15 @@
-"""Suspects: tasks that were in flight when a process died.
+"""Suspects: tasks that the next death of their process would condemn.
 
-One of them may have killed it. So a suspect is attempted beside nothing else that is young:
-if the process dies again, no neighbour is condemned with it. A delivery that has run for
-`PROBATION` seconds has shown that it does not kill at once and no longer counts.
+A process dies, and any task that was in flight may have killed it. The crash is counted for each of
+them; otherwise they are attempted again like any other. After `MAX_CRASHES` a task is dead as poison,
+but only by a crash that it had alone: a suspect is taken over to be tried alone, beside nothing that
+began less than `PROBATION` seconds before, and nothing begins beside it while it is so young itself.
+From then on others may begin beside it, and the same transaction forgives it the crash that may come:
+it is tried anew then, and for twice as long. Wherever else a suspect is attempted beside others, it is
+forgiven likewise.
 
-Where a supervisor sees that its child was killed from outside, the tasks that ran in it are
-pardoned: that crash is counted, but not held against them.
+Where a supervisor sees that its child was killed from outside, the tasks that ran in it are pardoned:
+that crash is counted, but not held against them.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ PROBATION = 10.0
 MAX_CRASHES = 3
 
 POISON = "poison: the process died {crashes} times while this task ran"
+_DOUBLINGS = 6
 
 
 def poison(record: Record) -> Outcome:
@@ -28,15 +33,20 @@ def poison(record: Record) -> Outcome:
 
 
 def is_poison(record: Record) -> bool:
-    """Whether one more crash condemns a task."""
+    """Whether one more crash condemns a task: as long as it runs, whether it is a suspect."""
     return record.crashes + 1 - record.pardons >= MAX_CRASHES
 
 
+def will_be_suspect(record: Record) -> bool:
+    """Whether a task whose lease ran out, so that another crash is to be counted, is a suspect then."""
+    return record.crashes + 2 - record.pardons == MAX_CRASHES
+
+
+def probation(record: Record) -> float:
+    """Seconds for which nothing begins beside a suspect that is tried: twice as long after each crash that it was forgiven."""
+    return float(PROBATION * 2 ** min(record.pardons, _DOUBLINGS))
+
+
 def may_take_suspect(ages: Iterable[float]) -> bool:
-    """Whether a suspect may start beside deliveries that have run for ``ages`` seconds."""
+    """Whether a suspect may be tried beside deliveries that have run for ``ages`` seconds."""
     return all(age >= PROBATION for age in ages)
-
-
-def may_take_others(suspect_ages: Iterable[float]) -> bool:
-    """Whether other tasks may start beside suspects that have run for ``suspect_ages`` seconds."""
-    return all(age >= PROBATION for age in suspect_ages)

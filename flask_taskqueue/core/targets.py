@@ -17,7 +17,7 @@ from .allowed_hosts import AllowedHost, literal
 from .config import Settings
 from .errors import ConfigurationError, InvalidUrlError
 from .queue_settings import QueueSettings
-from .urls import check_absolute
+from .urls import check_absolute, normal
 
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 
@@ -50,18 +50,20 @@ class Targets:
         return cls(policy, allowed, settings.target_ports)
 
     def check(self, url: str) -> str:
-        """An absolute URL whose host is allowed, as far as the URL tells. Raises `InvalidUrlError`."""
-        host, port = check_absolute(url)
+        """An absolute URL whose host is allowed, as far as the URL tells, in its `normal` form. Raises `InvalidUrlError`."""
+        self._check_host(*check_absolute(url))
+        return normal(url)
+
+    def _check_host(self, host: str, port: int) -> None:
         address = literal(host)
         if self._lists(host, port, address):
-            return url
+            return
         if self.policy != "public":
             raise InvalidUrlError(f"host {host!r} is not allowed: add it to TASKQUEUE_ALLOWED_HOSTS")
         if port not in self.ports:
             raise InvalidUrlError(f"port {port} is not allowed: add it to TASKQUEUE_TARGET_PORTS, or the host to TASKQUEUE_ALLOWED_HOSTS")
         if (address is None and _NUMBER.fullmatch(host)) or (address is not None and not addresses.is_public(address)):
             raise InvalidUrlError(f"host {host!r} is no public address: add it to TASKQUEUE_ALLOWED_HOSTS if it is meant")
-        return url
 
     def objection(self, host: str, port: int, found: str) -> str | None:
         """Why a connection to an address that a host leads to is not made; None if it may be."""

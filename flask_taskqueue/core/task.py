@@ -166,8 +166,8 @@ class Task:
     def wait(self, timeout: float | None = None) -> Task:
         """Block until the task has ended and return it as it is then.
 
-        ``timeout`` is in seconds; None waits for ever. Raises `WaitTimeoutError` when it passes
-        (the task itself goes on), and `BadTransactionStateError` for a task whose own transaction
+        ``timeout`` is in seconds; None waits for ever, also while the database is away. Raises
+        `WaitTimeoutError` when it passes (the task itself goes on), and `BadTransactionStateError` for a task whose own transaction
         has not been committed, or on SQLite while the session holds changes that would be waited for.
         """
         if not self.is_committed:
@@ -188,7 +188,8 @@ class Task:
         """Cancel the task; whether it was still scheduled or leased.
 
         A delivery under way is not interrupted, but ``current_task.cancelled`` becomes true within
-        a heartbeat, and its result is not recorded as success.
+        a heartbeat, and its result is not recorded as success. Until it ends, what waits for its key
+        or its place in the queue goes on waiting.
         """
         return self._actions.delete(self.id, transactional=transactional)
 

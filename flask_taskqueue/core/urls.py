@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from functools import lru_cache
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from .errors import InvalidUrlError
 
@@ -11,6 +12,9 @@ MAX_LENGTH = 2083
 _PRINTABLE = re.compile(r"[\x21-\x7e]*")
 _HOST = re.compile(r"[a-z0-9_.-]{1,253}|[0-9a-f:.]+", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?]*)?")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9._~!$&'()*+,;=:@/?-]")
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 def is_absolute(url: str) -> bool:
@@ -19,11 +23,49 @@ def is_absolute(url: str) -> bool:
 
 
 def check_path(url: str) -> str:
-    """A path, which may have a query. Raises `InvalidUrlError`."""
-    if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
+    """A path, which may have a query, in its `normal` form. Raises `InvalidUrlError`."""
+    if not isinstance(url, str) or not url.startswith("/"):
         raise InvalidUrlError(f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'")
+    return _path(url)
+
+
+@lru_cache(1024)  # of many tasks most have one of a few
+def _path(url: str) -> str:
+    path = normal(url)
+    if path.startswith("//"):
+        raise InvalidUrlError(f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'")
+    _check_text(path.partition("?")[0])
+    return path
+
+
+def normal(url: str) -> str:
+    """The form in which a URL is stored, signed and sent: that of RFC 3986 (6.2.2), which nothing on its way writes otherwise.
+
+    What has to be escaped is escaped, in capitals, and nothing else; a ``%`` that begins no escape
+    stands for itself; parts ``.`` and ``..`` of the path are resolved. But for these an app gets the
+    same path, and the same parameters. Raises `InvalidUrlError` for what is no URL.
+    """
     _check_characters(url)
-    return str.__str__(url)
+    origin = "" if url.startswith("/") else _ORIGIN.match(url)[0]  # type: ignore[index]
+    path, mark, query = str.__str__(url)[len(origin) :].partition("?")
+    found = origin + _without_dots(_ESCAPE.sub(_escaped, path)) + mark + _ESCAPE.sub(_escaped, query)
+    if len(found) > MAX_LENGTH:
+        raise InvalidUrlError(f"with its characters escaped the url has {len(found)} characters; it may have {MAX_LENGTH}")
+    return found
+
+
+def as_seen(path: bytes, query: str) -> str:
+    """What a signature is bound to of a URL: what every server hands over of it. The path is unescaped, the query is not.
+
+    Some servers, and werkzeug, leave one slash of several that a path begins with.
+    """
+    return f"/{quote(path.lstrip(b'/'))}?{query}"
+
+
+def as_sent(url: str) -> str:
+    """The same of a URL's path and query as they are sent."""
+    path, _, query = url.partition("?")
+    return as_seen(unquote_to_bytes(path), query)
 
 
 def check_absolute(url: str) -> tuple[str, int]:
@@ -52,6 +94,40 @@ def redacted(url: str) -> str:
         return text
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    found = match[0]
+    if len(found) == 1:
+        return f"%{ord(found):02X}"
+    character = chr(int(found[1:], 16))
+    return character if character in _PLAIN else found.upper()
+
+
+def _without_dots(path: str) -> str:
+    """A path without parts ``.`` and ``..`` (RFC 3986, 5.2.4)."""
+    if "/." not in path:
+        return path
+    parts = path.split("/")
+    kept: list[str] = []
+    for part in parts[1:]:
+        if part == "..":
+            del kept[-1:]
+        elif part != ".":
+            kept.append(part)
+    if parts[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def _check_text(path: str) -> None:
+    """Refuse what no app gets as it was sent: ASGI servers and werkzeug take a path for UTF-8, proxies answer a NUL themselves."""
+    try:
+        text = unquote_to_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidUrlError(f"url {redacted(path)!r} has bytes in its path that are no UTF-8: use urllib.parse.quote on text") from error
+    if "\0" in text:
+        raise InvalidUrlError(f"url {redacted(path)!r} has a NUL (%00) in its path, which proxies refuse")
 
 
 def _check_characters(url: str) -> None:

@@ -44,15 +44,6 @@ class Verdict:
         return self.kind == "returned" and self.status is not None and 200 <= self.status < 300
 
 
-class Witness:
-    """Where the verdict on a request is put. One object from end to end, though middleware copies environs."""
-
-    __slots__ = ("verdict",)
-
-    def __init__(self) -> None:
-        self.verdict: Verdict | None = None
-
-
 @lru_cache(maxsize=128)
 def returned(status: int, retry_after: str | None = None) -> Verdict:
     """The verdict on a view that returned a response with this status and, if it is no success, this Retry-After."""

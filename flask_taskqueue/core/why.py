@@ -11,7 +11,7 @@ from .facts import Facts
 from .rates import Gate, rate_text
 from .spans import relative, utc
 from .states import State
-from .suspicion import PROBATION
+from .suspicion import probation, will_be_suspect
 
 _NAMED = 3
 
@@ -103,7 +103,8 @@ def _key(facts: Facts) -> Why | None:
     word = "serial key" if kind == "s" else "concurrency key"
     holders = tuple(one.id for one in facts.holders)
     first = facts.holders[0]
-    doing = "runs" if first.state == State.LEASED else "comes first and is scheduled"
+    others = f"is {first.state}, and whose handler still runs"
+    doing = {State.LEASED: "runs", State.SCHEDULED: "comes first and is scheduled"}.get(State(first.state), others)
     verb = f"{_list(holders)}, which {doing}" if len(holders) == 1 else f"tasks {_list(holders)}"
     return Why("key", f"Its {word} {key!r} is held by {'task ' if len(holders) == 1 else ''}{verb}.", None, holders)
 
@@ -112,12 +113,12 @@ def _suspect(facts: Facts) -> Why | None:
     expired = [one for one in facts.expired() if any(taker.queues is None or one.queue in taker.queues for taker in facts.takers)]
     if expired:
         ids = tuple(one.id for one in expired)
-        return Why("suspect", f"Task {ids[0]} was running when its process died; it goes first, and alone.", None, ids)
+        return Why("suspect", f"Task {ids[0]} was running when two processes died; it is tried next, alone in its process.", None, ids)
     young = facts.on_probation()
     if facts.takers and {one.id for one in facts.takers} <= {one.held_by for one in young}:
-        until = to_datetime(min(one.started_at or 0 for one in young) + int(PROBATION * SECOND))
+        until = to_datetime(min((one.started_at or 0) + int(probation(one) * SECOND) for one in young))
         ids = tuple(one.id for one in young)
-        return Why("suspect", f"Task {ids[0]}, whose process died before, runs alone until {utc(until)}.", until, ids)
+        return Why("suspect", f"Task {ids[0]}, whose process died twice, runs alone until {utc(until)}.", until, ids)
     return None
 
 
@@ -163,10 +164,11 @@ def _busy(facts: Facts) -> Why | None:
 def _lost_lease(facts: Facts) -> Why:
     record = facts.record
     ended = to_datetime(record.due_at or facts.now)
+    how = "tries it alone as soon as nothing young runs beside it" if will_be_suspect(record) else "with a free slot takes the task over"
     return Why(
         "lease_lost",
         f"The lease of {facts.process(record.held_by)} ran out {relative(ended, facts.time)}: its process died or was cut off. "
-        "The next dispatcher with nothing young beside it takes the task over.",
+        f"The next dispatcher {how}.",
     )
 
 
@@ -206,7 +208,8 @@ def _cancelled(facts: Facts) -> Why:
     reason = facts.record.last_reason or ""
     if reason in reasons:
         return Why(reason, f"It was cancelled {_ended(facts)}: {reasons[reason]}.")
-    return Why("cancelled", f"It was deleted {_ended(facts)}.")
+    going_on = f"; its handler still runs, in {facts.process(facts.going_on)}, and keeps its places until it ends"
+    return Why("cancelled", f"It was deleted {_ended(facts)}{going_on if facts.going_on else ''}.")
 
 
 _ENDED: dict[State, Callable[[Facts], Why]] = {State.SUCCEEDED: _succeeded, State.DEAD: _dead, State.CANCELLED: _cancelled}

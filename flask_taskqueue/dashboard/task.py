@@ -45,7 +45,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
         "why": diagnosis.why(runtime, task_id).sentence,
         **{name: getattr(task, name) for name in ("unique_key", "serial_key", "concurrency_key", "batch_id", "expires_at", "crashes")},
         "target": record.target,
-        "deadline": record.deadline or runtime.settings.deadline,
+        "deadline": runtime.settings.deadline_of(record.queue, record.deadline),
         "retry": None if record.retry is None else json.loads(record.retry),
         "progress": task.progress,
         "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),

@@ -13,9 +13,10 @@ from ..core.finding import Finding, Level
 from ..core.spans import span
 from ..migrations import include_object
 from ..runtime import Runtime
-from ..store import refusal
+from ..store import Notices, refusal
 
 _SKEW = 2.0
+_POOLER = "databases#pgbouncer"
 
 
 def look(runtime: Runtime) -> Iterator[Finding]:
@@ -28,6 +29,7 @@ def look(runtime: Runtime) -> Iterator[Finding]:
         if not database.dialect.clock_is_local:
             yield judge_clock(_skew(runtime))
         yield from _migrations(runtime)
+        yield from _notices(runtime)
     except TransientError as error:
         said = refusal(error)
         yield Finding("error", f"{error}: {said}" if said else str(error), "start the database, or mend its URL", "databases")
@@ -58,6 +60,29 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
         yield Finding(level, text, "run: flask taskqueue upgrade", "troubleshooting#tables-outdated")
     if not missing:
         yield Finding("ok", "the database is reached, and its tables are complete")
+        with runtime.store.reading() as connection:
+            taken = runtime.store.ownership.look(connection)
+        yield from [] if taken is None else [taken]
+
+
+def _notices(runtime: Runtime) -> Iterator[Finding]:
+    """Whether a dispatcher here would hear of what is added on other hosts."""
+    bell = runtime.bell
+    if not isinstance(bell, Notices):
+        return
+    try:
+        heard = bell.is_heard()
+    except sa.exc.DBAPIError as error:
+        yield Finding("warning", f"it cannot be seen whether notices come through: {refusal(error)}", "run doctor again", _POOLER)
+        return
+    if not heard:
+        yield Finding(
+            "warning",
+            "notices of the database do not come through to this process, by way of a pooler in transaction mode say: what is added in "
+            "other processes starts at the next poll",
+            "let dispatchers connect to PostgreSQL directly, or leave it and set TASKQUEUE_NOTIFY = False",
+            _POOLER,
+        )
 
 
 def _skew(runtime: Runtime) -> float:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import accumulate
-from urllib.parse import unquote
 
 from ..core import signatures
 from ..core import verdict as verdicts
+from ..core.chance import chance
 from ..core.config import Settings
 from ..core.delivery import Delivery
 from ..core.delivery_headers import check_words, delivery_headers, proof_headers
@@ -27,8 +26,9 @@ from ..core.record import Record
 from ..core.reply import OutgoingRequest, Reply
 from ..core.retry import RetryOptions
 from ..core.states import State
+from ..core.suspicion import is_poison, probation
 from ..core.targets import Targets
-from ..core.urls import check_path, is_absolute
+from ..core.urls import as_sent, check_path, is_absolute
 from ..core.vault import Vault
 from ..core.verdict import Verdict
 from ..interrupts import within_deadline
@@ -64,6 +64,14 @@ class Keys:
     route: list[bytes] = field(repr=False)
     verdict: list[bytes] = field(repr=False)
     webhook: list[bytes] = field(repr=False)
+    fingerprints: tuple[str, ...]
+    """By which the tables know whose they are."""
+
+    @classmethod
+    def of(cls, secrets: Sequence[str | bytes]) -> Keys:
+        """Those that are derived from secrets."""
+        route, verdict, webhook = signatures.route_keys(secrets), signatures.verdict_keys(secrets), signatures.webhook_keys(secrets)
+        return cls(route, verdict, webhook, signatures.fingerprints(secrets))
 
 
 class Attempts:
@@ -84,14 +92,15 @@ class Attempts:
         """Whether the application's own routes are called in this process."""
         return self._routes.own.proves
 
-    def begin(self, record: Record) -> Delivery:
-        """The delivery of a task that has just been claimed; its deadline begins now."""
+    def begin(self, record: Record, *, alone: bool = False) -> Delivery:
+        """The delivery of a task that has just been claimed, to be tried ``alone`` perhaps; its deadline begins now."""
         started = time.monotonic()
         return Delivery(
             record=record,
             started=started,
-            expires=started + self._deadline(record),
-            suspect=record.crashes > record.pardons,
+            expires=started + self._settings.deadline_of(record.queue, record.deadline),
+            suspect=is_poison(record),
+            alone_for=probation(record) if alone else 0.0,
             own=_is_own(record),
         )
 
@@ -121,6 +130,7 @@ class Attempts:
             reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
+            goes_on=delivery.goes_on,
         )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
@@ -182,7 +192,7 @@ class Attempts:
         record = delivery.record
         first = record.first_tried_at if record.first_tried_at is not None else record.started_at or 0
         age = timedelta(microseconds=(record.started_at or first) - first, seconds=duration)
-        trial = Trial(number=record.attempts, age=age, retry=retry, now=datetime.now(UTC), random=random.random)
+        trial = Trial(number=record.attempts, age=age, retry=retry, now=datetime.now(UTC), random=chance.random)
         outcome = judge(reply, delivery.verdict, trial)
         if outcome.error is None:
             return outcome
@@ -212,7 +222,7 @@ class Attempts:
         if is_absolute(record.url):
             keys = self._keys.webhook
         else:
-            keys = signatures.bound(self._keys.route, record.method, bound_path(record.url), record.queue, record.attempts)
+            keys = signatures.bound(self._keys.route, record.method, as_sent(_checked_path(record.url)), record.queue, record.attempts)
         return {**headers, "webhook-signature": signatures.sign(keys, record.id, now, record.body)}
 
     def _retry(self, record: Record) -> RetryOptions:
@@ -220,11 +230,6 @@ class Attempts:
             return RetryOptions.from_json(record.retry)
         queue = self._settings.queues.get(record.queue)
         return queue.retry if queue is not None and queue.retry is not None else self._settings.retry
-
-    def _deadline(self, record: Record) -> float:
-        queue = self._settings.queues.get(record.queue)
-        given = record.deadline or (queue.deadline if queue is not None else None)
-        return given if isinstance(given, int | float) and given > 0 else self._settings.deadline
 
 
 def _is_own(record: Record) -> bool:
@@ -248,12 +253,6 @@ def _kept_headers(headers: Mapping[str, str]) -> str:
 
 
 _checked_path = lru_cache(maxsize=1024)(check_path)
-
-
-def bound_path(url: str) -> str:
-    """The path and query that a signature is bound to, as the receiving side sees them."""
-    path, _, query = url.partition("?")
-    return f"{unquote(path)}?{query}"
 
 
 def _clean(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -10,8 +11,8 @@ import socket
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..threads import begin
@@ -25,47 +26,77 @@ _LINGER = 0.001
 class Bell:
     """Datagram sockets of live dispatchers in a folder of this user's that belongs to one database.
 
-    A ring may be lost (other users, hosts, private temporary folders): then the poll sees the task.
+    A ring may be lost (other users, hosts, private temporary folders): then the poll sees the task. The
+    folder is in the temporary one, where anybody may have made it: it is used only if it is a folder,
+    not a link to one, that belongs to this user and that nobody else can enter.
     """
 
     def __init__(self, identity: str) -> None:
-        self._folder = Path(tempfile.gettempdir()) / f"flask-taskqueue-{_user()}" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self._parent = Path(tempfile.gettempdir()) / f"flask-taskqueue-{_user()}"
+        self._folder = self._parent / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self._listening: socket.socket | None = None
-        self._own: Path | None = None
+        self._own: str | None = None
+        self._told = False
 
     def ring(self) -> None:
         """Tell every dispatcher that listens, but for one in this process. Never waits, never raises."""
-        with suppress(OSError, AttributeError):  # some systems have no such sockets
-            _ring(path for path in self._folder.iterdir() if path != self._own)
+        with self._quietly(), self._opened() as folder:
+            _ring(self._folder, folder, [name for name in os.listdir(folder) if name != self._own])
 
     def listen(self, wake: Callable[[], object]) -> bool:
         """Call ``wake`` at each ring, from a thread; whether that can be done here."""
-        try:
-            _make_private(self._folder.parent)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            own = self._folder / secrets.token_hex(8)
-            listening = _bound(own)
-        except (OSError, AttributeError) as error:
-            logger.debug("no bell, tasks of other processes are seen by polling: %s", error)
-            return False
-        self._listening, self._own = listening, own
-        begin(self._wait, listening, wake, name="taskqueue-bell")
-        return True
+        with self._quietly():
+            with suppress(FileExistsError):
+                self._parent.mkdir(mode=0o700)
+            with _private(self._parent) as parent, suppress(FileExistsError):
+                os.mkdir(self._folder.name, 0o700, dir_fd=parent)
+            with self._opened():
+                own = secrets.token_hex(8)
+                self._listening, self._own = _bound(self._folder / own), own
+            begin(self._wait, self._listening, wake, name="taskqueue-bell")
+        return self._own is not None
 
     def close(self) -> None:
         """Listen no more."""
         own, self._own, self._listening = self._own, None, None
-        if own is not None:
-            with suppress(OSError):
-                _ring([own])  # the thread looks up, and ends
-                own.unlink()
-                self._folder.rmdir()  # unless others are there
+        if own is None:
+            return
+        with suppress(OSError, _NotPrivateError), _private(self._parent) as parent:
+            with _private(self._folder.name, parent) as folder:
+                _ring(self._folder, folder, [own])  # the thread looks up, and ends
+                os.unlink(own, dir_fd=folder)
+            os.rmdir(self._folder.name, dir_fd=parent)  # unless others are there
 
     def reset(self) -> None:
         """In a forked child: the socket is the parent's."""
         if self._listening is not None:
             self._listening.close()
         self._listening = self._own = None
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The folder, opened by way of the one above it, and seen to be private."""
+        with _private(self._parent) as parent, _private(self._folder.name, parent) as folder:
+            yield folder
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Without a bell tasks are seen by polling: say so, once if somebody is to do something."""
+        try:
+            yield
+        except _NotPrivateError:
+            if not self._told:
+                self._told = True
+                logger.warning(
+                    "%s is not a private folder of this user (%d), so dispatchers are not told of new tasks there and see them by polling: "
+                    "remove it, or set TMPDIR to a folder that only this user can write to",
+                    self._parent,
+                    _user(),
+                )
+        except FileNotFoundError:
+            return  # nobody listens
+        except (OSError, AttributeError) as error:  # some systems have no such sockets
+            logger.debug("no bell, tasks of other processes are seen by polling: %s", error)
 
     def _wait(self, listening: socket.socket, wake: Callable[[], object]) -> None:
         pause = threading.Event()
@@ -90,25 +121,42 @@ def _bound(path: Path) -> socket.socket:
     return bound
 
 
-def _ring(sockets: Iterable[Path]) -> None:
+def _ring(path: Path, folder: int, names: Iterable[str]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ringing:
         ringing.setblocking(False)
-        for path in sockets:
-            try:
-                ringing.sendto(b"!", str(path))
-            except BlockingIOError:
-                continue  # it has rung often enough
-            except ConnectionRefusedError:
-                path.unlink(missing_ok=True)  # its process was killed
+        for name in names:
+            with suppress(FileNotFoundError):  # another has removed it
+                if not stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    continue
+                try:
+                    ringing.sendto(b"!", f"{path}/{name}")
+                except BlockingIOError:
+                    continue  # it has rung often enough
+                except ConnectionRefusedError:
+                    os.unlink(name, dir_fd=folder)  # its process was killed
 
 
 def _user() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0
 
 
-def _make_private(folder: Path) -> None:
-    """A folder that nobody else can put sockets into. Raises PermissionError if somebody has made another of that name."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != _user() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise PermissionError(f"{folder} is not a private folder of this user")
+@contextmanager
+def _private(path: Path | str, within: int | None = None) -> Iterator[int]:
+    """A folder that nobody else can put anything into, opened. Raises `_NotPrivateError` if it is another, FileNotFoundError without it."""
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EACCES):  # a link, a file, a folder of somebody else
+            raise _NotPrivateError(path) from error
+        raise
+    try:
+        found = os.fstat(folder)
+        if found.st_uid != _user() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise _NotPrivateError(path)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+class _NotPrivateError(Exception):
+    """Somebody else made the folder, or can enter it."""

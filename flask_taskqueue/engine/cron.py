@@ -10,7 +10,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
-from ..store import Definition, Store
+from ..store import Definition, LockedError, Store, Wait
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -55,10 +55,19 @@ class Cron:
             with self._store.reading() as connection:
                 outdated = schedules.outdated(connection, definitions)
                 instant = now or schedules.now(connection)
-            if outdated:
-                self._store.transact(partial(schedules.declare, declared=outdated, now=instant))
-            self._names |= {one.name for one in definitions}
+            locked = {one.name for one in outdated if not self._is_declared(one, instant)}
+            self._names |= {one.name for one in definitions} - locked
         return self._names
+
+    def _is_declared(self, one: Definition, instant: datetime) -> bool:
+        """Store a schedule as it is declared now; False if an application's transaction has locked it."""
+        declare = partial(self._store.schedules.declare, declared=[one], now=instant)
+        try:
+            self._store.transact(declare, wait=Wait.BRIEFLY)
+        except LockedError as error:
+            logger.warning("schedule %s cannot be stored as it is declared, yet: %s", one.name, error)
+            return False
+        return True
 
     @property
     def _store(self) -> Store:
@@ -74,11 +83,19 @@ class Cron:
             instant = now or schedules.now(connection)
             waiting = schedules.waiting(connection, names)
         for name in sorted(name for name, next_at in waiting.items() if next_at <= instant):
-            added = self._store.transact(partial(schedules.fire, name=name, now=instant))
-            if added:
-                self.has_added = True
-                logger.info("schedule %s added %d tasks", name, added)
-                self._fired(name, added)
+            self._fire(name, instant)
         with self._store.reading() as connection:
             waits = [(next_at - instant).total_seconds() for next_at in schedules.waiting(connection, names).values()]
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
+
+    def _fire(self, name: str, instant: datetime) -> None:
+        """Fire one schedule; if an application's transaction has locked what that needs, it is looked at again, and the others fire."""
+        try:
+            added = self._store.transact(partial(self._store.schedules.fire, name=name, now=instant), wait=Wait.BRIEFLY)
+        except LockedError as error:
+            logger.warning("schedule %s cannot fire yet: %s", name, error)
+            return
+        if added:
+            self.has_added = True
+            logger.info("schedule %s added %d tasks", name, added)
+            self._fired(name, added)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ from ..core.fairness import Lanes
 from ..core.pace import GLANCE, Pace
 from ..core.record import Record
 from ..interrupts import timed_out
-from ..store import Recorded, Result, Store
+from ..store import LockedError, Recorded, Result, Store
+from .apart import Apart
 from .attempt import Attempts
 from .flights import Flights
 from .heartbeat import Heartbeat
@@ -25,7 +26,7 @@ from .landings import Landings
 from .outages import Outages
 from .shift import Shift
 from .slots import InlineSlot, Slots
-from .taking import Taking
+from .taking import Taken, Taking
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -41,10 +42,13 @@ class _Turn:
     recorded: Recorded
     taken: list[Record]
     lanes: Lanes | None
+    """What a look saw, if all of it that may be taken was: what is due next can be waited for. Otherwise None."""
     since: float = 0.0
     """When its leases began at the latest, on the monotonic clock: before the statement that took them."""
     guessed: bool = False
     """Whether it took, without a look, all that it found."""
+    alone: bool = False
+    """Whether what it took is a suspect, tried alone."""
 
 
 class Dispatcher:
@@ -68,6 +72,7 @@ class Dispatcher:
         poll_interval: float,
         observe: Observer,
         queues: Collection[str] | None = None,
+        renewed: Callable[[], object] = lambda: None,
     ) -> None:
         self.id = dispatcher_id
         self.concurrency = concurrency
@@ -84,7 +89,8 @@ class Dispatcher:
         self._landings = Landings(self._pace)
         self._surplus: list[Delivery] = []
         self._flights = Flights()
-        self.heartbeat = Heartbeat(store, self._flights, lease)
+        self.heartbeat = Heartbeat(store, self._flights, lease, renewed)
+        self._apart = Apart(store, self._flights, self._tell)
         self._outages = Outages()
         self._shift = Shift(self._landings.signal)
 
@@ -114,7 +120,7 @@ class Dispatcher:
         """How many tasks may be taken now, when so many of those in flight have ended."""
         if self._shift.over:
             return 0
-        return min(self._pace.capacity, self._pace.depth - len(self._flights) + ended)
+        return min(self._pace.capacity, self._pace.depth - len(self._flights) - self._apart.crowded + ended)
 
     def drain(self, *, linger: bool = False) -> float | None:
         """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is due.
@@ -143,6 +149,10 @@ class Dispatcher:
         """Take nothing more; what is in flight goes on."""
         self._shift.close()
 
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no drain is under way, up to so many seconds; whether that is so."""
+        return self._shift.wait_idle(seconds)
+
     def stop(self, grace: float) -> int:
         """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest back.
 
@@ -150,17 +160,11 @@ class Dispatcher:
         """
         self.retire()
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
-            self._shift.wait_idle(grace)
+            self.wait_idle(grace)
         held = self._flights.held()
         self._flights.lost({task_id for task_id, _ in held})
         self._slots.close()
-        if not held:
-            return 0
-        try:
-            return self._store.transact(lambda connection: self._store.leases.release(connection, held, begun=True))
-        except (TaskQueueError, sa.exc.DBAPIError) as error:
-            logger.warning("%d leases could not be given back and will run out: %s", len(held), error)
-            return 0
+        return self._apart.give_back(held)
 
     def _drain(self, linger: bool) -> float | None:
         wait = 0.0
@@ -173,12 +177,12 @@ class Dispatcher:
             self.enforce_deadlines()
             turn = self._try_turn()
             if turn is None:
-                if self._shift.over and not self._flights:
+                if self._shift.over and not self._flights.held():
                     return None
                 wait = self._outages.backoff
                 continue
             wait = 0.0
-            if self._flights or ((linger or turn.lanes is None) and not self._shift.over):
+            if self._flights.held() or ((linger or turn.lanes is None) and not self._shift.over):
                 wait = self._patience(turn)
             elif self._shift.may_end():
                 return None if turn.lanes is None else turn.lanes.next_in()
@@ -187,29 +191,20 @@ class Dispatcher:
         """Record, look and claim; None when the database did not let it happen, and everything is as before."""
         try:
             self.heartbeat.catch_up()
+            self._apart.try_again()
             turn = self._turn([result for _, result in self._landings.unrecorded])
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             self._outages.refused(error)
             return None
         self._outages.worked()
-        recorded = self._landings.take()
-        for delivery, _ in recorded:
-            self._flights.end(delivery)
-        surplus, self._surplus = self._surplus, []
-        for delivery in surplus:
-            self._flights.end(delivery)
-        self._start(turn.taken, turn.since)
-        for result in turn.recorded.results:
-            self._count(result)
-            self._observe(result, result.record.id in turn.recorded.lost)
-        for result in self._taking.ended():
-            self._count(result)
-            self._observe(result, False)
+        self._start(turn)
+        self._tell(turn.recorded)
+        self._tell(Recorded(self._taking.ended(), frozenset()))
         return turn
 
     def _turn(self, results: list[Result]) -> _Turn:
-        """One transaction, unless there is nothing to write."""
-        free = self._free(len(results))
+        """One transaction, unless there is nothing to write; several where one of the application's has locked something."""
+        free = self._free(len(results) + len(self._surplus))
         lanes = None
         if free <= 0 and not (results or self._surplus):
             return _Turn(_NOTHING, [], None)
@@ -231,20 +226,48 @@ class Dispatcher:
             recorded = self._store.leases.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
             seen = self._look(connection, afresh=bool(self._surplus)) if free > 0 and lanes is None else lanes
-            turn = _Turn(recorded, self._taking.take(connection, seen, free, running), seen, since)
+            taken = self._taking.take(connection, seen, free, running)
             self._slots.let_go()
-            return turn
+            return _Turn(recorded, taken.records, _exhausted(seen, taken, free), since, alone=taken.alone)
 
-        return self._store.transact(exchange)
+        try:
+            turn = self._store.transact(exchange, wait=self._apart.wait)
+        except LockedError:
+            return self._turn_apart()
+        surplus, self._surplus = self._surplus, []
+        for delivery in [*(delivery for delivery, _ in self._landings.take()), *surplus]:
+            self._flights.end(delivery)
+        return turn
+
+    def _turn_apart(self) -> _Turn:
+        """As a turn, but each task by itself: those that nobody has locked anything of are recorded, and others begin."""
+        while self._landings.unrecorded:
+            self._apart.end(*self._landings.unrecorded[0])
+            del self._landings.unrecorded[0]
+        while self._surplus:
+            self._apart.end(self._surplus[0], None)
+            del self._surplus[0]
+        self._slots.let_go()
+        with self._store.reading() as reader:
+            lanes = self._taking.look_anew(reader)
+        free, since = self._free(), time.monotonic()
+        taken = self._taking.take_singly(self._store.transact, lanes, free, self._flights.running(()))
+        return _Turn(_NOTHING, taken.records, _exhausted(lanes, taken, free), since, alone=taken.alone)
+
+    def _tell(self, recorded: Recorded) -> None:
+        """Count, and tell whoever listens."""
+        for result in recorded.results:
+            self._count(result)
+            self._observe(result, result.record.id in recorded.lost)
 
     def _look(self, connection: sa.Connection, *, afresh: bool = False) -> Lanes | None:
         """See what is due, unless the last look still serves, nothing was given back and nobody called `wake` since."""
         return self._taking.look(connection, afresh=self._shift.hear() or afresh)
 
-    def _start(self, taken: Iterable[Record], since: float) -> None:
-        deliveries = [self._attempts.begin(record) for record in taken]
+    def _start(self, turn: _Turn) -> None:
+        deliveries = [self._attempts.begin(record, alone=turn.alone) for record in turn.taken]
         others = len(self._flights)
-        self._flights.begin(deliveries, since, self._lease)
+        self._flights.begin(deliveries, turn.since, self._lease)
         if others and self._pace.brisk:
             self._slots.hold(deliveries)
         else:
@@ -268,7 +291,9 @@ class Dispatcher:
         if turn.lanes is None and free > 0:
             return GLANCE if turn.guessed else 0.0
         next_in = self._taking.next_in if free > 0 else None
-        return max(0.001, min(self._poll, self._poll if next_in is None else next_in, self._flights.until_deadline()))
+        return max(
+            0.001, min(self._poll, self._poll if next_in is None else next_in, self._flights.until_deadline(), self._apart.next_in())
+        )
 
     def _count(self, result: Result) -> None:
         if result.outcome.reason == "success":
@@ -276,3 +301,8 @@ class Dispatcher:
         else:
             self.failed += 1
             self.dead += result.outcome.state == "dead"
+
+
+def _exhausted(lanes: Lanes | None, taken: Taken, free: int) -> Lanes | None:
+    """What was seen, unless as many were taken as might be: then more may be due."""
+    return lanes if len(taken.records) < free else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 
 from ..core.delivery import Delivery
 from ..interrupts import interrupt
@@ -13,6 +14,9 @@ from .taking import Running
 STOP_PATIENCE = 2.0
 """Seconds after its deadline that a handler's thread has to stop before it is written off."""
 
+
+_AGAIN = 0.01
+"""Seconds after which a handler is interrupted that could not be where it was."""
 
 _SURE = 0.8
 """The part of a lease after which one that was not renewed is no longer relied upon."""
@@ -23,6 +27,8 @@ class Flights:
 
     def __init__(self) -> None:
         self._deliveries: dict[str, Delivery] = {}
+        self._over: dict[str, Delivery] = {}
+        self._left: list[Delivery] = []
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -40,28 +46,49 @@ class Flights:
             self._deliveries[one.record.id] = one
 
     def end(self, delivery: Delivery) -> None:
-        """This one is recorded."""
-        del self._deliveries[delivery.record.id]
+        """This one is recorded. If its thread goes on it keeps its places until that ends."""
+        if self._over.pop(delivery.record.id, None) is None:
+            del self._deliveries[delivery.record.id]
+        if delivery.goes_on:
+            self._left.append(delivery)
+
+    def put_off(self, delivery: Delivery) -> None:
+        """This one is over, but cannot be recorded yet: it takes no place any more, and its lease is still to be renewed."""
+        self._over[delivery.record.id] = delivery
+        self._deliveries.pop(delivery.record.id, None)
 
     def held(self) -> list[tuple[str, str]]:
-        """Their leases, as (task id, lease id)."""
-        return [one.lease for one in self]
+        """The leases of whatever runs, as (task id, lease id), of what is put off and of threads left behind too."""
+        return [one.lease for one in (*self, *self._behind())]
+
+    def stopped(self) -> list[Delivery]:
+        """Those recorded before whose threads, left behind, have ended since."""
+        return [one for one in self._left if one.over]
+
+    def forget(self, stopped: Iterable[Delivery]) -> None:
+        """These take no places any more."""
+        for one in stopped:
+            with suppress(ValueError):
+                self._left.remove(one)
 
     def running(self, ended: Collection[str]) -> list[Running]:
         """What matters of them to whoever takes more; without the tasks that have ended."""
         now = time.monotonic()
-        return [Running(now - one.started, one.suspect) for one in self if one.record.id not in ended]
+        return [Running(one, now - one.started) for one in self if one.record.id not in ended]
 
     def until_deadline(self) -> float:
         """Seconds until the next deadline strikes, or a thread is to be written off; without end when nothing is under way."""
         now = time.monotonic()
-        return min((one.expires + (STOP_PATIENCE if now >= one.expires else 0.0) for one in self), default=math.inf) - now
+        return min((_next_look(one, now) for one in self), default=math.inf) - now
 
     def overdue(self) -> list[Delivery]:
-        """Interrupt what has reached its deadline; those that have not stopped since, from now on abandoned."""
+        """Interrupt what has reached its deadline; those that have not stopped since, from now on abandoned.
+
+        What could not be interrupted where it was is tried again, even when it is abandoned.
+        """
         now = time.monotonic()
         late = [one for one in self if now >= one.expires]
-        for one in late:
+        for one in (*late, *self._behind()):
             interrupt(one)
         return [one for one in late if now >= one.expires + STOP_PATIENCE and one.abandon()]
 
@@ -85,3 +112,16 @@ class Flights:
         for one in self:
             if now > one.held_until and not one.cancelled:
                 one.doubted = one.cancelled = True
+
+    def _behind(self) -> list[Delivery]:
+        """Those that take no slot any more: put off, or with threads left behind."""
+        return [*list(self._over.values()), *self._left]
+
+
+def _next_look(one: Delivery, now: float) -> float:
+    """When to look at a delivery because of its deadline."""
+    if now < one.expires:
+        return one.expires
+    if one.thread_id is None or one.interrupted or one.over:
+        return one.expires + STOP_PATIENCE
+    return min(now + _AGAIN, one.expires + STOP_PATIENCE)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from ..core.config import Settings
 from ..core.errors import TaskQueueError
-from ..store import Store
+from ..store import LockedError, Store, Wait
 
 logger = logging.getLogger("flask_taskqueue")
+
+Step = Callable[[sa.Connection], int | None]
+"""What one transaction does, and to how many rows."""
 
 _LONGEST = 15.0
 """Seconds that one sweep forgets tasks at most; the rest is for the next one."""
@@ -41,13 +44,21 @@ class Retention:
 def sweep(store: Store, retention: Retention) -> int:
     """Mend, and forget finished tasks, in small transactions so that nobody waits long for one; how many were forgotten.
 
-    What is left over after some seconds is for the next sweep.
+    What is left over after some seconds is for the next sweep, and so is what an application's transaction has locked.
     """
     total = 0
     limit = time.monotonic() + _LONGEST
+
+    def transact(step: Step) -> int:
+        try:
+            return store.transact(step, wait=Wait.BRIEFLY) or 0
+        except LockedError as error:
+            logger.info("the janitor leaves something for later: %s", error)
+            return 0
+
     try:
-        _mend(store)
-        for pruned in prune(store, retention):
+        _mend(store, transact)
+        for pruned in prune(store, retention, transact):
             total += pruned
             if time.monotonic() > limit:
                 break
@@ -57,11 +68,12 @@ def sweep(store: Store, retention: Retention) -> int:
     return total
 
 
-def prune(store: Store, retention: Retention) -> Iterator[int]:
+def prune(store: Store, retention: Retention, transact: Callable[[Step], int | None] | None = None) -> Iterator[int]:
     """Forget what has been kept long enough, some hundred tasks in each transaction; how many each forgot, until none is left.
 
-    Batches are forgotten with the tasks that are kept longest.
+    Batches are forgotten with the tasks that are kept longest. ``transact`` runs a step, `Database.transact` unless it is given.
     """
+    transact = transact or store.transact
     for forget in (
         lambda connection: store.batches.prune(connection, max(retention.succeeded, retention.dead)),
         store.schedules.prune,
@@ -69,9 +81,10 @@ def prune(store: Store, retention: Retention) -> Iterator[int]:
         store.audit.prune,
         store.bulks.prune,
         store.tally.past.prune,
+        store.leases.renewals.prune,
     ):
-        store.transact(forget)
-    while pruned := store.transact(
+        transact(forget)
+    while pruned := transact(
         lambda connection: store.history.prune(
             connection, keep_succeeded=retention.succeeded, keep_dead=retention.dead, tombstones=retention.tombstones
         )
@@ -79,10 +92,10 @@ def prune(store: Store, retention: Retention) -> Iterator[int]:
         yield pruned
 
 
-def _mend(store: Store) -> None:
-    malformed = store.transact(store.end_unreachable)
+def _mend(store: Store, transact: Callable[[Step], int]) -> None:
+    malformed = transact(store.end_unreachable)
     if malformed:
         logger.error("%d stored tasks are malformed (no such queue, or a priority that is none) and dead", malformed)
-    store.transact(store.locks.mend)
-    store.transact(store.tally.merge)
-    store.transact(store.tally.meter.merge)
+    store.let_go()
+    for mend in (store.locks.mend, store.tally.merge, store.tally.meter.merge):
+        transact(mend)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import random
 from datetime import UTC, datetime
 
+from ..core.chance import chance
 from ..core.dispatcher_health import DispatcherHealth
 from ..store import refusal
 
@@ -31,7 +31,7 @@ class Outages:
 
     def refused(self, error: Exception) -> None:
         """It did not work; next time wait longer, up to five seconds."""
-        self.backoff = random.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self.backoff * 2 + 0.1)
+        self.backoff = chance.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self.backoff * 2 + 0.1)
         self._last_error = refusal(error) or str(error)
         if self._since is None:
             self._since = datetime.now(UTC)

@@ -6,15 +6,18 @@ import logging
 import os
 import socket
 import threading
+from functools import partial
 
 import sqlalchemy as sa
 
 from .._version import __version__
 from ..core.errors import TaskQueueError
-from ..store import Sighting, Stamp, Store
+from ..store import Sighting, Store, Wait
 from .dispatcher import Dispatcher
 
 logger = logging.getLogger("flask_taskqueue")
+
+_TOO_NEW = "the tables are of a later version now, whose dispatchers do the work"
 
 
 class Presence:
@@ -27,33 +30,37 @@ class Presence:
         self._beating = threading.Lock()
         self._left = False
 
-    def beat(self) -> bool:
-        """Say that it is there; whether the tables still are ones that it may work with.
+    def beat(self) -> str | None:
+        """Say that it is there; why it must not work with the tables any more, if so.
 
         A database that does not take it is asked again at the next beat.
         """
         with self._beating:
             if self._left:
-                return True
+                return None
             sighting = self._sighting()
 
-            def see(connection: sa.Connection) -> Stamp | None:
+            def see(connection: sa.Connection) -> str | None:
+                found = self._store.ownership.hold(connection)
+                if found is not None:
+                    return str(found)
                 self._store.dispatchers.see(connection, sighting)
-                return self._store.database.schema.stamp(connection)
+                stamp = self._store.database.schema.stamp(connection)
+                return _TOO_NEW if stamp is not None and stamp.is_too_new else None
 
             try:
-                stamp = self._store.transact(see, tries=1)
+                return self._store.transact(see, tries=1, wait=Wait.BRIEFLY)
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 logger.debug("the dispatcher could not say that it is there: %s", error)
-                return True
-            return stamp is None or not stamp.is_too_new
+                return None
 
     def leave(self) -> None:
         """It has stopped."""
         with self._beating:
             self._left = True
             try:
-                self._store.transact(lambda connection: self._store.dispatchers.remove(connection, self._dispatcher.id), tries=1)
+                forget = partial(self._store.dispatchers.remove, dispatcher_id=self._dispatcher.id)
+                self._store.transact(forget, tries=1, wait=Wait.BRIEFLY)
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 logger.debug("the dispatcher could not say that it has stopped: %s", error)
 
@@ -68,4 +75,5 @@ class Presence:
             queues=dispatcher.queues,
             concurrency=dispatcher.concurrency,
             in_flight=dispatcher.in_flight,
+            fingerprint=self._store.ownership.fingerprint,
         )

@@ -28,7 +28,7 @@ def find_routes(app: Flask, settings: Settings, targets: Targets, base_url: str 
                 "(such as 'http://127.0.0.1:8000'), or SERVER_NAME, or use flask taskqueue run --base-url"
             )
         return Routes(own=HttpTransport(**caps), own_url=url, remote=remote)
-    url = settings.base_url or _server_url(app) or _trusted_url(app) or "http://localhost"
+    url = settings.base_url or _server_url(app) or _trusted_url(app) or f"{app.config['PREFERRED_URL_SCHEME']}://localhost"
     return Routes(own=WsgiTransport(app, url, settings.reply_excerpt), own_url="", remote=remote)
 
 

@@ -29,6 +29,7 @@ _DRAIN = "drain"
 _CRON = "cron"
 _BEAT = "beat"
 _SWEEP = "sweep"
+_BULK = "bulk"
 _ALIAS = "taskqueue"
 _SET_BACK = 0.5
 """Seconds by which a clock may be corrected unnoticed."""
@@ -105,7 +106,7 @@ class Scheduler:
         add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
         add(self._beat, "interval", seconds=_BEAT_INTERVAL, jitter=_BEAT_INTERVAL / 10, id=_BEAT, max_instances=1)
         add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id=_SWEEP, max_instances=1)
-        add(self._change, "interval", seconds=_BULK_INTERVAL, jitter=_BULK_INTERVAL / 10, id="bulk", max_instances=1)
+        add(self._change, "interval", seconds=_BULK_INTERVAL, jitter=_BULK_INTERVAL / 10, id=_BULK, max_instances=1)
 
     def start(self) -> None:
         """Begin, in a daemon thread."""
@@ -143,13 +144,14 @@ class Scheduler:
             self.wake()
 
     def _beat(self) -> None:
-        """Say that the dispatcher is there; if the tables have become too new for it, have it retire."""
-        if self._presence.beat():
+        """Say that the dispatcher is there; if it must not work with the tables any more, have it retire."""
+        why = self._presence.beat()
+        if why is None:
             return
-        logger.error("the tables are of a later version now, whose dispatchers do the work; this one takes nothing more")
+        logger.error("this dispatcher takes nothing more: %s", why)
         self.dispatcher.retire()
         self._presence.leave()
-        for job in (_DRAIN, _CRON, _BEAT, _SWEEP):
+        for job in (_DRAIN, _CRON, _BEAT, _SWEEP, _BULK):
             self._jobs.remove_job(job)
 
     def _run_at(self, job: str, instant: datetime) -> None:

@@ -75,9 +75,9 @@ class Shift:
             self.over = True
             self._signal()
 
-    def wait_idle(self, seconds: float) -> None:
-        """Wait until no drain is under way, up to so many seconds."""
-        self._idle.wait(seconds)
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no drain is under way, up to so many seconds; whether that is so."""
+        return self._idle.wait(seconds)
 
     def _leave(self) -> None:
         self._drain = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -26,30 +27,78 @@ _MIN_LIFE = 1.0
 _LONGEST_PAUSE = 5.0
 _BURY_AGAIN = 1.0
 
-Work = Callable[[str, int], int]
+_SILENT = 0.45
+"""The part of a lease after which a child has missed its heartbeat, which comes every third."""
+_SUSTAIN_AGAIN = 0.15
+"""The part of a lease after which what a silent child holds is renewed again."""
+
+Work = Callable[[str, int, Callable[[], None]], int]
 
 
-@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A byte that parent and child share: each beat of the child changes it."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
+
+    def beat(self) -> None:
+        """In the child: it has renewed its leases."""
+        self._shared[0] = (self._shared[0] + 1) % 256
+
+    def read(self) -> int:
+        """In the parent: another value than last time if the child has beaten since."""
+        return self._shared[0]
+
+
+@dataclass(slots=True)
 class _Child:
     identity: str
     started: float
     out_of_memory_kills: int | None
+    pulse: Pulse = field(default_factory=Pulse)
+    beats: int = 0
+    silent_since: float | None = None
+    """When it last beat; None before it first has, when it holds nothing."""
+    sustained_at: float = 0.0
+    stopped: bool = False
+    """Whether somebody has stopped it (SIGSTOP)."""
+
+    def is_silent(self, now: float, lease: float) -> bool:
+        """Whether it should have renewed its leases and has not, so that it is done for it; listened to at each call."""
+        if (beats := self.pulse.read()) != self.beats:
+            self.beats, self.silent_since = beats, now
+        if self.stopped or self.silent_since is None:
+            return False
+        return now - self.silent_since > _SILENT * lease and now - self.sustained_at > _SUSTAIN_AGAIN * lease
 
 
 class Supervisor:
     """Forks children that each run a dispatcher, and replaces those that die.
 
-    ``work(identity, lifeline)`` is what a child runs; it returns its exit code. ``lifeline`` is a
-    file descriptor that reaches its end when the supervisor dies. ``bury(identity, blameless)``
-    gives back what a child that died held; blameless when it was killed from outside. The parent
-    holds no database connection while it forks.
+    ``work(identity, lifeline, beat)`` is what a child runs; it returns its exit code. ``lifeline`` is a
+    file descriptor that reaches its end when the supervisor dies; ``beat`` is to be called whenever
+    leases are renewed. ``bury(identity, blameless)`` gives back what a child that has ended held; blameless
+    when it was killed from outside. ``sustain(identity)`` renews the leases of one that lives and does
+    not do so itself, because a handler holds its interpreter. The parent holds no database connection
+    while it forks.
     """
 
-    def __init__(self, processes: int, work: Work, bury: Callable[[str, bool], object], grace: float) -> None:
+    def __init__(
+        self,
+        processes: int,
+        work: Work,
+        *,
+        bury: Callable[[str, bool], object],
+        sustain: Callable[[str], object],
+        grace: float,
+        lease: float,
+    ) -> None:
         self._processes = processes
         self._work = work
         self._bury = bury
+        self._sustain = sustain
         self._grace = grace
+        self._lease = lease
         self._children: dict[int, _Child] = {}
         self._dead: deque[tuple[str, bool]] = deque()
         self._bury_at = 0.0
@@ -66,10 +115,12 @@ class Supervisor:
                 self._fork()
             self._reap()
             self._bury_dead()
+            self._sustain_silent()
         self._signal(signal.SIGTERM)
         limit = time.monotonic() + self._grace + 5
         while self._children and time.monotonic() < limit:
             self._reap()
+            self._sustain_silent()
         self._signal(signal.SIGKILL)
         while self._children:
             self._reap()
@@ -78,43 +129,47 @@ class Supervisor:
         return 0
 
     def _fork(self) -> None:
-        identity = dispatcher_id()
+        one = _Child(dispatcher_id(), time.monotonic(), out_of_memory_kills())
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if child:
-            self._children[child] = _Child(identity, time.monotonic(), out_of_memory_kills())
+            self._children[child] = one
             return
         os.close(self._held)
         for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         code = 1
         try:
-            code = self._work(identity, self._lifeline)
+            code = self._work(one.identity, self._lifeline, one.pulse.beat)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
 
     def _reap(self) -> None:
-        """Wait a moment for a child to end; give back at once what one that was killed held."""
+        """Wait a moment for a child to end; give back at once what it held."""
         try:
-            child, status = os.waitpid(-1, os.WNOHANG)
+            child, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
         except ChildProcessError:
             child, status = 0, 0
         if child not in self._children:
             time.sleep(0.02)
             return
+        if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
+            self._children[child].stopped = os.WIFSTOPPED(status)
+            return
         gone = self._children.pop(child)
         if status:
             logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
-            self._dead.append((gone.identity, _killed_from_outside(status, gone)))
-            self._bury_dead()
+        # One that ended well may have left handlers that ran past the grace period: with it they have ended.
+        self._dead.append((gone.identity, _killed_from_outside(status, gone)))
+        self._bury_dead()
         if not self._stopping:
             self._wait_if_short(time.monotonic() - gone.started)
 
     def _bury_dead(self) -> None:
-        """Give back what those that died held; what the database does not take now is tried again."""
+        """Give back what those that ended held; what the database does not take now is tried again."""
         while self._dead and time.monotonic() >= self._bury_at:
             try:
                 self._bury(*self._dead[0])
@@ -123,6 +178,21 @@ class Supervisor:
                 self._bury_at = time.monotonic() + _BURY_AGAIN
                 return
             self._dead.popleft()
+
+    def _sustain_silent(self) -> None:
+        """Renew the leases of children that live, by the word of the kernel, and do not renew them.
+
+        One that was stopped is left alone: others may take its tasks over.
+        """
+        now = time.monotonic()
+        for one in self._children.values():
+            if not one.is_silent(now, self._lease):
+                continue
+            one.sustained_at = now
+            try:
+                self._sustain(one.identity)
+            except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
+                logger.warning("the leases of dispatcher %s, which lives but is silent, could not be renewed: %s", one.identity, error)
 
     def _wait_if_short(self, life: float) -> None:
         """Children that die as soon as they live are not replaced in a tight loop."""

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Protocol, TypedDict, TypeVar
 
 import sqlalchemy as sa
 
+from ..core.delivery import Delivery
+from ..core.errors import TaskQueueError
 from ..core.fairness import Lane, Lanes
 from ..core.ids import lease_id
 from ..core.record import Record
-from ..core.suspicion import may_take_others, may_take_suspect
-from ..store import Claims, Result
+from ..core.states import State
+from ..core.suspicion import is_poison, may_take_suspect
+from ..store import Claims, LockedError, Result, Wait
+
+T = TypeVar("T")
 
 _LOOK_AGAIN = 0.05
 """Seconds that a look at the lanes serves for while their tasks keep coming."""
+
+
+_REFUSALS = 20
+"""How many tasks of which something is locked one turn goes past."""
+
+
+class Transact(Protocol):
+    """`Database.transact`."""
+
+    def __call__(self, work: Callable[[sa.Connection], T], *, wait: Wait) -> T: ...
 
 
 class Terms(TypedDict):
@@ -29,10 +44,18 @@ class Terms(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What matters of a delivery that is under way: for how many seconds, and whether it is a suspect."""
+    """A delivery that is under way, and for how many seconds."""
 
+    delivery: Delivery
     age: float
-    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was leased: any number of tasks, or ``alone`` a suspect."""
+
+    records: list[Record]
+    alone: bool = False
 
 
 class Taking:
@@ -49,6 +72,9 @@ class Taking:
         self._usual: Lane | None = None
         self._next: Lane | None = None
         self._next_at: float | None = None
+        self._suspects_turn = True
+        self._tried: tuple[Lane, State] | None = None
+        """Where the last attempt to take something was made."""
 
     @property
     def next_in(self) -> float | None:
@@ -57,9 +83,13 @@ class Taking:
 
     def look(self, connection: sa.Connection, *, afresh: bool) -> Lanes | None:
         """See what is due; None while the last look still serves, unless ``afresh``."""
-        now = time.monotonic()
-        if self._due and not afresh and now - self._looked_at < _LOOK_AGAIN:
+        if self._due and not afresh and time.monotonic() - self._looked_at < _LOOK_AGAIN:
             return None
+        return self.look_anew(connection)
+
+    def look_anew(self, connection: sa.Connection) -> Lanes:
+        """See what is due."""
+        now = time.monotonic()
         lanes = self._claims.lanes(connection, self._queues)
         self._due, self._limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
         next_in = lanes.next_in()
@@ -76,7 +106,7 @@ class Taking:
 
     def guess(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
         """Lease up to so many tasks without a look, which would cost as much again; nothing from a queue that is paused or limited."""
-        return self._claims.claim_unseen(connection, lane, most, **self._terms())
+        return self._forgiven(connection, self._claims.claim_unseen(connection, lane, most, **self._terms()), [], 0)
 
     def ended(self) -> list[Result]:
         """What became of tasks that were ended, since this was last asked, instead of being taken over."""
@@ -88,31 +118,104 @@ class Taking:
         """Whether there may be anything to take, after a look."""
         return bool(self._due) or (lanes is not None and bool(lanes.expired()))
 
-    def take(self, connection: sa.Connection, lanes: Lanes | None, free: int, running: Sequence[Running]) -> list[Record]:
-        """Lease up to ``free`` tasks; a suspect alone, beside nothing young."""
-        if free <= 0 or not may_take_others(one.age for one in running if one.suspect):
-            return []
-        for lane in lanes.expired() if lanes is not None else ():
-            # Until the suspect can be attempted nothing else is begun either, so that its turn comes.
-            if not may_take_suspect(one.age for one in running):
-                return []
-            suspect = self._claims.take_over(connection, lane, limited=lane.queue in self._limited, **self._terms())
-            if suspect is not None:
-                return [suspect]
-        return self._claim(connection, free)
+    def take(self, connection: sa.Connection, lanes: Lanes | None, free: int, running: Sequence[Running], beside: int = 0) -> Taken:
+        """Lease up to ``free`` tasks, those whose lease ran out like any other; or one suspect, to be tried alone.
 
-    def _claim(self, connection: sa.Connection, free: int) -> list[Record]:
+        Each time one was tried, what is due goes first. ``beside`` says how many others were taken that are not yet begun.
+        """
+        if free <= 0 or any(one.age < one.delivery.alone_for for one in running):
+            return Taken([])
+        expired = lanes.expired() if lanes is not None else []
+        if self._suspects_turn and not beside and not any(one.delivery.suspect for one in running):
+            trial = self._try_suspect(connection, expired, running)
+            if trial is not None:
+                self._suspects_turn = not trial.alone
+                return trial
+        self._suspects_turn = True
+        return Taken(self._forgiven(connection, self._take_others(connection, expired, free), running, beside))
+
+    def take_singly(self, transact: Transact, lanes: Lanes, free: int, running: Sequence[Running]) -> Taken:
+        """As `take`, but each in a transaction of its own, which waits for nobody.
+
+        A task that cannot be taken because something of it is locked (its key, its batch, what follows its end) is looked at again a
+        moment later, and others are taken instead.
+        """
         taken: list[Record] = []
-        for lane in list(self._due):
-            wanted = free - len(taken)
-            if wanted <= 0:
+        for _ in range(max(0, free) + _REFUSALS):
+            if len(taken) >= free:
                 break
-            found = self._claims.claim(connection, lane, wanted, limited=lane.queue in self._limited, **self._terms())
-            taken += found
-            if found:
-                self._usual = lane
-            if len(found) < wanted:
-                self._due = [other for other in self._due if other is not lane]
+            try:
+                found = self._take_one(transact, lanes, running, len(taken))
+            except (TaskQueueError, sa.exc.DBAPIError):
+                if not taken:
+                    raise
+                break  # what has been taken is begun
+            if found is None:
+                continue
+            taken += found.records
+            if found.alone:
+                return found
+            if not found.records or is_poison(found.records[0]):
+                break
+        return Taken(taken)
+
+    def _take_one(self, transact: Transact, lanes: Lanes, running: Sequence[Running], beside: int) -> Taken | None:
+        """Lease the next task; None if it was put off."""
+
+        def work(connection: sa.Connection) -> Taken:
+            self._due, self._tried = lanes.due(), None
+            return self.take(connection, lanes, 1, running, beside)
+
+        try:
+            return transact(work, wait=Wait.NOT)
+        except LockedError:
+            if self._tried is None:
+                raise
+            lane, state = self._tried
+            transact(lambda connection: self._claims.put_off(connection, lane, state), wait=Wait.NOT)
+            return None
+
+    def _try_suspect(self, connection: sa.Connection, expired: Sequence[Lane], running: Sequence[Running]) -> Taken | None:
+        """The first suspect whose lease ran out; until it can be tried nothing else is taken, so that its turn comes. None without one."""
+        for lane in expired:
+            if not self._claims.has_suspect(connection, lane):
+                continue
+            if not may_take_suspect(one.age for one in running):
+                return Taken([])
+            suspect = self._take_over(connection, lane, suspects=True)
+            if suspect is not None:
+                return Taken([suspect], alone=True)
+        return None
+
+    def _take_others(self, connection: sa.Connection, expired: Sequence[Lane], free: int) -> list[Record]:
+        taken: list[Record] = []
+        for lane in sorted({*self._due, *expired}, key=lambda one: one.rank):
+            if lane in expired:
+                while len(taken) < free and (one := self._take_over(connection, lane, suspects=False)) is not None:
+                    taken.append(one)
+            if lane in self._due and len(taken) < free:
+                taken += self._claim(connection, lane, free - len(taken))
+        return taken
+
+    def _take_over(self, connection: sa.Connection, lane: Lane, *, suspects: bool) -> Record | None:
+        self._tried = lane, State.LEASED
+        return self._claims.take_over(connection, lane, suspects=suspects, limited=lane.queue in self._limited, **self._terms())
+
+    def _claim(self, connection: sa.Connection, lane: Lane, wanted: int) -> list[Record]:
+        self._tried = lane, State.SCHEDULED
+        found = self._claims.claim(connection, lane, wanted, limited=lane.queue in self._limited, **self._terms())
+        if found:
+            self._usual = lane
+        if len(found) < wanted:
+            self._due = [other for other in self._due if other is not lane]
+        return found
+
+    def _forgiven(self, connection: sa.Connection, taken: list[Record], running: Sequence[Running], beside: int) -> list[Record]:
+        """What was taken. Should the process die now, no suspect was alone in it: the crash will condemn none."""
+        suspects = [one.delivery.lease for one in running if one.delivery.suspect]
+        suspects += [(one.id, one.lease_id or "") for one in taken if is_poison(one)]
+        if suspects and taken and len(taken) + len(running) + beside > 1:
+            self._claims.forgive(connection, suspects)
         return taken
 
     def _terms(self) -> Terms:

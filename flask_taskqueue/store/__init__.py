@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .charts import RANGES, Minute
 from .claims import Claims
-from .database import Database
-from .dialects import file_of, is_in_memory
+from .database import Database, Wait
+from .dialects import is_in_memory
+from .dialects.inherited import keep, replace_inherited
 from .dispatchers import Sighting
 from .failures import LATEST as LATEST_FAILURES
 from .filters import SEARCHED, Filter
@@ -17,7 +18,7 @@ from .notices import Notices
 from .readings import Reading
 from .refusals import refusal
 from .rehearsal import Rehearsal
-from .results import Recorded, Result
+from .results import LockedError, Recorded, Result
 from .schedules import Definition
 from .schema import Change, Stamp, statements
 from .sealed import Rotated
@@ -27,6 +28,8 @@ from .tally import SLOT
 from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Action
 from .uncommitted import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
+from .vacancies import has_left
+from .witness import refuse_elsewhere
 
 __all__ = [
     "CAP",
@@ -49,6 +52,7 @@ __all__ = [
     "Kind",
     "Listing",
     "Live",
+    "LockedError",
     "Minute",
     "Notices",
     "Place",
@@ -62,11 +66,15 @@ __all__ = [
     "Store",
     "Tables",
     "Uncommitted",
-    "file_of",
+    "Wait",
     "follow",
     "forget",
+    "has_left",
     "is_in_memory",
+    "keep",
     "of_this_thread",
     "refusal",
+    "refuse_elsewhere",
+    "replace_inherited",
     "statements",
 ]

@@ -77,14 +77,17 @@ class AttemptLog:
         mine = (attempt.c.task_id == record.id, attempt.c.number == record.attempts, attempt.c.lease_id == record.lease_id)
         connection.execute(sa.update(attempt).where(*mine).values(reply_headers=result.reply_headers, reply_body=result.reply_body))
 
-    def crash(self, connection: sa.Connection, records: Sequence[Record]) -> None:
-        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError` if a handler has completed one."""
+    def crash(self, connection: sa.Connection, records: Sequence[Record], source: str) -> None:
+        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError` if a handler has completed one.
+
+        Who writes at the same time as others has a ``source`` of its own.
+        """
         died = Outcome(State.LEASED, "crash", error="the lease ran out: the process died or was cut off while the task ran")
         added = self._insert.execute_many(connection, [_row(Result(record, died, 0.0), "crash") for record in records])
         if added != len(records) and self.completed(connection, leases_of(records)):
             raise MovedError
         self._forget_first(connection, records)
-        self._endings.follow(connection, [Ending(record, State.LEASED, attempt="crash", failed=True) for record in records], "")
+        self._endings.follow(connection, [Ending(record, State.LEASED, attempt="crash", failed=True) for record in records], source)
 
     def withdraw(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
         """Log that leases are taken from handlers that may be running, which cannot complete then; those that have completed already."""

@@ -41,10 +41,13 @@ class Batches:
         counts = dict.fromkeys(("succeeded", "dead", "cancelled"), 0)
         connection.execute(sa.insert(self._batch).values(created_at=self._now, **values, **counts))
 
+    def find(self, connection: sa.Connection, batch_id: str) -> sa.Row[Any] | None:
+        """The row of a batch, None without one."""
+        return connection.execute(sa.select(self._batch).where(self._batch.c.id == batch_id)).one_or_none()
+
     def get(self, connection: sa.Connection, batch_id: str) -> sa.Row[Any]:
         """The row of a batch. Raises `UnknownBatchError`."""
-        found = sa.select(self._batch).where(self._batch.c.id == batch_id)
-        row = connection.execute(found).one_or_none() if is_token(batch_id) else None
+        row = self.find(connection, batch_id) if is_token(batch_id) else None
         if row is None:
             raise UnknownBatchError(f"there is no batch {batch_id!r}; it never was, or has been pruned")
         return row

@@ -7,25 +7,29 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.clock import duration_micros
+from ..core.clock import SECOND, duration_micros
 from ..core.fairness import Lane, Lanes
 from ..core.outcome import success
 from ..core.record import Record
 from ..core.states import State
-from ..core.suspicion import POISON, is_poison, poison
-from .attempt_log import AttemptLog
+from ..core.suspicion import MAX_CRASHES, POISON, is_poison, poison
+from .attempt_log import AttemptLog, Lease
 from .completions import Completions
 from .dialects import Claim, Dialect
+from .dialects.claims import candidates
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .lanes import is_open, look, prepare_look
 from .locks import Locks, untaken
 from .queues import Queues
+from .renewals import is_renewed
 from .results import Result
 from .tables import Tables
 
 _CLAIMS = 20
 """How often one claim looks for more when tasks that it found may not run yet."""
+_LATER = SECOND
+"""After how many microseconds a task is looked at again of which something was locked."""
 
 
 class Claims:
@@ -43,6 +47,7 @@ class Claims:
     ) -> None:
         self._task = tables.task
         self._now = dialect.now
+        self._is_renewed = is_renewed(tables, dialect.now)
         self._queues = queues
         self._locks = locks
         self._endings = endings
@@ -84,15 +89,23 @@ class Claims:
         for _ in range(_CLAIMS if limit else 0):
             wanted = limit - len(taken)
             found = claim(connection, {"in_queue": lane.queue, "in_priority": lane.priority, "most": wanted}, how)
-            taken += self._admitted(connection, found)
+            taken += self._admitted(connection, found, how["holder"])
             if len(found) < wanted or len(taken) == limit:
                 break
         return taken
 
     def take_over(
-        self, connection: sa.Connection, lane: Lane, *, lease_id: str, held_by: str, lease: float, limited: bool = False
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        *,
+        lease_id: str,
+        held_by: str,
+        lease: float,
+        limited: bool = False,
+        suspects: bool | None = None,
     ) -> Record | None:
-        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
+        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder; of ``suspects`` only, or of others.
 
         One whose handler has completed it has succeeded, one that has crashed too often is dead, and the next one is looked at. With
         ``limited`` it takes a token like any start; in flight it was already.
@@ -100,20 +113,31 @@ class Claims:
         gate = self._queues.decide(connection, lane.queue) if limited else None
         if limited and (gate is None or gate.tokens_left == 0):
             return None
-        taken = self._take_over(connection, lane, {"lease_id": lease_id, "held_by": held_by}, lease)
+        taken = self._take_over(connection, lane, {"lease_id": lease_id, "held_by": held_by}, lease, suspects)
         if gate is not None and taken is not None:
             self._queues.charge(connection, lane.queue, gate, 1)
         return taken
 
-    def _take_over(self, connection: sa.Connection, lane: Lane, holder: Mapping[str, Any], lease: float) -> Record | None:
-        while (found := self._expired(connection, lane)) is not None:
-            status = self._completions.finish(connection, found)
+    def put_off(self, connection: sa.Connection, lane: Lane, state: State) -> list[Record]:
+        """Look a moment later at the first task of a lane that is due, or whose lease ran out; the task, if there is one."""
+        task = self._task
+        first = self._expired(connection, lane, None) if state is State.LEASED else self._first_due(connection, lane)
+        if first is None:
+            return []
+        connection.execute(sa.update(task).where(task.c.id == first.id).values(due_at=self._now + _LATER))
+        return [first]
+
+    def _take_over(
+        self, connection: sa.Connection, lane: Lane, holder: Mapping[str, Any], lease: float, suspects: bool | None
+    ) -> Record | None:
+        while (found := self._expired(connection, lane, suspects)) is not None:
+            status = self._completions.finish(connection, found, holder["held_by"])
             if status is not None:
                 self.ended[found.id] = Result(found, success(status), 0.0)
                 continue
-            self._log.crash(connection, [found])
+            self._log.crash(connection, [found], holder["held_by"])
             if is_poison(found):
-                self._end_poison(connection, found)
+                self._end_poison(connection, found, holder["held_by"])
                 continue
             changes = {
                 **holder,
@@ -127,7 +151,7 @@ class Claims:
                 return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == found.id)).one())
         return None
 
-    def _admitted(self, connection: sa.Connection, claimed: Sequence[Record]) -> list[Record]:
+    def _admitted(self, connection: sa.Connection, claimed: Sequence[Record], source: str) -> list[Record]:
         """Those just claimed that are to be attempted."""
         if not any(one.lock_key is not None or one.expires_at is not None for one in claimed):
             return list(claimed)
@@ -141,26 +165,39 @@ class Claims:
                 "last_reason": "expired",
             }
             connection.execute(sa.update(self._task).where(self._task.c.id.in_([one.id for one in expired])).values(ended))
-            self._endings.follow(connection, [Ending(one, State.CANCELLED, expired=True) for one in expired], "")
+            self._endings.follow(connection, [Ending(one, State.CANCELLED, expired=True) for one in expired], source)
         return self._locks.admit(connection, [one for one in claimed if one not in expired])
 
-    def _expired(self, connection: sa.Connection, lane: Lane) -> Record | None:
+    def has_suspect(self, connection: sa.Connection, lane: Lane) -> bool:
+        """Whether a lease of a lane ran out whose task is to be tried alone."""
+        return connection.execute(self._expired_rows(lane, suspects=True)).one_or_none() is not None
+
+    def forgive(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
+        """Not to hold against suspects the crash that may end these attempts."""
         task = self._task
-        row = connection.execute(
-            sa.select(task)
-            .where(
-                is_state(task, State.LEASED),
-                task.c.queue == lane.queue,
-                task.c.priority == lane.priority,
-                task.c.due_at <= self._now,
-            )
-            .order_by(task.c.due_at, task.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        ).one_or_none()
+        those = (sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)), is_state(task, State.LEASED))
+        condemned = task.c.crashes + 1 - task.c.pardons >= MAX_CRASHES
+        connection.execute(sa.update(task).where(*those, condemned).values(pardons=task.c.pardons + 1))
+
+    def _expired(self, connection: sa.Connection, lane: Lane, suspects: bool | None) -> Record | None:
+        row = connection.execute(self._expired_rows(lane, suspects).with_for_update(skip_locked=True)).one_or_none()
         return None if row is None else Record._make(row)
 
-    def _end_poison(self, connection: sa.Connection, record: Record) -> None:
+    def _expired_rows(self, lane: Lane, suspects: bool | None) -> sa.Select[Any]:
+        """The task of a lane whose lease ran out longest ago."""
+        task = self._task
+        there = (is_state(task, State.LEASED), task.c.queue == lane.queue, task.c.priority == lane.priority, task.c.due_at <= self._now)
+        on_trial = task.c.crashes + 2 - task.c.pardons == MAX_CRASHES
+        which = sa.true() if suspects is None else on_trial if suspects else sa.not_(on_trial)
+        return sa.select(task).where(*there, ~self._is_renewed, which).order_by(task.c.due_at, task.c.id).limit(1)
+
+    def _first_due(self, connection: sa.Connection, lane: Lane) -> Record | None:
+        which = {"in_queue": lane.queue, "in_priority": lane.priority, "most": 1}
+        first = candidates(self._task, self._now).with_only_columns(self._task).with_for_update(skip_locked=True)
+        row = connection.execute(first, which).one_or_none()
+        return None if row is None else Record._make(row)
+
+    def _end_poison(self, connection: sa.Connection, record: Record, source: str) -> None:
         changes = {
             "state": State.DEAD.value,
             "crashes": record.crashes + 1,
@@ -171,7 +208,7 @@ class Claims:
             "last_error": POISON.format(crashes=record.crashes + 1),
         }
         if _change(connection, self._task, record, changes):
-            self._endings.follow(connection, [Ending(record, State.DEAD)], "")
+            self._endings.follow(connection, [Ending(record, State.DEAD)], source)
             self.ended[record.id] = Result(record, poison(record), 0.0)
 
 

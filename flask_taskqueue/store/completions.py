@@ -10,6 +10,7 @@ that has died, by the one that would take the task over.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,10 +36,7 @@ class Completions:
         mine = (task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
         self._fence = Prepared(sa.update(task).where(*mine).values(held_by=task.c.held_by))
         self._success = Prepared(sa.update(task).where(*mine).values(_success(task, dialect.now)))
-        columns: dict[str, Any] = {
-            name: sa.bindparam(name) for name in ("task_id", "number", "lease_id", "started_at", "held_by", "status")
-        }
-        self._insert = Prepared(sa.insert(attempt).values(**columns, reason="success", finished_at=dialect.now))
+        self._insert = Prepared(self._completion(mine))
 
     def begin(self, connection: sa.Connection, record: Record) -> Mark | None:
         """Mark the handler's transaction, which has just begun; None if its lease is known to be lost.
@@ -66,15 +64,30 @@ class Completions:
             "started_at": record.started_at,
             "held_by": record.held_by,
             "status": status,
+            "id": record.id,
+            "lease": record.lease_id,
         }
         try:
-            self._insert.execute(connection, values)
+            return self._insert.execute(connection, values).rowcount == 1
         except sa.exc.IntegrityError:
             return False
-        return True
 
-    def finish(self, connection: sa.Connection, record: Record) -> int | None:
-        """End a leased task whose handler has completed, with all that follows; the handler's status, None if it has not."""
+    def _completion(self, mine: Sequence[sa.ColumnElement[bool]]) -> sa.Insert:
+        """The insert of the attempt: only while its lease holds, where to look at that locks nothing that others change."""
+        attempt = self._attempt
+        names = ("task_id", "number", "lease_id", "started_at", "held_by", "status")
+        binds = {name: sa.bindparam(name, type_=attempt.c[name].type) for name in names}
+        columns: dict[str, sa.ColumnElement[Any]] = {**binds, "reason": sa.literal("success"), "finished_at": self._dialect.now}
+        if self._dialect.locks_what_it_copies:
+            return sa.insert(attempt).values(columns)
+        rows = sa.select(*columns.values()).where(sa.exists().where(*mine))
+        return sa.insert(attempt).from_select(list(columns), rows, include_defaults=False)
+
+    def finish(self, connection: sa.Connection, record: Record, source: str) -> int | None:
+        """End a leased task whose handler has completed, with all that follows; the handler's status, None if it has not.
+
+        Who writes at the same time as others has a ``source`` of its own.
+        """
         attempt = self._attempt
         mine = (attempt.c.task_id == record.id, attempt.c.number == record.attempts, attempt.c.lease_id == record.lease_id)
         columns = (attempt.c.status, attempt.c.finished_at)
@@ -84,7 +97,7 @@ class Completions:
         status: int = row.status
         if self._success.execute(connection, {"id": record.id, "lease": record.lease_id, "status": status}).rowcount == 1:
             took = max(0, row.finished_at - (record.started_at or row.finished_at)) / SECOND
-            self._endings.follow(connection, [Ending(record, State.SUCCEEDED, attempt="success", duration=took)], "")
+            self._endings.follow(connection, [Ending(record, State.SUCCEEDED, attempt="success", duration=took)], source)
         return status
 
 

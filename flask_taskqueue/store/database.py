@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum, auto
+from functools import cached_property, partial
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -14,33 +14,48 @@ import sqlalchemy as sa
 from ..core.errors import ConfigurationError, TablesMissingError, TablesOutdatedError, TablesTooNewError, TransientError
 from ..core.finding import Finding
 from ..interrupts import shielded
+from .course import Course
 from .dialects import Dialect, dialect_of, is_in_memory
-from .results import MovedError
+from .results import LockedError, MovedError
 from .schema import CURRENT, Change, Schema, Stamp
 from .tables import Tables
-from .write_lock import write_lock
+from .write_lock import NoTurns, Turn, WriteLock
 
 Result = TypeVar("Result")
+Work = Callable[[sa.Connection], Result]
 _TRIES = 6
-_PATIENCE = 20.0
-"""Seconds after which a transaction that lost its connection is not tried again: a database that does not answer uses up more."""
+_LOCK_PATIENCE = 20.0
+"""Seconds that a transaction waits, in turns, for what another one has locked."""
 _AUTOCOMMIT = (
     "the application's engine commits each statement at once (AUTOCOMMIT), so that neither a task and the rows it needs, nor a handler's "
     "changes and the end of its task, can be committed together: remove it from SQLALCHEMY_ENGINE_OPTIONS (or the bind's options), or give "
     "the queue a database of its own with TASKQUEUE_DATABASE_URI"
 )
+_IN_USE = "another transaction, of the application perhaps, has locked what this one was to change, and keeps it"
 _CROWDED = "no connection to the database became free: all that the pool may have are in use"
+_UNSURE = "; the answer to a commit was lost, so that what was asked for may have been done"
+
+
+class Wait(Enum):
+    """What a transaction does about the locks of others."""
+
+    PATIENTLY = auto()
+    """It is tried again for twenty seconds, for whoever asked for it waits too."""
+    BRIEFLY = auto()
+    """It waits for a moment, as long as transactions like itself take, and is given up with `LockedError`."""
+    NOT = auto()
+    """It is given up with `LockedError` at once."""
 
 
 class Database:
     """The engine and the tables, with transactions that are tried again when they fail in passing.
 
     An in-memory database is one connection; it is shared with the application's engine. Any other
-    gets an engine of the queue's own, so that its settings (isolation, write-ahead log, disk
-    synchronisation) neither depend on the application's nor change them.
+    gets an engine of the queue's own, which connects as the application's does, so that its settings
+    (isolation, write-ahead log, disk synchronisation) neither depend on the application's nor change them.
     """
 
-    def __init__(self, tables: Tables, source: sa.Engine | sa.URL, connect_args: dict[str, object], *, create: bool) -> None:
+    def __init__(self, tables: Tables, source: sa.Engine | sa.URL, *, create: bool) -> None:
         url = source.url if isinstance(source, sa.Engine) else source
         self.tables = tables
         self.dialect: Dialect = dialect_of(url)
@@ -49,9 +64,10 @@ class Database:
             raise ConfigurationError(str(refusal))
         self.in_memory = is_in_memory(url)
         self.own_engine = not (self.in_memory and isinstance(source, sa.Engine))
-        self.engine = source if isinstance(source, sa.Engine) and self.in_memory else self.dialect.create_engine(url, connect_args)
+        self.engine = source if isinstance(source, sa.Engine) and self.in_memory else self.dialect.create_engine(source)
         self._reading = self.engine.execution_options(taskqueue_reading=True)
-        self.write_lock = write_lock(url, self.in_memory)
+        shared_file = self.dialect.locks_by_writing and not self.in_memory
+        self.write_lock: Turn = WriteLock(lambda: f"{self.file}.lock") if shared_file else NoTurns()
         self.schema = Schema(tables, self.dialect)
         self.stamp: Stamp | None = None
         """What the tables said of themselves when they were last looked at."""
@@ -64,14 +80,40 @@ class Database:
             raise ConfigurationError(_AUTOCOMMIT)
         self._opening = threading.Lock()
 
-    def transact(self, work: Callable[[sa.Connection], Result], *, tries: int = _TRIES) -> Result:
+    @cached_property
+    def file(self) -> str:
+        """The path of the file that holds the tables, as the database itself says. Raises `ConfigurationError` if there is none."""
+        with self._connected() as connection:
+            file = self.dialect.file(connection)
+        if not file:
+            raise ConfigurationError("the database's URL names a file, but connections lead to a database in memory: let the URL say so")
+        return file
+
+    def transact(
+        self, work: Work[Result], *, tries: int = _TRIES, wait: Wait = Wait.PATIENTLY, done: Work[Result | None] = lambda _: None
+    ) -> Result:
         """Run ``work`` in a transaction and commit; run it again, whole, when it fails in passing.
 
-        So ``work`` may run several times; it must do nothing but SQL, and may ask for it by `MovedError`. Raises `TransientError`
-        when it keeps failing, `TablesMissingError` when the tables are not there.
+        So ``work`` may run several times; it must do nothing but SQL, and may ask for it by `MovedError`. Where the answer to a commit
+        was lost, ``done`` first looks for what ``work`` has committed already, for up to twenty seconds. Raises `TransientError`
+        when it keeps failing, `LockedError` when it would have to ``wait`` longer than it may for what another transaction has
+        locked, `TablesMissingError` when the tables are not there.
         """
         self.open()
-        return self._run(work, tries)
+        return self._run(work, tries, wait, done)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Within this `TransientError` is raised for what fails in passing in a transaction of the caller's own, which is lost by it."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            passes = error.connection_invalidated or self.dialect.is_transient(error) or self.dialect.is_stale(error)
+            if passes or _is_unasked(error):
+                raise TransientError(f"the session's transaction was refused, roll it back: {type(error.orig).__name__}") from error
+            raise
+        except sa.exc.TimeoutError as error:
+            raise TransientError(_CROWDED) from error
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -114,9 +156,12 @@ class Database:
         try:
             changes = self._run(self.schema.upgrade, _TRIES)
             self.stamp = self._run(self.schema.stamp, _TRIES)
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, TransientError) as error:
+            refusal = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
+            if not isinstance(refusal, sa.exc.DBAPIError) or (refusal is not error and not self.dialect.is_read_only(refusal)):
+                raise
             raise TablesOutdatedError(
-                f"the database does not let the tables be changed ({error.orig}); flask taskqueue upgrade --sql prints the statements"
+                f"the database does not let the tables be changed ({refusal.orig}); flask taskqueue upgrade --sql prints the statements"
             ) from error
         return changes
 
@@ -146,7 +191,7 @@ class Database:
 
     def findings(self) -> list[Finding]:
         """What whoever runs dispatchers on this database should know; an error means that none can run."""
-        return self.dialect.findings(self.engine)
+        return self.dialect.findings(self.engine, self._shared)
 
     def reset(self) -> None:
         """Forget every connection without closing it: after a fork they are the parent's."""
@@ -160,22 +205,31 @@ class Database:
         if self.own_engine:
             self.engine.dispose()
 
-    def _run(self, work: Callable[[sa.Connection], Result], tries: int) -> Result:
-        began = time.monotonic()
-        for attempt in range(1, tries + 1):
+    def _run(self, work: Work[Result], tries: int, wait: Wait = Wait.PATIENTLY, done: Work[Result | None] = lambda _: None) -> Result:
+        course = Course(tries)
+        while True:
+            counted = True
             try:
-                with shielded(), self.around(), self.write_lock, self.engine.begin() as connection:
-                    return work(connection)
+                return self._run_once(partial(course.run, work), wait, done if course.unsure else None)
             except sa.exc.DBAPIError as error:
-                silent = error.connection_invalidated and time.monotonic() - began > _PATIENCE
-                self._raise_if_final(error, silent or attempt == tries)
+                if self.dialect.is_locked(error):
+                    if wait is not Wait.PATIENTLY or course.seconds > _LOCK_PATIENCE:
+                        raise LockedError(_IN_USE) from error
+                    counted = False
+                else:
+                    self._raise_if_final(error, course.is_last(error), course.unsure)
             except MovedError as error:
-                if attempt == tries:
+                if course.is_used_up:
                     raise TransientError("what the transaction looked at kept changing") from error
             except sa.exc.TimeoutError as error:
                 raise TransientError(_CROWDED) from error
-            time.sleep(random.uniform(0.2, 1) * min(0.01 * 2**attempt, 0.5))
-        raise AssertionError("unreachable")
+            course.pause(counted=counted)
+
+    def _run_once(self, work: Work[Result], wait: Wait, done: Work[Result | None] | None) -> Result:
+        with shielded(), self.around(), self.write_lock, self.engine.begin() as connection:
+            with self.dialect.at_once(connection) if wait is Wait.NOT else nullcontext():
+                found = None if done is None else done(connection)
+                return work(connection) if found is None else found
 
     def _find_tables(self) -> None:
         self.stamp = self._read_stamp()
@@ -221,16 +275,21 @@ class Database:
         except sa.exc.TimeoutError as error:
             raise TransientError(_CROWDED) from error
 
-    def _raise_if_final(self, error: sa.exc.DBAPIError, last: bool) -> None:
+    def _raise_if_final(self, error: sa.exc.DBAPIError, last: bool, unsure: bool = False) -> None:
         if self.dialect.is_missing(error) and self._ready:
             self._ready, self._doubted = False, True
             self.open()
-        elif not (error.connection_invalidated or self.dialect.is_transient(error)):
-            if error.statement is None and isinstance(error, sa.exc.OperationalError):  # neither reached nor asked
+        elif not (error.connection_invalidated or self.dialect.is_transient(error) or (unsure and _is_unasked(error))):
+            if _is_unasked(error):
                 raise TransientError(f"the database cannot be reached: {type(error.orig).__name__}") from error
             raise error
         if last:
-            raise TransientError(f"the database keeps refusing: {type(error.orig).__name__}") from error
+            raise TransientError(f"the database keeps refusing: {type(error.orig).__name__}" + (_UNSURE if unsure else "")) from error
+
+
+def _is_unasked(error: sa.exc.DBAPIError) -> bool:
+    """Whether the database was not even reached."""
+    return error.statement is None and isinstance(error, sa.exc.OperationalError)
 
 
 def _levels(engine: sa.Engine) -> Collection[object]:

@@ -10,12 +10,14 @@ import sqlalchemy as sa
 
 from ..core.clock import duration_micros, to_datetime
 from ..core.dispatcher_info import DispatcherInfo
+from ..core.ids import dispatcher_id
 from .dialects import Dialect
 from .tables import Tables
 
 ALIVE = 30.0
 """Seconds after which a dispatcher that is not seen counts as gone."""
 _FORGET = 3600.0
+_NEVER = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class Sighting:
     queues: Sequence[str] | None
     concurrency: int
     in_flight: int
+    fingerprint: str | None = None
+    """Of the newest secret of its application (see `core.owner`)."""
 
 
 class Dispatchers:
@@ -53,6 +57,13 @@ class Dispatchers:
         """Forget a dispatcher that has ended; whether it was known."""
         return connection.execute(sa.delete(self._dispatcher).where(self._dispatcher.c.id == dispatcher_id)).rowcount == 1
 
+    def rival(self, connection: sa.Connection, fingerprints: Sequence[str]) -> str | None:
+        """Where a dispatcher is alive that has none of these fingerprints but another, if one is."""
+        dispatcher = self._dispatcher
+        alive = sa.and_(dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), dispatcher.c.fingerprint.not_in(fingerprints))
+        row = connection.execute(sa.select(dispatcher.c.host, dispatcher.c.pid).where(alive).limit(1)).one_or_none()
+        return None if row is None else f"{row.host}:{row.pid}"
+
     def prune(self, connection: sa.Connection) -> int:
         """Forget those that have not been seen for an hour; how many."""
         gone = self._dispatcher.c.seen_at < self._now - duration_micros(_FORGET)
@@ -61,8 +72,21 @@ class Dispatchers:
     def list(self, connection: sa.Connection) -> Sequence[DispatcherInfo]:
         """Those that are known, the oldest first."""
         dispatcher = self._dispatcher
+        known = dispatcher.c.seen_at != _NEVER
         alive = sa.case((dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), 1), else_=0).label("alive")
-        return [_info(row) for row in connection.execute(sa.select(dispatcher, alive).order_by(dispatcher.c.started_at, dispatcher.c.id))]
+        statement = sa.select(dispatcher, alive).where(known).order_by(dispatcher.c.started_at, dispatcher.c.id)
+        return [_info(row) for row in connection.execute(statement)]
+
+    def leave_witness(self, connection: sa.Connection) -> str:
+        """Store a row that is no dispatcher's, and has never been seen, so that it is forgotten if it is not removed; its id."""
+        name = dispatcher_id()
+        sighting = Sighting(id=name, host="", pid=0, version="", transport="", queues=None, concurrency=0, in_flight=0)
+        connection.execute(sa.insert(self._dispatcher).values(asdict(sighting) | {"started_at": self._now, "seen_at": _NEVER}))
+        return name
+
+    def sees_witness(self, connection: sa.Connection, name: str) -> bool:
+        """Whether the connection looks at the table that the row is in."""
+        return connection.scalar(sa.select(self._dispatcher.c.id).where(self._dispatcher.c.id == name)) is not None
 
 
 def _info(row: sa.Row[Any]) -> DispatcherInfo:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,6 +20,7 @@ from .batches import Batches
 from .inserts import Inserts
 from .locks import Locks
 from .tally import Counts, Tally, count_end, no_counts
+from .vacancies import Vacancies
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -36,43 +38,56 @@ class Ending:
     failed: bool = False
     duration: float = 0.0
     expired: bool = False
+    held: bool = False
+    """Whether its place is not free yet: its handler still runs (see `Holds`)."""
 
 
 class Endings:
     """Counts, lets waiting tasks go, adds the tasks that follow."""
 
-    def __init__(self, tally: Tally, locks: Locks, batches: Batches, inserts: Inserts, vault: Vault) -> None:
+    def __init__(self, tally: Tally, locks: Locks, batches: Batches, inserts: Inserts, vault: Vault, vacancies: Vacancies) -> None:
         self._tally = tally
         self._locks = locks
         self._batches = batches
         self._inserts = inserts
         self._vault = vault
+        self._vacancies = vacancies
 
-    def follow(self, connection: sa.Connection, endings: Sequence[Ending], source: str) -> None:
+    def follow(self, connection: sa.Connection, endings: Sequence[Ending], source: str, vacant: Sequence[sa.Row[Any]] = ()) -> None:
         """Count, and see to everything that follows. Others that write at the same time have another ``source``.
 
-        Rows are locked in one order (keys, batches, counts), so that two transactions never wait for each other.
+        ``vacant`` are holds that have ended. Rows are locked in one order (keys, batches, counts), so that two transactions
+        never wait for each other.
         """
-        self.let_follow(connection, endings)
+        self.let_follow(connection, endings, vacant)
         self._tally.add(connection, _counts(endings), source)
 
-    def let_follow(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+    def let_follow(self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]] = ()) -> None:
         """See to everything that follows, but count nothing."""
-        self._free_locks(connection, endings)
+        self._free_locks(connection, endings, vacant)
         self._add_follow_ups(connection, endings)
-        self._count_batches(connection, endings)
+        self._count_batches(connection, endings, vacant)
+
+    def given_back(self, connection: sa.Connection, ids: Collection[str]) -> None:
+        """See to what may go instead of tasks that are scheduled again as if they had not been taken."""
+        self._locks.free(connection, self._locks.keys_of(connection, ids))
 
     def replaced(self, connection: sa.Connection, record: Record) -> None:
         """See to what follows a task that was cancelled because another took its place."""
-        self.follow(connection, [Ending(record, State.CANCELLED)], "")
+        self.cancelled(connection, [Ending(record, State.CANCELLED)])
 
-    def _free_locks(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
-        keys = {
+    def cancelled(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+        """See to what follows tasks that were cancelled, perhaps by the application's own transaction."""
+        if not self._vacancies.leave(connection, [one.record for one in endings if not one.held]):
+            self.let_follow(connection, endings)
+        self._tally.add(connection, _counts(endings), "")
+
+    def _free_locks(self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]) -> None:
+        keys: dict[str, int | None] = {one.lock_key: one.lock_limit for one in vacant if one.lock_key is not None}
+        keys |= {
             one.record.lock_key: one.record.lock_limit
             for one in endings
-            # A serial key stays with its first task while that is tried again.
-            if one.record.lock_key is not None
-            and (one.state.is_finished or (one.state is State.SCHEDULED and one.record.lock_limit is not None))
+            if one.record.lock_key is not None and not one.held and one.state is not State.LEASED
         }
         if keys:
             self._locks.free(connection, keys)
@@ -88,11 +103,14 @@ class Endings:
                 continue
             self._inserts.add_following(connection, following, f"task {one.record.id}")
 
-    def _count_batches(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+    def _count_batches(self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]) -> None:
         ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for one in endings:
-            if one.record.batch_id is not None and one.state.is_finished:
+            if one.record.batch_id is not None and one.state.is_finished and not one.held:
                 ended[one.record.batch_id][one.state.value] += 1
+        for place in vacant:
+            if place.batch_id is not None:  # its task was deleted
+                ended[place.batch_id][State.CANCELLED.value] += 1
         if ended:
             self._batches.count(connection, ended)
 

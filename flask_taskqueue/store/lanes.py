@@ -12,6 +12,7 @@ from ..core.rates import Gate
 from ..core.states import State
 from .dialects.states import is_state
 from .prepared import Prepared
+from .renewals import is_renewed
 from .tables import Tables
 
 Gates = Callable[[sa.Connection, Collection[str]], Mapping[str, Gate]]
@@ -31,16 +32,16 @@ def look(connection: sa.Connection, statement: Prepared, queues: Collection[str]
 
 
 def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
-    """The statement of a look: two index look-ups a lane, whatever the table holds."""
+    """The statement of a look: two index look-ups a lane, whatever the table holds, and one more of a lease's renewal."""
     steps = sa.union_all(*(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)).subquery("step")
     queue = tables.queue
 
-    def first(state: State) -> sa.ScalarSelect[Any]:
+    def first(state: State, *only: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
         task = tables.task
         waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
         return (
             sa.select(task.c.due_at)
-            .where(is_state(task, state), waiting)
+            .where(is_state(task, state), waiting, *only)
             .order_by(task.c.due_at)
             .limit(1)
             .correlate(queue, steps)
@@ -52,7 +53,7 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             queue.c.name.label("queue"),
             steps.c.priority,
             first(State.SCHEDULED).label("due_at"),
-            first(State.LEASED).label("expires_at"),
+            first(State.LEASED, ~is_renewed(tables, now)).label("expires_at"),
             _is_limited(queue).label("limited"),
             now.label("now"),
         )

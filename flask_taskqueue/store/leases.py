@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.clock import duration_micros
+from ..core.clock import SECOND, duration_micros
 from ..core.measures import attempt_measure
 from ..core.outcome import Outcome, success
 from ..core.record import Record
@@ -19,9 +19,11 @@ from .completions import Completions
 from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
+from .holds import Holds
 from .locks import untaken
 from .prepared import TOGETHER, Prepared, among_these, these
 from .queues import Queues
+from .renewals import Renewals
 from .results import MovedError, Recorded, Result, alike, leased
 from .tables import Tables
 
@@ -30,14 +32,23 @@ class Leases:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(
-        self, tables: Tables, dialect: Dialect, queues: Queues, endings: Endings, log: AttemptLog, completions: Completions
+        self,
+        tables: Tables,
+        dialect: Dialect,
+        queues: Queues,
+        endings: Endings,
+        log: AttemptLog,
+        completions: Completions,
+        holds: Holds,
     ) -> None:
         self._task = tables.task
+        self.renewals = Renewals(tables, dialect)
         self._queues = queues
         self._endings = endings
         self._now = dialect.now
         self._log = log
         self._completions = completions
+        self._holds = holds
         self._looks = False
         """Whether to look how leases stand before they are ended: something was not as expected. To look needlessly does no harm."""
         task, attempt = tables.task, tables.attempt
@@ -64,6 +75,7 @@ class Leases:
         found = self._look(connection, ordered) if self._looks else _as_told(ordered)
         held = [result for result, standing in found if standing is Standing.HELD]
         late = [result for result, standing in found if standing is Standing.LOST]
+        self._holds.take(connection, leases_of(result.record for result in held if result.goes_on))
         if not self._as_seen(connection, held):
             self._looks = True
             raise MovedError
@@ -76,22 +88,36 @@ class Leases:
         return Recorded([result for result, _ in found], {result.record.id for result in late})
 
     def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[str]:
-        """Prolong leases, the ids of the tasks that are still held."""
-        pairs = sorted(held)
-        if not pairs:
-            return set()
-        mine = sa.and_(sa.tuple_(self._task.c.id, self._task.c.lease_id).in_(pairs), is_state(self._task, State.LEASED))
-        connection.execute(sa.update(self._task).where(mine).values(due_at=self._now + duration_micros(lease)))
-        return set(connection.scalars(sa.select(self._task.c.id).where(mine)))
+        """Prolong leases, the ids of the tasks that are still held. The places of the others are held on: their handlers still run.
+
+        A lease whose row somebody has locked does not keep the others waiting; it is prolonged beside its task (see `Renewals`).
+        """
+        mine = self._are_held(held)
+        free = self._free(connection, mine)
+        if free:
+            connection.execute(sa.update(self._task).where(self._task.c.id.in_(free)).values(due_at=self._now + duration_micros(lease)))
+        found = {(row.id, row.lease_id) for row in connection.execute(sa.select(self._task.c.id, self._task.c.lease_id).where(mine))}
+        self.renewals.note(connection, [one for one in found if one[0] not in free], lease)
+        if others := set(held) - found:
+            self._holds.renew(connection, others, lease)
+        return {task_id for task_id, _ in found}
+
+    def held_by(self, connection: sa.Connection, dispatcher: str) -> list[tuple[Record, float]]:
+        """The tasks that a dispatcher holds the leases of, and for how many seconds."""
+        aged = sa.select(self._task, (self._now - self._task.c.started_at).label("age"))
+        rows = connection.execute(aged.where(is_state(self._task, State.LEASED), self._task.c.held_by == dispatcher))
+        return [(Record._make(row[:-1]), (row.age or 0) / SECOND) for row in rows]
 
     def release(self, connection: sa.Connection, held: Iterable[Lease], *, begun: bool = False) -> int:
         """Give leases back as if they had never been taken: due now, the attempt not counted; how many.
 
-        Of those that have ``begun`` a handler may still run; if it has completed, its lease stays for `finish`.
+        Of those that have ``begun`` a handler may still run: its place is held on, and if it has completed its lease stays
+        for `finish`.
         """
         leases = set(held)
         if begun:
             leases -= self._log.withdraw(connection, leases)
+            self._holds.take(connection, leases)
         pairs = [{"task_id": task_id, "lease": lease} for task_id, lease in sorted(leases)]
         if not pairs:
             return 0
@@ -104,21 +130,37 @@ class Leases:
             )
             .values(untaken(self._task) | {"due_at": self._now})
         )
-        return connection.execute(statement, pairs).rowcount
+        released = connection.execute(statement, pairs).rowcount
+        self._endings.given_back(connection, [task_id for task_id, _ in leases])
+        if released < len(pairs) and not begun:  # one was deleted before it could begin
+            self._holds.end(connection, leases)
+        return released
 
     def expire(self, connection: sa.Connection, held_by: str) -> int:
-        """Let every lease of a dispatcher that is known to be dead run out now; how many."""
-        mine = sa.and_(is_state(self._task, State.LEASED), self._task.c.held_by == held_by)
-        return connection.execute(sa.update(self._task).where(mine).values(due_at=self._now)).rowcount
+        """Let every lease of a dispatcher that is known to be dead run out now; how many. What it held beside is free.
+
+        One whose row is locked runs out by itself.
+        """
+        self._holds.end_of(connection, held_by)
+        self.renewals.drop(connection, held_by)
+        free = self._free(connection, sa.and_(is_state(self._task, State.LEASED), self._task.c.held_by == held_by))
+        if free:
+            connection.execute(sa.update(self._task).where(self._task.c.id.in_(free)).values(due_at=self._now))
+        return len(free)
 
     def pardon(self, connection: sa.Connection, held_by: str) -> int:
-        """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is blamed for; how many."""
+        """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is blamed for; how many.
+
+        A lease whose row is locked runs out by itself.
+        """
         task = self._task
+        self.renewals.drop(connection, held_by)
+        self._holds.end_of(connection, held_by)
         mine = sa.and_(is_state(task, State.LEASED), task.c.held_by == held_by)
-        rows = connection.execute(sa.select(task).where(mine).order_by(task.c.id).with_for_update())
-        held = [record for record in map(Record._make, rows) if self._completions.finish(connection, record) is None]
+        rows = connection.execute(sa.select(task).where(mine).order_by(task.c.id).with_for_update(skip_locked=True))
+        held = [record for record in map(Record._make, rows) if self._completions.finish(connection, record, held_by) is None]
         if held:
-            self._log.crash(connection, held)
+            self._log.crash(connection, held, held_by)
             changes = {
                 "state": State.SCHEDULED.value,
                 "due_at": self._now,
@@ -126,13 +168,27 @@ class Leases:
                 "pardons": task.c.pardons + 1,
                 "last_reason": "crash",
             }
-            connection.execute(sa.update(task).where(task.c.id.in_([record.id for record in held])).values(changes))
+            ids = [record.id for record in held]
+            connection.execute(sa.update(task).where(task.c.id.in_(ids)).values(changes))
+            self._endings.given_back(connection, ids)
         return len(held)
 
     def is_current(self, connection: sa.Connection, task_id: str, attempt: int) -> Record | None:
         """The task, if this attempt of it is under way."""
         row = self._current.execute(connection, {"id": task_id, "attempt": attempt}).one_or_none()
         return None if row is None else Record._make(row)
+
+    def _are_held(self, held: Iterable[Lease]) -> sa.ColumnElement[bool]:
+        """Whether a task has one of these leases; found by the ids, which are an index."""
+        pairs, task = sorted(held), self._task
+        return sa.and_(
+            task.c.id.in_([one for one, _ in pairs]), sa.tuple_(task.c.id, task.c.lease_id).in_(pairs), is_state(task, State.LEASED)
+        )
+
+    def _free(self, connection: sa.Connection, mine: sa.ColumnElement[bool]) -> list[str]:
+        """The ids of tasks whose rows nobody else has locked; we have, until the transaction ends."""
+        rows = sa.select(self._task.c.id).where(mine).order_by(self._task.c.id).with_for_update(skip_locked=True)
+        return list(connection.scalars(rows))
 
     def _look(self, connection: sa.Connection, results: Sequence[Result]) -> list[tuple[Result, Standing]]:
         """How the leases of results stand; those results that turn out to be something else are replaced."""
@@ -159,7 +215,7 @@ class Leases:
             self._log.add_late(connection, late)
 
     def _follow(self, connection: sa.Connection, held: Sequence[Result], late: Sequence[Result]) -> None:
-        """See to what follows attempts. Of one that came too late only the attempt is left to be counted."""
+        """See to what follows attempts. Of one that came too late the attempt is left to be counted, and its place to be freed."""
         endings = [
             Ending(
                 result.record,
@@ -172,7 +228,8 @@ class Leases:
         ]
         endings += [Ending(result.record, State.LEASED, attempt="late", duration=result.duration) for result in late]
         if endings:
-            self._endings.follow(connection, endings, endings[0].record.held_by or "")
+            vacant = self._holds.remove(connection, leases_of(result.record for result in late if not result.goes_on))
+            self._endings.follow(connection, endings, endings[0].record.held_by or "", vacant)
 
     def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task

@@ -29,6 +29,7 @@ class Locks:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
         self._lock = tables.lock
+        self._hold = tables.hold
         self._now = dialect.now
         self._one_writer = dialect.locks_by_writing
         self._insert = dialect.insert_missing(tables.lock)
@@ -43,11 +44,11 @@ class Locks:
             return admitted
         decided = self._decide(connection, by_key, wait=False)
         limits = {key: by_key[key][0].lock_limit for key in decided}
-        firsts, leased = self._firsts(connection, limits), self._count_leased(connection, limits)
+        firsts, running = self._firsts(connection, limits), self._count_running(connection, limits)
         parked: list[Record] = []
         for key, limit in limits.items():
             ours = by_key.pop(key)
-            room = max(0, (1 if limit is None else limit) - (leased[key] - len(ours)))
+            room = max(0, (1 if limit is None else limit) - (running[key] - len(ours)))
             may_run = [one for one in ours if limit is not None or one.id == firsts[key]][:room]
             admitted += may_run
             parked += [one for one in ours if one not in may_run]
@@ -60,13 +61,19 @@ class Locks:
         if not keys:
             return
         self._decide(connection, keys, wait=True)
-        leased = self._count_leased(connection, keys)
-        chosen = [first for key, first in self._firsts(connection, keys).items() if first is not None and not leased[key]]
+        running = self._count_running(connection, keys)
+        chosen = [first for key, first in self._firsts(connection, keys).items() if first is not None and not running[key]]
         for key in self._with_parked(connection, [key for key, limit in keys.items() if limit is not None]):
-            chosen += self._next_parked(connection, key, max(0, (keys[key] or 0) - leased[key]))
+            chosen += self._next_parked(connection, key, max(0, (keys[key] or 0) - running[key]))
         if chosen:
             waiting = sa.and_(self._task.c.id.in_(sorted(chosen)), self._is_parked())
             connection.execute(sa.update(self._task).where(waiting).values(due_at=self._now))
+
+    def keys_of(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, int | None]:
+        """The keys of tasks, with their limits."""
+        task = self._task
+        keyed = sa.select(task.c.lock_key, task.c.lock_limit).where(task.c.id.in_(sorted(ids)), task.c.lock_key.is_not(None))
+        return {row.lock_key: row.lock_limit for row in connection.execute(keyed)}
 
     def mend(self, connection: sa.Connection) -> None:
         """Let go what waits for a key that is free, and forget keys that nothing waits for."""
@@ -105,11 +112,17 @@ class Locks:
         found = connection.execute(sa.select(lock.c.lock_key, *firsts).where(lock.c.lock_key.in_(serial)))
         return {key: min((one for one in ids if one is not None), default=None) for key, *ids in found}
 
-    def _count_leased(self, connection: sa.Connection, keys: Collection[str]) -> Counter[str]:
-        """Of each key how many of its tasks are leased."""
-        task = self._task
-        leased = sa.select(task.c.lock_key, sa.func.count()).where(task.c.lock_key.in_(sorted(keys)), is_state(task, State.LEASED))
-        return Counter({key: number for key, number in connection.execute(leased.group_by(task.c.lock_key))})
+    def _count_running(self, connection: sa.Connection, keys: Collection[str]) -> Counter[str]:
+        """Of each key how many of its places are taken: by tasks that are leased, or held for them (see `Holds`).
+
+        Asked in one statement: a lease that becomes a hold meanwhile is one or the other.
+        """
+        task, hold, wanted = self._task, self._hold, sorted(keys)
+        leased = sa.select(task.c.lock_key).where(task.c.lock_key.in_(wanted), is_state(task, State.LEASED))
+        held = sa.select(hold.c.lock_key).where(hold.c.lock_key.in_(wanted), hold.c.held_until > self._now)
+        taken = sa.union_all(leased, held).subquery("taken")
+        counted = sa.select(taken.c.lock_key, sa.func.count()).group_by(taken.c.lock_key)
+        return Counter({key: number for key, number in connection.execute(counted)})
 
     def _with_parked(self, connection: sa.Connection, keys: Collection[str]) -> list[str]:
         """Those keys for which tasks wait."""

@@ -33,8 +33,8 @@ class Notices:
         self._wanted = threading.Event()
         self._closed = threading.Event()
         self._starting = threading.Lock()
-        self._sender: threading.Thread | None = None
-        atexit.register(self._send_last)
+        self._sends = False
+        """Whether there is a thread that sends."""
 
     @staticmethod
     def serve(database: Database) -> bool:
@@ -45,15 +45,21 @@ class Notices:
         """Have a notice sent, soon. Never waits, never raises."""
         self._wanted.set()
         with self._starting:
-            if self._sender is None:
+            if not self._sends:
                 with leaving_signals():
-                    self._sender = begin(self._send_wanted, name="taskqueue-notices")
+                    begin(self._send_wanted, name="taskqueue-notices")
+                atexit.register(self._send_last)
+                self._sends = True
 
     def listen(self, wake: Callable[[], object]) -> bool:
         """Call ``wake`` at each notice, from a thread that holds a connection of its own."""
         self._closed.clear()
         begin(self._listen, wake, self._closed, name="taskqueue-listen")
         return True
+
+    def is_heard(self) -> bool:
+        """Whether notices come through to this process; it may take some seconds to tell. Raises DBAPIError."""
+        return self._database.dialect.hears(self._connection, self._channel)
 
     def close(self) -> None:
         """Listen no more."""
@@ -64,12 +70,13 @@ class Notices:
         self._wanted = threading.Event()
         self._closed = threading.Event()
         self._starting = threading.Lock()
-        self._sender = None
+        self._sends = False
 
     def _send_wanted(self) -> None:
-        wanted = self._wanted
+        """In a thread of its own, which ends when nothing was wanted for a second."""
+        wanted, starting = self._wanted, self._starting
         pause = threading.Event()
-        while wanted.wait():
+        while True:
             try:
                 with self._connection() as connection:
                     while wanted.wait(_IDLE):
@@ -78,6 +85,11 @@ class Notices:
                         pause.wait(_APART)
             except sa.exc.DBAPIError:
                 pause.wait(_TRY_AGAIN)
+            with starting:
+                if not wanted.is_set():
+                    self._sends = False
+                    atexit.unregister(self._send_last)
+                    return
 
     def _send_last(self) -> None:
         """A short program may end before its thread has come to it."""
@@ -90,11 +102,21 @@ class Notices:
         """A connection that is closed after use, not given back: with a subscription, or when the pool is gone perhaps."""
         with self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.detach()
-            yield connection
+            try:
+                yield connection
+            except sa.exc.DBAPIError:
+                connection.invalidate()
+                raise
 
     def _listen(self, wake: Callable[[], object], closed: threading.Event) -> None:
         while not closed.is_set():
             try:
+                if not self.is_heard():
+                    logger.warning(
+                        "notices do not come through to this process, by way of a pooler in transaction mode say: what is added in other "
+                        "processes is seen by polling, after TASKQUEUE_POLL_INTERVAL at most"
+                    )
+                    return
                 with self._connection() as connection:
                     self._database.dialect.listen(connection, self._channel, wake, closed)
             except sa.exc.DBAPIError as error:

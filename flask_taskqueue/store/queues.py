@@ -21,15 +21,19 @@ class Queues:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._queue = tables.queue
         self._now = dialect.now
+        self._one_writer = dialect.locks_by_writing
         self._insert = dialect.insert_missing(tables.queue)
-        in_flight = (
-            sa.select(sa.func.count())
-            .select_from(tables.task)
-            .where(is_state(tables.task, State.LEASED), tables.task.c.queue == tables.queue.c.name)
-            .correlate(tables.queue)
-            .scalar_subquery()
-        )
+        leased = _count(tables.queue, tables.task, is_state(tables.task, State.LEASED))
+        in_flight = leased + _count(tables.queue, tables.hold, tables.hold.c.held_until > dialect.now)
         self._gates = sa.select(tables.queue, in_flight.label("in_flight"), dialect.now.label("now"))
+
+    def take_turn(self, connection: sa.Connection) -> None:
+        """Where one writes at a time, be that one until the transaction ends: what it reads from now on stays so.
+
+        A transaction of an application's may have begun by reading, and its rows cannot be locked there.
+        """
+        if self._one_writer:
+            connection.execute(sa.update(self._queue).where(sa.false()).values(paused_by=self._queue.c.paused_by))
 
     def outdated(self, connection: sa.Connection, configured: Iterable[QueueSettings]) -> list[QueueSettings]:
         """Those queues that have no row yet, or whose limits were configured differently last time."""
@@ -95,6 +99,12 @@ class Queues:
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """Every queue, as it is stored."""
         return list(connection.execute(sa.select(self._queue).order_by(self._queue.c.name)))
+
+
+def _count(queue: sa.Table, table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    """How many rows of a queue there are."""
+    rows = sa.select(sa.func.count()).select_from(table).where(which, table.c.queue == queue.c.name)
+    return rows.correlate(queue).scalar_subquery()
 
 
 def _gate(row: sa.Row[Any]) -> Gate:

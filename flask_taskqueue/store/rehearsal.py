@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros
 from ..core.record import Record
 from ..core.states import State
-from .database import Database
+from .database import Database, Wait, Work
 from .dialects import Dialect
 from .dialects.claims import taken
 from .tables import Tables
@@ -30,12 +30,11 @@ class Rehearsal(Database):
         self,
         tables: Tables,
         source: sa.Engine | sa.URL,
-        connect_args: dict[str, object],
         *,
         create: bool,
         isolated: Callable[[], sa.Connection | None],
     ) -> None:
-        super().__init__(tables, source, connect_args, create=create)
+        super().__init__(tables, source, create=create)
         self.in_memory = True  # which is to say: one connection at a time, and nobody to tell of new tasks
         self.dialect = _later(self.dialect, lambda: self.ahead)
         self.ahead = 0
@@ -80,10 +79,10 @@ class Rehearsal(Database):
 
         return self.transact(work)
 
-    def _run(self, work: Callable[[sa.Connection], Result], tries: int) -> Result:
+    def _run(self, work: Work[Result], tries: int, wait: Wait = Wait.PATIENTLY, done: Work[Result | None] = lambda _: None) -> Result:
         connection = self._isolated()
         if connection is None:
-            return super()._run(work, tries)
+            return super()._run(work, tries, wait, done)
         with connection.begin_nested():
             return work(connection)
 

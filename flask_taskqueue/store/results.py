@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.errors import TransientError
 from ..core.outcome import Outcome
 from ..core.record import Record
 from .prepared import TOGETHER, these
@@ -25,6 +26,8 @@ class Result:
     reply_body: bytes | None = field(default=None, repr=False)
     completed: bool = False
     """Whether the handler's own transaction has logged the attempt."""
+    goes_on: bool = False
+    """Whether its thread has not stopped at the deadline and may still be at it, so that its places stay taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,10 @@ class Recorded:
 
     results: Sequence[Result]
     lost: Collection[str]
+
+
+class LockedError(TransientError):
+    """Another transaction holds a lock that one would have to wait for; nothing was changed."""
 
 
 class MovedError(Exception):

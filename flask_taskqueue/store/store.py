@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 
 import sqlalchemy as sa
 
 from ..core.config import KEEP_ATTEMPTS
+from ..core.owner import Application
 from ..core.queue_settings import QueueSettings
 from ..core.vault import Vault
 from .attempt_log import AttemptLog
@@ -17,19 +19,22 @@ from .bulks import Bulks
 from .charts import Charts
 from .claims import Claims
 from .completions import Completions
-from .database import Database
+from .database import Database, Wait
 from .dispatchers import Dispatchers
 from .endings import Endings
 from .failures import Failures
 from .history import History
+from .holds import Holds
 from .inserts import Inserts
 from .leases import Leases
 from .listings import Listings
 from .live_counts import LiveCounts
 from .locks import Locks
 from .newest import Newest
+from .ownership import Ownership
 from .queues import Queues
 from .readings import Readings
+from .results import LockedError
 from .schedules import Schedules
 from .sealed import Sealed
 from .statistics import Statistics
@@ -37,6 +42,7 @@ from .surroundings import Surroundings
 from .tally import Tally
 from .tasks import Tasks
 from .unreachable import end_unreachable
+from .vacancies import Vacancies
 
 
 class Store:
@@ -44,10 +50,17 @@ class Store:
 
     ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. What
     tasks hold is sealed by the ``vault`` where it is inserted; rows come back as they are stored.
+    ``application`` says whose tables they have to be; without it they may be anybody's.
     """
 
     def __init__(
-        self, database: Database, queues: Collection[QueueSettings], *, keep_attempts: float = KEEP_ATTEMPTS, vault: Vault | None = None
+        self,
+        database: Database,
+        queues: Collection[QueueSettings],
+        *,
+        keep_attempts: float = KEEP_ATTEMPTS,
+        vault: Vault | None = None,
+        application: Callable[[], Application] | None = None,
     ) -> None:
         tables, dialect = database.tables, database.dialect
         vault = vault or Vault()
@@ -58,19 +71,22 @@ class Store:
         self.locks = Locks(tables, dialect)
         self.inserts = Inserts(tables, dialect, vault)
         self.batches = Batches(tables, dialect, self.inserts, vault)
-        endings = Endings(self.tally, self.locks, self.batches, self.inserts, vault)
+        vacancies = Vacancies(tables, dialect, lambda connection: database.in_memory or connection.engine is database.engine)
+        endings = Endings(self.tally, self.locks, self.batches, self.inserts, vault, vacancies)
         self.inserts.replaced = endings.replaced
         log = AttemptLog(tables, dialect, endings, keep_attempts)
-        self.tasks = Tasks(tables, dialect, endings, self.tally, log)
+        self.holds = Holds(tables, dialect, endings)
+        self.tasks = Tasks(tables, dialect, endings, self.tally, log, self.holds)
         self.queues = Queues(tables, dialect)
         self.completions = Completions(tables, dialect, endings)
         self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log, self.completions)
-        self.leases = Leases(tables, dialect, self.queues, endings, log, self.completions)
+        self.leases = Leases(tables, dialect, self.queues, endings, log, self.completions, self.holds)
         self.statistics = Statistics(tables, dialect, self.tally)
         self.readings = Readings(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts, vault)
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)
+        self.ownership = Ownership(database, self.dispatchers, application)
         self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers)
         self.live_counts = LiveCounts(tables, dialect)
         self.charts = Charts(tables, dialect)
@@ -86,12 +102,27 @@ class Store:
         """End rows as dead that no claim will ever find; how many."""
         return end_unreachable(connection, self.database.tables, self.database.dialect.now, self.tally)
 
+    def let_go(self) -> None:
+        """Let go what waits for places that are vacant: left so by a transaction of the application, or by a process that died.
+
+        What somebody has locked meanwhile is let go next time.
+        """
+        with self.reading() as reader:
+            if not self.holds.have_lapsed(reader):
+                return
+        with suppress(LockedError):
+            self.transact(self.holds.lapse, wait=Wait.BRIEFLY)
+
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
-        """See, once per process, that each configured queue has its row, with the limits configured now.
+        """See that the tables are ours and, once per process, that each configured queue has its row, with the limits configured now.
 
         Given a connection, the rows become part of its transaction: it may hold the only write
-        lock there is, and it may be rolled back, so then they are looked for again next time.
+        lock there is, and it may be rolled back, so they are looked for again until `committed`
+        is called. Raises `ConfigurationError` for tables that are another application's.
         """
+        self.ownership.ensure(connection if self.database.dialect.locks_by_writing else None)
+        if connection is None:
+            self.database.mark()
         if not self._unseen:
             return
         if connection is not None:
@@ -99,7 +130,19 @@ class Store:
             return
         with self.reading() as reader:
             outdated = self.queues.outdated(reader, self._unseen)
-        self.database.mark()
         if outdated:
             self.transact(partial(self.queues.ensure, queues=outdated))
         self._unseen = ()
+
+    def committed(self) -> None:
+        """A transaction that `ensure_queues` was part of is committed."""
+        self.ownership.confirm()
+        self._unseen = ()
+
+    def see_queues(self) -> None:
+        """As `ensure_queues` for who only looks: tables that are not ours stay as they are."""
+        if self._unseen:
+            with self.reading() as reader:
+                found = self.ownership.look(reader)
+            if found is None:
+                self.ensure_queues()

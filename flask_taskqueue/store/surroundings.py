@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..core.clock import SECOND
 from ..core.facts import Facts
 from ..core.record import Record
 from ..core.states import LIVE, State
-from ..core.suspicion import PROBATION
+from ..core.suspicion import MAX_CRASHES
 from .dialects import Dialect
 from .dialects.states import is_state
 from .dispatchers import Dispatchers
@@ -25,6 +24,7 @@ class Surroundings:
     def __init__(self, tables: Tables, dialect: Dialect, queues: Queues, dispatchers: Dispatchers) -> None:
         self._task = tables.task
         self._queue = tables.queue
+        self._hold = tables.hold
         self._now = dialect.now
         self._queues = queues
         self._dispatchers = dispatchers
@@ -34,7 +34,8 @@ class Surroundings:
         now = connection.scalar(sa.select(self._now)) or 0
         queue = connection.execute(sa.select(self._queue).where(self._queue.c.name == record.queue)).one_or_none()
         if queue is None or record.state not in LIVE:
-            return Facts(now=now, record=record, dispatchers=self._dispatchers.list(connection))
+            going_on = self._going_on(connection, record)
+            return Facts(now=now, record=record, dispatchers=self._dispatchers.list(connection), going_on=going_on)
         return Facts(
             now=now,
             record=record,
@@ -57,18 +58,30 @@ class Surroundings:
         leased = is_state(task, State.LEASED)
         waiting = sa.and_(task.c.state == State.SCHEDULED.value, task.c.id < record.id)
         before = sa.or_(leased, waiting) if record.lock_limit is None else leased
-        return self._some(connection, task.c.lock_key == record.lock_key, task.c.id != record.id, before)
+        found = self._some(connection, task.c.lock_key == record.lock_key, task.c.id != record.id, before)
+        return found + self._held(connection, self._hold.c.lock_key == record.lock_key)
 
     def _in_flight(self, connection: sa.Connection, queue: str) -> list[Record]:
-        return self._some(connection, is_state(self._task, State.LEASED), self._task.c.queue == queue)
+        found = self._some(connection, is_state(self._task, State.LEASED), self._task.c.queue == queue)
+        return found + self._held(connection, self._hold.c.queue == queue)
+
+    def _held(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Record]:
+        """Tasks that are not leased, but whose handlers still run and hold their places."""
+        ids = connection.scalars(sa.select(self._hold.c.task_id).where(which, self._hold.c.held_until > self._now).limit(_SOME)).all()
+        return self._some(connection, self._task.c.id.in_(ids), self._task.c.state != State.LEASED.value) if ids else []
+
+    def _going_on(self, connection: sa.Connection, record: Record) -> str | None:
+        hold = self._hold
+        return connection.scalar(sa.select(hold.c.held_by).where(hold.c.task_id == record.id, hold.c.held_until > self._now).limit(1))
 
     def _suspects(self, connection: sa.Connection) -> list[Record]:
-        """Those whose lease ran out, of queues that are open, and those that crashed and began again a moment ago."""
+        """Those whose lease ran out, of queues that are open, and those that were taken over to be tried."""
         task = self._task
         paused = sa.select(self._queue.c.name).where(self._queue.c.paused_at.is_not(None))
-        expired = sa.and_(task.c.due_at <= self._now, task.c.queue.not_in(paused))
-        young = sa.and_(task.c.crashes > task.c.pardons, task.c.started_at > self._now - int(PROBATION * SECOND))
-        return self._some(connection, is_state(task, State.LEASED), sa.or_(expired, young))
+        held_against = task.c.crashes - task.c.pardons
+        expired = sa.and_(task.c.due_at <= self._now, task.c.queue.not_in(paused), held_against == MAX_CRASHES - 2)
+        tried = sa.and_(task.c.last_reason == "crash", task.c.due_at > self._now, held_against >= MAX_CRASHES - 1)
+        return self._some(connection, is_state(task, State.LEASED), sa.or_(expired, tried))
 
     def _busy(self, connection: sa.Connection) -> dict[str, int]:
         """By dispatcher how many tasks it runs."""

@@ -14,6 +14,9 @@ from .dashboard_tables import bulk as _bulk
 from .dashboard_tables import past as _past
 from .dialects.states import ENDED_ROWS, FAILED_ROWS, LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
 from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
+from .place_tables import hold as _hold
+from .place_tables import lock as _lock
+from .place_tables import renewal as _renewal
 
 COUNTS = ("attempts", "failures", "succeeded", "dead", "cancelled")
 
@@ -29,6 +32,8 @@ class Tables:
     past: sa.Table
     meter: sa.Table
     lock: sa.Table
+    renewal: sa.Table
+    hold: sa.Table
     batch: sa.Table
     schedule: sa.Table
     fire: sa.Table
@@ -57,6 +62,8 @@ class Tables:
             "past": _past,
             "meter": _meter,
             "lock": _lock,
+            "renewal": _renewal,
+            "hold": _hold,
             "batch": _batch,
             "schedule": _schedule,
             "fire": _fire,
@@ -211,11 +218,6 @@ def _meter(metadata: sa.MetaData, prefix: str) -> sa.Table:
     )
 
 
-def _lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """One row per concurrency or serial key in use; whoever decides on a key locks its row."""
-    return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
-
-
 def _batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Batches of tasks, how many of them have ended and how, and what follows."""
     return sa.Table(
@@ -279,15 +281,18 @@ def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("in_flight", sa.Integer, nullable=False),
         sa.Column("started_at", MICROS, nullable=False),
         sa.Column("seen_at", MICROS, nullable=False),
+        sa.Column("fingerprint", token(32)),
     )
 
 
 def _schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """One row: which version the tables are of, and the oldest version of the code whose dispatchers may work with them."""
+    """One row: which version the tables are of, the oldest version of the code whose dispatchers may work with them, whose they are."""
     return sa.Table(
         f"{prefix}schema",
         metadata,
         sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("oldest", sa.Integer, nullable=False),
+        sa.Column("application", TEXT),
+        sa.Column("fingerprints", TEXT),
     )

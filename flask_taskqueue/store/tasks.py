@@ -17,6 +17,7 @@ from .dialects import Dialect
 from .dialects.states import is_state
 from .endings import Ending, Endings
 from .filters import Filter
+from .holds import Holds
 from .results import MovedError
 from .tables import Tables
 from .tally import Tally, departures
@@ -39,7 +40,7 @@ _CHANGED = {Action.REQUEUE: (State.DEAD,), Action.RUN_NOW: (State.SCHEDULED,), A
 class Tasks:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, tally: Tally, log: AttemptLog) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, tally: Tally, log: AttemptLog, holds: Holds) -> None:
         self._task = tables.task
         self._batch = tables.batch
         self._key = tables.lock
@@ -47,6 +48,7 @@ class Tasks:
         self._endings = endings
         self._tally = tally
         self._log = log
+        self._holds = holds
 
     def get(self, connection: sa.Connection, task_id: str) -> Record:
         """The row of a task. Raises `UnknownTaskError`."""
@@ -130,11 +132,15 @@ class Tasks:
         return False
 
     def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Cancel up to `BATCH` tasks that match and have not ended; how many. One that runs is taken from its handler."""
+        """Cancel up to `BATCH` tasks that match and have not ended; how many.
+
+        One that runs is taken from its handler, whose end frees its place.
+        """
         live = self._withdrawn(connection, self._lock(connection, Action.DELETE, wanted))
+        held = self._holds.take(connection, leases_of(one for one in live if one.state == State.LEASED), ended=True)
         ended = {"state": State.CANCELLED.value, "due_at": None, "finished_at": self._now, "unique_key": None}
         self._update(connection, live, ended)
-        self._endings.follow(connection, [Ending(one, State.CANCELLED) for one in live], "")
+        self._endings.cancelled(connection, [Ending(one, State.CANCELLED, held=(one.id, one.lease_id) in held) for one in live])
         return len(live)
 
     def report(self, connection: sa.Connection, record: Record, progress: str) -> bool:

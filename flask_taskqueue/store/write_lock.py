@@ -6,10 +6,9 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
-
-import sqlalchemy as sa
 
 try:
     import fcntl
@@ -36,13 +35,6 @@ class Turn(Protocol):
     def __enter__(self) -> object: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-
-def write_lock(url: sa.URL, in_memory: bool) -> Turn:
-    """What to hold while writing; nothing for databases that see to it themselves."""
-    if url.get_backend_name() != "sqlite" or in_memory or str(url.database).startswith("file:"):
-        return NoTurns()
-    return WriteLock(f"{url.database}.lock")
 
 
 class NoTurns:
@@ -74,8 +66,9 @@ class WriteLock:
     it in a handler's thread is `shielded`, for what is held when a deadline strikes is held for ever.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, find_path: Callable[[], str]) -> None:
+        """``find_path`` is asked for the path of the lock's file when it is first needed."""
+        self._find_path = find_path
         self.reset()
 
     def reset(self) -> None:
@@ -115,7 +108,7 @@ class WriteLock:
 
     def _lock_file(self, limit: float) -> bool:
         if self._file is None:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            self._file = os.open(self._find_path(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         nap = _SHORTEST_NAP
         while time.monotonic() < limit:
             try:

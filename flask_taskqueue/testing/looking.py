@@ -13,7 +13,7 @@ from ..api.tasks import TasksOf
 from ..core.record import Record
 from ..core.states import State
 from ..core.task import Task
-from ..core.urls import is_absolute
+from ..core.urls import is_absolute, normal
 from ..runtime import Runtime
 from ..store import Filter
 from ..web.routes import RouteFinder
@@ -100,10 +100,10 @@ class Looking:
     def _path(self, url: Any) -> str | None:
         worker = url.worker if isinstance(url, TaskFunction) else url
         if isinstance(worker, Worker):
-            return self._routes.build(self._routes.endpoint_of(worker), {}, worker.route.methods[0])[0]
-        if not isinstance(url, str) or url.startswith("/") or is_absolute(url):
-            return url  # type: ignore[no-any-return]
-        return self._routes.build(url, {}, "POST")[0]
+            return normal(self._routes.build(self._routes.endpoint_of(worker), {}, worker.route.methods[0])[0])
+        if url is None:
+            return None
+        return normal(url if url.startswith("/") or is_absolute(url) else self._routes.build(url, {}, "POST")[0])
 
     def _matching(self, wanted: Wanted) -> list[Record]:
         return [record for record in self._records() if not wanted.differences(record)]

@@ -39,7 +39,7 @@ class Steps:
         """Lease the task whose turn it is; None if nothing is due."""
 
         def take(connection: sa.Connection) -> list[Record]:
-            return self._taking.take(connection, self._taking.look(connection, afresh=True), 1, [])
+            return self._taking.take(connection, self._taking.look(connection, afresh=True), 1, []).records
 
         taken = self._store.transact(take)
         for result in self._taking.ended():

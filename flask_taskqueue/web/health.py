@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from ..core.clock import SECOND
 from ..core.errors import TaskQueueError
 from ..core.spans import utc
@@ -34,13 +36,13 @@ class Health:
 
 
 def ready(runtime: Runtime) -> Health:
-    """Whether tasks can be stored: the database answers, and the tables are those that this version works with."""
+    """Whether tasks can be stored: the database answers, and the tables are this application's, and those that this version works with."""
     try:
         with runtime.store.reading() as connection:
             runtime.store.schedules.now(connection)
+            return Health(problems=_taken(runtime, connection))
     except TaskQueueError as error:
         return Health(problems=(str(error),), reached=False)
-    return Health()
 
 
 def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False) -> Health:
@@ -54,13 +56,20 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
         with store.reading() as connection:
             alive = sum(one.is_alive for one in store.dispatchers.list(connection))
             lanes = store.claims.lanes(connection)
+            taken = _taken(runtime, connection)
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
     waited = max((lanes.now - (lane.due_at or 0) for lane in lanes.due()), default=0) / SECOND
-    problems = [*outage] if alive else [*outage, "no dispatcher is alive; start one: flask taskqueue run"]
+    problems = [*taken, *outage] if alive else [*taken, *outage, "no dispatcher is alive; start one: flask taskqueue run"]
     if waited > max_latency:
         problems.append(f"the task that is due longest has waited {waited:.0f} s, more than {max_latency:g}")
     return Health(problems=tuple(problems), reached=bool(alive), dispatchers=alive, oldest_due_seconds=round(waited, 3))
+
+
+def _taken(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:
+    """That the tables are another application's; which, the log and the doctor say."""
+    found = runtime.store.ownership.look(connection)
+    return () if found is None or found.level != "error" else ("the tables belong to another application; see flask taskqueue doctor",)
 
 
 def _outage(runtime: Runtime, in_detail: bool) -> list[str]:

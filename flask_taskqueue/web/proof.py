@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from werkzeug.routing import RequestRedirect
 
 from ..core import verdict as verdicts
 from ..core.delivery import ENVIRON_KEY, Delivery
-from ..core.verdict import Verdict, Witness
+from ..core.verdict import Verdict
 from ..runtime import Runtime
+from .arrival import Arrival, arrive
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
 _PROOF = "flask_taskqueue.proof"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
 
-_seen: ContextVar[tuple[Flask, Delivery | Witness] | None] = ContextVar("flask_taskqueue.seen", default=None)
-"""The delivery that a request is, and to which app; None for other requests."""
+_seen: ContextVar[tuple[Flask, Delivery | Arrival] | None] = ContextVar("flask_taskqueue.seen", default=None)
+"""The delivery that a request is, or claims to be, and to which app; None for other requests."""
 
 
-def witness(app: Flask) -> Delivery | Witness | None:
+def witness(app: Flask) -> Delivery | Arrival | None:
     """Where to put the verdict on the view of the current request; None if the request is no delivery to this app."""
     seen = _seen.get()
     return seen[1] if seen is not None and seen[0] is app else None
@@ -45,7 +47,7 @@ def install(app: Flask) -> None:
 
 
 class Proof:
-    """Around an app: over HTTP it puts the verdict on replies, signed; and it sees which views run.
+    """Around an app: over HTTP it takes what deliveries bring, and puts the verdict on replies, signed; and it sees which views run.
 
     It is the app's ``wsgi_app``, inside of whatever is put around that later. Requests that carry no
     signature of Standard Webhooks pass as they are.
@@ -68,11 +70,12 @@ class Proof:
             return self._call(delivery, environ, start_response)
         signature = environ.get(_SIGNATURE)
         if signature is not None:
-            seen = Witness()
-            return self._call(seen, environ, self._telling(seen, signature, start_response))
+            runtime: Runtime = self._app.extensions["taskqueue"]
+            arrival = arrive(environ, runtime.settings.max_body, time.time())
+            return self._call(arrival, environ, self._telling(arrival, signature, runtime.keys.verdict, start_response))
         return self._inner(environ, start_response) if _seen.get() is None else self._call(None, environ, start_response)
 
-    def _call(self, seen: Delivery | Witness | None, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _call(self, seen: Delivery | Arrival | None, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Call the app; a request that a view makes meanwhile has a witness of its own, or none."""
         token = _seen.set(None if seen is None else (self._app, seen))
         try:
@@ -80,13 +83,11 @@ class Proof:
         finally:
             _seen.reset(token)
 
-    def _telling(self, seen: Witness, signature: str, start_response: StartResponse) -> StartResponse:
-        runtime: Runtime = self._app.extensions["taskqueue"]
-
+    def _telling(self, seen: Arrival, signature: str, keys: list[bytes], start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             if seen.verdict is not None:
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
-                headers.append((verdicts.HEADER, verdicts.seal(seen.verdict, runtime.keys.verdict, signature)))
+                headers.append((verdicts.HEADER, verdicts.seal(seen.verdict, keys, signature)))
             return start_response(status, headers, *error)
 
         return start

@@ -16,7 +16,7 @@ from werkzeug.routing import BuildError, MapAdapter, RequestRedirect
 from ..core.call import Call
 from ..core.errors import InvalidUrlError
 from ..core.sameness import same
-from ..core.urls import redacted
+from ..core.urls import check_path, redacted
 from .worker import Worker
 
 logger = logging.getLogger("flask_taskqueue")
@@ -143,9 +143,9 @@ class RouteFinder:
         if self._app.url_map.host_matching or self._app.subdomain_matching:
             return Place(path, None)
         try:
-            endpoint, _ = self._adapter().match(path, method=method)
+            endpoint, _ = self._adapter().match(unquote(path), method=method)
         except RequestRedirect as redirect:
-            canonical = urlsplit(redirect.new_url).path
+            canonical = check_path(urlsplit(redirect.new_url).path)
             logger.warning("%s redirects to %s; the task goes there at once", path, canonical)
             return Place(canonical, self._match(canonical, method).worker)
         except MethodNotAllowed as error:

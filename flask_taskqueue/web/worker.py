@@ -18,11 +18,11 @@ from ..core.parameters import Parameters
 from ..core.retry import RetryOptions
 from ..core.spec import SpecOptions, TaskSpec
 from ..core.task import Task, TaskActions
-from ..core.verdict import Verdict, Witness, raised
+from ..core.verdict import Verdict, raised
 from ..runtime import Runtime
 from .calls import json_object, response_of, spec_of
 from .current import CurrentTask, handling
-from .guard import is_stale, verified
+from .guard import is_stale, rewind, verified
 from .parsed_rules import variables_of
 from .proof import returned, witness
 from .transaction import LeaseLostError, in_transaction
@@ -87,13 +87,14 @@ class Worker(Generic[P, R]):
     def view(self, **variables: Any) -> Response:
         """Answer a request: 403 for anybody but this application's dispatcher."""
         app = current_app._get_current_object()  # type: ignore[attr-defined]
-        delivery = verified(app, request._get_current_object())  # type: ignore[attr-defined]
-        if delivery is None:
-            return Response(status=409 if is_stale(request) else 403)
-        seen = witness(app) or Witness()
+        current: Request = request._get_current_object()  # type: ignore[attr-defined]
+        delivery, seen = verified(app, current), witness(app)
+        if delivery is None or seen is None:
+            return Response(status=409 if is_stale(app, current) else 403)
         if delivery.ping:
             seen.verdict = Verdict("ping")
             return Response(status=204)
+        rewind(current)
         runtime: Runtime = app.extensions["taskqueue"]
         token = handling.set(CurrentTask(delivery, runtime, self._actions))
         verdict = None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.fairness import Lane, Lanes
 from flask_taskqueue.core.ids import task_id
 from flask_taskqueue.core.rates import Gate
-from flask_taskqueue.core.starting import Situation, Start, when_to_start
-from flask_taskqueue.core.suspicion import PROBATION, may_take_others, may_take_suspect
+from flask_taskqueue.core.suspicion import PROBATION, may_take_suspect
 
 MINUTE = 60 * SECOND
 NOW = 10**15
@@ -56,9 +53,6 @@ def test_a_suspect_starts_beside_nothing_young() -> None:
     assert may_take_suspect([])
     assert may_take_suspect([PROBATION, 600])
     assert not may_take_suspect([PROBATION, 0.1])
-    assert may_take_others([])
-    assert not may_take_others([0.1])
-    assert may_take_others([PROBATION])
 
 
 def test_ids_sort_by_creation_and_are_never_the_same() -> None:
@@ -67,33 +61,3 @@ def test_ids_sort_by_creation_and_are_never_the_same() -> None:
     assert len(set(ids)) == len(ids)
     assert {len(one) for one in ids} == {26}
     assert [one[:10] for one in ids] == sorted(one[:10] for one in ids)
-
-
-RUN = ("flask", "run")
-
-
-@pytest.mark.parametrize(
-    ("commands", "setting", "testing", "reloads", "in_reloader", "start"),
-    [
-        (RUN, "auto", False, False, False, Start.WHEN_LOADED),
-        (RUN, "auto", False, True, False, Start.NEVER),
-        (RUN, "auto", False, True, True, Start.WHEN_LOADED),
-        (RUN, "on", False, True, False, Start.NEVER),
-        (RUN, "off", False, False, False, Start.NEVER),
-        (RUN, "auto", True, False, False, Start.NEVER),
-        (RUN, "on", True, False, False, Start.WHEN_LOADED),
-        (("flask", "shell"), "auto", False, False, False, Start.NEVER),
-        (("flask", "db", "migrate"), "on", False, False, False, Start.NEVER),
-        (("flask", "taskqueue", "run"), "auto", False, False, False, Start.NEVER),
-        ((), "auto", False, False, False, Start.FIRST_REQUEST),
-        ((), "auto", False, True, False, Start.FIRST_REQUEST),
-        ((), "off", False, False, False, Start.NEVER),
-        ((), "auto", True, False, False, Start.NEVER),
-    ],
-)
-def test_where_a_dispatcher_starts(
-    commands: tuple[str, ...], setting: str, testing: bool, reloads: bool, in_reloader: bool, start: Start
-) -> None:
-    """Where requests are served: flask run (the reloader's child only), otherwise at the first request, in no other command."""
-    situation = Situation(setting=setting, testing=testing, commands=commands, reloads=reloads, in_reloader=in_reloader)
-    assert when_to_start(situation) is start

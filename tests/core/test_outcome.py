@@ -119,6 +119,13 @@ def test_no_reply_is_a_failure_that_was_not_executed(kind: str) -> None:
     assert (outcome.state, outcome.reason, outcome.executed, outcome.error) == (State.SCHEDULED, kind, False, "why")
 
 
+def test_a_kept_connection_that_broke_counts_but_is_not_held_against_the_task() -> None:
+    """It is attempted again at once, whatever its limits."""
+    answer = Reply(status=None, headers={}, body=b"", error="why", kind="connection", severed=True)
+    outcome = elsewhere(answer, trial(number=7, task_retry_limit=0))
+    assert (outcome.state, outcome.reason, outcome.delay, outcome.executed) == (State.SCHEDULED, "connection", 0.0, False)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

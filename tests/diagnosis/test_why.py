@@ -83,11 +83,11 @@ def test_a_slowed_queue_says_why_it_is_slow(ward: Ward) -> None:
     ward.see()
     _, task = ward.add(queue="mail"), ward.add(queue="mail")
     ward.claim("mail")
-    ward.bench.tasks.queue("mail").configure(rate="10/s")
+    ward.bench.tasks.queue("mail").configure(rate="1/s")
     ward.store.transact(lambda connection: ward.store.queues.slow(connection, ["mail"]))
     found = ward.why(task)
     assert found.code == "rate"
-    assert "slowed down from 10/s because its workers asked for less" in found.sentence
+    assert "slowed down from 1/s because its workers asked for less" in found.sentence
 
 
 def test_as_many_as_may_run_are_named(ward: Ward) -> None:
@@ -117,16 +117,37 @@ def test_the_holder_of_a_key_is_named(ward: Ward) -> None:
     assert "concurrency key 'printer' is held by task" in found.sentence
 
 
-def test_a_task_waits_behind_one_whose_process_died(ward: Ward) -> None:
-    """Until that one has been taken over, and shown that it does not kill the next process too."""
+def test_a_deleted_task_that_runs_is_named(ward: Ward) -> None:
+    """As deleted, with where it runs on; and as the holder of its key, and of its queue's place."""
+    ward.see()
+    first = ward.add(serial_key="a")
+    ward.claim()
+    second = ward.add(serial_key="a")
+    assert ward.claim() == []
+    first.delete()
+    assert "its handler still runs, in web1:4711" in ward.why(first).sentence
+    found = ward.why(second)
+    assert (found.code, found.holders) == ("key", (first.id,))
+    assert "is cancelled, and whose handler still runs" in found.sentence
+    ward.bench.tasks.queue("default").configure(max_concurrent=1)
+    found = ward.why(ward.add())
+    assert (found.code, found.holders) == ("max_concurrent", (first.id,))
+
+
+def test_a_task_waits_behind_one_whose_process_died_twice(ward: Ward) -> None:
+    """Until that one has been tried alone, and shown that it does not kill the next process too. After one crash nothing waits."""
     ward.see()
     suspect = ward.add()
     assert ward.claim() == [suspect.id]
     task = ward.add()
     ward.change(suspect, due_at=ward.now() - SECOND)
+    assert ward.why(task).code == "turn"
+    assert "takes the task over" in ward.why(suspect).sentence
+    ward.change(suspect, crashes=1)
     found = ward.why(task)
     assert (found.code, found.holders) == ("suspect", (suspect.id,))
-    ward.change(suspect, due_at=ward.now() + 30 * SECOND, crashes=1, started_at=ward.now() - SECOND)
+    assert "tries it alone" in ward.why(suspect).sentence
+    ward.change(suspect, due_at=ward.now() + 30 * SECOND, crashes=2, last_reason="crash", started_at=ward.now() - SECOND)
     found = ward.why(task)
     assert (found.code, found.holders) == ("suspect", (suspect.id,))
     assert "runs alone until" in found.sentence

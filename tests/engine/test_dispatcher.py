@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, __version__, attempt_finished, current_task
 from flask_taskqueue.core.delivery import Delivery
 from flask_taskqueue.core.finding import Finding
+from flask_taskqueue.core.pace import Pace
 from flask_taskqueue.engine.flights import Flights
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -164,6 +165,21 @@ def test_many_tasks_run_at_a_time_and_no_more(queue: Bench) -> None:
     for task in [handler.add() for _ in range(24)]:
         assert task.wait(20).state is State.SUCCEEDED
     assert most == 8
+
+
+def test_what_is_due_waits_for_no_poll_while_slots_are_free(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few tasks one turn of the drain may take."""
+    monkeypatch.setattr(Pace, "capacity", 3)
+    together = threading.Barrier(6, timeout=20)
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        together.wait()
+
+    queue.tasks.add_many(handler.spec() for _ in range(6))
+    start(queue)
+    for task in queue.tasks.find():
+        assert task.wait(20).attempts == 1
 
 
 @pytest.mark.parametrize("seconds", [0, 0.005], ids=["brisk", "quick"])

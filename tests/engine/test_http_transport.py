@@ -75,6 +75,93 @@ def test_an_answer_belongs_to_its_own_request(transport: HttpTransport, before: 
         assert [send(transport, url)[0].status for _ in range(3)] == [200, 500, 204]
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+FORGED = b"HTTP/1.1 299 Forged\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (OK + b"more", 200),
+        (OK + FORGED, 200),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", 204),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 204),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n" + FORGED, 304),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\n", 101),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 7\r\n\r\nok", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nTrailer: x\r\n\r\n" + FORGED, 200),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", 200),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + FORGED, None),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-A: 1\r\n" * 1001 + b"Content-Length: 0\r\n\r\n", None),
+        (b"nonsense\r\n\r\n" + FORGED, None),
+    ],
+)
+def test_whatever_is_odd_about_a_reply_ends_its_connection(transport: HttpTransport, reply: bytes, status: int | None) -> None:
+    """The next request goes over another one, whose answer it gets."""
+    connections: list[int] = []
+
+    def behave(connection: socket.socket) -> None:
+        connections.append(1)
+        odd = len(connections) == 1
+        while True:
+            request(connection)
+            connection.sendall(reply if odd else b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+
+    with server(behave) as url:
+        assert [send(transport, url)[0].status for _ in range(3)] == [status, 503, 503]
+    assert len(connections) == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        OK,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nTrailer: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\nContent-Type: multipart/mixed\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\n" + b"X-A: 1\r\n" * 999 + b"Content-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\n" + b"X-A: %s\r\n" % (b"a" * 30_000) * 8 + b"Content-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\nX-A: 1\r\n\r\nok",
+    ],
+)
+def test_a_reply_that_is_merely_unusual_keeps_its_connection(transport: HttpTransport, reply: bytes) -> None:
+    """A length that is told twice, trailers, up to a thousand headers."""
+    connections: list[int] = []
+
+    def behave(connection: socket.socket) -> None:
+        connections.append(1)
+        while True:
+            request(connection)
+            connection.sendall(reply)
+
+    with server(behave) as url:
+        replies = [send(transport, url)[0] for _ in range(3)]
+    assert [(one.status, one.body) for one in replies] == [(200, b"ok")] * 3
+    assert len(connections) == 1
+
+
+def test_the_body_of_a_reply_to_head_is_nobodys(transport: HttpTransport) -> None:
+    """A length alone is as it should be; a body ends the connection."""
+    connections: list[int] = []
+
+    def behave(connection: socket.socket) -> None:
+        connections.append(1)
+        while True:
+            head = request(connection)
+            asked = b"/body" in head
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 67\r\n\r\n" + (FORGED if asked else b""))
+
+    def head(url: str) -> int | None:
+        now = time.monotonic()
+        delivery = Delivery(record=RECORD, started=now, expires=now + TOTAL)
+        return transport.send(OutgoingRequest("HEAD", url, {}, b""), delivery).status
+
+    with server(behave) as url:
+        assert [head(f"{url}/length"), head(f"{url}/body"), head(f"{url}/length")] == [200, 200, 200]
+    assert len(connections) == 2
+
+
 def test_a_server_that_only_informs_is_a_timeout(transport: HttpTransport) -> None:
     """The deadline is total."""
 

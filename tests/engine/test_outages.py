@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import State, Task, TaskQueueError, TransientError, current_task
+from flask_taskqueue import State, Task, TaskQueueError, TransientError, WaitTimeoutError, current_task
 from flask_taskqueue.core import suspicion
 from flask_taskqueue.store.dialects import idle
 from tests.apps import Bench, bench
@@ -65,6 +66,32 @@ def test_an_outage_is_survived_and_told(database: TestDatabase, caplog: pytest.L
         messages = [record.message for record in caplog.records]
         assert len([one for one in messages if one.startswith("the database refuses")]) == 1
         assert len([one for one in messages if one.startswith("the database works again")]) == 1
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_who_waits_for_a_task_waits_through_an_outage(name: str, servers: Servers, tmp_path: Path) -> None:
+    """Until the time has passed that was given; then the error says why nothing is known."""
+    with fresh(name, servers, tmp_path) as database, switched(database) as (url, switch), bench(url) as queue:
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            pass
+
+        task, tried = handler.add(), threading.Event()
+        assert task.state is State.SCHEDULED
+        queue.db.session.remove()
+        queue.db.engine.dispose()
+        switch(False)
+        with pytest.raises(WaitTimeoutError, match="cannot be read") as raised:
+            task.wait(0.3)
+        assert isinstance(raised.value.__cause__, TransientError)
+        sa.event.listen(queue.app.extensions["taskqueue"].store.database.engine, "handle_error", lambda _: tried.set())
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(task.wait, 30)
+            wait_until(tried.is_set, what="it asked while the database was away")
+            switch(True)
+            queue.tasks.drain()
+            assert waiting.result(30).state is State.SUCCEEDED
 
 
 def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,26 +15,22 @@ from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.queue_settings import QueueSettings
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.store import Database, Store, Tables
-from tests.databases import NAMES, TestDatabase
+from tests.databases import TestDatabase
 
 
-@pytest.fixture(params=NAMES)
-def store(request: pytest.FixtureRequest, kept: Callable[[str], TestDatabase]) -> Iterator[Store]:
+@pytest.fixture
+def store(database: TestDatabase) -> Iterator[Store]:
     """A store on each database, with its tables empty but for the queues default and mail."""
-    with open_store(kept(request.param)) as one:
+    with open_store(database) as one:
         yield one
 
 
 @contextmanager
 def open_store(database: TestDatabase) -> Iterator[Store]:
-    """A store whose tables are made, or emptied, but for the queues default and mail."""
+    """A store whose tables are made where they are missing, and empty but for the queues default and mail."""
     tables = Tables.join(sa.MetaData(), "taskqueue_")
-    opened = Database(tables, sa.make_url(database.url), {}, create=True)
+    opened = Database(tables, sa.make_url(database.url), create=True)
     opened.open()
-    with opened.engine.begin() as connection:
-        for table in tables.all:
-            if table is not tables.schema:
-                connection.execute(sa.delete(table))
     store = Store(opened, [QueueSettings(name="default"), QueueSettings(name="mail")])
     store.ensure_queues()
     yield store

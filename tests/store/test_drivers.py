@@ -31,7 +31,7 @@ def test_these_drivers_work(url: str) -> None:
 def test_other_drivers_are_refused_by_name(url: str, words: str) -> None:
     """When the queue's database is made, with what to write instead."""
     with pytest.raises(ConfigurationError, match=words):
-        Database(Tables.join(sa.MetaData(), "taskqueue_"), sa.make_url(url), {}, create=False)
+        Database(Tables.join(sa.MetaData(), "taskqueue_"), sa.make_url(url), create=False)
 
 
 def test_tables_are_joined_once_to_metadata_with_a_schema() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.store.conftest import add, claim, complete, get
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
 AGAIN = Outcome(State.SCHEDULED, "failure", 500, "no", delay=0.0)
+LATER = Outcome(State.SCHEDULED, "failure", 500, "no", delay=3600.0)
 DEAD = Outcome(State.DEAD, "failure", 500, "no")
 
 
@@ -38,6 +40,22 @@ def store_new(store: Store, task: NewTask) -> tuple[Record, str]:
 def finish(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records]))
+
+
+def _give_back(store: Store, record: Record) -> None:
+    store.transact(lambda connection: store.leases.release(connection, [(record.id, str(record.lease_id))]))
+
+
+def _pardon(store: Store, record: Record) -> None:
+    store.transact(lambda connection: store.leases.pardon(connection, str(record.held_by)))
+
+
+PUT_OFF: dict[str, Callable[[Store, Record], None]] = {
+    "a failure": lambda store, record: finish(store, record, outcome=AGAIN),
+    "a failure, for long": lambda store, record: finish(store, record, outcome=LATER),
+    "given back": _give_back,
+    "its process was killed": _pardon,
+}
 
 
 def find(store: Store, **equal: Any) -> list[Any]:
@@ -73,11 +91,13 @@ class TestConcurrencyKeys:
 
     @pytest.mark.parametrize("end", ["delete", "dead", "complete"])
     def test_whatever_ends_a_task_lets_the_next_one_go(self, store: Store, end: str) -> None:
-        """Deleted, dead, or committed by its handler."""
+        """Deleted, and its handler over; dead, or committed by its handler."""
         ids = [add(store, lock_key="c:a", lock_limit=1).id for _ in range(2)]
         (taken,) = claim(store, 5)
         if end == "delete":
             store.transact(lambda connection: store.tasks.delete(connection, taken.id))
+            assert claim(store, 5) == []
+            finish(store, taken)
         elif end == "dead":
             finish(store, taken, outcome=DEAD)
         else:
@@ -115,6 +135,23 @@ class TestSerialKeys:
         assert claim(store, 5) == []
         finish(store, second)
         assert [one.id for one in claim(store, 5)] == [ids[0]]
+
+    @pytest.mark.parametrize("end", PUT_OFF)
+    def test_one_that_is_requeued_goes_before_the_one_that_is_put_off(self, store: Store, end: str) -> None:
+        """However that came about, without a janitor."""
+        ids = [add(store, lock_key="s:a").id for _ in range(2)]
+        (first,) = claim(store, 5)
+        finish(store, first, outcome=DEAD)
+        (second,) = claim(store, 5)
+        store.transact(lambda connection: store.tasks.requeue(connection, first.id))
+        assert claim(store, 5) == []
+        PUT_OFF[end](store, second)
+        (again,) = claim(store, 5)
+        assert again.id == ids[0]
+        finish(store, again)
+        assert get(store, ids[1]).state == "scheduled"
+        store.transact(lambda connection: store.tasks.run_now(connection, ids[1]))
+        assert [one.id for one in claim(store, 5)] == [ids[1]]
 
     def test_in_the_order_of_adding(self, store: Store) -> None:
         """Whatever their priorities and etas; one that is tried again goes first."""
@@ -298,6 +335,8 @@ class TestBatches:
         finish(store, taken[2])
         assert find(store, name="finish") == []
         store.transact(lambda connection: store.tasks.delete(connection, taken[3].id))
+        assert find(store, name="finish") == []
+        finish(store, taken[3])
         (callback,) = find(store, name="finish")
         assert callback.callback_of == batch_id
         with store.reading() as connection:

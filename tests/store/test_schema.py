@@ -19,19 +19,19 @@ Another = Callable[..., Store]
 
 
 @pytest.fixture
-def store(database: TestDatabase) -> Iterator[Store]:
+def store(empty_database: TestDatabase) -> Iterator[Store]:
     """A store in a database of its own."""
-    with open_store(database) as one:
+    with open_store(empty_database) as one:
         yield one
 
 
 @pytest.fixture
-def another(database: TestDatabase) -> Iterator[Another]:
+def another(empty_database: TestDatabase) -> Iterator[Another]:
     """Makes further stores on the same database, as other processes would."""
     opened: list[Database] = []
 
     def make(*, create: bool = False) -> Store:
-        opened.append(Database(Tables.join(sa.MetaData(), "taskqueue_"), sa.make_url(database.url), {}, create=create))
+        opened.append(Database(Tables.join(sa.MetaData(), "taskqueue_"), sa.make_url(empty_database.url), create=create))
         return Store(opened[-1], [QueueSettings(name="default")])
 
     yield make
@@ -158,9 +158,8 @@ def test_later_tables_take_tasks_but_not_our_dispatchers(store: Store, another: 
 def test_a_database_that_may_not_be_changed_is_said_so(sqlite_database: TestDatabase) -> None:
     """With the way out: the statements for somebody who may."""
     tables = Tables.join(sa.MetaData(), "taskqueue_")
-    opened = Database(tables, sa.make_url(sqlite_database.url), {}, create=False)
-    with opened.engine.begin() as connection:
-        connection.exec_driver_sql("PRAGMA query_only=ON")
+    opened = Database(tables, sa.make_url(sqlite_database.url), create=False)
+    sa.event.listen(opened.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
     with pytest.raises(TablesOutdatedError, match="flask taskqueue upgrade --sql"):
         opened.upgrade()
     opened.close()

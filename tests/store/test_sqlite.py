@@ -78,7 +78,7 @@ def test_an_engine_that_skips_rollbacks_is_refused(sqlite_database: TestDatabase
     tables = Tables.join(sa.MetaData(), "taskqueue_")
     engine = sa.create_engine(sqlite_database.url, skip_autocommit_rollback=True)
     with pytest.raises(ConfigurationError, match=r"skip_autocommit_rollback=True.*remove it"):
-        Database(tables, engine, {}, create=True)
+        Database(tables, engine, create=True)
 
 
 @of_later_sqlalchemy
@@ -110,10 +110,10 @@ def test_that_engine_would_have_kept_what_was_rolled_back(sqlite_database: TestD
 def test_a_database_finds_what_concerns_it(sqlite_database: TestDatabase) -> None:
     """In memory there can be no dispatcher; a file has a version and a place."""
     tables = Tables.join(sa.MetaData(), "taskqueue_")
-    memory = Database(tables, sa.make_url("sqlite://"), {}, create=True)
+    memory = Database(tables, sa.make_url("sqlite://"), create=True)
     assert [finding.level for finding in memory.findings()] == ["error"]
     assert "tasks.drain()" in memory.findings()[0].remedy
-    file = Database(tables, sa.make_url(sqlite_database.url), {}, create=True)
+    file = Database(tables, sa.make_url(sqlite_database.url), create=True)
     assert {finding.level for finding in file.findings()} <= {"warning"}
     for one in (memory, file):
         one.close()

@@ -15,19 +15,20 @@ from flask_wtf import CSRFProtect
 from flask_taskqueue import BadTaskStateError, BadTransactionStateError, ConfigurationError, PermanentFailure, Retry, State, current_task
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
-from tests.databases import Servers, TestDatabase, fresh
+from tests.databases import TestDatabase
+from tests.laid import Laid
 
 Kit = tuple[Bench, TaskQueueTester]
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
-def kit(request: pytest.FixtureRequest, servers: Servers, tmp_path: Any) -> Iterator[Kit]:
+def kit(request: pytest.FixtureRequest, laid: Laid, tmp_path: Any) -> Iterator[Kit]:
     """An application and its tester, on each database in turn."""
     if request.param == "memory":
         with bench("sqlite://") as one, TaskQueueTester(one.app) as tester:
             yield one, tester
         return
-    with fresh(request.param, servers, tmp_path) as database, bench(database.url) as one, TaskQueueTester(one.app) as tester:
+    with laid.lend(request.param, tmp_path) as database, bench(database.url) as one, TaskQueueTester(one.app) as tester:
         yield one, tester
 
 
@@ -229,6 +230,9 @@ def test_tasks_are_found_by_what_they_are(on_file: Kit) -> None:
     one.tasks.add("/plain", {"q": "x"}, method="GET")
     for url in ("/w", "taskqueue.handler", handler):
         assert taskqueue.assert_enqueued(url, params={"key": "a"}, name="n").url == "/w"
+    one.tasks.add("/plain?next=%2fhome|", method="GET")
+    for url in ("/plain?next=%2fhome|", "/plain?next=%2Fhome%7C"):
+        taskqueue.assert_enqueued(url, count=1)
     due = taskqueue.assert_enqueued(handler, eta=timedelta(minutes=10)).eta
     taskqueue.assert_enqueued(handler, eta=due, count=1)
     taskqueue.refute_enqueued(handler, params={"key": "b"})
@@ -368,9 +372,9 @@ def test_each_test_begins_with_an_empty_queue(sqlite_database: TestDatabase) -> 
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def isolated(request: pytest.FixtureRequest, servers: Servers, tmp_path: Any) -> Iterator[Bench]:
+def isolated(request: pytest.FixtureRequest, laid: Laid, tmp_path: Any) -> Iterator[Bench]:
     """An application whose test is one transaction that is rolled back."""
-    with fresh(request.param, servers, tmp_path) as database, bench(database.url) as one:
+    with laid.lend(request.param, tmp_path) as database, bench(database.url) as one:
         one.db.session.remove()
         engine = one.db.engine
         if request.param == "sqlite":

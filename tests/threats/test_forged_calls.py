@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Blueprint
+from flask import Blueprint, Flask, request
+from flask_sqlalchemy import SQLAlchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.serving import make_server
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from flask_taskqueue import TaskQueue
 from flask_taskqueue.core import signatures
 from flask_taskqueue.core.ids import lease_id
 from flask_taskqueue.core.record import Record
@@ -29,6 +31,7 @@ from flask_taskqueue.core.states import State
 from flask_taskqueue.web.worker import Worker
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
+from tests.readers import PLACES, READS, arrange, in_middleware
 
 SECRET = "a secret for tests"
 BODY = b"{}"
@@ -308,6 +311,89 @@ class TestCrossRouteReplay:
         for body in (b"[]", b"", b"{} ", b"{}\x00"):
             assert guarded.app.test_client().post("/a", headers=headers, data=body).status_code == 403, body
         assert CALLS == []
+
+
+class TestWhatReadsTheBodyFirst:
+    """Whoever reads of it before the guard, a signature is still of the bytes that came: nothing else passes, and nothing genuine fails."""
+
+    @pytest.fixture
+    def reading(self, guarded: Bench, request: pytest.FixtureRequest) -> Bench:
+        """The application, something of which reads every body."""
+        place, read = request.param
+        arrange(guarded.app, place, READS[read])
+        return guarded
+
+    @pytest.mark.parametrize("reading", [*itertools.product(PLACES, READS)], indirect=True, ids="-".join)
+    def test_another_body_is_refused_and_the_genuine_one_is_not(self, reading: Bench) -> None:
+        """As a form, and as anything else."""
+        record = claimed(reading)
+        client = reading.app.test_client()
+        for kind in ("application/x-www-form-urlencoded", "application/json", "text/plain"):
+            for body in (b"[]", b"", b"{} ", b"a=b", b"{}" * 9000):
+                assert client.post("/a", headers=signed(record), data=body, content_type=kind).status_code == 403, (kind, body)
+        assert CALLS == []
+        assert client.post("/a", headers=signed(record), data=BODY, content_type="application/json").status_code == 204
+        assert CALLS == ["a"]
+
+    @pytest.mark.parametrize("place", ["inside", "outside"])
+    def test_middleware_that_puts_the_body_back(self, sqlite_database: TestDatabase, place: str) -> None:
+        """Set up before the queue or after it."""
+        CALLS.clear()
+        app = Flask(__name__)
+        app.config.update(TESTING=True, SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=sqlite_database.url)
+        db = SQLAlchemy(app)
+        if place == "inside":
+            app.wsgi_app = in_middleware(app.wsgi_app)  # type: ignore[method-assign]
+        tasks = TaskQueue(app, db)
+        tasks.worker("/a")(lambda: CALLS.append(request.get_data(as_text=True)))
+        if place == "outside":
+            app.wsgi_app = in_middleware(app.wsgi_app)  # type: ignore[method-assign]
+        with app.app_context():
+            db.create_all()
+            headers = signed(claimed(Bench(app, db, tasks, None)))
+            assert app.test_client().post("/a", headers=headers, data=b"[]").status_code == 403
+            assert app.test_client().post("/a", headers=headers, data=BODY).status_code == 204
+        assert CALLS == ["{}"]
+
+    def test_what_looks_like_a_delivery_is_left_as_it_is(self, guarded: Bench) -> None:
+        """A view of the application's own gets the whole body of a request with our headers, however long, and its errors."""
+        got: list[Any] = []
+        guarded.app.post("/upload")(lambda: got.append(request.stream.read()) or "")  # type: ignore[func-returns-value]
+        headers = signed(claimed(guarded))
+        for body in (b"", b"x", b"x" * 102_400, b"x" * 102_401, b"x" * 500_000):
+            builder = EnvironBuilder("/upload", method="POST", headers=headers)
+            for known in ({"CONTENT_LENGTH": str(len(body))}, {"wsgi.input_terminated": True}, {"HTTP_TRANSFER_ENCODING": "chunked"}):
+                terminated = {"wsgi.input_terminated": True} if "HTTP_TRANSFER_ENCODING" in known else {}
+                environ = builder.get_environ() | {"wsgi.input": io.BytesIO(body)}
+                environ.pop("CONTENT_LENGTH", None)
+                assert run_wsgi_app(guarded.app, environ | known | terminated)[1] == "200 OK"
+                assert got.pop() == body
+        cut = builder.get_environ() | {"wsgi.input": io.BytesIO(b"xx"), "CONTENT_LENGTH": "3"}
+        assert run_wsgi_app(guarded.app, cut)[1] == "400 BAD REQUEST"
+
+    def test_a_body_that_breaks_off_is_not_let_in(self, guarded: Bench) -> None:
+        """Neither by an error of the server's nor short of its length."""
+
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                return super().read(size) or self.fail()
+
+            def fail(self) -> bytes:
+                raise OSError("error during read")
+
+        for stream in (Broken(BODY), io.BytesIO(BODY)):
+            builder = EnvironBuilder("/a", method="POST", headers=signed(claimed(guarded)))
+            environ = builder.get_environ() | {"wsgi.input": stream, "CONTENT_LENGTH": "3"}
+            assert run_wsgi_app(guarded.app, environ)[1] == "403 FORBIDDEN"
+        assert CALLS == []
+
+    def test_a_path_is_not_another_path_with_a_query(self, guarded: Bench) -> None:
+        """Where a part of the path holds an escaped question mark."""
+        guarded.tasks.worker("/<path:rest>", endpoint="rest")(lambda rest: CALLS.append(rest))
+        headers = signed(claimed(guarded), path="/a%3Fb?")
+        assert guarded.app.test_client().post("/a?b", headers=headers, data=BODY).status_code == 403
+        assert guarded.app.test_client().post("/a%3Fb", headers=headers, data=BODY).status_code == 204
+        assert CALLS == ["a?b"]
 
 
 class TestSignatureOracle:

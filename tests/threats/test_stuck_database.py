@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import State, TransientError
-from flask_taskqueue.store import database as store_database
+from flask_taskqueue.store import course
 from flask_taskqueue.web import probe
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, fresh
@@ -108,7 +108,7 @@ class TestAStuckDatabaseExhaustsResources:
 
     def test_a_silent_server_is_waited_for_once(self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Up to the driver's limit: what lost its connection so late is not tried again, so that add() does not take minutes to fail."""
-        monkeypatch.setattr(store_database, "_PATIENCE", 0.5)
+        monkeypatch.setattr(course, "_PATIENCE", 0.5)
         limits = {"connect_args": {"read_timeout": 1, "connect_timeout": 1}}
         with proxied("mariadb", servers, tmp_path, SQLALCHEMY_ENGINE_OPTIONS=limits) as (queue, proxy):
             queue.tasks.worker("/w")(lambda: None)

@@ -14,7 +14,8 @@ from flask_sqlalchemy import SQLAlchemy
 from werkzeug.routing import BaseConverter
 
 from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
-from flask_taskqueue.web.serving import _start
+from flask_taskqueue.web import serving
+from tests.waiting import wait_until
 
 Declare = Callable[[TaskQueue], Any]
 
@@ -155,8 +156,10 @@ def test_a_view_on_a_workers_url_is_refused_as_soon_as_it_is_known(make: Callabl
         with pytest.raises(ConfigurationError, match="POST /w"):
             late.test_client().get("/")
     caplog.set_level(logging.ERROR)
-    _start(late.extensions["taskqueue"], None)
-    assert "the dispatcher does not start: POST /w" in caplog.text
+    late.testing = False
+    assert late.test_client().get("/").status_code == 500
+    serving._all[late].start()
+    wait_until(lambda: "the dispatcher does not start: POST /w" in caplog.text, what="the log says why")
     assert "POST /w" in late.test_cli_runner().invoke(args=["taskqueue", "run", "--burst"]).output
 
 

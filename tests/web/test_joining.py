@@ -13,32 +13,33 @@ import sqlalchemy as sa
 
 from flask_taskqueue import BadTransactionStateError, InvalidTaskError, Task
 from tests.apps import Bench, bench
-from tests.databases import NAMES, Servers, TestDatabase, fresh
+from tests.databases import NAMES, TestDatabase
+from tests.laid import Laid
 
 SQLITE, POSTGRESQL, MARIADB = "sqlite", "postgresql", "mariadb"
 
 FUNCTIONS = {
     POSTGRESQL: [
-        "CREATE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE counter SET count = count + 1 RETURNING 1'",
-        "CREATE FUNCTION look() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1'",
-        "CREATE FUNCTION lock() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1 FOR UPDATE'",
-        "CREATE PROCEDURE bump_it() LANGUAGE sql AS 'UPDATE counter SET count = count + 1'",
-        "CREATE SEQUENCE numbers",
+        "CREATE OR REPLACE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE counter SET count = count + 1 RETURNING 1'",
+        "CREATE OR REPLACE FUNCTION look() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1'",
+        "CREATE OR REPLACE FUNCTION lock() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1 FOR UPDATE'",
+        "CREATE OR REPLACE PROCEDURE bump_it() LANGUAGE sql AS 'UPDATE counter SET count = count + 1'",
+        "CREATE SEQUENCE IF NOT EXISTS numbers",
     ],
     MARIADB: [
-        "CREATE FUNCTION bump() RETURNS int MODIFIES SQL DATA BEGIN UPDATE counter SET count = count + 1; RETURN 1; END",
-        "CREATE FUNCTION look() RETURNS int READS SQL DATA RETURN (SELECT count FROM counter WHERE id = 1)",
-        "CREATE PROCEDURE bump_it() BEGIN UPDATE counter SET count = count + 1; END",
-        "CREATE PROCEDURE show_it() SELECT count FROM counter",
+        "CREATE OR REPLACE FUNCTION bump() RETURNS int MODIFIES SQL DATA BEGIN UPDATE counter SET count = count + 1; RETURN 1; END",
+        "CREATE OR REPLACE FUNCTION look() RETURNS int READS SQL DATA RETURN (SELECT count FROM counter WHERE id = 1)",
+        "CREATE OR REPLACE PROCEDURE bump_it() BEGIN UPDATE counter SET count = count + 1; END",
+        "CREATE OR REPLACE PROCEDURE show_it() SELECT count FROM counter",
     ],
 }
 
 
 @pytest.fixture(params=[*NAMES, "sqlite that begins"])
-def queue(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Bench]:
+def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterator[Bench]:
     """An application with functions of its own in the database; SQLite also with SQLAlchemy's recipe for savepoints."""
     name = request.param.partition(" ")[0]
-    with fresh(name, servers, tmp_path) as database, bench(database.url) as one:
+    with laid.lend(name, tmp_path) as database, bench(database.url) as one:
         one.tasks.worker("/w")(lambda: None)
         if name != request.param:
             begin_explicitly(one.db.engine)
@@ -143,7 +144,7 @@ WRITES: dict[str, tuple[str, ...]] = {
     "SELECT * INTO other FROM counter": (POSTGRESQL,),
     "CREATE TABLE other AS SELECT * FROM counter WHERE false": (POSTGRESQL,),
     "CREATE TABLE other (id INTEGER)": (POSTGRESQL,),
-    "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$": (POSTGRESQL,),
+    "CREATE OR REPLACE FUNCTION more() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$": (POSTGRESQL,),
     "COMMENT ON TABLE counter IS 'what is counted'": (POSTGRESQL,),
     "EXPLAIN ANALYZE UPDATE counter SET count = 7": (POSTGRESQL,),
     "TRUNCATE counter": (POSTGRESQL,),
@@ -201,7 +202,7 @@ def test_a_write_among_statements_that_do_not_tell_is_found(queue: Bench) -> Non
 def test_savepoints_are_followed(queue: Bench, nested: int, kept: bool) -> None:
     """What a savepoint held is a change of the transaction exactly if it is released."""
     for text in of(WRITES, queue):
-        if text.startswith("CREATE FUNCTION"):
+        if text.startswith("CREATE OR REPLACE FUNCTION"):
             continue
         savepoints = [queue.db.session.begin_nested() for _ in range(nested)]
         execute(queue, text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from flask_taskqueue import (
     BadTransactionStateError,
@@ -23,20 +25,18 @@ from flask_taskqueue import (
 )
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, fresh
+from tests.laid import Laid
 from tests.web.test_joining import begin_explicitly, execute
 
 BEGINS = {"sqlite that begins": "BEGIN", "sqlite that locks": "BEGIN IMMEDIATE"}
 
 
 @pytest.fixture(params=[*NAMES, *BEGINS])
-def queue(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Bench]:
+def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterator[Bench]:
     """An application; SQLite with and without a begin of its own. No call takes long."""
     name = request.param.partition(" ")[0]
-    with fresh(name, servers, tmp_path) as database, bench(database.url, TASKQUEUE_QUEUES={"default": {}, "handlers": {}}) as one:
-        one.tasks.worker("/w")(lambda: None)
-        one.tasks.worker("/dead", endpoint="dead", retry={"task_retry_limit": 0})(lambda: ("no", 500))
-        one.tasks.schedule("nightly", "/w", "every day 03:00")
-        one.tasks.schedules()
+    with laid.lend(name, tmp_path) as database, bench(database.url, TASKQUEUE_QUEUES={"default": {}, "handlers": {}}) as one:
+        declare(one)
         if request.param in BEGINS:
             begin_explicitly(one.db.engine, BEGINS[request.param])
         began = time.monotonic()
@@ -45,12 +45,19 @@ def queue(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> I
 
 
 @pytest.fixture
-def on_a_file(servers: Servers, tmp_path: Path) -> Iterator[Bench]:
+def on_a_file(laid: Laid, tmp_path: Path) -> Iterator[Bench]:
     """An application on a SQLite file."""
-    with fresh("sqlite", servers, tmp_path) as database, bench(database.url) as one:
-        one.tasks.worker("/w")(lambda: None)
-        one.tasks.find()
+    with laid.lend("sqlite", tmp_path) as database, bench(database.url) as one:
+        declare(one)
         yield one
+
+
+def declare(one: Bench) -> None:
+    """What is changed here: tasks that succeed, tasks that give up, a schedule."""
+    one.tasks.worker("/w")(lambda: None)
+    one.tasks.worker("/dead", endpoint="dead", retry={"task_retry_limit": 0})(lambda: ("no", 500))
+    one.tasks.schedule("nightly", "/w", "every day 03:00")
+    one.tasks.schedules()
 
 
 def is_sqlite(queue: Bench) -> bool:
@@ -304,6 +311,30 @@ def test_a_transaction_that_was_begun_by_a_statement_is_begun_again(on_a_file: B
     assert queue.count() == 0
 
 
+def test_what_a_change_of_the_sessions_has_looked_at_stays_so(on_a_file: Bench) -> None:
+    """SQLite locks no rows, so the write lock comes before the look: a task that ended in between would be made cancelled."""
+    queue = on_a_file
+    other = sqlite3.connect(str(queue.db.engine.url.database), timeout=0, isolation_level=None)
+    answers: list[str] = []
+
+    def intrude(_connection: Any, _cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT") and "taskqueue_task" in statement:
+            try:
+                other.execute("UPDATE taskqueue_task SET state = 'succeeded' WHERE 0")
+                answers.append("written")
+            except sqlite3.OperationalError as error:
+                answers.append(str(error))
+
+    sa.event.listen(queue.db.engine, "after_cursor_execute", intrude)
+    for prepare, make, _ in CHANGES.values():
+        subject = prepare(queue)
+        queue.db.session.add(queue.Counter(count=1))  # a change that has not been flushed: no lock is held for it
+        make(queue, subject)
+        queue.db.session.rollback()
+    other.close()
+    assert {*answers} == {"database is locked"}
+
+
 def test_draining_and_waiting_beside_changes(queue: Bench) -> None:
     """Where there is one writer they are refused at once, for handlers would wait; otherwise handlers run."""
     task = queue.tasks.add("/w")
@@ -363,9 +394,9 @@ def test_tables_that_are_not_there_yet(servers: Servers, tmp_path: Path) -> None
         assert len(queue.tasks.find()) == 1
 
 
-def test_a_database_of_the_queues_own_in_the_same_file(servers: Servers, tmp_path: Path) -> None:
+def test_a_database_of_the_queues_own_in_the_same_file(laid: Laid, tmp_path: Path) -> None:
     """It cannot be joined, but it is not waited for either."""
-    with fresh("sqlite", servers, tmp_path) as database, bench(database.url, TASKQUEUE_DATABASE_URI=database.url) as queue:
+    with laid.lend("sqlite", tmp_path) as database, bench(database.url, TASKQUEUE_DATABASE_URI=database.url) as queue:
         runtime = queue.app.extensions["taskqueue"]
         runtime.store.database.upgrade()
         queue.tasks.worker("/w")(lambda: None)

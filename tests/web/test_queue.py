@@ -233,6 +233,8 @@ class TestKeys:
         assert (parked.state, parked.due_at, parked.serial_key, parked.concurrency_key) == (State.SCHEDULED, None, "order-7", None)
         assert shop.tasks.queue("default").statistics().waiting_for_key == 1
         first.delete()
+        assert shop.run(second).state is State.SCHEDULED  # while the handler of the first may still run
+        store.transact(lambda connection: store.holds.end(connection, [(first.id, "l")]))
         assert shop.run(second).state is State.SUCCEEDED
 
     def lanes(self, store: Any) -> Any:

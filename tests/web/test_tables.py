@@ -34,9 +34,9 @@ def make_older(queue: Bench) -> None:
         connection.exec_driver_sql("UPDATE taskqueue_schema SET version = 0, oldest = 0")
 
 
-def test_the_statements_of_an_upgrade_can_be_run_by_somebody_else(database: TestDatabase) -> None:
+def test_the_statements_of_an_upgrade_can_be_run_by_somebody_else(empty_database: TestDatabase) -> None:
     """Who may change tables; then check is content, and the queue works."""
-    with bench(database.url) as queue:
+    with bench(empty_database.url) as queue:
         assert run(queue, "init-db") == (0, "The tables are there already.\n")
         make_older(queue)
         code, output = run(queue, "check")
@@ -51,9 +51,9 @@ def test_the_statements_of_an_upgrade_can_be_run_by_somebody_else(database: Test
         assert queue.run(queue.tasks.add("/w")).state is State.SUCCEEDED
 
 
-def test_upgrade_says_what_it_adds(database: TestDatabase) -> None:
+def test_upgrade_says_what_it_adds(empty_database: TestDatabase) -> None:
     """With --dry-run what it would add."""
-    with bench(database.url) as queue:
+    with bench(empty_database.url) as queue:
         run(queue, "init-db")
         make_older(queue)
         assert "Would add column taskqueue_queue.paused_by." in run(queue, "upgrade", "--dry-run")[1]

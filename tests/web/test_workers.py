@@ -286,6 +286,32 @@ def test_a_login_hook_is_told_how_to_let_tasks_pass(on_sqlite: Bench) -> None:
     assert on_sqlite.app.test_client().get("/w").status_code == 302
 
 
+@pytest.mark.parametrize(("config", "runs"), [({}, False), ({"PREFERRED_URL_SCHEME": "https"}, True)])
+def test_an_app_that_wants_https_is_told_its_address(sqlite_database: TestDatabase, config: dict[str, str], runs: bool) -> None:
+    """By the scheme it prefers; without, the failure says which settings say it."""
+    with bench(sqlite_database.url, **config) as one:
+
+        @one.app.before_request
+        def secure() -> Any:
+            return None if request.is_secure else redirect(request.url.replace("http:", "https:"))
+
+        task = one.run(one.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: None).add())
+    assert (task.state is State.SUCCEEDED) is runs
+    assert runs or "set TASKQUEUE_BASE_URL to its https address" in str(task.last_error)
+
+
+def test_a_rate_limiter_is_told_how_to_let_tasks_pass(on_sqlite: Bench) -> None:
+    """Its 429 comes before the handler, so the failure is not the handler's."""
+
+    @on_sqlite.app.before_request
+    def limit() -> Any:
+        return ("slow down", 429)
+
+    error = str(on_sqlite.run(on_sqlite.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: None).add()).last_error)
+    assert "the reply was 429, but the task's view did not run" in error
+    assert "request_filter on a function that returns tasks.is_task_request()" in error
+
+
 @pytest.mark.parametrize("csrf_first", [True, False])
 def test_csrf_protection_does_not_hit_worker_routes(tmp_path: Any, csrf_first: bool) -> None:
     """Flask-WTF's, in either order of initialisation; other routes stay protected."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -108,6 +110,14 @@ def slow(seconds: float) -> None:
     log("end")
 
 
+@tasks.worker("/greedy")
+def greedy(seconds: int) -> None:
+    """Keep the interpreter to itself, as a C library or a regular expression does."""
+    log("start")
+    ctypes.PyDLL(None).sleep(seconds)
+    log("end")
+
+
 @tasks.worker("/forking")
 def forking() -> None:
     """Start a process that would sleep for long, and have it ended."""
@@ -148,5 +158,7 @@ def create_app() -> Flask:
     db.init_app(app)
     tasks.init_app(app)
     app.after_request(die_if_told)
+    # Of a connection that was lost before it was given back SQLAlchemy logs the traceback; those of others are looked for.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     app.add_url_rule("/", view_func=lambda: "hello", endpoint="hello")
     return app

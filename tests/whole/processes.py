@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,3 +45,11 @@ def descendants(pid: int) -> list[psutil.Process]:
         return [one for one in psutil.Process(pid).children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
     except psutil.NoSuchProcess:
         return []
+
+
+def need(server: str) -> None:
+    """Skip a test by name where a server is absent, or fail it where that is required."""
+    if find_spec(server) is None:
+        if server in os.environ.get("TASKQUEUE_TEST_REQUIRE", "").split(","):
+            pytest.fail(f"{server} is required here and absent")
+        pytest.skip(f"{server} is not installed")

@@ -44,3 +44,28 @@ def test_a_handler_can_end_a_process_that_it_has_forked(sqlite_database: TestDat
         task = loop_app.forking.add()
         assert task.wait(20).state is State.SUCCEEDED
     assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == ["start", "end"]
+
+
+def test_a_handler_that_holds_the_interpreter_keeps_its_lease(database: TestDatabase, tmp_path: Path) -> None:
+    """For longer than a lease no thread of its process comes to run; its supervisor knows that it lives, and nobody else takes the task."""
+    with stage(database, tmp_path, {"LEASE": "2", "POLL_INTERVAL": "0.2"}) as here, here.dispatchers(2):
+        tasks = [loop_app.greedy.add(seconds=6), loop_app.slow.add(seconds=1)]
+        for task in tasks:
+            ended = task.wait(60)
+            assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
+    assert "could not be renewed" not in here.said()
+
+
+def test_what_a_stopped_process_holds_is_taken_over(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+    """It lives, but nobody can say for how long it stands still."""
+    with stage(sqlite_database, tmp_path, {"LEASE": "2", "POLL_INTERVAL": "0.2"}) as here, here.dispatchers(2) as running:
+        task = loop_app.slow.add(seconds=0.5)
+        here.wait_begun(1)
+        holder = int((tmp_path / "log").read_text().split()[3])
+        stopped = next(one for one in descendants(running.pid) if one.pid == holder)
+        stopped.suspend()
+        try:
+            wait_until(lambda: task.wait(60).state is State.SUCCEEDED, what="another process has done it", timeout=60)
+            assert task.wait(1).attempts == 2
+        finally:
+            stopped.resume()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
-import http.client
 import socket
 import ssl
 import time
@@ -24,6 +23,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Url
+
+from .final_response import FinalResponse
+from .kept import KeptConnection, WatchedSocket
 
 Objection = Callable[[str, int, str], str | None]
 """Why a connection to a host, at a port and an address it leads to, is not made; None if it may be."""
@@ -76,11 +78,11 @@ class _Timed:
             view = view[self.send(view[:65536]) :]
 
 
-class _Socket(_Timed, socket.socket):
+class _Socket(WatchedSocket, _Timed, socket.socket):
     pass
 
 
-class _TLSSocket(_Timed, ssl.SSLSocket):
+class _TLSSocket(WatchedSocket, _Timed, ssl.SSLSocket):
     pass
 
 
@@ -132,21 +134,6 @@ class _Connecting:
             raise AddressRefusedError(complaint)
 
 
-class _FinalResponse(http.client.HTTPResponse):
-    """The final response to a request: those of 1xx that come before it are read and forgotten (RFC 9110, 15.2).
-
-    http.client knows of 100 only, and takes 103 (Early Hints) for the answer: the real one is then read as that of
-    the next request on the connection.
-    """
-
-    def _read_status(self) -> tuple[str, int, str]:
-        version, status, reason = super()._read_status()  # type: ignore[misc]
-        while 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            http.client.parse_headers(self.fp)
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-        return version, status, reason
-
-
 class DeadlineAdapter(HTTPAdapter):
     """An adapter of requests whose connections keep the deadline of their context; one thread's own."""
 
@@ -186,11 +173,11 @@ def _pools(executor: concurrent.futures.Executor, object_to: Objection) -> dict[
         lookups = executor
         objection = staticmethod(object_to)
 
-    class Connection(Connecting, HTTPConnection):
-        response_class = _FinalResponse
+    class Connection(KeptConnection, Connecting, HTTPConnection):
+        response_class = FinalResponse
 
-    class TLSConnection(Connecting, HTTPSConnection):
-        response_class = _FinalResponse
+    class TLSConnection(KeptConnection, Connecting, HTTPSConnection):
+        response_class = FinalResponse
 
     class Pool(HTTPConnectionPool):
         ConnectionCls = Connection

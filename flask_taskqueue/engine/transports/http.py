@@ -18,6 +18,7 @@ from urllib3.exceptions import TimeoutError as PoolTimeoutError
 from ...core.delivery import Delivery
 from ...core.reply import OutgoingRequest, Reply
 from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection
+from .kept import NotReceivedError, SeveredError, anew
 
 _LOOKUP_THREADS = 4
 _CHUNK = 4096
@@ -60,35 +61,43 @@ class HttpTransport:
 
     def _send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         deadline.set(delivery.expires)
+        anew.set(delivery.record.last_reason == "connection")
         try:
-            pool, target = self._pool(request.url)
-            response = pool.urlopen(
-                request.method,
-                target,
-                request.body or None,
-                _headers(request.headers),
-                retries=_ONCE,
-                redirect=False,
-                assert_same_host=False,
-                timeout=self._timeout,
-                preload_content=False,
-                decode_content=False,
-            )
-            return self._read(response)
+            while True:
+                try:
+                    return self._exchange(request)
+                except NotReceivedError:  # said of kept connections only, which then are one less
+                    continue
         except (HTTPError, OSError, ValueError) as error:
             return _trouble(error, delivery)
 
+    def _exchange(self, request: OutgoingRequest) -> Reply:
+        pool, target = self._pool(request.url)
+        response = pool.urlopen(
+            request.method,
+            target,
+            request.body or None,
+            _headers(request.headers),
+            retries=_ONCE,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self._timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+        return self._read(response)
+
     def _read(self, response: urllib3.BaseHTTPResponse) -> Reply:
         body = b""
-        redirected = 300 <= response.status < 400
+        unread = 300 <= response.status < 400 or (response.status == 204 and "transfer-encoding" in response.headers)
         try:
-            if not redirected:
+            if not unread:
                 for chunk in response.stream(_CHUNK, decode_content=False):
                     body += chunk
                     if len(body) > self._cap:
                         break
         finally:
-            truncated = redirected or len(body) > self._cap
+            truncated = unread or len(body) > self._cap
             if truncated:
                 response.close()  # otherwise the rest would be read before the connection is used again
             else:
@@ -124,6 +133,8 @@ def _trouble(error: Exception, delivery: Delivery) -> Reply:
     causes = _causes(error)
     if isinstance(error, AddressRefusedError):
         kind, text = "refused", str(error)
+    elif isinstance(error, SeveredError):
+        return Reply(status=None, headers={}, body=b"", error=str(error), kind="connection", severed=True)
     elif any(isinstance(cause, NewConnectionError) for cause in causes):  # of which ConnectTimeoutError is a base
         kind, text = "connection", f"the connection failed: {_root(causes)}"
     elif any(isinstance(cause, ConnectTimeoutError) for cause in causes):

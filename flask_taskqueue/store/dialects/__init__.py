@@ -13,9 +13,9 @@ from ...core.errors import ConfigurationError
 from ...core.finding import Finding
 from ...core.record import Record
 from .marks import Mark
-from .sqlite import SQLite, file_of, is_in_memory
+from .sqlite import SQLite, is_in_memory
 
-__all__ = ["Claim", "Dialect", "Mark", "dialect_of", "file_of", "is_in_memory"]
+__all__ = ["Claim", "Dialect", "Mark", "dialect_of", "is_in_memory"]
 
 
 class Claim(Protocol):
@@ -37,22 +37,33 @@ class Dialect(Protocol):
 
     sends_singly: bool
     """Whether the driver sends the rows of an executemany one by one, so that one statement for many had better be written."""
+    locks_what_it_copies: bool
+    """Whether an INSERT … SELECT locks the rows that it reads."""
 
     @property
     def now(self) -> sa.ColumnElement[int]:
         """The database's clock, in microseconds since 1970; the same throughout a statement."""
 
-    def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
-        """An engine of the queue's own."""
+    def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
+        """An engine of the queue's own, whose transactions wait for a lock no longer than a moment.
 
-    def findings(self, engine: sa.Engine) -> list[Finding]:
-        """What should be known about this database, as this engine reaches it."""
+        Its connections lead where those of the application's engine, or the URL, do.
+        """
+
+    def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
+        """What should be known about this database, as this engine reaches it, and the application's own, if it shares the database."""
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         """Why the queue cannot be part of transactions of the application's engine."""
 
     def commits_by_itself(self, connection: sa.Connection) -> bool:
         """Whether each statement of this connection is committed at once, although it has begun a transaction."""
+
+    def place(self, connection: sa.Connection) -> str:
+        """Where this connection leads, in words: what it is that somebody else's may lead beside."""
+
+    def file(self, connection: sa.Connection) -> str:
+        """The path of the file that this connection works on, whatever its URL says; the empty one of a server and in memory."""
 
     def mark(self, connection: sa.Connection) -> Mark:
         """Mark the transaction of a connection."""
@@ -62,6 +73,9 @@ class Dialect(Protocol):
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
         """Send a notice to those who listen."""
+
+    def hears(self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str) -> bool:
+        """Whether notices come through to the connections that ``connect`` gives. Raises DBAPIError."""
 
     def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
         """Call ``wake`` at each notice until ``closed``. Raises DBAPIError when the connection is lost."""
@@ -78,8 +92,20 @@ class Dialect(Protocol):
     def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
         """Within this, of all processes that want to change the tables of this name, only one is at it."""
 
+    def at_once(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Within this the transaction that has begun waits for no lock, as far as the database can do that."""
+
+    def is_locked(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether a lock that another transaction holds was waited for in vain."""
+
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the same transaction may succeed when it is tried again."""
+
+    def is_stale(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether it may succeed on another connection only: this one is lost, or leads to what can only be read."""
+
+    def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether this connection leads to what can only be read."""
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
         """Whether a table or a column was not there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Event
 from typing import Any
 
@@ -17,23 +17,24 @@ from ...core.record import Record
 from ...core.states import State
 from ..prepared import TOGETHER, Prepared, among_these, these
 from .claims import candidates, taken
+from .connections import create_engine
 from .idle import ping_idle
 from .marks import Mark, Savepoint
+from .waits import limit_mysql, limits
 
-_RETRIED = {1020, 1040, 1205, 1213}
-"""Record changed, too many connections, lock wait timeout, deadlock."""
+_RETRIED = {1020, 1021, 1040, 1041, 1114, 1180, 1203, 1205, 1206, 1213, 1226, 1317, 1969, 3024, 3101, 3572}
+"""Record changed, lock wait timeout, no wait, deadlock, a statement that took too long, too many connections and other want."""
+_STALE = {1036, 1047, 1053, 1290, 1792, 1836, 1874, 1927}
+"""A server, a table or a transaction that may only be read, a node without its cluster, a shutdown, a connection that was killed."""
+
+_LOCKED = {1205, 3572}
+"""Lock wait timeout, by its setting or by NOWAIT."""
+_LOCK_WAIT = 1
 
 _UPGRADE_PATIENCE = 25
 _TABLE_PATIENCE = 5
 
-_LOCK_PATIENCE = 20
-_CONNECT_ARGS: dict[str, object] = {
-    "connect_timeout": 10,
-    "read_timeout": 30,
-    "write_timeout": 30,
-    # Before we give a connection up, so that no statement waits on at the server for locks that nobody wants any more.
-    "init_command": f"SET SESSION lock_wait_timeout = {_LOCK_PATIENCE}, innodb_lock_wait_timeout = {_LOCK_PATIENCE}",
-}
+_CONNECT_ARGS: dict[str, object] = {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}
 
 
 class MySQL:
@@ -42,26 +43,21 @@ class MySQL:
     clock_is_local = False
     locks_by_writing = False
     sends_singly = True
+    locks_what_it_copies = True
 
     @property
     def now(self) -> sa.ColumnElement[int]:
         # Not UNIX_TIMESTAMP(NOW(6)): that goes through the session's time zone and its clock changes.
         return sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))", sa.BigInteger)
 
-    def create_engine(self, url: sa.URL, connect_args: dict[str, object]) -> sa.Engine:
-        """READ COMMITTED: the default level locks the gaps that inserts go to."""
-        engine = sa.create_engine(
-            url,
-            connect_args=_CONNECT_ARGS | connect_args,
-            hide_parameters=True,
-            isolation_level="READ COMMITTED",
-            pool_size=5,
-            max_overflow=20,
-            pool_recycle=3600,
-        )
-        return ping_idle(engine)
+    def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
+        """READ COMMITTED, for the default level locks the gaps that inserts go to; no lock is waited for long."""
+        level = "READ COMMITTED"
+        engine = create_engine(source, _CONNECT_ARGS, self.is_stale, isolation_level=level, pool_size=5, max_overflow=20, pool_recycle=3600)
+        sa.event.listen(engine, "connect", _settle)
+        return limit_mysql(ping_idle(engine), _LOCK_WAIT)
 
-    def findings(self, engine: sa.Engine) -> list[Finding]:
+    def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
         return []
 
     def refusal(self, source: sa.Engine) -> Finding | None:
@@ -70,6 +66,13 @@ class MySQL:
     def commits_by_itself(self, connection: sa.Connection) -> bool:
         return bool(connection.exec_driver_sql("SELECT @@autocommit").scalar_one())
 
+    def place(self, connection: sa.Connection) -> str:
+        database, host, port = connection.exec_driver_sql("SELECT DATABASE(), @@hostname, @@port").one()
+        return f"database {database}, on {host}:{port}"
+
+    def file(self, connection: sa.Connection) -> str:
+        return ""
+
     def mark(self, connection: sa.Connection) -> Mark:
         return Savepoint(connection)
 
@@ -77,6 +80,9 @@ class MySQL:
         return False
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
+        raise NotImplementedError
+
+    def hears(self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str) -> bool:
         raise NotImplementedError
 
     def listen(self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event) -> None:
@@ -117,11 +123,34 @@ class MySQL:
         try:
             yield
         finally:
-            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_PATIENCE}")
-            connection.execute(sa.select(sa.func.release_lock(lock)))
+            if not connection.invalidated:  # with a connection that is lost the lock is let go
+                connection.exec_driver_sql(limits(_LOCK_WAIT))
+                connection.execute(sa.select(sa.func.release_lock(lock)))
+
+    @contextmanager
+    def at_once(self, connection: sa.Connection) -> Iterator[None]:
+        """MySQL has no shorter wait than one second."""
+        if not getattr(connection.dialect, "is_mariadb", False):
+            yield
+            return
+        connection.exec_driver_sql(limits(0))
+        try:
+            yield
+        finally:
+            if not connection.invalidated:
+                connection.exec_driver_sql(limits(_LOCK_WAIT))
+
+    def is_locked(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in _LOCKED
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in _RETRIED
+
+    def is_stale(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in _STALE
+
+    def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in (1036, 1290, 1792, 1836)
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in (1054, 1146)
@@ -139,6 +168,12 @@ def _taken(row: sa.Row[Any], how: Mapping[str, Any]) -> Record:
         started_at=row.now,
         first_tried_at=row.now if record.first_tried_at is None else record.first_tried_at,
     )
+
+
+def _settle(connection: Any, _record: object) -> None:
+    """Have texts of any language stored."""
+    if connection.character_set_name() != "utf8mb4":
+        connection.set_character_set("utf8mb4")
 
 
 def _number(error: sa.exc.DBAPIError) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,6 @@ from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
 from ..statement import Statement
-from .sqlite import file_of
 from .writes import ask
 
 _HEADER = ("schema_version", "user_version", "application_id")
@@ -51,11 +51,15 @@ class SQLiteWrites:
         return bool(self._driver.in_transaction)
 
     def may_lock(self, file: str) -> bool:
-        return self.is_open() and file_of(self._connection.engine.url) == file
+        return self.is_open() and file in self._files()
 
     def let_go(self) -> bool:
         self._driver.rollback()
         return not self.is_open()
+
+    def _files(self) -> set[str]:
+        """The files that the connection has open, those that it has attached too."""
+        return {os.path.realpath(row[2]) for row in ask(self._connection, "PRAGMA database_list") or () if row[2]}
 
     def _headers(self) -> Any:
         names = {row[1].replace('"', '""') for row in ask(self._connection, "PRAGMA database_list") or ()} | {"temp"}

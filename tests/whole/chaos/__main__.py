@@ -14,7 +14,7 @@ import pytest
 
 from tests.databases import NAMES, Servers
 
-from .scenario import Report, Scenario
+from .scenario import Report, Scenario, Size, together
 from .scenarios import SCENARIOS
 
 COLUMNS = "scenario", "database", "tasks", "faults", "repeated", "lost", "unexplained", "other", "effects", "seconds", "notes"
@@ -26,18 +26,22 @@ COLUMNS = "scenario", "database", "tasks", "faults", "repeated", "lost", "unexpl
 )
 @click.option("--database", "databases", multiple=True, type=click.Choice(NAMES), help="Only this one; may be repeated.")
 @click.option("--small", is_flag=True, help="At the size of the test suite.")
-def chaos(names: tuple[str, ...], databases: tuple[str, ...], small: bool) -> None:
+@click.option("--seed", "seeds", multiple=True, type=int, help="Of random runs only this one; may be repeated.")
+def chaos(names: tuple[str, ...], databases: tuple[str, ...], small: bool, seeds: tuple[int, ...]) -> None:
     """Play scenarios; exit code 1 when anything was found."""
     good = True
     click.echo(row(COLUMNS))
     click.echo(row("---" for _ in COLUMNS))
     with servers() as (found, directory):
         for scenario, name in chosen(names or [one.name for one in SCENARIOS], databases or NAMES):
-            place = directory / f"{scenario.name.replace(' ', '-')}-{name}"
-            place.mkdir()
-            place.chmod(0o755)
-            good &= played(scenario, name, found, place, small=small)
+            good &= played(scenario, name, found, directory, list(sizes(scenario, seeds, small=small)))
     sys.exit(not good)
+
+
+def sizes(scenario: Scenario, seeds: tuple[int, ...], *, small: bool) -> Iterator[Size]:
+    """The size of each time that a scenario is played."""
+    size = scenario.small if small else scenario.full
+    yield from ({**size, "seed": seed} for seed in seeds or range(1, scenario.seeds + 1)) if scenario.seeds else [size]
 
 
 def chosen(names: tuple[str, ...] | list[str], databases: tuple[str, ...]) -> Iterator[tuple[Scenario, str]]:
@@ -60,11 +64,17 @@ def servers() -> Iterator[tuple[Servers, Path]]:
             found.close()
 
 
-def played(scenario: Scenario, name: str, found: Servers, directory: Path, *, small: bool) -> bool:
-    """Play one and print its row; whether all was good."""
+def played(scenario: Scenario, name: str, found: Servers, directory: Path, sizes: list[Size]) -> bool:
+    """Play one, as often as there are sizes, and print its row; whether all was good."""
     began = time.monotonic()
+    reports = []
     try:
-        report = scenario.run(name, found, directory, scenario.small if small else scenario.full)
+        for number, size in enumerate(sizes):
+            place = directory / f"{scenario.name.replace(' ', '-')}-{name}-{number}"
+            place.mkdir()
+            place.chmod(0o755)
+            reports.append(scenario.run(name, found, place, size))
+            tell(reports[-1])
     except (pytest.skip.Exception, pytest.fail.Exception, AssertionError) as error:
         skipped = isinstance(error, pytest.skip.Exception)
         verdict = "skipped: " if skipped else "FAILED: "
@@ -72,11 +82,18 @@ def played(scenario: Scenario, name: str, found: Servers, directory: Path, *, sm
         click.echo(row([scenario.name, name, *[""] * 7, f"{time.monotonic() - began:.0f}", verdict + first]))
         click.echo(rest, err=True)
         return skipped
-    click.echo(row(cells(report)))
+    whole = reports[0] if len(reports) == 1 else together(reports)
+    click.echo(row(cells(whole)))
+    return not whole.findings.problems
+
+
+def tell(report: Report) -> None:
+    """Say what is wrong, and by which plan it can be played again."""
     problems = report.findings.problems
     for problem in problems[:20]:
         click.echo(f"    {problem}", err=True)
-    return not problems
+    if problems and report.script:
+        click.echo(report.script, err=True)
 
 
 def cells(report: Report) -> list[str]:

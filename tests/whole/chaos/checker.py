@@ -7,10 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
+from . import follows, kept, leftovers, limits
+from .asked import Asked
 from .history import Delivery, Fault, History, deliveries
 
 UNRECORDED = 5.0
 """Seconds after its end within which a delivery has been recorded, so that a later fault is no excuse to repeat it."""
+
+AFTER_PAUSE = 2.0
+"""Seconds after pause() within which what a dispatcher had just taken may still begin; without faults, and on a busy machine."""
+
+FOLLOWING = (follows.followers, follows.batches, follows.fires, follows.left_out, follows.overlapping)
+LEFT = (leftovers.unneeded_locks, leftovers.stranded, leftovers.miscounted)
 
 Deliveries = Mapping[str, Sequence[Delivery]]
 
@@ -37,6 +45,18 @@ class Findings:
     """Tasks tried before their eta."""
     effects: tuple[str, ...]
     """Transactional tasks whose effect is not there exactly once."""
+    words: tuple[str, ...]
+    """Operations whose answer does not hold, or that raised what nothing explains."""
+    crowds: tuple[str, ...]
+    """More at a time than a key or a queue allows."""
+    unpaused: tuple[str, ...]
+    """Deliveries from a queue that was paused."""
+    keys: tuple[str, ...]
+    """Names given twice, and unique keys of two tasks that had not ended."""
+    follows: tuple[str, ...]
+    """What follows tasks, batches and fire times, and is not there exactly when it was due."""
+    leftovers: tuple[str, ...]
+    """Locks, waiting tasks and counts that nothing accounts for."""
 
     @property
     def problems(self) -> list[str]:
@@ -44,30 +64,50 @@ class Findings:
         return [f"{one.name}: {text}" for one in fields(self) for text in getattr(self, one.name)]
 
 
-def check(history: History, *, unrecorded: float = UNRECORDED) -> Findings:
+def check(history: History, *, unrecorded: float = UNRECORDED, after_pause: float = AFTER_PAUSE, deleted_hold: bool = False) -> Findings:
     """Compare what was asked for with what became of it."""
     found = deliveries(history.lines)
+    asked = Asked(history)
+    history = asked.history = asked.expected()
     return Findings(
-        lost=tuple(_lost(history, found)),
-        unexpected=tuple(_unexpected(history, found)),
+        lost=(*_lost(history, found), *kept.missing(asked)),
+        unexpected=(*_unexpected(history, found), *kept.uncommitted(asked), *kept.doubled(asked)),
         unexplained=tuple(_unexplained(history, found, unrecorded)),
         overlaps=tuple(_overlaps(history, found)),
         regressions=tuple(_regressions(history, found)),
-        disorder=tuple(_disorder(history, found)),
-        undrained=tuple(f"{row.id} is {row.state}" for row in history.rows if row.state in ("scheduled", "leased")),
-        early=tuple(f"{row.id}" for row in history.rows if row.first_tried_at is not None and row.first_tried_at < row.eta),
+        disorder=(*_disorder(history, found), *limits.out_of_turn(asked)),
+        undrained=tuple(_undrained(history)),
+        early=tuple(_early(history)),
         effects=tuple(_effects(history)),
+        words=tuple(kept.broken_words(asked)),
+        crowds=tuple(limits.crowded(asked, found, deleted_hold=deleted_hold)),
+        unpaused=tuple(limits.unpaused(asked, found, after_pause)),
+        keys=(*limits.together(asked), *limits.names_twice(asked)),
+        follows=tuple(one for each in FOLLOWING for one in each(asked)),
+        leftovers=tuple(one for each in LEFT for one in each(history)) if asked.operations else (),
     )
 
 
 def _lost(history: History, found: Deliveries) -> Iterator[str]:
     states = {row.id: row.state for row in history.rows}
     for task_id in history.expected:
-        wanted = "dead" if task_id in history.poison else "succeeded"
-        if states.get(task_id) != wanted:
-            yield f"{task_id} is {states.get(task_id, 'not in the table')}, not {wanted}"
-        elif wanted == "succeeded" and not any(one.end is not None and not one.failed for one in found.get(task_id, ())):
+        wanted = history.ends.get(task_id, ["dead" if task_id in history.poison else "succeeded"])
+        if states.get(task_id) not in wanted:
+            yield f"{task_id} is {states.get(task_id, 'not in the table')}, not {' or '.join(sorted(wanted))}"
+        elif states[task_id] == "succeeded" and not any(one.end is not None and not one.failed for one in found.get(task_id, ())):
             yield f"{task_id} is succeeded, but its handler never ended well"
+
+
+def _undrained(history: History) -> Iterator[str]:
+    for row in history.rows:
+        if row.state == "leased" or (row.state == "scheduled" and "scheduled" not in history.ends.get(row.id, ())):
+            yield f"{row.id} is {row.state}"
+
+
+def _early(history: History) -> Iterator[str]:
+    for row in history.rows:
+        if row.first_tried_at is not None and row.first_tried_at < row.eta and row.id not in history.hurried:
+            yield row.id
 
 
 def _unexpected(history: History, found: Deliveries) -> Iterator[str]:
@@ -100,13 +140,15 @@ def _overlaps(history: History, found: Deliveries) -> Iterator[str]:
 def _regressions(history: History, found: Deliveries) -> Iterator[str]:
     stops = [one for one in history.faults if one.kind == "stop"]
     for earlier, later in _successions(found):
+        if earlier.task_id in history.requeued:
+            continue
         # What is given back when a process is stopped does not count as attempt.
         given_back = later.attempt == earlier.attempt and any(one.pid == earlier.pid for one in stops)
         if later.attempt <= earlier.attempt and not given_back:
             yield f"{earlier.task_id}: attempt {later.attempt} after attempt {earlier.attempt}"
     for row in history.rows:
         last = max((one.attempt for one in found.get(row.id, ())), default=0)
-        if last > row.attempts:
+        if last > row.attempts and row.id not in history.requeued:
             yield f"{row.id}: attempt {last} was made, {row.attempts} are counted"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .log import Line
+from .operations import Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,78 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task as the table has it in the end. Instants in microseconds, by the database's clock."""
+    """A task as the table has it in the end. Instants in microseconds since 1970, by the database's clock."""
 
     id: str
     state: str
     attempts: int = 1
     eta: int = 0
     first_tried_at: int | None = 0
+    queue: str = "default"
+    created_at: int = 0
+    due_at: int | None = None
+    finished_at: int | None = None
+    expires_at: int | None = None
+    name: str | None = None
+    given_key: str | None = None
+    lock_key: str | None = None
+    lock_limit: int | None = None
+    batch_id: str | None = None
+    callback_of: str | None = None
+    schedule: str | None = None
+    last_reason: str | None = None
+    crashes: int = 0
+    pardons: int = 0
+    label: str | None = None
+    """What the one who added it knows it by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A lease that was taken, as the table has it in the end."""
+
+    task_id: str
+    number: int
+    started_at: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as the table has it in the end."""
+
+    id: str
+    total: int
+    succeeded: int
+    dead: int
+    cancelled: int
+    finished_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """A fire time that was seen to, and the task that was added for it."""
+
+    schedule: str
+    fire_at: int
+    task_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What the tables have beside tasks in the end."""
+
+    attempts: Sequence[Attempt] = ()
+    batches: Sequence[Batch] = ()
+    fires: Sequence[Fire] = ()
+    next_fires: Mapping[str, int] = field(default_factory=dict)
+    """By schedule when it fires next."""
+    locks: Collection[str] = ()
+    """The keys that have a row."""
+    paused: Collection[str] = ()
+    """The queues that are."""
+    statistics: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By queue how many tasks its statistics count, by state; those that wait for a key as `parked` too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +116,17 @@ class History:
     """Those that leave an effect, in the transaction of their handler."""
     effects: Counter[str] = field(default_factory=Counter)
     """How many effects each task left."""
+    operations: Sequence[Operation] = ()
+    """What clients asked for one by one; then what is expected follows from these."""
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+    """By queue its configured max_concurrent."""
+    left: Leftovers = field(default_factory=Leftovers)
+    ends: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """The states in which tasks may be left, if they are not the usual ones."""
+    hurried: Collection[str] = ()
+    """Those that somebody may have told to run before their eta."""
+    requeued: Collection[str] = ()
+    """Those that somebody may have requeued."""
 
 
 @dataclass(slots=True)

@@ -39,6 +39,6 @@ def acknowledged(stage: Stage) -> set[str]:
 KILLED_ENQUEUERS = Scenario(
     name="killed enqueuers",
     play=play,
-    small={"tasks": 300, "every": 0.15, "limit": 30},
+    small={"tasks": 300, "every": 0.15, "limit": 60},
     full={"tasks": 2000, "every": 0.2, "limit": 200},
 )

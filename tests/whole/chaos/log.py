@@ -20,11 +20,15 @@ class Line:
 
 
 def write(path: str | Path, word: str, task_id: str, attempt: int = 0) -> None:
-    """Append a line in one write, so that processes do not mix theirs and none is half there when one is killed."""
-    line = f"{word} {task_id} {attempt} {os.getpid()} {time.monotonic_ns()}\n"
+    """Append a line about an attempt, in one write: processes do not mix theirs, and none is half there when one is killed."""
+    append(path, f"{word} {task_id} {attempt} {os.getpid()} {time.monotonic_ns()}")
+
+
+def append(path: str | Path, line: str) -> None:
+    """Append any line so."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(descriptor, line.encode())
+        os.write(descriptor, f"{line}\n".encode())
     finally:
         os.close(descriptor)
 

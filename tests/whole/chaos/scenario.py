@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from tests.databases import NAMES, Servers, TestDatabase, fresh
 
@@ -15,7 +16,7 @@ from .checker import Findings, check
 from .history import deliveries
 from .stage import Stage, stage
 
-Size = Mapping[str, float]
+Size = dict[str, Any]
 Place = Callable[[str, Servers, Path], AbstractContextManager[TestDatabase]]
 
 
@@ -36,16 +37,21 @@ class Report:
     notes: Mapping[str, str]
     said: str
     """The last that its processes printed."""
+    script: str = ""
+    """What was planned, if it was made up, so that it can be played again."""
 
     def check(self) -> None:
         """Fail if anything is wrong."""
         problems = self.findings.problems
-        assert not problems, "\n".join([*problems[:20], f"({len(problems)} problems; {dict(self.faults)})", self.said])
+        assert not problems, "\n".join([*problems[:20], f"({len(problems)} problems; {dict(self.faults)})", self.said, self.script])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """``play(stage, **size)`` adds tasks, does harm and waits until all is done; it fails where that takes too long."""
+    """``play(stage, **size)`` adds tasks, does harm and waits until all is done; it fails where that takes too long.
+
+    With ``seeds``, ``make chaos`` plays it so often, each time with another ``seed`` among the sizes.
+    """
 
     name: str
     play: Callable[..., None]
@@ -57,12 +63,18 @@ class Scenario:
     place: Place = fresh
     """Where its database is."""
     settings: Mapping[str, str] = field(default_factory=dict)
+    module: str = "tests.whole.loop_app"
+    """The application of its dispatchers."""
+    seeds: int = 0
 
     def run(self, name: str, servers: Servers, directory: Path, size: Size) -> Report:
         """Play it on a database of this name."""
-        with self.place(name, servers, directory) as database, stage(database, directory, self.settings) as here:
+        with self.place(name, servers, directory) as database, stage(database, directory, self.settings, self.module) as here:
             began = time.monotonic()
-            self.play(here, **size)
+            try:
+                self.play(here, **size)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{here.script}") from error
             return self._report(here, time.monotonic() - began)
 
     def _report(self, here: Stage, seconds: float) -> Report:
@@ -72,7 +84,7 @@ class Scenario:
         return Report(
             scenario=self.name,
             database=here.database.name,
-            tasks=len(history.expected),
+            tasks=len(history.rows),
             faults=Counter(one.kind for one in history.faults),
             repeated=times.total() - len(times),
             effects=f"{made}/{len(history.transactional)}" if history.transactional else "-",
@@ -80,4 +92,22 @@ class Scenario:
             seconds=seconds,
             notes=here.notes,
             said=here.said(),
+            script=here.script,
         )
+
+
+def together(reports: Sequence[Report]) -> Report:
+    """Several runs of one scenario on one database, as one."""
+    first = reports[0]
+    found = [[getattr(one.findings, each.name) for one in reports] for each in fields(Findings)]
+    effects = [[int(number) for number in one.effects.split("/")] for one in reports if "/" in one.effects]
+    return replace(
+        first,
+        tasks=sum(one.tasks for one in reports),
+        faults=sum((Counter(one.faults) for one in reports), Counter()),
+        repeated=sum(one.repeated for one in reports),
+        effects="/".join(str(sum(each)) for each in zip(*effects, strict=True)) or "-",
+        findings=Findings(*(sum(each, ()) for each in found)),
+        seconds=sum(one.seconds for one in reports),
+        notes={"seeds": str(len(reports))},
+    )

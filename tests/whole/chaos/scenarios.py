@@ -10,6 +10,7 @@ from .killed_enqueuers import KILLED_ENQUEUERS
 from .many_processes import MANY_PROCESSES
 from .paused_dispatchers import PAUSED_DISPATCHERS
 from .poison_task import POISON_TASK
+from .random_operations import RANDOM
 from .restarted_server import RESTARTED_SERVER
 from .scenario import Scenario
 from .stopped_dispatchers import STOPPED_DISPATCHERS
@@ -27,4 +28,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     WRONG_CLOCKS,
     MANY_PROCESSES,
     FULL_DISK,
+    RANDOM,
 )

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -23,30 +23,44 @@ from tests.waiting import wait_until
 from tests.whole import loop_app
 from tests.whole.processes import descendants, process
 
-from . import log
-from .history import Fault, History, Row
+from . import log, operations
+from .history import Fault, History
+from .operations import Step
+from .remains import read_leftovers, read_rows
 
-FLASK = ("-m", "flask", "--app", "tests.whole.loop_app")
+FLASK = ("-m", "flask", "--app")
 
 
 class Stage:
     """Where a scenario plays. It notes what it adds and what it does to processes, for the checker."""
 
-    def __init__(self, database: TestDatabase, directory: Path, app: Flask) -> None:
+    def __init__(self, database: TestDatabase, directory: Path, app: Flask, module: str) -> None:
         self.database = database
+        self._module = module
         self.directory = directory
         self.expected: dict[str, str | None] = {}
         self.transactional: set[str] = set()
         self.poison: set[str] = set()
         self.faults: list[Fault] = []
         self.notes: dict[str, str] = {}
-        self._store = app.extensions["taskqueue"].store
-        self._task = self._store.database.tables.task
+        self.steps: Sequence[Step] = ()
+        """What clients are to do, if there are any."""
+        self.script = ""
+        """What is to be said of a run that cannot be told by its name."""
+        self.app = app
+        self.settings = app.extensions["taskqueue"].settings
+        self.store = app.extensions["taskqueue"].store
+        self._task = self.store.database.tables.task
 
     @property
     def log(self) -> Path:
         """What the handlers append to."""
         return self.directory / "log"
+
+    @property
+    def operations(self) -> Path:
+        """What the clients append to."""
+        return self.directory / "operations"
 
     @property
     def output(self) -> Path:
@@ -75,7 +89,7 @@ class Stage:
     @contextmanager
     def dispatchers(self, processes: int = 3, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
         """``flask taskqueue run`` with so many processes."""
-        command = (*FLASK, "taskqueue", "run", "--processes", str(processes), *options)
+        command = (*FLASK, self._module, "taskqueue", "run", "--processes", str(processes), *options)
         with process(command, environment or {}, self.output) as running:
             yield running
 
@@ -110,7 +124,7 @@ class Stage:
 
     def live(self) -> int:
         """How many tasks have not ended."""
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             live = self._task.c.state.in_(["scheduled", "leased"])
             return int(connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(live)))
 
@@ -132,16 +146,12 @@ class Stage:
 
     def said(self) -> str:
         """The last that the processes printed."""
-        return self.output.read_text()[-3000:] if self.output.exists() else ""
+        return self.output.read_text()[-12000:] if self.output.exists() else ""
 
     def history(self) -> History:
         """What is to be checked."""
-        task = self._task
-        with self._store.reading() as connection:
-            rows = [
-                Row(*row)
-                for row in connection.execute(sa.select(task.c.id, task.c.state, task.c.attempts, task.c.eta, task.c.first_tried_at))
-            ]
+        with self.store.reading() as connection:
+            rows, left = read_rows(connection, self.store), read_leftovers(connection, self.store)
         loop_app.db.session.remove()
         loop_app.db.engine.dispose()  # a scenario may have cut its connections
         return History(
@@ -152,16 +162,19 @@ class Stage:
             poison=self.poison,
             transactional=self.transactional,
             effects=Counter(loop_app.db.session.scalars(sa.select(loop_app.Effect.task_id))),
+            operations=operations.read(self.operations, self.steps, set(loop_app.db.session.scalars(sa.select(loop_app.Order.task_id)))),
+            limits={name: queue.max_concurrent for name, queue in self.settings.queues.items()},
+            left=left,
         )
 
     def _ids(self) -> list[str]:
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return list(connection.scalars(sa.select(self._task.c.id).order_by(self._task.c.id)))
 
 
 @contextmanager
-def stage(database: TestDatabase, directory: Path, settings: Mapping[str, str]) -> Iterator[Stage]:
-    """A stage with the tables made. The ``settings`` hold in every process."""
+def stage(database: TestDatabase, directory: Path, settings: Mapping[str, str], module: str = "tests.whole.loop_app") -> Iterator[Stage]:
+    """A stage with the tables made. The ``settings`` hold in every process; the dispatchers have the application of ``module``."""
     environment = {f"FLASK_TASKQUEUE_{name}": value for name, value in settings.items()}
     environment |= {"LOOP_DATABASE": database.url, "LOOP_LOG": str(directory / "log"), "FLASK_TASKQUEUE_CREATE_TABLES": "true"}
     with patch.dict(os.environ, environment):
@@ -171,7 +184,7 @@ def stage(database: TestDatabase, directory: Path, settings: Mapping[str, str]) 
             loop_app.db.session.add(loop_app.Counter(id=1, count=0))
             loop_app.db.session.commit()
             try:
-                yield Stage(database, directory, app)
+                yield Stage(database, directory, app, module)
             finally:
                 loop_app.db.session.remove()
                 for engine in loop_app.db.engines.values():

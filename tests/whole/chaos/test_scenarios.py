@@ -17,6 +17,7 @@ from .killed_enqueuers import KILLED_ENQUEUERS
 from .many_processes import MANY_PROCESSES
 from .paused_dispatchers import PAUSED_DISPATCHERS
 from .poison_task import POISON_TASK
+from .random_operations import RANDOM
 from .restarted_server import RESTARTED_SERVER
 from .scenario import Report, Scenario
 from .stopped_dispatchers import STOPPED_DISPATCHERS
@@ -32,7 +33,7 @@ def play(servers: Servers, tmp_path: Path) -> Play:
     """Plays a scenario on a database, and fails if the checker finds anything."""
 
     def small(scenario: Scenario, name: str) -> Report:
-        report = scenario.run(name, servers, tmp_path, scenario.small)
+        report = scenario.run(name, servers, tmp_path, scenario.small | ({"seed": 1} if scenario.seeds else {}))
         report.check()
         return report
 
@@ -97,3 +98,10 @@ def test_sixteen_processes_share_a_sqlite_file(play: Play) -> None:
 def test_a_full_disk_loses_nothing_that_was_acknowledged(play: Play) -> None:
     """The dispatcher lives on, and does it all once there is room again."""
     play(FULL_DISK, "sqlite")
+
+
+@pytest.mark.timeout(300)
+@everywhere
+def test_random_operations_keep_every_promise(play: Play, name: str) -> None:
+    """Whatever clients ask for, beside kills, pauses, restarts and outages; the plan is that of one seed."""
+    play(RANDOM, name)

@@ -26,11 +26,11 @@ def play(stage: Stage, *, tasks: int, limit: float) -> None:
     set_clock(fast, OFF)
     set_clock(slow, -OFF)
     stage.add(loop_app.slow.spec(seconds=2.5 * LEASE) for _ in range(16))
-    later = stage.add(loop_app.plain.options(countdown=timedelta(seconds=2 + number % 8)).spec() for number in range(tasks))
     # Neither can take all the long ones, and there is room beside them.
     few = "--threads", "10"
     with stage.dispatchers(1, *few, environment=environment(fast)), stage.dispatchers(1, *few, environment=environment(slow)):
         stage.wait_begun(16)
+        later = stage.add(loop_app.plain.options(countdown=timedelta(seconds=2 + number % 8)).spec() for number in range(tasks))
         for off in (HOUR, -HOUR, -OFF):
             set_clock(slow, off)
             time.sleep(1.5)

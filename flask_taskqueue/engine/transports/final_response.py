@@ -1,0 +1,107 @@
+"""The final response to a request, on a connection that the next request gets only if nothing about it was odd."""
+
+from __future__ import annotations
+
+import email.errors
+import http.client
+import socket
+from contextlib import suppress
+from typing import Any
+
+_HEADER_DEFECTS = (email.errors.MissingHeaderBodySeparatorDefect, email.errors.FirstHeaderLineIsContinuationDefect)
+_HEADERS = 1000
+_HEAD_SIZE = 262_144
+_PIECE = 32_768
+"""Bytes of headers that http.client is handed at a time; it takes no line of more than twice that."""
+
+
+class FinalResponse(http.client.HTTPResponse):
+    """Reads and forgets responses of 1xx that come before it (RFC 9110, 15.2), and up to a thousand headers.
+
+    http.client knows of 100 only, and takes 103 (Early Hints) for the answer: the real one is then read as that of the next request
+    on the connection. What could make the next request's answer another's ends the connection: bytes behind the body, a body where
+    there is to be none, more than one length, 101. It is shut down, so that whoever takes it next finds it closed.
+    """
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        self._socket = sock
+        self._odd = False
+        super().__init__(sock, *args, **kwargs)
+
+    def begin(self) -> None:
+        """Read up to the end of the headers."""
+        stream: Any = self.fp
+        try:
+            super().begin()
+        finally:
+            if isinstance(self.fp, _Head):
+                self.fp = stream
+        self._odd = self._is_ambiguous()
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        self.fp = _Head(self.fp)  # type: ignore[assignment]
+        return version, status, reason
+
+    def _is_ambiguous(self) -> bool:
+        """Whether client and server may differ about where the response ends."""
+        lengths = {one.strip() for given in self.headers.get_all("Content-Length", ()) for one in given.split(",")}
+        encoded = "Transfer-Encoding" in self.headers
+        has_body = encoded or bool(lengths - {"0"})
+        bodiless = self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.RESET_CONTENT)
+        cut = any(isinstance(one, _HEADER_DEFECTS) for one in self.headers.defects)
+        return self.status < 200 or cut or len(lengths) + encoded > 1 or (bodiless and has_body)
+
+    def _close_conn(self) -> None:
+        """Called when the body has been read to its end."""
+        if self.fp is not None and not self.will_close and (self._odd or self._has_more()):
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        super()._close_conn()  # type: ignore[misc]
+
+    def _has_more(self) -> bool:
+        """Whether something is there already behind the body, where the answer to the next request would be."""
+        stream: Any = self.fp
+        try:
+            self._socket.settimeout(0)
+            return bool(stream.peek(1))
+        except OSError:  # by TLS: nothing to read now
+            return False
+        finally:
+            self._socket.settimeout(None)  # each step has the deadline
+
+
+class _Head:
+    """The headers of a response, handed to http.client in large pieces, each of which it takes for one line: it allows few lines."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._count = 0
+
+    def readline(self, _limit: int) -> bytes:
+        """Some headers; at the end the empty line."""
+        piece = b""
+        while len(piece) < _PIECE:
+            line = self._next()
+            if line in (b"\r\n", b"\n", b""):
+                if piece:
+                    self._lines.append(line)
+                    return piece
+                return line
+            piece += line
+        return piece
+
+    def _next(self) -> bytes:
+        if self._lines:
+            return self._lines.pop()
+        line: bytes = self._stream.readline(_PIECE + 1)
+        self._size += len(line)
+        self._count += 1
+        if len(line) > _PIECE or self._size > _HEAD_SIZE or self._count > _HEADERS + 1:
+            raise http.client.HTTPException("the headers of the reply are too many or too long")
+        return line

@@ -1,0 +1,136 @@
+"""Connections that are kept between requests, and what is known of a request when the peer has closed one.
+
+A server closes an idle connection when it likes, so that the next request may cross with the close.
+Whether that request can have been handled is told by TCP: what the peer sends once its system has
+received something acknowledges it. If the stream ends (FIN) and nothing of the request is acknowledged,
+the peer had closed before a byte of it arrived, and nobody can have read one. A reset (RST) says
+nothing of the kind: the peer may have read the request, acknowledged nothing yet, and broken off.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import socket
+import ssl
+import struct
+import sys
+from typing import Any
+
+from urllib3.exceptions import HTTPError
+
+anew: contextvars.ContextVar[bool] = contextvars.ContextVar("flask_taskqueue.anew", default=False)
+"""Whether requests of this context are to go by a connection of their own."""
+
+_CLOSED = "the connection was closed before the request arrived"
+_BROKEN = "the connection, kept from an earlier request, broke before a byte of the reply came"
+_ACKNOWLEDGED = 120
+"""Where Linux's tcp_info has tcpi_bytes_acked."""
+
+
+class NotReceivedError(HTTPError):
+    """The peer of a kept connection had closed it before anything of the request arrived."""
+
+
+class SeveredError(HTTPError):
+    """A kept connection broke before a byte of the reply came, and the request may have been read or not."""
+
+
+class WatchedSocket:
+    """Socket methods that note what becomes of the request that is under way, of a connection that was kept for it."""
+
+    answered = False
+    """Whether it has brought a reply."""
+    severed = False
+    unreceived = False
+    _acknowledged: int | None = None
+    sent = 0
+    """Bytes of the request, as far as they are known to have been taken."""
+    _heard = False
+    _torn = False
+
+    def watch(self) -> None:
+        """Note from now on; called before each request but the first."""
+        self._acknowledged = _acknowledged(self)
+        self.sent = 0
+        self._heard = self._torn = self.severed = self.unreceived = False
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        try:
+            count: int = super().send(*args, **kwargs)  # type: ignore[misc]
+        except BrokenPipeError:  # the stream had ended before
+            raise
+        except OSError:
+            self._torn = self.sent > 0  # what is read after a reset looks like the end of the stream
+            raise
+        self.sent += count
+        return count
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        try:
+            count: int = super().recv_into(*args, **kwargs)  # type: ignore[misc]
+        except ConnectionError:
+            self.severed = self.answered and not self._heard
+            raise
+        if count:
+            self._heard = True
+        elif self.answered and not self._heard:
+            self._judge_end()
+        return count
+
+    def _judge_end(self) -> None:
+        known = self._acknowledged is not None and not self._torn
+        self.unreceived = known and _acknowledged(self) == self._acknowledged
+        self.severed = not known
+
+
+class KeptConnection:
+    """A connection of urllib3 that tells how a request failed for which it had been kept."""
+
+    sock: Any
+
+    @property
+    def is_connected(self) -> bool:
+        """Asked before it is used again."""
+        connected: bool = super().is_connected  # type: ignore[misc]
+        return connected and not anew.get()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        kept = self.sock if self.sock is not None and self.sock.answered else None
+        if kept is not None:
+            kept.watch()
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        except ssl.SSLEOFError as error:  # other than of a broken pipe, urllib3 does not look for a reply after it
+            if kept is None:
+                raise
+            if not kept.sent:
+                raise NotReceivedError(_CLOSED) from error
+            raise SeveredError(_BROKEN) from error
+        except ConnectionResetError as error:  # after which urllib3 looks for a reply since 2.2 only
+            if kept is not None and not kept.sent:
+                raise NotReceivedError(_CLOSED) from error
+            raise
+
+    def getresponse(self) -> Any:
+        sock = self.sock
+        try:
+            response = super().getresponse()  # type: ignore[misc]
+        except ConnectionError as error:
+            if sock.unreceived:
+                raise NotReceivedError(_CLOSED) from error
+            if sock.severed:
+                raise SeveredError(_BROKEN) from error
+            raise
+        sock.answered = True
+        return response
+
+
+def _acknowledged(sock: Any) -> int | None:
+    """How many bytes of what was sent the peer's system has received; None where that is not told."""
+    if sys.platform != "linux":
+        return None
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED + 8)
+    if len(info) < _ACKNOWLEDGED + 8:
+        return None
+    count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
+    return count or None  # a system that does not count has 0; a connection that has brought a reply has not

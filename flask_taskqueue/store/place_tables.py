@@ -1,0 +1,39 @@
+"""The tables of keys in use, and of what is held beside the rows of tasks: leases and places."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from .dialects.types import MICROS, token
+
+
+def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """One row per concurrency or serial key in use; whoever decides on a key locks its row."""
+    return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
+
+
+def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Attempts that go on though their leases have ended, and which places they take until when: of a queue, a key, a batch."""
+    return sa.Table(
+        f"{prefix}hold",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("queue", token(100), nullable=False),
+        sa.Column("lock_key", token(202)),
+        sa.Column("lock_limit", sa.SmallInteger),
+        sa.Column("batch_id", token(26)),
+        sa.Column("held_by", token(32)),
+        sa.Column("held_until", MICROS, nullable=False),
+    )
+
+
+def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Leases that hold until then although ``due_at`` has passed: the row of their task is locked by another transaction."""
+    return sa.Table(
+        f"{prefix}renewal",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("until", MICROS, nullable=False),
+    )

@@ -1,0 +1,254 @@
+"""Databases that may only be read for a while, and commits whose answer is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import State, TaskSpec
+from flask_taskqueue.core.errors import TransientError
+from flask_taskqueue.store import course
+from tests.apps import Bench, bench
+from tests.databases import Servers, TestDatabase, fresh
+from tests.outages import switched
+
+ONLY_READ = {
+    "sqlite": "PRAGMA query_only = ON",
+    "postgresql": "SET default_transaction_read_only = on",
+    "mariadb": "SET SESSION TRANSACTION READ ONLY",
+}
+
+
+def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(database: TestDatabase) -> None:
+    """New connections lead to a server that only reads, as after a failover; once they do not, the kept ones are thrown away."""
+    only_read = threading.Event()
+
+    def connected(connection: Any, _record: object) -> None:
+        if only_read.is_set():
+            cursor = connection.cursor()
+            cursor.execute(ONLY_READ[database.name])
+            cursor.close()
+            connection.commit()
+
+    with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.1) as queue:
+        runtime = queue.app.extensions["taskqueue"]
+        sa.event.listen(queue.db.engine, "connect", connected)
+
+        @queue.tasks.worker("/w")
+        def handler() -> None: ...
+
+        scheduler = runtime.start()
+        assert handler.add().wait(20).state is State.SUCCEEDED
+        queue.db.session.remove()
+        only_read.set()
+        for engine in (runtime.store.database.engine, queue.db.engine):
+            engine.dispose()
+        for change in changes(queue, handler):
+            with pytest.raises(TransientError):
+                change()
+            queue.db.session.rollback()
+        assert scheduler._presence.beat() is None
+        assert (runtime.sweep(), runtime.cron.tick() > 0) == (0, True)
+        only_read.clear()
+        task = handler.add()
+        queue.db.session.remove()
+        queue.db.engine.dispose()
+        joined = handler.options(transactional=True).add()
+        queue.db.session.commit()
+        assert [one.wait(20).state for one in (task, joined)] == [State.SUCCEEDED] * 2
+        runtime.stop()
+
+
+def changes(queue: Bench, handler: Any) -> list[Callable[[], Any]]:
+    """Each way to change something: at once, in the session's transaction, by name, many."""
+    return [
+        handler.add,
+        lambda: handler.options(transactional=True).add(),
+        lambda: queue.tasks.add("/w", name="one"),
+        lambda: queue.tasks.add_many([handler.spec()] * 3),
+        lambda: queue.tasks.batch([handler.spec()]),
+        lambda: queue.tasks.queue("default").pause(),
+    ]
+
+
+def test_a_dispatcher_survives_a_server_that_only_reads(servers: Servers, tmp_path: Path) -> None:
+    """MariaDB's read_only, for a user whom it binds, switched while tasks run."""
+    with fresh("mariadb", servers, tmp_path) as database, bound(database, servers) as url, bench(url, TASKQUEUE_POLL_INTERVAL=0.1) as queue:
+
+        @queue.tasks.worker("/w")
+        def handler() -> None: ...
+
+        runtime = queue.app.extensions["taskqueue"]
+        dispatcher = runtime.start().dispatcher
+        assert handler.add().wait(20).state is State.SUCCEEDED
+        administrator = sa.create_engine(servers.url("mariadb"), poolclass=sa.NullPool)
+        try:
+            execute(administrator, "SET GLOBAL read_only = 1")
+            with pytest.raises(TransientError):
+                handler.add()
+            with pytest.raises(TransientError):
+                handler.options(transactional=True).add()
+            queue.db.session.rollback()
+            assert dispatcher.health.turned_at is not None
+        finally:
+            execute(administrator, "SET GLOBAL read_only = 0")
+        assert handler.add().wait(20).state is State.SUCCEEDED
+        runtime.stop()
+
+
+@contextmanager
+def bound(database: TestDatabase, servers: Servers) -> Iterator[str]:
+    """The URL of a database for a user of its own."""
+    url = sa.make_url(database.url)
+    administrator = sa.create_engine(servers.url("mariadb"), poolclass=sa.NullPool)
+    execute(administrator, f"CREATE USER {url.database}@'%%' IDENTIFIED BY 'secret'")
+    execute(administrator, f"GRANT ALL ON {url.database}.* TO {url.database}@'%%'")
+    try:
+        yield url.set(username=url.database, password="secret").render_as_string(hide_password=False)
+    finally:
+        execute(administrator, f"DROP USER {url.database}@'%%'")
+
+
+def execute(engine: sa.Engine, statement: str) -> None:
+    """One statement."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def test_a_database_that_cannot_be_reached_is_a_transient_error_in_the_session_too(servers: Servers, tmp_path: Path) -> None:
+    """Not the driver's."""
+    with fresh("mariadb", servers, tmp_path) as database, bench(database.url) as queue:
+
+        @queue.tasks.worker("/w")
+        def handler() -> None: ...
+
+        handler.add()
+
+        def away(*_: object) -> None:
+            raise queue.db.engine.dialect.loaded_dbapi.OperationalError(2003, "nobody answers")
+
+        queue.db.session.remove()
+        queue.db.engine.dispose()
+        sa.event.listen(queue.db.engine, "do_connect", away)
+        with pytest.raises(TransientError):
+            handler.options(transactional=True).add()
+        sa.event.remove(queue.db.engine, "do_connect", away)
+        queue.db.session.rollback()
+
+
+def test_a_commit_whose_answer_was_lost_is_found_again(database: TestDatabase) -> None:
+    """Each way to add stores once what it was to store, and says so."""
+    with bench(database.url) as queue:
+
+        @queue.tasks.worker("/w")
+        def handler() -> None: ...
+
+        queue.tasks.add("/w", name="before")
+        engine = queue.app.extensions["taskqueue"].store.database.engine
+        with answer_lost(engine):
+            assert handler.add().was_enqueued
+        with answer_lost(engine):
+            assert queue.tasks.add("/w", name="named", unique_key="k").was_enqueued
+        with answer_lost(engine):
+            assert queue.tasks.batch([handler.spec(), handler.spec()]).total == 2
+        with answer_lost(engine):
+            added = queue.tasks.add_many([TaskSpec("/w", name="before"), handler.spec(), handler.spec()])
+        assert tuple(added) == (2, 1)
+        with answer_lost(engine):
+            listed = queue.tasks.queue("default").add([TaskSpec("/w", name="before"), handler.spec(), TaskSpec("/w", unique_key="k")])
+        assert [one.was_enqueued for one in listed] == [False, True, False]
+        assert len(queue.tasks.find(limit=100)) == 1 + 1 + 1 + 2 + 2 + 1
+
+
+def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(database: TestDatabase) -> None:
+    """Longer than a transaction is tried again of which nothing was committed."""
+    with bench(database.url) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        queue.tasks.add("/w")
+        engine = queue.app.extensions["taskqueue"].store.database.engine
+        with cut(engine, 100), pytest.raises(TransientError) as raised:
+            queue.tasks.add("/w")
+        assert "may have been done" not in str(raised.value)
+        with answer_lost(engine) as lost, cut(engine, 10, once=lost):
+            assert queue.tasks.add("/w").was_enqueued
+        assert len(queue.tasks.find()) == 2
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_what_became_of_a_commit_is_found_out_though_no_connection_is_taken(name: str, servers: Servers, tmp_path: Path) -> None:
+    """The server restarts: until it is there it refuses."""
+    with fresh(name, servers, tmp_path) as database, switched(database) as (url, switch), bench(url) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        queue.tasks.add("/w")
+        queue.db.session.remove()
+        queue.db.engine.dispose()
+        engine, refused = queue.app.extensions["taskqueue"].store.database.engine, threading.Event()
+
+        def back(_: sa.engine.ExceptionContext) -> None:
+            if not refused.is_set():
+                refused.set()
+                threading.Timer(1, switch, (True,)).start()
+
+        with answer_lost(engine, then=lambda: switch(False)):
+            sa.event.listen(engine, "handle_error", back)
+            assert queue.tasks.add("/w").was_enqueued
+        assert refused.is_set()
+        assert len(queue.tasks.find()) == 2
+
+
+def test_a_commit_of_which_nothing_is_known_is_said_to_be(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task may be there or not."""
+    monkeypatch.setattr(course, "_PATIENCE", 0.5)
+    with bench(database.url) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        queue.tasks.add("/w")
+        engine = queue.app.extensions["taskqueue"].store.database.engine
+        with answer_lost(engine) as lost, cut(engine, 1000, once=lost), pytest.raises(TransientError, match="may have been done"):
+            queue.tasks.add("/w")
+
+
+@contextmanager
+def cut(engine: sa.Engine, times: int, *, once: Sequence[object] = (True,)) -> Iterator[None]:
+    """So many statements lose their connection, ``once`` something is in a list."""
+    struck = 0
+
+    def strike(connection: sa.Connection, *_: object) -> None:
+        nonlocal struck
+        if once and struck < times:
+            struck += 1
+            connection.connection.dbapi_connection.close()  # type: ignore[union-attr]
+
+    sa.event.listen(engine, "before_cursor_execute", strike)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", strike)
+
+
+@contextmanager
+def answer_lost(engine: sa.Engine, then: Callable[[], object] = lambda: None) -> Iterator[list[bool]]:
+    """The next commit is made, and its connection lost before that is known."""
+    commit = engine.dialect.do_commit
+    lost: list[bool] = []
+
+    def lose(connection: Any) -> None:
+        commit(connection)
+        if not lost:
+            lost.append(True)
+            then()
+            driver = connection.dbapi_connection
+            driver.close()
+            driver.cursor().execute("SELECT 1")
+
+    engine.dialect.do_commit = lose  # type: ignore[method-assign]
+    try:
+        yield lost
+    finally:
+        engine.dialect.do_commit = commit  # type: ignore[method-assign]
+    assert lost
