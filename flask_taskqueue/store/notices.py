@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -102,10 +103,12 @@ class Notices:
         """A connection that is closed after use, not given back: with a subscription, or when the pool is gone perhaps."""
         with self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.detach()
+            driver: Any = connection.connection.dbapi_connection
             try:
                 yield connection
             except sa.exc.DBAPIError:
                 connection.invalidate()
+                driver.close()  # it has no pool that would
                 raise
 
     def _listen(self, wake: Callable[[], object], closed: threading.Event) -> None:
