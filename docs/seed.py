@@ -36,7 +36,7 @@ STATES = (("succeeded", 3000), ("dead", 37), ("cancelled", 12), ("due", 42), ("l
 
 
 def application(url: str, **config: Any) -> tuple[Flask, TaskQueue]:
-    """An application with queues, schedules and the dashboard open, in debug."""
+    """An application with queues, schedules and the dashboard open."""
     app = Flask("shop")
     app.config.update(
         SECRET_KEY="only for the screenshots", TASKQUEUE_DATABASE_URI=url, TASKQUEUE_QUEUES=QUEUES, TASKQUEUE_CREATE_TABLES=True

@@ -46,7 +46,7 @@ def create_app() -> Flask:
     app = Flask(__name__, instance_relative_config=True)
     app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY", "only-for-this-example")
     app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get("EXAMPLE_DATABASE_URL", "sqlite:///example.db")
-    app.config["TASKQUEUE_DASHBOARD"] = True  # in debug it is open to browsers on this machine, otherwise to nobody
+    app.config["TASKQUEUE_DASHBOARD"] = True  # in debug it opens by the link that flask run prints, otherwise to nobody
     db.init_app(app)
     tasks.init_app(app)
     app.add_url_rule("/", view_func=index)

@@ -110,13 +110,17 @@ class Runtime:
     @cached_property
     def keys(self) -> Keys:
         """What deliveries are signed with. Raises `ConfigurationError` without a secret."""
+        return Keys.of(self.secrets)
+
+    @property
+    def secrets(self) -> list[str | bytes]:
+        """What every key is derived from, newest first. Raises `ConfigurationError` if there is none."""
         config = self.app.config
         given = self.settings.secret or config.get("SECRET_KEY")
         if not given:
             raise ConfigurationError("deliveries are signed: set SECRET_KEY or TASKQUEUE_SECRET to a random text of at least 16 characters")
         fallbacks = config.get("SECRET_KEY_FALLBACKS") or []
-        secrets = [given] if self.settings.secret else [given, *fallbacks]
-        return Keys.of(secrets)
+        return [given] if self.settings.secret else [given, *fallbacks]
 
     def dispatcher(
         self,

@@ -118,7 +118,10 @@ class Settings:
     metrics: bool = _key(False, checks.truth, "Whether the application has a route with metrics for Prometheus.")
     metrics_url: str = _key("/taskqueue/metrics", checks.path, "Where the metrics are.")
     metrics_token: str | None = _key(
-        None, checks.token, "The bearer token that the metrics are given for; without one, to this machine only.", secret=True
+        None, checks.token, "The bearer token for which the metrics, and the details of health, are given.", secret=True
+    )
+    metrics_access: Callable[[], Any] | None = _key(  # noqa: RUF009 - None, or a function
+        None, checks.function, "Says whether whoever asks may read the metrics and the details of health: True, or nothing."
     )
     health: bool = _key(True, checks.truth, "Whether the application has the routes live, ready and dispatcher for health checks.")
     health_url: str = _key("/taskqueue/health", checks.path, "What the routes for health checks are below.")

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any
 
-from flask import Flask, Request
-from werkzeug.exceptions import HTTPException
+from flask import Request
 
 from ..core.config import Settings
+from ..runtime import Runtime
+from ..web.opening import COOKIE, asked, has_link, is_same
 
 logger = logging.getLogger("flask_taskqueue")
 
 READ = frozenset({"view"})
 SHOWING = frozenset({"view", "view_payload"})
 PERMISSIONS = SHOWING | {"run", "requeue", "delete", "purge", "pause", "configure", "edit", "cron"}
-_PROXIED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +39,10 @@ class Access:
         return self.permissions <= SHOWING
 
 
-def access_of(app: Flask, settings: Settings, request: Request) -> Access:
-    """What a request may do. Nothing, unless a function, a user with a password, or debug on this machine opens the dashboard."""
-    permissions = _opened(app, settings, request)
+def access_of(runtime: Runtime, request: Request) -> Access:
+    """What a request may do. Nothing, unless a function, a user with a password, or in debug the link opens the dashboard."""
+    settings = runtime.settings
+    permissions = _opened(runtime, request)
     if settings.dashboard_read_only:
         permissions &= SHOWING
     if "view" not in permissions:
@@ -51,23 +50,19 @@ def access_of(app: Flask, settings: Settings, request: Request) -> Access:
     return Access(permissions, _user(settings, request))
 
 
-def _opened(app: Flask, settings: Settings, request: Request) -> frozenset[str]:
+def opens_by_link(runtime: Runtime) -> bool:
+    """Whether the dashboard opens to whoever has its link: in debug, where nothing else says to whom."""
+    settings = runtime.settings
+    return runtime.app.debug and settings.dashboard_access is None and settings.dashboard_username is None
+
+
+def _opened(runtime: Runtime, request: Request) -> frozenset[str]:
+    settings = runtime.settings
     if settings.dashboard_access is not None:
-        return _granted(_answer(settings.dashboard_access, "TASKQUEUE_DASHBOARD_ACCESS"))
+        return _granted(asked(settings.dashboard_access, "TASKQUEUE_DASHBOARD_ACCESS"))
     if settings.dashboard_username is not None:
         return PERMISSIONS if _knows_password(settings, request) else frozenset()
-    return PERMISSIONS if app.debug and _is_local(request) else frozenset()
-
-
-def _answer(function: Any, key: str) -> Any:
-    """What the application's function says; an error in it closes the door, whatever kind it is."""
-    try:
-        return function()
-    except HTTPException:
-        raise  # a redirect to a login, say
-    except Exception:
-        logger.exception("%s failed, so nothing is allowed", key)
-        return None
+    return PERMISSIONS if opens_by_link(runtime) and has_link(runtime, request.cookies.get(COOKIE)) else frozenset()
 
 
 def _granted(answer: Any) -> frozenset[str]:
@@ -93,29 +88,11 @@ def _knows_password(settings: Settings, request: Request) -> bool:
     if given is None or given.type != "basic":
         return False
     pairs = ((given.username, settings.dashboard_username), (given.password, settings.dashboard_password))
-    same = [hmac.compare_digest((one or "").encode(), (other or "").encode()) for one, other in pairs]
-    return all(same)
-
-
-def _is_local(request: Request) -> bool:
-    """Whether a browser of this machine asks, by a name of this machine: a foreign name may lead here too."""
-    host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
-    return _is_loopback(request.remote_addr) and (host == "localhost" or _is_loopback(host.strip("[]"))) and not _is_proxied(request)
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return ip_address(address or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _is_proxied(request: Request) -> bool:
-    return any(name in request.headers for name in _PROXIED)
+    return all([is_same(one, other or "") for one, other in pairs])
 
 
 def _user(settings: Settings, request: Request) -> str | None:
     if settings.dashboard_user is not None:
-        answer = _answer(settings.dashboard_user, "TASKQUEUE_DASHBOARD_USER")
+        answer = asked(settings.dashboard_user, "TASKQUEUE_DASHBOARD_USER")
         return None if answer is None else str(answer)[:100]
     return request.authorization.username if settings.dashboard_username is not None and request.authorization is not None else None

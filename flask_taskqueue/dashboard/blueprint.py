@@ -23,8 +23,9 @@ from ..core.errors import (
     UnknownTaskError,
 )
 from ..runtime import Runtime
+from ..web.opening import COOKIE, PARAMETER, has_link
 from . import cron, errors, overview, queues, system, task, tasks
-from .access import access_of
+from .access import access_of, opens_by_link
 from .csrf import is_forged
 from .done import Done
 from .rendering import Page, respond, wants_json
@@ -72,6 +73,10 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with no-referrer browsers send "Origin: null", which is nobody's
 }
+_BY_LINK = (
+    "The dashboard is closed to you. In debug it opens by the link that flask run prints when it begins to serve; "
+    "TASKQUEUE_DASHBOARD_ACCESS, or a user and a password, open it everywhere."
+)
 _UNKNOWN = (UnknownQueueError, UnknownScheduleError, UnknownTaskError)
 
 
@@ -91,28 +96,39 @@ def blueprint() -> Blueprint:
     return made
 
 
-def _check() -> None:
+def _check() -> BaseResponse | None:
     """Nobody sees or does anything that is not opened to them, the stylesheet included."""
     g.taskqueue_started = time.perf_counter()
-    settings = _runtime().settings
-    headers = request.headers
+    runtime, headers = _runtime(), request.headers
     if is_forged(
         request.method,
         host=request.host,
         fetch_site=headers.get("Sec-Fetch-Site"),
         origin=headers.get("Origin"),
-        trusted=settings.dashboard_trusted_origins,
+        trusted=runtime.settings.dashboard_trusted_origins,
     ):
         raise Forbidden(
             "This request comes from another site. If it does not, a proxy rewrites the Host header: use ProxyFix, "
             "or name the origin in TASKQUEUE_DASHBOARD_TRUSTED_ORIGINS."
         )
-    g.taskqueue_access = access_of(current_app._get_current_object(), settings, request)  # type: ignore[attr-defined]
+    if opens_by_link(runtime) and has_link(runtime, request.args.get(PARAMETER)):
+        return _entered(request.args[PARAMETER])
+    g.taskqueue_access = access_of(runtime, request)
     if g.taskqueue_access.may("view"):
-        return
+        return None
     if g.taskqueue_access.wants_password:
         raise HTTPException(response=Response("A user and a password, please.", 401, {"WWW-Authenticate": 'Basic realm="taskqueue"'}))
+    if opens_by_link(runtime):
+        raise Forbidden(_BY_LINK)
     raise Forbidden("The dashboard is closed to you. TASKQUEUE_DASHBOARD_ACCESS, or a user and a password, open it.")
+
+
+def _entered(key: str) -> BaseResponse:
+    """The browser came by the link: it keeps what that holds in a cookie, and leaves it out of the address."""
+    response = redirect(url_for(f"{NAME}.overview"), 303)
+    path = url_for(f"{NAME}.overview").rstrip("/") or "/"
+    response.set_cookie(COOKIE, key, path=path, secure=request.is_secure, httponly=True, samesite="Lax")
+    return response
 
 
 def _page_view(page: Callable[..., Page]) -> Callable[..., Response]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+
+import click
 from flask import Flask
 from flask.signals import request_started
 
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
+from ..web.development_server import on_serving
+from ..web.opening import PARAMETER, link_keys
+from .access import opens_by_link
 from .blueprint import NAME, blueprint
 
 
@@ -21,6 +27,18 @@ def mount(app: Flask, runtime: Runtime) -> None:
         raise ConfigurationError("TASKQUEUE_DASHBOARD_ACCESS and TASKQUEUE_DASHBOARD_USERNAME exclude each other: set one of them")
     app.register_blueprint(blueprint(), url_prefix=settings.dashboard_url_prefix)
     _exempt(app)
+    _mounted.add(app)
+    on_serving(_tell_link)
+
+
+def _tell_link(app: Flask, base_url: str | None) -> None:
+    """Whoever reads the terminal of ``flask run`` may enter. (Not in the log: that is read by others, and kept.)"""
+    if base_url is None or app not in _mounted:
+        return
+    runtime: Runtime = app.extensions["taskqueue"]
+    if opens_by_link(runtime):
+        place = f"{base_url}{runtime.settings.dashboard_url_prefix.rstrip('/')}/?{PARAMETER}={link_keys(runtime)[0]}"
+        click.echo(f" * Dashboard of the task queue: {place}", err=True)
 
 
 def _exempt(app: Flask) -> None:
@@ -32,3 +50,6 @@ def _exempt(app: Flask) -> None:
             protection.exempt(app.blueprints[NAME])
 
     request_started.connect(exempt, app, weak=False)
+
+
+_mounted: weakref.WeakSet[Flask] = weakref.WeakSet()

@@ -16,8 +16,9 @@ _ANCHOR = "troubleshooting#unknown-setting"
 
 
 def look(runtime: Runtime) -> Iterator[Finding]:
-    """Keys that nobody reads, and a pool of connections too small for the threads."""
+    """Keys that nobody reads, pages that nobody can, and a pool of connections too small for the threads."""
     yield from judge_keys(runtime.app.config)
+    yield from _doors(runtime)
     yield from _pool(runtime)
 
 
@@ -28,6 +29,26 @@ def judge_keys(config: Mapping[str, Any]) -> Iterator[Finding]:
         if key.startswith(PREFIX) and key not in known:
             text = f"{key} is not a setting of Flask-TaskQueue{nearest(key, known)}, and was set after the extension"
             yield Finding("warning", text, "correct it, and configure the application before TaskQueue(app)", _ANCHOR)
+
+
+def _doors(runtime: Runtime) -> Iterator[Finding]:
+    """By what metrics and dashboard are open, where there are any."""
+    settings = runtime.settings
+    if settings.metrics:
+        doors = {"TASKQUEUE_METRICS_TOKEN": settings.metrics_token, "TASKQUEUE_METRICS_ACCESS": settings.metrics_access}
+        remedy = "set TASKQUEUE_METRICS_TOKEN to a long random text, and have it sent as a bearer token"
+        yield _opened("TASKQUEUE_METRICS", doors, remedy, "monitoring#metrics")
+    if settings.dashboard:
+        doors = {"TASKQUEUE_DASHBOARD_ACCESS": settings.dashboard_access, "TASKQUEUE_DASHBOARD_USERNAME": settings.dashboard_username}
+        remedy = "set TASKQUEUE_DASHBOARD_ACCESS, or a user and a password"
+        yield _opened("TASKQUEUE_DASHBOARD", doors | {"the link of flask run": runtime.app.debug or None}, remedy, "dashboard")
+
+
+def _opened(key: str, doors: Mapping[str, object], remedy: str, anchor: str) -> Finding:
+    by = [door for door, value in doors.items() if value is not None]
+    if by:
+        return Finding("ok", f"what {key} adds is opened by {by[0]}")
+    return Finding("warning", f"{key} is on, and what it adds is closed to everybody", remedy, anchor)
 
 
 def _pool(runtime: Runtime) -> Iterator[Finding]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 from importlib.util import find_spec
-from ipaddress import ip_address
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
 from ..core.errors import ConfigurationError, TaskQueueError
 from ..runtime import Runtime
 from . import health
+from .opening import asked, has_token
 from .probe import Probe
 
 BLUEPRINT = "taskqueue_monitoring"
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+_CLOSED = "closed: set TASKQUEUE_METRICS_TOKEN, and give it as a bearer token, or TASKQUEUE_METRICS_ACCESS\n"
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
@@ -36,20 +35,18 @@ def mount(app: Flask, runtime: Runtime) -> None:
 
 
 def _dispatching(runtime: Runtime, probe: Probe) -> health.Health:
-    in_detail = _is_local()
+    in_detail = _is_open(runtime)
     return probe.ask(lambda: health.dispatching(runtime, runtime.settings.health_max_latency, in_detail=in_detail))
 
 
 def _metrics(runtime: Runtime) -> Response:
-    """The metrics, for whoever has the token; without one, for this machine."""
+    """The metrics, for those to whom they are open."""
     from .metrics import exposition  # prometheus-client is an extra
 
-    token = runtime.settings.metrics_token
-    if token is not None:
-        if not _has(token):
+    if not _is_open(runtime):
+        if runtime.settings.metrics_token is not None:
             return Response("the token is missing or wrong\n", 401, {"WWW-Authenticate": "Bearer"}, mimetype="text/plain")
-    elif not _is_local():
-        return Response("from elsewhere than this machine only with TASKQUEUE_METRICS_TOKEN\n", 403, mimetype="text/plain")
+        return Response(_CLOSED, 403, mimetype="text/plain")
     try:
         body, content_type = exposition(runtime, request.headers.get("Accept", ""))
     except TaskQueueError as error:
@@ -57,19 +54,12 @@ def _metrics(runtime: Runtime) -> Response:
     return Response(body, content_type=content_type)
 
 
-def _has(token: str) -> bool:
-    given = request.headers.get("Authorization", "")
-    return hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode())
-
-
-def _is_local() -> bool:
-    """Whether the request comes from this machine, by no proxy."""
-    if any(name in request.headers for name in _FORWARDED):
-        return False
-    try:
-        return ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        return False
+def _is_open(runtime: Runtime) -> bool:
+    """Whether whoever asks has the token, or is let in by the application's function."""
+    token, access = runtime.settings.metrics_token, runtime.settings.metrics_access
+    if token is not None and has_token(request, token):
+        return True
+    return access is not None and asked(access, "TASKQUEUE_METRICS_ACCESS") is True
 
 
 def _answer(found: health.Health) -> tuple[Response, int]:

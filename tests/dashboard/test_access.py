@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask, abort, redirect
 from flask_wtf import CSRFProtect
 
@@ -13,14 +14,16 @@ from flask_taskqueue import ConfigurationError, TaskQueue, __version__
 from flask_taskqueue.dashboard.access import PERMISSIONS
 from flask_taskqueue.dashboard.blueprint import ACTIONS
 from flask_taskqueue.dashboard.csrf import is_forged
-from tests.apps import Bench
+from flask_taskqueue.web.opening import link_keys
+from tests.apps import Bench, served
 from tests.dashboard.conftest import Open
+from tests.waiting import wait_until
 
 LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
 VALUES = {"task_id": "0" * 26, "queue": "default", "name": "nightly", "filename": "dashboard.css", "group": "0" * 16}
 
 
-def requests(app: Flask) -> Iterator[tuple[str, str, str]]:
+def rules(app: Flask) -> Iterator[tuple[str, str, str]]:
     """Method, path and endpoint of each rule of the dashboard."""
     adapter = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
@@ -43,7 +46,7 @@ def test_whoever_is_given_nothing_gets_nothing(on_file: Open, answer: Any) -> No
     """Every rule answers 403, the stylesheet's too; an error in the function, or an answer that is none, opens nothing."""
     one = on_file(TASKQUEUE_DASHBOARD_ACCESS=answer)
     client = one.app.test_client()
-    found = list(requests(one.app))
+    found = list(rules(one.app))
     assert len(found) >= 5
     for method, path, _ in found:
         assert client.open(path, method=method).status_code == 403, path
@@ -63,23 +66,90 @@ def test_without_the_setting_it_is_not_there(on_file: Open) -> None:
     assert not [rule for rule in app.url_map.iter_rules() if "dashboard" in rule.endpoint]
 
 
-@pytest.mark.parametrize(
-    ("request_kind", "status"),
-    [
-        ({"environ_base": LOCAL}, 200),
-        ({"environ_base": {"REMOTE_ADDR": "::1"}, "base_url": "http://[::1]:5000/"}, 200),
-        ({"environ_base": LOCAL, "base_url": "http://127.0.0.1:5000/"}, 200),
-        ({"environ_base": {"REMOTE_ADDR": "192.0.2.7"}}, 403),
-        ({"environ_base": LOCAL, "base_url": "http://rebound.example/"}, 403),
-        ({"environ_base": LOCAL, "headers": {"X-Forwarded-For": "127.0.0.1"}}, 403),
-        ({"environ_base": LOCAL, "headers": {"Forwarded": "for=127.0.0.1"}}, 403),
-    ],
-)
-def test_debug_opens_it_on_this_machine_only(on_file: Open, request_kind: dict[str, Any], status: int) -> None:
-    """Not through a proxy, and not by a foreign name that leads here."""
-    app = on_file(TASKQUEUE_DASHBOARD_ACCESS=None).app
-    app.debug = True
-    assert app.test_client().get("/taskqueue/", **request_kind).status_code == status
+@pytest.fixture
+def in_debug(on_file: Open) -> Bench:
+    """An application in debug, in which nothing says who may enter."""
+    one = on_file(TASKQUEUE_DASHBOARD_ACCESS=None)
+    one.app.debug = True
+    return one
+
+
+def key_of(one: Bench) -> str:
+    """What the link of an application holds."""
+    return link_keys(one.app.extensions["taskqueue"])[0]
+
+
+def test_in_debug_the_link_opens_it_and_nothing_else_does(in_debug: Bench) -> None:
+    """Neither an address nor a name of this machine, nor another key. The link leaves a cookie, and no key in the address."""
+    client = in_debug.app.test_client()
+    for wrong in ("", "?key=", "?key=none", f"?key={key_of(in_debug)}x", "?key=%00", "?key=%E4"):
+        refused = client.get(f"/taskqueue/{wrong}", environ_base=LOCAL)
+        assert refused.status_code == 403
+        assert "the link that flask run prints" in refused.text
+    client.set_cookie("taskqueue_dashboard", "none", path="/taskqueue")
+    assert client.get("/taskqueue/").status_code == 403
+    entered = client.get(f"/taskqueue/?key={key_of(in_debug)}", environ_base={"REMOTE_ADDR": "192.0.2.7"})
+    assert (entered.status_code, entered.headers["Location"]) == (303, "/taskqueue/")
+    cookie = entered.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Path=/taskqueue" in cookie
+    assert client.get("/taskqueue/").status_code == 200
+    assert client.post("/taskqueue/queues/default/pause").status_code == 303
+
+
+def test_the_link_opens_nothing_outside_of_debug_or_beside_another_door(on_file: Open, in_debug: Bench) -> None:
+    """Also what its cookie has opened is closed then."""
+    client = in_debug.app.test_client()
+    client.get(f"/taskqueue/?key={key_of(in_debug)}")
+    in_debug.app.debug = False
+    assert client.get("/taskqueue/").status_code == 403
+    assert client.get(f"/taskqueue/?key={key_of(in_debug)}").status_code == 403
+    guarded = on_file(TASKQUEUE_DASHBOARD_ACCESS=lambda: None)
+    guarded.app.debug = True
+    assert guarded.app.test_client().get(f"/taskqueue/?key={key_of(guarded)}").status_code == 403
+
+
+def test_the_link_outlives_a_change_of_the_secret(on_file: Open) -> None:
+    """For as long as the old one is kept."""
+    one = on_file(TASKQUEUE_DASHBOARD_ACCESS=None)
+    one.app.debug = True
+    old = key_of(one)
+    one.app.config.update(SECRET_KEY="another secret for tests", SECRET_KEY_FALLBACKS=["a secret for tests"])
+    assert key_of(one) != old
+    assert one.app.test_client().get(f"/taskqueue/?key={old}").status_code == 303
+
+
+def test_the_development_server_prints_the_link(in_debug: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """When it begins to serve; and it opens the dashboard there."""
+    with served(in_debug.app) as url:
+        wait_until(lambda: requests.get(url, timeout=10).status_code == 404, what="it serves")
+        (line,) = [one for one in capfd.readouterr().err.splitlines() if "Dashboard of the task queue" in one]
+        link = line.partition(": ")[2]
+        assert link.startswith(f"{url}/taskqueue/?key=")
+        assert requests.get(link, timeout=10).status_code == 200
+        assert requests.get(f"{url}/taskqueue/", timeout=10).status_code == 403
+
+
+def test_by_a_proxy_that_adds_nothing_a_stranger_is_a_stranger(on_file: Open) -> None:
+    """It asks from this machine, by its name, with no header of a proxy's: the dashboard, the metrics and what health knows stay closed."""
+    one = on_file(TASKQUEUE_DASHBOARD_ACCESS=None, TASKQUEUE_METRICS=True)
+    one.app.debug = True
+    with served(one.app) as url, served(forwarding(url)) as proxy:
+        for path, status in (("/", 403), ("/tasks.json", 403), ("/metrics", 403)):
+            assert requests.get(f"{proxy}/taskqueue{path}", headers={"Host": "www.example.com"}, timeout=10).status_code == status
+        assert requests.get(f"{proxy}/taskqueue/health/ready", timeout=10).status_code == 200
+
+
+def forwarding(url: str) -> Callable[..., list[bytes]]:
+    """A reverse proxy as bare as they come, to this URL."""
+
+    def forward(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        reply = requests.get(f"{url}{environ['PATH_INFO']}", timeout=10)
+        start_response(f"{reply.status_code} {reply.reason}", [("Content-Type", reply.headers["Content-Type"])])
+        return [reply.content]
+
+    return forward
 
 
 def test_a_user_and_a_password_open_it(on_file: Open) -> None:
@@ -101,7 +171,7 @@ def test_who_may_only_look_can_do_nothing(on_file: Open, answer: Any) -> None:
     """The server refuses each action, whatever the page shows."""
     one = on_file(TASKQUEUE_DASHBOARD_ACCESS=lambda: answer)
     client = one.app.test_client()
-    posts = [path for method, path, _ in requests(one.app) if method == "POST"]
+    posts = [path for method, path, _ in rules(one.app) if method == "POST"]
     assert len(posts) == len(ACTIONS)
     for path in posts:
         assert client.post(path).status_code == 403
@@ -127,7 +197,7 @@ def test_each_permission_opens_its_actions_and_no_other(on_file: Open) -> None:
     for permission in sorted(set(needed.values())):
         granted.clear()
         granted.update({"view", "view_payload", permission})
-        for method, path, endpoint in requests(one.app):
+        for method, path, endpoint in rules(one.app):
             if method == "POST":
                 allowed = client.post(path).status_code != 403
                 assert allowed == (needed[endpoint] == permission), (endpoint, permission)
@@ -169,7 +239,7 @@ def test_a_forged_action_changes_nothing(on_file: Open) -> None:
     """Another site cannot make a browser act, whoever sits before it; and a GET acts never."""
     one = on_file()
     client = one.app.test_client()
-    for method, path, endpoint in requests(one.app):
+    for method, path, endpoint in rules(one.app):
         if method == "POST":
             assert client.post(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403, endpoint
             assert client.post(path, headers={"Origin": "http://evil.example"}).status_code == 403, endpoint

@@ -409,3 +409,21 @@ def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
     changed = {**headers, "X-TaskQueue-QueueName": "default"}
     assert client.post("/work", headers=changed, data=body).status_code == 403
     assert patient.app.extensions["ran"] == []
+
+
+@pytest.mark.parametrize(
+    ("config", "closed"),
+    [
+        ({"TASKQUEUE_METRICS": True, "TASKQUEUE_DASHBOARD": True}, {"TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD"}),
+        ({"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_TOKEN": "a-token-for-the-tests"}, set()),
+        ({"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_ACCESS": lambda: True}, set()),
+        ({"TASKQUEUE_DASHBOARD": True, "TASKQUEUE_DASHBOARD_ACCESS": lambda: None}, set()),
+        ({"TASKQUEUE_DASHBOARD": True, "DEBUG": True}, set()),
+    ],
+)
+def test_what_is_closed_to_everybody_is_told(sqlite_database: TestDatabase, config: dict[str, Any], closed: set[str]) -> None:
+    """With what opens it; and what opens what is open."""
+    with bench(sqlite_database.url, **config) as one:
+        told = [found for found in look(one.app) if found.text.startswith("TASKQUEUE_") or found.text.startswith("what TASKQUEUE_")]
+    assert {found.text.split()[0] for found in told if found.level == "warning"} == closed
+    assert len(told) == sum(config.get(key) is True for key in ("TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD"))

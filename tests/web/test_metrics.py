@@ -17,7 +17,9 @@ from tests.databases import TestDatabase
 from tests.waiting import wait_until
 
 URL = "/taskqueue/metrics"
-LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
+TOKEN = "a-token-for-the-tests"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+METRICS_ON = {"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_TOKEN": TOKEN}
 LABELS = ("queue", "state", "outcome", "code_class", "result", "instance", "cron", "version", "schema", "le")
 QUEUES = {"mail": {"rate": "60/m"}}
 
@@ -27,13 +29,13 @@ Values = dict[tuple[str, ...], float]
 @pytest.fixture
 def metered(database: TestDatabase) -> Iterator[Bench]:
     """An application with metrics."""
-    with bench(database.url, TASKQUEUE_METRICS=True, TASKQUEUE_QUEUES=QUEUES) as one:
+    with bench(database.url, **METRICS_ON, TASKQUEUE_QUEUES=QUEUES) as one:
         yield one
 
 
 def scrape(one: Bench) -> Values:
     """What is exposed, by name and label values."""
-    reply = one.app.test_client().get(URL, environ_base=LOCAL)
+    reply = one.app.test_client().get(URL, headers=HEADERS)
     assert reply.status_code == 200, reply.text
     samples = [sample for family in text_string_to_metric_families(reply.text) for sample in family.samples]
     return {(one.name, *(one.labels[label] for label in LABELS if label in one.labels)): one.value for one in samples}
@@ -120,24 +122,23 @@ def test_every_metric_is_exposed_and_no_other(metered: Bench) -> None:
     metered.tasks.add("/w")
     with TaskQueueTester(metered.app) as taskqueue:
         taskqueue.advance(61, run=True)
-        text = metered.app.test_client().get(URL, environ_base=LOCAL).text
+        text = metered.app.test_client().get(URL, headers=HEADERS).text
     shown = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     assert shown == {one.shown for one in METRICS}
     assert 'taskqueue_cron_last_success_timestamp_seconds{cron="often"}' in text
-    asked = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    reply = metered.app.test_client().get(URL, environ_base=LOCAL, headers=asked)
+    asked = {"Accept": "application/openmetrics-text; version=1.0.0", **HEADERS}
+    reply = metered.app.test_client().get(URL, headers=asked)
     assert reply.text.endswith("# EOF\n")
 
 
 def test_processes_agree_and_a_restart_changes_nothing(sqlite_database: TestDatabase) -> None:
     """What one has done another shows."""
-    config = {"TASKQUEUE_METRICS": True}
-    with bench(sqlite_database.url, **config) as one:
+    with bench(sqlite_database.url, **METRICS_ON) as one:
         one.tasks.worker("/w")(lambda: None)
         for _ in range(3):
             one.tasks.add("/w")
         one.tasks.drain()
-    with bench(sqlite_database.url, **config) as another:
+    with bench(sqlite_database.url, **METRICS_ON) as another:
         found = scrape(another)
         assert found["taskqueue_attempts_total", "default", "success", "2xx"] == 3
         assert found["taskqueue_enqueued_total", "default"] == 3
@@ -145,7 +146,7 @@ def test_processes_agree_and_a_restart_changes_nothing(sqlite_database: TestData
 
 def test_dispatchers_are_shown_by_host_and_process(sqlite_database: TestDatabase) -> None:
     """How many are alive, how long ago each was seen, what it does."""
-    with bench(sqlite_database.url, TASKQUEUE_METRICS=True, TASKQUEUE_CONCURRENCY=3) as one:
+    with bench(sqlite_database.url, **METRICS_ON, TASKQUEUE_CONCURRENCY=3) as one:
         runtime = one.app.extensions["taskqueue"]
         assert scrape(one)["taskqueue_dispatchers",] == 0
         runtime.start()
@@ -161,26 +162,38 @@ def test_dispatchers_are_shown_by_host_and_process(sqlite_database: TestDatabase
 
 def test_only_those_with_the_token_see_metrics(sqlite_database: TestDatabase) -> None:
     """From wherever they come; nothing is kept by caches."""
-    token = "a-token-for-the-tests"
-    with bench(sqlite_database.url, TASKQUEUE_METRICS=True, TASKQUEUE_METRICS_TOKEN=token) as one:
+    with bench(sqlite_database.url, **METRICS_ON) as one:
         client = one.app.test_client()
-        for wrong in (None, "Bearer wrong", f"Basic {token}", f"Bearer {token}x", "Bearer é"):
-            reply = client.get(URL, headers={} if wrong is None else {"Authorization": wrong}, environ_base=LOCAL)
+        for wrong in (None, "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"):
+            reply = client.get(URL, headers={} if wrong is None else {"Authorization": wrong}, environ_base={"REMOTE_ADDR": "127.0.0.1"})
             assert (reply.status_code, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
-        reply = client.get(URL, headers={"Authorization": f"Bearer {token}"}, environ_base={"REMOTE_ADDR": "203.0.113.5"})
+        reply = client.get(URL, headers=HEADERS, environ_base={"REMOTE_ADDR": "203.0.113.5"})
         assert (reply.status_code, reply.headers["Cache-Control"]) == (200, "no-store")
-        assert token not in repr(one.app.extensions["taskqueue"].settings)
+        assert TOKEN not in repr(one.app.extensions["taskqueue"].settings)
 
 
-def test_without_a_token_only_this_machine_sees_metrics(sqlite_database: TestDatabase) -> None:
-    """Not who comes by a proxy on it; and nobody where they are not asked for."""
+def test_without_a_token_nobody_sees_metrics(sqlite_database: TestDatabase) -> None:
+    """Wherever they come from: by a proxy everybody comes from this machine. And they are not there where they are not asked for."""
     with bench(sqlite_database.url, TASKQUEUE_METRICS=True, TASKQUEUE_METRICS_URL="/m") as one:
-        client = one.app.test_client()
-        for address, status in (("127.0.0.1", 200), ("::1", 200), ("10.0.0.1", 403), ("", 403)):
-            assert client.get("/m", environ_base={"REMOTE_ADDR": address}).status_code == status
-        assert client.get("/m", environ_base=LOCAL, headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+        for address in ("127.0.0.1", "::1", "10.0.0.1", ""):
+            reply = one.app.test_client().get("/m", environ_base={"REMOTE_ADDR": address})
+            assert reply.status_code == 403
+            assert "TASKQUEUE_METRICS_TOKEN" in reply.text
     with bench(sqlite_database.url) as other:
-        assert other.app.test_client().get(URL, environ_base=LOCAL).status_code == 404
+        assert other.app.test_client().get(URL).status_code == 404
+
+
+@pytest.mark.parametrize(("answer", "status"), [(True, 200), (False, 403), (None, 403), ("yes", 403), (ZeroDivisionError(), 403)])
+def test_a_function_opens_metrics(sqlite_database: TestDatabase, answer: Any, status: int) -> None:
+    """By True and nothing else; an error in it closes them."""
+
+    def access() -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with bench(sqlite_database.url, TASKQUEUE_METRICS=True, TASKQUEUE_METRICS_ACCESS=access) as one:
+        assert one.app.test_client().get(URL).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -195,7 +208,7 @@ def test_settings_that_cannot_be_used_are_refused(sqlite_database: TestDatabase,
 
 def test_a_reply_of_a_lost_lease_is_counted_as_late(sqlite_database: TestDatabase) -> None:
     """And not as what it would have been."""
-    with bench(sqlite_database.url, TASKQUEUE_METRICS=True) as one:
+    with bench(sqlite_database.url, **METRICS_ON) as one:
         seen: list[bool] = []
         attempt_finished.connect(lambda _app, lost, **_: seen.append(lost), one.app, weak=False)
         one.tasks.worker("/w")(lambda: one.tasks.find(limit=1)[0].delete() and None)
