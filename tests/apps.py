@@ -70,6 +70,7 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
             yield Bench(app, db, tasks, Counter)
         finally:
             db.session.remove()
+            app.extensions["taskqueue"].stop(5)
             app.extensions["taskqueue"].store.database.close()
             for engine in db.engines.values():
                 engine.dispose()

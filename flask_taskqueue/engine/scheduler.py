@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -42,13 +43,24 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
     stop the dispatcher.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads: list[threading.Thread] = []
+
+    def join(self, ends: float) -> None:
+        """Wait until what runs has ended, or until ``ends`` by the monotonic clock."""
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, ends - time.monotonic()))
+
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         def work() -> None:
             events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
             self._run_job_success(job.id, events)
 
         try:
-            begin(work, name=f"taskqueue-{job.id}")
+            begun = begin(work, name=f"taskqueue-{job.id}")
+            self._threads = [*(one for one in self._threads if one.is_alive()), begun]
         except RuntimeError:  # the interpreter is ending, and allows no more threads
             self._run_job_success(job.id, [])
 
@@ -95,8 +107,9 @@ class Scheduler:
         self._cron = cron
         self._carry_on = carry_on
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
+        self._executor = _DaemonExecutor()
         self._jobs = _SteadyScheduler(
-            executors={_ALIAS: _DaemonExecutor()}, job_defaults=settings, timezone=UTC, daemon=True, logger=_quiet("scheduler")
+            executors={_ALIAS: self._executor}, job_defaults=settings, timezone=UTC, daemon=True, logger=_quiet("scheduler")
         )
         _quiet("executors")
         add = partial(self._jobs.add_job, executor=_ALIAS)
@@ -123,10 +136,12 @@ class Scheduler:
         self.wake(sure=False)
 
     def stop(self, grace: float) -> int:
-        """Take nothing more; wait up to ``grace`` seconds; how many tasks were given back."""
+        """Take nothing more; wait up to ``grace`` seconds, for tasks and then for jobs that run; how many tasks were given back."""
+        ends = time.monotonic() + grace
         given_back = self.dispatcher.stop(grace)
         if self._jobs.running:
             self._jobs.shutdown(wait=False)
+        self._executor.join(ends)
         self._presence.leave()
         return given_back
 

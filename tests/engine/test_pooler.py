@@ -65,11 +65,13 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(servers: Servers, tmp_p
         with caplog.at_level(logging.WARNING):
             dispatcher = runtime.start().dispatcher
             works_in_threads(queue, handler)
-            wait_until(lambda: "notices do not come through" in caplog.text, what="the log says so", timeout=30)
+            has_notices = runtime.store.database.dialect.has_notices(runtime.store.database.engine)
+            if has_notices:
+                wait_until(lambda: "notices do not come through" in caplog.text, what="the log says so", timeout=30)
         wait_until(lambda: {task.state for task in queue.tasks.find(limit=500)} == {State.SUCCEEDED}, what="all are recorded", timeout=30)
         assert dispatcher.health.last_error is None
         found = [one for one in diagnosis.findings(runtime) if "notices" in one.text]
-        assert [(one.level, one.anchor) for one in found] == [("warning", "databases#pgbouncer")]
+        assert [(one.level, one.anchor) for one in found] == ([("warning", "databases#pgbouncer")] if has_notices else [])
         runtime.stop()
 
 
