@@ -13,11 +13,13 @@ from .store import Result
 
 logger = logging.getLogger("flask_taskqueue")
 
-_LEVELS = {State.SUCCEEDED: logging.INFO, State.SCHEDULED: logging.INFO, State.DEAD: logging.ERROR}
+_LEVELS = {State.SUCCEEDED: logging.INFO, State.SCHEDULED: logging.WARNING, State.DEAD: logging.ERROR}
 
 
 def log_attempt(result: Result, lost: bool) -> None:
-    """Log an attempt that is recorded: a dead task as an error, all else as information; one whose lease was lost as a warning.
+    """Log an attempt that is recorded: a success as information, a failed attempt as a warning, a dead task as an error.
+
+    So failures are seen where logging was never set up: Python prints warnings to stderr then.
 
     Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
     too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the

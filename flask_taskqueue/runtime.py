@@ -305,13 +305,13 @@ class Runtime:
 
 
 def _heed(findings: Iterable[Finding]) -> None:
-    """Warn, once per process; refuse, with an error."""
+    """Tell, once per process; refuse, with an error."""
     for finding in findings:
         if finding.level == "error":
             raise ConfigurationError(str(finding))
         if finding not in _told:
             _told.add(finding)
-            logger.warning("%s", finding)
+            logger.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
 
 
 _told: set[Finding] = set()

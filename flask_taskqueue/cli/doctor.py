@@ -15,7 +15,7 @@ from .exits import FAILED
 from .options import json_option
 from .output import echo_json
 
-_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✕", "red")}
+_MARKS = {"ok": ("✓", "green"), "info": ("i", "blue"), "warning": ("!", "yellow"), "error": ("✕", "red")}
 
 
 @click.command("doctor")

@@ -132,6 +132,8 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any]) -> int:
     take(signal.SIGHUP, lambda *_: None)
     runtime: Runtime = app.extensions["taskqueue"]
     signals.attempt_finished.connect(_tell, app)
+    if not logger.hasHandlers():
+        logger.addHandler(_beside_the_lines())
 
     def is_over(seconds: float) -> bool:
         return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
@@ -155,11 +157,20 @@ def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -
     return False
 
 
+def _beside_the_lines() -> logging.Handler:
+    """Where logging is not set up: shows warnings as Python would by itself, but for those of attempts, which have their lines."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: not hasattr(record, "attempt"))
+    return handler
+
+
 def _tell(_app: Flask, record: Record, outcome: Outcome, duration: float, **_: Any) -> None:
-    """A line for the terminal."""
+    """A line for the terminal, with the error of an attempt that failed."""
     good = outcome.state is State.SUCCEEDED
     then = f" → retry in {outcome.delay:.1f} s" if outcome.delay is not None else "" if good else " → dead"
     click.echo(
         f"{time.strftime('%H:%M:%S')}  {'✓' if good else '✕'} {record.queue:<10} {redacted(record.url):<24} "
         f"{outcome.status or outcome.reason:>7}  {duration * 1000:7.1f} ms  try {record.attempts}{then}   {record.id}"
+        f"{f'   {outcome.error}' if outcome.error else ''}"
     )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["ok", "warning", "error"]
+Level = Literal["ok", "info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What was found, in a sentence, and what to do about it.
 
-    With an error something is refused or does not work, with a warning it may not; "ok" says that
-    all is well. ``anchor`` is the place in the documentation, as page and label.
+    With an error something is refused or does not work, with a warning it may not, "info" is for
+    those who ask, "ok" says that all is well. ``anchor`` is the place in the documentation, as page and label.
     """
 
     level: Level

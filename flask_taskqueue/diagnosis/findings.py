@@ -20,4 +20,4 @@ def findings(runtime: Runtime) -> list[Finding]:
         *settings.look(runtime),
         *servers.look(runtime),
     ]
-    return sorted(found, key=lambda one: ("error", "warning", "ok").index(one.level))
+    return sorted(found, key=lambda one: ("error", "warning", "info", "ok").index(one.level))

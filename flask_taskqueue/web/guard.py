@@ -44,6 +44,31 @@ def is_stale(app: Flask, request: Request) -> bool:
     return arrival is not None and arrival.stale
 
 
+def why_refused(app: Flask, request: Request) -> str:
+    """What a request that was refused lacks, in a sentence for whoever develops the application."""
+    arrival = _arrival(app, request)
+    if isinstance(request.environ.get(ENVIRON_KEY), Delivery):
+        return "This request was made within a delivery and has taken its environ along; only the delivery itself counts."
+    if arrival is None or not any(arrival.headers.values()):
+        return (
+            "Only a dispatcher of this application may call a worker route, and this request has no signature of one. "
+            f"Add a task instead: flask taskqueue add {request.path}"
+        )
+    if arrival.stale:
+        return f"This is a delivery of attempt {arrival.attempt}, which is not under way (any more)."
+    if arrival.attempt is None or signatures.presented(arrival.headers, time.time()) is None:
+        return (
+            "The headers of the signature are malformed, or not all there, or webhook-timestamp is more than "
+            f"{signatures.TOLERANCE} seconds from this machine's clock."
+        )
+    if arrival.body is None:
+        return "The body is longer than a task can have (TASKQUEUE_MAX_BODY), shorter than its Content-Length, or comes in chunks."
+    return (
+        "The signature is not of this method, path, query, queue, attempt and body by this application's secret: SECRET_KEY, or "
+        "TASKQUEUE_SECRET, must be the same where the dispatcher runs, and no proxy may change the path."
+    )
+
+
 def rewind(request: Request) -> None:
     """Have the body read from its beginning, where hooks have read of it."""
     body = request.environ.get("wsgi.input")

@@ -22,7 +22,7 @@ from ..core.verdict import Verdict, raised
 from ..runtime import Runtime
 from .calls import json_object, response_of, spec_of
 from .current import CurrentTask, handling
-from .guard import is_stale, rewind, verified
+from .guard import is_stale, rewind, verified, why_refused
 from .parsed_rules import variables_of
 from .proof import returned, witness
 from .transaction import LeaseLostError, in_transaction
@@ -85,12 +85,13 @@ class Worker(Generic[P, R]):
         return Prepared(self, self._add, options)
 
     def view(self, **variables: Any) -> Response:
-        """Answer a request: 403 for anybody but this application's dispatcher."""
+        """Answer a request: 403 for anybody but this application's dispatcher, which in debug says why."""
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         current: Request = request._get_current_object()  # type: ignore[attr-defined]
         delivery, seen = verified(app, current), witness(app)
         if delivery is None or seen is None:
-            return Response(status=409 if is_stale(app, current) else 403)
+            why = f"{why_refused(app, current)}\n" if app.debug else None
+            return Response(why, status=409 if is_stale(app, current) else 403, mimetype="text/plain")
         if delivery.ping:
             seen.verdict = Verdict("ping")
             return Response(status=204)

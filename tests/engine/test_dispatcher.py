@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, __version__, attempt_finished, current_task
 from flask_taskqueue.core.delivery import Delivery
-from flask_taskqueue.core.finding import Finding
+from flask_taskqueue.core.finding import Finding, Level
 from flask_taskqueue.core.pace import Pace
 from flask_taskqueue.engine.flights import Flights
 from tests.apps import Bench, bench
@@ -440,13 +441,20 @@ def test_a_dispatcher_leaves_tables_that_became_too_new(queue: Bench, monkeypatc
     assert queue.tasks.get(waiting.id).state is State.SCHEDULED
 
 
-def test_a_finding_about_the_database_is_told_once(queue: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("level", "logged"), [("warning", "WARNING"), ("info", "INFO")])
+def test_a_finding_about_the_database_is_told_once(
+    queue: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, level: Level, logged: str
+) -> None:
     """In each process, however often a dispatcher starts there, with what to do."""
-    monkeypatch.setattr("flask_taskqueue.store.dialects.sqlite_findings.of_version", lambda _: Finding("warning", "it is old", "renew it"))
+    caplog.set_level(logging.INFO, "flask_taskqueue")
+    found = Finding(level, f"it is old ({level})", "renew it")
+    monkeypatch.setattr("flask_taskqueue.store.dialects.sqlite_findings.of_version", lambda _: found)
     for _ in range(2):
         start(queue)
         queue.app.extensions["taskqueue"].stop()
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["it is old; renew it"]
+    told = [(record.levelname, record.message) for record in caplog.records if "it is old" in record.message]
+    assert told == [(logged, f"it is old ({level}); renew it")]
+    assert not [record for record in caplog.records if record.levelname == "WARNING" and record.message != str(found)]
 
 
 def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:

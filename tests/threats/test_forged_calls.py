@@ -313,6 +313,41 @@ class TestCrossRouteReplay:
         assert CALLS == []
 
 
+class TestRefusalsAsAHint:
+    """Whoever develops the application reads why; everybody else reads nothing."""
+
+    @pytest.mark.parametrize(
+        ("change", "body", "why"),
+        [
+            (None, BODY, "has no signature of one. Add a task instead: flask taskqueue add /a"),
+            ({"queue": "mail"}, BODY, "SECRET_KEY, or TASKQUEUE_SECRET, must be the same where the dispatcher runs"),
+            ({}, b"[]", "The signature is not of this method, path, query, queue, attempt and body"),
+            ({"webhook-timestamp": "1"}, BODY, "webhook-timestamp is more than 300 seconds from this machine's clock"),
+            ({"webhook-id": ""}, BODY, "not all there"),
+            ({}, b"x" * 200_000, "The body is longer than a task can have (TASKQUEUE_MAX_BODY)"),
+        ],
+    )
+    def test_say_why(self, guarded: Bench, change: dict[str, str] | None, body: bytes, why: str) -> None:
+        """What is missing, and what to do."""
+        record, client = claimed(guarded), guarded.app.test_client()
+        named = {} if change is None else {key: value for key, value in change.items() if not key.startswith("webhook")}
+        headers = {} if change is None else signed(record, **named) | {key: value for key, value in change.items() if key not in named}
+        assert client.post("/a", headers=headers, data=body).data == b""
+        guarded.app.debug = True
+        reply = client.post("/a", headers=headers, data=body)
+        assert reply.status_code == 403
+        assert why in reply.text
+
+    def test_say_that_an_attempt_is_over(self, guarded: Bench) -> None:
+        """A genuine delivery that comes too late."""
+        record = claimed(guarded)
+        headers = signed(record)
+        guarded.tasks.get(record.id).delete()
+        guarded.app.debug = True
+        reply = guarded.app.test_client().post("/a", headers=headers, data=BODY)
+        assert (reply.status_code, reply.text) == (409, "This is a delivery of attempt 1, which is not under way (any more).\n")
+
+
 class TestWhatReadsTheBodyFirst:
     """Whoever reads of it before the guard, a signature is still of the bytes that came: nothing else passes, and nothing genuine fails."""
 

@@ -142,7 +142,7 @@ def test_the_log_has_one_line_for_an_attempt(on_sqlite: Bench, caplog: pytest.Lo
     same = {"task_id": task.id, "task_name": "named", "queue": "default", "url": "/w"}
     assert {**first, **same} == first
     assert {**second, **same, "attempt": 2, "status": 204, "outcome": "success", "latency_ms": None, "next_eta": None} == second
-    assert (first["attempt"], first["status"], first["outcome"], first["levelno"]) == (1, 503, "failure", logging.INFO)
+    assert (first["attempt"], first["status"], first["outcome"], first["levelno"]) == (1, 503, "failure", logging.WARNING)
     assert 2000 <= first["latency_ms"] < 60_000
     assert first["duration_ms"] >= 0
     assert datetime.fromisoformat(first["next_eta"]).tzinfo is not None

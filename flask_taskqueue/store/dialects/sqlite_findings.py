@@ -29,7 +29,7 @@ def of_version(version: tuple[int, ...]) -> Finding | None:
     if mended:
         return None
     return Finding(
-        "warning",
+        "info",
         f"SQLite {'.'.join(map(str, version))} has the WAL-reset bug: very rarely, two connections that write at the same moment "
         "damage the file, unless your distribution has mended it",
         "use a Python with SQLite 3.51.3 or later (or 3.50.7, 3.44.6), or PostgreSQL, and keep backups",
