@@ -27,11 +27,11 @@ def health(max_latency: str | None, as_json: bool) -> None:
         limit = runtime.settings.health_max_latency if max_latency is None else seconds(max_latency, what="--max-latency")
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    found = Probe(runtime).ask(lambda: dispatching(runtime, limit))
+    found = Probe(runtime).ask(lambda: dispatching(runtime, limit, in_detail=True))
     if as_json:
         click.echo(json.dumps(found.document, indent=2))
     elif found.ok:
         click.echo(f"ok: dispatchers {found.dispatchers}, the oldest due task has waited {found.oldest_due_seconds:g} s")
-    for problem in () if as_json else found.problems:
+    for problem in () if as_json else (*found.problems, *(f"warning: {one}" for one in found.warnings)):
         click.echo(problem, err=True)
     sys.exit(0 if found.ok else FAILED if found.reached else UNAVAILABLE)

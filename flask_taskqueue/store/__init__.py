@@ -27,6 +27,7 @@ from .tables import Tables
 from .tally import SLOT
 from .tasks import BATCH as CHANGED_AT_ONCE
 from .tasks import Action
+from .troubles import MOST_DEAD
 from .uncommitted import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
 from .vacancies import has_left
 from .witness import refuse_elsewhere
@@ -35,6 +36,7 @@ __all__ = [
     "CAP",
     "CHANGED_AT_ONCE",
     "LATEST_FAILURES",
+    "MOST_DEAD",
     "NO_COMMIT",
     "OF_STATE",
     "RANGES",

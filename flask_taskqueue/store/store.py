@@ -41,6 +41,7 @@ from .statistics import Statistics
 from .surroundings import Surroundings
 from .tally import Tally
 from .tasks import Tasks
+from .troubles import Troubles
 from .unreachable import end_unreachable
 from .vacancies import Vacancies
 
@@ -90,6 +91,7 @@ class Store:
         self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers)
         self.live_counts = LiveCounts(tables, dialect)
         self.charts = Charts(tables, dialect)
+        self.troubles = Troubles(tables, dialect)
         self.failures = Failures(tables)
         self.audit = Audit(tables, dialect)
         self.sealed = Sealed(tables, vault)

@@ -11,13 +11,18 @@ from ..core.clock import SECOND
 from ..core.errors import TaskQueueError
 from ..core.spans import utc
 from ..runtime import Runtime
+from .troubles import troubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What was found. ``problems`` are sentences, none when all is well; ``reached`` is whether anybody is there to work."""
+    """What was found. ``problems`` are sentences, none when all is well; ``reached`` is whether anybody is there to work.
+
+    ``warnings`` are sentences about what goes wrong though the queue works: tasks fail, a dispatcher has died.
+    """
 
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     reached: bool = True
     dispatchers: int | None = None
     oldest_due_seconds: float | None = None
@@ -31,8 +36,13 @@ class Health:
     def document(self) -> dict[str, Any]:
         """The same for JSON."""
         found = {"status": "ok" if self.ok else "failing", "problems": list(self.problems)}
-        numbers = {"dispatchers": self.dispatchers, "oldest_due_seconds": self.oldest_due_seconds}
-        return found | {name: number for name, number in numbers.items() if number is not None}
+        if self.dispatchers is None:
+            return found
+        return found | {
+            "warnings": list(self.warnings),
+            "dispatchers": self.dispatchers,
+            "oldest_due_seconds": self.oldest_due_seconds,
+        }
 
 
 def ready(runtime: Runtime) -> Health:
@@ -46,10 +56,10 @@ def ready(runtime: Runtime) -> Health:
 
 
 def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False) -> Health:
-    """Whether tasks are attempted: a dispatcher is alive, and nothing that may start has been due for so many seconds.
+    """Whether tasks are attempted: a dispatcher is alive for every queue, and nothing that may start has been due for so many seconds.
 
-    The database must not refuse this process's own dispatcher, if it has one. What the database says of that,
-    which may name hosts and users, is told only ``in_detail``.
+    The database must not refuse this process's own dispatcher, if it has one. What the database says of that, and
+    how tasks fail, which may name hosts and users, is told only ``in_detail``.
     """
     store, outage = runtime.store, _outage(runtime, in_detail)
     try:
@@ -57,13 +67,21 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
             alive = sum(one.is_alive for one in store.dispatchers.list(connection))
             lanes = store.claims.lanes(connection)
             taken = _taken(runtime, connection)
+            found = list(troubles(runtime, connection))
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
     waited = max((lanes.now - (lane.due_at or 0) for lane in lanes.due()), default=0) / SECOND
-    problems = [*taken, *outage] if alive else [*taken, *outage, "no dispatcher is alive; start one: flask taskqueue run"]
+    bad = [str(one) for number, one in enumerate(found) if one.level == "error" or (number == 0 and not alive)]
+    problems, warnings = [*taken, *outage, *bad], [str(one) for one in found if str(one) not in bad]
     if waited > max_latency:
         problems.append(f"the task that is due longest has waited {waited:.0f} s, more than {max_latency:g}")
-    return Health(problems=tuple(problems), reached=bool(alive), dispatchers=alive, oldest_due_seconds=round(waited, 3))
+    return Health(
+        problems=tuple(problems),
+        warnings=tuple(warnings) if in_detail else (),
+        reached=bool(alive),
+        dispatchers=alive,
+        oldest_due_seconds=round(waited, 3),
+    )
 
 
 def _taken(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:

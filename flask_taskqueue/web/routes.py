@@ -32,6 +32,19 @@ class Place:
     worker: Worker[..., Any] | None
 
 
+def answers(app: Flask, url: str, method: str) -> bool:
+    """Whether a route of the application answers a path (which may have a query); where hosts matter that is not looked at."""
+    if app.url_map.host_matching or app.subdomain_matching:
+        return True
+    try:
+        app.url_map.bind("localhost").match(unquote(url.partition("?")[0]), method=method)
+    except RequestRedirect:
+        return True
+    except HTTPException:
+        return False
+    return True
+
+
 class RouteFinder:
     """Finds routes of one application; remembers what it found, for the routes no longer change."""
 

@@ -20,10 +20,10 @@ from flask_wtf import CSRFProtect
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.finding import Finding
+from flask_taskqueue.core.troubles import judge_dispatchers
 from flask_taskqueue.core.verdict import Verdict
 from flask_taskqueue.diagnosis import findings, servers
 from flask_taskqueue.diagnosis.database import judge_clock
-from flask_taskqueue.diagnosis.dispatchers import judge_dispatchers
 from flask_taskqueue.diagnosis.servers import gunicorn_option
 from flask_taskqueue.migrations import include_object
 from tests.apps import Bench, bench, served
@@ -197,7 +197,7 @@ def test_a_missing_dispatcher_is_found(patient: Bench) -> None:
     patient.tasks.add("/work")
     assert bad(patient.app) == {"no dispatcher is alive, and 1 task waits": "error"}
     ward.see(queues=["mail"])
-    assert bad(patient.app) == {"no dispatcher takes from queue default": "warning"}
+    assert bad(patient.app) == {"no dispatcher takes from queue default, and 1 task waits": "error"}
     ward.see("two")
     patient.tasks.queue("default").pause(by="ana")
     assert "queue default is paused by ana, and 1 of its tasks waits" in bad(patient.app)
@@ -355,7 +355,7 @@ def test_a_wrong_clock_of_this_host_is_found(ward: Ward, monkeypatch: pytest.Mon
 
 def test_one_task_waits_and_two_wait(patient: Bench) -> None:
     """Numbers agree with their words."""
-    assert [next(judge_dispatchers([], number, [])).text for number in (1, 2000)] == [
+    assert [next(judge_dispatchers([], ["default"], {"default": number})).text for number in (1, 2000)] == [
         "no dispatcher is alive, and 1 task waits",
         "no dispatcher is alive, and 2,000 tasks wait",
     ]

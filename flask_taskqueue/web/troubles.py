@@ -1,0 +1,36 @@
+"""Troubles: what is judged of the tables and of the routes of this release."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from ..core.finding import Finding
+from ..core.troubles import Attempts, judge_deaths, judge_dispatchers, judge_places, judge_queues
+from ..core.urls import redacted
+from ..runtime import Runtime
+from ..store import MOST_DEAD
+from .routes import answers
+
+_LATEST = 100
+"""Failed attempts that are looked at for the errors of queues."""
+
+
+def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
+    """What keeps tasks from being done. Where no dispatcher is alive that comes first."""
+    store, queues = runtime.store, sorted(runtime.settings.queues)
+    waiting = {queue: live.due + live.retrying + live.scheduled + live.waiting for queue, live in store.live_counts.of(connection).items()}
+    yield from judge_dispatchers(store.dispatchers.list(connection), queues, waiting)
+    nowhere: Counter[str] = Counter()
+    for (method, url), number in store.troubles.next_places(connection, queues).items():
+        if not answers(runtime.app, url, method):
+            nowhere[f"{method} {redacted(url)}"] += number
+    yield from judge_places(nowhere)
+    minutes = {
+        queue: [Attempts(one.attempts, one.failures) for one in of_queue] for queue, of_queue in store.charts.last_hour(connection).items()
+    }
+    yield from judge_queues(minutes, store.failures.latest(connection, _LATEST))
+    dead = store.troubles.dead(connection)
+    yield from judge_deaths(dead, more=len(dead) == MOST_DEAD)
