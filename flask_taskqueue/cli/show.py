@@ -78,7 +78,7 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
         "request": f"{task.method} {record.target or ''}{task.url}",
         "queue": f"{task.queue}, priority {task.priority}",
         "state": task.state.value,
-        "why": diagnosis.why(runtime, task.id).sentence,
+        "why": " ".join(diagnosis.why(runtime, task.id).sentences),
         "created": moment(task.created_at, in_utc),
         "eta": moment(task.eta, in_utc),
         "due": task.due_at and moment(task.due_at, in_utc),

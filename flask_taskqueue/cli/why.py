@@ -19,11 +19,11 @@ from .output import echo_json
 @json_option
 @with_appcontext
 def why(task_id: str, as_json: bool) -> None:
-    """Say in one sentence what task ID waits for, or what became of it."""
+    """Say what task ID waits for, what matters first before the rest, or what became of it."""
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
     found = diagnosis.why(runtime, chosen)
     if as_json:
-        echo_json({"id": chosen, **asdict(found)})
+        echo_json({"id": chosen, **asdict(found), "also": found.also})
     else:
-        click.echo(found.sentence)
+        click.echo("\n".join(found.sentences))

@@ -21,7 +21,8 @@ class Facts:
     queue, ``suspects`` those that wait to be tried alone and those that are. ``going_on`` is who
     still runs this task, although it has ended.
     ``busy`` says by dispatcher how many tasks it runs, ``ahead`` how many tasks of the queue are
-    due before this one.
+    due before this one; ``is_answered`` is false where a route of the application would have to
+    answer the task and none does.
     """
 
     now: int
@@ -36,6 +37,7 @@ class Facts:
     busy: Mapping[str, int] = field(default_factory=dict)
     ahead: int = 0
     going_on: str | None = None
+    is_answered: bool = True
 
     @property
     def time(self) -> datetime:

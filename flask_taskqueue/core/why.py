@@ -1,4 +1,4 @@
-"""Why a task has not run, or how it ended, in one sentence."""
+"""Why a task has not run, or how it ended, in a sentence for each cause."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .rates import Gate, rate_text
 from .spans import relative, utc
 from .states import State
 from .suspicion import probation, will_be_suspect
+from .urls import redacted
 
 _NAMED = 3
 
@@ -22,18 +23,28 @@ class Why:
 
     ``code`` is one word that stays the same, ``sentence`` is for people. ``until`` is when that
     passes, where it is known (aware, in UTC); ``holders`` are the ids of the tasks that the task
-    waits for. ``also`` are the codes of what else is in its way, in the order in which it matters.
+    waits for. ``others`` is what else is in its way, in the order in which it matters.
     """
 
     code: str
     sentence: str
     until: datetime | None = None
     holders: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
+    others: tuple[Why, ...] = ()
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """The codes of the others."""
+        return tuple(one.code for one in self.others)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of them, that of the cause that matters first before the others'."""
+        return self.sentence, *(one.sentence for one in self.others)
 
 
 def explain(facts: Facts) -> Why:
-    """The cause that matters first: nothing helps before it has passed.
+    """The cause that matters first, before which has passed nothing helps, with the others.
 
     A task that is not due waits for its time, whatever else is wrong. Once it is due, a dispatcher
     must be there, its queue open, its key free; then come the limits, and its turn.
@@ -44,12 +55,12 @@ def explain(facts: Facts) -> Why:
     if state == State.LEASED and (facts.record.due_at or 0) > facts.now:
         return _running(facts)
     first, *others = _causes(facts)
-    return replace(first, also=tuple(one.code for one in others if one.code != "turn"))
+    return replace(first, others=tuple(one for one in others if one.code != "turn"))
 
 
 def _causes(facts: Facts) -> Iterator[Why]:
     """Everything that a task waits for; at last its turn."""
-    for look in (_not_due, _no_dispatcher, _paused, _key, _suspect, _rate, _max_concurrent, _busy):
+    for look in (_not_due, _no_dispatcher, _paused, _no_route, _key, _suspect, _rate, _max_concurrent, _busy):
         cause = look(facts)
         if cause is not None:
             yield cause
@@ -91,6 +102,13 @@ def _paused(facts: Facts) -> Why | None:
         "paused",
         f"Queue {queue} is paused{by} since {utc(since)} ({relative(since, facts.time)}). Resume it: flask taskqueue resume {queue}",
     )
+
+
+def _no_route(facts: Facts) -> Why | None:
+    if facts.is_answered:
+        return None
+    place = f"{facts.record.method} {redacted(facts.record.url)}"
+    return Why("no_route", f"No route of this release answers {place}. Deploy the release that has it, or delete the task.")
 
 
 def _key(facts: Facts) -> Why | None:

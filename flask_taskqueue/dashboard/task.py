@@ -42,7 +42,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
     task = Task.of(record, TasksOf(runtime))
     data = {
         **line(runtime, record),
-        "why": diagnosis.why(runtime, task_id).sentence,
+        "why": " ".join(diagnosis.why(runtime, task_id).sentences),
         **{name: getattr(task, name) for name in ("unique_key", "serial_key", "concurrency_key", "batch_id", "expires_at", "crashes")},
         "target": record.target,
         "deadline": runtime.settings.deadline_of(record.queue, record.deadline),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..core.why import Why, explain
 from ..runtime import Runtime
+from ..web.routes import answers
 
 
 def why(runtime: Runtime, task_id: str) -> Why:
     """What a task waits for, or what became of it. Raises `UnknownTaskError`."""
     store = runtime.store
     with store.reading() as connection:
-        return explain(store.surroundings.facts(connection, store.tasks.get(connection, task_id)))
+        facts = store.surroundings.facts(connection, store.tasks.get(connection, task_id))
+    record = facts.record
+    is_ours = record.target is None and record.url.startswith("/")
+    return explain(replace(facts, is_answered=not is_ours or answers(runtime.app, record.url, record.method)))

@@ -42,6 +42,21 @@ def test_without_a_dispatcher_nothing_runs(ward: Ward) -> None:
     assert "the last, web1:4711, was seen 2 m ago" in found.sentence
 
 
+def test_every_cause_is_told(ward: Ward) -> None:
+    """That which matters first before the others; also that no route answers."""
+    task = ward.add()
+    ward.bench.tasks.queue("default").pause(by="ana")
+    ward.change(task, url="/gone?token=x")
+    found = ward.why(task)
+    assert (found.code, found.also) == ("no_dispatcher", ("paused", "no_route"))
+    assert [sentence.split(" ")[0] for sentence in found.sentences] == ["No", "Queue", "No"]
+    assert found.sentences[2] == "No route of this release answers POST /gone. Deploy the release that has it, or delete the task."
+    ward.change(task, url="/work", method="PUT")
+    assert "PUT /work" in ward.why(task).sentences[2]
+    ward.change(task, url="https://other.example/gone")
+    assert ward.why(task).also == ("paused",)
+
+
 def test_a_dispatcher_of_other_queues_does_not_take_it(ward: Ward) -> None:
     """It was told so by ``--queues``."""
     ward.see(queues=["mail", "single"])
@@ -228,7 +243,9 @@ def test_the_command_prints_the_sentence(ward: Ward) -> None:
     runner = ward.bench.app.test_cli_runner()
     task = ward.add(countdown=3600)
     found = ward.why(task)
-    assert runner.invoke(args=["taskqueue", "why", task.id]).output.startswith("It is not due until 2")
+    first, second = runner.invoke(args=["taskqueue", "why", task.id]).output.splitlines()
+    assert first.startswith("It is not due until 2")
+    assert second.startswith("No dispatcher is alive")
     document = json.loads(runner.invoke(args=["taskqueue", "why", task.id, "--json"]).output)
     assert found.until is not None
     assert document == {
@@ -238,4 +255,13 @@ def test_the_command_prints_the_sentence(ward: Ward) -> None:
         "until": found.until.isoformat().replace("+00:00", "Z"),
         "holders": [],
         "also": ["no_dispatcher"],
+        "others": [
+            {
+                "code": "no_dispatcher",
+                "sentence": "No dispatcher is alive; none is known. Start one: flask taskqueue run",
+                "until": None,
+                "holders": [],
+                "others": [],
+            }
+        ],
     }
