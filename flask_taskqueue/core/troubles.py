@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from .counts import count
@@ -11,6 +12,7 @@ from .dispatcher_info import DispatcherInfo
 from .failures import Failure, group
 from .finding import Finding
 from .spans import relative
+from .urls import redacted
 
 _NOTHING_RUNS = "troubleshooting#nothing-runs"
 _FAILS = "troubleshooting#fails"
@@ -33,10 +35,11 @@ class Attempts(NamedTuple):
         return 0 < self.all == self.failed
 
 
-def judge_dispatchers(known: Sequence[DispatcherInfo], queues: Sequence[str], waiting: Mapping[str, int]) -> Iterator[Finding]:
-    """What the dispatchers that are known mean, where so many tasks of each queue wait."""
+def judge_dispatchers(
+    known: Sequence[DispatcherInfo], queues: Sequence[str], waiting: Mapping[str, int], now: datetime
+) -> Iterator[Finding]:
+    """What the dispatchers that are known mean, where so many tasks of each queue wait, or ran when the last one was seen."""
     alive = [one for one in known if one.is_alive]
-    latest = max((one.seen_at for one in known), default=None)
     if not alive:
         number = sum(waiting.values())
         yield Finding(
@@ -48,10 +51,10 @@ def judge_dispatchers(known: Sequence[DispatcherInfo], queues: Sequence[str], wa
             remedy = f"run one with it: flask taskqueue run --queues {queue}"
             yield Finding("error" if waiting.get(queue) else "warning", text, remedy, _NOTHING_RUNS)
     for one in known:
-        if not one.is_alive and latest is not None:
+        if not one.is_alive:
             yield Finding(
                 "warning",
-                f"dispatcher {one.host}:{one.pid} was last seen {relative(one.seen_at, latest)}, and was not stopped: its process died, "
+                f"dispatcher {one.host}:{one.pid} was last seen {relative(one.seen_at, now)}, and was not stopped: its process died, "
                 "hangs, or is cut off from the database",
                 "look at its log; what it held is taken over by another dispatcher. After an hour it is forgotten",
                 _NOTHING_RUNS,
@@ -79,12 +82,12 @@ def judge_queues(minutes: Mapping[str, Sequence[Attempts]], failures: Iterable[F
     """Queues of which every attempt fails: by the attempts of each minute, the latest last, and by the latest failed attempts."""
     errors: dict[str, str] = {}
     for one in failures:
-        errors.setdefault(one.queue, one.error or one.reason)
+        errors.setdefault(one.queue, f"{redacted(one.url)}: {_short(one.error or one.reason)}")
     for queue, attempts in sorted(minutes.items()):
         short, long = _sum(attempts[-_SHORT:]), _sum(attempts[-_LONG:])
         if (short.are_all_failed and short.all >= _ENOUGH) or (long.are_all_failed and long.all > 1):
             number, span = (long.all, _LONG) if long.are_all_failed else (short.all, _SHORT)
-            why = f"; the latest: {_short(errors[queue])}" if queue in errors else ""
+            why = f"; the latest: {errors[queue]}" if queue in errors else ""
             text = f"queue {queue} fails all the time: none of {count(number, 'attempt')} in the last {span} minutes succeeded{why}"
             yield Finding("warning", text, "look at one of its tasks: flask taskqueue why, flask taskqueue show", _FAILS)
 

@@ -34,6 +34,11 @@ class Live:
     waiting: int = 0
     due_since: int | None = None
 
+    @property
+    def all(self) -> int:
+        """Those that have not ended."""
+        return sum(getattr(self, name) for name in _COUNTED)
+
     def __add__(self, other: Live) -> Live:
         """Both together."""
         counts = {name: min(CAP, getattr(self, name) + getattr(other, name)) for name in _COUNTED}

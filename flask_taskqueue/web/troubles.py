@@ -21,8 +21,9 @@ _LATEST = 100
 def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
     """What keeps tasks from being done. Where no dispatcher is alive that comes first."""
     store, queues = runtime.store, sorted(runtime.settings.queues)
-    waiting = {queue: live.due + live.retrying + live.scheduled + live.waiting for queue, live in store.live_counts.of(connection).items()}
-    yield from judge_dispatchers(store.dispatchers.list(connection), queues, waiting)
+    now = store.schedules.now(connection)
+    waiting = {queue: live.all for queue, live in store.live_counts.of(connection).items()}
+    yield from judge_dispatchers(store.dispatchers.list(connection), queues, waiting, now)
     nowhere: Counter[str] = Counter()
     for (method, url), number in store.troubles.next_places(connection, queues).items():
         if not answers(runtime.app, url, method):

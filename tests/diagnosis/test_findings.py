@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -355,7 +356,7 @@ def test_a_wrong_clock_of_this_host_is_found(ward: Ward, monkeypatch: pytest.Mon
 
 def test_one_task_waits_and_two_wait(patient: Bench) -> None:
     """Numbers agree with their words."""
-    assert [next(judge_dispatchers([], ["default"], {"default": number})).text for number in (1, 2000)] == [
+    assert [next(judge_dispatchers([], ["default"], {"default": number}, datetime.now(UTC))).text for number in (1, 2000)] == [
         "no dispatcher is alive, and 1 task waits",
         "no dispatcher is alive, and 2,000 tasks wait",
     ]

@@ -74,7 +74,7 @@ def test_a_queue_that_fails_all_the_time_is_told(ward: Ward) -> None:
     ward.see()
     (text,) = told(ward, "fails all the time")
     assert text == (
-        "queue default fails all the time: none of 3 attempts in the last 60 minutes succeeded; the latest: ValueError: not yet"
+        "queue default fails all the time: none of 3 attempts in the last 60 minutes succeeded; the latest: /work: ValueError: not yet"
     )
     ward.add("good")
     ward.bench.tasks.drain()
