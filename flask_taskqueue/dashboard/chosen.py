@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,13 @@ from ..core.clock import SECOND
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.last_status import LastStatus
-from ..store import Filter, Kind, Place
+from ..core.sight import Sight
+from ..store import Filter, Kind, Place, Visible
 
-FIELDS = ("queue", "url", "status", "attempts", "since", "q")
+_OPEN, _URLS = ("queue", "status", "attempts", "since"), ("url", "q")
+FIELDS = (*_OPEN, *_URLS)
 _LONGEST = 500
+_LOOKED_FOR = re.compile(rf", (?:{'|'.join(_URLS)}) .*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +26,14 @@ class Chosen:
 
     kind: Kind
     wanted: Filter
+    visible: Visible
     given: Mapping[str, str]
     after: Place | None = None
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, arguments: Mapping[str, str]) -> Chosen:
-        """What some arguments choose. What cannot be used is left out, and told."""
+    def of(cls, arguments: Mapping[str, str], sight: Sight) -> Chosen:
+        """What some arguments choose among what is seen. What cannot be used is left out, and told."""
         given = {name: value for name in FIELDS if (value := arguments.get(name, "").strip()[:_LONGEST])}
         problems: list[str] = []
         state = arguments.get("state", "all")
@@ -37,23 +42,32 @@ class Chosen:
             state = Kind.ALL
         wanted = Filter(
             queue=given.get("queue"),
-            url=given.get("url"),
             status=_status(given, problems),
             attempts_at_least=_attempts(given, problems),
             since=_since(given, problems),
-            search=given.get("q"),
         )
-        return cls(Kind(state), wanted, given, Place.parse(arguments.get("after", "")), problems)
+        visible = Visible(sight=sight, url=given.get("url"), search=given.get("q"))
+        return cls(Kind(state), wanted, visible, given, Place.parse(arguments.get("after", "")), problems)
 
     @property
     def only_queue(self) -> bool:
         """Whether nothing but the queue is filtered by, so that the counts of the lists hold."""
         return not set(self.given) - {"queue"}
 
+    def told(self) -> str:
+        """What is chosen, for people; what may be of a URL comes last (see `without_urls`)."""
+        given = {name: self.visible.sight.url(value) if name == "url" else value for name, value in self.given.items()}
+        return ", ".join([f"{self.kind} tasks", *(f"{name} {given[name]}" for name in (*_OPEN, *_URLS) if name in given)])
+
     def arguments(self, **changes: str | None) -> dict[str, str]:
         """The arguments of a link to the same, with changes; without a place."""
         changed = {"state": self.kind.value, **self.given, **changes}
         return {name: value for name, value in changed.items() if value and (name, value) != ("state", "all")}
+
+
+def without_urls(told: str) -> str:
+    """What `Chosen.told` says, without what somebody looked for in URLs."""
+    return _LOOKED_FOR.sub(", …", told)
 
 
 def _status(given: Mapping[str, str], problems: list[str]) -> LastStatus | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from flask import request
+from flask import g, request
 
 from .. import diagnosis
 from ..core.clock import to_datetime
 from ..runtime import Runtime
+from .chosen import without_urls
 from .rendering import Page
 
 _SHOWN = 50
@@ -25,6 +26,9 @@ def page(runtime: Runtime) -> Page:
         for name in ("at", "created_at", "finished_at"):
             if row.get(name) is not None:
                 row[name] = to_datetime(row[name])
+        for name in ("told", "subject"):
+            if row.get(name) is not None and not g.taskqueue_access.may("view_payload"):
+                row[name] = without_urls(row[name])
         row.pop("wanted", None)
         row.pop("place", None)
     # Looked for only when asked: each worker route is pinged.

@@ -24,7 +24,7 @@ from ..core.urls import is_absolute
 from ..runtime import Runtime
 from .done import Done
 from .rendering import Page
-from .tasks import instant, line
+from .tasks import instant, line, sight
 
 _NO_REPLY = {"reply_headers": None, "reply_body": None, "reply_size": None}
 _HIDDEN = {"headers": None, "body": None, "content_type": "", "curl": None}
@@ -44,7 +44,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
         **line(runtime, record),
         "why": " ".join(diagnosis.why(runtime, task_id).sentences),
         **{name: getattr(task, name) for name in ("unique_key", "serial_key", "concurrency_key", "batch_id", "expires_at", "crashes")},
-        "target": record.target,
+        "target": record.target and sight(runtime).url(record.target),
         "deadline": runtime.settings.deadline_of(record.queue, record.deadline),
         "retry": None if record.retry is None else json.loads(record.retry),
         "progress": task.progress,

@@ -12,9 +12,8 @@ from ..api.bulk import change_ids
 from ..api.changes import make_change
 from ..core.clock import to_datetime
 from ..core.record import Record
-from ..core.redaction import Redaction
+from ..core.sight import Sight
 from ..core.states import State
-from ..core.urls import redacted
 from ..runtime import Runtime
 from ..store import CAP, Action, Kind, Live
 from .chosen import Chosen
@@ -29,11 +28,12 @@ _VERBS = {Action.REQUEUE: "requeue", Action.RUN_NOW: "run", Action.DELETE: "dele
 
 def page(runtime: Runtime) -> Page:
     """A list of tasks, filtered, page by page."""
-    chosen = Chosen.of(request.args)
+    chosen = Chosen.of(request.args, sight(runtime))
     store = runtime.store
     runtime.see_queues()
+    size = runtime.settings.dashboard_page_size
     with store.reading() as connection:
-        listing = store.listings.page(connection, chosen.kind, chosen.wanted, chosen.after, runtime.settings.dashboard_page_size)
+        listing = store.listings.page(connection, chosen.kind, chosen.wanted, chosen.after, size, chosen.visible)
         records = {record.id: record for record in store.tasks.get_all(connection, listing.ids)}
         counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
         queues = [row.name for row in store.queues.rows(connection)]
@@ -66,13 +66,16 @@ def delete(runtime: Runtime) -> Done:
     return _change(runtime, Action.DELETE)
 
 
+def sight(runtime: Runtime) -> Sight:
+    """How much of a URL whoever asks may see."""
+    return Sight(g.taskqueue_access.may("view_payload"), runtime.settings.redact)
+
+
 def line(runtime: Runtime, record: Record) -> dict[str, Any]:
     """What a list shows of a task."""
     instants = {name: instant(getattr(record, name)) for name in ("created_at", "eta", "due_at", "started_at", "finished_at")}
-    may_see = g.taskqueue_access.may("view_payload")
-    url = Redaction(runtime.settings.redact).url(record.url) if may_see else redacted(record.url)
     texts = ("id", "name", "queue", "method", "priority", "state", "attempts", "last_status", "last_reason", "last_error", "schedule")
-    return {**{name: getattr(record, name) for name in texts}, "url": url, **instants}
+    return {**{name: getattr(record, name) for name in texts}, "url": sight(runtime).url(record.url), **instants}
 
 
 def instant(micros: int | None) -> Any:
@@ -94,19 +97,19 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
 
 def _change(runtime: Runtime, action: Action) -> Done:
     if request.form.get("scope") == "all":
-        return _change_matching(runtime, action, Chosen.of(request.form))
+        return _change_matching(runtime, action, Chosen.of(request.form, sight(runtime)))
     ids = [one[:26] for one in request.form.getlist("id")][: runtime.settings.dashboard_page_size]
     return Done(_VERBS[action], f"{len(ids)} selected: {', '.join(ids)}", change_ids(runtime, action, ids))
 
 
 def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Done:
     """Everything that matches: here if that is little, otherwise in the background. A filter that cannot be used matches nothing."""
-    told = ", ".join([f"{chosen.kind} tasks", *(f"{name} {value}" for name, value in chosen.given.items())])
+    told = chosen.told()
     if chosen.problems:
         return Done(_VERBS[action], told, 0)
     store = runtime.store
     with store.reading() as connection:
-        listing = store.listings.page(connection, chosen.kind, chosen.wanted, None, AT_ONCE)
+        listing = store.listings.page(connection, chosen.kind, chosen.wanted, None, AT_ONCE, chosen.visible)
         counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
     if listing.next is None:
         return Done(_VERBS[action], told, change_ids(runtime, action, listing.ids))
@@ -115,6 +118,7 @@ def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Done:
         action=action,
         kind=chosen.kind,
         wanted=chosen.wanted,
+        visible=chosen.visible,
         by=g.taskqueue_access.user,
         told=told[:1000],
         total=counts.get(chosen.kind.value),

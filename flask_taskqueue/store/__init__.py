@@ -30,6 +30,7 @@ from .tasks import Action
 from .troubles import MOST_DEAD
 from .uncommitted import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
 from .vacancies import has_left
+from .visible import Visible
 from .witness import refuse_elsewhere
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Store",
     "Tables",
     "Uncommitted",
+    "Visible",
     "Wait",
     "follow",
     "forget",

@@ -16,6 +16,7 @@ from .filters import Filter
 from .listings import Kind, Listings, Place
 from .tables import Tables
 from .tasks import BATCH, Action, Tasks
+from .visible import Visible
 
 _KEPT = 30 * 86_400.0
 
@@ -39,7 +40,16 @@ class Bulks:
         self._tasks = tasks
 
     def add(
-        self, connection: sa.Connection, action: Action, kind: Kind, wanted: Filter, *, by: str | None, told: str, total: int | None
+        self,
+        connection: sa.Connection,
+        action: Action,
+        kind: Kind,
+        wanted: Filter,
+        *,
+        visible: Visible | None = None,
+        by: str | None,
+        told: str,
+        total: int | None,
     ) -> str:
         """Begin to change the tasks of a list that match; the id. ``told`` says for people which, ``total`` how many, if that is known."""
         row: dict[str, Any] = {
@@ -50,7 +60,7 @@ class Bulks:
             "kind": kind.value,
             "told": told,
         }
-        row |= {"wanted": pack(wanted), "total": total, "looked_at": 0, "changed": 0}
+        row |= {"wanted": pack(wanted, visible), "total": total, "looked_at": 0, "changed": 0}
         connection.execute(sa.insert(self._bulk).values(row))
         return str(row["id"])
 
@@ -70,7 +80,8 @@ class Bulks:
         row = connection.execute(sa.select(bulk).where(mine).with_for_update(skip_locked=True)).one_or_none()
         if row is None:
             return None
-        listing = self._listings.page(connection, Kind(row.kind), unpack(row.wanted), Place.parse(row.place or ""), BATCH)
+        wanted, visible = unpack(row.wanted)
+        listing = self._listings.page(connection, Kind(row.kind), wanted, Place.parse(row.place or ""), BATCH, visible)
         changed = self._tasks.change_some(connection, Filter(ids=listing.ids), Action(row.action)) if listing.ids else 0
         values: dict[str, Any] = {"looked_at": row.looked_at + len(listing.ids), "changed": row.changed + changed}
         values |= {"finished_at": self._now} if listing.next is None else {"place": str(listing.next)}
@@ -83,17 +94,18 @@ class Bulks:
         return connection.execute(sa.delete(self._bulk).where(old)).rowcount
 
 
-def pack(wanted: Filter) -> str:
+def pack(wanted: Filter, visible: Visible | None) -> str:
     """A filter as it is stored."""
     given = {one.name: getattr(wanted, one.name) for one in fields(wanted) if getattr(wanted, one.name) is not None}
     if wanted.status is not None:
         given["status"] = asdict(wanted.status)
-    return json.dumps(given)
+    return json.dumps(given if visible is None else {**given, "visible": visible.packed()})
 
 
-def unpack(text: str) -> Filter:
+def unpack(text: str) -> tuple[Filter, Visible | None]:
     """The filter of `pack`."""
     given = json.loads(text)
+    visible = Visible.of(given.pop("visible", None))
     if "status" in given:
         given["status"] = LastStatus(**given["status"])
-    return Filter(**given)
+    return Filter(**given), visible

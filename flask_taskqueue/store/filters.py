@@ -52,7 +52,7 @@ class Filter:
         if self.status is not None:
             found.append(_has_status(task, self.status))
         if self.search is not None:
-            found.append(_contains(task, self.search))
+            found += [is_recent(task), says(task, self.search, (task.c.id, task.c.name, task.c.url))]
         return found
 
     def _equal(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
@@ -86,11 +86,16 @@ def _has_status(task: sa.Table, status: LastStatus) -> sa.ColumnElement[bool]:
     return task.c.last_status.between(status.low, status.high)
 
 
-def _contains(task: sa.Table, text: str) -> sa.ColumnElement[bool]:
+def is_recent(task: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether a task is one of those that a search looks through."""
     other = task.alias("recent")
     oldest = sa.select(other.c.id).order_by(other.c.id.desc()).limit(1).offset(SEARCHED - 1).scalar_subquery()
+    return task.c.id >= sa.func.coalesce(oldest, "")
+
+
+def says(task: sa.Table, text: str, tokens: Sequence[sa.ColumnElement[str]]) -> sa.ColumnElement[bool]:
+    """Whether a text is in the last error of a task, or in one of its ``tokens``, whatever its case."""
     if not text.isprintable():
         return sa.false()
-    columns = (task.c.id, task.c.name, task.c.url, task.c.last_error) if text.isascii() else (task.c.last_error,)
-    found = [column.icontains(text, autoescape=True) for column in columns]
-    return sa.and_(task.c.id >= sa.func.coalesce(oldest, ""), reduce(sa.or_, found))
+    columns = (*tokens, task.c.last_error) if text.isascii() else (task.c.last_error,)
+    return reduce(sa.or_, [column.icontains(text, autoescape=True) for column in columns])

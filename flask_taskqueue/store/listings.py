@@ -15,9 +15,13 @@ from .dialects.states import is_state
 from .filters import Filter
 from .live_counts import LiveCounts
 from .tables import Tables
+from .visible import Visible
 
 LOOKED_AT = 20_000
 """How many tasks of a list a filter looks through before it asks whether to go on."""
+
+_JUDGED = 1_000
+"""How many candidates are read at a time, of which what is seen decides."""
 
 _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9A-Za-z-]{1,26})", re.ASCII)
 
@@ -93,11 +97,18 @@ class Listings:
         self._lock = tables.lock
         self._live_counts = live_counts
 
-    def page(self, connection: sa.Connection, kind: Kind, wanted: Filter, after: Place | None, limit: int) -> Listing:
-        """The next so many tasks of a list that match: the newest, the first to be due, or the last to end in front."""
+    def page(
+        self, connection: sa.Connection, kind: Kind, wanted: Filter, after: Place | None, limit: int, visible: Visible | None = None
+    ) -> Listing:
+        """The next so many tasks of a list that match: the newest, the first to be due, or the last to end in front.
+
+        ``visible`` is what must be seen of them as well.
+        """
         ranges = list(self._ranges(connection, kind, wanted.queue))
         by_range = kind in (Kind.DUE, Kind.RUNNING, Kind.SCHEDULED, Kind.RETRYING)
         loose = (replace(wanted, queue=None) if by_range else wanted).conditions(self._task)
+        seen = None if visible is None or visible.is_anything else visible
+        loose += [] if seen is None else seen.conditions(self._task)
         if kind is Kind.RETRYING:
             loose.append(self._task.c.attempts > 0)
         elif kind is Kind.SCHEDULED:
@@ -107,7 +118,8 @@ class Listings:
         for one in ranges:
             end = self._end(connection, one, after) if loose else None
             ends += [] if end is None else [end]
-            rows += self._rows(connection, one, after, [*loose, *([] if end is None else [~one.behind(self._task, end)])], limit + 1)
+            more = [*loose, *([] if end is None else [~one.behind(self._task, end)])]
+            rows += self._seen(connection, one, after, more, limit + 1, seen)
         return _merged(rows, ends, limit, descending=bool(ranges) and ranges[0].descending)
 
     def _ranges(self, connection: sa.Connection, kind: Kind, queue: str | None) -> Iterable[_Range]:
@@ -141,6 +153,26 @@ class Listings:
         found = self._rows(connection, one, after, [], 1, offset=LOOKED_AT)
         return found[0] if found else None
 
+    def _seen(
+        self,
+        connection: sa.Connection,
+        one: _Range,
+        after: Place | None,
+        more: Sequence[sa.ColumnElement[bool]],
+        limit: int,
+        seen: Visible | None,
+    ) -> list[Place]:
+        """The rows among which only those count that are seen to fit."""
+        if seen is None:
+            return self._rows(connection, one, after, more, limit)
+        found: list[Place] = []
+        columns, read = seen.columns(self._task), _JUDGED
+        while len(found) < limit and read == _JUDGED:
+            rows = connection.execute(self._statement(one, after, more, columns).limit(_JUDGED)).all()
+            found += [Place(row.at, row.id) for row in rows if seen.fits(row.url, row.is_said)]
+            after, read = (Place(rows[-1].at, rows[-1].id) if rows else after), len(rows)
+        return found[:limit]
+
     def _rows(
         self,
         connection: sa.Connection,
@@ -150,16 +182,26 @@ class Listings:
         limit: int,
         offset: int = 0,
     ) -> list[Place]:
+        statement = self._statement(one, after, more).limit(limit)
+        return [Place(row.at, row.id) for row in connection.execute(statement.offset(offset) if offset else statement)]
+
+    def _statement(
+        self,
+        one: _Range,
+        after: Place | None,
+        more: Sequence[sa.ColumnElement[bool]],
+        columns: Sequence[sa.ColumnElement[Any]] = (),
+    ) -> sa.Select[Any]:
+        """The rows behind a place, in their order."""
         task = self._task
         key = sa.literal(0) if one.key is None else one.key
         # With coalesce the order is not that of the primary key, along which the few tasks of a join are far apart.
         by_id = task.c.id if one.source is task else sa.func.coalesce(task.c.id, "")
         order = [by_id] if one.key is None else [one.key, by_id]
-        statement = sa.select(key.label("at"), task.c.id).select_from(one.source).where(*one.conditions, *more)
+        statement = sa.select(key.label("at"), task.c.id, *columns).select_from(one.source).where(*one.conditions, *more)
         if after is not None:
             statement = statement.where(one.behind(task, after))
-        statement = statement.order_by(*(each.desc() if one.descending else each for each in order)).limit(limit)
-        return [Place(row.at, row.id) for row in connection.execute(statement.offset(offset) if offset else statement)]
+        return statement.order_by(*(each.desc() if one.descending else each for each in order))
 
 
 def _merged(rows: list[Place], ends: Sequence[Place], limit: int, *, descending: bool) -> Listing:
