@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -20,6 +23,21 @@ from ..web.current import handling
 from .unattended import warn_if_unattended
 
 Result = TypeVar("Result")
+
+Note = Callable[[sa.Connection, Any], object]
+"""Writes, in the transaction of a change, what is to be told of it; it is called with the change's result."""
+
+_note: ContextVar[Note | None] = ContextVar("flask_taskqueue.note", default=None)
+
+
+@contextmanager
+def noted(note: Note | None) -> Iterator[None]:
+    """Within this no change commits without what ``note`` writes in the same transaction; if it raises, nothing is changed."""
+    token = _note.set(note)
+    try:
+        yield
+    finally:
+        _note.reset(token)
 
 
 def make_change(
@@ -45,6 +63,9 @@ def make_change(
     Raises `BadTransactionStateError` where the change cannot be part of the transaction it should
     be part of, or would wait for the caller's own.
     """
+    note = _note.get()
+    if note is not None:
+        work, tell = partial(_work_noted, work, note), partial(_tell_unnoted, tell)
     if joins_session(runtime, transactional):
         return _join(runtime, work, wakes, tell, name)
     if waits and transactional is False:
@@ -97,6 +118,18 @@ def refuse_own_task(runtime: Runtime, ids: Sequence[str], transactional: bool | 
 def named(record: Record) -> str:
     """A task, for a warning."""
     return f"task {record.id} ({redacted(record.url)})"
+
+
+def _work_noted(work: Callable[[sa.Connection], Result], note: Note, connection: sa.Connection) -> Result:
+    result = work(connection)
+    note(connection, result)
+    return result
+
+
+def _tell_unnoted(tell: Callable[[Result], object], result: Result) -> None:
+    """Tell of a change; what receivers change then is not part of it."""
+    with noted(None):
+        tell(result)
 
 
 def _join(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from flask import Blueprint, Response, current_app, g, redirect, request, url_for
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from .._version import __version__
-from ..api.changes import make_change
 from ..core.errors import (
     TablesMissingError,
     TaskQueueError,
@@ -26,8 +25,9 @@ from ..runtime import Runtime
 from ..web.opening import COOKIE, PARAMETER, has_link
 from . import cron, errors, overview, queues, system, task, tasks
 from .access import access_of, opens_by_link
+from .audit import carry_out, printable
 from .csrf import is_forged
-from .done import Done
+from .done import Deed, Done
 from .rendering import Page, respond, wants_json
 
 NAME = "taskqueue_dashboard"
@@ -44,7 +44,7 @@ PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (
 )
 """Rule, endpoint, name in the navigation ("" for none), and the page."""
 
-ACTIONS: tuple[tuple[str, str, str, Callable[..., Done]], ...] = (
+ACTIONS: tuple[tuple[str, str, str, Callable[..., Deed]], ...] = (
     ("/queues/<queue>/pause", "pause_queue", "pause", queues.pause),
     ("/queues/<queue>/resume", "resume_queue", "pause", queues.resume),
     ("/queues/<queue>/purge", "purge_queue", "purge", queues.purge),
@@ -63,7 +63,7 @@ ACTIONS: tuple[tuple[str, str, str, Callable[..., Done]], ...] = (
     (f"/tasks/{_TASK}/delete", "delete_task", "delete", task.delete),
     (f"/tasks/{_TASK}/copy", "copy_task", "edit", task.copy),
 )
-"""Rule, endpoint, the permission it takes, and the action."""
+"""Rule, endpoint, the permission it takes, and what decides what is to be done."""
 
 _SECTIONS = {endpoint: name for _, endpoint, name, _ in PAGES if name}
 _HEADERS = {
@@ -113,7 +113,8 @@ def _check() -> BaseResponse | None:
         )
     if opens_by_link(runtime) and has_link(runtime, request.args.get(PARAMETER)):
         return _entered(request.args[PARAMETER])
-    g.taskqueue_access = access_of(runtime, request)
+    access = access_of(runtime, request)
+    g.taskqueue_access = replace(access, user=access.user and printable(access.user, 100))
     if g.taskqueue_access.may("view"):
         return None
     if g.taskqueue_access.wants_password:
@@ -138,26 +139,14 @@ def _page_view(page: Callable[..., Page]) -> Callable[..., Response]:
     return view
 
 
-def _action_view(permission: str, action: Callable[..., Done]) -> Callable[..., BaseResponse]:
+def _action_view(permission: str, action: Callable[..., Deed]) -> Callable[..., BaseResponse]:
     def view(**variables: Any) -> BaseResponse:
         if not g.taskqueue_access.may(permission):
             raise Forbidden(f"You may not do that: it takes the permission {permission!r}.")
         runtime = _runtime()
-        done = action(runtime, **variables)
-        _log(runtime, done)
-        return redirect(_place_after(done), 303)
+        return redirect(_place_after(carry_out(runtime, action(runtime, **variables))), 303)
 
     return view
-
-
-def _log(runtime: Runtime, done: Done) -> None:
-    who = {"who": g.taskqueue_access.user, "address": (request.remote_addr or "")[:64]}
-    subject, changed = done.subject[:1000], int(done.changed)
-
-    def work(connection: sa.Connection) -> None:
-        runtime.store.audit.add(connection, **who, action=done.action, subject=subject, changed=changed)
-
-    make_change(runtime, work, None, wakes=False)
 
 
 def _place_after(done: Done) -> str:

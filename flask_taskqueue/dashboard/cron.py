@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import g
@@ -9,7 +10,7 @@ from flask import g
 from ..api.schedules import ScheduleEntry, entries, entry
 from ..core.states import State
 from ..runtime import Runtime
-from .done import Done
+from .done import Deed
 from .rendering import Page
 
 _FIELDS = (
@@ -28,20 +29,19 @@ def page(runtime: Runtime) -> Page:
     return Page(template="cron.html", title="Cron", data={"schedules": [_line(one, states) for one in found]})
 
 
-def pause(runtime: Runtime, name: str) -> Done:
+def pause(runtime: Runtime, name: str) -> Deed:
     """Fire it no more."""
-    return Done("pause-cron", name, entry(runtime, name).pause(by=g.taskqueue_access.user or "somebody on the dashboard"))
+    return Deed("pause-cron", name, partial(entry(runtime, name).pause, by=g.taskqueue_access.user or "somebody on the dashboard"))
 
 
-def resume(runtime: Runtime, name: str) -> Done:
+def resume(runtime: Runtime, name: str) -> Deed:
     """Fire it again."""
-    return Done("resume-cron", name, entry(runtime, name).resume())
+    return Deed("resume-cron", name, entry(runtime, name).resume)
 
 
-def run(runtime: Runtime, name: str) -> Done:
+def run(runtime: Runtime, name: str) -> Deed:
     """Add its task now."""
-    entry(runtime, name).run_now()
-    return Done("run-cron", name)
+    return Deed("run-cron", name, entry(runtime, name).run_now)
 
 
 def _line(one: ScheduleEntry, states: dict[str, State]) -> dict[str, Any]:

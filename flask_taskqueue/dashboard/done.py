@@ -1,9 +1,10 @@
-"""What an action has done, told on the page that follows."""
+"""What an action is to do, and what it has done, told on the page that follows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.counts import count
 
@@ -23,12 +24,33 @@ _COUNTED = {"requeue": "scheduled again", "run": "made due", "delete": "cancelle
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """An action that is over: what it was, on what, how much it changed, and the page that follows, if it is a certain one."""
+class Deed:
+    """An action that is decided and not yet done: nothing is changed but by ``do``, whose changes are noted in the audit log.
+
+    ``subject`` says on what, perhaps by the result of the change in its transaction; ``place`` is the
+    page that follows, if it is a certain one, perhaps by what ``do`` returns. What ``do`` and its
+    changes return says how much was changed, unless it is an order for later, which ``changes`` nothing yet.
+    """
 
     action: str
-    subject: str
-    changed: int = 1
+    subject: str | Callable[[Any], str]
+    do: Callable[[], Any]
+    place: str | Callable[[Any], str] | None = None
+    changes: bool = True
+
+    def count(self, result: Any) -> int:
+        """How much a result says was changed: the number it is, or one thing."""
+        if not self.changes:
+            return 0
+        return int(result) if isinstance(result, int) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An action that is over: what it was, how much it changed, and the page that follows, if it is a certain one."""
+
+    action: str
+    changed: int
     place: str | None = None
 
 

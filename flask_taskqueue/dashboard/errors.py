@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..api.bulk import change_ids
 from ..core.errors import UnknownTaskError
 from ..core.failures import Group, group
 from ..runtime import Runtime
 from ..store import LATEST_FAILURES, Action
-from .done import Done
+from .done import Deed
 from .overview import failure_group
 from .rendering import Page
 
@@ -19,16 +21,16 @@ def page(runtime: Runtime) -> Page:
     return Page(template="errors.html", title="Errors", data=data, extra={"most": LATEST_FAILURES})
 
 
-def requeue(runtime: Runtime, group: str) -> Done:
+def requeue(runtime: Runtime, group: str) -> Deed:
     """Schedule the dead tasks of a group again."""
     found = _find(runtime, group)
-    return Done("requeue", f"dead tasks of errors like: {found.error}", change_ids(runtime, Action.REQUEUE, found.dead))
+    return Deed("requeue", f"dead tasks of errors like: {found.error}", partial(change_ids, runtime, Action.REQUEUE, found.dead))
 
 
-def run(runtime: Runtime, group: str) -> Done:
+def run(runtime: Runtime, group: str) -> Deed:
     """Make those that are tried again due now."""
     found = _find(runtime, group)
-    return Done("run", f"retrying tasks of errors like: {found.error}", change_ids(runtime, Action.RUN_NOW, found.retrying))
+    return Deed("run", f"retrying tasks of errors like: {found.error}", partial(change_ids, runtime, Action.RUN_NOW, found.retrying))
 
 
 def _groups(runtime: Runtime) -> list[Group]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import g, request
@@ -9,7 +10,7 @@ from flask import g, request
 from ..api.queue import Queue
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
-from .done import Done
+from .done import Deed
 from .overview import queue_lines
 from .rendering import Page
 
@@ -26,31 +27,31 @@ def page(runtime: Runtime) -> Page:
     return Page(template="queues.html", title="Queues", data={"queues": lines, "configured": configured})
 
 
-def pause(runtime: Runtime, queue: str) -> Done:
+def pause(runtime: Runtime, queue: str) -> Deed:
     """Take nothing more from a queue."""
-    return Done("pause", queue, Queue(queue, runtime).pause(by=g.taskqueue_access.user or "somebody on the dashboard"))
+    return Deed("pause", queue, partial(Queue(queue, runtime).pause, by=g.taskqueue_access.user or "somebody on the dashboard"))
 
 
-def resume(runtime: Runtime, queue: str) -> Done:
+def resume(runtime: Runtime, queue: str) -> Deed:
     """Take from it again."""
-    return Done("resume", queue, Queue(queue, runtime).resume())
+    return Deed("resume", queue, Queue(queue, runtime).resume)
 
 
-def purge(runtime: Runtime, queue: str) -> Done:
+def purge(runtime: Runtime, queue: str) -> Deed:
     """Cancel everything in it that has not ended."""
-    return Done("purge", queue, Queue(queue, runtime).purge())
+    return Deed("purge", queue, Queue(queue, runtime).purge)
 
 
-def requeue_dead(runtime: Runtime, queue: str) -> Done:
+def requeue_dead(runtime: Runtime, queue: str) -> Deed:
     """Schedule its dead tasks again."""
-    return Done("requeue", f"dead tasks of queue {queue}", Queue(queue, runtime).requeue_dead())
+    return Deed("requeue", f"dead tasks of queue {queue}", Queue(queue, runtime).requeue_dead)
 
 
-def configure(runtime: Runtime, queue: str) -> Done:
+def configure(runtime: Runtime, queue: str) -> Deed:
     """Change its limits; an empty field is no limit, one that is missing stays."""
     limits = {name: _limit(name, request.form[name].strip()) for name in _LIMITS if name in request.form}
-    Queue(queue, runtime).configure(**limits)
-    return Done("configure", f"{queue}: {', '.join(f'{name}={value}' for name, value in limits.items())}")
+    told = ", ".join(f"{name}={value}" for name, value in limits.items())
+    return Deed("configure", f"{queue}: {told}", partial(Queue(queue, runtime).configure, **limits))
 
 
 def _limit(name: str, text: str) -> Any:

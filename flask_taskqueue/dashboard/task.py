@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin
 
@@ -22,7 +23,7 @@ from ..core.spec import TaskOptions, TaskSpec
 from ..core.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
-from .done import Done
+from .done import Deed
 from .rendering import Page
 from .tasks import instant, line, sight
 
@@ -55,24 +56,22 @@ def page(runtime: Runtime, task_id: str) -> Page:
     return Page(template="task.html", title=f"Task {task_id}", data=data, extra={"queues": sorted(runtime.settings.queues)})
 
 
-def requeue(runtime: Runtime, task_id: str) -> Done:
+def requeue(runtime: Runtime, task_id: str) -> Deed:
     """Schedule it again."""
-    TasksOf(runtime).requeue(task_id)
-    return Done("requeue", task_id, 1)
+    return Deed("requeue", task_id, partial(TasksOf(runtime).requeue, task_id))
 
 
-def run(runtime: Runtime, task_id: str) -> Done:
+def run(runtime: Runtime, task_id: str) -> Deed:
     """Make it due."""
-    TasksOf(runtime).run_now(task_id)
-    return Done("run", task_id, 1)
+    return Deed("run", task_id, partial(TasksOf(runtime).run_now, task_id))
 
 
-def delete(runtime: Runtime, task_id: str) -> Done:
+def delete(runtime: Runtime, task_id: str) -> Deed:
     """Cancel it."""
-    return Done("delete", task_id, TasksOf(runtime).delete(task_id))
+    return Deed("delete", task_id, partial(TasksOf(runtime).delete, task_id))
 
 
-def copy(runtime: Runtime, task_id: str) -> Done:
+def copy(runtime: Runtime, task_id: str) -> Deed:
     """Add a changed copy, by the rules of ``tasks.add``; the task itself stays as it is."""
     if not g.taskqueue_access.may("view_payload"):
         raise Forbidden("A copy shows what is in the task: that takes the permission 'view_payload' as well.")
@@ -93,8 +92,13 @@ def copy(runtime: Runtime, task_id: str) -> Done:
         options["payload"] = bytes(record.body)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     url = request.form.get("url") or record.url
-    new = Adding(app, runtime).add(TaskSpec(_url(url, record, runtime), **options), transactional=None)
-    return Done("copy", f"{task_id} as {new.id}", 1, url_for(".task", task_id=new.id))
+    spec = TaskSpec(_url(url, record, runtime), **options)
+    return Deed(
+        "copy",
+        lambda added: f"{task_id} as {added[0].id}",
+        partial(Adding(app, runtime).add, spec, transactional=None),
+        lambda new: url_for(".task", task_id=new.id),
+    )
 
 
 def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:

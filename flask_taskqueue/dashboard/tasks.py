@@ -16,8 +16,9 @@ from ..core.sight import Sight
 from ..core.states import State
 from ..runtime import Runtime
 from ..store import CAP, Action, Kind, Live
+from .audit import printable
 from .chosen import Chosen
-from .done import Done
+from .done import Deed
 from .rendering import Page
 
 AT_ONCE = 100
@@ -51,17 +52,17 @@ def page(runtime: Runtime) -> Page:
     )
 
 
-def requeue(runtime: Runtime) -> Done:
+def requeue(runtime: Runtime) -> Deed:
     """Schedule the dead ones of the chosen tasks again."""
     return _change(runtime, Action.REQUEUE)
 
 
-def run(runtime: Runtime) -> Done:
+def run(runtime: Runtime) -> Deed:
     """Make the scheduled ones of the chosen tasks due."""
     return _change(runtime, Action.RUN_NOW)
 
 
-def delete(runtime: Runtime) -> Done:
+def delete(runtime: Runtime) -> Deed:
     """Cancel those of the chosen tasks that have not ended."""
     return _change(runtime, Action.DELETE)
 
@@ -95,33 +96,32 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
     }
 
 
-def _change(runtime: Runtime, action: Action) -> Done:
+def _change(runtime: Runtime, action: Action) -> Deed:
     if request.form.get("scope") == "all":
         return _change_matching(runtime, action, Chosen.of(request.form, sight(runtime)))
     ids = [one[:26] for one in request.form.getlist("id")][: runtime.settings.dashboard_page_size]
-    return Done(_VERBS[action], f"{len(ids)} selected: {', '.join(ids)}", change_ids(runtime, action, ids))
+    return Deed(_VERBS[action], f"{len(ids)} selected: {', '.join(ids)}", partial(change_ids, runtime, action, ids))
 
 
-def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Done:
+def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Deed:
     """Everything that matches: here if that is little, otherwise in the background. A filter that cannot be used matches nothing."""
     told = chosen.told()
     if chosen.problems:
-        return Done(_VERBS[action], told, 0)
+        return Deed(_VERBS[action], told, partial(int, 0))
     store = runtime.store
     with store.reading() as connection:
         listing = store.listings.page(connection, chosen.kind, chosen.wanted, None, AT_ONCE, chosen.visible)
         counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
     if listing.next is None:
-        return Done(_VERBS[action], told, change_ids(runtime, action, listing.ids))
-    work = partial(
+        return Deed(_VERBS[action], told, partial(change_ids, runtime, action, listing.ids))
+    order = partial(
         store.bulks.add,
         action=action,
         kind=chosen.kind,
         wanted=chosen.wanted,
         visible=chosen.visible,
         by=g.taskqueue_access.user,
-        told=told[:1000],
+        told=printable(told, 1000),
         total=counts.get(chosen.kind.value),
     )
-    make_change(runtime, work, None, wakes=False)
-    return Done(f"bulk-{_VERBS[action]}", told, 0, url_for(".system"))
+    return Deed(f"bulk-{_VERBS[action]}", told, partial(make_change, runtime, order, None, wakes=False), url_for(".system"), changes=False)

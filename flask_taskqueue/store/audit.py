@@ -7,7 +7,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.clock import duration_micros
-from ..core.ids import task_id
 from .dialects import Dialect
 from .tables import Tables
 
@@ -21,10 +20,16 @@ class Audit:
         self._audit = tables.audit
         self._now = dialect.now
 
-    def add(self, connection: sa.Connection, *, who: str | None, address: str | None, action: str, subject: str, changed: int) -> None:
-        """Log an action and how much it changed."""
-        row = {"id": task_id(), "at": self._now, "who": who, "address": address, "action": action, "subject": subject, "changed": changed}
-        connection.execute(sa.insert(self._audit).values(row))
+    def add(
+        self, connection: sa.Connection, entry: str, *, who: str | None, address: str | None, action: str, subject: str, changed: int
+    ) -> None:
+        """Log an action and how much it changed, as the entry of this id; what a further transaction of it changed is added there."""
+        audit = self._audit
+        if connection.scalar(sa.select(audit.c.id).where(audit.c.id == entry)) is not None:
+            connection.execute(sa.update(audit).where(audit.c.id == entry).values(changed=audit.c.changed + changed))
+            return
+        row = {"id": entry, "at": self._now, "who": who, "address": address, "action": action, "subject": subject, "changed": changed}
+        connection.execute(sa.insert(audit).values(row))
 
     def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
         """The latest actions, the latest first."""
