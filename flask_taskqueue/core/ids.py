@@ -30,6 +30,11 @@ def task_id() -> str:
     return _written(number)
 
 
+def is_task_id(text: str) -> bool:
+    """Whether a text can be the id of a task."""
+    return len(text) == 26 and text.isascii() and text.isalnum()
+
+
 def first_id(micros: int) -> str:
     """The least id that a task created at this instant can have."""
     return _written(micros // 1000 << 80)

@@ -28,6 +28,7 @@ from .access import access_of, opens_by_link
 from .audit import carry_out, printable
 from .csrf import is_forged
 from .done import Deed, Done
+from .legible import refuse_illegible
 from .rendering import Page, respond, wants_json
 
 NAME = "taskqueue_dashboard"
@@ -99,6 +100,8 @@ def blueprint() -> Blueprint:
 def _check() -> BaseResponse | None:
     """Nobody sees or does anything that is not opened to them, the stylesheet included."""
     g.taskqueue_started = time.perf_counter()
+    g.pop("taskqueue_access", None)  # of a request before, where an application context lasts longer than one
+    refuse_illegible(request)
     runtime, headers = _runtime(), request.headers
     if is_forged(
         request.method,
@@ -153,7 +156,10 @@ def _place_after(done: Done) -> str:
     """Where the browser goes: the page it came from, with what was done; never to another site."""
     root = url_for(f"{NAME}.overview")
     asked = done.place or request.form.get("back", "")
-    parts = urlsplit(asked)
+    try:
+        parts = urlsplit(asked)
+    except ValueError:
+        parts = urlsplit("")
     inside = not parts.scheme and not parts.netloc and parts.path.startswith(root) and "\\" not in asked
     path, query = (parts.path, parts.query) if inside else (root, "")
     kept = [one for one in query.split("&") if one and not one.startswith(("did=", "count="))]
@@ -162,7 +168,7 @@ def _place_after(done: Done) -> str:
 
 def _harden(response: Response) -> Response:
     response.headers.update(_HEADERS)
-    is_asset = request.endpoint == f"{NAME}.static" and request.args.get("v") == __version__ and response.status_code == 200
+    is_asset = response.status_code == 200 and request.endpoint == f"{NAME}.static" and request.args.get("v") == __version__
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if is_asset else "no-store"
     return response
 

@@ -19,4 +19,12 @@ def is_forged(method: str, *, host: str, fetch_site: str | None, origin: str | N
         return False
     if fetch_site is not None:
         return fetch_site not in ("same-origin", "none")
-    return origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+    return origin is not None and _host(origin) != host.lower()
+
+
+def _host(origin: str) -> str | None:
+    """The host and port of an origin; None for what is no origin, and so nobody's."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None

@@ -7,10 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import g, request, url_for
+from werkzeug.exceptions import BadRequest
 
 from ..api.bulk import change_ids
 from ..api.changes import make_change
 from ..core.clock import to_datetime
+from ..core.ids import is_task_id
+from ..core.quoting import shown
 from ..core.record import Record
 from ..core.sight import Sight
 from ..core.states import State
@@ -99,7 +102,10 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
 def _change(runtime: Runtime, action: Action) -> Deed:
     if request.form.get("scope") == "all":
         return _change_matching(runtime, action, Chosen.of(request.form, sight(runtime)))
-    ids = [one[:26] for one in request.form.getlist("id")][: runtime.settings.dashboard_page_size]
+    ids = request.form.getlist("id")[: runtime.settings.dashboard_page_size]
+    for one in ids:
+        if not is_task_id(one):
+            raise BadRequest(f"{shown(one)} is no id of a task.")
     return Deed(_VERBS[action], f"{len(ids)} selected: {', '.join(ids)}", partial(change_ids, runtime, action, ids))
 
 
