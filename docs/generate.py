@@ -46,6 +46,7 @@ MEANINGS = {
     "attempt.reason": "what it came to",
     "attempt.reply_headers": "as JSON",
     "attempt.reply_body": "at most `TASKQUEUE_REPLY_EXCERPT` bytes",
+    "attempt.traceback": "of what the handler raised, at most `TASKQUEUE_TRACEBACK_EXCERPT` characters",
     "renewal.until": "until when a lease holds although `due_at` of its task has passed",
     "schedule.next_at": "the next fire time",
     "schedule.fired_at": "the last one that was seen to",

@@ -41,6 +41,7 @@ def attempt_document(row: sa.Row[Any], vault: Vault) -> dict[str, Any]:
         "error": row.error,
         "held_by": row.held_by,
         "reply_headers": json.loads(vault.open_text(row.reply_headers) or "{}"),
+        "traceback": vault.open_text(row.traceback),
         **{f"reply_{key}": value for key, value in body.items()},
     }
 

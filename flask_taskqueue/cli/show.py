@@ -41,16 +41,17 @@ def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: boo
     chosen = task_id_of(runtime, task_id)
     with runtime.store.reading() as connection:
         record = runtime.vault.opened(runtime.store.tasks.get(connection, chosen))
-        tried = runtime.store.history.attempts(connection, chosen) if attempts else []
+        tried = runtime.store.history.attempts(connection, chosen)
     if as_curl:
         _show_curl(runtime, record)
     elif as_json:
         _show_json(runtime, record, tried if attempts else None)
     else:
         _show_lines(runtime, record, in_utc)
-        if tried:
+        if attempts and tried:
             click.echo()
             _show_attempts(runtime, tried)
+        _show_traceback(runtime, tried)
 
 
 def _show_curl(runtime: Runtime, record: Record) -> None:
@@ -115,3 +116,11 @@ def _show_attempts(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
         for one in (attempt_document(row, runtime.vault) for row in tried)
     ]
     echo_table(("TRY", "STARTED", "TOOK", "STATUS", "CAME TO", "DISPATCHER", "ERROR"), rows, right=[0])
+
+
+def _show_traceback(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
+    """That of the last attempt for which one is kept."""
+    for row in reversed(tried):
+        if row.traceback is not None:
+            click.echo(f"\ntraceback of attempt {row.number}\n{runtime.vault.open_text(row.traceback)}")
+            return

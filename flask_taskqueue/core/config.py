@@ -62,6 +62,9 @@ class Settings:
     max_body: int = _key(102_400, checks.count(0, 33_554_432), "The most bytes a task may have: method, URL, headers and body.")
     max_eta: float = _key(30 * DAY, checks.duration(0, 3650 * DAY), "How far away, in seconds, an eta may be.")
     reply_excerpt: int = _key(16_384, checks.count(0, 1_048_576), "The most bytes of a reply that are read and kept.")
+    traceback_excerpt: int = _key(
+        16_384, checks.count(0, 1_048_576), "The most characters kept of the traceback of a failed attempt, its end; 0 keeps none."
+    )
     keep_succeeded: float = _key(
         DAY, checks.duration(0, math.inf), "Seconds that succeeded and cancelled tasks are kept; infinite keeps them for ever."
     )

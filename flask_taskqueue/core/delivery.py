@@ -50,6 +50,8 @@ class Delivery:
     """Whether it goes to the application's own routes."""
     verdict: Verdict | None = None
     """What became of it, said by whoever saw its view run."""
+    traceback: str | None = field(default=None, repr=False)
+    """Of what its view raised in this process, as it is to be kept."""
     waited: float = 0.0
     """Seconds that its transaction waited for its turn to write: they say nothing of how quick the handler is."""
     computed: float = 0.0

@@ -27,7 +27,7 @@ from .done import Deed
 from .rendering import Page
 from .tasks import instant, line, sight
 
-_NO_REPLY = {"reply_headers": None, "reply_body": None, "reply_size": None}
+_NO_REPLY = {"reply_headers": None, "reply_body": None, "reply_size": None, "traceback": None}
 _HIDDEN = {"headers": None, "body": None, "content_type": "", "curl": None}
 
 
@@ -142,6 +142,7 @@ def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str
         "reply_headers": redaction.headers(headers),
         "reply_body": redaction.body(body, _content_type(headers)),
         "reply_size": len(body),
+        "traceback": runtime.vault.open_text(row.traceback),
     }
 
 

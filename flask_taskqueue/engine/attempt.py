@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import accumulate
 
-from ..core import signatures
+from ..core import signatures, tracebacks
 from ..core import verdict as verdicts
 from ..core.chance import chance
 from ..core.config import Settings
@@ -129,6 +129,7 @@ class Attempts:
             duration=duration,
             reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
+            traceback=self._vault.seal_text(delivery.traceback) if outcome.state is not State.SUCCEEDED else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
             goes_on=delivery.goes_on,
         )
@@ -167,11 +168,18 @@ class Attempts:
             if not (self._settings.trace_propagation and is_traced()):
                 return self._exchange(transport, request, delivery)
             return processing(delivery, request, lambda traced: self._exchange(transport, traced, delivery))
-        except DeadlineExceeded:
+        except DeadlineExceeded as struck:
+            self._keep_traceback(delivery, struck)
             raise
         except BaseException as error:
+            self._keep_traceback(delivery, error)
             logger.error("task %s: %s", delivery.record.id, type(error).__name__, exc_info=error)
             return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
+
+    def _keep_traceback(self, delivery: Delivery, error: BaseException) -> None:
+        """Keep where the application failed, or was at its deadline, unless that is known already."""
+        if delivery.own and self.in_process and delivery.traceback is None:
+            delivery.traceback = tracebacks.told(error, self._settings.traceback_excerpt)
 
     def _exchange(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send, and see what is said of it where the transport did not bring that itself."""

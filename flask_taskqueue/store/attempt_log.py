@@ -151,4 +151,5 @@ def _row(result: Result, reason: str) -> dict[str, Any]:
         "error": outcome.error,
         "reply_headers": result.reply_headers,
         "reply_body": result.reply_body,
+        "traceback": result.traceback,
     }

@@ -24,6 +24,7 @@ class Result:
     duration: float
     reply_headers: str | None = field(default=None, repr=False)
     reply_body: bytes | None = field(default=None, repr=False)
+    traceback: str | None = field(default=None, repr=False)
     completed: bool = False
     """Whether the handler's own transaction has logged the attempt."""
     goes_on: bool = False
@@ -47,14 +48,14 @@ class MovedError(Exception):
 
 
 def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Result]]:
-    """Results of one claim that have the same outcome and no reply to keep, together; and the others.
+    """Results of one claim that have the same outcome, no reply and no traceback to keep, together; and the others.
 
     One statement serves all of the former: of one claim no task is among them twice.
     """
     same: dict[tuple[Outcome, str | None], list[Result]] = defaultdict(list)
     others: list[Result] = []
     for result in results:
-        kept = result.reply_headers is not None or result.reply_body is not None
+        kept = any(one is not None for one in (result.reply_headers, result.reply_body, result.traceback))
         (others if kept else same[result.outcome, result.record.lease_id]).append(result)
     together: list[Sequence[Result]] = []
     for group in same.values():

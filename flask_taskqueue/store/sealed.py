@@ -37,7 +37,7 @@ class Sealed:
         self._attempt = tables.attempt
         self._columns: dict[sa.Table, Sequence[str]] = {
             tables.task: ("body", "headers", "follow_up"),
-            tables.attempt: ("reply_headers", "reply_body"),
+            tables.attempt: ("reply_headers", "reply_body", "traceback"),
             tables.batch: ("on_finish", "on_dead"),
             tables.schedule: ("task",),
         }

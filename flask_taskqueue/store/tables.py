@@ -161,6 +161,7 @@ def _attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("error", TEXT),
         sa.Column("reply_headers", TEXT),
         sa.Column("reply_body", BODY),
+        sa.Column("traceback", LONG_TEXT),
         sa.Index(f"ix_{prefix}attempt_failed", *("reason", "finished_at"), sqlite_where=FAILED_ROWS, postgresql_where=FAILED_ROWS),
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, request
 from werkzeug.routing import RequestRedirect
 
+from ..core import tracebacks
 from ..core import verdict as verdicts
 from ..core.delivery import ENVIRON_KEY, Delivery
 from ..core.verdict import Verdict
@@ -38,6 +39,12 @@ def returned(response: Response) -> Verdict:
         response.make_sequence()
     status = response.status_code
     return verdicts.returned(status) if 200 <= status < 300 else verdicts.returned(status, response.headers.get("Retry-After"))
+
+
+def keep_traceback(runtime: Runtime, seen: Delivery | Arrival, error: Exception) -> None:
+    """Keep the traceback of what a view raised, where the dispatcher is in this process: over HTTP there is no room for it in a header."""
+    if isinstance(seen, Delivery) and not seen.remote:
+        seen.traceback = tracebacks.told(error, runtime.settings.traceback_excerpt)
 
 
 def install(app: Flask) -> None:
@@ -108,6 +115,8 @@ class Proof:
             except Exception as error:
                 if seen.verdict is None:
                     seen.verdict = _of_error(error)
+                    if seen.verdict is not None and seen.verdict.kind == "raised":
+                        keep_traceback(self._app.extensions["taskqueue"], seen, error)
                 raise
 
         self._dispatch = self._app.dispatch_request = dispatch_request  # type: ignore[method-assign]

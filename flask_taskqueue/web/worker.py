@@ -24,7 +24,7 @@ from .calls import json_object, response_of, spec_of
 from .current import CurrentTask, handling
 from .guard import is_stale, rewind, verified, why_refused
 from .parsed_rules import variables_of
-from .proof import returned, witness
+from .proof import keep_traceback, returned, witness
 from .transaction import LeaseLostError, in_transaction
 
 P = ParamSpec("P")
@@ -103,6 +103,7 @@ class Worker(Generic[P, R]):
             response, verdict = self._answer(runtime, delivery, variables)
         except Exception as error:
             verdict = raised(error)
+            keep_traceback(runtime, delivery, error)
             raise
         finally:
             handling.reset(token)
@@ -117,9 +118,11 @@ class Worker(Generic[P, R]):
                 return in_transaction(runtime, delivery, lambda: self._run(delivery, variables))
             return self._run(delivery, variables)
         except Retry as retry:
+            keep_traceback(runtime, delivery, retry)
             after = None if retry.after is None else str(retry.after)
             return _refusal(Verdict("retry", 503, str(retry), after))
         except PermanentFailure as failure:
+            keep_traceback(runtime, delivery, failure)
             return _refusal(Verdict("permanent", 422, str(failure)))
         except LeaseLostError as lost:
             return _refusal(Verdict("lost", 409, str(lost)))

@@ -1,0 +1,214 @@
+"""The traceback of a failed attempt: kept where the app ran in the dispatcher's process, and shown to those who may see payloads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from flask_taskqueue import PermanentFailure, Retry, State, Task
+from flask_taskqueue.core import tracebacks
+from flask_taskqueue.core.vault import MARK
+from tests.apps import Bench, bench, served
+from tests.databases import TestDatabase
+
+NEVER = {"task_retry_limit": 0}
+SECRET = "card 4711"
+
+Opened = Callable[..., Bench]
+
+
+@pytest.fixture
+def opened(database: TestDatabase) -> Iterator[Opened]:
+    """Applications on each database, with a dashboard and a handler that fails as its task says."""
+    with ExitStack() as stack:
+
+        def make(**config: Any) -> Bench:
+            config = {"TASKQUEUE_DASHBOARD": True, "TASKQUEUE_DASHBOARD_ACCESS": lambda: True, "PROPAGATE_EXCEPTIONS": False, **config}
+            one = stack.enter_context(bench(database.url, **config))
+
+            @one.tasks.worker("/w", retry=NEVER, deadline=5)
+            def w(how: str) -> None:
+                fail(how)
+
+            @one.tasks.worker("/once", retry=NEVER, transactional=True)
+            def once(how: str) -> None:
+                fail(how)
+
+            return one
+
+        yield make
+
+
+def fail(how: str) -> None:
+    """Fail in one of several ways."""
+    if how == "retry":
+        try:
+            raise OSError("the printer is away")
+        except OSError as error:
+            raise Retry("later") from error
+    if how == "permanent":
+        raise PermanentFailure("no printer")
+    if how == "timeout":
+        while True:
+            time.sleep(0.01)
+    if how == "succeed":
+        return
+    deeper(how)
+
+
+def deeper(how: str) -> None:
+    """Fail one frame further down."""
+    raise LookupError(f"{SECRET}: {how}")
+
+
+def run(one: Bench, url: str, how: str) -> Task:
+    """The task after its attempt."""
+    return one.run(one.tasks.add(url, {"how": how}))
+
+
+def kept(one: Bench, task: Task) -> str | None:
+    """The traceback of the task's attempt as it is stored."""
+    store = one.app.extensions["taskqueue"].store
+    with store.reading() as connection:
+        (row,) = store.history.attempts(connection, task.id)
+    return row.traceback
+
+
+@pytest.mark.parametrize("url", ["/w", "/once"])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("boom", ["in deeper", f"LookupError: {SECRET}: boom"]),
+        ("retry", ["OSError: the printer is away", "direct cause of the following", "later"]),
+        ("permanent", ["in fail", "no printer"]),
+    ],
+)
+def test_a_failed_attempt_keeps_its_traceback(opened: Opened, url: str, how: str, says: list[str]) -> None:
+    """From the handler on, with causes; shown by the page, its twin and the command."""
+    one = opened()
+    task = run(one, url, how)
+    found = kept(one, task)
+    assert found is not None
+    assert all(text in found for text in says)
+    assert "site-packages/flask" not in found
+    assert "flask_taskqueue/web" not in found
+    client = one.app.test_client()
+    assert client.get(f"/taskqueue/tasks/{task.id}.json").json["tried"][0]["traceback"] == found
+    assert "<summary>Traceback</summary>" in client.get(f"/taskqueue/tasks/{task.id}").text
+    runner = one.app.test_cli_runner()
+    assert found in runner.invoke(args=["taskqueue", "show", task.id]).output
+    document = json.loads(runner.invoke(args=["taskqueue", "show", task.id, "--attempts", "--json"]).output)
+    assert document["tried"][0]["traceback"] == found
+
+
+def test_a_timeout_tells_where_the_handler_was(opened: Opened) -> None:
+    """The traceback is that of the deadline, in the frame that it struck."""
+    one = opened()
+    runtime = one.app.extensions["taskqueue"]
+    runtime.start()
+    try:
+        task = one.tasks.add("/w", {"how": "timeout"}, deadline=0.3, retry=NEVER).wait(20)
+    finally:
+        runtime.stop()
+    assert task.last_reason == "timeout"
+    assert "in fail" in str(kept(one, task))
+
+
+def test_a_success_keeps_none(opened: Opened) -> None:
+    """There is nothing to tell."""
+    one = opened()
+    task = run(one, "/w", "succeed")
+    assert (task.state, kept(one, task)) == (State.SUCCEEDED, None)
+
+
+def test_it_takes_the_permission_for_payloads(opened: Opened) -> None:
+    """Who may only look sees neither it nor what it says; nor is it found by a search."""
+    one = opened(TASKQUEUE_DASHBOARD_ACCESS=lambda: "read")
+    task = run(one, "/w", "boom")
+    client = one.app.test_client()
+    for page in (f"tasks/{task.id}", f"tasks/{task.id}.json"):
+        assert "in deeper" not in client.get(f"/taskqueue/{page}").text
+    assert client.get("/taskqueue/tasks.json?q=deeper").json["tasks"] == []
+
+
+def test_an_existing_view_keeps_it_too(opened: Opened) -> None:
+    """A view that is no worker, and whatever the app does with the error afterwards."""
+    one = opened()
+    one.app.add_url_rule("/plain", view_func=lambda: deeper("plain"), endpoint="plain", methods=["POST"])
+    one.app.register_error_handler(LookupError, lambda error: ("sorry", 500))
+    task = one.run(one.tasks.add("/plain", retry=NEVER))
+    assert f"LookupError: {SECRET}: plain" in str(kept(one, task))
+
+
+@pytest.mark.parametrize("most", [0, 200])
+def test_how_much_is_kept_can_be_set(opened: Opened, most: int) -> None:
+    """Its end, in whole lines; or nothing."""
+    one = opened(TASKQUEUE_TRACEBACK_EXCERPT=most)
+    found = kept(one, run(one, "/w", "boom"))
+    if not most:
+        assert found is None
+        return
+    assert found is not None
+    assert len(found) <= most
+    assert found.splitlines()[-1] == f"LookupError: {SECRET}: boom"
+
+
+def test_it_is_encrypted_like_replies(opened: Opened) -> None:
+    """With keys nobody reads it in the tables; a new key takes it along."""
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    one = opened(TASKQUEUE_ENCRYPTION_KEYS=[old])
+    task = run(one, "/w", "boom")
+    stored = kept(one, task)
+    assert stored is not None
+    assert stored.startswith(MARK.decode())
+    assert "in deeper" in one.app.test_client().get(f"/taskqueue/tasks/{task.id}").text
+    one = opened(TASKQUEUE_ENCRYPTION_KEYS=[new, old])
+    with one.app.app_context():
+        assert one.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"]).exit_code == 0
+    again = kept(one, task)
+    assert again is not None
+    assert again[: len(MARK) + 8] != stored[: len(MARK) + 8]
+
+
+def test_over_http_there_is_none(opened: Opened) -> None:
+    """A header has no room for it: the error comes, signed, and the traceback is in the log of the process that served."""
+    one = opened()
+    with served(one.app) as address:
+        over = opened(TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL=address)
+        with over.app.app_context():
+            task = run(over, "/w", "boom")
+            assert (str(task.last_error).partition(" (")[0], kept(over, task)) == (f"LookupError: {SECRET}: boom", None)
+
+
+def test_what_cannot_be_printed_is_cut_or_left_out() -> None:
+    """Endless recursion, endless texts, control characters, exceptions that cannot say what they are."""
+
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def again(number: int) -> None:
+        again(number + 1)
+
+    def told(call: Callable[[], object]) -> str:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            return str(tracebacks.told(error, 2000))
+        raise AssertionError
+
+    def throw(error: Exception) -> None:
+        raise error
+
+    assert len(told(lambda: again(0))) <= 2000
+    long = told(lambda: throw(ValueError("x" * 10**6)))
+    assert len(long) <= 2000
+    assert "in throw" in long
+    assert "\x1b" not in told(lambda: throw(ValueError("\x1b[31m\0\ud800")))
+    assert "Silent" in told(lambda: throw(Silent()))
