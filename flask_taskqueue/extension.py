@@ -21,7 +21,7 @@ from .core.batch import Batch
 from .core.config import Settings
 from .core.dispatcher_info import DispatcherInfo
 from .core.queue_statistics import QueueStatistics
-from .core.signatures import whsec
+from .core.signatures import webhook_secret
 from .core.spec import TaskOptions, TaskSpec
 from .core.task import Task
 from .core.why import Why
@@ -188,9 +188,13 @@ class TaskQueue(Declarations):
         """
         return has_request_context() and verified(self._app(), request) is not None
 
-    def webhook_secret(self) -> str:
-        """The secret (``whsec_…``) by which other hosts verify deliveries, after Standard Webhooks."""
-        return whsec(self._runtime.keys.webhook[0])
+    def webhook_secret(self, target: str) -> str:
+        """The secret (``whsec_…``) by which another host verifies deliveries, after Standard Webhooks.
+
+        ``target`` is the URL that tasks are sent to, or its host and port. Each host and port has a
+        secret of its own, so that none can sign for another. Raises `InvalidUrlError`.
+        """
+        return webhook_secret(self._runtime.keys.webhook, target)
 
     def _set_up(self) -> list[Flask]:
         return list(self._apps)

@@ -2,8 +2,9 @@
 
 The specification signs ``id.timestamp.body`` with HMAC-SHA256. Deliveries to the application's own
 routes are bound to more than that by the key: it is derived from the secret, and from method,
-path, queue and attempt, so that a captured delivery fits no other route and no other attempt.
-Keys are derived per purpose (HKDF, RFC 5869); the secret itself never signs anything.
+path, queue and attempt, so that a captured delivery fits no other route and no other attempt. Each
+other host has a key of its own, so that what it is given signs nothing that another accepts. Keys
+are derived per purpose (HKDF, RFC 5869); the secret itself never signs anything.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping, Sequence
+
+from .errors import InvalidUrlError
+from .urls import receiver_of
 
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 TOLERANCE = 300
@@ -29,8 +33,13 @@ def derive(secret: str | bytes, purpose: str) -> bytes:
 
 
 def webhook_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
-    """The keys that sign deliveries to other hosts, newest first."""
-    return [derive(secret, "flask-taskqueue/webhook/v1") for secret in secrets]
+    """The keys from which those of other hosts are made, newest first; no host is given one of these."""
+    return [derive(secret, "flask-taskqueue/webhook/v2") for secret in secrets]
+
+
+def receiver_keys(keys: Iterable[bytes], receiver: str) -> list[bytes]:
+    """The keys that sign deliveries to one host and port, newest first."""
+    return [hmac.digest(key, receiver.encode(), "sha256") for key in keys]
 
 
 def route_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
@@ -48,10 +57,21 @@ def fingerprints(secrets: Iterable[str | bytes]) -> tuple[str, ...]:
     return tuple(derive(secret, "flask-taskqueue/owner/v1").hex()[:32] for secret in secrets)
 
 
-def bound(keys: Iterable[bytes], method: str, path: str, queue: str, attempt: int) -> list[bytes]:
-    """The keys of one route, queue and attempt."""
-    words = "\n".join((method, path, queue, str(attempt))).encode()
+def bound(keys: Iterable[bytes], method: str, path: str, queue: str, attempt: int, host: str = "") -> list[bytes]:
+    """The keys of one route, queue and attempt; at another ``host``, if the application has a target there."""
+    words = "\n".join((method, path, queue, str(attempt), *([host] if host else ()))).encode()
     return [hmac.digest(key, words, "sha256") for key in keys]
+
+
+def webhook_secret(keys: Sequence[bytes], target: str) -> str:
+    """The newest secret of one receiver: the URL that it is called at, or its host and port. Raises `InvalidUrlError` for anything else."""
+    receiver = receiver_of(target if "://" in target else f"https://{target}")
+    if "://" not in target and target.lower() != receiver:
+        raise InvalidUrlError(
+            f"target {target!r} must be the URL that tasks are sent to, such as 'https://example.com/hook', or a host and a port, "
+            "such as 'example.com:443': each receiver has a secret of its own"
+        )
+    return whsec(receiver_keys(keys, receiver)[0])
 
 
 def whsec(key: bytes) -> str:

@@ -86,6 +86,21 @@ def check_absolute(url: str) -> tuple[str, int]:
     return host, port or (443 if parts.scheme == "https" else 80)
 
 
+def receiver_of(url: str) -> str:
+    """Host and port of an absolute URL, by which one receiver is told from another. Raises `InvalidUrlError`.
+
+    >>> receiver_of("https://Example.com/hook"), receiver_of("http://[::1]:8000")
+    ('example.com:443', '[::1]:8000')
+    """
+    host, port = check_absolute(url)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def as_host(text: str) -> str:
+    """A receiver, or a Host header, in the form in which the two can be compared: without the usual ports."""
+    return text.lower().removesuffix(":80").removesuffix(":443").removesuffix(".")
+
+
 def redacted(url: str) -> str:
     """A URL for logs: without user information, query and fragment, in which secrets are."""
     text = str(url).partition("?")[0].partition("#")[0]

@@ -28,7 +28,7 @@ from ..core.retry import RetryOptions
 from ..core.states import State
 from ..core.suspicion import is_poison, probation
 from ..core.targets import Targets
-from ..core.urls import as_sent, check_path, is_absolute
+from ..core.urls import as_host, as_sent, check_path, is_absolute, receiver_of
 from ..core.vault import Vault
 from ..core.verdict import Verdict
 from ..interrupts import within_deadline
@@ -215,23 +215,24 @@ class Attempts:
         if _is_own(record):
             own = self._routes.own
             headers |= proof_headers(record)
-            headers |= self._signed(record, proven=own.proves)
+            headers |= _identified(record) if own.proves else self._signed(record)
             return own, OutgoingRequest(record.method, self._routes.own_url + _checked_path(record.url), headers, record.body)
-        headers |= self._signed(record, proven=False)
-        url = record.url if record.target is None else record.target + _checked_path(record.url)
-        return self._routes.remote, OutgoingRequest(record.method, self._targets.check(url), headers, record.body)
+        url = self._targets.check(record.url if record.target is None else record.target + _checked_path(record.url))
+        headers |= self._signed(record, receiver_of(url))
+        return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
 
-    def _signed(self, record: Record, *, proven: bool) -> Mapping[str, str]:
-        """The headers of Standard Webhooks; without the signature where the transport itself proves the origin."""
+    def _signed(self, record: Record, receiver: str | None = None) -> Mapping[str, str]:
+        """The headers of Standard Webhooks, for a ``receiver`` or for the application's own routes.
+
+        A path that goes to a target may be a route of the application there, so it has the signatures of both.
+        """
         now = int(time.time())
-        headers = {"webhook-id": record.id, "webhook-timestamp": str(now)}
-        if proven:
-            return headers
-        if is_absolute(record.url):
-            keys = self._keys.webhook
-        else:
-            keys = signatures.bound(self._keys.route, record.method, as_sent(_checked_path(record.url)), record.queue, record.attempts)
-        return {**headers, "webhook-signature": signatures.sign(keys, record.id, now, record.body)}
+        keys = [] if receiver is None else signatures.receiver_keys(self._keys.webhook, receiver)
+        if not is_absolute(record.url):
+            path = as_sent(_checked_path(record.url))
+            host = "" if receiver is None else as_host(receiver)
+            keys += signatures.bound(self._keys.route, record.method, path, record.queue, record.attempts, host)
+        return {**_identified(record, now), "webhook-signature": signatures.sign(keys, record.id, now, record.body)}
 
     def _retry(self, record: Record) -> RetryOptions:
         if record.retry is not None:
@@ -243,6 +244,11 @@ class Attempts:
 def _is_own(record: Record) -> bool:
     """Whether a task goes to the application's own paths."""
     return record.target is None and not is_absolute(record.url)
+
+
+def _identified(record: Record, now: int | None = None) -> dict[str, str]:
+    """The headers of Standard Webhooks without the signature: enough where the transport itself proves the origin."""
+    return {"webhook-id": record.id, "webhook-timestamp": str(int(time.time()) if now is None else now)}
 
 
 @lru_cache(maxsize=1024)

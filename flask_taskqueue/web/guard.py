@@ -12,7 +12,7 @@ from ..core import signatures
 from ..core.delivery import ENVIRON_KEY, Delivery
 from ..core.ping import PING, ping_record
 from ..core.record import Record
-from ..core.urls import as_seen
+from ..core.urls import as_host, as_seen
 from ..runtime import Runtime
 from .arrival import ARRIVAL_KEY, Arrival
 from .proof import witness
@@ -90,15 +90,23 @@ def _verify(runtime: Runtime, request: Request, arrival: Arrival) -> Delivery | 
         return None
     environ = request.environ
     path = as_seen(environ.get("PATH_INFO", "").encode("latin-1"), environ.get("QUERY_STRING", ""))
-    keys = signatures.bound(runtime.keys.route, request.method, path, arrival.queue, arrival.attempt)
-    if not signatures.verify(keys, arrival.headers, arrival.body, time.time()):
+    here = _is_signed(runtime, arrival, request.method, path, "")
+    if not here and not _is_signed(runtime, arrival, request.method, path, as_host(environ.get("HTTP_HOST", ""))):
         return None
     if arrival.queue == PING:
         return _remote(runtime, ping_record(request.method, request.path), ping=True)
     with runtime.store.reading() as reader:
         record = runtime.store.leases.is_current(reader, arrival.headers["webhook-id"], arrival.attempt)
+    if record is not None and (record.target is None) != here:
+        return None
     arrival.stale = record is None
     return None if record is None else _remote(runtime, record)
+
+
+def _is_signed(runtime: Runtime, arrival: Arrival, method: str, path: str, host: str) -> bool:
+    """Whether a request is signed for a route: of the application itself, or at the host that one of its targets names."""
+    keys = signatures.bound(runtime.keys.route, method, path, arrival.queue, arrival.attempt or 0, host)
+    return signatures.verify(keys, arrival.headers, arrival.body or b"", time.time())
 
 
 def _remote(runtime: Runtime, record: Record, *, ping: bool = False) -> Delivery:

@@ -52,6 +52,14 @@ def test_a_signature_is_good_for_five_minutes(at: int, fresh: bool) -> None:
     assert verify([KEY], headers([KEY], b"x", at=NOW + at), b"x", NOW) is fresh
 
 
+@pytest.mark.parametrize("host", ["", "b.example", "a.example:8000"])
+def test_a_signature_for_a_target_fits_no_other_host(host: str) -> None:
+    """Nor the application itself."""
+    signed = headers(bound([KEY], "POST", "/a", "q", 1, "a.example"), b"x")
+    assert verify(bound([KEY], "POST", "/a", "q", 1, "a.example"), signed, b"x", NOW)
+    assert not verify(bound([KEY], "POST", "/a", "q", 1, host), signed, b"x", NOW)
+
+
 @pytest.mark.parametrize("changed", [("GET", "/a", "q", 1), ("POST", "/b", "q", 1), ("POST", "/a", "r", 1), ("POST", "/a", "q", 2)])
 def test_a_bound_signature_fits_nothing_else(changed: tuple[str, str, str, int]) -> None:
     """Another method, path, queue or attempt has another key."""

@@ -121,4 +121,5 @@ def test_the_tables_are_told_as_json(sqlite_database: TestDatabase) -> None:
 def test_the_webhook_secret_is_told_as_json(sqlite_database: TestDatabase) -> None:
     """The same as without."""
     with bench(sqlite_database.url) as queue:
-        assert json.loads(run(queue, "webhook-secret", "--json")[1]) == {"secret": run(queue, "webhook-secret")[1].strip()}
+        asked = ("webhook-secret", "example.com:443")
+        assert json.loads(run(queue, *asked, "--json")[1]) == {"secret": run(queue, *asked)[1].strip()}

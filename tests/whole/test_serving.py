@@ -208,7 +208,7 @@ def test_another_host_can_verify_what_it_gets(app: Flask, monkeypatch: pytest.Mo
     receiver.shutdown()
     receiver.server_close()
     (headers, body) = received[0]
-    secret = app.test_cli_runner().invoke(args=["taskqueue", "webhook-secret"]).output.strip()
+    secret = app.test_cli_runner().invoke(args=["taskqueue", "webhook-secret", host]).output.strip()
     assert Webhook(secret).verify(body, headers) == {"grün": 1}
 
 

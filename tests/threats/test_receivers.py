@@ -1,0 +1,142 @@
+"""What one receiver of tasks can do to another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from flask import Response
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from flask_taskqueue.core.errors import InvalidUrlError
+from tests.apps import Bench, bench, served
+from tests.databases import TestDatabase
+from tests.receivers import Receiver, receiver
+
+
+@pytest.fixture
+def sender(sqlite_database: TestDatabase) -> Iterator[Bench]:
+    """An application whose tasks may go to receivers on this machine."""
+    with bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=["127.0.0.1", "localhost"]) as one:
+        yield one
+
+
+@pytest.fixture
+def ana() -> Iterator[Receiver]:
+    """A receiver."""
+    with receiver() as one:
+        yield one
+
+
+@pytest.fixture
+def bo() -> Iterator[Receiver]:
+    """Another."""
+    with receiver() as one:
+        yield one
+
+
+class TestAReceiverForgesForAnother:
+    """Each host and port has a secret of its own."""
+
+    def test_what_one_is_sent_no_other_accepts(self, sender: Bench, ana: Receiver, bo: Receiver) -> None:
+        """A delivery to Ana is good at Ana's and nowhere else, and what she signs with her secret is good nowhere else."""
+        sender.run(sender.tasks.add(f"{ana.url}/hook", json={"pay": "ana"}))
+        headers, body = ana.latest
+        assert Webhook(sender.tasks.webhook_secret(f"{ana.url}/hook")).verify(body, headers) == {"pay": "ana"}
+        others = Webhook(sender.tasks.webhook_secret(bo.host))
+        with pytest.raises(WebhookVerificationError):
+            others.verify(body, headers)
+        now = datetime.now(UTC)
+        made_up = Webhook(sender.tasks.webhook_secret(ana.host)).sign("x", now, "{}")
+        with pytest.raises(WebhookVerificationError):
+            others.verify("{}", {"webhook-id": "x", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": made_up})
+
+    def test_who_knows_a_secret_cannot_call_a_route(self, sender: Bench, ana: Receiver) -> None:
+        """A delivery to another host, sent on to the application, is nobody's."""
+
+        @sender.tasks.worker("/hook")
+        def hook() -> None:
+            pytest.fail("a stranger was let in")
+
+        sender.run(sender.tasks.add(f"{ana.url}/hook", json={}))
+        headers, body = ana.latest
+        assert sender.app.test_client().post("/hook", headers=headers, data=body).status_code == 403
+
+    def test_a_target_cannot_call_the_application_with_what_it_is_sent(self, sender: Bench, ana: Receiver) -> None:
+        """Not even while the attempt is under way; the application at the target itself takes it."""
+        ran: list[int] = []
+
+        @sender.tasks.worker("/hook")
+        def hook() -> None:
+            ran.append(1)
+
+        replies: list[int] = []
+
+        def send_on() -> Response:
+            headers, body = ana.latest
+            client = sender.app.test_client()
+            replies.append(client.post("/hook", headers={**headers, "Host": "app.example"}, data=body).status_code)
+            replies.append(client.post("/hook", headers=headers, data=body).status_code)
+            return Response(status=204)
+
+        ana.answer = send_on
+        assert sender.run(sender.tasks.add("/hook", target=ana.url)).state == "succeeded"
+        assert replies == [403, 204]
+        assert ran == [1]
+        headers, body = ana.latest
+        Webhook(sender.tasks.webhook_secret(ana.url)).verify(body, headers, json_parse=False)
+
+    def test_the_application_takes_tasks_at_another_address(self, sender: Bench) -> None:
+        """A target that is a deployment of the application itself runs them, whatever port it has."""
+        ran: list[int] = []
+
+        @sender.tasks.worker("/hook")
+        def hook() -> None:
+            ran.append(1)
+
+        with served(sender.app) as url:
+            assert sender.run(sender.tasks.add("/hook", target=url.replace("127.0.0.1", "LocalHost"))).state == "succeeded"
+        assert ran == [1]
+
+    def test_secrets_change_with_the_key_of_the_application(self, sender: Bench, ana: Receiver) -> None:
+        """While the old key is a fallback, receivers with the old secret and with the new one accept."""
+        runtime = sender.app.extensions["taskqueue"]
+        secrets = [sender.tasks.webhook_secret(ana.url)]
+        sender.app.config.update(SECRET_KEY="a new one", SECRET_KEY_FALLBACKS=["a secret for tests"])
+        runtime.__dict__.pop("keys", None)
+        secrets.append(sender.tasks.webhook_secret(ana.url))
+        assert secrets[0] != secrets[1]
+        sender.run(sender.tasks.add(f"{ana.url}/hook", json={}))
+        headers, body = ana.latest
+        for secret in secrets:
+            assert Webhook(secret).verify(body, headers) == {}
+
+    @pytest.mark.parametrize("same", ["https://Example.com/hook?x=1", "HTTPS://example.com:443", "example.com:443", "EXAMPLE.com:443"])
+    def test_a_receiver_is_its_host_and_port(self, sender: Bench, same: str) -> None:
+        """Whatever is called there, and however it is written."""
+        assert sender.tasks.webhook_secret(same) == sender.tasks.webhook_secret("https://example.com")
+        assert sender.tasks.webhook_secret(same) != sender.tasks.webhook_secret("http://example.com")
+
+    @pytest.mark.parametrize("unclear", ["", "example.com", "/hook", "ftp://example.com", "example.com:443/hook", "a b:1", "https://"])
+    def test_a_receiver_that_is_not_clear_is_refused(self, sender: Bench, unclear: str) -> None:
+        """By the command too, with a sentence and no secret."""
+        with pytest.raises(InvalidUrlError):
+            sender.tasks.webhook_secret(unclear)
+        told = sender.app.test_cli_runner().invoke(args=["taskqueue", "webhook-secret", unclear])
+        assert told.exit_code == 1
+        assert "whsec_" not in told.output
+
+    def test_the_command_asks_for_the_receiver(self, sender: Bench) -> None:
+        """There is no secret for all."""
+        told = sender.app.test_cli_runner().invoke(args=["taskqueue", "webhook-secret"])
+        assert told.exit_code == 2
+        assert "each receiver has a secret of its own" in told.output
+
+    def test_the_command_tells_it(self, sender: Bench) -> None:
+        """The same as the method does, also as JSON."""
+        run = sender.app.test_cli_runner().invoke
+        secret = sender.tasks.webhook_secret("https://example.com/hook")
+        assert run(args=["taskqueue", "webhook-secret", "https://example.com/hook"]).output.strip() == secret
+        assert json.loads(run(args=["taskqueue", "webhook-secret", "example.com:443", "--json"]).output) == {"secret": secret}
