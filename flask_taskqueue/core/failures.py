@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .states import State
-from .urls import redacted
+from .urls import MAX_LENGTH, redacted
 
 REASONS = ("failure", "timeout", "connection", "tls", "crash", "permanent")
 """Why an attempt failed: a reply that is no success, none in time, no connection, no trust, a process that died, a refusal."""
 
-_GAVE_UP = re.compile(r" \(gave up after \d+ attempts?\)$")
-_VARYING = re.compile(
-    r"""(?:'[^']*'|"[^"]*") | \b(?=[0-9A-Za-z-]*[0-9])[0-9A-Za-z]{8,}(?:-[0-9A-Za-z]+)*\b | 0x[0-9a-f]+ | [0-9]+""", re.VERBOSE | re.ASCII
-)
+_GAVE_UP = " (gave up after "
+_QUOTED_OR_RUN = re.compile(r"""'[^']*'|"[^"]*"|[0-9A-Za-z_-]+""")
+_NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
 _LONGEST = 200
+_IDENTIFIER = 8
+"""The fewest letters and digits that an identifier begins with."""
 
 
 class Failure(NamedTuple):
@@ -52,9 +53,9 @@ class Signature(NamedTuple):
     @classmethod
     def of(cls, failure: Failure) -> Signature:
         """The signature of a failure: numbers, quoted texts and identifiers count as the same."""
-        error = _GAVE_UP.sub("", failure.error or "")[: 4 * _LONGEST]
-        path = _VARYING.sub("*", redacted(failure.url))
-        return cls(failure.queue, path, failure.reason, failure.status, " ".join(_VARYING.sub("*", error).split())[:_LONGEST])
+        error = _unending(failure.error or "")[: 4 * _LONGEST]
+        path = _alike(redacted(failure.url[:MAX_LENGTH]))
+        return cls(failure.queue, path, failure.reason, failure.status, " ".join(_alike(error).split())[:_LONGEST])
 
 
 @dataclass(slots=True)
@@ -86,9 +87,32 @@ def group(failures: Iterable[Failure]) -> list[Group]:
         signature = Signature.of(one)
         found = groups.get(signature)
         if found is None:
-            error = _GAVE_UP.sub("", one.error or one.reason)
+            error = _unending(one.error or one.reason)
             found = groups[signature] = Group(signature, error, one.finished_at, one.finished_at, 0, {})
         found.count += 1
         found.first_at = min(found.first_at, one.finished_at)
         found.tasks.setdefault(one.task_id, one.state)
     return list(groups.values())
+
+
+def _unending(error: str) -> str:
+    """An error without what says that its task gave up."""
+    text, mark, rest = error.rpartition(_GAVE_UP)
+    return text if mark and rest.endswith((" attempt)", " attempts)")) else error
+
+
+def _alike(text: str) -> str:
+    """A text with ``*`` for what varies. Others send it, so this takes no longer than in proportion to its length."""
+    return _QUOTED_OR_RUN.sub(lambda found: "*" if found[0][0] in "'\"" else _without_identifier(found[0]), text)
+
+
+def _without_identifier(run: str) -> str:
+    """Letters, digits and hyphens without numbers, and up to where an identifier begins: a long part, with a digit in the rest."""
+    if "_" not in run:
+        begin = 0
+        last = max(run.rfind(digit) for digit in "0123456789")
+        for part in run.split("-"):
+            if len(part) >= _IDENTIFIER and begin <= last:
+                return f"{_NUMBER.sub('*', run[:begin])}*"
+            begin += len(part) + 1
+    return _NUMBER.sub("*", run)

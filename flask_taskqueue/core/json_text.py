@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 100
-_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 
 
 def dumps(value: Any) -> str:

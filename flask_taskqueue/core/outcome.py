@@ -18,6 +18,9 @@ from .verdict import Verdict
 RETRY_AFTER_CAP = 3600.0
 """The longest Retry-After of a reply that is honoured, in seconds, unless the retry options wait longer themselves."""
 
+_LONGEST_RETRY_AFTER = 100
+"""Characters: a date has thirty."""
+
 HTTPS_REMEDY = "set TASKQUEUE_BASE_URL to its https address; in process PREFERRED_URL_SCHEME = 'https' is enough"
 
 
@@ -128,7 +131,7 @@ def _retry_after(reply: Reply, verdict: Verdict | None) -> str:
 def retry_after(text: str, now: datetime) -> float | None:
     """The seconds a Retry-After asks for (RFC 9110, 10.2.3); None without one that can be read."""
     text = text.strip()
-    if not text:
+    if not text or len(text) > _LONGEST_RETRY_AFTER:
         return None
     try:
         return max(0.0, float(text))

@@ -271,4 +271,4 @@ _checked_path = lru_cache(maxsize=1024)(check_path)
 
 def _clean(text: str) -> str:
     """An error text that can be stored and shown: no control characters, not endless."""
-    return "".join(character if character.isprintable() else " " for character in text)[:_ERROR_LENGTH]
+    return "".join(character if character.isprintable() else " " for character in text[:_ERROR_LENGTH])

@@ -20,7 +20,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_FIRST = re.compile(r"(?:\s+|--[ \t][^\n]*(?:\n|\Z))*([a-z]+)", re.IGNORECASE)
+_FIRST = re.compile(r"(?:\s++|--[ \t][^\n]*+(?:\n|\Z))*+([a-z]+)", re.IGNORECASE)
 
 _CHANGES = {"insert", "update", "delete", "merge", "replace"}
 _READS = {"select", "with", "values", "table", "show", "explain", "describe", "desc", "set", "reset", "use", "pragma"}
