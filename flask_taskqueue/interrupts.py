@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import sys
 import threading
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from types import CodeType, FrameType, TracebackType
+from typing import Any, TypeVar
 
 from .core.delivery import Delivery
 from .core.errors import DeadlineExceeded
@@ -39,7 +40,7 @@ def interrupt(delivery: Delivery) -> bool:
 
     Not while the thread takes or lets go of a lock, or is within what must be left whole (see `interruptible`): then
     it is to be tried again soon. It takes effect at the thread's next step of Python, or when it leaves what is `shielded`; a call
-    blocked outside Python goes on.
+    blocked outside Python goes on. A coroutine is cancelled where it awaits.
     """
     time.sleep(0)  # who has just been given the interpreter keeps it for a while, in which the other thread stays where it is
     began = time.perf_counter()
@@ -47,16 +48,19 @@ def interrupt(delivery: Delivery) -> bool:
         if delivery.over or delivery.interrupted or delivery.thread_id is None:
             return False
         if delivery.shields:
-            delivery.interrupted = delivery.postponed = True
-            return True
-        frame = sys._current_frames().get(delivery.thread_id)
-        if frame is None or not may_be_interrupted(frame, within_deadline.__code__):
-            return False
-        if time.perf_counter() - began > sys.getswitchinterval() / 2:
-            return False
-        _raise_in(delivery.thread_id, ctypes.py_object(DeadlineExceeded))
-        delivery.interrupted = True
-        return True
+            delivery.interrupted = delivery.postponed = delivery.cancel is None or delivery.cancel(began)
+        else:
+            delivery.interrupted = _strike(delivery.thread_id, within_deadline.__code__, began)
+        return delivery.interrupted
+
+
+def run_async(ensure_sync: Callable[[Callable[..., Any]], Callable[..., Any]], awaitable: Awaitable[Any]) -> Any:
+    """What comes of ``awaitable``, which ``ensure_sync`` runs in an event loop; this thread waits, usually for another.
+
+    A deadline ends it there, and is raised here when its loop has ended, with what that waits for: its tasks and executor.
+    """
+    with shielded() as shield:
+        return ensure_sync(shield.awaits)(awaitable)
 
 
 def timed_out(delivery: Delivery) -> Reply:
@@ -94,6 +98,53 @@ class shielded:  # used as a statement, like contextlib's
             return call()
         finally:
             _shield(delivery)
+
+    async def awaits(self, awaitable: Awaitable[Any]) -> Any:
+        """Await something, in whatever thread, so that a deadline ends it."""
+        delivery = self._delivery
+        if delivery is None:
+            return await awaitable
+        task, loop, thread_id = asyncio.current_task(), asyncio.get_running_loop(), threading.get_ident()
+        assert task is not None
+
+        def cancel(began: float) -> bool:
+            if _find(sys._current_frames().get(thread_id), shielded.awaits.__code__) is not None:
+                return _strike(thread_id, shielded.awaits.__code__, began)
+            loop.call_soon_threadsafe(task.cancel)
+            return True
+
+        try:
+            with delivery.guard:
+                delivery.cancel = cancel
+                if delivery.postponed:
+                    task.cancel()
+            return await awaitable
+        finally:
+            with delivery.guard:
+                delivery.cancel = None
+                if delivery.postponed:
+                    _raise_in(thread_id, None)
+
+
+def _strike(thread_id: int, outermost: CodeType, began: float) -> bool:
+    """Raise `DeadlineExceeded` in a thread if that may be where it is; ``began`` tells how long the interpreter has been ours."""
+    frame = sys._current_frames().get(thread_id)
+    if frame is None or not may_be_interrupted(frame, outermost):
+        return False
+    if time.perf_counter() - began > sys.getswitchinterval() / 2:
+        return False
+    _raise_in(thread_id, ctypes.py_object(DeadlineExceeded))
+    loop = _find(frame, asyncio.BaseEventLoop.run_forever.__code__)
+    if loop is not None:
+        loop.f_locals["self"].call_soon_threadsafe(_surface)
+    return True
+
+
+def _find(frame: FrameType | None, code: CodeType) -> FrameType | None:
+    """The innermost call of a function that a thread is in."""
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame
 
 
 def _shield(delivery: Delivery) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .record import Record
@@ -40,6 +41,8 @@ class Delivery:
     """How many parts of its thread's work must not be interrupted now."""
     postponed: bool = False
     """Whether the deadline is raised when they are done."""
+    cancel: Callable[[float], bool] | None = None
+    """Ends what the shielded part of its thread's work waits for, a coroutine in an event loop; whether that was possible just now."""
     abandoned: bool = False
     """Whether its thread did not stop at the deadline; what it still brings is not trusted."""
     remote: bool = False

@@ -13,6 +13,7 @@ from ..core.errors import InvalidTaskError, PermanentFailure
 from ..core.functions import name_of
 from ..core.payload import FORM, JSON, WITHOUT_BODY
 from ..core.spec import SpecOptions, TaskSpec
+from ..interrupts import run_async
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -33,7 +34,7 @@ def spec_of(worker: Worker[..., Any], args: tuple[Any, ...], kwargs: Mapping[str
 
 def awaited(result: Any) -> Any:
     """What a handler returned; if that is to be awaited, as of an async function behind a plain decorator, what comes of it."""
-    return current_app.ensure_sync(_await)(result) if inspect.isawaitable(result) else result
+    return run_async(current_app.ensure_sync, _await(result)) if inspect.isawaitable(result) else result
 
 
 def response_of(result: Any, function: Callable[..., Any]) -> Response:
