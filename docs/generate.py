@@ -44,7 +44,7 @@ MEANINGS = {
     "task.held_by": "the dispatcher that holds the lease",
     "task.last_reason": "what the last failed attempt came to: `failure`, `timeout`, `connection`, `tls`, `crash`, `permanent`",
     "attempt.reason": "what it came to",
-    "attempt.reply_headers": "as JSON",
+    "attempt.reply_headers": "as JSON; with `:truncated` if only the beginning of the body was kept",
     "attempt.reply_body": "at most `TASKQUEUE_REPLY_EXCERPT` bytes",
     "attempt.traceback": "of what the handler raised, at most `TASKQUEUE_TRACEBACK_EXCERPT` characters",
     "renewal.until": "until when a lease holds although `due_at` of its task has passed",

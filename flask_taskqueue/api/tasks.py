@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from ..core.clock import to_datetime, to_micros
 from ..core.errors import TransientError, WaitTimeoutError
 from ..core.last_status import LastStatus
 from ..core.record import Record
+from ..core.reply import stored_headers
 from ..core.states import State
 from ..core.task import Result, Task
 from ..runtime import Runtime
@@ -139,7 +139,8 @@ class StoredTasks:
         if row is None:
             return None
         vault = self._runtime.vault
-        return Result(row.status, json.loads(vault.open_text(row.reply_headers) or "{}"), vault.open(bytes(row.reply_body or b"")))
+        headers, truncated = stored_headers(vault.open_text(row.reply_headers))
+        return Result(row.status, headers, vault.open(bytes(row.reply_body or b"")), truncated)
 
     def get_batch(self, batch_id: str) -> Batch:
         """A batch, as it is now. Raises `UnknownBatchError`."""

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from ..core.clock import to_datetime
 from ..core.record import Record
+from ..core.reply import stored_headers
 from ..core.task import Task
 from ..core.vault import Vault
 
@@ -31,6 +32,7 @@ def request_document(record: Record) -> dict[str, Any]:
 def attempt_document(row: sa.Row[Any], vault: Vault) -> dict[str, Any]:
     """An attempt that has ended. Raises `DecryptionError`."""
     body = body_document(vault.open(bytes(row.reply_body or b"")))
+    headers, truncated = stored_headers(vault.open_text(row.reply_headers))
     return {
         "number": row.number,
         "started_at": to_datetime(row.started_at),
@@ -40,9 +42,10 @@ def attempt_document(row: sa.Row[Any], vault: Vault) -> dict[str, Any]:
         "status": row.status,
         "error": row.error,
         "held_by": row.held_by,
-        "reply_headers": json.loads(vault.open_text(row.reply_headers) or "{}"),
+        "reply_headers": headers,
         "traceback": vault.open_text(row.traceback),
         **{f"reply_{key}": value for key, value in body.items()},
+        "reply_truncated": truncated,
     }
 
 

@@ -14,6 +14,7 @@ The names are App Engine's where App Engine had the case::
     ├── InvalidScheduleError           a schedule's text cannot be read
     ├── WaitTimeoutError               task.wait() ended before the task did
     ├── TransientError                 the database could not be reached; try again
+    ├── ResultTruncatedError           only the beginning of a result was kept
     ├── DecryptionError                what is stored is encrypted by a key that is not configured
     ├── BadTaskStateError              the task's state does not allow that
     ├── BadTransactionStateError       a transaction was needed, or was in the way
@@ -95,6 +96,10 @@ class TransientError(TaskQueueError):
 
 class DecryptionError(TaskQueueError, ValueError):
     """What is stored is encrypted by a key that is not among ``TASKQUEUE_ENCRYPTION_KEYS``, or has been changed."""
+
+
+class ResultTruncatedError(TaskQueueError, ValueError):
+    """The reply was longer than ``TASKQUEUE_REPLY_EXCERPT``, so only its beginning was kept."""
 
 
 class BadTaskStateError(TaskQueueError):

@@ -12,6 +12,7 @@ from .clock import to_datetime
 from .errors import BadTransactionStateError
 from .new_task import Disposition
 from .record import Record
+from .reply import whole
 from .states import State
 from .urls import redacted
 
@@ -28,21 +29,25 @@ class TaskActions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The reply that a task succeeded with. ``body`` holds at most ``TASKQUEUE_REPLY_EXCERPT`` bytes of it."""
+    """The reply that a task succeeded with.
+
+    ``body`` holds at most ``TASKQUEUE_REPLY_EXCERPT`` bytes of it; ``truncated`` says whether there was more.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    truncated: bool = False
 
     @property
     def text(self) -> str:
-        """The body as text."""
-        return self.body.decode("utf-8", "replace")
+        """The body as text. Raises `ResultTruncatedError` if only its beginning was kept."""
+        return whole(self.body, self.truncated).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
-        """The body, decoded. Raises ValueError if it is not JSON."""
-        return json.loads(self.body)
+        """The body, decoded. Raises `ResultTruncatedError` if only its beginning was kept, ValueError if it is not JSON."""
+        return json.loads(whole(self.body, self.truncated))
 
 
 @dataclass(frozen=True, slots=True)

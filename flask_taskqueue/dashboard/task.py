@@ -19,6 +19,7 @@ from ..core.curl import curl
 from ..core.errors import InvalidTaskError
 from ..core.record import Record
 from ..core.redaction import Redaction
+from ..core.reply import stored_headers
 from ..core.spec import TaskOptions, TaskSpec
 from ..core.task import Task
 from ..core.urls import is_absolute
@@ -27,7 +28,7 @@ from .done import Deed
 from .rendering import Page
 from .tasks import instant, line, sight
 
-_NO_REPLY = {"reply_headers": None, "reply_body": None, "reply_size": None, "traceback": None}
+_NO_REPLY = {"reply_headers": None, "reply_body": None, "reply_size": None, "reply_truncated": None, "traceback": None}
 _HIDDEN = {"headers": None, "body": None, "content_type": "", "curl": None}
 
 
@@ -136,12 +137,13 @@ def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str
 
 
 def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str, Any]:
-    headers = json.loads(runtime.vault.open_text(row.reply_headers) or "{}")
+    headers, truncated = stored_headers(runtime.vault.open_text(row.reply_headers))
     body = runtime.vault.open(bytes(row.reply_body or b""))
     return {
         "reply_headers": redaction.headers(headers),
         "reply_body": redaction.body(body, _content_type(headers)),
         "reply_size": len(body),
+        "reply_truncated": truncated,
         "traceback": runtime.vault.open_text(row.traceback),
     }
 

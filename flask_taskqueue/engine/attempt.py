@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import accumulate
 
 from ..core import signatures, tracebacks
 from ..core import verdict as verdicts
@@ -23,7 +22,7 @@ from ..core.new_task import unpack
 from ..core.outcome import Outcome, Trial, judge, judge_success, permanent
 from ..core.ping import ping_record
 from ..core.record import Record
-from ..core.reply import OutgoingRequest, Reply
+from ..core.reply import OutgoingRequest, Reply, kept_headers
 from ..core.retry import RetryOptions
 from ..core.states import State
 from ..core.suspicion import is_poison, probation
@@ -41,7 +40,6 @@ logger = logging.getLogger("flask_taskqueue")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ERROR_LENGTH = 4000
 _PING_DEADLINE = 10.0
-_REPLY_HEADERS = 16_384
 _MALFORMED = (InvalidTaskError, InvalidTaskRetryOptionsError, ValueError, TypeError, AttributeError, RecursionError)
 
 
@@ -127,7 +125,7 @@ class Attempts:
             record=record,
             outcome=outcome,
             duration=duration,
-            reply_headers=self._vault.seal_text(_kept_headers(reply.headers)) if kept and reply.headers else None,
+            reply_headers=self._vault.seal_text(kept_headers(reply)) if kept else None,
             reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
             traceback=self._vault.seal_text(delivery.traceback) if outcome.state is not State.SUCCEEDED else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
@@ -255,15 +253,6 @@ def _identified(record: Record, now: int | None = None) -> dict[str, str]:
 def _stored_headers(text: str | None) -> Mapping[str, str]:
     """The headers of a row, checked: it may have been written by hand. Most rows have the same few."""
     return check_headers(json.loads(text)) if text else {}
-
-
-def _kept_headers(headers: Mapping[str, str]) -> str:
-    """The headers of a reply as they are stored: the first of them, as many as fit."""
-    text = json.dumps(dict(headers))
-    if len(text) <= _REPLY_HEADERS:
-        return text
-    sizes = accumulate(len(json.dumps({name: value})) for name, value in headers.items())
-    return json.dumps({name: value for (name, value), size in zip(headers.items(), sizes, strict=True) if size <= _REPLY_HEADERS})
 
 
 _checked_path = lru_cache(maxsize=1024)(check_path)

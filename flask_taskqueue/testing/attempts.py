@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.reply import whole
 from ..core.task import Task
 
 
@@ -17,7 +18,8 @@ class Attempt:
     ``task`` is the task afterwards. ``status`` is None without a reply, ``outcome`` is "success",
     "failure", "timeout", "connection", "permanent" or, when a crash was played, "crash".
     ``retry_in`` is in seconds, None if it is not tried again. ``exception`` is what the handler
-    raised past its error handlers.
+    raised past its error handlers. ``truncated`` says whether ``body`` is only the beginning of the reply's
+    (``TASKQUEUE_REPLY_EXCERPT``).
     """
 
     task: Task
@@ -27,6 +29,7 @@ class Attempt:
     retry_in: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    truncated: bool = False
     exception: BaseException | None = field(default=None, repr=False)
 
     @property
@@ -36,13 +39,13 @@ class Attempt:
 
     @property
     def text(self) -> str:
-        """The reply's body as text."""
-        return self.body.decode("utf-8", "replace")
+        """The reply's body as text. Raises `ResultTruncatedError` if that is only its beginning."""
+        return whole(self.body, self.truncated).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
-        """The reply's body, decoded. Raises ValueError if it is not JSON."""
-        return json.loads(self.body)
+        """The reply's body, decoded. Raises `ResultTruncatedError` if that is only its beginning, ValueError if it is not JSON."""
+        return json.loads(whole(self.body, self.truncated))
 
     def __str__(self) -> str:
         told = f": {self.error}" if self.error else ""

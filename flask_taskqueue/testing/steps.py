@@ -78,6 +78,7 @@ class Steps:
             retry_in=outcome.delay,
             headers={} if reply is None else reply.headers,
             body=b"" if reply is None else reply.body,
+            truncated=reply is not None and reply.truncated,
             exception=self._script.exception,
         )
 
