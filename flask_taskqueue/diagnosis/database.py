@@ -24,6 +24,7 @@ def look(runtime: Runtime) -> Iterator[Finding]:
     database = runtime.store.database
     try:
         yield from database.findings()
+        yield from database.write_lock.findings()
         database.open()
         yield from _tables(runtime)
         if not database.dialect.clock_is_local:

@@ -67,7 +67,7 @@ class Database:
         self.engine = source if isinstance(source, sa.Engine) and self.in_memory else self.dialect.create_engine(source)
         self._reading = self.engine.execution_options(taskqueue_reading=True)
         shared_file = self.dialect.locks_by_writing and not self.in_memory
-        self.write_lock: Turn = WriteLock(lambda: f"{self.file}.lock") if shared_file else NoTurns()
+        self.write_lock: Turn = WriteLock(lambda: self.file) if shared_file else NoTurns()
         self.schema = Schema(tables, self.dialect)
         self.stamp: Stamp | None = None
         """What the tables said of themselves when they were last looked at."""

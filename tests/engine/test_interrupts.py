@@ -99,7 +99,7 @@ def test_a_handler_is_interrupted_once() -> None:
 
 def test_whenever_a_deadline_strikes_the_lock_is_let_go(tmp_path: Path) -> None:
     """Three hundred handlers that take turns to write, each struck at some moment."""
-    lock = WriteLock(lambda: str(tmp_path / "lock"))
+    lock = WriteLock(lambda: str(tmp_path))
     chance = random.Random(7)
 
     def turns(shield: shielded) -> None:
@@ -126,7 +126,7 @@ def test_whenever_a_deadline_strikes_the_lock_is_let_go(tmp_path: Path) -> None:
 
 def test_a_wait_for_the_lock_has_an_end(tmp_path: Path) -> None:
     """Who waits in vain goes without, and leaves nothing behind."""
-    lock = WriteLock(lambda: str(tmp_path / "lock"))
+    lock = WriteLock(lambda: str(tmp_path))
     lock.acquire()
     came: list[bool] = []
     waiting = threading.Thread(target=lambda: came.append(lock.acquire(until=time.monotonic() + 0.05)))
