@@ -50,6 +50,8 @@ MEANINGS = {
     "renewal.until": "until when a lease holds although `due_at` of its task has passed",
     "schedule.next_at": "the next fire time",
     "schedule.fired_at": "the last one that was seen to",
+    "dispatcher.asked": "how often it was asked to begin nothing more of paused queues",
+    "dispatcher.answered": "up to which of these it has answered that it does not",
     "dispatcher.fingerprint": "of its application's newest secret",
     "schema.application": "whose the tables are, by name",
     "schema.fingerprints": "of its secrets, newest first",

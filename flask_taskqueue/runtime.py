@@ -216,12 +216,18 @@ class Runtime:
             dispatcher, attempts = self.dispatcher(**options)
             self._enter()
             self.cron.tick()
+            presence = Presence(self.store, dispatcher, options.get("transport") or self.settings.transport)
+            if not self.store.database.in_memory:
+                presence.enter()
+                dispatcher.answers.beat = presence.beat
             try:
                 while (next_in := dispatcher.drain()) is not None and next_in <= 0:
                     pass
             finally:
                 dispatcher.stop(self.settings.grace_period)
                 attempts.close()
+                if presence.is_known:
+                    presence.leave()
             return dispatcher.ok + dispatcher.failed
 
     def making_way(self) -> AbstractContextManager[object]:
@@ -235,6 +241,13 @@ class Runtime:
         """Something may be due: tell this process's dispatcher, and those of others."""
         if self.scheduler is not None:
             self.scheduler.wake()
+        if self.bell is not None:
+            self.bell.ring()
+
+    def call(self) -> None:
+        """Have every dispatcher look, of this process and others: something was asked of them."""
+        if self.scheduler is not None:
+            self.scheduler.look()
         if self.bell is not None:
             self.bell.ring()
 

@@ -22,6 +22,7 @@ from ..web.worker import Worker
 from .adding import Adding
 from .bulk import change_ids, change_matching
 from .changes import make_change
+from .standstill import await_standstill
 from .tasks import TasksOf
 
 
@@ -124,13 +125,16 @@ class Queue:
     def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
         """Take nothing more from the queue, in any process; what runs goes on, and tasks can be added. False if it was paused.
 
-        ``by`` says who, up to 100 characters, for those who wonder later.
+        When it has returned (or, as part of the session's transaction, when that has committed) nothing more of the queue begins:
+        each dispatcher has given back what it had leased ahead, which counts as no attempt. Where one does not answer within five
+        seconds, a warning says which. ``by`` says who, up to 100 characters, for those who wonder later.
         """
 
         def work(store: Store, connection: sa.Connection) -> bool:
             return store.queues.pause(connection, self.name, by and by[:100])
 
         def tell(changed: bool) -> None:
+            await_standstill(self._runtime, self.name)
             if changed:
                 signals.queue_paused.send(self._runtime.app, queue=self.name, by=by)
 
@@ -164,7 +168,11 @@ class Queue:
         def work(store: Store, connection: sa.Connection) -> bool:
             return store.queues.configure(connection, self.name, checked)
 
-        self._change(work, transactional, "configure", wakes=True)
+        def tell(_: bool) -> None:
+            if checked.get("rate") == 0:
+                await_standstill(self._runtime, self.name)
+
+        self._change(work, transactional, "configure", tell, wakes=True)
 
     def run_now(self, *, url: str | None = None, transactional: bool | None = None) -> int:
         """Make the scheduled tasks due that are not yet (with this URL only, if it is given); how many. As `delete_matching`."""

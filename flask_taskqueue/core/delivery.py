@@ -49,6 +49,8 @@ class Delivery:
     """Whether the dispatcher that waits for the reply is another process."""
     ping: bool = False
     """Whether it only asks if the route is reached; no handler sees it."""
+    entered: bool = False
+    """Whether it has begun: its view was called in this process, or it was handed to a transport that leads out of it."""
     own: bool = True
     """Whether it goes to the application's own routes."""
     verdict: Verdict | None = None

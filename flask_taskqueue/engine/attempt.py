@@ -163,6 +163,8 @@ class Attempts:
         try:
             if not delivery.ping:
                 self._begun(delivery.record)
+            if not transport.proves:
+                delivery.entered = True
             if not (self._settings.trace_propagation and is_traced()):
                 return self._exchange(transport, request, delivery)
             return processing(delivery, request, lambda traced: self._exchange(transport, traced, delivery))

@@ -18,6 +18,7 @@ from ..core.pace import GLANCE, Pace
 from ..core.record import Record
 from ..interrupts import timed_out
 from ..store import LockedError, Recorded, Result, Store
+from .answers import Answers
 from .apart import Apart
 from .attempt import Attempts
 from .flights import Flights
@@ -91,6 +92,7 @@ class Dispatcher:
         self._flights = Flights()
         self.heartbeat = Heartbeat(store, self._flights, lease, renewed)
         self._apart = Apart(store, self._flights, self._tell)
+        self.answers = Answers(store, self._flights, dispatcher_id)
         self._outages = Outages()
         self._shift = Shift(self._landings.signal)
 
@@ -200,6 +202,7 @@ class Dispatcher:
         self._start(turn)
         self._tell(turn.recorded)
         self._tell(Recorded(self._taking.ended(), frozenset()))
+        self._surplus += self.answers.heed(self._slots, called=self._shift.hear_asked())
         return turn
 
     def _turn(self, results: list[Result]) -> _Turn:
@@ -291,9 +294,8 @@ class Dispatcher:
         if turn.lanes is None and free > 0:
             return GLANCE if turn.guessed else 0.0
         next_in = self._taking.next_in if free > 0 else None
-        return max(
-            0.001, min(self._poll, self._poll if next_in is None else next_in, self._flights.until_deadline(), self._apart.next_in())
-        )
+        others = (self._flights.until_deadline(), self._apart.next_in(), self.answers.next_in())
+        return max(0.001, min(self._poll, self._poll if next_in is None else next_in, *others))
 
     def _count(self, result: Result) -> None:
         if result.outcome.reason == "success":

@@ -21,7 +21,7 @@ _TOO_NEW = "the tables are of a later version now, whose dispatchers do the work
 
 
 class Presence:
-    """The row of one dispatcher, from its start to its stop. Nothing depends on it but what people see."""
+    """The row of one dispatcher, from its start to its stop: what people see, and what others ask it by (see `Answers`)."""
 
     def __init__(self, store: Store, dispatcher: Dispatcher, transport: str) -> None:
         self._store = store
@@ -29,6 +29,14 @@ class Presence:
         self._transport = transport
         self._beating = threading.Lock()
         self._left = False
+        self.is_known = False
+        """Whether the row is there: nothing is to be taken before, for whoever pauses a queue asks those that have one."""
+
+    def enter(self) -> None:
+        """Say that it is there before it takes anything. Raises what `Database.transact` raises."""
+        sighting = self._sighting()
+        self._store.transact(lambda connection: self._store.dispatchers.see(connection, sighting))
+        self.is_known = True
 
     def beat(self) -> str | None:
         """Say that it is there; why it must not work with the tables any more, if so.
@@ -49,7 +57,9 @@ class Presence:
                 return _TOO_NEW if stamp is not None and stamp.is_too_new else None
 
             try:
-                return self._store.transact(see, tries=1, wait=Wait.BRIEFLY)
+                why = self._store.transact(see, tries=1, wait=Wait.BRIEFLY)
+                self.is_known |= why is None
+                return why
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 logger.debug("the dispatcher could not say that it is there: %s", error)
                 return None

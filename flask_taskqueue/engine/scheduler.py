@@ -146,7 +146,10 @@ class Scheduler:
         return given_back
 
     def _drain(self) -> None:
-        self.dispatcher.drain(linger=True)
+        if not self._presence.is_known:
+            self._beat()
+        if self._presence.is_known:
+            self.dispatcher.drain(linger=True)
 
     def _tick(self) -> None:
         next_in = self._cron.tick()

@@ -14,7 +14,7 @@ class Shift:
         self._signal = signal
         self._gate = threading.Lock()
         self._drain: object | None = None
-        self._called = self._sure = False
+        self._called = self._sure = self._asked = False
         self._idle = threading.Event()
         self._idle.set()
         self.over = False
@@ -51,7 +51,7 @@ class Shift:
     def call(self, *, sure: bool) -> bool:
         """Something may be due, or is for ``sure``; whether a drain is under way that will see to it."""
         with self._gate:
-            self._called = True
+            self._called = self._asked = True
             self._sure |= sure
             if self._drain is not None:
                 self._signal()
@@ -68,6 +68,12 @@ class Shift:
         with self._gate:
             sure, self._sure = self._sure, False
             return sure
+
+    def hear_asked(self) -> bool:
+        """Whether somebody called since this was last asked, with a question perhaps (see `Answers`)."""
+        with self._gate:
+            asked, self._asked = self._asked, False
+            return asked
 
     def close(self) -> None:
         """Nothing more is to be taken."""

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 
@@ -89,6 +89,15 @@ class Slots:
         """The deliveries that no thread has taken up, which will not be attempted."""
         taken, self._held = self._held, []
         return taken + _all_of(self._waiting)
+
+    def take_back_of(self, queues: Collection[str]) -> list[Delivery]:
+        """As `take_back`, those of some queues only."""
+        with self._counting:  # in which threads take them up
+            known = [*self._held, *self._waiting]
+            self._held = [one for one in self._held if one.record.queue not in queues]
+            waiting = _all_of(self._waiting)
+            self._waiting.extend(one for one in waiting if one.record.queue not in queues)
+        return [one for one in known if one.record.queue in queues]
 
     def take_late(self) -> list[Delivery]:
         """The deliveries that were not begun because their leases were not sure any more: the process was paused, say."""
@@ -180,6 +189,10 @@ class InlineSlot:
         """Nobody waits."""
 
     def take_back(self) -> list[Delivery]:
+        """None wait."""
+        return []
+
+    def take_back_of(self, queues: Collection[str]) -> list[Delivery]:
         """None wait."""
         return []
 

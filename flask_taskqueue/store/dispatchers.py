@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros, to_datetime
 from ..core.dispatcher_info import DispatcherInfo
 from ..core.ids import dispatcher_id
+from ..core.states import State
 from .dialects import Dialect
+from .dialects.states import is_state
 from .tables import Tables
 
 ALIVE = 30.0
@@ -41,6 +43,7 @@ class Dispatchers:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._dispatcher = tables.dispatcher
+        self._task = tables.task
         self._now = dialect.now
 
     def see(self, connection: sa.Connection, sighting: Sighting) -> None:
@@ -63,6 +66,38 @@ class Dispatchers:
         alive = sa.and_(dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), dispatcher.c.fingerprint.not_in(fingerprints))
         row = connection.execute(sa.select(dispatcher.c.host, dispatcher.c.pid).where(alive).limit(1)).one_or_none()
         return None if row is None else f"{row.host}:{row.pid}"
+
+    def ask(self, connection: sa.Connection) -> dict[str, int]:
+        """Ask every dispatcher to begin nothing more of paused queues; the number of the question for each, by their ids.
+
+        Who reads the question reads also what was committed before it was asked.
+        """
+        dispatcher = self._dispatcher
+        connection.execute(sa.update(dispatcher).where(dispatcher.c.seen_at != _NEVER).values(asked=dispatcher.c.asked + 1))
+        rows = connection.execute(sa.select(dispatcher.c.id, dispatcher.c.asked).where(dispatcher.c.seen_at != _NEVER))
+        return {row.id: row.asked for row in rows}
+
+    def question(self, connection: sa.Connection, dispatcher_id: str) -> int | None:
+        """The number of the question that a dispatcher has still to answer; None without one."""
+        dispatcher = self._dispatcher
+        open_question = (dispatcher.c.id == dispatcher_id, dispatcher.c.asked != dispatcher.c.answered)
+        number: int | None = connection.scalar(sa.select(dispatcher.c.asked).where(*open_question))
+        return number
+
+    def answer(self, connection: sa.Connection, dispatcher_id: str, number: int) -> None:
+        """A dispatcher has given back what it had leased of paused queues: this is its answer to all questions up to this one."""
+        connection.execute(sa.update(self._dispatcher).where(self._dispatcher.c.id == dispatcher_id).values(answered=number))
+
+    def silent(self, connection: sa.Connection, asked: Mapping[str, int], queue: str) -> list[str]:
+        """Where those dispatchers are that have not answered, and may begin something of a queue: they are there, or hold leases of it."""
+        dispatcher, task = self._dispatcher, self._task
+        holds = sa.exists().where(
+            is_state(task, State.LEASED), task.c.queue == queue, task.c.due_at > self._now, task.c.held_by == dispatcher.c.id
+        )
+        there = sa.or_(dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), holds)
+        columns = (dispatcher.c.id, dispatcher.c.host, dispatcher.c.pid, dispatcher.c.answered)
+        rows = connection.execute(sa.select(*columns).where(there).order_by(dispatcher.c.id)).all()
+        return [f"{row.host}:{row.pid}" for row in rows if row.answered < asked.get(row.id, 0)]
 
     def prune(self, connection: sa.Connection) -> int:
         """Forget those that have not been seen for an hour; how many."""

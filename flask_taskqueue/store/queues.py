@@ -96,6 +96,11 @@ class Queues:
         paused = sa.and_(self._queue.c.name == name, self._queue.c.paused_at.is_not(None))
         return connection.execute(sa.update(self._queue).where(paused).values(paused_at=None, paused_by=None)).rowcount == 1
 
+    def closed(self, connection: sa.Connection) -> frozenset[str]:
+        """The queues of which nothing may begin: they are paused, or their rate is 0."""
+        shut = sa.or_(self._queue.c.paused_at.is_not(None), self._queue.c.rate == 0)
+        return frozenset(connection.scalars(sa.select(self._queue.c.name).where(shut)))
+
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """Every queue, as it is stored."""
         return list(connection.execute(sa.select(self._queue).order_by(self._queue.c.name)))

@@ -268,7 +268,10 @@ def _fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The dispatchers that run, or were killed lately. ``queues`` is None for all, otherwise names with commas between."""
+    """The dispatchers that run, or were killed lately. ``queues`` is None for all, otherwise names with commas between.
+
+    ``asked`` counts how often one was asked to begin nothing more of paused queues, ``answered`` says up to which time it does so.
+    """
     return sa.Table(
         f"{prefix}dispatcher",
         metadata,
@@ -283,6 +286,8 @@ def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("started_at", MICROS, nullable=False),
         sa.Column("seen_at", MICROS, nullable=False),
         sa.Column("fingerprint", token(32)),
+        sa.Column("asked", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("answered", sa.Integer, nullable=False, server_default="0"),
     )
 
 

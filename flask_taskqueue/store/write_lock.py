@@ -44,6 +44,10 @@ class Turn(Protocol):
     def findings(self) -> list[Finding]:
         """What keeps writers of other processes from taking turns."""
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is this thread's, so that nobody else writes until it is done."""
+
     def __enter__(self) -> object: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
@@ -65,6 +69,11 @@ class NoTurns:
     def findings(self) -> list[Finding]:
         """Nothing can be wrong."""
         return []
+
+    @property
+    def is_mine(self) -> bool:
+        """It is nobody's."""
+        return False
 
     def __enter__(self) -> None:
         pass
@@ -96,7 +105,7 @@ class WriteLock:
 
     def acquire(self, until: float = math.inf) -> bool:
         """Wait for it, up to an instant of the monotonic clock; whether it came. Whatever interrupts that leaves it free."""
-        if self._is_mine():
+        if self.is_mine:
             self._depth += 1
             return True
         wait = -1 if math.isinf(until) else max(0.0, until - time.monotonic())
@@ -107,7 +116,7 @@ class WriteLock:
             if fcntl is not None:
                 self._lock_file(min(until, time.monotonic() + _PATIENCE))
         except BaseException:
-            if self._is_mine():
+            if self.is_mine:
                 self._let_go()
             raise
         return True
@@ -130,11 +139,11 @@ class WriteLock:
         return []
 
     def __enter__(self) -> None:
-        depth = self._depth if self._is_mine() else 0
+        depth = self._depth if self.is_mine else 0
         try:
             came = self.acquire(until=time.monotonic() + LIMIT)
         except BaseException:  # a signal, just when it came
-            if self._is_mine():
+            if self.is_mine:
                 self._depth = depth
                 if not depth:
                     self._let_go()
@@ -148,7 +157,9 @@ class WriteLock:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.release()
 
-    def _is_mine(self) -> bool:
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread holds it."""
         return self._turn._is_owned()  # type: ignore[attr-defined, no-any-return]  # as threading.Condition asks it
 
     def _let_go(self) -> None:

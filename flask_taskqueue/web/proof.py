@@ -106,6 +106,8 @@ class Proof:
         def dispatch_request(*context: Any) -> Any:
             if _seen.get() is None or (seen := witness(self._app)) is None:
                 return call(*context)
+            if isinstance(seen, Delivery):
+                seen.entered = True
             try:
                 answer = call(*context)
                 if seen.verdict is None:

@@ -100,6 +100,29 @@ def test_a_pause_holds_for_the_usual_lane(queue: Bench) -> None:
     assert ran == ["first", "other", "paused"]
 
 
+def test_a_handler_pauses_its_own_queue(queue: Bench) -> None:
+    """What was leased behind it is given back before the pause returns, as if it had never been taken."""
+    ran: list[str] = []
+    began_behind: list[str] = []
+
+    @queue.tasks.worker("/w")
+    def handler(key: str) -> None:
+        ran.append(key)
+        if key == "30":
+            queue.tasks.queue("default").pause()
+            began_behind.extend(ran[ran.index("30") + 1 :])
+            paused.set()
+
+    paused = threading.Event()
+    start(queue)
+    tasks = queue.tasks.queue("default").add([handler.spec(str(number)) for number in range(60)])
+    assert paused.wait(20)
+    wait_until(lambda: not queue.tasks.find(state=State.LEASED), what="what runs has ended")
+    assert [key for key in ran[ran.index("30") + 1 :] if key not in began_behind] == []
+    queue.tasks.queue("default").resume()
+    assert {task.wait(20).attempts for task in tasks} == {1}
+
+
 def test_a_suspect_has_its_turn_though_others_keep_coming(queue: Bench) -> None:
     """A task whose process died is attempted beside nothing young; what is added meanwhile does not go before it for ever."""
     ran: list[str] = []

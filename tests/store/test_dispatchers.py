@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.store import Sighting, Store
+from tests.store.conftest import add, claim
 
 
 def sighting(dispatcher_id: str = "one", *, queues: tuple[str, ...] | None = None, in_flight: int = 0) -> Sighting:
@@ -67,3 +68,26 @@ def test_one_that_has_ended_is_removed(store: Store) -> None:
     assert not store.transact(lambda connection: store.dispatchers.remove(connection, "one"))
     with store.reading() as connection:
         assert [one.id for one in store.dispatchers.list(connection)] == ["two"]
+
+
+def test_a_dispatcher_is_asked_until_it_has_answered(store: Store) -> None:
+    """One that is asked twice answers both; one that is gone is asked only as long as it holds leases of the queue."""
+    see(store, sighting())
+    see(store, sighting("two"))
+    first = store.transact(store.dispatchers.ask)
+    second = store.transact(store.dispatchers.ask)
+    assert (set(first), set(second.values()) - set(first.values())) == ({"one", "two"}, {2})
+    with store.reading() as connection:
+        number = store.dispatchers.question(connection, "one")
+        assert (number, store.dispatchers.question(connection, "three")) == (2, None)
+        assert store.dispatchers.silent(connection, second, "mail") == ["web-1:4711"] * 2
+    store.transact(lambda connection: store.dispatchers.answer(connection, "one", 2))
+    with store.reading() as connection:
+        assert store.dispatchers.question(connection, "one") is None
+        assert store.dispatchers.silent(connection, first, "mail") == store.dispatchers.silent(connection, second, "mail") == ["web-1:4711"]
+    age(store, 60)
+    add(store, queue="mail")
+    claim(store, held_by="two")
+    with store.reading() as connection:
+        assert store.dispatchers.silent(connection, second, "mail") == ["web-1:4711"]
+        assert store.dispatchers.silent(connection, second, "default") == []
