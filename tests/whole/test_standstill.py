@@ -51,7 +51,7 @@ def in_the_transaction(_: Stage) -> None:
 def test_nothing_begins_when_a_pause_has_returned(database: TestDatabase, tmp_path: Path, pause: Callable[[Stage], None]) -> None:
     """What runs goes on, what was leased ahead is given back, and that counts as no attempt."""
     with stage(database, tmp_path, {"POLL_INTERVAL": "60"}) as here:
-        loop_app.tasks.add_many(loop_app.plain.spec() for _ in range(3000))
+        loop_app.tasks.add_many(loop_app.plain.spec() for _ in range(6000))
         queue = loop_app.tasks.queue("default")
         with here.dispatchers(PROCESSES, "--threads", str(THREADS)):
             here.wait_begun(60)
