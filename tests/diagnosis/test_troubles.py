@@ -69,7 +69,7 @@ def test_a_queue_that_fails_all_the_time_is_told(ward: Ward) -> None:
     """With its latest error; not one in which something succeeds."""
     ward.see()
     for _ in range(3):
-        ward.add("later")
+        ward.add("later", retry={"min_backoff_seconds": 600})
     ward.bench.tasks.drain()
     ward.see()
     (text,) = told(ward, "fails all the time")
