@@ -13,6 +13,7 @@ from ..core.clock import to_datetime
 from ..core.errors import ConfigurationError, UnknownQueueError
 from ..core.queue_settings import LIMITS
 from ..core.queue_statistics import QueueStatistics
+from ..core.slowdowns import enforced
 from ..core.spec import TaskOptions, TaskSpec
 from ..core.states import State
 from ..core.task import Task
@@ -222,6 +223,7 @@ def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[Q
                 raise UnknownQueueError(f"there is no queue {name!r}; there are {', '.join(sorted(rows))}")
         counted = store.statistics.of(connection, chosen)
         gates = store.queues.gates(connection, chosen)
+        slowdowns = store.slowdowns.active(connection)
     return [
         QueueStatistics(
             queue=name,
@@ -238,7 +240,7 @@ def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[Q
             rate=rows[name].rate,
             bucket_size=rows[name].bucket_size,
             max_concurrent=rows[name].max_concurrent,
-            enforced_rate=gates[name].enforced,
+            enforced_rate=enforced(gates[name].rate, name, slowdowns, gates[name].now),
             paused_at=None if rows[name].paused_at is None else to_datetime(rows[name].paused_at),
             paused_by=rows[name].paused_by,
         )

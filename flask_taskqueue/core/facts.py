@@ -10,6 +10,7 @@ from .clock import SECOND, to_datetime
 from .dispatcher_info import DispatcherInfo
 from .rates import Gate
 from .record import Record
+from .slowdowns import Slowdown
 from .suspicion import probation
 
 
@@ -30,6 +31,7 @@ class Facts:
     paused_at: int | None = None
     paused_by: str | None = None
     gate: Gate | None = None
+    slowdown: Slowdown | None = None
     holders: Sequence[Record] = ()
     in_flight: Sequence[Record] = ()
     suspects: Sequence[Record] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .clock import SECOND
 from .rates import Gate
+from .slowdowns import Slowdown
 
 PRIORITIES = range(-9, 10)
 AGEING = 60 * SECOND
@@ -37,12 +38,13 @@ class Lane:
 class Lanes:
     """What could be taken, seen at one instant of the database's clock.
 
-    ``gates`` are those of the queues that have limits.
+    ``gates`` are those of the queues that have limits, ``slowdowns`` those of receivers.
     """
 
     now: int
     lanes: tuple[Lane, ...]
     gates: Mapping[str, Gate] = field(default_factory=dict)
+    slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
 
     def due(self) -> list[Lane]:
         """The lanes with a task that is due and may start, the one to take from first in front."""

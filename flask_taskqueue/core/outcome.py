@@ -18,6 +18,7 @@ from .verdict import Verdict
 RETRY_AFTER_CAP = 3600.0
 """The longest Retry-After of a reply that is honoured, in seconds, unless the retry options wait longer themselves."""
 
+_LONGEST_ASKED = 365 * 86_400.0
 _LONGEST_RETRY_AFTER = 100
 """Characters: a date has thirty."""
 
@@ -28,8 +29,8 @@ HTTPS_REMEDY = "set TASKQUEUE_BASE_URL to its https address; in process PREFERRE
 class Outcome:
     """What is to be recorded of an attempt.
 
-    ``delay`` is in seconds from the end of the attempt, for a task that is tried again. ``slows``
-    says that the reply asked for less of everything in the queue: 429 or 503, with Retry-After.
+    ``delay`` is in seconds from the end of the attempt, for a task that is tried again. ``retry_after``
+    is there if the reply asked for less of everything that goes where it came from, 429 or 503: the seconds it named.
     """
 
     state: State
@@ -38,7 +39,7 @@ class Outcome:
     error: str | None = None
     delay: float | None = None
     executed: bool = True
-    slows: bool = False
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +101,18 @@ def _failed(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
     error = explain(reply, verdict)
     if reply.severed:  # no two of a task in a row, for after such trouble a connection is made for it
         return Outcome(State.SCHEDULED, reason, None, error, 0.0, executed=False)
-    if not trial.retry.allows(trial.number, trial.age):
-        gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
-        return Outcome(State.DEAD, reason, status, gave_up, executed=status is not None)
-    delay = trial.retry.delay(trial.number, trial.random).total_seconds()
     asked = answered and verdict is not None and verdict.kind == "retry"
     wanted = retry_after(_retry_after(reply, verdict), trial.now) if answered else None
+    slowed = min(wanted, _LONGEST_ASKED) if wanted is not None and status in (429, 503) and not asked else None
+    if not trial.retry.allows(trial.number, trial.age):
+        gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
+        return Outcome(State.DEAD, reason, status, gave_up, executed=status is not None, retry_after=slowed)
+    delay = trial.retry.delay(trial.number, trial.random).total_seconds()
     if asked and wanted is not None:
         return Outcome(State.SCHEDULED, reason, status, error, wanted, executed=status is not None)
-    slows = False
     if wanted is not None:
         delay = max(delay, min(wanted, max(RETRY_AFTER_CAP, trial.retry.max_backoff_seconds)))
-        slows = status in (429, 503)
-    return Outcome(State.SCHEDULED, reason, status, error, delay, executed=status is not None, slows=slows)
+    return Outcome(State.SCHEDULED, reason, status, error, delay, executed=status is not None, retry_after=slowed)
 
 
 def _status(reply: Reply, verdict: Verdict | None) -> int | None:

@@ -15,7 +15,7 @@ class QueueStatistics:
     and ``cancelled`` are those that are kept. ``executed_last_minute`` and ``_hour`` count
     attempts, in spans of ten seconds, ``failed_last_hour`` those that failed. ``rate`` (tasks per
     second), ``bucket_size`` and ``max_concurrent`` are the limits; ``enforced_rate`` is below the
-    rate while workers ask for less (503 or 429, with Retry-After). None is no limit.
+    rate while the application's own routes ask for less (503 or 429, with Retry-After). None is no limit.
     """
 
     queue: str

@@ -10,13 +10,10 @@ from .errors import ConfigurationError
 
 BUCKET_SIZE = 5
 FASTEST = 500.0
-"""Tasks a second at which a slowed queue without a rate is as fast as ever; App Engine's highest rate."""
+"""Tasks a second at which a slowed receiver is as fast as ever; App Engine's highest rate."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"0|([0-9]+(?:\.[0-9]*)?)/([smhd])", re.ASCII)
-_SLOWEST = 0.1
-_RECOVERY = 30 * SECOND
-_SLOWING_APART = SECOND
 _LOOK_AGAIN = SECOND // 10
 
 
@@ -45,22 +42,12 @@ def rate_text(rate: float | None) -> str:
     return f"{rate:g}/s" if rate >= 1 or rate == 0 else f"{rate * 60:g}/m" if rate >= 1 / 60 else f"{rate * 3600:g}/h"
 
 
-def slowed(rate: float | None, enforced: float | None, slowed_at: int | None, now: int) -> float | None:
-    """The rate to enforce after a reply that asked for less: half of what was enforced; None if that was done just now.
-
-    Several such replies within a second are one complaint, not several.
-    """
-    if slowed_at is not None and now - slowed_at < _SLOWING_APART:
-        return None
-    return max(_SLOWEST, Gate(now, rate, enforced_rate=enforced, slowed_at=slowed_at).base / 2)
-
-
 @dataclass(frozen=True, slots=True)
 class Gate:
     """What a queue lets through, as seen at one instant of the database's clock.
 
     ``rate`` is in tasks per second, None without one; ``max_concurrent`` None without one. The
-    token bucket held ``tokens`` at ``filled_at``: it fills at the enforced rate up to
+    token bucket held ``tokens`` at ``filled_at``: it fills at the rate up to
     ``bucket_size``, and each start takes a token. So over any time the tasks started are at most
     the bucket's size and the rate times that time. Instants are in microseconds.
     """
@@ -71,36 +58,20 @@ class Gate:
     max_concurrent: int | None = None
     tokens: float = 0.0
     filled_at: int = 0
-    enforced_rate: float | None = None
-    slowed_at: int | None = None
     in_flight: int = 0
-
-    @property
-    def base(self) -> float:
-        """The rate that is enforced now: after a slowing it doubles every half minute until it is the queue's own."""
-        full = FASTEST if self.rate is None else self.rate
-        if self.enforced_rate is None or self.slowed_at is None:
-            return full
-        recovered: float = 2.0 ** min(60.0, (self.now - self.slowed_at) / _RECOVERY)
-        return min(full, self.enforced_rate * recovered)
-
-    @property
-    def enforced(self) -> float | None:
-        """The rate that is enforced now; None when there is no limit."""
-        return None if self.rate is None and self.base >= FASTEST else self.base
 
     @property
     def filled(self) -> float:
         """The tokens in the bucket now; a clock that went backwards fills nothing."""
         passed = max(0, self.now - self.filled_at) / SECOND
-        return min(float(self.bucket_size), self.tokens + passed * self.base)
+        return min(float(self.bucket_size), self.tokens + passed * (self.rate or 0.0))
 
     @property
     def tokens_left(self) -> int | None:
         """How many may start now as far as the rate goes; None for any number, none with a rate of 0."""
-        if self.enforced is None:
+        if self.rate is None:
             return None
-        return max(0, int(self.filled + 1e-9)) if self.base > 0 else 0
+        return max(0, int(self.filled + 1e-9)) if self.rate > 0 else 0
 
     def allowed(self, wanted: int) -> int:
         """How many of so many may start now."""
@@ -117,6 +88,5 @@ class Gate:
         With as many in flight as may be, any end opens it; one in another process is seen by looking again soon.
         """
         if self.tokens_left == 0:
-            missing = 1 - self.filled
-            return None if self.base <= 0 else self.now + int(missing / self.base * SECOND) + 1
+            return self.now + int((1 - self.filled) / self.rate * SECOND) + 1 if self.rate else None
         return self.now if self.allowed(1) else self.now + _LOOK_AGAIN

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from .clock import SECOND, to_datetime
 from .facts import Facts
-from .rates import Gate, rate_text
+from .rates import rate_text
 from .spans import relative, utc
 from .states import State
 from .suspicion import probation, will_be_suspect
@@ -60,7 +60,7 @@ def explain(facts: Facts) -> Why:
 
 def _causes(facts: Facts) -> Iterator[Why]:
     """Everything that a task waits for; at last its turn."""
-    for look in (_not_due, _no_dispatcher, _paused, _no_route, _key, _suspect, _rate, _max_concurrent, _busy):
+    for look in (_not_due, _no_dispatcher, _paused, _no_route, _key, _slowed, _suspect, _rate, _max_concurrent, _busy):
         cause = look(facts)
         if cause is not None:
             yield cause
@@ -71,6 +71,8 @@ def _not_due(facts: Facts) -> Why | None:
     record = facts.record
     if record.state != State.SCHEDULED or record.due_at is None or record.due_at <= facts.now:
         return None
+    if facts.slowdown is not None and not record.attempts and record.eta <= facts.now:
+        return None  # it was due, and was put off
     until = to_datetime(record.due_at)
     when = f"{utc(until)} ({relative(until, facts.time)})"
     if record.attempts and record.due_at > record.eta:
@@ -127,6 +129,22 @@ def _key(facts: Facts) -> Why | None:
     return Why("key", f"Its {word} {key!r} is held by {'task ' if len(holders) == 1 else ''}{verb}.", None, holders)
 
 
+def _slowed(facts: Facts) -> Why | None:
+    one, record = facts.slowdown, facts.record
+    is_due = (record.due_at or 0) <= facts.now
+    if one is None or record.state != State.SCHEDULED or (is_due and one.tokens(facts.now)):
+        return None
+    until = to_datetime(one.turn(facts.now, 1) if is_due else record.due_at or 0)
+    since, rest = to_datetime(one.slowed_at), to_datetime(one.rest_until)
+    left = f"It is left alone until {utc(rest)}" if one.rest_until > facts.now else f"It is sent {rate_text(one.rate_at(facts.now))}"
+    return Why(
+        "slowed",
+        f"Its receiver, {one.name}, asked for less ({one.said}) and is slowed since {utc(since)} "
+        f"({relative(since, facts.time)}). {left}; this task is looked at again at {utc(until)}.",
+        until,
+    )
+
+
 def _suspect(facts: Facts) -> Why | None:
     expired = [one for one in facts.expired() if any(taker.queues is None or one.queue in taker.queues for taker in facts.takers)]
     if expired:
@@ -149,12 +167,7 @@ def _rate(facts: Facts) -> Why | None:
     if opens_at is None:
         return Why("rate", f"The rate of queue {queue} is 0, so nothing starts. Change it: flask taskqueue configure {queue} --rate 5/s")
     until = to_datetime(opens_at)
-    slowed = f", slowed down from {rate_text(gate.rate)} because its workers asked for less" if _is_slowed(gate) else ""
-    return Why("rate", f"The rate of queue {queue}, {rate_text(gate.enforced)}{slowed}, lets nothing start before {utc(until)}.", until)
-
-
-def _is_slowed(gate: Gate) -> bool:
-    return gate.enforced_rate is not None and gate.enforced != gate.rate
+    return Why("rate", f"The rate of queue {queue}, {rate_text(gate.rate)}, lets nothing start before {utc(until)}.", until)
 
 
 def _max_concurrent(facts: Facts) -> Why | None:

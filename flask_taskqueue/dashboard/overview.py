@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from flask import request
 
-from ..core.clock import SECOND, to_datetime
+from ..core.clock import SECOND, to_datetime, to_micros
 from ..core.failures import Group, group
+from ..core.slowdowns import Slowdown, enforced
 from ..runtime import Runtime
 from ..store import RANGES, SLOT, Live, Minute
 from .rendering import Page
@@ -80,6 +81,7 @@ def page(runtime: Runtime) -> Page:
         failures = group(store.failures.latest(connection, _RECENT))[:_SHOWN]
         alive = [one for one in store.dispatchers.list(connection) if one.is_alive]
         now = store.schedules.now(connection)
+        slowdowns = store.slowdowns.active(connection)
         chart = _chart(runtime, connection, lines, now)
     data = {
         "now": now,
@@ -88,6 +90,7 @@ def page(runtime: Runtime) -> Page:
         "dispatchers_alive": len(alive),
         "chart": chart,
         "queues": lines,
+        "slowed": [slowdown(one, now) for one in slowdowns.values()],
         "failures": [failure_group(one) for one in failures],
     }
     return Page(template="overview.html", title="Overview", data=data, extra={"ranges": ["1h", *RANGES]})
@@ -100,15 +103,15 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     totals_of = {row.queue: row for row in store.tally.totals(connection)}
     minutes = store.charts.last_hour(connection)
     rows = store.queues.rows(connection)
-    slowed = [row.name for row in rows if row.enforced_rate is not None]
-    gates = store.queues.gates(connection, slowed) if slowed else {}
+    slowdowns = store.slowdowns.active(connection)
+    now = to_micros(store.schedules.now(connection))
     return [
         _line(
             row,
             live.get(row.name, Live()),
             totals_of.get(row.name),
             minutes.get(row.name, [Minute()] * 60),
-            gates[row.name].enforced if row.name in gates else row.rate,
+            enforced(row.rate, row.name, slowdowns, now),
         )
         for row in rows
     ]
@@ -122,6 +125,19 @@ def totals(lines: Sequence[QueueLine]) -> dict[str, Any]:
         **{name: sum(getattr(line, name) for line in lines) for name in summed},
         "due_and_open": sum(line.due for line in lines if not line.is_paused),
         "due_since": min(due_since, default=None),
+    }
+
+
+def slowdown(one: Slowdown, now: datetime) -> dict[str, Any]:
+    """A receiver that asked for less, as pages show it."""
+    return {
+        "target": one.target,
+        "name": one.name,
+        "said": one.said,
+        "rate": one.rate_at(to_micros(now)),
+        "slowed_at": to_datetime(one.slowed_at),
+        "rest_until": to_datetime(one.rest_until),
+        "over_at": to_datetime(one.over_at),
     }
 
 

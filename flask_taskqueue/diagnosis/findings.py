@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.finding import Finding
 from ..runtime import Runtime
-from . import database, dispatchers, routes, servers, settings
+from . import database, dispatchers, routes, servers, settings, slowdowns
 
 
 def findings(runtime: Runtime) -> list[Finding]:
@@ -16,6 +16,7 @@ def findings(runtime: Runtime) -> list[Finding]:
     found = [
         *database.look(runtime),
         *dispatchers.look(runtime),
+        *slowdowns.look(runtime),
         *routes.look(runtime),
         *settings.look(runtime),
         *servers.look(runtime),

@@ -306,5 +306,5 @@ class Dispatcher:
 
 
 def _exhausted(lanes: Lanes | None, taken: Taken, free: int) -> Lanes | None:
-    """What was seen, unless as many were taken as might be: then more may be due."""
-    return lanes if len(taken.records) < free else None
+    """What was seen, unless as many were taken as might be, or some were put off: then more may be due."""
+    return lanes if len(taken.records) < free and not taken.again else None

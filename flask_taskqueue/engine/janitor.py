@@ -82,6 +82,7 @@ def prune(store: Store, retention: Retention, transact: Callable[[Step], int | N
         store.bulks.prune,
         store.tally.past.prune,
         store.leases.renewals.prune,
+        store.slowdowns.prune,
     ):
         transact(forget)
     while pruned := transact(

@@ -14,6 +14,7 @@ from ..core.errors import TaskQueueError
 from ..core.fairness import Lane, Lanes
 from ..core.ids import lease_id
 from ..core.record import Record
+from ..core.slowdowns import Slowdown
 from ..core.states import State
 from ..core.suspicion import is_poison, may_take_suspect
 from ..store import Claims, LockedError, Result, Wait
@@ -56,6 +57,8 @@ class Taken:
 
     records: list[Record]
     alone: bool = False
+    again: bool = False
+    """Whether others were put off because their receivers are slowed, so that another look would see something else."""
 
 
 class Taking:
@@ -68,6 +71,7 @@ class Taking:
         self._lease = lease
         self._due: list[Lane] = []
         self._limited: frozenset[str] = frozenset()
+        self._slowdowns: dict[str, Slowdown] = {}
         self._looked_at = 0.0
         self._usual: Lane | None = None
         self._next: Lane | None = None
@@ -92,6 +96,7 @@ class Taking:
         now = time.monotonic()
         lanes = self._claims.lanes(connection, self._queues)
         self._due, self._limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
+        self._slowdowns = dict(lanes.slowdowns)
         next_in = lanes.next_in()
         self._next, self._next_at = lanes.next_lane(), now + next_in if next_in else None
         if lanes.expired():
@@ -132,7 +137,12 @@ class Taking:
                 self._suspects_turn = not trial.alone
                 return trial
         self._suspects_turn = True
-        return Taken(self._forgiven(connection, self._take_others(connection, expired, free), running, beside))
+        self._claims.put_off_any = False
+        records = self._forgiven(connection, self._take_others(connection, expired, free), running, beside)
+        again = self._claims.put_off_any
+        if again:
+            self._due = []
+        return Taken(records, again=again)
 
     def take_singly(self, transact: Transact, lanes: Lanes, free: int, running: Sequence[Running]) -> Taken:
         """As `take`, but each in a transaction of its own, which waits for nobody.
@@ -141,6 +151,7 @@ class Taking:
         moment later, and others are taken instead.
         """
         taken: list[Record] = []
+        again = False
         for _ in range(max(0, free) + _REFUSALS):
             if len(taken) >= free:
                 break
@@ -153,11 +164,12 @@ class Taking:
             if found is None:
                 continue
             taken += found.records
+            again |= found.again
             if found.alone:
                 return found
             if not found.records or is_poison(found.records[0]):
                 break
-        return Taken(taken)
+        return Taken(taken, again=again)
 
     def _take_one(self, transact: Transact, lanes: Lanes, running: Sequence[Running], beside: int) -> Taken | None:
         """Lease the next task; None if it was put off."""
@@ -203,7 +215,8 @@ class Taking:
 
     def _claim(self, connection: sa.Connection, lane: Lane, wanted: int) -> list[Record]:
         self._tried = lane, State.SCHEDULED
-        found = self._claims.claim(connection, lane, wanted, limited=lane.queue in self._limited, **self._terms())
+        limited = lane.queue in self._limited
+        found = self._claims.claim(connection, lane, wanted, limited=limited, slowdowns=self._slowdowns, **self._terms())
         if found:
             self._usual = lane
         if len(found) < wanted:

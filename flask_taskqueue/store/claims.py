@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from ..core.clock import SECOND, duration_micros
 from ..core.fairness import Lane, Lanes
 from ..core.outcome import success
 from ..core.record import Record
+from ..core.slowdowns import Slowdown
 from ..core.states import State
 from ..core.suspicion import MAX_CRASHES, POISON, is_poison, poison
 from .attempt_log import AttemptLog, Lease
@@ -24,6 +25,7 @@ from .locks import Locks, untaken
 from .queues import Queues
 from .renewals import is_renewed
 from .results import Result
+from .slowdowns import Slowdowns
 from .tables import Tables
 
 _CLAIMS = 20
@@ -44,6 +46,7 @@ class Claims:
         endings: Endings,
         log: AttemptLog,
         completions: Completions,
+        slowdowns: Slowdowns,
     ) -> None:
         self._task = tables.task
         self._now = dialect.now
@@ -53,43 +56,65 @@ class Claims:
         self._endings = endings
         self._log = log
         self._completions = completions
+        self._slowdowns = slowdowns
         self.ended: dict[str, Result] = {}
         """What was ended instead of being taken over; whoever tells of it, once that is committed, takes it out."""
+        self.put_off_any = False
+        """Whether something was put off because its receiver is slowed, since whoever claims took note of it."""
         self._claim = dialect.prepare_claim(tables.task)
-        self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables.queue))
+        self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables, dialect.now))
         self._lanes = prepare_look(tables, dialect.now)
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
         """What waits in each lane of the queues that are not paused."""
-        return look(connection, self._lanes, queues, self._queues.gates)
+        return look(connection, self._lanes, queues, self._queues.gates, self._slowdowns.active)
 
     def claim(
-        self, connection: sa.Connection, lane: Lane, limit: int, *, lease_id: str, held_by: str, lease: float, limited: bool = False
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        limit: int,
+        *,
+        lease_id: str,
+        held_by: str,
+        lease: float,
+        limited: bool = False,
+        slowdowns: MutableMapping[str, Slowdown] | None = None,
     ) -> list[Record]:
         """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; the attempt is counted with it.
 
-        Those that have expired end here, those whose key is taken are parked; others are claimed instead.
+        Those that have expired end here, those whose key is taken are parked, those for a receiver that is slowed
+        are put off; others are claimed instead.
         With ``limited`` the queue's limits are asked, and nothing is taken while somebody else asks them.
         """
         gate = None
         if limited:
             gate = self._queues.decide(connection, lane.queue)
             limit = 0 if gate is None else gate.allowed(limit)
-        taken = self._claim_some(self._claim, connection, lane, limit, _terms(lease_id, held_by, lease))
+        taken = self._claim_some(self._claim, connection, lane, limit, _terms(lease_id, held_by, lease), slowdowns or {})
         if gate is not None and taken:
             self._queues.charge(connection, lane.queue, gate, len(taken))
         return taken
 
     def claim_unseen(self, connection: sa.Connection, lane: Lane, limit: int, *, lease_id: str, held_by: str, lease: float) -> list[Record]:
-        """As `claim`, from a lane that was not looked at: nothing if its queue is paused or has limits."""
-        return self._claim_some(self._claim_unseen, connection, lane, limit, _terms(lease_id, held_by, lease))
+        """As `claim`, from a lane that was not looked at: nothing if its queue is paused or has limits, or any receiver is slowed."""
+        return self._claim_some(self._claim_unseen, connection, lane, limit, _terms(lease_id, held_by, lease), {})
 
-    def _claim_some(self, claim: Claim, connection: sa.Connection, lane: Lane, limit: int, how: Mapping[str, Any]) -> list[Record]:
+    def _claim_some(
+        self,
+        claim: Claim,
+        connection: sa.Connection,
+        lane: Lane,
+        limit: int,
+        how: Mapping[str, Any],
+        slowdowns: MutableMapping[str, Slowdown],
+    ) -> list[Record]:
         taken: list[Record] = []
         for _ in range(_CLAIMS if limit else 0):
             wanted = limit - len(taken)
             found = claim(connection, {"in_queue": lane.queue, "in_priority": lane.priority, "most": wanted}, how)
-            taken += self._admitted(connection, found, how["holder"])
+            may_go = self._not_slowed(connection, lane, found, slowdowns) if slowdowns else found
+            taken += self._admitted(connection, may_go, how["holder"])
             if len(found) < wanted or len(taken) == limit:
                 break
         return taken
@@ -150,6 +175,17 @@ class Claims:
             if _change(connection, self._task, found, changes):
                 return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == found.id)).one())
         return None
+
+    def _not_slowed(
+        self, connection: sa.Connection, lane: Lane, found: Sequence[Record], slowdowns: MutableMapping[str, Slowdown]
+    ) -> list[Record]:
+        """Those just claimed whose receiver may be given them; the others are put off, and what waits for their keys goes."""
+        sent, late = self._slowdowns.admit(connection, lane, found, slowdowns)
+        self.put_off_any |= bool(late)
+        keyed = [one.id for one in late if one.lock_key is not None]
+        if keyed:
+            self._endings.given_back(connection, keyed)
+        return sent
 
     def _admitted(self, connection: sa.Connection, claimed: Sequence[Record], source: str) -> list[Record]:
         """Those just claimed that are to be attempted."""

@@ -9,16 +9,24 @@ import sqlalchemy as sa
 
 from ..core.fairness import PRIORITIES, Lane, Lanes
 from ..core.rates import Gate
+from ..core.slowdowns import Slowdown
 from ..core.states import State
 from .dialects.states import is_state
 from .prepared import Prepared
 from .renewals import is_renewed
+from .slowdowns import is_any_slowed
 from .tables import Tables
 
 Gates = Callable[[sa.Connection, Collection[str]], Mapping[str, Gate]]
 
 
-def look(connection: sa.Connection, statement: Prepared, queues: Collection[str] | None, gates: Gates) -> Lanes:
+def look(
+    connection: sa.Connection,
+    statement: Prepared,
+    queues: Collection[str] | None,
+    gates: Gates,
+    slowdowns: Callable[[sa.Connection], Mapping[str, Slowdown]],
+) -> Lanes:
     """What waits in each lane of the queues that are not paused; of some queues only, if they are given."""
     rows = statement.execute(connection, {}).all()
     chosen = (row for row in rows if queues is None or row.queue in queues)
@@ -28,6 +36,7 @@ def look(connection: sa.Connection, statement: Prepared, queues: Collection[str]
         now=rows[0].now if rows else 0,
         lanes=tuple(Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in waiting),
         gates=gates(connection, limited) if limited else {},
+        slowdowns=slowdowns(connection) if waiting and waiting[0].slowed else {},
     )
 
 
@@ -55,6 +64,7 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             first(State.SCHEDULED).label("due_at"),
             first(State.LEASED, ~is_renewed(tables, now)).label("expires_at"),
             _is_limited(queue).label("limited"),
+            is_any_slowed(tables, now).label("slowed"),
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))
@@ -63,10 +73,12 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
     return Prepared(statement)
 
 
-def is_open(queue: sa.Table) -> sa.ColumnElement[bool]:
-    """Whether the queue that is bound as ``in_queue`` is neither paused nor limited."""
-    return sa.exists().where(queue.c.name == sa.bindparam("in_queue"), queue.c.paused_at.is_(None), sa.not_(_is_limited(queue)))
+def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether the queue that is bound as ``in_queue`` is neither paused nor limited, and no receiver is slowed."""
+    queue = tables.queue
+    free = sa.exists().where(queue.c.name == sa.bindparam("in_queue"), queue.c.paused_at.is_(None), sa.not_(_is_limited(queue)))
+    return sa.and_(free, sa.not_(is_any_slowed(tables, now)))
 
 
 def _is_limited(queue: sa.Table) -> sa.ColumnElement[bool]:
-    return sa.or_(queue.c.rate.is_not(None), queue.c.max_concurrent.is_not(None), queue.c.enforced_rate.is_not(None))
+    return sa.or_(queue.c.rate.is_not(None), queue.c.max_concurrent.is_not(None))

@@ -22,9 +22,9 @@ from .endings import Ending, Endings
 from .holds import Holds
 from .locks import untaken
 from .prepared import TOGETHER, Prepared, among_these, these
-from .queues import Queues
 from .renewals import Renewals
 from .results import MovedError, Recorded, Result, alike, leased
+from .slowdowns import Slowdowns
 from .tables import Tables
 
 
@@ -35,7 +35,7 @@ class Leases:
         self,
         tables: Tables,
         dialect: Dialect,
-        queues: Queues,
+        slowdowns: Slowdowns,
         endings: Endings,
         log: AttemptLog,
         completions: Completions,
@@ -43,7 +43,7 @@ class Leases:
     ) -> None:
         self._task = tables.task
         self.renewals = Renewals(tables, dialect)
-        self._queues = queues
+        self._slowdowns = slowdowns
         self._endings = endings
         self._now = dialect.now
         self._log = log
@@ -82,9 +82,7 @@ class Leases:
         self._looks = False
         self._follow(connection, held, late)
         self._log_rest(connection, [result for result in held if result.completed], late)
-        slowed = {result.record.queue for result in held if result.outcome.slows}
-        if slowed:
-            self._queues.slow(connection, slowed)
+        self._slowdowns.ask(connection, held)
         return Recorded([result for result, _ in found], {result.record.id for result in late})
 
     def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[str]:

@@ -1,10 +1,10 @@
-"""The tables of keys in use, and of what is held beside the rows of tasks: leases and places."""
+"""The tables of what is shared or held beside the rows of tasks: keys, places, leases, receivers."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from .dialects.types import MICROS, token
+from .dialects.types import MICROS, SECONDS, token
 
 
 def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
@@ -36,4 +36,21 @@ def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("task_id", token(26), primary_key=True),
         sa.Column("lease_id", token(32), primary_key=True),
         sa.Column("until", MICROS, nullable=False),
+    )
+
+
+def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """The receivers that asked for less, by 429 or 503 with Retry-After, until they are as fast as ever (see `Slowdown`)."""
+    return sa.Table(
+        f"{prefix}slowdown",
+        metadata,
+        sa.Column("target", token(320), primary_key=True),
+        sa.Column("slowed_at", MICROS, nullable=False),
+        sa.Column("asked_at", MICROS, nullable=False),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("retry_after", SECONDS, nullable=False),
+        sa.Column("rate", SECONDS, nullable=False),
+        sa.Column("rest_until", MICROS, nullable=False),
+        sa.Column("empty_at", MICROS, nullable=False),
+        sa.Column("over_at", MICROS, nullable=False),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.queue_settings import QueueSettings
-from ..core.rates import Gate, slowed
+from ..core.rates import Gate
 from ..core.states import State
 from .dialects import Dialect
 from .dialects.states import is_state
@@ -65,20 +65,8 @@ class Queues:
 
     def charge(self, connection: sa.Connection, name: str, gate: Gate, started: int) -> None:
         """Take a token for each start."""
-        changes: dict[str, Any] = {"tokens": gate.filled - started, "filled_at": max(gate.now, gate.filled_at)}
-        if gate.enforced_rate is not None and gate.enforced == gate.rate:
-            changes |= {"enforced_rate": None, "slowed_at": None}  # recovered
+        changes = {"tokens": gate.filled - started, "filled_at": max(gate.now, gate.filled_at)}
         connection.execute(sa.update(self._queue).where(self._queue.c.name == name).values(changes))
-
-    def slow(self, connection: sa.Connection, names: Collection[str]) -> None:
-        """Halve the enforced rate of queues whose workers asked for less."""
-        for name in sorted(names):
-            connection.execute(sa.select(self._queue.c.name).where(self._queue.c.name == name).with_for_update())
-            gate = self.gates(connection, [name]).get(name)
-            rate = gate and slowed(gate.rate, gate.enforced_rate, gate.slowed_at, gate.now)
-            if gate is not None and rate is not None:
-                changes = {"enforced_rate": rate, "slowed_at": gate.now, "tokens": min(gate.filled, 0.0), "filled_at": gate.now}
-                connection.execute(sa.update(self._queue).where(self._queue.c.name == name).values(changes))
 
     def configure(self, connection: sa.Connection, name: str, limits: Mapping[str, Any]) -> bool:
         """Change limits of a queue; False if it has no row. The bucket keeps what it holds, up to its size."""
@@ -120,7 +108,5 @@ def _gate(row: sa.Row[Any]) -> Gate:
         max_concurrent=row.max_concurrent,
         tokens=row.tokens,
         filled_at=row.filled_at,
-        enforced_rate=row.enforced_rate,
-        slowed_at=row.slowed_at,
         in_flight=row.in_flight,
     )

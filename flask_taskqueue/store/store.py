@@ -37,6 +37,7 @@ from .readings import Readings
 from .results import LockedError
 from .schedules import Schedules
 from .sealed import Sealed
+from .slowdowns import Slowdowns
 from .statistics import Statistics
 from .surroundings import Surroundings
 from .tally import Tally
@@ -80,15 +81,16 @@ class Store:
         self.tasks = Tasks(tables, dialect, endings, self.tally, log, self.holds)
         self.queues = Queues(tables, dialect)
         self.completions = Completions(tables, dialect, endings)
-        self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log, self.completions)
-        self.leases = Leases(tables, dialect, self.queues, endings, log, self.completions, self.holds)
+        self.slowdowns = Slowdowns(tables, dialect)
+        self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log, self.completions, self.slowdowns)
+        self.leases = Leases(tables, dialect, self.slowdowns, endings, log, self.completions, self.holds)
         self.statistics = Statistics(tables, dialect, self.tally)
         self.readings = Readings(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts, vault)
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)
         self.ownership = Ownership(database, self.dispatchers, application)
-        self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers)
+        self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers, self.slowdowns)
         self.live_counts = LiveCounts(tables, dialect)
         self.charts = Charts(tables, dialect)
         self.troubles = Troubles(tables, dialect)

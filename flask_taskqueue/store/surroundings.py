@@ -6,12 +6,14 @@ import sqlalchemy as sa
 
 from ..core.facts import Facts
 from ..core.record import Record
+from ..core.slowdowns import slowable
 from ..core.states import LIVE, State
 from ..core.suspicion import MAX_CRASHES
 from .dialects import Dialect
 from .dialects.states import is_state
 from .dispatchers import Dispatchers
 from .queues import Queues
+from .slowdowns import Slowdowns
 from .tables import Tables
 
 _SOME = 20
@@ -21,13 +23,14 @@ _MOST_AHEAD = 10_000
 class Surroundings:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, queues: Queues, dispatchers: Dispatchers) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, queues: Queues, dispatchers: Dispatchers, slowdowns: Slowdowns) -> None:
         self._task = tables.task
         self._queue = tables.queue
         self._hold = tables.hold
         self._now = dialect.now
         self._queues = queues
         self._dispatchers = dispatchers
+        self._slowdowns = slowdowns
 
     def facts(self, connection: sa.Connection, record: Record) -> Facts:
         """What is known around a task; little is read, whatever the table holds."""
@@ -42,6 +45,7 @@ class Surroundings:
             paused_at=queue.paused_at,
             paused_by=queue.paused_by,
             gate=self._queues.gates(connection, [record.queue])[record.queue],
+            slowdown=self._slowdowns.active(connection).get(slowable(record.queue, record.url, record.target)),
             holders=self._holders(connection, record),
             in_flight=[] if queue.max_concurrent is None else self._in_flight(connection, record.queue),
             suspects=self._suspects(connection),

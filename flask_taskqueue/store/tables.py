@@ -17,6 +17,9 @@ from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
 from .place_tables import hold as _hold
 from .place_tables import lock as _lock
 from .place_tables import renewal as _renewal
+from .place_tables import slowdown as _slowdown
+from .schedule_tables import fire as _fire
+from .schedule_tables import schedule as _schedule
 
 COUNTS = ("attempts", "failures", "succeeded", "dead", "cancelled")
 
@@ -34,6 +37,7 @@ class Tables:
     lock: sa.Table
     renewal: sa.Table
     hold: sa.Table
+    slowdown: sa.Table
     batch: sa.Table
     schedule: sa.Table
     fire: sa.Table
@@ -64,6 +68,7 @@ class Tables:
             "lock": _lock,
             "renewal": _renewal,
             "hold": _hold,
+            "slowdown": _slowdown,
             "batch": _batch,
             "schedule": _schedule,
             "fire": _fire,
@@ -169,7 +174,8 @@ def _attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
 def _queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """The queues that dispatchers take from, with their limits and their token buckets (see `Gate`).
 
-    ``configured`` is what the application's configuration last said of the limits.
+    ``configured`` is what the application's configuration last said of the limits. ``enforced_rate``
+    and ``slowed_at`` were used by version 1 (see the slowdowns).
     """
     return sa.Table(
         f"{prefix}queue",
@@ -231,39 +237,6 @@ def _batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
         *(sa.Column(state, sa.Integer, nullable=False) for state in ("succeeded", "dead", "cancelled")),
         sa.Column("on_finish", LONG_TEXT),
         sa.Column("on_dead", LONG_TEXT),
-    )
-
-
-def _schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Schedules: what is added when. ``next_at`` is the next fire time, ``task`` what is then added (see `pack`)."""
-    return sa.Table(
-        f"{prefix}schedule",
-        metadata,
-        sa.Column("name", token(100), primary_key=True),
-        sa.Column("text", TEXT, nullable=False),
-        sa.Column("timezone", token(64), nullable=False),
-        sa.Column("task", LONG_TEXT, nullable=False),
-        sa.Column("misfire", token(10), nullable=False),
-        sa.Column("overlap", token(10), nullable=False),
-        sa.Column("description", TEXT),
-        sa.Column("next_at", MICROS),
-        sa.Column("fired_at", MICROS),
-        sa.Column("last_task_id", token(26)),
-        sa.Column("paused_at", MICROS),
-        sa.Column("paused_by", sa.String(100)),
-        sa.Column("last_error", TEXT),
-        sa.Column("given_key", token(200)),
-    )
-
-
-def _fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The fire times that have been seen to: of any number of dispatchers one inserts the row, and the task with it."""
-    return sa.Table(
-        f"{prefix}fire",
-        metadata,
-        sa.Column("schedule", token(100), primary_key=True),
-        sa.Column("fire_at", MICROS, primary_key=True, autoincrement=False),
-        sa.Column("task_id", token(26)),
     )
 
 

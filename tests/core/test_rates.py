@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flask_taskqueue import ConfigurationError
 from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.fairness import Lane, Lanes
-from flask_taskqueue.core.rates import Gate, parse_rate, slowed
+from flask_taskqueue.core.rates import Gate, parse_rate
 
 NOW = 1_800_000_000 * SECOND
 
@@ -76,18 +76,6 @@ def test_over_any_time_no_more_start_than_burst_and_rate_allow(rate: float, size
         tokens, filled_at = gate.filled - allowed, now
         started += allowed
         assert started <= size + rate * (now - NOW) / SECOND + 1e-6
-
-
-def test_a_slowed_queue_recovers() -> None:
-    """Half the rate at once, twice as much every half minute, and the queue's own in the end."""
-    assert slowed(10.0, None, None, NOW) == 5.0
-    assert slowed(10.0, 5.0, NOW, NOW + SECOND // 2) is None
-    assert slowed(10.0, 5.0, NOW, NOW + SECOND) == pytest.approx(2.56, abs=0.01)
-    gates = [Gate(NOW + after * SECOND, rate=10.0, enforced_rate=2.5, slowed_at=NOW) for after in (0, 30, 60, 90)]
-    assert [gate.enforced for gate in gates] == [2.5, 5.0, 10.0, 10.0]
-    unlimited = Gate(NOW + 3600 * SECOND, enforced_rate=250.0, slowed_at=NOW)
-    assert unlimited.enforced is None
-    assert slowed(1.0, 0.1, NOW, NOW + 2 * SECOND) == 0.1
 
 
 def test_a_closed_queue_does_not_hide_an_open_one() -> None:

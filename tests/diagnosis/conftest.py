@@ -50,6 +50,7 @@ class Ward:
         def work(connection: sa.Connection) -> list[str]:
             lanes = self.store.claims.lanes(connection, [queue])
             how: dict[str, Any] = {"lease_id": lease_id(), "held_by": held_by, "lease": lease, "limited": queue in lanes.gates}
+            how["slowdowns"] = dict(lanes.slowdowns)
             return [one.id for lane in lanes.due() for one in self.store.claims.claim(connection, lane, most, **how)]
 
         return self.store.transact(work)

@@ -9,6 +9,9 @@ import pytest
 
 from flask_taskqueue import UnknownTaskError
 from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.states import State
+from flask_taskqueue.store import Result
 from tests.diagnosis.conftest import Ward
 
 
@@ -93,16 +96,28 @@ def test_an_empty_bucket_says_until_when(ward: Ward) -> None:
     assert "rate of queue stopped is 0" in never.sentence
 
 
-def test_a_slowed_queue_says_why_it_is_slow(ward: Ward) -> None:
-    """The rate that is enforced and the one it has."""
+def test_a_receiver_that_asked_for_less_is_named(ward: Ward) -> None:
+    """What it said, since when, and when its task is looked at again: also before it was claimed and put off."""
     ward.see()
-    _, task = ward.add(queue="mail"), ward.add(queue="mail")
-    ward.claim("mail")
-    ward.bench.tasks.queue("mail").configure(rate="1/s")
-    ward.store.transact(lambda connection: ward.store.queues.slow(connection, ["mail"]))
-    found = ward.why(task)
-    assert found.code == "rate"
-    assert "slowed down from 1/s because its workers asked for less" in found.sentence
+    first, task = ward.add(), ward.add()
+    ward.claim()
+    outcome = Outcome(State.SCHEDULED, "failure", 503, "busy", delay=60.0, retry_after=30.0)
+    with ward.store.reading() as connection:
+        record = ward.store.tasks.get(connection, first.id)
+    ward.store.transact(lambda connection: ward.store.leases.record(connection, [Result(record, outcome, 0.1)]))
+    slowdown = ward.store.database.tables.slowdown
+    far = ward.now() + 3600 * SECOND
+    ward.store.transact(lambda connection: connection.execute(slowdown.update().values(empty_at=far, over_at=far)))
+    for found in (ward.why(task), ward.claim() or ward.why(task)):
+        assert found.code == "slowed"
+        assert (
+            "Its receiver, the app's own routes in queue default, asked for less (503, Retry-After 30 s) and is slowed since 2"
+            in found.sentence
+        )
+        assert found.until is not None
+        assert timedelta(minutes=50) < found.until - datetime.now(UTC) < timedelta(minutes=70)
+    assert ward.why(first).also == ("slowed",)
+    assert ward.why(ward.add(queue="single")).code == "turn"
 
 
 def test_as_many_as_may_run_are_named(ward: Ward) -> None:

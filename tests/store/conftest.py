@@ -53,7 +53,8 @@ def claim(store: Store, limit: int = 1, *, lease: float = 30, held_by: str = "me
         for lane in lanes.due():
             limited = lane.queue in lanes.gates
             wanted = limit - len(taken)
-            taken += store.claims.claim(connection, lane, wanted, lease_id=lease_id(), held_by=held_by, lease=lease, limited=limited)
+            how = {"lease_id": lease_id(), "held_by": held_by, "lease": lease, "limited": limited, "slowdowns": dict(lanes.slowdowns)}
+            taken += store.claims.claim(connection, lane, wanted, **how)
         return taken
 
     return store.transact(work)

@@ -88,28 +88,6 @@ def test_limits_hold_when_many_ask_at_once(store: Store) -> None:
     assert len(taken) == len(set(taken)) == 15
 
 
-def test_a_worker_that_asks_for_less_slows_its_queue(store: Store) -> None:
-    """Half the rate, once a second at most; another success does not undo it."""
-    configure(store, rate=8.0, tokens=5.0)
-    for _ in range(2):
-        add(store, queue="mail")
-    busy = Outcome(State.SCHEDULED, "failure", 503, "busy", delay=30.0, slows=True)
-    finish(store, *claim(store, 2), outcome=busy)
-    assert gate(store).enforced == pytest.approx(4.0, rel=0.05)
-
-
-def test_a_queue_without_a_rate_can_be_slowed_and_recovers(store: Store) -> None:
-    """Then its row is as before."""
-    add(store, queue="mail")
-    finish(store, *claim(store), outcome=Outcome(State.SCHEDULED, "failure", 429, "busy", delay=0.0, slows=True))
-    assert gate(store).enforced == pytest.approx(250, rel=0.05)
-    queue = store.database.tables.queue
-    long_ago = gate(store).now - 3600 * SECOND
-    store.transact(lambda connection: connection.execute(sa.update(queue).where(queue.c.name == "mail").values(slowed_at=long_ago)))
-    assert len(claim(store)) == 1
-    assert gate(store).enforced_rate is None
-
-
 def test_pause_and_resume(store: Store) -> None:
     """Said once, each; a paused queue takes adds."""
 
@@ -185,13 +163,16 @@ def test_merging_the_tally_changes_no_count(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "limits",
-    [{}, {"rate": 5.0}, {"max_concurrent": 1}, {"enforced_rate": 1.0}, "paused"],
+    [{}, {"rate": 5.0}, {"max_concurrent": 1}, "slowed", "paused"],
     ids=["open", "rate", "max_concurrent", "slowed", "paused"],
 )
 def test_without_a_look_only_an_open_queue_is_taken_from(store: Store, limits: Any) -> None:
     """Limits have to be asked, and a pause holds, however a task is claimed; other lanes are left alone."""
     if limits == "paused":
         store.transact(lambda connection: store.queues.pause(connection, "mail", None))
+    elif limits == "slowed":
+        add(store)
+        finish(store, *claim(store), outcome=Outcome(State.SCHEDULED, "failure", 503, "busy", delay=60.0, retry_after=30.0))
     else:
         configure(store, **limits)
     added = [add(store, queue="mail") for _ in range(3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -10,10 +11,12 @@ import pytest
 from flask import Response
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from flask_taskqueue import diagnosis
 from flask_taskqueue.core.errors import InvalidUrlError
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 from tests.receivers import Receiver, receiver
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -140,3 +143,79 @@ class TestAReceiverForgesForAnother:
         secret = sender.tasks.webhook_secret("https://example.com/hook")
         assert run(args=["taskqueue", "webhook-secret", "https://example.com/hook"]).output.strip() == secret
         assert json.loads(run(args=["taskqueue", "webhook-secret", "example.com:443", "--json"]).output) == {"secret": secret}
+
+
+class TestAReceiverHoldsUpAnother:
+    """Who answers 429 or 503 with Retry-After is slowed, and nobody else."""
+
+    @pytest.fixture
+    def busy(self) -> Iterator[Receiver]:
+        """A receiver that asks to be left alone."""
+        with receiver(503, retry_after="50") as one:
+            yield one
+
+    @pytest.fixture
+    def sender(self, database: TestDatabase) -> Iterator[Bench]:
+        """An application on each database."""
+        with bench(
+            database.url,
+            TASKQUEUE_ALLOWED_HOSTS=["127.0.0.1"],
+            TASKQUEUE_DISPATCHER="off",
+            TASKQUEUE_DASHBOARD=True,
+            TASKQUEUE_DASHBOARD_ACCESS=lambda: "read",
+        ) as one:
+            yield one
+            one.app.extensions["taskqueue"].stop(5)
+
+    def test_others_are_called_as_if_it_were_not_there(self, sender: Bench, ana: Receiver, busy: Receiver) -> None:
+        """What waits for it costs no attempt, and is not in the way; why, doctor and the dashboard say who is slowed, and what it said."""
+        ran = threading.Event()
+
+        @sender.tasks.worker("/work")
+        def work() -> None:
+            ran.set()
+
+        sender.tasks.add_many((busy.url if number % 2 else ana.url) + "/hook" for number in range(600))
+        sender.app.extensions["taskqueue"].start()
+        wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
+        assert len(busy.got) < 150, "those under way before its first answer was recorded"
+        work.add()
+        wait_until(ran.is_set, what="a route of the app is called")
+        waiting = [one for one in sender.tasks.find(state="scheduled", limit=1000) if one.url.startswith(busy.url)]
+        assert sum(one.attempts for one in waiting) == len(busy.got)
+        late = next(one for one in waiting if one.attempts == 0)
+        assert late.last_error is None
+        why = sender.tasks.why(late)
+        assert why.code == "slowed"
+        assert f"{busy.host}, asked for less (503, Retry-After 50 s)" in why.sentence
+        findings = [one for one in diagnosis.findings(sender.app.extensions["taskqueue"]) if busy.host in one.text]
+        assert ["is slowed since" in one.text and "nothing is sent to it before" in one.text for one in findings] == [True]
+        page = sender.app.test_client().get("/taskqueue/", environ_base={"REMOTE_ADDR": "127.0.0.1"})
+        assert busy.host in page.text
+        assert "503, Retry-After 50 s" in page.text
+
+    def test_a_receiver_is_called_again_when_it_has_rested(self, sender: Bench, busy: Receiver) -> None:
+        """All its tasks arrive once it answers."""
+        busy.answer = lambda: Response(status=503, headers={"Retry-After": "1"})
+        sender.tasks.add_many((f"{busy.url}/hook", {"n": number}) for number in range(100))
+        sender.app.extensions["taskqueue"].start()
+        wait_until(lambda: busy.got, what="it is called")
+        busy.answer = lambda: Response(status=204)
+        wait_until(lambda: sender.tasks.queue("default").statistics().succeeded == 100, what="all have succeeded")
+
+    def test_the_application_slows_itself_and_no_host(self, sender: Bench, ana: Receiver) -> None:
+        """Its own routes in the queue whose handler asked for less; the queue's statistics tell."""
+
+        @sender.tasks.worker("/busy")
+        def busy() -> Response:
+            return Response(status=503, headers={"Retry-After": "60"})
+
+        sender.tasks.add("/busy")
+        assert sender.tasks.drain() == 1
+        statistics = sender.tasks.queue("default").statistics()
+        assert statistics.enforced_rate is not None
+        assert 250 <= statistics.enforced_rate < 500
+        runtime = sender.app.extensions["taskqueue"]
+        with runtime.store.reading() as connection:
+            assert list(runtime.store.slowdowns.active(connection)) == ["/default"]
+        assert sender.run(sender.tasks.add(f"{ana.url}/hook")).state == "succeeded"

@@ -1,0 +1,36 @@
+"""Whether receivers asked for less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..core.clock import to_datetime
+from ..core.errors import TablesMissingError, TransientError
+from ..core.finding import Finding
+from ..core.rates import rate_text
+from ..core.slowdowns import Slowdown
+from ..core.spans import utc
+from ..runtime import Runtime
+
+
+def look(runtime: Runtime) -> Iterator[Finding]:
+    """Each that is slowed."""
+    store = runtime.store
+    try:
+        with store.reading() as connection:
+            found = store.slowdowns.active(connection)
+    except (TransientError, TablesMissingError):
+        return  # which the look at the database tells
+    yield from map(judge_slowdown, found.values())
+
+
+def judge_slowdown(one: Slowdown) -> Finding:
+    """A receiver that is slowed: since when, until when, and what it said."""
+    since, rest, over = (utc(to_datetime(instant)) for instant in (one.slowed_at, one.rest_until, one.over_at))
+    return Finding(
+        "warning",
+        f"{one.name} asked for less ({one.said}) and is slowed since {since}: nothing is sent to it before {rest}, "
+        f"then {rate_text(one.rate)}, and it is as fast as ever at {over}",
+        "wait, for it recovers by itself; if it asks again and again, send it less, or ask whoever runs it for more",
+        "queues#slowing-down",
+    )

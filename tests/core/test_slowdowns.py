@@ -1,0 +1,99 @@
+"""Slowdowns of receivers: the decisions."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.slowdowns import REST, Slowdown, enforced, slowable, slowed
+
+NOW = 1_700_000_000 * SECOND
+HOST = "a.example:443"
+
+
+def at(rate: float, *, rest_until: int = NOW, empty_at: int = NOW) -> Slowdown:
+    """A receiver that is slowed to a rate."""
+    return Slowdown(HOST, NOW, NOW, 429, 1.0, rate, rest_until, empty_at)
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "found"),
+    [
+        ("https://A.example/x?y=1", None, "a.example:443"),
+        ("http://a.example", None, "a.example:80"),
+        ("http://a.example.:8000/", None, "a.example:8000"),
+        ("http://[::1]:8000/", None, "[::1]:8000"),
+        ("/x", "https://b.example/base", "b.example:443"),
+        ("/x", None, "/mail"),
+        ("http://a b/", None, ""),
+    ],
+)
+def test_a_receiver_is_a_host_and_port_or_the_app_in_a_queue(url: str, target: str | None, found: str) -> None:
+    """However its URL is written."""
+    assert slowable("mail", url, target) == found
+
+
+def test_who_asks_is_given_half_and_recovers() -> None:
+    """Half at once, twice as much every half minute, and as fast as ever in the end."""
+    first = slowed(None, HOST, NOW, 429, 0.0)
+    assert (first.rate, first.rest_until, first.said) == (250.0, NOW, "429, Retry-After 0 s")
+    again = slowed(first, HOST, NOW + 2 * SECOND, 503, 0.0)
+    assert again.rate == pytest.approx(250 * 2 ** (2 / 30) / 2)
+    assert (again.slowed_at, again.asked_at, again.status) == (NOW, NOW + 2 * SECOND, 503)
+    assert [at(125.0).rate_at(NOW + after * SECOND) for after in (0, 30, 60, 90)] == [125, 250, 500, 500]
+    assert at(125.0).over_at == NOW + 60 * SECOND
+    slowest = at(0.1)
+    assert slowed(slowest, HOST, NOW + 2 * SECOND, 429, 0.0).rate == 0.1
+
+
+def test_what_requests_under_way_bring_is_one_complaint() -> None:
+    """Within a second, or while the host is left alone; the longest rest counts."""
+    first = slowed(None, HOST, NOW, 429, 5.0)
+    second = slowed(first, HOST, NOW + SECOND // 2, 429, 20.0)
+    third = slowed(second, HOST, NOW + 10 * SECOND, 429, 1.0)
+    assert (second.rate, third.rate) == (250.0, 250.0)
+    assert second.rest_until == third.rest_until == NOW + 20 * SECOND + SECOND // 2
+    assert slowed(third, HOST, third.rest_until, 429, 1.0).rate == 125.0
+
+
+def test_a_host_is_left_alone_as_long_as_it_asked_but_no_longer_than_a_minute() -> None:
+    """Then it is asked again; routes of the app speak for their own task only."""
+    assert slowed(None, HOST, NOW, 503, 1e9).rest_until == NOW + int(REST * SECOND)
+    one = slowed(None, HOST, NOW, 503, 30.0)
+    assert one.tokens(NOW + 30 * SECOND) == 0
+    assert one.turn(NOW, 1) >= NOW + 30 * SECOND
+    assert one.tokens(NOW + 31 * SECOND) == int(one.rate_at(NOW + 31 * SECOND)) == 255
+    assert slowed(None, "/mail", NOW, 503, 30.0).rest_until == NOW
+
+
+@given(st.floats(0.1, 250), st.lists(st.tuples(st.integers(0, 5 * SECOND), st.integers(1, 300)), max_size=60))
+def test_no_more_is_sent_than_the_rate_allows(rate: float, steps: list[tuple[int, int]]) -> None:
+    """A second's worth at once, and never more than the rate that recovers."""
+    one, now, sent, allowed = at(rate), NOW, 0, max(1.0, rate)
+    for passed, wanted in steps:
+        allowed += passed / SECOND * one.rate_at(now + passed)
+        now += passed
+        number = min(wanted, one.tokens(now))
+        if number:
+            one = one.taken(now, number)
+        sent += number
+        assert sent <= allowed * 1.5 + max(1.0, one.rate_at(now)) + 1
+
+
+@given(st.floats(0.1, 250), st.integers(1, 10_000))
+def test_those_that_wait_have_their_turns_one_after_the_other(rate: float, place: int) -> None:
+    """In order, later than now, no sooner than the rate allows."""
+    one = at(rate)
+    assert NOW < one.turn(NOW, place) <= one.turn(NOW, place + 1)
+    assert one.turn(NOW, 1) <= NOW + 10.1 * SECOND
+
+
+def test_what_is_enforced_is_told_of_queues() -> None:
+    """Of the application's own routes."""
+    own = {"/mail": slowed(None, "/mail", NOW, 503, 1.0)}
+    assert enforced(None, "mail", own, NOW) == 250.0
+    assert enforced(5.0, "mail", own, NOW) == 5.0
+    assert enforced(None, "default", own, NOW) is None
+    assert own["/mail"].name == "the app's own routes in queue mail"

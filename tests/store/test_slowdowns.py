@@ -1,0 +1,169 @@
+"""Slowdowns of receivers, on each database."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.slowdowns import Slowdown
+from flask_taskqueue.core.states import State
+from flask_taskqueue.store import Result, Store
+from tests.store.conftest import add, claim, get
+
+BUSY = Outcome(State.SCHEDULED, "failure", 429, "busy", delay=600.0, retry_after=30.0)
+
+
+def send(store: Store, host: str | None = "a.example", **fields: Any) -> Record:
+    """A task for a host, or for the application itself."""
+    url = "/w" if host is None else f"https://{host}/w"
+    return add(store, request=TaskRequest("POST", url, {}, b""), **fields)
+
+
+def finish(store: Store, *records: Record, outcome: Outcome = BUSY) -> None:
+    """Record outcomes."""
+    store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records]))
+
+
+def active(store: Store) -> dict[str, Slowdown]:
+    """Who is slowed."""
+    with store.reading() as connection:
+        return store.slowdowns.active(connection)
+
+
+def change(store: Store, **values: Any) -> None:
+    """Write into all slowdowns."""
+    table = store.database.tables.slowdown
+    store.transact(lambda connection: connection.execute(sa.update(table).values(values)))
+
+
+def now(store: Store) -> int:
+    """The database's clock."""
+    with store.reading() as connection:
+        return int(connection.scalar(sa.select(store.database.dialect.now)) or 0)
+
+
+def slow(store: Store, host: str | None = "a.example", **fields: Any) -> None:
+    """Have a receiver ask for less."""
+    send(store, host, **fields)
+    finish(store, *claim(store))
+
+
+def test_only_who_asked_is_slowed(store: Store) -> None:
+    """Tasks for others of the same queue go on; its own are put off, and no attempt is counted."""
+    slow(store)
+    late = [send(store) for _ in range(3)]
+    others = [send(store, "b.example"), send(store, None), send(store, "a.example:8443")]
+    assert {one.id for one in claim(store, 10)} == {one.id for one in others}
+    assert list(active(store)) == ["a.example:443"]
+    for one in late:
+        row = get(store, one.id)
+        assert (row.state, row.attempts, row.first_tried_at, row.lease_id) == (State.SCHEDULED, 0, None, None)
+        assert (row.due_at or 0) > now(store) + 25 * SECOND
+
+
+def test_a_host_is_slowed_in_every_queue_and_a_route_of_the_app_in_its_own(store: Store) -> None:
+    """A 503 of the app's own routes says nothing of other queues, and nothing of other hosts."""
+    slow(store, queue="mail")
+    send(store)
+    assert claim(store) == []
+    slow(store, None, queue="mail")
+    change(store, empty_at=now(store) + 60 * SECOND)
+    send(store, None, queue="mail")
+    others = [send(store, None), send(store, "b.example", queue="mail")]
+    assert {one.id for one in claim(store, 10)} == {one.id for one in others}
+    assert sorted(active(store)) == ["/mail", "a.example:443"]
+
+
+def test_after_its_rest_a_host_is_given_what_has_gathered(store: Store) -> None:
+    """Together all who claim start no more than that."""
+    slow(store)
+    change(store, rest_until=now(store), rate=0.1, empty_at=now(store) - 12 * SECOND, over_at=now(store) + 600 * SECOND)
+    for _ in range(40):
+        send(store)
+    taken: list[str] = []
+
+    def work() -> None:
+        for _ in range(5):
+            taken.extend(one.id for one in claim(store, 5))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 1
+    assert claim(store, 40) == []
+
+
+def test_those_that_wait_are_not_in_the_way(store: Store) -> None:
+    """However many they are: what is for others is reached by a few statements, and each of them is put off once."""
+    slow(store)
+    for _ in range(450):
+        send(store)
+    good = send(store, "b.example")
+    statements: list[str] = []
+    store.transact(lambda connection: sa.event.listen(connection.engine, "before_cursor_execute", lambda *a: statements.append(a[2])))
+    assert [one.id for one in claim(store, 8)] == [good.id]
+    assert len(statements) < 60
+    with store.reading() as connection:
+        assert [one for one in store.claims.lanes(connection).due()] == []
+
+
+def test_where_nobody_is_slowed_nothing_more_is_asked(store: Store) -> None:
+    """As many statements as ever, and none of them is about slowdowns alone."""
+    for _ in range(20):
+        send(store)
+    statements: list[str] = []
+    store.transact(lambda connection: sa.event.listen(connection.engine, "before_cursor_execute", lambda *a: statements.append(a[2])))
+    assert len(claim(store, 8)) == 8
+    assert not any(
+        one.lstrip().lower().startswith(("select", "update")) and "from taskqueue_slowdown" in one.lower()[:80] for one in statements
+    )
+    assert not any("slowdown" in one and "EXISTS" not in one for one in statements)
+
+
+def test_a_key_of_a_task_that_is_put_off_is_free(store: Store) -> None:
+    """Another task with it may run meanwhile; of a serial key none goes past the first."""
+    slow(store)
+    late = send(store, lock_key="c:ana", lock_limit=1)
+    first = send(store, lock_key="s:bo")
+    assert claim(store, 5) == []
+    good = send(store, "b.example", lock_key="c:ana", lock_limit=1)
+    send(store, "b.example", lock_key="s:bo")
+    assert [one.id for one in claim(store, 5)] == [good.id]
+    assert [get(store, one.id).attempts for one in (late, first)] == [0, 0]
+
+
+def test_several_replies_together_are_one_complaint(store: Store) -> None:
+    """Also of several dispatchers, and of a task that gave up."""
+    for _ in range(4):
+        send(store)
+    records = claim(store, 4)
+    threads = [threading.Thread(target=finish, args=(store, one)) for one in records[:3]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    finish(store, records[3], outcome=Outcome(State.DEAD, "failure", 503, "gave up", retry_after=1.0))
+    (one,) = active(store).values()
+    assert (one.rate, one.target) == (250.0, "a.example:443")
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_who_is_as_fast_as_ever_is_forgotten(store: Store, forget: bool) -> None:
+    """By the janitor; until then the row means nothing, and is used again."""
+    slow(store)
+    change(store, over_at=now(store) - 1, rate=0.1)
+    assert active(store) == {}
+    if forget:
+        assert store.transact(store.slowdowns.prune) == 1
+    assert len([send(store), *claim(store)]) == 2
+    slow(store)
+    assert active(store)["a.example:443"].rate == 250.0
