@@ -34,6 +34,13 @@ deadline: contextvars.ContextVar[float] = contextvars.ContextVar("flask_taskqueu
 """When the delivery of this context must be over, on the monotonic clock."""
 
 
+PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""After how many seconds of silence the system asks whether the peer is still there, how far apart, and how often before it gives up.
+
+A peer that vanished (its machine lost power, a firewall forgot the connection) says nothing, and would be waited for until the deadline.
+"""
+
+
 class AddressRefusedError(HTTPError):
     """A host leads to an address that connections are not made to."""
 
@@ -115,6 +122,7 @@ class _Connecting:
             sock = _Socket(family, kind, protocol)
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _keep_alive(sock)
                 sock.settimeout(step)
                 sock._arm()
                 sock.connect(address)
@@ -189,6 +197,14 @@ def _pools(executor: concurrent.futures.Executor, object_to: Objection) -> dict[
             super().__init__(*args, **kwargs, ssl_context=context())
 
     return {"http": Pool, "https": TLSPool}
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Have the system look whether the peer is still there, as often as it lets that be said."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in PROBES.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def no_objection(_host: str, _port: int, _address: str) -> str | None:

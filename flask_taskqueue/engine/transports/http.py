@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+import errno
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
@@ -139,6 +140,8 @@ def _trouble(error: Exception, delivery: Delivery) -> Reply:
         kind, text = "connection", f"the connection failed: {_root(causes)}"
     elif any(isinstance(cause, ConnectTimeoutError) for cause in causes):
         kind, text = "timeout", "no connection within the time allowed"
+    elif any(isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT for cause in causes):  # of the probes, not of the deadline
+        kind, text = "connection", "the connection failed: the other side does not answer any more"
     elif any(isinstance(cause, TimeoutError | PoolTimeoutError) for cause in causes):
         kind, text = "timeout", f"no reply within the deadline of {delivery.expires - delivery.started:g} s"
     elif any(isinstance(cause, SSLError) for cause in causes):
