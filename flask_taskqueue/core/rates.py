@@ -15,6 +15,10 @@ FASTEST = 500.0
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"0|([0-9]+(?:\.[0-9]*)?)/([smhd])", re.ASCII)
 _LOOK_AGAIN = SECOND // 10
+_LATE = 0.5
+"""How many tokens a full bucket keeps beyond its size for a start that is late: fewer than one."""
+_IDLE = 2.0
+"""How many tokens more would have flowed in when nothing is late: the queue had nothing to start."""
 
 
 def parse_rate(text: object, *, what: str) -> float:
@@ -49,7 +53,10 @@ class Gate:
     ``rate`` is in tasks per second, None without one; ``max_concurrent`` None without one. The
     token bucket held ``tokens`` at ``filled_at``: it fills at the rate up to
     ``bucket_size``, and each start takes a token. So over any time the tasks started are at most
-    the bucket's size and the rate times that time. Instants are in microseconds.
+    the bucket's size and the rate times that time. Of what flowed in while a start was late
+    up to half a token is kept, so that those after it are not late too: two may then be nearer
+    to each other, but no more start in any time in which whole tokens flow in. Instants are in
+    microseconds.
     """
 
     now: int
@@ -64,7 +71,8 @@ class Gate:
     def filled(self) -> float:
         """The tokens in the bucket now; a clock that went backwards fills nothing."""
         passed = max(0, self.now - self.filled_at) / SECOND
-        return min(float(self.bucket_size), self.tokens + passed * (self.rate or 0.0))
+        there, size = self.tokens + passed * (self.rate or 0.0), float(self.bucket_size)
+        return size if there >= size + _IDLE else min(there, size + _LATE)
 
     @property
     def tokens_left(self) -> int | None:

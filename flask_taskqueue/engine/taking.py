@@ -25,6 +25,9 @@ _LOOK_AGAIN = 0.05
 """Seconds that a look at the lanes serves for while their tasks keep coming."""
 
 
+_GATE_AGAIN = 0.005
+"""Half the seconds after which a queue with limits is looked at again that others decide about."""
+
 _REFUSALS = 20
 """How many tasks of which something is locked one turn goes past."""
 
@@ -76,6 +79,7 @@ class Taking:
         self._usual: Lane | None = None
         self._next: Lane | None = None
         self._next_at: float | None = None
+        self._vain = 0
         self._suspects_turn = True
         self._tried: tuple[Lane, State] | None = None
         """Where the last attempt to take something was made."""
@@ -106,7 +110,7 @@ class Taking:
     def likely(self, *, woken: bool) -> Lane | None:
         """The lane from which something can probably be taken now: the one that the last look saw to be due next, or the usual one."""
         if self.next_in == 0.0:
-            return self._next
+            return None if self._next is None or self._next.queue in self._limited else self._next
         return self._usual if woken else None
 
     def guess(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
@@ -219,9 +223,17 @@ class Taking:
         found = self._claims.claim(connection, lane, wanted, limited=limited, slowdowns=self._slowdowns, **self._terms())
         if found:
             self._usual = lane
+        if lane.queue in self._limited:
+            self._see_gate_again(lane, in_vain=not found)
         if len(found) < wanted:
             self._due = [other for other in self._due if other is not lane]
         return found
+
+    def _see_gate_again(self, lane: Lane, *, in_vain: bool) -> None:
+        """What a look saw to be open was not: another dispatcher decides at this moment, or has taken the token. Look again soon."""
+        self._vain = self._vain + 1 if in_vain else 0
+        if in_vain:
+            self._next, self._next_at = lane, time.monotonic() + min(1.0, _GATE_AGAIN * 2 ** min(self._vain, 8))
 
     def _forgiven(self, connection: sa.Connection, taken: list[Record], running: Sequence[Running], beside: int) -> list[Record]:
         """What was taken. Should the process die now, no suspect was alone in it: the crash will condemn none."""

@@ -78,6 +78,26 @@ def test_over_any_time_no_more_start_than_burst_and_rate_allow(rate: float, size
         assert started <= size + rate * (now - NOW) / SECOND + 1e-6
 
 
+@given(st.floats(0.1, 100), st.integers(1, 5), st.lists(st.floats(0, 0.45), min_size=20, max_size=60))
+def test_starts_that_are_late_do_not_slow_a_queue_down(rate: float, size: int, delays: list[float]) -> None:
+    """Each is asked for when the bucket opens, and late by less than half a token; over any time of whole tokens no more start."""
+    now, tokens, filled_at = NOW, 0.0, NOW
+    starts: list[int] = []
+    for late in delays:
+        opens_at = Gate(now, rate=rate, bucket_size=size, tokens=tokens, filled_at=filled_at).opens_at()
+        assert opens_at is not None
+        now = max(now, opens_at) + int(late / rate * SECOND)
+        gate = Gate(now, rate=rate, bucket_size=size, tokens=tokens, filled_at=filled_at)
+        assert gate.allowed(1) == 1
+        tokens, filled_at = gate.filled - 1, now
+        starts.append(now)
+    token = SECOND / rate
+    assert starts[-1] - NOW <= (len(starts) + 0.5) * token + 2 * len(starts)
+    for whole in range(1, 10):
+        for first in starts:
+            assert sum(first <= one < first + whole * token - len(starts) for one in starts) <= size + whole
+
+
 def test_a_closed_queue_does_not_hide_an_open_one() -> None:
     """Its lanes are not due, and the next look comes when its bucket has a token."""
     lanes = (Lane("slow", 9, NOW, None), Lane("fast", 0, NOW, None))
