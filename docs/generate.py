@@ -57,6 +57,7 @@ MEANINGS = {
     "slowdown.empty_at": "when what it may be given was used up",
     "slowdown.over_at": "when it is as fast as ever",
     "schedule.next_at": "the next fire time",
+    "schedule.runs": "the tasks it added that have not ended, and the last twenty, by their ids",
     "schedule.fired_at": "the last one that was seen to",
     "dispatcher.asked": "how often it was asked to begin nothing more of paused queues",
     "dispatcher.answered": "up to which of these it has answered that it does not",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, get_args
 
@@ -19,18 +19,26 @@ _MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The task that a schedule added last: whether it has not ended, and when it did. It may be forgotten since."""
+    """The tasks that a schedule has added, by hand too: whether one has not ended, and when the last did. They may be forgotten since.
+
+    ``is_live`` says that one runs or is to run for the first time, ``has_failed`` that one has failed and waits to be tried again.
+    """
 
     is_live: bool = False
+    has_failed: bool = False
     finished_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """What to do now: add a task for each of these fire times. ``next_at`` is when to look again."""
+    """What to do now: add a task for each of these fire times. ``next_at`` is when to look again.
+
+    With ``replaces`` they take the place of runs that have failed.
+    """
 
     fires: tuple[datetime, ...]
     next_at: datetime
+    replaces: bool = False
 
 
 def check_rules(misfire: str, overlap: str) -> None:
@@ -45,10 +53,14 @@ def decide(schedule: Schedule, *, due: datetime, now: datetime, misfire: Misfire
 
     A plain interval counts from the end of the last run, as App Engine's cron does, unless runs
     may overlap. Fire times that were missed by more than `GRACE` (no dispatcher ran) give one run
-    together, none, or one each. While the last run has not ended, fire times are left out;
-    with ``misfire="all"`` they wait for it.
+    together, none, or one each. While the last run has not ended, fire times are left out, but one
+    that has failed and waits to be tried again is replaced; with ``misfire="all"`` they wait for it.
     """
     one_by_one = overlap == "skip"
+    if one_by_one and last.has_failed:
+        waits = last.is_live or misfire == "all"
+        firing = decide(schedule, due=due, now=now, misfire=misfire, overlap=overlap, last=LastRun(waits, False, last.finished_at))
+        return replace(firing, replaces=bool(firing.fires))
     if one_by_one and schedule.interval is not None:
         return _after_the_last(schedule.interval, due, now, last)
     if one_by_one and last.is_live:

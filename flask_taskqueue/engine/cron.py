@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import sqlalchemy as sa
@@ -23,6 +23,8 @@ Fired = Callable[[str, int], object]
 _LOOK_AGAIN = 5.0
 """Seconds after which schedules are looked at again: another process may have changed one."""
 _SHORTEST = 0.05
+_GONE = timedelta(minutes=2)
+"""How late a fire time is when no process can be there whose code declares its schedule, while dispatchers are."""
 
 
 class Cron:
@@ -36,6 +38,7 @@ class Cron:
         self._find_undeclared = find_undeclared
         self._fired = fired
         self._names: set[str] = set()
+        self._locked: set[str] = set()
         self.has_added = False
         """Whether the last tick added tasks."""
 
@@ -55,8 +58,8 @@ class Cron:
             with self._store.reading() as connection:
                 outdated = schedules.outdated(connection, definitions)
                 instant = now or schedules.now(connection)
-            locked = {one.name for one in outdated if not self._is_declared(one, instant)}
-            self._names |= {one.name for one in definitions} - locked
+            self._locked = {one.name for one in outdated if not self._is_declared(one, instant)}
+            self._names |= {one.name for one in definitions} - self._locked
         return self._names
 
     def _is_declared(self, one: Definition, instant: datetime) -> bool:
@@ -76,16 +79,19 @@ class Cron:
     def _tick(self, now: datetime | None) -> float:
         self.has_added = False
         names = self.declare(now)
-        if not names:
-            return _LOOK_AGAIN
         schedules = self._store.schedules
         with self._store.reading() as connection:
             instant = now or schedules.now(connection)
-            waiting = schedules.waiting(connection, names)
+            waiting = schedules.waiting(connection)
         for name in sorted(name for name, next_at in waiting.items() if next_at <= instant):
-            self._fire(name, instant)
+            if name in names:
+                self._fire(name, instant)
+            elif name not in self._locked and instant - waiting[name] > _GONE:
+                self._store.transact(partial(schedules.pass_over, name=name, now=instant), wait=Wait.BRIEFLY)
+        if not names:
+            return _LOOK_AGAIN
         with self._store.reading() as connection:
-            waits = [(next_at - instant).total_seconds() for next_at in schedules.waiting(connection, names).values()]
+            waits = [(next_at - instant).total_seconds() for name, next_at in schedules.waiting(connection).items() if name in names]
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
 
     def _fire(self, name: str, instant: datetime) -> None:

@@ -26,6 +26,7 @@ def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("paused_by", sa.String(100)),
         sa.Column("last_error", TEXT),
         sa.Column("given_key", token(200)),
+        sa.Column("runs", TEXT),
     )
 
 

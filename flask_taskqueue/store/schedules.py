@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,14 +12,15 @@ import sqlalchemy as sa
 
 from ..core.clock import duration_micros, to_datetime, to_micros
 from ..core.errors import DecryptionError, InvalidScheduleError, UnknownScheduleError
-from ..core.firing import LastRun, decide
+from ..core.firing import Firing, LastRun, decide
 from ..core.new_task import NewTask, unpack
+from ..core.record import Record
 from ..core.schedule import Schedule
-from ..core.states import LIVE
 from ..core.vault import Vault
 from .dialects import Dialect
 from .filters import is_token
 from .inserts import Inserts
+from .runs import Runs, last_run, noted
 from .tables import Tables
 
 _KEPT = timedelta(days=30)
@@ -51,6 +53,7 @@ class Schedules:
         self._now = dialect.now
         self._inserts = inserts
         self._vault = vault
+        self._runs = Runs(tables, dialect, lambda connection, record: inserts.replaced(connection, record))
         self._insert = dialect.insert_missing(tables.schedule)
         self._insert_fire = dialect.insert_missing(tables.fire).execution_options(preserve_rowcount=True)
 
@@ -87,12 +90,10 @@ class Schedules:
             raise UnknownScheduleError(f"there is no schedule {name!r}")
         return row
 
-    def waiting(self, connection: sa.Connection, names: Collection[str]) -> dict[str, datetime]:
-        """When each of these schedules fires next; those that are paused or broken are left out."""
+    def waiting(self, connection: sa.Connection) -> dict[str, datetime]:
+        """When each schedule fires next; those that are paused or broken are left out."""
         schedule = self._schedule
-        found = sa.select(schedule.c.name, schedule.c.next_at).where(
-            schedule.c.name.in_(sorted(names)), schedule.c.paused_at.is_(None), schedule.c.next_at.is_not(None)
-        )
+        found = sa.select(schedule.c.name, schedule.c.next_at).where(schedule.c.paused_at.is_(None), schedule.c.next_at.is_not(None))
         return {row.name: to_datetime(row.next_at) for row in connection.execute(found)}
 
     def fire(self, connection: sa.Connection, name: str, now: datetime) -> int:
@@ -108,30 +109,38 @@ class Schedules:
             return 0
         mine = sa.update(schedule).where(schedule.c.name == name)
         try:
-            firing = decide(
-                Schedule.parse(row.text, row.timezone),
-                due=to_datetime(row.next_at),
-                now=now,
-                misfire=row.misfire,
-                overlap=row.overlap,
-                last=self._last_run(connection, row.last_task_id),
-            )
+            runs = self._runs.of(connection, row)
+            firing = self._decide(connection, row, now, runs)
             added = [one for at in firing.fires if (one := self._add(connection, row, at)) is not None]
         except (InvalidScheduleError, ValueError, TypeError) as error:
             connection.execute(mine.values(next_at=None, last_error=str(error)[:1000]))
             return 0
         changes: dict[str, Any] = {"next_at": to_micros(firing.next_at)}
         if added:
-            changes |= {"fired_at": to_micros(firing.fires[-1]), "last_task_id": added[-1]}
+            changes |= {"fired_at": to_micros(firing.fires[-1]), "last_task_id": added[-1], "runs": noted(runs, added)}
         connection.execute(mine.values(changes))
         return len(added)
 
+    def pass_over(self, connection: sa.Connection, name: str, now: datetime) -> None:
+        """Leave out the fire times of a schedule that have passed while no code declared it; not with ``misfire="all"``."""
+        schedule = self._schedule
+        late = (schedule.c.name == name, schedule.c.paused_at.is_(None), schedule.c.next_at <= to_micros(now), schedule.c.misfire != "all")
+        row = connection.execute(sa.select(schedule).where(*late).with_for_update(skip_locked=True)).one_or_none()
+        if row is None:
+            return
+        with suppress(InvalidScheduleError):  # of a later version, perhaps
+            next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(now))
+            connection.execute(sa.update(schedule).where(schedule.c.name == name).values(next_at=next_at))
+
     def run_now(self, connection: sa.Connection, name: str) -> str:
         """Add what a schedule adds, now, beside its fire times; the task's id."""
-        row = self.get(connection, name)
+        self.get(connection, name)
+        mine = self._schedule.c.name == name
+        row = connection.execute(sa.select(self._schedule).where(mine).with_for_update()).one()
         new = self._new(row, None)
         self._inserts.add(connection, new)
-        connection.execute(sa.update(self._schedule).where(self._schedule.c.name == name).values(last_task_id=new.id))
+        runs = noted(self._runs.of(connection, row), [new.id])
+        connection.execute(sa.update(self._schedule).where(mine).values(last_task_id=new.id, runs=runs))
         return new.id
 
     def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
@@ -161,13 +170,17 @@ class Schedules:
             return True
         return any(stored[field] != getattr(one, field) for field in _DECLARED)
 
-    def _last_run(self, connection: sa.Connection, task_id: str | None) -> LastRun:
-        task = self._task
-        found = sa.select(task.c.state, task.c.finished_at).where(task.c.id == task_id)
-        row = None if task_id is None else connection.execute(found).one_or_none()
-        if row is None:
-            return LastRun()
-        return LastRun(row.state in {state.value for state in LIVE}, None if row.finished_at is None else to_datetime(row.finished_at))
+    def _decide(self, connection: sa.Connection, row: sa.Row[Any], now: datetime, runs: Sequence[Record]) -> Firing:
+        """What follows now. Runs that have failed are replaced, unless one of them is attempted just now."""
+
+        def of(last: LastRun) -> Firing:
+            schedule, due = Schedule.parse(row.text, row.timezone), to_datetime(row.next_at)
+            return decide(schedule, due=due, now=now, misfire=row.misfire, overlap=row.overlap, last=last)
+
+        firing = of(last_run(runs))
+        if firing.replaces and not self._runs.replace_failed(connection, row, runs):
+            return of(LastRun(is_live=True))
+        return firing
 
     def _add(self, connection: sa.Connection, row: sa.Row[Any], at: datetime) -> str | None:
         """The id of the task of one fire time; None if there is one already, or its name or unique_key is taken."""

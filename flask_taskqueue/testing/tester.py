@@ -203,7 +203,7 @@ class TaskQueueTester(Looking):
         names = self._runtime.cron.declare()
         now = self._rehearsal.now()
         with store.reading() as connection:
-            waits = [to_micros(at) - now for at in store.schedules.waiting(connection, names).values()]
+            waits = [to_micros(at) - now for name, at in store.schedules.waiting(connection).items() if name in names]
             next_in = store.claims.lanes(connection).next_in() if run else None
         waits += [] if next_in is None else [int(next_in * SECOND)]
         return max(1, min(waits)) if waits else None
