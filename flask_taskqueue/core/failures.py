@@ -34,6 +34,7 @@ class Failure(NamedTuple):
     queue: str
     url: str
     state: str
+    target: str | None = None
 
 
 class Signature(NamedTuple):
@@ -54,16 +55,21 @@ class Signature(NamedTuple):
     def of(cls, failure: Failure) -> Signature:
         """The signature of a failure: numbers, quoted texts and identifiers count as the same."""
         error = _unending(failure.error or "")[: 4 * _LONGEST]
-        path = _alike(redacted(failure.url[:MAX_LENGTH]))
+        path = _place(failure)
         return cls(failure.queue, path, failure.reason, failure.status, " ".join(_alike(error).split())[:_LONGEST])
 
 
 @dataclass(slots=True)
 class Group:
-    """Failures with one signature. ``error`` is the latest one's; ``tasks`` maps ids of tasks to their states, the latest first."""
+    """Failures with one signature, the latest one's ``error`` and task.
+
+    ``tasks`` maps the ids of those whose last failure is among them to their states, the latest first: a task that failed in
+    several ways is in the group of the last one only, its attempts count where each belongs.
+    """
 
     signature: Signature
     error: str
+    last_task: str
     first_at: int
     last_at: int
     count: int
@@ -83,16 +89,28 @@ class Group:
 def group(failures: Iterable[Failure]) -> list[Group]:
     """The groups of some failures, which come with the latest first; so do the groups."""
     groups: dict[Signature, Group] = {}
+    told: set[str] = set()
     for one in failures:
         signature = Signature.of(one)
         found = groups.get(signature)
         if found is None:
             error = _unending(one.error or one.reason)
-            found = groups[signature] = Group(signature, error, one.finished_at, one.finished_at, 0, {})
+            found = groups[signature] = Group(signature, error, one.task_id, one.finished_at, one.finished_at, 0, {})
         found.count += 1
         found.first_at = min(found.first_at, one.finished_at)
-        found.tasks.setdefault(one.task_id, one.state)
+        if one.task_id not in told:
+            told.add(one.task_id)
+            found.tasks[one.task_id] = one.state
     return list(groups.values())
+
+
+def _place(failure: Failure) -> str:
+    """Where failures of one kind were sent: host and port as they are, of the path what does not vary."""
+    scheme, mark, rest = redacted(f"{failure.target or ''}{failure.url[:MAX_LENGTH]}").partition("://")
+    if not mark:
+        return _alike(scheme)
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host}{slash}{_alike(path)}"
 
 
 def _unending(error: str) -> str:

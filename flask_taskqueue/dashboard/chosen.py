@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ..core.clock import SECOND
 from ..core.durations import seconds
@@ -14,7 +14,7 @@ from ..core.last_status import LastStatus
 from ..core.sight import Sight
 from ..store import Filter, Kind, Place, Visible
 
-_OPEN, _URLS = ("queue", "status", "attempts", "since"), ("url", "q")
+_OPEN, _URLS = ("group", "queue", "status", "attempts", "since"), ("url", "q")
 FIELDS = (*_OPEN, *_URLS)
 _LONGEST = 500
 _LOOKED_FOR = re.compile(rf", (?:{'|'.join(_URLS)}) .*", re.DOTALL)
@@ -48,6 +48,11 @@ class Chosen:
         )
         visible = Visible(sight=sight, url=given.get("url"), search=given.get("q"))
         return cls(Kind(state), wanted, visible, given, Place.parse(arguments.get("after", "")), problems)
+
+    def among(self, ids: Sequence[str] | None) -> Chosen:
+        """The same among these tasks only; None says that the group of errors whose they would be is not there any more."""
+        problems = self.problems if ids is not None else [*self.problems, "There is no such group of errors any more."]
+        return replace(self, wanted=replace(self.wanted, ids=ids or ()), problems=problems)
 
     @property
     def only_queue(self) -> bool:

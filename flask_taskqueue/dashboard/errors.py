@@ -33,6 +33,12 @@ def run(runtime: Runtime, group: str) -> Deed:
     return Deed("run", f"retrying tasks of errors like: {found.error}", partial(change_ids, runtime, Action.RUN_NOW, found.retrying))
 
 
+def ids_of(runtime: Runtime, name: str) -> list[str] | None:
+    """The tasks of a group; None if there is no such group."""
+    found = next((one for one in _groups(runtime) if one.signature.id == name), None)
+    return None if found is None else list(found.tasks)
+
+
 def _groups(runtime: Runtime) -> list[Group]:
     store = runtime.store
     with store.reading() as connection:

@@ -34,6 +34,7 @@ class QueueLine:
     paused_by: str | None
     due: int
     running: int
+    lost: int
     scheduled: int
     retrying: int
     waiting: int
@@ -119,7 +120,7 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
 
 def totals(lines: Sequence[QueueLine]) -> dict[str, Any]:
     """The tiles."""
-    summed = ("due", "running", "scheduled", "retrying", "waiting", "dead", "succeeded", "attempts_last_hour", "failed_last_hour")
+    summed = ("due", "running", "lost", "scheduled", "retrying", "waiting", "dead", "succeeded", "attempts_last_hour", "failed_last_hour")
     due_since = [line.due_since for line in lines if line.due_since is not None and not line.is_paused]
     return {
         **{name: sum(getattr(line, name) for line in lines) for name in summed},
@@ -157,7 +158,7 @@ def failure_group(group: Group) -> dict[str, Any]:
         "tasks": len(group.tasks),
         "dead": len(group.dead),
         "retrying": len(group.retrying),
-        "last_task": next(iter(group.tasks)),
+        "last_task": group.last_task,
     }
 
 
@@ -183,7 +184,7 @@ def _line(row: sa.Row[Any], live: Live, ended: sa.Row[Any] | None, minutes: Sequ
         max_concurrent=row.max_concurrent,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
-        **{name: getattr(live, name) for name in ("due", "running", "scheduled", "retrying", "waiting")},
+        **{name: getattr(live, name) for name in ("due", "running", "lost", "scheduled", "retrying", "waiting")},
         **{name: getattr(ended, name, 0) for name in ("dead", "succeeded", "cancelled")},
         due_since=None if live.due_since is None else to_datetime(live.due_since),
         attempts_last_hour=sum(one.attempts for one in minutes),

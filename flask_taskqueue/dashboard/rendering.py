@@ -17,7 +17,7 @@ from .._version import __version__
 from ..runtime import Runtime
 from . import formats
 from .done import message
-from .words import WORDS
+from .words import REASONS, WORDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Respon
 def environment() -> Environment:
     """Jinja of our own: an application's may have other delimiters, globals or no autoescaping."""
     made = Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.globals |= {"url_for": url_for, "request": request, "words": WORDS}
+    made.globals |= {"url_for": url_for, "request": request, "words": WORDS, "reasons": REASONS}
     made.filters |= {name: getattr(formats, name) for name in ("number", "capped", "percent", "seconds", "relative", "rate")}
     return made
 

@@ -37,13 +37,14 @@ def page(runtime: Runtime, task_id: str) -> Page:
     store = runtime.store
     with store.reading() as connection:
         record = store.tasks.get(connection, task_id)
+        is_lost = bool(store.tasks.lost(connection, [task_id]))
         rows = store.history.attempts(connection, task_id)
         dispatchers = {one.id: f"{one.host}:{one.pid}" for one in store.dispatchers.list(connection)}
     redaction = Redaction(runtime.settings.redact)
     may_see = g.taskqueue_access.may("view_payload")
     task = Task.of(record, TasksOf(runtime))
     data = {
-        **line(runtime, record),
+        **line(runtime, record, is_lost=is_lost),
         "why": " ".join(diagnosis.why(runtime, task_id).sentences),
         **{name: getattr(task, name) for name in ("unique_key", "serial_key", "concurrency_key", "batch_id", "expires_at", "crashes")},
         "target": record.target and sight(runtime).url(record.target),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..store import CAP, Action, Kind, Live
 from .audit import printable
 from .chosen import Chosen
 from .done import Deed
+from .errors import ids_of
 from .rendering import Page
 
 AT_ONCE = 100
@@ -32,12 +34,13 @@ _VERBS = {Action.REQUEUE: "requeue", Action.RUN_NOW: "run", Action.DELETE: "dele
 
 def page(runtime: Runtime) -> Page:
     """A list of tasks, filtered, page by page."""
-    chosen = Chosen.of(request.args, sight(runtime))
+    chosen = chosen_of(runtime, request.args)
     store = runtime.store
     runtime.see_queues()
     size = runtime.settings.dashboard_page_size
     with store.reading() as connection:
         listing = store.listings.page(connection, chosen.kind, chosen.wanted, chosen.after, size, chosen.visible)
+        lost = store.tasks.lost(connection, listing.ids)
         records = {record.id: record for record in store.tasks.get_all(connection, listing.ids)}
         counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
         queues = [row.name for row in store.queues.rows(connection)]
@@ -46,7 +49,7 @@ def page(runtime: Runtime) -> Page:
         "filters": dict(chosen.given),
         "problems": chosen.problems,
         "counts": counts,
-        "tasks": [line(runtime, records[one]) for one in listing.ids if one in records],
+        "tasks": [line(runtime, records[one], is_lost=one in lost) for one in listing.ids if one in records],
         "next": None if listing.next is None else str(listing.next),
         "is_partial": listing.is_partial,
     }
@@ -75,11 +78,11 @@ def sight(runtime: Runtime) -> Sight:
     return Sight(g.taskqueue_access.may("view_payload"), runtime.settings.redact)
 
 
-def line(runtime: Runtime, record: Record) -> dict[str, Any]:
-    """What a list shows of a task."""
+def line(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
+    """What a list shows of a task; ``is_lost`` says that the lease under which it would run has run out."""
     instants = {name: instant(getattr(record, name)) for name in ("created_at", "eta", "due_at", "started_at", "finished_at")}
     texts = ("id", "name", "queue", "method", "priority", "state", "attempts", "last_status", "last_reason", "last_error", "schedule")
-    return {**{name: getattr(record, name) for name in texts}, "url": sight(runtime).url(record.url), **instants}
+    return {**{name: getattr(record, name) for name in texts}, "is_lost": is_lost, "url": sight(runtime).url(record.url), **instants}
 
 
 def instant(micros: int | None) -> Any:
@@ -93,15 +96,22 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
     live = [one for name, one in store.live_counts.of(connection).items() if queue in (None, name)]
     ended = [row for row in store.tally.totals(connection) if queue in (None, row.queue)]
     found = sum(live, Live())
-    counts = {kind.value: getattr(found, kind.value) for kind in (Kind.DUE, Kind.RUNNING, Kind.SCHEDULED, Kind.RETRYING, Kind.WAITING)}
+    counted = (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING, Kind.WAITING)
+    counts = {kind.value: getattr(found, kind.value) for kind in counted}
     return counts | {
         state.value: sum(getattr(row, state.value) for row in ended) for state in (State.SUCCEEDED, State.DEAD, State.CANCELLED)
     }
 
 
+def chosen_of(runtime: Runtime, arguments: Mapping[str, str]) -> Chosen:
+    """What some arguments choose, with the tasks of a group of errors looked up."""
+    chosen = Chosen.of(arguments, sight(runtime))
+    return chosen if "group" not in chosen.given else chosen.among(ids_of(runtime, chosen.given["group"]))
+
+
 def _change(runtime: Runtime, action: Action) -> Deed:
     if request.form.get("scope") == "all":
-        return _change_matching(runtime, action, Chosen.of(request.form, sight(runtime)))
+        return _change_matching(runtime, action, chosen_of(runtime, request.form))
     ids = request.form.getlist("id")[: runtime.settings.dashboard_page_size]
     for one in ids:
         if not is_task_id(one):

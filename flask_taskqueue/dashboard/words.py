@@ -5,6 +5,7 @@ from __future__ import annotations
 WORDS = {
     "due": "May be taken now; waits for a free slot of a dispatcher, or for its queue to let it through.",
     "running": "A dispatcher holds a lease on it and makes the request.",
+    "lost": "Its lease ran out: the process that ran it died, or was cut off from the database. Another one takes it over.",
     "scheduled": "Waits for its eta, the earliest time asked for.",
     "retrying": "Failed at least once and waits for its next attempt.",
     "waiting": "Waits for its key: other tasks with the same key come first.",
@@ -18,3 +19,21 @@ WORDS = {
     "rate": "How many tasks of the queue may start per second (s), minute (m), hour (h) or day (d).",
     "lease": "The right to attempt a task, for 30 seconds unless it is renewed.",
 }
+
+REASONS = {
+    "failure": ("failed", "The reply was no 2xx."),
+    "permanent": ("refused for good", "The handler raised PermanentFailure, or the request could not be made at all."),
+    "timeout": ("timeout", "No reply came within the deadline."),
+    "connection": ("no connection", "No connection could be made, or it broke before the reply was whole."),
+    "tls": ("not trusted", "The certificate of the server was not accepted."),
+    "crash": ("process died", "The process died while the attempt ran, or was cut off from the database until its lease ran out."),
+    "late": (
+        "too late",
+        "It ended after its lease was lost, to another attempt or because the task was deleted: it changed nothing.",
+    ),
+    "withdrawn": ("taken away", "The task was deleted, or given back at a stop, while its handler ran."),
+    "refused": ("not sent", "The host is not one that tasks may go to."),
+    "expired": ("expired", "It had not begun when it expired."),
+    "replaced": ("replaced", "Another task was added in its place."),
+}
+"""What an attempt came to, in words, and what happened then."""

@@ -24,6 +24,9 @@ WITHDRAWN = "withdrawn"
 """The reason of an attempt whose lease was taken from its handler: the task was deleted, or given back at a stop, while it ran."""
 
 
+_RAN_OUT = "the lease ran out: the process died or was cut off while the task ran"
+
+
 def leases_of(records: Iterable[Record]) -> set[Lease]:
     """What the attempts that tasks are leased for are known by."""
     return {(one.id, one.lease_id or "") for one in records}
@@ -77,12 +80,12 @@ class AttemptLog:
         mine = (attempt.c.task_id == record.id, attempt.c.number == record.attempts, attempt.c.lease_id == record.lease_id)
         connection.execute(sa.update(attempt).where(*mine).values(reply_headers=result.reply_headers, reply_body=result.reply_body))
 
-    def crash(self, connection: sa.Connection, records: Sequence[Record], source: str) -> None:
+    def crash(self, connection: sa.Connection, records: Sequence[Record], source: str, error: str = _RAN_OUT) -> None:
         """Log that the attempts of tasks ended with the death of their process. Raises `MovedError` if a handler has completed one.
 
         Who writes at the same time as others has a ``source`` of its own.
         """
-        died = Outcome(State.LEASED, "crash", error="the lease ran out: the process died or was cut off while the task ran")
+        died = Outcome(State.LEASED, "crash", error=error)
         added = self._insert.execute_many(connection, [_row(Result(record, died, 0.0), "crash") for record in records])
         if added != len(records) and self.completed(connection, leases_of(records)):
             raise MovedError

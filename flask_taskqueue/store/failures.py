@@ -34,5 +34,7 @@ class Failures:
         ]
         some = sa.union_all(*(sa.select(one) for one in ranges)).subquery("some")
         latest = sa.select(some).order_by(some.c.finished_at.desc()).limit(limit).subquery("latest")
-        rows = sa.select(latest, task.c.queue, task.c.url, task.c.state).select_from(latest.join(task, task.c.id == latest.c.task_id))
+        rows = sa.select(latest, task.c.queue, task.c.url, task.c.state, task.c.target).select_from(
+            latest.join(task, task.c.id == latest.c.task_id)
+        )
         return [Failure._make(row) for row in connection.execute(rows.order_by(latest.c.finished_at.desc()))]

@@ -158,7 +158,7 @@ class Leases:
         rows = connection.execute(sa.select(task).where(mine).order_by(task.c.id).with_for_update(skip_locked=True))
         held = [record for record in map(Record._make, rows) if self._completions.finish(connection, record, held_by) is None]
         if held:
-            self._log.crash(connection, held, held_by)
+            self._log.crash(connection, held, held_by, "the process was killed from outside while the task ran")
             changes = {
                 "state": State.SCHEDULED.value,
                 "due_at": self._now,

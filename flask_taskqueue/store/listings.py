@@ -32,6 +32,7 @@ class Kind(StrEnum):
     ALL = "all"
     DUE = "due"
     RUNNING = "running"
+    LOST = "lost"
     SCHEDULED = "scheduled"
     RETRYING = "retrying"
     WAITING = "waiting"
@@ -96,6 +97,7 @@ class Listings:
         self._task = tables.task
         self._lock = tables.lock
         self._live_counts = live_counts
+        self._is_lost = live_counts.is_lost
 
     def page(
         self, connection: sa.Connection, kind: Kind, wanted: Filter, after: Place | None, limit: int, visible: Visible | None = None
@@ -105,7 +107,7 @@ class Listings:
         ``visible`` is what must be seen of them as well.
         """
         ranges = list(self._ranges(connection, kind, wanted.queue))
-        by_range = kind in (Kind.DUE, Kind.RUNNING, Kind.SCHEDULED, Kind.RETRYING)
+        by_range = kind in (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING)
         loose = (replace(wanted, queue=None) if by_range else wanted).conditions(self._task)
         seen = None if visible is None or visible.is_anything else visible
         loose += [] if seen is None else seen.conditions(self._task)
@@ -116,7 +118,7 @@ class Listings:
         rows: list[Place] = []
         ends: list[Place] = []
         for one in ranges:
-            end = self._end(connection, one, after) if loose else None
+            end = self._end(connection, one, after) if loose and wanted.ids is None else None
             ends += [] if end is None else [end]
             more = [*loose, *([] if end is None else [~one.behind(self._task, end)])]
             rows += self._seen(connection, one, after, more, limit + 1, seen)
@@ -137,14 +139,17 @@ class Listings:
         """What has not ended, queue by queue and priority by priority."""
         task = self._task
         for lane in self._live_counts.lanes(connection):
-            there = lane.leased if kind is Kind.RUNNING else lane.due_at is not None
+            leased = kind in (Kind.RUNNING, Kind.LOST)
+            there = lane.leased if leased else lane.due_at is not None
             if not there or queue not in (None, lane.queue):
                 continue
-            state = State.LEASED if kind is Kind.RUNNING else State.SCHEDULED
+            state = State.LEASED if leased else State.SCHEDULED
             conditions = [is_state(task, state), task.c.queue == lane.queue, task.c.priority == lane.priority]
             if kind is Kind.DUE:
                 conditions.append(task.c.due_at <= lane.now)
-            elif kind is not Kind.RUNNING:
+            elif leased:
+                conditions.append(self._is_lost if kind is Kind.LOST else ~self._is_lost)
+            else:
                 conditions.append(task.c.due_at > lane.now)
             yield _Range(conditions, task.c.due_at, False, task)
 

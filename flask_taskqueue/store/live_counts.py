@@ -12,6 +12,7 @@ from ..core.states import State
 from .dialects import Dialect
 from .dialects.states import is_state
 from .prepared import Prepared
+from .renewals import is_lost
 from .tables import Tables
 
 CAP = 10_000
@@ -23,12 +24,14 @@ class Live:
     """Of one queue, tasks that have not ended: each is in one of the counts.
 
     ``due`` may be taken now, ``retrying`` has failed and waits for its next attempt, ``scheduled``
-    waits for its eta, ``waiting`` for its key. ``due_since`` is when the first of the due ones
+    waits for its eta, ``waiting`` for its key. ``running`` has a lease that lasts, ``lost`` one that
+    ran out, for its process died or was cut off. ``due_since`` is when the first of the due ones
     became due, in microseconds.
     """
 
     due: int = 0
     running: int = 0
+    lost: int = 0
     retrying: int = 0
     scheduled: int = 0
     waiting: int = 0
@@ -45,7 +48,7 @@ class Live:
         return Live(**counts, due_since=min((one for one in (self.due_since, other.due_since) if one is not None), default=None))
 
 
-_COUNTED = ("due", "running", "retrying", "scheduled", "waiting")
+_COUNTED = ("due", "running", "lost", "retrying", "scheduled", "waiting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,10 @@ class LiveCounts:
         scheduled = (is_state(task, State.SCHEDULED), *lane)
         self._later = _prepare_count(sa.select(task.c.id).where(*scheduled, task.c.due_at > sa.bindparam("until")))
         self._due = _prepare_count(sa.select(task.c.id).where(*scheduled, task.c.due_at <= sa.bindparam("until")))
-        self._leased = _prepare_count(sa.select(task.c.id).where(is_state(task, State.LEASED), *lane))
+        self.is_lost = is_lost(tables, dialect.now)
+        leased = (is_state(task, State.LEASED), *lane)
+        self._running = _prepare_count(sa.select(task.c.id).where(*leased, ~self.is_lost))
+        self._lost = _prepare_count(sa.select(task.c.id).where(*leased, self.is_lost))
         later = sa.select(task.c.attempts).where(*scheduled, task.c.due_at > sa.bindparam("until"))
         # The first to be due are looked at: those that are tried again are among them.
         first = later.order_by(task.c.due_at).limit(CAP).subquery("first")
@@ -92,9 +98,10 @@ class LiveCounts:
 
     def _count(self, connection: sa.Connection, lane: LiveLane) -> Live:
         which = {"in_queue": lane.queue, "in_priority": lane.priority}
-        running = self._leased.execute(connection, which).scalar_one() if lane.leased else 0
+        running = self._running.execute(connection, which).scalar_one() if lane.leased else 0
+        lost = self._lost.execute(connection, which).scalar_one() if lane.leased else 0
         if lane.due_at is None:
-            return Live(running=running)
+            return Live(running=running, lost=lost)
         until = which | {"until": lane.now}
         due = self._due.execute(connection, until).scalar_one() if lane.due_at <= lane.now else 0
         retrying = self._retrying.execute(connection, until).scalar_one()
@@ -102,6 +109,7 @@ class LiveCounts:
         return Live(
             due=due,
             running=running,
+            lost=lost,
             retrying=retrying,
             scheduled=later if later == CAP > retrying else max(0, later - retrying),
             due_since=lane.due_at if due else None,

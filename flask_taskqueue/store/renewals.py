@@ -44,6 +44,11 @@ class Renewals:
         return connection.execute(sa.delete(self._renewal).where(self._renewal.c.until < self._now)).rowcount
 
 
+def is_lost(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether the lease of a leased task has run out."""
+    return sa.and_(tables.task.c.due_at <= now, ~is_renewed(tables, now))
+
+
 def is_renewed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Whether a task's lease is prolonged beside it."""
     task, renewal = tables.task, tables.renewal

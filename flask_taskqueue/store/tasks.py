@@ -18,6 +18,7 @@ from .dialects.states import is_state
 from .endings import Ending, Endings
 from .filters import Filter
 from .holds import Holds
+from .renewals import is_lost
 from .results import MovedError
 from .tables import Tables
 from .tally import Tally, departures
@@ -45,6 +46,7 @@ class Tasks:
         self._batch = tables.batch
         self._key = tables.lock
         self._now = dialect.now
+        self._is_lost = is_lost(tables, dialect.now)
         self._endings = endings
         self._tally = tally
         self._log = log
@@ -60,6 +62,11 @@ class Tasks:
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
         """The rows of these tasks, as far as there are any."""
         return [Record._make(row) for row in connection.execute(sa.select(self._task).where(self._task.c.id.in_(list(ids))))]
+
+    def lost(self, connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+        """Those of these tasks whose lease has run out: their process died or was cut off."""
+        out = (self._task.c.id.in_(list(ids)), is_state(self._task, State.LEASED), self._is_lost)
+        return set(connection.scalars(sa.select(self._task.c.id).where(*out)))
 
     def ids_like(self, connection: sa.Connection, prefix: str, limit: int) -> list[str]:
         """The ids that begin so, oldest first."""

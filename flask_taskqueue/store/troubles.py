@@ -33,7 +33,7 @@ class Troubles:
         task = self._task
         columns = (task.c.id, task.c.attempts, task.c.last_reason, task.c.last_status, task.c.last_error, task.c.finished_at)
         late = sa.and_(is_state(task, State.DEAD), task.c.finished_at > self._now - _HOUR)
-        rows = sa.select(*columns, task.c.queue, task.c.url, task.c.state).where(late)
+        rows = sa.select(*columns, task.c.queue, task.c.url, task.c.state, task.c.target).where(late)
         return [Failure._make(row) for row in connection.execute(rows.order_by(task.c.finished_at.desc()).limit(MOST_DEAD))]
 
     def next_places(self, connection: sa.Connection, queues: Collection[str]) -> dict[tuple[str, str], int]:

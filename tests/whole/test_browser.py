@@ -137,7 +137,7 @@ def test_every_action_is_a_click(browser: Browser, shop: Shop) -> None:
         expect(notice).to_contain_text("This is the copy.")
         with shop.site.app.app_context():
             shop.tasks.drain()
-        click("errors", "Requeue 1 dead", says="1 task scheduled again.")
+        click("errors", "Requeue 1 dead…", "Requeue 1 dead", says="1 task scheduled again.")
         page.goto(shop.url("tasks?state=scheduled"))
         page.get_by_label("Select all on this page").check()
         page.get_by_role("button", name="Run now").first.click()
@@ -174,6 +174,63 @@ def test_the_keyboard_is_enough(browser: Browser, shop: Shop) -> None:
         page.keyboard.press("Escape")
         assert not page.locator("#keys").is_visible()
     assert shop.state("dead") == State.SCHEDULED
+
+
+def test_enter_opens_a_row_and_never_acts(browser: Browser, shop: Shop) -> None:
+    """On the row that j leads to, on its box, with a selection, with and without the script; what acts are buttons alone."""
+    for script in (True, False):
+        with visit(browser, viewport=DESKTOP, java_script_enabled=script) as page:
+            for state, name in (("dead", "dead"), ("scheduled", "later")):
+                page.goto(shop.url(f"tasks?state={state}"))
+                box = page.locator("tbody input[name=id]").first
+                box.check()
+                box.focus()
+                page.keyboard.press("Enter")
+                if script:
+                    page.wait_for_url(f"**/tasks/{shop.ids[name]}")
+                    page.goto(shop.url(f"tasks?state={state}"))
+                    page.keyboard.press("j")
+                    page.keyboard.press("Enter")
+                    page.wait_for_url(f"**/tasks/{shop.ids[name]}")
+                else:
+                    assert f"tasks?state={state}" in page.url
+                assert page.locator(".notice[role=status]").count() == 0
+    assert (shop.state("dead"), shop.state("later")) == (State.DEAD, State.SCHEDULED)
+    with shop.site.app.app_context():
+        later = shop.tasks.get(shop.ids["later"])
+    assert later.due_at == later.eta
+
+
+def test_what_cannot_be_undone_asks_first(browser: Browser, shop: Shop) -> None:
+    """A selection is deleted, and a group requeued, by a second click, which says how many."""
+    with visit(browser, viewport=DESKTOP) as page:
+        page.goto(shop.url("tasks?state=scheduled"))
+        page.get_by_label("Select all on this page").check()
+        page.locator("#selection summary").click()
+        expect(page.locator("#selection .menu")).to_contain_text("cannot be undone")
+        assert shop.state("later") == State.SCHEDULED
+        page.get_by_role("button", name="Delete 1 selected").click()
+        expect(page.locator(".notice[role=status]")).to_contain_text("1 task cancelled.")
+        page.goto(shop.url("errors"))
+        page.get_by_text("Requeue 1 dead…").click()
+        expect(page.locator("details.menu[open]")).to_contain_text("1 dead task is scheduled again")
+        assert shop.state("dead") == State.DEAD
+        page.get_by_role("button", name="Requeue 1 dead").click()
+        expect(page.locator(".notice[role=status]")).to_contain_text("1 task scheduled again.")
+    assert (shop.state("later"), shop.state("dead")) == (State.CANCELLED, State.SCHEDULED)
+
+
+def test_a_group_of_errors_leads_to_its_tasks(browser: Browser, shop: Shop) -> None:
+    """From the number of its tasks to their list, where they can be selected."""
+    with visit(browser, viewport=DESKTOP) as page:
+        page.goto(shop.url("errors"))
+        page.get_by_label("The 1 dead tasks of this error").click()
+        expect(page.locator("table.list tbody tr")).to_have_count(1)
+        expect(page.locator("table.list")).to_contain_text(shop.ids["dead"])
+        page.get_by_role("button", name="Filter").click()
+        page.wait_for_url("**group=**")
+        expect(page.locator("table.list tbody tr")).to_have_count(1)
+        assert Axe().run(page).violations_count == 0
 
 
 def test_pages_refresh_themselves_but_not_while_somebody_types(browser: Browser, shop: Shop) -> None:

@@ -62,8 +62,14 @@
     const all = rows();
     const here = all.findIndex((row) => row.contains(document.activeElement));
     const next = all[Math.min(all.length - 1, Math.max(0, here + step))];
-    next?.querySelector("a, button, input")?.focus();
+    (next?.querySelector("a") ?? next?.querySelector("summary, button, input"))?.focus();
   };
+  // How many are selected, where an action on them asks first.
+  const tellSelected = () => {
+    const count = document.querySelectorAll("input[name=id]:checked").length;
+    for (const one of document.querySelectorAll("[data-selected]")) one.textContent = count;
+  };
+
   let afterG = false;
   const keys = {
     "/": () => document.querySelector("input[type=search]")?.focus(),
@@ -76,6 +82,11 @@
   function press(event) {
     if (event.key === "Escape") {
       for (const menu of document.querySelectorAll("details.menu[open]")) { menu.open = false; menu.querySelector("summary").focus(); }
+    }
+    if (event.key === "Enter" && event.target.matches("tbody input[type=checkbox]")) {
+      event.preventDefault();
+      event.target.closest("tr").querySelector("a")?.click();
+      return;
     }
     if (event.target.matches("input:not([type=checkbox]), textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (afterG) {
@@ -106,9 +117,10 @@
       if (copied) navigator.clipboard?.writeText(document.getElementById(copied.dataset.copy).textContent).then(() => { copied.textContent = "Copied"; });
     });
     document.addEventListener("change", (event) => {
-      if (event.target.id !== "all") return;
-      for (const box of document.querySelectorAll("input[name=id]")) box.checked = event.target.checked;
+      if (event.target.id === "all") for (const box of document.querySelectorAll("input[name=id]")) box.checked = event.target.checked;
+      tellSelected();
     });
+    document.addEventListener("toggle", tellSelected, true);
     document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
     // What an action has done is said once: a page that is loaded again need not repeat it.
     const url = new URL(location.href);
