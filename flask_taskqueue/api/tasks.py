@@ -13,6 +13,7 @@ from blinker import NamedSignal
 from ..core import signals
 from ..core.batch import Batch
 from ..core.clock import to_datetime, to_micros
+from ..core.durations import seconds
 from ..core.errors import TransientError, WaitTimeoutError
 from ..core.last_status import LastStatus
 from ..core.record import Record
@@ -80,9 +81,10 @@ class StoredTasks:
         with store.reading() as connection:
             return [Task.of(record, self) for record in store.newest.find(connection, wanted, limit)]
 
-    def wait(self, task_id: str, timeout: float | None = None) -> Task:
+    def wait(self, task_id: str, timeout: float | str | timedelta | None = None) -> Task:
         """Block until a task has ended; see `Task.wait`."""
-        limit = None if timeout is None else time.monotonic() + timeout
+        patience = None if timeout is None else seconds(timeout, what="timeout")
+        limit = None if patience is None else time.monotonic() + patience
         nap = 0.005
         with self._runtime.making_way():
             while True:
@@ -94,7 +96,7 @@ class StoredTasks:
                 except TransientError as error:
                     refused, found = error, f"cannot be read ({error})"
                 if limit is not None and time.monotonic() >= limit:
-                    raise WaitTimeoutError(f"task {task_id} {found} after {timeout:g} s") from refused
+                    raise WaitTimeoutError(f"task {task_id} {found} after {patience:g} s") from refused
                 time.sleep(nap)
                 nap = min(nap * 1.5, _LONGEST_NAP)
 
@@ -216,7 +218,7 @@ def batch_of(row: sa.Row[Any]) -> Batch:
 
 
 def _earliest(since: datetime | timedelta) -> int:
-    instant = datetime.now(UTC) - since if isinstance(since, timedelta) else since
+    instant = datetime.now(UTC) - timedelta(seconds=seconds(since, what="since")) if isinstance(since, timedelta) else since
     if instant.utcoffset() is None:
         raise ValueError(f"since is {instant.isoformat()}, which is naive: attach its time zone, as in datetime.now(UTC)")
     return to_micros(instant)

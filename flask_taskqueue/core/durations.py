@@ -6,6 +6,7 @@ import math
 import re
 from datetime import timedelta
 
+from .clock import LONGEST
 from .errors import ConfigurationError
 from .quoting import shown
 
@@ -13,23 +14,35 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([smhd]?)", re.ASCII)
 
 
+class _TooLongError(ConfigurationError, OverflowError):
+    """A duration with which nothing can be reckoned."""
+
+
 def seconds(value: float | str | timedelta, *, what: str) -> float:
-    """A duration in seconds.
+    """A duration in seconds: infinite, or at most a hundred years.
 
     >>> seconds("10m", what="lease"), seconds(1.5, what="lease"), seconds("2d", what="lease")
     (600.0, 1.5, 172800.0)
 
-    Raises `ConfigurationError` naming ``what`` for anything else.
+    Raises `ConfigurationError` naming ``what`` for anything else; for a longer one it is an OverflowError too.
     """
+    number = _number(value)
+    if math.isnan(number):
+        raise ConfigurationError(f"{what} is {shown(value)}; it must be seconds, such as 90, or a text such as '90s', '10m', '2h' or '30d'")
+    if abs(number) > LONGEST and not (isinstance(value, float) and math.isinf(value)):
+        raise _TooLongError(f"{what} is {shown(value)}, longer than a hundred years")
+    return number
+
+
+def _number(value: object) -> float:
+    """The seconds of a duration, infinite where they are too many for a number; NaN if it is none."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, str) and (match := _TEXT.fullmatch(value.strip())):
         return float(match[1]) * _UNITS[match[2]]
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            number = float(value)
+            return float(value)
         except OverflowError:
-            raise ConfigurationError(f"{what} is {shown(value)}, more seconds than there is a number for") from None
-        if not math.isnan(number):
-            return number
-    raise ConfigurationError(f"{what} is {shown(value)}; it must be seconds, such as 90, or a text such as '90s', '10m', '2h' or '30d'")
+            return math.inf if value > 0 else -math.inf
+    return math.nan

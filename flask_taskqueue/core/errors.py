@@ -41,6 +41,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from .clock import LONGEST
+from .quoting import shown
+
 
 class TaskQueueError(Exception):
     """The base of every error of this package but `DeadlineExceeded`."""
@@ -171,11 +174,17 @@ class Retry(TaskQueueError):
 
     ``after`` is the delay in seconds (or a timedelta) before the next attempt; without it the
     retry law decides. It counts as a failed attempt: the limits of the task's retry options hold.
+    Raises `InvalidTaskRetryOptionsError` for a delay below 0 or above a hundred years, and for what is none.
     """
 
     def __init__(self, reason: str = "the handler asked for a retry", *, after: float | timedelta | None = None) -> None:
         super().__init__(reason)
-        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+        number = after.total_seconds() if isinstance(after, timedelta) else after
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= LONGEST):
+            raise InvalidTaskRetryOptionsError(
+                f"after is {shown(after)}; it must be seconds or a timedelta, 0 or more and at most a hundred years"
+            )
+        self.after = number
 
 
 class PermanentFailure(TaskQueueError):

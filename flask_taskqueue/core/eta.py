@@ -63,9 +63,9 @@ def _counted(countdown: float | str | timedelta | None) -> timedelta:
     try:
         number = seconds(countdown[1:] if negative else countdown, what="countdown")  # type: ignore[index, arg-type]
         return timedelta(seconds=-number if negative else number)
-    except ConfigurationError as error:
-        raise InvalidTaskError(str(error)) from error
     except OverflowError as error:
         if isinstance(countdown, float) and countdown == -math.inf:
             raise InvalidTaskError("countdown is -inf; it must be finite") from error
         raise InvalidEtaError(f"countdown is {shown(countdown)}, further away than any eta may be") from error
+    except ConfigurationError as error:
+        raise InvalidTaskError(str(error)) from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from .clock import duration_micros
+from .clock import LONGEST, duration_micros
 from .durations import seconds
 from .errors import ConfigurationError, InvalidDeadlineError, InvalidKeyError, InvalidTaskError
 from .eta import aware_utc
@@ -44,8 +44,10 @@ def expiry(expires: Any) -> dict[str, Any]:
         number = seconds(expires, what="expires")
     except ConfigurationError as error:
         raise InvalidTaskError(str(error)) from error
-    if not 0 < number < 1e9:
-        raise InvalidTaskError(f"expires is {shown(expires)}; it must be more than 0 seconds, or an aware datetime")
+    if not 0 < number <= LONGEST:
+        raise InvalidTaskError(
+            f"expires is {shown(expires)}; it must be more than 0 seconds, at most a hundred years, or an aware datetime"
+        )
     return {"expires_in": duration_micros(number)}
 
 

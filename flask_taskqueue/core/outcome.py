@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from werkzeug.http import parse_date
 
+from .clock import LONGEST
 from .reply import Reply
 from .retry import RetryOptions
 from .states import State
@@ -134,7 +135,7 @@ def retry_after(text: str, now: datetime) -> float | None:
     if not text or len(text) > _LONGEST_RETRY_AFTER:
         return None
     try:
-        return max(0.0, float(text))
+        return min(max(0.0, float(text)), LONGEST)
     except ValueError:
         pass
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .clock import SECOND
+from .clock import LONGEST, SECOND
 from .errors import ConfigurationError
+from .quoting import shown
 
 BUCKET_SIZE = 5
 FASTEST = 500.0
@@ -14,6 +15,7 @@ FASTEST = 500.0
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"0|([0-9]+(?:\.[0-9]*)?)/([smhd])", re.ASCII)
+_HIGHEST = 1_000_000.0
 _LOOK_AGAIN = SECOND // 10
 _LATE = 0.5
 """How many tokens a full bucket keeps beyond its size for a start that is late: fewer than one."""
@@ -32,7 +34,10 @@ def parse_rate(text: object, *, what: str) -> float:
     match = _TEXT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ConfigurationError(f"{what} is {text!r}; it must be a number and a unit, such as '20/m', '5/s', '0.5/h' or '100/d', or '0'")
-    return float(match[1]) / _UNITS[match[2]] if match[1] else 0.0
+    rate = float(match[1]) / _UNITS[match[2]] if match[1] else 0.0
+    if rate and not 1 / LONGEST <= rate <= _HIGHEST:
+        raise ConfigurationError(f"{what} is {shown(text)}; it must be from one in a hundred years to {_HIGHEST:.0f}/s, or '0'")
+    return rate
 
 
 def rate_text(rate: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from .clock import to_datetime
@@ -20,7 +20,7 @@ from .urls import redacted
 class TaskActions(Protocol):
     """What a task can ask of the queue that holds it."""
 
-    def wait(self, task_id: str, timeout: float | None) -> Task: ...
+    def wait(self, task_id: str, timeout: float | str | timedelta | None) -> Task: ...
     def requeue(self, task_id: str, *, transactional: bool | None) -> Task: ...
     def delete(self, task_id: str, *, transactional: bool | None) -> bool: ...
     def run_now(self, task_id: str, *, transactional: bool | None) -> Task: ...
@@ -168,11 +168,12 @@ class Task:
         """The reply that the task succeeded with, if it was added with ``keep_result``; read now."""
         return self._actions.result(self.id)
 
-    def wait(self, timeout: float | None = None) -> Task:
+    def wait(self, timeout: float | str | timedelta | None = None) -> Task:
         """Block until the task has ended and return it as it is then.
 
-        ``timeout`` is in seconds; None waits for ever, also while the database is away. Raises
-        `WaitTimeoutError` when it passes (the task itself goes on), and `BadTransactionStateError` for a task whose own transaction
+        ``timeout`` is a duration, in seconds or as "10m"; None waits for ever, also while the database is away. Raises
+        `WaitTimeoutError` when it passes (the task itself goes on), `ConfigurationError` for what is no
+        duration, and `BadTransactionStateError` for a task whose own transaction
         has not been committed, or on SQLite while the session holds changes that would be waited for.
         """
         if not self.is_committed:

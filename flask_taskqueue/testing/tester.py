@@ -11,8 +11,8 @@ from typing import Any, Self, Unpack
 from flask import Flask
 
 from ..api.adding import Adding
-from ..core.clock import SECOND, duration_micros, to_datetime, to_micros
-from ..core.durations import seconds as parse_duration
+from ..core import checks
+from ..core.clock import LONGEST, SECOND, duration_micros, to_datetime, to_micros
 from ..core.errors import BadTaskStateError, BadTransactionStateError, ConfigurationError
 from ..core.spec import TaskOptions, TaskSpec
 from ..core.states import State
@@ -121,7 +121,7 @@ class TaskQueueTester(Looking):
         computes from ``datetime.now()`` lies so much nearer.
         """
         self._settle()
-        left = duration_micros(parse_duration(duration, what="the time to advance"))
+        left = duration_micros(checks.duration(0, LONGEST)("the time to advance", duration))
         attempts: list[Attempt] = []
         while True:
             self._runtime.cron.tick()
