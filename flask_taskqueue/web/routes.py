@@ -88,7 +88,8 @@ class RouteFinder:
         if (endpoint, method) in self._fixed:
             return self._fixed[endpoint, method], values
         variables = self._variables_of(endpoint)
-        path = self._built(endpoint, {key: _single(key, values[key]) for key in variables & values.keys()}, method)
+        filled = {key: _single(key, values[key]) for key in variables & values.keys()}
+        path = self._built(endpoint, self._completed(endpoint, filled, variables), method)
         if not variables:
             self._fixed[endpoint, method] = path
         return path, {key: value for key, value in values.items() if key not in variables}
@@ -114,6 +115,22 @@ class RouteFinder:
                 raise InvalidUrlError(f"{redacted(endpoint)!r} is no endpoint of this application; a path begins with a slash")
             self._variables[endpoint] = frozenset().union(*(rule.arguments for rule in rules))
         return self._variables[endpoint]
+
+    def _completed(self, endpoint: str, filled: Mapping[str, Any], variables: frozenset[str]) -> dict[str, Any]:
+        """The values of a URL's variables, with those that the application's ``url_defaults`` know for the ones that are missing."""
+        values = dict(filled)
+        if variables <= values.keys():
+            return values
+        try:
+            self._app.inject_url_defaults(endpoint, values)
+        except (AttributeError, LookupError, RuntimeError) as error:  # it looks into a request, or at what one has left in g
+            missing = sorted(variables - filled.keys())
+            raise InvalidUrlError(
+                f"the URL of endpoint {endpoint!r} has a place for {', '.join(map(repr, missing))}, and url_defaults of the application "
+                f"cannot fill it here, outside of a request perhaps ({type(error).__name__}): give it as a param, as in "
+                f"tasks.add({endpoint!r}, {{{missing[0]!r}: ...}})"
+            ) from error
+        return {name: value for name, value in values.items() if name in variables}
 
     def _built(self, endpoint: str, values: dict[str, Any], method: str) -> str:
         try:
