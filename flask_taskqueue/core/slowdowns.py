@@ -16,6 +16,8 @@ REST = 60.0
 _SLOWEST = 0.1
 _RECOVERY = 30 * SECOND
 _APART = SECOND
+_LOOK_AGAIN = 30
+"""The longest, in seconds, that a task waits for another look whose host did not answer."""
 
 
 def slowable(queue: str, url: str, target: str | None) -> str:
@@ -86,6 +88,25 @@ class Slowdown:
     def _filled(self, now: int) -> float:
         rate = self.rate_at(now)
         return min(max(1.0, rate), max(0, now - self.empty_at) / SECOND * rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A host whose latest attempt in this process got no answer: it has ``room`` for one task at a time here, until it answers."""
+
+    room: int
+
+    def tokens(self, now: int) -> int:
+        """How many may be sent now."""
+        return self.room
+
+    def taken(self, now: int, number: int) -> Silence:
+        """After so many were sent."""
+        return Silence(self.room - number)
+
+    def turn(self, now: int, place: int) -> int:
+        """When a task that is put off is looked at again."""
+        return now + min(place, _LOOK_AGAIN) * SECOND
 
 
 def slowed(before: Slowdown | None, target: str, now: int, status: int, retry_after: float) -> Slowdown:

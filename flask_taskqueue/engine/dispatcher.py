@@ -259,6 +259,7 @@ class Dispatcher:
 
     def _tell(self, recorded: Recorded) -> None:
         """Count, and tell whoever listens."""
+        self._taking.note(recorded.results)
         for result in recorded.results:
             self._count(result)
             self._observe(result, result.record.id in recorded.lost)

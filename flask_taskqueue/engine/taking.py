@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, TypeVar
 
@@ -14,7 +14,7 @@ from ..core.errors import TaskQueueError
 from ..core.fairness import Lane, Lanes
 from ..core.ids import lease_id
 from ..core.record import Record
-from ..core.slowdowns import Slowdown
+from ..core.slowdowns import Silence, Slowdown, slowable
 from ..core.states import State
 from ..core.suspicion import is_poison, may_take_suspect
 from ..store import Claims, LockedError, Result, Wait
@@ -30,6 +30,10 @@ _GATE_AGAIN = 0.005
 
 _REFUSALS = 20
 """How many tasks of which something is locked one turn goes past."""
+
+
+_UNANSWERED = ("timeout", "connection")
+_MOST_SILENT = 1000
 
 
 class Transact(Protocol):
@@ -74,7 +78,9 @@ class Taking:
         self._lease = lease
         self._due: list[Lane] = []
         self._limited: frozenset[str] = frozenset()
-        self._slowdowns: dict[str, Slowdown] = {}
+        self._slowdowns: dict[str, Slowdown | Silence] = {}
+        self._silent: set[str] = set()
+        """Hosts whose latest attempt here got no answer."""
         self._looked_at = 0.0
         self._usual: Lane | None = None
         self._next: Lane | None = None
@@ -109,6 +115,8 @@ class Taking:
 
     def likely(self, *, woken: bool) -> Lane | None:
         """The lane from which something can probably be taken now: the one that the last look saw to be due next, or the usual one."""
+        if self._silent:
+            return None
         if self.next_in == 0.0:
             return None if self._next is None or self._next.queue in self._limited else self._next
         return self._usual if woken else None
@@ -116,6 +124,17 @@ class Taking:
     def guess(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
         """Lease up to so many tasks without a look, which would cost as much again; nothing from a queue that is paused or limited."""
         return self._forgiven(connection, self._claims.claim_unseen(connection, lane, most, **self._terms()), [], 0)
+
+    def note(self, results: Iterable[Result]) -> None:
+        """Remember which hosts do not answer, so that one of them does not take every slot; one that answers is forgotten."""
+        for one in results:
+            if one.record.target is None and one.record.url.startswith("/"):
+                continue
+            host = slowable(one.record.queue, one.record.url, one.record.target)
+            if one.outcome.reason not in _UNANSWERED:
+                self._silent.discard(host)
+            elif len(self._silent) < _MOST_SILENT:
+                self._silent.add(host)
 
     def ended(self) -> list[Result]:
         """What became of tasks that were ended, since this was last asked, instead of being taken over."""
@@ -141,12 +160,22 @@ class Taking:
                 self._suspects_turn = not trial.alone
                 return trial
         self._suspects_turn = True
+        self._see_silence(running)
         self._claims.put_off_any = False
         records = self._forgiven(connection, self._take_others(connection, expired, free), running, beside)
         again = self._claims.put_off_any
         if again:
             self._due = []
         return Taken(records, again=again)
+
+    def _see_silence(self, running: Sequence[Running]) -> None:
+        """Let a host that does not answer have one task here at a time."""
+        if not self._silent:
+            return
+        records = [one.delivery.record for one in running]
+        busy = {slowable(one.queue, one.url, one.target) for one in records}
+        for host in self._silent:
+            self._slowdowns.setdefault(host, Silence(0 if host in busy else 1))
 
     def take_singly(self, transact: Transact, lanes: Lanes, free: int, running: Sequence[Running]) -> Taken:
         """As `take`, but each in a transaction of its own, which waits for nobody.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,6 @@ from ..core.clock import SECOND, duration_micros
 from ..core.fairness import Lane, Lanes
 from ..core.outcome import success
 from ..core.record import Record
-from ..core.slowdowns import Slowdown
 from ..core.states import State
 from ..core.suspicion import MAX_CRASHES, POISON, is_poison, poison
 from .attempt_log import AttemptLog, Lease
@@ -25,7 +24,7 @@ from .locks import Locks, untaken
 from .queues import Queues
 from .renewals import is_renewed
 from .results import Result
-from .slowdowns import Slowdowns
+from .slowdowns import Seen, Slowdowns
 from .tables import Tables
 
 _CLAIMS = 20
@@ -79,7 +78,7 @@ class Claims:
         held_by: str,
         lease: float,
         limited: bool = False,
-        slowdowns: MutableMapping[str, Slowdown] | None = None,
+        slowdowns: Seen | None = None,
     ) -> list[Record]:
         """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; the attempt is counted with it.
 
@@ -107,7 +106,7 @@ class Claims:
         lane: Lane,
         limit: int,
         how: Mapping[str, Any],
-        slowdowns: MutableMapping[str, Slowdown],
+        slowdowns: Seen,
     ) -> list[Record]:
         taken: list[Record] = []
         for _ in range(_CLAIMS if limit else 0):
@@ -176,9 +175,7 @@ class Claims:
                 return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == found.id)).one())
         return None
 
-    def _not_slowed(
-        self, connection: sa.Connection, lane: Lane, found: Sequence[Record], slowdowns: MutableMapping[str, Slowdown]
-    ) -> list[Record]:
+    def _not_slowed(self, connection: sa.Connection, lane: Lane, found: Sequence[Record], slowdowns: Seen) -> list[Record]:
         """Those just claimed whose receiver may be given them; the others are put off, and what waits for their keys goes."""
         sent, late = self._slowdowns.admit(connection, lane, found, slowdowns)
         self.put_off_any |= bool(late)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ..core.fairness import Lane
 from ..core.record import Record
-from ..core.slowdowns import Slowdown, slowable, slowed
+from ..core.slowdowns import Silence, Slowdown, slowable, slowed
 from ..core.states import State
 from .dialects import Dialect
 from .dialects.claims import candidates
@@ -21,6 +21,8 @@ from .dialects.states import is_state
 from .locks import untaken
 from .results import Result
 from .tables import Tables
+
+Seen = MutableMapping[str, Slowdown | Silence]
 
 _TOGETHER = 200
 """How many tasks of a lane are looked at when one of them is put off."""
@@ -63,9 +65,7 @@ class Slowdowns:
             else:
                 connection.execute(sa.update(self._slowdown).where(self._slowdown.c.target == target).values(values))
 
-    def admit(
-        self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: MutableMapping[str, Slowdown]
-    ) -> tuple[list[Record], list[Record]]:
+    def admit(self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: Seen) -> tuple[list[Record], list[Record]]:
         """Of tasks just claimed those that may be sent, and those that were put off, whose attempt is not counted.
 
         What comes next in the lane and would be put off as well is, with them, so that it is not in the way of others.
@@ -92,21 +92,22 @@ class Slowdowns:
         """Forget those that are over; how many."""
         return connection.execute(sa.delete(self._slowdown).where(self._slowdown.c.over_at <= self._now)).rowcount
 
-    def _take(self, connection: sa.Connection, slowdowns: MutableMapping[str, Slowdown], target: str, records: Sequence[Record]) -> int:
+    def _take(self, connection: sa.Connection, slowdowns: Seen, target: str, records: Sequence[Record]) -> int:
         """Use what a receiver may be given for as many of these as it is enough for; how many. None where another just does."""
         seen, now = slowdowns[target], max(one.started_at or 0 for one in records)
         number = min(len(records), seen.tokens(now))
         if not number:
             return 0
+        if isinstance(seen, Silence):  # which is this process's own
+            slowdowns[target] = seen.taken(now, number)
+            return number
         after = seen.taken(now, number)
         mine = sa.and_(self._slowdown.c.target == target, self._slowdown.c.empty_at == seen.empty_at)
         used = connection.execute(sa.update(self._slowdown).where(mine).values(empty_at=after.empty_at)).rowcount
         slowdowns[target] = after if used else replace(seen, empty_at=max(now, seen.empty_at))
         return number if used else 0
 
-    def _put_off(
-        self, connection: sa.Connection, lane: Lane, late: dict[str, list[str]], slowdowns: MutableMapping[str, Slowdown], now: int
-    ) -> None:
+    def _put_off(self, connection: sa.Connection, lane: Lane, late: dict[str, list[str]], slowdowns: Seen, now: int) -> None:
         """Schedule tasks for when their turn may come."""
         task, places = self._task, {target: len(ids) for target, ids in late.items()}
         back = [{"put_off": one, "due": slowdowns[target].turn(now, place)} for target in late for place, one in enumerate(late[target], 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -202,6 +203,29 @@ class TestAReceiverHoldsUpAnother:
         wait_until(lambda: busy.got, what="it is called")
         busy.answer = lambda: Response(status=204)
         wait_until(lambda: sender.tasks.queue("default").statistics().succeeded == 100, what="all have succeeded")
+
+    def test_a_host_that_does_not_answer_takes_not_every_slot(self, sender: Bench, ana: Receiver) -> None:
+        """Once a deadline has passed it has one task at a time in a process, until it answers; the others go on, and lose no attempt."""
+        with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}/hook"
+            specs = [{"url": f"{ana.url}/hook"} if number % 3 else {"url": url, "deadline": 3} for number in range(450)]
+            sender.tasks.add_many(specs)
+            sender.app.extensions["taskqueue"].start()
+            wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
+            tried = [one.attempts for one in sender.tasks.find(limit=1000) if one.url == url]
+            assert len(tried) == 150
+            assert sum(tried) < 100
+            sender.app.extensions["taskqueue"].stop(0)
+
+    def test_a_host_that_answers_again_gets_its_tasks(self, sender: Bench, busy: Receiver) -> None:
+        """All of them, once it does."""
+        held = threading.Event()
+        busy.answer = lambda: Response(status=204 if held.wait(20) else 500)
+        sender.tasks.add_many({"url": f"{busy.url}/hook", "deadline": 1, "retry": {"min_backoff_seconds": 0.1}} for _ in range(12))
+        sender.app.extensions["taskqueue"].start()
+        wait_until(lambda: any(one.last_reason == "timeout" for one in sender.tasks.find(limit=100)), what="a deadline has passed")
+        held.set()
+        wait_until(lambda: sender.tasks.queue("default").statistics().succeeded == 12, what="all have succeeded", timeout=120)
 
     def test_the_application_slows_itself_and_no_host(self, sender: Bench, ana: Receiver) -> None:
         """Its own routes in the queue whose handler asked for less; the queue's statistics tell."""
