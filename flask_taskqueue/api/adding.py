@@ -37,6 +37,7 @@ from ..core.trace_context import with_trace
 from ..core.urls import check_path, is_absolute
 from ..engine.telemetry import sending
 from ..runtime import Runtime
+from ..store import in_order
 from ..web.routes import RouteFinder
 from ..web.trace_context import of_caller
 from ..web.worker import Route, Worker
@@ -130,7 +131,7 @@ class Adding:
 
         def work(connection: sa.Connection) -> sa.Row[Any]:
             store.batches.create(connection, batch_id, len(news), *callbacks)
-            for new in news:
+            for new in in_order(news):
                 store.inserts.add(connection, new)
             if not news:
                 store.batches.count(connection, {batch_id: {"succeeded": 0}})

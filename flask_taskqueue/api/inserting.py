@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ..core.new_task import Disposition, NewTask
 from ..core.record import Record
-from ..store import Inserts, Store
+from ..store import Inserts, Store, in_order
 
 Added = tuple[Record, Disposition]
 
@@ -26,10 +26,11 @@ def insert_all(store: Store, connection: sa.Connection, news: Sequence[NewTask])
     single = {new.id for new in news if new.unique_key is not None}
     missing = store.inserts.add_missing(connection, [new for new in news if new.id not in single])
     found = {record.id: record for record in store.tasks.get_all(connection, [new.id for new in news])}
+    keyed = {new.id: insert(store, connection, new) for new in in_order(news) if new.id in single}
     results: list[Added] = []
     for new in news:
         if new.id in single:
-            results.append(insert(store, connection, new))
+            results.append(keyed[new.id])
         elif new.id in missing:
             results.append((store.inserts.named(connection, new), "skipped"))
         else:
@@ -41,7 +42,7 @@ def insert_many(inserts: Inserts, connection: sa.Connection, news: Sequence[NewT
     """Store tasks, in one statement where that can be; how many were not because their name or key was taken."""
     if all(new.unique_key is None or new.on_conflict == "skip" for new in news):
         return len(inserts.add_missing(connection, news))
-    return sum(inserts.add(connection, new)[1] not in ("added", "replaced") for new in news)
+    return sum(inserts.add(connection, new)[1] not in ("added", "replaced") for new in in_order(news))
 
 
 def inserted(store: Store, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added] | None:

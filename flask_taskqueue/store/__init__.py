@@ -10,7 +10,7 @@ from .dialects.inherited import keep, replace_inherited
 from .dispatchers import Sighting
 from .failures import LATEST as LATEST_FAILURES
 from .filters import SEARCHED, Filter
-from .inserts import Inserts
+from .inserts import Inserts, in_order
 from .listings import Kind, Listing, Place
 from .live_counts import CAP, Live
 from .newest import OF_STATE, Found
@@ -74,6 +74,7 @@ __all__ = [
     "follow",
     "forget",
     "has_left",
+    "in_order",
     "is_in_memory",
     "keep",
     "of_this_thread",

@@ -212,18 +212,25 @@ class Database:
             try:
                 return self._run_once(partial(course.run, work), wait, done if course.unsure else None)
             except sa.exc.DBAPIError as error:
-                if self.dialect.is_locked(error):
-                    if wait is not Wait.PATIENTLY or course.seconds > _LOCK_PATIENCE:
-                        raise LockedError(_IN_USE) from error
-                    counted = False
-                else:
-                    self._raise_if_final(error, course.is_last(error), course.unsure)
+                counted = self._counts(error, wait, course)
             except MovedError as error:
                 if course.is_used_up:
                     raise TransientError("what the transaction looked at kept changing") from error
             except sa.exc.TimeoutError as error:
                 raise TransientError(_CROWDED) from error
             course.pause(counted=counted)
+
+    def _counts(self, error: sa.exc.DBAPIError, wait: Wait, course: Course) -> bool:
+        """Whether a failure is one of the tries, of which there are few; raises if there is no other."""
+        patient = wait is Wait.PATIENTLY and course.seconds <= _LOCK_PATIENCE
+        if self.dialect.is_locked(error):
+            if not patient:
+                raise LockedError(_IN_USE) from error
+            return False
+        if patient and self.dialect.is_deadlock(error):
+            return False
+        self._raise_if_final(error, course.is_last(error), course.unsure)
+        return True
 
     def _run_once(self, work: Work[Result], wait: Wait, done: Work[Result | None] | None) -> Result:
         with shielded(), self.around(), self.write_lock, self.engine.begin() as connection:

@@ -26,9 +26,15 @@ _NOTHING_YET = (
     *("last_status", "last_reason", "last_error"),
 )
 _COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
-_ROUNDS = 5
+_ROUNDS = 50
+"""How often one is tried: each time another transaction has changed who has the key, so that one of those at it goes on."""
 _STAYS = ("skip", "raise")
 """The wishes about a taken key by which the task that has it stays as it is."""
+
+
+def in_order(news: Sequence[NewTask]) -> list[NewTask]:
+    """As they are to be inserted: two transactions that insert the same keys or names, each in this order, never wait for each other."""
+    return sorted(news, key=lambda new: (new.queue, new.unique_key or "", new.name or ""))
 
 
 class Inserts:
@@ -87,6 +93,7 @@ class Inserts:
         """Store many, in one statement; the ids of those that were not because their name or key is taken."""
         if not news:
             return set()
+        news = in_order(news)
         may_conflict = any(map(_may_conflict, news))
         self._free_names(connection, news)
         self._insert[may_conflict].execute_many(connection, [self._columns(one) | _when(one) for one in news])
@@ -102,7 +109,7 @@ class Inserts:
         """
         plain = [new for new in news if not _may_conflict(new)]
         self.add_missing(connection, plain)
-        others = (self._add_following(connection, new, after) for new in news if _may_conflict(new))
+        others = (self._add_following(connection, new, after) for new in in_order(news) if _may_conflict(new))
         return [new.id for new in plain] + [one for one in others if one is not None]
 
     def _add_following(self, connection: sa.Connection, new: NewTask, after: str) -> str | None:

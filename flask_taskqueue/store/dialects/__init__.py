@@ -98,6 +98,9 @@ class Dialect(Protocol):
     def is_locked(self, error: sa.exc.DBAPIError) -> bool:
         """Whether a lock that another transaction holds was waited for in vain."""
 
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether several transactions waited for each other, and this one was ended so that the others go on."""
+
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the same transaction may succeed when it is tried again."""
 

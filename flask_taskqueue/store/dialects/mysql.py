@@ -29,6 +29,7 @@ _STALE = {1036, 1047, 1053, 1290, 1792, 1836, 1874, 1927}
 
 _LOCKED = {1205, 3572}
 """Lock wait timeout, by its setting or by NOWAIT."""
+_DEADLOCK = 1213
 _LOCK_WAIT = 1
 
 _UPGRADE_PATIENCE = 25
@@ -142,6 +143,9 @@ class MySQL:
 
     def is_locked(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in _LOCKED
+
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) == _DEADLOCK
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in _RETRIED

@@ -29,6 +29,7 @@ _STALE = ("08", "57P", "25006", "25P03", "25P04", "26000", "42P05")
 prepared statements that another's connection has."""
 
 _LOCKED = "55P03"
+_DEADLOCK = "40P01"
 _LOCK_WAIT = 500
 """Milliseconds; less than deadlock_timeout, so that in a deadlock with the application it is we who give way."""
 _NO_WAIT = 10
@@ -178,6 +179,9 @@ class PostgreSQL:
 
     def is_locked(self, error: sa.exc.DBAPIError) -> bool:
         return _state(error) == _LOCKED
+
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error) == _DEADLOCK
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return _state(error) in _RETRIED

@@ -137,6 +137,9 @@ class SQLite:
     def is_locked(self, error: sa.exc.DBAPIError) -> bool:
         return False  # it has one writer, whom everybody waits for
 
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        return False
+
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         return _code(error) in _RETRIED
 
