@@ -56,10 +56,10 @@ def log_attempt(result: Result, lost: bool) -> None:
 
 
 def _latency(record: Record) -> float | None:
-    """Milliseconds from the eta to the first attempt."""
+    """Milliseconds from the eta, or the creation if that was later, to the first attempt."""
     if record.attempts != 1 or record.started_at is None:
         return None
-    return max(0, record.started_at - record.eta) / 1000
+    return max(0, record.started_at - max(record.eta, record.created_at)) / 1000
 
 
 def _consequence(outcome: Outcome, lost: bool) -> str:

@@ -135,7 +135,7 @@ def _count_attempt(counts: Counts, ending: Ending, measure: str) -> None:
     _observe(counts, DURATIONS, "duration_micros", duration_micros(ending.duration))
     record = ending.record
     if record.attempts == 1 and record.last_reason is None and record.started_at is not None:  # the very first
-        _observe(counts, DELAYS, "delay_micros", max(0, record.started_at - record.eta))
+        _observe(counts, DELAYS, "delay_micros", max(0, record.started_at - max(record.eta, record.created_at)))
 
 
 def _observe(counts: Counts, buckets: Sequence[str], total: str, micros: int) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from flask_taskqueue import TaskSpec
 from flask_taskqueue.cli import taskqueue as commands
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -107,3 +109,28 @@ def test_health_can_be_somewhere_else_or_nowhere(sqlite_database: TestDatabase) 
         assert one.app.test_client().get("/up/live").status_code == 200
     with bench(sqlite_database.url, TASKQUEUE_HEALTH=False) as one:
         assert one.app.test_client().get("/taskqueue/health/live").status_code == 404
+
+
+def test_an_eta_of_the_past_makes_nobody_late(database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    """A task cannot have waited for longer than it has been there; its eta stays what was asked for."""
+    last_week = datetime.now(UTC) - timedelta(days=7)
+    with bench(database.url) as one:
+
+        @one.tasks.worker("/w")
+        def handler() -> None: ...
+
+        tasks = [
+            handler.options(eta=last_week).add(),
+            *one.tasks.queue("default").add([TaskSpec("/w", eta=last_week)]),
+            handler.options(eta=last_week, unique_key="key", on_conflict="debounce").add(),
+            handler.options(eta=last_week, unique_key="key", on_conflict="debounce").add(),
+        ]
+        assert {task.eta for task in tasks} == {last_week}
+        waited = ask(one, "dispatcher")[1]["oldest_due_seconds"]
+        assert isinstance(waited, float)
+        assert 0 <= waited < 3600
+        with caplog.at_level("INFO", "flask_taskqueue"):
+            one.tasks.drain()
+        latencies = [record.latency_ms for record in caplog.records if getattr(record, "latency_ms", None) is not None]
+        assert len(latencies) == 3
+        assert max(latencies) < 3_600_000
