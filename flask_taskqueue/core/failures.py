@@ -21,6 +21,9 @@ _LONGEST = 200
 _IDENTIFIER = 8
 """The fewest letters and digits that an identifier begins with."""
 
+_HOST = re.compile(r"""://(?:[^\s/?#@'"]*@)?([^\s/?#@'"]+)|\bhost=['"]([^'"]*)['"]|\b([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b""", re.ASCII)
+"""The host of a URL with its port, a host as urllib3 tells it, an address."""
+
 
 class Failure(NamedTuple):
     """A failed attempt, with what is told of its task; ``finished_at`` is in microseconds."""
@@ -45,6 +48,8 @@ class Signature(NamedTuple):
     reason: str
     status: int | None
     text: str
+    hosts: tuple[str, ...] = ()
+    """Those that the error names."""
 
     @property
     def id(self) -> str:
@@ -56,7 +61,8 @@ class Signature(NamedTuple):
         """The signature of a failure: numbers, quoted texts and identifiers count as the same."""
         error = _unending(failure.error or "")[: 4 * _LONGEST]
         path = _place(failure)
-        return cls(failure.queue, path, failure.reason, failure.status, " ".join(_alike(error).split())[:_LONGEST])
+        text = " ".join(_alike(error).split())[:_LONGEST]
+        return cls(failure.queue, path, failure.reason, failure.status, text, _hosts(error))
 
 
 @dataclass(slots=True)
@@ -102,6 +108,11 @@ def group(failures: Iterable[Failure]) -> list[Group]:
             told.add(one.task_id)
             found.tasks[one.task_id] = one.state
     return list(groups.values())
+
+
+def _hosts(error: str) -> tuple[str, ...]:
+    """The hosts that an error names: they part groups, for one that is down is not another."""
+    return tuple(sorted({next(filter(None, found), "") for found in _HOST.findall(error)}))
 
 
 def _place(failure: Failure) -> str:

@@ -99,6 +99,29 @@ def test_hosts_part_groups_and_are_shown() -> None:
     assert len(group(failures)) == len(places)
 
 
+def test_hosts_that_errors_name_part_groups() -> None:
+    """In URLs, as addresses, as libraries tell them; ports that change, paths and all else that varies do not."""
+    common = {
+        "task_id": "a",
+        "number": 1,
+        "reason": "failure",
+        "status": 500,
+        "finished_at": 5,
+        "queue": "default",
+        "url": "/w",
+        "state": "dead",
+    }
+
+    def groups(*errors: str) -> int:
+        return len(group(Failure(**{**common, "error": error}) for error in errors))
+
+    for text in ("GET 'http://{}/user/{}' failed", "HTTPSConnectionPool(host='{}', port={}): refused", "no route to ({}, {})"):
+        assert groups(text.format("10.0.0.7", 7), text.format("10.0.0.7", 8)) == 1, text
+        assert groups(text.format("10.0.0.7", 7), text.format("10.0.0.8", 7)) == 2, text
+    assert group([Failure(**{**common, "error": "at https://u:p@api.example.com:8080/x"})])[0].signature.hosts == ("api.example.com:8080",)
+    assert groups("lost 10.0.0.7:50123", "lost 10.0.0.7:50999") == 1
+
+
 def leased(one: Bench, since: float) -> Task:
     """A task that a process took, whose lease ran out so many seconds ago."""
     task = one.tasks.add("/fine")
