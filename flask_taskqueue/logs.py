@@ -21,12 +21,15 @@ def log_attempt(result: Result, lost: bool) -> None:
 
     So failures are seen where logging was never set up: Python prints warnings to stderr then.
 
+    A dead task is a warning too if the exception that ended it has been reported already, so that it is reported once.
+
     Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
     too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the
     eta to the begin of the first attempt; None at later ones) and next_eta (of the next attempt).
     """
     record, outcome = result.record, result.outcome
-    level = logging.WARNING if lost else _LEVELS[outcome.state]
+    told = result.reported and outcome.state is State.DEAD
+    level = logging.WARNING if lost or told else _LEVELS[outcome.state]
     if not logger.isEnabledFor(level):
         return
     extra = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 
 from .record import Record
@@ -57,6 +58,10 @@ class Delivery:
     """What became of it, said by whoever saw its view run."""
     traceback: str | None = field(default=None, repr=False)
     """Of what its view raised in this process, as it is to be kept."""
+    reported: bool = False
+    """Whether an exception of it has been told to the application, or logged with its traceback."""
+    context: Context | None = None
+    """In which the application was called here: to what is in it belongs what is logged of the delivery."""
     waited: float = 0.0
     """Seconds that its transaction waited for its turn to write: they say nothing of how quick the handler is."""
     computed: float = 0.0

@@ -131,8 +131,8 @@ def _retry_after(reply: Reply, verdict: Verdict | None) -> str:
 
 def retry_after(text: str, now: datetime) -> float | None:
     """The seconds a Retry-After asks for (RFC 9110, 10.2.3); None without one that can be read."""
-    text = text.strip()
-    if not text or len(text) > _LONGEST_RETRY_AFTER:
+    text = text.strip()[:_LONGEST_RETRY_AFTER]
+    if not text:
         return None
     try:
         return min(max(0.0, float(text)), LONGEST)

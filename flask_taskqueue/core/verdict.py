@@ -29,7 +29,8 @@ class Verdict:
     """What a view did: it returned, raised, asked for a retry, refused for good, had lost its lease; or there is none at this URL.
 
     ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
-    that the handler's own transaction, with the end of the attempt in it, is committed.
+    that the handler's own transaction, with the end of the attempt in it, is committed; ``reported``
+    that the application has been told of an exception, by Flask's ``got_request_exception``.
     """
 
     kind: Kind
@@ -37,6 +38,7 @@ class Verdict:
     error: str | None = None
     retry_after: str | None = None
     committed: bool = False
+    reported: bool = False
 
     @property
     def is_success(self) -> bool:

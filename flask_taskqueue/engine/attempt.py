@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -130,6 +131,7 @@ class Attempts:
             traceback=self._vault.seal_text(delivery.traceback) if outcome.state is not State.SUCCEEDED else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
             goes_on=delivery.goes_on,
+            reported=delivery.reported or (delivery.verdict is not None and delivery.verdict.reported),
         )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
@@ -171,9 +173,11 @@ class Attempts:
         except DeadlineExceeded as struck:
             self._keep_traceback(delivery, struck)
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is logged, in another context
             self._keep_traceback(delivery, error)
-            logger.error("task %s: %s", delivery.record.id, type(error).__name__, exc_info=error)
+            delivery.reported = True
+            context = delivery.context or Context()  # the application's, by which Sentry knows what it has been told already
+            context.run(logger.error, "task %s: %s", delivery.record.id, type(error).__name__, exc_info=error)
             return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
 
     def _keep_traceback(self, delivery: Delivery, error: BaseException) -> None:

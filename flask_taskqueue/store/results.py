@@ -29,6 +29,8 @@ class Result:
     """Whether the handler's own transaction has logged the attempt."""
     goes_on: bool = False
     """Whether its thread has not stopped at the deadline and may still be at it, so that its places stay taken."""
+    reported: bool = False
+    """Whether its exception has been reported already, by whoever called the handler."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Arrival:
     """Whether it is a genuine delivery of an attempt that is not under way."""
     verdict: Verdict | None = None
     """What became of it, said by whoever saw its view run."""
+    reported: bool = False
+    """Whether the application has been told of an exception of it."""
 
 
 def arrive(environ: WSGIEnvironment, most: int, now: float) -> Arrival:

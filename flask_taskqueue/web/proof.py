@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, got_request_exception, request
 from werkzeug.routing import RequestRedirect
 
 from ..core import tracebacks
@@ -51,6 +52,14 @@ def install(app: Flask) -> None:
     """Put the proof around an app, once."""
     if _PROOF not in app.extensions:
         app.extensions[_PROOF] = Proof(app)
+        got_request_exception.connect(_note_report, app)
+
+
+def _note_report(app: Flask, **_: Any) -> None:
+    """Flask has told of an exception, and has logged it or raises it."""
+    seen = witness(app)
+    if seen is not None:
+        seen.reported = True
 
 
 class Proof:
@@ -94,7 +103,7 @@ class Proof:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             if seen.verdict is not None:
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
-                headers.append((verdicts.HEADER, verdicts.seal(seen.verdict, keys, signature)))
+                headers.append((verdicts.HEADER, verdicts.seal(replace(seen.verdict, reported=seen.reported), keys, signature)))
             return start_response(status, headers, *error)
 
         return start

@@ -33,7 +33,8 @@ class WsgiTransport:
 
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Call the application. What it raises past its error handlers is raised here."""
-        return contextvars.Context().run(self._send, request, delivery)
+        delivery.context = contextvars.Context()
+        return delivery.context.run(self._send, request, delivery)
 
     def close(self) -> None:
         """Nothing is held."""
