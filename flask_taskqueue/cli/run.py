@@ -23,7 +23,8 @@ from ..core.record import Record
 from ..core.states import State
 from ..core.urls import redacted
 from ..engine.heartbeat import renew_for
-from ..engine.supervisor import Supervisor
+from ..engine.supervisor import Pulse, Supervisor
+from ..engine.wear import Wear, resident, usable_processors
 from ..runtime import Runtime
 from ..signal_handlers import take
 from ..store import Wait
@@ -34,18 +35,41 @@ from .current import current_runtime
 logger = logging.getLogger("flask_taskqueue")
 
 _START_AGAIN = 1.0
+_MOST = 64
+
+
+class Processes(click.ParamType):  # type: ignore[type-arg]
+    """A number of processes, or a word for that of the processors."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return min(usable_processors(), _MOST) if value == "auto" else click.IntRange(1, _MOST).convert(value, param, ctx)
 
 
 @click.command("run")
-@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many dispatcher processes.")
+@click.option("--processes", type=Processes(), default="1", show_default=True, help="How many; auto: as many as processors are usable.")
 @click.option("--threads", type=click.IntRange(1, 1000), help="Tasks at a time in each.  [default: TASKQUEUE_CONCURRENCY]")
 @click.option("--queues", help="Only these queues, separated by commas.")
 @click.option("--transport", type=click.Choice(["wsgi", "http"]), help="[default: TASKQUEUE_TRANSPORT]")
 @click.option("--base-url", help="Where the application answers, for the http transport.")
+@click.option("--max-tasks", type=click.IntRange(1), metavar="N", help="Replace a process that has made so many attempts.")
+@click.option("--max-memory", type=click.IntRange(1), metavar="MB", help="Replace a process that holds more memory than this.")
 @click.option("--burst", is_flag=True, help="End when nothing is due.")
 @with_appcontext
-def run(processes: int, threads: int | None, queues: str | None, transport: str | None, base_url: str | None, burst: bool) -> None:
+def run(
+    processes: int,
+    threads: int | None,
+    queues: str | None,
+    transport: str | None,
+    base_url: str | None,
+    max_tasks: int | None,
+    max_memory: int | None,
+    burst: bool,
+) -> None:
     """Run dispatchers, supervised: one that dies is replaced, and its tasks are given back at once.
+
+    One that is to be replaced takes no more tasks, and ends when those that it runs have ended.
 
     SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second one does not wait.
     """
@@ -57,12 +81,17 @@ def run(processes: int, threads: int | None, queues: str | None, transport: str 
         "transport": transport,
         "base_url": base_url.rstrip("/") if base_url else None,
     }
+    wear = Wear(max_tasks, None if max_memory is None else max_memory * 1_000_000)
+    if burst and wear != Wear():
+        raise click.UsageError("--max-tasks and --max-memory are for processes that go on: leave them out with --burst")
+    if max_memory is not None and resident() is None:
+        raise click.UsageError("this system does not tell how much memory a process holds (/proc/self/statm): use --max-tasks")
     _check(runtime, options)
     if burst:
         _burst(runtime, options)
         return
     _announce(runtime, processes, options)
-    sys.exit(_supervise(runtime, processes, options))
+    sys.exit(_supervise(runtime, processes, options, wear))
 
 
 def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:
@@ -100,7 +129,7 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
     click.echo(" * Press Ctrl-C to finish what runs and quit")
 
 
-def _supervise(runtime: Runtime, processes: int, options: dict[str, Any]) -> int:
+def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Wear) -> int:
     store, app = runtime.store, runtime.app
 
     def bury(identity: str, blameless: bool) -> None:
@@ -117,14 +146,14 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any]) -> int
         finally:
             store.database.close()
 
-    def work(identity: str, lifeline: int, beat: Callable[[], None]) -> int:
-        return _child(app, lifeline, {**options, "identity": identity, "renewed": beat})
+    def work(identity: str, lifeline: int, pulse: Pulse) -> int:
+        return _child(app, lifeline, {**options, "identity": identity, "renewed": pulse.beat}, wear, pulse)
 
     return Supervisor(processes, work, bury=bury, sustain=sustain, grace=runtime.settings.grace_period, lease=runtime.settings.lease).run()
 
 
-def _child(app: Flask, lifeline: int, options: dict[str, Any]) -> int:
-    """One dispatcher process: until it is told to stop, or its supervisor is gone."""
+def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse: Pulse) -> int:
+    """One dispatcher process: until it is told to stop, its supervisor is gone, or it is worn and what it runs has ended."""
     stop = threading.Event()
     # systemd and Heroku send it to every process, and the supervisor once more: only its SIGKILL means at once.
     take(signal.SIGTERM, lambda *_: stop.set())
@@ -135,11 +164,22 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any]) -> int:
     if not logger.hasHandlers():
         logger.addHandler(_beside_the_lines())
 
+    def look(*_: object, **__: object) -> None:
+        """In the drain, when an attempt has ended."""
+        scheduler = runtime.scheduler
+        if scheduler is not None and not pulse.is_leaving and (worn := wear.reached(scheduler.dispatcher.ended)) is not None:
+            logger.info("dispatcher %s is replaced: %s", options["identity"], worn)
+            scheduler.dispatcher.retire()
+            pulse.leave()
+
+    if wear != Wear():
+        signals.attempt_finished.connect(look, app, weak=False)
+
     def is_over(seconds: float) -> bool:
         return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
 
     if _start(runtime, is_over, **options):
-        while not is_over(0.2):
+        while not (is_over(0.1) or (pulse.is_leaving and runtime.wait_idle(0))):
             continue
     runtime.stop()
     return 0

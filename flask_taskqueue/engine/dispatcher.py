@@ -102,6 +102,11 @@ class Dispatcher:
         return len(self._flights)
 
     @property
+    def ended(self) -> int:
+        """How many attempts have ended."""
+        return self.ok + self.failed
+
+    @property
     def health(self) -> DispatcherHealth:
         """How it gets on with the database."""
         return self._outages.health

@@ -32,14 +32,14 @@ _SILENT = 0.45
 _SUSTAIN_AGAIN = 0.15
 """The part of a lease after which what a silent child holds is renewed again."""
 
-Work = Callable[[str, int, Callable[[], None]], int]
+Work = Callable[[str, int, "Pulse"], int]
 
 
 class Pulse:
-    """A byte that parent and child share: each beat of the child changes it."""
+    """Two bytes that parent and child share: each beat of the child changes one, and its leave sets the other."""
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 1)
+        self._shared = mmap.mmap(-1, 2)
 
     def beat(self) -> None:
         """In the child: it has renewed its leases."""
@@ -48,6 +48,15 @@ class Pulse:
     def read(self) -> int:
         """In the parent: another value than last time if the child has beaten since."""
         return self._shared[0]
+
+    def leave(self) -> None:
+        """In the child: it takes nothing more, and ends when what runs has ended."""
+        self._shared[1] = 1
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is to be replaced."""
+        return bool(self._shared[1])
 
 
 @dataclass(slots=True)
@@ -75,9 +84,10 @@ class _Child:
 class Supervisor:
     """Forks children that each run a dispatcher, and replaces those that die.
 
-    ``work(identity, lifeline, beat)`` is what a child runs; it returns its exit code. ``lifeline`` is a
-    file descriptor that reaches its end when the supervisor dies; ``beat`` is to be called whenever
-    leases are renewed. ``bury(identity, blameless)`` gives back what a child that has ended held; blameless
+    ``work(identity, lifeline, pulse)`` is what a child runs; it returns its exit code. ``lifeline`` is a
+    file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` is to be called whenever
+    leases are renewed. A child that calls ``pulse.leave`` is replaced before it has ended, so there may be
+    twice as many for a while. ``bury(identity, blameless)`` gives back what a child that has ended held; blameless
     when it was killed from outside. ``sustain(identity)`` renews the leases of one that lives and does
     not do so itself, because a handler holds its interpreter. The parent holds no database connection
     while it forks.
@@ -111,7 +121,7 @@ class Supervisor:
             take(number, self._stop)
         self._lifeline, self._held = os.pipe()
         while not self._stopping:
-            while len(self._children) < self._processes and not self._stopping:
+            while self._lacks_one() and not self._stopping:
                 self._fork()
             self._reap()
             self._bury_dead()
@@ -128,6 +138,10 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)  # one that comes while the interpreter ends must not become the exit code
         return 0
 
+    def _lacks_one(self) -> bool:
+        leaving = sum(one.pulse.is_leaving for one in self._children.values())
+        return len(self._children) - min(leaving, self._processes) < self._processes
+
     def _fork(self) -> None:
         one = _Child(dispatcher_id(), time.monotonic(), out_of_memory_kills())
         sys.stdout.flush()
@@ -141,7 +155,7 @@ class Supervisor:
             signal.signal(number, signal.SIG_DFL)
         code = 1
         try:
-            code = self._work(one.identity, self._lifeline, one.pulse.beat)
+            code = self._work(one.identity, self._lifeline, one.pulse)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -165,7 +179,7 @@ class Supervisor:
         # One that ended well may have left handlers that ran past the grace period: with it they have ended.
         self._dead.append((gone.identity, _killed_from_outside(status, gone)))
         self._bury_dead()
-        if not self._stopping:
+        if status and not self._stopping:
             self._wait_if_short(time.monotonic() - gone.started)
 
     def _bury_dead(self) -> None:

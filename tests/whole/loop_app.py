@@ -24,6 +24,7 @@ class Base(DeclarativeBase):
 
 db = SQLAlchemy(model_class=Base)
 tasks = TaskQueue(db=db)
+hoarded: list[bytes] = []
 
 
 class Counter(Base):
@@ -107,6 +108,14 @@ def slow(seconds: float) -> None:
     """Take some time."""
     log("start")
     time.sleep(seconds)
+    log("end")
+
+
+@tasks.worker("/hoard")
+def hoard(megabytes: int) -> None:
+    """Keep memory for good."""
+    log("start")
+    hoarded.append(b"x" * (megabytes * 1_000_000))
     log("end")
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from flask_taskqueue import State
+from flask_taskqueue.cli.run import run as run_command
+from flask_taskqueue.engine.wear import resident, usable_processors
 from tests.databases import TestDatabase
 from tests.outages import switched
 from tests.waiting import wait_until
@@ -69,3 +72,71 @@ def test_what_a_stopped_process_holds_is_taken_over(sqlite_database: TestDatabas
             assert task.wait(1).attempts == 2
         finally:
             stopped.resume()
+
+
+def runs(folder: Path) -> list[tuple[str, str]]:
+    """The beginnings and ends of handlers, each with the process, in their order."""
+    lines = [line.split() for line in (folder / "log").read_text().splitlines()]
+    return [(words[0], words[3]) for words in lines]
+
+
+def test_a_process_that_has_run_enough_is_replaced(database: TestDatabase, tmp_path: Path) -> None:
+    """What it still runs goes on to its end, what is due does not wait for that, and no attempt is lost or counted twice."""
+    with stage(database, tmp_path, {"POLL_INTERVAL": "0.2"}) as here, here.dispatchers(1, "--threads", "2", "--max-tasks", "3") as running:
+        long = loop_app.slow.add(seconds=12)
+        here.wait_begun(1)
+        (first,) = {pid for _, pid in runs(tmp_path)}
+        others = [loop_app.slow.add(seconds=0.05) for _ in range(40)]
+        for task in others:
+            ended = task.wait(60)
+            assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
+        assert loop_app.tasks.get(long.id).state is State.LEASED
+        ended = long.wait(60)
+        assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
+        wait_until(lambda: int(first) not in [one.pid for one in descendants(running.pid)], what="the first one has ended")
+        processes = {pid for _, pid in runs(tmp_path)}
+        assert len(processes) >= 3
+        assert running.poll() is None
+        assert loop_app.slow.add(seconds=0).wait(60).attempts == 1
+        running.terminate()
+        assert running.wait(30) == 0
+    assert " died: " not in here.said()
+
+
+@pytest.mark.skipif(resident() is None, reason="this system does not tell how much memory a process holds")
+def test_a_process_that_holds_too_much_is_replaced(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+    """After a task, not before: with a limit below what any process holds each runs one at least, so that work goes on."""
+    with stage(sqlite_database, tmp_path, {"POLL_INTERVAL": "0.2"}) as here, here.dispatchers(1, "--max-memory", "400") as running:
+        assert loop_app.slow.add(seconds=0).wait(60).state is State.SUCCEEDED
+        assert loop_app.slow.add(seconds=0).wait(60).state is State.SUCCEEDED
+        (small,) = {pid for _, pid in runs(tmp_path)}
+        assert loop_app.hoard.add(megabytes=500).wait(60).state is State.SUCCEEDED
+        wait_until(lambda: int(small) not in [one.pid for one in descendants(running.pid)], what="it is replaced")
+        assert loop_app.slow.add(seconds=0).wait(60).state is State.SUCCEEDED
+        assert len({pid for _, pid in runs(tmp_path)}) == 2
+        running.terminate()
+        assert running.wait(30) == 0
+        with here.dispatchers(1, "--max-memory", "1"):
+            for _ in range(3):
+                assert loop_app.slow.add(seconds=0).wait(60).attempts == 1
+    assert " died: " not in here.said()
+
+
+def test_a_number_of_processes_follows_the_processors(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+    """With ``auto``."""
+    with stage(sqlite_database, tmp_path, {}) as here, here.dispatchers("auto") as running:
+        wait_until(lambda: len(descendants(running.pid)) == min(usable_processors(), 64), what="there are as many")
+        loop_app.slow.add(seconds=0).wait(60)
+    assert f"{min(usable_processors(), 64)} process" in here.said()
+
+
+WRONG = (
+    *("--processes some", "--processes 0", "--processes 65"),
+    *("--max-tasks 0", "--max-memory -1", "--max-tasks few"),
+)
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_is_no_number_is_refused(words: str) -> None:
+    """By the command, before anything is started."""
+    assert CliRunner().invoke(run_command, words.split()).exit_code == 2

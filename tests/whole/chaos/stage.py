@@ -87,7 +87,7 @@ class Stage:
         self.expected |= dict(zip(self.add(steps), names, strict=True))
 
     @contextmanager
-    def dispatchers(self, processes: int = 3, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
+    def dispatchers(self, processes: int | str = 3, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
         """``flask taskqueue run`` with so many processes."""
         command = (*FLASK, self._module, "taskqueue", "run", "--processes", str(processes), *options)
         with process(command, environment or {}, self.output) as running:
