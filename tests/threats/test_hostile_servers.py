@@ -6,9 +6,13 @@ import gzip
 import json
 import socket
 import ssl
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +25,8 @@ from flask_taskqueue.engine.transports.http import HttpTransport
 from tests.apps import bench
 from tests.certificates import Authority
 from tests.databases import TestDatabase
-from tests.misbehaving import Behaviour, delivery, forever, plain, request, server, silent, stalled
+from tests.misbehaving import Behaviour, delivery, forever, ok, plain, request, server, silent, stalled
+from tests.waiting import wait_until
 
 TOTAL = 1.0
 SLACK = 0.5
@@ -85,6 +90,29 @@ class TestSlowlorisTarget:
         reply, took = send(transport, "http://slow.example/")
         assert reply.kind == "timeout"
         assert took < TOTAL + SLACK
+
+    def test_name_servers_that_do_not_answer_hold_up_no_other_name(self, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many they are, and however often their names are asked for: each is looked up once at a time."""
+        answer, real, asked = threading.Event(), socket.getaddrinfo, Counter[str]()
+
+        def find(host: str, *rest: Any) -> Any:
+            asked[host] += 1
+            if host.startswith("slow"):
+                assert answer.wait(60)
+            return real("127.0.0.1" if host.startswith("slow") else host, *rest)
+
+        monkeypatch.setattr(socket, "getaddrinfo", find)
+        names = [f"slow{number % 20}.example" for number in range(40)]
+        with ThreadPoolExecutor(len(names)) as waiting, server(ok) as url:
+            try:
+                kinds = [waiting.submit(lambda name=name: send(transport, f"http://{name}/")[0].kind) for name in names]
+                wait_until(lambda: len(asked) == 20, what="all of them are asked for")
+                for _ in range(5):
+                    assert send(transport, url)[0].status == 200
+                assert {kind.result(60) for kind in kinds} == {"timeout"}
+            finally:
+                answer.set()
+        assert {asked[name] for name in names} == {1}
 
 
 LONG = b"X-Long: " + b"x" * 60_000 + b"\r\n"

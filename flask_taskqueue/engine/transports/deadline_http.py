@@ -7,7 +7,6 @@ of one deadline.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextvars
 import socket
 import ssl
@@ -26,6 +25,7 @@ from urllib3.util import Url
 
 from .final_response import FinalResponse
 from .kept import KeptConnection, WatchedSocket
+from .lookups import Lookups
 
 Objection = Callable[[str, int, str], str | None]
 """Why a connection to a host, at a port and an address it leads to, is not made; None if it may be."""
@@ -100,21 +100,21 @@ class _Connecting:
     that could give others; one that is bad refuses all.
     """
 
-    lookups: concurrent.futures.Executor
+    lookups: Lookups
     objection: Objection
 
     def _new_conn(self) -> socket.socket:
         connection: Any = self
         try:
             return self._connect(connection._dns_host, connection.port, connection.timeout)
-        except (TimeoutError, concurrent.futures.TimeoutError) as error:
+        except TimeoutError as error:
             raise ConnectTimeoutError(connection, "no connection within the time allowed") from error
         except OSError as error:
             raise NewConnectionError(connection, str(error)) from error
 
     def _connect(self, host: str, port: int, step: float | None) -> socket.socket:
         limit = remaining() if step is None else min(step, remaining())
-        found = self.lookups.submit(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM).result(limit)
+        found = self.lookups.find(host, port, limit)
         for *_, address in found:
             self._vet(host, port, str(address[0]))
         problem: OSError = OSError("the name has no address")
@@ -145,7 +145,7 @@ class _Connecting:
 class DeadlineAdapter(HTTPAdapter):
     """An adapter of requests whose connections keep the deadline of their context; one thread's own."""
 
-    def __init__(self, lookups: concurrent.futures.Executor, objection: Objection) -> None:
+    def __init__(self, lookups: Lookups, objection: Objection) -> None:
         self._pools = _pools(lookups, objection)
         self._last: tuple[tuple[str | None, str | None, int | None], HTTPConnectionPool] | None = None
         super().__init__(max_retries=urllib3.Retry(0, read=False), pool_connections=10, pool_maxsize=2)
@@ -174,11 +174,11 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-def _pools(executor: concurrent.futures.Executor, object_to: Objection) -> dict[str, type[HTTPConnectionPool]]:
+def _pools(shared: Lookups, object_to: Objection) -> dict[str, type[HTTPConnectionPool]]:
     context = cache(tls_context)  # made when it is needed: it takes as long as a hundred requests
 
     class Connecting(_Connecting):
-        lookups = executor
+        lookups = shared
         objection = staticmethod(object_to)
 
     class Connection(KeptConnection, Connecting, HTTPConnection):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextvars
 import errno
 import threading
@@ -20,8 +19,8 @@ from ...core.delivery import Delivery
 from ...core.reply import OutgoingRequest, Reply
 from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection
 from .kept import NotReceivedError, SeveredError, anew
+from .lookups import Lookups
 
-_LOOKUP_THREADS = 4
 _CHUNK = 4096
 _DEFAULTS = {"User-Agent": "Flask-TaskQueue", "Accept": "*/*", "Accept-Encoding": "identity"}
 _ONCE = urllib3.Retry(0, read=False)
@@ -48,13 +47,12 @@ class HttpTransport:
         """Forget connections and threads without closing anything: after a fork they are the parent's."""
         self._local = threading.local()
         self._adapters: list[DeadlineAdapter] = []
-        self._lookups = concurrent.futures.ThreadPoolExecutor(_LOOKUP_THREADS, "taskqueue-lookup")
+        self._lookups = Lookups()
 
     def close(self) -> None:
         """Close every connection."""
         for adapter in self._adapters:
             adapter.close()
-        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send a request; trouble on the way is told by the reply, not raised."""
