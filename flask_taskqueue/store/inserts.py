@@ -51,8 +51,7 @@ class Inserts:
         delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
         at, until = (sa.bindparam(name, type_=sa.BigInteger) for name in ("at", "until"))
         due = sa.func.coalesce(at, self._now + delay)
-        taken_from = sa.case((due < self._now, self._now), else_=due)
-        values |= {"eta": due, "due_at": taken_from, "created_at": self._now, "expires_at": sa.func.coalesce(until, self._now + lifetime)}
+        values |= {"eta": due, "due_at": due, "created_at": self._now, "expires_at": sa.func.coalesce(until, self._now + lifetime)}
         inserts = {False: sa.insert(tables.task).values(values), True: dialect.insert_missing(tables.task).values(values)}
         clocks = [tables.task.c[one] for one in _CLOCKS]
         self._insert = {missing: Prepared(insert, rows_in_one=dialect.sends_singly) for missing, insert in inserts.items()}
@@ -186,8 +185,7 @@ class Inserts:
         """The task there is takes the request and the eta of the new one."""
         due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
         fresh = {name: value for name, value in self._columns(new).items() if name in {"method", "url", "target", "headers", "body"}}
-        taken_from = sa.case((self._now > due, self._now), else_=due)
-        fresh |= {"eta": due, "due_at": None if holder.due_at is None else taken_from}
+        fresh |= {"eta": due, "due_at": None if holder.due_at is None else due}
         connection.execute(sa.update(self._task).where(self._task.c.id == holder.id).values(fresh))
         return Record._make(connection.execute(sa.select(self._task).where(self._task.c.id == holder.id)).one())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from ..core.fairness import Lane
 from ..core.measures import FINISHED, MEASURES
 from ..core.states import State
 from .dialects import Dialect
@@ -88,6 +89,21 @@ class Readings:
         rows = connection.execute(sa.select(fire.c.schedule, last).select_from(fire.join(task, succeeded)).group_by(fire.c.schedule))
         return {row.schedule: row.last / 1_000_000 for row in rows}
 
+    def waits_since(self, connection: sa.Connection, lanes: Iterable[Lane]) -> int | None:
+        """Since when the task of some lanes waits that has waited longest; it looks at all that are due. None without one."""
+        task = self._tables.task
+        found: list[int] = []
+        for lane in lanes:
+            due = (
+                is_state(task, State.SCHEDULED),
+                task.c.queue == lane.queue,
+                task.c.priority == lane.priority,
+                task.c.due_at <= self._now,
+            )
+            since = connection.scalar(sa.select(sa.func.min(_waits_since(task))).where(*due))
+            found += [] if since is None else [since]
+        return min(found, default=None)
+
     def _statement(self) -> sa.Select[Any]:
         """One row for each queue."""
         queue, tally = self._tables.queue, self._tables.tally
@@ -113,7 +129,7 @@ class Readings:
                 task.c.queue,
                 sa.func.count().label("scheduled"),
                 _whole(sa.func.sum(due)).label("due"),
-                sa.func.min(sa.case((task.c.due_at <= self._now, task.c.due_at))).label("first_due"),
+                sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task)))).label("first_due"),
             )
             .where(is_state(task, State.SCHEDULED))
             .group_by(task.c.queue)
@@ -142,6 +158,11 @@ class Readings:
 
 
 _AS_IT_IS = ("queue", "first_due")
+
+
+def _waits_since(task: sa.Table) -> sa.ColumnElement[int]:
+    """When a task that is due could first be taken: with an eta of the past not before it was created."""
+    return sa.case((task.c.due_at > task.c.created_at, task.c.due_at), else_=task.c.created_at)
 
 
 def _sums(table: sa.Table, names: tuple[str, ...]) -> sa.Subquery:

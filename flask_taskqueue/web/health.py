@@ -68,9 +68,12 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
             lanes = store.claims.lanes(connection)
             taken = _taken(runtime, connection)
             found = list(troubles(runtime, connection))
+            since = min((lane.due_at or 0 for lane in lanes.due()), default=lanes.now)
+            if lanes.now - since > max_latency * SECOND:  # by an eta of the past, perhaps
+                since = store.readings.waits_since(connection, lanes.due()) or lanes.now
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
-    waited = max((lanes.now - (lane.due_at or 0) for lane in lanes.due()), default=0) / SECOND
+    waited = max(0, lanes.now - since) / SECOND
     bad = [str(one) for number, one in enumerate(found) if one.level == "error" or (number == 0 and not alive)]
     problems, warnings = [*taken, *outage, *bad], [str(one) for one in found if str(one) not in bad]
     if waited > max_latency:
