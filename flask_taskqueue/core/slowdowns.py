@@ -11,8 +11,8 @@ from .errors import InvalidUrlError
 from .rates import FASTEST
 from .urls import is_absolute, receiver_of
 
-REST = 60.0
-"""The longest, in seconds, that a host is left alone because it asked for it; then it is asked again."""
+_FIRST = 10.0
+"""Tasks a second that a host is given when it first asks for less. Nobody knows how fast it was; it soon is as fast again."""
 _SLOWEST = 0.1
 _RECOVERY = 30 * SECOND
 _APART = SECOND
@@ -38,8 +38,8 @@ def slowable(queue: str, url: str, target: str | None) -> str:
 class Slowdown:
     """One receiver that answered 429 or 503, with Retry-After; instants are microseconds of the database's clock.
 
-    It is given nothing before ``rest_until``, then ``rate`` tasks a second, twice as many every half
-    minute until it is as fast as ever. ``empty_at`` is when what it may be given was last used up.
+    Since ``asked_at`` it is given ``rate`` tasks a second, twice as many every half minute until it
+    is as fast as ever. ``empty_at`` is when what it may be given was last used up.
     """
 
     target: str
@@ -48,7 +48,6 @@ class Slowdown:
     status: int
     retry_after: float
     rate: float
-    rest_until: int
     empty_at: int
 
     @property
@@ -64,11 +63,11 @@ class Slowdown:
     @property
     def over_at(self) -> int:
         """When it is as fast as ever, unless it asks again."""
-        return self.rest_until + int(_RECOVERY * math.log2(FASTEST / self.rate))
+        return self.asked_at + int(_RECOVERY * math.log2(FASTEST / self.rate))
 
     def rate_at(self, now: int) -> float:
-        """Tasks a second at an instant after its rest."""
-        recovered: float = 2.0 ** min(60.0, max(0, now - self.rest_until) / _RECOVERY)
+        """Tasks a second at an instant after it asked."""
+        recovered: float = 2.0 ** min(60.0, max(0, now - self.asked_at) / _RECOVERY)
         return min(FASTEST, self.rate * recovered)
 
     def tokens(self, now: int) -> int:
@@ -92,9 +91,13 @@ class Slowdown:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A host whose latest attempt in this process got no answer: it has ``room`` for one task at a time here, until it answers."""
+    """A host whose latest attempt in this process ran out of time: it may have half of the slots here, until it answers.
+
+    ``room`` is how many of this ``half`` are free.
+    """
 
     room: int
+    half: int
 
     def tokens(self, now: int) -> int:
         """How many may be sent now."""
@@ -102,27 +105,25 @@ class Silence:
 
     def taken(self, now: int, number: int) -> Silence:
         """After so many were sent."""
-        return Silence(self.room - number)
+        return Silence(self.room - number, self.half)
 
     def turn(self, now: int, place: int) -> int:
         """When a task that is put off is looked at again."""
-        return now + min(place, _LOOK_AGAIN) * SECOND
+        return now + min(1 + place // self.half, _LOOK_AGAIN) * SECOND
 
 
 def slowed(before: Slowdown | None, target: str, now: int, status: int, retry_after: float) -> Slowdown:
-    """A receiver after a reply that asked for less: it is given half of what it was, and a host is left alone for as long as it asked.
+    """A receiver after a reply that asked for less: it is given half of what it was, or to begin with ten tasks a second.
 
-    What requests under way bring, and several such replies within a second, are one complaint. Of the application's own routes
-    each speaks for its own task only, so the others go on, at that rate.
+    What requests under way bring, several such replies within a second, is one complaint. How long the task itself waits
+    is another matter: each speaks for itself, so others for the same receiver go on, at that rate.
     """
-    again = before is not None and now < max(before.asked_at + _APART, before.rest_until)
     if before is None:
-        before = Slowdown(target, now, now, status, retry_after, FASTEST, now, now)
-    rate = before.rate if again else max(_SLOWEST, before.rate_at(now) / 2)
-    rest = now if target.startswith("/") else now + int(min(retry_after, REST) * SECOND)
-    rest = max(before.rest_until, rest) if again else rest
-    asked_at = before.asked_at if again else now
-    return Slowdown(target, before.slowed_at, asked_at, status, retry_after, rate, rest, max(before.empty_at, rest))
+        return Slowdown(target, now, now, status, retry_after, FASTEST / 2 if target.startswith("/") else _FIRST, now)
+    if now < before.asked_at + _APART:
+        return replace(before, status=status, retry_after=retry_after)
+    rate = max(_SLOWEST, before.rate_at(now) / 2)
+    return replace(before, asked_at=now, status=status, retry_after=retry_after, rate=rate, empty_at=max(before.empty_at, now))
 
 
 def enforced(rate: float | None, queue: str, slowdowns: Mapping[str, Slowdown], now: int) -> float | None:

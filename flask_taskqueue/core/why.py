@@ -135,12 +135,11 @@ def _slowed(facts: Facts) -> Why | None:
     if one is None or record.state != State.SCHEDULED or (is_due and one.tokens(facts.now)):
         return None
     until = to_datetime(one.turn(facts.now, 1) if is_due else record.due_at or 0)
-    since, rest = to_datetime(one.slowed_at), to_datetime(one.rest_until)
-    left = f"It is left alone until {utc(rest)}" if one.rest_until > facts.now else f"It is sent {rate_text(one.rate_at(facts.now))}"
+    since = to_datetime(one.slowed_at)
     return Why(
         "slowed",
         f"Its receiver, {one.name}, asked for less ({one.said}) and is slowed since {utc(since)} "
-        f"({relative(since, facts.time)}). {left}; this task is looked at again at {utc(until)}.",
+        f"({relative(since, facts.time)}). It is sent {rate_text(one.rate_at(facts.now))}; this task is looked at again at {utc(until)}.",
         until,
     )
 

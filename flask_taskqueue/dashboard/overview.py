@@ -137,7 +137,6 @@ def slowdown(one: Slowdown, now: datetime) -> dict[str, Any]:
         "said": one.said,
         "rate": one.rate_at(to_micros(now)),
         "slowed_at": to_datetime(one.slowed_at),
-        "rest_until": to_datetime(one.rest_until),
         "over_at": to_datetime(one.over_at),
     }
 

@@ -26,11 +26,11 @@ def look(runtime: Runtime) -> Iterator[Finding]:
 
 def judge_slowdown(one: Slowdown) -> Finding:
     """A receiver that is slowed: since when, until when, and what it said."""
-    since, rest, over = (utc(to_datetime(instant)) for instant in (one.slowed_at, one.rest_until, one.over_at))
+    since, asked, over = (utc(to_datetime(instant)) for instant in (one.slowed_at, one.asked_at, one.over_at))
     return Finding(
         "warning",
-        f"{one.name} asked for less ({one.said}) and is slowed since {since}: nothing is sent to it before {rest}, "
-        f"then {rate_text(one.rate)}, and it is as fast as ever at {over}",
+        f"{one.name} asked for less ({one.said}) and is slowed since {since}: from {asked} it is sent {rate_text(one.rate)}, "
+        f"twice as much every half minute, and as fast as ever at {over}",
         "wait, for it recovers by itself; if it asks again and again, send it less, or ask whoever runs it for more",
         "queues#slowing-down",
     )

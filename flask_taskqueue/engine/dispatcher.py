@@ -80,7 +80,7 @@ class Dispatcher:
         self.queues = None if queues is None else tuple(queues)
         self.ok = self.failed = self.dead = 0
         self._store = store
-        self._taking = Taking(store.claims, queues=queues, held_by=dispatcher_id, lease=lease)
+        self._taking = Taking(store.claims, queues=queues, held_by=dispatcher_id, lease=lease, slots=concurrency)
         self._attempts = attempts
         self._lease = lease
         self._poll = poll_interval

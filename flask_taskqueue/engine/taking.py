@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, TypeVar
@@ -32,7 +33,6 @@ _REFUSALS = 20
 """How many tasks of which something is locked one turn goes past."""
 
 
-_UNANSWERED = ("timeout", "connection")
 _MOST_SILENT = 1000
 
 
@@ -71,8 +71,9 @@ class Taken:
 class Taking:
     """Looks at the lanes and leases from them, for one dispatcher."""
 
-    def __init__(self, claims: Claims, *, queues: Collection[str] | None, held_by: str, lease: float) -> None:
+    def __init__(self, claims: Claims, *, queues: Collection[str] | None, held_by: str, lease: float, slots: int) -> None:
         self._claims = claims
+        self._half = max(1, slots // 2)
         self._queues = queues
         self._held_by = held_by
         self._lease = lease
@@ -131,7 +132,7 @@ class Taking:
             if one.record.target is None and one.record.url.startswith("/"):
                 continue
             host = slowable(one.record.queue, one.record.url, one.record.target)
-            if one.outcome.reason not in _UNANSWERED:
+            if one.outcome.reason != "timeout":
                 self._silent.discard(host)
             elif len(self._silent) < _MOST_SILENT:
                 self._silent.add(host)
@@ -169,13 +170,13 @@ class Taking:
         return Taken(records, again=again)
 
     def _see_silence(self, running: Sequence[Running]) -> None:
-        """Let a host that does not answer have one task here at a time."""
+        """Let a host that does not answer have half of the slots here, so that others have the rest."""
         if not self._silent:
             return
         records = [one.delivery.record for one in running]
-        busy = {slowable(one.queue, one.url, one.target) for one in records}
+        busy = Counter(slowable(one.queue, one.url, one.target) for one in records)
         for host in self._silent:
-            self._slowdowns.setdefault(host, Silence(0 if host in busy else 1))
+            self._slowdowns.setdefault(host, Silence(max(0, self._half - busy[host]), self._half))
 
     def take_singly(self, transact: Transact, lanes: Lanes, free: int, running: Sequence[Running]) -> Taken:
         """As `take`, but each in a transaction of its own, which waits for nobody.

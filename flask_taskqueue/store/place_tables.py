@@ -50,7 +50,6 @@ def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("status", sa.Integer, nullable=False),
         sa.Column("retry_after", SECONDS, nullable=False),
         sa.Column("rate", SECONDS, nullable=False),
-        sa.Column("rest_until", MICROS, nullable=False),
         sa.Column("empty_at", MICROS, nullable=False),
         sa.Column("over_at", MICROS, nullable=False),
     )

@@ -33,7 +33,7 @@ class Steps:
         routes = runtime.routes(None, "wsgi")
         scripted = Routes(Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script))
         self._attempts = Attempts(runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault, runtime.begun)
-        self._taking = Taking(runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE)
+        self._taking = Taking(runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1)
 
     def next(self) -> Record | None:
         """Lease the task whose turn it is; None if nothing is due."""

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.slowdowns import REST, Slowdown, enforced, slowable, slowed
+from flask_taskqueue.core.slowdowns import Silence, Slowdown, enforced, slowable, slowed
 
 NOW = 1_700_000_000 * SECOND
 HOST = "a.example:443"
 
 
-def at(rate: float, *, rest_until: int = NOW, empty_at: int = NOW) -> Slowdown:
+def at(rate: float, *, empty_at: int = NOW) -> Slowdown:
     """A receiver that is slowed to a rate."""
-    return Slowdown(HOST, NOW, NOW, 429, 1.0, rate, rest_until, empty_at)
+    return Slowdown(HOST, NOW, NOW, 429, 1.0, rate, empty_at)
 
 
 @pytest.mark.parametrize(
@@ -35,37 +35,32 @@ def test_a_receiver_is_a_host_and_port_or_the_app_in_a_queue(url: str, target: s
     assert slowable("mail", url, target) == found
 
 
-def test_who_asks_is_given_half_and_recovers() -> None:
-    """Half at once, twice as much every half minute, and as fast as ever in the end."""
+def test_who_asks_is_given_less_and_recovers() -> None:
+    """Half each time, twice as much every half minute, and as fast as ever in the end."""
     first = slowed(None, HOST, NOW, 429, 0.0)
-    assert (first.rate, first.rest_until, first.said) == (250.0, NOW, "429, Retry-After 0 s")
+    assert (first.rate, first.said, first.tokens(NOW)) == (10.0, "429, Retry-After 0 s", 0)
     again = slowed(first, HOST, NOW + 2 * SECOND, 503, 0.0)
-    assert again.rate == pytest.approx(250 * 2 ** (2 / 30) / 2)
+    assert again.rate == pytest.approx(10 * 2 ** (2 / 30) / 2)
     assert (again.slowed_at, again.asked_at, again.status) == (NOW, NOW + 2 * SECOND, 503)
     assert [at(125.0).rate_at(NOW + after * SECOND) for after in (0, 30, 60, 90)] == [125, 250, 500, 500]
     assert at(125.0).over_at == NOW + 60 * SECOND
-    slowest = at(0.1)
-    assert slowed(slowest, HOST, NOW + 2 * SECOND, 429, 0.0).rate == 0.1
+    assert slowed(at(0.1), HOST, NOW + 2 * SECOND, 429, 0.0).rate == 0.1
+    assert slowed(None, "/mail", NOW, 503, 30.0).rate == 250.0
 
 
-def test_what_requests_under_way_bring_is_one_complaint() -> None:
-    """Within a second, or while the host is left alone; the longest rest counts."""
+def test_what_comes_within_a_second_is_one_complaint() -> None:
+    """As of requests that were under way; the latest is what it said."""
     first = slowed(None, HOST, NOW, 429, 5.0)
-    second = slowed(first, HOST, NOW + SECOND // 2, 429, 20.0)
-    third = slowed(second, HOST, NOW + 10 * SECOND, 429, 1.0)
-    assert (second.rate, third.rate) == (250.0, 250.0)
-    assert second.rest_until == third.rest_until == NOW + 20 * SECOND + SECOND // 2
-    assert slowed(third, HOST, third.rest_until, 429, 1.0).rate == 125.0
+    second = slowed(first, HOST, NOW + SECOND // 2, 503, 20.0)
+    assert (second.rate, second.asked_at, second.said) == (10.0, NOW, "503, Retry-After 20 s")
+    assert slowed(second, HOST, NOW + SECOND, 429, 1.0).rate == pytest.approx(5.0, abs=0.2)
 
 
-def test_a_host_is_left_alone_as_long_as_it_asked_but_no_longer_than_a_minute() -> None:
-    """Then it is asked again; routes of the app speak for their own task only."""
-    assert slowed(None, HOST, NOW, 503, 1e9).rest_until == NOW + int(REST * SECOND)
-    one = slowed(None, HOST, NOW, 503, 30.0)
-    assert one.tokens(NOW + 30 * SECOND) == 0
-    assert one.turn(NOW, 1) >= NOW + 30 * SECOND
-    assert one.tokens(NOW + 31 * SECOND) == int(one.rate_at(NOW + 31 * SECOND)) == 255
-    assert slowed(None, "/mail", NOW, 503, 30.0).rest_until == NOW
+def test_a_host_that_does_not_answer_has_half_of_the_slots() -> None:
+    """What is put off is looked at again soon, later the more there is of it."""
+    one = Silence(3, 4)
+    assert (one.tokens(NOW), one.taken(NOW, 2).tokens(NOW)) == (3, 1)
+    assert [one.turn(NOW, place) - NOW for place in (1, 4, 100, 10_000)] == [SECOND, 2 * SECOND, 26 * SECOND, 30 * SECOND]
 
 
 @given(st.floats(0.1, 250), st.lists(st.tuples(st.integers(0, 5 * SECOND), st.integers(1, 300)), max_size=60))

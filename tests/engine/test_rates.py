@@ -13,7 +13,7 @@ def test_who_came_too_late_for_a_token_looks_again_soon(database: TestDatabase) 
         store.transact(lambda connection: store.queues.configure(connection, "mail", {"rate": 20.0, "bucket_size": 1, "tokens": 1.0}))
         for _ in range(2):
             add(store, queue="mail")
-        one, other = (Taking(store.claims, queues=None, held_by=name, lease=30) for name in ("one", "other"))
+        one, other = (Taking(store.claims, queues=None, held_by=name, lease=30, slots=8) for name in ("one", "other"))
         with store.reading() as reader:
             seen, stale = one.look_anew(reader), other.look_anew(reader)
         assert len(store.transact(lambda connection: one.take(connection, seen, 1, ())).records) == 1

@@ -22,7 +22,7 @@ class Process:
 
     def __init__(self, store: Store, name: str = "one") -> None:
         self.store = store
-        self.taking = Taking(store.claims, queues=None, held_by=name, lease=3600)
+        self.taking = Taking(store.claims, queues=None, held_by=name, lease=3600, slots=8)
         self.clock = 0.0
         self.running: dict[str, Delivery] = {}
 
@@ -50,7 +50,7 @@ class Process:
         task = self.store.database.tables.task
         mine = sa.and_(task.c.held_by == self.taking._held_by, task.c.state == "leased")
         self.store.transact(lambda connection: connection.execute(sa.update(task).where(mine).values(due_at=task.c.started_at)))
-        self.taking = Taking(self.store.claims, queues=None, held_by=self.taking._held_by, lease=3600)
+        self.taking = Taking(self.store.claims, queues=None, held_by=self.taking._held_by, lease=3600, slots=8)
 
 
 def crashed(store: Store, number: int, times: int) -> list[str]:

@@ -130,7 +130,7 @@ def test_an_eta_of_the_past_makes_nobody_late(database: TestDatabase, caplog: py
         found = ask(one, "dispatcher")[1]
         assert isinstance(found["oldest_due_seconds"], float)
         assert 0 <= found["oldest_due_seconds"] < 3600
-        assert found["problems"] == ["no dispatcher is alive; start one: flask taskqueue run"]
+        assert found["problems"] == ["no dispatcher is alive, and 3 tasks wait; start one: flask taskqueue run"]
         with caplog.at_level("INFO", "flask_taskqueue"):
             one.tasks.drain()
         latencies = [record.latency_ms for record in caplog.records if getattr(record, "latency_ms", None) is not None]
