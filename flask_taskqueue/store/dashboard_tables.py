@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from .dialects.types import LONG_TEXT, MICROS, TEXT, token
+from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 PAST_COUNTS = ("attempts", "failures")
 
@@ -16,7 +16,7 @@ def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
         metadata,
         sa.Column("id", token(26), primary_key=True),
         sa.Column("at", MICROS, nullable=False),
-        sa.Column("who", sa.String(100)),
+        sa.Column("who", words(100)),
         sa.Column("address", token(64)),
         sa.Column("action", token(40), nullable=False),
         sa.Column("subject", TEXT),
@@ -31,7 +31,7 @@ def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
         metadata,
         sa.Column("id", token(26), primary_key=True),
         sa.Column("created_at", MICROS, nullable=False),
-        sa.Column("created_by", sa.String(100)),
+        sa.Column("created_by", words(100)),
         sa.Column("action", token(20), nullable=False),
         sa.Column("kind", token(20), nullable=False),
         sa.Column("wanted", LONG_TEXT, nullable=False),

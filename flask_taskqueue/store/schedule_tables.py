@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from .dialects.types import LONG_TEXT, MICROS, TEXT, token
+from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 
 def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
@@ -23,7 +23,7 @@ def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("fired_at", MICROS),
         sa.Column("last_task_id", token(26)),
         sa.Column("paused_at", MICROS),
-        sa.Column("paused_by", sa.String(100)),
+        sa.Column("paused_by", words(100)),
         sa.Column("last_error", TEXT),
         sa.Column("given_key", token(200)),
         sa.Column("runs", TEXT),

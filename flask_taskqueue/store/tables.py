@@ -13,7 +13,7 @@ from .dashboard_tables import audit as _audit
 from .dashboard_tables import bulk as _bulk
 from .dashboard_tables import past as _past
 from .dialects.states import ENDED_ROWS, FAILED_ROWS, LIVE_ROWS, LOCKED_ROWS, NAMED_ROWS, UNIQUE_ROWS
-from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
+from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token, words
 from .place_tables import hold as _hold
 from .place_tables import lock as _lock
 from .place_tables import renewal as _renewal
@@ -182,7 +182,7 @@ def _queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
         metadata,
         sa.Column("name", token(100), primary_key=True),
         sa.Column("paused_at", MICROS),
-        sa.Column("paused_by", sa.String(100)),
+        sa.Column("paused_by", words(100)),
         sa.Column("configured", TEXT),
         sa.Column("rate", SECONDS),
         sa.Column("bucket_size", sa.Integer, nullable=False, server_default=str(BUCKET_SIZE)),
@@ -249,7 +249,7 @@ def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
         f"{prefix}dispatcher",
         metadata,
         sa.Column("id", token(32), primary_key=True),
-        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("host", words(255), nullable=False),
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("version", token(32), nullable=False),
         sa.Column("transport", token(10), nullable=False),

@@ -108,6 +108,7 @@ class MySQL:
         return claim
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
+        """IGNORE would cut and change values that do not fit, too: what is inserted so has been checked, and its columns hold all of it."""
         return mysql.insert(table).prefix_with("IGNORE")
 
     def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:

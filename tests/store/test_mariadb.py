@@ -1,0 +1,63 @@
+"""MariaDB, where a database has a character set of its own, and where an insert that skips duplicates is lenient."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import PermanentFailure, State
+from tests.apps import Bench, bench
+from tests.databases import Servers, fresh
+
+WORDS = "Änderung für 花子 🍎"
+
+
+@pytest.fixture
+def latin(servers: Servers, tmp_path: Path) -> Iterator[Bench]:
+    """An application on a database whose tables are Latin-1 unless they say otherwise."""
+    with fresh("mariadb", servers, tmp_path) as database:
+        engine = sa.create_engine(database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("ALTER DATABASE CHARACTER SET latin1")
+        with bench(database.url) as one:
+            yield one
+
+
+def test_people_write_in_any_language(latin: Bench) -> None:
+    """Whatever the database's character set is: who did something, errors, progress, parameters."""
+
+    @latin.tasks.worker("/w")
+    def fails(word: str) -> None:
+        assert word == WORDS
+        raise PermanentFailure(word)
+
+    task = latin.run(fails.add(word=WORDS))
+    assert (task.state, task.last_error) == (State.DEAD, WORDS)
+    latin.tasks.queue("default").pause(by=WORDS)
+    assert latin.tasks.queue("default").statistics().paused_by == WORDS
+    store = latin.app.extensions["taskqueue"].store
+    entry: dict[str, Any] = {"who": WORDS, "address": "127.0.0.1", "action": "pause", "subject": WORDS, "changed": 1}
+    store.transact(lambda connection: store.audit.add(connection, "0" * 26, **entry))
+    with store.reading() as connection:
+        (row,) = store.audit.latest(connection, 1)
+    assert (row.who, row.subject) == (WORDS, WORDS)
+
+
+@pytest.mark.parametrize("options", [{}, {"name": "n" * 500}, {"unique_key": "~" * 200}], ids=["plain", "named", "keyed"])
+def test_the_longest_values_are_stored_whole(latin: Bench, options: dict[str, Any]) -> None:
+    """Also by the insert that skips what is there already: it would cut them without a word."""
+    headers = {"X-A": "ÿ" * 8000, "X-B": "y" * 8000}
+    url = "/long?" + "x" * 1800
+    latin.tasks.worker("/long")(lambda: None)
+    task = latin.tasks.add(url, payload=WORDS * 500, headers=headers, **options)
+    store = latin.app.extensions["taskqueue"].store
+    with store.reading() as connection:
+        record = store.tasks.get(connection, task.id)
+    assert json.loads(record.headers or "{}").items() >= headers.items()
+    assert (record.name, record.unique_key) == (options.get("name"), options.get("unique_key"))
+    assert latin.run(task).state is State.SUCCEEDED
