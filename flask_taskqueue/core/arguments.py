@@ -11,8 +11,8 @@ from types import GenericAlias
 from typing import Any
 
 from .converter import BAD_VALUE, Read, make, read_of, written
-from .errors import PermanentFailure
 from .functions import name_of, type_hints
+from .misfit import Misfit
 from .refusals import altered, unconvertible
 from .sameness import same
 
@@ -67,14 +67,14 @@ class Arguments:
         return {self._arguments[name].key: self._written(name, value) for name, value in bound.arguments.items()}
 
     def load(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
-        """The call that was stored. Raises `PermanentFailure` naming the parameter that is missing, unknown or malformed."""
+        """The call that was stored. Raises `Misfit` naming the parameter that is missing, unknown or malformed."""
         unknown = values.keys() - self._keys.keys()
         if unknown:
-            raise PermanentFailure(f"function {self._name} has no parameter {min(unknown)!r}, which the task brings")
+            raise Misfit(f"function {self._name} has no parameter {min(unknown)!r}, which the task brings")
         arguments = {name: self._read(name, values[key]) for key, name in self._keys.items() if key in values}
         for name, one in self._arguments.items():
             if one.needed and name not in arguments:
-                raise PermanentFailure(f"parameter {name!r} of function {self._name} is missing from the task")
+                raise Misfit(f"parameter {name!r} of function {self._name} is missing from the task")
         bound = inspect.BoundArguments(self._signature, arguments)
         bound.apply_defaults()
         return bound
@@ -97,7 +97,7 @@ class Arguments:
             return self._value(self._arguments[name], stored)
         except BAD_VALUE as error:
             found = f"a value of type {type(stored).__name__}, which does not fit"
-            raise PermanentFailure(f"parameter {name!r} of function {self._name} has {found}") from error
+            raise Misfit(f"parameter {name!r} of function {self._name} has {found}") from error
 
     @staticmethod
     def _value(one: _Argument, stored: Any) -> Any:

@@ -23,6 +23,9 @@ _LONGEST_ASKED = 365 * 86_400.0
 _LONGEST_RETRY_AFTER = 100
 """Characters: a date has thirty."""
 
+ROLL_OUT = timedelta(hours=1)
+"""How long a release takes to be everywhere, at most: till then a task that this one does not know may be the other one's."""
+
 HTTPS_REMEDY = "set TASKQUEUE_BASE_URL to its https address; in process PREFERRED_URL_SCHEME = 'https' is enough"
 
 
@@ -67,7 +70,8 @@ def judge(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
     succeeded = judge_success(reply, verdict)
     if succeeded is not None:
         return succeeded
-    if verdict is not None and verdict.kind == "permanent" and reply.kind == "reply":
+    is_misfit = verdict is not None and verdict.kind == "misfit" and trial.age >= ROLL_OUT
+    if verdict is not None and (verdict.kind == "permanent" or is_misfit) and reply.kind == "reply":
         return Outcome(State.DEAD, "permanent", status=verdict.status, error=verdict.error)
     if reply.kind == "refused":
         return Outcome(State.DEAD, "permanent", error=reply.error, executed=False)
@@ -105,7 +109,8 @@ def _failed(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
     asked = answered and verdict is not None and verdict.kind == "retry"
     wanted = retry_after(_retry_after(reply, verdict), trial.now) if answered else None
     slowed = min(wanted, _LONGEST_ASKED) if wanted is not None and status in (429, 503) and not asked else None
-    if not trial.retry.allows(trial.number, trial.age):
+    rolls_out = verdict is not None and verdict.kind in ("misfit", "no-route") and trial.age < ROLL_OUT
+    if not rolls_out and not trial.retry.allows(trial.number, trial.age):
         gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
         return Outcome(State.DEAD, reason, status, gave_up, executed=status is not None, retry_after=slowed)
     delay = trial.retry.delay(trial.number, trial.random).total_seconds()
@@ -156,6 +161,8 @@ def explain(reply: Reply, verdict: Verdict | None) -> str:
             f"this release of the app has no route for the task (the reply was {reply.status}); it is attempted again until "
             "a release has one"
         )
+    if verdict.kind == "misfit":
+        return f"{verdict.error}; it is attempted again for an hour, because the handler of another release may be one that it fits"
     if verdict.is_success:
         what = reply.error or f"the reply that went out was {reply.status}"
         return f"the handler returned {verdict.status}, but what came after it (after_request, the session, middleware) failed: {what}"

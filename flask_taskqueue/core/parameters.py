@@ -10,8 +10,9 @@ from typing import Any
 
 from .call import Call
 from .converter import BAD_VALUE, Read, is_row, make, may_be_none, read_of, written
-from .errors import InvalidTaskError, PermanentFailure
+from .errors import InvalidTaskError
 from .functions import label, name_of, type_hints
+from .misfit import Misfit
 from .refusals import altered, unconvertible
 from .sameness import same
 from .scalars import form_text
@@ -90,7 +91,7 @@ class Parameters:
     def bind(self, values: Mapping[str, Any], *, form: bool = True, skip: Collection[str] = ()) -> dict[str, Any]:
         """The arguments for a call: of a form, which brings a list of texts per name, or of a JSON object.
 
-        Names in ``skip`` (variables of the URL) are filled already. Raises `PermanentFailure`
+        Names in ``skip`` (variables of the URL) are filled already. Raises `Misfit`
         naming the parameter that is missing or cannot be converted.
         """
         arguments: dict[str, Any] = {}
@@ -177,13 +178,13 @@ class Parameters:
 
     def _check_optional(self, parameter: _Parameter) -> None:
         if not parameter.optional:
-            raise PermanentFailure(f"{self._parameter(parameter.name)} is missing from the task")
+            raise Misfit(f"{self._parameter(parameter.name)} is missing from the task")
 
     def _read(self, parameter: _Parameter, raw: Any, form: bool) -> Any:
         try:
             return parameter.of_form(raw) if form else parameter.of_json(raw)
         except BAD_VALUE as error:
-            raise PermanentFailure(f"{self._parameter(parameter.name)} has a value that is no {label(parameter.hint)}") from error
+            raise Misfit(f"{self._parameter(parameter.name)} has a value that is no {label(parameter.hint)}") from error
 
 
 def _texts(values: Any) -> list[str] | None:

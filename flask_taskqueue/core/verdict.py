@@ -18,7 +18,7 @@ from .reply import Reply
 
 HEADER = "X-TaskQueue-Verdict"
 
-Kind = Literal["returned", "raised", "retry", "permanent", "lost", "no-route", "ping"]
+Kind = Literal["returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping"]
 
 _MOST_OF_ERROR = 1000
 """Characters of a header that an error may take: proxies have little room for headers."""
@@ -26,7 +26,8 @@ _MOST_OF_ERROR = 1000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a view did: it returned, raised, asked for a retry, refused for good, had lost its lease; or there is none at this URL.
+    """What a view did: it returned, raised, asked for a retry, refused for good, had lost its lease; or there is none at
+    this URL, or none that the task fits.
 
     ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
     that the handler's own transaction, with the end of the attempt in it, is committed; ``reported``

@@ -14,6 +14,7 @@ from flask import Request, Response, current_app, request
 from ..core.delivery import Delivery
 from ..core.errors import PermanentFailure, Retry
 from ..core.functions import check_function
+from ..core.misfit import Misfit
 from ..core.parameters import Parameters
 from ..core.retry import RetryOptions
 from ..core.spec import SpecOptions, TaskSpec
@@ -121,6 +122,8 @@ class Worker(Generic[P, R]):
             keep_traceback(runtime, delivery, retry)
             after = None if retry.after is None else str(retry.after)
             return _refusal(Verdict("retry", 503, str(retry), after))
+        except Misfit as misfit:
+            return _refusal(Verdict("misfit", 422, str(misfit)))
         except PermanentFailure as failure:
             keep_traceback(runtime, delivery, failure)
             return _refusal(Verdict("permanent", 422, str(failure)))

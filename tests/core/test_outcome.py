@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
@@ -156,3 +157,15 @@ def test_retry_after_lengthens_the_wait_up_to_a_cap() -> None:
     assert elsewhere(reply(503, retry_after="inf"), trial()).delay == 3600
     assert judge(reply(503), Verdict("retry", 503, "not yet", "0"), trial(number=5)).delay == 0
     assert judge(reply(503), Verdict("retry", 503, "not yet", "86400"), trial()).delay == 86400
+
+
+@pytest.mark.parametrize("kind", ["misfit", "no-route"])
+def test_what_another_release_may_know_is_not_given_up_for_an_hour(kind: Any) -> None:
+    """Whatever the task's limits; then a misfit is dead at once, and what has no route goes by its limits."""
+    verdict = Verdict(kind, 422, "parameter 'n' is missing")
+    early = judge(reply(422), verdict, trial(number=3, age=3599, task_retry_limit=0))
+    assert (early.state, early.reason) == (State.SCHEDULED, "failure")
+    late = judge(reply(422), verdict, trial(number=3, age=3600, task_retry_limit=0))
+    assert (late.state, late.reason) == (State.DEAD, "permanent" if kind == "misfit" else "failure")
+    unlimited = judge(reply(422), verdict, trial(number=3, age=3600))
+    assert unlimited.state == (State.DEAD if kind == "misfit" else State.SCHEDULED)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_taskqueue.core.errors import PermanentFailure
+from flask_taskqueue.core.misfit import Misfit
 from flask_taskqueue.core.parameters import Parameters
 from flask_taskqueue.core.payload import build_request
 
@@ -101,19 +101,19 @@ def test_each_type_is_converted() -> None:
         ("text", {"a": 1}),
     ],
 )
-def test_a_value_that_does_not_fit_is_a_permanent_failure(name: str, value: Any) -> None:
-    """It names the parameter and the handler: trying again would not help."""
+def test_a_value_that_does_not_fit_is_told(name: str, value: Any) -> None:
+    """It names the parameter and the handler."""
     others = everything.__annotations__.keys() - {name}
-    with pytest.raises(PermanentFailure, match=f"'{name}' of handler everything"):
+    with pytest.raises(Misfit, match=f"'{name}' of handler everything"):
         Parameters.of(everything).bind({name: value}, skip=others)
 
 
-def test_a_missing_value_is_a_permanent_failure() -> None:
+def test_a_missing_value_is_told() -> None:
     """Unless it has a default or may be None."""
 
     def handler(needed: int, optional: int | None, other: int = 5) -> None: ...
 
-    with pytest.raises(PermanentFailure, match=r"'needed' of handler .* is missing"):
+    with pytest.raises(Misfit, match=r"'needed' of handler .* is missing"):
         bound(handler, {})
     assert bound(handler, {"needed": "1"}) == {"needed": 1, "optional": None}
 

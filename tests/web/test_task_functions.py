@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue import InvalidTaskError, InvalidTaskNameError, PermanentFailure, Retry, State, TaskSpec, current_task
 from flask_taskqueue.core.arguments import Arguments, result_json
+from flask_taskqueue.core.misfit import Misfit
 from tests.apps import Bench
 
 
@@ -138,9 +139,9 @@ def test_stars_and_defaults() -> None:
         ({"value": 1, "old": 2}, "no parameter 'old'"),
     ],
 )
-def test_a_stored_task_that_no_longer_fits_is_a_permanent_failure(values: dict[str, Any], words: str) -> None:
+def test_a_stored_task_that_no_longer_fits_is_told(values: dict[str, Any], words: str) -> None:
     """Saying which parameter."""
-    with pytest.raises(PermanentFailure, match=words):
+    with pytest.raises(Misfit, match=words):
         Arguments(function_of(int)).load(values)
 
 
@@ -193,8 +194,8 @@ def test_failures_of_a_function_are_those_of_a_handler(on_sqlite: Bench) -> None
 
     assert on_sqlite.run(fragile.enqueue("retry")).state is State.SCHEDULED
     assert on_sqlite.run(fragile.enqueue("permanent")).last_error == "no"
-    dead = on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json={"how": 7, "who": 1}))
-    assert "no parameter 'who'" in str(dead.last_error)
+    misfit = on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json={"how": 7, "who": 1}))
+    assert "no parameter 'who'" in str(misfit.last_error)
     assert "not a JSON object" in str(on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json=[1])).last_error)
     with pytest.raises(InvalidTaskError, match="'how'"):
         fragile.enqueue(7)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from flask import Blueprint, Flask, Response, abort, g, jsonify, redirect, reque
 from flask_wtf import CSRFProtect
 
 from flask_taskqueue import PermanentFailure, Retry, State, TaskQueue, current_task
+from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
@@ -49,16 +50,53 @@ def test_parameters_arrive_by_name(on_sqlite: Bench) -> None:
     )
 
 
-def test_a_bad_parameter_is_death_with_its_name(on_sqlite: Bench) -> None:
-    """Trying again would not help."""
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_bad_parameter_is_death_with_its_name(on_sqlite: Bench, limit: int | None) -> None:
+    """An hour after the first attempt: until then another release may have a handler that it fits, whatever the task's limits."""
 
     @on_sqlite.tasks.worker("/w")
     def handler(n: int) -> None: ...
 
-    for params in ({"n": "x"}, {}):
-        task = on_sqlite.run(on_sqlite.tasks.add("/w", params))
-        assert (task.state, task.attempts, task.last_status) == (State.DEAD, 1, 422)
-        assert "parameter 'n'" in str(task.last_error)
+    retry = {} if limit is None else {"retry": {"task_retry_limit": limit}}
+    with TaskQueueTester(on_sqlite.app) as taskqueue:
+        for params in ({"n": "x"}, {}):
+            task = on_sqlite.tasks.add("/w", params, **retry)
+            taskqueue.run(task)
+            first = on_sqlite.tasks.get(task.id)
+            assert (first.state, first.attempts, first.last_status) == (State.SCHEDULED, 1, 422)
+            assert "parameter 'n'" in str(first.last_error)
+            assert "the handler of another release" in str(first.last_error)
+            taskqueue.advance(3601)
+            taskqueue.run(task)
+            last = on_sqlite.tasks.get(task.id)
+            assert (last.state, last.attempts, last.last_reason) == (State.DEAD, 2, "permanent")
+            assert "another release" not in str(last.last_error)
+
+
+def test_a_roll_out_gives_up_nothing(sqlite_database: TestDatabase) -> None:
+    """An old dispatcher meets tasks of the new release: for another URL, for a new parameter. The new one carries them out."""
+    with bench(sqlite_database.url) as new:
+        seen: list[Any] = []
+        new.tasks.worker("/new")(lambda: seen.append("new"))
+
+        @new.tasks.worker("/w")
+        def handle(number: int, unit: str) -> None:
+            seen.append((number, unit))
+
+        lasting = {"retry": {"task_retry_limit": 0}}
+        added = [new.tasks.add("/new", **lasting), new.tasks.add("/w", {"number": 1, "unit": "m"}, **lasting)]
+        with bench(sqlite_database.url) as old:
+
+            @old.tasks.worker("/w")
+            def handler(number: str, size: int) -> None: ...
+
+            assert old.tasks.drain() == 2
+            assert [old.tasks.get(task.id).state for task in added] == [State.SCHEDULED, State.SCHEDULED]
+        for task in added:
+            new.tasks.get(task.id).run_now()
+        new.tasks.drain()
+        assert [new.tasks.get(task.id).state for task in added] == [State.SUCCEEDED, State.SUCCEEDED]
+        assert sorted(seen, key=str) == [(1, "m"), "new"]
 
 
 @pytest.mark.parametrize(
