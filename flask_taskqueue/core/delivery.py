@@ -52,6 +52,8 @@ class Delivery:
     """Whether it only asks if the route is reached; no handler sees it."""
     entered: bool = False
     """Whether it has begun: its view was called in this process, or it was handed to a transport that leads out of it."""
+    away: bool = False
+    """Whether it was handed to a transport that leads out of this process: what became of it there, this process cannot end."""
     own: bool = True
     """Whether it goes to the application's own routes."""
     verdict: Verdict | None = None

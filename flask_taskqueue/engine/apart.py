@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -78,24 +78,28 @@ class Apart:
             if self._ended(one.delivery, one.result):
                 self._waiting.remove(one)
 
-    def give_back(self, held: Collection[tuple[str, str]]) -> int:
-        """Give back what is under way, or put off, at a stop; how many. Leases whose rows are locked run out by themselves."""
+    def give_back(self, held: Collection[tuple[str, str]], away: Mapping[str, float]) -> int:
+        """Give back what is under way, or put off, at a stop; how many. Leases whose rows are locked run out by themselves.
+
+        Those that are ``away`` become due after so many seconds.
+        """
         if not held:
             return 0
         try:
-            return self._give_back(held, Wait.BRIEFLY)
+            return self._give_back(held, away, Wait.BRIEFLY)
         except LockedError:
-            return sum(self._give_back_alone(one) for one in held)
+            return sum(self._give_back_alone(one, away) for one in held)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             logger.warning("%d leases could not be given back and will run out: %s", len(held), error)
             return 0
 
-    def _give_back(self, held: Collection[tuple[str, str]], wait: Wait) -> int:
-        return self._store.transact(lambda connection: self._store.leases.release(connection, held, begun=True), wait=wait)
+    def _give_back(self, held: Collection[tuple[str, str]], away: Mapping[str, float], wait: Wait) -> int:
+        release = self._store.leases.release
+        return self._store.transact(lambda connection: release(connection, held, begun=True, away=away), wait=wait)
 
-    def _give_back_alone(self, one: tuple[str, str]) -> int:
+    def _give_back_alone(self, one: tuple[str, str], away: Mapping[str, float]) -> int:
         try:
-            return self._give_back([one], Wait.NOT)
+            return self._give_back([one], away, Wait.NOT)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             logger.warning("the lease of task %s could not be given back and will run out: %s", one[0], error)
             return 0

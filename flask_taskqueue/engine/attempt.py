@@ -166,7 +166,7 @@ class Attempts:
             if not delivery.ping:
                 self._begun(delivery.record)
             if not transport.proves:
-                delivery.entered = True
+                delivery.entered = delivery.away = True
             if not (self._settings.trace_propagation and is_traced()):
                 return self._exchange(transport, request, delivery)
             return processing(delivery, request, lambda traced: self._exchange(transport, traced, delivery))

@@ -163,15 +163,16 @@ class Dispatcher:
     def stop(self, grace: float) -> int:
         """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest back.
 
-        Returns how many were given back. Their attempts are not counted.
+        Returns how many were given back. Their attempts are not counted. What was sent to another process is due again when
+        its deadline has passed: till then its handler may be at it.
         """
         self.retire()
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
             self.wait_idle(grace)
-        held = self._flights.held()
+        held, away = self._flights.held(), self._flights.away()
         self._flights.lost({task_id for task_id, _ in held})
         self._slots.close()
-        return self._apart.give_back(held)
+        return self._apart.give_back(held, away)
 
     def _drain(self, linger: bool) -> float | None:
         wait = 0.0

@@ -61,6 +61,11 @@ class Flights:
         """The leases of whatever runs, as (task id, lease id), of what is put off and of threads left behind too."""
         return [one.lease for one in (*self, *self._behind())]
 
+    def away(self) -> dict[str, float]:
+        """Seconds that handlers in other processes may still take, by task."""
+        now = time.monotonic()
+        return {one.record.id: max(0.0, one.expires - now) for one in self if one.away and not one.over}
+
     def stopped(self) -> list[Delivery]:
         """Those recorded before whose threads, left behind, have ended since."""
         return [one for one in self._left if one.over]

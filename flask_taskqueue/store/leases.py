@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,8 @@ from .renewals import Renewals
 from .results import MovedError, Recorded, Result, alike, leased
 from .slowdowns import Slowdowns
 from .tables import Tables
+
+_NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class Leases:
@@ -106,9 +109,10 @@ class Leases:
         rows = connection.execute(aged.where(is_state(self._task, State.LEASED), self._task.c.held_by == dispatcher))
         return [(Record._make(row[:-1]), (row.age or 0) / SECOND) for row in rows]
 
-    def release(self, connection: sa.Connection, held: Iterable[Lease], *, begun: bool = False) -> int:
-        """Give leases back as if they had never been taken: due now, the attempt not counted; how many.
+    def release(self, connection: sa.Connection, held: Iterable[Lease], *, begun: bool = False, away: Mapping[str, float] = _NONE) -> int:
+        """Give leases back as if they had never been taken: due now, or after the seconds that ``away`` has for a task; how many.
 
+        The attempt is not counted.
         Of those that have ``begun`` a handler may still run: its place is held on, and if it has completed its lease stays
         for `finish`.
         """
@@ -116,7 +120,9 @@ class Leases:
         if begun:
             leases -= self._log.withdraw(connection, leases)
             self._holds.take(connection, leases)
-        pairs = [{"task_id": task_id, "lease": lease} for task_id, lease in sorted(leases)]
+        pairs = [
+            {"task_id": task_id, "lease": lease, "after": duration_micros(away.get(task_id, 0.0))} for task_id, lease in sorted(leases)
+        ]
         if not pairs:
             return 0
         statement = (
@@ -126,7 +132,7 @@ class Leases:
                 self._task.c.lease_id == sa.bindparam("lease"),
                 is_state(self._task, State.LEASED),
             )
-            .values(untaken(self._task) | {"due_at": self._now})
+            .values(untaken(self._task) | {"due_at": self._now + sa.bindparam("after", type_=sa.BigInteger)})
         )
         released = connection.execute(statement, pairs).rowcount
         self._endings.given_back(connection, [task_id for task_id, _ in leases])

@@ -140,3 +140,21 @@ def test_a_program_that_kills_itself_is_still_poison(app: Flask, tmp_path: Path)
             wait_until(lambda: server.poll() is not None, what="it has died", timeout=60)
     with process(command("waitress", port := free_port()), {"FLASK_TASKQUEUE_LEASE": "1"}, tmp_path / "output"):
         wait_until(lambda: answers(port) and loop_app.tasks.get(task.id).state is State.DEAD, what="it is dead", timeout=60)
+
+
+def test_over_http_nothing_begins_beside_what_a_stopped_dispatcher_has_sent(app: Flask, tmp_path: Path) -> None:
+    """Its handler runs on in the web process, past the grace period; the next attempt begins when the deadline has passed."""
+    port = free_port()
+    server = ("-m", "gunicorn", "--threads", "4", "-b", f"127.0.0.1:{port}", "tests.whole.loop_app:create_app()")
+    dispatcher = (*FLASK, "taskqueue", "run", "--transport", "http", "--base-url", f"http://127.0.0.1:{port}")
+    with process(server, {"FLASK_TASKQUEUE_DISPATCHER": "off"}, tmp_path / "server"):
+        wait_until(lambda: answers(port), what="the server answers", timeout=60)
+        task = loop_app.slow.options(deadline=12, retry={"task_retry_limit": 0}).add(seconds=4)
+        with process(dispatcher, {"FLASK_TASKQUEUE_GRACE_PERIOD": "0.5"}, tmp_path / "output") as first:
+            wait_until(lambda: deliveries(tmp_path, "start"), what="it runs", timeout=60)
+            first.send_signal(signal.SIGTERM)
+            first.wait(60)
+        with process(dispatcher, {}, tmp_path / "output"):
+            ended = task.wait(60)
+    assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
+    assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == ["start", "end", "start", "end"]
