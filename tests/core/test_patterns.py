@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import flask_taskqueue
+from flask_taskqueue.core.durations import LONGEST
 from flask_taskqueue.core.failures import Failure, Signature, group
 from flask_taskqueue.core.outcome import retry_after
 
@@ -156,6 +157,6 @@ def test_what_varies_makes_no_other_failure(error: str, text: str) -> None:
     assert Signature.of(Failure("x", 1, "failure", 404, error, 1, "default", "/w", "dead")).text == text
 
 
-def test_a_retry_after_without_end_is_none() -> None:
-    """It is no number and no date."""
-    assert retry_after("1" * 60_000, datetime.now(UTC)) is None
+def test_a_retry_after_without_end_is_as_long_as_any() -> None:
+    """A number is one however long it is."""
+    assert retry_after("1" * 60_000, datetime.now(UTC)) == LONGEST

@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,14 +55,16 @@ class Client:
             operations.write(self._log, "told", step, tasks=found, answer=None if found else answer)
             self._end(step.transaction)
         except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
-            db.session.rollback()
+            with suppress(sa.exc.DBAPIError):  # on a connection that is lost
+                db.session.rollback()
             operations.write(self._log, "refused", step, error=_named(error), text=str(error)[:500])
             if not isinstance(error, ASKED_TOO_MUCH):
                 wait_until(self._answers, what="the database answers", timeout=PATIENCE)
         else:
             operations.write(self._log, "ack", step, stored=step.transaction != "rollback")
             self._ids |= {label: one for label, (one, _) in found.items() if step.transaction != "rollback"}
-        db.session.remove()
+        with suppress(sa.exc.DBAPIError):
+            db.session.remove()
 
     def add(self, step: Step) -> Mapping[str, Any]:
         """One task, by one of the ways to add it."""

@@ -88,7 +88,7 @@ class Crew:
     def are_done(self) -> bool:
         """Whether the clients have done their steps."""
         code = self._clients.poll()
-        assert not code, f"the clients ended with {code}:\n{self._stage.said()}"
+        assert not code, f"the clients ended with {code}:\n{self._stage.said('client')}\n{self._stage.said()}"
         return code == 0
 
     def wait_for(self, reached: Callable[[], bool]) -> None:

@@ -64,8 +64,8 @@ class Stage:
 
     @property
     def output(self) -> Path:
-        """What the processes print."""
-        return self.directory / "output"
+        """What the dispatchers print."""
+        return self._output("dispatchers")
 
     def add(self, specs: Iterable[TaskSpec]) -> list[str]:
         """Store tasks; their ids, in this order. They are expected to succeed."""
@@ -95,8 +95,8 @@ class Stage:
 
     @contextmanager
     def module(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
-        """A module of this package, run as a program."""
-        with process(("-m", f"{__package__}.{name}", *arguments), environment or {}, self.output) as running:
+        """A module of this package, run as a program; what it prints is kept apart."""
+        with process(("-m", f"{__package__}.{name}", *arguments), environment or {}, self._output(name)) as running:
             yield running
 
     def kill(self, victim: psutil.Process) -> None:
@@ -144,9 +144,13 @@ class Stage:
         """Wait until no task is left."""
         wait_until(self.drained, what="no task is left", timeout=limit)
 
-    def said(self) -> str:
-        """The last that the processes printed."""
-        return self.output.read_text()[-12000:] if self.output.exists() else ""
+    def _output(self, module: str) -> Path:
+        return self.directory / f"{module}.output"
+
+    def said(self, *modules: str) -> str:
+        """The last that dispatchers and the programs of modules, or those of some modules, printed, each by itself."""
+        places = [self._output(one) for one in modules] or sorted(self.directory.glob("*.output"))
+        return "\n".join(one.read_text()[-12000:] for one in places if one.exists())
 
     def history(self) -> History:
         """What is to be checked."""
