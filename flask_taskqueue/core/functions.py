@@ -8,6 +8,9 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+FUNCTIONS = "/_taskqueue/task/"
+"""What the paths of task functions begin with: nothing else answers there, whatever route the app has that fits."""
+
 
 def check_function(function: Any) -> None:
     """See that calling a function runs it. Raises TypeError for what is no function, and for a generator function."""

@@ -158,8 +158,8 @@ def explain(reply: Reply, verdict: Verdict | None) -> str:
         return _unseen(reply)
     if verdict.kind == "no-route":
         return (
-            f"this release of the app has no route for the task (the reply was {reply.status}); it is attempted again until "
-            "a release has one"
+            f"this release of the app has no route for the task (the reply was {reply.status}); it is attempted again, because "
+            "another release may have one"
         )
     if verdict.kind == "misfit":
         return f"{verdict.error}; it is attempted again for an hour, because the handler of another release may be one that it fits"

@@ -44,6 +44,8 @@ class Redaction:
             return None
         if content_type.startswith(_FORM):
             return self._form(text)
+        if content_type.startswith("multipart/"):  # its fields have names that may hide their values
+            return HIDDEN
         document = _json(text, content_type)
         return text if document is None else _dumped(self._walk(document, None), indent=2)
 

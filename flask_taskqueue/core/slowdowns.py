@@ -91,9 +91,9 @@ class Slowdown:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A host whose latest attempt in this process ran out of time: it may have half of the slots here, until it answers.
+    """A host whose latest attempt in this process ran out of time: it may have a share of half of the slots here, until it answers.
 
-    ``room`` is how many of this ``half`` are free.
+    ``room`` is how many that is now; ``half`` is what all such hosts have together.
     """
 
     room: int

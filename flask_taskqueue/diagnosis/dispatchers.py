@@ -29,10 +29,12 @@ def look(runtime: Runtime) -> Iterator[Finding]:
     yield from found
     yield from _alive([one for one in known if one.is_alive])
     for one in queues.values():
-        if one.paused_at is not None and one.scheduled:
+        if one.is_paused and one.scheduled:
             by = f" by {one.paused_by}" if one.paused_by else ""
-            text = f"queue {one.queue} is paused{by}, and {one.scheduled:,} of its tasks {'waits' if one.scheduled == 1 else 'wait'}"
-            yield Finding("warning", text, f"resume it: flask taskqueue resume {one.queue}", _ANCHOR)
+            how = f"is paused{by}" if one.paused_at is not None else "has the rate 0"
+            text = f"queue {one.queue} {how}, and {one.scheduled:,} of its tasks {'waits' if one.scheduled == 1 else 'wait'}"
+            resume = "resume" if one.paused_at is not None else "configure --rate 5/s"
+            yield Finding("warning", text, f"let it run: flask taskqueue {resume} {one.queue}", _ANCHOR)
 
 
 def _alive(alive: Sequence[DispatcherInfo]) -> Iterator[Finding]:

@@ -82,6 +82,7 @@ class Taking:
         self._slowdowns: dict[str, Slowdown | Silence] = {}
         self._silent: set[str] = set()
         """Hosts whose latest attempt here got no answer."""
+        self._turns = 0
         self._looked_at = 0.0
         self._usual: Lane | None = None
         self._next: Lane | None = None
@@ -170,13 +171,19 @@ class Taking:
         return Taken(records, again=again)
 
     def _see_silence(self, running: Sequence[Running]) -> None:
-        """Let a host that does not answer have half of the slots here, so that others have the rest."""
+        """Let all hosts that do not answer have half of the slots here together, so that others have the rest."""
         if not self._silent:
             return
         records = [one.delivery.record for one in running]
         busy = Counter(slowable(one.queue, one.url, one.target) for one in records)
-        for host in self._silent:
-            self._slowdowns.setdefault(host, Silence(max(0, self._half - busy[host]), self._half))
+        room = max(0, self._half - sum(busy[host] for host in self._silent))
+        self._turns += 1
+        hosts = sorted(self._silent)
+        first = self._turns % len(hosts)
+        for left, host in zip(range(len(hosts), 0, -1), hosts[first:] + hosts[:first], strict=True):
+            share = -(-room // left)  # rounded up, so that what is left over goes to those whose turn is first
+            self._slowdowns.setdefault(host, Silence(share, self._half))
+            room -= share
 
     def take_singly(self, transact: Transact, lanes: Lanes, free: int, running: Sequence[Running]) -> Taken:
         """As `take`, but each in a transaction of its own, which waits for nobody.

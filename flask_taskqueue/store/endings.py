@@ -72,9 +72,9 @@ class Endings:
         """See to what may go instead of tasks that are scheduled again as if they had not been taken."""
         self._locks.free(connection, self._locks.keys_of(connection, ids))
 
-    def replaced(self, connection: sa.Connection, record: Record) -> None:
+    def replaced(self, connection: sa.Connection, record: Record, expired: bool) -> None:
         """See to what follows a task that was cancelled because another took its place."""
-        self.cancelled(connection, [Ending(record, State.CANCELLED)])
+        self.cancelled(connection, [Ending(record, State.CANCELLED, expired=expired)])
 
     def cancelled(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
         """See to what follows tasks that were cancelled, perhaps by the application's own transaction."""

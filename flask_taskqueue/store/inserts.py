@@ -44,8 +44,8 @@ class Inserts:
         self._task = tables.task
         self._vault = vault
         self._now = dialect.now
-        self.replaced: Callable[[sa.Connection, Record], object] = lambda _connection, _record: None
-        """Is called with a task whose place another takes: what follows a task that is cancelled, follows."""
+        self.replaced: Callable[[sa.Connection, Record, bool], object] = lambda _connection, _record, _expired: None
+        """Is called with a task whose place another takes, and whether it had expired: what follows a task that is cancelled, follows."""
         values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in tables.task.c}
         values |= {name: None for name in _NOTHING_YET} | {name: 0 for name in _COUNTED} | {"state": State.SCHEDULED.value}
         delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
@@ -149,17 +149,28 @@ class Inserts:
         if new.unique_key is None:
             return None
         holder = self._holder(connection, self._task.c.unique_key == new.unique_key, new.queue)
-        if holder is None:
+        if holder is None or self._ends_expired(connection, holder):
             return None
         if new.on_conflict in _STAYS:
             return self._stand_for(holder, new)
         return self._supersede(connection, holder, new)
 
+    def _ends_expired(self, connection: sa.Connection, holder: Record) -> bool:
+        """Cancel the task that has a key if it may not begin any more, so that it keeps no other from beginning; whether it was."""
+        task = self._task
+        late = sa.and_(task.c.id == holder.id, task.c.state == State.SCHEDULED.value, task.c.expires_at <= self._now)
+        ended = {"state": State.CANCELLED.value, "unique_key": None, "due_at": None, "finished_at": self._now, "last_reason": "expired"}
+        if not connection.execute(sa.update(task).where(late).values(ended)).rowcount:
+            return False
+        self.replaced(connection, holder, True)
+        return True
+
     def _find_holder(self, connection: sa.Connection, new: NewTask) -> Record | None:
         """The task that has the key of a new one, and stays; None if there is none."""
         if new.unique_key is None or new.on_conflict not in _STAYS:
             return None
-        mine = sa.and_(self._task.c.unique_key == new.unique_key, self._task.c.queue == new.queue)
+        lasts = sa.or_(self._task.c.expires_at.is_(None), self._task.c.expires_at > self._now, self._task.c.state == State.LEASED.value)
+        mine = sa.and_(self._task.c.unique_key == new.unique_key, self._task.c.queue == new.queue, lasts)
         row = connection.execute(sa.select(self._task).where(mine)).one_or_none()
         return None if row is None else Record._make(row)
 
@@ -178,7 +189,7 @@ class Inserts:
             return self._debounce(connection, holder, new)
         ended = {"state": State.CANCELLED.value, "unique_key": None, "due_at": None, "finished_at": self._now, "last_reason": "replaced"}
         connection.execute(sa.update(task).where(mine).values(ended))
-        self.replaced(connection, holder)
+        self.replaced(connection, holder, False)
         return "replaced"
 
     def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:

@@ -53,7 +53,7 @@ class Schedules:
         self._now = dialect.now
         self._inserts = inserts
         self._vault = vault
-        self._runs = Runs(tables, dialect, lambda connection, record: inserts.replaced(connection, record))
+        self._runs = Runs(tables, dialect, lambda connection, record: inserts.replaced(connection, record, False))
         self._insert = dialect.insert_missing(tables.schedule)
         self._insert_fire = dialect.insert_missing(tables.fire).execution_options(preserve_rowcount=True)
 

@@ -11,7 +11,6 @@ from flask import Response, current_app, make_response, request
 
 from ..core.errors import InvalidTaskError, PermanentFailure
 from ..core.functions import name_of
-from ..core.misfit import Misfit
 from ..core.payload import FORM, JSON, WITHOUT_BODY
 from ..core.spec import SpecOptions, TaskSpec
 from ..interrupts import run_async
@@ -61,7 +60,7 @@ def not_run(function: Callable[..., Any]) -> PermanentFailure:
 
 
 def json_object(otherwise: str) -> dict[str, Any]:
-    """The JSON object that is the request's body. Raises `Misfit` for any other body.
+    """The JSON object that is the request's body. Raises `PermanentFailure` for any other body.
 
     Read as it was written, whatever JSON provider the application has.
     """
@@ -70,7 +69,7 @@ def json_object(otherwise: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise Misfit(f"the body is not a JSON object, so {otherwise}")
+        raise PermanentFailure(f"the body is not a JSON object, so {otherwise}")
     return found
 
 

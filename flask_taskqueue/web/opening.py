@@ -37,7 +37,8 @@ def is_same(given: str | None, wanted: str) -> bool:
 
 def has_token(request: Request, token: str) -> bool:
     """Whether a request brings this bearer token."""
-    return is_same(request.headers.get("Authorization"), f"Bearer {token}")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and is_same(given, token)
 
 
 def link_keys(runtime: Runtime) -> list[str]:

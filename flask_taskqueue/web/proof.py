@@ -14,6 +14,7 @@ from werkzeug.routing import RequestRedirect
 from ..core import tracebacks
 from ..core import verdict as verdicts
 from ..core.delivery import ENVIRON_KEY, Delivery
+from ..core.functions import FUNCTIONS
 from ..core.verdict import Verdict
 from ..runtime import Runtime
 from .arrival import Arrival, arrive
@@ -121,7 +122,7 @@ class Proof:
                 answer = call(*context)
                 if seen.verdict is None:
                     answer = self._app.make_response(answer)
-                    seen.verdict = returned(answer)
+                    seen.verdict = Verdict("no-route") if request.path.startswith(FUNCTIONS) else returned(answer)
                 return answer
             except Exception as error:
                 if seen.verdict is None:

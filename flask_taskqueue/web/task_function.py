@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 from flask import Response
 
 from ..core.arguments import Arguments, result_json
-from ..core.functions import check_function
+from ..core.functions import FUNCTIONS, check_function
 from ..core.spec import SpecOptions, TaskSpec
 from ..core.task import Task
 from .calls import awaited, is_context, json_object, not_run
@@ -18,8 +18,6 @@ from .worker import Add, Route, Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-PATH = "/_taskqueue/task/"
 
 
 class TaskFunction(Generic[P, R]):
@@ -95,4 +93,4 @@ class PreparedFunction(Generic[P]):
 
 def route_of(name: str, **options: Any) -> Route:
     """The route of a task function."""
-    return Route(rule=PATH + name, endpoint=f"task-{name}", **options)
+    return Route(rule=FUNCTIONS + name, endpoint=f"task-{name}", **options)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from flask_taskqueue.core import sameness
 from flask_taskqueue.core.arguments import Arguments
-from flask_taskqueue.core.errors import InvalidTaskError, PermanentFailure
+from flask_taskqueue.core.errors import InvalidTaskError
+from flask_taskqueue.core.misfit import Misfit
 from flask_taskqueue.core.parameters import Parameters
 from flask_taskqueue.core.payload import build_request
 from flask_taskqueue.core.sameness import same
@@ -236,7 +237,7 @@ def test_a_function_may_have_a_parameter_that_no_task_fills() -> None:
     assert arguments.load(arguments.dump((1,), {})).args == (1, 1j)
     with pytest.raises(InvalidTaskError, match="'client'"):
         arguments.dump((1, 2j), {})
-    with pytest.raises(PermanentFailure, match="'client'"):
+    with pytest.raises(Misfit, match="'client'"):
         arguments.load({"number": 1, "client": 1})
 
 
@@ -255,7 +256,7 @@ def test_a_function_may_have_a_parameter_that_no_task_fills() -> None:
 )
 def test_what_only_looks_like_it_is_not_taken(hint: Any, raw: Any) -> None:
     """A text is no list of its characters, half a number no number."""
-    with pytest.raises(PermanentFailure, match="'value'"):
+    with pytest.raises(Misfit, match="'value'"):
         Arguments(one(hint)).load({"value": raw})
 
 

@@ -202,6 +202,9 @@ def test_a_missing_dispatcher_is_found(patient: Bench) -> None:
     ward.see("two")
     patient.tasks.queue("default").pause(by="ana")
     assert "queue default is paused by ana, and 1 of its tasks waits" in bad(patient.app)
+    patient.tasks.queue("default").resume()
+    patient.tasks.queue("default").configure(rate="0")
+    assert "queue default has the rate 0, and 1 of its tasks waits" in bad(patient.app)
 
 
 def test_two_dispatchers_in_one_process_are_found(patient: Bench) -> None:

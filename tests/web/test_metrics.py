@@ -167,6 +167,7 @@ def test_only_those_with_the_token_see_metrics(sqlite_database: TestDatabase) ->
         for wrong in (None, "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"):
             reply = client.get(URL, headers={} if wrong is None else {"Authorization": wrong}, environ_base={"REMOTE_ADDR": "127.0.0.1"})
             assert (reply.status_code, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert client.get(URL, headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
         reply = client.get(URL, headers=HEADERS, environ_base={"REMOTE_ADDR": "203.0.113.5"})
         assert (reply.status_code, reply.headers["Cache-Control"]) == (200, "no-store")
         assert TOKEN not in repr(one.app.extensions["taskqueue"].settings)

@@ -252,3 +252,12 @@ def test_it_stays_the_function_it_was(on_sqlite: Bench) -> None:
 
     assert documented(4) == 8
     assert (documented.__name__, documented.__doc__) == ("documented", "Doubles.")
+
+
+def test_a_view_for_every_path_is_no_task_function(on_sqlite: Bench) -> None:
+    """As of a release that does not have the function yet, but a page for whatever is asked: the task waits for one that has it."""
+    on_sqlite.app.add_url_rule("/<path:rest>", "page", lambda rest: "hello", methods=["GET", "POST"])
+    task = on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/of-the-next-release", json={}))
+    assert task.state is State.SCHEDULED
+    assert "no route for the task" in str(task.last_error)
+    assert on_sqlite.run(on_sqlite.tasks.add("/elsewhere")).state is State.SUCCEEDED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -89,3 +90,18 @@ def test_a_batch_counts_what_a_transaction_deletes(queue: Bench) -> None:
     queue.db.session.commit()
     wait_until(lambda: ran == ["all"], what="the callback runs")
     assert queue.tasks.get_batch(batch.id).cancelled == 1
+
+
+@pytest.mark.parametrize("conflict", ["skip", "raise", "debounce", "replace"])
+def test_an_expired_task_keeps_its_key_from_nobody(queue: Bench, conflict: str) -> None:
+    """Though its turn has not come, in a paused queue say: it is cancelled as expired, and counted so."""
+    queue.tasks.worker("/w")(lambda: None)
+    queue.tasks.queue("default").pause()
+    old = queue.tasks.add("/w", unique_key="k", expires=0.01)
+    time.sleep(0.02)
+    new = queue.tasks.add("/w", unique_key="k", on_conflict=conflict)
+    assert (new.id == old.id, new.disposition) == (False, "added")
+    ended = queue.tasks.get(old.id)
+    assert (ended.state, ended.last_reason) == (State.CANCELLED, "expired")
+    queue.tasks.queue("default").resume()
+    assert queue.run(new).state is State.SUCCEEDED

@@ -88,7 +88,7 @@ def _look(app: Flask, ids: dict[str, str], tmp_path: Path) -> None:
     for pattern in (
         r"✕ no dispatcher is alive, and 5 tasks wait\n  → start one: flask taskqueue run",
         r"! dispatcher \S+:\d+ was last seen (1 m|59 s)( \d+ s)? ago, and was not stopped: its process died",
-        r"! queue mail is paused.*, and 1 of its tasks waits\n  → resume it: flask taskqueue resume mail",
+        r"! queue mail is paused.*, and 1 of its tasks waits\n  → let it run: flask taskqueue resume mail",
         r"! 1 task gave up in the last hour: queue default, /picture: .*died",
         r"! queue hooks fails all the time: none of \d+ attempts .* succeeded; the latest: .*127\.0\.0\.1",
         r"! no route of this release answers POST /legacy, and 1 task waits for it",
