@@ -31,10 +31,9 @@ class Countdown:
         self._left = steps
 
     def step(self, *_: object, **__: object) -> None:
-        """One step; the last leaves a line and ends the process."""
+        """One step; the last ends the process."""
         self._left -= 1
         if self._left == 0:
-            log.write(os.environ["LOOP_LOG"], "crash", "-")
             os._exit(CODE)
 
     def watch(self, app: Flask) -> None:
@@ -69,7 +68,7 @@ def finish(app: Flask, dead: str) -> None:
 
 
 def forked(call: Callable[[], None]) -> int:
-    """The exit code of a child that does this."""
+    """The exit code of a child that does this; the log tells of its crash when it is gone, behind all that its threads have written."""
     child = os.fork()
     if not child:
         code = 1
@@ -79,7 +78,10 @@ def forked(call: Callable[[], None]) -> int:
         finally:
             sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == CODE:
+        log.write(os.environ["LOOP_LOG"], "crash", "-", pid=child)
+    return code
 
 
 def warm() -> Flask:

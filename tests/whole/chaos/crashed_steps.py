@@ -17,8 +17,7 @@ def play(stage: Stage, *, first: int, stride: int, limit: float) -> None:
     with stage.module("crash_points", str(first), str(stride)) as running:
         assert running.wait(limit) == 0, stage.said()
     lines = log.read(stage.log)
-    ends = {line.pid: line.at for line in sorted(lines, key=lambda line: line.at)}  # what its other threads still did comes after it
-    stage.faults += [Fault("kill", line.at, ends[line.pid], line.pid) for line in lines if line.word == "crash"]
+    stage.faults += [Fault("kill", line.at, line.at, line.pid) for line in lines if line.word == "crash"]
     orders = set(loop_app.db.session.scalars(sa.select(loop_app.Order.task_id)))
     stored = {row.id: row for row in stage.history().rows}
     stage.transactional |= orders

@@ -19,9 +19,12 @@ class Line:
     at: float
 
 
-def write(path: str | Path, word: str, task_id: str, attempt: int = 0) -> None:
-    """Append a line about an attempt, in one write: processes do not mix theirs, and none is half there when one is killed."""
-    append(path, f"{word} {task_id} {attempt} {os.getpid()} {time.monotonic_ns()}")
+def write(path: str | Path, word: str, task_id: str, attempt: int = 0, *, pid: int | None = None) -> None:
+    """Append a line about an attempt, in one write: processes do not mix theirs, and none is half there when one is killed.
+
+    It is by this process, or about another, ``pid``.
+    """
+    append(path, f"{word} {task_id} {attempt} {os.getpid() if pid is None else pid} {time.monotonic_ns()}")
 
 
 def append(path: str | Path, line: str) -> None:
