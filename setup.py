@@ -43,13 +43,21 @@ TEST = [
     "uvicorn>=0.30",
     "waitress>=3",
 ]
-LINT = ["import-linter>=2", "mypy>=1.13", "ruff>=0.8", "types-PyMySQL", "types-PyYAML", "types-requests"]
+LINT = [
+    "import-linter>=2",
+    "mypy>=1.13",
+    "ruff>=0.8",
+    "types-PyMySQL",
+    "types-PyYAML",
+    "types-requests",
+]
 DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8"]
 
 setup(
     name="Flask-TaskQueue",
     version=VERSION[1] if VERSION else "0",
-    description="App Engine's push task queue for any Flask app, on the SQL database it already has",
+    description="App Engine's push task queue for any Flask app, on the "
+    "SQL database it already has",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
@@ -57,7 +65,9 @@ setup(
     author="The Flask-TaskQueue authors",
     python_requires=">=3.11",
     packages=find_packages(include=["flask_taskqueue", "flask_taskqueue.*"]),
-    package_data={"flask_taskqueue": ["py.typed", "dashboard/templates/*.html", "dashboard/static/*"]},
+    package_data={
+        "flask_taskqueue": ["py.typed", "dashboard/templates/*.html", "dashboard/static/*"]
+    },
     install_requires=[
         "apscheduler>=3.11,<4",  # 4 has another API, of which nothing is left
         "cattrs>=26.1",

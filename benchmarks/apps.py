@@ -84,9 +84,13 @@ def create_app() -> Flask:
 
 @contextmanager
 def application(url: str | None) -> Iterator[Flask]:
-    """The application with empty tables, on a SQLite file without a URL or with ``sqlite``; the tables are dropped at the end."""
+    """The application with empty tables, on a SQLite file without a URL or with ``sqlite``; the
+    tables are dropped at the end.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        os.environ["BENCH_DATABASE"] = f"sqlite:///{Path(directory) / 'queue.db'}" if url in (None, "sqlite") else str(url)
+        os.environ["BENCH_DATABASE"] = (
+            f"sqlite:///{Path(directory) / 'queue.db'}" if url in (None, "sqlite") else str(url)
+        )
         os.environ["BENCH_NOTES"] = str(Path(directory) / "notes")
         os.environ["BENCH_PREFIX"] = f"bench{os.getpid()}_{next(_numbers)}_"
         app = create_app()
@@ -108,14 +112,33 @@ def application(url: str | None) -> Iterator[Flask]:
 def database_name(app: Flask) -> str:
     """What the database is called."""
     dialect = app.extensions["taskqueue"].store.database.engine.dialect
-    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB" if getattr(dialect, "is_mariadb", False) else "MySQL"}
+    names = {
+        "sqlite": "SQLite",
+        "postgresql": "PostgreSQL",
+        "mysql": "MariaDB" if getattr(dialect, "is_mariadb", False) else "MySQL",
+    }
     return names[dialect.name]
 
 
 def dispatchers(processes: int = 1, *options: str) -> subprocess.Popen[bytes]:
-    """``flask taskqueue run`` for the application of this environment, in a process group of its own."""
-    command = [sys.executable, "-m", "flask", "--app", "benchmarks.apps", "taskqueue", "run", "--processes", str(processes), *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    """``flask taskqueue run`` for the application of this environment, in a process group of
+    its own.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "flask",
+        "--app",
+        "benchmarks.apps",
+        "taskqueue",
+        "run",
+        "--processes",
+        str(processes),
+        *options,
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def ended(running: subprocess.Popen[Any]) -> None:

@@ -31,7 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
-ENVIRONMENTS = Path(os.environ.get("BENCH_ENVIRONMENTS", Path.home() / ".cache" / "flask-taskqueue-benchmarks"))
+ENVIRONMENTS = Path(
+    os.environ.get("BENCH_ENVIRONMENTS", Path.home() / ".cache" / "flask-taskqueue-benchmarks")
+)
 POSTGRESQL = "psycopg[binary]"
 
 
@@ -51,7 +53,9 @@ PEERS = (
     Peer("Flask-TaskQueue, SQLite", "flask_taskqueue", 6000, variant="sqlite"),
     Peer("Flask-TaskQueue, PostgreSQL", "flask_taskqueue", 6000, variant="postgresql"),
     Peer("Flask-TaskQueue, MariaDB", "flask_taskqueue", 6000, variant="mariadb"),
-    Peer("PgQueuer, batches of 100", "pgqueuer", 6000, ("pgqueuer", "asyncpg", POSTGRESQL), "batches"),
+    Peer(
+        "PgQueuer, batches of 100", "pgqueuer", 6000, ("pgqueuer", "asyncpg", POSTGRESQL), "batches"
+    ),
     Peer("PgQueuer, default", "pgqueuer", 3000, ("pgqueuer", "asyncpg", POSTGRESQL), "default"),
     Peer("Huey, SQLite", "huey", 3000, ("huey",)),
     Peer("Chancy, eager", "chancy", 1500, ("chancy",)),
@@ -60,7 +64,12 @@ PEERS = (
     Peer("Celery, Redis", "celery", 1000, ("celery", "redis", "packaging"), "redis"),
     Peer("Oban, PostgreSQL", "oban", 1500, ("oban", POSTGRESQL), python="python3.12"),
     Peer("Procrastinate, 10 at a time", "procrastinate", 600, ("procrastinate", POSTGRESQL)),
-    Peer("Django Tasks, PostgreSQL", "django_tasks", 300, ("django-tasks", "django-tasks-db", POSTGRESQL)),
+    Peer(
+        "Django Tasks, PostgreSQL",
+        "django_tasks",
+        300,
+        ("django-tasks", "django-tasks-db", POSTGRESQL),
+    ),
     Peer("RQ, SimpleWorker", "rq", 300, ("rq", "redis")),
 )
 
@@ -108,17 +117,35 @@ class Bench:
         if not (place / "bin" / "python").exists():
             subprocess.run([self.peer.python, "-m", "venv", str(place)], check=True)
         if not (place / "ready").exists():
-            subprocess.run([str(place / "bin" / "pip"), "install", "-q", "flask", *self.peer.packages], check=True)
+            subprocess.run(
+                [str(place / "bin" / "pip"), "install", "-q", "flask", *self.peer.packages],
+                check=True,
+            )
             (place / "ready").touch()
         return str(place / "bin" / "python")
 
     def _run(self, work: str, *arguments: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "BENCH_NOTES": str(self._notes), "BENCH_WORK": work, "BENCH_VARIANT": self.peer.variant}
+        environment = {
+            **os.environ,
+            "BENCH_NOTES": str(self._notes),
+            "BENCH_WORK": work,
+            "BENCH_VARIANT": self.peer.variant,
+        }
         environment |= {"PYTHONPATH": str(HERE), "PYTHONWARNINGS": "ignore"}
         command = [self._python, "-m", f"benchmarks.peers.{self.peer.module}", *arguments]
-        printed = subprocess.DEVNULL if arguments[0] == "work" else subprocess.PIPE  # nobody reads what workers print
+        printed = (
+            subprocess.DEVNULL if arguments[0] == "work" else subprocess.PIPE
+        )  # nobody reads what workers print
         with Path(f"{self._notes}.log").open("a") as log:
-            return subprocess.Popen(command, cwd=HERE, env=environment, text=True, stdout=printed, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                command,
+                cwd=HERE,
+                env=environment,
+                text=True,
+                stdout=printed,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _prepare(self, work: str) -> None:
         self._notes.unlink(missing_ok=True)
@@ -138,7 +165,11 @@ class Bench:
         return self._run(work, "work")
 
     def _noted(self) -> list[tuple[int, int]]:
-        return list(struct.iter_unpack("<qq", self._notes.read_bytes())) if self._notes.exists() else []
+        return (
+            list(struct.iter_unpack("<qq", self._notes.read_bytes()))
+            if self._notes.exists()
+            else []
+        )
 
     def _wait(self, tasks: int) -> None:
         limit = time.monotonic() + 90
@@ -161,7 +192,10 @@ def _empty_database() -> None:
     import psycopg
     import pymysql
 
-    with psycopg.connect(f"postgresql://postgres@127.0.0.1:{os.environ.get('BENCH_PGPORT', '5432')}/postgres", autocommit=True) as server:
+    with psycopg.connect(
+        f"postgresql://postgres@127.0.0.1:{os.environ.get('BENCH_PGPORT', '5432')}/postgres",
+        autocommit=True,
+    ) as server:
         server.execute("DROP DATABASE IF EXISTS bench_peers WITH (FORCE)")
         server.execute("CREATE DATABASE bench_peers")
     if "BENCH_MARIADB" not in os.environ:
@@ -170,14 +204,18 @@ def _empty_database() -> None:
 
 
 def measure(benches: list[Bench], rounds: int, scale: float) -> dict[str, dict[str, list[float]]]:
-    """By column and peer what each round found; who fails in a round has a figure less, and is named. Ctrl-C ends it early."""
+    """By column and peer what each round found; who fails in a round has a figure less, and is
+    named. Ctrl-C ends it early.
+    """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with suppress(KeyboardInterrupt):
         _measure(found, benches, rounds, scale)
     return found
 
 
-def _measure(found: dict[str, dict[str, list[float]]], benches: list[Bench], rounds: int, scale: float) -> None:
+def _measure(
+    found: dict[str, dict[str, list[float]]], benches: list[Bench], rounds: int, scale: float
+) -> None:
     for number in range(rounds):
         for bench in benches:
             name, tasks = bench.peer.name, max(100, int(bench.peer.tasks * scale))
@@ -188,38 +226,60 @@ def _measure(found: dict[str, dict[str, list[float]]], benches: list[Bench], rou
                     found[column][name].append(drained)
                 if number == 0:
                     found["latency"][name] = bench.latencies(60)
-            except (RuntimeError, TimeoutError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            except (
+                RuntimeError,
+                TimeoutError,
+                OSError,
+                ValueError,
+                KeyError,
+                subprocess.SubprocessError,
+            ) as error:
                 print(f"{name}: {type(error).__name__}: {str(error)[-300:]}", file=sys.stderr)
             print(".", end="", file=sys.stderr, flush=True)
 
 
 def show(found: dict[str, dict[str, list[float]]]) -> None:
-    """Print the table; ranges in brackets, ratios to ours on SQLite and on PostgreSQL at equal work."""
-    ours = {place: statistics.median(found["equal work"][f"Flask-TaskQueue, {place}"]) for place in ("SQLite", "PostgreSQL")
+    """Print the table; ranges in brackets, ratios to ours on SQLite and on PostgreSQL at equal
+    work.
+    """
+    ours = {place: statistics.median(found["equal work"]["Flask-TaskQueue, "
+f"{place}"]) for place in ("SQLite", "PostgreSQL")
             if found["equal work"].get(f"Flask-TaskQueue, {place}")}  # fmt: skip
     names = [f"equal work: ours on {place}" for place in ours]
     print(f"\n| peer | add/s | no-op/s | equal work/s | {' | '.join(names)} | p50 ms | p99 ms |")
     print("|---|" + "---:|" * (5 + len(names)))
     for peer in found["equal work"]:
         cells = [_cell(found[column].get(peer, [])) for column in ("add", "no-op", "equal work")]
-        cells += [f"{one / statistics.median(found['equal work'][peer]):.2f}" for one in ours.values()]
+        cells += [
+            f"{one / statistics.median(found['equal work'][peer]):.2f}" for one in ours.values()
+        ]
         late = sorted(found["latency"].get(peer, []))
         cells += [f"{late[int(len(late) * part)]:.1f}" if late else "" for part in (0.5, 0.99)]
         print(f"| {peer} | {' | '.join(cells)} |")
 
 
 def _cell(values: list[float]) -> str:
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})" if values else ""
+    return (
+        f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+        if values
+        else ""
+    )
 
 
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--only", nargs="*", help="parts of names")
     given = parser.parse_args()
-    chosen = [peer for peer in PEERS if not given.only or any(one.lower() in peer.name.lower() for one in given.only)]
+    chosen = [
+        peer
+        for peer in PEERS
+        if not given.only or any(one.lower() in peer.name.lower() for one in given.only)
+    ]
     with tempfile.TemporaryDirectory() as directory:
         show(measure([Bench(peer, Path(directory)) for peer in chosen], given.rounds, given.scale))
 

@@ -29,7 +29,15 @@ def fill(store: Any, rows: int) -> None:
     """Put so many tasks into the table, and count what has ended, as it is counted when it ends."""
     task, tally = store.database.tables.task, store.database.tables.tally
     columns = {column.name: None for column in task.c}
-    columns |= {"priority": 0, "method": "POST", "url": "/worker", "body": b"key=x", "created_at": 1, "eta": 1, "keep_result": 0}
+    columns |= {
+        "priority": 0,
+        "method": "POST",
+        "url": "/worker",
+        "body": b"key=x",
+        "created_at": 1,
+        "eta": 1,
+        "keep_result": 0,
+    }
     columns |= dict.fromkeys(("attempts", "executions", "answered", "crashes", "pardons"), 0)
     later = time.time_ns() // 1000 + 10**9
     number = 0
@@ -39,18 +47,44 @@ def fill(store: Any, rows: int) -> None:
             chunk = []
             for _ in range(size):
                 number += 1
-                due = {"due_at": later + number} if state == "scheduled" else {"finished_at": number}
-                chunk.append({**columns, "id": f"{number:026d}", "state": state, "queue": QUEUES[number % 3], **due})
+                due = (
+                    {"due_at": later + number} if state == "scheduled" else {"finished_at": number}
+                )
+                chunk.append(
+                    {
+                        **columns,
+                        "id": f"{number:026d}",
+                        "state": state,
+                        "queue": QUEUES[number % 3],
+                        **due,
+                    }
+                )
             with store.database.engine.begin() as connection:
                 connection.execute(sa.insert(task), chunk)
     with store.database.engine.begin() as connection:
-        counts = sa.select(task.c.queue, task.c.state, sa.func.count().label("number")).group_by(task.c.queue, task.c.state)
+        counts = sa.select(task.c.queue, task.c.state, sa.func.count().label("number")).group_by(
+            task.c.queue, task.c.state
+        )
         found = {(row.queue, row.state): row.number for row in connection.execute(counts)}
         for queue in QUEUES:
-            ended = {state: found.get((queue, state), 0) for state in ("succeeded", "dead", "cancelled")}
-            connection.execute(sa.insert(tally).values(queue=queue, slot=0, source="", attempts=0, failures=0, **ended))
-    with store.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text("ANALYZE" if "mysql" not in str(store.database.engine.url) else f"ANALYZE TABLE {task.name}"))
+            ended = {
+                state: found.get((queue, state), 0) for state in ("succeeded", "dead", "cancelled")
+            }
+            connection.execute(
+                sa.insert(tally).values(
+                    queue=queue, slot=0, source="", attempts=0, failures=0, **ended
+                )
+            )
+    with store.database.engine.connect().execution_options(
+        isolation_level="AUTOCOMMIT"
+    ) as connection:
+        connection.execute(
+            sa.text(
+                "ANALYZE"
+                if "mysql" not in str(store.database.engine.url)
+                else f"ANALYZE TABLE {task.name}"
+            )
+        )
 
 
 def milliseconds(call: Callable[[], object], times: int) -> list[float]:
@@ -66,7 +100,9 @@ def milliseconds(call: Callable[[], object], times: int) -> list[float]:
 
 def main() -> None:
     """Fill, measure, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
@@ -86,7 +122,9 @@ def main() -> None:
         fill(store, given.rows)
 
         def by_counting() -> dict[tuple[str, str], int]:
-            statement = sa.select(task.c.queue, task.c.state, sa.func.count().label("number")).group_by(task.c.queue, task.c.state)
+            statement = sa.select(
+                task.c.queue, task.c.state, sa.func.count().label("number")
+            ).group_by(task.c.queue, task.c.state)
             with store.reading() as connection:
                 return {(row.queue, row.state): row.number for row in connection.execute(statement)}
 
@@ -96,10 +134,21 @@ def main() -> None:
             ("GROUP BY of the table", by_counting, 3),
         ):
             found = milliseconds(call, times)
-            print(f"{name:24}median {statistics.median(found):8.1f} ms   least {min(found):8.1f}   most {max(found):8.1f}")
+            print(
+                f"{name:24}median {statistics.median(found):8.1f} ms   least "
+                f"{min(found):8.1f}   most {max(found):8.1f}"
+            )
         counted = by_counting()
-        agree = all(getattr(one, state) == counted.get((one.queue, state), 0) for one in tasks.statistics() for state in SHARES)
-        print("the statistics agree with the count" if agree else "THE STATISTICS DIFFER FROM THE COUNT")
+        agree = all(
+            getattr(one, state) == counted.get((one.queue, state), 0)
+            for one in tasks.statistics()
+            for state in SHARES
+        )
+        print(
+            "the statistics agree with the count"
+            if agree
+            else "THE STATISTICS DIFFER FROM THE COUNT"
+        )
         tables = store.database.tables
         tables.task.metadata.drop_all(store.database.engine, tables=tables.all)
 

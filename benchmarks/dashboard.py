@@ -22,7 +22,7 @@ from flask.testing import FlaskClient
 from benchmarks.counting import fill, milliseconds
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.store import SLOT
-from flask_taskqueue.store.past import QUARTER
+from flask_taskqueue.store.counters.counters import QUARTER
 
 PAGES = {
     "overview": "",
@@ -63,7 +63,9 @@ def fill_past(store: Any) -> None:
 
 def main() -> None:
     """Fill a database, ask for the pages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--database", help="by default a new SQLite file")
     parser.add_argument("--times", type=int, default=15)
@@ -71,7 +73,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = arguments.database or f"sqlite:///{Path(folder) / 'large.db'}"
         app = Flask("large")
-        app.config.update(SECRET_KEY="only for this benchmark", TASKQUEUE_DATABASE_URI=url, TASKQUEUE_CREATE_TABLES=True)
+        app.config.update(
+            SECRET_KEY="only for this benchmark",
+            TASKQUEUE_DATABASE_URI=url,
+            TASKQUEUE_CREATE_TABLES=True,
+        )
         app.config.update(TASKQUEUE_QUEUES={"mail": {}, "reports": {}}, TASKQUEUE_DISPATCHER="off")
         app.config.update(TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True)
         TaskQueue(app)
@@ -79,10 +85,15 @@ def main() -> None:
         store.ensure_queues()
         fill(store, arguments.rows)
         fill_past(store)
-        print(f"{arguments.rows:,} tasks on {store.database.engine.url.get_backend_name()}, {os.cpu_count()} processors")
+        print(
+            f"{arguments.rows:,} tasks on {store.database.engine.url.get_backend_name()}, "
+            f"{os.cpu_count()} processors"
+        )
         for name, path in PAGES.items():
             found = measure(app.test_client(), path, arguments.times)
-            print(f"{name:40} median {statistics.median(found):7.1f} ms, slowest {max(found):7.1f} ms")
+            print(
+                f"{name:40} median {statistics.median(found):7.1f} ms, slowest {max(found):7.1f} ms"
+            )
         store.database.close()
 
 

@@ -19,10 +19,10 @@ import psutil
 import requests
 import urllib3
 
-from flask_taskqueue.core.delivery import Delivery
-from flask_taskqueue.core.delivery_headers import delivery_headers
-from flask_taskqueue.core.ping import ping_record
-from flask_taskqueue.core.reply import OutgoingRequest, Reply
+from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.delivery.headers import delivery_headers
+from flask_taskqueue.core.delivery.reply import OutgoingRequest, Reply
+from flask_taskqueue.core.diagnosis.ping import ping_record
 from flask_taskqueue.engine.transports.http import HttpTransport
 
 from .apps import application, create_app, db_tasks, ended, nothing
@@ -40,7 +40,17 @@ def app() -> object:
 
 def served(threads: int) -> subprocess.Popen[bytes]:
     """Gunicorn with one worker of so many threads."""
-    command = [sys.executable, "-m", "gunicorn", "-k", "gthread", "--threads", str(threads), "-b", f"127.0.0.1:{PORT}"]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-k",
+        "gthread",
+        "--threads",
+        str(threads),
+        "-b",
+        f"127.0.0.1:{PORT}",
+    ]
     server = subprocess.Popen([*command, "--log-level", "error", "benchmarks.http:app()"])
     while True:
         try:
@@ -85,18 +95,32 @@ def by_transport() -> Callable[[], object]:
     """The http transport, with the headers of a task."""
     transport = HttpTransport(reply_cap=16_384, connect_timeout=5)
     record = ping_record("POST", "/bare")
-    headers = {**delivery_headers(record), "webhook-id": record.id, "webhook-timestamp": "1" * 10, "webhook-signature": "v1," + "x" * 44}
-    request = OutgoingRequest("POST", f"{URL}/bare", {"Content-Type": "application/x-www-form-urlencoded", **headers}, b"key=x")
+    headers = {
+        **delivery_headers(record),
+        "webhook-id": record.id,
+        "webhook-timestamp": "1" * 10,
+        "webhook-signature": "v1," + "x" * 44,
+    }
+    request = OutgoingRequest(
+        "POST",
+        f"{URL}/bare",
+        {"Content-Type": "application/x-www-form-urlencoded", **headers},
+        b"key=x",
+    )
 
     def send() -> Reply:
         started = time.monotonic()
-        return transport.send(request, Delivery(record=record, started=started, expires=started + 5))
+        return transport.send(
+            request, Delivery(record=record, started=started, expires=started + 5)
+        )
 
     return send
 
 
 class Tables:
-    """What is measured: how many a second, and the processor time of each in this process and in gunicorn's."""
+    """What is measured: how many a second, and the processor time of each in this process and
+    in gunicorn's.
+    """
 
     def __init__(self, server: int, number: int) -> None:
         self._processes = [psutil.Process(), *(psutil.Process(server).children(recursive=True))]
@@ -119,7 +143,9 @@ class Tables:
 
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=8)
@@ -131,19 +157,28 @@ def main() -> None:
         runtime = application_.extensions["taskqueue"]
 
         def drain() -> None:
-            assert runtime.drain(transport="http", base_url=URL, concurrency=given.threads) == number
+            assert (
+                runtime.drain(transport="http", base_url=URL, concurrency=given.threads) == number
+            )
 
         server = served(given.threads)
         try:
             tables = Tables(server.pid, number)
             for _ in range(given.rounds):
                 for name, call in loops.items():
-                    tables.measure(f"bare loop of {name}", partial(by_threads, given.threads, number, call))
+                    tables.measure(
+                        f"bare loop of {name}", partial(by_threads, given.threads, number, call)
+                    )
                 db_tasks.add_many(nothing.spec() for _ in range(number))
                 tables.measure(DRAIN, drain)
         finally:
             ended(server)
-    tables.rates.show(dict.fromkeys(("bare loop of urllib3", "bare loop of the http transport", DRAIN), "bare loop of requests"))
+    tables.rates.show(
+        dict.fromkeys(
+            ("bare loop of urllib3", "bare loop of the http transport", DRAIN),
+            "bare loop of requests",
+        )
+    )
     tables.costs.show()
 
 

@@ -1,4 +1,5 @@
-"""From the return of add() to the first line of the handler, with a dispatcher that is idle, in milliseconds.
+"""From the return of add() to the first line of the handler, with a dispatcher that is idle, in
+milliseconds.
 
     python -m benchmarks latency [--tasks 200] [--database sqlite URL ...]
 
@@ -26,7 +27,9 @@ PAUSE = 0.03
 
 
 def latency(number: int) -> float:
-    """Milliseconds until one task begins, when those before are done and the dispatcher is idle again."""
+    """Milliseconds until one task begins, when those before are done and the dispatcher is idle
+    again.
+    """
     time.sleep(PAUSE)
     noted.add(number)
     added = time.time_ns()
@@ -39,7 +42,9 @@ def floors(given: argparse.Namespace) -> dict[str, list[float]]:
     for url in given.database:
         with application(url) as app:
             engine, request = app.extensions["taskqueue"].store.database.engine, bare_requests(app)
-            rows[f"{database_name(app)}, floor: a commit and a request"] = [_floor(engine, request) for _ in range(given.tasks)]
+            rows[f"{database_name(app)}, floor: a commit and a request"] = [
+                _floor(engine, request) for _ in range(given.tasks)
+            ]
     return rows
 
 

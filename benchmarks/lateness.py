@@ -2,8 +2,8 @@
 
     python -m benchmarks lateness [--tasks 100] [--database sqlite URL ...]
 
-Each task waits for between 0.2 and 3 seconds, alone; once the dispatcher runs in the process that adds
-it, once in another.
+Each task waits for between 0.2 and 3 seconds, alone; once the dispatcher runs in the process that
+adds it, once in another.
 """
 
 from __future__ import annotations
@@ -49,14 +49,23 @@ def lateness(number: int) -> float:
 
 def arguments(about: str | None, *, tasks: int) -> argparse.Namespace:
     """How many tasks, and which databases."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=tasks)
-    parser.add_argument("--database", nargs="*", default=["sqlite"], help="SQLAlchemy URLs; by default a SQLite file")
+    parser.add_argument(
+        "--database",
+        nargs="*",
+        default=["sqlite"],
+        help="SQLAlchemy URLs; by default a SQLite file",
+    )
     return parser.parse_args()
 
 
 def measured(one: Callable[[int], float], given: argparse.Namespace) -> dict[str, list[float]]:
-    """What ``one`` finds for each task, added one by one, by database and by where the dispatcher runs."""
+    """What ``one`` finds for each task, added one by one, by database and by where the
+    dispatcher runs.
+    """
     rows: dict[str, list[float]] = {}
     for url in given.database:
         for elsewhere in (False, True):

@@ -19,7 +19,10 @@ import psutil
 
 from .apps import application, database_name, db_tasks, nothing
 
-_IMPORTS = "import flask, flask_sqlalchemy{}; import psutil; print(psutil.Process().memory_info().rss / 2**20)"
+_IMPORTS = (
+    "import flask, flask_sqlalchemy{}; import psutil; print(psutil.Process().memory_info().rss / "
+    "2**20)"
+)
 
 
 def resident() -> float:
@@ -28,7 +31,9 @@ def resident() -> float:
 
 
 def watched(work: Callable[[], object]) -> list[float]:
-    """How much more memory was resident, compared with the beginning: a look every twentieth of a second, and one at the end."""
+    """How much more memory was resident, compared with the beginning: a look every twentieth of
+    a second, and one at the end.
+    """
     begun, done = resident(), threading.Event()
     looks: list[float] = []
 
@@ -48,12 +53,21 @@ def watched(work: Callable[[], object]) -> list[float]:
 
 def importing(more: str) -> float:
     """The resident memory of a fresh process that has imported an application's libraries."""
-    return float(subprocess.run([sys.executable, "-c", _IMPORTS.format(more)], capture_output=True, check=True, text=True).stdout)
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", _IMPORTS.format(more)],
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+    )
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
@@ -68,9 +82,16 @@ def main() -> None:
         ):
             looks = watched(work)
             name = f"{what} of {given.tasks:,}, {database_name(app)}"
-            print(f"| {name:48} | {looks[len(looks) // 2]:+8.1f} | {looks[-1]:+10.1f} | {max(looks):+7.1f} |", flush=True)
+            print(
+                f"| {name:48} | {looks[len(looks) // 2]:+8.1f} | {looks[-1]:+10.1f} | "
+                f"{max(looks):+7.1f} |",
+                flush=True,
+            )
     more = importing(", flask_taskqueue") - importing("")
-    print(f"| {'import flask_taskqueue, beside Flask-SQLAlchemy':48} | {'':8} | {more:+10.1f} | {'':7} |")
+    print(
+        f"| {'import flask_taskqueue, beside Flask-SQLAlchemy':48} | {'':8} | {more:+10.1f} "
+        f"| {'':7} |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Notes: what the handlers of the application write down, to be read by the process that measures.
 
-One line an attempt: the number that was given to the task, the attempt, the process and the instant in nanoseconds.
+One line an attempt: the number that was given to the task, the attempt, the process and the instant
+in nanoseconds.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def note(number: int, attempt: int) -> None:
 
 
 def lately() -> list[Note]:
-    """What was written down last, in the order in which it was: so little that looking costs next to nothing."""
+    """What was written down last, in the order in which it was: so little that looking costs
+    next to nothing.
+    """
     try:
         with open(os.environ["BENCH_NOTES"], "rb") as found:
             found.seek(max(0, found.seek(0, os.SEEK_END) - _LAST))
@@ -44,7 +47,9 @@ def lately() -> list[Note]:
 
 
 def begun(number: int, attempt: int = 1, *, look: float = 0.0005, limit: float = 60) -> Note:
-    """Wait until an attempt has begun, looking every ``look`` seconds. Raises TimeoutError after ``limit`` seconds."""
+    """Wait until an attempt has begun, looking every ``look`` seconds. Raises TimeoutError
+    after ``limit`` seconds.
+    """
     end = time.monotonic() + limit
     while time.monotonic() < end:
         for one in reversed(lately()):

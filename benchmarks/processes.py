@@ -1,4 +1,5 @@
-"""Dispatcher processes that share a database: throughput of one, two and eight, what they use, and who waits for whom.
+"""Dispatcher processes that share a database: throughput of one, two and eight, what they use, and
+who waits for whom.
 
     python -m benchmarks processes --database URL [--tasks 6000] [--rounds 3]
 
@@ -21,7 +22,8 @@ from .apps import application, db_tasks, dispatchers, ended, nothing
 from .table import Table
 
 _WAITS = sa.text(
-    "SELECT wait_event_type || ' ' || wait_event, left(regexp_replace(query, '\\s+', ' ', 'g'), 60) FROM pg_stat_activity "
+    "SELECT wait_event_type || ' ' || wait_event, left(regexp_replace(query, '\\s+', ' ', "
+    "'g'), 60) FROM pg_stat_activity "
     "WHERE datname = current_database() AND state = 'active' AND wait_event_type = 'Lock'"
 )
 
@@ -50,8 +52,13 @@ def rate(app: Flask, tasks: int, processes: int) -> tuple[float, float]:
             time.sleep(0.1)
         db_tasks.add_many(nothing.spec() for _ in range(tasks))
         queue.resume()
-        family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
-        (began, used), (now, used_now) = [_reached(app, before + tasks * tenths // 10, family) for tenths in (1, 9)]
+        family = [
+            psutil.Process(running.pid),
+            *psutil.Process(running.pid).children(recursive=True),
+        ]
+        (began, used), (now, used_now) = [
+            _reached(app, before + tasks * tenths // 10, family) for tenths in (1, 9)
+        ]
         return 0.8 * tasks / (now - began), (used_now - used) / (0.8 * tasks) * 1e6
     finally:
         ended(running)
@@ -59,7 +66,9 @@ def rate(app: Flask, tasks: int, processes: int) -> tuple[float, float]:
 
 
 def _reached(app: Flask, number: int, family: list[psutil.Process]) -> tuple[float, float]:
-    """When so many tasks have ended, and how much processor time some processes have used by then, in seconds."""
+    """When so many tasks have ended, and how much processor time some processes have used by
+    then, in seconds.
+    """
     while succeeded(app) < number:
         time.sleep(0.02)
     return time.perf_counter(), sum(sum(one.cpu_times()[:2]) for one in family)
@@ -67,7 +76,9 @@ def _reached(app: Flask, number: int, family: list[psutil.Process]) -> tuple[flo
 
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 8])
@@ -87,7 +98,12 @@ def main() -> None:
                 used.add(f"{number} process(es): processor time of a task", microseconds)
         done.set()
         time.sleep(0.1)
-    table.show({f"{number} process(es)": f"{given.processes[0]} process(es)" for number in given.processes[1:]})
+    table.show(
+        {
+            f"{number} process(es)": f"{given.processes[0]} process(es)"
+            for number in given.processes[1:]
+        }
+    )
     print()
     used.show()
     if waits:

@@ -1,9 +1,11 @@
 """How steady a queue's rate is when several dispatcher processes share it.
 
-    python -m benchmarks.rate [--rate 50/s] [--bucket-size 5] [--seconds 60] [--processes 3] [--database URL]
+    python -m benchmarks.rate [--rate 50/s] [--bucket-size 5] [--seconds 60] [--processes 3]
+    [--database URL]
 
 Each start is taken from the attempt log, by the database's clock: how many there were against what
-the rate allows, and the time between one and the next. ``--max-concurrent`` shows the most in flight.
+the rate allows, and the time between one and the next. ``--max-concurrent`` shows the most in
+flight.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase
 
 from flask_taskqueue import TaskQueue
-from flask_taskqueue.core.rates import parse_rate
+from flask_taskqueue.core.queues.rates import parse_rate
 
 tasks = TaskQueue()
 
@@ -40,7 +42,9 @@ def worker() -> None:
 
 
 def create_app() -> Flask:
-    """The application of this process; its settings come from the environment, so that all processes have the same."""
+    """The application of this process; its settings come from the environment, so that all
+    processes have the same.
+    """
     app = Flask(__name__)
     environment = os.environ
     limits = {
@@ -64,7 +68,9 @@ def attempts(app: Flask) -> list[tuple[float, float]]:
     store = app.extensions["taskqueue"].store
     attempt = store.database.tables.attempt
     with store.reading() as connection:
-        found = connection.execute(sa.select(attempt.c.started_at, attempt.c.finished_at).order_by(attempt.c.started_at))
+        found = connection.execute(
+            sa.select(attempt.c.started_at, attempt.c.finished_at).order_by(attempt.c.started_at)
+        )
         return [(row.started_at / 1e6, row.finished_at / 1e6) for row in found]
 
 
@@ -73,17 +79,26 @@ def report(spans: list[tuple[float, float]], rate: float, bucket: int, seconds: 
     begun = [start for start, _ in spans if start - spans[0][0] < seconds]
     gaps = sorted(1000 * (later - sooner) for sooner, later in itertools.pairwise(begun))
     allowed = rate * seconds + bucket - 1
-    print(f"started {len(begun)} in {seconds:g} s; the rate allows {allowed:g} ({100 * (len(begun) / allowed - 1):+.2f} %)")
-    print(f"between starts, ms: least {gaps[0]:.1f}, median {statistics.median(gaps):.1f}, 95 % {gaps[int(len(gaps) * 0.95)]:.1f}, "
+    print(
+        f"started {len(begun)} in {seconds:g} s; the rate allows {allowed:g} "
+        f"({100 * (len(begun) / allowed - 1):+.2f} %)"
+    )
+    print(f"between starts, ms: least {gaps[0]:.1f}, median {statistics.median(gaps):.1f}, 95 % "
+f"{gaps[int(len(gaps) * 0.95)]:.1f}, "
           f"most {gaps[-1]:.1f}, deviation {statistics.pstdev(gaps):.1f}")  # fmt: skip
-    print(f"most in any second: {max(sum(start <= one < start + 1 for one in begun) for start in begun)}")
+    print(
+        "most in any second: "
+        f"{max(sum(start <= one < start + 1 for one in begun) for start in begun)}"
+    )
     edges = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
     print(f"most in flight: {max(itertools.accumulate(step for _, step in edges))}")
 
 
 def main() -> None:
     """Add enough tasks, run the dispatchers, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rate", default="50/s")
     parser.add_argument("--bucket-size", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60)
@@ -107,7 +122,10 @@ def main() -> None:
         with app.app_context():
             tasks.add_many(worker.spec() for _ in range(int(rate * given.seconds * 1.2) + 10))
         command = [sys.executable, "-m", "flask", "--app", "benchmarks.rate", "taskqueue", "run"]
-        running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(given.processes)]
+        running = [
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for _ in range(given.processes)
+        ]
         try:
             while len(seen := attempts(app)) < 2 or time.time() < seen[0][0] + given.seconds + 1:
                 time.sleep(0.5)
@@ -117,7 +135,9 @@ def main() -> None:
             for one in running:
                 one.wait(30)
         report(attempts(app), rate, given.bucket_size, given.seconds)
-        tables.task.metadata.drop_all(app.extensions["taskqueue"].store.database.engine, tables=tables.all)
+        tables.task.metadata.drop_all(
+            app.extensions["taskqueue"].store.database.engine, tables=tables.all
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A table of measurements: medians and ranges, and the ratios of rows measured in the same round."""
+"""A table of measurements: medians and ranges, and the ratios of rows measured in the same
+round.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Table:
 
     def ratio(self, name: str, of: str) -> float:
         """The median of the ratios of two rows, round by round."""
-        return statistics.median(one / other for one, other in zip(self._rounds[name], self._rounds[of], strict=True))
+        return statistics.median(
+            one / other for one, other in zip(self._rounds[name], self._rounds[of], strict=True)
+        )
 
     def show(self, ratios: dict[str, str] | None = None) -> None:
         """Print it as Markdown; ``ratios`` says to which other row a row is compared."""
@@ -33,7 +37,9 @@ class Table:
             other = (ratios or {}).get(name)
             ratio = f"{self.ratio(name, other):5.2f}" if other else "     "
             print(
-                f"| {name:44} | {_short(self.median(name))} | {_short(min(values), 8)} | {_short(max(values), 8)} | {ratio} |", flush=True
+                f"| {name:44} | {_short(self.median(name))} | {_short(min(values), 8)} | "
+                f"{_short(max(values), 8)} | {ratio} |",
+                flush=True,
             )
 
 
@@ -42,11 +48,23 @@ def _short(value: float, width: int = 10) -> str:
 
 
 def show_spread(unit: str, rows: dict[str, list[float]]) -> None:
-    """Print for each series its median, what 95 and 99 of a hundred do not exceed, and its least and most, as Markdown."""
-    print(f"| {unit:46} | {'number':>6} | {'p50':>8} | {'p95':>8} | {'p99':>8} | {'least':>8} | {'most':>8} |")
+    """Print for each series its median, what 95 and 99 of a hundred do not exceed, and its
+    least and most, as Markdown.
+    """
+    print(
+        f"| {unit:46} | {'number':>6} | {'p50':>8} | {'p95':>8} | {'p99':>8} | {'least':>8} "
+        f"| {'most':>8} |"
+    )
     print(f"|{'-' * 48}|{'-' * 7}:|" + 5 * "---------:|")
     for name, found in rows.items():
         ordered = sorted(found)
-        shares = [ordered[min(len(ordered) - 1, len(ordered) * part // 100)] for part in (50, 95, 99)]
+        shares = [
+            ordered[min(len(ordered) - 1, len(ordered) * part // 100)] for part in (50, 95, 99)
+        ]
         values = [statistics.median(ordered), *shares[1:], ordered[0], ordered[-1]]
-        print(f"| {name:46} | {len(ordered):6} | " + " | ".join(_short(value, 8) for value in values) + " |", flush=True)
+        print(
+            f"| {name:46} | {len(ordered):6} | "
+            + " | ".join(_short(value, 8) for value in values)
+            + " |",
+            flush=True,
+        )

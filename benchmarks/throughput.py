@@ -1,4 +1,5 @@
-"""What a task costs in this process, each row beside what it would cost without the queue, in the same run.
+"""What a task costs in this process, each row beside what it would cost without the queue, in the
+same run.
 
     python -m benchmarks throughput [--tasks 2000] [--rounds 5] [--database URL]
 
@@ -61,13 +62,29 @@ def bare_updates(app: Flask) -> Callable[[int], None]:
     return loop
 
 
-def bare_inserts(engine: sa.Engine, task: sa.Table) -> tuple[Callable[[int], None], Callable[[int], None]]:
-    """Rows as wide as a task's, one by one and many at a time, into a table with the same columns and no other index."""
-    plain = sa.Table("bench_plain", sa.MetaData(), *(sa.Column(one.name, one.type, primary_key=one.primary_key) for one in task.c))
+def bare_inserts(
+    engine: sa.Engine, task: sa.Table
+) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    """Rows as wide as a task's, one by one and many at a time, into a table with the same
+    columns and no other index.
+    """
+    plain = sa.Table(
+        "bench_plain",
+        sa.MetaData(),
+        *(sa.Column(one.name, one.type, primary_key=one.primary_key) for one in task.c),
+    )
     plain.drop(engine, checkfirst=True)
     plain.create(engine)
     row = {name: None for name in plain.c.keys()} | {
-        **{"queue": "default", "priority": 0, "state": "scheduled", "method": "POST", "url": "/worker", "body": b"", "keep_result": 0},
+        **{
+            "queue": "default",
+            "priority": 0,
+            "state": "scheduled",
+            "method": "POST",
+            "url": "/worker",
+            "body": b"",
+            "keep_result": 0,
+        },
         **dict.fromkeys(("eta", "due_at", "created_at"), 1),
         **dict.fromkeys(("attempts", "executions", "answered", "crashes", "pardons"), 0),
     }
@@ -106,7 +123,12 @@ def measure(app: Flask, table: Table, tasks: int, rounds: int) -> None:
     for _ in range(rounds):
         table.add("bare loop of requests", per_second(requests, tasks))
         table.add("bare executemany", per_second(many, tasks))
-        table.add("add_many()", per_second(lambda number: db_tasks.add_many(nothing.spec() for _ in range(number)), tasks))
+        table.add(
+            "add_many()",
+            per_second(
+                lambda number: db_tasks.add_many(nothing.spec() for _ in range(number)), tasks
+            ),
+        )
         table.add("drain, no-op handler", per_second(drain, tasks))
         table.add("bare insert and commit", per_second(singly, tasks // 4))
         table.add("add(), one by one", per_second(add, tasks // 4))
@@ -120,7 +142,9 @@ def measure(app: Flask, table: Table, tasks: int, rounds: int) -> None:
 
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")

@@ -1,4 +1,5 @@
-"""What a scrape of the metrics costs on a large table, and how quickly finished tasks are forgotten.
+"""What a scrape of the metrics costs on a large table, and how quickly finished tasks are
+forgotten.
 
     python -m benchmarks.upkeep [--rows 1000000] [--database URL]
 
@@ -45,7 +46,9 @@ def scrape(app: Flask) -> None:
 
 
 def forget(runtime: Any) -> tuple[int, list[float]]:
-    """Forget all that has been kept long enough; how many tasks, and the seconds of each transaction."""
+    """Forget all that has been kept long enough; how many tasks, and the seconds of each
+    transaction.
+    """
     total, took = 0, []
     last = time.perf_counter()
     for some in runtime.prune():
@@ -57,7 +60,9 @@ def forget(runtime: Any) -> tuple[int, list[float]]:
 
 def main() -> None:
     """Fill, scrape, forget."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
@@ -66,11 +71,22 @@ def main() -> None:
         store = runtime.store
         fill(store, given.rows)
         found = milliseconds(lambda: scrape(app), 10)
-        print(f"scrape             median {statistics.median(found):8.1f} ms   least {min(found):8.1f}   most {max(found):8.1f}")
+        print(
+            f"scrape             median {statistics.median(found):8.1f} ms   least "
+            f"{min(found):8.1f}   most {max(found):8.1f}"
+        )
         total, took = forget(runtime)
-        print(f"forgotten          {total} tasks in {len(took)} transactions, {total / sum(took):.0f} tasks/s")
-        print(f"transaction        median {1000 * statistics.median(took):8.1f} ms   most {1000 * max(took):8.1f}")
-        store.database.tables.task.metadata.drop_all(store.database.engine, tables=store.database.tables.all)
+        print(
+            f"forgotten          {total} tasks in {len(took)} transactions, "
+            f"{total / sum(took):.0f} tasks/s"
+        )
+        print(
+            f"transaction        median {1000 * statistics.median(took):8.1f} ms   most "
+            f"{1000 * max(took):8.1f}"
+        )
+        store.database.tables.task.metadata.drop_all(
+            store.database.engine, tables=store.database.tables.all
+        )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,16 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from flask_taskqueue import RetryOptions, Settings
-from flask_taskqueue.store import tables
+from flask_taskqueue.store.database import tables
 
 LAWS = {
     "`RetryOptions()`": RetryOptions(),
-    "10 s, at most 300 s, 3 doublings": RetryOptions(min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3),
-    "10 s, at most 200 s, no doublings": RetryOptions(min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0),
+    "10 s, at most 300 s, 3 doublings": RetryOptions(
+        min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3
+    ),
+    "10 s, at most 200 s, no doublings": RetryOptions(
+        min_backoff_seconds=10, max_backoff_seconds=200, max_doublings=0
+    ),
     "1 s, 5 doublings": RetryOptions(min_backoff_seconds=1, max_doublings=5),
 }
 DAY = 86_400
@@ -23,7 +27,8 @@ MEANINGS = {
     "task.headers": "as JSON",
     "task.given_key": "the unique_key it was added with, which it takes again when it is requeued",
     "task.eta": "the earliest time asked for; never changed",
-    "task.due_at": "when it may next be taken; null once it has ended, or while it waits for its key",
+    "task.due_at": "when it may next be taken; null once it has ended, or "
+    "while it waits for its key",
     "task.first_tried_at": "when its first attempt began",
     "task.started_at": "when its latest attempt began",
     "task.finished_at": "when it succeeded, died or was cancelled",
@@ -42,11 +47,15 @@ MEANINGS = {
     "task.pardons": "crashes that are not held against it",
     "task.lease_id": "the right to attempt it, made anew by each claim",
     "task.held_by": "the dispatcher that holds the lease",
-    "task.last_reason": "what the last failed attempt came to: `failure`, `timeout`, `connection`, `tls`, `crash`, `permanent`",
+    "task.last_reason": "what the last failed attempt came to: `failure`, "
+    "`timeout`, `connection`, `tls`, "
+    "`crash`, `permanent`",
     "attempt.reason": "what it came to",
-    "attempt.reply_headers": "as JSON; with `:truncated` if only the beginning of the body was kept",
+    "attempt.reply_headers": "as JSON; with `:truncated` if only the "
+    "beginning of the body was kept",
     "attempt.reply_body": "at most `TASKQUEUE_REPLY_EXCERPT` bytes",
-    "attempt.traceback": "of what the handler raised, at most `TASKQUEUE_TRACEBACK_EXCERPT` characters",
+    "attempt.traceback": "of what the handler raised, at most "
+    "`TASKQUEUE_TRACEBACK_EXCERPT` characters",
     "renewal.until": "until when a lease holds although `due_at` of its task has passed",
     "slowdown.target": "host and port, or `/` and a queue for the application's own routes in it",
     "slowdown.slowed_at": "when it first asked",
@@ -79,8 +88,13 @@ def settings_table() -> str:
     rows = ["| Key | Default | Meaning |", "|---|---|---|"]
     for one in fields(Settings):
         default = one.default_factory() if one.default_factory is not MISSING else one.default
-        shown = {"queues": "only `default`", "retry": "App Engine's, 30 days"}.get(one.name) or _default(default)
-        rows.append(f"| `TASKQUEUE_{one.name.upper()}` | {shown} | {one.metadata['doc'].replace('``', '`')} |")
+        shown = {"queues": "only `default`", "retry": "App Engine's, 30 days"}.get(
+            one.name
+        ) or _default(default)
+        rows.append(
+            f"| `TASKQUEUE_{one.name.upper()}` | {shown} | "
+            f"{one.metadata['doc'].replace('``', '`')} |"
+        )
     return _lines(rows)
 
 
@@ -96,14 +110,21 @@ def retry_table() -> str:
     """The waits before retries under a few laws."""
     rows = ["| Wait before retry | " + " | ".join(LAWS) + " |", "|---" * (len(LAWS) + 1) + "|"]
     for retry in RETRIES:
-        rows.append(f"| {retry} | " + " | ".join(_duration(law.backoff(retry).total_seconds()) for law in LAWS.values()) + " |")
+        rows.append(
+            f"| {retry} | "
+            + " | ".join(_duration(law.backoff(retry).total_seconds()) for law in LAWS.values())
+            + " |"
+        )
     return _lines(rows)
 
 
 def schema() -> str:
     """Each table: what its docstring says, its columns and its indexes."""
     found = tables.Tables.join(sa.MetaData(), "taskqueue_")
-    return "\n".join(_table(one, getattr(tables, f"_{one.name.removeprefix('taskqueue_')}").__doc__) for one in found.all)
+    return "\n".join(
+        _table(one, getattr(tables, f"_{one.name.removeprefix('taskqueue_')}").__doc__)
+        for one in found.all
+    )
 
 
 def _table(table: sa.Table, doc: str) -> str:
@@ -112,9 +133,13 @@ def _table(table: sa.Table, doc: str) -> str:
     for column in table.columns:
         marks = ["primary key"] if column.primary_key else [] if column.nullable else ["not null"]
         meaning = MEANINGS.get(f"{table.name.removeprefix('taskqueue_')}.{column.name}")
-        rows.append(f"| `{column.name}` | `{column.type}` | {'; '.join([*marks, *([meaning] if meaning else [])])} |")
+        rows.append(
+            f"| `{column.name}` | `{column.type}` | "
+            f"{'; '.join([*marks, *([meaning] if meaning else [])])} |"
+        )
     indexes = [
-        f"* `{index.name}`{', unique' if index.unique else ''}: {', '.join(f'`{column.name}`' for column in index.columns)}"
+        f"* `{index.name}`{', unique' if index.unique else ''}: "
+        f"{', '.join(f'`{column.name}`' for column in index.columns)}"
         for index in sorted(table.indexes, key=lambda index: str(index.name))
     ]
     return _lines([f"## {table.name}", "", words, "", *rows, "", *indexes])

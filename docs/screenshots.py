@@ -19,7 +19,14 @@ from seed import application, seed
 from werkzeug.serving import make_server
 
 HERE = Path(__file__).parent
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+)
 VARIANTS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}},
@@ -40,7 +47,11 @@ def main() -> None:
             tasks.schedules()
         task = store.database.tables.task
         with store.reading() as connection:
-            dead = connection.scalar(sa.select(task.c.id).where(task.c.state == "dead", task.c.url == "/worker/thumbnail").limit(1))
+            dead = connection.scalar(
+                sa.select(task.c.id)
+                .where(task.c.state == "dead", task.c.url == "/worker/thumbnail")
+                .limit(1)
+            )
         pages = {"overview": "", "tasks": "tasks", "task": f"tasks/{dead}", "errors": "errors"}
         server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()

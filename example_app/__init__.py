@@ -33,7 +33,9 @@ class Counter(Base):
 
 @tasks.worker("/worker", transactional=True)
 def worker(key: str) -> None:
-    """Count one press. The change commits together with the task's end: once, whatever dies when."""
+    """Count one press. The change commits together with the task's end: once, whatever dies
+    when.
+    """
     counter = db.session.get(Counter, key, with_for_update=True)
     if counter is None:
         counter = Counter(key=key, count=0)
@@ -42,11 +44,17 @@ def worker(key: str) -> None:
 
 
 def create_app() -> Flask:
-    """The application. ``EXAMPLE_DATABASE_URL`` is its database, by default a SQLite file in the instance folder."""
+    """The application. ``EXAMPLE_DATABASE_URL`` is its database, by default a SQLite file in
+    the instance folder.
+    """
     app = Flask(__name__, instance_relative_config=True)
     app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY", "only-for-this-example")
-    app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get("EXAMPLE_DATABASE_URL", "sqlite:///example.db")
-    app.config["TASKQUEUE_DASHBOARD"] = True  # in debug it opens by the link that flask run prints, otherwise to nobody
+    app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get(
+        "EXAMPLE_DATABASE_URL", "sqlite:///example.db"
+    )
+    app.config["TASKQUEUE_DASHBOARD"] = (
+        True  # in debug it opens by the link that flask run prints, otherwise to nobody
+    )
     db.init_app(app)
     tasks.init_app(app)
     app.add_url_rule("/", view_func=index)
@@ -70,7 +78,10 @@ def press() -> BaseResponse:
 
 def state() -> Response:
     """What the page shows, for its script."""
-    found = [{"id": task.id, "url": task.url, "state": task.state, "attempts": task.attempts} for task in tasks.find(limit=10)]
+    found = [
+        {"id": task.id, "url": task.url, "state": task.state, "attempts": task.attempts}
+        for task in tasks.find(limit=10)
+    ]
     return jsonify(counters=_counters(), tasks=found)
 
 

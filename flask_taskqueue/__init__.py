@@ -5,9 +5,8 @@ from __future__ import annotations
 from ._version import __version__
 from .api.queue import AddedMany, Queue
 from .api.schedules import ScheduleEntry
-from .core.batch import Batch
-from .core.config import Settings
-from .core.dispatcher_info import DispatcherInfo
+from .core.diagnosis.why import Why
+from .core.dispatchers import DispatcherInfo
 from .core.errors import (
     BadTaskStateError,
     BadTransactionStateError,
@@ -43,10 +42,11 @@ from .core.errors import (
     UnknownTaskError,
     WaitTimeoutError,
 )
-from .core.queue_settings import QueueSettings
-from .core.queue_statistics import QueueStatistics
+from .core.queues.statistics import QueueStatistics
 from .core.retry import RetryOptions
-from .core.schedule import Schedule
+from .core.schedules.schedule import Schedule
+from .core.settings.app import Settings
+from .core.settings.queue import QueueSettings
 from .core.signals import (
     attempt_finished,
     attempt_started,
@@ -62,13 +62,12 @@ from .core.signals import (
     task_succeeded,
     tasks_changed,
 )
-from .core.spec import TaskOptions, TaskSpec
 from .core.states import State
-from .core.task import Progress, Result, Task
-from .core.why import Why
+from .core.tasks.spec import TaskOptions, TaskSpec
+from .core.tasks.task import Batch, Progress, Result, Task
 from .extension import TaskQueue
 from .migrations import include_object
-from .web.current import current_task
+from .web.current_task import current_task
 
 __all__ = [
     "AddedMany",

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 
-from .core.config import Settings
 from .core.errors import ConfigurationError
+from .core.settings.app import Settings
 from .store import Database, Store, Tables, is_in_memory, keep, refuse_elsewhere
 
 OWN_FILE = "taskqueue.sqlite3"
@@ -22,7 +22,9 @@ OWN_FILE = "taskqueue.sqlite3"
 
 @dataclass(slots=True)
 class Binding:
-    """Where the tables are: in the application's Flask-SQLAlchemy database, or in one of their own."""
+    """Where the tables are: in the application's Flask-SQLAlchemy database, or in one of their
+    own.
+    """
 
     db: Any | None
     """The Flask-SQLAlchemy extension, None for a database of the queue's own."""
@@ -38,23 +40,33 @@ class Binding:
         """Join the tables to the metadata of the database that the settings choose."""
         if settings.database_uri is not None:
             if settings.bind_key is not None:
-                raise ConfigurationError("TASKQUEUE_DATABASE_URI and TASKQUEUE_BIND_KEY exclude each other: set one of them")
+                raise ConfigurationError(
+                    "TASKQUEUE_DATABASE_URI and TASKQUEUE_BIND_KEY exclude each other: set "
+                    "one of them"
+                )
             return cls(None, None, Tables.join(sa.MetaData(), settings.table_prefix))
         db = db if db is not None else app.extensions.get("sqlalchemy")
         if db is None:
             if settings.bind_key is not None:
-                raise ConfigurationError("TASKQUEUE_BIND_KEY needs Flask-SQLAlchemy: call db.init_app(app) before tasks.init_app(app)")
+                raise ConfigurationError(
+                    "TASKQUEUE_BIND_KEY needs Flask-SQLAlchemy: call db.init_app(app) before "
+                    "tasks.init_app(app)"
+                )
             return cls(None, None, Tables.join(sa.MetaData(), settings.table_prefix), own_file=True)
         _check_extension(db)
         metadata = db.metadatas[settings.bind_key] if settings.bind_key else db.metadata
         return cls(db, settings.bind_key, Tables.join(metadata, settings.table_prefix))
 
     def check(self, app: Flask) -> None:
-        """See that the application got no Flask-SQLAlchemy after the queue made a database of its own. Raises `ConfigurationError`."""
+        """See that the application got no Flask-SQLAlchemy after the queue made a database of
+        its own. Raises `ConfigurationError`.
+        """
         if self.own_file and app.extensions.get("sqlalchemy") is not None:
             raise ConfigurationError(
-                f"the queue was set up before SQLAlchemy, so its tables would be in a file of its own, {OWN_FILE}: call SQLAlchemy(app) or "
-                "db.init_app(app) before TaskQueue(app), or give it as TaskQueue(app, db). For a file of its own set TASKQUEUE_DATABASE_URI"
+                "the queue was set up before SQLAlchemy, so its tables would be in a file "
+                f"of its own, {OWN_FILE}: call SQLAlchemy(app) or "
+                "db.init_app(app) before TaskQueue(app), or give it as TaskQueue(app, db). "
+                "For a file of its own set TASKQUEUE_DATABASE_URI"
             )
 
     def open(self, app: Flask, settings: Settings) -> Database:
@@ -64,7 +76,9 @@ class Binding:
     def parts(self, app: Flask, settings: Settings) -> dict[str, Any]:
         """What the `Database` is made of."""
         self.check(app)
-        create = app.debug or app.testing if settings.create_tables is None else settings.create_tables
+        create = (
+            app.debug or app.testing if settings.create_tables is None else settings.create_tables
+        )
         parts: dict[str, Any] = {"tables": self.tables, "create": create}
         if self.db is not None:
             return parts | {"source": self.engine(app)}
@@ -78,16 +92,22 @@ class Binding:
         """The application's engine for the database that holds the tables."""
         with app.app_context():
             try:
-                engine: sa.Engine = self._db.engines[self.bind_key].engine  # a test may have put a connection there
+                engine: sa.Engine = self._db.engines[
+                    self.bind_key
+                ].engine  # a test may have put a connection there
             except KeyError:
-                raise ConfigurationError(f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no such bind") from None
+                raise ConfigurationError(
+                    f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no "
+                    "such bind"
+                ) from None
             return engine
 
     def refuse_elsewhere(self, store: Store) -> None:
-        """In a context of the application, see once per engine that its session looks at the tables which the queue works on.
+        """In a context of the application, see once per engine that its session looks at the tables
+        which the queue works on.
 
-        Raises `ConfigurationError` if it does not. Where the engine is shared, or a test has put a connection in its place, there is
-        nothing to see.
+        Raises `ConfigurationError` if it does not. Where the engine is shared, or a test has put a
+        connection in its place, there is nothing to see.
         """
         if self.db is None or not store.database.own_engine:
             return
@@ -97,12 +117,15 @@ class Binding:
             self._seen = engine
 
     def sessions(self, app: Flask) -> list[Any]:
-        """The application's session; also where the tables are elsewhere, for it may be of the same file."""
+        """The application's session; also where the tables are elsewhere, for it may be of the
+        same file.
+        """
         db = self.db if self.db is not None else app.extensions.get("sqlalchemy")
         return [db.session] if isinstance(db, SQLAlchemy) else []
 
     def reset(self, app: Flask | None) -> None:
-        """After a fork: leave the application's session and the connections of its engines, of all binds, to the parent, as they are.
+        """After a fork: leave the application's session and the connections of its engines, of all
+        binds, to the parent, as they are.
 
         A database in memory was copied, and stays as it is.
         """
@@ -110,7 +133,11 @@ class Binding:
         if app is None or not isinstance(db, SQLAlchemy):
             return
         with app.app_context():
-            bound = [engine for engine in db.engines.values() if isinstance(engine, sa.Engine) and not is_in_memory(engine.url)]
+            bound = [
+                engine
+                for engine in db.engines.values()
+                if isinstance(engine, sa.Engine) and not is_in_memory(engine.url)
+            ]
         if bound and has_app_context() and db.session.registry.has():
             keep(db.session.registry())
             db.session.registry.clear()
@@ -123,7 +150,9 @@ class Binding:
         return self._db.session
 
     def isolation(self, app: Flask) -> Callable[[], sa.Connection | None]:
-        """What finds the connection that a test has put in the engine's place, to roll all back; None outside of such tests."""
+        """What finds the connection that a test has put in the engine's place, to roll all
+        back; None outside of such tests.
+        """
         if self.db is None:
             return lambda: None
         with app.app_context():
@@ -137,27 +166,38 @@ class Binding:
 
     def session_connection(self) -> sa.Connection:
         """The connection of the application's session, in the session's transaction."""
-        connection: sa.Connection = self._db.session.connection(bind_arguments={"bind": self._db.engines[self.bind_key]})
+        connection: sa.Connection = self._db.session.connection(
+            bind_arguments={"bind": self._db.engines[self.bind_key]}
+        )
         return connection
 
     @contextmanager
     def _looking(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        """A connection as the application's session has one, with all that its listeners do, but in a session beside that."""
+        """A connection as the application's session has one, with all that its listeners do,
+        but in a session beside that.
+        """
         with self.session.session_factory() as session:
             yield session.connection(bind_arguments={"bind": engine})
 
     @property
     def _db(self) -> Any:
         if self.db is None:
-            raise ConfigurationError("the queue has a database of its own; there is no session to share a transaction with")
+            raise ConfigurationError(
+                "the queue has a database of its own; there is no session to share a "
+                "transaction with"
+            )
         return self.db
 
 
 def _check_extension(db: Any) -> None:
-    """See that it is Flask-SQLAlchemy: other extensions have its name, and no metadata that the tables could join."""
+    """See that it is Flask-SQLAlchemy: other extensions have its name, and no metadata that the
+    tables could join.
+    """
     if not isinstance(getattr(db, "metadatas", None), Mapping) or not hasattr(db, "session"):
         kind = type(db)
         raise ConfigurationError(
-            f"the application's SQLAlchemy is {kind.__module__}.{kind.__qualname__}, and the queue shares a database only with "
-            "Flask-SQLAlchemy 3: set TASKQUEUE_DATABASE_URI to the URL of the database that is to hold its tables, which may be the same"
+            f"the application's SQLAlchemy is {kind.__module__}.{kind.__qualname__}, and the "
+            "queue shares a database only with "
+            "Flask-SQLAlchemy 3: set TASKQUEUE_DATABASE_URI to the URL of the database that "
+            "is to hold its tables, which may be the same"
         )

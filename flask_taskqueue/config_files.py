@@ -11,20 +11,20 @@ from typing import Any
 
 from flask import Flask
 
-from .api.declared import Declared
-from .core.config import Settings
-from .core.cron_yaml import CronEntry, parse_cron_yaml
+from .api.schedules import Declared
+from .core.appengine.cron_yaml import CronEntry, parse_cron_yaml
+from .core.appengine.queue_yaml import parse_queue_yaml
 from .core.errors import ConfigurationError, InvalidScheduleError
-from .core.queue_settings import parse_queues
-from .core.queue_yaml import parse_queue_yaml
-from .core.spec import TaskOptions, TaskSpec
+from .core.settings.app import Settings
+from .core.settings.queue import parse_queues
+from .core.tasks.spec import TaskOptions, TaskSpec
 
 
 def with_queue_yaml(app: Flask, settings: Settings) -> Settings:
     """The settings with the queues of ``TASKQUEUE_QUEUE_YAML``.
 
-    Raises `ConfigurationError` for a file that cannot be read or is malformed, naming file, line and
-    key, and for a queue that is in ``TASKQUEUE_QUEUES`` too.
+    Raises `ConfigurationError` for a file that cannot be read or is malformed, naming file, line
+    and key, and for a queue that is in ``TASKQUEUE_QUEUES`` too.
     """
     if settings.queue_yaml is None:
         return settings
@@ -33,12 +33,15 @@ def with_queue_yaml(app: Flask, settings: Settings) -> Settings:
     found = parse_queue_yaml(_read("TASKQUEUE_QUEUE_YAML", file), file=file.name)
     for name in found:
         if name in given:
-            raise ConfigurationError(f"queue {name!r} is in TASKQUEUE_QUEUES and in {file.name}: leave it in one of them")
+            raise ConfigurationError(
+                f"queue {name!r} is in TASKQUEUE_QUEUES and in {file.name}: leave it in one of them"
+            )
     return replace(settings, queues=parse_queues("TASKQUEUE_QUEUES", {**found, **given}))
 
 
 def cron_yaml_schedules(app: Flask, settings: Settings) -> list[Declared]:
-    """The schedules of ``TASKQUEUE_CRON_YAML``: a GET of each URL, named by it, as App Engine has no names.
+    """The schedules of ``TASKQUEUE_CRON_YAML``: a GET of each URL, named by it, as App Engine has
+    no names.
 
     Raises `ConfigurationError`, naming file, line and key.
     """
@@ -51,7 +54,13 @@ def cron_yaml_schedules(app: Flask, settings: Settings) -> list[Declared]:
         seen[entry.url] += 1
         try:
             found.append(
-                Declared.of(_name(entry.url, seen[entry.url]), _spec(entry), entry.schedule, entry.timezone, description=entry.description)
+                Declared.of(
+                    _name(entry.url, seen[entry.url]),
+                    _spec(entry),
+                    entry.schedule,
+                    entry.timezone,
+                    description=entry.description,
+                )
             )
         except InvalidScheduleError as error:
             raise ConfigurationError(f"{file.name}, line {entry.line}: {error}") from error
@@ -59,7 +68,12 @@ def cron_yaml_schedules(app: Flask, settings: Settings) -> list[Declared]:
 
 
 def _spec(entry: CronEntry) -> TaskSpec:
-    options: TaskOptions = {"method": "GET", "retry": entry.retry, "deadline": entry.deadline, "target": entry.target}
+    options: TaskOptions = {
+        "method": "GET",
+        "retry": entry.retry,
+        "deadline": entry.deadline,
+        "target": entry.target,
+    }
     return TaskSpec(entry.url, **options)
 
 
@@ -80,4 +94,6 @@ def _read(key: str, file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigurationError(f"{key}: {file.name} cannot be read from {file.parent}: {reason}") from error
+        raise ConfigurationError(
+            f"{key}: {file.name} cannot be read from {file.parent}: {reason}"
+        ) from error

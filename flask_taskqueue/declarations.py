@@ -8,16 +8,16 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, Flask
 
-from .api.declared import Declared, Schedules
+from .api.schedules import Declared, Schedules
 from .api.tasks import StoredTasks
+from .core.arguments.form import listed
 from .core.errors import ConfigurationError
-from .core.firing import Misfire, Overlap
-from .core.form import listed
 from .core.names import check_task_name
-from .core.options import check_deadline, check_flag
 from .core.retry import RetryOptions
-from .core.spec import TaskSpec
-from .core.task import Task
+from .core.schedules.firing import Misfire, Overlap
+from .core.tasks.options import check_deadline, check_flag
+from .core.tasks.spec import TaskSpec
+from .core.tasks.task import Task
 from .web.rules import check_endpoint, check_methods, check_rule
 from .web.task_function import TaskFunction, route_of
 from .web.worker import Route, Worker
@@ -29,7 +29,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Declarations(StoredTasks):
-    """What `TaskQueue` offers to declare at import time, before or after an application is set up."""
+    """What `TaskQueue` offers to declare at import time, before or after an application is set
+    up.
+    """
 
     def __init__(self) -> None:
         self._workers = Workers()
@@ -79,7 +81,10 @@ class Declarations(StoredTasks):
         if endpoint is not None:
             check_endpoint(endpoint)
         if blueprint is not None and not isinstance(blueprint, Blueprint):
-            raise ConfigurationError(f"blueprint of worker {rule!r} is a {type(blueprint).__name__}; it must be a flask.Blueprint")
+            raise ConfigurationError(
+                f"blueprint of worker {rule!r} is a {type(blueprint).__name__}; it must be a "
+                "flask.Blueprint"
+            )
 
         def decorate(function: Callable[P, R]) -> Worker[P, R]:
             route = Route(
@@ -120,7 +125,8 @@ class Declarations(StoredTasks):
         retry: RetryOptions | Mapping[str, Any] | None = None,
         transactional: bool = False,
     ) -> Any:
-        """Mark a plain function as a task function: ``function.enqueue(1, step=2)`` has it called in the background.
+        """Mark a plain function as a task function: ``function.enqueue(1, step=2)`` has it called
+        in the background.
 
         The arguments are stored as JSON and converted back by the annotations: what JSON has, and
         datetime, date, time, timedelta, UUID, Decimal, Enum, dataclasses, and containers of them.
@@ -139,7 +145,9 @@ class Declarations(StoredTasks):
                 retry=RetryOptions.of(retry),
                 transactional=transactional,
             )
-            return TaskFunction(function, lambda handler: self._worker(handler, route, None), self.add)
+            return TaskFunction(
+                function, lambda handler: self._worker(handler, route, None), self.add
+            )
 
         return decorate if function is None else decorate(function)
 
@@ -154,7 +162,8 @@ class Declarations(StoredTasks):
         description: str | None = None,
         **options: Any,
     ) -> Callable[[F], F]:
-        """Have a handler, a task function or a plain function (which becomes one) run on a schedule.
+        """Have a handler, a task function or a plain function (which becomes one) run on a
+        schedule.
 
         Put it above ``@tasks.worker`` or ``@tasks.task``, or alone; several may be put on one
         function, each with a ``name`` of its own. It is called without arguments. The arguments
@@ -162,10 +171,22 @@ class Declarations(StoredTasks):
         """
 
         def decorate(function: Any) -> Any:
-            chosen = function if isinstance(function, Worker | TaskFunction) else self.task(function)
+            chosen = (
+                function if isinstance(function, Worker | TaskFunction) else self.task(function)
+            )
             own = name or str(getattr(chosen, "__name__", ""))
             spec = chosen.options(**options).spec()
-            self._schedule(Declared.of(own, spec, schedule, timezone, misfire=misfire, overlap=overlap, description=description))
+            self._schedule(
+                Declared.of(
+                    own,
+                    spec,
+                    schedule,
+                    timezone,
+                    misfire=misfire,
+                    overlap=overlap,
+                    description=description,
+                )
+            )
             return chosen
 
         return decorate
@@ -183,11 +204,13 @@ class Declarations(StoredTasks):
         description: str | None = None,
         **options: Any,
     ) -> None:
-        """Declare a schedule: a task for ``url`` is added at each of its fire times, by any number of dispatchers once.
+        """Declare a schedule: a task for ``url`` is added at each of its fire times, by any number
+        of dispatchers once.
 
-        ``schedule`` is App Engine's ("every 5 minutes", "every monday 09:00", "1st day of month 03:00")
-        or a crontab line (``*/5 * * * *``, "@daily"), on the clock of ``timezone``. Call it where the
-        application is set up, as you declare routes: what the code no longer declares no longer fires.
+        ``schedule`` is App Engine's ("every 5 minutes", "every monday 09:00", "1st day of month
+        03:00") or a crontab line (``*/5 * * * *``, "@daily"), on the clock of ``timezone``. Call it
+        where the application is set up, as you declare routes: what the code no longer declares no
+        longer fires.
 
         ``misfire`` says what becomes of fire times that passed by more than a minute while no
         dispatcher ran: one run for all of them ("run_once"), none ("skip"), or one each ("all").
@@ -202,20 +225,34 @@ class Declarations(StoredTasks):
             spec = url.options(**options).spec(**(params or {}))
         else:
             spec = TaskSpec(url, None if params is None else listed(params), **options)
-        self._schedule(Declared.of(name, spec, schedule, timezone, misfire=misfire, overlap=overlap, description=description))
+        self._schedule(
+            Declared.of(
+                name,
+                spec,
+                schedule,
+                timezone,
+                misfire=misfire,
+                overlap=overlap,
+                description=description,
+            )
+        )
 
     def _schedule(self, declared: Declared) -> None:
         for app in self._set_up():
             declared.check(app.extensions["taskqueue"].settings.queues)
         self._schedules.add(declared)
 
-    def _worker(self, function: Callable[P, R], route: Route, blueprint: Blueprint | None) -> Worker[P, R]:
+    def _worker(
+        self, function: Callable[P, R], route: Route, blueprint: Blueprint | None
+    ) -> Worker[P, R]:
         worker = Worker(function, route, self, self.add)
         self._workers.add(worker, blueprint, self._set_up())
         return worker
 
 
 def _check_options(deadline: float | timedelta | None, transactional: bool) -> None:
-    """See that each task of a handler can have what it declares. Raises `InvalidDeadlineError`, `InvalidTaskError`."""
+    """See that each task of a handler can have what it declares. Raises `InvalidDeadlineError`,
+    `InvalidTaskError`.
+    """
     check_deadline(deadline)
     check_flag("transactional", transactional)

@@ -17,23 +17,22 @@ from .api.tasks import batch_of
 from .binding import Binding
 from .cli import taskqueue
 from .config_files import cron_yaml_schedules, with_queue_yaml
-from .core.batch import Batch
-from .core.config import Settings
-from .core.dispatcher_info import DispatcherInfo
-from .core.queue_statistics import QueueStatistics
-from .core.signatures import webhook_secret
-from .core.spec import TaskOptions, TaskSpec
-from .core.task import Task
-from .core.why import Why
+from .core.delivery.signatures import webhook_secret
+from .core.diagnosis.why import Why
+from .core.dispatchers import DispatcherInfo
+from .core.queues.statistics import QueueStatistics
+from .core.settings.app import Settings
+from .core.tasks.spec import TaskOptions, TaskSpec
+from .core.tasks.task import Batch, Task
 from .dashboard import mount
 from .declarations import Declarations
 from .runtime import Runtime
+from .web.app_checks import check_application, check_at_first_request
+from .web.autostart import arrange_start
 from .web.csrf import exempt_workers
-from .web.first_look import check_application, check_at_first_request
 from .web.guard import verified
 from .web.monitoring import mount as mount_monitoring
 from .web.proof import install
-from .web.serving import arrange_start
 from .web.worker import Worker
 
 
@@ -56,9 +55,9 @@ class TaskQueue(Declarations):
     def init_app(self, app: Flask, db: Any = None) -> None:
         """Set an application up: settings, tables, worker routes, commands, dispatcher.
 
-        Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or cannot be used, for a
-        queue.yaml or cron.yaml that is malformed, by file and line, for workers that cannot work in
-        this application, and for another extension in the place of Flask-SQLAlchemy;
+        Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or cannot be used, for
+        a queue.yaml or cron.yaml that is malformed, by file and line, for workers that cannot work
+        in this application, and for another extension in the place of Flask-SQLAlchemy;
         `UnknownQueueError` for a worker or schedule whose queue is not configured.
         """
         settings = with_queue_yaml(app, Settings.of(app.config))
@@ -112,12 +111,13 @@ class TaskQueue(Declarations):
         return self._apps[self._app()].add(spec, transactional)
 
     def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
-        """Store any number of tasks, from a generator too, a few hundred to a transaction; how many.
+        """Store any number of tasks, from a generator too, a few hundred to a transaction; how
+        many.
 
         Each is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of arguments. Those
         whose name or unique_key is taken are skipped. When one is malformed this raises, and what
-        came before it in the same transaction is not stored, what was in earlier ones is. As part of the
-        session's transaction it takes at most 1,000, all or none. No ``task_added`` is sent.
+        came before it in the same transaction is not stored, what was in earlier ones is. As part
+        of the session's transaction it takes at most 1,000, all or none. No ``task_added`` is sent.
         """
         return AddedMany(*self._apps[self._app()].add_many(map(TaskSpec.of, specs), transactional))
 
@@ -134,7 +134,11 @@ class TaskQueue(Declarations):
         ``on_finish`` is added once, when all of them have ended, whatever dies when; ``on_dead``
         once, when the first of them is dead. Within those ``current_task.batch`` has the counts.
         """
-        return batch_of(self._apps[self._app()].add_batch([TaskSpec.of(spec) for spec in specs], on_finish, on_dead, transactional))
+        return batch_of(
+            self._apps[self._app()].add_batch(
+                [TaskSpec.of(spec) for spec in specs], on_finish, on_dead, transactional
+            )
+        )
 
     def queue(self, name: str) -> Queue:
         """A queue, to look at it and to work on it. Raises `UnknownQueueError`."""
@@ -149,7 +153,9 @@ class TaskQueue(Declarations):
         return schedules.entries(self._runtime)
 
     def get_schedule(self, name: str) -> ScheduleEntry:
-        """A schedule, to look at it, to pause it or to run it now. Raises `UnknownScheduleError`."""
+        """A schedule, to look at it, to pause it or to run it now. Raises
+        `UnknownScheduleError`.
+        """
         return schedules.entry(self._runtime, name)
 
     def statistics(self) -> list[QueueStatistics]:
@@ -157,7 +163,8 @@ class TaskQueue(Declarations):
         return statistics(self._runtime)
 
     def dispatchers(self) -> list[DispatcherInfo]:
-        """The dispatchers of all processes and hosts that are known, the oldest first; which of them are alive.
+        """The dispatchers of all processes and hosts that are known, the oldest first; which of
+        them are alive.
 
         One that drains only, as `drain` and ``flask taskqueue run --burst`` do, is not among them.
         """
@@ -189,7 +196,8 @@ class TaskQueue(Declarations):
         return has_request_context() and verified(self._app(), request) is not None
 
     def webhook_secret(self, target: str) -> str:
-        """The secret (``whsec_…``) by which another host verifies deliveries, after Standard Webhooks.
+        """The secret (``whsec_…``) by which another host verifies deliveries, after Standard
+        Webhooks.
 
         ``target`` is the URL that tasks are sent to, or its host and port. Each host and port has a
         secret of its own, so that none can sign for another. Raises `InvalidUrlError`.
@@ -209,12 +217,16 @@ class TaskQueue(Declarations):
         if has_app_context():
             app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
             if app not in self._apps:
-                raise RuntimeError(f"this TaskQueue is not set up for application {app.name!r}: call tasks.init_app(app)")
+                raise RuntimeError(
+                    f"this TaskQueue is not set up for application {app.name!r}: call "
+                    "tasks.init_app(app)"
+                )
             return app
         apps = list(self._apps)
         if len(apps) != 1:
             raise RuntimeError(
-                "outside of an application context it must be clear which application is meant, and this TaskQueue is set up for "
+                "outside of an application context it must be clear which application is "
+                "meant, and this TaskQueue is set up for "
                 f"{len(apps)}: use it inside 'with app.app_context():'"
             )
         return apps[0]

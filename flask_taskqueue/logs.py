@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
-from .core.outcome import Outcome
+from .core.delivery.outcome import Outcome
 from .core.record import Record
 from .core.states import State
 from .core.urls import redacted
@@ -13,15 +13,21 @@ from .store import Result
 
 logger = logging.getLogger("flask_taskqueue")
 
-_LEVELS = {State.SUCCEEDED: logging.INFO, State.SCHEDULED: logging.WARNING, State.DEAD: logging.ERROR}
+_LEVELS = {
+    State.SUCCEEDED: logging.INFO,
+    State.SCHEDULED: logging.WARNING,
+    State.DEAD: logging.ERROR,
+}
 
 
 def log_attempt(result: Result, lost: bool) -> None:
-    """Log an attempt that is recorded: a success as information, a failed attempt as a warning, a dead task as an error.
+    """Log an attempt that is recorded: a success as information, a failed attempt as a warning, a
+    dead task as an error.
 
     So failures are seen where logging was never set up: Python prints warnings to stderr then.
 
-    A dead task is a warning too if the exception that ended it has been reported already, so that it is reported once.
+    A dead task is a warning too if the exception that ended it has been reported already, so that
+    it is reported once.
 
     Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
     too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the
@@ -42,7 +48,9 @@ def log_attempt(result: Result, lost: bool) -> None:
         "outcome": "late" if lost else outcome.reason,
         "duration_ms": round(result.duration * 1000, 1),
         "latency_ms": _latency(record),
-        "next_eta": None if lost or outcome.delay is None else (datetime.now(UTC) + timedelta(seconds=outcome.delay)).isoformat(),
+        "next_eta": None
+        if lost or outcome.delay is None
+        else (datetime.now(UTC) + timedelta(seconds=outcome.delay)).isoformat(),
     }
     logger.log(
         level,

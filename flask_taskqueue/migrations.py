@@ -9,8 +9,11 @@ from flask import current_app, has_app_context
 from .runtime import Runtime
 
 
-def include_object(schema_item: Any, name: str | None, kind: str, _reflected: bool = False, _compare_to: Any = None) -> bool:
-    """Alembic's ``include_object``: leaves the queue's tables alone where they are not in the application's metadata.
+def include_object(
+    schema_item: Any, name: str | None, kind: str, _reflected: bool = False, _compare_to: Any = None
+) -> bool:
+    """Alembic's ``include_object``: leaves the queue's tables alone where they are not in the
+    application's metadata.
 
     Without it autogenerate would drop them, for it finds them in the database only. Where they are
     in the application's metadata (``TaskQueue(app, db)``) it changes nothing: they are migrated

@@ -17,26 +17,25 @@ from flask import Flask
 from . import sessions
 from .binding import Binding
 from .core import signals
-from .core.config import Settings
+from .core.diagnosis.finding import Finding
 from .core.errors import BadTransactionStateError, ConfigurationError, TaskQueueError
-from .core.finding import Finding
 from .core.ids import dispatcher_id
-from .core.owner import Application
+from .core.ownership import Application
 from .core.record import Record
-from .core.targets import Targets
-from .core.vault import Vault
+from .core.security.encryption import Vault
+from .core.security.targets import Targets
+from .core.settings.app import Settings
 from .engine.attempt import Attempts, Keys, Routes
-from .engine.bell import Bell
-from .engine.bulk import carry_on
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
-from .engine.janitor import Retention, prune, sweep
-from .engine.presence import Presence
+from .engine.maintenance import Retention, carry_on, prune, sweep
+from .engine.registration import Presence
 from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
+from .engine.wakeup_socket import Bell
 from .logs import log_attempt
+from .process.threads import leaving_signals
 from .store import Database, Notices, Result, Store, is_in_memory, replace_inherited
-from .threads import leaving_signals
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -51,7 +50,9 @@ class Runtime:
         self.binding = binding
         self.scheduler: Scheduler | None = None
         self.is_attended = False
-        """Whether this process sees to tasks, or is about to, or it is known that somebody does; then nobody need ask."""
+        """Whether this process sees to tasks, or is about to, or it is known that somebody
+        does; then nobody need ask.
+        """
         self.find_schedules: Find = lambda _: ()
         self._app = weakref.ref(app)
         self._lock = threading.Lock()
@@ -75,11 +76,22 @@ class Runtime:
         """A store on this database, with these settings."""
         if database.dialect.locks_by_writing and not is_in_memory(database.engine.url):
             database.around = lambda: sessions.making_way(database.file)
-        keep, application = self.settings.keep_attempts, None if database.in_memory else self.application
-        return Store(database, self.settings.queues.values(), keep_attempts=keep, vault=self.vault, application=application)
+        keep, application = (
+            self.settings.keep_attempts,
+            None if database.in_memory else self.application,
+        )
+        return Store(
+            database,
+            self.settings.queues.values(),
+            keep_attempts=keep,
+            vault=self.vault,
+            application=application,
+        )
 
     def see_queues(self) -> None:
-        """Have each configured queue its row before they are looked at; not now if the caller's transaction holds the only write lock."""
+        """Have each configured queue its row before they are looked at; not now if the caller's
+        transaction holds the only write lock.
+        """
         with suppress(BadTransactionStateError):
             self.store.see_queues()
 
@@ -97,14 +109,20 @@ class Runtime:
 
     @cached_property
     def bell(self) -> Bell | Notices | None:
-        """What tells the dispatchers of other processes of new tasks, and this process's of theirs."""
+        """What tells the dispatchers of other processes of new tasks, and this process's of
+        theirs.
+        """
         database = self.store.database
         if database.in_memory or not self.settings.notify:
             return None
         if Notices.serve(database):
             return Notices(database)
         url = database.engine.url
-        place = os.path.realpath(url.database or "") if database.dialect.clock_is_local else f"{url.host}:{url.port}/{url.database}"
+        place = (
+            os.path.realpath(url.database or "")
+            if database.dialect.clock_is_local
+            else f"{url.host}:{url.port}/{url.database}"
+        )
         return Bell(f"{place} {database.tables.task.name}")
 
     @cached_property
@@ -114,11 +132,16 @@ class Runtime:
 
     @property
     def secrets(self) -> list[str | bytes]:
-        """What every key is derived from, newest first. Raises `ConfigurationError` if there is none."""
+        """What every key is derived from, newest first. Raises `ConfigurationError` if there is
+        none.
+        """
         config = self.app.config
         given = self.settings.secret or config.get("SECRET_KEY")
         if not given:
-            raise ConfigurationError("deliveries are signed: set SECRET_KEY or TASKQUEUE_SECRET to a random text of at least 16 characters")
+            raise ConfigurationError(
+                "deliveries are signed: set SECRET_KEY or TASKQUEUE_SECRET to a random text "
+                "of at least 16 characters"
+            )
         fallbacks = config.get("SECRET_KEY_FALLBACKS") or []
         return [given] if self.settings.secret else [given, *fallbacks]
 
@@ -132,11 +155,13 @@ class Runtime:
         identity: str | None = None,
         renewed: Callable[[], object] = lambda: None,
     ) -> tuple[Dispatcher, Attempts]:
-        """A dispatcher, not yet begun, and what makes its attempts. Arguments override the settings.
+        """A dispatcher, not yet begun, and what makes its attempts. Arguments override the
+        settings.
 
         ``renewed`` is called whenever it renews its leases.
 
-        Raises `TablesTooNewError` where only newer ones may work, and `ConfigurationError` where the application adds elsewhere.
+        Raises `TablesTooNewError` where only newer ones may work, and `ConfigurationError` where
+        the application adds elsewhere.
         """
         self.store.database.refuse_unfit()
         with nullcontext() if sessions.is_current(self.app) else self.app.app_context():
@@ -165,7 +190,9 @@ class Runtime:
             _heed(self.store.database.findings())
             self._enter()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
-            presence = Presence(self.store, dispatcher, options.get("transport") or self.settings.transport)
+            presence = Presence(
+                self.store, dispatcher, options.get("transport") or self.settings.transport
+            )
             self.scheduler = Scheduler(
                 dispatcher,
                 self.cron,
@@ -185,7 +212,9 @@ class Runtime:
         return self.scheduler
 
     def stop(self, grace: float | None = None) -> int:
-        """Stop this process's dispatcher, if it runs; how many tasks were given back. Who asks meanwhile waits until it has stopped."""
+        """Stop this process's dispatcher, if it runs; how many tasks were given back. Who asks
+        meanwhile waits until it has stopped.
+        """
         with self._stopping:
             with self._lock:
                 scheduler, self.scheduler = self.scheduler, None
@@ -197,7 +226,9 @@ class Runtime:
             scheduler.dispatcher.retire()
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until this process's retired dispatcher has nothing more to record, up to so many seconds; whether that is so."""
+        """Wait until this process's retired dispatcher has nothing more to record, up to so
+        many seconds; whether that is so.
+        """
         scheduler = self.scheduler
         return scheduler is None or scheduler.dispatcher.wait_idle(seconds)
 
@@ -216,7 +247,9 @@ class Runtime:
             dispatcher, attempts = self.dispatcher(**options)
             self._enter()
             self.cron.tick()
-            presence = Presence(self.store, dispatcher, options.get("transport") or self.settings.transport)
+            presence = Presence(
+                self.store, dispatcher, options.get("transport") or self.settings.transport
+            )
             if not self.store.database.in_memory:
                 presence.enter()
                 dispatcher.answers.beat = presence.beat
@@ -252,7 +285,9 @@ class Runtime:
             self.bell.ring()
 
     def let_go(self) -> None:
-        """Let go what waits for places that became free; if that fails now, the next heartbeat of any dispatcher does it."""
+        """Let go what waits for places that became free; if that fails now, the next heartbeat
+        of any dispatcher does it.
+        """
         try:
             self.store.let_go()
         except (TaskQueueError, sa.exc.DBAPIError) as error:
@@ -264,7 +299,9 @@ class Runtime:
         return sweep(self.store, Retention.of(self.settings))
 
     def prune(self, *, keep: float | None = None) -> Iterator[int]:
-        """Forget what has been kept long enough, or ended more than ``keep`` seconds ago; how many tasks by each small transaction."""
+        """Forget what has been kept long enough, or ended more than ``keep`` seconds ago; how
+        many tasks by each small transaction.
+        """
         self.store.ensure_queues()
         return prune(self.store, Retention.of(self.settings, keep=keep))
 
@@ -283,7 +320,9 @@ class Runtime:
             bell.reset()
 
     def routes(self, base_url: str | None, transport: str) -> Routes:
-        """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know it."""
+        """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know
+        it.
+        """
         return find_routes(self.app, self.settings, self.targets, base_url, transport)
 
     def _enter(self) -> None:
@@ -295,7 +334,9 @@ class Runtime:
         signals.schedule_fired.send(self.app, schedule=schedule, added=added)
 
     def begun(self, record: Record) -> None:
-        """Send the signal of an attempt that begins; where nobody listens it costs next to nothing."""
+        """Send the signal of an attempt that begins; where nobody listens it costs next to
+        nothing.
+        """
         if signals.attempt_started.receivers:
             signals.attempt_started.send(self.app, record=record)
 
@@ -305,11 +346,15 @@ class Runtime:
             signals.tasks_changed.send(self.app, action=action, changed=changed)
 
     def observe(self, result: Result, lost: bool) -> None:
-        """Log an attempt that is recorded, and send its signals; where nobody listens that costs next to nothing."""
+        """Log an attempt that is recorded, and send its signals; where nobody listens that
+        costs next to nothing.
+        """
         log_attempt(result, lost)
         outcome = result.outcome
         if signals.attempt_finished.receivers:
-            signals.attempt_finished.send(self.app, record=result.record, outcome=outcome, duration=result.duration, lost=lost)
+            signals.attempt_finished.send(
+                self.app, record=result.record, outcome=outcome, duration=result.duration, lost=lost
+            )
         if lost or not outcome.state.is_finished:
             return
         signal = signals.task_dead if outcome.state == "dead" else signals.task_succeeded
@@ -324,7 +369,9 @@ def _heed(findings: Iterable[Finding]) -> None:
             raise ConfigurationError(str(finding))
         if finding not in _told:
             _told.add(finding)
-            logger.log(logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding)
+            logger.log(
+                logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding
+            )
 
 
 _told: set[Finding] = set()

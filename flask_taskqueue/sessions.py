@@ -23,11 +23,14 @@ _FOLLOWED = "taskqueue_followed"
 _MOST_NAMED = 50
 
 _CHANGES_IN_THE_WAY = (
-    "this thread's session holds changes of the SQLite file that are not committed, and this would wait for them for ever: "
-    "commit the session first, or have it be part of the session's transaction (without transactional=False)"
+    "this thread's session holds changes of the SQLite file that are not committed, and this "
+    "would wait for them for ever: "
+    "commit the session first, or have it be part of the session's transaction (without "
+    "transactional=False)"
 )
 _SAVEPOINT_IN_THE_WAY = (
-    "this thread's session has an open savepoint in the SQLite file, and so perhaps the lock that this needs: end the savepoint first, "
+    "this thread's session has an open savepoint in the SQLite file, and so perhaps the lock "
+    "that this needs: end the savepoint first, "
     "or have it be part of the session's transaction (transactional=True)"
 )
 
@@ -40,23 +43,30 @@ _handler: ContextVar[object] = ContextVar("taskqueue_handler", default=None)
 
 def watch(session: Any) -> None:
     """Follow the sessions of a Flask-SQLAlchemy extension; harmless when it is done twice."""
-    if session not in _watched:  # sa.event.contains goes by ids, which come back when another application's session is gone
+    if (
+        session not in _watched
+    ):  # sa.event.contains goes by ids, which come back when another application's session is gone
         _watched.add(session)
         sa.event.listen(session, "after_begin", _begun)
         sa.event.listen(session, "before_commit", _committing)
-        sa.event.listen(session, "after_commit", _committed, insert=True)  # before the application's, which may add tasks
+        sa.event.listen(
+            session, "after_commit", _committed, insert=True
+        )  # before the application's, which may add tasks
         sa.event.listen(session, "after_rollback", _rolled_back, insert=True)
         sa.event.listen(session, "after_soft_rollback", _rolled_back_to)
         sa.event.listen(session, "after_transaction_end", _ended)
 
 
 def has_changes(session: Session) -> bool:
-    """Whether the session holds changes that are not committed, flushed or not, in any of its databases.
+    """Whether the session holds changes that are not committed, flushed or not, in any of its
+    databases.
 
     Where the statements that ran do not tell, the database is asked. In a transactional handler,
     whose transaction will be committed or rolled back whatever it holds, it always does.
     """
-    if not session.is_active:  # in a hook behind its commit or rollback, or to be rolled back: there is nothing to join
+    if (
+        not session.is_active
+    ):  # in a hook behind its commit or rollback, or to be rolled back: there is nothing to join
         return False
     mine = followed(session)
     if is_handlers() or any(one.has_written(ask=False) for one in mine):
@@ -78,7 +88,11 @@ def is_current(app: Flask) -> bool:
 
 
 def join(
-    session: Session, connection: sa.Connection, names: Sequence[str], committed: Callable[[], object], then: Sequence[Callable[[], object]]
+    session: Session,
+    connection: sa.Connection,
+    names: Sequence[str],
+    committed: Callable[[], object],
+    then: Sequence[Callable[[], object]],
 ) -> None:
     """Note a change of the queue's that was made on a connection of the session's; see `Joined`.
 
@@ -90,12 +104,16 @@ def join(
         if one.connection is connection:
             one.join(joined)
             return
-    _follow(session, connection).join(joined)  # a transaction that began before the session was watched
+    _follow(session, connection).join(
+        joined
+    )  # a transaction that began before the session was watched
 
 
 @contextmanager
 def no_commit(session: Session) -> Iterator[None]:
-    """Within this a commit raises `BadTransactionStateError`, of the session or of its connection; savepoints may come and go."""
+    """Within this a commit raises `BadTransactionStateError`, of the session or of its
+    connection; savepoints may come and go.
+    """
     token = _handler.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
     kept = followed(session)
     for one in kept:
@@ -119,7 +137,9 @@ def making_way(file: str) -> AbstractContextManager[object]:
         return _NOTHING
     for one in in_the_way:
         if one.has_written() or one.in_savepoint:
-            raise BadTransactionStateError(_CHANGES_IN_THE_WAY if one.has_written() else _SAVEPOINT_IN_THE_WAY)
+            raise BadTransactionStateError(
+                _CHANGES_IN_THE_WAY if one.has_written() else _SAVEPOINT_IN_THE_WAY
+            )
     with ExitStack() as stack:
         for one in in_the_way:
             stack.enter_context(one.making_way())
@@ -172,12 +192,16 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
     ended: list[Uncommitted] = session.info.pop(_FOLLOWED, [])
     for one in ended:
         forget(one)
-    lost = [name for one in ended for joined in (*one.dropped, *one.joined) for name in joined.names]
+    lost = [
+        name for one in ended for joined in (*one.dropped, *one.joined) for name in joined.names
+    ]
     if lost:
         logger.warning(
-            "the session was closed without a commit, and with it went what was added to its transaction: %s. Commit the session, "
+            "the session was closed without a commit, and with it went what was added to its "
+            "transaction: %s. Commit the session, "
             "roll it back if that was meant, or add such tasks with transactional=False",
-            ", ".join(lost[:_MOST_NAMED]) + (f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""),
+            ", ".join(lost[:_MOST_NAMED])
+            + (f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""),
         )
     for call in dict.fromkeys(call for one in ended for call in one.take_due()):
         call()

@@ -13,7 +13,7 @@ from werkzeug.routing import Map
 
 from .core.errors import ConfigurationError
 from .runtime import Runtime
-from .web.first_look import check_route, check_workers
+from .web.app_checks import check_route, check_workers
 from .web.parsed_rules import bound_rule
 from .web.rules import check_new, clash, excludes
 from .web.worker import Worker
@@ -27,10 +27,15 @@ class Workers:
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker[..., Any]] = {}
-        self._elsewhere: weakref.WeakKeyDictionary[Blueprint, list[Worker[..., Any]]] = weakref.WeakKeyDictionary()
+        self._elsewhere: weakref.WeakKeyDictionary[Blueprint, list[Worker[..., Any]]] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def add(self, worker: Worker[..., Any], blueprint: Blueprint | None, apps: Iterable[Flask]) -> None:
-        """Give a worker its route: on a blueprint of the user's, or in every application that is and will be set up.
+    def add(
+        self, worker: Worker[..., Any], blueprint: Blueprint | None, apps: Iterable[Flask]
+    ) -> None:
+        """Give a worker its route: on a blueprint of the user's, or in every application that is
+        and will be set up.
 
         A worker declared again (a factory that declares them, a reloaded module) takes the place
         of the former in the application that was set up last. Raises `ConfigurationError` for one
@@ -54,7 +59,9 @@ class Workers:
                 app.view_functions[endpoint] = worker.view
 
     def check(self, app: Flask, runtime: Runtime) -> None:
-        """See that the workers declared so far can be put into an application that is about to be set up."""
+        """See that the workers declared so far can be put into an application that is about to
+        be set up.
+        """
         check_workers(app, runtime)
         for worker in self._workers.values():
             _check_in(app, worker, runtime)
@@ -70,11 +77,13 @@ class Workers:
         known = self._workers.get(worker.route.endpoint)
         if known is not None and _name(known) != _name(worker):
             raise ConfigurationError(
-                f"{_name(known)} and {_name(worker)} are both {worker.route.endpoint!r}: give one another endpoint or name"
+                f"{_name(known)} and {_name(worker)} are both {worker.route.endpoint!r}: "
+                "give one another endpoint or name"
             )
         if known is not None and _place(known) != _place(worker):
             raise ConfigurationError(
-                f"{_name(worker)} has two URLs, {' '.join(_place(known))} and {' '.join(_place(worker))}: "
+                f"{_name(worker)} has two URLs, {' '.join(_place(known))} and "
+                f"{' '.join(_place(worker))}: "
                 "give one of them an endpoint= of its own"
             )
         _check_against(worker, self._workers.values())
@@ -83,17 +92,29 @@ class Workers:
 
 
 def _route(place: Flask | Blueprint, worker: Worker[..., Any], endpoint: str) -> None:
-    place.add_url_rule(worker.route.rule, endpoint, worker.view, methods=list(worker.route.methods), provide_automatic_options=False)
+    place.add_url_rule(
+        worker.route.rule,
+        endpoint,
+        worker.view,
+        methods=list(worker.route.methods),
+        provide_automatic_options=False,
+    )
 
 
 def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]]) -> None:
-    """See that no other worker is for its URLs, as far as the rules tell without an application, whose converters are not known."""
+    """See that no other worker is for its URLs, as far as the rules tell without an
+    application, whose converters are not known.
+    """
     with suppress(LookupError):
-        new = bound_rule(worker.route.rule or "/", worker.route.methods, worker.route.endpoint, _PLAIN)
+        new = bound_rule(
+            worker.route.rule or "/", worker.route.methods, worker.route.endpoint, _PLAIN
+        )
         for other in others:
             if other.route.endpoint != worker.route.endpoint:
                 with suppress(LookupError):
-                    known = bound_rule(other.route.rule or "/", other.route.methods, other.route.endpoint, _PLAIN)
+                    known = bound_rule(
+                        other.route.rule or "/", other.route.methods, other.route.endpoint, _PLAIN
+                    )
                     if excludes(known, new):
                         raise clash(known, new)
 
@@ -102,9 +123,13 @@ def _check_in(app: Flask, worker: Worker[..., Any], runtime: Runtime) -> None:
     route = worker.route
     check_route(route, route.endpoint, runtime)
     try:
-        check_new(app, bound_rule(route.rule, route.methods, f"{BLUEPRINT}.{route.endpoint}", app.url_map))
+        check_new(
+            app, bound_rule(route.rule, route.methods, f"{BLUEPRINT}.{route.endpoint}", app.url_map)
+        )
     except LookupError as error:
-        raise ConfigurationError(f"the rule {route.rule!r} of worker {route.endpoint!r} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"the rule {route.rule!r} of worker {route.endpoint!r} cannot be read: {error}"
+        ) from error
 
 
 def _check_registered(state: BlueprintSetupState) -> None:

@@ -40,7 +40,10 @@ class Bench:
         """Number, reason and status of the attempts that have ended."""
         store = self.app.extensions["taskqueue"].store
         with store.reading() as connection:
-            return [(row.number, row.reason, row.status) for row in store.history.attempts(connection, task.id)]
+            return [
+                (row.number, row.reason, row.status)
+                for row in store.history.attempts(connection, task.id)
+            ]
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from tests.laid import Laid
 
 
 def pytest_collection_finish() -> None:
-    """What is there for the whole run is not looked through again each time that memory is tidied up."""
+    """What is there for the whole run is not looked through again each time that memory is
+    tidied up.
+    """
     gc.collect()
     gc.freeze()
 
@@ -25,7 +27,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """The database servers of this run."""
-    # Not below pytest's own directory, which nobody else may enter: as root, PostgreSQL runs as another user.
+    # Not below pytest's own directory, which nobody else may enter: as root, PostgreSQL runs as
+    # another user.
     directory = Path(tempfile.mkdtemp(prefix="taskqueue-servers-"))
     directory.chmod(0o755)
     found = Servers(directory)
@@ -49,7 +52,9 @@ def database(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iter
 
 
 @pytest.fixture(params=NAMES)
-def empty_database(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[TestDatabase]:
+def empty_database(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path: Path
+) -> Iterator[TestDatabase]:
     """An empty database, of each kind in turn."""
     with fresh(request.param, servers, tmp_path) as empty:
         yield empty

@@ -43,7 +43,9 @@ class Servers:
             server.cleanup()
 
     def url(self, name: str) -> sa.URL:
-        """Where a server answers. Skips the test by name when it is absent, or fails where it is required."""
+        """Where a server answers. Skips the test by name when it is absent, or fails where it
+        is required.
+        """
         if name not in self._found:
             found = _postgresql(self._directory, self._own) if name == "postgresql" else _mariadb()
             self._found[name] = _by_driver(found, os.environ.get(f"TEST_{name.upper()}_DRIVER"))
@@ -65,16 +67,22 @@ def fresh(name: str, servers: Servers, directory: Path) -> Iterator[TestDatabase
     database = f"tq_{secrets.token_hex(6)}"
     _execute(server, f"CREATE DATABASE {database}")
     try:
-        yield TestDatabase(name, server.set(database=database).render_as_string(hide_password=False))
+        yield TestDatabase(
+            name, server.set(database=database).render_as_string(hide_password=False)
+        )
     finally:
-        _execute(server, f"DROP DATABASE {database}" + (" WITH (FORCE)" if name == "postgresql" else ""))
+        _execute(
+            server, f"DROP DATABASE {database}" + (" WITH (FORCE)" if name == "postgresql" else "")
+        )
 
 
 def _by_driver(found: sa.URL | str, driver: str | None) -> sa.URL | str:
     """The URL of a server for another driver than the usual one, if one is given."""
     if driver is None or isinstance(found, str):
         return found
-    return found.set(drivername=f"{found.get_backend_name()}+{driver}").difference_update_query(["ssl_disabled"])
+    return found.set(drivername=f"{found.get_backend_name()}+{driver}").difference_update_query(
+        ["ssl_disabled"]
+    )
 
 
 def _execute(server: sa.URL, statement: str) -> None:

@@ -1,4 +1,6 @@
-"""Databases with tables and no rows, which tests leave to each other: to make the tables takes longer than most tests."""
+"""Databases with tables and no rows, which tests leave to each other: to make the tables takes
+longer than most tests.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from flask_taskqueue.store.schema import CURRENT
+from flask_taskqueue.store.database.schema import CURRENT
 from tests.apps import bench
 from tests.databases import Servers, TestDatabase, fresh
 
@@ -17,7 +19,8 @@ _OURS = "taskqueue_schema"
 """The table whose row stays: the tables are of this version, and nobody's."""
 _BEFORE = {
     "postgresql": [
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+        "current_database() AND pid != pg_backend_pid()",
     ],
     "mariadb": ["SET lock_wait_timeout = 5", "SET innodb_lock_wait_timeout = 5"],
 }
@@ -48,7 +51,9 @@ class Laid:
             yield TestDatabase(name, f"sqlite:///{copy}")
             return
         yield database
-        with suppress(sa.exc.DBAPIError):  # what a test has left locked, or other than it was, is not used again
+        with suppress(
+            sa.exc.DBAPIError
+        ):  # what a test has left locked, or other than it was, is not used again
             if self._empty(database):
                 free.append(database)
 
@@ -75,9 +80,15 @@ class Laid:
                     connection.exec_driver_sql(f"DELETE FROM {quote(table)}")
             if {table: found.get(table) for table in wanted} != wanted:
                 return False
-            schema = sa.Table(_OURS, sa.MetaData(), *(sa.Column(name) for name in ("version", "oldest", "application", "fingerprints")))
+            schema = sa.Table(
+                _OURS,
+                sa.MetaData(),
+                *(sa.Column(name) for name in ("version", "oldest", "application", "fingerprints")),
+            )
             stamp = {"version": CURRENT.version, "oldest": CURRENT.oldest}
-            connection.execute(sa.update(schema).values(stamp | dict.fromkeys(("application", "fingerprints"))))
+            connection.execute(
+                sa.update(schema).values(stamp | dict.fromkeys(("application", "fingerprints")))
+            )
         return True
 
 
@@ -90,9 +101,17 @@ def _columns(connection: sa.Connection) -> dict[str, int]:
     """The tables, and how many columns each has."""
     if connection.dialect.name == "sqlite":
         query = (
-            "SELECT m.name, count(*) FROM sqlite_master m JOIN pragma_table_info(m.name) GROUP BY m.name, m.type HAVING m.type = 'table'"
+            "SELECT m.name, count(*) FROM sqlite_master m JOIN pragma_table_info(m.name) GROUP "
+            "BY m.name, m.type HAVING m.type = 'table'"
         )
     else:
         where = "current_schema()" if connection.dialect.name == "postgresql" else "database()"
-        query = f"SELECT table_name, count(*) FROM information_schema.columns WHERE table_schema = {where} GROUP BY table_name"
-    return {name: number for name, number in connection.exec_driver_sql(query) if not name.startswith("sqlite_")}
+        query = (
+            "SELECT table_name, count(*) FROM information_schema.columns WHERE table_schema = "
+            f"{where} GROUP BY table_name"
+        )
+    return {
+        name: number
+        for name, number in connection.exec_driver_sql(query)
+        if not name.startswith("sqlite_")
+    }

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from flask_taskqueue.core.delivery import Delivery
+from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.delivery.reply import OutgoingRequest
 from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.reply import OutgoingRequest
 
 RECORD = Record(*[None] * len(Record._fields))  # type: ignore[arg-type]
 
@@ -57,7 +57,14 @@ def request(connection: socket.socket) -> bytes:
     while b"\r\n\r\n" not in data:
         data += connection.recv(65_536)
     head, _, body = data.partition(b"\r\n\r\n")
-    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+    length = next(
+        (
+            int(line.split(b":")[1])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length")
+        ),
+        0,
+    )
     while len(body) < length:
         body += connection.recv(65_536)
     return head
@@ -123,7 +130,11 @@ def listening() -> Iterator[tuple[int, list[str]]]:
                 listener.shutdown(socket.SHUT_RDWR)
 
 
-def delivery(url: str, total: float = 1.0, body: bytes = b"x", **headers: str) -> tuple[OutgoingRequest, Delivery]:
+def delivery(
+    url: str, total: float = 1.0, body: bytes = b"x", **headers: str
+) -> tuple[OutgoingRequest, Delivery]:
     """A request, and the delivery it is part of."""
     started = time.monotonic()
-    return OutgoingRequest("POST", url, headers, body), Delivery(record=RECORD, started=started, expires=started + total)
+    return OutgoingRequest("POST", url, headers, body), Delivery(
+        record=RECORD, started=started, expires=started + total
+    )

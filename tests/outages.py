@@ -27,11 +27,16 @@ def switched(database: TestDatabase) -> Iterator[tuple[str, Switch]]:
         yield proxy.url, proxy.switch
         proxy.switch(False)
         return
-    yield database.url, _postgresql(database.url) if database.name == "postgresql" else _sqlite(database.url)
+    yield (
+        database.url,
+        _postgresql(database.url) if database.name == "postgresql" else _sqlite(database.url),
+    )
 
 
 class Proxy:
-    """Passes connections on to a server, until it is switched off, which cuts them, or holds everything back."""
+    """Passes connections on to a server, until it is switched off, which cuts them, or holds
+    everything back.
+    """
 
     def __init__(self, url: sa.URL | str) -> None:
         address = sa.make_url(url)
@@ -133,11 +138,15 @@ def _postgresql(url: str) -> Switch:
     address = sa.make_url(url)
 
     def switch(on: bool) -> None:
-        engine = sa.create_engine(address.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        engine = sa.create_engine(
+            address.set(database="postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+        )
         with engine.connect() as connection:
             connection.exec_driver_sql(f"ALTER DATABASE {address.database} ALLOW_CONNECTIONS {on}")
             if not on:
-                ended = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+                ended = sa.text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+                )
                 connection.execute(ended, {"name": address.database})
 
     return switch

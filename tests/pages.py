@@ -27,11 +27,22 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 IMPORTED = {
-    **{name: getattr(flask_taskqueue, name) for name in flask_taskqueue.__all__ if not name.startswith("__")},
-    **{name: getattr(flask, name) for name in ("jsonify", "redirect", "render_template", "request", "session", "url_for")},
+    **{
+        name: getattr(flask_taskqueue, name)
+        for name in flask_taskqueue.__all__
+        if not name.startswith("__")
+    },
+    **{
+        name: getattr(flask, name)
+        for name in ("jsonify", "redirect", "render_template", "request", "session", "url_for")
+    },
     **{name: getattr(datetime, name) for name in ("UTC", "date", "datetime", "timedelta")},
 }
-QUEUES: dict[str, Any] = {"mail": {"rate": "20/m", "bucket_size": 5}, "images": {}, "reports": {"max_concurrent": 1}}
+QUEUES: dict[str, Any] = {
+    "mail": {"rate": "20/m", "bucket_size": 5},
+    "images": {},
+    "reports": {"max_concurrent": 1},
+}
 
 
 def read(page: Path) -> Document:
@@ -69,7 +80,9 @@ def _run(document: Document, name: str, folder: Path) -> int:
 
 @contextmanager
 def _namespace(name: str, folder: Path) -> Iterator[ModuleType]:
-    """A module in a file of ``folder``, for Flask looks for one and annotations are looked up in one."""
+    """A module in a file of ``folder``, for Flask looks for one and annotations are looked up
+    in one.
+    """
     module = ModuleType(f"page_{name}")
     module.__file__ = str(folder / "app.py")
     sys.modules[module.__name__] = module
@@ -87,7 +100,9 @@ def _closing() -> Iterator[None]:
         yield
     finally:
         for runtime in set(_runtimes) - before:
-            if runtime._app() is not None:  # otherwise the page made another application in its place
+            if (
+                runtime._app() is not None
+            ):  # otherwise the page made another application in its place
                 _close(runtime)
 
 
@@ -108,7 +123,11 @@ def _prepared(name: str) -> dict[str, Any]:
         pass
 
     app = Flask(name)
-    app.config.update(TESTING=True, SECRET_KEY="a secret for the pages", SQLALCHEMY_DATABASE_URI="sqlite:///page.db")
+    app.config.update(
+        TESTING=True,
+        SECRET_KEY="a secret for the pages",
+        SQLALCHEMY_DATABASE_URI="sqlite:///page.db",
+    )
     app.config.update(TASKQUEUE_QUEUES=QUEUES, TASKQUEUE_ALLOWED_HOSTS=["api.example.com"])
     db = SQLAlchemy(app, model_class=Base)
     tasks = TaskQueue(app, db)
@@ -119,6 +138,16 @@ def _prepared(name: str) -> dict[str, Any]:
         key: Mapped[str] = mapped_column(primary_key=True)
         count: Mapped[int] = mapped_column(default=0)
 
-    app.add_url_rule("/<path:anything>", "anything", lambda anything: ("", 204), methods=("GET", "POST"))
-    names = {"app": app, "db": db, "tasks": tasks, "Base": Base, "Counter": Counter, "Mapped": Mapped, "mapped_column": mapped_column}
+    app.add_url_rule(
+        "/<path:anything>", "anything", lambda anything: ("", 204), methods=("GET", "POST")
+    )
+    names = {
+        "app": app,
+        "db": db,
+        "tasks": tasks,
+        "Base": Base,
+        "Counter": Counter,
+        "Mapped": Mapped,
+        "mapped_column": mapped_column,
+    }
     return {**IMPORTED, **names}

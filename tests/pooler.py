@@ -40,10 +40,16 @@ def pooled(database: TestDatabase, mode: str, *, connections: int = 4) -> Iterat
         settings = Path(directory) / "pgbouncer.ini"
         settings.write_text(_settings(url, mode, port, connections))
         user = ["-u", _who_may_enter(url)] if os.getuid() == 0 else []
-        running = subprocess.Popen([program, *user, str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running = subprocess.Popen(
+            [program, *user, str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             wait_until(lambda: _answers(port), what="PgBouncer listens")
-            yield url.difference_update_query(["host"]).set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+            yield (
+                url.difference_update_query(["host"])
+                .set(host="127.0.0.1", port=port)
+                .render_as_string(hide_password=False)
+            )
         finally:
             running.kill()
             running.wait()
@@ -60,7 +66,8 @@ def _settings(url: sa.URL, mode: str, port: int, connections: int) -> str:
     password = f" password={url.password}" if url.password else ""
     return (
         "[databases]\n"
-        f"{url.database} = host={url.query.get('host') or url.host or '127.0.0.1'} port={url.port or 5432} "
+        f"{url.database} = host={url.query.get('host') or url.host or '127.0.0.1'} "
+        f"port={url.port or 5432} "
         f"dbname={url.database} user={url.username}{password}\n"
         "[pgbouncer]\n"
         "listen_addr = 127.0.0.1\n"

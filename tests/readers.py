@@ -1,4 +1,6 @@
-"""What reads the body of a request before its view: hooks, signals, a subclass of Request, middleware."""
+"""What reads the body of a request before its view: hooks, signals, a subclass of Request,
+middleware.
+"""
 
 from __future__ import annotations
 

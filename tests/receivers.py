@@ -34,14 +34,23 @@ class Receiver:
     def take(self) -> Response:
         """Note the request, and answer it."""
         with self._lock:
-            self.got.append(({name.lower(): value for name, value in request.headers}, request.get_data()))
+            self.got.append(
+                ({name.lower(): value for name, value in request.headers}, request.get_data())
+            )
         return self.answer()
 
 
 @contextmanager
 def receiver(status: int = 204, **headers: str) -> Iterator[Receiver]:
-    """A host on a port of its own, whose replies have a status and headers (``retry_after="1"``)."""
-    found = Receiver(answer=lambda: Response(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}))
+    """A host on a port of its own, whose replies have a status and headers
+    (``retry_after="1"``).
+    """
+    found = Receiver(
+        answer=lambda: Response(
+            status=status,
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
+    )
     app = Flask("receiver")
     app.add_url_rule("/<path:_>", "take", lambda _: found.take(), methods=["GET", "POST"])
     with served(app) as url:

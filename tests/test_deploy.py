@@ -40,7 +40,9 @@ def is_ours(command: Any) -> bool:
 def assert_checks(words: list[str]) -> None:
     """A health check is a command of ours, or asks a path that the application has by default."""
     for path in re.findall(r"/taskqueue/[a-z/]+", " ".join(words)):
-        assert path in {f"{Settings().health_url}/{name}" for name in ("live", "ready", "dispatcher")}
+        assert path in {
+            f"{Settings().health_url}/{name}" for name in ("live", "ready", "dispatcher")
+        }
         return
     assert not words or is_ours(words)
 
@@ -68,7 +70,9 @@ def test_each_file_is_shown_in_a_page() -> None:
 
 @pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*.service")), ids=lambda unit: unit.name)
 def test_a_unit_is_right_and_leaves_time_to_stop(unit: Path, tmp_path: Path) -> None:
-    """systemd has no complaint, the main process alone gets the signal, and nothing is killed within the grace period."""
+    """systemd has no complaint, the main process alone gets the signal, and nothing is killed
+    within the grace period.
+    """
     found = ConfigParser(strict=False, interpolation=None)
     found.read(unit)
     assert found["Service"]["KillMode"] == "mixed"
@@ -76,12 +80,16 @@ def test_a_unit_is_right_and_leaves_time_to_stop(unit: Path, tmp_path: Path) -> 
     if shutil.which("systemd-analyze"):
         copy = tmp_path / unit.name
         copy.write_text(unit.read_text().replace("/srv/guests/.venv/bin", str(BIN)))
-        verified = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+        verified = subprocess.run(
+            ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False
+        )
         assert (verified.returncode, verified.stderr) == (0, "")
 
 
 def test_the_compose_file_is_right() -> None:
-    """Every command and health check is one of ours, every dependency is there, and there is time to stop."""
+    """Every command and health check is one of ours, every dependency is there, and there is
+    time to stop.
+    """
     services = yaml.safe_load(text("compose.yaml"))["services"]
     ours = {name: service for name, service in services.items() if "build" in service}
     for service in ours.values():
@@ -99,8 +107,12 @@ def test_the_kubernetes_file_is_right() -> None:
         if "command" in container:
             assert is_ours(container["command"])
         for probe in [value for name, value in container.items() if name.endswith("Probe")]:
-            assert_checks(probe["exec"]["command"] if "exec" in probe else [probe["httpGet"]["path"]])
-        assert pod.get("restartPolicy") == "OnFailure" or pod["terminationGracePeriodSeconds"] > LEAST
+            assert_checks(
+                probe["exec"]["command"] if "exec" in probe else [probe["httpGet"]["path"]]
+            )
+        assert (
+            pod.get("restartPolicy") == "OnFailure" or pod["terminationGracePeriodSeconds"] > LEAST
+        )
 
 
 def test_the_dockerfile_starts_without_a_shell() -> None:
@@ -129,8 +141,18 @@ def test_gunicorn_and_uwsgi_leave_time_to_stop() -> None:
     assert uwsgi["uwsgi"]["enable-threads"] == "true"
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not there (Debian's package prometheus has it)")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="promtool is not there (Debian's package prometheus has it)",
+)
 def test_the_alert_rules_fire_when_they_are_to() -> None:
-    """By Prometheus's own tool, on series made up: each rule with what sets it off, and what does not."""
-    found = subprocess.run(["promtool", "test", "rules", "tests/alerts.yml"], cwd=DEPLOY.parents[1], capture_output=True, text=True)
+    """By Prometheus's own tool, on series made up: each rule with what sets it off, and what
+    does not.
+    """
+    found = subprocess.run(
+        ["promtool", "test", "rules", "tests/alerts.yml"],
+        cwd=DEPLOY.parents[1],
+        capture_output=True,
+        text=True,
+    )
     assert found.returncode == 0, found.stdout + found.stderr

@@ -19,14 +19,20 @@ import flask_taskqueue
 from flask_taskqueue import QueueSettings, Settings, TaskOptions
 from flask_taskqueue.cli import taskqueue
 from flask_taskqueue.core import signals
-from flask_taskqueue.core.delivery_headers import FAMILIES, delivery_headers
+from flask_taskqueue.core.delivery.headers import FAMILIES, delivery_headers
 from flask_taskqueue.core.metrics import METRICS, Metric
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.dashboard.access import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]
-DOCS = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("docs/deploy/*"))]
+DOCS = "\n".join(
+    path.read_text(encoding="utf-8") for path in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+)
+PAGES = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("docs/deploy/*")),
+]
 ERRORS = flask_taskqueue.core.errors.__doc__ or ""
 
 
@@ -61,47 +67,85 @@ def test_every_command_is_documented(name: str, command: click.Command) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_every_command_that_is_shown_exists(page: Path) -> None:
     """With the options it is shown with, in a page or in a file for deployment."""
-    for shown in re.findall(r"\bflask (?:[^\n`]*? )?taskqueue ([^\n`|#;]+)", page.read_text(encoding="utf-8")):
-        words = shown.replace("[", " ").replace("]", " ").replace('"', " ").replace(",", " ").split()
+    for shown in re.findall(
+        r"\bflask (?:[^\n`]*? )?taskqueue ([^\n`|#;]+)", page.read_text(encoding="utf-8")
+    ):
+        words = (
+            shown.replace("[", " ").replace("]", " ").replace('"', " ").replace(",", " ").split()
+        )
         command: click.Command = taskqueue
         while isinstance(command, click.Group) and words and words[0] not in ("…", "..."):
             assert words[0] in command.commands, f"there is no command in {shown!r}"
             command = command.commands[words.pop(0)]
-        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+        known = {
+            name for option in command.params for name in (*option.opts, *option.secondary_opts)
+        } | {"--help"}
         for word in words:
-            assert not word.startswith("-") or word == "-" or word.partition("=")[0] in known, f"there is no {word} in {shown!r}"
+            assert not word.startswith("-") or word == "-" or word.partition("=")[0] in known, (
+                f"there is no {word} in {shown!r}"
+            )
 
 
 def test_what_is_generated_is_made_from_the_code() -> None:
-    """Every setting, every table with its columns, and the waits that App Engine's documentation gives for its example."""
+    """Every setting, every table with its columns, and the waits that App Engine's
+    documentation gives for its example.
+    """
     generate = import_from(ROOT / "docs/generate.py")
-    assert all(f"`TASKQUEUE_{one.name.upper()}`" in generate.settings_table() for one in fields(Settings))
+    assert all(
+        f"`TASKQUEUE_{one.name.upper()}`" in generate.settings_table() for one in fields(Settings)
+    )
     assert all(f"| `{name}` |" in generate.schema() for name in Record._fields)
     assert all(meaning in generate.schema() for meaning in generate.MEANINGS.values())
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in generate.retry_table().splitlines()[2:]]
-    assert [row[2] for row in rows[:7]] == ["10 s", "20 s", "40 s", "1.33 min", "2.67 min", "4 min", "5 min"]
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]]
+        for row in generate.retry_table().splitlines()[2:]
+    ]
+    assert [row[2] for row in rows[:7]] == [
+        "10 s",
+        "20 s",
+        "40 s",
+        "1.33 min",
+        "2.67 min",
+        "4 min",
+        "5 min",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(flask_taskqueue.__all__))
 def test_every_public_name_is_documented(name: str) -> None:
     """In the pages or, for errors, in the drawing of their tree, which the pages show."""
-    assert re.search(rf"\b{name}\b", DOCS + ERRORS) or name in ("QueueSettings", "__version__", "Settings")
+    assert re.search(rf"\b{name}\b", DOCS + ERRORS) or name in (
+        "QueueSettings",
+        "__version__",
+        "Settings",
+    )
 
 
 def test_every_header_is_documented() -> None:
     """Those of a first attempt and those of a retry."""
-    record = Record(*[0 if field in ("eta", "executions") else 2 if field == "attempts" else None for field in Record._fields])
+    record = Record(
+        *[
+            0 if field in ("eta", "executions") else 2 if field == "attempts" else None
+            for field in Record._fields
+        ]
+    )
     for header in delivery_headers(record._replace(batch_id="one", schedule="one")):
         assert f"`{header}`" in DOCS
     for family in FAMILIES:
         assert f'`"{family}"`' in DOCS
 
 
-@pytest.mark.parametrize("name", [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)])
+@pytest.mark.parametrize(
+    "name", [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)]
+)
 def test_every_signal_is_documented(name: str) -> None:
     """It is public, and in the table with the arguments that its own words name."""
     signal = getattr(flask_taskqueue, name)
-    row = next(line for line in (ROOT / "docs/signals.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` |"))
+    row = next(
+        line
+        for line in (ROOT / "docs/signals.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| `{name}` |")
+    )
     assert all(f"`{argument}`" in row for argument in re.findall(r"``(\w+)``", signal.__doc__))
 
 
@@ -109,7 +153,11 @@ def test_every_signal_is_documented(name: str) -> None:
 def test_every_metric_is_documented(metric: Metric) -> None:
     """In the page about monitoring, with its type and its labels."""
     page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
-    row = next(line for line in page.splitlines() if line.startswith(f"| `{metric.shown}` | {metric.kind} |"))
+    row = next(
+        line
+        for line in page.splitlines()
+        if line.startswith(f"| `{metric.shown}` | {metric.kind} |")
+    )
     assert all(f"`{label}`" in row for label in metric.labels)
 
 
@@ -120,7 +168,11 @@ def test_the_dashboard_for_grafana_and_the_alerts_name_metrics_that_exist() -> N
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     queries += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     assert len(queries) > 15
-    known = {f"{one.shown}{suffix}": one for one in METRICS for suffix in (("_bucket",) if one.kind == "histogram" else ("",))}
+    known = {
+        f"{one.shown}{suffix}": one
+        for one in METRICS
+        for suffix in (("_bucket",) if one.kind == "histogram" else ("",))
+    }
     for query in queries:
         found = re.findall(r"\b(taskqueue_\w+)(?:\{([^}]*)\})?", query)
         assert found, query
@@ -129,7 +181,9 @@ def test_the_dashboard_for_grafana_and_the_alerts_name_metrics_that_exist() -> N
             assert set(re.findall(r"(\w+)[=!]", matchers)) <= set(known[name].labels), query
 
 
-@pytest.mark.parametrize("name", [name for name, value in vars(signals).items() if isinstance(value, NamedSignal)])
+@pytest.mark.parametrize(
+    "name", [name for name, value in vars(signals).items() if isinstance(value, NamedSignal)]
+)
 def test_every_signal_is_documented_and_public(name: str) -> None:
     """In the page about signals."""
     assert f"| `{name}` |" in (ROOT / "docs/signals.md").read_text(encoding="utf-8")
@@ -149,19 +203,30 @@ def test_every_argument_of_add_is_documented(name: str) -> None:
 
 
 def test_the_places_that_the_code_points_to_exist() -> None:
-    """Findings name a page and a label of it; labels are there by name, or are those of headings."""
-    code = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("flask_taskqueue/**/*.py"))
+    """Findings name a page and a label of it; labels are there by name, or are those of
+    headings.
+    """
+    code = "\n".join(
+        path.read_text(encoding="utf-8") for path in ROOT.glob("flask_taskqueue/**/*.py")
+    )
     for page, label in set(re.findall(r"\"([a-z]+)#([a-z-]+)\"", code)):
         text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
         headings = {
-            re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         }
         assert f"({label})=" in text or label in headings, f"{page}#{label}"
 
 
 def test_few_examples_are_not_run() -> None:
     """And those that are not say why."""
-    skipped = [line for page in PAGES for line in re.findall(r"^.*skip: (?:next|start).*$", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    skipped = [
+        line
+        for page in PAGES
+        for line in re.findall(
+            r"^.*skip: (?:next|start).*$", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
     assert all(re.search(r'skip: next "[^"]+"', line) for line in skipped if "`" not in line)
     assert len(skipped) <= 5
 
@@ -185,7 +250,9 @@ def test_the_files_that_the_readme_links_to_exist() -> None:
 
 def test_the_readmes_application_is_short() -> None:
     """Twenty lines at most, and it is what a stranger copies."""
-    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    example = re.search(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     assert example is not None
     compile(example[1], "README.md", "exec")
     assert len([line for line in example[1].splitlines() if line.strip()]) <= 20
@@ -200,10 +267,16 @@ def test_every_permission_of_the_dashboard_is_documented() -> None:
 
 def test_the_table_of_threats_is_that_of_the_tests() -> None:
     """Each class of tests/threats is in it, and each test it names is there."""
-    named = set(re.findall(r"`([Tt]est_?\w+)`", (ROOT / "docs/security.md").read_text(encoding="utf-8")))
+    named = set(
+        re.findall(r"`([Tt]est_?\w+)`", (ROOT / "docs/security.md").read_text(encoding="utf-8"))
+    )
     sources = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py")}
     threats = re.findall(
-        r"^class (Test\w+)", "\n".join(text for path, text in sources.items() if path.parent.name == "threats"), re.MULTILINE
+        r"^class (Test\w+)",
+        "\n".join(text for path, text in sources.items() if path.parent.name == "threats"),
+        re.MULTILINE,
     )
     assert set(threats) <= named
-    assert not {one for one in named if not re.search(rf"(class|def) {one}\b", "\n".join(sources.values()))}
+    assert not {
+        one for one in named if not re.search(rf"(class|def) {one}\b", "\n".join(sources.values()))
+    }

@@ -9,11 +9,15 @@ import pytest
 from tests.pages import PAGES, run
 
 WHOLE = [page for page in PAGES if page.stem != "testing"]
-"""Those whose blocks are one program; that of the testing kit has files of tests, which its own tests run."""
+"""Those whose blocks are one program; that of the testing kit has files of tests, which its own
+tests run.
+"""
 
 
 @pytest.mark.parametrize("page", WHOLE, ids=[page.stem for page in WHOLE])
-def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_a_page_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each block of Python, in the order of the page."""
     monkeypatch.chdir(tmp_path)
     run(page, tmp_path)

@@ -22,5 +22,8 @@ def test_a_connection_that_was_just_accepted_is_cut_too(monkeypatch: pytest.Monk
     monkeypatch.setattr(outages, "_connected", cut_then)
     with socket.create_server(("127.0.0.1", 0)) as server:
         proxy = Proxy(f"mysql://127.0.0.1:{server.getsockname()[1]}/")
-        with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client, suppress(ConnectionResetError):
+        with (
+            socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client,
+            suppress(ConnectionResetError),
+        ):
             assert client.recv(1) == b""

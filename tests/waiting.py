@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 
 def wait_until(condition: Callable[[], object], *, what: str, timeout: float = 60) -> None:
-    """Return as soon as ``condition()`` is true; fail, saying ``what``, when it is not within ``timeout`` seconds."""
+    """Return as soon as ``condition()`` is true; fail, saying ``what``, when it is not within
+    ``timeout`` seconds.
+    """
     limit = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > limit:

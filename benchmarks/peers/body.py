@@ -1,4 +1,6 @@
-"""What each task does: a note of its number and the time; directly, or from a request to a Flask application."""
+"""What each task does: a note of its number and the time; directly, or from a request to a
+Flask application.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ def _application():  # type: ignore[no-untyped-def]
     from werkzeug.test import EnvironBuilder
 
     app = Flask(__name__)
-    app.config["SECRET_KEY"] = "a secret for the benchmark"  # with one Flask looks for a session; ours has one, as most applications
+    app.config["SECRET_KEY"] = (
+        # with one Flask looks for a session; ours has one, as most applications
+        "a secret for the benchmark"
+    )
 
     @app.post("/worker")
     def worker() -> tuple[str, int]:
@@ -39,7 +44,9 @@ def _application():  # type: ignore[no-untyped-def]
 
 
 def perform(number: int) -> None:
-    """A task: the note alone, or, with BENCH_WORK=request, a whole request in process, by the shortest way there is."""
+    """A task: the note alone, or, with BENCH_WORK=request, a whole request in process, by the
+    shortest way there is.
+    """
     if os.environ.get("BENCH_WORK") != "request":
         note(number)
         return
@@ -49,6 +56,8 @@ def perform(number: int) -> None:
 
     app, template = _application()
     body = b"number=%d" % number
-    chunks, status, _ = run_wsgi_app(app, {**template, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
+    chunks, status, _ = run_wsgi_app(
+        app, {**template, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    )
     b"".join(chunks)
     assert status.startswith("204")

@@ -27,7 +27,18 @@ def prepare() -> None:
 
 def work(processes: int) -> list[str]:
     """Its worker."""
-    return [sys.executable, "-m", "celery", "-A", "benchmarks.peers.celery:queue", "worker", "-l", "ERROR", "-c", str(processes)]
+    return [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "benchmarks.peers.celery:queue",
+        "worker",
+        "-l",
+        "ERROR",
+        "-c",
+        str(processes),
+    ]
 
 
 if __name__ == "__main__":

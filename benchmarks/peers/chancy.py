@@ -27,7 +27,11 @@ def prepare() -> None:
     async def migrate() -> None:
         async with Chancy(POSTGRESQL) as one:
             await one.migrate()
-            await one.declare(Queue("default", concurrency=50, executor=Chancy.Executor.Threaded, eager_polling=True))
+            await one.declare(
+                Queue(
+                    "default", concurrency=50, executor=Chancy.Executor.Threaded, eager_polling=True
+                )
+            )
 
     asyncio.run(migrate())
 
@@ -39,7 +43,13 @@ def enqueue(number: int) -> None:
 
 def work(processes: int) -> list[str]:
     """Its worker."""
-    return [f"{os.path.dirname(sys.executable)}/chancy", "--app", "benchmarks.peers.chancy.queue", "worker", "start"]
+    return [
+        f"{os.path.dirname(sys.executable)}/chancy",
+        "--app",
+        "benchmarks.peers.chancy.queue",
+        "worker",
+        "start",
+    ]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ from .verbs import run
 
 PORT = POSTGRESQL.rpartition(":")[2].partition("/")[0]
 if not settings.configured:
-    place = {"ENGINE": "django.db.backends.postgresql", "NAME": "bench_peers", "USER": "postgres", "HOST": "127.0.0.1", "PORT": PORT}
+    place = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "bench_peers",
+        "USER": "postgres",
+        "HOST": "127.0.0.1",
+        "PORT": PORT,
+    }
     settings.configure(
         SECRET_KEY="x" * 50,
         USE_TZ=True,
@@ -49,7 +55,11 @@ def consume() -> None:
 
 def work(processes: int) -> list[str]:
     """Its worker, in this configuration."""
-    return [sys.executable, "-c", "from benchmarks.peers import django_tasks; django_tasks.consume()"]
+    return [
+        sys.executable,
+        "-c",
+        "from benchmarks.peers import django_tasks; django_tasks.consume()",
+    ]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,16 @@ def prepare() -> None:
 
 def work(processes: int) -> list[str]:
     """Its worker."""
-    return [sys.executable, "-m", "dramatiq", "benchmarks.peers.dramatiq", "-p", str(processes), "-t", "8"]
+    return [
+        sys.executable,
+        "-m",
+        "dramatiq",
+        "benchmarks.peers.dramatiq",
+        "-p",
+        str(processes),
+        "-t",
+        "8",
+    ]
 
 
 if __name__ == "__main__":

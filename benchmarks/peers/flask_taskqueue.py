@@ -1,4 +1,6 @@
-"""Flask-TaskQueue as it is by default, on SQLite, PostgreSQL or MariaDB; each of its tasks is a request anyway."""
+"""Flask-TaskQueue as it is by default, on SQLite, PostgreSQL or MariaDB; each of its tasks is a
+request anyway.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,17 @@ def prepare() -> None:
 def work(processes: int) -> list[str]:
     """Its dispatchers."""
     application = "benchmarks.peers.flask_taskqueue"
-    return [sys.executable, "-m", "flask", "--app", application, "taskqueue", "run", "--processes", str(processes)]
+    return [
+        sys.executable,
+        "-m",
+        "flask",
+        "--app",
+        application,
+        "taskqueue",
+        "run",
+        "--processes",
+        str(processes),
+    ]
 
 
 if __name__ == "__main__":

@@ -30,7 +30,14 @@ def prepare() -> None:
 def work(processes: int) -> list[str]:
     """Its consumer."""
     kind = ["-w", str(processes), "-k", "process" if processes > 1 else "thread"]
-    return [sys.executable, "-m", "huey.bin.huey_consumer", "benchmarks.peers.huey.queue", "-q", *kind]
+    return [
+        sys.executable,
+        "-m",
+        "huey.bin.huey_consumer",
+        "benchmarks.peers.huey.queue",
+        "-q",
+        *kind,
+    ]
 
 
 if __name__ == "__main__":

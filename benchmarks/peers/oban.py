@@ -47,7 +47,18 @@ class Enqueuer:
 
 def work(processes: int) -> list[str]:
     """Its worker."""
-    return [BIN, "start", "--dsn", POSTGRESQL, "--queues", "default:10", "--cron-modules", "benchmarks.peers.oban", "--log-level", "error"]
+    return [
+        BIN,
+        "start",
+        "--dsn",
+        POSTGRESQL,
+        "--queues",
+        "default:10",
+        "--cron-modules",
+        "benchmarks.peers.oban",
+        "--log-level",
+        "error",
+    ]
 
 
 if __name__ == "__main__":

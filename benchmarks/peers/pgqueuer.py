@@ -1,4 +1,6 @@
-"""PgQueuer on PostgreSQL by asyncpg, an async task, batches of ten (its default) or of a hundred."""
+"""PgQueuer on PostgreSQL by asyncpg, an async task, batches of ten (its default) or of a
+hundred.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,17 @@ BATCH = 100 if os.environ["BENCH_VARIANT"] == "batches" else 10
 def prepare() -> None:
     """Its tables."""
     url = urlsplit(POSTGRESQL)
-    where = {"PGHOST": str(url.hostname), "PGPORT": str(url.port), "PGUSER": str(url.username), "PGDATABASE": url.path[1:]}
+    where = {
+        "PGHOST": str(url.hostname),
+        "PGPORT": str(url.port),
+        "PGUSER": str(url.username),
+        "PGDATABASE": url.path[1:],
+    }
     subprocess.run(
-        [f"{os.path.dirname(sys.executable)}/pgq", "install"], check=True, stdout=subprocess.DEVNULL, env={**os.environ, **where}
+        [f"{os.path.dirname(sys.executable)}/pgq", "install"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **where},
     )
 
 

@@ -31,7 +31,15 @@ def enqueue(number: int) -> None:
 
 def work(processes: int) -> list[str]:
     """Its worker."""
-    return [sys.executable, "-m", "procrastinate", "--app=benchmarks.peers.procrastinate.queue", "worker", "-c", "10"]
+    return [
+        sys.executable,
+        "-m",
+        "procrastinate",
+        "--app=benchmarks.peers.procrastinate.queue",
+        "worker",
+        "-c",
+        "10",
+    ]
 
 
 if __name__ == "__main__":

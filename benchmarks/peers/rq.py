@@ -21,7 +21,18 @@ def enqueue(number: int) -> None:
 
 def work(processes: int) -> list[str]:
     """Its worker."""
-    return [sys.executable, "-m", "rq.cli", "worker", "-q", "-u", REDIS, "-w", "rq.worker.SimpleWorker", "bench"]
+    return [
+        sys.executable,
+        "-m",
+        "rq.cli",
+        "worker",
+        "-q",
+        "-u",
+        REDIS,
+        "-w",
+        "rq.worker.SimpleWorker",
+        "bench",
+    ]
 
 
 if __name__ == "__main__":

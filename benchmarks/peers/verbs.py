@@ -1,4 +1,6 @@
-"""The three things a peer module is asked: ``prepare``, ``enqueue FROM TO SECONDS_APART``, ``work [PROCESSES]``."""
+"""The three things a peer module is asked: ``prepare``, ``enqueue FROM TO SECONDS_APART``,
+``work [PROCESSES]``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,11 @@ import time
 from collections.abc import Callable
 
 
-def run(prepare: Callable[[], object], enqueue: Callable[[int], object], work: Callable[[int], list[str]]) -> None:
+def run(
+    prepare: Callable[[], object],
+    enqueue: Callable[[int], object],
+    work: Callable[[int], list[str]],
+) -> None:
     """Do what the command line says; enqueuing prints when each call returned."""
     verb, *rest = sys.argv[1:]
     if verb == "prepare":
@@ -23,7 +29,14 @@ def run(prepare: Callable[[], object], enqueue: Callable[[int], object], work: C
             returned.append(time.monotonic_ns())
             if apart:
                 time.sleep(apart)
-        print(json.dumps({"per_second": (last - first) / (time.perf_counter() - started), "returned": returned}))
+        print(
+            json.dumps(
+                {
+                    "per_second": (last - first) / (time.perf_counter() - started),
+                    "returned": returned,
+                }
+            )
+        )
     else:
         command = work(int(rest[0]) if rest else 1)
         os.execvp(command[0], command)

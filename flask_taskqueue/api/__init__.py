@@ -1,1 +1,3 @@
-"""What an application, a command and the dashboard do with tasks, queues and schedules, each in one place."""
+"""What an application, a command and the dashboard do with tasks, queues and schedules, each in
+one place.
+"""

@@ -8,9 +8,9 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from ..core.counts import count
+from ..core.humanize import count
 from ..core.ids import task_id
-from ..engine.janitor import Retention
+from ..engine.maintenance import Retention
 from ..runtime import Runtime
 from ..store import CHANGED_AT_ONCE, Action, Filter
 from .changes import joins_session, make_change, refuse_many, refuse_own_task
@@ -34,7 +34,9 @@ def change_matching(
     those = wanted if wanted.before is not None else replace(wanted, before=task_id())
     total, changed = 0, CHANGED_AT_ONCE
     while changed == CHANGED_AT_ONCE:
-        changed, _ = make_change(runtime, partial(tasks.change_some, wanted=those, action=action), False, wakes=False)
+        changed, _ = make_change(
+            runtime, partial(tasks.change_some, wanted=those, action=action), False, wakes=False
+        )
         total += changed
         told(changed)
     if action is not Action.DELETE:
@@ -43,24 +45,44 @@ def change_matching(
     return total
 
 
-def change_ids(runtime: Runtime, action: Action, ids: Sequence[str], *, queue: str | None = None, transactional: bool | None = None) -> int:
-    """Change these tasks, as far as their states allow (and only those of this queue, if one is given); how many.
+def change_ids(
+    runtime: Runtime,
+    action: Action,
+    ids: Sequence[str],
+    *,
+    queue: str | None = None,
+    transactional: bool | None = None,
+) -> int:
+    """Change these tasks, as far as their states allow (and only those of this queue, if one is
+    given); how many.
 
     In one transaction if that is the session's, otherwise some to a transaction.
     """
     if action is Action.DELETE:
         refuse_own_task(runtime, ids, transactional)
-    tasks, wakes, tell = runtime.store.tasks, action is not Action.DELETE, partial(runtime.tell_changed, action.value)
-    parts = [Filter(ids=ids[start : start + CHANGED_AT_ONCE], queue=queue) for start in range(0, len(ids), CHANGED_AT_ONCE)]
+    tasks, wakes, tell = (
+        runtime.store.tasks,
+        action is not Action.DELETE,
+        partial(runtime.tell_changed, action.value),
+    )
+    parts = [
+        Filter(ids=ids[start : start + CHANGED_AT_ONCE], queue=queue)
+        for start in range(0, len(ids), CHANGED_AT_ONCE)
+    ]
 
     def work(connection: sa.Connection, some: Sequence[Filter]) -> int:
         return sum(tasks.change_some(connection, one, action) for one in some)
 
     if joins_session(runtime, transactional):
         name = f"to {action.value} {count(len(ids), 'task')}"
-        total: int = make_change(runtime, partial(work, some=parts), True, wakes=wakes, tell=tell, name=lambda _: [name])[0]
+        total: int = make_change(
+            runtime, partial(work, some=parts), True, wakes=wakes, tell=tell, name=lambda _: [name]
+        )[0]
         return total
-    total = sum(make_change(runtime, partial(work, some=[one]), transactional, wakes=False)[0] for one in parts)
+    total = sum(
+        make_change(runtime, partial(work, some=[one]), transactional, wakes=False)[0]
+        for one in parts
+    )
     if total and wakes:
         runtime.wake()
     tell(total)
@@ -68,12 +90,23 @@ def change_ids(runtime: Runtime, action: Action, ids: Sequence[str], *, queue: s
 
 
 def forget_matching(
-    runtime: Runtime, wanted: Filter, told: Callable[[int], object] = lambda _: None, *, transactional: bool | None = None
+    runtime: Runtime,
+    wanted: Filter,
+    told: Callable[[int], object] = lambda _: None,
+    *,
+    transactional: bool | None = None,
 ) -> int:
-    """Forget the finished tasks that match, but for names that are kept from being taken again; how many. As `change_matching`."""
+    """Forget the finished tasks that match, but for names that are kept from being taken again;
+    how many. As `change_matching`.
+    """
     refuse_many(runtime, transactional, "to forget whatever matches")
     history, tombstones, total = runtime.store.history, Retention.of(runtime.settings).tombstones, 0
-    while forgotten := make_change(runtime, partial(history.forget_some, wanted=wanted, tombstones=tombstones), False, wakes=False)[0]:
+    while forgotten := make_change(
+        runtime,
+        partial(history.forget_some, wanted=wanted, tombstones=tombstones),
+        False,
+        wakes=False,
+    )[0]:
         total += forgotten
         told(forgotten)
     runtime.tell_changed("forget", total)

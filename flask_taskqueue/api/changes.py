@@ -1,7 +1,10 @@
-"""Changes: the one place that everything goes through which an application, a command or the dashboard changes."""
+"""Changes: the one place that everything goes through which an application, a command or the
+dashboard changes.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,27 +15,63 @@ import sqlalchemy as sa
 from flask import has_app_context
 
 from .. import sessions
-from ..core.errors import BadTransactionStateError
-from ..core.options import check_flag
+from ..core.errors import BadTransactionStateError, TaskQueueError
 from ..core.record import Record
-from ..core.task import Commitment
+from ..core.tasks.options import check_flag
+from ..core.tasks.task import Commitment
 from ..core.urls import redacted
 from ..runtime import Runtime
 from ..store import has_left
-from ..web.current import handling
-from .unattended import warn_if_unattended
+from ..web.current_task import handling
+
+logger = logging.getLogger("flask_taskqueue")
+
+
+def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> None:
+    """Warn of what was changed, by the name it has, if no dispatcher runs here and by the database
+    none is alive anywhere.
+
+    The database is asked once per process, outside of the transaction that was committed; not under
+    test, nor for a database that no other process can see.
+    """
+    if (
+        runtime.is_attended
+        or runtime.scheduler is not None
+        or runtime.app.testing
+        or runtime.store.database.in_memory
+    ):
+        return
+    runtime.is_attended = True
+    try:
+        with runtime.store.reading() as connection:
+            alive = any(one.is_alive for one in runtime.store.dispatchers.list(connection))
+    except (TaskQueueError, sa.exc.DBAPIError) as error:
+        logger.debug("it is not known whether a dispatcher is alive: %s", error)
+        return
+    if not alive:
+        logger.warning(
+            "no dispatcher is alive, so what was stored waits until one is (%s): run flask "
+            "taskqueue run, or a server of the application, "
+            "which starts one with its first request unless TASKQUEUE_DISPATCHER is off",
+            ", ".join(name()[:3]) or "a change",
+        )
+
 
 Result = TypeVar("Result")
 
 Note = Callable[[sa.Connection, Any], object]
-"""Writes, in the transaction of a change, what is to be told of it; it is called with the change's result."""
+"""Writes, in the transaction of a change, what is to be told of it; it is called with the
+change's result.
+"""
 
 _note: ContextVar[Note | None] = ContextVar("flask_taskqueue.note", default=None)
 
 
 @contextmanager
 def noted(note: Note | None) -> Iterator[None]:
-    """Within this no change commits without what ``note`` writes in the same transaction; if it raises, nothing is changed."""
+    """Within this no change commits without what ``note`` writes in the same transaction; if it
+    raises, nothing is changed.
+    """
     token = _note.set(note)
     try:
         yield
@@ -51,7 +90,8 @@ def make_change(
     waits: bool = True,
     done: Callable[[sa.Connection], Result | None] = lambda _: None,
 ) -> tuple[Result, Commitment]:
-    """Run ``work(connection)`` in the session's transaction or in one of its own, as the transaction rule says.
+    """Run ``work(connection)`` in the session's transaction or in one of its own, as the
+    transaction rule says.
 
     After the commit dispatchers are woken (if it ``wakes`` them) and ``tell(result)`` is called,
     once; not at all when the transaction is rolled back. ``name(result)`` names for a warning what
@@ -80,13 +120,16 @@ def make_change(
 
 
 def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
-    """Whether a change is part of the session's transaction. Raises `BadTransactionStateError` if it must be and cannot."""
+    """Whether a change is part of the session's transaction. Raises `BadTransactionStateError`
+    if it must be and cannot.
+    """
     if transactional is not None:
         check_flag("transactional", transactional)
     if runtime.binding.db is None or not has_app_context():
         if transactional:
             raise BadTransactionStateError(
-                "transactional=True needs Flask-SQLAlchemy, an application context, and the queue's tables in the session's database"
+                "transactional=True needs Flask-SQLAlchemy, an application context, and the "
+                "queue's tables in the session's database"
             )
         return False
     if transactional is None:
@@ -95,10 +138,13 @@ def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
 
 
 def refuse_many(runtime: Runtime, transactional: bool | None, what: str) -> None:
-    """Raise `BadTransactionStateError` if a change that takes several transactions would have to be part of the session's."""
+    """Raise `BadTransactionStateError` if a change that takes several transactions would have
+    to be part of the session's.
+    """
     if joins_session(runtime, transactional):
         raise BadTransactionStateError(
-            f"{what} changes tasks in several transactions, so it cannot be part of the session's: commit the session first"
+            f"{what} changes tasks in several transactions, so it cannot be part of the "
+            "session's: commit the session first"
             + ("" if transactional else ", or use transactional=False")
         )
     if transactional is False:
@@ -106,11 +152,19 @@ def refuse_many(runtime: Runtime, transactional: bool | None, what: str) -> None
 
 
 def refuse_own_task(runtime: Runtime, ids: Sequence[str], transactional: bool | None) -> None:
-    """Raise `BadTransactionStateError` if a transactional handler would end its own task in the transaction that is to complete it."""
+    """Raise `BadTransactionStateError` if a transactional handler would end its own task in the
+    transaction that is to complete it.
+    """
     current = handling.get(None)
-    if current is not None and current.id in ids and sessions.is_handlers() and joins_session(runtime, transactional):
+    if (
+        current is not None
+        and current.id in ids
+        and sessions.is_handlers()
+        and joins_session(runtime, transactional)
+    ):
         raise BadTransactionStateError(
-            f"task {current.id} cannot be deleted by its own transactional handler, whose transaction completes it: "
+            f"task {current.id} cannot be deleted by its own transactional handler, whose "
+            "transaction completes it: "
             "return from the handler, or raise PermanentFailure"
         )
 
@@ -120,7 +174,9 @@ def named(record: Record) -> str:
     return f"task {record.id} ({redacted(record.url)})"
 
 
-def _work_noted(work: Callable[[sa.Connection], Result], note: Note, connection: sa.Connection) -> Result:
+def _work_noted(
+    work: Callable[[sa.Connection], Result], note: Note, connection: sa.Connection
+) -> Result:
     result = work(connection)
     note(connection, result)
     return result
@@ -145,7 +201,8 @@ def _join(
             connection = runtime.binding.session_connection()
     except sa.exc.InvalidRequestError as error:
         raise BadTransactionStateError(
-            f"the session has no transaction that the change could be part of: {error}. Roll it back, or use transactional=False"
+            f"the session has no transaction that the change could be part of: {error}. Roll "
+            "it back, or use transactional=False"
         ) from error
     with database.joined():
         database.open_within(connection)
@@ -153,18 +210,32 @@ def _join(
         runtime.store.queues.take_turn(connection)
         result = work(connection)
     commitment = Commitment(is_committed=False)
-    then: list[Callable[[], Any]] = [runtime.store.committed, *([runtime.let_go] if has_left(connection) else [])]
-    then += [runtime.wake, lambda: warn_if_unattended(runtime, lambda: name(result))] if wakes else []
-    sessions.join(runtime.binding.session(), connection, name(result), commitment.commit, [*then, lambda: tell(result)])
+    then: list[Callable[[], Any]] = [
+        runtime.store.committed,
+        *([runtime.let_go] if has_left(connection) else []),
+    ]
+    then += (
+        [runtime.wake, lambda: warn_if_unattended(runtime, lambda: name(result))] if wakes else []
+    )
+    sessions.join(
+        runtime.binding.session(),
+        connection,
+        name(result),
+        commitment.commit,
+        [*then, lambda: tell(result)],
+    )
     return result, commitment
 
 
 def _refuse_to_wait(runtime: Runtime) -> None:
-    """Raise where the session's own transaction has changed the queue, which another could wait for in vain."""
+    """Raise where the session's own transaction has changed the queue, which another could wait
+    for in vain.
+    """
     if runtime.binding.db is None or not has_app_context():
         return
     if any(one.joined for one in sessions.followed(runtime.binding.session())):
         raise BadTransactionStateError(
-            "the session's transaction has changed the queue, and this change could wait for it for ever: "
+            "the session's transaction has changed the queue, and this change could wait for "
+            "it for ever: "
             "commit the session first, or leave transactional=False out"
         )

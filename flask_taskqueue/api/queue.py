@@ -11,19 +11,19 @@ import sqlalchemy as sa
 from ..core import signals
 from ..core.clock import to_datetime
 from ..core.errors import ConfigurationError, UnknownQueueError
-from ..core.queue_settings import LIMITS
-from ..core.queue_statistics import QueueStatistics
-from ..core.slowdowns import enforced
-from ..core.spec import TaskOptions, TaskSpec
+from ..core.queues.slowdowns import enforced
+from ..core.queues.statistics import QueueStatistics
+from ..core.settings.queue import LIMITS
 from ..core.states import State
-from ..core.task import Task
+from ..core.tasks.spec import TaskOptions, TaskSpec
+from ..core.tasks.task import Task
 from ..runtime import Runtime
 from ..store import Action, Filter, Store
 from ..web.worker import Worker
 from .adding import Adding
 from .bulk import change_ids, change_matching
 from .changes import make_change
-from .standstill import await_standstill
+from .pausing import await_standstill
 from .tasks import TasksOf
 
 
@@ -35,15 +35,19 @@ class AddedMany(NamedTuple):
 
 
 class Queue:
-    """One queue of one application. Nothing is read until something is asked. Raises `UnknownQueueError`.
+    """One queue of one application. Nothing is read until something is asked. Raises
+    `UnknownQueueError`.
 
-    What changes it follows the transaction rule of ``tasks.add``, and takes ``transactional`` as it does.
+    What changes it follows the transaction rule of ``tasks.add``, and takes ``transactional`` as it
+    does.
     """
 
     def __init__(self, name: str, runtime: Runtime, adding: Adding | None = None) -> None:
         known = runtime.settings.queues
         if name not in known:
-            raise UnknownQueueError(f"there is no queue {name!r}; TASKQUEUE_QUEUES has {', '.join(sorted(known))}")
+            raise UnknownQueueError(
+                f"there is no queue {name!r}; TASKQUEUE_QUEUES has {', '.join(sorted(known))}"
+            )
         self.name = name
         self._runtime = runtime
         self._tasks = TasksOf(runtime)
@@ -66,7 +70,12 @@ class Queue:
     ) -> Task: ...
 
     def add(
-        self, url: Any = None, params: Mapping[str, Any] | None = None, *, transactional: bool | None = None, **options: Any
+        self,
+        url: Any = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        transactional: bool | None = None,
+        **options: Any,
     ) -> Task | list[Task]:
         """``tasks.add`` with this queue; or a list of up to 1,000 tasks, in one transaction.
 
@@ -80,11 +89,17 @@ class Queue:
             return self._adder().add(spec.in_queue(self.name), transactional)
         if params is not None or options:
             raise TypeError("a list of tasks takes no params or options: give each of its own")
-        return self._adder().add_all([TaskSpec.of(spec).in_queue(self.name) for spec in url], transactional)
+        return self._adder().add_all(
+            [TaskSpec.of(spec).in_queue(self.name) for spec in url], transactional
+        )
 
     def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
         """``tasks.add_many`` with this queue."""
-        return AddedMany(*self._adder().add_many((TaskSpec.of(spec).in_queue(self.name) for spec in specs), transactional))
+        return AddedMany(
+            *self._adder().add_many(
+                (TaskSpec.of(spec).in_queue(self.name) for spec in specs), transactional
+            )
+        )
 
     def get(self, name: str) -> Task | None:
         """The task of that name, ended or not; None if there is none."""
@@ -103,32 +118,52 @@ class Queue:
         """The newest tasks of the queue that match, newest first; see ``tasks.find``."""
         store = self._runtime.store
         with store.reading() as connection:
-            found = store.newest.find(connection, self._filter(state, url, name=name, before=before), limit)
+            found = store.newest.find(
+                connection, self._filter(state, url, name=name, before=before), limit
+            )
         return [Task.of(record, self._tasks) for record in found]
 
-    def delete(self, tasks: Task | str | Collection[Task | str], *, transactional: bool | None = None) -> int:
-        """Cancel tasks, given as such or by their ids; how many had not ended. See `Task.delete`."""
+    def delete(
+        self, tasks: Task | str | Collection[Task | str], *, transactional: bool | None = None
+    ) -> int:
+        """Cancel tasks, given as such or by their ids; how many had not ended. See
+        `Task.delete`.
+        """
         one = [tasks] if isinstance(tasks, Task | str) else list(tasks)
         ids = [task.id if isinstance(task, Task) else task for task in one]
-        return change_ids(self._runtime, Action.DELETE, ids, queue=self.name, transactional=transactional)
+        return change_ids(
+            self._runtime, Action.DELETE, ids, queue=self.name, transactional=transactional
+        )
 
-    def delete_matching(self, *, state: State | str | None = None, url: str | None = None, transactional: bool | None = None) -> int:
-        """Cancel the tasks that match and have not ended; how many. In small transactions, so others are not kept waiting.
+    def delete_matching(
+        self,
+        *,
+        state: State | str | None = None,
+        url: str | None = None,
+        transactional: bool | None = None,
+    ) -> int:
+        """Cancel the tasks that match and have not ended; how many. In small transactions, so
+        others are not kept waiting.
 
-        Raises `BadTransactionStateError` if the session holds changes: several transactions cannot be part of one.
+        Raises `BadTransactionStateError` if the session holds changes: several transactions cannot
+        be part of one.
         """
         return self._each(Action.DELETE, state, url, transactional)
 
     def purge(self, *, transactional: bool | None = None) -> int:
-        """Cancel every task that was added before now and has not ended; how many. As `delete_matching`."""
+        """Cancel every task that was added before now and has not ended; how many. As
+        `delete_matching`.
+        """
         return self.delete_matching(transactional=transactional)
 
     def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
-        """Take nothing more from the queue, in any process; what runs goes on, and tasks can be added. False if it was paused.
+        """Take nothing more from the queue, in any process; what runs goes on, and tasks can be
+        added. False if it was paused.
 
-        When it has returned (or, as part of the session's transaction, when that has committed) nothing more of the queue begins:
-        each dispatcher has given back what it had leased ahead, which counts as no attempt. Where one does not answer within five
-        seconds, a warning says which. ``by`` says who, up to 100 characters, for those who wonder later.
+        When it has returned (or, as part of the session's transaction, when that has committed)
+        nothing more of the queue begins: each dispatcher has given back what it had leased ahead,
+        which counts as no attempt. Where one does not answer within five seconds, a warning says
+        which. ``by`` says who, up to 100 characters, for those who wonder later.
         """
 
         def work(store: Store, connection: sa.Connection) -> bool:
@@ -154,17 +189,25 @@ class Queue:
         return self._change(work, transactional, "resume", tell, wakes=True)
 
     def configure(self, *, transactional: bool | None = None, **limits: Any) -> None:
-        """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` (None for no limit) for all dispatchers.
+        """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` (None for no limit) for
+        all dispatchers.
 
         They stay, over restarts too, until the configuration of the queue changes. Raises
         `ConfigurationError` for a value that cannot be used.
         """
         for name in limits:
             if name not in LIMITS:
-                raise ConfigurationError(f"{name!r} cannot be changed at run time; {', '.join(LIMITS)} can")
-        checked = {name: None if value is None else LIMITS[name](name, value) for name, value in limits.items()}
+                raise ConfigurationError(
+                    f"{name!r} cannot be changed at run time; {', '.join(LIMITS)} can"
+                )
+        checked = {
+            name: None if value is None else LIMITS[name](name, value)
+            for name, value in limits.items()
+        }
         if "bucket_size" in checked and checked["bucket_size"] is None:
-            raise ConfigurationError("bucket_size is None; it must be a whole number from 1 to 10000")
+            raise ConfigurationError(
+                "bucket_size is None; it must be a whole number from 1 to 10000"
+            )
 
         def work(store: Store, connection: sa.Connection) -> bool:
             return store.queues.configure(connection, self.name, checked)
@@ -176,22 +219,34 @@ class Queue:
         self._change(work, transactional, "configure", tell, wakes=True)
 
     def run_now(self, *, url: str | None = None, transactional: bool | None = None) -> int:
-        """Make the scheduled tasks due that are not yet (with this URL only, if it is given); how many. As `delete_matching`."""
+        """Make the scheduled tasks due that are not yet (with this URL only, if it is given);
+        how many. As `delete_matching`.
+        """
         return self._each(Action.RUN_NOW, None, url, transactional)
 
     def requeue_dead(self, *, url: str | None = None, transactional: bool | None = None) -> int:
-        """Schedule dead tasks again (with this URL only, if it is given), as `Task.requeue`; how many. As `delete_matching`."""
+        """Schedule dead tasks again (with this URL only, if it is given), as `Task.requeue`;
+        how many. As `delete_matching`.
+        """
         return self._each(Action.REQUEUE, None, url, transactional)
 
     def statistics(self) -> QueueStatistics:
-        """How the queue is doing. Finished tasks are counted as they finish, so it costs little however many there are."""
+        """How the queue is doing. Finished tasks are counted as they finish, so it costs little
+        however many there are.
+        """
         return statistics(self._runtime, [self.name])[0]
 
     def _filter(self, state: State | str | None, url: str | None, **fields: Any) -> Filter:
-        return Filter(state=None if state is None else State(state), queue=self.name, url=url, **fields)
+        return Filter(
+            state=None if state is None else State(state), queue=self.name, url=url, **fields
+        )
 
-    def _each(self, action: Action, state: State | str | None, url: str | None, transactional: bool | None) -> int:
-        return change_matching(self._runtime, action, self._filter(state, url), transactional=transactional)
+    def _each(
+        self, action: Action, state: State | str | None, url: str | None, transactional: bool | None
+    ) -> int:
+        return change_matching(
+            self._runtime, action, self._filter(state, url), transactional=transactional
+        )
 
     def _change(
         self,
@@ -203,7 +258,9 @@ class Queue:
         wakes: bool = False,
     ) -> bool:
         work, name = partial(change, self._runtime.store), [f"to {verb} queue {self.name}"]
-        return make_change(self._runtime, work, transactional, wakes=wakes, tell=tell, name=lambda _: name)[0]
+        return make_change(
+            self._runtime, work, transactional, wakes=wakes, tell=tell, name=lambda _: name
+        )[0]
 
     def _adder(self) -> Adding:
         if self._adding is None:
@@ -220,7 +277,9 @@ def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[Q
         chosen = sorted(rows) if names is None else list(names)
         for name in chosen:
             if name not in rows:
-                raise UnknownQueueError(f"there is no queue {name!r}; there are {', '.join(sorted(rows))}")
+                raise UnknownQueueError(
+                    f"there is no queue {name!r}; there are {', '.join(sorted(rows))}"
+                )
         counted = store.statistics.of(connection, chosen)
         gates = store.queues.gates(connection, chosen)
         slowdowns = store.slowdowns.active(connection)
@@ -233,7 +292,9 @@ def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[Q
             succeeded=counted[name].succeeded,
             dead=counted[name].dead,
             cancelled=counted[name].cancelled,
-            oldest_eta=None if counted[name].due_at is None else to_datetime(counted[name].due_at or 0),
+            oldest_eta=None
+            if counted[name].due_at is None
+            else to_datetime(counted[name].due_at or 0),
             executed_last_minute=counted[name].last_minute,
             executed_last_hour=counted[name].last_hour,
             failed_last_hour=counted[name].failed_last_hour,

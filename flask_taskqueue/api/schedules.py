@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,11 +12,24 @@ import sqlalchemy as sa
 
 from ..core import signals
 from ..core.clock import to_datetime
-from ..core.errors import BadTransactionStateError, UnknownScheduleError
+from ..core.errors import (
+    BadTransactionStateError,
+    InvalidScheduleError,
+    TaskQueueError,
+    UnknownScheduleError,
+)
+from ..core.names import check_schedule_name
 from ..core.record import Record
-from ..core.schedule import Schedule
-from ..core.task import Task
+from ..core.schedules.firing import Misfire, Overlap, check_rules
+from ..core.schedules.schedule import Schedule
+from ..core.settings.queue import QueueSettings, check_configured
+from ..core.tasks.new_task import pack
+from ..core.tasks.spec import TaskSpec
+from ..core.tasks.task import Task
 from ..runtime import Runtime
+from ..store import Definition
+from ..web.worker import Worker
+from .adding import Adding
 from .changes import make_change, named
 from .tasks import TasksOf
 
@@ -53,24 +67,38 @@ class ScheduleEntry:
     def next_runs(self, count: int = 5) -> Sequence[datetime]:
         """The next so many fire times, aware, in UTC; none while it is paused or broken.
 
-        A plain interval counts from the end of each run, so its later ones are the earliest there can be.
+        A plain interval counts from the end of each run, so its later ones are the earliest there
+        can be.
         """
         if self.next_at is None or self.is_paused:
             return []
-        return [self.next_at, *Schedule.parse(self.text, self.timezone).next_runs(self.next_at, count - 1)][:count]
+        return [
+            self.next_at,
+            *Schedule.parse(self.text, self.timezone).next_runs(self.next_at, count - 1),
+        ][:count]
 
     def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
-        """Fire no more, in any process, until it is resumed; False if it was paused. ``by`` says who.
+        """Fire no more, in any process, until it is resumed; False if it was paused. ``by`` says
+        who.
 
-        This and what follows obey the transaction rule of ``tasks.add``, and take ``transactional`` as it does.
+        This and what follows obey the transaction rule of ``tasks.add``, and take ``transactional``
+        as it does.
         """
         schedules = self._runtime.store.schedules
-        return self._change(lambda connection: schedules.pause(connection, self.name, by and by[:100]), transactional, "pause")
+        return self._change(
+            lambda connection: schedules.pause(connection, self.name, by and by[:100]),
+            transactional,
+            "pause",
+        )
 
     def resume(self, *, transactional: bool | None = None) -> bool:
-        """Fire again; fire times that passed meanwhile are not missed. False if it was not paused."""
+        """Fire again; fire times that passed meanwhile are not missed. False if it was not
+        paused.
+        """
         schedules = self._runtime.store.schedules
-        return self._change(lambda connection: schedules.resume(connection, self.name), transactional, "resume")
+        return self._change(
+            lambda connection: schedules.resume(connection, self.name), transactional, "resume"
+        )
 
     def run_now(self, *, transactional: bool | None = None) -> Task:
         """Add its task now, whatever the schedule says."""
@@ -79,13 +107,23 @@ class ScheduleEntry:
         def work(connection: sa.Connection) -> Record:
             return store.tasks.get(connection, store.schedules.run_now(connection, self.name))
 
-        record, commitment = make_change(self._runtime, work, transactional, name=lambda record: [named(record)])
+        record, commitment = make_change(
+            self._runtime, work, transactional, name=lambda record: [named(record)]
+        )
         task = Task.of(record, TasksOf(self._runtime), "added", commitment)
         signals.task_added.send(app, task=task)
         return task
 
-    def _change(self, work: Callable[[sa.Connection], bool], transactional: bool | None, verb: str) -> bool:
-        return make_change(self._runtime, work, transactional, wakes=False, name=lambda _: [f"to {verb} schedule {self.name}"])[0]
+    def _change(
+        self, work: Callable[[sa.Connection], bool], transactional: bool | None, verb: str
+    ) -> bool:
+        return make_change(
+            self._runtime,
+            work,
+            transactional,
+            wakes=False,
+            name=lambda _: [f"to {verb} schedule {self.name}"],
+        )[0]
 
 
 def entries(runtime: Runtime) -> list[ScheduleEntry]:
@@ -108,7 +146,9 @@ def entry(runtime: Runtime, name: str) -> ScheduleEntry:
 
 
 def _declare(runtime: Runtime) -> tuple[Collection[str], BadTransactionStateError | None]:
-    """The schedules that are declared; and why they could not be stored, if the caller's transaction holds the only write lock."""
+    """The schedules that are declared; and why they could not be stored, if the caller's
+    transaction holds the only write lock.
+    """
     try:
         return runtime.cron.declare(), None
     except BadTransactionStateError as refusal:
@@ -117,7 +157,142 @@ def _declare(runtime: Runtime) -> tuple[Collection[str], BadTransactionStateErro
 
 def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> ScheduleEntry:
     instants: dict[str, Any] = {
-        name: None if (at := getattr(row, name)) is None else to_datetime(at) for name in ("next_at", "fired_at", "paused_at")
+        name: None if (at := getattr(row, name)) is None else to_datetime(at)
+        for name in ("next_at", "fired_at", "paused_at")
     }
-    texts = ("name", "text", "timezone", "description", "misfire", "overlap", "last_task_id", "last_error", "paused_by")
-    return ScheduleEntry(**{name: getattr(row, name) for name in texts}, **instants, is_declared=row.name in declared, _runtime=runtime)
+    texts = (
+        "name",
+        "text",
+        "timezone",
+        "description",
+        "misfire",
+        "overlap",
+        "last_task_id",
+        "last_error",
+        "paused_by",
+    )
+    return ScheduleEntry(
+        **{name: getattr(row, name) for name in texts},
+        **instants,
+        is_declared=row.name in declared,
+        _runtime=runtime,
+    )
+
+
+logger = logging.getLogger("flask_taskqueue")
+
+_NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A schedule, and the task it adds."""
+
+    name: str
+    schedule: Schedule
+    spec: TaskSpec
+    misfire: Misfire
+    overlap: Overlap
+    description: str | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        spec: TaskSpec,
+        text: str,
+        timezone: str,
+        *,
+        misfire: Misfire = "run_once",
+        overlap: Overlap = "skip",
+        description: str | None = None,
+    ) -> Declared:
+        """A schedule of checked parts. Raises `InvalidScheduleError` for what cannot be used."""
+        for option in _NOT_SCHEDULED:
+            if spec.options.get(option) is not None:
+                raise InvalidScheduleError(
+                    f"schedule {name!r}: its tasks cannot have {option!r}: a dispatcher adds "
+                    "each, a new one, when the schedule says"
+                )
+        check_rules(misfire, overlap)
+        return cls(
+            name=check_schedule_name(name),
+            schedule=Schedule.parse(text, timezone),
+            spec=spec,
+            misfire=misfire,
+            overlap=overlap,
+            description=description,
+        )
+
+    @property
+    def target(self) -> str:
+        """What its tasks are for."""
+        url = self.spec.url
+        return url.route.endpoint if isinstance(url, Worker) else str(url)
+
+    def check(self, queues: Mapping[str, QueueSettings]) -> None:
+        """See that its queue is configured. Raises `UnknownQueueError`."""
+        queue = self.spec.options.get("queue")
+        if queue is not None:
+            check_configured(queue, queues, f"schedule {self.name!r}")
+
+    def definition(self, adding: Adding) -> Definition:
+        """As it is stored, for one application. Raises what ``tasks.add`` raises."""
+        return Definition(
+            name=self.name,
+            text=self.schedule.text,
+            timezone=self.schedule.timezone,
+            task=pack([adding.new_task(self.spec)]) or "",
+            misfire=self.misfire,
+            overlap=self.overlap,
+            description=self.description,
+        )
+
+
+class Schedules:
+    """Schedules by name. They may be declared before and after an application is set up."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Declared] = {}
+
+    def add(self, one: Declared) -> None:
+        """Declare a schedule. The same one may be declared again, as by a factory; another of
+        that name raises `InvalidScheduleError`.
+        """
+        known = self._declared.setdefault(one.name, one)
+        if (known.schedule, known.target) != (one.schedule, one.target):
+            raise InvalidScheduleError(
+                f"there are two schedules named {one.name!r}: give one another name"
+            )
+        self._declared[one.name] = one
+
+    def check(self, queues: Mapping[str, QueueSettings]) -> None:
+        """See that the queues of the schedules declared so far are configured. Raises
+        `UnknownQueueError`.
+        """
+        for one in self._declared.values():
+            one.check(queues)
+
+    def find(
+        self, adding: Adding, of_the_application: Iterable[Declared] = ()
+    ) -> Callable[[Collection[str]], list[Definition]]:
+        """What finds the definitions for one application, with those of its own.
+
+        A schedule whose task cannot be made is logged, once, and left out.
+        """
+        own = {one.name: one for one in of_the_application}
+        broken: set[str] = set()
+
+        def find(known: Collection[str]) -> list[Definition]:
+            found: list[Definition] = []
+            for name, one in {**own, **self._declared}.items():
+                if name in known or name in broken:
+                    continue
+                try:
+                    found.append(one.definition(adding))
+                except TaskQueueError as error:
+                    broken.add(name)
+                    logger.error("schedule %s is left out: %s", name, error)
+            return found
+
+        return find

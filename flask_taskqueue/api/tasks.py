@@ -1,4 +1,6 @@
-"""Stored tasks: found, waited for and changed; the part of `TaskQueue` that needs no application but its store."""
+"""Stored tasks: found, waited for and changed; the part of `TaskQueue` that needs no
+application but its store.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,16 @@ import sqlalchemy as sa
 from blinker import NamedSignal
 
 from ..core import signals
-from ..core.batch import Batch
 from ..core.clock import to_datetime, to_micros
+from ..core.delivery.reply import stored_headers
 from ..core.durations import seconds
 from ..core.errors import TransientError, WaitTimeoutError
-from ..core.last_status import LastStatus
 from ..core.record import Record
-from ..core.reply import stored_headers
 from ..core.states import State
-from ..core.task import Result, Task
+from ..core.tasks.task import Batch, Result, Task
 from ..runtime import Runtime
 from ..store import Filter
+from ..store.tasks.filters import LastStatus
 from .changes import make_change, refuse_own_task
 
 _LONGEST_NAP = 0.25
@@ -58,10 +59,10 @@ class StoredTasks:
         """The newest tasks that match every argument given, newest first, at most ``limit``.
 
         ``status`` is that of the last attempt: a number, a class such as "5xx", or a reason such as
-        "timeout". ``since`` is the earliest creation, an aware datetime, or how long ago that may be.
-        ``search`` is a part of the id, the name, the URL or the last error, whatever its case; it
-        looks through the newest 100,000 tasks. ``before`` is a task or its id: only older ones are
-        found, so that pages can follow.
+        "timeout". ``since`` is the earliest creation, an aware datetime, or how long ago that may
+        be. ``search`` is a part of the id, the name, the URL or the last error, whatever its case;
+        it looks through the newest 100,000 tasks. ``before`` is a task or its id: only older ones
+        are found, so that pages can follow.
 
         Raises ValueError for a state or a status that there is not, and for a naive ``since``.
         """
@@ -79,7 +80,9 @@ class StoredTasks:
         )
         store = self._runtime.store
         with store.reading() as connection:
-            return [Task.of(record, self) for record in store.newest.find(connection, wanted, limit)]
+            return [
+                Task.of(record, self) for record in store.newest.find(connection, wanted, limit)
+            ]
 
     def wait(self, task_id: str, timeout: float | str | timedelta | None = None) -> Task:
         """Block until a task has ended; see `Task.wait`."""
@@ -96,7 +99,9 @@ class StoredTasks:
                 except TransientError as error:
                     refused, found = error, f"cannot be read ({error})"
                 if limit is not None and time.monotonic() >= limit:
-                    raise WaitTimeoutError(f"task {task_id} {found} after {patience:g} s") from refused
+                    raise WaitTimeoutError(
+                        f"task {task_id} {found} after {patience:g} s"
+                    ) from refused
                 time.sleep(nap)
                 nap = min(nap * 1.5, _LONGEST_NAP)
 
@@ -107,7 +112,9 @@ class StoredTasks:
             self._runtime.store.tasks.requeue(connection, task_id)
             return self._runtime.store.tasks.get(connection, task_id)
 
-        return self._changed(work, transactional, f"to requeue task {task_id}", signals.task_requeued)
+        return self._changed(
+            work, transactional, f"to requeue task {task_id}", signals.task_requeued
+        )
 
     def run_now(self, task_id: str, *, transactional: bool | None = None) -> Task:
         """Make a scheduled task due; see `Task.run_now`."""
@@ -130,7 +137,14 @@ class StoredTasks:
         def work(connection: sa.Connection) -> bool:
             return store.tasks.delete(connection, task_id)
 
-        return make_change(runtime, work, transactional, wakes=False, tell=tell, name=lambda _: [f"to delete task {task_id}"])[0]
+        return make_change(
+            runtime,
+            work,
+            transactional,
+            wakes=False,
+            tell=tell,
+            name=lambda _: [f"to delete task {task_id}"],
+        )[0]
 
     def result(self, task_id: str) -> Result | None:
         """The reply a task succeeded with; see `Task.result`."""
@@ -152,7 +166,11 @@ class StoredTasks:
         return batch_of(row)
 
     def _changed(
-        self, work: Callable[[sa.Connection], Record], transactional: bool | None, what: str, signal: NamedSignal | None = None
+        self,
+        work: Callable[[sa.Connection], Record],
+        transactional: bool | None,
+        what: str,
+        signal: NamedSignal | None = None,
     ) -> Task:
         """Change one task, and send its signal; the task as it is then."""
         actions = TasksOf(self._runtime)
@@ -161,7 +179,9 @@ class StoredTasks:
             if signal is not None:
                 signal.send(self._runtime.app, task=Task.of(record, actions))
 
-        record, commitment = make_change(self._runtime, work, transactional, tell=tell, name=lambda _: [what])
+        record, commitment = make_change(
+            self._runtime, work, transactional, tell=tell, name=lambda _: [what]
+        )
         return Task.of(record, actions, commitment=commitment)
 
 
@@ -189,7 +209,9 @@ def filter_of(
     search: str | None = None,
     before: Task | str | None = None,
 ) -> Filter:
-    """The filter that the arguments of ``tasks.find`` make. Raises ValueError for what cannot be meant."""
+    """The filter that the arguments of ``tasks.find`` make. Raises ValueError for what cannot
+    be meant.
+    """
     return Filter(
         state=None if state is None else State(state),
         queue=queue,
@@ -218,7 +240,14 @@ def batch_of(row: sa.Row[Any]) -> Batch:
 
 
 def _earliest(since: datetime | timedelta) -> int:
-    instant = datetime.now(UTC) - timedelta(seconds=seconds(since, what="since")) if isinstance(since, timedelta) else since
+    instant = (
+        datetime.now(UTC) - timedelta(seconds=seconds(since, what="since"))
+        if isinstance(since, timedelta)
+        else since
+    )
     if instant.utcoffset() is None:
-        raise ValueError(f"since is {instant.isoformat()}, which is naive: attach its time zone, as in datetime.now(UTC)")
+        raise ValueError(
+            f"since is {instant.isoformat()}, which is naive: attach its time zone, as in "
+            "datetime.now(UTC)"
+        )
     return to_micros(instant)

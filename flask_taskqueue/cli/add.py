@@ -15,41 +15,56 @@ from flask.cli import with_appcontext
 
 from ..api.adding import Adding
 from ..api.tasks import TasksOf
-from ..core.counts import count
 from ..core.errors import WaitTimeoutError
-from ..core.spans import span
-from ..core.spec import TaskOptions, TaskSpec
+from ..core.humanize import count, span
 from ..core.states import State
-from ..core.task import Task
+from ..core.tasks.spec import TaskOptions, TaskSpec
+from ..core.tasks.task import Task
 from ..runtime import Runtime
-from .current import current_runtime
-from .documents import task_document
-from .exits import FAILED, UNAVAILABLE, Failure
-from .find import status_text
-from .options import Duration, Instant, json_option
-from .output import chatter, echo_json
+from .options import FAILED, UNAVAILABLE, Duration, Failure, Instant, current_runtime, json_option
+from .output import chatter, echo_json, task_document
+from .tasks import status_text
 
 _FOR_EVER = timedelta(seconds=-1)
 
 
 @click.command("add")
 @click.argument("url")
-@click.option("--param", "-p", "params", multiple=True, metavar="KEY=VALUE", help="A parameter of the form; may be repeated.")
+@click.option(
+    "--param",
+    "-p",
+    "params",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A parameter of the form; may be repeated.",
+)
 @click.option("--json-body", metavar="JSON", help="A JSON document as body; - reads stdin.")
 @click.option("--body", metavar="TEXT", help="A body as it is; - reads stdin.")
-@click.option("--header", "-H", "headers", multiple=True, metavar="NAME: VALUE", help="A header; may be repeated.")
+@click.option(
+    "--header",
+    "-H",
+    "headers",
+    multiple=True,
+    metavar="NAME: VALUE",
+    help="A header; may be repeated.",
+)
 @click.option("--method", help="[default: POST]")
 @click.option("--queue", help="[default: that of the worker, or default]")
 @click.option("--name", help="Unique in its queue.")
 @click.option("--unique-key", help="Unique among the queue's tasks that have not ended.")
-@click.option("--in", "countdown", type=Duration(), help="Not before so long from now, such as 10m.")
-@click.option("--eta", type=Instant(), help="Not before this instant, such as 2026-12-31T23:59:00Z.")
+@click.option(
+    "--in", "countdown", type=Duration(), help="Not before so long from now, such as 10m."
+)
+@click.option(
+    "--eta", type=Instant(), help="Not before this instant, such as 2026-12-31T23:59:00Z."
+)
 @click.option(
     "--wait",
     type=Duration(),
     is_flag=False,
     flag_value=_FOR_EVER,
-    help="Until it has ended, at most so long: exit code 0 if it succeeded, 1 if not, 75 if it has not ended, 69 without a dispatcher.",
+    help="Until it has ended, at most so long: exit code 0 if it succeeded, 1 if not, 75 if it "
+    "has not ended, 69 without a dispatcher.",
 )
 @json_option
 @with_appcontext
@@ -58,25 +73,40 @@ def add(url: str, wait: timedelta | None, as_json: bool, **given: Any) -> None:
     runtime = current_runtime()
     task = _store(runtime, url, given)
     if wait is None:
-        _report(task, as_json, f"Added task {task.id} to queue {task.queue}." if task.was_enqueued else f"Task {task.id} stands for it.")
+        _report(
+            task,
+            as_json,
+            f"Added task {task.id} to queue {task.queue}."
+            if task.was_enqueued
+            else f"Task {task.id} stands for it.",
+        )
         return
     chatter(f"{task.id} added …")
     ended, seconds = _wait(runtime, task, wait)
-    text = f"{ended.id} {ended.state} with {status_text(ended)} in {span(seconds)} ({count(ended.attempts, 'attempt')})"
+    text = (
+        f"{ended.id} {ended.state} with {status_text(ended)} in {span(seconds)} "
+        f"({count(ended.attempts, 'attempt')})"
+    )
     _report(ended, as_json, text)
     if ended.state is not State.SUCCEEDED:
         raise click.exceptions.Exit(FAILED)
 
 
 def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
-    options: Any = {name: given[name] for name in ("method", "queue", "name", "unique_key", "countdown", "eta") if given[name] is not None}
+    options: Any = {
+        name: given[name]
+        for name in ("method", "queue", "name", "unique_key", "countdown", "eta")
+        if given[name] is not None
+    }
     params = _pairs(given["params"], "=", "--param")
     if given["json_body"] is not None:
         options["json"] = _document(_text(given["json_body"]))
     if given["body"] is not None:
         options["payload"] = _text(given["body"])
     if given["headers"]:
-        options["headers"] = {name: value[0] for name, value in _pairs(given["headers"], ":", "--header").items()}
+        options["headers"] = {
+            name: value[0] for name, value in _pairs(given["headers"], ":", "--header").items()
+        }
     checked: TaskOptions = options
     return Adding(runtime.app, runtime).add(TaskSpec(url, params or None, **checked), None)
 
@@ -85,7 +115,10 @@ def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:
     with runtime.store.reading() as connection:
         alive = any(one.is_alive for one in runtime.store.dispatchers.list(connection))
     if not alive and not TasksOf(runtime).get(task.id).state.is_finished:
-        raise Failure(f"no dispatcher is alive, so nothing runs task {task.id}: flask taskqueue run", UNAVAILABLE)
+        raise Failure(
+            f"no dispatcher is alive, so nothing runs task {task.id}: flask taskqueue run",
+            UNAVAILABLE,
+        )
     began = time.monotonic()
     limit = math.inf if wait is _FOR_EVER else wait.total_seconds()
     while True:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import click
 from flask.cli import with_appcontext
 
-from ..store import Change, Database, statements
-from .current import current_runtime
-from .options import json_option, yes_option
+from ..store import Change, Database, Rotated, statements
+from .options import current_runtime, json_option, yes_option
 from .output import confirm, echo_json
 
 
@@ -25,7 +24,11 @@ def init_db(as_json: bool) -> None:
     if as_json:
         _echo_document(runtime.store.database, added=created)
         return
-    click.echo(f"Created {', '.join(change.name for change in created)}." if created else "The tables are there already.")
+    click.echo(
+        f"Created {', '.join(change.name for change in created)}."
+        if created
+        else "The tables are there already."
+    )
 
 
 @click.command("upgrade")
@@ -34,9 +37,11 @@ def init_db(as_json: bool) -> None:
 @json_option
 @with_appcontext
 def upgrade(sql: bool, dry_run: bool, as_json: bool) -> None:
-    """Add to the queue's tables what this version needs, from any earlier one; what is there stays as it is.
+    """Add to the queue's tables what this version needs, from any earlier one; what is there stays
+    as it is.
 
-    Any number of processes may do it at once: one does, the others wait. Dispatchers need not be stopped.
+    Any number of processes may do it at once: one does, the others wait. Dispatchers need not be
+    stopped.
     """
     runtime = current_runtime()
     database = runtime.store.database
@@ -76,7 +81,9 @@ def check(as_json: bool) -> None:
 @json_option
 @with_appcontext
 def adopt(yes: bool, as_json: bool) -> None:
-    """Make the queue's tables, and the tasks in them, this application's, whosever they are; another one's dispatchers leave them alone."""
+    """Make the queue's tables, and the tasks in them, this application's, whosever they are;
+    another one's dispatchers leave them alone.
+    """
     runtime = current_runtime()
     with runtime.store.reading() as connection:
         found = runtime.store.ownership.look(connection)
@@ -84,14 +91,21 @@ def adopt(yes: bool, as_json: bool) -> None:
         confirm(f"{found.text[:1].upper()}{found.text[1:]}. Make them this one's?", yes=yes)
     before = runtime.store.ownership.adopt()
     if as_json:
-        echo_json({"application": runtime.app.name, "before": None if before is None else before.name})
+        echo_json(
+            {"application": runtime.app.name, "before": None if before is None else before.name}
+        )
         return
     click.echo(f"The tables are those of application {runtime.app.name!r}.")
 
 
-def _echo_document(database: Database, *, added: Sequence[Change] = (), missing: Sequence[Change] = ()) -> None:
+def _echo_document(
+    database: Database, *, added: Sequence[Change] = (), missing: Sequence[Change] = ()
+) -> None:
     version = None if missing or database.stamp is None else database.stamp.version
-    texts = {"added": [str(change) for change in added], "missing": [str(change) for change in missing]}
+    texts = {
+        "added": [str(change) for change in added],
+        "missing": [str(change) for change in missing],
+    }
     echo_json({"complete": not missing, "version": version, **texts})
 
 
@@ -111,4 +125,31 @@ def _print(database: Database, missing: Sequence[Change], *, sql: bool, as_json:
 def _state(database: Database, missing: Sequence[Change]) -> str:
     if missing:
         return f"The tables are behind, {missing[0]} is missing: run flask taskqueue upgrade."
-    return "The tables are complete." if database.stamp is None else f"The tables are complete, of version {database.stamp.version}."
+    return (
+        "The tables are complete."
+        if database.stamp is None
+        else f"The tables are complete, of version {database.stamp.version}."
+    )
+
+
+@click.command("rotate-keys")
+@json_option
+@with_appcontext
+def rotate_keys(as_json: bool) -> None:
+    """Encrypt what tasks hold with the newest of TASKQUEUE_ENCRYPTION_KEYS, where it is plain
+    or of an older one.
+    """
+    runtime = current_runtime()
+    if not runtime.vault.seals:
+        raise click.ClickException("there are no TASKQUEUE_ENCRYPTION_KEYS to encrypt with")
+    runtime.store.ensure_queues()
+    total = sum(runtime.store.sealed.rotate(runtime.store.database), Rotated())
+    if as_json:
+        echo_json({"encrypted": total.changed, "unreadable": total.unreadable})
+    else:
+        click.echo(f"{total.changed} rows are encrypted with the newest key now.")
+    if total.unreadable:
+        raise click.ClickException(
+            f"{total.unreadable} rows are of other keys than TASKQUEUE_ENCRYPTION_KEYS; they "
+            "were left as they are"
+        )

@@ -3,16 +3,94 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
+from flask import current_app
+from flask.cli import AppGroup
 
 from ..api.tasks import filter_of
 from ..core.durations import seconds
-from ..core.errors import ConfigurationError
+from ..core.errors import (
+    ConfigurationError,
+    TaskQueueError,
+    TransientError,
+    UnknownBatchError,
+    UnknownQueueError,
+    UnknownScheduleError,
+    UnknownTaskError,
+    WaitTimeoutError,
+)
 from ..core.states import State
+from ..runtime import Runtime
+from ..store import refusal
+
+FAILED = 1
+NOT_FOUND = 3
+UNAVAILABLE = 69
+"""No dispatcher, or no database (EX_UNAVAILABLE)."""
+STILL_PENDING = 75
+"""``--wait`` ended before the task did (EX_TEMPFAIL)."""
+INTERRUPTED = 130
+
+_CODES: dict[type[TaskQueueError], int] = {
+    UnknownTaskError: NOT_FOUND,
+    UnknownQueueError: NOT_FOUND,
+    UnknownScheduleError: NOT_FOUND,
+    UnknownBatchError: NOT_FOUND,
+    TransientError: UNAVAILABLE,
+    WaitTimeoutError: STILL_PENDING,
+}
+
+
+class Failure(click.ClickException):
+    """Ends a command with a sentence and an exit code."""
+
+    def __init__(self, sentence: str, code: int = FAILED) -> None:
+        super().__init__(sentence)
+        self.exit_code = code  # type: ignore[misc]
+
+
+class Commands(AppGroup):
+    """A group whose commands end with the sentence of an error, not with its traceback, and
+    without colour if NO_COLOR asks so.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
+        try:
+            return super().invoke(ctx)
+        except TaskQueueError as error:
+            raise failure(error) from error
+        except (KeyboardInterrupt, click.Abort) as stopped:
+            if isinstance(stopped, click.Abort) and not isinstance(
+                stopped.__context__, KeyboardInterrupt
+            ):
+                raise
+            click.echo(err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def failure(error: TaskQueueError) -> Failure:
+    """The end of a command that an error means."""
+    codes = [code for kind, code in _CODES.items() if isinstance(error, kind)]
+    said = refusal(error)
+    return Failure(f"{error}: {said}" if said else str(error), codes[0] if codes else FAILED)
+
+
+def current_runtime() -> Runtime:
+    """The current application's runtime. Ends the command with a sentence if it has none."""
+    runtime = current_app.extensions.get("taskqueue")
+    if not isinstance(runtime, Runtime):
+        raise Failure(
+            "the application has no task queue: call TaskQueue(app), or tasks.init_app(app)"
+        )
+    return runtime
+
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,11 +100,22 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
         try:
-            return value if isinstance(value, timedelta) else timedelta(seconds=seconds(value, what="the duration"))
+            return (
+                value
+                if isinstance(value, timedelta)
+                else timedelta(seconds=seconds(value, what="the duration"))
+            )
         except (ConfigurationError, OverflowError):
-            self.fail(f"{value!r} is no duration: give seconds, or a number and a unit, such as 90s, 10m, 2h, 7d", param, ctx)
+            self.fail(
+                f"{value!r} is no duration: give seconds, or a number and a unit, such as "
+                "90s, 10m, 2h, 7d",
+                param,
+                ctx,
+            )
 
 
 class Instant(click.ParamType):  # type: ignore[type-arg]
@@ -34,35 +123,58 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
 
     name = "instant"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
         try:
             instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is no instant: give it as 2026-12-31T23:59:00Z", param, ctx)
         if instant.utcoffset() is None:
-            self.fail(f"{value!r} has no offset from UTC: give it as {instant.isoformat()}Z or with such as +01:00", param, ctx)
+            self.fail(
+                f"{value!r} has no offset from UTC: give it as {instant.isoformat()}Z or "
+                "with such as +01:00",
+                param,
+                ctx,
+            )
         return instant
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="As one JSON document, with stable keys.")
-utc_option = click.option("--utc", "in_utc", is_flag=True, help="Instants in UTC, not how far away they are.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="As one JSON document, with stable keys."
+)
+utc_option = click.option(
+    "--utc", "in_utc", is_flag=True, help="Instants in UTC, not how far away they are."
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many there are, and change nothing.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say how many there are, and change nothing."
+)
 
 _FILTERS = {
-    "state": click.option("--state", type=click.Choice([state.value for state in State]), help="In this state."),
+    "state": click.option(
+        "--state", type=click.Choice([state.value for state in State]), help="In this state."
+    ),
     "queue": click.option("--queue", help="In this queue."),
     "url": click.option("--url", help="With exactly this URL."),
     "name": click.option("--name", help="With exactly this name."),
-    "status": click.option("--status", help="Whose last attempt came to this: 502, 5xx, timeout, connection, crash …"),
+    "status": click.option(
+        "--status", help="Whose last attempt came to this: 502, 5xx, timeout, connection, crash …"
+    ),
     "since": click.option("--since", type=Duration(), help="Added within so long, such as 1h."),
-    "attempts_at_least": click.option("--attempts-at-least", type=click.IntRange(min=0), help="Attempted so often."),
-    "search": click.option("--search", help="With this text in id, name, URL or last error, of the newest 100,000."),
+    "attempts_at_least": click.option(
+        "--attempts-at-least", type=click.IntRange(min=0), help="Attempted so often."
+    ),
+    "search": click.option(
+        "--search", help="With this text in id, name, URL or last error, of the newest 100,000."
+    ),
 }
 
 
 def filter_options(command: Command) -> Command:
-    """Give a command the options of a filter; it gets them as ``wanted``, None when none was given."""
+    """Give a command the options of a filter; it gets them as ``wanted``, None when none was
+    given.
+    """
 
     @functools.wraps(command)
     def collected(*args: Any, **options: Any) -> Any:

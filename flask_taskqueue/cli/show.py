@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urljoin
 
@@ -13,17 +14,22 @@ from flask.cli import with_appcontext
 from .. import diagnosis
 from ..api.tasks import TasksOf
 from ..core.curl import curl
+from ..core.humanize import span
 from ..core.record import Record
-from ..core.spans import span
-from ..core.task import Task
+from ..core.tasks.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
-from .current import current_runtime
-from .documents import attempt_document, request_document, task_document
-from .ids import task_id_of
-from .options import json_option, utc_option
-from .output import chatter, echo_json, moment
-from .table import echo_table
+from .options import current_runtime, json_option, utc_option
+from .output import (
+    attempt_document,
+    chatter,
+    echo_json,
+    echo_table,
+    moment,
+    request_document,
+    task_document,
+)
+from .tasks import task_id_of
 
 _BODY_SHOWN = 2000
 
@@ -31,7 +37,9 @@ _BODY_SHOWN = 2000
 @click.command("show")
 @click.argument("task_id", metavar="ID")
 @click.option("--attempts", is_flag=True, help="With each attempt that has ended.")
-@click.option("--curl", "as_curl", is_flag=True, help="As a command of curl that sends the same request.")
+@click.option(
+    "--curl", "as_curl", is_flag=True, help="As a command of curl that sends the same request."
+)
 @json_option
 @utc_option
 @with_appcontext
@@ -63,7 +71,10 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
 
 
 def _show_json(runtime: Runtime, record: Record, tried: list[sa.Row[Any]] | None) -> None:
-    document = {**task_document(Task.of(record, TasksOf(runtime))), "request": request_document(record)}
+    document = {
+        **task_document(Task.of(record, TasksOf(runtime))),
+        "request": request_document(record),
+    }
     if tried is not None:
         document["tried"] = [attempt_document(row, runtime.vault) for row in tried]
     echo_json(document)
@@ -72,7 +83,11 @@ def _show_json(runtime: Runtime, record: Record, tried: list[sa.Row[Any]] | None
 def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
     task = Task.of(record, TasksOf(runtime))
     request = request_document(record)
-    body = request["body"] if request["body"] is not None else f"{len(record.body)} bytes that are no text"
+    body = (
+        request["body"]
+        if request["body"] is not None
+        else f"{len(record.body)} bytes that are no text"
+    )
     lines = {
         "task": task.id,
         "name": task.name,
@@ -85,7 +100,9 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
         "due": task.due_at and moment(task.due_at, in_utc),
         "ended": task.finished_at and moment(task.finished_at, in_utc),
         "expires": task.expires_at and moment(task.expires_at, in_utc),
-        "attempts": f"{task.attempts}, of which {task.crashes} crashed" if task.crashes else str(task.attempts),
+        "attempts": f"{task.attempts}, of which {task.crashes} crashed"
+        if task.crashes
+        else str(task.attempts),
         "last status": task.last_status or task.last_reason,
         "last error": task.last_error,
         "unique key": task.unique_key,
@@ -94,7 +111,9 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
         "batch": task.batch_id,
         "schedule": task.schedule,
         **{f"header {name}": value for name, value in request["headers"].items()},
-        "body": body if len(body) <= _BODY_SHOWN else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
+        "body": body
+        if len(body) <= _BODY_SHOWN
+        else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
     }
     shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
     width = max(map(len, shown))
@@ -115,12 +134,31 @@ def _show_attempts(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
         )
         for one in (attempt_document(row, runtime.vault) for row in tried)
     ]
-    echo_table(("TRY", "STARTED", "TOOK", "STATUS", "CAME TO", "DISPATCHER", "ERROR"), rows, right=[0])
+    echo_table(
+        ("TRY", "STARTED", "TOOK", "STATUS", "CAME TO", "DISPATCHER", "ERROR"), rows, right=[0]
+    )
 
 
 def _show_traceback(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
     """That of the last attempt for which one is kept."""
     for row in reversed(tried):
         if row.traceback is not None:
-            click.echo(f"\ntraceback of attempt {row.number}\n{runtime.vault.open_text(row.traceback)}")
+            click.echo(
+                f"\ntraceback of attempt {row.number}\n{runtime.vault.open_text(row.traceback)}"
+            )
             return
+
+
+@click.command("why")
+@click.argument("task_id", metavar="ID")
+@json_option
+@with_appcontext
+def why(task_id: str, as_json: bool) -> None:
+    """Say what task ID waits for, what matters first before the rest, or what became of it."""
+    runtime = current_runtime()
+    chosen = task_id_of(runtime, task_id)
+    found = diagnosis.why(runtime, chosen)
+    if as_json:
+        echo_json({"id": chosen, **asdict(found), "also": found.also})
+    else:
+        click.echo("\n".join(found.sentences))

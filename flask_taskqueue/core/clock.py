@@ -13,7 +13,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 SECOND = 1_000_000
 LONGEST = 36_525 * 86_400.0
-"""The most seconds that a duration may have: a hundred years, so that no instant is beyond the calendar."""
+"""The most seconds that a duration may have: a hundred years, so that no instant is beyond the
+calendar.
+"""
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -24,7 +26,9 @@ def to_micros(instant: datetime) -> int:
 
 
 def to_datetime(micros: int) -> datetime:
-    """The aware UTC ``datetime`` of some microseconds, exactly; beyond the calendar its first or last instant."""
+    """The aware UTC ``datetime`` of some microseconds, exactly; beyond the calendar its first
+    or last instant.
+    """
     try:
         return _EPOCH + timedelta(microseconds=micros)
     except OverflowError:

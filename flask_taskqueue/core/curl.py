@@ -31,4 +31,6 @@ def _text(body: bytes) -> str | None:
         text = body.decode()
     except UnicodeDecodeError:
         return None
-    return text if all(character.isprintable() or character in "\n\t" for character in text) else None
+    return (
+        text if all(character.isprintable() or character in "\n\t" for character in text) else None
+    )

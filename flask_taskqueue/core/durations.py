@@ -7,8 +7,7 @@ import re
 from datetime import timedelta
 
 from .clock import LONGEST
-from .errors import ConfigurationError
-from .quoting import shown
+from .errors import ConfigurationError, shown
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([smhd]?)", re.ASCII)
@@ -24,18 +23,24 @@ def seconds(value: float | str | timedelta, *, what: str) -> float:
     >>> seconds("10m", what="lease"), seconds(1.5, what="lease"), seconds("2d", what="lease")
     (600.0, 1.5, 172800.0)
 
-    Raises `ConfigurationError` naming ``what`` for anything else; for a longer one it is an OverflowError too.
+    Raises `ConfigurationError` naming ``what`` for anything else; for a longer one it is an
+    OverflowError too.
     """
     number = _number(value)
     if math.isnan(number):
-        raise ConfigurationError(f"{what} is {shown(value)}; it must be seconds, such as 90, or a text such as '90s', '10m', '2h' or '30d'")
+        raise ConfigurationError(
+            f"{what} is {shown(value)}; it must be seconds, such as 90, or a text such as "
+            "'90s', '10m', '2h' or '30d'"
+        )
     if abs(number) > LONGEST and not (isinstance(value, float) and math.isinf(value)):
         raise _TooLongError(f"{what} is {shown(value)}, longer than a hundred years")
     return number
 
 
 def _number(value: object) -> float:
-    """The seconds of a duration, infinite where they are too many for a number; NaN if it is none."""
+    """The seconds of a duration, infinite where they are too many for a number; NaN if it is
+    none.
+    """
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, str) and (match := _TEXT.fullmatch(value.strip())):

@@ -42,7 +42,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 from .clock import LONGEST
-from .quoting import shown
+
+_LONGEST = 200
+
+
+def shown(value: object) -> str:
+    """A value's repr, cut where it is long; its type where it has none, as a whole number of
+    very many digits.
+    """
+    try:
+        text = repr(value)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 class TaskQueueError(Exception):
@@ -50,7 +62,9 @@ class TaskQueueError(Exception):
 
 
 class ConfigurationError(TaskQueueError, ValueError):
-    """A ``TASKQUEUE_`` key is unknown or holds a value that cannot be used; or a file that one names is malformed."""
+    """A ``TASKQUEUE_`` key is unknown or holds a value that cannot be used; or a file that one
+    names is malformed.
+    """
 
 
 class TablesMissingError(TaskQueueError):
@@ -58,11 +72,15 @@ class TablesMissingError(TaskQueueError):
 
 
 class TablesOutdatedError(TablesMissingError):
-    """The queue's tables are of an earlier version of Flask-TaskQueue; ``flask taskqueue upgrade`` adds what is missing."""
+    """The queue's tables are of an earlier version of Flask-TaskQueue; ``flask taskqueue
+    upgrade`` adds what is missing.
+    """
 
 
 class TablesTooNewError(TaskQueueError):
-    """The queue's tables are of a later version of Flask-TaskQueue, which dispatchers of this one must not work with."""
+    """The queue's tables are of a later version of Flask-TaskQueue, which dispatchers of this
+    one must not work with.
+    """
 
 
 class UnknownQueueError(TaskQueueError, LookupError):
@@ -82,7 +100,9 @@ class UnknownScheduleError(TaskQueueError, LookupError):
 
 
 class InvalidScheduleError(TaskQueueError, ValueError):
-    """The text is neither in App Engine's grammar nor a crontab line, or the time zone is unknown."""
+    """The text is neither in App Engine's grammar nor a crontab line, or the time zone is
+    unknown.
+    """
 
 
 class WaitTimeoutError(TaskQueueError, TimeoutError):
@@ -92,13 +112,16 @@ class WaitTimeoutError(TaskQueueError, TimeoutError):
 class TransientError(TaskQueueError):
     """The database could not be reached or refused for now; try again.
 
-    Nothing was stored, unless the message says that the answer to a commit was lost and nobody could tell within twenty seconds
-    what became of it: a task with a ``name`` or ``unique_key`` can be added again without harm.
+    Nothing was stored, unless the message says that the answer to a commit was lost and nobody
+    could tell within twenty seconds what became of it: a task with a ``name`` or ``unique_key`` can
+    be added again without harm.
     """
 
 
 class DecryptionError(TaskQueueError, ValueError):
-    """What is stored is encrypted by a key that is not among ``TASKQUEUE_ENCRYPTION_KEYS``, or has been changed."""
+    """What is stored is encrypted by a key that is not among ``TASKQUEUE_ENCRYPTION_KEYS``, or
+    has been changed.
+    """
 
 
 class ResultTruncatedError(TaskQueueError, ValueError):
@@ -106,7 +129,9 @@ class ResultTruncatedError(TaskQueueError, ValueError):
 
 
 class BadTaskStateError(TaskQueueError):
-    """The task's state does not allow what was asked, such as a requeue of a task that is not dead."""
+    """The task's state does not allow what was asked, such as a requeue of a task that is not
+    dead.
+    """
 
 
 class BadTransactionStateError(TaskQueueError):
@@ -146,7 +171,9 @@ class InvalidDeadlineError(InvalidTaskError):
 
 
 class InvalidKeyError(InvalidTaskError):
-    """A key is 1 to 200 printable ASCII characters; concurrency_key and serial_key exclude each other."""
+    """A key is 1 to 200 printable ASCII characters; concurrency_key and serial_key exclude each
+    other.
+    """
 
 
 class TooManyTasksError(InvalidTaskError):
@@ -172,23 +199,36 @@ class TombstonedTaskError(InvalidTaskError):
 class Retry(TaskQueueError):
     """Raise it in a handler to have the task attempted again.
 
-    ``after`` is the delay in seconds (or a timedelta) before the next attempt; without it the
-    retry law decides. It counts as a failed attempt: the limits of the task's retry options hold.
-    Raises `InvalidTaskRetryOptionsError` for a delay below 0 or above a hundred years, and for what is none.
+    ``after`` is the delay in seconds (or a timedelta) before the next attempt; without it the retry
+    law decides. It counts as a failed attempt: the limits of the task's retry options hold. Raises
+    `InvalidTaskRetryOptionsError` for a delay below 0 or above a hundred years, and for what is
+    none.
     """
 
-    def __init__(self, reason: str = "the handler asked for a retry", *, after: float | timedelta | None = None) -> None:
+    def __init__(
+        self,
+        reason: str = "the handler asked for a retry",
+        *,
+        after: float | timedelta | None = None,
+    ) -> None:
         super().__init__(reason)
         number = after.total_seconds() if isinstance(after, timedelta) else after
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= LONGEST):
+        if number is not None and (
+            isinstance(number, bool)
+            or not isinstance(number, int | float)
+            or not 0 <= number <= LONGEST
+        ):
             raise InvalidTaskRetryOptionsError(
-                f"after is {shown(after)}; it must be seconds or a timedelta, 0 or more and at most a hundred years"
+                f"after is {shown(after)}; it must be seconds or a timedelta, 0 or more and "
+                "at most a hundred years"
             )
         self.after = number
 
 
 class PermanentFailure(TaskQueueError):
-    """Raise it in a handler when trying again is pointless: the task is dead at once, with this reason."""
+    """Raise it in a handler when trying again is pointless: the task is dead at once, with this
+    reason.
+    """
 
 
 class DeadlineExceeded(BaseException):

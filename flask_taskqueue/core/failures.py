@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import NamedTuple
 
 from .states import State
 from .urls import MAX_LENGTH, redacted
 
 REASONS = ("failure", "timeout", "connection", "tls", "crash", "permanent")
-"""Why an attempt failed: a reply that is no success, none in time, no connection, no trust, a process that died, a refusal."""
+"""Why an attempt failed: a reply that is no success, none in time, no connection, no trust, a
+process that died, a refusal.
+"""
 
 _GAVE_UP = " (gave up after "
 _QUOTED_OR_RUN = re.compile(r"""'[^']*'|"[^"]*"|[0-9A-Za-z_-]+""")
@@ -21,7 +25,10 @@ _LONGEST = 200
 _IDENTIFIER = 8
 """The fewest letters and digits that an identifier begins with."""
 
-_HOST = re.compile(r"""://(?:[^\s/?#@'"]*@)?([^\s/?#@'"]+)|\bhost=['"]([^'"]*)['"]|\b([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b""", re.ASCII)
+_HOST = re.compile(
+    r"""://(?:[^\s/?#@'"]*@)?([^\s/?#@'"]+)|\bhost=['"]([^'"]*)['"]|\b([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b""",
+    re.ASCII,
+)
 """The host of a URL with its port, a host as urllib3 tells it, an address."""
 
 
@@ -69,8 +76,9 @@ class Signature(NamedTuple):
 class Group:
     """Failures with one signature, the latest one's ``error`` and task.
 
-    ``tasks`` maps the ids of those whose last failure is among them to their states, the latest first: a task that failed in
-    several ways is in the group of the last one only, its attempts count where each belongs.
+    ``tasks`` maps the ids of those whose last failure is among them to their states, the latest
+    first: a task that failed in several ways is in the group of the last one only, its attempts
+    count where each belongs.
     """
 
     signature: Signature
@@ -101,7 +109,9 @@ def group(failures: Iterable[Failure]) -> list[Group]:
         found = groups.get(signature)
         if found is None:
             error = _unending(one.error or one.reason)
-            found = groups[signature] = Group(signature, error, one.task_id, one.finished_at, one.finished_at, 0, {})
+            found = groups[signature] = Group(
+                signature, error, one.task_id, one.finished_at, one.finished_at, 0, {}
+            )
         found.count += 1
         found.first_at = min(found.first_at, one.finished_at)
         if one.task_id not in told:
@@ -116,8 +126,12 @@ def _hosts(error: str) -> tuple[str, ...]:
 
 
 def _place(failure: Failure) -> str:
-    """Where failures of one kind were sent: host and port as they are, of the path what does not vary."""
-    scheme, mark, rest = redacted(f"{failure.target or ''}{failure.url[:MAX_LENGTH]}").partition("://")
+    """Where failures of one kind were sent: host and port as they are, of the path what does
+    not vary.
+    """
+    scheme, mark, rest = redacted(f"{failure.target or ''}{failure.url[:MAX_LENGTH]}").partition(
+        "://"
+    )
     if not mark:
         return _alike(scheme)
     host, slash, path = rest.partition("/")
@@ -131,12 +145,18 @@ def _unending(error: str) -> str:
 
 
 def _alike(text: str) -> str:
-    """A text with ``*`` for what varies. Others send it, so this takes no longer than in proportion to its length."""
-    return _QUOTED_OR_RUN.sub(lambda found: "*" if found[0][0] in "'\"" else _without_identifier(found[0]), text)
+    """A text with ``*`` for what varies. Others send it, so this takes no longer than in
+    proportion to its length.
+    """
+    return _QUOTED_OR_RUN.sub(
+        lambda found: "*" if found[0][0] in "'\"" else _without_identifier(found[0]), text
+    )
 
 
 def _without_identifier(run: str) -> str:
-    """Letters, digits and hyphens without numbers, and up to where an identifier begins: a long part, with a digit in the rest."""
+    """Letters, digits and hyphens without numbers, and up to where an identifier begins: a long
+    part, with a digit in the rest.
+    """
     if "_" not in run:
         begin = 0
         last = max(run.rfind(digit) for digit in "0123456789")
@@ -145,3 +165,53 @@ def _without_identifier(run: str) -> str:
                 return f"{_NUMBER.sub('*', run[:begin])}*"
             begin += len(part) + 1
     return _NUMBER.sub("*", run)
+
+
+_WAY_THERE = frozenset({"flask_taskqueue", "flask", "werkzeug"})
+"""Packages whose frames lead to the app's own code, and say nothing."""
+
+_LONGEST_LINE = 500
+
+
+def told(error: BaseException, most: int) -> str | None:
+    """The traceback of an error, from the first frame of the app's own on: its end, in whole lines
+    of together at most so many characters.
+
+    It holds what Python prints: lines of source and the texts of exceptions, no values of
+    variables. None where none is to be kept, or there is none that could be written.
+    """
+    if not most:
+        return None
+    try:
+        written = traceback.TracebackException(
+            type(error), error, _of_app(error.__traceback__), compact=True
+        )
+        lines = [_clean(line) for text in written.format() for line in text.splitlines()]
+    except Exception:  # noqa: BLE001 - one that cannot be printed must not change what became of the attempt
+        return None
+    kept: list[str] = []
+    room = most
+    for line in reversed(lines):
+        room -= len(line) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    return "\n".join(reversed(kept)) or None
+
+
+def _of_app(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames that lead to the app's own; whole where it has none."""
+    inner = trace
+    while (
+        inner is not None
+        and str(inner.tb_frame.f_globals.get("__name__")).partition(".")[0] in _WAY_THERE
+    ):
+        inner = inner.tb_next
+    return inner or trace
+
+
+def _clean(line: str) -> str:
+    """A line that can be stored and shown."""
+    return "".join(
+        character if character.isprintable() else " " for character in line[:_LONGEST_LINE]
+    )

@@ -1,4 +1,6 @@
-"""JSON that says what it was made of, or is refused: texts that are none, numbers that are none, keys that become others."""
+"""JSON that says what it was made of, or is refused: texts that are none, numbers that are
+none, keys that become others.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ _TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 
 
 def dumps(value: Any) -> str:
-    """A value as JSON. Raises TypeError or ValueError for one that JSON has not, or that not every reader would read."""
+    """A value as JSON. Raises TypeError or ValueError for one that JSON has not, or that not
+    every reader would read.
+    """
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except RecursionError:
@@ -25,7 +29,8 @@ def dumps(value: Any) -> str:
 
 
 def document(value: Any) -> bytes:
-    """The body that ``json=`` asks for: what is read from it is what was given, but for tuples, which are lists there.
+    """The body that ``json=`` asks for: what is read from it is what was given, but for tuples,
+    which are lists there.
 
     Raises TypeError or ValueError, with a reason, for what would be read as something else.
     """
@@ -53,10 +58,16 @@ def _check_depth(text: str) -> None:
 def _check_keys(value: Any) -> None:
     if isinstance(value, Mapping):
         if hasattr(value, "getlist"):
-            raise TypeError(f"a {type(value).__name__} may have several values by a name: give it as params, or its to_dict(flat=False)")
+            raise TypeError(
+                f"a {type(value).__name__} may have several values by a name: give it as "
+                "params, or its to_dict(flat=False)"
+            )
         for key in value:
             if not isinstance(key, str):
-                raise TypeError(f"an object has a key of type {type(key).__name__}, which JSON would make a text: use texts as keys")
+                raise TypeError(
+                    f"an object has a key of type {type(key).__name__}, which JSON would "
+                    "make a text: use texts as keys"
+                )
         value = value.values()
     elif not isinstance(value, list | tuple):
         return

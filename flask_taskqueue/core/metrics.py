@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
+
+from .delivery.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +26,133 @@ class Metric:
 
 METRICS = (
     Metric("taskqueue_tasks", "gauge", "Tasks, by state.", ("queue", "state")),
-    Metric("taskqueue_count_capped", "gauge", "1 if so many tasks wait that only the first were told apart as retrying.", ("queue",)),
-    Metric("taskqueue_oldest_due_seconds", "gauge", "How long the task that is due longest has waited, paused queues too.", ("queue",)),
+    Metric(
+        "taskqueue_count_capped",
+        "gauge",
+        "1 if so many tasks wait that only the first were told apart as retrying.",
+        ("queue",),
+    ),
+    Metric(
+        "taskqueue_oldest_due_seconds",
+        "gauge",
+        "How long the task that is due longest has waited, paused queues too.",
+        ("queue",),
+    ),
     Metric("taskqueue_enqueued", "counter", "Tasks that were stored.", ("queue",)),
-    Metric("taskqueue_attempts", "counter", "Attempts that ended.", ("queue", "outcome", "code_class")),
+    Metric(
+        "taskqueue_attempts", "counter", "Attempts that ended.", ("queue", "outcome", "code_class")
+    ),
     Metric("taskqueue_finished", "counter", "Tasks that ended.", ("queue", "result")),
-    Metric("taskqueue_attempt_duration_seconds", "histogram", "How long attempts took.", ("queue",)),
-    Metric("taskqueue_dispatch_delay_seconds", "histogram", "From a task's eta to the begin of its first attempt.", ("queue",)),
+    Metric(
+        "taskqueue_attempt_duration_seconds", "histogram", "How long attempts took.", ("queue",)
+    ),
+    Metric(
+        "taskqueue_dispatch_delay_seconds",
+        "histogram",
+        "From a task's eta to the begin of its first attempt.",
+        ("queue",),
+    ),
     Metric("taskqueue_queue_paused", "gauge", "1 if the queue is paused.", ("queue",)),
-    Metric("taskqueue_queue_rate_limit", "gauge", "Tasks per second that may start, of queues with a rate.", ("queue",)),
+    Metric(
+        "taskqueue_queue_rate_limit",
+        "gauge",
+        "Tasks per second that may start, of queues with a rate.",
+        ("queue",),
+    ),
     Metric("taskqueue_dispatchers", "gauge", "Dispatchers that are alive."),
-    Metric("taskqueue_dispatcher_heartbeat_age_seconds", "gauge", "How long ago a dispatcher was last seen.", ("instance",)),
-    Metric("taskqueue_in_flight", "gauge", "Tasks that a dispatcher attempts now, as it said when it was last seen.", ("instance",)),
-    Metric("taskqueue_concurrency_limit", "gauge", "Tasks that a dispatcher attempts at a time at most.", ("instance",)),
-    Metric("taskqueue_cron_last_success_timestamp_seconds", "gauge", "When the last task of a schedule succeeded.", ("cron",)),
-    Metric("taskqueue_info", "gauge", "1; which version this is, and of which the tables are.", ("version", "schema")),
+    Metric(
+        "taskqueue_dispatcher_heartbeat_age_seconds",
+        "gauge",
+        "How long ago a dispatcher was last seen.",
+        ("instance",),
+    ),
+    Metric(
+        "taskqueue_in_flight",
+        "gauge",
+        "Tasks that a dispatcher attempts now, as it said when it was last seen.",
+        ("instance",),
+    ),
+    Metric(
+        "taskqueue_concurrency_limit",
+        "gauge",
+        "Tasks that a dispatcher attempts at a time at most.",
+        ("instance",),
+    ),
+    Metric(
+        "taskqueue_cron_last_success_timestamp_seconds",
+        "gauge",
+        "When the last task of a schedule succeeded.",
+        ("cron",),
+    ),
+    Metric(
+        "taskqueue_info",
+        "gauge",
+        "1; which version this is, and of which the tables are.",
+        ("version", "schema"),
+    ),
 )
+
+
+BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+"""The upper bounds of the histograms' buckets, in seconds; one without a bound follows."""
+
+ATTEMPTS = {
+    "success": ("success", "2xx"),
+    "failure_2xx": ("failure", "2xx"),
+    "failure_3xx": ("failure", "3xx"),
+    "failure_4xx": ("failure", "4xx"),
+    "failure_5xx": ("failure", "5xx"),
+    "failure_none": ("failure", "none"),
+    "timeout": ("timeout", "none"),
+    "connection_error": ("connection_error", "none"),
+    "crash": ("crash", "none"),
+    "late": ("late", "none"),
+}
+"""Attempts, by outcome and by the class of the status. ``late`` are replies of a lost lease."""
+
+FINISHED = {
+    "ended_succeeded": "succeeded",
+    "ended_dead": "dead",
+    "ended_deleted": "deleted",
+    "ended_expired": "expired",
+}
+"""Tasks that ended, by how."""
+
+DURATIONS = tuple(f"duration_{number}" for number in range(len(BOUNDS) + 1))
+DELAYS = tuple(f"delay_{number}" for number in range(len(BOUNDS) + 1))
+
+MEASURES = (
+    *ATTEMPTS,
+    *FINISHED,
+    "requeued",
+    *DURATIONS,
+    "duration_micros",
+    *DELAYS,
+    "delay_micros",
+)
+"""All of them. ``requeued`` are dead tasks that were scheduled again; the rest are the buckets
+and sums of the histograms.
+"""
+
+_OTHERS = {
+    "timeout": "timeout",
+    "connection": "connection_error",
+    "tls": "connection_error",
+    "success": "success",
+}
+
+
+def attempt_measure(outcome: Outcome, *, lost: bool) -> str:
+    """Under which name an attempt is counted."""
+    if lost:
+        return "late"
+    other = _OTHERS.get(outcome.reason)
+    if other is not None:
+        return other
+    status = outcome.status or 0
+    return f"failure_{status // 100}xx" if 200 <= status < 600 else "failure_none"
+
+
+def bucket(seconds: float) -> int:
+    """Into which bucket of a histogram a duration falls."""
+    return bisect_left(BOUNDS, seconds)

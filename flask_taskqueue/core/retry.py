@@ -10,8 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from .durations import seconds
-from .errors import ConfigurationError, InvalidTaskRetryOptionsError
-from .quoting import shown
+from .errors import ConfigurationError, InvalidTaskRetryOptionsError, shown
 
 _MIN_BACKOFF = 0.1
 _MAX_BACKOFF = 3600.0
@@ -31,7 +30,8 @@ class RetryOptions:
     the last step, never more than ``max_backoff_seconds``, counted from the end of the failed
     attempt. With ``jitter`` the wait is a random part of that ("full jitter").
 
-    >>> [RetryOptions(min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3).backoff(n).seconds for n in range(1, 8)]
+    >>> retry = RetryOptions(min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3)
+    >>> [retry.backoff(n).seconds for n in range(1, 8)]
     [10, 20, 40, 80, 160, 240, 300]
 
     Raises `InvalidTaskRetryOptionsError` for negative or contradicting values.
@@ -73,7 +73,9 @@ class RetryOptions:
         return self.backoff(retry) * random() if self.jitter else self.backoff(retry)
 
     def allows(self, retry: int, age: timedelta) -> bool:
-        """Whether a retry, counted from 1, may still be made at this age since the first attempt."""
+        """Whether a retry, counted from 1, may still be made at this age since the first
+        attempt.
+        """
         allowed = []
         if self.task_retry_limit is not None:
             allowed.append(self.task_retry_limit >= retry)
@@ -85,7 +87,11 @@ class RetryOptions:
 
     def to_json(self) -> str:
         """The options that are not the default, as JSON."""
-        changed = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        changed = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if getattr(self, one.name) != one.default
+        }
         return json.dumps(changed, separators=(",", ":"))
 
     @classmethod
@@ -105,7 +111,9 @@ class RetryOptions:
         if value is None or isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
-            raise InvalidTaskRetryOptionsError(f"retry is {shown(value)}; it must be RetryOptions or a mapping of their names")
+            raise InvalidTaskRetryOptionsError(
+                f"retry is {shown(value)}; it must be RetryOptions or a mapping of their names"
+            )
         return cls._of_mapping(value)
 
     @classmethod
@@ -113,7 +121,9 @@ class RetryOptions:
         names = [one.name for one in fields(cls)]
         for name in given:
             if name not in names:
-                raise InvalidTaskRetryOptionsError(f"there is no retry option {shown(name)}; there are {', '.join(names)}")
+                raise InvalidTaskRetryOptionsError(
+                    f"there is no retry option {shown(name)}; there are {', '.join(names)}"
+                )
         return cls(**given)
 
     def _set(self, name: str, value: float) -> None:
@@ -126,14 +136,18 @@ class RetryOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
                 raise InvalidTaskRetryOptionsError(
-                    f"{name} is {shown(value)}; it must be a whole number, 0 or more, and at most {_LARGEST}"
+                    f"{name} is {shown(value)}; it must be a whole number, 0 or more, and at "
+                    f"most {_LARGEST}"
                 )
         if self.min_backoff_seconds > self.max_backoff_seconds:
             raise InvalidTaskRetryOptionsError(
-                f"min_backoff_seconds is {self.min_backoff_seconds:g}, more than max_backoff_seconds, {self.max_backoff_seconds:g}"
+                f"min_backoff_seconds is {self.min_backoff_seconds:g}, more than "
+                f"max_backoff_seconds, {self.max_backoff_seconds:g}"
             )
         if self.limits not in ("both", "any") or not isinstance(self.jitter, bool):
-            raise InvalidTaskRetryOptionsError("limits must be 'both' or 'any', jitter True or False")
+            raise InvalidTaskRetryOptionsError(
+                "limits must be 'both' or 'any', jitter True or False"
+            )
 
 
 def _duration(name: str, value: Any) -> float:
@@ -142,5 +156,7 @@ def _duration(name: str, value: Any) -> float:
     except ConfigurationError as error:
         raise InvalidTaskRetryOptionsError(str(error)) from error
     if not 0 <= number < 1e9:
-        raise InvalidTaskRetryOptionsError(f"{name} is {shown(value)}; it must be 0 or more, and less than 30 years")
+        raise InvalidTaskRetryOptionsError(
+            f"{name} is {shown(value)}; it must be 0 or more, and less than 30 years"
+        )
     return number

@@ -25,7 +25,9 @@ def is_absolute(url: str) -> bool:
 def check_path(url: str) -> str:
     """A path, which may have a query, in its `normal` form. Raises `InvalidUrlError`."""
     if not isinstance(url, str) or not url.startswith("/"):
-        raise InvalidUrlError(f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'")
+        raise InvalidUrlError(
+            f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'"
+        )
     return _path(url)
 
 
@@ -33,29 +35,38 @@ def check_path(url: str) -> str:
 def _path(url: str) -> str:
     path = normal(url)
     if path.startswith("//"):
-        raise InvalidUrlError(f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'")
+        raise InvalidUrlError(
+            f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'"
+        )
     _check_text(path.partition("?")[0])
     return path
 
 
 def normal(url: str) -> str:
-    """The form in which a URL is stored, signed and sent: that of RFC 3986 (6.2.2), which nothing on its way writes otherwise.
+    """The form in which a URL is stored, signed and sent: that of RFC 3986 (6.2.2), which nothing
+    on its way writes otherwise.
 
     What has to be escaped is escaped, in capitals, and nothing else; a ``%`` that begins no escape
-    stands for itself; parts ``.`` and ``..`` of the path are resolved. But for these an app gets the
-    same path, and the same parameters. Raises `InvalidUrlError` for what is no URL.
+    stands for itself; parts ``.`` and ``..`` of the path are resolved. But for these an app gets
+    the same path, and the same parameters. Raises `InvalidUrlError` for what is no URL.
     """
     _check_characters(url)
     origin = "" if url.startswith("/") else _ORIGIN.match(url)[0]  # type: ignore[index]
     path, mark, query = str.__str__(url)[len(origin) :].partition("?")
-    found = origin + _without_dots(_ESCAPE.sub(_escaped, path)) + mark + _ESCAPE.sub(_escaped, query)
+    found = (
+        origin + _without_dots(_ESCAPE.sub(_escaped, path)) + mark + _ESCAPE.sub(_escaped, query)
+    )
     if len(found) > MAX_LENGTH:
-        raise InvalidUrlError(f"with its characters escaped the url has {len(found)} characters; it may have {MAX_LENGTH}")
+        raise InvalidUrlError(
+            f"with its characters escaped the url has {len(found)} characters; it may have "
+            f"{MAX_LENGTH}"
+        )
     return found
 
 
 def as_seen(path: bytes, query: str) -> str:
-    """What a signature is bound to of a URL: what every server hands over of it. The path is unescaped, the query is not.
+    """What a signature is bound to of a URL: what every server hands over of it. The path is
+    unescaped, the query is not.
 
     Some servers, and werkzeug, leave one slash of several that a path begins with.
     """
@@ -69,7 +80,9 @@ def as_sent(url: str) -> str:
 
 
 def check_absolute(url: str) -> tuple[str, int]:
-    """The host, in lower case and without brackets, and the port of an absolute URL that can be sent. Raises `InvalidUrlError`."""
+    """The host, in lower case and without brackets, and the port of an absolute URL that can be
+    sent. Raises `InvalidUrlError`.
+    """
     _check_characters(url)
     try:
         parts = urlsplit(url)
@@ -78,16 +91,21 @@ def check_absolute(url: str) -> tuple[str, int]:
         raise InvalidUrlError(f"url {redacted(url)!r} cannot be read: {error}") from error
     host = (parts.hostname or "").removesuffix(".")
     if parts.scheme not in ("http", "https") or not host:
-        raise InvalidUrlError(f"url {redacted(url)!r} must begin with http:// or https:// and a host")
+        raise InvalidUrlError(
+            f"url {redacted(url)!r} must begin with http:// or https:// and a host"
+        )
     if parts.username is not None or parts.password is not None:
         raise InvalidUrlError(f"url {redacted(url)!r} holds user information; send it in a header")
     if not _HOST.fullmatch(host):
-        raise InvalidUrlError(f"url {redacted(url)!r} has a host that is neither a name nor an address")
+        raise InvalidUrlError(
+            f"url {redacted(url)!r} has a host that is neither a name nor an address"
+        )
     return host, port or (443 if parts.scheme == "https" else 80)
 
 
 def receiver_of(url: str) -> str:
-    """Host and port of an absolute URL, by which one receiver is told from another. Raises `InvalidUrlError`.
+    """Host and port of an absolute URL, by which one receiver is told from another. Raises
+    `InvalidUrlError`.
 
     >>> receiver_of("https://Example.com/hook"), receiver_of("http://[::1]:8000")
     ('example.com:443', '[::1]:8000')
@@ -97,7 +115,9 @@ def receiver_of(url: str) -> str:
 
 
 def as_host(text: str) -> str:
-    """A receiver, or a Host header, in the form in which the two can be compared: without the usual ports."""
+    """A receiver, or a Host header, in the form in which the two can be compared: without the
+    usual ports.
+    """
     return text.lower().removesuffix(":80").removesuffix(":443").removesuffix(".")
 
 
@@ -136,21 +156,33 @@ def _without_dots(path: str) -> str:
 
 
 def _check_text(path: str) -> None:
-    """Refuse what no app gets as it was sent: ASGI servers and werkzeug take a path for UTF-8, proxies answer a NUL themselves."""
+    """Refuse what no app gets as it was sent: ASGI servers and werkzeug take a path for UTF-8,
+    proxies answer a NUL themselves.
+    """
     try:
         text = unquote_to_bytes(path).decode()
     except UnicodeDecodeError as error:
-        raise InvalidUrlError(f"url {redacted(path)!r} has bytes in its path that are no UTF-8: use urllib.parse.quote on text") from error
+        raise InvalidUrlError(
+            f"url {redacted(path)!r} has bytes in its path that are no UTF-8: use "
+            "urllib.parse.quote on text"
+        ) from error
     if "\0" in text:
-        raise InvalidUrlError(f"url {redacted(path)!r} has a NUL (%00) in its path, which proxies refuse")
+        raise InvalidUrlError(
+            f"url {redacted(path)!r} has a NUL (%00) in its path, which proxies refuse"
+        )
 
 
 def _check_characters(url: str) -> None:
     if len(url) > MAX_LENGTH:
         raise InvalidUrlError(f"the url has {len(url)} characters; it may have {MAX_LENGTH}")
     if not _PRINTABLE.fullmatch(url):
-        raise InvalidUrlError(f"url {redacted(url)!r} holds characters that must be percent-encoded: use urllib.parse.quote")
+        raise InvalidUrlError(
+            f"url {redacted(url)!r} holds characters that must be percent-encoded: use "
+            "urllib.parse.quote"
+        )
     if "#" in url:
-        raise InvalidUrlError(f"url {redacted(url)!r} has a fragment, which is never sent: leave it out")
+        raise InvalidUrlError(
+            f"url {redacted(url)!r} has a fragment, which is never sent: leave it out"
+        )
     if "\\" in url:
         raise InvalidUrlError(f"url {redacted(url)!r} holds a backslash: percent-encode it as %5C")

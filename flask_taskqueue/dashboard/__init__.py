@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .mounting import mount
+from .blueprint import mount
 
 __all__ = ["mount"]

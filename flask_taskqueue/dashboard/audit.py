@@ -10,13 +10,15 @@ from flask import g, request
 from ..api.changes import joins_session, make_change, noted
 from ..core.ids import task_id
 from ..runtime import Runtime
-from .done import Deed, Done
+from .rendering import Deed, Done
 
 _LONGEST = 1000
 
 
 def carry_out(runtime: Runtime, deed: Deed) -> Done:
-    """Do it; each transaction that changes something for it writes the entry as well, and commits with it or not at all."""
+    """Do it; each transaction that changes something for it writes the entry as well, and
+    commits with it or not at all.
+    """
     entry = _Entry(runtime, deed)
     joined = joins_session(runtime, None)
     try:
@@ -28,7 +30,9 @@ def carry_out(runtime: Runtime, deed: Deed) -> Done:
         if joined:  # whoever commits the session later must not commit a part
             runtime.binding.session().rollback()
         raise
-    return Done(deed.action, deed.count(result), deed.place(result) if callable(deed.place) else deed.place)
+    return Done(
+        deed.action, deed.count(result), deed.place(result) if callable(deed.place) else deed.place
+    )
 
 
 class _Entry:
@@ -41,7 +45,9 @@ class _Entry:
         self.is_written = False
 
     def write(self, connection: sa.Connection, result: Any) -> None:
-        """Write it, or add to it what one more transaction has changed: the numbers they return, or once what is no number."""
+        """Write it, or add to it what one more transaction has changed: the numbers they
+        return, or once what is no number.
+        """
         deed = self._deed
         subject = deed.subject(result) if callable(deed.subject) else deed.subject
         self._audit.add(

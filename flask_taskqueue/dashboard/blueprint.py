@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, current_app, g, redirect, request, url_for
+import click
+from flask import Blueprint, Flask, Response, current_app, g, redirect, request, url_for
+from flask.signals import request_started
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from .._version import __version__
 from ..core.errors import (
+    ConfigurationError,
     TablesMissingError,
     TaskQueueError,
     TransientError,
@@ -22,14 +26,12 @@ from ..core.errors import (
     UnknownTaskError,
 )
 from ..runtime import Runtime
-from ..web.opening import COOKIE, PARAMETER, has_link
+from ..web.access import COOKIE, PARAMETER, has_link, link_keys
+from ..web.development_server import on_serving
 from . import cron, errors, overview, queues, system, task, tasks
-from .access import access_of, opens_by_link
+from .access import access_of, is_forged, opens_by_link, refuse_illegible
 from .audit import carry_out, printable
-from .csrf import is_forged
-from .done import Deed, Done
-from .legible import refuse_illegible
-from .rendering import Page, respond, wants_json
+from .rendering import Deed, Done, Page, respond, wants_json
 
 NAME = "taskqueue_dashboard"
 _TASK = "<string(length=26):task_id>"
@@ -68,14 +70,18 @@ ACTIONS: tuple[tuple[str, str, str, Callable[..., Deed]], ...] = (
 
 _SECTIONS = {endpoint: name for _, endpoint, name, _ in PAGES if name}
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src "
+    "'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with no-referrer browsers send "Origin: null", which is nobody's
+    # with no-referrer browsers send "Origin: null", which is nobody's
+    "Referrer-Policy": "same-origin",
 }
 _BY_LINK = (
-    "The dashboard is closed to you. In debug it opens by the link that flask run prints when it begins to serve; "
+    "The dashboard is closed to you. In debug it opens by the link that flask run prints "
+    "when it begins to serve; "
     "TASKQUEUE_DASHBOARD_ACCESS, or a user and a password, open it everywhere."
 )
 _UNKNOWN = (UnknownQueueError, UnknownScheduleError, UnknownTaskError)
@@ -100,7 +106,9 @@ def blueprint() -> Blueprint:
 def _check() -> BaseResponse | None:
     """Nobody sees or does anything that is not opened to them, the stylesheet included."""
     g.taskqueue_started = time.perf_counter()
-    g.pop("taskqueue_access", None)  # of a request before, where an application context lasts longer than one
+    g.pop(
+        "taskqueue_access", None
+    )  # of a request before, where an application context lasts longer than one
     refuse_illegible(request)
     runtime, headers = _runtime(), request.headers
     if is_forged(
@@ -111,7 +119,8 @@ def _check() -> BaseResponse | None:
         trusted=runtime.settings.dashboard_trusted_origins,
     ):
         raise Forbidden(
-            "This request comes from another site. If it does not, a proxy rewrites the Host header: use ProxyFix, "
+            "This request comes from another site. If it does not, a proxy rewrites the Host "
+            "header: use ProxyFix, "
             "or name the origin in TASKQUEUE_DASHBOARD_TRUSTED_ORIGINS."
         )
     if opens_by_link(runtime) and has_link(runtime, request.args.get(PARAMETER)):
@@ -121,17 +130,30 @@ def _check() -> BaseResponse | None:
     if g.taskqueue_access.may("view"):
         return None
     if g.taskqueue_access.wants_password:
-        raise HTTPException(response=Response("A user and a password, please.", 401, {"WWW-Authenticate": 'Basic realm="taskqueue"'}))
+        raise HTTPException(
+            response=Response(
+                "A user and a password, please.",
+                401,
+                {"WWW-Authenticate": 'Basic realm="taskqueue"'},
+            )
+        )
     if opens_by_link(runtime):
         raise Forbidden(_BY_LINK)
-    raise Forbidden("The dashboard is closed to you. TASKQUEUE_DASHBOARD_ACCESS, or a user and a password, open it.")
+    raise Forbidden(
+        "The dashboard is closed to you. TASKQUEUE_DASHBOARD_ACCESS, or a user and a "
+        "password, open it."
+    )
 
 
 def _entered(key: str) -> BaseResponse:
-    """The browser came by the link: it keeps what that holds in a cookie, and leaves it out of the address."""
+    """The browser came by the link: it keeps what that holds in a cookie, and leaves it out of
+    the address.
+    """
     response = redirect(url_for(f"{NAME}.overview"), 303)
     path = url_for(f"{NAME}.overview").rstrip("/") or "/"
-    response.set_cookie(COOKIE, key, path=path, secure=request.is_secure, httponly=True, samesite="Lax")
+    response.set_cookie(
+        COOKIE, key, path=path, secure=request.is_secure, httponly=True, samesite="Lax"
+    )
     return response
 
 
@@ -160,7 +182,9 @@ def _place_after(done: Done) -> str:
         parts = urlsplit(asked)
     except ValueError:
         parts = urlsplit("")
-    inside = not parts.scheme and not parts.netloc and parts.path.startswith(root) and "\\" not in asked
+    inside = (
+        not parts.scheme and not parts.netloc and parts.path.startswith(root) and "\\" not in asked
+    )
     path, query = (parts.path, parts.query) if inside else (root, "")
     kept = [one for one in query.split("&") if one and not one.startswith(("did=", "count="))]
     return f"{path}?{'&'.join([*kept, f'did={done.action}', f'count={int(done.changed)}'])}"
@@ -168,8 +192,14 @@ def _place_after(done: Done) -> str:
 
 def _harden(response: Response) -> Response:
     response.headers.update(_HEADERS)
-    is_asset = response.status_code == 200 and request.endpoint == f"{NAME}.static" and request.args.get("v") == __version__
-    response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if is_asset else "no-store"
+    is_asset = (
+        response.status_code == 200
+        and request.endpoint == f"{NAME}.static"
+        and request.args.get("v") == __version__
+    )
+    response.headers["Cache-Control"] = (
+        "private, max-age=31536000, immutable" if is_asset else "no-store"
+    )
     return response
 
 
@@ -193,10 +223,66 @@ def _explained(status: int, name: str, text: str) -> BaseResponse:
         return Response(f"{name}. {text}\n", status, mimetype="text/plain")
     data = {"error": text, "name": name}
     if wants_json():
-        return respond(_runtime(), Page(template="", title=name, data=data, status=status), _SECTIONS)
-    return respond(_runtime(), Page(template="refusal.html", title=name, data=data, status=status), _SECTIONS)
+        return respond(
+            _runtime(), Page(template="", title=name, data=data, status=status), _SECTIONS
+        )
+    return respond(
+        _runtime(), Page(template="refusal.html", title=name, data=data, status=status), _SECTIONS
+    )
 
 
 def _runtime() -> Runtime:
     runtime: Runtime = current_app.extensions["taskqueue"]
     return runtime
+
+
+def mount(app: Flask, runtime: Runtime) -> None:
+    """Give the application its dashboard, if the settings want one. Raises `ConfigurationError`
+    for settings that contradict.
+    """
+    settings = runtime.settings
+    if not settings.dashboard:
+        return
+    if (settings.dashboard_username is None) != (settings.dashboard_password is None):
+        raise ConfigurationError(
+            "TASKQUEUE_DASHBOARD_USERNAME and TASKQUEUE_DASHBOARD_PASSWORD belong together: "
+            "set both or none"
+        )
+    if settings.dashboard_access is not None and settings.dashboard_username is not None:
+        raise ConfigurationError(
+            "TASKQUEUE_DASHBOARD_ACCESS and TASKQUEUE_DASHBOARD_USERNAME exclude each other: "
+            "set one of them"
+        )
+    app.register_blueprint(blueprint(), url_prefix=settings.dashboard_url_prefix)
+    _exempt(app)
+    _mounted.add(app)
+    on_serving(_tell_link)
+
+
+def _tell_link(app: Flask, base_url: str | None) -> None:
+    """Whoever reads the terminal of ``flask run`` may enter. (Not in the log: that is read by
+    others, and kept.)
+    """
+    if base_url is None or app not in _mounted:
+        return
+    runtime: Runtime = app.extensions["taskqueue"]
+    if opens_by_link(runtime):
+        prefix = runtime.settings.dashboard_url_prefix.rstrip("/")
+        place = f"{base_url}{prefix}/?{PARAMETER}={link_keys(runtime)[0]}"
+        click.echo(f" * Dashboard of the task queue: {place}", err=True)
+
+
+def _exempt(app: Flask) -> None:
+    """Keep Flask-WTF's protection, which would ask for a token, from pages that check where a
+    request comes from.
+    """
+
+    def exempt(app: Flask, **_: object) -> None:
+        protection = app.extensions.get("csrf")
+        if protection is not None:
+            protection.exempt(app.blueprints[NAME])
+
+    request_started.connect(exempt, app, weak=False)
+
+
+_mounted: weakref.WeakSet[Flask] = weakref.WeakSet()

@@ -12,7 +12,7 @@ from flask import request
 
 from ..core.clock import SECOND, to_datetime, to_micros
 from ..core.failures import Group, group
-from ..core.slowdowns import Slowdown, enforced
+from ..core.queues.slowdowns import Slowdown, enforced
 from ..runtime import Runtime
 from ..store import RANGES, SLOT, Live, Minute
 from .rendering import Page
@@ -54,7 +54,9 @@ class QueueLine:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The attempts that ended within a chart's span from ``begins_at``, and how many of them failed."""
+    """The attempts that ended within a chart's span from ``begins_at``, and how many of them
+    failed.
+    """
 
     begins_at: datetime
     attempts: int
@@ -94,7 +96,9 @@ def page(runtime: Runtime) -> Page:
         "slowed": [slowdown(one, now) for one in slowdowns.values()],
         "failures": [failure_group(one) for one in failures],
     }
-    return Page(template="overview.html", title="Overview", data=data, extra={"ranges": ["1h", *RANGES]})
+    return Page(
+        template="overview.html", title="Overview", data=data, extra={"ranges": ["1h", *RANGES]}
+    )
 
 
 def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
@@ -120,8 +124,21 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
 
 def totals(lines: Sequence[QueueLine]) -> dict[str, Any]:
     """The tiles."""
-    summed = ("due", "running", "lost", "scheduled", "retrying", "waiting", "dead", "succeeded", "attempts_last_hour", "failed_last_hour")
-    due_since = [line.due_since for line in lines if line.due_since is not None and not line.is_paused]
+    summed = (
+        "due",
+        "running",
+        "lost",
+        "scheduled",
+        "retrying",
+        "waiting",
+        "dead",
+        "succeeded",
+        "attempts_last_hour",
+        "failed_last_hour",
+    )
+    due_since = [
+        line.due_since for line in lines if line.due_since is not None and not line.is_paused
+    ]
     return {
         **{name: sum(getattr(line, name) for line in lines) for name in summed},
         "due_and_open": sum(line.due for line in lines if not line.is_paused),
@@ -161,20 +178,43 @@ def failure_group(group: Group) -> dict[str, Any]:
     }
 
 
-def _chart(runtime: Runtime, connection: sa.Connection, lines: Sequence[QueueLine], now: datetime) -> Chart:
-    """The chart of the range that the URL asks for, the last hour unless it is one that there is."""
+def _chart(
+    runtime: Runtime, connection: sa.Connection, lines: Sequence[QueueLine], now: datetime
+) -> Chart:
+    """The chart of the range that the URL asks for, the last hour unless it is one that there
+    is.
+    """
     name = request.args.get("range", "")
     if name in RANGES:
         begins, counts = runtime.store.charts.bars(connection, RANGES[name])
         first, width = to_datetime(begins), timedelta(seconds=RANGES[name].slots * SLOT / SECOND)
     else:
-        name, width, counts = "1h", timedelta(minutes=1), _together([line.minutes for line in lines])
+        name, width, counts = (
+            "1h",
+            timedelta(minutes=1),
+            _together([line.minutes for line in lines]),
+        )
         first = now - width * len(counts)
-    bars = [Bar(first + number * width, each.attempts, each.failures) for number, each in enumerate(counts)]
-    return Chart(range=name, span=width, bars=bars, attempts=sum(one.attempts for one in bars), failures=sum(one.failures for one in bars))
+    bars = [
+        Bar(first + number * width, each.attempts, each.failures)
+        for number, each in enumerate(counts)
+    ]
+    return Chart(
+        range=name,
+        span=width,
+        bars=bars,
+        attempts=sum(one.attempts for one in bars),
+        failures=sum(one.failures for one in bars),
+    )
 
 
-def _line(row: sa.Row[Any], live: Live, ended: sa.Row[Any] | None, minutes: Sequence[Minute], enforced: float | None) -> QueueLine:
+def _line(
+    row: sa.Row[Any],
+    live: Live,
+    ended: sa.Row[Any] | None,
+    minutes: Sequence[Minute],
+    enforced: float | None,
+) -> QueueLine:
     return QueueLine(
         queue=row.name,
         rate=row.rate,
@@ -183,7 +223,10 @@ def _line(row: sa.Row[Any], live: Live, ended: sa.Row[Any] | None, minutes: Sequ
         max_concurrent=row.max_concurrent,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
-        **{name: getattr(live, name) for name in ("due", "running", "lost", "scheduled", "retrying", "waiting")},
+        **{
+            name: getattr(live, name)
+            for name in ("due", "running", "lost", "scheduled", "retrying", "waiting")
+        },
         **{name: getattr(ended, name, 0) for name in ("dead", "succeeded", "cancelled")},
         due_since=None if live.due_since is None else to_datetime(live.due_since),
         attempts_last_hour=sum(one.attempts for one in minutes),
@@ -193,4 +236,7 @@ def _line(row: sa.Row[Any], live: Live, ended: sa.Row[Any] | None, minutes: Sequ
 
 
 def _together(series: Sequence[Sequence[Minute]]) -> list[Minute]:
-    return [Minute(sum(one.attempts for one in each), sum(one.failures for one in each)) for each in zip(*series, strict=True)]
+    return [
+        Minute(sum(one.attempts for one in each), sum(one.failures for one in each))
+        for each in zip(*series, strict=True)
+    ]

@@ -10,9 +10,8 @@ from flask import g, request
 from ..api.queue import Queue
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
-from .done import Deed
 from .overview import queue_lines
-from .rendering import Page
+from .rendering import Deed, Page
 
 _LIMITS = ("rate", "bucket_size", "max_concurrent")
 
@@ -24,12 +23,20 @@ def page(runtime: Runtime) -> Page:
     with store.reading() as connection:
         lines = queue_lines(runtime, connection)
     configured = sorted(runtime.settings.queues)
-    return Page(template="queues.html", title="Queues", data={"queues": lines, "configured": configured})
+    return Page(
+        template="queues.html", title="Queues", data={"queues": lines, "configured": configured}
+    )
 
 
 def pause(runtime: Runtime, queue: str) -> Deed:
     """Take nothing more from a queue."""
-    return Deed("pause", queue, partial(Queue(queue, runtime).pause, by=g.taskqueue_access.user or "somebody on the dashboard"))
+    return Deed(
+        "pause",
+        queue,
+        partial(
+            Queue(queue, runtime).pause, by=g.taskqueue_access.user or "somebody on the dashboard"
+        ),
+    )
 
 
 def resume(runtime: Runtime, queue: str) -> Deed:
@@ -49,7 +56,9 @@ def requeue_dead(runtime: Runtime, queue: str) -> Deed:
 
 def configure(runtime: Runtime, queue: str) -> Deed:
     """Change its limits; an empty field is no limit, one that is missing stays."""
-    limits = {name: _limit(name, request.form[name].strip()) for name in _LIMITS if name in request.form}
+    limits = {
+        name: _limit(name, request.form[name].strip()) for name in _LIMITS if name in request.form
+    }
     told = ", ".join(f"{name}={value}" for name, value in limits.items())
     return Deed("configure", f"{queue}: {told}", partial(Queue(queue, runtime).configure, **limits))
 
@@ -60,5 +69,7 @@ def _limit(name: str, text: str) -> Any:
     if name == "rate":
         return text
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ConfigurationError(f"{name} is {text[:40]!r}; it must be a whole number, or empty for no limit")
+        raise ConfigurationError(
+            f"{name} is {text[:40]!r}; it must be a whole number, or empty for no limit"
+        )
     return int(text)

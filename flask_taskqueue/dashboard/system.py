@@ -9,8 +9,8 @@ from flask import g, request
 from .. import diagnosis
 from ..core.clock import to_datetime
 from ..runtime import Runtime
-from .chosen import without_urls
 from .rendering import Page
+from .tasks import without_urls
 
 _SHOWN = 50
 
@@ -32,6 +32,13 @@ def page(runtime: Runtime) -> Page:
         row.pop("wanted", None)
         row.pop("place", None)
     # Looked for only when asked: each worker route is pinged.
-    findings = [asdict(one) for one in diagnosis.findings(runtime)] if request.args.get("doctor") else None
-    data = {"findings": findings, "dispatchers": [asdict(one) for one in dispatchers], "bulks": bulks, "audit": audit}
+    findings = (
+        [asdict(one) for one in diagnosis.findings(runtime)] if request.args.get("doctor") else None
+    )
+    data = {
+        "findings": findings,
+        "dispatchers": [asdict(one) for one in dispatchers],
+        "bulks": bulks,
+        "audit": audit,
+    }
     return Page(template="system.html", title="System", data=data)

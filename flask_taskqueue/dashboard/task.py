@@ -16,19 +16,24 @@ from .. import diagnosis
 from ..api.adding import Adding
 from ..api.tasks import TasksOf
 from ..core.curl import curl
+from ..core.delivery.reply import stored_headers
 from ..core.errors import InvalidTaskError
 from ..core.record import Record
-from ..core.redaction import Redaction
-from ..core.reply import stored_headers
-from ..core.spec import TaskOptions, TaskSpec
-from ..core.task import Task
+from ..core.security.redaction import Redaction
+from ..core.tasks.spec import TaskOptions, TaskSpec
+from ..core.tasks.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
-from .done import Deed
-from .rendering import Page
+from .rendering import Deed, Page
 from .tasks import instant, line, sight
 
-_NO_REPLY = {"reply_headers": None, "reply_body": None, "reply_size": None, "reply_truncated": None, "traceback": None}
+_NO_REPLY = {
+    "reply_headers": None,
+    "reply_body": None,
+    "reply_size": None,
+    "reply_truncated": None,
+    "traceback": None,
+}
 _HIDDEN = {"headers": None, "body": None, "content_type": "", "curl": None}
 
 
@@ -39,23 +44,43 @@ def page(runtime: Runtime, task_id: str) -> Page:
         record = store.tasks.get(connection, task_id)
         is_lost = bool(store.tasks.lost(connection, [task_id]))
         rows = store.history.attempts(connection, task_id)
-        dispatchers = {one.id: f"{one.host}:{one.pid}" for one in store.dispatchers.list(connection)}
+        dispatchers = {
+            one.id: f"{one.host}:{one.pid}" for one in store.dispatchers.list(connection)
+        }
     redaction = Redaction(runtime.settings.redact)
     may_see = g.taskqueue_access.may("view_payload")
     task = Task.of(record, TasksOf(runtime))
     data = {
         **line(runtime, record, is_lost=is_lost),
         "why": " ".join(diagnosis.why(runtime, task_id).sentences),
-        **{name: getattr(task, name) for name in ("unique_key", "serial_key", "concurrency_key", "batch_id", "expires_at", "crashes")},
+        **{
+            name: getattr(task, name)
+            for name in (
+                "unique_key",
+                "serial_key",
+                "concurrency_key",
+                "batch_id",
+                "expires_at",
+                "crashes",
+            )
+        },
         "target": record.target and sight(runtime).url(record.target),
         "deadline": runtime.settings.deadline_of(record.queue, record.deadline),
         "retry": None if record.retry is None else json.loads(record.retry),
         "progress": task.progress,
         "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
         **(_request(runtime, runtime.vault.opened(record), redaction) if may_see else _HIDDEN),
-        "tried": [_attempt(row, dispatchers, _reply(runtime, row, redaction) if may_see else _NO_REPLY) for row in rows],
+        "tried": [
+            _attempt(row, dispatchers, _reply(runtime, row, redaction) if may_see else _NO_REPLY)
+            for row in rows
+        ],
     }
-    return Page(template="task.html", title=f"Task {task_id}", data=data, extra={"queues": sorted(runtime.settings.queues)})
+    return Page(
+        template="task.html",
+        title=f"Task {task_id}",
+        data=data,
+        extra={"queues": sorted(runtime.settings.queues)},
+    )
 
 
 def requeue(runtime: Runtime, task_id: str) -> Deed:
@@ -76,7 +101,9 @@ def delete(runtime: Runtime, task_id: str) -> Deed:
 def copy(runtime: Runtime, task_id: str) -> Deed:
     """Add a changed copy, by the rules of ``tasks.add``; the task itself stays as it is."""
     if not g.taskqueue_access.may("view_payload"):
-        raise Forbidden("A copy shows what is in the task: that takes the permission 'view_payload' as well.")
+        raise Forbidden(
+            "A copy shows what is in the task: that takes the permission 'view_payload' as well."
+        )
     store = runtime.store
     with store.reading() as connection:
         record = runtime.vault.opened(store.tasks.get(connection, task_id))
@@ -86,7 +113,9 @@ def copy(runtime: Runtime, task_id: str) -> Deed:
     body = request.form.get("body")
     if body is not None:
         try:
-            restored = Redaction(runtime.settings.redact).restore(body.replace("\r\n", "\n"), bytes(record.body), _content_type(headers))
+            restored = Redaction(runtime.settings.redact).restore(
+                body.replace("\r\n", "\n"), bytes(record.body), _content_type(headers)
+            )
         except ValueError as error:
             raise InvalidTaskError(f"the body is no JSON: {error}") from error
         options["payload"] = restored or None
@@ -104,7 +133,11 @@ def copy(runtime: Runtime, task_id: str) -> Deed:
 
 
 def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
-    options: TaskOptions = {"method": record.method, "queue": form.get("queue") or record.queue, "priority": record.priority}
+    options: TaskOptions = {
+        "method": record.method,
+        "queue": form.get("queue") or record.queue,
+        "priority": record.priority,
+    }
     if record.deadline is not None:
         options["deadline"] = record.deadline
     if record.retry is not None:
@@ -128,7 +161,11 @@ def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str
     shown = redaction.headers(headers)
     body = redaction.body(bytes(record.body), _content_type(headers))
     url = redaction.url(record.url)
-    absolute = url if is_absolute(url) else urljoin(record.target or runtime.settings.base_url or request.host_url, url)
+    absolute = (
+        url
+        if is_absolute(url)
+        else urljoin(record.target or runtime.settings.base_url or request.host_url, url)
+    )
     return {
         "headers": shown,
         "content_type": _content_type(headers),
@@ -149,7 +186,9 @@ def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str
     }
 
 
-def _attempt(row: sa.Row[Any], dispatchers: Mapping[str, str], reply: Mapping[str, Any]) -> dict[str, Any]:
+def _attempt(
+    row: sa.Row[Any], dispatchers: Mapping[str, str], reply: Mapping[str, Any]
+) -> dict[str, Any]:
     """An attempt that has ended, with what came back as far as that may be seen."""
     return {
         "number": row.number,

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from ..core.clock import SECOND
+from ..core.diagnosis.finding import Finding, Level
 from ..core.errors import TablesMissingError, TransientError
-from ..core.finding import Finding, Level
-from ..core.spans import span
+from ..core.humanize import span
 from ..migrations import include_object
 from ..runtime import Runtime
 from ..store import Notices, refusal
@@ -33,20 +33,30 @@ def look(runtime: Runtime) -> Iterator[Finding]:
         yield from _notices(runtime)
     except TransientError as error:
         said = refusal(error)
-        yield Finding("error", f"{error}: {said}" if said else str(error), "start the database, or mend its URL", "databases")
+        yield Finding(
+            "error",
+            f"{error}: {said}" if said else str(error),
+            "start the database, or mend its URL",
+            "databases",
+        )
     except TablesMissingError as error:
-        yield Finding("error", str(error), "run: flask taskqueue upgrade", "troubleshooting#tables-missing")
+        yield Finding(
+            "error", str(error), "run: flask taskqueue upgrade", "troubleshooting#tables-missing"
+        )
 
 
 def judge_clock(skew: float) -> Finding:
-    """What the difference of this host's clock from the database's means; positive when this one is ahead."""
+    """What the difference of this host's clock from the database's means; positive when this
+    one is ahead.
+    """
     anchor = "troubleshooting#clock"
     if abs(skew) < _SKEW:
         return Finding("ok", "the clocks of this host and the database agree", "", anchor)
     direction = "ahead of" if skew > 0 else "behind"
     return Finding(
         "warning",
-        f"the clock of this host is {span(skew)} {direction} the database's, by which tasks are due",
+        f"the clock of this host is {span(skew)} {direction} the database's, by which tasks "
+        "are due",
         "let NTP set the clocks of both",
         anchor,
     )
@@ -56,9 +66,13 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
     database = runtime.store.database
     missing = database.missing()
     for change in missing:
-        text = f"the {change} is missing" + (", so claims read the whole table" if change.kind == "index" else "")
+        text = f"the {change} is missing" + (
+            ", so claims read the whole table" if change.kind == "index" else ""
+        )
         level: Level = "warning" if change.kind == "index" else "error"
-        yield Finding(level, text, "run: flask taskqueue upgrade", "troubleshooting#tables-outdated")
+        yield Finding(
+            level, text, "run: flask taskqueue upgrade", "troubleshooting#tables-outdated"
+        )
     if not missing:
         yield Finding("ok", "the database is reached, and its tables are complete")
         with runtime.store.reading() as connection:
@@ -74,14 +88,21 @@ def _notices(runtime: Runtime) -> Iterator[Finding]:
     try:
         heard = bell.is_heard()
     except sa.exc.DBAPIError as error:
-        yield Finding("warning", f"it cannot be seen whether notices come through: {refusal(error)}", "run doctor again", _POOLER)
+        yield Finding(
+            "warning",
+            f"it cannot be seen whether notices come through: {refusal(error)}",
+            "run doctor again",
+            _POOLER,
+        )
         return
     if not heard:
         yield Finding(
             "warning",
-            "notices of the database do not come through to this process, by way of a pooler in transaction mode say: what is added in "
+            "notices of the database do not come through to this process, by way of a pooler "
+            "in transaction mode say: what is added in "
             "other processes starts at the next poll",
-            "let dispatchers connect to PostgreSQL directly, or leave it and set TASKQUEUE_NOTIFY = False",
+            "let dispatchers connect to PostgreSQL directly, or leave it and set "
+            "TASKQUEUE_NOTIFY = False",
             _POOLER,
         )
 
@@ -95,7 +116,9 @@ def _skew(runtime: Runtime) -> float:
 
 
 def _migrations(runtime: Runtime) -> Iterator[Finding]:
-    """Tables that autogenerate finds in the application's database, but not in its metadata, it would drop."""
+    """Tables that autogenerate finds in the application's database, but not in its metadata, it
+    would drop.
+    """
     migrate = runtime.app.extensions.get("migrate")
     db = getattr(migrate, "db", None)
     if migrate is None or db is None:
@@ -107,12 +130,17 @@ def _migrations(runtime: Runtime) -> Iterator[Finding]:
     if arguments.get("include_object") is not None or arguments.get("include_name") is not None:
         return
     with runtime.app.app_context():
-        shared = any(engine.url == runtime.store.database.engine.url for engine in db.engines.values())
+        shared = any(
+            engine.url == runtime.store.database.engine.url for engine in db.engines.values()
+        )
     if shared:
         yield Finding(
             "warning",
-            f"Flask-Migrate does not know {task.name} and would drop it: the tables are in the application's database, "
+            f"Flask-Migrate does not know {task.name} and would drop it: the tables are in "
+            "the application's database, "
             "but not in its metadata",
-            f"use Migrate(app, db, include_object=flask_taskqueue.{include_object.__name__}), or TaskQueue(app, db)",
+            "use Migrate(app, db, "
+            f"include_object=flask_taskqueue.{include_object.__name__}), or TaskQueue(app, "
+            "db)",
             "troubleshooting#migrations-drop",
         )

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.routing import BuildError, Rule
 
+from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.ping import judge_ping
 from ..core.errors import ConfigurationError, TablesMissingError, TransientError
-from ..core.finding import Finding
-from ..core.ping import judge_ping
 from ..runtime import Runtime
 from ..web.rules import worker_of
 from ..web.worker import Worker
@@ -24,25 +24,44 @@ _SAMPLES = ("1", "1.0", "ping", "00000000-0000-4000-8000-000000000000")
 def look(runtime: Runtime) -> Iterator[Finding]:
     """Ping each worker route in process, and one by the network where deliveries go that way."""
     app = runtime.app
-    rules = [(rule, worker) for rule in app.url_map.iter_rules() if (worker := worker_of(app, rule)) is not None]
+    rules = [
+        (rule, worker)
+        for rule in app.url_map.iter_rules()
+        if (worker := worker_of(app, rule)) is not None
+    ]
     for rule, worker in rules:
         yield from _declared(rule, worker)
     try:
         yield from _pinged(runtime, [rule for rule, _ in rules], "wsgi")
         if runtime.settings.transport == "http":
-            yield from _pinged(runtime, [rule for rule, _ in rules if not rule.arguments][:1], "http")
+            yield from _pinged(
+                runtime, [rule for rule, _ in rules if not rule.arguments][:1], "http"
+            )
     except (TransientError, TablesMissingError):
         return  # which the look at the database tells
     except ConfigurationError as error:
         anchor = "no-secret" if "SECRET" in str(error) else "not-found"
-        yield Finding("error", str(error).partition(":")[0], str(error).partition(":")[2].strip(), f"troubleshooting#{anchor}")
+        yield Finding(
+            "error",
+            str(error).partition(":")[0],
+            str(error).partition(":")[2].strip(),
+            f"troubleshooting#{anchor}",
+        )
 
 
 def _declared(rule: Rule, worker: Worker[..., Any]) -> Iterator[Finding]:
     if "POST" not in (rule.methods or ()):
         methods = ", ".join(sorted(set(rule.methods or ()) - {"HEAD"}))
-        text = f"{rule.rule} answers {methods}, not POST, which is what a task sends unless its method is given"
-        yield Finding("warning", text, "add POST to its methods, or give each of its tasks a method", "troubleshooting#not-found")
+        text = (
+            f"{rule.rule} answers {methods}, not POST, which is what a task sends unless its "
+            "method is given"
+        )
+        yield Finding(
+            "warning",
+            text,
+            "add POST to its methods, or give each of its tasks a method",
+            "troubleshooting#not-found",
+        )
     if worker.is_async and not _has_asgiref():
         text = f"{rule.rule} has an async handler, and Flask cannot run it without its async extra"
         yield Finding("error", text, "pip install 'flask[async]'", "troubleshooting#async")
@@ -56,11 +75,15 @@ def _has_asgiref() -> bool:
 
 
 def _pinged(runtime: Runtime, rules: list[Rule], transport: str) -> Iterator[Finding]:
-    _, attempts = runtime.dispatcher(transport=transport, base_url="http://localhost" if transport == "wsgi" else None)
+    _, attempts = runtime.dispatcher(
+        transport=transport, base_url="http://localhost" if transport == "wsgi" else None
+    )
     try:
         for rule in rules:
             path = sample_path(runtime.app, rule)
-            method = "POST" if "POST" in (rule.methods or ()) else sorted(rule.methods or {"POST"})[0]
+            method = (
+                "POST" if "POST" in (rule.methods or ()) else sorted(rule.methods or {"POST"})[0]
+            )
             if path is None:
                 continue
             place = rule.rule if transport == "wsgi" else f"{rule.rule}, by HTTP,"
@@ -79,6 +102,10 @@ def sample_path(app: Flask, rule: Rule) -> str | None:
             return None
         values[name] = options[0] if options else converter.to_python(fitting[0])
     try:
-        return urlsplit(app.url_map.bind("localhost").build(rule.endpoint, values, sorted(rule.methods or {"POST"})[0])).path
+        return urlsplit(
+            app.url_map.bind("localhost").build(
+                rule.endpoint, values, sorted(rule.methods or {"POST"})[0]
+            )
+        ).path
     except BuildError:
         return None

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..core.diagnosis.finding import Finding
 from ..core.durations import seconds
-from ..core.finding import Finding
 from ..runtime import Runtime
 from ..web.rules import worker_of
 
@@ -33,7 +33,8 @@ def judge_timeout(timeout: float, deadline: float) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"gunicorn kills a worker after {timeout:g} s, and a task may take {deadline:g} s",
-            f"run gunicorn with --timeout {deadline + 30:.0f}, or with --threads, and give a proxy before it as long",
+            f"run gunicorn with --timeout {deadline + 30:.0f}, or with --threads, and give a "
+            "proxy before it as long",
             "troubleshooting#deadline",
         )
 
@@ -41,8 +42,8 @@ def judge_timeout(timeout: float, deadline: float) -> Iterator[Finding]:
 def gunicorn_option(words: Sequence[str], long: str, short: str | None = None) -> str | None:
     """What the arguments of gunicorn give an option, the last time they do.
 
-    >>> gunicorn_option(["-w", "2", "--timeout=60"], "--timeout", "-t"), gunicorn_option(["-t90"], "--timeout", "-t")
-    ('60', '90')
+    >>> gunicorn_option(["-w", "2", "--timeout=60"], "--timeout", "-t")
+    '60'
     """
     found = None
     for word, following in zip(words, [*words[1:], ""], strict=False):
@@ -56,7 +57,9 @@ def gunicorn_option(words: Sequence[str], long: str, short: str | None = None) -
 
 
 def longest_deadline(runtime: Runtime) -> float:
-    """The longest that a task of this application may take by its settings, its queues and its handlers."""
+    """The longest that a task of this application may take by its settings, its queues and its
+    handlers.
+    """
     app, settings = runtime.app, runtime.settings
     found = [settings.deadline, *(queue.deadline or 0 for queue in settings.queues.values())]
     for rule in app.url_map.iter_rules():
@@ -67,10 +70,12 @@ def longest_deadline(runtime: Runtime) -> float:
 
 
 def _configured() -> float | None:
-    """After how many seconds the gunicorn that serves here, or whose configuration is here, kills what runs; None if it does not.
+    """After how many seconds the gunicorn that serves here, or whose configuration is here, kills
+    what runs; None if it does not.
 
-    None also if that is not to be seen. Only its sync workers cannot tell that they are alive while they handle a request: of others its
-    documentation says that the timeout "is not tied to the length of time required to handle a single request".
+    None also if that is not to be seen. Only its sync workers cannot tell that they are alive while
+    they handle a request: of others its documentation says that the timeout "is not tied to the
+    length of time required to handle a single request".
     """
     serving = os.path.basename(sys.argv[0]) == "gunicorn"
     arguments = os.environ.get("GUNICORN_CMD_ARGS")
@@ -85,7 +90,9 @@ def _configured() -> float | None:
         return next((one for one in given if one is not None), None)
 
     is_threaded = (setting("threads", "--threads") or "1") != "1"  # gunicorn makes it gthread then
-    if is_threaded or (setting("worker_class", "--worker-class", "-k") or "sync").rpartition(".")[2] not in ("sync", "SyncWorker"):
+    if is_threaded or (setting("worker_class", "--worker-class", "-k") or "sync").rpartition(".")[
+        2
+    ] not in ("sync", "SyncWorker"):
         return None
     timeout = setting("timeout", "--timeout", "-t")
     with suppress(ValueError):
@@ -94,7 +101,9 @@ def _configured() -> float | None:
 
 
 def _assigned(path: Path) -> dict[str, str]:
-    """What a configuration file assigns to names as plain values; the file is read, not run. What is computed is unknown: "?"."""
+    """What a configuration file assigns to names as plain values; the file is read, not run.
+    What is computed is unknown: "?".
+    """
     found: dict[str, str] = {}
     with suppress(OSError, SyntaxError, ValueError):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

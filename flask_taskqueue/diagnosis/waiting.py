@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..core.why import Why, explain
+from ..core.diagnosis.why import Why, explain
 from ..runtime import Runtime
 from ..web.routes import answers
 
@@ -16,4 +16,6 @@ def why(runtime: Runtime, task_id: str) -> Why:
         facts = store.surroundings.facts(connection, store.tasks.get(connection, task_id))
     record = facts.record
     is_ours = record.target is None and record.url.startswith("/")
-    return explain(replace(facts, is_answered=not is_ours or answers(runtime.app, record.url, record.method)))
+    return explain(
+        replace(facts, is_answered=not is_ours or answers(runtime.app, record.url, record.method))
+    )

@@ -24,16 +24,24 @@ _LOOK_AGAIN = 5.0
 """Seconds after which schedules are looked at again: another process may have changed one."""
 _SHORTEST = 0.05
 _GONE = timedelta(minutes=2)
-"""How late a fire time is when no process can be there whose code declares its schedule, while dispatchers are."""
+"""How late a fire time is when no process can be there whose code declares its schedule, while
+dispatchers are.
+"""
 
 
 class Cron:
-    """Sees to the schedules that this process's application declares, as every other dispatcher does to its own.
+    """Sees to the schedules that this process's application declares, as every other dispatcher
+    does to its own.
 
     `tick` may be called at any time, from any number of processes.
     """
 
-    def __init__(self, find_store: Callable[[], Store], find_undeclared: Find, fired: Fired = lambda _name, _added: None) -> None:
+    def __init__(
+        self,
+        find_store: Callable[[], Store],
+        find_undeclared: Find,
+        fired: Fired = lambda _name, _added: None,
+    ) -> None:
         self._find_store = find_store
         self._find_undeclared = find_undeclared
         self._fired = fired
@@ -43,7 +51,9 @@ class Cron:
         """Whether the last tick added tasks."""
 
     def tick(self, now: datetime | None = None) -> float:
-        """Fire what is due by the database's clock, or at ``now``; the seconds after which to tick again."""
+        """Fire what is due by the database's clock, or at ``now``; the seconds after which to
+        tick again.
+        """
         try:
             return self._tick(now)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
@@ -51,7 +61,9 @@ class Cron:
             return _LOOK_AGAIN
 
     def declare(self, now: datetime | None = None) -> Collection[str]:
-        """See, once per process and schedule, that what is declared is stored as it is declared now; the names."""
+        """See, once per process and schedule, that what is declared is stored as it is declared
+        now; the names.
+        """
         definitions = self._find_undeclared(self._names)
         if definitions:
             schedules = self._store.schedules
@@ -63,12 +75,16 @@ class Cron:
         return self._names
 
     def _is_declared(self, one: Definition, instant: datetime) -> bool:
-        """Store a schedule as it is declared now; False if an application's transaction has locked it."""
+        """Store a schedule as it is declared now; False if an application's transaction has
+        locked it.
+        """
         declare = partial(self._store.schedules.declare, declared=[one], now=instant)
         try:
             self._store.transact(declare, wait=Wait.BRIEFLY)
         except LockedError as error:
-            logger.warning("schedule %s cannot be stored as it is declared, yet: %s", one.name, error)
+            logger.warning(
+                "schedule %s cannot be stored as it is declared, yet: %s", one.name, error
+            )
             return False
         return True
 
@@ -87,17 +103,27 @@ class Cron:
             if name in names:
                 self._fire(name, instant)
             elif name not in self._locked and instant - waiting[name] > _GONE:
-                self._store.transact(partial(schedules.pass_over, name=name, now=instant), wait=Wait.BRIEFLY)
+                self._store.transact(
+                    partial(schedules.pass_over, name=name, now=instant), wait=Wait.BRIEFLY
+                )
         if not names:
             return _LOOK_AGAIN
         with self._store.reading() as connection:
-            waits = [(next_at - instant).total_seconds() for name, next_at in schedules.waiting(connection).items() if name in names]
+            waits = [
+                (next_at - instant).total_seconds()
+                for name, next_at in schedules.waiting(connection).items()
+                if name in names
+            ]
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
 
     def _fire(self, name: str, instant: datetime) -> None:
-        """Fire one schedule; if an application's transaction has locked what that needs, it is looked at again, and the others fire."""
+        """Fire one schedule; if an application's transaction has locked what that needs, it is
+        looked at again, and the others fire.
+        """
         try:
-            added = self._store.transact(partial(self._store.schedules.fire, name=name, now=instant), wait=Wait.BRIEFLY)
+            added = self._store.transact(
+                partial(self._store.schedules.fire, name=name, now=instant), wait=Wait.BRIEFLY
+            )
         except LockedError as error:
             logger.warning("schedule %s cannot fire yet: %s", name, error)
             return

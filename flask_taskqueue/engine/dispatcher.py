@@ -10,24 +10,23 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ..core.delivery import Delivery
-from ..core.dispatcher_health import DispatcherHealth
+from ..core.delivery.delivery import Delivery
+from ..core.dispatchers import DispatcherHealth
 from ..core.errors import TaskQueueError
-from ..core.fairness import Lanes
-from ..core.pace import GLANCE, Pace
+from ..core.queues.lanes import Lanes
+from ..core.queues.pacing import GLANCE, Pace
 from ..core.record import Record
-from ..interrupts import timed_out
+from ..process.interrupts import timed_out
 from ..store import LockedError, Recorded, Result, Store
-from .answers import Answers
-from .apart import Apart
 from .attempt import Attempts
-from .flights import Flights
-from .heartbeat import Heartbeat
-from .landings import Landings
+from .claimer import Taken, Taking
+from .completed import Landings
+from .in_flight import Flights, Heartbeat
 from .outages import Outages
-from .shift import Shift
-from .slots import InlineSlot, Slots
-from .taking import Taken, Taking
+from .pauses import Answers
+from .pool import InlineSlot, Slots
+from .postponed import Apart
+from .wakeups import Shift
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -43,9 +42,13 @@ class _Turn:
     recorded: Recorded
     taken: list[Record]
     lanes: Lanes | None
-    """What a look saw, if all of it that may be taken was: what is due next can be waited for. Otherwise None."""
+    """What a look saw, if all of it that may be taken was: what is due next can be waited for.
+    Otherwise None.
+    """
     since: float = 0.0
-    """When its leases began at the latest, on the monotonic clock: before the statement that took them."""
+    """When its leases began at the latest, on the monotonic clock: before the statement that
+    took them.
+    """
     guessed: bool = False
     """Whether it took, without a look, all that it found."""
     alone: bool = False
@@ -80,12 +83,16 @@ class Dispatcher:
         self.queues = None if queues is None else tuple(queues)
         self.ok = self.failed = self.dead = 0
         self._store = store
-        self._taking = Taking(store.claims, queues=queues, held_by=dispatcher_id, lease=lease, slots=concurrency)
+        self._taking = Taking(
+            store.claims, queues=queues, held_by=dispatcher_id, lease=lease, slots=concurrency
+        )
         self._attempts = attempts
         self._lease = lease
         self._poll = poll_interval
         self._observe = observe
-        self._slots = InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
+        self._slots = (
+            InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
+        )
         self._pace = Pace(self._slots.size, computing=attempts.in_process)
         self._landings = Landings(self._pace)
         self._surplus: list[Delivery] = []
@@ -127,14 +134,18 @@ class Dispatcher:
         """How many tasks may be taken now, when so many of those in flight have ended."""
         if self._shift.over:
             return 0
-        return min(self._pace.capacity, self._pace.depth - len(self._flights) - self._apart.crowded + ended)
+        return min(
+            self._pace.capacity, self._pace.depth - len(self._flights) - self._apart.crowded + ended
+        )
 
     def drain(self, *, linger: bool = False) -> float | None:
-        """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is due.
+        """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is
+        due.
 
-        Returns None when nothing waits, and at once when a drain is under way already. With ``linger``
-        it goes on, and looks again at each poll, when the next task falls due and when `wake` is called,
-        until it is retired: a task that is added then waits for no thread to be started.
+        Returns None when nothing waits, and at once when a drain is under way already. With
+        ``linger`` it goes on, and looks again at each poll, when the next task falls due and when
+        `wake` is called, until it is retired: a task that is added then waits for no thread to be
+        started.
         """
         drain = self._shift.begin()
         if drain is None:
@@ -148,9 +159,14 @@ class Dispatcher:
         """Interrupt what has reached its deadline; write off what has not stopped since."""
         for delivery in self._flights.overdue():
             self._slots.write_off()
-            result = self._attempts.result(delivery, timed_out(delivery), delivery.expires - delivery.started)
+            result = self._attempts.result(
+                delivery, timed_out(delivery), delivery.expires - delivery.started
+            )
             self._landings.land((delivery, result), signal=True)
-            logger.warning("task %s does not stop at its deadline; its thread is left behind", delivery.record.id)
+            logger.warning(
+                "task %s does not stop at its deadline; its thread is left behind",
+                delivery.record.id,
+            )
 
     def retire(self) -> None:
         """Take nothing more; what is in flight goes on."""
@@ -161,10 +177,11 @@ class Dispatcher:
         return self._shift.wait_idle(seconds)
 
     def stop(self, grace: float) -> int:
-        """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest back.
+        """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest
+        back.
 
-        Returns how many were given back. Their attempts are not counted. What was sent to another process is due again when
-        its deadline has passed: till then its handler may be at it.
+        Returns how many were given back. Their attempts are not counted. What was sent to another
+        process is due again when its deadline has passed: till then its handler may be at it.
         """
         self.retire()
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
@@ -177,7 +194,11 @@ class Dispatcher:
     def _drain(self, linger: bool) -> float | None:
         wait = 0.0
         while True:
-            self._landings.gather(min(wait, self._outages.backoff) if self._landings.unrecorded else wait, self._flights, self._slots)
+            self._landings.gather(
+                min(wait, self._outages.backoff) if self._landings.unrecorded else wait,
+                self._flights,
+                self._slots,
+            )
             self._surplus += self._slots.take_late()
             if self._landings.stalled or self._shift.over:
                 self._surplus += self._slots.take_back()
@@ -196,7 +217,9 @@ class Dispatcher:
                 return None if turn.lanes is None else turn.lanes.next_in()
 
     def _try_turn(self) -> _Turn | None:
-        """Record, look and claim; None when the database did not let it happen, and everything is as before."""
+        """Record, look and claim; None when the database did not let it happen, and everything
+        is as before.
+        """
         try:
             self.heartbeat.catch_up()
             self._apart.try_again()
@@ -212,14 +235,22 @@ class Dispatcher:
         return turn
 
     def _turn(self, results: list[Result]) -> _Turn:
-        """One transaction, unless there is nothing to write; several where one of the application's has locked something."""
+        """One transaction, unless there is nothing to write; several where one of the
+        application's has locked something.
+        """
         free = self._free(len(results) + len(self._surplus))
         lanes = None
         if free <= 0 and not (results or self._surplus):
             return _Turn(_NOTHING, [], None)
         sure = self._shift.hear_sure()
-        others = min(free, self._slots.size) - 1  # a slot is left free for what a look may find to go first
-        likely = self._taking.likely(woken=self._shift.is_called) if others > 0 and not self._flights else None
+        others = (
+            min(free, self._slots.size) - 1
+        )  # a slot is left free for what a look may find to go first
+        likely = (
+            self._taking.likely(woken=self._shift.is_called)
+            if others > 0 and not self._flights
+            else None
+        )
         if not (results or self._surplus or sure or likely):
             with self._store.reading() as reader:
                 lanes = self._look(reader)
@@ -234,10 +265,16 @@ class Dispatcher:
                 return _Turn(_NOTHING, guess, None, since, guessed=len(guess) < others)
             recorded = self._store.leases.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
-            seen = self._look(connection, afresh=bool(self._surplus)) if free > 0 and lanes is None else lanes
+            seen = (
+                self._look(connection, afresh=bool(self._surplus))
+                if free > 0 and lanes is None
+                else lanes
+            )
             taken = self._taking.take(connection, seen, free, running)
             self._slots.let_go()
-            return _Turn(recorded, taken.records, _exhausted(seen, taken, free), since, alone=taken.alone)
+            return _Turn(
+                recorded, taken.records, _exhausted(seen, taken, free), since, alone=taken.alone
+            )
 
         try:
             turn = self._store.transact(exchange, wait=self._apart.wait)
@@ -249,7 +286,9 @@ class Dispatcher:
         return turn
 
     def _turn_apart(self) -> _Turn:
-        """As a turn, but each task by itself: those that nobody has locked anything of are recorded, and others begin."""
+        """As a turn, but each task by itself: those that nobody has locked anything of are
+        recorded, and others begin.
+        """
         while self._landings.unrecorded:
             self._apart.end(*self._landings.unrecorded[0])
             del self._landings.unrecorded[0]
@@ -260,8 +299,12 @@ class Dispatcher:
         with self._store.reading() as reader:
             lanes = self._taking.look_anew(reader)
         free, since = self._free(), time.monotonic()
-        taken = self._taking.take_singly(self._store.transact, lanes, free, self._flights.running(()))
-        return _Turn(_NOTHING, taken.records, _exhausted(lanes, taken, free), since, alone=taken.alone)
+        taken = self._taking.take_singly(
+            self._store.transact, lanes, free, self._flights.running(())
+        )
+        return _Turn(
+            _NOTHING, taken.records, _exhausted(lanes, taken, free), since, alone=taken.alone
+        )
 
     def _tell(self, recorded: Recorded) -> None:
         """Count, and tell whoever listens."""
@@ -271,7 +314,9 @@ class Dispatcher:
             self._observe(result, result.record.id in recorded.lost)
 
     def _look(self, connection: sa.Connection, *, afresh: bool = False) -> Lanes | None:
-        """See what is due, unless the last look still serves, nothing was given back and nobody called `wake` since."""
+        """See what is due, unless the last look still serves, nothing was given back and nobody
+        called `wake` since.
+        """
         return self._taking.look(connection, afresh=self._shift.hear() or afresh)
 
     def _start(self, turn: _Turn) -> None:
@@ -313,5 +358,7 @@ class Dispatcher:
 
 
 def _exhausted(lanes: Lanes | None, taken: Taken, free: int) -> Lanes | None:
-    """What was seen, unless as many were taken as might be, or some were put off: then more may be due."""
+    """What was seen, unless as many were taken as might be, or some were put off: then more may
+    be due.
+    """
     return lanes if len(taken.records) < free and not taken.again else None

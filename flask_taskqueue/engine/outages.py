@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from ..core.chance import chance
-from ..core.dispatcher_health import DispatcherHealth
+from ..core.dispatchers import DispatcherHealth
+from ..core.ids import chance
 from ..store import refusal
 
 logger = logging.getLogger("flask_taskqueue")
@@ -15,7 +15,9 @@ _LONGEST_BACKOFF = 5.0
 
 
 class Outages:
-    """Kept by the drain; `health` may be asked in any thread. Each outage is logged once when it begins and once when it ends."""
+    """Kept by the drain; `health` may be asked in any thread. Each outage is logged once when
+    it begins and once when it ends.
+    """
 
     def __init__(self) -> None:
         self.backoff = 0.0
@@ -27,7 +29,9 @@ class Outages:
     @property
     def health(self) -> DispatcherHealth:
         """How it stands."""
-        return DispatcherHealth(turned_at=self._turned_at, refusing_since=self._since, last_error=self._last_error)
+        return DispatcherHealth(
+            turned_at=self._turned_at, refusing_since=self._since, last_error=self._last_error
+        )
 
     def refused(self, error: Exception) -> None:
         """It did not work; next time wait longer, up to five seconds."""
@@ -35,12 +39,16 @@ class Outages:
         self._last_error = refusal(error) or str(error)
         if self._since is None:
             self._since = datetime.now(UTC)
-            logger.warning("the database refuses, and is tried until it does not: %s", self._last_error)
+            logger.warning(
+                "the database refuses, and is tried until it does not: %s", self._last_error
+            )
 
     def worked(self) -> None:
         """It worked."""
         self.backoff = 0.0
         self._turned_at = now = datetime.now(UTC)
         if self._since is not None:
-            logger.warning("the database works again, after %.1f s", (now - self._since).total_seconds())
+            logger.warning(
+                "the database works again, after %.1f s", (now - self._since).total_seconds()
+            )
             self._since = None

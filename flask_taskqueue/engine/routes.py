@@ -6,29 +6,45 @@ from typing import Any
 
 from flask import Flask
 
-from ..core.config import Settings
 from ..core.errors import ConfigurationError
-from ..core.targets import Targets
+from ..core.security.targets import Targets
+from ..core.settings.app import Settings
 from .attempt import Routes
 from .transports import Transport
 from .transports.wsgi import WsgiTransport
 
 
-def find_routes(app: Flask, settings: Settings, targets: Targets, base_url: str | None, transport: str) -> Routes:
-    """Where deliveries go by this transport. Raises `ConfigurationError` when the http transport cannot know it."""
-    from .transports.http import HttpTransport  # with requests, which a process that only adds tasks never needs
+def find_routes(
+    app: Flask, settings: Settings, targets: Targets, base_url: str | None, transport: str
+) -> Routes:
+    """Where deliveries go by this transport. Raises `ConfigurationError` when the http
+    transport cannot know it.
+    """
+    from .transports.http import (
+        HttpTransport,  # with requests, which a process that only adds tasks never needs
+    )
 
-    caps: dict[str, Any] = {"reply_cap": settings.reply_excerpt, "connect_timeout": settings.connect_timeout}
+    caps: dict[str, Any] = {
+        "reply_cap": settings.reply_excerpt,
+        "connect_timeout": settings.connect_timeout,
+    }
     remote: Transport = HttpTransport(**caps, objection=targets.objection)
     if transport == "http":
         url = base_url or settings.base_url or _server_url(app)
         if url is None:
             raise ConfigurationError(
-                "the http transport must know where the application answers: set TASKQUEUE_BASE_URL "
-                "(such as 'http://127.0.0.1:8000'), or SERVER_NAME, or use flask taskqueue run --base-url"
+                "the http transport must know where the application answers: set "
+                "TASKQUEUE_BASE_URL "
+                "(such as 'http://127.0.0.1:8000'), or SERVER_NAME, or use flask taskqueue "
+                "run --base-url"
             )
         return Routes(own=HttpTransport(**caps), own_url=url, remote=remote)
-    url = settings.base_url or _server_url(app) or _trusted_url(app) or f"{app.config['PREFERRED_URL_SCHEME']}://localhost"
+    url = (
+        settings.base_url
+        or _server_url(app)
+        or _trusted_url(app)
+        or f"{app.config['PREFERRED_URL_SCHEME']}://localhost"
+    )
     return Routes(own=WsgiTransport(app, url, settings.reply_excerpt), own_url="", remote=remote)
 
 

@@ -14,10 +14,10 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from ..threads import begin, in_no_context
+from ..process.threads import begin, in_no_context
 from .cron import Cron
 from .dispatcher import Dispatcher
-from .presence import Presence
+from .registration import Presence
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -66,7 +66,8 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 
 
 class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
-    """Runs every job at once when the machine's clock was set back; by that clock all of them would wait until it has caught up.
+    """Runs every job at once when the machine's clock was set back; by that clock all of them would
+    wait until it has caught up.
 
     It wakes at least once per poll, by the monotonic clock, so that is noticed.
     """
@@ -85,7 +86,8 @@ class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Seven jobs in one process: drain, cron, renew leases, watch deadlines, say that it is there, sweep, carry on with bulk changes.
+    """Seven jobs in one process: drain, cron, renew leases, watch deadlines, say that it is there,
+    sweep, carry on with bulk changes.
 
     The drain lingers once it has begun; should its thread die, the next poll, or whoever wakes it,
     begins another. Cron runs when the next schedule fires.
@@ -109,17 +111,62 @@ class Scheduler:
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
         self._executor = _DaemonExecutor()
         self._jobs = _SteadyScheduler(
-            executors={_ALIAS: self._executor}, job_defaults=settings, timezone=UTC, daemon=True, logger=_quiet("scheduler")
+            executors={_ALIAS: self._executor},
+            job_defaults=settings,
+            timezone=UTC,
+            daemon=True,
+            logger=_quiet("scheduler"),
         )
         _quiet("executors")
         add = partial(self._jobs.add_job, executor=_ALIAS)
-        add(self._drain, "interval", seconds=poll_interval, jitter=poll_interval / 10, id=_DRAIN, next_run_time=datetime.now(UTC))
-        add(self._tick, "interval", seconds=_CRON_INTERVAL, id=_CRON, max_instances=1, next_run_time=datetime.now(UTC))
+        add(
+            self._drain,
+            "interval",
+            seconds=poll_interval,
+            jitter=poll_interval / 10,
+            id=_DRAIN,
+            next_run_time=datetime.now(UTC),
+        )
+        add(
+            self._tick,
+            "interval",
+            seconds=_CRON_INTERVAL,
+            id=_CRON,
+            max_instances=1,
+            next_run_time=datetime.now(UTC),
+        )
         add(dispatcher.heartbeat.beat, "interval", seconds=lease / 3, id="renew", max_instances=1)
-        add(dispatcher.enforce_deadlines, "interval", seconds=_WATCH_INTERVAL, id="watch", max_instances=1)
-        add(self._beat, "interval", seconds=_BEAT_INTERVAL, jitter=_BEAT_INTERVAL / 10, id=_BEAT, max_instances=1)
-        add(sweep, "interval", seconds=_SWEEP_INTERVAL, jitter=_SWEEP_INTERVAL / 10, id=_SWEEP, max_instances=1)
-        add(self._change, "interval", seconds=_BULK_INTERVAL, jitter=_BULK_INTERVAL / 10, id=_BULK, max_instances=1)
+        add(
+            dispatcher.enforce_deadlines,
+            "interval",
+            seconds=_WATCH_INTERVAL,
+            id="watch",
+            max_instances=1,
+        )
+        add(
+            self._beat,
+            "interval",
+            seconds=_BEAT_INTERVAL,
+            jitter=_BEAT_INTERVAL / 10,
+            id=_BEAT,
+            max_instances=1,
+        )
+        add(
+            sweep,
+            "interval",
+            seconds=_SWEEP_INTERVAL,
+            jitter=_SWEEP_INTERVAL / 10,
+            id=_SWEEP,
+            max_instances=1,
+        )
+        add(
+            self._change,
+            "interval",
+            seconds=_BULK_INTERVAL,
+            jitter=_BULK_INTERVAL / 10,
+            id=_BULK,
+            max_instances=1,
+        )
 
     def start(self) -> None:
         """Begin, in a daemon thread."""
@@ -136,7 +183,9 @@ class Scheduler:
         self.wake(sure=False)
 
     def stop(self, grace: float) -> int:
-        """Take nothing more; wait up to ``grace`` seconds, for tasks and then for jobs that run; how many tasks were given back."""
+        """Take nothing more; wait up to ``grace`` seconds, for tasks and then for jobs that
+        run; how many tasks were given back.
+        """
         ends = time.monotonic() + grace
         given_back = self.dispatcher.stop(grace)
         if self._jobs.running:
@@ -162,7 +211,9 @@ class Scheduler:
             self.wake()
 
     def _beat(self) -> None:
-        """Say that the dispatcher is there; if it must not work with the tables any more, have it retire."""
+        """Say that the dispatcher is there; if it must not work with the tables any more, have
+        it retire.
+        """
         why = self._presence.beat()
         if why is None:
             return

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
 from ..core.ids import dispatcher_id
-from ..signal_handlers import take
+from ..process.signal_handlers import take
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -36,7 +36,9 @@ Work = Callable[[str, int, "Pulse"], int]
 
 
 class Pulse:
-    """Two bytes that parent and child share: each beat of the child changes one, and its leave sets the other."""
+    """Two bytes that parent and child share: each beat of the child changes one, and its leave
+    sets the other.
+    """
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 2)
@@ -73,24 +75,29 @@ class _Child:
     """Whether somebody has stopped it (SIGSTOP)."""
 
     def is_silent(self, now: float, lease: float) -> bool:
-        """Whether it should have renewed its leases and has not, so that it is done for it; listened to at each call."""
+        """Whether it should have renewed its leases and has not, so that it is done for it;
+        listened to at each call.
+        """
         if (beats := self.pulse.read()) != self.beats:
             self.beats, self.silent_since = beats, now
         if self.stopped or self.silent_since is None:
             return False
-        return now - self.silent_since > _SILENT * lease and now - self.sustained_at > _SUSTAIN_AGAIN * lease
+        return (
+            now - self.silent_since > _SILENT * lease
+            and now - self.sustained_at > _SUSTAIN_AGAIN * lease
+        )
 
 
 class Supervisor:
     """Forks children that each run a dispatcher, and replaces those that die.
 
-    ``work(identity, lifeline, pulse)`` is what a child runs; it returns its exit code. ``lifeline`` is a
-    file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` is to be called whenever
-    leases are renewed. A child that calls ``pulse.leave`` is replaced before it has ended, so there may be
-    twice as many for a while. ``bury(identity, blameless)`` gives back what a child that has ended held; blameless
-    when it was killed from outside. ``sustain(identity)`` renews the leases of one that lives and does
-    not do so itself, because a handler holds its interpreter. The parent holds no database connection
-    while it forks.
+    ``work(identity, lifeline, pulse)`` is what a child runs; it returns its exit code. ``lifeline``
+    is a file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` is to be
+    called whenever leases are renewed. A child that calls ``pulse.leave`` is replaced before it has
+    ended, so there may be twice as many for a while. ``bury(identity, blameless)`` gives back what
+    a child that has ended held; blameless when it was killed from outside. ``sustain(identity)``
+    renews the leases of one that lives and does not do so itself, because a handler holds its
+    interpreter. The parent holds no database connection while it forks.
     """
 
     def __init__(
@@ -116,7 +123,9 @@ class Supervisor:
         self._pause = 0.0
 
     def run(self) -> int:
-        """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully. A second signal ends them at once."""
+        """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully. A second
+        signal ends them at once.
+        """
         for number in _ENDING:
             take(number, self._stop)
         self._lifeline, self._held = os.pipe()
@@ -135,7 +144,9 @@ class Supervisor:
         while self._children:
             self._reap()
         for number in _ENDING:
-            signal.signal(number, signal.SIG_IGN)  # one that comes while the interpreter ends must not become the exit code
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # one that comes while the interpreter ends must not become the exit code
         return 0
 
     def _lacks_one(self) -> bool:
@@ -176,19 +187,26 @@ class Supervisor:
         gone = self._children.pop(child)
         if status:
             logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
-        # One that ended well may have left handlers that ran past the grace period: with it they have ended.
+        # One that ended well may have left handlers that ran past the grace period: with it they
+        # have ended.
         self._dead.append((gone.identity, _killed_from_outside(status, gone)))
         self._bury_dead()
         if status and not self._stopping:
             self._wait_if_short(time.monotonic() - gone.started)
 
     def _bury_dead(self) -> None:
-        """Give back what those that ended held; what the database does not take now is tried again."""
+        """Give back what those that ended held; what the database does not take now is tried
+        again.
+        """
         while self._dead and time.monotonic() >= self._bury_at:
             try:
                 self._bury(*self._dead[0])
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
-                logger.warning("what dispatcher %s held could not be given back, and is tried again: %s", self._dead[0][0], error)
+                logger.warning(
+                    "what dispatcher %s held could not be given back, and is tried again: %s",
+                    self._dead[0][0],
+                    error,
+                )
                 self._bury_at = time.monotonic() + _BURY_AGAIN
                 return
             self._dead.popleft()
@@ -206,7 +224,12 @@ class Supervisor:
             try:
                 self._sustain(one.identity)
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
-                logger.warning("the leases of dispatcher %s, which lives but is silent, could not be renewed: %s", one.identity, error)
+                logger.warning(
+                    "the leases of dispatcher %s, which lives but is silent, could not be "
+                    "renewed: %s",
+                    one.identity,
+                    error,
+                )
 
     def _wait_if_short(self, life: float) -> None:
         """Children that die as soon as they live are not replaced in a tight loop."""
@@ -232,7 +255,9 @@ class Supervisor:
 
 
 def out_of_memory_kills() -> int | None:
-    """How many processes this machine's kernel has killed for want of memory; None where it does not say."""
+    """How many processes this machine's kernel has killed for want of memory; None where it
+    does not say.
+    """
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
@@ -242,9 +267,15 @@ def out_of_memory_kills() -> int | None:
 
 
 def _killed_from_outside(status: int, child: _Child) -> bool:
-    """Whether a death was somebody's kill -9, not the work of a task nor of its hunger for memory."""
+    """Whether a death was somebody's kill -9, not the work of a task nor of its hunger for
+    memory.
+    """
     now = out_of_memory_kills()
-    return os.waitstatus_to_exitcode(status) == -signal.SIGKILL and now is not None and now == child.out_of_memory_kills
+    return (
+        os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        and now is not None
+        and now == child.out_of_memory_kills
+    )
 
 
 def _cause(status: int) -> str:

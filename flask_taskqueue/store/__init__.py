@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from .charts import RANGES, Minute
-from .claims import Claims
-from .database import Database, Wait
-from .dialects import is_in_memory
-from .dialects.inherited import keep, replace_inherited
-from .dispatchers import Sighting
-from .failures import LATEST as LATEST_FAILURES
-from .filters import SEARCHED, Filter
-from .inserts import Inserts, in_order
-from .listings import Kind, Listing, Place
-from .live_counts import CAP, Live
-from .newest import OF_STATE, Found
-from .notices import Notices
-from .readings import Reading
-from .refusals import refusal
-from .rehearsal import Rehearsal
-from .results import LockedError, Recorded, Result
-from .schedules import Definition
-from .schema import Change, Stamp, statements
-from .sealed import Rotated
+from .adding.inserts import Inserts, in_order
+from .adding.schedules import Definition
+from .counters.charts import RANGES, Minute
+from .counters.counters import SLOT
+from .counters.failures import LATEST as LATEST_FAILURES
+from .counters.failures import MOST_DEAD
+from .counters.metrics import Reading
+from .database.database import Database, Wait
+from .database.dialects import is_in_memory
+from .database.dialects.inherited import keep, replace_inherited
+from .database.notify import Notices
+from .database.refusals import LockedError, refusal
+from .database.schema import Change, Stamp, statements
+from .database.tables import Tables
+from .encryption import Rotated
+from .leases.claims import Claims
+from .leases.freed_places import has_left
+from .leases.results import Recorded, Result
+from .probe_row import refuse_elsewhere
+from .queues.dispatchers import Sighting
 from .store import Store
-from .tables import Tables
-from .tally import SLOT
-from .tasks import BATCH as CHANGED_AT_ONCE
-from .tasks import Action
-from .troubles import MOST_DEAD
-from .uncommitted import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
-from .vacancies import has_left
-from .visible import Visible
-from .witness import refuse_elsewhere
+from .tasks.backlog import CAP, Live
+from .tasks.changes import BATCH as CHANGED_AT_ONCE
+from .tasks.changes import Action
+from .tasks.filters import SEARCHED, Filter
+from .tasks.listings import Kind, Listing, Place
+from .tasks.search import OF_STATE, Found
+from .tasks.visible import Visible
+from .testing import Rehearsal
+from .uncommitted.uncommitted import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
 
 __all__ = [
     "CAP",

@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.clock import duration_micros
-from .dialects import Dialect
-from .tables import Tables
+from .database.dialects import Dialect
+from .database.tables import Tables
 
 _KEPT = 90 * 86_400.0
 
@@ -21,19 +21,45 @@ class Audit:
         self._now = dialect.now
 
     def add(
-        self, connection: sa.Connection, entry: str, *, who: str | None, address: str | None, action: str, subject: str, changed: int
+        self,
+        connection: sa.Connection,
+        entry: str,
+        *,
+        who: str | None,
+        address: str | None,
+        action: str,
+        subject: str,
+        changed: int,
     ) -> None:
-        """Log an action and how much it changed, as the entry of this id; what a further transaction of it changed is added there."""
+        """Log an action and how much it changed, as the entry of this id; what a further
+        transaction of it changed is added there.
+        """
         audit = self._audit
         if connection.scalar(sa.select(audit.c.id).where(audit.c.id == entry)) is not None:
-            connection.execute(sa.update(audit).where(audit.c.id == entry).values(changed=audit.c.changed + changed))
+            connection.execute(
+                sa.update(audit)
+                .where(audit.c.id == entry)
+                .values(changed=audit.c.changed + changed)
+            )
             return
-        row = {"id": entry, "at": self._now, "who": who, "address": address, "action": action, "subject": subject, "changed": changed}
+        row = {
+            "id": entry,
+            "at": self._now,
+            "who": who,
+            "address": address,
+            "action": action,
+            "subject": subject,
+            "changed": changed,
+        }
         connection.execute(sa.insert(audit).values(row))
 
     def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
         """The latest actions, the latest first."""
-        return list(connection.execute(sa.select(self._audit).order_by(self._audit.c.id.desc()).limit(limit)))
+        return list(
+            connection.execute(
+                sa.select(self._audit).order_by(self._audit.c.id.desc()).limit(limit)
+            )
+        )
 
     def prune(self, connection: sa.Connection) -> int:
         """Forget actions of more than 90 days ago; how many."""

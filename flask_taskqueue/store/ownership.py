@@ -9,12 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..core.diagnosis.finding import Finding
 from ..core.errors import ConfigurationError
-from ..core.finding import Finding
-from ..core.owner import Application, judge
-from .database import Database
-from .dispatchers import Dispatchers
-from .results import MovedError
+from ..core.ownership import Application, judge
+from .database.database import Database
+from .database.refusals import MovedError
+from .queues.dispatchers import Dispatchers
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -26,16 +26,23 @@ _LOOK_AGAIN = 10.0
 class Ownership:
     """The tables name one application as their owner, and every other one leaves them alone.
 
-    They are the first's that uses them, and change hands by one conditional statement. ``application``
-    says who we are. Without it, or without a secret, nothing is compared.
+    They are the first's that uses them, and change hands by one conditional statement.
+    ``application`` says who we are. Without it, or without a secret, nothing is compared.
     """
 
-    def __init__(self, database: Database, dispatchers: Dispatchers, application: Callable[[], Application] | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        dispatchers: Dispatchers,
+        application: Callable[[], Application] | None,
+    ) -> None:
         self._database = database
         self._dispatchers = dispatchers
         self._application = application
         self._schema = database.tables.schema
-        self._query: sa.Select[Any] = sa.select(self._schema.c.application, self._schema.c.fingerprints).where(self._schema.c.id == _ROW)
+        self._query: sa.Select[Any] = sa.select(
+            self._schema.c.application, self._schema.c.fingerprints
+        ).where(self._schema.c.id == _ROW)
         self._insert = database.dialect.insert_missing(self._schema)
         self._sure_until = 0.0
 
@@ -51,10 +58,11 @@ class Ownership:
             self.check(connection)
 
     def check(self, connection: sa.Connection | None = None) -> None:
-        """See that the tables are ours; from now on, if they were nobody's, or of one of our name with other secrets who is gone.
+        """See that the tables are ours; from now on, if they were nobody's, or of one of our name
+        with other secrets who is gone.
 
-        Given a connection, that becomes part of its transaction, which may be rolled back. Raises `ConfigurationError`, with what to
-        do, if they are another application's.
+        Given a connection, that becomes part of its transaction, which may be rolled back. Raises
+        `ConfigurationError`, with what to do, if they are another application's.
         """
         ours = self._ours()
         if ours is None:
@@ -73,7 +81,9 @@ class Ownership:
         self._sure_until = time.monotonic() + _LOOK_AGAIN
 
     def hold(self, connection: sa.Connection) -> Finding | None:
-        """See, until the transaction ends, that the tables are ours; why not, if they have become another application's."""
+        """See, until the transaction ends, that the tables are ours; why not, if they have
+        become another application's.
+        """
         ours = self._ours()
         found = None if ours is None else self._settle(connection, ours, take_over=False)
         if found is not None:
@@ -81,15 +91,22 @@ class Ownership:
         return found
 
     def look(self, connection: sa.Connection) -> Finding | None:
-        """What keeps us from using the tables: an error, or a warning if they would change hands. Changes nothing."""
+        """What keeps us from using the tables: an error, or a warning if they would change
+        hands. Changes nothing.
+        """
         ours = self._ours()
         return None if ours is None else self._judge(connection, ours, self._owner(connection))
 
     def adopt(self) -> Application | None:
-        """Make the tables ours, whoever's they are; whose they were. Raises `ConfigurationError` without a secret."""
+        """Make the tables ours, whoever's they are; whose they were. Raises
+        `ConfigurationError` without a secret.
+        """
         ours = self._ours()
         if ours is None:
-            raise ConfigurationError("without a secret the tables cannot be told whose they are: set SECRET_KEY or TASKQUEUE_SECRET")
+            raise ConfigurationError(
+                "without a secret the tables cannot be told whose they are: set SECRET_KEY "
+                "or TASKQUEUE_SECRET"
+            )
 
         def take(connection: sa.Connection) -> Application | None:
             owner = self._locked(connection)
@@ -103,8 +120,12 @@ class Ownership:
         ours = None if self._application is None else self._application()
         return ours if ours is not None and ours.fingerprints else None
 
-    def _settle(self, connection: sa.Connection, ours: Application, *, take_over: bool) -> Finding | None:
-        """Decide whose the tables are, alone; what keeps them from us, or a warning if they changed hands."""
+    def _settle(
+        self, connection: sa.Connection, ours: Application, *, take_over: bool
+    ) -> Finding | None:
+        """Decide whose the tables are, alone; what keeps them from us, or a warning if they
+        changed hands.
+        """
         owner = self._locked(connection)
         found = self._judge(connection, ours, owner)
         if found is not None and (found.level == "error" or not take_over):
@@ -113,7 +134,9 @@ class Ownership:
             self._write(connection, ours, owner)
         return found
 
-    def _judge(self, connection: sa.Connection, ours: Application, owner: Application | None) -> Finding | None:
+    def _judge(
+        self, connection: sa.Connection, ours: Application, owner: Application | None
+    ) -> Finding | None:
         return judge(ours, owner, lambda: self._dispatchers.rival(connection, ours.fingerprints))
 
     def _owner(self, connection: sa.Connection) -> Application | None:
@@ -123,15 +146,28 @@ class Ownership:
         """The owner, decided by nobody else until the transaction ends."""
         row = connection.execute(self._query.with_for_update()).one_or_none()
         if row is None:
-            connection.execute(self._insert, {"id": _ROW, "version": 0, "oldest": 0})  # `Schema.mark` will raise them
+            connection.execute(
+                self._insert, {"id": _ROW, "version": 0, "oldest": 0}
+            )  # `Schema.mark` will raise them
             row = connection.execute(self._query.with_for_update()).one_or_none()
         return _application(row)
 
-    def _write(self, connection: sa.Connection, ours: Application, before: Application | None) -> None:
+    def _write(
+        self, connection: sa.Connection, ours: Application, before: Application | None
+    ) -> None:
         schema = self._schema
-        seen = schema.c.fingerprints.is_(None) if before is None else schema.c.fingerprints == " ".join(before.fingerprints)
+        seen = (
+            schema.c.fingerprints.is_(None)
+            if before is None
+            else schema.c.fingerprints == " ".join(before.fingerprints)
+        )
         now = {"application": ours.name, "fingerprints": " ".join(ours.fingerprints)}
-        if connection.execute(sa.update(schema).where(schema.c.id == _ROW, seen).values(now)).rowcount != 1:
+        if (
+            connection.execute(
+                sa.update(schema).where(schema.c.id == _ROW, seen).values(now)
+            ).rowcount
+            != 1
+        ):
             raise MovedError
 
 

@@ -8,43 +8,41 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from ..core.config import KEEP_ATTEMPTS
-from ..core.owner import Application
-from ..core.queue_settings import QueueSettings
-from ..core.vault import Vault
-from .attempt_log import AttemptLog
+from ..core.ownership import Application
+from ..core.security.encryption import Vault
+from ..core.settings.app import KEEP_ATTEMPTS
+from ..core.settings.queue import QueueSettings
+from .adding.batches import Batches
+from .adding.inserts import Inserts
+from .adding.schedules import Schedules
 from .audit import Audit
-from .batches import Batches
-from .bulks import Bulks
-from .charts import Charts
-from .claims import Claims
-from .completions import Completions
-from .database import Database, Wait
-from .dispatchers import Dispatchers
-from .endings import Endings
-from .failures import Failures
-from .history import History
-from .holds import Holds
-from .inserts import Inserts
-from .leases import Leases
-from .listings import Listings
-from .live_counts import LiveCounts
-from .locks import Locks
-from .newest import Newest
+from .counters.charts import Charts
+from .counters.counters import Tally
+from .counters.failures import Failures, Troubles
+from .counters.metrics import Readings
+from .counters.statistics import Statistics
+from .database.database import Database, Wait
+from .database.refusals import LockedError
+from .encryption import Sealed
+from .leases.attempts import AttemptLog
+from .leases.claims import Claims
+from .leases.completions import Completions
+from .leases.finish import Endings
+from .leases.freed_places import Vacancies
+from .leases.holds import Holds
+from .leases.leases import Leases
+from .leases.slowdowns import Slowdowns
 from .ownership import Ownership
-from .queues import Queues
-from .readings import Readings
-from .results import LockedError
-from .schedules import Schedules
-from .sealed import Sealed
-from .slowdowns import Slowdowns
-from .statistics import Statistics
-from .surroundings import Surroundings
-from .tally import Tally
-from .tasks import Tasks
-from .troubles import Troubles
-from .unreachable import end_unreachable
-from .vacancies import Vacancies
+from .queues.dispatchers import Dispatchers
+from .queues.locks import Locks
+from .queues.queues import Queues
+from .retention import History, end_unreachable
+from .task_facts import Surroundings
+from .tasks.background import Bulks
+from .tasks.backlog import LiveCounts
+from .tasks.changes import Tasks
+from .tasks.listings import Listings
+from .tasks.search import Newest
 
 
 class Store:
@@ -73,7 +71,11 @@ class Store:
         self.locks = Locks(tables, dialect)
         self.inserts = Inserts(tables, dialect, vault)
         self.batches = Batches(tables, dialect, self.inserts, vault)
-        vacancies = Vacancies(tables, dialect, lambda connection: database.in_memory or connection.engine is database.engine)
+        vacancies = Vacancies(
+            tables,
+            dialect,
+            lambda connection: database.in_memory or connection.engine is database.engine,
+        )
         endings = Endings(self.tally, self.locks, self.batches, self.inserts, vault, vacancies)
         self.inserts.replaced = endings.replaced
         log = AttemptLog(tables, dialect, endings, keep_attempts)
@@ -82,15 +84,21 @@ class Store:
         self.queues = Queues(tables, dialect)
         self.completions = Completions(tables, dialect, endings)
         self.slowdowns = Slowdowns(tables, dialect)
-        self.claims = Claims(tables, dialect, self.queues, self.locks, endings, log, self.completions, self.slowdowns)
-        self.leases = Leases(tables, dialect, self.slowdowns, endings, log, self.completions, self.holds)
+        self.claims = Claims(
+            tables, dialect, self.queues, self.locks, endings, log, self.completions, self.slowdowns
+        )
+        self.leases = Leases(
+            tables, dialect, self.slowdowns, endings, log, self.completions, self.holds
+        )
         self.statistics = Statistics(tables, dialect, self.tally)
         self.readings = Readings(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts, vault)
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)
         self.ownership = Ownership(database, self.dispatchers, application)
-        self.surroundings = Surroundings(tables, dialect, self.queues, self.dispatchers, self.slowdowns)
+        self.surroundings = Surroundings(
+            tables, dialect, self.queues, self.dispatchers, self.slowdowns
+        )
         self.live_counts = LiveCounts(tables, dialect)
         self.charts = Charts(tables, dialect)
         self.troubles = Troubles(tables, dialect)
@@ -104,10 +112,13 @@ class Store:
 
     def end_unreachable(self, connection: sa.Connection) -> int:
         """End rows as dead that no claim will ever find; how many."""
-        return end_unreachable(connection, self.database.tables, self.database.dialect.now, self.tally)
+        return end_unreachable(
+            connection, self.database.tables, self.database.dialect.now, self.tally
+        )
 
     def let_go(self) -> None:
-        """Let go what waits for places that are vacant: left so by a transaction of the application, or by a process that died.
+        """Let go what waits for places that are vacant: left so by a transaction of the
+        application, or by a process that died.
 
         What somebody has locked meanwhile is let go next time.
         """
@@ -118,7 +129,8 @@ class Store:
             self.transact(self.holds.lapse, wait=Wait.BRIEFLY)
 
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
-        """See that the tables are ours and, once per process, that each configured queue has its row, with the limits configured now.
+        """See that the tables are ours and, once per process, that each configured queue has its
+        row, with the limits configured now.
 
         Given a connection, the rows become part of its transaction: it may hold the only write
         lock there is, and it may be rolled back, so they are looked for again until `committed`

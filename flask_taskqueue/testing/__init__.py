@@ -1,4 +1,6 @@
-"""What applications are tested with: tasks are stored, nothing runs by itself, and time passes when a test says so."""
+"""What applications are tested with: tasks are stored, nothing runs by itself, and time passes
+when a test says so.
+"""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.reply import whole
-from ..core.task import Task
+from ..core.delivery.reply import Reply, whole
+from ..core.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +18,8 @@ class Attempt:
     ``task`` is the task afterwards. ``status`` is None without a reply, ``outcome`` is "success",
     "failure", "timeout", "connection", "permanent" or, when a crash was played, "crash".
     ``retry_in`` is in seconds, None if it is not tried again. ``exception`` is what the handler
-    raised past its error handlers. ``truncated`` says whether ``body`` is only the beginning of the reply's
-    (``TASKQUEUE_REPLY_EXCERPT``).
+    raised past its error handlers. ``truncated`` says whether ``body`` is only the beginning of the
+    reply's (``TASKQUEUE_REPLY_EXCERPT``).
     """
 
     task: Task
@@ -44,12 +44,17 @@ class Attempt:
 
     @property
     def json(self) -> Any:
-        """The reply's body, decoded. Raises `ResultTruncatedError` if that is only its beginning, ValueError if it is not JSON."""
+        """The reply's body, decoded. Raises `ResultTruncatedError` if that is only its
+        beginning, ValueError if it is not JSON.
+        """
         return json.loads(whole(self.body, self.truncated))
 
     def __str__(self) -> str:
         told = f": {self.error}" if self.error else ""
-        return f"{self.task.method} {self.task.url} attempt {self.task.attempts} → {self.status or self.outcome}{told}"
+        return (
+            f"{self.task.method} {self.task.url} attempt {self.task.attempts} → "
+            f"{self.status or self.outcome}{told}"
+        )
 
 
 class Run(tuple[Attempt, ...]):
@@ -66,3 +71,47 @@ class Run(tuple[Attempt, ...]):
     def failed(self) -> list[Attempt]:
         """Those that did not."""
         return [attempt for attempt in self if not attempt.ok]
+
+
+def reply_maker(
+    status: int | None,
+    exc: BaseException | type[BaseException] | None,
+    timeout: bool,
+    headers: Mapping[str, str],
+    body: str | bytes,
+) -> Callable[[], Reply]:
+    """What makes the reply that was asked for. Raises ValueError unless it is one of status,
+    exception and timeout.
+    """
+    if sum((status is not None, exc is not None, timeout)) != 1:
+        raise ValueError("give one of status, exc and timeout=True")
+    if timeout or _is(exc, TimeoutError):
+        return lambda: Reply(
+            status=None,
+            headers={},
+            body=b"",
+            kind="timeout",
+            error="no reply within the deadline (played by the test)",
+        )
+    if _is(exc, ConnectionError):
+        return lambda: Reply(
+            status=None,
+            headers={},
+            body=b"",
+            kind="connection",
+            error=f"the connection failed: {exc!r}",
+        )
+    if exc is not None:
+        return lambda: _raise(exc)
+    lower = {name.lower(): value for name, value in headers.items()}
+    return lambda: Reply(
+        status=status, headers=lower, body=body.encode() if isinstance(body, str) else body
+    )
+
+
+def _is(exc: BaseException | type[BaseException] | None, kind: type[BaseException]) -> bool:
+    return isinstance(exc, kind) or (isinstance(exc, type) and issubclass(exc, kind))
+
+
+def _raise(exc: BaseException | type[BaseException]) -> Reply:
+    raise exc

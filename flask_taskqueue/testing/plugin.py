@@ -12,6 +12,8 @@ from .tester import TaskQueueTester
 
 @pytest.fixture
 def taskqueue(app: Flask) -> Iterator[TaskQueueTester]:
-    """The task queue of your fixture ``app``, empty at the begin of each test, whose tasks run when the test says so."""
+    """The task queue of your fixture ``app``, empty at the begin of each test, whose tasks run
+    when the test says so.
+    """
     with TaskQueueTester(app) as tester:
         yield tester

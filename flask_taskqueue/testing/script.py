@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..core.delivery import Delivery
-from ..core.reply import OutgoingRequest, Reply
-from ..core.verdict import of_reply
+from ..core.delivery.delivery import Delivery
+from ..core.delivery.reply import OutgoingRequest, Reply
+from ..core.delivery.verdict import of_reply
 from ..engine.transports import Transport
 
 Send = Callable[[], Reply]
@@ -15,7 +15,9 @@ Send = Callable[[], Reply]
 
 @dataclass(slots=True, eq=False)
 class Scene:
-    """Something that happens to the next deliveries, of one URL only if it is given; ``times`` is None for all of them."""
+    """Something that happens to the next deliveries, of one URL only if it is given; ``times``
+    is None for all of them.
+    """
 
     url: str | None
     times: int | None

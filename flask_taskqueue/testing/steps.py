@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from ..api.tasks import TasksOf
 from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
-from ..core.task import Task
+from ..core.tasks.task import Task
 from ..engine.attempt import Attempts, Routes
-from ..engine.taking import Taking
+from ..engine.claimer import Taking
 from ..runtime import Runtime
 from ..store import Rehearsal, Store
 from .attempts import Attempt
@@ -31,15 +31,23 @@ class Steps:
         self._id = dispatcher_id()
         self._actions = TasksOf(runtime)
         routes = runtime.routes(None, "wsgi")
-        scripted = Routes(Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script))
-        self._attempts = Attempts(runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault, runtime.begun)
-        self._taking = Taking(runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1)
+        scripted = Routes(
+            Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script)
+        )
+        self._attempts = Attempts(
+            runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault, runtime.begun
+        )
+        self._taking = Taking(
+            runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1
+        )
 
     def next(self) -> Record | None:
         """Lease the task whose turn it is; None if nothing is due."""
 
         def take(connection: sa.Connection) -> list[Record]:
-            return self._taking.take(connection, self._taking.look(connection, afresh=True), 1, []).records
+            return self._taking.take(
+                connection, self._taking.look(connection, afresh=True), 1, []
+            ).records
 
         taken = self._store.transact(take)
         for result in self._taking.ended():
@@ -62,11 +70,18 @@ class Steps:
         self._script.begin()
         result = self._attempts.make(delivery)
         if self._script.crashed:
-            self._store.transact(lambda connection: self._store.leases.renew(connection, [delivery.lease], 0.0))
-            return Attempt(
-                task=self._task(record), status=None, outcome="crash", error="the dispatcher's process died, as the test asked for"
+            self._store.transact(
+                lambda connection: self._store.leases.renew(connection, [delivery.lease], 0.0)
             )
-        recorded = self._store.transact(lambda connection: self._store.leases.record(connection, [result]))
+            return Attempt(
+                task=self._task(record),
+                status=None,
+                outcome="crash",
+                error="the dispatcher's process died, as the test asked for",
+            )
+        recorded = self._store.transact(
+            lambda connection: self._store.leases.record(connection, [result])
+        )
         result, lost = recorded.results[0], recorded.lost
         self._runtime.observe(result, record.id in lost)
         reply, outcome = self._script.reply, result.outcome

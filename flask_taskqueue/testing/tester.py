@@ -11,17 +11,16 @@ from typing import Any, Self, Unpack
 from flask import Flask
 
 from ..api.adding import Adding
-from ..core import checks
 from ..core.clock import LONGEST, SECOND, duration_micros, to_datetime, to_micros
 from ..core.errors import BadTaskStateError, BadTransactionStateError, ConfigurationError
-from ..core.spec import TaskOptions, TaskSpec
+from ..core.settings import checks
 from ..core.states import State
-from ..core.task import Task
+from ..core.tasks.spec import TaskOptions, TaskSpec
+from ..core.tasks.task import Task
 from ..runtime import Runtime
 from ..store import Rehearsal
-from .attempts import Attempt, Run
+from .attempts import Attempt, Run, reply_maker
 from .looking import Looking
-from .replies import reply_maker
 from .script import Scene, Script
 from .steps import Steps
 
@@ -29,7 +28,8 @@ MAX_TASKS = 1000
 
 
 class TaskQueueTester(Looking):
-    """The queue of an application in testing: tasks are stored, and run when the test says so, in its own thread.
+    """The queue of an application in testing: tasks are stored, and run when the test says so, in
+    its own thread.
 
     ``with TaskQueueTester(app) as taskqueue:`` empties the queue and gives it a clock of its own,
     which `advance` puts forward. Deliveries are real requests to the application, with its hooks;
@@ -40,14 +40,19 @@ class TaskQueueTester(Looking):
     def __init__(self, app: Flask) -> None:
         runtime: Runtime | None = app.extensions.get("taskqueue")
         if runtime is None or not app.testing:
-            raise ConfigurationError("the testing kit empties the queue: it needs an application with TESTING = True and a TaskQueue")
+            raise ConfigurationError(
+                "the testing kit empties the queue: it needs an application with TESTING = "
+                "True and a TaskQueue"
+            )
         super().__init__(app, runtime)
         self._script = Script()
         self._immediately = self._running = False
 
     def __enter__(self) -> Self:
         if self._runtime.scheduler is not None:
-            raise ConfigurationError("a dispatcher runs in this process: leave TASKQUEUE_DISPATCHER out of the tests")
+            raise ConfigurationError(
+                "a dispatcher runs in this process: leave TASKQUEUE_DISPATCHER out of the tests"
+            )
         runtime = self._runtime
         self._forget()
         parts = runtime.binding.parts(self.app, runtime.settings)
@@ -60,7 +65,12 @@ class TaskQueueTester(Looking):
         runtime.store.ensure_queues()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         runtime = self._runtime
         runtime.wake = self._wake  # type: ignore[method-assign]
         try:
@@ -75,17 +85,23 @@ class TaskQueueTester(Looking):
         return to_datetime(self._rehearsal.now())
 
     def run(self, task: Task | str) -> Attempt:
-        """Attempt one task (or its id) once, whatever it waits for. Raises `BadTaskStateError` unless it is scheduled."""
+        """Attempt one task (or its id) once, whatever it waits for. Raises `BadTaskStateError`
+        unless it is scheduled.
+        """
         self._settle()
         task_id = task if isinstance(task, str) else task.id
         with self._as_running():
             record = self._steps.take(task_id)
             if record is None:
-                raise BadTaskStateError(f"task {task_id} is {self._actions.get(task_id).state}; only a scheduled task can be run")
+                raise BadTaskStateError(
+                    f"task {task_id} is {self._actions.get(task_id).state}; only a scheduled "
+                    "task can be run"
+                )
             return self._steps.attempt(record)
 
     def run_due(self) -> Run:
-        """Fire the schedules and attempt each task that is due now, once, in the dispatchers' order.
+        """Fire the schedules and attempt each task that is due now, once, in the dispatchers'
+        order.
 
         Pauses, limits and keys hold. What is added or due again meanwhile waits for the next call.
         """
@@ -93,7 +109,12 @@ class TaskQueueTester(Looking):
         with self._as_running():
             self._runtime.cron.tick()
             now = self._rehearsal.now()
-            waiting = {one.id for state in (State.SCHEDULED, State.LEASED) for one in self._records(state) if (one.due_at or 0) <= now}
+            waiting = {
+                one.id
+                for state in (State.SCHEDULED, State.LEASED)
+                for one in self._records(state)
+                if (one.due_at or 0) <= now
+            }
             attempts, aside = [], []
             while (record := self._steps.next()) is not None:
                 if record.id in waiting:
@@ -105,7 +126,8 @@ class TaskQueueTester(Looking):
         return Run(attempts)
 
     def run_all(self, *, max_tasks: int = MAX_TASKS) -> Run:
-        """Fire the schedules and attempt what is due until nothing is, with what is added meanwhile.
+        """Fire the schedules and attempt what is due until nothing is, with what is added
+        meanwhile.
 
         AssertionError when more than ``max_tasks`` attempts would be made. What is due later, a
         retry say, stays: see `advance`.
@@ -113,8 +135,11 @@ class TaskQueueTester(Looking):
         self._settle()
         return self._run_all(max_tasks)
 
-    def advance(self, duration: float | str | timedelta, *, run: bool = False, max_tasks: int = MAX_TASKS) -> Run:
-        """Let so much time pass, in seconds or as "10m", for the queue; schedules fire, each at its time.
+    def advance(
+        self, duration: float | str | timedelta, *, run: bool = False, max_tasks: int = MAX_TASKS
+    ) -> Run:
+        """Let so much time pass, in seconds or as "10m", for the queue; schedules fire, each at its
+        time.
 
         With ``run`` tasks are attempted too, each when it is due, as if a dispatcher ran; otherwise
         none is, and the `Run` is empty. The application's own clock stands still: an eta that it
@@ -145,17 +170,29 @@ class TaskQueueTester(Looking):
         headers: Mapping[str, str] | None = None,
         body: str | bytes = b"",
     ) -> Iterator[None]:
-        """Within this, the next deliveries (``times``, or all; of one URL, or any) get this reply, and no handler is called.
+        """Within this, the next deliveries (``times``, or all; of one URL, or any) get this reply,
+        and no handler is called.
 
         A ``status``, with ``headers`` and ``body``; or ``exc``: a ConnectionError or TimeoutError
         is trouble on the way, any other what the handler raised; or a ``timeout``. Absolute URLs
         are not called either, so tests need no network.
         """
-        with self._scene(Scene(self._path(url), times, reply=reply_maker(status, exc, timeout, headers or {}, body))):
+        with self._scene(
+            Scene(
+                self._path(url), times, reply=reply_maker(status, exc, timeout, headers or {}, body)
+            )
+        ):
             yield
 
     @contextmanager
-    def chaos(self, *, duplicate: bool = False, crash: bool = False, times: int | None = 1, url: Any = None) -> Iterator[None]:
+    def chaos(
+        self,
+        *,
+        duplicate: bool = False,
+        crash: bool = False,
+        times: int | None = 1,
+        url: Any = None,
+    ) -> Iterator[None]:
         """Within this, the next deliveries go wrong as they may in production.
 
         ``duplicate``: the request arrives twice. ``crash``: the dispatcher's process dies after
@@ -166,21 +203,31 @@ class TaskQueueTester(Looking):
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Within this, tasks run inside ``add()``, or right after the commit of the transaction they are part of."""
+        """Within this, tasks run inside ``add()``, or right after the commit of the transaction
+        they are part of.
+        """
         before, self._immediately = self._immediately, True
         try:
             yield
         finally:
             self._immediately = before
 
-    def assert_worker_ok(self, url: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]) -> Attempt:
-        """Deliver a task to a worker, with genuine headers, and expect a 2xx. The arguments are those of ``tasks.add``."""
+    def assert_worker_ok(
+        self, url: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+    ) -> Attempt:
+        """Deliver a task to a worker, with genuine headers, and expect a 2xx. The arguments are
+        those of ``tasks.add``.
+        """
         self._settle()
         with self._as_running():
-            record = Adding(self.app, self._runtime).add(TaskSpec(url, params, **options), transactional=False)
+            record = Adding(self.app, self._runtime).add(
+                TaskSpec(url, params, **options), transactional=False
+            )
             taken = self._steps.take(record.id)
             if taken is None:
-                raise AssertionError(f"the task was not stored, for another stands for it: {record.id}")
+                raise AssertionError(
+                    f"the task was not stored, for another stands for it: {record.id}"
+                )
             attempt = self._steps.attempt(taken)
         if not attempt.ok:
             raise AssertionError(f"the worker did not succeed: {attempt}") from attempt.exception
@@ -198,18 +245,25 @@ class TaskQueueTester(Looking):
         return Run(attempts)
 
     def _next_event(self, run: bool) -> int | None:
-        """Microseconds until a schedule fires or, if they run, a task may be taken; None if neither waits."""
+        """Microseconds until a schedule fires or, if they run, a task may be taken; None if
+        neither waits.
+        """
         store = self._runtime.store
         names = self._runtime.cron.declare()
         now = self._rehearsal.now()
         with store.reading() as connection:
-            waits = [to_micros(at) - now for name, at in store.schedules.waiting(connection).items() if name in names]
+            waits = [
+                to_micros(at) - now
+                for name, at in store.schedules.waiting(connection).items()
+                if name in names
+            ]
             next_in = store.claims.lanes(connection).next_in() if run else None
         waits += [] if next_in is None else [int(next_in * SECOND)]
         return max(1, min(waits)) if waits else None
 
     def _settle(self) -> None:
-        """End the transaction of the test's session, which only read, so that it sees what handlers do.
+        """End the transaction of the test's session, which only read, so that it sees what handlers
+        do.
 
         One with changes must not wait for handlers, who may wait for its locks.
         """
@@ -217,7 +271,9 @@ class TaskQueueTester(Looking):
         if session is None:
             return
         if self._has_uncommitted():
-            raise BadTransactionStateError("the session holds uncommitted changes: commit or roll back before tasks are run")
+            raise BadTransactionStateError(
+                "the session holds uncommitted changes: commit or roll back before tasks are run"
+            )
         session.commit()
         session.expire_all()
 
@@ -255,5 +311,11 @@ def _endless(attempts: list[Attempt], url: str) -> str:
     counts: dict[str, int] = {}
     for attempt in attempts:
         counts[attempt.task.url] = counts.get(attempt.task.url, 0) + 1
-    most = ", ".join(f"{one} {count} times" for one, count in sorted(counts.items(), key=lambda pair: -pair[1])[:3])
-    return f"after {len(attempts)} attempts ({most}) {url} is due: do tasks add tasks for ever? max_tasks allows more"
+    most = ", ".join(
+        f"{one} {count} times"
+        for one, count in sorted(counts.items(), key=lambda pair: -pair[1])[:3]
+    )
+    return (
+        f"after {len(attempts)} attempts ({most}) {url} is due: do tasks add tasks for ever? "
+        "max_tasks allows more"
+    )

@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, make_response, request
 
+from ..core.arguments.functions import name_of
 from ..core.errors import InvalidTaskError, PermanentFailure
-from ..core.functions import name_of
-from ..core.payload import FORM, JSON, WITHOUT_BODY
-from ..core.spec import SpecOptions, TaskSpec
-from ..interrupts import run_async
+from ..core.tasks.request import FORM, JSON, WITHOUT_BODY
+from ..core.tasks.spec import SpecOptions, TaskSpec
+from ..process.interrupts import run_async
 
 if TYPE_CHECKING:
     from .worker import Worker
 
 
-def spec_of(worker: Worker[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: SpecOptions) -> TaskSpec:
+def spec_of(
+    worker: Worker[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: SpecOptions
+) -> TaskSpec:
     """The task of a call with these arguments: a form if that says them exactly, otherwise JSON.
 
     Raises TypeError and `InvalidTaskError` as `Parameters.write` does.
     """
-    params, body = worker.parameters.write(args, kwargs, skip=worker.variables, form=_only_form(worker, options))
+    params, body = worker.parameters.write(
+        args, kwargs, skip=worker.variables, form=_only_form(worker, options)
+    )
     if options and "headers" in options and params is not None:
         _check_content_type(options, FORM if body is None else JSON)
     if body is not None:
@@ -33,12 +37,20 @@ def spec_of(worker: Worker[..., Any], args: tuple[Any, ...], kwargs: Mapping[str
 
 
 def awaited(result: Any) -> Any:
-    """What a handler returned; if that is to be awaited, as of an async function behind a plain decorator, what comes of it."""
-    return run_async(current_app.ensure_sync, _await(result)) if inspect.isawaitable(result) else result
+    """What a handler returned; if that is to be awaited, as of an async function behind a plain
+    decorator, what comes of it.
+    """
+    return (
+        run_async(current_app.ensure_sync, _await(result))
+        if inspect.isawaitable(result)
+        else result
+    )
 
 
 def response_of(result: Any, function: Callable[..., Any]) -> Response:
-    """The response to what a handler returned. Raises `PermanentFailure` for an async generator, which nobody would run."""
+    """The response to what a handler returned. Raises `PermanentFailure` for an async
+    generator, which nobody would run.
+    """
     if result is not None:
         result = awaited(result)
     if result is None:
@@ -49,14 +61,19 @@ def response_of(result: Any, function: Callable[..., Any]) -> Response:
 
 
 def is_context(result: Any) -> bool:
-    """Whether a function returned what `contextlib.contextmanager` makes of a generator, of which nobody runs the body."""
+    """Whether a function returned what `contextlib.contextmanager` makes of a generator, of
+    which nobody runs the body.
+    """
     made_of = getattr(result, "gen", None)
     return inspect.isgenerator(made_of) or inspect.isasyncgen(made_of)
 
 
 def not_run(function: Callable[..., Any]) -> PermanentFailure:
     """What a generator that was returned comes to: nobody would run its body."""
-    return PermanentFailure(f"{name_of(function)} returned a generator, so its body has not run: collect what it makes and return that")
+    return PermanentFailure(
+        f"{name_of(function)} returned a generator, so its body has not run: collect what it "
+        "makes and return that"
+    )
 
 
 def json_object(otherwise: str) -> dict[str, Any]:
@@ -84,11 +101,21 @@ def _only_form(worker: Worker[..., Any], options: SpecOptions) -> str | None:
     method = str(options.get("method") or worker.route.methods[0]).upper()
     if method in WITHOUT_BODY:
         return f"the query of a {method}"
-    return "a form beside a body of its own" if "json" in options or options.get("payload") is not None else None
+    return (
+        "a form beside a body of its own"
+        if "json" in options or options.get("payload") is not None
+        else None
+    )
 
 
 def _check_content_type(options: SpecOptions, kind: str) -> None:
     headers = options.get("headers")
     for name, value in headers.items() if isinstance(headers, Mapping) else ():
-        if str(name).lower() == "content-type" and str(value).partition(";")[0].strip().lower() != kind:
-            raise InvalidTaskError(f"headers have a Content-Type of their own, but the arguments are sent as {kind}: leave it out")
+        if (
+            str(name).lower() == "content-type"
+            and str(value).partition(";")[0].strip().lower() != kind
+        ):
+            raise InvalidTaskError(
+                "headers have a Content-Type of their own, but the arguments are sent as "
+                f"{kind}: leave it out"
+            )

@@ -1,4 +1,6 @@
-"""The server of werkzeug, which serves under ``flask run`` and ``app.run``: when it begins to, which applications, and where."""
+"""The server of werkzeug, which serves under ``flask run`` and ``app.run``: when it begins to,
+which applications, and where.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ _forks_requests_in: list[int] = []
 
 
 def on_serving(begin: Begin) -> None:
-    """Have ``begin(application, base URL)`` called whenever a server of werkzeug begins to serve an application in this process.
+    """Have ``begin(application, base URL)`` called whenever a server of werkzeug begins to serve an
+    application in this process.
 
-    There is nothing to ask for that: neither the application nor anybody else is told before the first
-    request. The parent of a reloader makes a server too, and never serves.
+    There is nothing to ask for that: neither the application nor anybody else is told before the
+    first request. The parent of a reloader makes a server too, and never serves.
     """
     if not _listeners:
         _watch()
@@ -47,7 +50,9 @@ def _watch() -> None:
 
 
 def _applications(served: object, seen: list[object]) -> Iterator[Flask]:
-    """The applications in what is served: it is one, or middleware around some, or a method of such."""
+    """The applications in what is served: it is one, or middleware around some, or a method of
+    such.
+    """
     if served is None or any(served is one for one in seen):
         return
     seen.append(served)

@@ -8,13 +8,13 @@ import time
 from flask import Flask, Request
 from werkzeug.wsgi import LimitedStream
 
-from ..core import signatures
-from ..core.delivery import ENVIRON_KEY, Delivery
-from ..core.ping import PING, ping_record
+from ..core.delivery import signatures
+from ..core.delivery.delivery import ENVIRON_KEY, Delivery
+from ..core.diagnosis.ping import PING, ping_record
 from ..core.record import Record
 from ..core.urls import as_host, as_seen
 from ..runtime import Runtime
-from .arrival import ARRIVAL_KEY, Arrival
+from .incoming import ARRIVAL_KEY, Arrival
 from .proof import witness
 
 
@@ -28,7 +28,9 @@ def verified(app: Flask, request: Request) -> Delivery | None:
     """
     delivery = request.environ.get(ENVIRON_KEY)
     if isinstance(delivery, Delivery):
-        return None if witness(app) is None else delivery  # a request within a delivery may have taken its environ along
+        return (
+            None if witness(app) is None else delivery
+        )  # a request within a delivery may have taken its environ along
     arrival = _arrival(app, request)
     if arrival is None:
         return None
@@ -39,7 +41,9 @@ def verified(app: Flask, request: Request) -> Delivery | None:
 
 
 def is_stale(app: Flask, request: Request) -> bool:
-    """Whether a request that was refused is a genuine delivery of an attempt that is not under way."""
+    """Whether a request that was refused is a genuine delivery of an attempt that is not under
+    way.
+    """
     arrival = _arrival(app, request)
     return arrival is not None and arrival.stale
 
@@ -48,34 +52,50 @@ def why_refused(app: Flask, request: Request) -> str:
     """What a request that was refused lacks, in a sentence for whoever develops the application."""
     arrival = _arrival(app, request)
     if isinstance(request.environ.get(ENVIRON_KEY), Delivery):
-        return "This request was made within a delivery and has taken its environ along; only the delivery itself counts."
+        return (
+            "This request was made within a delivery and has taken its environ along; only the "
+            "delivery itself counts."
+        )
     if arrival is None or not any(arrival.headers.values()):
         return (
-            "Only a dispatcher of this application may call a worker route, and this request has no signature of one. "
+            "Only a dispatcher of this application may call a worker route, and this request "
+            "has no signature of one. "
             f"Add a task instead: flask taskqueue add {request.path}"
         )
     if arrival.stale:
-        return f"This is a delivery of attempt {arrival.attempt}, which is not under way (any more)."
+        return (
+            f"This is a delivery of attempt {arrival.attempt}, which is not under way (any more)."
+        )
     if arrival.attempt is None or signatures.presented(arrival.headers, time.time()) is None:
         return (
-            "The headers of the signature are malformed, or not all there, or webhook-timestamp is more than "
+            "The headers of the signature are malformed, or not all there, or "
+            "webhook-timestamp is more than "
             f"{signatures.TOLERANCE} seconds from this machine's clock."
         )
     if arrival.body is None:
-        return "The body is longer than a task can have (TASKQUEUE_MAX_BODY), shorter than its Content-Length, or comes in chunks."
+        return (
+            "The body is longer than a task can have (TASKQUEUE_MAX_BODY), shorter than its "
+            "Content-Length, or comes in chunks."
+        )
     return (
-        "The signature is not of this method, path, query, queue, attempt and body by this application's secret: SECRET_KEY, or "
-        "TASKQUEUE_SECRET, must be the same where the dispatcher runs, and no proxy may change the path."
+        "The signature is not of this method, path, query, queue, attempt and body by this "
+        "application's secret: SECRET_KEY, or "
+        "TASKQUEUE_SECRET, must be the same where the dispatcher runs, and no proxy may "
+        "change the path."
     )
 
 
 def rewind(request: Request) -> None:
     """Have the body read from its beginning, where hooks have read of it."""
     body = request.environ.get("wsgi.input")
-    if not isinstance(body, io.BytesIO):  # something else was put there, or it is no body of a delivery
+    if not isinstance(
+        body, io.BytesIO
+    ):  # something else was put there, or it is no body of a delivery
         return
     body.seek(0)
-    if isinstance(request.__dict__.get("stream"), LimitedStream):  # which keeps a position of its own
+    if isinstance(
+        request.__dict__.get("stream"), LimitedStream
+    ):  # which keeps a position of its own
         del request.__dict__["stream"]
 
 
@@ -91,12 +111,16 @@ def _verify(runtime: Runtime, request: Request, arrival: Arrival) -> Delivery | 
     environ = request.environ
     path = as_seen(environ.get("PATH_INFO", "").encode("latin-1"), environ.get("QUERY_STRING", ""))
     here = _is_signed(runtime, arrival, request.method, path, "")
-    if not here and not _is_signed(runtime, arrival, request.method, path, as_host(environ.get("HTTP_HOST", ""))):
+    if not here and not _is_signed(
+        runtime, arrival, request.method, path, as_host(environ.get("HTTP_HOST", ""))
+    ):
         return None
     if arrival.queue == PING:
         return _remote(runtime, ping_record(request.method, request.path), ping=True)
     with runtime.store.reading() as reader:
-        record = runtime.store.leases.is_current(reader, arrival.headers["webhook-id"], arrival.attempt)
+        record = runtime.store.leases.is_current(
+            reader, arrival.headers["webhook-id"], arrival.attempt
+        )
     if record is not None and (record.target is None) != here:
         return None
     arrival.stale = record is None
@@ -104,8 +128,12 @@ def _verify(runtime: Runtime, request: Request, arrival: Arrival) -> Delivery | 
 
 
 def _is_signed(runtime: Runtime, arrival: Arrival, method: str, path: str, host: str) -> bool:
-    """Whether a request is signed for a route: of the application itself, or at the host that one of its targets names."""
-    keys = signatures.bound(runtime.keys.route, method, path, arrival.queue, arrival.attempt or 0, host)
+    """Whether a request is signed for a route: of the application itself, or at the host that
+    one of its targets names.
+    """
+    keys = signatures.bound(
+        runtime.keys.route, method, path, arrival.queue, arrival.attempt or 0, host
+    )
     return signatures.verify(keys, arrival.headers, arrival.body or b"", time.time())
 
 

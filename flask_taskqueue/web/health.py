@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +12,19 @@ import sqlalchemy as sa
 
 from ..core.clock import SECOND
 from ..core.errors import TaskQueueError
-from ..core.spans import utc
+from ..core.humanize import utc
+from ..process.threads import begin, leaving_signals
 from ..runtime import Runtime
 from .troubles import troubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What was found. ``problems`` are sentences, none when all is well; ``reached`` is whether anybody is there to work.
+    """What was found. ``problems`` are sentences, none when all is well; ``reached`` is whether
+    anybody is there to work.
 
-    ``warnings`` are sentences about what goes wrong though the queue works: tasks fail, a dispatcher has died.
+    ``warnings`` are sentences about what goes wrong though the queue works: tasks fail, a
+    dispatcher has died.
     """
 
     problems: tuple[str, ...] = ()
@@ -46,7 +52,9 @@ class Health:
 
 
 def ready(runtime: Runtime) -> Health:
-    """Whether tasks can be stored: the database answers, and the tables are this application's, and those that this version works with."""
+    """Whether tasks can be stored: the database answers, and the tables are this application's,
+    and those that this version works with.
+    """
     try:
         with runtime.store.reading() as connection:
             runtime.store.schedules.now(connection)
@@ -56,10 +64,11 @@ def ready(runtime: Runtime) -> Health:
 
 
 def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False) -> Health:
-    """Whether tasks are attempted: a dispatcher is alive for every queue, and nothing that may start has been due for so many seconds.
+    """Whether tasks are attempted: a dispatcher is alive for every queue, and nothing that may
+    start has been due for so many seconds.
 
-    The database must not refuse this process's own dispatcher, if it has one. What the database says of that, and
-    how tasks fail, which may name hosts and users, is told only ``in_detail``.
+    The database must not refuse this process's own dispatcher, if it has one. What the database
+    says of that, and how tasks fail, which may name hosts and users, is told only ``in_detail``.
     """
     store, outage = runtime.store, _outage(runtime, in_detail)
     try:
@@ -74,10 +83,16 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
     waited = max(0, lanes.now - since) / SECOND
-    bad = [str(one) for number, one in enumerate(found) if one.level == "error" or (number == 0 and not alive)]
+    bad = [
+        str(one)
+        for number, one in enumerate(found)
+        if one.level == "error" or (number == 0 and not alive)
+    ]
     problems, warnings = [*taken, *outage, *bad], [str(one) for one in found if str(one) not in bad]
     if waited > max_latency:
-        problems.append(f"the task that is due longest has waited {waited:.0f} s, more than {max_latency:g}")
+        problems.append(
+            f"the task that is due longest has waited {waited:.0f} s, more than {max_latency:g}"
+        )
     return Health(
         problems=tuple(problems),
         warnings=tuple(warnings) if in_detail else (),
@@ -90,7 +105,11 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
 def _taken(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:
     """That the tables are another application's; which, the log and the doctor say."""
     found = runtime.store.ownership.look(connection)
-    return () if found is None or found.level != "error" else ("the tables belong to another application; see flask taskqueue doctor",)
+    return (
+        ()
+        if found is None or found.level != "error"
+        else ("the tables belong to another application; see flask taskqueue doctor",)
+    )
 
 
 def _outage(runtime: Runtime, in_detail: bool) -> list[str]:
@@ -100,4 +119,52 @@ def _outage(runtime: Runtime, in_detail: bool) -> list[str]:
     if health is None or health.refusing_since is None:
         return []
     why = health.last_error if in_detail else "the log says why"
-    return [f"the database has refused the dispatcher of this process since {utc(health.refusing_since)}: {why}"]
+    return [
+        "the database has refused the dispatcher of this process since "
+        f"{utc(health.refusing_since)}: {why}"
+    ]
+
+
+PATIENCE = 5.0
+"""Seconds within which a look is over, or the database does not answer."""
+
+
+class Probe:
+    """Of one application. One look at a time, so that a silent database costs one thread and
+    one connection, however often it is asked.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._turn = threading.Semaphore()
+
+    def ask(self, look: Callable[[], Health]) -> Health:
+        """What ``look`` finds, run in a thread; after `PATIENCE`, waiting for one that is under
+        way included, that nothing answers.
+        """
+        if self._runtime.store.database.in_memory:  # one connection, for one thread
+            return look()
+        limit = time.monotonic() + PATIENCE
+        if not self._turn.acquire(timeout=PATIENCE):
+            return _silent()
+        found: list[Health] = []
+        with leaving_signals():
+            thread = begin(self._look, look, found, name="taskqueue-health")
+        thread.join(max(0.0, limit - time.monotonic()))
+        if thread.is_alive():
+            return _silent()
+        return (
+            found[0]
+            if found
+            else Health(problems=("the health check failed; the log says why",), reached=False)
+        )
+
+    def _look(self, look: Callable[[], Health], found: list[Health]) -> None:
+        try:
+            found.append(look())
+        finally:
+            self._turn.release()
+
+
+def _silent() -> Health:
+    return Health(problems=(f"the database has not answered for {PATIENCE:g} s",), reached=False)

@@ -1,4 +1,6 @@
-"""Metrics, as Prometheus reads them: made from SQL at each request, so the same from every process and after a restart."""
+"""Metrics, as Prometheus reads them: made from SQL at each request, so the same from every
+process and after a restart.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ from prometheus_client.exposition import choose_encoder
 
 from .._version import __version__
 from ..core.clock import SECOND
-from ..core.dispatcher_info import DispatcherInfo
-from ..core.measures import ATTEMPTS, BOUNDS, DELAYS, DURATIONS, FINISHED
-from ..core.metrics import METRICS
+from ..core.dispatchers import DispatcherInfo
+from ..core.metrics import ATTEMPTS, BOUNDS, DELAYS, DURATIONS, FINISHED, METRICS
 from ..runtime import Runtime
 from ..store import Reading
 
-_FAMILIES: Mapping[str, Any] = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+_FAMILIES: Mapping[str, Any] = {
+    "gauge": GaugeMetricFamily,
+    "counter": CounterMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
 
 Sample = tuple[Sequence[str], float]
 
@@ -52,7 +57,9 @@ class Collector:
             now = store.schedules.now(connection).timestamp()
             stamp = store.database.schema.stamp(connection)
         values = _of_queues(readings) | _of_dispatchers(dispatchers, now)
-        values["taskqueue_cron_last_success_timestamp_seconds"] = [((name,), at) for name, at in cron.items()]
+        values["taskqueue_cron_last_success_timestamp_seconds"] = [
+            ((name,), at) for name, at in cron.items()
+        ]
         values["taskqueue_info"] = [((__version__, "" if stamp is None else str(stamp.version)), 1)]
         for one in METRICS:
             family = _FAMILIES[one.kind](one.name, one.doc, labels=one.labels)
@@ -66,14 +73,28 @@ class Collector:
 
 def _of_queues(readings: Sequence[Reading]) -> dict[str, Iterable[Sample]]:
     return {
-        "taskqueue_tasks": [((one.queue, state), value) for one in readings for state, value in _states(one).items()],
+        "taskqueue_tasks": [
+            ((one.queue, state), value) for one in readings for state, value in _states(one).items()
+        ],
         "taskqueue_count_capped": [((one.queue,), one.capped) for one in readings],
-        "taskqueue_oldest_due_seconds": [((one.queue,), one.oldest_due / SECOND) for one in readings],
+        "taskqueue_oldest_due_seconds": [
+            ((one.queue,), one.oldest_due / SECOND) for one in readings
+        ],
         "taskqueue_enqueued": [((one.queue,), one.enqueued) for one in readings],
-        "taskqueue_attempts": [((one.queue, *labels), one.measures[name]) for one in readings for name, labels in ATTEMPTS.items()],
-        "taskqueue_finished": [((one.queue, result), one.measures[name]) for one in readings for name, result in FINISHED.items()],
+        "taskqueue_attempts": [
+            ((one.queue, *labels), one.measures[name])
+            for one in readings
+            for name, labels in ATTEMPTS.items()
+        ],
+        "taskqueue_finished": [
+            ((one.queue, result), one.measures[name])
+            for one in readings
+            for name, result in FINISHED.items()
+        ],
         "taskqueue_queue_paused": [((one.queue,), one.paused) for one in readings],
-        "taskqueue_queue_rate_limit": [((one.queue,), one.rate) for one in readings if one.rate is not None],
+        "taskqueue_queue_rate_limit": [
+            ((one.queue,), one.rate) for one in readings if one.rate is not None
+        ],
     }
 
 
@@ -95,16 +116,21 @@ def _of_dispatchers(known: Mapping[str, DispatcherInfo], now: float) -> dict[str
     return {
         "taskqueue_dispatchers": [((), len(alive))],
         "taskqueue_dispatcher_heartbeat_age_seconds": [
-            ((instance,), max(0.0, now - one.seen_at.timestamp())) for instance, one in known.items()
+            ((instance,), max(0.0, now - one.seen_at.timestamp()))
+            for instance, one in known.items()
         ],
         "taskqueue_in_flight": [((instance,), one.in_flight) for instance, one in alive.items()],
-        "taskqueue_concurrency_limit": [((instance,), one.concurrency) for instance, one in alive.items()],
+        "taskqueue_concurrency_limit": [
+            ((instance,), one.concurrency) for instance, one in alive.items()
+        ],
     }
 
 
 def _latest(dispatchers: Iterable[DispatcherInfo]) -> dict[str, DispatcherInfo]:
     """By host and process number; of those that had the same, the one seen last."""
-    return {f"{one.host}:{one.pid}": one for one in sorted(dispatchers, key=lambda one: one.seen_at)}
+    return {
+        f"{one.host}:{one.pid}": one for one in sorted(dispatchers, key=lambda one: one.seen_at)
+    }
 
 
 def _add_histograms(family: Any, readings: Sequence[Reading], names: Sequence[str]) -> None:
@@ -112,4 +138,6 @@ def _add_histograms(family: Any, readings: Sequence[Reading], names: Sequence[st
     total = f"{names[0].rpartition('_')[0]}_micros"
     for one in readings:
         counts = accumulate(one.measures[name] for name in names)
-        family.add_metric((one.queue,), list(zip(bounds, counts, strict=True)), one.measures[total] / SECOND)
+        family.add_metric(
+            (one.queue,), list(zip(bounds, counts, strict=True)), one.measures[total] / SECOND
+        )

@@ -9,34 +9,50 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from ..core.errors import ConfigurationError, TaskQueueError
 from ..runtime import Runtime
 from . import health
-from .opening import asked, has_token
-from .probe import Probe
+from .access import asked, has_token
+from .health import Probe
 
 BLUEPRINT = "taskqueue_monitoring"
-_CLOSED = "closed: set TASKQUEUE_METRICS_TOKEN, and give it as a bearer token, or TASKQUEUE_METRICS_ACCESS\n"
+_CLOSED = (
+    "closed: set TASKQUEUE_METRICS_TOKEN, and give it as a bearer token, or "
+    "TASKQUEUE_METRICS_ACCESS\n"
+)
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
-    """Give an application the routes that its settings ask for. Raises `ConfigurationError` for metrics without prometheus-client."""
+    """Give an application the routes that its settings ask for. Raises `ConfigurationError` for
+    metrics without prometheus-client.
+    """
     settings = runtime.settings
     blueprint = Blueprint(BLUEPRINT, __name__)
     blueprint.after_request(_not_kept)
     if settings.metrics:
         if find_spec("prometheus_client") is None:
-            raise ConfigurationError("TASKQUEUE_METRICS needs prometheus-client: pip install 'Flask-TaskQueue[prometheus]'")
+            raise ConfigurationError(
+                "TASKQUEUE_METRICS needs prometheus-client: pip install "
+                "'Flask-TaskQueue[prometheus]'"
+            )
         blueprint.add_url_rule(settings.metrics_url, "metrics", lambda: _metrics(runtime))
     if settings.health:
         at, probe = settings.health_url, Probe(runtime)
         blueprint.add_url_rule(f"{at}/live", "live", lambda: _answer(health.Health()))
-        blueprint.add_url_rule(f"{at}/ready", "ready", lambda: _answer(probe.ask(lambda: health.ready(runtime))))
-        blueprint.add_url_rule(f"{at}/dispatcher", "dispatcher", lambda: _answer(_dispatching(runtime, probe)))
+        blueprint.add_url_rule(
+            f"{at}/ready", "ready", lambda: _answer(probe.ask(lambda: health.ready(runtime)))
+        )
+        blueprint.add_url_rule(
+            f"{at}/dispatcher", "dispatcher", lambda: _answer(_dispatching(runtime, probe))
+        )
     if settings.metrics or settings.health:
         app.register_blueprint(blueprint)
 
 
 def _dispatching(runtime: Runtime, probe: Probe) -> health.Health:
     in_detail = _is_open(runtime)
-    return probe.ask(lambda: health.dispatching(runtime, runtime.settings.health_max_latency, in_detail=in_detail))
+    return probe.ask(
+        lambda: health.dispatching(
+            runtime, runtime.settings.health_max_latency, in_detail=in_detail
+        )
+    )
 
 
 def _metrics(runtime: Runtime) -> Response:
@@ -45,7 +61,12 @@ def _metrics(runtime: Runtime) -> Response:
 
     if not _is_open(runtime):
         if runtime.settings.metrics_token is not None:
-            return Response("the token is missing or wrong\n", 401, {"WWW-Authenticate": "Bearer"}, mimetype="text/plain")
+            return Response(
+                "the token is missing or wrong\n",
+                401,
+                {"WWW-Authenticate": "Bearer"},
+                mimetype="text/plain",
+            )
         return Response(_CLOSED, 403, mimetype="text/plain")
     try:
         body, content_type = exposition(runtime, request.headers.get("Accept", ""))

@@ -1,4 +1,6 @@
-"""The proof that a task's view ran: seen where the app calls it, told where the app cannot change it."""
+"""The proof that a task's view ran: seen where the app calls it, told where the app cannot
+change it.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, got_request_exception, request
 from werkzeug.routing import RequestRedirect
 
-from ..core import tracebacks
-from ..core import verdict as verdicts
-from ..core.delivery import ENVIRON_KEY, Delivery
-from ..core.functions import FUNCTIONS
-from ..core.verdict import Verdict
+from ..core import failures as tracebacks
+from ..core.arguments.functions import FUNCTIONS
+from ..core.delivery import verdict as verdicts
+from ..core.delivery.delivery import ENVIRON_KEY, Delivery
+from ..core.delivery.verdict import Verdict
 from ..runtime import Runtime
-from .arrival import Arrival, arrive
+from .incoming import Arrival, arrive
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,26 +27,38 @@ if TYPE_CHECKING:
 _PROOF = "flask_taskqueue.proof"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
 
-_seen: ContextVar[tuple[Flask, Delivery | Arrival] | None] = ContextVar("flask_taskqueue.seen", default=None)
+_seen: ContextVar[tuple[Flask, Delivery | Arrival] | None] = ContextVar(
+    "flask_taskqueue.seen", default=None
+)
 """The delivery that a request is, or claims to be, and to which app; None for other requests."""
 
 
 def witness(app: Flask) -> Delivery | Arrival | None:
-    """Where to put the verdict on the view of the current request; None if the request is no delivery to this app."""
+    """Where to put the verdict on the view of the current request; None if the request is no
+    delivery to this app.
+    """
     seen = _seen.get()
     return seen[1] if seen is not None and seen[0] is app else None
 
 
 def returned(response: Response) -> Verdict:
-    """The verdict on a view that returned this. Its body is run to its end before, so that a failure in it is the view's."""
+    """The verdict on a view that returned this. Its body is run to its end before, so that a
+    failure in it is the view's.
+    """
     if not response.is_sequence and not response.direct_passthrough:
         response.make_sequence()
     status = response.status_code
-    return verdicts.returned(status) if 200 <= status < 300 else verdicts.returned(status, response.headers.get("Retry-After"))
+    return (
+        verdicts.returned(status)
+        if 200 <= status < 300
+        else verdicts.returned(status, response.headers.get("Retry-After"))
+    )
 
 
 def keep_traceback(runtime: Runtime, seen: Delivery | Arrival, error: Exception) -> None:
-    """Keep the traceback of what a view raised, where the dispatcher is in this process: over HTTP there is no room for it in a header."""
+    """Keep the traceback of what a view raised, where the dispatcher is in this process: over
+    HTTP there is no room for it in a header.
+    """
     if isinstance(seen, Delivery) and not seen.remote:
         seen.traceback = tracebacks.told(error, runtime.settings.traceback_excerpt)
 
@@ -64,10 +78,11 @@ def _note_report(app: Flask, **_: Any) -> None:
 
 
 class Proof:
-    """Around an app: over HTTP it takes what deliveries bring, and puts the verdict on replies, signed; and it sees which views run.
+    """Around an app: over HTTP it takes what deliveries bring, and puts the verdict on replies,
+    signed; and it sees which views run.
 
-    It is the app's ``wsgi_app``, inside of whatever is put around that later. Requests that carry no
-    signature of Standard Webhooks pass as they are.
+    It is the app's ``wsgi_app``, inside of whatever is put around that later. Requests that carry
+    no signature of Standard Webhooks pass as they are.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -78,9 +93,13 @@ class Proof:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Call the app."""
-        if self._app.dispatch_request is not self._dispatch:  # with the first request, or another extension has put its own there
+        if (
+            self._app.dispatch_request is not self._dispatch
+        ):  # with the first request, or another extension has put its own there
             self._watch_dispatch()
-        if witness(self._app) is not None:  # a request within a delivery, with its environ perhaps, is not the delivery
+        if (
+            witness(self._app) is not None
+        ):  # a request within a delivery, with its environ perhaps, is not the delivery
             return self._call(None, environ, start_response)
         delivery = environ.get(ENVIRON_KEY)
         if isinstance(delivery, Delivery):
@@ -89,10 +108,23 @@ class Proof:
         if signature is not None:
             runtime: Runtime = self._app.extensions["taskqueue"]
             arrival = arrive(environ, runtime.settings.max_body, time.time())
-            return self._call(arrival, environ, self._telling(arrival, signature, runtime.keys.verdict, start_response))
-        return self._inner(environ, start_response) if _seen.get() is None else self._call(None, environ, start_response)
+            return self._call(
+                arrival,
+                environ,
+                self._telling(arrival, signature, runtime.keys.verdict, start_response),
+            )
+        return (
+            self._inner(environ, start_response)
+            if _seen.get() is None
+            else self._call(None, environ, start_response)
+        )
 
-    def _call(self, seen: Delivery | Arrival | None, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _call(
+        self,
+        seen: Delivery | Arrival | None,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
         """Call the app; a request that a view makes meanwhile has a witness of its own, or none."""
         token = _seen.set(None if seen is None else (self._app, seen))
         try:
@@ -100,17 +132,28 @@ class Proof:
         finally:
             _seen.reset(token)
 
-    def _telling(self, seen: Arrival, signature: str, keys: list[bytes], start_response: StartResponse) -> StartResponse:
+    def _telling(
+        self, seen: Arrival, signature: str, keys: list[bytes], start_response: StartResponse
+    ) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             if seen.verdict is not None:
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
-                headers.append((verdicts.HEADER, verdicts.seal(replace(seen.verdict, reported=seen.reported), keys, signature)))
+                headers.append(
+                    (
+                        verdicts.HEADER,
+                        verdicts.seal(
+                            replace(seen.verdict, reported=seen.reported), keys, signature
+                        ),
+                    )
+                )
             return start_response(status, headers, *error)
 
         return start
 
     def _watch_dispatch(self) -> None:
-        """Have what the app calls its views by say what became of them, where a view has not said it itself."""
+        """Have what the app calls its views by say what became of them, where a view has not
+        said it itself.
+        """
         call = self._app.dispatch_request
 
         def dispatch_request(*context: Any) -> Any:
@@ -122,7 +165,11 @@ class Proof:
                 answer = call(*context)
                 if seen.verdict is None:
                     answer = self._app.make_response(answer)
-                    seen.verdict = Verdict("no-route") if request.path.startswith(FUNCTIONS) else returned(answer)
+                    seen.verdict = (
+                        Verdict("no-route")
+                        if request.path.startswith(FUNCTIONS)
+                        else returned(answer)
+                    )
                 return answer
             except Exception as error:
                 if seen.verdict is None:
@@ -135,7 +182,9 @@ class Proof:
 
 
 def _of_error(error: Exception) -> Verdict | None:
-    """The verdict on what calling a view raised; None for a redirect to the canonical URL, which says itself what it is."""
+    """The verdict on what calling a view raised; None for a redirect to the canonical URL,
+    which says itself what it is.
+    """
     if error is not request.routing_exception:
         return verdicts.raised(error)
     return None if isinstance(error, RequestRedirect) else Verdict("no-route")

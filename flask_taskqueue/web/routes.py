@@ -13,9 +13,9 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BuildError, MapAdapter, RequestRedirect
 
-from ..core.call import Call
+from ..core.arguments.equality import same
+from ..core.arguments.form import Call
 from ..core.errors import InvalidUrlError
-from ..core.sameness import same
 from ..core.urls import check_path, redacted
 from .worker import Worker
 
@@ -33,7 +33,9 @@ class Place:
 
 
 def answers(app: Flask, url: str, method: str) -> bool:
-    """Whether a route of the application answers a path (which may have a query); where hosts matter that is not looked at."""
+    """Whether a route of the application answers a path (which may have a query); where hosts
+    matter that is not looked at.
+    """
     if app.url_map.host_matching or app.subdomain_matching:
         return True
     try:
@@ -71,7 +73,9 @@ class RouteFinder:
         return Place(place.path + mark + query, place.worker)
 
     def endpoint_of(self, worker: Worker[..., Any]) -> str:
-        """The endpoint under which a worker is registered. Raises `InvalidUrlError` if it is not."""
+        """The endpoint under which a worker is registered. Raises `InvalidUrlError` if it is
+        not.
+        """
         if worker in self._endpoints:
             return self._endpoints[worker]
         for endpoint, view in self._app.view_functions.items():
@@ -79,12 +83,17 @@ class RouteFinder:
                 self._endpoints[worker] = endpoint
                 return endpoint
         raise InvalidUrlError(
-            f"{worker.function.__module__}.{worker.function.__qualname__} has no route in this application: call tasks.init_app(app), "
+            f"{worker.function.__module__}.{worker.function.__qualname__} has no route in "
+            "this application: call tasks.init_app(app), "
             "and register the blueprint it is on"
         )
 
-    def build(self, endpoint: str, values: dict[str, Any], method: str) -> tuple[str, dict[str, Any]]:
-        """The path of an endpoint, and the values its rule has no place for. Raises `InvalidUrlError`."""
+    def build(
+        self, endpoint: str, values: dict[str, Any], method: str
+    ) -> tuple[str, dict[str, Any]]:
+        """The path of an endpoint, and the values its rule has no place for. Raises
+        `InvalidUrlError`.
+        """
         if (endpoint, method) in self._fixed:
             return self._fixed[endpoint, method], values
         variables = self._variables_of(endpoint)
@@ -94,7 +103,9 @@ class RouteFinder:
             self._fixed[endpoint, method] = path
         return path, {key: value for key, value in values.items() if key not in variables}
 
-    def build_call(self, worker: Worker[..., Any], params: dict[str, Any], method: str) -> tuple[str, dict[str, Any]]:
+    def build_call(
+        self, worker: Worker[..., Any], params: dict[str, Any], method: str
+    ) -> tuple[str, dict[str, Any]]:
         """The path that has a worker called, and the params its rule has no place for.
 
         Raises `InvalidUrlError` if that path leads elsewhere, or the variables in it would be other
@@ -112,22 +123,35 @@ class RouteFinder:
         if endpoint not in self._variables:
             rules = [rule for rule in self._app.url_map.iter_rules() if rule.endpoint == endpoint]
             if not rules:
-                raise InvalidUrlError(f"{redacted(endpoint)!r} is no endpoint of this application; a path begins with a slash")
+                raise InvalidUrlError(
+                    f"{redacted(endpoint)!r} is no endpoint of this application; a path "
+                    "begins with a slash"
+                )
             self._variables[endpoint] = frozenset().union(*(rule.arguments for rule in rules))
         return self._variables[endpoint]
 
-    def _completed(self, endpoint: str, filled: Mapping[str, Any], variables: frozenset[str]) -> dict[str, Any]:
-        """The values of a URL's variables, with those that the application's ``url_defaults`` know for the ones that are missing."""
+    def _completed(
+        self, endpoint: str, filled: Mapping[str, Any], variables: frozenset[str]
+    ) -> dict[str, Any]:
+        """The values of a URL's variables, with those that the application's ``url_defaults``
+        know for the ones that are missing.
+        """
         values = dict(filled)
         if variables <= values.keys():
             return values
         try:
             self._app.inject_url_defaults(endpoint, values)
-        except (AttributeError, LookupError, RuntimeError) as error:  # it looks into a request, or at what one has left in g
+        except (
+            AttributeError,
+            LookupError,
+            RuntimeError,
+        ) as error:  # it looks into a request, or at what one has left in g
             missing = sorted(variables - filled.keys())
             raise InvalidUrlError(
-                f"the URL of endpoint {endpoint!r} has a place for {', '.join(map(repr, missing))}, and url_defaults of the application "
-                f"cannot fill it here, outside of a request perhaps ({type(error).__name__}): give it as a param, as in "
+                f"the URL of endpoint {endpoint!r} has a place for "
+                f"{', '.join(map(repr, missing))}, and url_defaults of the application "
+                "cannot fill it here, outside of a request perhaps "
+                f"({type(error).__name__}): give it as a param, as in "
                 f"tasks.add({endpoint!r}, {{{missing[0]!r}: ...}})"
             ) from error
         return {name: value for name, value in values.items() if name in variables}
@@ -135,14 +159,36 @@ class RouteFinder:
     def _built(self, endpoint: str, values: dict[str, Any], method: str) -> str:
         try:
             return urlsplit(self._adapter().build(endpoint, values, method)).path
-        except (BuildError, ArithmeticError, AttributeError, TypeError, ValueError) as error:  # a converter may raise any of them
-            reason = error if isinstance(error, BuildError) else f"{type(error).__name__} for the values of {', '.join(sorted(values))}"
-            raise InvalidUrlError(f"the URL of endpoint {endpoint!r} cannot be built: {reason}") from error
+        except (
+            BuildError,
+            ArithmeticError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:  # a converter may raise any of them
+            reason = (
+                error
+                if isinstance(error, BuildError)
+                else f"{type(error).__name__} for the values of {', '.join(sorted(values))}"
+            )
+            raise InvalidUrlError(
+                f"the URL of endpoint {endpoint!r} cannot be built: {reason}"
+            ) from error
 
-    def _prove(self, worker: Worker[..., Any], endpoint: str, path: str, method: str, given: Mapping[str, Any]) -> None:
+    def _prove(
+        self,
+        worker: Worker[..., Any],
+        endpoint: str,
+        path: str,
+        method: str,
+        given: Mapping[str, Any],
+    ) -> None:
         """See that a path leads to this worker, with these values."""
         if not {".", ".."}.isdisjoint(path.split("/")):
-            raise InvalidUrlError(f"{redacted(path)!r} has a part '.' or '..', which HTTP takes away: give the value as a param")
+            raise InvalidUrlError(
+                f"{redacted(path)!r} has a part '.' or '..', which HTTP takes away: give the "
+                "value as a param"
+            )
         if self._app.url_map.host_matching or self._app.subdomain_matching:
             return
         try:
@@ -150,16 +196,22 @@ class RouteFinder:
         except HTTPException as error:
             self._fixed.pop((endpoint, method), None)
             raise InvalidUrlError(
-                f"no route answers {method} {redacted(path)!r}, which is the URL of {endpoint!r} with these values"
+                f"no route answers {method} {redacted(path)!r}, which is the URL of "
+                f"{endpoint!r} with these values"
             ) from error
         if self._app.view_functions[found] != worker.view:
             self._fixed.pop((endpoint, method), None)
-            raise InvalidUrlError(f"{redacted(path)!r} is answered by endpoint {found!r}, not by {endpoint!r}: give one another URL")
+            raise InvalidUrlError(
+                f"{redacted(path)!r} is answered by endpoint {found!r}, not by {endpoint!r}: "
+                "give one another URL"
+            )
         for name in variables.keys() & given.keys():
             if not same(given[name], variables[name]):
                 raise InvalidUrlError(
-                    f"{name!r} has a value of type {type(given[name]).__name__}, which would be another in the URL of {endpoint!r}, "
-                    f"of type {type(variables[name]).__name__}: give it as the rule's converter makes it"
+                    f"{name!r} has a value of type {type(given[name]).__name__}, which would "
+                    f"be another in the URL of {endpoint!r}, "
+                    f"of type {type(variables[name]).__name__}: give it as the rule's "
+                    "converter makes it"
                 )
 
     @property
@@ -179,7 +231,10 @@ class RouteFinder:
             logger.warning("%s redirects to %s; the task goes there at once", path, canonical)
             return Place(canonical, self._match(canonical, method).worker)
         except MethodNotAllowed as error:
-            self._object(f"no route of the application answers {method} {path}; it answers {', '.join(error.valid_methods or ())}")
+            self._object(
+                f"no route of the application answers {method} {path}; it answers "
+                f"{', '.join(error.valid_methods or ())}"
+            )
         except NotFound:
             self._object(f"no route of the application answers {method} {path}")
         else:
@@ -203,5 +258,7 @@ def _single(name: str, value: Any) -> Any:
     if not isinstance(value, list):
         return value
     if len(value) != 1:
-        raise InvalidUrlError(f"the URL has one place for {name!r}, and there are {len(value)} values for it")
+        raise InvalidUrlError(
+            f"the URL has one place for {name!r}, and there are {len(value)} values for it"
+        )
     return value[0]

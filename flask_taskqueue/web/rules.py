@@ -9,7 +9,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from ..core.errors import ConfigurationError
-from ..core.payload import METHODS
+from ..core.tasks.request import METHODS
 from .worker import Worker
 
 
@@ -17,21 +17,33 @@ def check_rule(rule: Any, *, on_blueprint: bool) -> str:
     """A worker's rule. Raises `ConfigurationError` for what is none."""
     if callable(rule):
         name = getattr(rule, "__name__", "handler")
-        raise ConfigurationError(f'@tasks.worker needs the URL of handler {name}: write @tasks.worker("/{name}"), or @tasks.task for none')
+        raise ConfigurationError(
+            f'@tasks.worker needs the URL of handler {name}: write @tasks.worker("/{name}"), '
+            "or @tasks.task for none"
+        )
     if not isinstance(rule, str) or not (rule.startswith("/") or (on_blueprint and not rule)):
-        raise ConfigurationError(f"the rule of a worker is {rule!r}; it must be a path that begins with a slash, such as '/worker'")
+        raise ConfigurationError(
+            f"the rule of a worker is {rule!r}; it must be a path that begins with a slash, "
+            "such as '/worker'"
+        )
     return rule
 
 
 def check_methods(rule: str, methods: Any) -> tuple[str, ...]:
-    """A worker's methods, in capitals. Raises `ConfigurationError` for none, and for what is no method of a task."""
+    """A worker's methods, in capitals. Raises `ConfigurationError` for none, and for what is no
+    method of a task.
+    """
     if isinstance(methods, str) or not isinstance(methods, Iterable):
-        raise ConfigurationError(f"methods of worker {rule!r} is {methods!r}; it must be a tuple, such as ('POST',)")
+        raise ConfigurationError(
+            f"methods of worker {rule!r} is {methods!r}; it must be a tuple, such as ('POST',)"
+        )
     found = tuple(one.upper() if isinstance(one, str) else one for one in methods)
     wrong = [one for one in found if one not in METHODS]
     if wrong or not found:
         said = f"have {wrong[0]!r}" if wrong else "are none"
-        raise ConfigurationError(f"the methods of worker {rule!r} {said}; give at least one of {', '.join(METHODS)}")
+        raise ConfigurationError(
+            f"the methods of worker {rule!r} {said}; give at least one of {', '.join(METHODS)}"
+        )
     return found
 
 
@@ -39,7 +51,8 @@ def check_endpoint(endpoint: Any) -> None:
     """See that a name is one of an endpoint. Raises `ConfigurationError`."""
     if not isinstance(endpoint, str) or not endpoint or "." in endpoint:
         raise ConfigurationError(
-            f"the endpoint of a worker is {endpoint!r}; it must be a name without a dot, which parts it from its blueprint's"
+            f"the endpoint of a worker is {endpoint!r}; it must be a name without a dot, "
+            "which parts it from its blueprint's"
         )
 
 
@@ -50,15 +63,22 @@ def worker_of(app: Flask, rule: Rule) -> Worker[..., Any] | None:
 
 
 def check_routes(app: Flask) -> None:
-    """Raise `ConfigurationError` if two rules of an application match the same URLs, and one of them is a worker's."""
+    """Raise `ConfigurationError` if two rules of an application match the same URLs, and one of
+    them is a worker's.
+    """
     for known, rule in _doubles(app.url_map.iter_rules()):
-        first, second = app.view_functions.get(known.endpoint), app.view_functions.get(rule.endpoint)
+        first, second = (
+            app.view_functions.get(known.endpoint),
+            app.view_functions.get(rule.endpoint),
+        )
         if first != second and (worker_of(app, known) or worker_of(app, rule)):
             raise clash(known, rule)
 
 
 def check_new(app: Flask, new: Rule) -> None:
-    """Raise `ConfigurationError` if an application has a rule for the URLs of a new one, of another endpoint."""
+    """Raise `ConfigurationError` if an application has a rule for the URLs of a new one, of
+    another endpoint.
+    """
     for known in app.url_map.iter_rules():
         if known.endpoint != new.endpoint and excludes(known, new):
             raise clash(known, new)
@@ -74,7 +94,8 @@ def clash(known: Rule, rule: Rule) -> ConfigurationError:
     same = f"{', '.join(sorted(_common(known, rule)))} {rule.rule}"
     also = "" if known.rule == rule.rule else f" (as {known.rule})"
     return ConfigurationError(
-        f"{same} is the URL of {rule.endpoint!r} and{also} of {known.endpoint!r}, so that one would run for the other: "
+        f"{same} is the URL of {rule.endpoint!r} and{also} of {known.endpoint!r}, so that "
+        "one would run for the other: "
         "give one of them another URL or another method"
     )
 
@@ -83,12 +104,18 @@ def _doubles(rules: Iterable[Rule]) -> Iterator[tuple[Rule, Rule]]:
     seen: dict[Hashable, list[Rule]] = {}
     for rule in rules:
         alike = seen.setdefault(_pattern(rule), [])
-        yield from ((known, rule) for known in alike if known.endpoint != rule.endpoint and _common(known, rule))
+        yield from (
+            (known, rule)
+            for known in alike
+            if known.endpoint != rule.endpoint and _common(known, rule)
+        )
         alike.append(rule)
 
 
 def _pattern(rule: Rule) -> Hashable:
-    """What the URLs of a rule have in common with no other's: its parts, without the names of its variables."""
+    """What the URLs of a rule have in common with no other's: its parts, without the names of
+    its variables.
+    """
     return tuple((part.content, part.static, part.final, part.suffixed) for part in rule._parts)
 
 
@@ -96,5 +123,9 @@ def _common(known: Rule, rule: Rule) -> set[str]:
     if known.build_only or rule.build_only or known.websocket != rule.websocket:
         return set()
     if known.methods is None or rule.methods is None:
-        return {"every method"} if known.methods is rule.methods else set(known.methods or rule.methods or ())
+        return (
+            {"every method"}
+            if known.methods is rule.methods
+            else set(known.methods or rule.methods or ())
+        )
     return set(known.methods & rule.methods)

@@ -9,10 +9,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from flask import Response
 
-from ..core.arguments import Arguments, result_json
-from ..core.functions import FUNCTIONS, check_function
-from ..core.spec import SpecOptions, TaskSpec
-from ..core.task import Task
+from ..core.arguments.arguments import Arguments, result_json
+from ..core.arguments.functions import FUNCTIONS, check_function
+from ..core.tasks.spec import SpecOptions, TaskSpec
+from ..core.tasks.task import Task
 from .calls import awaited, is_context, json_object, not_run
 from .worker import Add, Route, Worker
 
@@ -26,7 +26,12 @@ class TaskFunction(Generic[P, R]):
     Its tasks are JSON and name it by its registered name; ``worker`` is the handler that runs it.
     """
 
-    def __init__(self, function: Callable[P, R], make_worker: Callable[[Callable[..., Response]], Worker[..., Response]], add: Add) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        make_worker: Callable[[Callable[..., Response]], Worker[..., Response]],
+        add: Add,
+    ) -> None:
         check_function(function)
         functools.update_wrapper(self, function)
         self.function = function
@@ -59,11 +64,17 @@ class TaskFunction(Generic[P, R]):
         def handle() -> Response:
             return self._handle()
 
-        handle.__module__, handle.__name__, handle.__qualname__ = self.__module__, self.function.__name__, self.function.__qualname__
+        handle.__module__, handle.__name__, handle.__qualname__ = (
+            self.__module__,
+            self.function.__name__,
+            self.function.__qualname__,
+        )
         return handle
 
     def _handle(self) -> Response:
-        """Call the function with what the task holds; its result, where JSON can hold it, is the reply."""
+        """Call the function with what the task holds; its result, where JSON can hold it, is
+        the reply.
+        """
         bound = self._arguments.load(json_object("it has no arguments"))
         result = awaited(self.function(*bound.args, **bound.kwargs))
         if isgenerator(result) or isasyncgen(result) or is_context(result):
@@ -75,7 +86,9 @@ class TaskFunction(Generic[P, R]):
 class PreparedFunction(Generic[P]):
     """A task function with options for its next tasks."""
 
-    def __init__(self, worker: Worker[..., Any], arguments: Arguments, add: Add, options: SpecOptions) -> None:
+    def __init__(
+        self, worker: Worker[..., Any], arguments: Arguments, add: Add, options: SpecOptions
+    ) -> None:
         self._worker = worker
         self._arguments = arguments
         self._add = add

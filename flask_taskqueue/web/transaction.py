@@ -10,19 +10,21 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Response
 
-from ..core.delivery import Delivery
+from ..core.delivery.delivery import Delivery
+from ..core.delivery.verdict import Verdict
 from ..core.errors import BadTransactionStateError, TransientError
 from ..core.record import Record
-from ..core.verdict import Verdict
-from ..interrupts import shielded
+from ..process.interrupts import shielded
 from ..runtime import Runtime
 from ..sessions import followed, has_changes, no_commit
 
 Answer = tuple[Response, Verdict]
 
 _ENDED = (
-    "the transaction that this transactional handler began is over, and its changes with it: something committed it, rolled it back or "
-    "closed the session (db.session.remove(), close(), rollback(), a COMMIT, a statement that commits implicitly). Leave that out, "
+    "the transaction that this transactional handler began is over, and its changes with it: "
+    "something committed it, rolled it back or "
+    "closed the session (db.session.remove(), close(), rollback(), a COMMIT, a statement "
+    "that commits implicitly). Leave that out, "
     "use db.session.begin_nested() for what may fail, or transactional=False"
 )
 
@@ -32,7 +34,8 @@ class LeaseLostError(Exception):
 
 
 def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answer]) -> Answer:
-    """Run ``call`` in one transaction of the application's session; what it answered, and what became of that.
+    """Run ``call`` in one transaction of the application's session; what it answered, and what
+    became of that.
 
     A 2xx commits its changes and the end of the attempt together, so they happen exactly once,
     whatever dies when. All else rolls back: another status, an exception, a lease that was lost
@@ -45,7 +48,8 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answ
     with shielded() as shield:
         if not lock.acquire(until=delivery.expires):
             raise TransientError(
-                "the handler's turn to write did not come within its deadline: others, which write one at a time on this database, took "
+                "the handler's turn to write did not come within its deadline: others, which "
+                "write one at a time on this database, took "
                 "that long. Keep transactional handlers short"
             )
         delivery.waited = time.monotonic() - asked
@@ -56,9 +60,15 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answ
 
 
 def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
-    """Store how far a handler has come; in its own transaction where that may hold the only write lock there is."""
+    """Store how far a handler has come; in its own transaction where that may hold the only
+    write lock there is.
+    """
     store = runtime.store
-    if store.database.dialect.locks_by_writing and runtime.binding.db is not None and has_changes(runtime.binding.session()):
+    if (
+        store.database.dialect.locks_by_writing
+        and runtime.binding.db is not None
+        and has_changes(runtime.binding.session())
+    ):
         store.tasks.report(runtime.binding.session_connection(), record, progress)
     else:
         store.transact(lambda connection: store.tasks.report(connection, record, progress))
@@ -106,15 +116,24 @@ class _Transaction:
                 self._binding.session.rollback()  # another one, if the handler removed this
 
     def _see_that_it_goes_on(self, begun: Any) -> None:
-        if self._binding.session() is not self._session or self._session.get_transaction() is not begun:
+        if (
+            self._binding.session() is not self._session
+            or self._session.get_transaction() is not begun
+        ):
             raise BadTransactionStateError(_ENDED)
 
     def _see_that_it_is_all(self, connection: sa.Connection) -> None:
-        others = [one.connection for one in followed(self._session) if one.connection is not connection and one.has_written()]
+        others = [
+            one.connection
+            for one in followed(self._session)
+            if one.connection is not connection and one.has_written()
+        ]
         if others:
             raise BadTransactionStateError(
-                f"the transactional handler has changed another database too ({others[0].engine.url!r}), and the two cannot be "
-                "committed together: change one of them only, put the queue's tables where the changes are (TASKQUEUE_BIND_KEY), or "
+                "the transactional handler has changed another database too "
+                f"({others[0].engine.url!r}), and the two cannot be "
+                "committed together: change one of them only, put the queue's tables where "
+                "the changes are (TASKQUEUE_BIND_KEY), or "
                 "use transactional=False"
             )
 
@@ -126,7 +145,8 @@ class _Transaction:
 
 
 _SAVEPOINT = (
-    "a savepoint of db.session was open before the transactional handler began, of a before_request function perhaps, and its end is not "
+    "a savepoint of db.session was open before the transactional handler began, of a "
+    "before_request function perhaps, and its end is not "
     "the handler's: end it there"
 )
 _LOST = "the lease of this task was lost; nothing was changed"

@@ -7,8 +7,14 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from ..core.finding import Finding
-from ..core.troubles import Attempts, judge_deaths, judge_dispatchers, judge_places, judge_queues
+from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.troubles import (
+    Attempts,
+    judge_deaths,
+    judge_dispatchers,
+    judge_places,
+    judge_queues,
+)
 from ..core.urls import redacted
 from ..runtime import Runtime
 from ..store import MOST_DEAD
@@ -30,7 +36,8 @@ def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
             nowhere[f"{method} {redacted(url)}"] += number
     yield from judge_places(nowhere)
     minutes = {
-        queue: [Attempts(one.attempts, one.failures) for one in of_queue] for queue, of_queue in store.charts.last_hour(connection).items()
+        queue: [Attempts(one.attempts, one.failures) for one in of_queue]
+        for queue, of_queue in store.charts.last_hour(connection).items()
     }
     yield from judge_queues(minutes, store.failures.latest(connection, _LATEST))
     dead = store.troubles.dead(connection)

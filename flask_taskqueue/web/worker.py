@@ -11,18 +11,18 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from flask import Request, Response, current_app, request
 
-from ..core.delivery import Delivery
+from ..core.arguments.functions import check_function
+from ..core.arguments.parameters import Parameters
+from ..core.arguments.refusals import Misfit
+from ..core.delivery.delivery import Delivery
+from ..core.delivery.verdict import Verdict, raised
 from ..core.errors import PermanentFailure, Retry
-from ..core.functions import check_function
-from ..core.misfit import Misfit
-from ..core.parameters import Parameters
 from ..core.retry import RetryOptions
-from ..core.spec import SpecOptions, TaskSpec
-from ..core.task import Task, TaskActions
-from ..core.verdict import Verdict, raised
+from ..core.tasks.spec import SpecOptions, TaskSpec
+from ..core.tasks.task import Task, TaskActions
 from ..runtime import Runtime
 from .calls import json_object, response_of, spec_of
-from .current import CurrentTask, handling
+from .current_task import CurrentTask, handling
 from .guard import is_stale, rewind, verified, why_refused
 from .parsed_rules import variables_of
 from .proof import keep_traceback, returned, witness
@@ -54,7 +54,9 @@ class Worker(Generic[P, R]):
     Called directly it is the plain function. Its `view` is what the route runs.
     """
 
-    def __init__(self, function: Callable[P, R], route: Route, actions: TaskActions, add: Add) -> None:
+    def __init__(
+        self, function: Callable[P, R], route: Route, actions: TaskActions, add: Add
+    ) -> None:
         check_function(function)
         functools.update_wrapper(self, function)
         self.function = function
@@ -82,17 +84,23 @@ class Worker(Generic[P, R]):
         return spec_of(self, args, kwargs, {})
 
     def options(self, **options: Unpack[SpecOptions]) -> Prepared[P]:
-        """The same with options of ``tasks.add``: ``handler.options(countdown=60).add(key="a")``."""
+        """The same with options of ``tasks.add``:
+        ``handler.options(countdown=60).add(key="a")``.
+        """
         return Prepared(self, self._add, options)
 
     def view(self, **variables: Any) -> Response:
-        """Answer a request: 403 for anybody but this application's dispatcher, which in debug says why."""
+        """Answer a request: 403 for anybody but this application's dispatcher, which in debug
+        says why.
+        """
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         current: Request = request._get_current_object()  # type: ignore[attr-defined]
         delivery, seen = verified(app, current), witness(app)
         if delivery is None or seen is None:
             why = f"{why_refused(app, current)}\n" if app.debug else None
-            return Response(why, status=409 if is_stale(app, current) else 403, mimetype="text/plain")
+            return Response(
+                why, status=409 if is_stale(app, current) else 403, mimetype="text/plain"
+            )
         if delivery.ping:
             seen.verdict = Verdict("ping")
             return Response(status=204)
@@ -108,11 +116,15 @@ class Worker(Generic[P, R]):
             raise
         finally:
             handling.reset(token)
-            if seen.verdict is None or not seen.verdict.committed:  # a request that arrives twice changes nothing
+            if (
+                seen.verdict is None or not seen.verdict.committed
+            ):  # a request that arrives twice changes nothing
                 seen.verdict = verdict
         return response
 
-    def _answer(self, runtime: Runtime, delivery: Delivery, variables: Mapping[str, Any]) -> tuple[Response, Verdict]:
+    def _answer(
+        self, runtime: Runtime, delivery: Delivery, variables: Mapping[str, Any]
+    ) -> tuple[Response, Verdict]:
         """Run the handler; what it answers, and the verdict on it."""
         try:
             if self.route.transactional:
@@ -163,7 +175,9 @@ class Prepared(Generic[P]):
 
 
 def _values() -> tuple[Mapping[str, Any], bool]:
-    """What the task brings: its JSON object, or its form and query parameters, each a list; whether it is these."""
+    """What the task brings: its JSON object, or its form and query parameters, each a list;
+    whether it is these.
+    """
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     if not current.is_json:
         form = current.form.to_dict(flat=False)

@@ -14,7 +14,10 @@ from flask_taskqueue import PermanentFailure, Task
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
-QUEUES: dict[str, Any] = {"mail": {"rate": "20/m", "tombstone_ttl": "1h"}, "slow": {"max_concurrent": 1}}
+QUEUES: dict[str, Any] = {
+    "mail": {"rate": "20/m", "tombstone_ttl": "1h"},
+    "slow": {"max_concurrent": 1},
+}
 
 
 @dataclass

@@ -26,7 +26,22 @@ def dispatching(console: Console) -> Iterator[None]:
 
 def test_add_stores_a_task(console: Console) -> None:
     """With parameters, headers and options; its document as JSON."""
-    words = ["-p", "what=good", "-p", "n=1", "-p", "n=2", "-H", "X-Kind: mail", "--name", "one", "--in", "1h", "--queue", "slow"]
+    words = [
+        "-p",
+        "what=good",
+        "-p",
+        "n=1",
+        "-p",
+        "n=2",
+        "-H",
+        "X-Kind: mail",
+        "--name",
+        "one",
+        "--in",
+        "1h",
+        "--queue",
+        "slow",
+    ]
     document = console.json("add", "/work", *words)
     assert (document["name"], document["queue"], document["state"]) == ("one", "slow", "scheduled")
     shown = console.json("show", document["id"])
@@ -39,9 +54,13 @@ def test_add_stores_a_task(console: Console) -> None:
 def test_add_takes_bodies(console: Console) -> None:
     """A JSON document, a text, or what comes on stdin."""
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    result = console.run("add", "/work", "--json-body", "-", "--eta", soon, answer='{"what": "good"}')
+    result = console.run(
+        "add", "/work", "--json-body", "-", "--eta", soon, answer='{"what": "good"}'
+    )
     assert result.stdout.startswith("Added task ")
-    assert json.loads(console.json("show", result.stdout.split()[2])["request"]["body"]) == {"what": "good"}
+    assert json.loads(console.json("show", result.stdout.split()[2])["request"]["body"]) == {
+        "what": "good"
+    }
     other = console.run("add", "/work", "--body", "a text", "--method", "POST").stdout.split()[2]
     assert console.json("show", other)["request"]["body"] == "a text"
 
@@ -49,7 +68,10 @@ def test_add_takes_bodies(console: Console) -> None:
 def test_a_second_task_of_a_key_is_told(console: Console) -> None:
     """The first stands for it."""
     first = console.run("add", "/work", "--unique-key", "ana", "--in", "60").stdout.split()[2]
-    assert console.run("add", "/work", "--unique-key", "ana").stdout == f"Task {first} stands for it.\n"
+    assert (
+        console.run("add", "/work", "--unique-key", "ana").stdout
+        == f"Task {first} stands for it.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +86,9 @@ def test_a_second_task_of_a_key_is_told(console: Console) -> None:
         (["/nowhere"], 1),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_stored(console: Console, words: list[str], code: int) -> None:
+def test_mistakes_are_told_and_nothing_is_stored(
+    console: Console, words: list[str], code: int
+) -> None:
     """With their exit codes."""
     assert console.run("add", *words).exit_code == code
     assert console.bench.tasks.find() == []

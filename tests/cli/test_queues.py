@@ -37,7 +37,10 @@ def test_purge_counts_and_asks_first(console: Console) -> None:
     """A dry run only counts; of the old ones only, if so asked."""
     old, new = console.add(countdown=60), console.add(countdown=60)
     assert console.run("purge", "mail", "--dry-run").stdout == "Would cancel 2 tasks.\n"
-    assert "This will cancel 2 tasks of queue mail." in console.run("purge", "mail", answer="n\n").stderr
+    assert (
+        "This will cancel 2 tasks of queue mail."
+        in console.run("purge", "mail", answer="n\n").stderr
+    )
     assert console.json("purge", "mail", "--older-than", "1h", "--yes") == {
         "action": "purge",
         "dry_run": False,
@@ -50,19 +53,45 @@ def test_purge_counts_and_asks_first(console: Console) -> None:
 
 
 def test_purge_by_state(console: Console) -> None:
-    """What waits is cancelled; what has ended is forgotten with its attempts, but for names that stay taken."""
-    dead, done, waits = console.bench.run(console.add("bad")), console.bench.run(console.add()), console.add(countdown=60)
+    """What waits is cancelled; what has ended is forgotten with its attempts, but for names
+    that stay taken.
+    """
+    dead, done, waits = (
+        console.bench.run(console.add("bad")),
+        console.bench.run(console.add()),
+        console.add(countdown=60),
+    )
     named = console.bench.run(console.add("bad", name="kept"))
     assert console.run("purge", "mail", "--state", "leased", "--yes").stderr == "No tasks match.\n"
     assert console.run("purge", "slow", "--state", "dead", "--yes").stderr == "No tasks match.\n"
-    assert console.run("purge", "mail", "--state", "dead", "--dry-run").stdout == "Would forget 1 dead task.\n"
-    assert "This will forget 1 dead task of queue mail." in console.run("purge", "mail", "--state", "dead", answer="n\n").stderr
-    assert console.run("purge", "mail", "--state", "dead", "--yes").stdout == "Forgot 1 dead task.\n"
+    assert (
+        console.run("purge", "mail", "--state", "dead", "--dry-run").stdout
+        == "Would forget 1 dead task.\n"
+    )
+    assert (
+        "This will forget 1 dead task of queue mail."
+        in console.run("purge", "mail", "--state", "dead", answer="n\n").stderr
+    )
+    assert (
+        console.run("purge", "mail", "--state", "dead", "--yes").stdout == "Forgot 1 dead task.\n"
+    )
     assert console.run("show", dead.id).exit_code == 3
-    assert {console.state(done), console.state(named), console.state(waits)} == {"succeeded", "dead", "scheduled"}
+    assert {console.state(done), console.state(named), console.state(waits)} == {
+        "succeeded",
+        "dead",
+        "scheduled",
+    }
     assert console.json("stats")["dead"] == 1
-    assert console.run("purge", "mail", "--state", "scheduled", "--yes").stdout == "Cancelled 1 scheduled task.\n"
-    assert console.json("purge", "mail", "--state", "cancelled", "--older-than", "1h", "--yes")["changed"] == 0
+    assert (
+        console.run("purge", "mail", "--state", "scheduled", "--yes").stdout
+        == "Cancelled 1 scheduled task.\n"
+    )
+    assert (
+        console.json("purge", "mail", "--state", "cancelled", "--older-than", "1h", "--yes")[
+            "changed"
+        ]
+        == 0
+    )
     assert console.json("purge", "mail", "--state", "cancelled", "--yes")["changed"] == 1
 
 
@@ -71,7 +100,11 @@ def test_prune_forgets_what_ended_long_ago(console: Console) -> None:
     old, new = console.bench.run(console.add()), console.bench.run(console.add("bad"))
     table = console.bench.app.extensions["taskqueue"].store.database.tables.task
     store = console.bench.app.extensions["taskqueue"].store
-    past = sa.update(table).where(table.c.id == old.id).values(finished_at=table.c.finished_at - 2 * 86_400 * SECOND)
+    past = (
+        sa.update(table)
+        .where(table.c.id == old.id)
+        .values(finished_at=table.c.finished_at - 2 * 86_400 * SECOND)
+    )
     store.transact(lambda connection: connection.execute(past))
     assert console.run("prune", "--dry-run").stdout == "Would forget 1 task.\n"
     assert "This will forget 1 finished task." in console.run("prune", answer="n\n").stderr
@@ -87,7 +120,12 @@ def test_stats_are_the_sums(console: Console) -> None:
     console.bench.run(console.add("bad"))
     console.add(queue="slow")
     sums = console.json("stats")
-    assert (sums["scheduled"], sums["dead"], sums["executed_last_hour"], sums["failed_last_hour"]) == (1, 1, 1, 1)
+    assert (
+        sums["scheduled"],
+        sums["dead"],
+        sums["executed_last_hour"],
+        sums["failed_last_hour"],
+    ) == (1, 1, 1, 1)
     assert (sums["dispatchers"], sums["slots"]) == (0, 0)
     assert sums["oldest_due_seconds"] >= 0
     lines = console.run("stats").stdout
@@ -97,7 +135,11 @@ def test_stats_are_the_sums(console: Console) -> None:
 def test_stats_of_longer(console: Console) -> None:
     """Up to thirty days."""
     console.bench.run(console.add("bad"))
-    assert re.search(r"^attempts, last 1 d +1, of which 1 failed$", console.run("stats", "--since", "24h").stdout, re.MULTILINE)
+    assert re.search(
+        r"^attempts, last 1 d +1, of which 1 failed$",
+        console.run("stats", "--since", "24h").stdout,
+        re.MULTILINE,
+    )
     sums = console.json("stats", "--since", "30m")
     assert (sums["executed_since"], sums["failed_since"], sums["since"][-1]) == (1, 1, "Z")
     assert console.run("stats", "--since", "31d").exit_code == 2
@@ -111,7 +153,9 @@ def test_top_looks_again_and_again(console: Console) -> None:
     assert shown.count("QUEUE") == 2
     assert shown.count("No dispatcher is alive.") == 2
     lines = console.run("top", "--times", "2", "--interval", "0.01", "--jsonl").stdout.splitlines()
-    assert [[one["queue"] for one in json.loads(line)["queues"]] for line in lines] == [["default", "mail", "slow"]] * 2
+    assert [[one["queue"] for one in json.loads(line)["queues"]] for line in lines] == [
+        ["default", "mail", "slow"]
+    ] * 2
     runtime = console.bench.app.extensions["taskqueue"]
     runtime.start()
     try:
@@ -123,7 +167,12 @@ def test_top_looks_again_and_again(console: Console) -> None:
 def test_routes_are_those_of_handlers(console: Console) -> None:
     """With what their tasks have unless they say otherwise."""
     (route,) = [one for one in console.json("routes") if one["rule"] == "/work"]
-    assert (route["methods"], route["queue"], route["transactional"], route["async"]) == (["POST"], "mail", False, False)
+    assert (route["methods"], route["queue"], route["transactional"], route["async"]) == (
+        ["POST"],
+        "mail",
+        False,
+        False,
+    )
     assert route["handler"].endswith("work")
     assert re.search(r"^/work +POST +mail ", console.run("routes").stdout, re.MULTILINE)
 
@@ -136,6 +185,10 @@ def test_schedules_in_the_same_style(console: Console) -> None:
     assert len(schedule["next_runs"]) == 5
     assert re.search(r"in \d", console.run("cron", "list").stdout)
     assert re.search(r"\d\d:\d\d:\d\dZ", console.run("cron", "list", "--utc").stdout)
-    assert console.json("cron", "pause", "tidy") == {"action": "pause", "name": "tidy", "changed": True}
+    assert console.json("cron", "pause", "tidy") == {
+        "action": "pause",
+        "name": "tidy",
+        "changed": True,
+    }
     assert console.json("cron", "run", "tidy")["schedule"] == "tidy"
     assert console.run("cron", "resume", "none").exit_code == 3

@@ -21,7 +21,19 @@ def test_list_shows_what_fits(console: Console) -> None:
     assert head.split()[:5] == ["ID", "QUEUE", "URL", "STATE", "TRY"]
     assert [row.split()[0] for row in rows] == [second.id, first.id]
     assert result.stderr == f"2 tasks. Details: flask taskqueue show {second.id}\n"
-    found = console.run("list", "--state", "dead", "--status", "4xx", "--since", "1h", "--search", "ADDRESS", "--queue", "mail").stdout
+    found = console.run(
+        "list",
+        "--state",
+        "dead",
+        "--status",
+        "4xx",
+        "--since",
+        "1h",
+        "--search",
+        "ADDRESS",
+        "--queue",
+        "mail",
+    ).stdout
     assert [row.split()[0] for row in found.splitlines()[1:]] == [second.id]
     assert re.search(r"\d s ago|now|\d+ ms ago", found)
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", console.run("list", "--utc").stdout)
@@ -31,9 +43,25 @@ def test_list_as_json_has_stable_keys(console: Console) -> None:
     """Each field of the task; as a stream one line a task."""
     task = console.bench.run(console.add(name="one", countdown=0, serial_key="ana"))
     (document,) = console.json("list")
-    assert (document["id"], document["name"], document["state"], document["serial_key"]) == (task.id, "one", "succeeded", "ana")
+    assert (document["id"], document["name"], document["state"], document["serial_key"]) == (
+        task.id,
+        "one",
+        "succeeded",
+        "ana",
+    )
     assert document["created_at"].endswith("Z")
-    assert set(document) >= {"queue", "url", "method", "eta", "due_at", "attempts", "last_status", "last_reason", "last_error", "progress"}
+    assert set(document) >= {
+        "queue",
+        "url",
+        "method",
+        "eta",
+        "due_at",
+        "attempts",
+        "last_status",
+        "last_reason",
+        "last_error",
+        "progress",
+    }
     lines = console.run("list", "--jsonl").stdout.splitlines()
     assert [json.loads(line) for line in lines] == [document]
 
@@ -53,18 +81,26 @@ def test_a_queue_that_there_is_not_is_told(console: Console) -> None:
     assert console.run("list", "--queue", "mail").stderr == "No tasks match.\n"
 
 
-def test_list_says_when_it_has_not_looked_at_every_task(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_says_when_it_has_not_looked_at_every_task(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a large table; with --deep it looks at all."""
     first = console.add("bad")
     console.bench.tasks.drain()
     console.add()
-    monkeypatch.setattr("flask_taskqueue.store.newest.SEARCHED", 1)
+    monkeypatch.setattr("flask_taskqueue.store.tasks.search.SEARCHED", 1)
     result = console.run("list", "--status", "4xx")
-    assert result.stderr == "Only the newest 100,000 tasks were looked through; --deep looks through all.\nNo tasks match.\n"
+    assert (
+        result.stderr
+        == "Only the newest 100,000 tasks were looked through; --deep looks through all.\nNo "
+        "tasks match.\n"
+    )
     assert [one["id"] for one in console.json("list", "--status", "4xx", "--deep")] == [first.id]
 
 
-@pytest.mark.parametrize("words", [["--status", "6xx"], ["--since", "soon"], ["--state", "failed"], ["--limit", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--status", "6xx"], ["--since", "soon"], ["--state", "failed"], ["--limit", "0"]]
+)
 def test_what_a_filter_cannot_mean_is_a_usage_error(console: Console, words: list[str]) -> None:
     """Exit code 2, as click has it."""
     assert console.run("list", *words).exit_code == 2
@@ -83,25 +119,37 @@ def test_the_beginning_of_an_id_is_enough(console: Console) -> None:
 
 def test_show_tells_everything(console: Console) -> None:
     """The request, the state, why; with its attempts if they are asked for."""
-    task = console.bench.run(console.add("bad", name="welcome", headers={"X-Kind": "mail"}, unique_key="ana"))
-    lines = dict(line.split(maxsplit=1) for line in console.run("show", task.id).stdout.splitlines() if "  " in line)
+    task = console.bench.run(
+        console.add("bad", name="welcome", headers={"X-Kind": "mail"}, unique_key="ana")
+    )
+    lines = dict(
+        line.split(maxsplit=1)
+        for line in console.run("show", task.id).stdout.splitlines()
+        if "  " in line
+    )
     assert lines["task"] == task.id
     assert lines["request"] == "POST /work"
     assert lines["state"] == "dead"
     assert lines["body"] == "what=bad"
     assert "gave up" in lines["why"]
     attempts = console.run("show", task.id, "--attempts").stdout
-    assert re.search(r"^ +1 +\d{4}-.*422 +permanent +\w+ +the address does not exist$", attempts, re.MULTILINE)
+    assert re.search(
+        r"^ +1 +\d{4}-.*422 +permanent +\w+ +the address does not exist$", attempts, re.MULTILINE
+    )
     document = console.json("show", task.id, "--attempts")
     assert document["request"]["body"] == "what=bad"
     assert document["request"]["headers"]["X-Kind"] == "mail"
-    assert [(one["number"], one["status"], one["reason"]) for one in document["tried"]] == [(1, 422, "permanent")]
+    assert [(one["number"], one["status"], one["reason"]) for one in document["tried"]] == [
+        (1, 422, "permanent")
+    ]
     assert "tried" not in console.json("show", task.id)
 
 
 def test_show_as_curl_is_one_command(console: Console) -> None:
     """That a shell reads as it was meant."""
-    task = console.bench.tasks.add("/work", payload=b"it's \xc3\xa9", headers={"Content-Type": "text/plain", "X-Quote": "a'b"})
+    task = console.bench.tasks.add(
+        "/work", payload=b"it's \xc3\xa9", headers={"Content-Type": "text/plain", "X-Quote": "a'b"}
+    )
     result = console.run("show", task.id, "--curl")
     words = shlex.split(result.stdout)
     assert words[:4] == ["curl", "-X", "POST", "http://127.0.0.1:5000/work"]
@@ -129,9 +177,17 @@ def test_everything_that_matches_is_asked_for_first(console: Console) -> None:
     asked = console.run("retry", "--state", "dead", "--queue", "mail", "--all", answer="n\n")
     assert "This will retry 3 tasks. Continue? [y/N]" in asked.stderr
     assert asked.exit_code == 1
-    assert console.json("retry", "--all", "--dry-run") == {"action": "retry", "dry_run": True, "matched": 4, "changed": 0}
+    assert console.json("retry", "--all", "--dry-run") == {
+        "action": "retry",
+        "dry_run": True,
+        "matched": 4,
+        "changed": 0,
+    }
     assert console.run("retry", "--all", "--dry-run").stdout == "Would retry 4 tasks.\n"
-    assert console.run("retry", "--queue", "mail", "--all", answer="y\n").stdout == "Retried 3 tasks.\n"
+    assert (
+        console.run("retry", "--queue", "mail", "--all", answer="y\n").stdout
+        == "Retried 3 tasks.\n"
+    )
     assert console.run("retry", "--all", "--yes").stdout == "Retried 1 task.\n"
     nothing = console.run("retry", "--all", "--yes")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "No tasks match.\n")
@@ -140,7 +196,9 @@ def test_everything_that_matches_is_asked_for_first(console: Console) -> None:
 def test_more_than_fit_into_one_transaction_are_changed(console: Console) -> None:
     """In several, with the whole number told."""
     console.bench.tasks.add_many(("/work", {"what": str(number)}) for number in range(1100))
-    assert console.run("delete", "--url", "/work", "--all", "--yes").stdout == "Deleted 1,100 tasks.\n"
+    assert (
+        console.run("delete", "--url", "/work", "--all", "--yes").stdout == "Deleted 1,100 tasks.\n"
+    )
     assert console.json("list", "--state", "scheduled") == []
 
 
@@ -162,7 +220,9 @@ def test_delete_cancels_tasks(console: Console) -> None:
     assert (again.exit_code, again.stderr) == (1, f"task {task.id} had ended already.\n")
 
 
-@pytest.mark.parametrize("words", [[], ["--queue", "mail"], ["01", "--all"], ["01", "--queue", "mail"]])
+@pytest.mark.parametrize(
+    "words", [[], ["--queue", "mail"], ["01", "--all"], ["01", "--queue", "mail"]]
+)
 def test_it_must_be_clear_which_tasks_are_meant(console: Console, words: list[str]) -> None:
     """Ids, or filters with --all: never everything by mistake."""
     task = console.add(countdown=60)
@@ -171,16 +231,21 @@ def test_it_must_be_clear_which_tasks_are_meant(console: Console, words: list[st
     assert console.state(task) == "scheduled"
 
 
-def test_an_unreachable_database_has_its_exit_code(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_database_has_its_exit_code(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """69, for those who start things in order."""
     from flask_taskqueue import TransientError
 
     def refuse(*_: object) -> None:
         raise TransientError("the database cannot be reached: OperationalError")
 
-    monkeypatch.setattr("flask_taskqueue.store.newest.Newest.look", refuse)
+    monkeypatch.setattr("flask_taskqueue.store.tasks.search.Newest.look", refuse)
     result = console.run("list")
-    assert (result.exit_code, result.stderr) == (69, "Error: the database cannot be reached: OperationalError\n")
+    assert (result.exit_code, result.stderr) == (
+        69,
+        "Error: the database cannot be reached: OperationalError\n",
+    )
 
 
 def test_ctrl_c_has_its_exit_code(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +263,7 @@ def test_ctrl_c_has_its_exit_code(console: Console, monkeypatch: pytest.MonkeyPa
     console.add()
     monkeypatch.setattr("flask_taskqueue.cli.changes.confirm", asked)
     assert console.run("delete", "--all").exit_code == 130
-    monkeypatch.setattr("flask_taskqueue.store.newest.Newest.look", interrupt)
+    monkeypatch.setattr("flask_taskqueue.store.tasks.search.Newest.look", interrupt)
     assert console.run("list").exit_code == 130
 
 

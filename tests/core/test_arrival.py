@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_taskqueue.core import sameness
-from flask_taskqueue.core.arguments import Arguments
+from flask_taskqueue.core.arguments import equality as sameness
+from flask_taskqueue.core.arguments.arguments import Arguments
+from flask_taskqueue.core.arguments.equality import same
+from flask_taskqueue.core.arguments.parameters import Parameters
+from flask_taskqueue.core.arguments.refusals import Misfit
 from flask_taskqueue.core.errors import InvalidTaskError
-from flask_taskqueue.core.misfit import Misfit
-from flask_taskqueue.core.parameters import Parameters
-from flask_taskqueue.core.payload import build_request
-from flask_taskqueue.core.sameness import same
+from flask_taskqueue.core.tasks.request import build_request
 
 
 class Size(enum.Enum):
@@ -79,12 +79,16 @@ def one(hint: Any = None) -> Any:
 
 
 def sent(function: Any, *args: Any, **options: Any) -> Any:
-    """What the function gets of its only argument, through a request; and whether that was a form."""
+    """What the function gets of its only argument, through a request; and whether that was a
+    form.
+    """
     parameters = Parameters.of(function)
     form, body = parameters.write(args, {}, **options)
     if body is None:
         request = build_request("/w", form, max_body=10**6)
-        return parameters.bind(parse_qs(request.body.decode(), keep_blank_values=True))["value"], True
+        return parameters.bind(parse_qs(request.body.decode(), keep_blank_values=True))[
+            "value"
+        ], True
     request = build_request("/w", json=body, max_body=10**6)
     return parameters.bind(json.loads(request.body), form=False)["value"], False
 
@@ -181,7 +185,9 @@ def test_a_value_arrives_as_it_was(hint: Any, value: Any, form: bool) -> None:
     ids=lambda it: ascii(it).partition(" at 0x")[0][:30] if it != 10**5000 else "very large",
 )
 def test_a_value_that_would_be_another_is_refused(hint: Any, value: Any, words: str) -> None:
-    """At the call, with the parameter's name and the reason; not with the value, which may be a secret."""
+    """At the call, with the parameter's name and the reason; not with the value, which may be a
+    secret.
+    """
     with pytest.raises(InvalidTaskError, match=rf"parameter 'value' of handler .* {words}"):
         sent(one(hint), value)
 
@@ -189,7 +195,9 @@ def test_a_value_that_would_be_another_is_refused(hint: Any, value: Any, words: 
 @pytest.mark.parametrize("value", [None, [], [[1]], {"a": 1}, 7, Part(1)], ids=str)
 def test_what_a_query_cannot_say_is_refused_where_there_is_no_body(value: Any) -> None:
     """Saying which it is, and what to do."""
-    with pytest.raises(InvalidTaskError, match=r"'value' .* the query of a GET cannot say.* a body"):
+    with pytest.raises(
+        InvalidTaskError, match=r"'value' .* the query of a GET cannot say.* a body"
+    ):
         Parameters.of(one()).write((value,), {}, form="the query of a GET")
 
 
@@ -224,7 +232,9 @@ def test_a_row_of_the_database_is_no_annotation() -> None:
 def test_an_annotation_that_cannot_be_read_is_refused() -> None:
     """As one of a name that only type checkers import."""
     for kind in (Parameters.of, Arguments):
-        with pytest.raises(TypeError, match=r"'Nowhere' is not defined.*not for type checkers only"):
+        with pytest.raises(
+            TypeError, match=r"'Nowhere' is not defined.*not for type checkers only"
+        ):
             kind(one("Nowhere"))
 
 
@@ -310,16 +320,31 @@ def test_a_frozen_clock_is_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     monkeypatch.setattr(sameness, "datetime", FakeDatetime)
-    assert sent(one(datetime), FakeDatetime(2026, 1, 2, tzinfo=UTC))[0] == datetime(2026, 1, 2, tzinfo=UTC)
+    assert sent(one(datetime), FakeDatetime(2026, 1, 2, tzinfo=UTC))[0] == datetime(
+        2026, 1, 2, tzinfo=UTC
+    )
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
     lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
     max_leaves=20,
 )
-ANYTHING = JSON | st.text() | st.binary() | st.floats() | st.datetimes() | st.sets(st.integers()) | st.tuples(JSON, JSON) | st.timedeltas()
+ANYTHING = (
+    JSON
+    | st.text()
+    | st.binary()
+    | st.floats()
+    | st.datetimes()
+    | st.sets(st.integers())
+    | st.tuples(JSON, JSON)
+    | st.timedeltas()
+)
 
 
 @settings(deadline=None)
@@ -332,7 +357,24 @@ def test_all_that_json_has_arrives_without_annotation(value: Any) -> None:
 @settings(deadline=None)
 @given(
     st.sampled_from(
-        [None, str, int, float, bool, bytes, datetime, timedelta, list, list[int], dict, set[int], int | None, Size, Part, Any]
+        [
+            None,
+            str,
+            int,
+            float,
+            bool,
+            bytes,
+            datetime,
+            timedelta,
+            list,
+            list[int],
+            dict,
+            set[int],
+            int | None,
+            Size,
+            Part,
+            Any,
+        ]
     ),
     ANYTHING,
 )
@@ -346,7 +388,11 @@ def test_whatever_is_given_arrives_or_is_refused(hint: Any, value: Any) -> None:
 
 
 @settings(deadline=None)
-@given(st.builds(Part, st.integers(), st.lists(TEXTS), st.none() | st.datetimes(timezones=st.timezones())))
+@given(
+    st.builds(
+        Part, st.integers(), st.lists(TEXTS), st.none() | st.datetimes(timezones=st.timezones())
+    )
+)
 def test_dataclasses_arrive(part: Part) -> None:
     """Whatever is in them."""
     assert same([part], sent(one(list[Part]), [part])[0])

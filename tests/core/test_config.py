@@ -13,7 +13,12 @@ from flask_taskqueue import ConfigurationError, RetryOptions, Settings
 def test_defaults_need_no_key() -> None:
     """An empty configuration is a good one; the queue default exists and gives up after 30 days."""
     settings = Settings.of({"DEBUG": True})
-    assert (settings.concurrency, settings.lease, settings.deadline, settings.grace_period) == (8, 30, 30, 25)
+    assert (settings.concurrency, settings.lease, settings.deadline, settings.grace_period) == (
+        8,
+        30,
+        30,
+        25,
+    )
     assert list(settings.queues) == ["default"]
     assert settings.retry == RetryOptions(task_age_limit="30d")
 
@@ -26,7 +31,9 @@ def test_durations_may_be_texts_and_none_is_the_default() -> None:
 
 def test_queues_have_settings_of_their_own() -> None:
     """The queue default need not be named."""
-    settings = Settings.of({"TASKQUEUE_QUEUES": {"mail": {"deadline": 60, "retry": {"task_retry_limit": 3}}}})
+    settings = Settings.of(
+        {"TASKQUEUE_QUEUES": {"mail": {"deadline": 60, "retry": {"task_retry_limit": 3}}}}
+    )
     assert set(settings.queues) == {"default", "mail"}
     assert settings.queues["mail"].retry == RetryOptions(task_retry_limit=3)
 

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.fairness import Lane, Lanes
 from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.rates import Gate
-from flask_taskqueue.core.suspicion import PROBATION, may_take_suspect
+from flask_taskqueue.core.queues.lanes import Lane, Lanes
+from flask_taskqueue.core.queues.poison import PROBATION, may_take_suspect
+from flask_taskqueue.core.queues.rates import Gate
 
 MINUTE = 60 * SECOND
 NOW = 10**15
 
 
-def lane(priority: int, age: int | None, expired: int | None = None, queue: str = "default") -> Lane:
+def lane(
+    priority: int, age: int | None, expired: int | None = None, queue: str = "default"
+) -> Lane:
     """A lane whose first task is due, and first lease runs out, so many microseconds ago."""
-    return Lane(queue, priority, None if age is None else NOW - age, None if expired is None else NOW - expired)
+    return Lane(
+        queue,
+        priority,
+        None if age is None else NOW - age,
+        None if expired is None else NOW - expired,
+    )
 
 
 def test_the_higher_priority_goes_first_and_nothing_starves() -> None:
-    """One step of priority is worth a minute of waiting: what has waited longer than that comes before."""
-    urgent, ordinary, starved = lane(1, 0), lane(0, 59 * SECOND), lane(0, 61 * SECOND, queue="other")
+    """One step of priority is worth a minute of waiting: what has waited longer than that comes
+    before.
+    """
+    urgent, ordinary, starved = (
+        lane(1, 0),
+        lane(0, 59 * SECOND),
+        lane(0, 61 * SECOND, queue="other"),
+    )
     assert Lanes(NOW, (ordinary, urgent, starved)).due() == [starved, urgent, ordinary]
 
 
@@ -34,7 +47,11 @@ def test_only_what_is_due_is_due() -> None:
 
 def test_the_next_lane_is_the_one_that_can_be_taken_from_first() -> None:
     """For a new task or for a lease that runs out; limits postpone it."""
-    soon, later, running = lane(0, -5 * SECOND), lane(1, -9 * SECOND, queue="other"), lane(2, None, -2 * SECOND)
+    soon, later, running = (
+        lane(0, -5 * SECOND),
+        lane(1, -9 * SECOND, queue="other"),
+        lane(2, None, -2 * SECOND),
+    )
     assert Lanes(NOW, (later, soon)).next_lane() == soon
     assert Lanes(NOW, (later, soon, running)).next_lane() == running
     assert Lanes(NOW, (later, soon), {"default": Gate(NOW, rate=0.0)}).next_lane() == later

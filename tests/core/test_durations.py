@@ -1,4 +1,6 @@
-"""Durations: nothing that is taken leads out of the calendar, or out of what a database can hold."""
+"""Durations: nothing that is taken leads out of the calendar, or out of what a database can
+hold.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,46 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from flask_taskqueue import ConfigurationError, InvalidTaskRetryOptionsError, Retry, Settings, State, TaskQueueError
+from flask_taskqueue import (
+    ConfigurationError,
+    InvalidTaskRetryOptionsError,
+    Retry,
+    Settings,
+    State,
+    TaskQueueError,
+)
 from flask_taskqueue.core.clock import LONGEST
+from flask_taskqueue.core.delivery.outcome import retry_after
 from flask_taskqueue.core.durations import seconds
-from flask_taskqueue.core.outcome import retry_after
-from flask_taskqueue.core.rates import parse_rate
+from flask_taskqueue.core.queues.rates import parse_rate
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
-TOO_LONG: list[Any] = [timedelta.max, timedelta(days=36_526), LONGEST + 1, 1e18, 1e300, 2**63, 10**400, "99999999d", "9" * 400 + "d"]
-NONE: list[Any] = [math.nan, -math.inf, timedelta.min, -1e300, -(10**400), "soon", "1e5", "inf", True, b"5", [5]]
+TOO_LONG: list[Any] = [
+    timedelta.max,
+    timedelta(days=36_526),
+    LONGEST + 1,
+    1e18,
+    1e300,
+    2**63,
+    10**400,
+    "99999999d",
+    "9" * 400 + "d",
+]
+NONE: list[Any] = [
+    math.nan,
+    -math.inf,
+    timedelta.min,
+    -1e300,
+    -(10**400),
+    "soon",
+    "1e5",
+    "inf",
+    True,
+    b"5",
+    [5],
+]
 NAMES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "expires": lambda value: {"expires": value},
     "countdown": lambda value: {"countdown": value},
@@ -65,10 +96,14 @@ def test_what_cannot_be_reckoned_with_is_refused_at_the_call(queue: Bench, name:
 
 
 def test_an_expiry_may_be_anywhere_in_the_calendar(queue: Bench) -> None:
-    """As an instant; as a duration, up to a hundred years away. A task whose expiry is past is cancelled."""
+    """As an instant; as a duration, up to a hundred years away. A task whose expiry is past is
+    cancelled.
+    """
     zones = [UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))]
     far = [queue.tasks.add("/w", expires=datetime.max.replace(tzinfo=zone)) for zone in zones]
-    far += [queue.tasks.add("/w", expires=one) for one in (LONGEST, timedelta(days=36_000), "36525d")]
+    far += [
+        queue.tasks.add("/w", expires=one) for one in (LONGEST, timedelta(days=36_000), "36525d")
+    ]
     past = [queue.tasks.add("/w", expires=datetime.min.replace(tzinfo=zone)) for zone in zones]
     queue.tasks.drain()
     assert {queue.tasks.get(one.id).state for one in far} == {State.SUCCEEDED}
@@ -78,7 +113,9 @@ def test_an_expiry_may_be_anywhere_in_the_calendar(queue: Bench) -> None:
 @pytest.mark.parametrize("value", [*TOO_LONG, *NONE, math.inf, -1, "10m"])
 def test_a_retry_after_no_time_is_refused(value: Any) -> None:
     """Where it is raised; the handler has then failed with that sentence."""
-    with pytest.raises(InvalidTaskRetryOptionsError, match=r"after is .*; it must be seconds or a timedelta"):
+    with pytest.raises(
+        InvalidTaskRetryOptionsError, match=r"after is .*; it must be seconds or a timedelta"
+    ):
         Retry(after=value)
 
 
@@ -107,12 +144,21 @@ def test_a_header_asks_for_no_longer(text: str) -> None:
 @pytest.mark.parametrize("value", TOO_LONG)
 def test_settings_have_an_end(value: Any) -> None:
     """But what is infinite is said so."""
-    for key in ("KEEP_SUCCEEDED", "KEEP_DEAD", "HEALTH_MAX_LATENCY", "DEADLINE", "LEASE", "MAX_ETA"):
+    for key in (
+        "KEEP_SUCCEEDED",
+        "KEEP_DEAD",
+        "HEALTH_MAX_LATENCY",
+        "DEADLINE",
+        "LEASE",
+        "MAX_ETA",
+    ):
         with pytest.raises(ConfigurationError, match=f"TASKQUEUE_{key} is "):
             Settings.of({"SECRET_KEY": "k" * 16, f"TASKQUEUE_{key}": value})
 
 
-@pytest.mark.parametrize("text", ["9" * 400 + "/s", "1000001/s", "0.000001/d", "0." + "0" * 300 + "1/d"])
+@pytest.mark.parametrize(
+    "text", ["9" * 400 + "/s", "1000001/s", "0.000001/d", "0." + "0" * 300 + "1/d"]
+)
 def test_rates_have_ends(text: str) -> None:
     """A wait for the next token is a duration."""
     with pytest.raises(ConfigurationError, match="a hundred years"):
@@ -127,9 +173,17 @@ def test_who_waits_and_looks_says_how_long(queue: Bench) -> None:
             task.wait(value)
     with pytest.raises(ConfigurationError, match="since is "):
         queue.tasks.find(since=timedelta.max)
-    commands = ("add /w --countdown", "add /w --expires", "add /w --deadline", "prune --yes --older-than", "list --since")
+    commands = (
+        "add /w --countdown",
+        "add /w --expires",
+        "add /w --deadline",
+        "prune --yes --older-than",
+        "list --since",
+    )
     for words in (*commands, "health --max-latency"):
-        result: Result = queue.app.test_cli_runner().invoke(args=["taskqueue", *words.split(), "99999999999d"])
+        result: Result = queue.app.test_cli_runner().invoke(
+            args=["taskqueue", *words.split(), "99999999999d"]
+        )
         assert result.exit_code == 2, (words, result.output, result.exception)
     assert len(queue.tasks.find()) == 1
     with TaskQueueTester(queue.app) as tester:

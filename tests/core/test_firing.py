@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import InvalidScheduleError
-from flask_taskqueue.core.firing import Firing, LastRun, check_rules, decide
-from flask_taskqueue.core.schedule import Schedule
+from flask_taskqueue.core.schedules.firing import Firing, LastRun, check_rules, decide
+from flask_taskqueue.core.schedules.schedule import Schedule
 
 HOURLY = Schedule.parse("0 * * * *")
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -18,7 +18,17 @@ HOUR = timedelta(hours=1)
 
 def fire(schedule: Schedule = HOURLY, **given: Any) -> Firing:
     """A decision about a fire time at noon."""
-    return decide(schedule, **{"due": NOON, "now": NOON, "misfire": "run_once", "overlap": "skip", "last": LastRun(), **given})
+    return decide(
+        schedule,
+        **{
+            "due": NOON,
+            "now": NOON,
+            "misfire": "run_once",
+            "overlap": "skip",
+            "last": LastRun(),
+            **given,
+        },
+    )
 
 
 @pytest.mark.parametrize("misfire", ["run_once", "skip", "all"])
@@ -36,20 +46,26 @@ def test_after_downtime_one_run_serves_for_all() -> None:
 def test_after_downtime_missed_ones_are_skipped() -> None:
     """But one that has just come is not."""
     assert fire(misfire="skip", now=NOON + 5.5 * HOUR) == Firing((), NOON + 6 * HOUR)
-    assert fire(misfire="skip", now=NOON + 5 * HOUR + timedelta(seconds=9)) == Firing((NOON + 5 * HOUR,), NOON + 6 * HOUR)
+    assert fire(misfire="skip", now=NOON + 5 * HOUR + timedelta(seconds=9)) == Firing(
+        (NOON + 5 * HOUR,), NOON + 6 * HOUR
+    )
 
 
 def test_after_downtime_each_is_run() -> None:
     """Together where runs may overlap, otherwise one after the other."""
     now = NOON + 2.5 * HOUR
-    assert fire(misfire="all", overlap="allow", now=now) == Firing((NOON, NOON + HOUR, NOON + 2 * HOUR), NOON + 3 * HOUR)
+    assert fire(misfire="all", overlap="allow", now=now) == Firing(
+        (NOON, NOON + HOUR, NOON + 2 * HOUR), NOON + 3 * HOUR
+    )
     assert fire(misfire="all", now=now) == Firing((NOON,), NOON + HOUR)
     assert fire(misfire="all", now=now, last=LastRun(is_live=True)) == Firing((), NOON)
 
 
 def test_a_very_long_downtime_is_seen_to_in_pieces() -> None:
     """So that no transaction grows without end."""
-    decision = fire(Schedule.parse("* * * * *"), misfire="all", overlap="allow", now=NOON + timedelta(days=400))
+    decision = fire(
+        Schedule.parse("* * * * *"), misfire="all", overlap="allow", now=NOON + timedelta(days=400)
+    )
     assert len(decision.fires) == 100
     assert decision.next_at == NOON + timedelta(minutes=100)
 
@@ -72,7 +88,10 @@ def test_a_plain_interval_counts_from_the_end_of_the_last_run() -> None:
     assert fire(every, last=LastRun(is_live=True), overlap="allow") == Firing((NOON,), NOON + five)
 
 
-@pytest.mark.parametrize(("misfire", "overlap", "words"), [("never", "skip", "misfire is 'never'"), ("all", "maybe", "overlap is 'maybe'")])
+@pytest.mark.parametrize(
+    ("misfire", "overlap", "words"),
+    [("never", "skip", "misfire is 'never'"), ("all", "maybe", "overlap is 'maybe'")],
+)
 def test_an_unknown_rule_is_refused(misfire: str, overlap: str, words: str) -> None:
     """With those there are."""
     with pytest.raises(InvalidScheduleError, match=words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_taskqueue.core.last_status import LastStatus
+from flask_taskqueue.store.tasks.filters import LastStatus
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import RetryOptions, State
-from flask_taskqueue.core.outcome import Outcome, Trial, judge, retry_after
-from flask_taskqueue.core.reply import Reply
-from flask_taskqueue.core.verdict import Verdict, of_reply, raised
+from flask_taskqueue.core.delivery.outcome import Outcome, Trial, judge, retry_after
+from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.core.delivery.verdict import Verdict, of_reply, raised
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def reply(status: int | None = 200, **headers: str) -> Reply:
     """A reply with headers; underscores stand for hyphens."""
-    return Reply(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}, body=b"")
+    return Reply(
+        status=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        body=b"",
+    )
 
 
 def trial(number: int = 1, age: float = 0, **options: object) -> Trial:
@@ -37,14 +41,23 @@ def elsewhere(answer: Reply, attempt: Trial) -> Outcome:
 def test_any_2xx_of_another_host_is_success(status: int) -> None:
     """And nothing follows."""
     outcome = elsewhere(reply(status), trial())
-    assert (outcome.state, outcome.status, outcome.delay, outcome.error) == (State.SUCCEEDED, status, None, None)
+    assert (outcome.state, outcome.status, outcome.delay, outcome.error) == (
+        State.SUCCEEDED,
+        status,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("status", [199, 300, 302, 400, 404, 410, 422, 429, 500, 503])
 def test_all_else_is_tried_again(status: int) -> None:
     """A failed attempt is scheduled after the law's wait."""
     outcome = elsewhere(reply(status), trial(number=3))
-    assert (outcome.state, outcome.status, outcome.delay) == (State.SCHEDULED, status, pytest.approx(0.4))
+    assert (outcome.state, outcome.status, outcome.delay) == (
+        State.SCHEDULED,
+        status,
+        pytest.approx(0.4),
+    )
 
 
 def test_a_redirect_says_what_to_do() -> None:
@@ -70,7 +83,9 @@ def test_a_permanent_failure_is_death_at_once() -> None:
 
 
 def test_an_error_page_with_200_is_a_failure() -> None:
-    """An application's error handler may answer 200 for an exception; the handler failed all the same."""
+    """An application's error handler may answer 200 for an exception; the handler failed all
+    the same.
+    """
     outcome = judge(reply(200), raised(ValueError("x")), trial())
     assert (outcome.state, outcome.error) == (State.SCHEDULED, "ValueError: x")
 
@@ -85,7 +100,9 @@ def test_an_error_page_with_200_is_a_failure() -> None:
         (Verdict("lost", 409, "the lease was lost"), "the lease was lost"),
     ],
 )
-def test_a_2xx_without_a_view_that_returned_one_is_a_failure(verdict: Verdict | None, words: str) -> None:
+def test_a_2xx_without_a_view_that_returned_one_is_a_failure(
+    verdict: Verdict | None, words: str
+) -> None:
     """The status alone proves nothing of the app's own handlers."""
     outcome = judge(reply(200), verdict, trial())
     assert outcome.state is State.SCHEDULED
@@ -99,16 +116,24 @@ def test_what_a_view_returned_must_go_out() -> None:
     assert "the handler returned 204, but what came after it" in str(outcome.error)
 
 
-@pytest.mark.parametrize("answer", [reply(500), Reply(status=None, headers={}, body=b"", kind="timeout", error="late")])
+@pytest.mark.parametrize(
+    "answer", [reply(500), Reply(status=None, headers={}, body=b"", kind="timeout", error="late")]
+)
 def test_what_is_committed_is_done(answer: Reply) -> None:
-    """Whatever goes out then, or does not: the handler's transaction has the end of the attempt in it."""
+    """Whatever goes out then, or does not: the handler's transaction has the end of the attempt
+    in it.
+    """
     outcome = judge(answer, Verdict("returned", 204, committed=True), trial())
     assert (outcome.state, outcome.status) == (State.SUCCEEDED, 204)
 
 
 def test_headers_of_another_host_decide_nothing() -> None:
     """Not whether it is tried again, not how soon, however they are called."""
-    hostile = {"x_taskqueue_verdict": '{"kind":"retry","retry_after":"0"}', "x_taskqueue_outcome": "retry", "retry_after": "0"}
+    hostile = {
+        "x_taskqueue_verdict": '{"kind":"retry","retry_after":"0"}',
+        "x_taskqueue_outcome": "retry",
+        "retry_after": "0",
+    }
     outcome = elsewhere(reply(500, **hostile), trial(number=5))
     assert outcome.delay == pytest.approx(1.6)
 
@@ -117,14 +142,24 @@ def test_headers_of_another_host_decide_nothing() -> None:
 def test_no_reply_is_a_failure_that_was_not_executed(kind: str) -> None:
     """It does not count among the executions that got a reply."""
     outcome = elsewhere(Reply(status=None, headers={}, body=b"", error="why", kind=kind), trial())  # type: ignore[arg-type]
-    assert (outcome.state, outcome.reason, outcome.executed, outcome.error) == (State.SCHEDULED, kind, False, "why")
+    assert (outcome.state, outcome.reason, outcome.executed, outcome.error) == (
+        State.SCHEDULED,
+        kind,
+        False,
+        "why",
+    )
 
 
 def test_a_kept_connection_that_broke_counts_but_is_not_held_against_the_task() -> None:
     """It is attempted again at once, whatever its limits."""
     answer = Reply(status=None, headers={}, body=b"", error="why", kind="connection", severed=True)
     outcome = elsewhere(answer, trial(number=7, task_retry_limit=0))
-    assert (outcome.state, outcome.reason, outcome.delay, outcome.executed) == (State.SCHEDULED, "connection", 0.0, False)
+    assert (outcome.state, outcome.reason, outcome.delay, outcome.executed) == (
+        State.SCHEDULED,
+        "connection",
+        0.0,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +196,9 @@ def test_retry_after_lengthens_the_wait_up_to_a_cap() -> None:
 
 @pytest.mark.parametrize("kind", ["misfit", "no-route"])
 def test_what_another_release_may_know_is_not_given_up_for_an_hour(kind: Any) -> None:
-    """Whatever the task's limits; then a misfit is dead at once, and what has no route goes by its limits."""
+    """Whatever the task's limits; then a misfit is dead at once, and what has no route goes by
+    its limits.
+    """
     verdict = Verdict(kind, 422, "parameter 'n' is missing")
     early = judge(reply(422), verdict, trial(number=3, age=3599, task_retry_limit=0))
     assert (early.state, early.reason) == (State.SCHEDULED, "failure")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from flask_taskqueue.core.pace import QUICK, Pace
+from flask_taskqueue.core.queues.pacing import QUICK, Pace
 
 
 def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
@@ -29,14 +29,18 @@ def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
         (1.0, 1.0, False),
     ],
 )
-def test_one_thread_does_for_handlers_that_compute_briefly(seconds: float, computed: float, brisk: bool) -> None:
+def test_one_thread_does_for_handlers_that_compute_briefly(
+    seconds: float, computed: float, brisk: bool
+) -> None:
     pace = paced(*[(seconds, computed)] * 100)
     assert pace.brisk is brisk
     assert pace.quick is (not brisk and seconds < QUICK)
     assert pace.depth == (2 * pace.capacity if seconds < QUICK else 8)
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(0.0, 128), (0.0001, 128), (0.0005, 40), (0.001, 20), (0.003, 8)])
+@pytest.mark.parametrize(
+    ("seconds", "most"), [(0.0, 128), (0.0001, 128), (0.0005, 40), (0.001, 20), (0.003, 8)]
+)
 def test_what_is_leased_ahead_is_twenty_milliseconds_of_work(seconds: float, most: int) -> None:
     assert paced(*[(seconds, seconds)] * 200).capacity == pytest.approx(most, abs=1)
 
@@ -122,8 +126,11 @@ def test_handlers_that_are_slow_for_themselves_are_not_tried_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "computed", "patience"), [(0.0001, 0.0001, 0.002), (0.002, 0.002, 0.006), (0.01, 0.001, 0.01), (0.5, 0.01, 0.002)]
+    ("seconds", "computed", "patience"),
+    [(0.0001, 0.0001, 0.002), (0.002, 0.002, 0.006), (0.01, 0.001, 0.01), (0.5, 0.01, 0.002)],
 )
-def test_a_brisk_handler_is_given_three_times_what_is_usual(seconds: float, computed: float, patience: float) -> None:
+def test_a_brisk_handler_is_given_three_times_what_is_usual(
+    seconds: float, computed: float, patience: float
+) -> None:
     """And a quick one, of which several run, what is usual."""
     assert paced(*[(seconds, computed)] * 300).patience == pytest.approx(patience, rel=0.05)

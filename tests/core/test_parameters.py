@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_taskqueue.core.misfit import Misfit
-from flask_taskqueue.core.parameters import Parameters
-from flask_taskqueue.core.payload import build_request
+from flask_taskqueue.core.arguments.parameters import Parameters
+from flask_taskqueue.core.arguments.refusals import Misfit
+from flask_taskqueue.core.tasks.request import build_request
 
 
 class Colour(Enum):

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import flask_taskqueue
+from flask_taskqueue.core.delivery.outcome import retry_after
 from flask_taskqueue.core.durations import LONGEST
 from flask_taskqueue.core.failures import Failure, Signature, group
-from flask_taskqueue.core.outcome import retry_after
 
 PACKAGE = Path(flask_taskqueue.__file__).parent
 METHODS = ("match", "fullmatch", "search", "sub", "findall", "finditer", "split")
@@ -25,7 +25,30 @@ STEP = 8
 LIMIT = 4 * STEP
 """How much longer eight times as much may take: in proportion it is 8, with a square 64."""
 
-REPEATED = ["a", "1", " ", "a-", "a1-", "1.", "-", ".", "/", "/a", "'", '"', '\\"', "\\", "--", "-- ", "/*", "*/", "\n", "0x", ":", "["]
+REPEATED = [
+    "a",
+    "1",
+    " ",
+    "a-",
+    "a1-",
+    "1.",
+    "-",
+    ".",
+    "/",
+    "/a",
+    "'",
+    '"',
+    '\\"',
+    "\\",
+    "--",
+    "-- ",
+    "/*",
+    "*/",
+    "\n",
+    "0x",
+    ":",
+    "[",
+]
 REPEATED += [
     "{",
     "%",
@@ -52,7 +75,9 @@ AFTER = ["", "!", "\x00", "\n", '"']
 def sources() -> Iterator[tuple[str, ast.Module]]:
     """The modules of the package."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        )
         yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -60,15 +85,30 @@ def found() -> Iterator[tuple[str, Callable[[str], object]]]:
     """Each use of a regular expression: how it is called, and what does it."""
     for module, tree in sources():
         for node in ast.walk(tree):
-            if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in METHODS):
+            if not (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.attr in METHODS
+            ):
                 continue
-            owner = re if node.value.id == "re" else getattr(importlib.import_module(module), node.value.id, None)
+            owner = (
+                re
+                if node.value.id == "re"
+                else getattr(importlib.import_module(module), node.value.id, None)
+            )
             if isinstance(owner, re.Pattern):
                 yield f"{module}.{node.value.id}.{node.attr}", use(owner, node.attr)
         for node in ast.walk(tree):
-            inline = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "re"
+            inline = (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and ast.unparse(node.func.value) == "re"
+            )
             if inline and node.func.attr in METHODS and isinstance(node.args[0], ast.Constant):
-                yield f"{module}:{node.args[0].value}", use(re.compile(node.args[0].value), node.func.attr)
+                yield (
+                    f"{module}:{node.args[0].value}",
+                    use(re.compile(node.args[0].value), node.func.attr),
+                )
 
 
 def use(pattern: re.Pattern[str], method: str) -> Callable[[str], object]:
@@ -91,12 +131,16 @@ def took(work: Callable[[str], object], text: str) -> float:
 
 
 def assert_linear(work: Callable[[str], object], make: Callable[[int], str], what: str) -> None:
-    """Work on ever longer texts: from one that takes a measurable time, eight times as long takes no more than four times as much again."""
+    """Work on ever longer texts: from one that takes a measurable time, eight times as long
+    takes no more than four times as much again.
+    """
     times = []
     for size in SIZES:
         times.append(took(work, make(size)))
         if len(times) > 3 and times[-4] > 0.000_2:
-            assert times[-1] < LIMIT * times[-4], f"{what}: {size // STEP} in {times[-4]:.6f} s, {size} in {times[-1]:.6f} s"
+            assert times[-1] < LIMIT * times[-4], (
+                f"{what}: {size // STEP} in {times[-4]:.6f} s, {size} in {times[-1]:.6f} s"
+            )
         assert times[-1] < 1 or size > 1000, f"{what} takes {times[-1]:.1f} s for {size} characters"
 
 
@@ -105,10 +149,17 @@ USES = dict(found())
 
 def test_every_pattern_is_tried() -> None:
     """Each module that imports re has one of them here, or uses what it was given."""
-    users = {name for name, tree in sources() if any(isinstance(one, ast.Import) and one.names[0].name == "re" for one in ast.walk(tree))}
+    users = {
+        name
+        for name, tree in sources()
+        if any(isinstance(one, ast.Import) and one.names[0].name == "re" for one in ast.walk(tree))
+    }
     tried = {name.partition(":")[0] for name in USES}
-    assert {one for one in users if not any(name == one or name.startswith(f"{one}.") for name in tried)} <= {
-        "flask_taskqueue.diagnosis.routes"  # the converters of the application's own routes, with samples
+    assert {
+        one for one in users if not any(name == one or name.startswith(f"{one}.") for name in tried)
+    } <= {
+        # the converters of the application's own routes, with samples
+        "flask_taskqueue.diagnosis.routes"
     }
 
 
@@ -119,14 +170,22 @@ def test_a_pattern_takes_time_in_proportion(name: str) -> None:
         longest = before + repeated * (SIZES[-1] // len(repeated)) + after
         began = time.thread_time()
         USES[name](before + repeated * 26 + after)
-        assert time.thread_time() - began < 0.5, f"{name} takes a time that grows exponentially with {repeated!r}"
+        assert time.thread_time() - began < 0.5, (
+            f"{name} takes a time that grows exponentially with {repeated!r}"
+        )
         USES[name](longest[:2048])
         USES[name](longest)
         if time.thread_time() - began > 0.004:
-            assert_linear(USES[name], lambda size, r=repeated, b=before, a=after: b + r * (size // len(r)) + a, f"{name} {repeated!r}")
+            assert_linear(
+                USES[name],
+                lambda size, r=repeated, b=before, a=after: b + r * (size // len(r)) + a,
+                f"{name} {repeated!r}",
+            )
 
 
-@pytest.mark.parametrize("repeated", ["a-", "a1-", "abcdefgh-", "'", '"', "1", "a1b2c3d4e5-", "_a-", "0x"])
+@pytest.mark.parametrize(
+    "repeated", ["a-", "a1-", "abcdefgh-", "'", '"', "1", "a1b2c3d4e5-", "_a-", "0x"]
+)
 def test_failures_are_grouped_in_time_in_proportion(repeated: str) -> None:
     """By errors and URLs that others have written."""
 
@@ -138,7 +197,10 @@ def test_failures_are_grouped_in_time_in_proportion(repeated: str) -> None:
 
 def test_only_the_beginning_of_a_text_makes_a_failure_what_it_is() -> None:
     """A text without end is cut before anything looks at it."""
-    one, other = (Failure("x", 1, "failure", 404, "a-" * 10_000 + end, 1, "default", "/w", "dead") for end in "bc")
+    one, other = (
+        Failure("x", 1, "failure", 404, "a-" * 10_000 + end, 1, "default", "/w", "dead")
+        for end in "bc"
+    )
     assert Signature.of(one) == Signature.of(other)
 
 
@@ -148,13 +210,19 @@ def test_only_the_beginning_of_a_text_makes_a_failure_what_it_is() -> None:
         ("order 12 of 'ana' failed (gave up after 3 attempts)", "order * of * failed"),
         ("x (gave up after 1 attempt)", "x"),
         ("x (gave up after all) y", "x (gave up after all) y"),
-        ("at 0x7f3a: 4bf92f35-77b3 and abc-4bf92f3577b3-1 and deadline-exceeded", "at *: * and abc-* and deadline-exceeded"),
+        (
+            "at 0x7f3a: 4bf92f35-77b3 and abc-4bf92f3577b3-1 and deadline-exceeded",
+            "at *: * and abc-* and deadline-exceeded",
+        ),
         ("my_function12345 twice-12", "my_function* twice-*"),
     ],
 )
 def test_what_varies_makes_no_other_failure(error: str, text: str) -> None:
     """Numbers, quoted texts and identifiers count as the same; words do not."""
-    assert Signature.of(Failure("x", 1, "failure", 404, error, 1, "default", "/w", "dead")).text == text
+    assert (
+        Signature.of(Failure("x", 1, "failure", 404, error, 1, "default", "/w", "dead")).text
+        == text
+    )
 
 
 def test_a_retry_after_without_end_is_as_long_as_any() -> None:

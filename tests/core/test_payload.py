@@ -21,10 +21,9 @@ from flask_taskqueue.core.errors import (
     InvalidUrlError,
     TaskTooLargeError,
 )
-from flask_taskqueue.core.eta import resolve_delay
-from flask_taskqueue.core.headers import check_headers
 from flask_taskqueue.core.names import check_queue_name, check_task_name
-from flask_taskqueue.core.payload import TaskRequest, build_request
+from flask_taskqueue.core.tasks.options import resolve_delay
+from flask_taskqueue.core.tasks.request import TaskRequest, build_request, check_headers
 from flask_taskqueue.core.urls import check_path, redacted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,10 +59,14 @@ def test_params_become_the_query_where_there_is_no_form(method: str) -> None:
         ({"payload": "x", "headers": {"content-type": "text/csv"}}, "text/csv", b"x"),
     ],
 )
-def test_bodies_set_their_content_type(options: dict[str, Any], content_type: str, body: bytes) -> None:
+def test_bodies_set_their_content_type(
+    options: dict[str, Any], content_type: str, body: bytes
+) -> None:
     """json, text and bytes each have theirs, unless one is given."""
     request = build(**options)
-    assert {name.lower(): value for name, value in request.headers.items()} == {"content-type": content_type}
+    assert {name.lower(): value for name, value in request.headers.items()} == {
+        "content-type": content_type
+    }
     assert request.body == body
 
 
@@ -92,14 +95,29 @@ def test_put_takes_payload_and_params() -> None:
         ({"method": "GET", "params": {"a": "x" * 3000}}, InvalidUrlError, "2083"),
     ],
 )
-def test_arguments_that_make_no_task(arguments: dict[str, Any], error: type[Exception], word: str) -> None:
+def test_arguments_that_make_no_task(
+    arguments: dict[str, Any], error: type[Exception], word: str
+) -> None:
     """Each has its error, with a word that says which argument is meant."""
     with pytest.raises(error, match=word):
         build(**arguments)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "worker", "//evil.example/x", "http://x/", "/a b", "/ü", "/a#b", "/a\nb", "/a\\b", "/" + "x" * 2083, None]
+    "url",
+    [
+        "",
+        "worker",
+        "//evil.example/x",
+        "http://x/",
+        "/a b",
+        "/ü",
+        "/a#b",
+        "/a\nb",
+        "/a\\b",
+        "/" + "x" * 2083,
+        None,
+    ],
 )
 def test_paths_that_are_none(url: Any) -> None:
     """A path begins with one slash and holds nothing that would have to be encoded."""
@@ -116,7 +134,15 @@ def test_redacted_urls_keep_no_secret() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("Host", "content-length", "Transfer-Encoding", "Cookie", "X-TaskQueue-QueueName", "webhook-id", "Proxy-Authorization"),
+        *(
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "Cookie",
+            "X-TaskQueue-QueueName",
+            "webhook-id",
+            "Proxy-Authorization",
+        ),
         *("X-Forwarded-For", "X_Under", "a b", "a:b", "a\r\nb", "", "x" * 101, "naïve", "a\x00b"),
     ],
 )
@@ -126,7 +152,9 @@ def test_header_names_that_are_refused(name: str) -> None:
         check_headers({name: "x"})
 
 
-@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\x00b", " a", "a ", "a\x7fb", "x" * 8193, "€", 5, None])
+@pytest.mark.parametrize(
+    "value", ["a\nb", "a\rb", "a\x00b", " a", "a ", "a\x7fb", "x" * 8193, "€", 5, None]
+)
 def test_header_values_that_are_refused(value: Any) -> None:
     """Control characters, blanks at the ends, too much, and what is no Latin-1 text."""
     with pytest.raises(InvalidHeaderError):
@@ -147,7 +175,11 @@ def test_a_header_is_given_once() -> None:
 @given(st.text())
 def test_no_text_smuggles_a_line(text: str) -> None:
     """Whatever passes has no line break and no NUL, in name, value and path."""
-    for check in (lambda: check_headers({text: "x"}), lambda: check_headers({"X": text}), lambda: check_path("/" + text)):
+    for check in (
+        lambda: check_headers({text: "x"}),
+        lambda: check_headers({"X": text}),
+        lambda: check_path("/" + text),
+    ):
         try:
             passed = str(check())
         except (InvalidHeaderError, InvalidUrlError):

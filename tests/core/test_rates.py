@@ -8,21 +8,48 @@ from hypothesis import strategies as st
 
 from flask_taskqueue import ConfigurationError
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.fairness import Lane, Lanes
-from flask_taskqueue.core.rates import Gate, parse_rate
+from flask_taskqueue.core.queues.lanes import Lane, Lanes
+from flask_taskqueue.core.queues.rates import Gate, parse_rate
 
 NOW = 1_800_000_000 * SECOND
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("20/m", 1 / 3), ("5/s", 5), ("0.5/s", 0.5), ("1./s", 1), ("36/h", 0.01), ("864/d", 0.01), ("0", 0), ("0/s", 0)]
+    ("text", "rate"),
+    [
+        ("20/m", 1 / 3),
+        ("5/s", 5),
+        ("0.5/s", 0.5),
+        ("1./s", 1),
+        ("36/h", 0.01),
+        ("864/d", 0.01),
+        ("0", 0),
+        ("0/s", 0),
+    ],
 )
 def test_rates_are_read_as_queue_yaml_has_them(text: str, rate: float) -> None:
     """Number, slash, unit."""
     assert parse_rate(text, what="rate") == pytest.approx(rate)
 
 
-@pytest.mark.parametrize("text", ["", "5", "5/x", "-5/s", "5 / s", "five/s", "1e3/s", "inf/s", "5/S", 5, None, "\u0665/s", ".5/s"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5",
+        "5/x",
+        "-5/s",
+        "5 / s",
+        "five/s",
+        "1e3/s",
+        "inf/s",
+        "5/S",
+        5,
+        None,
+        "\u0665/s",
+        ".5/s",
+    ],
+)
 def test_other_rates_are_refused_with_what_to_write(text: object) -> None:
     """The message has the value and an example."""
     with pytest.raises(ConfigurationError, match="such as '20/m'") as refused:
@@ -62,11 +89,19 @@ def test_as_many_run_as_may() -> None:
 
 def test_a_clock_that_goes_back_fills_nothing() -> None:
     """Nor does it empty the bucket."""
-    assert Gate(NOW - 100 * SECOND, rate=10.0, bucket_size=5, tokens=2.0, filled_at=NOW).filled == 2.0
+    assert (
+        Gate(NOW - 100 * SECOND, rate=10.0, bucket_size=5, tokens=2.0, filled_at=NOW).filled == 2.0
+    )
 
 
-@given(st.floats(0.1, 100), st.integers(1, 50), st.lists(st.tuples(st.integers(0, 5 * SECOND), st.integers(1, 20)), max_size=60))
-def test_over_any_time_no_more_start_than_burst_and_rate_allow(rate: float, size: int, steps: list[tuple[int, int]]) -> None:
+@given(
+    st.floats(0.1, 100),
+    st.integers(1, 50),
+    st.lists(st.tuples(st.integers(0, 5 * SECOND), st.integers(1, 20)), max_size=60),
+)
+def test_over_any_time_no_more_start_than_burst_and_rate_allow(
+    rate: float, size: int, steps: list[tuple[int, int]]
+) -> None:
     """The law of the token bucket, for any rate, size and times of asking."""
     now, tokens, filled_at, started = NOW, float(size), NOW, 0
     for passed, wanted in steps:
@@ -78,13 +113,21 @@ def test_over_any_time_no_more_start_than_burst_and_rate_allow(rate: float, size
         assert started <= size + rate * (now - NOW) / SECOND + 1e-6
 
 
-@given(st.floats(0.1, 100), st.integers(1, 5), st.lists(st.floats(0, 0.45), min_size=20, max_size=60))
-def test_starts_that_are_late_do_not_slow_a_queue_down(rate: float, size: int, delays: list[float]) -> None:
-    """Each is asked for when the bucket opens, and late by less than half a token; over any time of whole tokens no more start."""
+@given(
+    st.floats(0.1, 100), st.integers(1, 5), st.lists(st.floats(0, 0.45), min_size=20, max_size=60)
+)
+def test_starts_that_are_late_do_not_slow_a_queue_down(
+    rate: float, size: int, delays: list[float]
+) -> None:
+    """Each is asked for when the bucket opens, and late by less than half a token; over any
+    time of whole tokens no more start.
+    """
     now, tokens, filled_at = NOW, 0.0, NOW
     starts: list[int] = []
     for late in delays:
-        opens_at = Gate(now, rate=rate, bucket_size=size, tokens=tokens, filled_at=filled_at).opens_at()
+        opens_at = Gate(
+            now, rate=rate, bucket_size=size, tokens=tokens, filled_at=filled_at
+        ).opens_at()
         assert opens_at is not None
         now = max(now, opens_at) + int(late / rate * SECOND)
         gate = Gate(now, rate=rate, bucket_size=size, tokens=tokens, filled_at=filled_at)
@@ -95,7 +138,10 @@ def test_starts_that_are_late_do_not_slow_a_queue_down(rate: float, size: int, d
     assert starts[-1] - NOW <= (len(starts) + 0.5) * token + 2 * len(starts)
     for whole in range(1, 10):
         for first in starts:
-            assert sum(first <= one < first + whole * token - len(starts) for one in starts) <= size + whole
+            assert (
+                sum(first <= one < first + whole * token - len(starts) for one in starts)
+                <= size + whole
+            )
 
 
 def test_a_closed_queue_does_not_hide_an_open_one() -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flask_taskqueue.core.redaction import HIDDEN, Redaction
+from flask_taskqueue.core.security.redaction import HIDDEN, Redaction
 
 REDACTION = Redaction(("token", "password", "authorization"))
 FORM = "application/x-www-form-urlencoded"
@@ -25,7 +25,9 @@ JSON = "application/json; charset=utf-8"
     ],
 )
 def test_values_are_hidden_by_their_names(body: bytes, content_type: str, shown: str) -> None:
-    """In forms and in JSON, at any depth, whatever the case of the name and however it is encoded."""
+    """In forms and in JSON, at any depth, whatever the case of the name and however it is
+    encoded.
+    """
     text = REDACTION.body(body, content_type)
     assert text is not None
     assert shown in text
@@ -39,21 +41,26 @@ def test_what_is_no_text_is_not_shown() -> None:
 
 def test_numbers_keep_their_digits() -> None:
     """Large and long numbers are shown as they were written, not as a float has them."""
-    text = REDACTION.body(b'{"a":12345678901234567890,"b":1.10,"c":1e400,"d":0.30000000000000004}', JSON)
+    text = REDACTION.body(
+        b'{"a":12345678901234567890,"b":1.10,"c":1e400,"d":0.30000000000000004}', JSON
+    )
     assert text is not None
     for digits in ("12345678901234567890", "1.10", "1e400", "0.30000000000000004"):
         assert f": {digits}" in text
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type"), [(b"a=1&token=s3cret&b=2", FORM), (b'{"a":1.10,"token":"s3cret","n":[{"token":7}]}', JSON)]
+    ("body", "content_type"),
+    [(b"a=1&token=s3cret&b=2", FORM), (b'{"a":1.10,"token":"s3cret","n":[{"token":7}]}', JSON)],
 )
 def test_a_text_that_was_not_edited_is_the_body(body: bytes, content_type: str) -> None:
     """What is hidden gets its value back."""
     text = REDACTION.body(body, content_type)
     assert text is not None
     assert REDACTION.restore(text, body, content_type) == body
-    assert REDACTION.restore(text.replace("1", "5", 1), body, content_type) == body.replace(b"1", b"5", 1)
+    assert REDACTION.restore(text.replace("1", "5", 1), body, content_type) == body.replace(
+        b"1", b"5", 1
+    )
 
 
 def test_malformed_json_is_no_edit() -> None:
@@ -64,6 +71,12 @@ def test_malformed_json_is_no_edit() -> None:
 
 def test_urls_and_headers() -> None:
     """Query values by their names, user information always."""
-    assert REDACTION.url("https://ana:pw@host/p?token=s3cret&a=1") == f"https://host/p?token={HIDDEN}&a=1"
-    assert REDACTION.headers({"Authorization": "Bearer x", "X-A": "b"}) == {"Authorization": HIDDEN, "X-A": "b"}
+    assert (
+        REDACTION.url("https://ana:pw@host/p?token=s3cret&a=1")
+        == f"https://host/p?token={HIDDEN}&a=1"
+    )
+    assert REDACTION.headers({"Authorization": "Bearer x", "X-A": "b"}) == {
+        "Authorization": HIDDEN,
+        "X-A": "b",
+    }
     assert json.dumps(REDACTION.url("/plain"))

@@ -25,7 +25,11 @@ NAMES = {
 
 def options(params: Any) -> RetryOptions:
     """The options of a vector."""
-    return RetryOptions() if params == "DEFAULT" else RetryOptions(**{NAMES[name]: value for name, value in params.items()})
+    return (
+        RetryOptions()
+        if params == "DEFAULT"
+        else RetryOptions(**{NAMES[name]: value for name, value in params.items()})
+    )
 
 
 @pytest.mark.parametrize("vector", VECTORS["backoff"], ids=lambda vector: str(vector["params"]))
@@ -42,7 +46,9 @@ def test_limits_are_app_engines(vector: dict[str, Any]) -> None:
     law = options(vector["params"])
     for case, allowed in vector["can_retry"].items():
         retry, _, age = case.removeprefix("retry").partition("@")
-        assert law.allows(int(retry), timedelta(seconds=float(age.removesuffix("s")))) is allowed, case
+        assert law.allows(int(retry), timedelta(seconds=float(age.removesuffix("s")))) is allowed, (
+            case
+        )
 
 
 def test_any_limit_ends_it_when_asked() -> None:
@@ -63,7 +69,9 @@ def test_backoff_never_overflows(retry: int) -> None:
 @given(st.integers(0, 40), st.floats(0, 100), st.floats(0, 10_000))
 def test_backoff_grows_up_to_its_cap(doublings: int, low: float, extra: float) -> None:
     """No wait is shorter than the one before it, none longer than the cap."""
-    law = RetryOptions(min_backoff_seconds=low, max_backoff_seconds=low + extra, max_doublings=doublings)
+    law = RetryOptions(
+        min_backoff_seconds=low, max_backoff_seconds=low + extra, max_doublings=doublings
+    )
     waits = [law.backoff(retry) for retry in range(1, 60)]
     assert waits == sorted(waits)
     assert waits[-1] <= timedelta(seconds=low + extra, microseconds=1)
@@ -78,7 +86,9 @@ def test_jitter_is_a_part_of_the_wait(chance: float) -> None:
 
 
 def test_a_single_backoff_beyond_the_other_moves_it() -> None:
-    """As in queue.yaml, only a minimum above 3600 s raises the maximum, only a maximum below 0.1 s lowers the minimum."""
+    """As in queue.yaml, only a minimum above 3600 s raises the maximum, only a maximum below
+    0.1 s lowers the minimum.
+    """
     assert RetryOptions(min_backoff_seconds=7200).max_backoff_seconds == 7200
     assert RetryOptions(max_backoff_seconds=0.05).min_backoff_seconds == 0.05
 
@@ -102,14 +112,39 @@ def test_bad_options_are_refused_by_name(given_options: dict[str, Any], word: st
         RetryOptions.of(given_options)
 
 
-@given(st.none() | st.integers(0, 100), st.none() | st.floats(0, 1e6), st.integers(0, 30), st.sampled_from(["both", "any"]), st.booleans())
-def test_options_survive_being_stored(limit: int | None, age: float | None, doublings: int, limits: Any, jitter: bool) -> None:
+@given(
+    st.none() | st.integers(0, 100),
+    st.none() | st.floats(0, 1e6),
+    st.integers(0, 30),
+    st.sampled_from(["both", "any"]),
+    st.booleans(),
+)
+def test_options_survive_being_stored(
+    limit: int | None, age: float | None, doublings: int, limits: Any, jitter: bool
+) -> None:
     """What is written to the table is what is read from it."""
-    law = RetryOptions(task_retry_limit=limit, task_age_limit=age, max_doublings=doublings, limits=limits, jitter=jitter)
+    law = RetryOptions(
+        task_retry_limit=limit,
+        task_age_limit=age,
+        max_doublings=doublings,
+        limits=limits,
+        jitter=jitter,
+    )
     assert RetryOptions.from_json(law.to_json()) == law
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"task_retry_limit": "3"}', '{"min_backoff_seconds": NaN}', '{"x": 1}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"task_retry_limit": "3"}',
+        '{"min_backoff_seconds": NaN}',
+        '{"x": 1}',
+        "null",
+    ],
+)
 def test_stored_options_that_make_no_sense_are_refused(text: str) -> None:
     """A row written by hand gives one kind of error, whatever is in it."""
     with pytest.raises(InvalidTaskRetryOptionsError):

@@ -10,16 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from flask_taskqueue.core.signatures import TOLERANCE, bound, derive, presented, route_keys, sign, verify, webhook_keys, whsec
+from flask_taskqueue.core.delivery.signatures import (
+    TOLERANCE,
+    bound,
+    derive,
+    presented,
+    route_keys,
+    sign,
+    verify,
+    webhook_keys,
+    whsec,
+)
 
 NOW = int(datetime.now(UTC).timestamp())
 KEY = derive("secret", "test")
 OLD = derive("old secret", "test")
 
 
-def headers(keys: list[bytes], body: bytes, *, at: int = NOW, task: str = "task-1") -> dict[str, str]:
+def headers(
+    keys: list[bytes], body: bytes, *, at: int = NOW, task: str = "task-1"
+) -> dict[str, str]:
     """The headers of a delivery."""
-    return {"webhook-id": task, "webhook-timestamp": str(at), "webhook-signature": sign(keys, task, at, body)}
+    return {
+        "webhook-id": task,
+        "webhook-timestamp": str(at),
+        "webhook-signature": sign(keys, task, at, body),
+    }
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -28,7 +44,12 @@ def test_the_standard_package_accepts_ours_and_we_accept_its(body: str) -> None:
     now = int(datetime.now(UTC).timestamp())
     Webhook(whsec(KEY)).verify(body, headers([KEY], body.encode(), at=now), json_parse=False)
     theirs = Webhook(whsec(KEY)).sign("task-1", datetime.fromtimestamp(NOW, UTC), body)
-    assert verify([KEY], {"webhook-id": "task-1", "webhook-timestamp": str(NOW), "webhook-signature": theirs}, body.encode(), NOW)
+    assert verify(
+        [KEY],
+        {"webhook-id": "task-1", "webhook-timestamp": str(NOW), "webhook-signature": theirs},
+        body.encode(),
+        NOW,
+    )
 
 
 def test_a_body_that_is_no_text_is_signed_too() -> None:
@@ -46,7 +67,10 @@ def test_rotation_signs_with_both_and_accepts_either() -> None:
     assert not verify([KEY], headers([OLD], b"x"), b"x", NOW)
 
 
-@pytest.mark.parametrize(("at", "fresh"), [(-TOLERANCE, True), (TOLERANCE, True), (-TOLERANCE - 1, False), (TOLERANCE + 1, False)])
+@pytest.mark.parametrize(
+    ("at", "fresh"),
+    [(-TOLERANCE, True), (TOLERANCE, True), (-TOLERANCE - 1, False), (TOLERANCE + 1, False)],
+)
 def test_a_signature_is_good_for_five_minutes(at: int, fresh: bool) -> None:
     """Either way, for clocks differ."""
     assert verify([KEY], headers([KEY], b"x", at=NOW + at), b"x", NOW) is fresh
@@ -60,7 +84,10 @@ def test_a_signature_for_a_target_fits_no_other_host(host: str) -> None:
     assert not verify(bound([KEY], "POST", "/a", "q", 1, host), signed, b"x", NOW)
 
 
-@pytest.mark.parametrize("changed", [("GET", "/a", "q", 1), ("POST", "/b", "q", 1), ("POST", "/a", "r", 1), ("POST", "/a", "q", 2)])
+@pytest.mark.parametrize(
+    "changed",
+    [("GET", "/a", "q", 1), ("POST", "/b", "q", 1), ("POST", "/a", "r", 1), ("POST", "/a", "q", 2)],
+)
 def test_a_bound_signature_fits_nothing_else(changed: tuple[str, str, str, int]) -> None:
     """Another method, path, queue or attempt has another key."""
     signed = headers(bound([KEY], "POST", "/a", "q", 1), b"x")
@@ -94,7 +121,12 @@ def test_malformed_headers_are_refused_without_an_error(name: str, value: str) -
     assert not verify([KEY], headers([KEY], b"x") | {name: value}, b"x", NOW)
 
 
-@given(st.dictionaries(st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature"]), st.text()), st.binary())
+@given(
+    st.dictionaries(
+        st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature"]), st.text()
+    ),
+    st.binary(),
+)
 def test_no_header_raises(hostile: dict[str, str], body: bytes) -> None:
     """Any texts at all: refused, never an error."""
     assert not verify([KEY], hostile, body, NOW)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.slowdowns import Silence, Slowdown, enforced, slowable, slowed
+from flask_taskqueue.core.queues.slowdowns import Silence, Slowdown, enforced, slowable, slowed
 
 NOW = 1_700_000_000 * SECOND
 HOST = "a.example:443"
@@ -30,7 +30,9 @@ def at(rate: float, *, empty_at: int = NOW) -> Slowdown:
         ("http://a b/", None, ""),
     ],
 )
-def test_a_receiver_is_a_host_and_port_or_the_app_in_a_queue(url: str, target: str | None, found: str) -> None:
+def test_a_receiver_is_a_host_and_port_or_the_app_in_a_queue(
+    url: str, target: str | None, found: str
+) -> None:
     """However its URL is written."""
     assert slowable("mail", url, target) == found
 
@@ -42,7 +44,12 @@ def test_who_asks_is_given_less_and_recovers() -> None:
     again = slowed(first, HOST, NOW + 2 * SECOND, 503, 0.0)
     assert again.rate == pytest.approx(10 * 2 ** (2 / 30) / 2)
     assert (again.slowed_at, again.asked_at, again.status) == (NOW, NOW + 2 * SECOND, 503)
-    assert [at(125.0).rate_at(NOW + after * SECOND) for after in (0, 30, 60, 90)] == [125, 250, 500, 500]
+    assert [at(125.0).rate_at(NOW + after * SECOND) for after in (0, 30, 60, 90)] == [
+        125,
+        250,
+        500,
+        500,
+    ]
     assert at(125.0).over_at == NOW + 60 * SECOND
     assert slowed(at(0.1), HOST, NOW + 2 * SECOND, 429, 0.0).rate == 0.1
     assert slowed(None, "/mail", NOW, 503, 30.0).rate == 250.0
@@ -60,10 +67,18 @@ def test_a_host_that_does_not_answer_has_half_of_the_slots() -> None:
     """What is put off is looked at again soon, later the more there is of it."""
     one = Silence(3, 4)
     assert (one.tokens(NOW), one.taken(NOW, 2).tokens(NOW)) == (3, 1)
-    assert [one.turn(NOW, place) - NOW for place in (1, 4, 100, 10_000)] == [SECOND, 2 * SECOND, 26 * SECOND, 30 * SECOND]
+    assert [one.turn(NOW, place) - NOW for place in (1, 4, 100, 10_000)] == [
+        SECOND,
+        2 * SECOND,
+        26 * SECOND,
+        30 * SECOND,
+    ]
 
 
-@given(st.floats(0.1, 250), st.lists(st.tuples(st.integers(0, 5 * SECOND), st.integers(1, 300)), max_size=60))
+@given(
+    st.floats(0.1, 250),
+    st.lists(st.tuples(st.integers(0, 5 * SECOND), st.integers(1, 300)), max_size=60),
+)
 def test_no_more_is_sent_than_the_rate_allows(rate: float, steps: list[tuple[int, int]]) -> None:
     """A second's worth at once, and never more than the rate that recovers."""
     one, now, sent, allowed = at(rate), NOW, 0, max(1.0, rate)

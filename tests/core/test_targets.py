@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 
-from flask_taskqueue.core.addresses import is_local, is_public, parse
-from flask_taskqueue.core.config import Settings
 from flask_taskqueue.core.errors import ConfigurationError, InvalidUrlError
-from flask_taskqueue.core.targets import Targets
+from flask_taskqueue.core.security.targets import Targets
+from flask_taskqueue.core.settings.app import Settings
+from flask_taskqueue.core.settings.hosts import is_local, is_public, parse
 
 QUEUES = {"mail": {"target": "http://queue.example:9000"}}
 
 
 def targets(*hosts: str, policy: str | None = None, **config: Any) -> Targets:
     """The targets of a configuration."""
-    return Targets.of(Settings.of({"TASKQUEUE_ALLOWED_HOSTS": hosts, "TASKQUEUE_TARGETS": policy, **config}))
+    return Targets.of(
+        Settings.of({"TASKQUEUE_ALLOWED_HOSTS": hosts, "TASKQUEUE_TARGETS": policy, **config})
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,17 @@ def targets(*hosts: str, policy: str | None = None, **config: Any) -> Targets:
     ],
 )
 def test_absolute_urls_on_allowed_hosts_pass(url: str) -> None:
-    """A host is allowed by name, as a subdomain, by address, by network, or as a queue's target, with a port or on any."""
-    allowed = targets("API.example.com", "*.wild.example", "[::1]:8", "10.1.0.0/16", "192.0.2.7:80", TASKQUEUE_QUEUES=QUEUES)
+    """A host is allowed by name, as a subdomain, by address, by network, or as a queue's
+    target, with a port or on any.
+    """
+    allowed = targets(
+        "API.example.com",
+        "*.wild.example",
+        "[::1]:8",
+        "10.1.0.0/16",
+        "192.0.2.7:80",
+        TASKQUEUE_QUEUES=QUEUES,
+    )
     assert allowed.check(url) == url
 
 
@@ -89,7 +100,10 @@ def test_a_list_that_would_be_ignored_is_an_error() -> None:
         targets(TASKQUEUE_QUEUES={"mail": {"target": "http://a b"}})
 
 
-@pytest.mark.parametrize("url", ["http://example.com/", "https://example.com/", "http://8.8.8.8/", "http://[2606:4700::1111]/"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.com/", "https://example.com/", "http://8.8.8.8/", "http://[2606:4700::1111]/"],
+)
 def test_public_allows_any_host_that_may_be_public(url: str) -> None:
     """On the usual ports; others are to be configured."""
     assert targets(policy="public").check(url) == url
@@ -130,14 +144,27 @@ def test_public_allows_any_host_that_may_be_public(url: str) -> None:
         ("other.example", 80, "8.8.8.8", False),
     ],
 )
-def test_an_allowed_name_leads_to_this_machine_only_where_that_is_allowed_too(host: str, port: int, address: str, allowed: bool) -> None:
-    """To private addresses it may; a name that is not on the list leads nowhere, whatever its address is."""
-    hosts = ("internal.example", "named.example", "localhost", "127.0.0.9", "127.0.0.8:8080", "169.254.7.0/24")
+def test_an_allowed_name_leads_to_this_machine_only_where_that_is_allowed_too(
+    host: str, port: int, address: str, allowed: bool
+) -> None:
+    """To private addresses it may; a name that is not on the list leads nowhere, whatever its
+    address is.
+    """
+    hosts = (
+        "internal.example",
+        "named.example",
+        "localhost",
+        "127.0.0.9",
+        "127.0.0.8:8080",
+        "169.254.7.0/24",
+    )
     assert (targets(*hosts).objection(host, port, address) is None) is allowed
 
 
 def test_public_and_a_list_add_up() -> None:
-    """A host on the list by its rule, any other by that of public hosts: it gains nothing from the list's networks."""
+    """A host on the list by its rule, any other by that of public hosts: it gains nothing from
+    the list's networks.
+    """
     both = targets("internal.example", "10.0.0.0/8", policy="public")
     assert both.objection("internal.example", 9, "10.0.0.5") is None
     assert both.objection("other.example", 80, "8.8.8.8") is None
@@ -145,7 +172,18 @@ def test_public_and_a_list_add_up() -> None:
     assert both.objection("other.example", 9, "8.8.8.8") is not None
 
 
-@pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.0", "172.32.0.1", "::ffff:8.8.8.8", "2606:4700::1111"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8.8.8.8",
+        "1.1.1.1",
+        "100.63.255.255",
+        "100.128.0.0",
+        "172.32.0.1",
+        "::ffff:8.8.8.8",
+        "2606:4700::1111",
+    ],
+)
 def test_public_addresses(text: str) -> None:
     """Those next to reserved ones too."""
     assert is_public(parse(text))

@@ -1,4 +1,6 @@
-"""The normal form of a URL: nothing on its way writes it otherwise, and an application gets from it what it would get from the URL."""
+"""The normal form of a URL: nothing on its way writes it otherwise, and an application gets
+from it what it would get from the URL.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,24 @@ from hypothesis import strategies as st
 from flask_taskqueue.core.errors import InvalidUrlError
 from flask_taskqueue.core.urls import MAX_LENGTH, as_seen, as_sent, check_path, normal
 
-PIECES = ("%2f", "%2F", "%3f", "%c3%A9", "%ff", "%41", "%2e", "%7e", "%", "/", "/.", "/..", "?", "&", "=", "+")
+PIECES = (
+    "%2f",
+    "%2F",
+    "%3f",
+    "%c3%A9",
+    "%ff",
+    "%41",
+    "%2e",
+    "%7e",
+    "%",
+    "/",
+    "/.",
+    "/..",
+    "?",
+    "&",
+    "=",
+    "+",
+)
 TEXTS = st.lists(st.sampled_from([*map(chr, range(0x21, 0x7F)), *PIECES]), max_size=30).map("".join)
 
 NORMAL = {
@@ -47,7 +66,9 @@ def test_normal_forms(url: str, expected: str) -> None:
 
 @given(TEXTS, TEXTS)
 def test_a_url_that_is_taken_is_sent_as_it_is(path: str, query: str) -> None:
-    """Its normal form has no other, and it is that of the client that sends it, of its own parts and of the signature."""
+    """Its normal form has no other, and it is that of the client that sends it, of its own
+    parts and of the signature.
+    """
     try:
         url = check_path(f"/{path}?{query}")
     except InvalidUrlError:
@@ -55,7 +76,9 @@ def test_a_url_that_is_taken_is_sent_as_it_is(path: str, query: str) -> None:
     assert check_path(url) == url
     assert urllib3.util.parse_url(f"http://example.com{url}").request_uri == url
     sent, _, asked = url.partition("?")
-    assert as_sent(url) == as_seen(unquote_to_bytes(sent), asked)  # as PEP 3333 has servers do it, whatever the bytes are
+    assert as_sent(url) == as_seen(
+        unquote_to_bytes(sent), asked
+    )  # as PEP 3333 has servers do it, whatever the bytes are
 
 
 @given(TEXTS, TEXTS)
@@ -67,7 +90,9 @@ def test_an_application_gets_the_same(path: str, query: str) -> None:
         assume(False)
     found = url.partition("?")
     given_path, _, given_query = f"/{path}?{query}".partition("?")
-    assert parse_qsl(found[2], keep_blank_values=True) == parse_qsl(given_query, keep_blank_values=True)
+    assert parse_qsl(found[2], keep_blank_values=True) == parse_qsl(
+        given_query, keep_blank_values=True
+    )
     given_bytes = unquote_to_bytes(given_path)
     if not {b".", b".."} & set(given_bytes.split(b"/")):
         assert unquote_to_bytes(found[0]) == given_bytes
@@ -98,7 +123,9 @@ def test_what_is_no_path_is_refused(url: str) -> None:
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20), TEXTS, TEXTS)
-def test_what_is_signed_tells_urls_apart(one: bytes, other: bytes, query: str, another: str) -> None:
+def test_what_is_signed_tells_urls_apart(
+    one: bytes, other: bytes, query: str, another: str
+) -> None:
     """Two paths, or two queries, are two texts, though the path is unescaped when it arrives."""
     same = (one.lstrip(b"/"), query) == (other.lstrip(b"/"), another)
     assert (as_seen(one, query) == as_seen(other, another)) is same

@@ -9,9 +9,9 @@ from cryptography.fernet import Fernet
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from flask_taskqueue.core.config import Settings
 from flask_taskqueue.core.errors import ConfigurationError, DecryptionError
-from flask_taskqueue.core.vault import MARK, Vault, is_sealed
+from flask_taskqueue.core.security.encryption import MARK, Vault, is_sealed
+from flask_taskqueue.core.settings.app import Settings
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
 VAULT = Vault([NEW, OLD])
@@ -32,14 +32,22 @@ def test_the_newest_key_seals_and_every_key_opens() -> None:
     """A value says by what it was sealed."""
     old, new = Vault([OLD]).seal(b"x"), VAULT.seal(b"x")
     assert (VAULT.open(old), VAULT.open(new)) == (b"x", b"x")
-    assert (VAULT.is_current(old), VAULT.is_current(new), VAULT.is_current(b"x"), VAULT.is_current(None)) == (False, True, False, True)
+    assert (
+        VAULT.is_current(old),
+        VAULT.is_current(new),
+        VAULT.is_current(b"x"),
+        VAULT.is_current(None),
+    ) == (False, True, False, True)
 
 
 def test_what_cannot_be_opened_says_why() -> None:
     """A key that is not there by its name, a value that was changed; never a part of the value."""
     sealed = VAULT.seal(b"secret")
     for vault in (Vault([OLD]), Vault()):
-        with pytest.raises(DecryptionError, match=r"encrypted by key '[0-9a-f]{8}', which is not among TASKQUEUE_ENCRYPTION_KEYS"):
+        with pytest.raises(
+            DecryptionError,
+            match=r"encrypted by key '[0-9a-f]{8}', which is not among TASKQUEUE_ENCRYPTION_KEYS",
+        ):
             vault.open(sealed)
     for changed in (
         sealed[:-1],

@@ -17,7 +17,9 @@ Open = Callable[..., Bench]
 
 @pytest.fixture
 def opened(database: TestDatabase) -> Iterator[Open]:
-    """Applications on each database, with these settings; by default whoever asks may do everything."""
+    """Applications on each database, with these settings; by default whoever asks may do
+    everything.
+    """
     with ExitStack() as stack:
         yield lambda **config: stack.enter_context(application(database, **config))
 
@@ -33,7 +35,10 @@ class application:
     """An application with a dashboard and some workers, in its context."""
 
     def __init__(self, database: TestDatabase, **config: Any) -> None:
-        given = {"TASKQUEUE_DASHBOARD_ACCESS": lambda: True, "TASKQUEUE_QUEUES": {"mail": {"rate": "20/m"}}}
+        given = {
+            "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
+            "TASKQUEUE_QUEUES": {"mail": {"rate": "20/m"}},
+        }
         merged = {key: value for key, value in {**given, **config}.items() if value is not None}
         self._bench = bench(database.url, TASKQUEUE_DASHBOARD=True, **merged)
 

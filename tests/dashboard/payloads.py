@@ -59,12 +59,17 @@ def poison(store: Store) -> list[str]:
     """Put the payloads into the fields of every table, past every check; the ids of the tasks."""
     tables = store.database.tables
     with store.reading() as connection:
-        model = store.tasks.get_all(connection, list(connection.scalars(sa.select(tables.task.c.id).limit(1))))[0]._asdict()
+        model = store.tasks.get_all(
+            connection, list(connection.scalars(sa.select(tables.task.c.id).limit(1)))
+        )[0]._asdict()
     ids = []
     with store.database.engine.begin() as connection:
         for number, text in enumerate(PAYLOADS):
             ids.append(task_id())
-            body = {"body": text.encode(), "headers": json.dumps({"X-Header": text, text: "x", "Content-Type": text})}
+            body = {
+                "body": text.encode(),
+                "headers": json.dumps({"X-Header": text, text: "x", "Content-Type": text}),
+            }
             keys = {
                 "unique_key": f"{number}{text}",
                 "lock_key": f"s:{text}",
@@ -72,11 +77,37 @@ def poison(store: Store) -> list[str]:
                 "schedule": text[:100],
                 "held_by": text[:32],
             }
-            ended = {"state": "dead", "due_at": None, "finished_at": model["created_at"], "attempts": 1}
-            said = {"last_error": text, "last_reason": "failure", "last_status": None, "target": text}
-            named = {"id": ids[-1], "name": text, "url": text, "queue": text[:100], "method": "POST", "retry": json.dumps({text: text})}
-            connection.execute(sa.insert(tables.task).values({**model, **body, **keys, **ended, **said, **named}))
-            attempt = {"task_id": ids[-1], "number": 1, "lease_id": "a", "started_at": 1, "finished_at": 2 + number, "held_by": text[:32]}
+            ended = {
+                "state": "dead",
+                "due_at": None,
+                "finished_at": model["created_at"],
+                "attempts": 1,
+            }
+            said = {
+                "last_error": text,
+                "last_reason": "failure",
+                "last_status": None,
+                "target": text,
+            }
+            named = {
+                "id": ids[-1],
+                "name": text,
+                "url": text,
+                "queue": text[:100],
+                "method": "POST",
+                "retry": json.dumps({text: text}),
+            }
+            connection.execute(
+                sa.insert(tables.task).values({**model, **body, **keys, **ended, **said, **named})
+            )
+            attempt = {
+                "task_id": ids[-1],
+                "number": 1,
+                "lease_id": "a",
+                "started_at": 1,
+                "finished_at": 2 + number,
+                "held_by": text[:32],
+            }
             reply = {
                 "reason": "failure",
                 "status": None,
@@ -85,11 +116,35 @@ def poison(store: Store) -> list[str]:
                 "reply_body": text.encode(),
             }
             connection.execute(sa.insert(tables.attempt).values({**attempt, **reply}))
-            connection.execute(sa.insert(tables.queue).values(name=text[:100], paused_at=1, paused_by=text[:100], tokens=0, filled_at=0))
-            schedule = {"name": text[:100], "text": text, "timezone": text[:64], "task": "[]", "misfire": "skip", "overlap": "skip"}
-            told = {"description": text, "last_error": text, "paused_at": 1, "paused_by": text[:100]}
+            connection.execute(
+                sa.insert(tables.queue).values(
+                    name=text[:100], paused_at=1, paused_by=text[:100], tokens=0, filled_at=0
+                )
+            )
+            schedule = {
+                "name": text[:100],
+                "text": text,
+                "timezone": text[:64],
+                "task": "[]",
+                "misfire": "skip",
+                "overlap": "skip",
+            }
+            told = {
+                "description": text,
+                "last_error": text,
+                "paused_at": 1,
+                "paused_by": text[:100],
+            }
             connection.execute(sa.insert(tables.schedule).values({**schedule, **told}))
-            audit = {"id": ids[-1], "at": 1, "who": text[:100], "address": text[:64], "action": text[:40], "subject": text, "changed": 1}
+            audit = {
+                "id": ids[-1],
+                "at": 1,
+                "who": text[:100],
+                "address": text[:64],
+                "action": text[:40],
+                "subject": text,
+                "changed": 1,
+            }
             connection.execute(sa.insert(tables.audit).values(audit))
             bulk = {
                 "id": ids[-1],
@@ -100,5 +155,9 @@ def poison(store: Store) -> list[str]:
                 "wanted": "{}",
                 "told": text,
             }
-            connection.execute(sa.insert(tables.bulk).values({**bulk, "looked_at": 0, "changed": 0, "finished_at": 1}))
+            connection.execute(
+                sa.insert(tables.bulk).values(
+                    {**bulk, "looked_at": 0, "changed": 0, "finished_at": 1}
+                )
+            )
     return ids

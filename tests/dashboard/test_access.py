@@ -11,16 +11,21 @@ from flask import Flask, abort, redirect
 from flask_wtf import CSRFProtect
 
 from flask_taskqueue import ConfigurationError, TaskQueue, __version__
-from flask_taskqueue.dashboard.access import PERMISSIONS
+from flask_taskqueue.dashboard.access import PERMISSIONS, is_forged
 from flask_taskqueue.dashboard.blueprint import ACTIONS
-from flask_taskqueue.dashboard.csrf import is_forged
-from flask_taskqueue.web.opening import link_keys
+from flask_taskqueue.web.access import link_keys
 from tests.apps import Bench, served
 from tests.dashboard.conftest import Open
 from tests.waiting import wait_until
 
 LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
-VALUES = {"task_id": "0" * 26, "queue": "default", "name": "nightly", "filename": "dashboard.css", "group": "0" * 16}
+VALUES = {
+    "task_id": "0" * 26,
+    "queue": "default",
+    "name": "nightly",
+    "filename": "dashboard.css",
+    "group": "0" * 16,
+}
 
 
 def rules(app: Flask) -> Iterator[tuple[str, str, str]]:
@@ -41,9 +46,22 @@ def raising() -> bool:
     raise LookupError("who is this?")
 
 
-@pytest.mark.parametrize("answer", [lambda: None, lambda: False, lambda: (), lambda: "write", lambda: {"views"}, lambda: 1.5, raising])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: None,
+        lambda: False,
+        lambda: (),
+        lambda: "write",
+        lambda: {"views"},
+        lambda: 1.5,
+        raising,
+    ],
+)
 def test_whoever_is_given_nothing_gets_nothing(on_file: Open, answer: Any) -> None:
-    """Every rule answers 403, the stylesheet's too; an error in the function, or an answer that is none, opens nothing."""
+    """Every rule answers 403, the stylesheet's too; an error in the function, or an answer that
+    is none, opens nothing.
+    """
     one = on_file(TASKQUEUE_DASHBOARD_ACCESS=answer)
     client = one.app.test_client()
     found = list(rules(one.app))
@@ -80,7 +98,9 @@ def key_of(one: Bench) -> str:
 
 
 def test_in_debug_the_link_opens_it_and_nothing_else_does(in_debug: Bench) -> None:
-    """Neither an address nor a name of this machine, nor another key. The link leaves a cookie, and no key in the address."""
+    """Neither an address nor a name of this machine, nor another key. The link leaves a cookie,
+    and no key in the address.
+    """
     client = in_debug.app.test_client()
     for wrong in ("", "?key=", "?key=none", f"?key={key_of(in_debug)}x", "?key=%E2%82%AC"):
         refused = client.get(f"/taskqueue/{wrong}", environ_base=LOCAL)
@@ -88,7 +108,9 @@ def test_in_debug_the_link_opens_it_and_nothing_else_does(in_debug: Bench) -> No
         assert "the link that flask run prints" in refused.text
     client.set_cookie("taskqueue_dashboard", "none", path="/taskqueue")
     assert client.get("/taskqueue/").status_code == 403
-    entered = client.get(f"/taskqueue/?key={key_of(in_debug)}", environ_base={"REMOTE_ADDR": "192.0.2.7"})
+    entered = client.get(
+        f"/taskqueue/?key={key_of(in_debug)}", environ_base={"REMOTE_ADDR": "192.0.2.7"}
+    )
     assert (entered.status_code, entered.headers["Location"]) == (303, "/taskqueue/")
     cookie = entered.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
@@ -98,7 +120,9 @@ def test_in_debug_the_link_opens_it_and_nothing_else_does(in_debug: Bench) -> No
     assert client.post("/taskqueue/queues/default/pause").status_code == 303
 
 
-def test_the_link_opens_nothing_outside_of_debug_or_beside_another_door(on_file: Open, in_debug: Bench) -> None:
+def test_the_link_opens_nothing_outside_of_debug_or_beside_another_door(
+    on_file: Open, in_debug: Bench
+) -> None:
     """Also what its cookie has opened is closed then."""
     client = in_debug.app.test_client()
     client.get(f"/taskqueue/?key={key_of(in_debug)}")
@@ -115,16 +139,24 @@ def test_the_link_outlives_a_change_of_the_secret(on_file: Open) -> None:
     one = on_file(TASKQUEUE_DASHBOARD_ACCESS=None)
     one.app.debug = True
     old = key_of(one)
-    one.app.config.update(SECRET_KEY="another secret for tests", SECRET_KEY_FALLBACKS=["a secret for tests"])
+    one.app.config.update(
+        SECRET_KEY="another secret for tests", SECRET_KEY_FALLBACKS=["a secret for tests"]
+    )
     assert key_of(one) != old
     assert one.app.test_client().get(f"/taskqueue/?key={old}").status_code == 303
 
 
-def test_the_development_server_prints_the_link(in_debug: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_development_server_prints_the_link(
+    in_debug: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
     """When it begins to serve; and it opens the dashboard there."""
     with served(in_debug.app) as url:
         wait_until(lambda: requests.get(url, timeout=10).status_code == 404, what="it serves")
-        (line,) = [one for one in capfd.readouterr().err.splitlines() if "Dashboard of the task queue" in one]
+        (line,) = [
+            one
+            for one in capfd.readouterr().err.splitlines()
+            if "Dashboard of the task queue" in one
+        ]
         link = line.partition(": ")[2]
         assert link.startswith(f"{url}/taskqueue/?key=")
         assert requests.get(link, timeout=10).status_code == 200
@@ -132,12 +164,19 @@ def test_the_development_server_prints_the_link(in_debug: Bench, capfd: pytest.C
 
 
 def test_by_a_proxy_that_adds_nothing_a_stranger_is_a_stranger(on_file: Open) -> None:
-    """It asks from this machine, by its name, with no header of a proxy's: the dashboard, the metrics and what health knows stay closed."""
+    """It asks from this machine, by its name, with no header of a proxy's: the dashboard, the
+    metrics and what health knows stay closed.
+    """
     one = on_file(TASKQUEUE_DASHBOARD_ACCESS=None, TASKQUEUE_METRICS=True)
     one.app.debug = True
     with served(one.app) as url, served(forwarding(url)) as proxy:
         for path, status in (("/", 403), ("/tasks.json", 403), ("/metrics", 403)):
-            assert requests.get(f"{proxy}/taskqueue{path}", headers={"Host": "www.example.com"}, timeout=10).status_code == status
+            assert (
+                requests.get(
+                    f"{proxy}/taskqueue{path}", headers={"Host": "www.example.com"}, timeout=10
+                ).status_code
+                == status
+            )
         assert requests.get(f"{proxy}/taskqueue/health/ready", timeout=10).status_code == 200
 
 
@@ -146,7 +185,9 @@ def forwarding(url: str) -> Callable[..., list[bytes]]:
 
     def forward(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
         reply = requests.get(f"{url}{environ['PATH_INFO']}", timeout=10)
-        start_response(f"{reply.status_code} {reply.reason}", [("Content-Type", reply.headers["Content-Type"])])
+        start_response(
+            f"{reply.status_code} {reply.reason}", [("Content-Type", reply.headers["Content-Type"])]
+        )
         return [reply.content]
 
     return forward
@@ -154,14 +195,21 @@ def forwarding(url: str) -> Callable[..., list[bytes]]:
 
 def test_a_user_and_a_password_open_it(on_file: Open) -> None:
     """Both must be right; a browser is asked for them."""
-    one = on_file(TASKQUEUE_DASHBOARD_ACCESS=None, TASKQUEUE_DASHBOARD_USERNAME="ana", TASKQUEUE_DASHBOARD_PASSWORD="correct horse")
+    one = on_file(
+        TASKQUEUE_DASHBOARD_ACCESS=None,
+        TASKQUEUE_DASHBOARD_USERNAME="ana",
+        TASKQUEUE_DASHBOARD_PASSWORD="correct horse",
+    )
     client = one.app.test_client()
     refused = client.get("/taskqueue/")
     assert refused.status_code == 401
     assert "Basic" in refused.headers["WWW-Authenticate"]
     assert client.get("/taskqueue/", auth=("ana", "wrong horse")).status_code == 401
     assert client.get("/taskqueue/", auth=("ann", "correct horse")).status_code == 401
-    assert client.get("/taskqueue/", headers={"Authorization": "Bearer correct horse"}).status_code == 401
+    assert (
+        client.get("/taskqueue/", headers={"Authorization": "Bearer correct horse"}).status_code
+        == 401
+    )
     assert client.get("/taskqueue/", auth=("ana", "correct horse")).status_code == 200
     assert "correct horse" not in repr(one.app.extensions["taskqueue"].settings)
 
@@ -192,7 +240,9 @@ def test_each_permission_opens_its_actions_and_no_other(on_file: Open) -> None:
     granted: set[str] = set()
     one = on_file(TASKQUEUE_DASHBOARD_ACCESS=lambda: granted)
     client = one.app.test_client()
-    needed = {f"taskqueue_dashboard.{endpoint}": permission for _, endpoint, permission, _ in ACTIONS}
+    needed = {
+        f"taskqueue_dashboard.{endpoint}": permission for _, endpoint, permission, _ in ACTIONS
+    }
     assert set(needed.values()) <= PERMISSIONS
     for permission in sorted(set(needed.values())):
         granted.clear()
@@ -230,9 +280,20 @@ def test_a_function_may_send_to_a_login(on_file: Open) -> None:
         ("POST", "cross-site", "https://admin.example", False),
     ],
 )
-def test_what_counts_as_forged(method: str, fetch_site: str | None, origin: str | None, forged: bool) -> None:
+def test_what_counts_as_forged(
+    method: str, fetch_site: str | None, origin: str | None, forged: bool
+) -> None:
     """Sec-Fetch-Site decides where there is one, else Origin; a trusted origin passes."""
-    assert is_forged(method, host="app.example", fetch_site=fetch_site, origin=origin, trusted=("https://admin.example",)) == forged
+    assert (
+        is_forged(
+            method,
+            host="app.example",
+            fetch_site=fetch_site,
+            origin=origin,
+            trusted=("https://admin.example",),
+        )
+        == forged
+    )
 
 
 def test_a_forged_action_changes_nothing(on_file: Open) -> None:
@@ -241,8 +302,12 @@ def test_a_forged_action_changes_nothing(on_file: Open) -> None:
     client = one.app.test_client()
     for method, path, endpoint in rules(one.app):
         if method == "POST":
-            assert client.post(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403, endpoint
-            assert client.post(path, headers={"Origin": "http://evil.example"}).status_code == 403, endpoint
+            assert client.post(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403, (
+                endpoint
+            )
+            assert (
+                client.post(path, headers={"Origin": "http://evil.example"}).status_code == 403
+            ), endpoint
             assert client.get(path).status_code in (404, 405), endpoint
     assert not one.tasks.queue("default").statistics().is_paused
 
@@ -264,11 +329,15 @@ def test_every_response_is_hardened(on_file: Open) -> None:
 
 
 def test_pages_hold_nothing_inline(on_file: Open) -> None:
-    """No style attribute, no handler, no script or style in the page: the policy would refuse them."""
+    """No style attribute, no handler, no script or style in the page: the policy would refuse
+    them.
+    """
     page = on_file().app.test_client().get("/taskqueue/").text
     assert " style=" not in page
     assert "<style" not in page
-    assert " on" not in "".join(part.split(">")[0] for part in page.split("<") if "onclick" in part or "onload" in part)
+    assert " on" not in "".join(
+        part.split(">")[0] for part in page.split("<") if "onclick" in part or "onload" in part
+    )
 
 
 def test_flask_wtf_leaves_it_alone(on_file: Open) -> None:
@@ -282,11 +351,20 @@ def test_flask_wtf_leaves_it_alone(on_file: Open) -> None:
 def test_an_action_never_sends_to_another_site(on_file: Open) -> None:
     """The page to return to is one of the dashboard's."""
     client = on_file().app.test_client()
-    for place in ("https://evil.example/", "//evil.example/taskqueue/", "/elsewhere", "/taskqueue/\\evil", "javascript:alert(1)", ""):
+    for place in (
+        "https://evil.example/",
+        "//evil.example/taskqueue/",
+        "/elsewhere",
+        "/taskqueue/\\evil",
+        "javascript:alert(1)",
+        "",
+    ):
         reply = client.post("/taskqueue/queues/default/pause", data={"back": place})
         assert reply.status_code == 303
         assert reply.headers["Location"].startswith("/taskqueue/?did=pause"), place
-    reply = client.post("/taskqueue/queues/default/resume", data={"back": "/taskqueue/?queue=mail&did=x"})
+    reply = client.post(
+        "/taskqueue/queues/default/resume", data={"back": "/taskqueue/?queue=mail&did=x"}
+    )
     assert reply.headers["Location"] == "/taskqueue/?queue=mail&did=resume&count=1"
 
 
@@ -295,7 +373,11 @@ def test_an_action_never_sends_to_another_site(on_file: Open) -> None:
     [
         {"TASKQUEUE_DASHBOARD_USERNAME": "ana"},
         {"TASKQUEUE_DASHBOARD_USERNAME": "ana", "TASKQUEUE_DASHBOARD_PASSWORD": "short"},
-        {"TASKQUEUE_DASHBOARD_USERNAME": "ana", "TASKQUEUE_DASHBOARD_PASSWORD": "long enough", "TASKQUEUE_DASHBOARD_ACCESS": lambda: True},
+        {
+            "TASKQUEUE_DASHBOARD_USERNAME": "ana",
+            "TASKQUEUE_DASHBOARD_PASSWORD": "long enough",
+            "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
+        },
         {"TASKQUEUE_DASHBOARD_ACCESS": "read"},
         {"TASKQUEUE_DASHBOARD_URL_PREFIX": "taskqueue"},
         {"TASKQUEUE_DASHBOARD_TRUSTED_ORIGINS": ["admin.example"]},
@@ -304,7 +386,12 @@ def test_an_action_never_sends_to_another_site(on_file: Open) -> None:
 def test_settings_that_contradict_are_errors(config: dict[str, Any]) -> None:
     """At the start, not at the first request."""
     app = Flask("wrong")
-    app.config.update(SECRET_KEY="a secret for tests", TASKQUEUE_DATABASE_URI="sqlite://", TASKQUEUE_DASHBOARD=True, **config)
+    app.config.update(
+        SECRET_KEY="a secret for tests",
+        TASKQUEUE_DATABASE_URI="sqlite://",
+        TASKQUEUE_DASHBOARD=True,
+        **config,
+    )
     with pytest.raises(ConfigurationError, match="TASKQUEUE_DASHBOARD"):
         TaskQueue(app)
 
@@ -316,5 +403,11 @@ def test_what_was_done_is_logged_with_who_did_it(on_file: Open) -> None:
     store = one.app.extensions["taskqueue"].store
     with store.reading() as connection:
         (row,) = store.audit.latest(connection, 10)
-    assert (row.who, row.address, row.action, row.subject, row.changed) == ("ana", "127.0.0.1", "pause", "default", 1)
+    assert (row.who, row.address, row.action, row.subject, row.changed) == (
+        "ana",
+        "127.0.0.1",
+        "pause",
+        "default",
+        1,
+    )
     assert one.tasks.queue("default").statistics().paused_by == "ana"

@@ -46,7 +46,10 @@ def logged(one: Bench) -> list[tuple[str | None, str, str, int]]:
     """Who did what to what, and how much it changed, the first in front."""
     store = one.app.extensions["taskqueue"].store
     with store.reading() as connection:
-        return [(row.who, row.action, row.subject, row.changed) for row in reversed(store.audit.latest(connection, 100))]
+        return [
+            (row.who, row.action, row.subject, row.changed)
+            for row in reversed(store.audit.latest(connection, 100))
+        ]
 
 
 def shop(one: Bench) -> dict[str, Any]:
@@ -78,11 +81,15 @@ def shop(one: Bench) -> dict[str, Any]:
 
 
 def test_no_action_without_its_entry(opened: Open) -> None:
-    """Where the audit log cannot be written nothing is changed; where it can be, each action is there once, with its user."""
+    """Where the audit log cannot be written nothing is changed; where it can be, each action is
+    there once, with its user.
+    """
     one = opened(TASKQUEUE_DASHBOARD_USER=lambda: "ana", **KEPT)
     client, forms = one.app.test_client(), shop(one)
     for number, (_, endpoint, _, _) in enumerate(ACTIONS):
-        given, form = forms.get(endpoint, ({"queue": "default"} if "queue" in endpoint else {"name": "nightly"}, {}))
+        given, form = forms.get(
+            endpoint, ({"queue": "default"} if "queue" in endpoint else {"name": "nightly"}, {})
+        )
         with one.app.test_request_context():
             place = one.app.url_for(f"taskqueue_dashboard.{endpoint}", **given)
         before = rows(one)
@@ -124,12 +131,18 @@ def test_what_changes_nothing_is_logged_too(opened: Open) -> None:
     client.post("/taskqueue/tasks/delete", data={})
     client.post("/taskqueue/tasks/delete", data={"scope": "all", "status": "9xx"})
     client.post("/taskqueue/queues/default/resume")
-    assert [(action, changed) for _, action, _, changed in logged(one)] == [("delete", 0), ("delete", 0), ("resume", 0)]
+    assert [(action, changed) for _, action, _, changed in logged(one)] == [
+        ("delete", 0),
+        ("delete", 0),
+        ("resume", 0),
+    ]
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_action_that_joins_the_session_shares_its_end(opened: Open, fails: bool) -> None:
-    """Where a hook of the app has changes of its own, action and entry are committed with them, or none of all three."""
+    """Where a hook of the app has changes of its own, action and entry are committed with them,
+    or none of all three.
+    """
     one = opened(**KEPT)
     task = one.tasks.add("/fine", countdown=900)
 
@@ -169,10 +182,14 @@ def test_what_a_receiver_changes_is_not_counted(opened: Open) -> None:
 
 
 def test_any_user_and_any_address_can_be_logged(opened: Open) -> None:
-    """What a database would refuse in a text is replaced, so that nobody is kept from acting, or acts unseen."""
+    """What a database would refuse in a text is replaced, so that nobody is kept from acting,
+    or acts unseen.
+    """
     one = opened(TASKQUEUE_DASHBOARD_USER=lambda: "ana\0\ud800\x1b" + "z" * 200)
     for address in ("\x00", "\xe9" * 99, "unix:"):
-        reply = one.app.test_client().post("/taskqueue/queues/default/pause", environ_base={"REMOTE_ADDR": address})
+        reply = one.app.test_client().post(
+            "/taskqueue/queues/default/pause", environ_base={"REMOTE_ADDR": address}
+        )
         assert reply.status_code == 303
     assert {who for who, *_ in logged(one)} == {"ana???" + "z" * 94}
     assert one.tasks.queue("default").statistics().paused_by == "ana???" + "z" * 94

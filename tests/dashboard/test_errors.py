@@ -1,4 +1,6 @@
-"""Groups of errors with their tasks, and what became of tasks whose process died, on each database."""
+"""Groups of errors with their tasks, and what became of tasks whose process died, on each
+database.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue import RetryOptions, State, Task
 from flask_taskqueue.core.failures import Failure, Signature, group
-from flask_taskqueue.engine.bulk import carry_on
+from flask_taskqueue.engine.maintenance import carry_on
 from flask_taskqueue.store import Store
 from tests.apps import Bench
 from tests.dashboard.conftest import Open
@@ -27,7 +29,9 @@ def store_of(one: Bench) -> Store:
 
 
 def test_a_task_is_in_the_group_of_its_last_error(opened: Open) -> None:
-    """Its attempts count where each belongs, the task itself once: what is dead is the sum of the groups, and requeued by one of them."""
+    """Its attempts count where each belongs, the task itself once: what is dead is the sum of
+    the groups, and requeued by one of them.
+    """
     one = opened()
     lacking = ["no paper", "no ink"]
 
@@ -40,12 +44,23 @@ def test_a_task_is_in_the_group_of_its_last_error(opened: Open) -> None:
     task.run_now()
     assert one.run(task).state == State.DEAD
     groups = {each["error"].rpartition(" ")[2]: each for each in get(one, "errors")["groups"]}
-    assert [(groups[name]["count"], groups[name]["tasks"], groups[name]["dead"]) for name in ("paper", "ink")] == [(1, 0, 0), (1, 1, 1)]
+    assert [
+        (groups[name]["count"], groups[name]["tasks"], groups[name]["dead"])
+        for name in ("paper", "ink")
+    ] == [(1, 0, 0), (1, 1, 1)]
     assert groups["paper"]["last_task"] == task.id
     client = one.app.test_client()
-    assert client.post(f"/taskqueue/errors/{groups['paper']['id']}/requeue").headers["Location"].endswith("did=requeue&count=0")
+    assert (
+        client.post(f"/taskqueue/errors/{groups['paper']['id']}/requeue")
+        .headers["Location"]
+        .endswith("did=requeue&count=0")
+    )
     assert one.tasks.get(task.id).state == State.DEAD
-    assert client.post(f"/taskqueue/errors/{groups['ink']['id']}/requeue").headers["Location"].endswith("did=requeue&count=1")
+    assert (
+        client.post(f"/taskqueue/errors/{groups['ink']['id']}/requeue")
+        .headers["Location"]
+        .endswith("did=requeue&count=1")
+    )
     assert one.tasks.get(task.id).state == State.SCHEDULED
 
 
@@ -53,7 +68,9 @@ def test_a_task_is_in_the_group_of_its_last_error(opened: Open) -> None:
 def test_a_group_is_a_list_of_its_tasks(opened: Open, number: int) -> None:
     """Filtered further, page by page, and changed as a whole, in the background too."""
     one = opened(TASKQUEUE_DASHBOARD_PAGE_SIZE=50)
-    one.tasks.add_many({"url": "/hopeless", "params": {"why": f"no user {each}"}} for each in range(number))
+    one.tasks.add_many(
+        {"url": "/hopeless", "params": {"why": f"no user {each}"}} for each in range(number)
+    )
     other = one.tasks.add("/hopeless", {"why": "disk full"})
     while one.tasks.drain():
         pass
@@ -68,7 +85,9 @@ def test_a_group_is_a_list_of_its_tasks(opened: Open, number: int) -> None:
     assert get(one, "tasks", group=name, state="succeeded")["tasks"] == []
     assert get(one, "tasks", group=name, state="dead", q=found[0])["tasks"][0]["id"] == found[0]
     assert f"group={name}" in one.app.test_client().get("/taskqueue/errors").text
-    one.app.test_client().post("/taskqueue/tasks/requeue", data={"scope": "all", "state": "dead", "group": name})
+    one.app.test_client().post(
+        "/taskqueue/tasks/requeue", data={"scope": "all", "state": "dead", "group": name}
+    )
     while carry_on(store_of(one)):
         pass
     assert {one.tasks.get(each).state for each in found} == {State.SCHEDULED}
@@ -86,21 +105,36 @@ def test_a_group_that_is_gone_matches_nothing(opened: Open) -> None:
 
 
 def test_hosts_part_groups_and_are_shown() -> None:
-    """What varies in a path is masked, the host is not, whether the URL or the target names it; user information is left out."""
-    common = {"task_id": "a", "number": 1, "reason": "connection", "status": None, "error": "refused", "finished_at": 5, "queue": "default"}
+    """What varies in a path is masked, the host is not, whether the URL or the target names it;
+    user information is left out.
+    """
+    common = {
+        "task_id": "a",
+        "number": 1,
+        "reason": "connection",
+        "status": None,
+        "error": "refused",
+        "finished_at": 5,
+        "queue": "default",
+    }
     places = {
         ("http://u:p@10.0.0.7:8080/user/7?x=1", None): "http://10.0.0.7:8080/user/*",
         ("http://10.0.0.8:8080/user/7", None): "http://10.0.0.8:8080/user/*",
         ("/user/7", "https://api2.example.com"): "https://api2.example.com/user/*",
         ("/user/7", None): "/user/*",
     }
-    failures = [Failure(**{**common, "state": "dead", "url": url, "target": target}) for url, target in places]
+    failures = [
+        Failure(**{**common, "state": "dead", "url": url, "target": target})
+        for url, target in places
+    ]
     assert [Signature.of(one).path for one in failures] == list(places.values())
     assert len(group(failures)) == len(places)
 
 
 def test_hosts_that_errors_name_part_groups() -> None:
-    """In URLs, as addresses, as libraries tell them; ports that change, paths and all else that varies do not."""
+    """In URLs, as addresses, as libraries tell them; ports that change, paths and all else that
+    varies do not.
+    """
     common = {
         "task_id": "a",
         "number": 1,
@@ -115,10 +149,16 @@ def test_hosts_that_errors_name_part_groups() -> None:
     def groups(*errors: str) -> int:
         return len(group(Failure(**{**common, "error": error}) for error in errors))
 
-    for text in ("GET 'http://{}/user/{}' failed", "HTTPSConnectionPool(host='{}', port={}): refused", "no route to ({}, {})"):
+    for text in (
+        "GET 'http://{}/user/{}' failed",
+        "HTTPSConnectionPool(host='{}', port={}): refused",
+        "no route to ({}, {})",
+    ):
         assert groups(text.format("10.0.0.7", 7), text.format("10.0.0.7", 8)) == 1, text
         assert groups(text.format("10.0.0.7", 7), text.format("10.0.0.8", 7)) == 2, text
-    assert group([Failure(**{**common, "error": "at https://u:p@api.example.com:8080/x"})])[0].signature.hosts == ("api.example.com:8080",)
+    assert group([Failure(**{**common, "error": "at https://u:p@api.example.com:8080/x"})])[
+        0
+    ].signature.hosts == ("api.example.com:8080",)
     assert groups("lost 10.0.0.7:50123", "lost 10.0.0.7:50999") == 1
 
 
@@ -126,9 +166,19 @@ def leased(one: Bench, since: float) -> Task:
     """A task that a process took, whose lease ran out so many seconds ago."""
     task = one.tasks.add("/fine")
     table, now = store_of(one).database.tables.task, time.time_ns() // 1000
-    held = {"state": "leased", "lease_id": "a" * 32, "held_by": "gone", "attempts": 1, "started_at": now - 90_000_000}
+    held = {
+        "state": "leased",
+        "lease_id": "a" * 32,
+        "held_by": "gone",
+        "attempts": 1,
+        "started_at": now - 90_000_000,
+    }
     with store_of(one).database.engine.begin() as connection:
-        connection.execute(sa.update(table).where(table.c.id == task.id).values(**held, due_at=now - int(since * 1_000_000)))
+        connection.execute(
+            sa.update(table)
+            .where(table.c.id == task.id)
+            .values(**held, due_at=now - int(since * 1_000_000))
+        )
     return task
 
 
@@ -137,9 +187,14 @@ def test_what_a_dead_process_held_is_lost_and_not_running(opened: Open) -> None:
     one = opened()
     lost, running, renewed = leased(one, 60), leased(one, -600), leased(one, 60)
     renewals = store_of(one).leases.renewals
-    store_of(one).transact(lambda connection: renewals.note(connection, [(renewed.id, "a" * 32)], 600))
+    store_of(one).transact(
+        lambda connection: renewals.note(connection, [(renewed.id, "a" * 32)], 600)
+    )
     assert [each["id"] for each in get(one, "tasks", state="lost")["tasks"]] == [lost.id]
-    assert {each["id"] for each in get(one, "tasks", state="running")["tasks"]} == {running.id, renewed.id}
+    assert {each["id"] for each in get(one, "tasks", state="running")["tasks"]} == {
+        running.id,
+        renewed.id,
+    }
     assert {each["id"] for each in get(one, "tasks")["tasks"] if each["is_lost"]} == {lost.id}
     assert [get(one, "tasks")["counts"][name] for name in ("running", "lost")] == [2, 1]
     totals = get(one, "overview")["totals"]

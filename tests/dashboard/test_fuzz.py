@@ -1,4 +1,6 @@
-"""Requests that nobody should send, to every rule of the dashboard, the metrics and the health checks, on each database."""
+"""Requests that nobody should send, to every rule of the dashboard, the metrics and the health
+checks, on each database.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,48 @@ from flask_taskqueue.core.failures import group
 from tests.apps import Bench
 from tests.dashboard.conftest import Open
 
-REQUESTS, SECONDS, SEED = 3000, float(os.environ.get("TEST_FUZZ_SECONDS", "3")), int(os.environ.get("TEST_FUZZ_SEED", "1"))
+REQUESTS, SECONDS, SEED = (
+    3000,
+    float(os.environ.get("TEST_FUZZ_SECONDS", "3")),
+    int(os.environ.get("TEST_FUZZ_SEED", "1")),
+)
 """How many requests are made, as far as that takes no longer than so many seconds."""
 
 ODD = (
-    *("", " ", "\0", "a\0b", "\x7f", "\x1b[31m", "\n", "\r\nX-A: b", "%", "%00", "%zz", "%25", "_", "\\", "'", '"', "';--", "{{7*7}}"),
-    *("é", "ß", "\u2028", "\u202e", "\ufeff", "\U0001f600", "\ud800", "\udcff", "\uff41", "\u212a", "\u0130", "\u2022" * 3),
+    *(
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "\x7f",
+        "\x1b[31m",
+        "\n",
+        "\r\nX-A: b",
+        "%",
+        "%00",
+        "%zz",
+        "%25",
+        "_",
+        "\\",
+        "'",
+        '"',
+        "';--",
+        "{{7*7}}",
+    ),
+    *(
+        "é",
+        "ß",
+        "\u2028",
+        "\u202e",
+        "\ufeff",
+        "\U0001f600",
+        "\ud800",
+        "\udcff",
+        "\uff41",
+        "\u212a",
+        "\u0130",
+        "\u2022" * 3,
+    ),
     *(
         "0",
         "-1",
@@ -43,8 +81,32 @@ ODD = (
         "0x10",
         "1_0",
     ),
-    *("/", "//", "//evil.example", "http://[", "http://[::1", "http://]", "https://a:b:c", "http://a:99999", "null", "[", "]", "[::1]:x"),
-    *("a" * 3000, "é" * 2000, "a-" * 1000, "%" * 999, "None", "true", "[]", "{}", '{"a": [1e999]}', "[" * 3000),
+    *(
+        "/",
+        "//",
+        "//evil.example",
+        "http://[",
+        "http://[::1",
+        "http://]",
+        "https://a:b:c",
+        "http://a:99999",
+        "null",
+        "[",
+        "]",
+        "[::1]:x",
+    ),
+    *(
+        "a" * 3000,
+        "é" * 2000,
+        "a-" * 1000,
+        "%" * 999,
+        "None",
+        "true",
+        "[]",
+        "{}",
+        '{"a": [1e999]}',
+        "[" * 3000,
+    ),
     *(
         "5xx",
         "9xx",
@@ -77,17 +139,92 @@ BYTES = (
     b"\x80" * 200,
 )
 FIELDS = (
-    *("state", "queue", "url", "status", "attempts", "since", "q", "after", "did", "count", "range", "doctor", "id", "scope", "back"),
-    *("body", "countdown", "rate", "bucket_size", "max_concurrent", "v", "group", "name", "max_latency", "verbose"),
+    *(
+        "state",
+        "queue",
+        "url",
+        "status",
+        "attempts",
+        "since",
+        "q",
+        "after",
+        "did",
+        "count",
+        "range",
+        "doctor",
+        "id",
+        "scope",
+        "back",
+    ),
+    *(
+        "body",
+        "countdown",
+        "rate",
+        "bucket_size",
+        "max_concurrent",
+        "v",
+        "group",
+        "name",
+        "max_latency",
+        "verbose",
+    ),
 )
-METHODS = ("GET", "POST", "GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "", "G\xe9T", "get", "X" * 500)
+METHODS = (
+    "GET",
+    "POST",
+    "GET",
+    "POST",
+    "HEAD",
+    "OPTIONS",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "TRACE",
+    "",
+    "G\xe9T",
+    "get",
+    "X" * 500,
+)
 HEADERS = (
-    *("HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_ACCEPT", "HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_FORWARDED"),
-    *("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE", "HTTP_REFERER"),
-    *("HTTP_WEBHOOK_SIGNATURE", "HTTP_WEBHOOK_ID", "HTTP_WEBHOOK_TIMESTAMP", "CONTENT_TYPE", "CONTENT_LENGTH", "REMOTE_ADDR"),
-    *("HTTP_ACCEPT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_TRACEPARENT", "HTTP_X_HTTP_METHOD_OVERRIDE"),
+    *(
+        "HTTP_HOST",
+        "HTTP_ORIGIN",
+        "HTTP_SEC_FETCH_SITE",
+        "HTTP_ACCEPT",
+        "HTTP_AUTHORIZATION",
+        "HTTP_COOKIE",
+        "HTTP_FORWARDED",
+    ),
+    *(
+        "HTTP_X_FORWARDED_FOR",
+        "HTTP_X_FORWARDED_HOST",
+        "HTTP_IF_NONE_MATCH",
+        "HTTP_IF_MODIFIED_SINCE",
+        "HTTP_RANGE",
+        "HTTP_REFERER",
+    ),
+    *(
+        "HTTP_WEBHOOK_SIGNATURE",
+        "HTTP_WEBHOOK_ID",
+        "HTTP_WEBHOOK_TIMESTAMP",
+        "CONTENT_TYPE",
+        "CONTENT_LENGTH",
+        "REMOTE_ADDR",
+    ),
+    *(
+        "HTTP_ACCEPT_ENCODING",
+        "HTTP_TRANSFER_ENCODING",
+        "HTTP_TRACEPARENT",
+        "HTTP_X_HTTP_METHOD_OVERRIDE",
+    ),
 )
-TYPES = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "multipart/form-data", "application/json", "text/plain")
+TYPES = (
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "multipart/form-data",
+    "application/json",
+    "text/plain",
+)
 
 
 class Fuzz:
@@ -96,7 +233,9 @@ class Fuzz:
     def __init__(self, one: Bench, seed: int, known: dict[str, list[str]]) -> None:
         self._random = random.Random(seed)
         self._known = known
-        self._rules = [rule for rule in one.app.url_map.iter_rules() if rule.endpoint.startswith("taskqueue")]
+        self._rules = [
+            rule for rule in one.app.url_map.iter_rules() if rule.endpoint.startswith("taskqueue")
+        ]
         self._one = one
 
     def requests(self, number: int) -> Iterator[dict[str, Any]]:
@@ -106,18 +245,43 @@ class Fuzz:
 
     def _environ(self, rule: Any) -> dict[str, Any]:
         chance = self._random
-        method = chance.choice(METHODS) if chance.random() < 0.25 else chance.choice(sorted(rule.methods - {"HEAD", "OPTIONS"}))
-        environ = create_environ("/", method="POST", data=self._form(), headers={"Sec-Fetch-Site": "same-origin"})
+        method = (
+            chance.choice(METHODS)
+            if chance.random() < 0.25
+            else chance.choice(sorted(rule.methods - {"HEAD", "OPTIONS"}))
+        )
+        environ = create_environ(
+            "/", method="POST", data=self._form(), headers={"Sec-Fetch-Site": "same-origin"}
+        )
         environ["REQUEST_METHOD"] = method
-        environ["PATH_INFO"] = "".join(self._part(rule, part) for part in rule.rule.replace(">", "<").split("<"))
+        environ["PATH_INFO"] = "".join(
+            self._part(rule, part) for part in rule.rule.replace(">", "<").split("<")
+        )
         environ["QUERY_STRING"] = self._query()
         for _ in range(chance.choice((0, 0, 0, 1, 2))):
-            environ[chance.choice(HEADERS)] = self._text().encode("utf-8", "surrogatepass").decode("latin-1")
+            environ[chance.choice(HEADERS)] = (
+                self._text().encode("utf-8", "surrogatepass").decode("latin-1")
+            )
         if chance.random() < 0.1:
-            environ.pop(chance.choice(("HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_SEC_FETCH_SITE", "REMOTE_ADDR")), None)
+            environ.pop(
+                chance.choice(
+                    (
+                        "HTTP_HOST",
+                        "CONTENT_LENGTH",
+                        "CONTENT_TYPE",
+                        "HTTP_SEC_FETCH_SITE",
+                        "REMOTE_ADDR",
+                    )
+                ),
+                None,
+            )
         if chance.random() < 0.1:
             body = chance.choice(BYTES) * chance.choice((1, 50))
-            environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": chance.choice(TYPES)}
+            environ |= {
+                "wsgi.input": io.BytesIO(body),
+                "CONTENT_LENGTH": str(len(body)),
+                "CONTENT_TYPE": chance.choice(TYPES),
+            }
         return environ
 
     def _part(self, rule: Any, part: str) -> str:
@@ -146,9 +310,15 @@ class Fuzz:
     def _query(self) -> str:
         chance = self._random
         if chance.random() < 0.1:
-            return quote_from_bytes(chance.choice(BYTES), safe="=&%") if chance.random() < 0.5 else chance.choice(BYTES).decode("latin-1")
+            return (
+                quote_from_bytes(chance.choice(BYTES), safe="=&%")
+                if chance.random() < 0.5
+                else chance.choice(BYTES).decode("latin-1")
+            )
         names = [chance.choice(FIELDS) for _ in range(chance.choice((0, 1, 2, 4)))]
-        return "&".join(f"{name}={quote(self._value(name), errors='surrogatepass')}" for name in names)
+        return "&".join(
+            f"{name}={quote(self._value(name), errors='surrogatepass')}" for name in names
+        )
 
 
 OPENED: dict[str, dict[str, Any]] = {
@@ -167,7 +337,11 @@ def stocked(one: Bench) -> dict[str, list[str]]:
     """An application with tasks in each state; the values that its rules know."""
     one.tasks.schedule("nightly", "/fine", "every day 03:00")
     law = RetryOptions(min_backoff_seconds=500)
-    tasks = [one.tasks.add(url, retry=law, countdown=wait) for url in ("/fine", "/broken", "/hopeless") for wait in (0, 900)]
+    tasks = [
+        one.tasks.add(url, retry=law, countdown=wait)
+        for url in ("/fine", "/broken", "/hopeless")
+        for wait in (0, 900)
+    ]
     one.tasks.drain()
     store = one.app.extensions["taskqueue"].store
     with store.reading() as connection:
@@ -183,7 +357,9 @@ def stocked(one: Bench) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("access", OPENED)
 def test_no_request_is_an_error_of_the_server(opened: Open, access: str) -> None:
-    """Whatever is asked, by whatever method, with whatever headers and forms, is answered, and not by a server that failed."""
+    """Whatever is asked, by whatever method, with whatever headers and forms, is answered, and
+    not by a server that failed.
+    """
     one = opened(TASKQUEUE_METRICS=True, **OPENED[access])
     known = stocked(one)
     begun = time.monotonic()
@@ -192,7 +368,9 @@ def test_no_request_is_an_error_of_the_server(opened: Open, access: str) -> None
             break
         asked = {name: value for name, value in environ.items() if isinstance(value, str)}
         _, status, _ = run_wsgi_app(one.app, environ, buffered=True)
-        failing = asked["PATH_INFO"].startswith("/taskqueue/health/") and status.startswith("503")  # which no dispatcher is
+        failing = asked["PATH_INFO"].startswith("/taskqueue/health/") and status.startswith(
+            "503"
+        )  # which no dispatcher is
         assert int(status.split()[0]) < 500 or failing, (status, asked)
 
 
@@ -211,21 +389,46 @@ def test_no_request_is_an_error_of_the_server(opened: Open, access: str) -> None
         ("GET", "/taskqueue/tasks/" + "%00" * 26, {}),
     ],
 )
-def test_what_cannot_be_read_is_refused(opened: Open, method: str, path: str, kind: dict[str, Any]) -> None:
+def test_what_cannot_be_read_is_refused(
+    opened: Open, method: str, path: str, kind: dict[str, Any]
+) -> None:
     """With 400 and a sentence; nothing is done, and no database is asked for what it may refuse."""
     one = opened()
     task = one.tasks.add("/fine", countdown=900)
     path, _, query = path.partition("?")
-    reply = one.app.test_client().open(path, method=method, environ_overrides={"QUERY_STRING": query}, **kind)
+    reply = one.app.test_client().open(
+        path, method=method, environ_overrides={"QUERY_STRING": query}, **kind
+    )
     assert reply.status_code == 400
     assert "Bad Request" in reply.text
     assert one.tasks.get(task.id).state == "scheduled"
 
 
-@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "https://]", "http://[v1.x]", "\0", "http://\u2100.example", "null"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://[",
+        "http://[::1",
+        "https://]",
+        "http://[v1.x]",
+        "\0",
+        "http://\u2100.example",
+        "null",
+    ],
+)
 def test_an_origin_that_is_none_is_nobodys(on_file: Open, origin: str) -> None:
     """It is refused like any other site's."""
     value = origin.encode().decode("latin-1")
-    reply = on_file().app.test_client().post("/taskqueue/queues/default/pause", environ_overrides={"HTTP_ORIGIN": value})
+    reply = (
+        on_file()
+        .app.test_client()
+        .post("/taskqueue/queues/default/pause", environ_overrides={"HTTP_ORIGIN": value})
+    )
     assert reply.status_code == 403
-    assert on_file().app.test_client().post("/taskqueue/queues/default/pause", data={"back": origin.strip("\0")}).status_code == 303
+    assert (
+        on_file()
+        .app.test_client()
+        .post("/taskqueue/queues/default/pause", data={"back": origin.strip("\0")})
+        .status_code
+        == 303
+    )

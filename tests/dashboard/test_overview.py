@@ -53,9 +53,21 @@ def test_the_chart_has_ranges(opened: Open) -> None:
     one.tasks.add("/hopeless")
     one.tasks.drain()
     client = one.app.test_client()
-    for name, bars, seconds in (("1h", 60, 60), ("24h", 96, 900), ("7d", 84, 7200), ("30d", 90, 28_800), ("<b>", 60, 60)):
-        chart = client.get("/taskqueue/overview.json", query_string={"range": name}).get_json()["chart"]
-        assert (chart["range"], len(chart["bars"]), chart["span"]) == ("1h" if name == "<b>" else name, bars, seconds)
+    for name, bars, seconds in (
+        ("1h", 60, 60),
+        ("24h", 96, 900),
+        ("7d", 84, 7200),
+        ("30d", 90, 28_800),
+        ("<b>", 60, 60),
+    ):
+        chart = client.get("/taskqueue/overview.json", query_string={"range": name}).get_json()[
+            "chart"
+        ]
+        assert (chart["range"], len(chart["bars"]), chart["span"]) == (
+            "1h" if name == "<b>" else name,
+            bars,
+            seconds,
+        )
         assert (chart["attempts"], chart["failures"]) == (2, 1)
         page = client.get("/taskqueue/", query_string={"range": name}).text
         assert f'aria-current="true">{chart["range"]}</a>' in page
@@ -94,7 +106,10 @@ def test_a_queue_is_paused_and_resumed(on_file: Open) -> None:
     reply = client.post("/taskqueue/queues/mail/pause", follow_redirects=True)
     assert "The queue is paused." in reply.text
     assert one.tasks.queue("mail").statistics().is_paused
-    assert "Nothing had to be changed." in client.post("/taskqueue/queues/mail/pause", follow_redirects=True).text
+    assert (
+        "Nothing had to be changed."
+        in client.post("/taskqueue/queues/mail/pause", follow_redirects=True).text
+    )
     client.post("/taskqueue/queues/mail/resume")
     assert not one.tasks.queue("mail").statistics().is_paused
     assert client.post("/taskqueue/queues/none/pause").status_code == 404
@@ -104,14 +119,25 @@ def test_the_twin_is_json_by_accept_too(on_file: Open) -> None:
     """The same address answers a script that prefers JSON; a browser gets the page."""
     client = on_file().app.test_client()
     assert client.get("/taskqueue/", headers={"Accept": "application/json"}).is_json
-    assert client.get("/taskqueue/", headers={"Accept": "text/html,*/*;q=0.8"}).mimetype == "text/html"
-    assert client.post("/taskqueue/queues/none/pause", headers={"Accept": "application/json"}).get_json()["name"] == "Not found"
+    assert (
+        client.get("/taskqueue/", headers={"Accept": "text/html,*/*;q=0.8"}).mimetype == "text/html"
+    )
+    assert (
+        client.post(
+            "/taskqueue/queues/none/pause", headers={"Accept": "application/json"}
+        ).get_json()["name"]
+        == "Not found"
+    )
 
 
 def test_the_applications_jinja_does_not_matter(on_file: Open) -> None:
     """Other delimiters, and no autoescaping, change nothing here."""
     one = on_file(TASKQUEUE_DASHBOARD_TITLE="<script>alert(1)</script>")
-    one.app.jinja_options = {"variable_start_string": "[[", "variable_end_string": "]]", "autoescape": False}
+    one.app.jinja_options = {
+        "variable_start_string": "[[",
+        "variable_end_string": "]]",
+        "autoescape": False,
+    }
     page = one.app.test_client().get("/taskqueue/").text
     assert "&lt;script&gt;" in page
     assert "<script>" not in page
@@ -124,18 +150,36 @@ def test_sums_end_where_counting_ends() -> None:
 
 
 def test_what_varies_does_not_part_a_group() -> None:
-    """Numbers, quoted texts, identifiers and the count of attempts are no difference; queue, path, reason and status are."""
-    common = {"task_id": "a", "number": 1, "reason": "failure", "status": 500, "finished_at": 5, "queue": "default", "url": "/user/7?x=1"}
+    """Numbers, quoted texts, identifiers and the count of attempts are no difference; queue,
+    path, reason and status are.
+    """
+    common = {
+        "task_id": "a",
+        "number": 1,
+        "reason": "failure",
+        "status": 500,
+        "finished_at": 5,
+        "queue": "default",
+        "url": "/user/7?x=1",
+    }
     errors = [
         "KeyError: 'ana' at 0x7f3a, after 12 ms (gave up after 5 attempts)",
         "KeyError: 'bo' at 0x1, after 7 ms",
         "KeyError: 'bo' at 0x1, after 7 ms: 01K0ABCDEFGH and 0b5e3c1a-6f0d-4a9a-9d56-2f1e1f0a7b11",
         "KeyError: 'bo' at 0x1, after 7 ms: 01K0ABCDEFGX and 1b5e3c1a-6f0d-4a9a-9d56-2f1e1f0a7b11",
     ]
-    failures = [Failure(**{**common, "error": error, "state": "dead", "url": f"/user/{place}"}) for place, error in enumerate(errors)]
+    failures = [
+        Failure(**{**common, "error": error, "state": "dead", "url": f"/user/{place}"})
+        for place, error in enumerate(errors)
+    ]
     groups = group(failures)
     assert [one.count for one in groups] == [2, 2]
     assert groups[0].error == "KeyError: 'ana' at 0x7f3a, after 12 ms"
     one = failures[0]
-    others = [one._replace(queue="mail"), one._replace(url="/other"), one._replace(reason="timeout"), one._replace(status=503)]
+    others = [
+        one._replace(queue="mail"),
+        one._replace(url="/other"),
+        one._replace(reason="timeout"),
+        one._replace(status=503),
+    ]
     assert len({Signature.of(other).id for other in [one, *others]}) == 5

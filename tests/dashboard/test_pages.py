@@ -23,17 +23,29 @@ def twin(one: Bench, page: str) -> Any:
 
 
 def test_a_queue_is_changed(on_file: Open) -> None:
-    """Limits as its configuration has them, an empty field for no limit; what cannot be used is told and changes nothing."""
+    """Limits as its configuration has them, an empty field for no limit; what cannot be used is
+    told and changes nothing.
+    """
     one = on_file()
     client = one.app.test_client()
-    client.post("/taskqueue/queues/default/configure", data={"rate": "30/m", "bucket_size": "7", "max_concurrent": "3"})
+    client.post(
+        "/taskqueue/queues/default/configure",
+        data={"rate": "30/m", "bucket_size": "7", "max_concurrent": "3"},
+    )
     found = one.tasks.queue("default").statistics()
     assert (found.rate, found.bucket_size, found.max_concurrent) == (0.5, 7, 3)
     client.post("/taskqueue/queues/default/configure", data={"rate": "", "max_concurrent": " "})
     found = one.tasks.queue("default").statistics()
     assert (found.rate, found.bucket_size, found.max_concurrent) == (None, 7, None)
-    for wrong in ({"rate": "fast"}, {"bucket_size": ""}, {"bucket_size": "-1"}, {"max_concurrent": "1e3"}):
-        assert client.post("/taskqueue/queues/default/configure", data=wrong).status_code == 409, wrong
+    for wrong in (
+        {"rate": "fast"},
+        {"bucket_size": ""},
+        {"bucket_size": "-1"},
+        {"max_concurrent": "1e3"},
+    ):
+        assert client.post("/taskqueue/queues/default/configure", data=wrong).status_code == 409, (
+            wrong
+        )
     assert client.post("/taskqueue/queues/none/purge").status_code == 404
     assert 'value="7"' in client.get("/taskqueue/queues").text
 
@@ -45,8 +57,14 @@ def test_a_queue_is_purged_and_its_dead_requeued(on_file: Open) -> None:
     one.tasks.drain()
     kept = one.tasks.add("/fine")
     client = one.app.test_client()
-    assert "1 task scheduled again." in client.post("/taskqueue/queues/mail/requeue", follow_redirects=True).text
-    assert "1 task cancelled." in client.post("/taskqueue/queues/mail/purge", follow_redirects=True).text
+    assert (
+        "1 task scheduled again."
+        in client.post("/taskqueue/queues/mail/requeue", follow_redirects=True).text
+    )
+    assert (
+        "1 task cancelled."
+        in client.post("/taskqueue/queues/mail/purge", follow_redirects=True).text
+    )
     assert one.tasks.get(dead.id).state == State.CANCELLED
     assert one.tasks.get(kept.id).state == State.SCHEDULED
 
@@ -61,7 +79,9 @@ def test_a_group_of_errors_is_tried_again(opened: Open) -> None:
     groups = {group["error"][:7]: group for group in twin(one, "errors")["groups"]}
     assert len(groups) == 3
     client = one.app.test_client()
-    reply = client.post(f"/taskqueue/errors/{groups['no user']['id']}/requeue", data={"back": "/taskqueue/errors"})
+    reply = client.post(
+        f"/taskqueue/errors/{groups['no user']['id']}/requeue", data={"back": "/taskqueue/errors"}
+    )
     assert reply.headers["Location"] == "/taskqueue/errors?did=requeue&count=3"
     assert {one.tasks.get(task.id).state for task in dead} == {State.SCHEDULED}
     assert one.tasks.get(other.id).state == State.DEAD
@@ -99,7 +119,9 @@ def test_the_doctor_looks_when_asked(on_file: Open) -> None:
     assert twin(one, "system")["findings"] is None
     found = one.app.test_client().get("/taskqueue/system.json?doctor=1").get_json()["findings"]
     assert {"level", "text", "remedy"} <= set(found[0])
-    assert found[0]["text"] in one.app.test_client().get("/taskqueue/system?doctor=1").text.replace("&#39;", "'").replace("&#34;", '"')
+    assert found[0]["text"] in one.app.test_client().get("/taskqueue/system?doctor=1").text.replace(
+        "&#39;", "'"
+    ).replace("&#34;", '"')
 
 
 class Elements(HTMLParser):
@@ -118,14 +140,31 @@ def check(page: str) -> None:
     parser = Elements()
     parser.feed(page)
     allowed = {tag for tag, _ in parser.seen}
-    assert not allowed & {"img", "iframe", "style", "video", "audio", "object", "embed", "base", "marquee", "math", "template", "animate"}
-    scripts = [dict(attributes).get("src") or "" for tag, attributes in parser.seen if tag == "script"]
+    assert not allowed & {
+        "img",
+        "iframe",
+        "style",
+        "video",
+        "audio",
+        "object",
+        "embed",
+        "base",
+        "marquee",
+        "math",
+        "template",
+        "animate",
+    }
+    scripts = [
+        dict(attributes).get("src") or "" for tag, attributes in parser.seen if tag == "script"
+    ]
     assert [one.partition("?")[0] for one in scripts] == ["/taskqueue/static/dashboard.js"]
     for tag, attributes in parser.seen:
         for name, value in attributes:
             assert not name.startswith("on"), (tag, name)
             assert name != "style", tag
-            assert name not in ("href", "src", "action", "formaction") or (value or "").startswith(("/taskqueue/", "#")), (tag, name, value)
+            assert name not in ("href", "src", "action", "formaction") or (value or "").startswith(
+                ("/taskqueue/", "#")
+            ), (tag, name, value)
 
 
 @pytest.fixture
@@ -141,7 +180,9 @@ def test_nothing_stored_is_markup(poisoned: tuple[Bench, list[str]]) -> None:
     one, ids = poisoned
     assert len(set(PAYLOADS)) == len(ids) == 40
     client = one.app.test_client()
-    paths = [f"/taskqueue{rule}" for rule in LISTS] + [f"/taskqueue/tasks/{one_id}" for one_id in ids]
+    paths = [f"/taskqueue{rule}" for rule in LISTS] + [
+        f"/taskqueue/tasks/{one_id}" for one_id in ids
+    ]
     for path in [*paths, "/taskqueue/tasks?state=dead"]:
         reply = client.get(path)
         assert reply.status_code == 200, (path, reply.text)
@@ -152,18 +193,38 @@ def test_nothing_stored_is_markup(poisoned: tuple[Bench, list[str]]) -> None:
 def test_nothing_asked_is_markup(on_file: Open) -> None:
     """Forty payloads in every argument at once, and in the path of an action."""
     client = on_file().app.test_client()
-    fields = ("state", "queue", "url", "status", "attempts", "since", "q", "after", "did", "count", "doctor", "scope")
+    fields = (
+        "state",
+        "queue",
+        "url",
+        "status",
+        "attempts",
+        "since",
+        "q",
+        "after",
+        "did",
+        "count",
+        "doctor",
+        "scope",
+    )
     for payload in PAYLOADS:
         check(client.get("/taskqueue/tasks", query_string=dict.fromkeys(fields, payload)).text)
     refused = client.post("/taskqueue/queues/%3Cscript%3E/pause")
     assert "<script>" not in refused.text
 
 
-@pytest.mark.parametrize("path", ["", "queues", "tasks?state=dead&queue=mail", f"tasks/{26 * '0'}", "errors", "cron", "system"])
+@pytest.mark.parametrize(
+    "path",
+    ["", "queues", "tasks?state=dead&queue=mail", f"tasks/{26 * '0'}", "errors", "cron", "system"],
+)
 def test_without_its_database_every_page_says_so(sqlite_database: TestDatabase, path: str) -> None:
     """In words, with a link to try again; 503 for programs too, and nothing of hosts or users."""
     away = "postgresql+psycopg://somebody@127.0.0.1:1/none"
-    config: dict[str, Any] = {"TASKQUEUE_DATABASE_URI": away, "TASKQUEUE_DASHBOARD": True, "TASKQUEUE_DASHBOARD_ACCESS": lambda: True}
+    config: dict[str, Any] = {
+        "TASKQUEUE_DATABASE_URI": away,
+        "TASKQUEUE_DASHBOARD": True,
+        "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
+    }
     with bench(sqlite_database.url, **config) as one:
         client = one.app.test_client()
         reply = client.get(f"/taskqueue/{path}", base_url="http://localhost/mounted")
@@ -182,5 +243,7 @@ def test_a_form_leads_back_where_the_application_is_mounted(opened: Open) -> Non
     page = client.get("/taskqueue/queues", base_url="http://localhost/mounted").text
     assert 'name="back" value="/mounted/taskqueue/queues"' in page
     data = {"back": "/mounted/taskqueue/queues"}
-    reply = client.post("/taskqueue/queues/default/pause", base_url="http://localhost/mounted", data=data)
+    reply = client.post(
+        "/taskqueue/queues/default/pause", base_url="http://localhost/mounted", data=data
+    )
     assert reply.headers["Location"] == "/mounted/taskqueue/queues?did=pause&count=1"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import RetryOptions, State, Task
-from flask_taskqueue.engine.bulk import carry_on
-from flask_taskqueue.store import listings
+from flask_taskqueue.engine.maintenance import carry_on
+from flask_taskqueue.store.tasks import listings
 from tests.apps import Bench
 from tests.dashboard.conftest import Open
 
@@ -45,7 +45,9 @@ def shop(opened: Open) -> dict[str, Any]:
     found = {
         "succeeded": one.tasks.add("/fine"),
         "retrying": one.tasks.add("/broken", retry=SLOW),
-        "dead": one.tasks.add("/hopeless", {"why": "no <b>paper</b>"}, queue="mail", name="letter-7"),
+        "dead": one.tasks.add(
+            "/hopeless", {"why": "no <b>paper</b>"}, queue="mail", name="letter-7"
+        ),
         "cancelled": one.tasks.add("/fine", countdown=60),
     }
     one.tasks.drain()
@@ -62,7 +64,9 @@ def test_each_list_has_its_tasks(shop: dict[str, Any]) -> None:
         assert ids(one, state=kind) == [shop[kind].id], kind
     assert shop["scheduled"].id in ids(one, state="scheduled")
     counts = listed(one)["counts"]
-    assert [counts[kind] for kind in ("due", "retrying", "dead", "succeeded", "cancelled", "running")] == [1, 1, 1, 1, 1, 0]
+    assert [
+        counts[kind] for kind in ("due", "retrying", "dead", "succeeded", "cancelled", "running")
+    ] == [1, 1, 1, 1, 1, 0]
     every = list(walk(one))
     assert every == sorted(every, reverse=True)
     assert len(every) == 6
@@ -90,7 +94,9 @@ def test_filters_combine(shop: dict[str, Any]) -> None:
     assert ids(one, q="letter") == [dead]
     assert ids(one, q="PAPER") == [dead]
     assert ids(one, q=dead[:25]) == [dead]
-    assert ids(one, state="dead", queue="mail", url="/hopeless", attempts="1", since="1h", q="paper") == [dead]
+    assert ids(
+        one, state="dead", queue="mail", url="/hopeless", attempts="1", since="1h", q="paper"
+    ) == [dead]
     assert ids(one, state="dead", queue="default") == []
     assert ids(one, since="1h", state="succeeded") == [shop["succeeded"].id]
     assert ids(one, state="due", q="/fine", queue="default") == [shop["due"].id]
@@ -122,7 +128,13 @@ def test_pages_follow_each_other(opened: Open, state: str) -> None:
     one = opened(TASKQUEUE_DASHBOARD_PAGE_SIZE=3)
     later = {"countdown": 600} if state == "scheduled" else {}
     for number in range(11):
-        one.tasks.add("/fine", {"n": number}, queue=("default", "mail")[number % 2], priority=number % 3, **later)
+        one.tasks.add(
+            "/fine",
+            {"n": number},
+            queue=("default", "mail")[number % 2],
+            priority=number % 3,
+            **later,
+        )
     if state == "succeeded":
         one.tasks.drain()
     found = list(walk(one, state=state))
@@ -145,7 +157,9 @@ def test_a_filter_looks_so_far_and_goes_on(on_file: Open, monkeypatch: pytest.Mo
 
 
 def test_a_selection_is_changed(shop: dict[str, Any]) -> None:
-    """Only those whose state allows it; the page that follows tells how many, and is the one before."""
+    """Only those whose state allows it; the page that follows tells how many, and is the one
+    before.
+    """
     one = shop["bench"]
     client = one.app.test_client()
     every = {"id": [shop["dead"].id, shop["scheduled"].id], "back": "/taskqueue/tasks?state=dead"}
@@ -157,16 +171,23 @@ def test_a_selection_is_changed(shop: dict[str, Any]) -> None:
     assert one.tasks.get(shop["scheduled"].id).due_at < shop["scheduled"].due_at
     client.post("/taskqueue/tasks/delete", data=every)
     assert one.tasks.get(shop["dead"].id).state == State.CANCELLED
-    assert "0 tasks cancelled." in client.post("/taskqueue/tasks/delete", data={}, follow_redirects=True).text
+    assert (
+        "0 tasks cancelled."
+        in client.post("/taskqueue/tasks/delete", data={}, follow_redirects=True).text
+    )
 
 
 def test_everything_that_matches_is_changed(opened: Open) -> None:
-    """Few at once, many in the background, some at a time, and nothing that does not match; the system page tells."""
+    """Few at once, many in the background, some at a time, and nothing that does not match; the
+    system page tells.
+    """
     one = opened()
     one.tasks.add_many({"url": "/fine", "countdown": 900} for _ in range(130))
     one.tasks.add_many({"url": "/hopeless", "countdown": 900} for _ in range(20))
     client = one.app.test_client()
-    client.post("/taskqueue/tasks/delete", data={"scope": "all", "state": "scheduled", "url": "/hopeless"})
+    client.post(
+        "/taskqueue/tasks/delete", data={"scope": "all", "state": "scheduled", "url": "/hopeless"}
+    )
     assert listed(one)["counts"]["cancelled"] == 20
     reply = client.post("/taskqueue/tasks/delete", data={"scope": "all", "state": "scheduled"})
     assert reply.headers["Location"].startswith("/taskqueue/system?did=bulk-delete")
@@ -187,7 +208,9 @@ def test_a_malformed_filter_matches_nothing(on_file: Open) -> None:
     """An action on all that match does not fall back to everything."""
     one = on_file()
     one.tasks.add("/fine")
-    one.app.test_client().post("/taskqueue/tasks/delete", data={"scope": "all", "state": "due", "status": "9xx"})
+    one.app.test_client().post(
+        "/taskqueue/tasks/delete", data={"scope": "all", "state": "due", "status": "9xx"}
+    )
     assert listed(one)["counts"]["due"] == 1
 
 
@@ -232,7 +255,12 @@ def test_secrets_are_shown_to_nobody(on_file: Open) -> None:
     """Neither on the page nor in its twin, nor in the copy as curl."""
     one = on_file()
     task = secretive(one)
-    for path in (f"/taskqueue/tasks/{task.id}", f"/taskqueue/tasks/{task.id}.json", "/taskqueue/tasks", "/taskqueue/tasks.json"):
+    for path in (
+        f"/taskqueue/tasks/{task.id}",
+        f"/taskqueue/tasks/{task.id}.json",
+        "/taskqueue/tasks",
+        "/taskqueue/tasks.json",
+    ):
         text = one.app.test_client().get(path).text
         assert "s3cret" not in text
     assert "shown" in one.app.test_client().get(f"/taskqueue/tasks/{task.id}").text
@@ -245,7 +273,12 @@ def test_payloads_take_a_permission(on_file: Open) -> None:
     one.app.add_url_rule("/seen", view_func=lambda: "")
     other = one.tasks.add("/seen", {"who": "private"}, method="GET")
     client = one.app.test_client()
-    for path in (f"/taskqueue/tasks/{task.id}", f"/taskqueue/tasks/{task.id}.json", f"/taskqueue/tasks/{other.id}", "/taskqueue/tasks"):
+    for path in (
+        f"/taskqueue/tasks/{task.id}",
+        f"/taskqueue/tasks/{task.id}.json",
+        f"/taskqueue/tasks/{other.id}",
+        "/taskqueue/tasks",
+    ):
         assert "private" not in client.get(path).text, path
 
 
@@ -258,7 +291,10 @@ def test_a_copy_is_edited(on_file: Open) -> None:
     text = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", page, re.DOTALL)
     assert text is not None
     shown = text[1].replace("&amp;", "&").replace("a=1", "a=2")
-    reply = client.post(f"/taskqueue/tasks/{task.id}/copy", data={"url": "/broken", "queue": "mail", "body": shown, "countdown": "10m"})
+    reply = client.post(
+        f"/taskqueue/tasks/{task.id}/copy",
+        data={"url": "/broken", "queue": "mail", "body": shown, "countdown": "10m"},
+    )
     assert reply.status_code == 303
     new_id = re.search(r"/tasks/(\w{26})", reply.headers["Location"])
     assert new_id is not None
@@ -269,6 +305,13 @@ def test_a_copy_is_edited(on_file: Open) -> None:
     assert (new.url, new.queue, new.headers, new.method) == ("/broken", "mail", old.headers, "POST")
     assert new.due_at > old.due_at
     assert (old.state, bytes(old.body)) == ("scheduled", b"a=1&token=s3cret")
-    for wrong in ({"url": "http://169.254.169.254/"}, {"queue": "none"}, {"countdown": "soon"}, {"url": "/nowhere"}):
-        refused = client.post(f"/taskqueue/tasks/{task.id}/copy", data={"url": "/fine", "body": shown, **wrong})
+    for wrong in (
+        {"url": "http://169.254.169.254/"},
+        {"queue": "none"},
+        {"countdown": "soon"},
+        {"url": "/nowhere"},
+    ):
+        refused = client.post(
+            f"/taskqueue/tasks/{task.id}/copy", data={"url": "/fine", "body": shown, **wrong}
+        )
         assert refused.status_code in (404, 409), wrong

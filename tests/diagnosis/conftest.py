@@ -15,7 +15,11 @@ from flask_taskqueue.store import Sighting, Store
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
-QUEUES: dict[str, Any] = {"mail": {"rate": "1/h", "bucket_size": 1}, "single": {"max_concurrent": 1}, "stopped": {"rate": "0"}}
+QUEUES: dict[str, Any] = {
+    "mail": {"rate": "1/h", "bucket_size": 1},
+    "single": {"max_concurrent": 1},
+    "stopped": {"rate": "0"},
+}
 
 
 @dataclass
@@ -40,25 +44,48 @@ class Ward:
 
     def see(self, identity: str = "one", **fields: Any) -> None:
         """Have a dispatcher say that it is there."""
-        known = {"host": "web1", "pid": 4711, "version": "1", "transport": "wsgi", "queues": None, "concurrency": 8, "in_flight": 0}
+        known = {
+            "host": "web1",
+            "pid": 4711,
+            "version": "1",
+            "transport": "wsgi",
+            "queues": None,
+            "concurrency": 8,
+            "in_flight": 0,
+        }
         sighting = Sighting(id=identity, **(known | fields))
         self.store.transact(lambda connection: self.store.dispatchers.see(connection, sighting))
 
-    def claim(self, queue: str = "default", most: int = 1, *, held_by: str = "one", lease: float = 30) -> list[str]:
+    def claim(
+        self, queue: str = "default", most: int = 1, *, held_by: str = "one", lease: float = 30
+    ) -> list[str]:
         """Lease tasks of a queue, within its limits; their ids."""
 
         def work(connection: sa.Connection) -> list[str]:
             lanes = self.store.claims.lanes(connection, [queue])
-            how: dict[str, Any] = {"lease_id": lease_id(), "held_by": held_by, "lease": lease, "limited": queue in lanes.gates}
+            how: dict[str, Any] = {
+                "lease_id": lease_id(),
+                "held_by": held_by,
+                "lease": lease,
+                "limited": queue in lanes.gates,
+            }
             how["slowdowns"] = dict(lanes.slowdowns)
-            return [one.id for lane in lanes.due() for one in self.store.claims.claim(connection, lane, most, **how)]
+            return [
+                one.id
+                for lane in lanes.due()
+                for one in self.store.claims.claim(connection, lane, most, **how)
+            ]
 
         return self.store.transact(work)
 
     def change(self, task: Task, **values: Any) -> None:
         """Write into a task's row."""
         table = self.store.database.tables.task
-        self.store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == task.id).values(values)))
+        self.store.transact(
+            lambda connection: connection.execute(
+                sa.update(table).where(table.c.id == task.id).values(values)
+            )
+        )
 
     def now(self) -> int:
         """The database's clock."""

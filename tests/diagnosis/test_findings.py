@@ -20,9 +20,9 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 
 from flask_taskqueue import TaskQueue
-from flask_taskqueue.core.finding import Finding
-from flask_taskqueue.core.troubles import judge_dispatchers
-from flask_taskqueue.core.verdict import Verdict
+from flask_taskqueue.core.delivery.verdict import Verdict
+from flask_taskqueue.core.diagnosis.finding import Finding
+from flask_taskqueue.core.diagnosis.troubles import judge_dispatchers
 from flask_taskqueue.diagnosis import findings, servers
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.diagnosis.servers import gunicorn_option
@@ -35,7 +35,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def look(app: Flask) -> list[Finding]:
-    """What is found, the ways of this machine's SQLite left out; each remedy leads to a place in the documentation."""
+    """What is found, the ways of this machine's SQLite left out; each remedy leads to a place
+    in the documentation.
+    """
     found = [one for one in findings(app.extensions["taskqueue"]) if "WAL-reset" not in one.text]
     for one in found:
         assert one.level == "ok" or one.remedy, one
@@ -53,7 +55,9 @@ def bad(app: Flask) -> dict[str, str]:
 
 @pytest.fixture
 def patient(sqlite_database: TestDatabase) -> Iterator[Bench]:
-    """An application in which all is well, with a dispatcher and a worker that notes when it runs."""
+    """An application in which all is well, with a dispatcher and a worker that notes when it
+    runs.
+    """
     with bench(sqlite_database.url) as one:
         one.app.extensions["ran"] = []
 
@@ -80,9 +84,15 @@ def test_a_login_hook_that_redirects_is_found(patient: Bench) -> None:
 
     @patient.app.before_request
     def login() -> Any:
-        return None if lets_pass and patient.tasks.is_task_request() else redirect("/login?next=secret")
+        return (
+            None
+            if lets_pass and patient.tasks.is_task_request()
+            else redirect("/login?next=secret")
+        )
 
-    assert bad(patient.app) == {"/work is not reached by tasks: the reply was 302, a redirect to /login": "error"}
+    assert bad(patient.app) == {
+        "/work is not reached by tasks: the reply was 302, a redirect to /login": "error"
+    }
     lets_pass.append(True)
     assert bad(patient.app) == {}
 
@@ -122,7 +132,9 @@ def test_csrf_protection_of_the_applications_own_is_found(patient: Bench) -> Non
 
     assert bad(patient.app) == {}
     checked.append(True)
-    assert bad(patient.app) == {"/work is not reached by tasks: the reply was 400, of a CSRF check": "error"}
+    assert bad(patient.app) == {
+        "/work is not reached by tasks: the reply was 400, of a CSRF check": "error"
+    }
 
 
 def test_routes_that_lack_post_are_found(patient: Bench) -> None:
@@ -131,7 +143,10 @@ def test_routes_that_lack_post_are_found(patient: Bench) -> None:
     @patient.tasks.worker("/only-get", methods=("GET",))
     def only_get() -> None: ...
 
-    assert bad(patient.app) == {"/only-get answers GET, not POST, which is what a task sends unless its method is given": "warning"}
+    assert bad(patient.app) == {
+        "/only-get answers GET, not POST, which is what a task sends unless its method is "
+        "given": "warning"
+    }
 
 
 def test_routes_with_variables_are_pinged_with_values_made_up(patient: Bench) -> None:
@@ -144,7 +159,9 @@ def test_routes_with_variables_are_pinged_with_values_made_up(patient: Bench) ->
     assert any(one.text.startswith("/item/<int:item>/") for one in look(patient.app))
 
 
-def test_async_handlers_without_the_extra_are_found(patient: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_async_handlers_without_the_extra_are_found(
+    patient: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Flask runs them through asgiref."""
 
     @patient.tasks.worker("/async")
@@ -152,12 +169,16 @@ def test_async_handlers_without_the_extra_are_found(patient: Bench, monkeypatch:
 
     assert bad(patient.app) == {}
     monkeypatch.setitem(sys.modules, "asgiref", None)
-    assert list(bad(patient.app)) == ["/async has an async handler, and Flask cannot run it without its async extra"]
+    assert list(bad(patient.app)) == [
+        "/async has an async handler, and Flask cannot run it without its async extra"
+    ]
 
 
 def test_a_base_url_that_does_not_answer_is_found(sqlite_database: TestDatabase) -> None:
     """By a signed ping over HTTP; TRUSTED_HOSTS without its host too."""
-    with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9") as one:
+    with bench(
+        sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
+    ) as one:
         one.tasks.worker("/work")(lambda: None)
         Ward(one).see()
         (text,) = bad(one.app)
@@ -175,7 +196,9 @@ def test_another_secret_in_the_web_process_is_found(sqlite_database: TestDatabas
     """The ping is signed, so it is refused as the deliveries would be."""
     with bench(sqlite_database.url) as web, served(web.app) as url:
         web.tasks.worker("/work")(lambda: None)
-        with bench(f"{sqlite_database.url}2", TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL=url) as one:
+        with bench(
+            f"{sqlite_database.url}2", TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL=url
+        ) as one:
             one.app.config["SECRET_KEY"] = "a secret that the web process does not have"
             one.tasks.worker("/work")(lambda: None)
             Ward(one).see()
@@ -221,7 +244,9 @@ def test_missing_indexes_and_tables_are_found(ward: Ward) -> None:
     index = next(one for one in tables.task.indexes if str(one.name).endswith("_due"))
     with ward.store.database.engine.begin() as connection:
         connection.execute(sa.schema.DropIndex(index))
-    assert f"the index {index.name} is missing, so claims read the whole table" in bad(ward.bench.app)
+    assert f"the index {index.name} is missing, so claims read the whole table" in bad(
+        ward.bench.app
+    )
     with ward.store.database.engine.begin() as connection:
         connection.execute(sa.schema.DropTable(tables.fire))
     assert bad(ward.bench.app)[f"the table {tables.fire.name} is missing"] == "error"
@@ -230,10 +255,13 @@ def test_missing_indexes_and_tables_are_found(ward: Ward) -> None:
 def test_a_pool_smaller_than_the_threads_is_found(sqlite_database: TestDatabase) -> None:
     """Handlers would wait for each other's connections."""
     options = {"pool_size": 2, "max_overflow": 1}
-    with bench(sqlite_database.url, TASKQUEUE_CONCURRENCY=8, SQLALCHEMY_ENGINE_OPTIONS=options) as one:
+    with bench(
+        sqlite_database.url, TASKQUEUE_CONCURRENCY=8, SQLALCHEMY_ENGINE_OPTIONS=options
+    ) as one:
         Ward(one).see()
         assert bad(one.app) == {
-            "8 tasks run at a time (TASKQUEUE_CONCURRENCY), but the application's pool has 3 connections": "warning",
+            "8 tasks run at a time (TASKQUEUE_CONCURRENCY), but the application's pool has 3 "
+            "connections": "warning",
         }
 
 
@@ -246,7 +274,10 @@ def test_a_file_without_a_write_ahead_log_is_found(patient: Bench, tmp_path: Pat
     other = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
     assert other.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
     other.execute("BEGIN IMMEDIATE")
-    assert any(text.startswith("the SQLite file has journal_mode=delete, not WAL") for text in map(str, database.findings()))
+    assert any(
+        text.startswith("the SQLite file has journal_mode=delete, not WAL")
+        for text in map(str, database.findings())
+    )
     other.execute("ROLLBACK")
     other.close()
     database.close()
@@ -265,7 +296,12 @@ def test_tables_that_a_migration_would_drop_are_found(sqlite_database: TestDatab
     def application(**options: Any) -> Flask:
         app = Flask(__name__)
         url = sqlite_database.url
-        app.config.update(TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=url, TASKQUEUE_DATABASE_URI=url)
+        app.config.update(
+            TESTING=True,
+            SECRET_KEY="a secret for tests",
+            SQLALCHEMY_DATABASE_URI=url,
+            TASKQUEUE_DATABASE_URI=url,
+        )
         db = SQLAlchemy(app)
         Migrate(app, db, **options)
         TaskQueue(app)
@@ -285,10 +321,14 @@ def test_settings_that_came_too_late_are_found(patient: Bench) -> None:
     assert "did you mean TASKQUEUE_CONCURRENCY?" in text
 
 
-def test_a_gunicorn_that_gives_up_first_is_found(sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gunicorn_that_gives_up_first_is_found(
+    sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By its arguments or its configuration file, where deliveries go through it."""
     monkeypatch.chdir(tmp_path)
-    with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9") as one:
+    with bench(
+        sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
+    ) as one:
         one.tasks.worker("/work", deadline="10m")(lambda: None)
         assert not any("gunicorn" in text for text in bad(one.app))
         (tmp_path / "gunicorn.conf.py").write_text("workers = 2\ntimeout = 120\n")
@@ -313,14 +353,29 @@ def test_a_gunicorn_that_gives_up_first_is_found(sqlite_database: TestDatabase, 
     ],
 )
 def test_only_sync_workers_of_gunicorn_are_killed(
-    sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, file: str, kills: bool
+    sqlite_database: TestDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    file: str,
+    kills: bool,
 ) -> None:
-    """The timeout of others is not tied to a request; what a file computes is not known, and not warned of."""
+    """The timeout of others is not tied to a request; what a file computes is not known, and
+    not warned of.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
     (tmp_path / "gunicorn.conf.py").write_text(file)
-    with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9") as one:
-        assert any("gunicorn kills" in one.text for one in servers.look(one.app.extensions["taskqueue"])) is kills
+    with bench(
+        sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
+    ) as one:
+        assert (
+            any(
+                "gunicorn kills" in one.text
+                for one in servers.look(one.app.extensions["taskqueue"])
+            )
+            is kills
+        )
 
 
 def test_an_option_of_gunicorn_is_read_from_its_arguments() -> None:
@@ -332,19 +387,26 @@ def test_an_option_of_gunicorn_is_read_from_its_arguments() -> None:
 
 def test_a_database_that_is_away_is_found(sqlite_database: TestDatabase) -> None:
     """With what its driver says; the other looks go on."""
-    with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none") as one:
+    with bench(
+        sqlite_database.url, TASKQUEUE_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/none"
+    ) as one:
         one.tasks.worker("/work")(lambda: None)
         one.app.config["TASKQUEUE_CONCURENCY"] = 4
         found = bad(one.app)
         assert sorted(found.values()) == ["error", "warning"]
         text = next(text for text, level in found.items() if level == "error")
-        assert re.match("the database cannot be reached: OperationalError: .*port 1 failed: Connection refused", text)
+        assert re.match(
+            "the database cannot be reached: OperationalError: .*port 1 failed: Connection refused",
+            text,
+        )
         result = one.app.test_cli_runner().invoke(args=["taskqueue", "list"])
         assert (result.exit_code, "Connection refused" in result.stderr) == (69, True)
 
 
 @pytest.mark.parametrize("off", [90, -90])
-def test_a_wrong_clock_of_this_host_is_found(ward: Ward, monkeypatch: pytest.MonkeyPatch, off: int) -> None:
+def test_a_wrong_clock_of_this_host_is_found(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, off: int
+) -> None:
     """By asking a database that has a clock of its own."""
     ward.see()
     monkeypatch.setattr("time.time", lambda real=time.time: real() + off)
@@ -354,12 +416,19 @@ def test_a_wrong_clock_of_this_host_is_found(ward: Ward, monkeypatch: pytest.Mon
     else:
         direction = "ahead of" if off > 0 else "behind"
         assert len(found) == 1
-        assert re.fullmatch(rf"the clock of this host is 1 m (29|30|31) s {direction} the database's, by which tasks are due", found[0])
+        assert re.fullmatch(
+            rf"the clock of this host is 1 m (29|30|31) s {direction} the database's, by "
+            r"which tasks are due",
+            found[0],
+        )
 
 
 def test_one_task_waits_and_two_wait(patient: Bench) -> None:
     """Numbers agree with their words."""
-    assert [next(judge_dispatchers([], ["default"], {"default": number}, datetime.now(UTC))).text for number in (1, 2000)] == [
+    assert [
+        next(judge_dispatchers([], ["default"], {"default": number}, datetime.now(UTC))).text
+        for number in (1, 2000)
+    ] == [
         "no dispatcher is alive, and 1 task waits",
         "no dispatcher is alive, and 2,000 tasks wait",
     ]
@@ -368,7 +437,10 @@ def test_one_task_waits_and_two_wait(patient: Bench) -> None:
 def test_clocks_apart_are_found() -> None:
     """By how much, and which is ahead."""
     assert judge_clock(0.4).level == "ok"
-    assert judge_clock(-90).text == "the clock of this host is 1 m 30 s behind the database's, by which tasks are due"
+    assert (
+        judge_clock(-90).text
+        == "the clock of this host is 1 m 30 s behind the database's, by which tasks are due"
+    )
     assert "5 s ahead of" in judge_clock(5).text
 
 
@@ -389,7 +461,10 @@ def test_the_doctors_command(patient: Bench) -> None:
     closed.append(True)
     ill = runner.invoke(args=["taskqueue", "doctor"])
     assert ill.exit_code == 1
-    assert ill.stdout.startswith("✕ /work is not reached by tasks: the reply was 302, a redirect to /login\n  → let tasks pass")
+    assert ill.stdout.startswith(
+        "✕ /work is not reached by tasks: the reply was 302, a redirect to /login\n  → let "
+        "tasks pass"
+    )
     assert "(docs: troubleshooting#redirected)" in ill.stdout
     document = json.loads(runner.invoke(args=["taskqueue", "doctor", "--json"]).stdout)
     assert {"level", "text", "remedy", "anchor"} == set(document[0])
@@ -397,7 +472,9 @@ def test_the_doctors_command(patient: Bench) -> None:
 
 
 def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
-    """A ping that somebody captured and sends again gets 204, and no handler runs; it fits no other route."""
+    """A ping that somebody captured and sends again gets 204, and no handler runs; it fits no
+    other route.
+    """
     sent: list[Any] = []
     patient.tasks.worker("/other")(lambda: None)
     with served(patient.app) as url:
@@ -418,16 +495,27 @@ def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
 @pytest.mark.parametrize(
     ("config", "closed"),
     [
-        ({"TASKQUEUE_METRICS": True, "TASKQUEUE_DASHBOARD": True}, {"TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD"}),
+        (
+            {"TASKQUEUE_METRICS": True, "TASKQUEUE_DASHBOARD": True},
+            {"TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD"},
+        ),
         ({"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_TOKEN": "a-token-for-the-tests"}, set()),
         ({"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_ACCESS": lambda: True}, set()),
         ({"TASKQUEUE_DASHBOARD": True, "TASKQUEUE_DASHBOARD_ACCESS": lambda: None}, set()),
         ({"TASKQUEUE_DASHBOARD": True, "DEBUG": True}, set()),
     ],
 )
-def test_what_is_closed_to_everybody_is_told(sqlite_database: TestDatabase, config: dict[str, Any], closed: set[str]) -> None:
+def test_what_is_closed_to_everybody_is_told(
+    sqlite_database: TestDatabase, config: dict[str, Any], closed: set[str]
+) -> None:
     """With what opens it; and what opens what is open."""
     with bench(sqlite_database.url, **config) as one:
-        told = [found for found in look(one.app) if found.text.startswith("TASKQUEUE_") or found.text.startswith("what TASKQUEUE_")]
+        told = [
+            found
+            for found in look(one.app)
+            if found.text.startswith("TASKQUEUE_") or found.text.startswith("what TASKQUEUE_")
+        ]
     assert {found.text.split()[0] for found in told if found.level == "warning"} == closed
-    assert len(told) == sum(config.get(key) is True for key in ("TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD"))
+    assert len(told) == sum(
+        config.get(key) is True for key in ("TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD")
+    )

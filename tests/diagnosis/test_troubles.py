@@ -21,7 +21,9 @@ def health(ward: Ward) -> tuple[int, dict[str, list[str]]]:
 
 
 def told(ward: Ward, pattern: str) -> list[str]:
-    """What doctor says that fits; health says it too, as a problem if it is an error and as a warning otherwise."""
+    """What doctor says that fits; health says it too, as a problem if it is an error and as a
+    warning otherwise.
+    """
     found = {text: level for text, level in bad(ward.bench.app).items() if re.search(pattern, text)}
     document = health(ward)[1]
     for text, level in found.items():
@@ -43,7 +45,11 @@ def test_tasks_that_gave_up_are_told_with_their_commonest_cause(ward: Ward) -> N
     ward.bench.tasks.drain()
     ward.see()
     (text,) = told(ward, "gave up in the last hour")
-    assert text == "4 tasks gave up in the last hour, most (3) of them like this: queue default, /work: the address does not exist"
+    assert (
+        text
+        == "4 tasks gave up in the last hour, most (3) of them like this: queue default, /work: "
+        "the address does not exist"
+    )
     assert health(ward)[0] == 0
     for task in tasks:
         ward.change(task, finished_at=ward.now() - HOUR - 1)
@@ -54,7 +60,9 @@ def test_one_task_that_gave_up_is_one_task(ward: Ward) -> None:
     """Numbers agree with their words."""
     ward.add("bad")
     ward.bench.tasks.drain()
-    assert told(ward, "gave up in the last hour") == ["1 task gave up in the last hour: queue default, /work: the address does not exist"]
+    assert told(ward, "gave up in the last hour") == [
+        "1 task gave up in the last hour: queue default, /work: the address does not exist"
+    ]
 
 
 def test_more_than_can_be_looked_at(ward: Ward) -> None:
@@ -80,7 +88,8 @@ def test_a_queue_that_fails_all_the_time_is_told(ward: Ward) -> None:
     ward.see()
     (text,) = told(ward, "fails all the time")
     assert text == (
-        "queue default fails all the time: none of 3 attempts in the last 60 minutes succeeded; the latest: /work: ValueError: not yet"
+        "queue default fails all the time: none of 3 attempts in the last 60 minutes "
+        "succeeded; the latest: /work: ValueError: not yet"
     )
     ward.add("good")
     ward.bench.tasks.drain()
@@ -107,10 +116,16 @@ def test_a_dispatcher_that_died_is_told(ward: Ward) -> None:
     ward.see()
     ward.see("two", pid=4712)
     dispatcher = ward.store.database.tables.dispatcher
-    died = dispatcher.update().where(dispatcher.c.id == "two").values(seen_at=ward.now() - 300 * 1_000_000)
+    died = (
+        dispatcher.update()
+        .where(dispatcher.c.id == "two")
+        .values(seen_at=ward.now() - 300 * 1_000_000)
+    )
     ward.store.transact(lambda connection: connection.execute(died))
     (text,) = told(ward, "died")
-    assert re.match(r"dispatcher web1:4712 was last seen 5 m( \d+ s)? ago, and was not stopped", text)
+    assert re.match(
+        r"dispatcher web1:4712 was last seen 5 m( \d+ s)? ago, and was not stopped", text
+    )
     ward.store.transact(lambda connection: ward.store.dispatchers.remove(connection, "two"))
     assert told(ward, "died") == []
 
@@ -121,7 +136,9 @@ def test_a_queue_that_no_dispatcher_takes_is_told(ward: Ward, waits: bool) -> No
     ward.see(queues=["default", "single", "stopped"])
     if waits:
         ward.add(queue="mail")
-    assert told(ward, "takes from") == ["no dispatcher takes from queue mail" + (", and 1 task waits" if waits else "")]
+    assert told(ward, "takes from") == [
+        "no dispatcher takes from queue mail" + (", and 1 task waits" if waits else "")
+    ]
     assert health(ward)[0] == (1 if waits else 0)
 
 

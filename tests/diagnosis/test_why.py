@@ -9,7 +9,7 @@ import pytest
 
 from flask_taskqueue import UnknownTaskError
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.states import State
 from flask_taskqueue.store import Result
 from tests.diagnosis.conftest import Ward
@@ -20,7 +20,11 @@ def test_before_its_eta_a_task_is_not_due(ward: Ward) -> None:
     task = ward.add(countdown=3600)
     ward.bench.tasks.queue("default").pause(by="ana")
     found = ward.why(task)
-    assert (found.code, found.until, found.also) == ("not_due", task.due_at, ("no_dispatcher", "paused"))
+    assert (found.code, found.until, found.also) == (
+        "not_due",
+        task.due_at,
+        ("no_dispatcher", "paused"),
+    )
     assert "(in 59 m" in found.sentence or "(in 1 h)" in found.sentence
 
 
@@ -35,11 +39,18 @@ def test_a_failed_attempt_is_followed_by_another(ward: Ward) -> None:
 def test_without_a_dispatcher_nothing_runs(ward: Ward) -> None:
     """None was ever seen, or the last one long ago; a paused queue matters only after that."""
     task = ward.add()
-    assert ward.why(task).sentence == "No dispatcher is alive; none is known. Start one: flask taskqueue run"
+    assert (
+        ward.why(task).sentence
+        == "No dispatcher is alive; none is known. Start one: flask taskqueue run"
+    )
     ward.bench.tasks.queue("default").pause()
     ward.see()
     dispatcher = ward.store.database.tables.dispatcher
-    ward.store.transact(lambda connection: connection.execute(dispatcher.update().values(seen_at=ward.now() - 120 * SECOND)))
+    ward.store.transact(
+        lambda connection: connection.execute(
+            dispatcher.update().values(seen_at=ward.now() - 120 * SECOND)
+        )
+    )
     found = ward.why(task)
     assert (found.code, found.also) == ("no_dispatcher", ("paused",))
     assert "the last, web1:4711, was seen 2 m ago" in found.sentence
@@ -53,7 +64,11 @@ def test_every_cause_is_told(ward: Ward) -> None:
     found = ward.why(task)
     assert (found.code, found.also) == ("no_dispatcher", ("paused", "no_route"))
     assert [sentence.split(" ")[0] for sentence in found.sentences] == ["No", "Queue", "No"]
-    assert found.sentences[2] == "No route of this release answers POST /gone. Deploy the release that has it, or delete the task."
+    assert (
+        found.sentences[2]
+        == "No route of this release answers POST /gone. Deploy the release that has it, or "
+        "delete the task."
+    )
     ward.change(task, url="/work", method="PUT")
     assert "PUT /work" in ward.why(task).sentences[2]
     ward.change(task, url="https://other.example/gone")
@@ -65,7 +80,10 @@ def test_a_dispatcher_of_other_queues_does_not_take_it(ward: Ward) -> None:
     ward.see(queues=["mail", "single"])
     found = ward.why(ward.add())
     assert found.code == "queue_not_taken"
-    assert "queue default: those that are alive were told to take only from mail, single" in found.sentence
+    assert (
+        "queue default: those that are alive were told to take only from mail, single"
+        in found.sentence
+    )
     assert ward.why(ward.add(queue="mail")).code == "turn"
 
 
@@ -97,22 +115,28 @@ def test_an_empty_bucket_says_until_when(ward: Ward) -> None:
 
 
 def test_a_receiver_that_asked_for_less_is_named(ward: Ward) -> None:
-    """What it said, since when, and when its task is looked at again: also before it was claimed and put off."""
+    """What it said, since when, and when its task is looked at again: also before it was
+    claimed and put off.
+    """
     ward.see()
     first, task = ward.add(), ward.add()
     ward.claim()
     outcome = Outcome(State.SCHEDULED, "failure", 503, "busy", delay=60.0, retry_after=30.0)
     with ward.store.reading() as connection:
         record = ward.store.tasks.get(connection, first.id)
-    ward.store.transact(lambda connection: ward.store.leases.record(connection, [Result(record, outcome, 0.1)]))
+    ward.store.transact(
+        lambda connection: ward.store.leases.record(connection, [Result(record, outcome, 0.1)])
+    )
     slowdown = ward.store.database.tables.slowdown
     far = ward.now() + 3600 * SECOND
-    ward.store.transact(lambda connection: connection.execute(slowdown.update().values(empty_at=far, over_at=far)))
+    ward.store.transact(
+        lambda connection: connection.execute(slowdown.update().values(empty_at=far, over_at=far))
+    )
     for found in (ward.why(task), ward.claim() or ward.why(task)):
         assert found.code == "slowed"
         assert (
-            "Its receiver, the app's own routes in queue default, asked for less (503, Retry-After 30 s) and is slowed since 2"
-            in found.sentence
+            "Its receiver, the app's own routes in queue default, asked for less (503, "
+            "Retry-After 30 s) and is slowed since 2" in found.sentence
         )
         assert found.until is not None
         assert timedelta(minutes=50) < found.until - datetime.now(UTC) < timedelta(minutes=70)
@@ -131,12 +155,17 @@ def test_as_many_as_may_run_are_named(ward: Ward) -> None:
 
 
 def test_the_holder_of_a_key_is_named(ward: Ward) -> None:
-    """Of a serial key the one before in line, of a concurrency key those that run; parked or not yet."""
+    """Of a serial key the one before in line, of a concurrency key those that run; parked or
+    not yet.
+    """
     ward.see()
     first, task = ward.add(serial_key="ana"), ward.add(serial_key="ana")
     waiting = ward.why(task)
     assert (waiting.code, waiting.holders) == ("key", (first.id,))
-    assert waiting.sentence == f"Its serial key 'ana' is held by task {first.id}, which comes first and is scheduled."
+    assert (
+        waiting.sentence
+        == f"Its serial key 'ana' is held by task {first.id}, which comes first and is scheduled."
+    )
     assert ward.claim(most=2) == [first.id]
     assert ward.why(task).sentence.endswith(f"task {first.id}, which runs.")
     one, two = ward.add(concurrency_key="printer"), ward.add(concurrency_key="printer")
@@ -165,7 +194,9 @@ def test_a_deleted_task_that_runs_is_named(ward: Ward) -> None:
 
 
 def test_a_task_waits_behind_one_whose_process_died_twice(ward: Ward) -> None:
-    """Until that one has been tried alone, and shown that it does not kill the next process too. After one crash nothing waits."""
+    """Until that one has been tried alone, and shown that it does not kill the next process
+    too. After one crash nothing waits.
+    """
     ward.see()
     suspect = ward.add()
     assert ward.claim() == [suspect.id]
@@ -177,7 +208,13 @@ def test_a_task_waits_behind_one_whose_process_died_twice(ward: Ward) -> None:
     found = ward.why(task)
     assert (found.code, found.holders) == ("suspect", (suspect.id,))
     assert "tries it alone" in ward.why(suspect).sentence
-    ward.change(suspect, due_at=ward.now() + 30 * SECOND, crashes=2, last_reason="crash", started_at=ward.now() - SECOND)
+    ward.change(
+        suspect,
+        due_at=ward.now() + 30 * SECOND,
+        crashes=2,
+        last_reason="crash",
+        started_at=ward.now() - SECOND,
+    )
     found = ward.why(task)
     assert (found.code, found.holders) == ("suspect", (suspect.id,))
     assert "runs alone until" in found.sentence
@@ -186,7 +223,9 @@ def test_a_task_waits_behind_one_whose_process_died_twice(ward: Ward) -> None:
 
 
 def test_a_lease_that_ran_out_is_said_so(ward: Ward) -> None:
-    """The dispatcher that died, and that the next one takes over; without one that matters first."""
+    """The dispatcher that died, and that the next one takes over; without one that matters
+    first.
+    """
     ward.see()
     task = ward.add()
     ward.claim()
@@ -217,7 +256,10 @@ def test_busy_dispatchers_are_counted(ward: Ward) -> None:
     _, task = ward.add(), ward.add()
     found = ward.why(task)
     assert found.code == "busy"
-    assert "web1:4711, is busy with 2 tasks, as many as may run; 1 task of queue default before it" in found.sentence
+    assert (
+        "web1:4711, is busy with 2 tasks, as many as may run; 1 task of queue default before it"
+        in found.sentence
+    )
 
 
 def test_otherwise_it_is_next(ward: Ward) -> None:
@@ -234,7 +276,8 @@ def test_what_has_ended_says_how(ward: Ward) -> None:
     found = ward.why(dead)
     assert found.code == "dead"
     assert (
-        f"after 1 attempt (permanent): the address does not exist. When that is mended: flask taskqueue retry {dead.id}" in found.sentence
+        "after 1 attempt (permanent): the address does not exist. When that is mended: "
+        f"flask taskqueue retry {dead.id}" in found.sentence
     )
     deleted = ward.add(countdown=60)
     deleted.delete()

@@ -1,4 +1,6 @@
-"""A deadline ends an async handler where it awaits, so that nothing of it goes on beside the next attempt."""
+"""A deadline ends an async handler where it awaits, so that nothing of it goes on beside the
+next attempt.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ async def denying() -> str:
 
 @pytest.mark.parametrize("work", [sleep, naps, group, beside, shielding, computing, broad, denying])
 @pytest.mark.parametrize("kind", ["worker", "transactional worker", "task function"])
-def test_an_async_handler_has_ended_before_its_next_attempt(queue: Bench, work: Callable[[], Awaitable[object]], kind: str) -> None:
+def test_an_async_handler_has_ended_before_its_next_attempt(
+    queue: Bench, work: Callable[[], Awaitable[object]], kind: str
+) -> None:
     """It is a timeout, no thread is left behind, and of the tasks of its loop none is left."""
     events: list[tuple[str, int]] = []
 
@@ -109,7 +113,9 @@ def test_an_async_handler_has_ended_before_its_next_attempt(queue: Bench, work: 
     if kind == "task function":
         add = queue.tasks.task(deadline=0.3, retry=RETRY)(handler).enqueue
     else:
-        add = queue.tasks.worker("/w", deadline=0.3, retry=RETRY, transactional=kind != "worker")(handler).add
+        add = queue.tasks.worker("/w", deadline=0.3, retry=RETRY, transactional=kind != "worker")(
+            handler
+        ).add
     ended = add().wait(60)
     assert (ended.state, ended.last_status) == (State.DEAD, None)
     assert "deadline of 0.3 s" in str(ended.last_error)
@@ -136,7 +142,9 @@ def test_a_deadline_that_strikes_before_the_loop_runs_ends_it(queue: Bench) -> N
 
     task = handler.add()
     dispatcher = dispatcher_of(queue)
-    wait_until(lambda: any(one.interrupted for one in dispatcher._flights), what="the deadline strikes")
+    wait_until(
+        lambda: any(one.interrupted for one in dispatcher._flights), what="the deadline strikes"
+    )
     late.set()
     assert "deadline" in str(task.wait(60).last_error)
     assert not events
@@ -168,7 +176,9 @@ def test_a_loop_of_the_handlers_own_ends_too(queue: Bench) -> None:
 
 @pytest.mark.parametrize("way", ["swallows", "thread", "blocks"])
 def test_what_cannot_be_stopped_keeps_its_key(queue: Bench, way: str) -> None:
-    """It swallows that it was cancelled, or waits for a thread: the next of its key begins when it has ended."""
+    """It swallows that it was cancelled, or waits for a thread: the next of its key begins when
+    it has ended.
+    """
     release, events = threading.Event(), []
 
     @queue.tasks.worker("/stuck", deadline=0.2, retry={"task_retry_limit": 0})

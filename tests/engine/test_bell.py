@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_taskqueue.engine.bell import Bell
+from flask_taskqueue.engine.wakeup_socket import Bell
 from tests.waiting import wait_until
 
 Made = Callable[[Path, Path], None]
@@ -120,8 +120,12 @@ def _a_file(place: Path, _elsewhere: Path) -> None:
     place.write_text("")
 
 
-@pytest.mark.parametrize("made", [_open_to_all, _readable_by_others, _of_another_user, _a_link, _a_file])
-def test_a_folder_that_somebody_else_may_have_made_is_not_used(folder: Path, caplog: pytest.LogCaptureFixture, made: Made) -> None:
+@pytest.mark.parametrize(
+    "made", [_open_to_all, _readable_by_others, _of_another_user, _a_link, _a_file]
+)
+def test_a_folder_that_somebody_else_may_have_made_is_not_used(
+    folder: Path, caplog: pytest.LogCaptureFixture, made: Made
+) -> None:
     """Nothing listens or rings there, and nothing is removed; a warning says once what to do."""
     private = folder / "private"
     private.mkdir(mode=0o700)
@@ -164,7 +168,9 @@ def _dead_socket_in(place: Path) -> None:
         gone.bind(str(place / "dead"))
 
 
-def test_a_folder_with_too_long_a_name_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_too_long_a_name_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The poll has to do."""
     long = folder / ("x" * 120)
     long.mkdir()

@@ -63,7 +63,9 @@ def plain(queue: Bench) -> Any:
 
 
 def settings(queue: Bench, question: str) -> tuple[Any, Any]:
-    """The same question, answered by a connection of the queue's own and by one of the application's."""
+    """The same question, answered by a connection of the queue's own and by one of the
+    application's.
+    """
     store = queue.app.extensions["taskqueue"].store
     with store.reading() as ours, queue.db.engine.connect() as theirs:
         return ours.exec_driver_sql(question).scalar(), theirs.exec_driver_sql(question).scalar()
@@ -84,7 +86,10 @@ def test_a_function_that_connects_decides_where(database: TestDatabase) -> None:
     url = elsewhere(database.url)
     with bench(url, SQLALCHEMY_ENGINE_OPTIONS={"creator": connector(database.url)}) as queue:
         works(queue)
-        assert (Path(f"{file_of(database)}.lock").exists(), Path(file_of(database) + "_elsewhere").exists()) == (
+        assert (
+            Path(f"{file_of(database)}.lock").exists(),
+            Path(file_of(database) + "_elsewhere").exists(),
+        ) == (
             database.name == "sqlite",
             False,
         )
@@ -102,7 +107,9 @@ def test_a_listener_that_connects_decides_where(database: TestDatabase, *, retur
     right, named = kind().create_connect_args(sa.make_url(database.url))
     connected: list[int] = []
 
-    def listener(dialect: Any, _record: object, positional: list[Any], parameters: dict[str, Any]) -> Any:
+    def listener(
+        dialect: Any, _record: object, positional: list[Any], parameters: dict[str, Any]
+    ) -> Any:
         connected.append(1)
         if returns:
             return dialect.loaded_dbapi.connect(*right, **named)
@@ -121,15 +128,23 @@ def test_a_listener_that_connects_decides_where(database: TestDatabase, *, retur
 TARGETS = ["engine", "pool", "sa.Engine", "sa.Pool"]
 SESSION = {
     "sqlite": ("PRAGMA cache_size = -1234", "PRAGMA cache_size", -1234),
-    "postgresql": ("SET application_name = 'the application'", "SHOW application_name", "the application"),
+    "postgresql": (
+        "SET application_name = 'the application'",
+        "SHOW application_name",
+        "the application",
+    ),
     "mariadb": ("SET SESSION group_concat_max_len = 4321", "SELECT @@group_concat_max_len", 4321),
 }
 
 
 @pytest.mark.parametrize("event", ["connect", "first_connect", "checkout"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_listeners_of_connections_run_for_the_queues_too(laid: Laid, tmp_path: Path, target: str, event: str) -> None:
-    """Registered before or after TaskQueue(app); what they set holds, though they leave the driver's transaction open."""
+def test_listeners_of_connections_run_for_the_queues_too(
+    laid: Laid, tmp_path: Path, target: str, event: str
+) -> None:
+    """Registered before or after TaskQueue(app); what they set holds, though they leave the
+    driver's transaction open.
+    """
     names = ("sqlite", "postgresql", "mariadb") if target == "engine" else ("sqlite",)
     for name in names:
         command, question, expected = SESSION[name]
@@ -142,14 +157,21 @@ def test_listeners_of_connections_run_for_the_queues_too(laid: Laid, tmp_path: P
         with laid.lend(name, tmp_path) as database, bench(database.url) as queue:
             queue.db.engine.dispose()
             database = queue.app.extensions["taskqueue"].store.database
-            found = {"engine": queue.db.engine, "pool": queue.db.engine.pool, "sa.Engine": sa.Engine, "sa.Pool": sa.Pool}[target]
+            found = {
+                "engine": queue.db.engine,
+                "pool": queue.db.engine.pool,
+                "sa.Engine": sa.Engine,
+                "sa.Pool": sa.Pool,
+            }[target]
             with heard(found, event, listener):
                 assert settings(queue, question)[0] == expected
                 database.close()
                 assert settings(queue, question)[0] == expected
 
 
-def test_a_schema_that_is_set_when_connections_are_made_is_the_queues(servers: Servers, tmp_path: Path) -> None:
+def test_a_schema_that_is_set_when_connections_are_made_is_the_queues(
+    servers: Servers, tmp_path: Path
+) -> None:
     """As PostgreSQL's search_path often is."""
 
     def listener(connection: Any, _record: object) -> None:
@@ -158,16 +180,25 @@ def test_a_schema_that_is_set_when_connections_are_made_is_the_queues(servers: S
             cursor.execute("SET search_path TO shop")
         connection.commit()
 
-    with fresh("postgresql", servers, tmp_path) as database, heard(sa.Engine, "connect", listener), bench(database.url) as queue:
+    with (
+        fresh("postgresql", servers, tmp_path) as database,
+        heard(sa.Engine, "connect", listener),
+        bench(database.url) as queue,
+    ):
         works(queue)
         assert settings(queue, "SELECT count(*) FROM shop.taskqueue_task") == (2, 2)
 
 
 @pytest.mark.parametrize("poolclass", [sa.NullPool, sa.StaticPool, sa.AssertionPool, sa.QueuePool])
-def test_any_pool_of_the_application_leaves_the_queue_its_own(laid: Laid, tmp_path: Path, poolclass: type[sa.Pool]) -> None:
+def test_any_pool_of_the_application_leaves_the_queue_its_own(
+    laid: Laid, tmp_path: Path, poolclass: type[sa.Pool]
+) -> None:
     """Connections of the queue's own are none of the application's."""
     for name in ("sqlite", "postgresql", "mariadb"):
-        with laid.lend(name, tmp_path) as database, bench(database.url, SQLALCHEMY_ENGINE_OPTIONS={"poolclass": poolclass}) as queue:
+        with (
+            laid.lend(name, tmp_path) as database,
+            bench(database.url, SQLALCHEMY_ENGINE_OPTIONS={"poolclass": poolclass}) as queue,
+        ):
             queue.db.session.get(queue.Counter, 1)
             store = queue.app.extensions["taskqueue"].store
             with store.reading() as ours:
@@ -185,21 +216,37 @@ def test_a_pool_that_cannot_be_made_anew_is_refused(sqlite_database: TestDatabas
 
     engine = sa.create_engine(sqlite_database.url, poolclass=Own)
     database = Database(Tables.join(sa.MetaData(), "taskqueue_"), engine, create=True)
-    with pytest.raises(ConfigurationError, match=r"type Own, which has no recreate\(\).*another poolclass"):
+    with pytest.raises(
+        ConfigurationError, match=r"type Own, which has no recreate\(\).*another poolclass"
+    ):
         database.open()
 
 
-def test_what_the_application_does_not_pass_to_the_driver_the_queue_does(servers: Servers, tmp_path: Path) -> None:
-    """Keep-alives and a limit for connecting, on connections of its own alone; what the application or its URL passes stays."""
+def test_what_the_application_does_not_pass_to_the_driver_the_queue_does(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """Keep-alives and a limit for connecting, on connections of its own alone; what the
+    application or its URL passes stays.
+    """
     with fresh("postgresql", servers, tmp_path) as database:
-        url = sa.make_url(database.url).update_query_dict({"keepalives_idle": "77"}).render_as_string(hide_password=False)
-        with bench(url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"keepalives_count": 9}}) as queue:
+        url = (
+            sa.make_url(database.url)
+            .update_query_dict({"keepalives_idle": "77"})
+            .render_as_string(hide_password=False)
+        )
+        with bench(
+            url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"keepalives_count": 9}}
+        ) as queue:
             engine = queue.app.extensions["taskqueue"].store.database.engine
             own, theirs = (parameters(one) for one in (engine, queue.db.engine))
         alone = Database(Tables.join(sa.MetaData(), "taskqueue_"), sa.make_url(url), create=False)
         by_url = parameters(alone.engine)
         alone.close()
-    assert (own["keepalives_idle"], own["keepalives_count"], own["connect_timeout"]) == ("77", "9", "10")
+    assert (own["keepalives_idle"], own["keepalives_count"], own["connect_timeout"]) == (
+        "77",
+        "9",
+        "10",
+    )
     assert (by_url["keepalives_idle"], by_url["keepalives_count"]) == ("77", "3")
     assert "tcp_user_timeout" in own
     assert "tcp_user_timeout" not in theirs
@@ -209,7 +256,11 @@ def parameters(engine: sa.Engine) -> dict[str, str]:
     """What a connection of psycopg's or psycopg2's was made with."""
     with engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
-        found: dict[str, str] = driver.info.get_parameters() if hasattr(driver.info, "get_parameters") else driver.info.dsn_parameters
+        found: dict[str, str] = (
+            driver.info.get_parameters()
+            if hasattr(driver.info, "get_parameters")
+            else driver.info.dsn_parameters
+        )
         return found
 
 
@@ -225,18 +276,35 @@ def test_the_queues_own_settings_come_on_top(sqlite_database: TestDatabase) -> N
     def begun(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN")
 
-    with bench(sqlite_database.url) as queue, heard(queue.db.engine, "connect", connected), heard(sa.Engine, "begin", begun):
+    with (
+        bench(sqlite_database.url) as queue,
+        heard(queue.db.engine, "connect", connected),
+        heard(sa.Engine, "begin", begun),
+    ):
         task = plain(queue).add()
         assert queue.tasks.get(task.id).url == "/plain"
         store = queue.app.extensions["taskqueue"].store
-        assert store.transact(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()) == 2
+        assert (
+            store.transact(
+                lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()
+            )
+            == 2
+        )
 
 
-def test_texts_of_any_language_are_stored_whatever_connections_begin_with(servers: Servers, tmp_path: Path) -> None:
+def test_texts_of_any_language_are_stored_whatever_connections_begin_with(
+    servers: Servers, tmp_path: Path
+) -> None:
     """The application's may be in latin1."""
     words = "Grüße, 世界"
-    for kind, argument in (("postgresql", {"client_encoding": "latin1"}), ("mariadb", {"charset": "latin1"})):
-        with fresh(kind, servers, tmp_path) as database, bench(database.url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": argument}) as queue:
+    for kind, argument in (
+        ("postgresql", {"client_encoding": "latin1"}),
+        ("mariadb", {"charset": "latin1"}),
+    ):
+        with (
+            fresh(kind, servers, tmp_path) as database,
+            bench(database.url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": argument}) as queue,
+        ):
 
             @queue.tasks.worker("/fails")
             def fails() -> None:
@@ -248,16 +316,24 @@ def test_texts_of_any_language_are_stored_whatever_connections_begin_with(server
 def test_connections_for_one_thread_only_are_refused(sqlite_database: TestDatabase) -> None:
     """With the argument that is missing."""
     file = file_of(sqlite_database)
-    engine = sa.create_engine(sqlite_database.url, creator=lambda: sqlite3.connect(file), poolclass=sa.NullPool)
+    engine = sa.create_engine(
+        sqlite_database.url, creator=lambda: sqlite3.connect(file), poolclass=sa.NullPool
+    )
     with pytest.raises(ConfigurationError, match="check_same_thread=False"):
         Database(Tables.join(sa.MetaData(), "taskqueue_"), engine, create=True).open()
 
 
-def test_the_callers_own_lock_is_seen_by_the_file_that_is_open(sqlite_database: TestDatabase) -> None:
+def test_the_callers_own_lock_is_seen_by_the_file_that_is_open(
+    sqlite_database: TestDatabase,
+) -> None:
     """Though the session has reached the queue's file by another URL, or attached it."""
     right = file_of(sqlite_database)
     options = {"creator": connector(sqlite_database.url)}
-    with bench(elsewhere(sqlite_database.url), SQLALCHEMY_ENGINE_OPTIONS=options, TASKQUEUE_DATABASE_URI=sqlite_database.url) as queue:
+    with bench(
+        elsewhere(sqlite_database.url),
+        SQLALCHEMY_ENGINE_OPTIONS=options,
+        TASKQUEUE_DATABASE_URI=sqlite_database.url,
+    ) as queue:
         handler = plain(queue)
         handler.add()
         queue.db.session.get(queue.Counter, 1).count += 1
@@ -278,11 +354,19 @@ def by_begin(queue: Bench, where: str) -> None:
 
 
 def by_session(queue: Bench, where: str) -> None:
-    sa.event.listen(queue.db.session, "after_begin", lambda _session, _transaction, connection: connection.exec_driver_sql(where))
+    sa.event.listen(
+        queue.db.session,
+        "after_begin",
+        lambda _session, _transaction, connection: connection.exec_driver_sql(where),
+    )
 
 
 def by_engine_connect(queue: Bench, where: str) -> None:
-    sa.event.listen(queue.db.engine, "engine_connect", lambda connection: connection.connection.cursor().execute(where))
+    sa.event.listen(
+        queue.db.engine,
+        "engine_connect",
+        lambda connection: connection.connection.cursor().execute(where),
+    )
 
 
 @pytest.mark.parametrize("lead", [by_begin, by_session, by_engine_connect])
@@ -290,7 +374,9 @@ def by_engine_connect(queue: Bench, where: str) -> None:
 def test_a_session_that_is_led_elsewhere_later_is_refused(
     servers: Servers, tmp_path: Path, lead: Callable[[Bench, str], None], name: str
 ) -> None:
-    """By a drain and at the start of a dispatcher, with both places; and with tables of the same names there too."""
+    """By a drain and at the start of a dispatcher, with both places; and with tables of the
+    same names there too.
+    """
     with fresh(name, servers, tmp_path) as database, bench(database.url) as queue:
         beside = f"{sa.make_url(database.url).database}_b"
         with queue.db.engine.begin() as connection:
@@ -300,7 +386,10 @@ def test_a_session_that_is_led_elsewhere_later_is_refused(
             for tables in (False, True):
                 if tables:
                     queue.db.create_all()
-                with pytest.raises(ConfigurationError, match=rf"looks at database .*{beside}.* stored at database .*_DATABASE_URI"):
+                with pytest.raises(
+                    ConfigurationError,
+                    match=rf"looks at database .*{beside}.* stored at database .*_DATABASE_URI",
+                ):
                     queue.tasks.drain()
                 with pytest.raises(ConfigurationError, match=beside):
                     queue.app.extensions["taskqueue"].start()
@@ -313,7 +402,9 @@ def test_a_session_that_is_led_elsewhere_later_is_refused(
                     connection.exec_driver_sql(f"DROP SCHEMA {beside}")
 
 
-def test_tables_that_the_applications_engine_names_otherwise_are_refused(servers: Servers, tmp_path: Path) -> None:
+def test_tables_that_the_applications_engine_names_otherwise_are_refused(
+    servers: Servers, tmp_path: Path
+) -> None:
     """By a schema_translate_map."""
     options = {"execution_options": {"schema_translate_map": {None: "shop"}}}
     with fresh("postgresql", servers, tmp_path) as database:
@@ -326,20 +417,30 @@ def test_tables_that_the_applications_engine_names_otherwise_are_refused(servers
                 queue.tasks.drain()
 
 
-def test_an_engine_that_was_replaced_is_noticed(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+def test_an_engine_that_was_replaced_is_noticed(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
     """Also when the one before was seen to be right."""
     with bench(sqlite_database.url) as queue:
         works(queue)
         queue.db.engines[None].dispose()
-        queue.db._app_engines[queue.app][None] = sa.create_engine(f"sqlite:///{tmp_path / 'another.db'}")
-        with pytest.raises(ConfigurationError, match=r"looks at the file .*another\.db, .* what the queue has stored at the file"):
+        queue.db._app_engines[queue.app][None] = sa.create_engine(
+            f"sqlite:///{tmp_path / 'another.db'}"
+        )
+        with pytest.raises(
+            ConfigurationError,
+            match=r"looks at the file .*another\.db, .* what the queue has stored at the file",
+        ):
             queue.tasks.drain()
 
 
 def test_a_session_that_cannot_be_begun_is_refused_in_words(on_sqlite: Bench) -> None:
     """Not with whatever its listener raises."""
     sa.event.listen(on_sqlite.db.session, "after_begin", lambda *_: g.tenant)
-    with pytest.raises(ConfigurationError, match=r"a listener of its own raised AttributeError: .*tenant.* Have its listeners work"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"a listener of its own raised AttributeError: .*tenant.* Have its listeners work",
+    ):
         on_sqlite.tasks.drain()
 
 
@@ -360,7 +461,9 @@ def test_connections_are_made_in_many_threads_at_once(laid: Laid, tmp_path: Path
     """Each gets one of its own, with the application's settings."""
     command, question, expected = SESSION["sqlite"]
     with laid.lend("sqlite", tmp_path) as database, bench(database.url) as queue:
-        sa.event.listen(queue.db.engine, "connect", lambda connection, _: connection.execute(command).close())
+        sa.event.listen(
+            queue.db.engine, "connect", lambda connection, _: connection.execute(command).close()
+        )
         store = queue.app.extensions["taskqueue"].store
         store.database.open()
         store.database.close()

@@ -13,11 +13,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import ConfigurationError, DeadlineExceeded, State, __version__, attempt_finished, current_task
-from flask_taskqueue.core.delivery import Delivery
-from flask_taskqueue.core.finding import Finding, Level
-from flask_taskqueue.core.pace import Pace
-from flask_taskqueue.engine.flights import Flights
+from flask_taskqueue import (
+    ConfigurationError,
+    DeadlineExceeded,
+    State,
+    __version__,
+    attempt_finished,
+    current_task,
+)
+from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.diagnosis.finding import Finding, Level
+from flask_taskqueue.core.queues.pacing import Pace
+from flask_taskqueue.engine.in_flight import Flights
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.misbehaving import RECORD
@@ -27,7 +34,12 @@ from tests.waiting import wait_until
 @pytest.fixture
 def queue(sqlite_database: TestDatabase) -> Iterator[Bench]:
     """An application on a SQLite file, whose dispatcher is stopped at the end."""
-    with bench(sqlite_database.url, TASKQUEUE_POLL_INTERVAL=30, TASKQUEUE_GRACE_PERIOD=5, TASKQUEUE_QUEUES={"other": {}}) as one:
+    with bench(
+        sqlite_database.url,
+        TASKQUEUE_POLL_INTERVAL=30,
+        TASKQUEUE_GRACE_PERIOD=5,
+        TASKQUEUE_QUEUES={"other": {}},
+    ) as one:
         yield one
         one.app.extensions["taskqueue"].stop()
 
@@ -55,7 +67,9 @@ def test_an_add_wakes_the_dispatcher(queue: Bench) -> None:
 
 
 def test_what_is_urgent_does_not_wait_for_what_is_taken_without_a_look(queue: Bench) -> None:
-    """An idle dispatcher that is woken takes from the usual lane before it looks, but leaves a slot free."""
+    """An idle dispatcher that is woken takes from the usual lane before it looks, but leaves a
+    slot free.
+    """
     running: list[str] = []
     release = threading.Event()
 
@@ -67,7 +81,9 @@ def test_what_is_urgent_does_not_wait_for_what_is_taken_without_a_look(queue: Be
 
     start(queue)
     handler.add("first").wait(10)
-    tasks = [handler.spec("ordinary") for _ in range(20)] + [handler.options(priority=9).spec("urgent")]
+    tasks = [handler.spec("ordinary") for _ in range(20)] + [
+        handler.options(priority=9).spec("urgent")
+    ]
     try:
         queue.tasks.queue("default").add(tasks)
         wait_until(lambda: len(running) == 9, what="all slots are taken")
@@ -101,7 +117,9 @@ def test_a_pause_holds_for_the_usual_lane(queue: Bench) -> None:
 
 
 def test_a_handler_pauses_its_own_queue(queue: Bench) -> None:
-    """What was leased behind it is given back before the pause returns, as if it had never been taken."""
+    """What was leased behind it is given back before the pause returns, as if it had never been
+    taken.
+    """
     ran: list[str] = []
     began_behind: list[str] = []
 
@@ -124,7 +142,9 @@ def test_a_handler_pauses_its_own_queue(queue: Bench) -> None:
 
 
 def test_a_suspect_has_its_turn_though_others_keep_coming(queue: Bench) -> None:
-    """A task whose process died is attempted beside nothing young; what is added meanwhile does not go before it for ever."""
+    """A task whose process died is attempted beside nothing young; what is added meanwhile does
+    not go before it for ever.
+    """
     ran: list[str] = []
 
     @queue.tasks.worker("/w")
@@ -134,10 +154,22 @@ def test_a_suspect_has_its_turn_though_others_keep_coming(queue: Bench) -> None:
     store = queue.app.extensions["taskqueue"].store
     table = store.database.tables.task
     suspect = handler.options(countdown=3600).add("suspect")
-    crashed = {"state": "leased", "attempts": 1, "lease_id": "x" * 26, "held_by": "dead", "started_at": 1, "first_tried_at": 1, "due_at": 1}
+    crashed = {
+        "state": "leased",
+        "attempts": 1,
+        "lease_id": "x" * 26,
+        "held_by": "dead",
+        "started_at": 1,
+        "first_tried_at": 1,
+        "due_at": 1,
+    }
     start(queue)
     handler.add("first").wait(60)
-    store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == suspect.id).values(crashed)))
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(table).where(table.c.id == suspect.id).values(crashed)
+        )
+    )
     for number in range(200):
         handler.add(f"{number}").wait(60)
         if "suspect" in ran:
@@ -191,7 +223,9 @@ def test_many_tasks_run_at_a_time_and_no_more(queue: Bench) -> None:
     assert most == 8
 
 
-def test_what_is_due_waits_for_no_poll_while_slots_are_free(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_due_waits_for_no_poll_while_slots_are_free(
+    queue: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However few tasks one turn of the drain may take."""
     monkeypatch.setattr(Pace, "capacity", 3)
     together = threading.Barrier(6, timeout=20)
@@ -226,7 +260,11 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seco
     scheduler = start(queue)
 
     def given_back() -> bool:
-        return len(running) == 8 and len(queue.tasks.find(state="leased")) == 8 and scheduler.dispatcher.in_flight == 8
+        return (
+            len(running) == 8
+            and len(queue.tasks.find(state="leased")) == 8
+            and scheduler.dispatcher.in_flight == 8
+        )
 
     wait_until(given_back, what="only what runs is leased", timeout=10)
     waiting = queue.tasks.find(state="scheduled")
@@ -238,7 +276,9 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seco
 
 
 def test_what_follows_a_brisk_batch_does_not_wait_behind_a_slow_handler(queue: Bench) -> None:
-    """After many brisk ones, one that takes seconds delays none of those that were leased to follow it."""
+    """After many brisk ones, one that takes seconds delays none of those that were leased to
+    follow it.
+    """
     hold = threading.Event()
     ran: list[int] = []
 
@@ -258,7 +298,9 @@ def test_what_follows_a_brisk_batch_does_not_wait_behind_a_slow_handler(queue: B
 
 
 def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
-    """When the commit of a claim returns too late, somebody else may have the task: it is not begun before it has been renewed."""
+    """When the commit of a claim returns too late, somebody else may have the task: it is not
+    begun before it has been renewed.
+    """
     now = time.monotonic()
     delivery = Delivery(record=RECORD, started=now, expires=now + 30)
     flights = Flights()
@@ -302,7 +344,9 @@ def test_a_thread_that_does_not_stop_is_left_behind(queue: Bench) -> None:
     """Its attempt ends as a timeout, its slot is free, what it brings later is not trusted."""
     release = threading.Event()
     finished: list[State] = []
-    attempt_finished.connect(lambda _app, record, outcome, **_: finished.append(outcome.state), queue.app, weak=False)
+    attempt_finished.connect(
+        lambda _app, record, outcome, **_: finished.append(outcome.state), queue.app, weak=False
+    )
 
     @queue.tasks.worker("/stuck", deadline=0.2, retry={"task_retry_limit": 0})
     def stuck() -> None:
@@ -324,7 +368,9 @@ def test_a_thread_that_does_not_stop_is_left_behind(queue: Bench) -> None:
 
 
 def test_deleting_a_running_task_tells_its_handler(sqlite_database: TestDatabase) -> None:
-    """current_task.cancelled is true within a heartbeat, and the result is not recorded as success."""
+    """current_task.cancelled is true within a heartbeat, and the result is not recorded as
+    success.
+    """
     with bench(sqlite_database.url, TASKQUEUE_LEASE=1) as queue:
         seen = threading.Event()
 
@@ -375,7 +421,9 @@ MALFORMED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", MALFORMED.values(), ids=MALFORMED)
-def test_a_row_made_bad_by_hand_is_dead_and_the_rest_goes_on(queue: Bench, change: dict[str, Any]) -> None:
+def test_a_row_made_bad_by_hand_is_dead_and_the_rest_goes_on(
+    queue: Bench, change: dict[str, Any]
+) -> None:
     """With a reason, and nothing is sent."""
     ran: list[int] = []
 
@@ -386,7 +434,9 @@ def test_a_row_made_bad_by_hand_is_dead_and_the_rest_goes_on(queue: Bench, chang
     bad = handler.add()
     table = queue.app.extensions["taskqueue"].store.database.tables.task
     queue.app.extensions["taskqueue"].store.transact(
-        lambda connection: connection.execute(sa.update(table).where(table.c.id == bad.id).values(change))
+        lambda connection: connection.execute(
+            sa.update(table).where(table.c.id == bad.id).values(change)
+        )
     )
     good = handler.add()
     queue.tasks.drain()
@@ -396,17 +446,28 @@ def test_a_row_made_bad_by_hand_is_dead_and_the_rest_goes_on(queue: Bench, chang
     assert "malformed" in str(dead.last_error)
 
 
-@pytest.mark.parametrize("change", [{"queue": "nobodys"}, {"queue": "aaa"}, {"priority": 50}, {"priority": -10}])
-def test_a_row_that_no_claim_would_find_is_ended_by_the_janitor(queue: Bench, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"queue": "nobodys"}, {"queue": "aaa"}, {"priority": 50}, {"priority": -10}]
+)
+def test_a_row_that_no_claim_would_find_is_ended_by_the_janitor(
+    queue: Bench, change: dict[str, Any]
+) -> None:
     """It does not wait for ever unseen."""
     queue.tasks.worker("/w")(lambda: None)
     bad, good = queue.tasks.add("/w"), queue.tasks.add("/w")
     runtime = queue.app.extensions["taskqueue"]
     table = runtime.store.database.tables.task
-    runtime.store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == bad.id).values(change)))
+    runtime.store.transact(
+        lambda connection: connection.execute(
+            sa.update(table).where(table.c.id == bad.id).values(change)
+        )
+    )
     assert queue.tasks.drain() == 1
     runtime.sweep()
-    assert (queue.tasks.get(bad.id).state, queue.tasks.get(good.id).state) == (State.DEAD, State.SUCCEEDED)
+    assert (queue.tasks.get(bad.id).state, queue.tasks.get(good.id).state) == (
+        State.DEAD,
+        State.SUCCEEDED,
+    )
     assert "malformed" in str(queue.tasks.get(bad.id).last_error)
 
 
@@ -435,13 +496,26 @@ def test_a_dispatcher_is_seen_from_its_start_to_its_stop(queue: Bench) -> None:
     assert queue.tasks.dispatchers() == []
     scheduler = start(queue)
     (info,) = queue.tasks.dispatchers()
-    assert (info.id, info.pid, info.host, info.is_alive) == (scheduler.dispatcher.id, os.getpid(), socket.gethostname(), True)
-    assert (info.version, info.transport, info.concurrency, info.in_flight, info.queues) == (__version__, "wsgi", 8, 0, None)
+    assert (info.id, info.pid, info.host, info.is_alive) == (
+        scheduler.dispatcher.id,
+        os.getpid(),
+        socket.gethostname(),
+        True,
+    )
+    assert (info.version, info.transport, info.concurrency, info.in_flight, info.queues) == (
+        __version__,
+        "wsgi",
+        8,
+        0,
+        None,
+    )
     queue.app.extensions["taskqueue"].stop()
     assert queue.tasks.dispatchers() == []
 
 
-def test_a_dispatcher_leaves_tables_that_became_too_new(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dispatcher_leaves_tables_that_became_too_new(
+    queue: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While it runs: what is in flight ends, nothing more is taken, and it says so once."""
     monkeypatch.setattr("flask_taskqueue.engine.scheduler._BEAT_INTERVAL", 0.1)
     release = threading.Event()
@@ -456,7 +530,9 @@ def test_a_dispatcher_leaves_tables_that_became_too_new(queue: Bench, monkeypatc
     store = queue.app.extensions["taskqueue"].store
     newer = sa.update(store.database.tables.schema).values(version=9, oldest=9)
     store.transact(lambda connection: connection.execute(newer))
-    wait_until(lambda: queue.tasks.dispatchers() == [], what="it is no longer among the dispatchers")
+    wait_until(
+        lambda: queue.tasks.dispatchers() == [], what="it is no longer among the dispatchers"
+    )
     waiting = handler.add()
     release.set()
     assert running.wait(10).state is State.SUCCEEDED
@@ -466,18 +542,32 @@ def test_a_dispatcher_leaves_tables_that_became_too_new(queue: Bench, monkeypatc
 
 @pytest.mark.parametrize(("level", "logged"), [("warning", "WARNING"), ("info", "INFO")])
 def test_a_finding_about_the_database_is_told_once(
-    queue: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, level: Level, logged: str
+    queue: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    level: Level,
+    logged: str,
 ) -> None:
     """In each process, however often a dispatcher starts there, with what to do."""
     caplog.set_level(logging.INFO, "flask_taskqueue")
     found = Finding(level, f"it is old ({level})", "renew it")
-    monkeypatch.setattr("flask_taskqueue.store.dialects.sqlite_findings.of_version", lambda _: found)
+    monkeypatch.setattr(
+        "flask_taskqueue.store.database.dialects.sqlite_findings.of_version", lambda _: found
+    )
     for _ in range(2):
         start(queue)
         queue.app.extensions["taskqueue"].stop()
-    told = [(record.levelname, record.message) for record in caplog.records if "it is old" in record.message]
+    told = [
+        (record.levelname, record.message)
+        for record in caplog.records
+        if "it is old" in record.message
+    ]
     assert told == [(logged, f"it is old ({level}); renew it")]
-    assert not [record for record in caplog.records if record.levelname == "WARNING" and record.message != str(found)]
+    assert not [
+        record
+        for record in caplog.records
+        if record.levelname == "WARNING" and record.message != str(found)
+    ]
 
 
 def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:
@@ -494,7 +584,9 @@ def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:
     assert handler.add().wait(10).state is State.SUCCEEDED
 
 
-def test_an_outage_of_the_database_is_survived(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_of_the_database_is_survived(
+    queue: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The dispatcher backs off and goes on; the result that waited is recorded."""
     release = threading.Event()
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue import State, TaskSpec
 from flask_taskqueue.core.errors import TransientError
-from flask_taskqueue.store import course
+from flask_taskqueue.store.database import transaction as course
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
 from tests.outages import switched
@@ -25,8 +25,12 @@ ONLY_READ = {
 }
 
 
-def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(database: TestDatabase) -> None:
-    """New connections lead to a server that only reads, as after a failover; once they do not, the kept ones are thrown away."""
+def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(
+    database: TestDatabase,
+) -> None:
+    """New connections lead to a server that only reads, as after a failover; once they do not,
+    the kept ones are thrown away.
+    """
     only_read = threading.Event()
 
     def connected(connection: Any, _record: object) -> None:
@@ -79,7 +83,11 @@ def changes(queue: Bench, handler: Any) -> list[Callable[[], Any]]:
 
 def test_a_dispatcher_survives_a_server_that_only_reads(servers: Servers, tmp_path: Path) -> None:
     """MariaDB's read_only, for a user whom it binds, switched while tasks run."""
-    with fresh("mariadb", servers, tmp_path) as database, bound(database, servers) as url, bench(url, TASKQUEUE_POLL_INTERVAL=0.1) as queue:
+    with (
+        fresh("mariadb", servers, tmp_path) as database,
+        bound(database, servers) as url,
+        bench(url, TASKQUEUE_POLL_INTERVAL=0.1) as queue,
+    ):
 
         @queue.tasks.worker("/w")
         def handler() -> None: ...
@@ -110,7 +118,9 @@ def bound(database: TestDatabase, servers: Servers) -> Iterator[str]:
     execute(administrator, f"CREATE USER {url.database}@'%%' IDENTIFIED BY 'secret'")
     execute(administrator, f"GRANT ALL ON {url.database}.* TO {url.database}@'%%'")
     try:
-        yield url.set(username=url.database, password="secret").render_as_string(hide_password=False)
+        yield url.set(username=url.database, password="secret").render_as_string(
+            hide_password=False
+        )
     finally:
         execute(administrator, f"DROP USER {url.database}@'%%'")
 
@@ -121,7 +131,9 @@ def execute(engine: sa.Engine, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
 
-def test_a_database_that_cannot_be_reached_is_a_transient_error_in_the_session_too(servers: Servers, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_reached_is_a_transient_error_in_the_session_too(
+    servers: Servers, tmp_path: Path
+) -> None:
     """Not the driver's."""
     with fresh("mariadb", servers, tmp_path) as database, bench(database.url) as queue:
 
@@ -158,15 +170,21 @@ def test_a_commit_whose_answer_was_lost_is_found_again(database: TestDatabase) -
         with answer_lost(engine):
             assert queue.tasks.batch([handler.spec(), handler.spec()]).total == 2
         with answer_lost(engine):
-            added = queue.tasks.add_many([TaskSpec("/w", name="before"), handler.spec(), handler.spec()])
+            added = queue.tasks.add_many(
+                [TaskSpec("/w", name="before"), handler.spec(), handler.spec()]
+            )
         assert tuple(added) == (2, 1)
         with answer_lost(engine):
-            listed = queue.tasks.queue("default").add([TaskSpec("/w", name="before"), handler.spec(), TaskSpec("/w", unique_key="k")])
+            listed = queue.tasks.queue("default").add(
+                [TaskSpec("/w", name="before"), handler.spec(), TaskSpec("/w", unique_key="k")]
+            )
         assert [one.was_enqueued for one in listed] == [False, True, False]
         assert len(queue.tasks.find(limit=100)) == 1 + 1 + 1 + 2 + 2 + 1
 
 
-def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(database: TestDatabase) -> None:
+def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(
+    database: TestDatabase,
+) -> None:
     """Longer than a transaction is tried again of which nothing was committed."""
     with bench(database.url) as queue:
         queue.tasks.worker("/w")(lambda: None)
@@ -181,9 +199,15 @@ def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(dat
 
 
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])
-def test_what_became_of_a_commit_is_found_out_though_no_connection_is_taken(name: str, servers: Servers, tmp_path: Path) -> None:
+def test_what_became_of_a_commit_is_found_out_though_no_connection_is_taken(
+    name: str, servers: Servers, tmp_path: Path
+) -> None:
     """The server restarts: until it is there it refuses."""
-    with fresh(name, servers, tmp_path) as database, switched(database) as (url, switch), bench(url) as queue:
+    with (
+        fresh(name, servers, tmp_path) as database,
+        switched(database) as (url, switch),
+        bench(url) as queue,
+    ):
         queue.tasks.worker("/w")(lambda: None)
         queue.tasks.add("/w")
         queue.db.session.remove()
@@ -202,14 +226,20 @@ def test_what_became_of_a_commit_is_found_out_though_no_connection_is_taken(name
         assert len(queue.tasks.find()) == 2
 
 
-def test_a_commit_of_which_nothing_is_known_is_said_to_be(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_of_which_nothing_is_known_is_said_to_be(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The task may be there or not."""
     monkeypatch.setattr(course, "_PATIENCE", 0.5)
     with bench(database.url) as queue:
         queue.tasks.worker("/w")(lambda: None)
         queue.tasks.add("/w")
         engine = queue.app.extensions["taskqueue"].store.database.engine
-        with answer_lost(engine) as lost, cut(engine, 1000, once=lost), pytest.raises(TransientError, match="may have been done"):
+        with (
+            answer_lost(engine) as lost,
+            cut(engine, 1000, once=lost),
+            pytest.raises(TransientError, match="may have been done"),
+        ):
             queue.tasks.add("/w")
 
 
@@ -232,7 +262,9 @@ def cut(engine: sa.Engine, times: int, *, once: Sequence[object] = (True,)) -> I
 
 
 @contextmanager
-def answer_lost(engine: sa.Engine, then: Callable[[], object] = lambda: None) -> Iterator[list[bool]]:
+def answer_lost(
+    engine: sa.Engine, then: Callable[[], object] = lambda: None
+) -> Iterator[list[bool]]:
     """The next commit is made, and its connection lost before that is known."""
     commit = engine.dialect.do_commit
     lost: list[bool] = []

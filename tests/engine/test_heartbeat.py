@@ -5,14 +5,20 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from flask_taskqueue.core.ids import lease_id
-from flask_taskqueue.engine.heartbeat import renew_for
+from flask_taskqueue.engine.in_flight import renew_for
 from tests.apps import bench
 from tests.databases import TestDatabase
 
 
 def test_what_has_passed_its_deadline_by_a_lease_is_not_renewed(database: TestDatabase) -> None:
-    """A handler that nobody can interrupt must not keep its task for ever; what is within its own deadline is renewed."""
-    settings = {"TASKQUEUE_LEASE": 10, "TASKQUEUE_DEADLINE": 5, "TASKQUEUE_QUEUES": {"default": {}, "slow": {"deadline": 600}}}
+    """A handler that nobody can interrupt must not keep its task for ever; what is within its
+    own deadline is renewed.
+    """
+    settings = {
+        "TASKQUEUE_LEASE": 10,
+        "TASKQUEUE_DEADLINE": 5,
+        "TASKQUEUE_QUEUES": {"default": {}, "slow": {"deadline": 600}},
+    }
     with bench(database.url, **settings) as queue:
         queue.tasks.worker("/w")(lambda: None)
         runtime = queue.app.extensions["taskqueue"]
@@ -29,9 +35,24 @@ def test_what_has_passed_its_deadline_by_a_lease_is_not_renewed(database: TestDa
             held_by = "other" if name == "another's" else "me"
             changes = {"state": "leased", "attempts": 1, "lease_id": lease_id(), "held_by": held_by}
             now = store.database.dialect.now
-            changes |= {"due_at": now - 1_000_000, "started_at": now - age.get(name, 60) * 1_000_000}
-            store.transact(lambda connection, i=task.id, c=changes: connection.execute(sa.update(table).where(table.c.id == i).values(c)))
+            changes |= {
+                "due_at": now - 1_000_000,
+                "started_at": now - age.get(name, 60) * 1_000_000,
+            }
+            store.transact(
+                lambda connection, i=task.id, c=changes: connection.execute(
+                    sa.update(table).where(table.c.id == i).values(c)
+                )
+            )
         renew_for(store, runtime.settings, "me")
         with store.reading() as connection:
-            held = set(connection.scalars(sa.select(table.c.id).where(table.c.due_at > store.database.dialect.now)))
-        assert {name for name, task in names.items() if task.id in held} == {"young", "own deadline", "its queue's"}
+            held = set(
+                connection.scalars(
+                    sa.select(table.c.id).where(table.c.due_at > store.database.dialect.now)
+                )
+            )
+        assert {name for name, task in names.items() if task.id in held} == {
+            "young",
+            "own deadline",
+            "its queue's",
+        }

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from flask_taskqueue.core.delivery import Delivery
+from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.delivery.reply import OutgoingRequest, Reply
 from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.reply import OutgoingRequest, Reply
 from flask_taskqueue.engine.transports.http import HttpTransport
 from tests.misbehaving import ok, request, server
 
@@ -29,7 +29,9 @@ def transport() -> Iterator[HttpTransport]:
     one.close()
 
 
-def send(transport: HttpTransport, url: str, body: bytes = b"x", total: float = TOTAL, **headers: str) -> tuple[Reply, float]:
+def send(
+    transport: HttpTransport, url: str, body: bytes = b"x", total: float = TOTAL, **headers: str
+) -> tuple[Reply, float]:
     """Send a request; the reply and the seconds it took."""
     started = time.monotonic()
     delivery = Delivery(record=RECORD, started=started, expires=started + total)
@@ -38,7 +40,9 @@ def send(transport: HttpTransport, url: str, body: bytes = b"x", total: float = 
 
 
 def test_connections_are_kept_and_cookies_are_not(transport: HttpTransport) -> None:
-    """A thread's next delivery to a host goes over the same connection, with nothing carried over."""
+    """A thread's next delivery to a host goes over the same connection, with nothing carried
+    over.
+    """
     ports, heads = set(), []
 
     def behave(connection: socket.socket) -> None:
@@ -60,11 +64,14 @@ def test_connections_are_kept_and_cookies_are_not(transport: HttpTransport) -> N
     [
         b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n",
-        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early "
+        b"Hints\r\n\r\n",
     ],
 )
 def test_an_answer_belongs_to_its_own_request(transport: HttpTransport, before: bytes) -> None:
-    """Whatever informs of it before: the final one is the reply, and the next request gets the next."""
+    """Whatever informs of it before: the final one is the reply, and the next request gets the
+    next.
+    """
 
     def behave(connection: socket.socket) -> None:
         for status in (b"200 OK", b"500 No", b"204 Nothing"):
@@ -90,15 +97,24 @@ FORGED = b"HTTP/1.1 299 Forged\r\nContent-Length: 0\r\n\r\n"
         (b"HTTP/1.1 304 Not Modified\r\n\r\n" + FORGED, 304),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\n\r\n", 101),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 7\r\n\r\nok", None),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nTrailer: x\r\n\r\n" + FORGED, 200),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            200,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nTrailer: "
+            b"x\r\n\r\n" + FORGED,
+            200,
+        ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", 200),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + FORGED, None),
         (b"HTTP/1.1 200 OK\r\n" + b"X-A: 1\r\n" * 1001 + b"Content-Length: 0\r\n\r\n", None),
         (b"nonsense\r\n\r\n" + FORGED, None),
     ],
 )
-def test_whatever_is_odd_about_a_reply_ends_its_connection(transport: HttpTransport, reply: bytes, status: int | None) -> None:
+def test_whatever_is_odd_about_a_reply_ends_its_connection(
+    transport: HttpTransport, reply: bytes, status: int | None
+) -> None:
     """The next request goes over another one, whose answer it gets."""
     connections: list[int] = []
 
@@ -119,13 +135,18 @@ def test_whatever_is_odd_about_a_reply_ends_its_connection(transport: HttpTransp
     [
         OK,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nTrailer: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\nContent-Type: multipart/mixed\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\nContent-Type: "
+        b"multipart/mixed\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\n" + b"X-A: 1\r\n" * 999 + b"Content-Length: 2\r\n\r\nok",
-        b"HTTP/1.1 200 OK\r\n" + b"X-A: %s\r\n" % (b"a" * 30_000) * 8 + b"Content-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\n"
+        + b"X-A: %s\r\n" % (b"a" * 30_000) * 8
+        + b"Content-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\nX-A: 1\r\n\r\nok",
     ],
 )
-def test_a_reply_that_is_merely_unusual_keeps_its_connection(transport: HttpTransport, reply: bytes) -> None:
+def test_a_reply_that_is_merely_unusual_keeps_its_connection(
+    transport: HttpTransport, reply: bytes
+) -> None:
     """A length that is told twice, trailers, up to a thousand headers."""
     connections: list[int] = []
 
@@ -150,7 +171,9 @@ def test_the_body_of_a_reply_to_head_is_nobodys(transport: HttpTransport) -> Non
         while True:
             head = request(connection)
             asked = b"/body" in head
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 67\r\n\r\n" + (FORGED if asked else b""))
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 67\r\n\r\n" + (FORGED if asked else b"")
+            )
 
     def head(url: str) -> int | None:
         now = time.monotonic()
@@ -158,7 +181,11 @@ def test_the_body_of_a_reply_to_head_is_nobodys(transport: HttpTransport) -> Non
         return transport.send(OutgoingRequest("HEAD", url, {}, b""), delivery).status
 
     with server(behave) as url:
-        assert [head(f"{url}/length"), head(f"{url}/body"), head(f"{url}/length")] == [200, 200, 200]
+        assert [head(f"{url}/length"), head(f"{url}/body"), head(f"{url}/length")] == [
+            200,
+            200,
+            200,
+        ]
     assert len(connections) == 2
 
 
@@ -186,7 +213,10 @@ def test_threads_have_sessions_of_their_own(transport: HttpTransport) -> None:
         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     with server(behave) as url:
-        threads = [threading.Thread(target=lambda: replies.append(send(transport, url, total=5)[0].status)) for _ in range(4)]
+        threads = [
+            threading.Thread(target=lambda: replies.append(send(transport, url, total=5)[0].status))
+            for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -194,7 +224,9 @@ def test_threads_have_sessions_of_their_own(transport: HttpTransport) -> None:
     assert replies == [204] * 4
 
 
-def test_a_refused_connection_and_garbage_are_told_without_the_url(transport: HttpTransport) -> None:
+def test_a_refused_connection_and_garbage_are_told_without_the_url(
+    transport: HttpTransport,
+) -> None:
     """The sentence holds no query, in which secrets are."""
     with server(lambda connection: connection.sendall(b"nonsense\r\n\r\n")) as url:
         garbage, _ = send(transport, f"{url}/?token=secret")
@@ -237,10 +269,14 @@ def test_a_server_is_told_who_asks_unless_the_task_says_it_itself(transport: Htt
         send(transport, url, **{"user-agent": "mine", "accept": "text/plain"})
     ours, theirs = heads
     assert ours[0] == b"post /a?b=%20 http/1.1"
-    assert {b"user-agent: flask-taskqueue", b"accept: */*", b"accept-encoding: identity"} < set(ours)
+    assert {b"user-agent: flask-taskqueue", b"accept: */*", b"accept-encoding: identity"} < set(
+        ours
+    )
     assert theirs[0] == b"post / http/1.1"
     assert {b"user-agent: mine", b"accept: text/plain", b"accept-encoding: identity"} < set(theirs)
-    assert [len({line.split(b":")[0] for line in head}) for head in heads] == [len(head) for head in heads]
+    assert [len({line.split(b":")[0] for line in head}) for head in heads] == [
+        len(head) for head in heads
+    ]
 
 
 def test_a_header_of_several_lines_is_not_sent(transport: HttpTransport) -> None:

@@ -1,4 +1,6 @@
-"""A deadline that strikes while a handler logs, waits or takes a connection leaves nothing behind that others would wait for."""
+"""A deadline that strikes while a handler logs, waits or takes a connection leaves nothing
+behind that others would wait for.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.reply import Reply
-from flask_taskqueue.interruptible import _protected
-from flask_taskqueue.interrupts import interrupt
+from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.process.interruptible import _protected
+from flask_taskqueue.process.interrupts import interrupt
 from tests.engine.test_interrupts import Handler
 from tests.waiting import wait_until
 
@@ -85,13 +87,17 @@ def of_logging(handler: logging.Handler) -> Callable[[], object]:
 
 @contextmanager
 def crowded(step: Callable[[], object]) -> Iterator[None]:
-    """Within this another thread takes the step too, so that whoever takes it often waits for its lock."""
+    """Within this another thread takes the step too, so that whoever takes it often waits for
+    its lock.
+    """
     leave = threading.Event()
 
     def work() -> None:
         while not leave.is_set():
             step()
-            time.sleep(0.0001)  # a lock is not handed over in turn: the other thread has to come to it
+            time.sleep(
+                0.0001
+            )  # a lock is not handed over in turn: the other thread has to come to it
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -156,7 +162,13 @@ def of_print(stream: io.TextIOWrapper) -> Callable[[], object]:
 
 def of_pool(folder: Path) -> Callable[[], object]:
     """Take the only connection of a pool and give it back."""
-    engine = sa.create_engine(f"sqlite:///{folder / 'one.db'}", pool_size=1, max_overflow=0, pool_timeout=30, poolclass=sa.QueuePool)
+    engine = sa.create_engine(
+        f"sqlite:///{folder / 'one.db'}",
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=30,
+        poolclass=sa.QueuePool,
+    )
 
     def connect() -> None:
         with engine.connect():
@@ -189,7 +201,11 @@ def of_manager() -> Callable[[], object]:
 def step_of(name: str, folder: Path) -> Any:
     """What a handler does."""
     file = logging.FileHandler(folder / "log", delay=True)
-    with (folder / "out").open("w", buffering=1) as stream, ThreadPoolExecutor(2) as executor, closing(file):
+    with (
+        (folder / "out").open("w", buffering=1) as stream,
+        ThreadPoolExecutor(2) as executor,
+        closing(file),
+    ):
         steps: dict[str, Callable[[], Callable[[], object]]] = {
             "a stream": lambda: of_logging(logging.StreamHandler(io.StringIO())),
             "a file": lambda: of_logging(file),
@@ -206,14 +222,30 @@ def step_of(name: str, folder: Path) -> Any:
         yield steps[name]()
 
 
-NAMES = ("a stream", "a file", "a slow handler", "print", "queue", "condition", "semaphore", "executor", "pool", "import", "manager")
+NAMES = (
+    "a stream",
+    "a file",
+    "a slow handler",
+    "print",
+    "queue",
+    "condition",
+    "semaphore",
+    "executor",
+    "pool",
+    "import",
+    "manager",
+)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.timeout(300)  # an interrupt is tried again until the handler is where it may be
 @pytest.mark.parametrize("name", NAMES)
 def test_whenever_a_deadline_strikes_others_go_on(tmp_path: Path, name: str) -> None:
-    """Each of many handlers is struck at some moment, and afterwards every thread can do what it did."""
+    """Each of many handlers is struck at some moment, and afterwards every thread can do what
+    it did.
+    """
     with step_of(name, tmp_path) as step:
         for _ in range(STRIKES):
             strike(step)
@@ -230,7 +262,12 @@ def test_a_deadline_that_strikes_while_another_thread_logs(tmp_path: Path, name:
 
 def test_the_exception_table_is_read_as_python_reads_it() -> None:
     """Of every function of `logging` and `threading`."""
-    codes = [one.__code__ for module in (logging, threading) for one in vars(module).values() if hasattr(one, "__code__")]
+    codes = [
+        one.__code__
+        for module in (logging, threading)
+        for one in vars(module).values()
+        if hasattr(one, "__code__")
+    ]
     codes += [
         method.__code__
         for module in (logging, threading)

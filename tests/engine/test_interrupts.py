@@ -12,10 +12,10 @@ import pytest
 from flask import request
 
 from flask_taskqueue import DeadlineExceeded, State
-from flask_taskqueue.core.delivery import Delivery
-from flask_taskqueue.core.reply import Reply
-from flask_taskqueue.interrupts import interrupt, shielded, within_deadline
-from flask_taskqueue.store.write_lock import WriteLock
+from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.process.interrupts import interrupt, shielded, within_deadline
+from flask_taskqueue.store.database.write_lock import WriteLock
 from tests.apps import Bench
 from tests.misbehaving import RECORD
 from tests.waiting import wait_until
@@ -129,7 +129,9 @@ def test_a_wait_for_the_lock_has_an_end(tmp_path: Path) -> None:
     lock = WriteLock(lambda: str(tmp_path))
     lock.acquire()
     came: list[bool] = []
-    waiting = threading.Thread(target=lambda: came.append(lock.acquire(until=time.monotonic() + 0.05)))
+    waiting = threading.Thread(
+        target=lambda: came.append(lock.acquire(until=time.monotonic() + 0.05))
+    )
     waiting.start()
     waiting.join(30)
     assert came == [False]
@@ -139,9 +141,13 @@ def test_a_wait_for_the_lock_has_an_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may strike where the traceback's source is read
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # it may strike where the traceback's source is read
 def test_a_handler_whose_turn_to_write_does_not_come_hinders_nobody(on_sqlite: Bench) -> None:
-    """Its deadline ends the wait, the attempt has failed and says why, and everybody else goes on."""
+    """Its deadline ends the wait, the attempt has failed and says why, and everybody else goes
+    on.
+    """
     running, gone = threading.Event(), threading.Event()
 
     @on_sqlite.app.before_request

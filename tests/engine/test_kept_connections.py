@@ -1,4 +1,6 @@
-"""A connection that was kept is closed as the next request comes: sent again only if nobody can have read it, and counted otherwise."""
+"""A connection that was kept is closed as the next request comes: sent again only if nobody can
+have read it, and counted otherwise.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 from urllib3.connection import HTTPConnection
 
-from flask_taskqueue.core.reply import Reply
+from flask_taskqueue.core.delivery.reply import Reply
 from flask_taskqueue.engine.transports.http import HttpTransport
 from tests.apps import bench
 from tests.certificates import Authority
@@ -23,18 +25,24 @@ from tests.databases import TestDatabase
 from tests.misbehaving import delivery, ok, request, server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a peer has received")
+LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells what a peer has received"
+)
 TOTAL = 20.0
 
 
 @dataclass
 class Rehearsed:
-    """A server that answers, but treats the second request of its first connection as told; what it has read."""
+    """A server that answers, but treats the second request of its first connection as told;
+    what it has read.
+    """
 
     deed: Callable[[Rehearsed, socket.socket], None]
     read: list[bytes] = field(default_factory=list)
     about: threading.Event = field(default_factory=threading.Event)
-    """Set when a request is about to be written on a kept connection that has just been found open."""
+    """Set when a request is about to be written on a kept connection that has just been found
+    open.
+    """
     done: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, connection: socket.socket) -> None:
@@ -87,7 +95,9 @@ def begins_to_answer(play: Rehearsed, connection: socket.socket) -> None:
 
 @pytest.fixture
 def interleaved(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rehearsed], None]:
-    """What lets a server do its deed between the check of a kept connection and the first byte of the request."""
+    """What lets a server do its deed between the check of a kept connection and the first byte
+    of the request.
+    """
 
     def interleave(play: Rehearsed) -> None:
         putrequest = HTTPConnection.putrequest
@@ -104,7 +114,9 @@ def interleaved(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rehearsed], None]:
 
 
 @pytest.fixture(params=["http", "https"])
-def context(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext | None:
+def context(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ssl.SSLContext | None:
     """What the server's connections are wrapped in."""
     if request.param == "http":
         return None
@@ -141,14 +153,19 @@ def test_a_request_that_nobody_can_have_read_is_sent_again(
     interleaved(play)
     with server(play, context) as url:
         reply = twice(transport, url, body)
-    if context is not None and body and deed is closes_before:  # OpenSSL does not tell the end of a stream from a reset
+    if (
+        context is not None and body and deed is closes_before
+    ):  # OpenSSL does not tell the end of a stream from a reset
         assert reply.severed
     else:
         assert reply.status == 200
         assert len(play.read) == 2
 
 
-@pytest.mark.parametrize(("deed", "severed"), [(reads_and_closes, False), (reads_and_resets, True), (begins_to_answer, False)])
+@pytest.mark.parametrize(
+    ("deed", "severed"),
+    [(reads_and_closes, False), (reads_and_resets, True), (begins_to_answer, False)],
+)
 def test_a_request_that_may_have_been_read_is_not(
     transport: HttpTransport, deed: Callable[[Rehearsed, socket.socket], None], severed: bool
 ) -> None:
@@ -180,13 +197,23 @@ def test_a_new_connection_that_is_closed_is_no_such_case(
     ],
 )
 def test_what_may_have_been_read_is_counted(
-    sqlite_database: TestDatabase, deed: Callable[[Rehearsed, socket.socket], None], ends: list[tuple[str, int | None]]
+    sqlite_database: TestDatabase,
+    deed: Callable[[Rehearsed, socket.socket], None],
+    ends: list[tuple[str, int | None]],
 ) -> None:
-    """A task whose connection was reset is attempted again, whatever its limit, and no request is read twice under one number."""
+    """A task whose connection was reset is attempted again, whatever its limit, and no request
+    is read twice under one number.
+    """
     play = Rehearsed(deed)
-    with server(play) as url, bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=[url.removeprefix("http://")]) as one:
+    with (
+        server(play) as url,
+        bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=[url.removeprefix("http://")]) as one,
+    ):
         one.app.config["TESTING"] = False
-        tasks = [one.tasks.add(f"{url}/{name}", retry={"task_retry_limit": 0}, serial_key="a") for name in ("first", "second")]
+        tasks = [
+            one.tasks.add(f"{url}/{name}", retry={"task_retry_limit": 0}, serial_key="a")
+            for name in ("first", "second")
+        ]
         dispatcher, attempts = one.app.extensions["taskqueue"].dispatcher(concurrency=1)
         while (wait := dispatcher.drain()) is not None and wait <= 0:
             pass
@@ -196,10 +223,16 @@ def test_what_may_have_been_read_is_counted(
         assert one.attempts(tasks[0]) == [(1, "success", 200)]
     assert found == ends
     second = [head for head in play.read if b"/second" in head]
-    assert len({line for head in second for line in head.split(b"\r\n") if b"TaskRetryCount" in line}) == len(second) <= len(ends)
+    assert (
+        len({line for head in second for line in head.split(b"\r\n") if b"TaskRetryCount" in line})
+        == len(second)
+        <= len(ends)
+    )
 
 
-def test_after_trouble_with_a_connection_one_is_made_for_the_next_attempt(transport: HttpTransport) -> None:
+def test_after_trouble_with_a_connection_one_is_made_for_the_next_attempt(
+    transport: HttpTransport,
+) -> None:
     """So that the old connections of other threads do not make it fail again."""
     connections = []
 

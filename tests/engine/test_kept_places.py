@@ -57,7 +57,10 @@ def test_a_thread_left_behind_keeps_its_key(sqlite_database: TestDatabase) -> No
             events.append(name)
 
         scheduler = start(queue)
-        first, second = stuck.options(serial_key="a").add(), handler.options(serial_key="a").add("next")
+        first, second = (
+            stuck.options(serial_key="a").add(),
+            handler.options(serial_key="a").add("next"),
+        )
         assert first.wait(30).state is State.DEAD
         assert scheduler.dispatcher.stuck == 1
         handler.options(serial_key="b").add("other").wait(30)

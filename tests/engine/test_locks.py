@@ -1,4 +1,6 @@
-"""An application's transaction that stays open holds up nobody but what it has locked, on each database that has more than one writer."""
+"""An application's transaction that stays open holds up nobody but what it has locked, on each
+database that has more than one writer.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State, Task
-from flask_taskqueue.engine.presence import Presence
+from flask_taskqueue.engine.registration import Presence
 from flask_taskqueue.engine.scheduler import Scheduler
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -31,7 +33,9 @@ class Stage:
 
     def __init__(self, queue: Bench) -> None:
         self.queue = queue
-        self.ends: dict[str, threading.Event] = {name: threading.Event() for name in ("soon", "late")}
+        self.ends: dict[str, threading.Event] = {
+            name: threading.Event() for name in ("soon", "late")
+        }
         self.runs: Counter[str] = Counter()
         self.held = queue.tasks.worker("/held")(self._hold)
         self.quick = queue.tasks.worker("/quick")(self._note)
@@ -52,7 +56,9 @@ class Stage:
 
     @contextmanager
     def locked(self, lock: Callable[[], object]) -> Iterator[None]:
-        """Within this another thread's session has done something, and has neither committed nor rolled it back."""
+        """Within this another thread's session has done something, and has neither committed
+        nor rolled it back.
+        """
         done, leave = threading.Event(), threading.Event()
         errors: list[Exception] = []
 
@@ -109,7 +115,11 @@ class Stage:
 def stage(database: TestDatabase) -> Iterator[Stage]:
     """Two dispatchers at work."""
     queues = {"default": {}, "limited": {"max_concurrent": 4}}
-    settings = {"TASKQUEUE_LEASE": LEASE, "TASKQUEUE_POLL_INTERVAL": 0.2, "TASKQUEUE_QUEUES": queues}
+    settings = {
+        "TASKQUEUE_LEASE": LEASE,
+        "TASKQUEUE_POLL_INTERVAL": 0.2,
+        "TASKQUEUE_QUEUES": queues,
+    }
     with bench(database.url, **settings) as queue:
         one = Stage(queue)
         runtime = queue.app.extensions["taskqueue"]
@@ -138,13 +148,19 @@ def stage(database: TestDatabase) -> Iterator[Stage]:
 @pytest.mark.slow
 @on_servers
 class TestWhatATransactionLocks:
-    """It is kept open for longer than a lease, while tasks run, end and begin. Nothing runs twice, and nothing else stops."""
+    """It is kept open for longer than a lease, while tasks run, end and begin. Nothing runs
+    twice, and nothing else stops.
+    """
 
     def test_the_rows_of_tasks_that_run(self, stage: Stage) -> None:
         """Locked by hand: the lease cannot be prolonged there, nor the end be recorded."""
         tasks = stage.begin()
         table = stage.queue.app.extensions["taskqueue"].store.database.tables.task
-        rows = sa.select(table).where(table.c.id.in_([one.id for one in tasks.values()])).with_for_update()
+        rows = (
+            sa.select(table)
+            .where(table.c.id.in_([one.id for one in tasks.values()]))
+            .with_for_update()
+        )
         with stage.locked(lambda: stage.queue.db.session.execute(rows).all()):
             stage.go_on()
         stage.check(tasks)
@@ -152,30 +168,50 @@ class TestWhatATransactionLocks:
     def test_the_deletion_of_tasks_that_run(self, stage: Stage) -> None:
         """And is rolled back: the row of the attempt was inserted, too."""
         tasks = stage.begin()
-        with stage.locked(lambda: [stage.queue.tasks.get(one.id).delete() for one in tasks.values()]):
+        with stage.locked(
+            lambda: [stage.queue.tasks.get(one.id).delete() for one in tasks.values()]
+        ):
             stage.go_on()
         stage.check(tasks)
 
     def test_a_batch(self, stage: Stage) -> None:
         """One of its tasks is deleted; the ends of the others cannot be counted."""
         specs = [stage.held.spec(name=name) for name in stage.ends]
-        batch = stage.queue.tasks.batch([*specs, stage.quick.options(countdown=600).spec(name="never")])
+        batch = stage.queue.tasks.batch(
+            [*specs, stage.quick.options(countdown=600).spec(name="never")]
+        )
         wait_until(lambda: stage.runs["soon"] and stage.runs["late"], what="both run")
         tasks = {one.url: one for one in stage.queue.tasks.find(state="leased")}
         waiting = stage.queue.tasks.find(state="scheduled")
         with stage.locked(lambda: [one.delete() for one in waiting]):
             stage.go_on()
         stage.ends["late"].set()
-        wait_until(lambda: stage.queue.tasks.get_batch(batch.id).succeeded == 2, what="both are counted")
+        wait_until(
+            lambda: stage.queue.tasks.get_batch(batch.id).succeeded == 2, what="both are counted"
+        )
         assert len(tasks) == 1
         assert {name: number for name, number in stage.runs.items() if number > 1} == {}
 
-    @pytest.mark.parametrize("options", [{"concurrency_key": "k"}, {"concurrency_key": "k", "queue": "limited"}], ids=["plain", "limited"])
+    @pytest.mark.parametrize(
+        "options",
+        [{"concurrency_key": "k"}, {"concurrency_key": "k", "queue": "limited"}],
+        ids=["plain", "limited"],
+    )
     def test_a_key(self, stage: Stage, options: dict[str, str]) -> None:
-        """Which another task has that is deleted: no task of this key can begin, those of others do."""
-        keyed = {name: stage.held.options(**(options | {"concurrency_key": name})).add(name=name) for name in stage.ends}
+        """Which another task has that is deleted: no task of this key can begin, those of
+        others do.
+        """
+        keyed = {
+            name: stage.held.options(**(options | {"concurrency_key": name})).add(name=name)
+            for name in stage.ends
+        }
         wait_until(lambda: stage.runs["soon"] and stage.runs["late"], what="both run")
-        behind = [stage.held.options(**(options | {"concurrency_key": name, "countdown": 600})).add(name=name) for name in stage.ends]
+        behind = [
+            stage.held.options(**(options | {"concurrency_key": name, "countdown": 600})).add(
+                name=name
+            )
+            for name in stage.ends
+        ]
         with stage.locked(lambda: [stage.queue.tasks.get(one.id).delete() for one in behind]):
             stage.go_on()
         stage.check(keyed)
@@ -202,11 +238,20 @@ class TestWhatATransactionLocks:
         stage.check(tasks)
 
     def test_a_unique_key_that_is_taken(self, stage: Stage) -> None:
-        """Another task takes the place of one that waits. MariaDB locks where others would be added, so they are there already."""
+        """Another task takes the place of one that waits. MariaDB locks where others would be
+        added, so they are there already.
+        """
         tasks = stage.begin()
         keyed = stage.quick.options(unique_key="one", countdown=600).add(name="never")
-        later = [stage.quick.options(countdown=1 + LEASE * number / 10).add(name=f"quick {number}") for number in range(20)]
-        with stage.locked(lambda: stage.queue.tasks.add("/quick", {"name": "x"}, unique_key="one", on_conflict="replace")):
+        later = [
+            stage.quick.options(countdown=1 + LEASE * number / 10).add(name=f"quick {number}")
+            for number in range(20)
+        ]
+        with stage.locked(
+            lambda: stage.queue.tasks.add(
+                "/quick", {"name": "x"}, unique_key="one", on_conflict="replace"
+            )
+        ):
             stage.go_on_with(later)
         stage.queue.tasks.get(keyed.id).delete()
         stage.check(tasks)
@@ -219,14 +264,24 @@ class TestWhatATransactionLocks:
         stage.check(tasks)
 
     def test_what_expires(self, stage: Stage) -> None:
-        """The end of a task that nobody may begin any more cannot be counted in its batch; others of its lane begin."""
+        """The end of a task that nobody may begin any more cannot be counted in its batch;
+        others of its lane begin.
+        """
         tasks = stage.begin()
         gone = stage.quick.options(countdown=0.5, expires=0.1).spec(name="gone")
-        batch = stage.queue.tasks.batch([gone, stage.quick.options(countdown=600).spec(name="never")])
-        waiting = [one for one in stage.queue.tasks.find(state="scheduled") if one.eta.timestamp() > time.time() + 60]
+        batch = stage.queue.tasks.batch(
+            [gone, stage.quick.options(countdown=600).spec(name="never")]
+        )
+        waiting = [
+            one
+            for one in stage.queue.tasks.find(state="scheduled")
+            if one.eta.timestamp() > time.time() + 60
+        ]
         with stage.locked(lambda: [one.delete() for one in waiting]):
             stage.go_on()
-        wait_until(lambda: stage.queue.tasks.get_batch(batch.id).cancelled == 1, what="it is counted")
+        wait_until(
+            lambda: stage.queue.tasks.get_batch(batch.id).cancelled == 1, what="it is counted"
+        )
         stage.check(tasks)
 
     def test_a_crashed_task(self, stage: Stage) -> None:
@@ -235,10 +290,22 @@ class TestWhatATransactionLocks:
         crashed = stage.quick.options(countdown=600).add(name="crashed")
         store = stage.queue.app.extensions["taskqueue"].store
         table = store.database.tables.task
-        changes = {"state": "leased", "attempts": 1, "lease_id": "x", "held_by": "dead", "started_at": 1, "first_tried_at": 1, "due_at": 1}
+        changes = {
+            "state": "leased",
+            "attempts": 1,
+            "lease_id": "x",
+            "held_by": "dead",
+            "started_at": 1,
+            "first_tried_at": 1,
+            "due_at": 1,
+        }
         row = sa.select(table).where(table.c.id == crashed.id).with_for_update()
         stage.queue.tasks.queue("default").pause()
-        store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == crashed.id).values(changes)))
+        store.transact(
+            lambda connection: connection.execute(
+                sa.update(table).where(table.c.id == crashed.id).values(changes)
+            )
+        )
         with stage.locked(lambda: stage.queue.db.session.execute(row).all()):
             stage.queue.tasks.queue("default").resume()
             stage.go_on()

@@ -13,9 +13,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import State, Task, TaskQueueError, TransientError, WaitTimeoutError, current_task
-from flask_taskqueue.core import suspicion
-from flask_taskqueue.store.dialects import idle
+from flask_taskqueue import (
+    State,
+    Task,
+    TaskQueueError,
+    TransientError,
+    WaitTimeoutError,
+    current_task,
+)
+from flask_taskqueue.core.queues import poison as suspicion
+from flask_taskqueue.store.database.dialects import idle
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
 from tests.outages import Proxy, switched
@@ -31,9 +38,16 @@ def start(queue: Bench) -> Any:
     return queue.app.extensions["taskqueue"].start()
 
 
-def test_an_outage_is_survived_and_told(database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
-    """Health says since when and why; what finished meanwhile is recorded afterwards, and nothing is attempted twice."""
-    with switched(database) as (url, switch), bench(url, TASKQUEUE_POLL_INTERVAL=0.1, TASKQUEUE_CREATE_TABLES=False) as queue:
+def test_an_outage_is_survived_and_told(
+    database: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Health says since when and why; what finished meanwhile is recorded afterwards, and
+    nothing is attempted twice.
+    """
+    with (
+        switched(database) as (url, switch),
+        bench(url, TASKQUEUE_POLL_INTERVAL=0.1, TASKQUEUE_CREATE_TABLES=False) as queue,
+    ):
         release, ran = threading.Event(), []
 
         @queue.tasks.worker("/w")
@@ -69,9 +83,15 @@ def test_an_outage_is_survived_and_told(database: TestDatabase, caplog: pytest.L
 
 
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])
-def test_who_waits_for_a_task_waits_through_an_outage(name: str, servers: Servers, tmp_path: Path) -> None:
+def test_who_waits_for_a_task_waits_through_an_outage(
+    name: str, servers: Servers, tmp_path: Path
+) -> None:
     """Until the time has passed that was given; then the error says why nothing is known."""
-    with fresh(name, servers, tmp_path) as database, switched(database) as (url, switch), bench(url) as queue:
+    with (
+        fresh(name, servers, tmp_path) as database,
+        switched(database) as (url, switch),
+        bench(url) as queue,
+    ):
 
         @queue.tasks.worker("/w")
         def handler() -> None:
@@ -85,7 +105,11 @@ def test_who_waits_for_a_task_waits_through_an_outage(name: str, servers: Server
         with pytest.raises(WaitTimeoutError, match="cannot be read") as raised:
             task.wait(0.3)
         assert isinstance(raised.value.__cause__, TransientError)
-        sa.event.listen(queue.app.extensions["taskqueue"].store.database.engine, "handle_error", lambda _: tried.set())
+        sa.event.listen(
+            queue.app.extensions["taskqueue"].store.database.engine,
+            "handle_error",
+            lambda _: tried.set(),
+        )
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(task.wait, 30)
             wait_until(tried.is_set, what="it asked while the database was away")
@@ -94,13 +118,19 @@ def test_who_waits_for_a_task_waits_through_an_outage(name: str, servers: Server
             assert waiting.result(30).state is State.SUCCEEDED
 
 
-def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is not begun a second time, and its result is recorded.
 
-    Unless somebody else has taken it, and unless its handler was told that the lease may be lost: that one is attempted again.
+    Unless somebody else has taken it, and unless its handler was told that the lease may be lost:
+    that one is attempted again.
     """
     monkeypatch.setattr(suspicion, "PROBATION", 0.0)
-    with switched(database) as (url, switch), bench(url, TASKQUEUE_LEASE=1, TASKQUEUE_CREATE_TABLES=False) as queue:
+    with (
+        switched(database) as (url, switch),
+        bench(url, TASKQUEUE_LEASE=1, TASKQUEUE_CREATE_TABLES=False) as queue,
+    ):
         release, told = threading.Event(), threading.Event()
         ran: list[str] = []
 
@@ -141,14 +171,25 @@ def take(queue: Bench, task: Task) -> None:
     """Have another dispatcher hold a task, for an hour."""
     store = queue.app.extensions["taskqueue"].store
     table = store.database.tables.task
-    changes = {"lease_id": "another", "held_by": "another", "due_at": table.c.due_at + 3_600_000_000}
-    store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == task.id).values(changes)))
+    changes = {
+        "lease_id": "another",
+        "held_by": "another",
+        "due_at": table.c.due_at + 3_600_000_000,
+    }
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(table).where(table.c.id == task.id).values(changes)
+        )
+    )
     queue.db.session.remove()
 
 
 def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: Path) -> None:
     """Each once, whatever PostgreSQL had in hand for us when it ended them."""
-    with fresh("postgresql", servers, tmp_path) as database, bench(database.url, TASKQUEUE_LEASE=2) as queue:
+    with (
+        fresh("postgresql", servers, tmp_path) as database,
+        bench(database.url, TASKQUEUE_LEASE=2) as queue,
+    ):
         ran: list[int] = []
 
         @queue.tasks.worker("/w")
@@ -161,12 +202,15 @@ def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: 
             queue.tasks.add_many([handler.spec(number=number * 10 + one) for one in range(10)])
             with killer.connect() as connection:
                 connection.exec_driver_sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+                    "current_database() AND pid <> pg_backend_pid()"
                 )
         wait_until(lambda: len(ran) >= 100, what="all have run")
         wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="all are recorded")
         assert sorted(ran) == list(range(100))
-        with suppress(TransientError):  # by a connection of this thread that was terminated: whoever reads is told, once
+        with suppress(
+            TransientError
+        ):  # by a connection of this thread that was terminated: whoever reads is told, once
             queue.tasks.find()
         assert {task.state for task in queue.tasks.find(limit=200)} == {State.SUCCEEDED}
         queue.app.extensions["taskqueue"].stop()
@@ -182,13 +226,16 @@ def test_a_connection_that_was_terminated_while_it_was_idle_is_replaced(
         killer = sa.create_engine(database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with killer.connect() as connection:
             connection.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+                "current_database() AND pid <> pg_backend_pid()"
             )
         queue.db.engine.dispose()
         assert queue.tasks.find() == []
 
 
-def test_a_server_that_is_not_there_is_a_transient_error(servers: Servers, sqlite_database: TestDatabase) -> None:
+def test_a_server_that_is_not_there_is_a_transient_error(
+    servers: Servers, sqlite_database: TestDatabase
+) -> None:
     """Whoever adds can tell it from a mistake, also when the tables had been found before."""
     proxy = Proxy(servers.url("mariadb").set(database="mysql"))
     with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=proxy.url) as queue:
@@ -203,7 +250,9 @@ def test_a_server_that_is_not_there_is_a_transient_error(servers: Servers, sqlit
 @pytest.fixture
 def queue(sqlite_database: TestDatabase) -> Any:
     """An application on a SQLite file, whose dispatcher is stopped at the end."""
-    with bench(sqlite_database.url, TASKQUEUE_POLL_INTERVAL=0.05, TASKQUEUE_RETRY={"task_retry_limit": 0}) as one:
+    with bench(
+        sqlite_database.url, TASKQUEUE_POLL_INTERVAL=0.05, TASKQUEUE_RETRY={"task_retry_limit": 0}
+    ) as one:
         yield one
         one.app.extensions["taskqueue"].stop()
 
@@ -248,7 +297,9 @@ def test_a_thread_that_dies_is_replaced(queue: Bench, monkeypatch: pytest.Monkey
     assert scheduler.dispatcher.stuck == 0
 
 
-def test_a_job_that_raises_runs_again(queue: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_raises_runs_again(
+    queue: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged, and the next time it works."""
 
     @queue.tasks.worker("/w")

@@ -31,7 +31,9 @@ def counting(queue: Bench) -> Any:
 
 
 def works_in_threads(queue: Bench, handler: Any) -> None:
-    """Tasks are added in several threads, at once and in the session's transaction, while a dispatcher runs them: each once."""
+    """Tasks are added in several threads, at once and in the session's transaction, while a
+    dispatcher runs them: each once.
+    """
     failures: list[BaseException] = []
 
     def add() -> None:
@@ -53,8 +55,12 @@ def works_in_threads(queue: Bench, handler: Any) -> None:
     wait_until(lambda: queue.count() == 3 * 2 * _ADDED, what="all have run", timeout=60)
 
 
-def test_in_transaction_mode_nothing_of_the_queues_fails(servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With psycopg's usual settings on the queue's connections; it polls, and says so in the log and in doctor."""
+def test_in_transaction_mode_nothing_of_the_queues_fails(
+    servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With psycopg's usual settings on the queue's connections; it polls, and says so in the
+    log and in doctor.
+    """
     with (
         fresh("postgresql", servers, tmp_path) as database,
         pooled(database, "transaction") as url,
@@ -67,11 +73,21 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(servers: Servers, tmp_p
             works_in_threads(queue, handler)
             has_notices = runtime.store.database.dialect.has_notices(runtime.store.database.engine)
             if has_notices:
-                wait_until(lambda: "notices do not come through" in caplog.text, what="the log says so", timeout=30)
-        wait_until(lambda: {task.state for task in queue.tasks.find(limit=500)} == {State.SUCCEEDED}, what="all are recorded", timeout=30)
+                wait_until(
+                    lambda: "notices do not come through" in caplog.text,
+                    what="the log says so",
+                    timeout=30,
+                )
+        wait_until(
+            lambda: {task.state for task in queue.tasks.find(limit=500)} == {State.SUCCEEDED},
+            what="all are recorded",
+            timeout=30,
+        )
         assert dispatcher.health.last_error is None
         found = [one for one in diagnosis.findings(runtime) if "notices" in one.text]
-        assert [(one.level, one.anchor) for one in found] == ([("warning", "databases#pgbouncer")] if has_notices else [])
+        assert [(one.level, one.anchor) for one in found] == (
+            [("warning", "databases#pgbouncer")] if has_notices else []
+        )
         runtime.stop()
 
 
@@ -92,7 +108,9 @@ def test_in_session_mode_notices_come_through(servers: Servers, tmp_path: Path) 
         runtime.stop()
 
 
-def test_who_adds_through_a_pooler_is_heard_by_those_who_do_not(servers: Servers, tmp_path: Path) -> None:
+def test_who_adds_through_a_pooler_is_heard_by_those_who_do_not(
+    servers: Servers, tmp_path: Path
+) -> None:
     """Web processes may use PgBouncer while dispatchers connect directly."""
     with (
         fresh("postgresql", servers, tmp_path) as database,
@@ -116,7 +134,9 @@ def test_who_adds_through_a_pooler_is_heard_by_those_who_do_not(servers: Servers
         runtime.bell.close()
 
 
-def test_statements_are_prepared_where_the_connection_is_the_servers_own(servers: Servers, tmp_path: Path) -> None:
+def test_statements_are_prepared_where_the_connection_is_the_servers_own(
+    servers: Servers, tmp_path: Path
+) -> None:
     """And nowhere else."""
     with fresh("postgresql", servers, tmp_path) as database, pooled(database, "transaction") as url:
         for one, prepares in ((database.url, True), (url, False)):
@@ -129,13 +149,17 @@ def test_statements_are_prepared_where_the_connection_is_the_servers_own(servers
                     assert (driver.prepare_threshold is not None) is prepares
 
 
-def test_an_application_that_prepares_through_a_pooler_is_warned(servers: Servers, tmp_path: Path) -> None:
+def test_an_application_that_prepares_through_a_pooler_is_warned(
+    servers: Servers, tmp_path: Path
+) -> None:
     """When a dispatcher starts and by doctor, with what to set."""
     with fresh("postgresql", servers, tmp_path) as database, pooled(database, "transaction") as url:
         for options, warned in (({}, True), (UNPREPARED, False)):
             with bench(url, SQLALCHEMY_ENGINE_OPTIONS=options) as queue:
                 found = queue.app.extensions["taskqueue"].store.database.findings()
-                if not hasattr(queue.db.session.connection().connection.dbapi_connection, "prepare_threshold"):
+                if not hasattr(
+                    queue.db.session.connection().connection.dbapi_connection, "prepare_threshold"
+                ):
                     pytest.skip("this driver prepares nothing")
                 assert any("'prepare_threshold': None" in one.remedy for one in found) is warned
                 queue.db.session.rollback()

@@ -17,8 +17,13 @@ MANY = 3_000
 
 
 def test_each_state_is_kept_for_its_time(database: TestDatabase) -> None:
-    """Succeeded and deleted tasks for one, dead ones for another; attempts go with their tasks, counters stay."""
-    with bench(database.url, TASKQUEUE_KEEP_SUCCEEDED="1h", TASKQUEUE_KEEP_DEAD="3h") as one, TaskQueueTester(one.app) as taskqueue:
+    """Succeeded and deleted tasks for one, dead ones for another; attempts go with their tasks,
+    counters stay.
+    """
+    with (
+        bench(database.url, TASKQUEUE_KEEP_SUCCEEDED="1h", TASKQUEUE_KEEP_DEAD="3h") as one,
+        TaskQueueTester(one.app) as taskqueue,
+    ):
         runtime = one.app.extensions["taskqueue"]
         one.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda status: ("", int(status)))
         for status in (200, 500):
@@ -35,7 +40,12 @@ def test_each_state_is_kept_for_its_time(database: TestDatabase) -> None:
         assert runtime.sweep() == 1
         assert [task.id for task in taskqueue.tasks()] == [waiting.id]
         with runtime.store.reading() as connection:
-            assert connection.scalar(sa.select(sa.func.count()).select_from(runtime.store.database.tables.attempt)) == 0
+            assert (
+                connection.scalar(
+                    sa.select(sa.func.count()).select_from(runtime.store.database.tables.attempt)
+                )
+                == 0
+            )
             assert runtime.store.readings.all(connection)[0].enqueued == 4
         assert one.tasks.queue("default").statistics().succeeded == 0
 
@@ -54,9 +64,14 @@ def test_tasks_can_be_kept_for_ever(sqlite_database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(3, [5, 6, 7]), (math.inf, [1, 2, 3, 4, 5, 6, 7])])
-def test_only_the_last_attempts_of_a_task_are_kept(database: TestDatabase, keep: float, kept: list[int]) -> None:
+def test_only_the_last_attempts_of_a_task_are_kept(
+    database: TestDatabase, keep: float, kept: list[int]
+) -> None:
     """As many as the settings say; the task's own count goes on."""
-    with bench(database.url, TASKQUEUE_KEEP_ATTEMPTS=keep) as one, TaskQueueTester(one.app) as taskqueue:
+    with (
+        bench(database.url, TASKQUEUE_KEEP_ATTEMPTS=keep) as one,
+        TaskQueueTester(one.app) as taskqueue,
+    ):
         one.tasks.worker("/w")(lambda: ("", 503))
         task, other = one.tasks.add("/w"), one.tasks.add("/w")
         for _ in range(7):
@@ -68,14 +83,21 @@ def test_only_the_last_attempts_of_a_task_are_kept(database: TestDatabase, keep:
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many", True])
-def test_a_number_of_attempts_that_cannot_be_kept_is_refused(sqlite_database: TestDatabase, value: Any) -> None:
+def test_a_number_of_attempts_that_cannot_be_kept_is_refused(
+    sqlite_database: TestDatabase, value: Any
+) -> None:
     """When the application is set up."""
-    with pytest.raises(ConfigurationError, match="TASKQUEUE_KEEP_ATTEMPTS"), bench(sqlite_database.url, TASKQUEUE_KEEP_ATTEMPTS=value):
+    with (
+        pytest.raises(ConfigurationError, match="TASKQUEUE_KEEP_ATTEMPTS"),
+        bench(sqlite_database.url, TASKQUEUE_KEEP_ATTEMPTS=value),
+    ):
         pass
 
 
 def test_much_is_forgotten_in_small_transactions(database: TestDatabase) -> None:
-    """None of them long; all of it in one sweep if there is the time, and the counters do not fall."""
+    """None of them long; all of it in one sweep if there is the time, and the counters do not
+    fall.
+    """
     with bench(database.url) as one:
         runtime = one.app.extensions["taskqueue"]
         store, task = runtime.store, runtime.store.database.tables.task
@@ -83,7 +105,11 @@ def test_much_is_forgotten_in_small_transactions(database: TestDatabase) -> None
         one.tasks.add_many(["/w"] * MANY)
         store.transact(
             lambda connection: connection.execute(
-                sa.update(task).values(state="succeeded", due_at=None, finished_at=task.c.created_at - 86_500 * 1_000_000)
+                sa.update(task).values(
+                    state="succeeded",
+                    due_at=None,
+                    finished_at=task.c.created_at - 86_500 * 1_000_000,
+                )
             )
         )
         store.transact(lambda connection: store.tally.add(connection, _succeeded(MANY), ""))
@@ -92,7 +118,11 @@ def test_much_is_forgotten_in_small_transactions(database: TestDatabase) -> None
         sa.event.listen(
             store.database.engine,
             "after_cursor_execute",
-            lambda _c, cursor, text, *_: deleted.append(cursor.rowcount) if text.startswith("DELETE FROM taskqueue_task ") else None,
+            lambda _c, cursor, text, *_: (
+                deleted.append(cursor.rowcount)
+                if text.startswith("DELETE FROM taskqueue_task ")
+                else None
+            ),
         )
         assert runtime.sweep() == MANY
         assert deleted == [500] * 6

@@ -26,7 +26,9 @@ class Clock(datetime):
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_clock_that_is_set_stops_no_job(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hours: int) -> None:
+def test_a_clock_that_is_set_stops_no_job(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hours: int
+) -> None:
     """Neither back, when all jobs seem to be an hour away, nor forward."""
     Clock.offset = timedelta()
     monkeypatch.setattr(apscheduler.schedulers.base, "datetime", Clock)
@@ -35,7 +37,9 @@ def test_a_clock_that_is_set_stops_no_job(monkeypatch: pytest.MonkeyPatch, caplo
     monkeypatch.setattr(scheduler.time, "time", lambda: real() + Clock.offset.total_seconds())
     runs: list[float] = []
     jobs = _SteadyScheduler(timezone=UTC, daemon=True)
-    jobs.add_job(lambda: runs.append(time.monotonic()), "interval", seconds=0.1, misfire_grace_time=None)
+    jobs.add_job(
+        lambda: runs.append(time.monotonic()), "interval", seconds=0.1, misfire_grace_time=None
+    )
     jobs.start()
     try:
         wait_until(lambda: len(runs) >= 2, what="the job has run")

@@ -6,9 +6,9 @@ import threading
 import time
 from collections import Counter
 
-from flask_taskqueue.core.delivery import Delivery
+from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.record import Record
-from flask_taskqueue.engine.slots import Slots
+from flask_taskqueue.engine.pool import Slots
 from tests.waiting import wait_until
 
 
@@ -54,7 +54,9 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
     slots = Slots(4, run)
     slots.start([delivery("slow", 20) for _ in range(4)], in_flight=4, brisk=False)
     wait_until(lambda: len(begun) == 4, what="all four threads attempt")
-    slots.start([delivery(f"brisk {number}", 20) for number in range(1000)], in_flight=1004, brisk=True)
+    slots.start(
+        [delivery(f"brisk {number}", 20) for number in range(1000)], in_flight=1004, brisk=True
+    )
     go_on.set()
     wait_until(lambda: ran_by.total() == 1000, what="all are attempted")
     assert max(ran_by.values()) >= 900
@@ -62,7 +64,9 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
 
 
 def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
-    """One attempt lasts; what is started later, as brisk, is attempted by another thread, without a spur."""
+    """One attempt lasts; what is started later, as brisk, is attempted by another thread,
+    without a spur.
+    """
     kept = threading.Event()
     began: list[float] = []
     ran: list[str] = []
@@ -75,9 +79,14 @@ def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
 
     slots = Slots(4, run)
     slots.start([delivery("long", 20)], in_flight=1, brisk=True)
-    wait_until(lambda: began and time.monotonic() - began[0] > 0.02, what="it lasts longer than an attempt that gets on")
+    wait_until(
+        lambda: began and time.monotonic() - began[0] > 0.02,
+        what="it lasts longer than an attempt that gets on",
+    )
     for batch in range(3):
-        slots.start([delivery(f"{batch}.{number}", 20) for number in range(5)], in_flight=6, brisk=True)
+        slots.start(
+            [delivery(f"{batch}.{number}", 20) for number in range(5)], in_flight=6, brisk=True
+        )
         wait_until(lambda batch=batch: len(ran) == 5 * (batch + 1), what="the others are attempted")
     kept.set()
     wait_until(lambda: len(ran) == 16, what="the long one is over")

@@ -82,7 +82,9 @@ def test_a_context_that_cannot_be_sent_is_left_out(on_sqlite: Bench, value: str)
     """It does not keep a task from being added, however large that is."""
     on_sqlite.tasks.worker("/w")(lambda: None)
     largest = {"key": "x" * (102_400 - 80)}
-    with on_sqlite.app.test_request_context(environ_overrides={"HTTP_TRACEPARENT": PARENT, "HTTP_BAGGAGE": value}):
+    with on_sqlite.app.test_request_context(
+        environ_overrides={"HTTP_TRACEPARENT": PARENT, "HTTP_BAGGAGE": value}
+    ):
         task = on_sqlite.tasks.add("/w", largest)
     assert "baggage" not in stored(on_sqlite, task.id)
 
@@ -101,12 +103,17 @@ def test_headers_of_the_user_win(on_sqlite: Bench) -> None:
 
 def test_other_hosts_get_no_baggage(sqlite_database: TestDatabase) -> None:
     """Only the trace itself."""
-    with bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=["api.example"]) as one, one.app.test_request_context(headers=CARRIED):
+    with (
+        bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=["api.example"]) as one,
+        one.app.test_request_context(headers=CARRIED),
+    ):
         task = one.tasks.add("https://api.example/hook")
         assert stored(one, task.id) == {"traceparent": PARENT, "tracestate": "a=b"}
 
 
-def test_the_first_attempt_is_in_the_trace_and_later_ones_are_linked(on_sqlite: Bench, spans: InMemorySpanExporter) -> None:
+def test_the_first_attempt_is_in_the_trace_and_later_ones_are_linked(
+    on_sqlite: Bench, spans: InMemorySpanExporter
+) -> None:
     """With a producer span, and consumer spans whose context the handler's request carries."""
     seen: list[str] = []
 
@@ -123,12 +130,22 @@ def test_the_first_attempt_is_in_the_trace_and_later_ones_are_linked(on_sqlite: 
         assert stored(on_sqlite, task.id)["baggage"] == "user=1"
         taskqueue.run(task)
         taskqueue.run(task)
-    (view,), (send,), (first, second) = (by_name(spans)[name] for name in ("view", "send default", "process default"))
+    (view,), (send,), (first, second) = (
+        by_name(spans)[name] for name in ("view", "send default", "process default")
+    )
     assert send.parent is not None
     assert first.parent is not None
     assert (send.parent.span_id, send.kind) == (view.context.span_id, SpanKind.PRODUCER)
-    assert (first.parent.span_id, first.context.trace_id, first.kind) == (send.context.span_id, view.context.trace_id, SpanKind.CONSUMER)
-    assert (first.status.status_code, first.attributes["error.type"], first.links) == (StatusCode.ERROR, "503", ())  # type: ignore[index]
+    assert (first.parent.span_id, first.context.trace_id, first.kind) == (
+        send.context.span_id,
+        view.context.trace_id,
+        SpanKind.CONSUMER,
+    )
+    assert (first.status.status_code, first.attributes["error.type"], first.links) == (
+        StatusCode.ERROR,
+        "503",
+        (),
+    )  # type: ignore[index]
     assert second.parent is None
     assert second.context.trace_id != view.context.trace_id
     assert [link.context.span_id for link in second.links] == [send.context.span_id]
@@ -142,10 +159,14 @@ def test_the_first_attempt_is_in_the_trace_and_later_ones_are_linked(on_sqlite: 
         "http.request.resend_count": 1,
         "http.response.status_code": 204,
     }
-    assert [one.split("-")[2] for one in seen] == [f"{span.context.span_id:016x}" for span in (first, second)]
+    assert [one.split("-")[2] for one in seen] == [
+        f"{span.context.span_id:016x}" for span in (first, second)
+    ]
 
 
-def test_lists_carry_the_context_of_the_caller(on_sqlite: Bench, spans: InMemorySpanExporter) -> None:
+def test_lists_carry_the_context_of_the_caller(
+    on_sqlite: Bench, spans: InMemorySpanExporter
+) -> None:
     """Without a span for each; schedules and those that are added outside of a trace carry none."""
     on_sqlite.tasks.worker("/w")(lambda: None)
     on_sqlite.tasks.schedule("often", "/w", "every 1 minutes")
@@ -155,7 +176,9 @@ def test_lists_carry_the_context_of_the_caller(on_sqlite: Bench, spans: InMemory
             on_sqlite.tasks.add_many(["/w"])
             on_sqlite.tasks.schedules()
         parent = f"{view.get_span_context().span_id:016x}"
-        assert [stored(on_sqlite, task.id)["traceparent"].split("-")[2] for task in taskqueue.tasks()] == [parent] * 3
+        assert [
+            stored(on_sqlite, task.id)["traceparent"].split("-")[2] for task in taskqueue.tasks()
+        ] == [parent] * 3
         assert set(by_name(spans)) == {"view"}
         taskqueue.advance(61)
         assert stored(on_sqlite, taskqueue.tasks()[-1].id) == {}

@@ -13,14 +13,20 @@ from tests.databases import TestDatabase
 
 
 @pytest.mark.parametrize("server", ["uwsgi", "another"])
-def test_under_uwsgi_no_thread_of_ours_takes_signals(sqlite_database: TestDatabase, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
-    """Elsewhere they take them as before, for programs that handlers start inherit it; whoever starts the dispatcher always does."""
+def test_under_uwsgi_no_thread_of_ours_takes_signals(
+    sqlite_database: TestDatabase, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    """Elsewhere they take them as before, for programs that handlers start inherit it; whoever
+    starts the dispatcher always does.
+    """
     monkeypatch.delitem(sys.modules, "uwsgi", raising=False)
     monkeypatch.setitem(sys.modules, server, ModuleType(server))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     masks: list[set[int]] = []
     with bench(sqlite_database.url) as one:
-        handler = one.tasks.worker("/w")(lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+        handler = one.tasks.worker("/w")(
+            lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        )
         runtime = one.app.extensions["taskqueue"]
         runtime.start()
         handler.add().wait(30)

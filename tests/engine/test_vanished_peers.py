@@ -62,7 +62,9 @@ def machine() -> Iterator[Machine]:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("no networks can be made here")
     try:
-        one.run("ip", "link", "add", here, "type", "veth", "peer", "name", "peer", "netns", one.name)
+        one.run(
+            "ip", "link", "add", here, "type", "veth", "peer", "name", "peer", "netns", one.name
+        )
         one.run("ip", "address", "add", near, "dev", here)
         one.run("ip", "link", "set", here, "up")
         one.run(*inside, "ip", "address", "add", f"{one.address}/30", "dev", "peer")
@@ -73,9 +75,13 @@ def machine() -> Iterator[Machine]:
         subprocess.run(("ip", "link", "delete", here), check=False, capture_output=True)
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="the system does not let it be said")
+@pytest.mark.skipif(
+    not hasattr(socket, "TCP_KEEPIDLE"), reason="the system does not let it be said"
+)
 @pytest.mark.parametrize("secure", [False, True])
-def test_the_system_looks_whether_a_peer_is_there(secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_system_looks_whether_a_peer_is_there(
+    secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On each connection, with TLS too."""
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.bundle))
@@ -89,16 +95,25 @@ def test_the_system_looks_whether_a_peer_is_there(secure: bool, tmp_path: Path, 
     with server(behave, authority.server("127.0.0.1") if secure else None) as url:
         assert send(transport, url, total=30)[0].status == 204
         connection = transport._pool(url)[0]._get_conn()
-        told = {name: connection.sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in PROBES}
+        told = {
+            name: connection.sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in PROBES
+        }
         assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert told == PROBES
         connection.close()
         transport.close()
 
 
-def test_a_peer_that_vanishes_is_no_matter_of_the_deadline(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's probes find out, here within seconds of a deadline of an hour, and the attempt says that the connection failed."""
-    monkeypatch.setattr(deadline_http, "PROBES", {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2})
+def test_a_peer_that_vanishes_is_no_matter_of_the_deadline(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's probes find out, here within seconds of a deadline of an hour, and the
+    attempt says that the connection failed.
+    """
+    monkeypatch.setattr(
+        deadline_http, "PROBES", {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
+    )
     transport = HttpTransport(reply_cap=100, connect_timeout=10)
     command = ("ip", "netns", "exec", machine.name, sys.executable, "-c", PEER)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as peer:

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.ids import lease_id, task_id
-from flask_taskqueue.core.new_task import NewTask
-from flask_taskqueue.core.payload import TaskRequest
-from flask_taskqueue.core.queue_settings import QueueSettings
 from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.settings.queue import QueueSettings
+from flask_taskqueue.core.tasks.new_task import NewTask
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Database, Store, Tables
 from tests.databases import TestDatabase
 
@@ -27,7 +27,9 @@ def store(database: TestDatabase) -> Iterator[Store]:
 
 @contextmanager
 def open_store(database: TestDatabase) -> Iterator[Store]:
-    """A store whose tables are made where they are missing, and empty but for the queues default and mail."""
+    """A store whose tables are made where they are missing, and empty but for the queues
+    default and mail.
+    """
     tables = Tables.join(sa.MetaData(), "taskqueue_")
     opened = Database(tables, sa.make_url(database.url), create=True)
     opened.open()
@@ -53,7 +55,13 @@ def claim(store: Store, limit: int = 1, *, lease: float = 30, held_by: str = "me
         for lane in lanes.due():
             limited = lane.queue in lanes.gates
             wanted = limit - len(taken)
-            how = {"lease_id": lease_id(), "held_by": held_by, "lease": lease, "limited": limited, "slowdowns": dict(lanes.slowdowns)}
+            how = {
+                "lease_id": lease_id(),
+                "held_by": held_by,
+                "lease": lease,
+                "limited": limited,
+                "slowdowns": dict(lanes.slowdowns),
+            }
             taken += store.claims.claim(connection, lane, wanted, **how)
         return taken
 
@@ -65,7 +73,9 @@ def take_over(store: Store, *, lease: float = 30) -> Record | None:
 
     def work(connection: sa.Connection) -> Record | None:
         for lane in store.claims.lanes(connection).expired():
-            found = store.claims.take_over(connection, lane, lease_id=lease_id(), held_by="other", lease=lease)
+            found = store.claims.take_over(
+                connection, lane, lease_id=lease_id(), held_by="other", lease=lease
+            )
             if found is not None:
                 return found
         return None

@@ -6,9 +6,8 @@ import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import to_micros
 from flask_taskqueue.store import Store
-from flask_taskqueue.store.charts import MINUTES, RANGES, Minute
-from flask_taskqueue.store.past import KEPT, QUARTER
-from flask_taskqueue.store.tally import SLOT
+from flask_taskqueue.store.counters.charts import MINUTES, RANGES, Minute
+from flask_taskqueue.store.counters.counters import KEPT, QUARTER, SLOT
 
 
 def slot_now(store: Store) -> int:
@@ -21,7 +20,9 @@ def count(store: Store, slot: int, attempts: int, queue: str = "mail") -> None:
     """Have so many attempts ended in a slot, one of which failed."""
     row = {"queue": queue, "slot": slot, "source": "", "attempts": attempts, "failures": 1}
     row |= dict.fromkeys(("succeeded", "dead", "cancelled"), 0)
-    store.transact(lambda connection: connection.execute(sa.insert(store.database.tables.tally).values(**row)))
+    store.transact(
+        lambda connection: connection.execute(sa.insert(store.database.tables.tally).values(**row))
+    )
 
 
 def test_attempts_are_drawn_in_the_minute_in_which_they_ended(store: Store) -> None:
@@ -39,21 +40,39 @@ def test_attempts_are_drawn_in_the_minute_in_which_they_ended(store: Store) -> N
 
 
 def test_longer_ranges_are_drawn_whatever_has_left_the_tally(store: Store) -> None:
-    """The same before the janitor has added it up and after, and after the tasks are gone; of all queues together."""
+    """The same before the janitor has added it up and after, and after the tasks are gone; of
+    all queues together.
+    """
     now = slot_now(store)
     day, week = 24 * 4 * QUARTER, 7 * 24 * 4 * QUARTER
-    for slot, attempts in ((now, 1), (now - 2 * QUARTER, 2), (now - 10 * QUARTER, 4), (now - day // 2, 8), (now - 2 * day, 16)):
+    for slot, attempts in (
+        (now, 1),
+        (now - 2 * QUARTER, 2),
+        (now - 10 * QUARTER, 4),
+        (now - day // 2, 8),
+        (now - 2 * day, 16),
+    ):
         count(store, slot, attempts)
         count(store, slot, 1000, "default")
     count(store, now - 3 * week, 32)
     for _ in range(2):
         with store.reading() as connection:
             drawn = {name: store.charts.bars(connection, shown) for name, shown in RANGES.items()}
-            since = {hours: store.charts.since(connection, (now - hours * 4 * QUARTER - 1) * SLOT) for hours in (1, 24, 24 * 30)}
-        assert {name: sum(one.attempts for one in bars) for name, (_, bars) in drawn.items()} == {"24h": 4015, "7d": 5031, "30d": 5063}
+            since = {
+                hours: store.charts.since(connection, (now - hours * 4 * QUARTER - 1) * SLOT)
+                for hours in (1, 24, 24 * 30)
+            }
+        assert {name: sum(one.attempts for one in bars) for name, (_, bars) in drawn.items()} == {
+            "24h": 4015,
+            "7d": 5031,
+            "30d": 5063,
+        }
         assert since == {1: Minute(2003, 4), 24: Minute(4015, 8), 24 * 30: Minute(5063, 11)}
         begins, bars = drawn["24h"]
-        assert next(number for number, one in enumerate(bars) if one.attempts) == (now - day // 2 - begins // SLOT) // QUARTER
+        assert (
+            next(number for number, one in enumerate(bars) if one.attempts)
+            == (now - day // 2 - begins // SLOT) // QUARTER
+        )
         assert begins // SLOT % QUARTER == 0
         store.transact(store.tally.merge)
     assert store.transact(store.tally.merge) == 0

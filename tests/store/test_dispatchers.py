@@ -11,10 +11,19 @@ from flask_taskqueue.store import Sighting, Store
 from tests.store.conftest import add, claim
 
 
-def sighting(dispatcher_id: str = "one", *, queues: tuple[str, ...] | None = None, in_flight: int = 0) -> Sighting:
+def sighting(
+    dispatcher_id: str = "one", *, queues: tuple[str, ...] | None = None, in_flight: int = 0
+) -> Sighting:
     """What a dispatcher says of itself."""
     return Sighting(
-        id=dispatcher_id, host="web-1", pid=4711, version="1.0", transport="wsgi", queues=queues, concurrency=8, in_flight=in_flight
+        id=dispatcher_id,
+        host="web-1",
+        pid=4711,
+        version="1.0",
+        transport="wsgi",
+        queues=queues,
+        concurrency=8,
+        in_flight=in_flight,
     )
 
 
@@ -39,8 +48,19 @@ def test_a_dispatcher_is_known_as_it_was_last_seen(store: Store) -> None:
     see(store, sighting(in_flight=3))
     with store.reading() as connection:
         again = store.dispatchers.list(connection)[0]
-    assert (first.queues, second.queues, first.in_flight, again.in_flight) == (("default", "mail"), None, 0, 3)
-    assert (again.host, again.pid, again.version, again.transport, again.concurrency) == ("web-1", 4711, "1.0", "wsgi", 8)
+    assert (first.queues, second.queues, first.in_flight, again.in_flight) == (
+        ("default", "mail"),
+        None,
+        0,
+        3,
+    )
+    assert (again.host, again.pid, again.version, again.transport, again.concurrency) == (
+        "web-1",
+        4711,
+        "1.0",
+        "wsgi",
+        8,
+    )
     assert again.started_at == first.started_at == first.seen_at <= again.seen_at
     assert abs(again.seen_at - datetime.now(UTC)) < timedelta(seconds=60)
     assert again.is_alive
@@ -71,7 +91,9 @@ def test_one_that_has_ended_is_removed(store: Store) -> None:
 
 
 def test_a_dispatcher_is_asked_until_it_has_answered(store: Store) -> None:
-    """One that is asked twice answers both; one that is gone is asked only as long as it holds leases of the queue."""
+    """One that is asked twice answers both; one that is gone is asked only as long as it holds
+    leases of the queue.
+    """
     see(store, sighting())
     see(store, sighting("two"))
     first = store.transact(store.dispatchers.ask)
@@ -84,7 +106,11 @@ def test_a_dispatcher_is_asked_until_it_has_answered(store: Store) -> None:
     store.transact(lambda connection: store.dispatchers.answer(connection, "one", 2))
     with store.reading() as connection:
         assert store.dispatchers.question(connection, "one") is None
-        assert store.dispatchers.silent(connection, first, "mail") == store.dispatchers.silent(connection, second, "mail") == ["web-1:4711"]
+        assert (
+            store.dispatchers.silent(connection, first, "mail")
+            == store.dispatchers.silent(connection, second, "mail")
+            == ["web-1:4711"]
+        )
     age(store, 60)
     add(store, queue="mail")
     claim(store, held_by="two")

@@ -7,11 +7,18 @@ import sqlalchemy as sa
 
 from flask_taskqueue.core.errors import ConfigurationError
 from flask_taskqueue.store import Database, Tables
-from flask_taskqueue.store.dialects import check_driver
+from flask_taskqueue.store.database.dialects import check_driver
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:///a.db", "postgresql+psycopg://h/d", "postgresql+psycopg2://h/d", "mysql+pymysql://h/d", "mariadb+mysqldb://h/d"]
+    "url",
+    [
+        "sqlite:///a.db",
+        "postgresql+psycopg://h/d",
+        "postgresql+psycopg2://h/d",
+        "mysql+pymysql://h/d",
+        "mariadb+mysqldb://h/d",
+    ],
 )
 def test_these_drivers_work(url: str) -> None:
     """The store's tests run with each of them in CI."""
@@ -21,7 +28,10 @@ def test_these_drivers_work(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("postgresql+pg8000://h/d", r"'pg8000', which Flask-TaskQueue does not work with: use psycopg or psycopg2"),
+        (
+            "postgresql+pg8000://h/d",
+            r"'pg8000', which Flask-TaskQueue does not work with: use psycopg or psycopg2",
+        ),
         ("postgresql+asyncpg://h/d", "'asyncpg', .* use psycopg or psycopg2"),
         ("mysql+mysqlconnector://h/d", "'mysqlconnector', .* use pymysql or mysqldb"),
         ("sqlite+aiosqlite:///a.db", "'aiosqlite', .* use pysqlite"),

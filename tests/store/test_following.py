@@ -1,4 +1,6 @@
-"""What follows a task, a batch or a fire time, and names and keys that are taken; on each database."""
+"""What follows a task, a batch or a fire time, and names and keys that are taken; on each
+database.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.new_task import NewTask, pack
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.new_task import NewTask, pack
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Filter, Result, Store
 from tests.store.conftest import add, claim, get
 
@@ -19,7 +21,9 @@ HOUR = 3600 * 1_000_000
 
 def new(body: bytes, **fields: Any) -> NewTask:
     """A task for an hour from now."""
-    return NewTask(id=task_id(), request=TaskRequest("POST", "/index", {}, body), delay=HOUR, **fields)
+    return NewTask(
+        id=task_id(), request=TaskRequest("POST", "/index", {}, body), delay=HOUR, **fields
+    )
 
 
 def waiting(store: Store) -> list[bytes]:
@@ -35,8 +39,13 @@ def succeed(store: Store) -> None:
     store.transact(lambda connection: store.leases.record(connection, results))
 
 
-@pytest.mark.parametrize(("wish", "left"), [("skip", b"old"), ("raise", b"old"), ("replace", b"new"), ("debounce", b"new")])
-def test_what_follows_does_about_a_taken_key_as_it_says(store: Store, wish: Any, left: bytes, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("wish", "left"),
+    [("skip", b"old"), ("raise", b"old"), ("replace", b"new"), ("debounce", b"new")],
+)
+def test_what_follows_does_about_a_taken_key_as_it_says(
+    store: Store, wish: Any, left: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     """As add() would; what is not added is told."""
     caplog.set_level("INFO", "flask_taskqueue")
     store.transact(lambda connection: store.inserts.add(connection, new(b"old", unique_key="k")))
@@ -47,26 +56,43 @@ def test_what_follows_does_about_a_taken_key_as_it_says(store: Store, wish: Any,
     assert told is (left == b"old")
 
 
-def test_a_batchs_callback_whose_name_is_taken_is_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batchs_callback_whose_name_is_taken_is_told(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     """The batch has finished all the same."""
     batch = "b" * 26
     store.transact(lambda connection: store.inserts.add(connection, new(b"old", name="report")))
-    store.transact(lambda connection: store.batches.create(connection, batch, 1, pack([new(b"new", name="report")]), None))
+    store.transact(
+        lambda connection: store.batches.create(
+            connection, batch, 1, pack([new(b"new", name="report")]), None
+        )
+    )
     add(store, batch_id=batch)
     succeed(store)
     assert waiting(store) == [b"old"]
-    assert f"what follows batch {batch} was not added: queue 'default' has a task named 'report' already" in caplog.text
+    assert (
+        f"what follows batch {batch} was not added: queue 'default' has a task named "
+        "'report' already" in caplog.text
+    )
     with store.reading() as connection:
         assert store.batches.get(connection, batch).finished_at is not None
 
 
 def test_a_task_that_is_replaced_lets_the_next_of_its_key_go(store: Store) -> None:
-    """It has ended like any other: counted, and out of the way of those behind it, without waiting for the janitor."""
+    """It has ended like any other: counted, and out of the way of those behind it, without
+    waiting for the janitor.
+    """
     first = add(store, lock_key="s:a", unique_key="k")
     behind = add(store, lock_key="s:a")
     (held,) = claim(store)
-    store.transact(lambda connection: store.leases.release(connection, [(held.id, str(held.lease_id))]))
-    disposition = store.transact(lambda connection: store.inserts.add(connection, new(b"new", unique_key="k", on_conflict="replace")))[1]
+    store.transact(
+        lambda connection: store.leases.release(connection, [(held.id, str(held.lease_id))])
+    )
+    disposition = store.transact(
+        lambda connection: store.inserts.add(
+            connection, new(b"new", unique_key="k", on_conflict="replace")
+        )
+    )[1]
     assert disposition == "replaced"
     assert get(store, first.id).state == "cancelled"
     assert [one.id for one in claim(store, 5)] == [behind.id]

@@ -1,4 +1,6 @@
-"""Places of keys, queues and batches, which whatever runs keeps until it is over, on each database."""
+"""Places of keys, queues and batches, which whatever runs keeps until it is over, on each
+database.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.new_task import NewTask, pack
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.new_task import NewTask, pack
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Filter, Result, Store
 from tests.store.conftest import add, claim, get, take_over
 
@@ -35,13 +37,22 @@ def delete(store: Store, one: Record) -> None:
 
 def purge(store: Store, one: Record) -> None:
     """As Queue.purge."""
-    done = store.transact(lambda connection: store.tasks.delete_some(connection, Filter(queue=one.queue, ids=[one.id])))
+    done = store.transact(
+        lambda connection: store.tasks.delete_some(
+            connection, Filter(queue=one.queue, ids=[one.id])
+        )
+    )
     assert done == 1
 
 
 def give_back(store: Store, one: Record) -> None:
     """As a dispatcher that stops while a handler runs on."""
-    assert store.transact(lambda connection: store.leases.release(connection, [lease(one)], begun=True)) == 1
+    assert (
+        store.transact(
+            lambda connection: store.leases.release(connection, [lease(one)], begun=True)
+        )
+        == 1
+    )
 
 
 def leave_behind(store: Store, one: Record) -> None:
@@ -50,7 +61,9 @@ def leave_behind(store: Store, one: Record) -> None:
 
 
 def lose(store: Store, one: Record) -> None:
-    """As a lease that ran out while the process was paused: its next holder has ended, and the heartbeat goes on."""
+    """As a lease that ran out while the process was paused: its next holder has ended, and the
+    heartbeat goes on.
+    """
     expire(store, store.database.tables.task, due_at=1)
     taken = take_over(store)
     assert taken is not None
@@ -68,7 +81,11 @@ def lease(one: Record) -> tuple[str, str]:
 
 def record(store: Store, one: Record, outcome: Outcome = LATE, *, goes_on: bool = False) -> None:
     """Record the end of an attempt."""
-    store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1, goes_on=goes_on)]))
+    store.transact(
+        lambda connection: store.leases.record(
+            connection, [Result(one, outcome, 0.1, goes_on=goes_on)]
+        )
+    )
 
 
 def beat(store: Store, one: Record, seconds: float = 30.0) -> None:
@@ -84,12 +101,17 @@ def expire(store: Store, table: sa.Table, **values: Any) -> None:
 def holds(store: Store) -> int:
     """How many places are held."""
     with store.reading() as connection:
-        return connection.scalar(sa.select(sa.func.count()).select_from(store.database.tables.hold)) or 0
+        return (
+            connection.scalar(sa.select(sa.func.count()).select_from(store.database.tables.hold))
+            or 0
+        )
 
 
 def two(store: Store, **fields: Any) -> tuple[Record, Record]:
     """Two tasks that may not run at a time; the first runs."""
-    store.transact(lambda connection: store.queues.configure(connection, "mail", {"max_concurrent": 1}))
+    store.transact(
+        lambda connection: store.queues.configure(connection, "mail", {"max_concurrent": 1})
+    )
     first, second = add(store, **fields), add(store, **fields)
     (running,) = claim(store, 5)
     assert running.id == first.id
@@ -98,8 +120,12 @@ def two(store: Store, **fields: Any) -> tuple[Record, Record]:
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("fields", KEYS.values(), ids=KEYS)
-def test_what_still_runs_keeps_its_place(store: Store, fields: dict[str, Any], end: Callable[[Store, Record], None]) -> None:
-    """However its lease ended, nothing begins in its place until its handler is over; then something does at once."""
+def test_what_still_runs_keeps_its_place(
+    store: Store, fields: dict[str, Any], end: Callable[[Store, Record], None]
+) -> None:
+    """However its lease ended, nothing begins in its place until its handler is over; then
+    something does at once.
+    """
     running, _ = two(store, **fields)
     end(store, running)
     assert claim(store, 5) == []
@@ -114,8 +140,12 @@ def test_what_still_runs_keeps_its_place(store: Store, fields: dict[str, Any], e
 
 
 @pytest.mark.parametrize("fields", KEYS.values(), ids=KEYS)
-def test_a_place_outlives_its_process_by_a_lease_at_most(store: Store, fields: dict[str, Any]) -> None:
-    """Nobody renews it, so it runs out; any dispatcher lets go what waits for it, without the janitor."""
+def test_a_place_outlives_its_process_by_a_lease_at_most(
+    store: Store, fields: dict[str, Any]
+) -> None:
+    """Nobody renews it, so it runs out; any dispatcher lets go what waits for it, without the
+    janitor.
+    """
     running, second = two(store, **fields)
     delete(store, running)
     expire(store, store.database.tables.hold, held_until=1)
@@ -138,14 +168,20 @@ def test_what_had_not_begun_keeps_no_place(store: Store) -> None:
     running, second = two(store, lock_key="s:a")
     delete(store, running)
     assert claim(store, 5) == []
-    assert store.transact(lambda connection: store.leases.release(connection, [lease(running)])) == 0
+    assert (
+        store.transact(lambda connection: store.leases.release(connection, [lease(running)])) == 0
+    )
     assert [one.id for one in claim(store, 5)] == [second.id]
 
 
 def test_a_lease_that_has_run_out_keeps_no_place(store: Store) -> None:
     """Its process is dead: to delete its task frees the key at once."""
     running, second = two(store, lock_key="s:a")
-    expire(store, store.database.tables.task, due_at=sa.case((store.database.tables.task.c.state == "leased", 1)))
+    expire(
+        store,
+        store.database.tables.task,
+        due_at=sa.case((store.database.tables.task.c.state == "leased", 1)),
+    )
     delete(store, running)
     assert holds(store) == 0
     assert [one.id for one in claim(store, 5)] == [second.id]
@@ -157,7 +193,11 @@ def test_a_deleted_task_that_runs_is_ended_once(store: Store) -> None:
     delete(store, running)
     assert get(store, running.id).state == State.CANCELLED
     assert store.transact(lambda connection: store.tasks.delete(connection, running.id)) is False
-    pruned = store.transact(lambda connection: store.history.prune(connection, keep_succeeded=-1.0, keep_dead=0.0, tombstones={}))
+    pruned = store.transact(
+        lambda connection: store.history.prune(
+            connection, keep_succeeded=-1.0, keep_dead=0.0, tombstones={}
+        )
+    )
     assert pruned == 1
     store.transact(store.locks.mend)
     assert claim(store, 5) == []
@@ -169,7 +209,9 @@ def test_a_batch_waits_for_what_still_runs(store: Store) -> None:
     """Its callback begins beside none of its tasks; it counts the deleted one once."""
     callback = NewTask(id=task_id(), request=TaskRequest("POST", "/w", {}, b""), name="finish")
     batch_id = task_id()
-    store.transact(lambda connection: store.batches.create(connection, batch_id, 1, pack([callback]), None))
+    store.transact(
+        lambda connection: store.batches.create(connection, batch_id, 1, pack([callback]), None)
+    )
     add(store, batch_id=batch_id)
     (running,) = claim(store, 5)
     delete(store, running)

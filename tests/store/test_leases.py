@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.new_task import NewTask, pack
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.new_task import NewTask, pack
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Recorded, Result, Store
 from tests.store.conftest import add, claim, complete, get, take_over
 
@@ -25,7 +25,13 @@ SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
 
 def record(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> set[str]:
     """Record outcomes; the ids whose lease was lost."""
-    return set(store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records])).lost)
+    return set(
+        store.transact(
+            lambda connection: store.leases.record(
+                connection, [Result(one, outcome, 0.1) for one in records]
+            )
+        ).lost
+    )
 
 
 def expire(store: Store, held_by: str = "me") -> int:
@@ -84,7 +90,11 @@ def test_a_paused_queue_is_not_looked_at(store: Store) -> None:
     """Its tasks wait; those of others do not."""
     queue = store.database.tables.queue
     add(store, queue="mail")
-    store.transact(lambda connection: connection.execute(sa.update(queue).where(queue.c.name == "mail").values(paused_at=1)))
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(queue).where(queue.c.name == "mail").values(paused_at=1)
+        )
+    )
     assert claim(store, 5) == []
     with store.reading() as connection:
         assert store.claims.lanes(connection).lanes == ()
@@ -104,7 +114,12 @@ def test_success_ends_a_task(store: Store) -> None:
     (taken,) = claim(store)
     assert record(store, taken) == set()
     ended = get(store, taken.id)
-    assert (ended.state, ended.due_at, ended.last_status, ended.executions) == ("succeeded", None, 204, 1)
+    assert (ended.state, ended.due_at, ended.last_status, ended.executions) == (
+        "succeeded",
+        None,
+        204,
+        1,
+    )
     assert ended.finished_at is not None
     assert log(store, taken.id) == [(1, "success")]
 
@@ -115,7 +130,12 @@ def test_a_failure_schedules_the_next_attempt(store: Store) -> None:
     (taken,) = claim(store)
     record(store, taken, outcome=Outcome(State.SCHEDULED, "failure", 503, "no", delay=100))
     again = get(store, taken.id)
-    assert (again.state, again.last_status, again.last_error, again.finished_at) == ("scheduled", 503, "no", None)
+    assert (again.state, again.last_status, again.last_error, again.finished_at) == (
+        "scheduled",
+        503,
+        "no",
+        None,
+    )
     assert again.due_at is not None
     assert taken.started_at is not None
     assert 100 * SECOND <= again.due_at - taken.started_at < 160 * SECOND
@@ -126,9 +146,17 @@ def test_a_second_attempt_keeps_the_first_ones_time(store: Store) -> None:
     """The age limit counts from the first attempt."""
     add(store)
     (first,) = claim(store)
-    record(store, first, outcome=Outcome(State.SCHEDULED, "timeout", None, "late", delay=0, executed=False))
+    record(
+        store,
+        first,
+        outcome=Outcome(State.SCHEDULED, "timeout", None, "late", delay=0, executed=False),
+    )
     (second,) = claim(store)
-    assert (second.attempts, second.executions, second.first_tried_at) == (2, 0, first.first_tried_at)
+    assert (second.attempts, second.executions, second.first_tried_at) == (
+        2,
+        0,
+        first.first_tried_at,
+    )
     assert second.lease_id != first.lease_id
 
 
@@ -140,7 +168,12 @@ def test_an_expired_lease_is_taken_over_as_a_crash(store: Store) -> None:
     assert claim(store) == []
     taken = take_over(store)
     assert taken is not None
-    assert (taken.attempts, taken.crashes, taken.held_by, taken.last_reason) == (2, 1, "other", "crash")
+    assert (taken.attempts, taken.crashes, taken.held_by, taken.last_reason) == (
+        2,
+        1,
+        "other",
+        "crash",
+    )
     assert taken.lease_id != lost.lease_id
     assert log(store, lost.id) == [(1, "crash")]
 
@@ -164,7 +197,11 @@ def test_results_of_lost_and_kept_leases_are_told_apart(store: Store) -> None:
     first, second, third = claim(store, 3)
     store.transact(lambda connection: store.tasks.delete(connection, second.id))
     assert record(store, first, second, third) == {second.id}
-    assert [get(store, one.id).state for one in (first, second, third)] == ["succeeded", "cancelled", "succeeded"]
+    assert [get(store, one.id).state for one in (first, second, third)] == [
+        "succeeded",
+        "cancelled",
+        "succeeded",
+    ]
 
 
 def test_recording_twice_is_recording_once(store: Store) -> None:
@@ -211,7 +248,9 @@ def test_renewing_prolongs_what_is_held_and_tells_what_is_not(store: Store) -> N
     kept, deleted, lost = claim(store, 3, lease=5)
     store.transact(lambda connection: store.tasks.delete(connection, deleted.id))
     pairs = [(one.id, one.lease_id or "") for one in (kept, deleted)] + [(lost.id, "another")]
-    assert store.transact(lambda connection: store.leases.renew(connection, pairs, 300)) == {kept.id}
+    assert store.transact(lambda connection: store.leases.renew(connection, pairs, 300)) == {
+        kept.id
+    }
     renewed = get(store, kept.id)
     assert renewed.due_at is not None
     assert kept.due_at is not None
@@ -223,14 +262,21 @@ def test_releasing_burns_no_attempt(store: Store) -> None:
     """What a stopping dispatcher gives back is due at once, as if it had never been taken."""
     add(store)
     (taken,) = claim(store)
-    assert store.transact(lambda connection: store.leases.release(connection, [(taken.id, taken.lease_id or "")])) == 1
+    assert (
+        store.transact(
+            lambda connection: store.leases.release(connection, [(taken.id, taken.lease_id or "")])
+        )
+        == 1
+    )
     back = get(store, taken.id)
     assert (back.state, back.attempts, back.crashes) == ("scheduled", 0, 0)
     assert [one.attempts for one in claim(store)] == [1]
 
 
 def test_a_handler_completes_only_while_the_lease_is_its_own(store: Store) -> None:
-    """Its transaction and whoever deletes the task cannot both commit; the task ends when that is recorded."""
+    """Its transaction and whoever deletes the task cannot both commit; the task ends when that
+    is recorded.
+    """
     add(store), add(store)
     held, lost = claim(store, 2)
     store.transact(lambda connection: store.tasks.delete(connection, lost.id))
@@ -244,26 +290,43 @@ def test_a_handler_completes_only_while_the_lease_is_its_own(store: Store) -> No
 
 def release(store: Store, held: Record) -> int:
     """Give a lease back while its handler may run."""
-    return store.transact(lambda connection: store.leases.release(connection, [(held.id, str(held.lease_id))], begun=True))
+    return store.transact(
+        lambda connection: store.leases.release(
+            connection, [(held.id, str(held.lease_id))], begun=True
+        )
+    )
 
 
 ENDED_BY_OTHERS: dict[str, Callable[[Store, Record], object]] = {
-    "its deadline": lambda store, held: record(store, held, outcome=Outcome(State.SCHEDULED, "timeout", delay=0.0)),
+    "its deadline": lambda store, held: record(
+        store, held, outcome=Outcome(State.SCHEDULED, "timeout", delay=0.0)
+    ),
     "a crash": lambda store, held: (expire(store), take_over(store)),
-    "a pardon": lambda store, held: store.transact(lambda connection: store.leases.pardon(connection, "me")),
+    "a pardon": lambda store, held: store.transact(
+        lambda connection: store.leases.pardon(connection, "me")
+    ),
     "a stop": release,
-    "a deletion": lambda store, held: store.transact(lambda connection: store.tasks.delete(connection, held.id)),
+    "a deletion": lambda store, held: store.transact(
+        lambda connection: store.tasks.delete(connection, held.id)
+    ),
 }
 
 
 @pytest.mark.parametrize("end", ENDED_BY_OTHERS.values(), ids=ENDED_BY_OTHERS)
-def test_of_the_handler_and_whoever_ends_its_lease_the_first_wins(store: Store, end: Callable[[Store, Record], object]) -> None:
-    """Once somebody else has ended the lease, the handler cannot complete; once it has, nobody takes the success away."""
+def test_of_the_handler_and_whoever_ends_its_lease_the_first_wins(
+    store: Store, end: Callable[[Store, Record], object]
+) -> None:
+    """Once somebody else has ended the lease, the handler cannot complete; once it has, nobody
+    takes the success away.
+    """
     add(store), add(store)
     first, second = claim(store, 2)
     end(store, first)
     assert not complete(store, first)
-    if get(store, second.id).lease_id == second.lease_id and get(store, second.id).state == "leased":
+    if (
+        get(store, second.id).lease_id == second.lease_id
+        and get(store, second.id).state == "leased"
+    ):
         assert complete(store, second)
         end(store, second)
         record(store, second)
@@ -272,24 +335,42 @@ def test_of_the_handler_and_whoever_ends_its_lease_the_first_wins(store: Store, 
 
 
 def test_a_completed_task_is_not_taken_over_but_ended(store: Store) -> None:
-    """The dispatcher died between the handler's commit and the record: what follows, follows once."""
-    add(store, lock_key="s:a", follow_up=pack([NewTask(id=task_id(), request=TaskRequest("POST", "/next", {}, b""))]))
+    """The dispatcher died between the handler's commit and the record: what follows, follows
+    once.
+    """
+    add(
+        store,
+        lock_key="s:a",
+        follow_up=pack([NewTask(id=task_id(), request=TaskRequest("POST", "/next", {}, b""))]),
+    )
     add(store, lock_key="s:a")
     (held,) = claim(store)
     assert complete(store, held)
     expire(store)
     assert take_over(store) is None
     ended = get(store, held.id)
-    assert (ended.state, ended.attempts, ended.crashes, ended.last_status) == ("succeeded", 1, 0, 204)
+    assert (ended.state, ended.attempts, ended.crashes, ended.last_status) == (
+        "succeeded",
+        1,
+        0,
+        204,
+    )
     assert record(store, held) == set()
     assert counted(store) == {"succeeded": 1}
     assert sorted(one.url for one in claim(store, 5)) == ["/next", "/w"]
 
 
 def test_a_success_is_recorded_whatever_ended_in_the_same_turn(store: Store) -> None:
-    """An attempt is known by its task and its lease: those of one claim share the lease, and only that."""
+    """An attempt is known by its task and its lease: those of one claim share the lease, and
+    only that.
+    """
     for name in ("first", "second", "third"):
-        add(store, follow_up=pack([NewTask(id=task_id(), request=TaskRequest("POST", f"/after-{name}", {}, b""))]))
+        add(
+            store,
+            follow_up=pack(
+                [NewTask(id=task_id(), request=TaskRequest("POST", f"/after-{name}", {}, b""))]
+            ),
+        )
     shared = claim(store, 3)
     flaky = shared[1]
     record(store, flaky, outcome=Outcome(State.SCHEDULED, "failure", 500, "no", delay=0.0))
@@ -343,7 +424,9 @@ def counted(store: Store) -> dict[str, int]:
     """How many tasks of the queue default have ended, by how."""
     with store.reading() as connection:
         found = store.statistics.of(connection, ["default"])["default"]
-    return {state: getattr(found, state) for state in ("succeeded", "dead") if getattr(found, state)}
+    return {
+        state: getattr(found, state) for state in ("succeeded", "dead") if getattr(found, state)
+    }
 
 
 def test_a_late_reply_is_late_after_the_crash_that_ended_the_task(store: Store) -> None:
@@ -368,9 +451,15 @@ def test_a_late_reply_is_late_after_a_pardon(store: Store) -> None:
     assert counted(store) == {}
 
 
-@pytest.mark.parametrize("outcome", [SUCCESS, Outcome(State.DEAD, "timeout", None)], ids=["reply", "no reply"])
-def test_what_a_handler_has_committed_is_a_success_whatever_came_back(store: Store, outcome: Outcome) -> None:
-    """A reply that was lost changes nothing: the row of the attempt is asked. All of it is counted once."""
+@pytest.mark.parametrize(
+    "outcome", [SUCCESS, Outcome(State.DEAD, "timeout", None)], ids=["reply", "no reply"]
+)
+def test_what_a_handler_has_committed_is_a_success_whatever_came_back(
+    store: Store, outcome: Outcome
+) -> None:
+    """A reply that was lost changes nothing: the row of the attempt is asked. All of it is
+    counted once.
+    """
     store.transact(lambda connection: store.batches.create(connection, "b" * 26, 2, None, None))
     for _ in range(2):
         add(store, batch_id="b" * 26)
@@ -391,7 +480,9 @@ def test_what_a_handler_has_committed_is_a_success_whatever_came_back(store: Sto
 
 
 def test_a_handler_that_commits_while_its_timeout_is_recorded_has_succeeded(store: Store) -> None:
-    """Between the look and the change, say: the database lets one of both log the attempt, and the other looks again."""
+    """Between the look and the change, say: the database lets one of both log the attempt, and
+    the other looks again.
+    """
     if store.database.dialect.locks_by_writing:
         pytest.skip("one writer: nothing comes between")
     add(store)
@@ -411,7 +502,9 @@ def test_a_handler_that_commits_while_its_timeout_is_recorded_has_succeeded(stor
                 return found
 
             store.leases._look = once  # type: ignore[method-assign]
-        return store.leases.record(connection, [Result(held, Outcome(State.DEAD, "timeout", None), 0.1)])
+        return store.leases.record(
+            connection, [Result(held, Outcome(State.DEAD, "timeout", None), 0.1)]
+        )
 
     recorded = store.transact(work)
     assert [one.outcome for one in recorded.results] == [SUCCESS]

@@ -1,4 +1,6 @@
-"""Concurrency and serial keys, expiry, names, unique keys, follow-ups and batches, on each database."""
+"""Concurrency and serial keys, expiry, names, unique keys, follow-ups and batches, on each
+database.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ import sqlalchemy as sa
 
 from flask_taskqueue import TaskAlreadyExistsError, TombstonedTaskError
 from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.new_task import NewTask, pack
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.new_task import NewTask, pack
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Result, Store
 from tests.store.conftest import add, claim, complete, get
 
@@ -29,7 +31,9 @@ DEAD = Outcome(State.DEAD, "failure", 500, "no")
 
 def new(**fields: Any) -> NewTask:
     """A task to be stored."""
-    return NewTask(id=task_id(), request=TaskRequest("POST", "/w", {"X-Own": "ü"}, b"\x00body"), **fields)
+    return NewTask(
+        id=task_id(), request=TaskRequest("POST", "/w", {"X-Own": "ü"}, b"\x00body"), **fields
+    )
 
 
 def store_new(store: Store, task: NewTask) -> tuple[Record, str]:
@@ -39,11 +43,17 @@ def store_new(store: Store, task: NewTask) -> tuple[Record, str]:
 
 def finish(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
-    store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records]))
+    store.transact(
+        lambda connection: store.leases.record(
+            connection, [Result(one, outcome, 0.1) for one in records]
+        )
+    )
 
 
 def _give_back(store: Store, record: Record) -> None:
-    store.transact(lambda connection: store.leases.release(connection, [(record.id, str(record.lease_id))]))
+    store.transact(
+        lambda connection: store.leases.release(connection, [(record.id, str(record.lease_id))])
+    )
 
 
 def _pardon(store: Store, record: Record) -> None:
@@ -63,7 +73,11 @@ def find(store: Store, **equal: Any) -> list[Any]:
     task = store.database.tables.task
     with store.reading() as connection:
         return list(
-            connection.execute(sa.select(task).where(*(task.c[name] == value for name, value in equal.items())).order_by(task.c.id))
+            connection.execute(
+                sa.select(task)
+                .where(*(task.c[name] == value for name, value in equal.items()))
+                .order_by(task.c.id)
+            )
         )
 
 
@@ -125,7 +139,9 @@ class TestConcurrencyKeys:
 class TestSerialKeys:
     """One after the other, in order."""
 
-    def test_one_that_was_dead_and_is_requeued_waits_for_the_one_that_runs(self, store: Store) -> None:
+    def test_one_that_was_dead_and_is_requeued_waits_for_the_one_that_runs(
+        self, store: Store
+    ) -> None:
         """It is the first again, but not beside its successor."""
         ids = [add(store, lock_key="s:a").id for _ in range(3)]
         (first,) = claim(store, 5)
@@ -137,7 +153,9 @@ class TestSerialKeys:
         assert [one.id for one in claim(store, 5)] == [ids[0]]
 
     @pytest.mark.parametrize("end", PUT_OFF)
-    def test_one_that_is_requeued_goes_before_the_one_that_is_put_off(self, store: Store, end: str) -> None:
+    def test_one_that_is_requeued_goes_before_the_one_that_is_put_off(
+        self, store: Store, end: str
+    ) -> None:
         """However that came about, without a janitor."""
         ids = [add(store, lock_key="s:a").id for _ in range(2)]
         (first,) = claim(store, 5)
@@ -227,8 +245,20 @@ class TestNames:
         add(store, queue="mail")
         finish(store, *claim(store, 2))
         keep: dict[str, Any] = {"keep_succeeded": -1, "keep_dead": -1}
-        assert store.transact(lambda connection: store.history.prune(connection, tombstones={"mail": 3600}, **keep)) == 1
-        assert store.transact(lambda connection: store.history.prune(connection, tombstones={"mail": -1}, **keep)) == 1
+        assert (
+            store.transact(
+                lambda connection: store.history.prune(
+                    connection, tombstones={"mail": 3600}, **keep
+                )
+            )
+            == 1
+        )
+        assert (
+            store.transact(
+                lambda connection: store.history.prune(connection, tombstones={"mail": -1}, **keep)
+            )
+            == 1
+        )
 
 
 class TestUniqueKeys:
@@ -264,7 +294,11 @@ class TestUniqueKeys:
         """It takes the request and eta of the second, and keeps its id."""
         first, _ = store_new(store, new(unique_key="k", delay=SECOND))
         later = NewTask(
-            id=task_id(), request=TaskRequest("PUT", "/x", {}, b"new"), unique_key="k", on_conflict="debounce", delay=60 * SECOND
+            id=task_id(),
+            request=TaskRequest("PUT", "/x", {}, b"new"),
+            unique_key="k",
+            on_conflict="debounce",
+            delay=60 * SECOND,
         )
         kept, disposition = store_new(store, later)
         assert (kept.id, disposition, kept.url, kept.body) == (first.id, "debounced", "/x", b"new")
@@ -274,7 +308,12 @@ class TestUniqueKeys:
     def test_of_many_at_once_one_is_added(self, store: Store) -> None:
         """The unique index decides, not a query before."""
         results: list[str] = []
-        threads = [threading.Thread(target=lambda: results.append(store_new(store, new(unique_key="k"))[1])) for _ in range(12)]
+        threads = [
+            threading.Thread(
+                target=lambda: results.append(store_new(store, new(unique_key="k"))[1])
+            )
+            for _ in range(12)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -321,7 +360,11 @@ class TestBatches:
         """A batch of so many tasks."""
         batch_id = task_id()
         packed = {name: pack([task]) for name, task in callbacks.items()}
-        store.transact(lambda connection: store.batches.create(connection, batch_id, total, packed.get("on_finish"), packed.get("on_dead")))
+        store.transact(
+            lambda connection: store.batches.create(
+                connection, batch_id, total, packed.get("on_finish"), packed.get("on_dead")
+            )
+        )
         for _ in range(total):
             add(store, batch_id=batch_id)
         return batch_id

@@ -1,4 +1,6 @@
-"""MariaDB, where a database has a character set of its own, and where an insert that skips duplicates is lenient."""
+"""MariaDB, where a database has a character set of its own, and where an insert that skips
+duplicates is lenient.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +43,22 @@ def test_people_write_in_any_language(latin: Bench) -> None:
     latin.tasks.queue("default").pause(by=WORDS)
     assert latin.tasks.queue("default").statistics().paused_by == WORDS
     store = latin.app.extensions["taskqueue"].store
-    entry: dict[str, Any] = {"who": WORDS, "address": "127.0.0.1", "action": "pause", "subject": WORDS, "changed": 1}
+    entry: dict[str, Any] = {
+        "who": WORDS,
+        "address": "127.0.0.1",
+        "action": "pause",
+        "subject": WORDS,
+        "changed": 1,
+    }
     store.transact(lambda connection: store.audit.add(connection, "0" * 26, **entry))
     with store.reading() as connection:
         (row,) = store.audit.latest(connection, 1)
     assert (row.who, row.subject) == (WORDS, WORDS)
 
 
-@pytest.mark.parametrize("options", [{}, {"name": "n" * 500}, {"unique_key": "~" * 200}], ids=["plain", "named", "keyed"])
+@pytest.mark.parametrize(
+    "options", [{}, {"name": "n" * 500}, {"unique_key": "~" * 200}], ids=["plain", "named", "keyed"]
+)
 def test_the_longest_values_are_stored_whole(latin: Bench, options: dict[str, Any]) -> None:
     """Also by the insert that skips what is there already: it would cut them without a word."""
     headers = {"X-A": "ÿ" * 8000, "X-B": "y" * 8000}

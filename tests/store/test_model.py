@@ -12,16 +12,22 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from flask_taskqueue import TaskAlreadyExistsError, TombstonedTaskError
 from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.new_task import NewTask
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.payload import TaskRequest
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.new_task import NewTask
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Filter, Result, Store
 from tests.store.conftest import claim, take_over
 
@@ -60,14 +66,18 @@ class Modelled:
         return self.state in LIVE
 
     def end(self, state: str) -> None:
-        """It has ended, and its unique key is free. What ran when it was deleted keeps its place until that is over."""
+        """It has ended, and its unique key is free. What ran when it was deleted keeps its
+        place until that is over.
+        """
         if self.state == "leased" and state == "cancelled":
             self.holds.add(self.lease)
         self.state, self.unique_key = state, None
 
 
 def place(data: st.DataObject, among: Sized) -> int:
-    """Which of some; drawn without regard to how many there are, which is the database's choice and may differ when asked again."""
+    """Which of some; drawn without regard to how many there are, which is the database's choice
+    and may differ when asked again.
+    """
     return data.draw(st.integers(0, 2**16)) % len(among)
 
 
@@ -96,12 +106,17 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(queue=st.sampled_from(QUEUES), later=st.booleans())
     def add(self, queue: str, later: bool) -> None:
         """A plain task, due now or in an hour."""
-        self.stored(NewTask(id=task_id(), request=request(), queue=queue, delay=HOUR if later else 0), due=not later)
+        self.stored(
+            NewTask(id=task_id(), request=request(), queue=queue, delay=HOUR if later else 0),
+            due=not later,
+        )
 
     @rule(queue=st.sampled_from(QUEUES), name=st.sampled_from(["n1", "n2"]))
     def add_named(self, queue: str, name: str) -> None:
         """A name that is taken is an error, which says whether its task lives."""
-        holder = next((one for one in self.tasks.values() if (one.queue, one.name) == (queue, name)), None)
+        holder = next(
+            (one for one in self.tasks.values() if (one.queue, one.name) == (queue, name)), None
+        )
         new = NewTask(id=task_id(), request=request(), queue=queue, name=name)
         if holder is None:
             self.stored(new)
@@ -109,18 +124,28 @@ class StoreMachine(RuleBasedStateMachine):
         with pytest.raises(TaskAlreadyExistsError if holder.is_live else TombstonedTaskError):
             self.transact(lambda connection: self.store.inserts.add(connection, new))
 
-    @rule(conflict=st.sampled_from(["skip", "raise", "replace", "debounce"]), key=st.sampled_from(["u1", "u2"]))
+    @rule(
+        conflict=st.sampled_from(["skip", "raise", "replace", "debounce"]),
+        key=st.sampled_from(["u1", "u2"]),
+    )
     def add_unique(self, conflict: Any, key: str) -> None:
         """At most one task that has not ended has the key."""
-        holder = next((one for one in self.tasks.values() if one.is_live and one.unique_key == key), None)
-        new = NewTask(id=task_id(), request=request(), queue="mail", unique_key=key, on_conflict=conflict)
+        holder = next(
+            (one for one in self.tasks.values() if one.is_live and one.unique_key == key), None
+        )
+        new = NewTask(
+            id=task_id(), request=request(), queue="mail", unique_key=key, on_conflict=conflict
+        )
         if holder is None:
             assert self.stored(new) == "added"
         elif conflict == "raise":
             with pytest.raises(TaskAlreadyExistsError):
                 self.transact(lambda connection: self.store.inserts.add(connection, new))
         elif conflict == "skip":
-            assert self.transact(lambda connection: self.store.inserts.add(connection, new))[1] == "skipped"
+            assert (
+                self.transact(lambda connection: self.store.inserts.add(connection, new))[1]
+                == "skipped"
+            )
         elif holder.state == "leased":
             holder.unique_key = None
             assert self.stored(new) == "added"
@@ -128,7 +153,10 @@ class StoreMachine(RuleBasedStateMachine):
             holder.end("cancelled")
             assert self.stored(new) == "replaced"
         else:
-            assert self.transact(lambda connection: self.store.inserts.add(connection, new))[1] == "debounced"
+            assert (
+                self.transact(lambda connection: self.store.inserts.add(connection, new))[1]
+                == "debounced"
+            )
             holder.due = True
 
     @rule(key=st.sampled_from(["s:a", "s:b", "c:a", "c:b"]), many=st.integers(1, 3))
@@ -194,7 +222,14 @@ class StoreMachine(RuleBasedStateMachine):
         record = self.held.pop(place(data, self.held))
         one = self.tasks[record.id]
         mine = one.state == "leased" and one.lease == record.lease_id
-        assert self.transact(lambda connection: self.store.leases.release(connection, [(record.id, str(record.lease_id))])) == mine
+        assert (
+            self.transact(
+                lambda connection: self.store.leases.release(
+                    connection, [(record.id, str(record.lease_id))]
+                )
+            )
+            == mine
+        )
         one.holds.discard(record.lease_id)
         if mine:
             one.state, one.lease, one.due, one.attempts = "scheduled", None, True, one.attempts - 1
@@ -208,7 +243,11 @@ class StoreMachine(RuleBasedStateMachine):
         if one.state != "leased" or one.lease != record.lease_id or one.queue in self.paused:
             return
         task = self.store.database.tables.task
-        self.transact(lambda connection: connection.execute(sa.update(task).where(task.c.id == one.id).values(due_at=1)))
+        self.transact(
+            lambda connection: connection.execute(
+                sa.update(task).where(task.c.id == one.id).values(due_at=1)
+            )
+        )
         self.held.remove(record)
         self.stale.append(record)
         taken = take_over(self.store, lease=3600)
@@ -235,7 +274,10 @@ class StoreMachine(RuleBasedStateMachine):
     def delete(self, data: st.DataObject) -> None:
         """A task that has not ended is cancelled."""
         one = self.tasks[sorted(self.tasks)[place(data, self.tasks)]]
-        assert self.transact(lambda connection: self.store.tasks.delete(connection, one.id)) is one.is_live
+        assert (
+            self.transact(lambda connection: self.store.tasks.delete(connection, one.id))
+            is one.is_live
+        )
         if one.is_live:
             one.end("cancelled")
 
@@ -244,7 +286,9 @@ class StoreMachine(RuleBasedStateMachine):
     def purge(self, queue: str) -> None:
         """Everything of a queue that has not ended is cancelled."""
         live = [one for one in self.tasks.values() if one.queue == queue and one.is_live]
-        assert self.transact(lambda connection: self.store.tasks.delete_some(connection, Filter(queue=queue))) == len(live)
+        assert self.transact(
+            lambda connection: self.store.tasks.delete_some(connection, Filter(queue=queue))
+        ) == len(live)
         for one in live:
             one.end("cancelled")
 
@@ -253,9 +297,17 @@ class StoreMachine(RuleBasedStateMachine):
         """What is dead starts anew."""
         self.transact(lambda connection: self.store.tasks.requeue_some(connection, Filter()))
         for one in sorted(self.tasks.values(), key=lambda each: each.id, reverse=True):
-            taken = one.given_key is not None and any(each.is_live and each.unique_key == one.given_key for each in self.tasks.values())
+            taken = one.given_key is not None and any(
+                each.is_live and each.unique_key == one.given_key for each in self.tasks.values()
+            )
             if one.state == "dead" and not taken:
-                one.state, one.due, one.attempts, one.crashes, one.unique_key = "scheduled", True, 0, 0, one.given_key
+                one.state, one.due, one.attempts, one.crashes, one.unique_key = (
+                    "scheduled",
+                    True,
+                    0,
+                    0,
+                    one.given_key,
+                )
 
     @rule()
     def run_now(self) -> None:
@@ -270,7 +322,9 @@ class StoreMachine(RuleBasedStateMachine):
     def pause_or_resume(self, queue: str) -> None:
         """Whichever it was not."""
         change = (
-            self.store.queues.resume if queue in self.paused else lambda connection, name: self.store.queues.pause(connection, name, "me")
+            self.store.queues.resume
+            if queue in self.paused
+            else lambda connection, name: self.store.queues.pause(connection, name, "me")
         )
         assert self.transact(lambda connection: change(connection, queue))
         self.paused ^= {queue}
@@ -279,7 +333,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def rows_are_as_modelled(self) -> None:
-        """Every row; and the statistics, but they take dozens of statements, so not after every step."""
+        """Every row; and the statistics, but they take dozens of statements, so not after every
+        step.
+        """
         type(self).steps += 1
         self.looked += 1
         task, hold = self.store.database.tables.task, self.store.database.tables.hold
@@ -291,34 +347,63 @@ class StoreMachine(RuleBasedStateMachine):
         assert held == {(one.id, lease) for one in self.tasks.values() for lease in one.holds}
         for one in self.tasks.values():
             row = rows[one.id]
-            assert (row.state, row.attempts, row.crashes, row.unique_key) == (one.state, one.attempts, one.crashes, one.unique_key), one
+            assert (row.state, row.attempts, row.crashes, row.unique_key) == (
+                one.state,
+                one.attempts,
+                one.crashes,
+                one.unique_key,
+            ), one
             assert one.state != "leased" or row.lease_id == one.lease
             assert (row.due_at is None) <= (not one.is_live or one.lock_key is not None)
         for queue in counted:
             states = Counter(one.state for one in self.tasks.values() if one.queue == queue)
             found = counted[queue]
-            assert Counter({state: getattr(found, state) for state in (*LIVE, "succeeded", "dead", "cancelled")}) == states + Counter()
+            assert (
+                Counter(
+                    {
+                        state: getattr(found, state)
+                        for state in (*LIVE, "succeeded", "dead", "cancelled")
+                    }
+                )
+                == states + Counter()
+            )
 
     @invariant()
     def keys_hold(self) -> None:
         """No more run than may at a time, deleted ones too; of a serial key one."""
-        running = Counter((one.lock_key, one.limit) for one in self.tasks.values() if one.state == "leased")
+        running = Counter(
+            (one.lock_key, one.limit) for one in self.tasks.values() if one.state == "leased"
+        )
         for one in self.tasks.values():
             running[one.lock_key, one.limit] += len(one.holds)
-        assert all(number <= (limit or 1) for (key, limit), number in running.items() if key is not None), running
+        assert all(
+            number <= (limit or 1) for (key, limit), number in running.items() if key is not None
+        ), running
 
     # The model.
 
     def may_run(self, one: Modelled) -> bool:
         """Whether a claim could take it."""
-        return one.state == "scheduled" and one.due and one.queue not in self.paused and not self.is_held_up(one)
+        return (
+            one.state == "scheduled"
+            and one.due
+            and one.queue not in self.paused
+            and not self.is_held_up(one)
+        )
 
     def is_held_up(self, one: Modelled) -> bool:
         """Whether others with its key come first, or as many run as may."""
         if one.lock_key is None:
             return False
-        same = [other for other in self.tasks.values() if other.lock_key == one.lock_key and other.id != one.id]
-        others, held = [other for other in same if other.is_live], sum(len(other.holds) for other in same)
+        same = [
+            other
+            for other in self.tasks.values()
+            if other.lock_key == one.lock_key and other.id != one.id
+        ]
+        others, held = (
+            [other for other in same if other.is_live],
+            sum(len(other.holds) for other in same),
+        )
         if one.limit is None:
             return held > 0 or any(other.id < one.id or other.state == "leased" for other in others)
         return held + sum(other.state == "leased" for other in others) >= one.limit
@@ -326,22 +411,56 @@ class StoreMachine(RuleBasedStateMachine):
     def stored(self, new: NewTask, *, due: bool = True) -> str:
         """Store a task, here and there; what became of it."""
         disposition = self.transact(lambda connection: self.store.inserts.add(connection, new))[1]
-        known = Modelled(new.id, new.queue, new.name, new.unique_key, new.lock_key, new.lock_limit, due=due, given_key=new.unique_key)
+        known = Modelled(
+            new.id,
+            new.queue,
+            new.name,
+            new.unique_key,
+            new.lock_key,
+            new.lock_limit,
+            due=due,
+            given_key=new.unique_key,
+        )
         self.tasks[new.id] = known
         return str(disposition)
 
     def rows(self, some: list[Modelled]) -> list[sa.Row[Any]]:
         """What the table has of these and of those that share their keys."""
         task = self.store.database.tables.task
-        wanted = sa.or_(task.c.id.in_([one.id for one in some]), task.c.lock_key.in_([str(one.lock_key) for one in some]))
-        columns = ("id", "queue", "state", "due_at", "attempts", "lock_key", "lock_limit", "lease_id", "last_reason")
+        wanted = sa.or_(
+            task.c.id.in_([one.id for one in some]),
+            task.c.lock_key.in_([str(one.lock_key) for one in some]),
+        )
+        columns = (
+            "id",
+            "queue",
+            "state",
+            "due_at",
+            "attempts",
+            "lock_key",
+            "lock_limit",
+            "lease_id",
+            "last_reason",
+        )
         with self.store.reading() as connection:
-            return list(connection.execute(sa.select(*(task.c[name] for name in columns), sa.func.now()).where(wanted).order_by(task.c.id)))
+            return list(
+                connection.execute(
+                    sa.select(*(task.c[name] for name in columns), sa.func.now())
+                    .where(wanted)
+                    .order_by(task.c.id)
+                )
+            )
 
     def record(self, record: Record, outcome: Outcome) -> set[str]:
         """Record an outcome; what was lost. Its handler is over, whatever became of the task."""
         self.tasks[record.id].holds.discard(record.lease_id)
-        return set(self.transact(lambda connection: self.store.leases.record(connection, [Result(record, outcome, 0.1)])).lost)
+        return set(
+            self.transact(
+                lambda connection: self.store.leases.record(
+                    connection, [Result(record, outcome, 0.1)]
+                )
+            ).lost
+        )
 
     def transact(self, work: Callable[[sa.Connection], Any]) -> Any:
         """In a transaction."""

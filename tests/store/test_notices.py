@@ -12,17 +12,24 @@ from tests.waiting import wait_until
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_one_that_is_refused_something_is_closed(database: TestDatabase) -> None:
-    """The channel's name is too long for PostgreSQL: an error that leaves the connection as it was."""
+    """The channel's name is too long for PostgreSQL: an error that leaves the connection as it
+    was.
+    """
     opened = Database(Tables.join(sa.MetaData(), "t" * 64), sa.make_url(database.url), create=False)
     if not Notices.serve(opened):
         pytest.skip("this driver has no notices")
     ended: list[object] = []
-    sa.event.listen(opened.engine, "handle_error", lambda context: ended.append(context.original_exception))
+    sa.event.listen(
+        opened.engine, "handle_error", lambda context: ended.append(context.original_exception)
+    )
     Notices(opened).ring()
     wait_until(lambda: ended, what="it is refused")
     assert "channel name too long" in str(ended[0])
     look = sa.create_engine(database.url, poolclass=sa.NullPool)
-    others = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()")
+    others = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != "
+        "pg_backend_pid()"
+    )
     with look.connect() as connection:
         wait_until(lambda: connection.execute(others).scalar() == 0, what="its connection is gone")
     opened.close()

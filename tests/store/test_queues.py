@@ -1,4 +1,6 @@
-"""Queues: limits that hold for everybody, pauses, configuration and statistics, on each database."""
+"""Queues: limits that hold for everybody, pauses, configuration and statistics, on each
+database.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.fairness import Lane
+from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.ids import lease_id
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.queue_settings import QueueSettings
+from flask_taskqueue.core.queues.lanes import Lane
+from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import State
 from flask_taskqueue.store import Result, Store
 from tests.store.conftest import add, claim, take_over
@@ -27,7 +29,11 @@ def configure(store: Store, **limits: Any) -> None:
 
 def finish(store: Store, *records: Any, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
-    store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records]))
+    store.transact(
+        lambda connection: store.leases.record(
+            connection, [Result(one, outcome, 0.1) for one in records]
+        )
+    )
 
 
 def gate(store: Store) -> Any:
@@ -92,7 +98,9 @@ def test_pause_and_resume(store: Store) -> None:
     """Said once, each; a paused queue takes adds."""
 
     def change(verb: str, *more: Any) -> Any:
-        return store.transact(lambda connection: getattr(store.queues, verb)(connection, "mail", *more))
+        return store.transact(
+            lambda connection: getattr(store.queues, verb)(connection, "mail", *more)
+        )
 
     assert (change("pause", "ana"), change("pause", "ben")) == (True, False)
     add(store, queue="mail")
@@ -139,7 +147,11 @@ def test_statistics_are_true(store: Store) -> None:
     assert (now.scheduled, now.leased, now.succeeded, now.dead, now.cancelled) == (1, 1, 3, 2, 1)
     assert (now.last_minute, now.last_hour, now.failed_last_hour) == (6, 6, 3)
     store.transact(lambda connection: store.tasks.requeue(connection, taken[3].id))
-    store.transact(lambda connection: store.history.prune(connection, keep_succeeded=-1, keep_dead=900, tombstones={}))
+    store.transact(
+        lambda connection: store.history.prune(
+            connection, keep_succeeded=-1, keep_dead=900, tombstones={}
+        )
+    )
     after = statistics(store)
     assert (after.scheduled, after.succeeded, after.dead, after.cancelled) == (2, 0, 1, 0)
     assert statistics(store, "default").leased == 1
@@ -152,7 +164,9 @@ def test_merging_the_tally_changes_no_count(store: Store) -> None:
         add(store, queue="mail")
         (taken,) = claim(store, held_by=f"holder-{number}")
         finish(store, taken)
-    store.transact(lambda connection: connection.execute(sa.update(tally).values(slot=tally.c.slot - 400)))
+    store.transact(
+        lambda connection: connection.execute(sa.update(tally).values(slot=tally.c.slot - 400))
+    )
     assert store.transact(store.tally.merge) == 3
     assert store.transact(store.tally.merge) == 0
     now = statistics(store)
@@ -167,18 +181,32 @@ def test_merging_the_tally_changes_no_count(store: Store) -> None:
     ids=["open", "rate", "max_concurrent", "slowed", "paused"],
 )
 def test_without_a_look_only_an_open_queue_is_taken_from(store: Store, limits: Any) -> None:
-    """Limits have to be asked, and a pause holds, however a task is claimed; other lanes are left alone."""
+    """Limits have to be asked, and a pause holds, however a task is claimed; other lanes are
+    left alone.
+    """
     if limits == "paused":
         store.transact(lambda connection: store.queues.pause(connection, "mail", None))
     elif limits == "slowed":
         add(store)
-        finish(store, *claim(store), outcome=Outcome(State.SCHEDULED, "failure", 503, "busy", delay=60.0, retry_after=30.0))
+        finish(
+            store,
+            *claim(store),
+            outcome=Outcome(State.SCHEDULED, "failure", 503, "busy", delay=60.0, retry_after=30.0),
+        )
     else:
         configure(store, **limits)
     added = [add(store, queue="mail") for _ in range(3)]
-    for other in ({"queue": "default"}, {"queue": "mail", "priority": 1}, {"queue": "mail", "delay": 60 * SECOND}):
+    for other in (
+        {"queue": "default"},
+        {"queue": "mail", "priority": 1},
+        {"queue": "mail", "delay": 60 * SECOND},
+    ):
         add(store, **other)
     terms = {"lease_id": lease_id(), "held_by": "me", "lease": 30.0}
-    taken = store.transact(lambda connection: store.claims.claim_unseen(connection, Lane("mail", 0, None, None), 8, **terms))
+    taken = store.transact(
+        lambda connection: store.claims.claim_unseen(
+            connection, Lane("mail", 0, None, None), 8, **terms
+        )
+    )
     assert [one.id for one in taken] == ([one.id for one in added] if limits == {} else [])
     assert {one.state for one in taken} <= {State.LEASED}

@@ -1,4 +1,6 @@
-"""Runs of schedules on each database: those that go on, those that failed, those of a release that had no such schedule."""
+"""Runs of schedules on each database: those that go on, those that failed, those of a release
+that had no such schedule.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,18 @@ def fail(store: Store, reason: str | None = "failure") -> None:
     task = store.database.tables.task
     live = task.c.finished_at.is_(None)
     changes = {"last_reason": reason, "attempts": 1, "due_at": task.c.due_at + 10**12}
-    store.transact(lambda connection: connection.execute(sa.update(task).where(live).values(changes)))
+    store.transact(
+        lambda connection: connection.execute(sa.update(task).where(live).values(changes))
+    )
 
 
 def states(store: Store) -> list[State]:
     """What has become of the tasks, in their order."""
     task = store.database.tables.task
     with store.reading() as connection:
-        return [State(one) for one in connection.scalars(sa.select(task.c.state).order_by(task.c.id))]
+        return [
+            State(one) for one in connection.scalars(sa.select(task.c.state).order_by(task.c.id))
+        ]
 
 
 def test_a_run_by_hand_is_one_that_has_not_ended(store: Store) -> None:
@@ -62,7 +68,9 @@ def test_a_dead_run_that_is_requeued_has_not_ended(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["0 * * * *", "every 1 hours"])
-def test_a_run_that_failed_is_replaced_at_the_next_fire_time(store: Store, text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_failed_is_replaced_at_the_next_fire_time(
+    store: Store, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """However long its retry waits; the log tells."""
     one = cron(store, definition("hourly", text))
     one.declare(START)
@@ -79,7 +87,9 @@ def test_a_run_that_failed_is_replaced_at_the_next_fire_time(store: Store, text:
 
 def test_a_run_that_failed_is_not_replaced_while_it_is_attempted(store: Store) -> None:
     """Nor with misfire="all", where no fire time is left out."""
-    one = cron(store, definition("hourly", "0 * * * *"), definition("each", "0 * * * *", misfire="all"))
+    one = cron(
+        store, definition("hourly", "0 * * * *"), definition("each", "0 * * * *", misfire="all")
+    )
     one.declare(START)
     one.tick(START + HOUR)
     fail(store, reason=None)
@@ -93,7 +103,9 @@ def test_a_run_that_failed_is_not_replaced_while_it_is_attempted(store: Store) -
 
 
 def test_what_the_code_did_not_declare_for_a_while_missed_nothing(store: Store) -> None:
-    """Where dispatchers ran meanwhile that did not declare it; with misfire="all" it is caught up on."""
+    """Where dispatchers ran meanwhile that did not declare it; with misfire="all" it is caught
+    up on.
+    """
     schedules = definition("hourly", "0 * * * *"), definition("each", "0 * * * *", misfire="all")
     cron(store, *schedules).declare(START)
     without = cron(store)

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from flask_taskqueue import UnknownScheduleError
 from flask_taskqueue.core.clock import to_datetime, to_micros
 from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.new_task import NewTask, pack
-from flask_taskqueue.core.payload import TaskRequest
-from flask_taskqueue.core.schedule import Schedule
+from flask_taskqueue.core.schedules.schedule import Schedule
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.new_task import NewTask, pack
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.engine.cron import Cron
 from flask_taskqueue.store import Definition, Store
 from tests.store.conftest import get
@@ -29,7 +29,13 @@ START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 def definition(name: str, text: str, timezone: str = "UTC", **fields: Any) -> Definition:
     """A schedule that adds a task for /w."""
     task = pack([NewTask(id=task_id(), request=TaskRequest("GET", "/w", {}, b""), queue="mail")])
-    given = {"misfire": "run_once", "overlap": "skip", "description": None, "task": task or "", **fields}
+    given = {
+        "misfire": "run_once",
+        "overlap": "skip",
+        "description": None,
+        "task": task or "",
+        **fields,
+    }
     return Definition(name=name, text=text, timezone=timezone, **given)
 
 
@@ -46,14 +52,28 @@ def fired(store: Store, name: str) -> list[datetime]:
     """The fire times that tasks were added for, by their eta."""
     task = store.database.tables.task
     with store.reading() as connection:
-        return [to_datetime(eta) for eta in connection.scalars(sa.select(task.c.eta).where(task.c.schedule == name).order_by(task.c.eta))]
+        return [
+            to_datetime(eta)
+            for eta in connection.scalars(
+                sa.select(task.c.eta).where(task.c.schedule == name).order_by(task.c.eta)
+            )
+        ]
 
 
 def end(store: Store, at: datetime, **fields: Any) -> None:
     """End every task."""
     task = store.database.tables.task
-    changes = {"state": State.SUCCEEDED.value, "due_at": None, "finished_at": to_micros(at), **fields}
-    store.transact(lambda connection: connection.execute(sa.update(task).where(task.c.finished_at.is_(None)).values(changes)))
+    changes = {
+        "state": State.SUCCEEDED.value,
+        "due_at": None,
+        "finished_at": to_micros(at),
+        **fields,
+    }
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(task).where(task.c.finished_at.is_(None)).values(changes)
+        )
+    )
 
 
 def row(store: Store, name: str) -> Any:
@@ -62,7 +82,9 @@ def row(store: Store, name: str) -> Any:
         return store.schedules.get(connection, name)
 
 
-@pytest.mark.parametrize("first", [datetime(2026, 3, 27, 12, tzinfo=UTC), datetime(2026, 10, 23, 12, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "first", [datetime(2026, 3, 27, 12, tzinfo=UTC), datetime(2026, 10, 23, 12, tzinfo=UTC)]
+)
 def test_three_dispatchers_fire_each_time_once(store: Store, first: datetime) -> None:
     """Over simulated days in which the clocks change, each at moments of its own."""
     definitions = [
@@ -77,11 +99,18 @@ def test_three_dispatchers_fire_each_time_once(store: Store, first: datetime) ->
     now = first
     while now < until:
         now += timedelta(minutes=50)
-        together(*(partial(one.tick, now + timedelta(seconds=random.uniform(-30, 30))) for one in dispatchers))
+        together(
+            *(
+                partial(one.tick, now + timedelta(seconds=random.uniform(-30, 30)))
+                for one in dispatchers
+            )
+        )
     for one in dispatchers:
         one.tick(until)
     for one in definitions:
-        expected = [at for at in Schedule.parse(one.text, one.timezone).next_runs(first, 120) if at <= until]
+        expected = [
+            at for at in Schedule.parse(one.text, one.timezone).next_runs(first, 120) if at <= until
+        ]
         assert fired(store, one.name) == expected
 
 
@@ -130,7 +159,9 @@ def test_a_plain_interval_waits_for_its_task(store: Store) -> None:
 def test_a_changed_text_counts_from_now_and_a_changed_task_does_not(store: Store) -> None:
     """A restart with the same text keeps what is due."""
     cron(store, definition("one", "0 * * * *")).declare(START)
-    cron(store, definition("one", "0 * * * *", description="new")).declare(START + timedelta(hours=3))
+    cron(store, definition("one", "0 * * * *", description="new")).declare(
+        START + timedelta(hours=3)
+    )
     assert to_datetime(row(store, "one").next_at) == START + timedelta(hours=1)
     assert row(store, "one").description == "new"
     cron(store, definition("one", "30 * * * *")).declare(START + timedelta(hours=3))
@@ -175,7 +206,9 @@ def test_a_broken_row_is_left_with_its_error(store: Store, column: str) -> None:
     one.declare(START)
     schedule = store.database.tables.schedule
     store.transact(
-        lambda connection: connection.execute(sa.update(schedule).where(schedule.c.name == "bad").values({column: '[{"no": 1}]'}))
+        lambda connection: connection.execute(
+            sa.update(schedule).where(schedule.c.name == "bad").values({column: '[{"no": 1}]'})
+        )
     )
     one.tick(START + timedelta(hours=1))
     assert row(store, "bad").next_at is None

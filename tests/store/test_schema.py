@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.errors import TablesMissingError, TablesOutdatedError, TablesTooNewError
-from flask_taskqueue.core.queue_settings import QueueSettings
+from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.store import Database, Store, Tables
-from flask_taskqueue.store.schema import CURRENT, Stamp
+from flask_taskqueue.store.database.schema import CURRENT, Stamp
 from tests.databases import TestDatabase
 from tests.store.conftest import add, get, open_store
 
@@ -31,7 +31,13 @@ def another(empty_database: TestDatabase) -> Iterator[Another]:
     opened: list[Database] = []
 
     def make(*, create: bool = False) -> Store:
-        opened.append(Database(Tables.join(sa.MetaData(), "taskqueue_"), sa.make_url(empty_database.url), create=create))
+        opened.append(
+            Database(
+                Tables.join(sa.MetaData(), "taskqueue_"),
+                sa.make_url(empty_database.url),
+                create=create,
+            )
+        )
         return Store(opened[-1], [QueueSettings(name="default")])
 
     yield make
@@ -48,7 +54,11 @@ def stamp(store: Store) -> Stamp | None:
 def set_stamp(store: Store, version: int, oldest: int) -> None:
     """Have the tables say something else."""
     table = store.database.tables.schema
-    store.transact(lambda connection: connection.execute(sa.update(table).values(version=version, oldest=oldest)))
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(table).values(version=version, oldest=oldest)
+        )
+    )
 
 
 def make_older(store: Store) -> None:
@@ -57,7 +67,9 @@ def make_older(store: Store) -> None:
     with store.database.engine.begin() as connection:
         tables.dispatcher.drop(connection)
         connection.exec_driver_sql("ALTER TABLE taskqueue_queue DROP COLUMN paused_by")
-        next(index for index in tables.task.indexes if index.name == "ix_taskqueue_task_ended").drop(connection)
+        next(
+            index for index in tables.task.indexes if index.name == "ix_taskqueue_task_ended"
+        ).drop(connection)
         connection.execute(sa.update(tables.schema).values(version=0, oldest=0))
 
 
@@ -67,8 +79,12 @@ def test_new_tables_say_which_version_they_are_of(store: Store) -> None:
     assert store.database.missing() == []
 
 
-def test_tables_made_by_others_are_of_this_version_once_they_are_found_complete(another: Another) -> None:
-    """``create_all`` and Alembic know nothing of versions; the first process that writes says it."""
+def test_tables_made_by_others_are_of_this_version_once_they_are_found_complete(
+    another: Another,
+) -> None:
+    """``create_all`` and Alembic know nothing of versions; the first process that writes says
+    it.
+    """
     made = another()
     made.database.tables.task.metadata.create_all(made.database.engine)
     assert stamp(made) is None
@@ -76,11 +92,16 @@ def test_tables_made_by_others_are_of_this_version_once_they_are_found_complete(
     assert stamp(made) == CURRENT
 
 
-def test_a_database_without_tables_is_told_from_one_with_earlier_ones(store: Store, another: Another) -> None:
+def test_a_database_without_tables_is_told_from_one_with_earlier_ones(
+    store: Store, another: Another
+) -> None:
     """Each error names the command that helps."""
     make_older(store)
     older = another()
-    with pytest.raises(TablesOutdatedError, match=r"column taskqueue_queue\.paused_by is missing; run: flask taskqueue upgrade"):
+    with pytest.raises(
+        TablesOutdatedError,
+        match=r"column taskqueue_queue\.paused_by is missing; run: flask taskqueue upgrade",
+    ):
         older.ensure_queues()
     store.database.tables.task.metadata.drop_all(store.database.engine)
     empty = another()
@@ -89,13 +110,19 @@ def test_a_database_without_tables_is_told_from_one_with_earlier_ones(store: Sto
     assert not isinstance(raised.value, TablesOutdatedError)
 
 
-def test_an_upgrade_adds_what_is_missing_and_keeps_what_is_there(store: Store, another: Another) -> None:
+def test_an_upgrade_adds_what_is_missing_and_keeps_what_is_there(
+    store: Store, another: Another
+) -> None:
     """Whatever the version was; a second finds nothing to do."""
     task = add(store)
     make_older(store)
     newer = another()
     added = [str(change) for change in newer.database.upgrade()]
-    assert sorted(added) == ["column taskqueue_queue.paused_by", "index ix_taskqueue_task_ended", "table taskqueue_dispatcher"]
+    assert sorted(added) == [
+        "column taskqueue_queue.paused_by",
+        "index ix_taskqueue_task_ended",
+        "table taskqueue_dispatcher",
+    ]
     assert newer.database.upgrade() == []
     newer.ensure_queues()
     assert stamp(newer) == CURRENT
@@ -130,7 +157,9 @@ def test_of_several_that_upgrade_at_once_one_does(store: Store, another: Another
     assert sorted(map(len, added)) == [0, 0, 0, 0, 3]
 
 
-def test_a_table_that_goes_missing_while_one_works_is_noticed(store: Store, another: Another) -> None:
+def test_a_table_that_goes_missing_while_one_works_is_noticed(
+    store: Store, another: Another
+) -> None:
     """Also when the version says that all is well."""
     other = another()
     other.ensure_queues()
@@ -159,7 +188,9 @@ def test_a_database_that_may_not_be_changed_is_said_so(sqlite_database: TestData
     """With the way out: the statements for somebody who may."""
     tables = Tables.join(sa.MetaData(), "taskqueue_")
     opened = Database(tables, sa.make_url(sqlite_database.url), create=False)
-    sa.event.listen(opened.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
+    sa.event.listen(
+        opened.engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON")
+    )
     with pytest.raises(TablesOutdatedError, match="flask taskqueue upgrade --sql"):
         opened.upgrade()
     opened.close()

@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.delivery.outcome import Outcome
+from flask_taskqueue.core.queues.slowdowns import Slowdown
 from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.slowdowns import Slowdown
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Result, Store
 from tests.store.conftest import add, claim, get
 
@@ -28,7 +28,11 @@ def send(store: Store, host: str | None = "a.example", **fields: Any) -> Record:
 
 def finish(store: Store, *records: Record, outcome: Outcome = BUSY) -> None:
     """Record outcomes."""
-    store.transact(lambda connection: store.leases.record(connection, [Result(one, outcome, 0.1) for one in records]))
+    store.transact(
+        lambda connection: store.leases.record(
+            connection, [Result(one, outcome, 0.1) for one in records]
+        )
+    )
 
 
 def active(store: Store) -> dict[str, Slowdown]:
@@ -50,7 +54,9 @@ def now(store: Store) -> int:
 
 
 def slow(store: Store, host: str | None = "a.example", **fields: Any) -> None:
-    """Have a receiver ask for less again and again, until it is given one task in ten seconds, the next one then."""
+    """Have a receiver ask for less again and again, until it is given one task in ten seconds,
+    the next one then.
+    """
     send(store, host, **fields)
     finish(store, *claim(store))
     change(store, rate=0.1, empty_at=now(store), over_at=now(store) + 600 * SECOND)
@@ -65,7 +71,12 @@ def test_only_who_asked_is_slowed(store: Store) -> None:
     assert list(active(store)) == ["a.example:443"]
     for one in late:
         row = get(store, one.id)
-        assert (row.state, row.attempts, row.first_tried_at, row.lease_id) == (State.SCHEDULED, 0, None, None)
+        assert (row.state, row.attempts, row.first_tried_at, row.lease_id) == (
+            State.SCHEDULED,
+            0,
+            None,
+            None,
+        )
         assert (row.due_at or 0) > now(store) + 5 * SECOND
 
 
@@ -104,13 +115,19 @@ def test_a_host_is_given_what_has_gathered(store: Store) -> None:
 
 
 def test_those_that_wait_are_not_in_the_way(store: Store) -> None:
-    """However many they are: what is for others is reached by a few statements, and each of them is put off once."""
+    """However many they are: what is for others is reached by a few statements, and each of
+    them is put off once.
+    """
     slow(store)
     for _ in range(450):
         send(store)
     good = send(store, "b.example")
     statements: list[str] = []
-    store.transact(lambda connection: sa.event.listen(connection.engine, "before_cursor_execute", lambda *a: statements.append(a[2])))
+    store.transact(
+        lambda connection: sa.event.listen(
+            connection.engine, "before_cursor_execute", lambda *a: statements.append(a[2])
+        )
+    )
     assert [one.id for one in claim(store, 8)] == [good.id]
     assert len(statements) < 60
     with store.reading() as connection:
@@ -122,10 +139,16 @@ def test_where_nobody_is_slowed_nothing_more_is_asked(store: Store) -> None:
     for _ in range(20):
         send(store)
     statements: list[str] = []
-    store.transact(lambda connection: sa.event.listen(connection.engine, "before_cursor_execute", lambda *a: statements.append(a[2])))
+    store.transact(
+        lambda connection: sa.event.listen(
+            connection.engine, "before_cursor_execute", lambda *a: statements.append(a[2])
+        )
+    )
     assert len(claim(store, 8)) == 8
     assert not any(
-        one.lstrip().lower().startswith(("select", "update")) and "from taskqueue_slowdown" in one.lower()[:80] for one in statements
+        one.lstrip().lower().startswith(("select", "update"))
+        and "from taskqueue_slowdown" in one.lower()[:80]
+        for one in statements
     )
     assert not any("slowdown" in one and "EXISTS" not in one for one in statements)
 
@@ -152,7 +175,9 @@ def test_several_replies_together_are_one_complaint(store: Store) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    finish(store, records[3], outcome=Outcome(State.DEAD, "failure", 503, "gave up", retry_after=1.0))
+    finish(
+        store, records[3], outcome=Outcome(State.DEAD, "failure", 503, "gave up", retry_after=1.0)
+    )
     (one,) = active(store).values()
     assert (one.rate, one.target) == (10.0, "a.example:443")
 

@@ -11,11 +11,20 @@ from sqlalchemy.engine import default
 
 from flask_taskqueue.core.errors import ConfigurationError
 from flask_taskqueue.store import Database, Tables
-from flask_taskqueue.store.dialects.sqlite_findings import of_place, of_version
+from flask_taskqueue.store.database.dialects.sqlite_findings import of_place, of_version
 from tests.databases import TestDatabase
 
 AFFECTED = [(3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 45, 0), (3, 50, 6), (3, 51, 0), (3, 51, 2)]
-MENDED = [(3, 6, 23), (3, 44, 6), (3, 44, 9), (3, 50, 7), (3, 51, 3), (3, 52, 0), (3, 53, 1), (4, 0, 0)]
+MENDED = [
+    (3, 6, 23),
+    (3, 44, 6),
+    (3, 44, 9),
+    (3, 50, 7),
+    (3, 51, 3),
+    (3, 52, 0),
+    (3, 53, 1),
+    (4, 0, 0),
+]
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0
 tmpfs /srv tmpfs rw 0 0
@@ -53,7 +62,9 @@ def test_versions_in_which_that_is_mended_are_not(version: tuple[int, ...]) -> N
         ("/home/me/app.db", None),
     ],
 )
-def test_a_file_on_a_network_filesystem_is_warned_of(tmp_path: Path, path: str, kind: str | None) -> None:
+def test_a_file_on_a_network_filesystem_is_warned_of(
+    tmp_path: Path, path: str, kind: str | None
+) -> None:
     """By the mount point nearest to it; one on a local disk is not."""
     mounts = tmp_path / "mounts"
     mounts.write_text(MOUNTS)
@@ -83,7 +94,9 @@ def test_an_engine_that_skips_rollbacks_is_refused(sqlite_database: TestDatabase
 
 @of_later_sqlalchemy
 def test_that_engine_would_have_kept_what_was_rolled_back(sqlite_database: TestDatabase) -> None:
-    """Which is why it is refused; should this fail, SQLAlchemy has mended it and the refusal can go."""
+    """Which is why it is refused; should this fail, SQLAlchemy has mended it and the refusal
+    can go.
+    """
     engine = sa.create_engine(sqlite_database.url, skip_autocommit_rollback=True)
 
     @sa.event.listens_for(engine, "connect")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.delivery import Delivery
-from flask_taskqueue.core.outcome import Outcome
+from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.delivery.outcome import Outcome
+from flask_taskqueue.core.queues.poison import PROBATION, is_poison, probation
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
-from flask_taskqueue.core.suspicion import PROBATION, is_poison, probation
-from flask_taskqueue.engine.taking import Running, Taken, Taking
+from flask_taskqueue.engine.claimer import Running, Taken, Taking
 from flask_taskqueue.store import Result, Store
 from tests.store.conftest import add, claim, get
 
@@ -31,26 +31,38 @@ class Process:
         running = [Running(one, self.clock - one.started) for one in self.running.values()]
 
         def work(connection: sa.Connection) -> Taken:
-            return self.taking.take(connection, self.taking.look(connection, afresh=True), free - len(running), running)
+            return self.taking.take(
+                connection, self.taking.look(connection, afresh=True), free - len(running), running
+            )
 
         taken = self.store.transact(work)
         for one in taken.records:
             alone_for = probation(one) if taken.alone else 0.0
-            self.running[one.id] = Delivery(one, self.clock, self.clock + 3600, suspect=is_poison(one), alone_for=alone_for)
+            self.running[one.id] = Delivery(
+                one, self.clock, self.clock + 3600, suspect=is_poison(one), alone_for=alone_for
+            )
         return [one.id for one in taken.records]
 
     def end(self, task_id: str) -> None:
         """It succeeds."""
         record = self.running.pop(task_id).record
-        self.store.transact(lambda connection: self.store.leases.record(connection, [Result(record, SUCCESS, 0.1)]))
+        self.store.transact(
+            lambda connection: self.store.leases.record(connection, [Result(record, SUCCESS, 0.1)])
+        )
 
     def die(self) -> None:
         """With all that runs in it."""
         self.running.clear()
         task = self.store.database.tables.task
         mine = sa.and_(task.c.held_by == self.taking._held_by, task.c.state == "leased")
-        self.store.transact(lambda connection: connection.execute(sa.update(task).where(mine).values(due_at=task.c.started_at)))
-        self.taking = Taking(self.store.claims, queues=None, held_by=self.taking._held_by, lease=3600, slots=8)
+        self.store.transact(
+            lambda connection: connection.execute(
+                sa.update(task).where(mine).values(due_at=task.c.started_at)
+            )
+        )
+        self.taking = Taking(
+            self.store.claims, queues=None, held_by=self.taking._held_by, lease=3600, slots=8
+        )
 
 
 def crashed(store: Store, number: int, times: int) -> list[str]:
@@ -58,7 +70,11 @@ def crashed(store: Store, number: int, times: int) -> list[str]:
     ids = [add(store).id for _ in range(number)]
     claim(store, number, held_by="dead")
     task = store.database.tables.task
-    change = sa.update(task).where(task.c.id.in_(ids)).values(crashes=times - 1, due_at=task.c.started_at)
+    change = (
+        sa.update(task)
+        .where(task.c.id.in_(ids))
+        .values(crashes=times - 1, due_at=task.c.started_at)
+    )
     store.transact(lambda connection: connection.execute(change))
     return ids
 
@@ -96,7 +112,9 @@ def test_a_suspect_is_tried_alone(store: Store) -> None:
 
 
 def test_due_tasks_wait_for_one_probation_at_most(store: Store) -> None:
-    """With six suspects that run long and one free dispatcher; a second process goes on meanwhile."""
+    """With six suspects that run long and one free dispatcher; a second process goes on
+    meanwhile.
+    """
     suspects = crashed(store, 6, 2)
     one, other = Process(store, "one"), Process(store, "other")
     assert one.take() == [suspects[0]]
@@ -167,7 +185,11 @@ def test_a_suspect_that_failed_meanwhile_is_not_condemned_beside_others(store: S
     """It waits for its next attempt like any other, and begins beside them."""
     suspect, other = add(store).id, add(store).id
     task = store.database.tables.task
-    store.transact(lambda connection: connection.execute(sa.update(task).where(task.c.id == suspect).values(crashes=2)))
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(task).where(task.c.id == suspect).values(crashes=2)
+        )
+    )
     one = Process(store)
     assert set(one.take()) == {suspect, other}
     one.die()
@@ -178,7 +200,9 @@ def test_a_suspect_that_failed_meanwhile_is_not_condemned_beside_others(store: S
 
 @pytest.mark.parametrize("kills_after", [0.0, PROBATION + 5, 10 * PROBATION])
 @pytest.mark.parametrize("long", [False, True])
-def test_a_poison_task_ends_and_its_neighbours_do_not(store: Store, kills_after: float, long: bool) -> None:
+def test_a_poison_task_ends_and_its_neighbours_do_not(
+    store: Store, kills_after: float, long: bool
+) -> None:
     """Whenever it kills, and however long they run: each of them succeeds."""
     poison = add(store).id
     others = [add(store).id for _ in range(12)]
@@ -190,13 +214,21 @@ def test_a_poison_task_ends_and_its_neighbours_do_not(store: Store, kills_after:
         if delivery is not None and one.clock - delivery.started >= kills_after:
             one.die()
             continue
-        over = [task for task, each in one.running.items() if task != poison and one.clock - each.started >= lasts]
+        over = [
+            task
+            for task, each in one.running.items()
+            if task != poison and one.clock - each.started >= lasts
+        ]
         for task in over:
             one.end(task)
         one.clock += 0.5
         if step % 20 == 0 and len(others) < 40:
             others.append(add(store).id)
-        if step % 20 == 0 and states(store, others) == {State.SUCCEEDED} and states(store, [poison]) == {State.DEAD}:
+        if (
+            step % 20 == 0
+            and states(store, others) == {State.SUCCEEDED}
+            and states(store, [poison]) == {State.DEAD}
+        ):
             break
     assert states(store, [poison]) == {State.DEAD}
     assert states(store, others) == {State.SUCCEEDED}

@@ -10,13 +10,18 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND, to_micros
-from flask_taskqueue.core.errors import BadTaskStateError, TaskAlreadyExistsError, TombstonedTaskError, UnknownTaskError
-from flask_taskqueue.core.last_status import LastStatus
-from flask_taskqueue.core.outcome import Outcome
-from flask_taskqueue.core.payload import TaskRequest
+from flask_taskqueue.core.delivery.outcome import Outcome
+from flask_taskqueue.core.errors import (
+    BadTaskStateError,
+    TaskAlreadyExistsError,
+    TombstonedTaskError,
+    UnknownTaskError,
+)
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.store import Filter, Result, Store
+from flask_taskqueue.store.tasks.filters import LastStatus
 from tests.store.conftest import add, claim, get
 
 EVERY_BYTE = bytes(range(256)) * 400
@@ -26,7 +31,17 @@ def test_what_is_added_is_what_is_read(store: Store) -> None:
     """Each field comes back as it went in: any bytes, non-ASCII texts, microseconds."""
     eta = datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
     request = TaskRequest("PUT", "/w?x=1", {"X-Name": "é"}, EVERY_BYTE)
-    record = add(store, request=request, name="N-1", queue="mail", priority=-9, eta=eta, deadline=1.5, retry="{}", target="http://x")
+    record = add(
+        store,
+        request=request,
+        name="N-1",
+        queue="mail",
+        priority=-9,
+        eta=eta,
+        deadline=1.5,
+        retry="{}",
+        target="http://x",
+    )
     assert get(store, record.id) == record
     assert record.body == EVERY_BYTE
     assert (record.eta, record.due_at) == (to_micros(eta), to_micros(eta))
@@ -90,9 +105,11 @@ def test_a_rolled_back_task_never_was(store: Store) -> None:
     """An error in the transaction leaves nothing behind."""
 
     def work(connection: sa.Connection) -> None:
-        from flask_taskqueue.core.new_task import NewTask
+        from flask_taskqueue.core.tasks.new_task import NewTask
 
-        store.inserts.add(connection, NewTask(id="X" * 26, request=TaskRequest("POST", "/w", {}, b"")))
+        store.inserts.add(
+            connection, NewTask(id="X" * 26, request=TaskRequest("POST", "/w", {}, b""))
+        )
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -127,11 +144,21 @@ def test_find_looks_at_what_became_of_tasks(store: Store) -> None:
     first, second, third = (add(store) for _ in range(3))
 
     def change(record: Record, **values: object) -> None:
-        store.transact(lambda connection: connection.execute(sa.update(table).where(table.c.id == record.id).values(values)))
+        store.transact(
+            lambda connection: connection.execute(
+                sa.update(table).where(table.c.id == record.id).values(values)
+            )
+        )
 
     change(first, last_status=502, last_reason="failure", attempts=3)
     change(second, last_status=None, last_reason="timeout", attempts=1)
-    change(third, last_status=204, last_reason="success", attempts=2, created_at=third.created_at - 60 * SECOND)
+    change(
+        third,
+        last_status=204,
+        last_reason="success",
+        attempts=2,
+        created_at=third.created_at - 60 * SECOND,
+    )
 
     def find(**wanted: object) -> set[str]:
         with store.reading() as connection:
@@ -147,18 +174,25 @@ def test_find_looks_at_what_became_of_tasks(store: Store) -> None:
 
 
 def test_search_finds_parts_of_texts(store: Store) -> None:
-    """Of id, name, URL and last error, whatever the case; what SQL takes for a pattern is taken literally."""
+    """Of id, name, URL and last error, whatever the case; what SQL takes for a pattern is taken
+    literally.
+    """
     table = store.database.tables.task
     named = add(store, name="Invoice-17")
     linked = add(store, request=TaskRequest("POST", "/mail?to=100%25", {}, b""))
     failed = add(store)
     store.transact(
-        lambda connection: connection.execute(sa.update(table).where(table.c.id == failed.id).values(last_error="no_such Ünicode"))
+        lambda connection: connection.execute(
+            sa.update(table).where(table.c.id == failed.id).values(last_error="no_such Ünicode")
+        )
     )
 
     def search(text: str, **wanted: object) -> set[str]:
         with store.reading() as connection:
-            return {record.id for record in store.newest.find(connection, Filter(search=text, **wanted), 10)}  # type: ignore[arg-type]
+            return {
+                record.id
+                for record in store.newest.find(connection, Filter(search=text, **wanted), 10)
+            }  # type: ignore[arg-type]
 
     assert search("invoice") == search("voice-1") == {named.id}
     assert search("MAIL?TO") == {linked.id}
@@ -172,32 +206,48 @@ def test_search_finds_parts_of_texts(store: Store) -> None:
 def test_search_ends_with_the_newest_tasks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Older ones are not looked at, so that it costs the same on any table."""
     ids = [add(store).id for _ in range(4)]
-    monkeypatch.setattr("flask_taskqueue.store.filters.SEARCHED", 3)
+    monkeypatch.setattr("flask_taskqueue.store.tasks.filters.SEARCHED", 3)
     with store.reading() as connection:
-        assert [one.id for one in store.newest.find(connection, Filter(search="/W"), 10)] == ids[:0:-1]
+        assert [one.id for one in store.newest.find(connection, Filter(search="/W"), 10)] == ids[
+            :0:-1
+        ]
 
 
 @pytest.mark.parametrize("state", [None, *State])
-def test_find_gives_the_same_whichever_way_it_looks(store: Store, monkeypatch: pytest.MonkeyPatch, state: State | None) -> None:
-    """Along the index of a state or along the ids, with those that wait for a key; a look ends and says so, `find` never does."""
+def test_find_gives_the_same_whichever_way_it_looks(
+    store: Store, monkeypatch: pytest.MonkeyPatch, state: State | None
+) -> None:
+    """Along the index of a state or along the ids, with those that wait for a key; a look ends
+    and says so, `find` never does.
+    """
     task = store.database.tables.task
     for number in range(12):
-        record = add(store, request=TaskRequest("POST", "/even" if number % 2 == 0 else "/odd", {}, b""))
+        record = add(
+            store, request=TaskRequest("POST", "/even" if number % 2 == 0 else "/odd", {}, b"")
+        )
         now = list(State)[number % 5]
-        ended = {"due_at": None, "finished_at": 100 - number} if now.is_finished else {"due_at": record.due_at + 600 * SECOND}
+        ended = (
+            {"due_at": None, "finished_at": 100 - number}
+            if now.is_finished
+            else {"due_at": record.due_at + 600 * SECOND}
+        )
         values = sa.update(task).where(task.c.id == record.id).values(state=now.value, **ended)
         store.transact(lambda connection, values=values: connection.execute(values))
     keyed = [add(store, lock_key="s:ana").id for _ in range(2)]
     assert len(claim(store, 2)) == 1
     assert sorted(get(store, one).due_at is None for one in keyed) == [False, True]
     with store.reading() as connection:
-        for wanted in (Filter(state=state), Filter(state=state, url="/odd"), Filter(state=state, queue="nowhere")):
-            monkeypatch.setattr("flask_taskqueue.store.newest.OF_STATE", 50)
+        for wanted in (
+            Filter(state=state),
+            Filter(state=state, url="/odd"),
+            Filter(state=state, queue="nowhere"),
+        ):
+            monkeypatch.setattr("flask_taskqueue.store.tasks.search.OF_STATE", 50)
             found = store.newest.find(connection, wanted, 3)
             assert found == store.newest.look(connection, wanted, 3).records
-            monkeypatch.setattr("flask_taskqueue.store.newest.OF_STATE", 1)
+            monkeypatch.setattr("flask_taskqueue.store.tasks.search.OF_STATE", 1)
             assert found == store.newest.find(connection, wanted, 3)
-        monkeypatch.setattr("flask_taskqueue.store.newest.SEARCHED", 1)
+        monkeypatch.setattr("flask_taskqueue.store.tasks.search.SEARCHED", 1)
         some = store.newest.look(connection, Filter(state=state), 9)
     assert len(some.records) <= 1
     assert some.is_partial
@@ -209,7 +259,9 @@ def test_delete_cancels_what_has_not_ended(store: Store) -> None:
     claim(store)
     for record in (scheduled, leased):
         assert store.transact(lambda connection, one=record.id: store.tasks.delete(connection, one))
-        assert not store.transact(lambda connection, one=record.id: store.tasks.delete(connection, one))
+        assert not store.transact(
+            lambda connection, one=record.id: store.tasks.delete(connection, one)
+        )
         ended = get(store, record.id)
         assert (ended.state, ended.due_at) == ("cancelled", None)
         assert ended.finished_at is not None
@@ -223,10 +275,19 @@ def test_only_the_dead_are_requeued(store: Store) -> None:
     with pytest.raises(BadTaskStateError, match="is scheduled; only a dead task"):
         store.transact(lambda connection: store.tasks.requeue(connection, record.id))
     task = store.database.tables.task
-    store.transact(lambda connection: connection.execute(sa.update(task).values(state="dead", due_at=None, attempts=5, crashes=2)))
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(task).values(state="dead", due_at=None, attempts=5, crashes=2)
+        )
+    )
     store.transact(lambda connection: store.tasks.requeue(connection, record.id))
     again = get(store, record.id)
-    assert (again.state, again.attempts, again.crashes, again.eta) == ("scheduled", 0, 0, record.eta)
+    assert (again.state, again.attempts, again.crashes, again.eta) == (
+        "scheduled",
+        0,
+        0,
+        record.eta,
+    )
     assert [one.id for one in claim(store)] == [record.id]
 
 
@@ -248,12 +309,16 @@ def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
         finished = past if state.is_finished else None
         store.transact(
             lambda connection, one=one, state=state, finished=finished: connection.execute(
-                sa.update(table).where(table.c.id == one).values(state=state.value, finished_at=finished, due_at=None if finished else 1)
+                sa.update(table)
+                .where(table.c.id == one)
+                .values(state=state.value, finished_at=finished, due_at=None if finished else 1)
             )
         )
 
     def prune(**keep: float) -> int:
-        return store.transact(lambda connection: store.history.prune(connection, tombstones={}, **keep))
+        return store.transact(
+            lambda connection: store.history.prune(connection, tombstones={}, **keep)
+        )
 
     assert prune(keep_succeeded=7200, keep_dead=7200) == 0
     assert prune(keep_succeeded=60, keep_dead=7200) == 2
@@ -269,11 +334,15 @@ def die(store: Store) -> None:
 
 
 def test_a_requeued_task_has_its_unique_key_again(store: Store) -> None:
-    """So that a second one is not added beside it; while another has the key it stays dead, and says why."""
+    """So that a second one is not added beside it; while another has the key it stays dead, and
+    says why.
+    """
     first = add(store, unique_key="k")
     die(store)
     second = add(store, unique_key="k")
-    with pytest.raises(TaskAlreadyExistsError, match="another task that has not ended has its unique_key 'k' now"):
+    with pytest.raises(
+        TaskAlreadyExistsError, match="another task that has not ended has its unique_key 'k' now"
+    ):
         store.transact(lambda connection: store.tasks.requeue(connection, first.id))
     assert store.transact(lambda connection: store.tasks.requeue_some(connection, Filter())) == 0
     store.transact(lambda connection: store.tasks.delete(connection, second.id))

@@ -1,4 +1,6 @@
-"""SQLite's lock file: never a reason to refuse, and free again whatever interrupts a wait for it."""
+"""SQLite's lock file: never a reason to refuse, and free again whatever interrupts a wait for
+it.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import TransientError
-from flask_taskqueue.store import write_lock
-from flask_taskqueue.store.write_lock import WriteLock
+from flask_taskqueue.store.database import write_lock
+from flask_taskqueue.store.database.write_lock import WriteLock
 from tests.apps import bench
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
@@ -45,7 +47,10 @@ def add(url: str, **config: Any) -> list[str]:
         one.tasks.worker("/w")(lambda: None)
         for _ in range(2):
             one.tasks.add("/w")
-        return [str(finding) for finding in one.app.extensions["taskqueue"].store.database.write_lock.findings()]
+        return [
+            str(finding)
+            for finding in one.app.extensions["taskqueue"].store.database.write_lock.findings()
+        ]
 
 
 @contextmanager
@@ -80,7 +85,9 @@ def test_it_has_the_mode_of_the_database(sqlite_database: TestDatabase, mode: in
     assert lock_of(sqlite_database.url).stat().st_mode & 0o777 == mode
 
 
-def test_what_root_makes_belongs_to_the_owner_of_the_database(sqlite_database: TestDatabase, tmp_path: Path, open_path: None) -> None:
+def test_what_root_makes_belongs_to_the_owner_of_the_database(
+    sqlite_database: TestDatabase, tmp_path: Path, open_path: None
+) -> None:
     """So that after a command by root the service goes on, and takes turns."""
     database = database_of(sqlite_database.url)
     with as_another(database, tmp_path):
@@ -95,7 +102,11 @@ def test_what_root_makes_belongs_to_the_owner_of_the_database(sqlite_database: T
 
 @pytest.mark.parametrize("kind", ["of another user", "a folder", "a link", "a pipe"])
 def test_without_it_the_queue_goes_on_and_says_so_once(
-    sqlite_database: TestDatabase, tmp_path: Path, open_path: None, kind: str, caplog: pytest.LogCaptureFixture
+    sqlite_database: TestDatabase,
+    tmp_path: Path,
+    open_path: None,
+    kind: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """In the log, and as a finding as long as it is so."""
     lock, target = lock_of(sqlite_database.url), tmp_path / "target"
@@ -108,7 +119,9 @@ def test_without_it_the_queue_goes_on_and_says_so_once(
     else:
         lock.touch(mode=0o600)
     with (
-        as_another(database_of(sqlite_database.url), tmp_path) if kind == "of another user" else open(os.devnull),
+        as_another(database_of(sqlite_database.url), tmp_path)
+        if kind == "of another user"
+        else open(os.devnull),
         caplog.at_level("WARNING"),
     ):
         findings = add(sqlite_database.url)
@@ -119,12 +132,18 @@ def test_without_it_the_queue_goes_on_and_says_so_once(
     assert not target.exists()
 
 
-def test_in_a_folder_that_may_not_be_written_to_the_queue_goes_on(sqlite_database: TestDatabase, tmp_path: Path, open_path: None) -> None:
+def test_in_a_folder_that_may_not_be_written_to_the_queue_goes_on(
+    sqlite_database: TestDatabase, tmp_path: Path, open_path: None
+) -> None:
     """SQLite's own files are there; the lock is not, and cannot be made."""
     with bench(sqlite_database.url) as holder, holder.db.engine.connect() as kept:
         kept.exec_driver_sql("SELECT 1 FROM counter").all()
         lock_of(sqlite_database.url).unlink(missing_ok=True)
-        files = [path for path in tmp_path.iterdir() if path.name.startswith(database_of(sqlite_database.url).name)]
+        files = [
+            path
+            for path in tmp_path.iterdir()
+            if path.name.startswith(database_of(sqlite_database.url).name)
+        ]
         for path in files:
             path.chmod(0o666)
         tmp_path.chmod(0o555)
@@ -136,7 +155,9 @@ def test_in_a_folder_that_may_not_be_written_to_the_queue_goes_on(sqlite_databas
         assert not lock_of(sqlite_database.url).exists()
 
 
-def test_a_wait_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `TransientError`, and the next who comes when it is free gets it."""
     monkeypatch.setattr(write_lock, "LIMIT", 0.1)
     lock, errors = WriteLock(lambda: str(tmp_path)), []
@@ -161,7 +182,7 @@ def test_a_wait_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pyt
 
 SIGNALLED = """
     import signal, sys, threading
-    from flask_taskqueue.store.write_lock import WriteLock
+    from flask_taskqueue.store.database.write_lock import WriteLock
 
     lock = WriteLock(lambda: sys.argv[1])
     by_thread = sys.argv[2] == "thread"
@@ -194,7 +215,9 @@ SIGNALLED = """
         print("interrupted", flush=True)
         sys.stdin.readline()
         others = []
-        other = threading.Thread(target=lambda: others.append(lock.acquire() and lock.release() is None), daemon=True)
+        def take():
+            others.append(lock.acquire() and lock.release() is None)
+        other = threading.Thread(target=take, daemon=True)
         other.start()
         other.join(60)
         print(others, flush=True)
@@ -203,12 +226,18 @@ SIGNALLED = """
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
 @pytest.mark.parametrize("holder", ["thread", "process"])
-def test_a_wait_that_a_signal_interrupts_leaves_it_free(tmp_path: Path, name: str, holder: str) -> None:
-    """For the other threads of its process and for other processes, whichever of them it waited for."""
+def test_a_wait_that_a_signal_interrupts_leaves_it_free(
+    tmp_path: Path, name: str, holder: str
+) -> None:
+    """For the other threads of its process and for other processes, whichever of them it waited
+    for.
+    """
     script = tmp_path / "signalled.py"
     script.write_text(textwrap.dedent(SIGNALLED))
     pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, script, tmp_path, holder], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path, holder], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     try:

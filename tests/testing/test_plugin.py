@@ -1,4 +1,6 @@
-"""The pytest plugin and the unittest mixin, in runs of pytest of their own; and the page that shows them."""
+"""The pytest plugin and the unittest mixin, in runs of pytest of their own; and the page that
+shows them.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,16 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A PYTHONPATH on which the package is installed, as its metadata says: with its entry point."""
+    """A PYTHONPATH on which the package is installed, as its metadata says: with its entry
+    point.
+    """
     directory = tmp_path_factory.mktemp("installed")
     subprocess.run(
-        [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(directory)], cwd=ROOT, check=True, capture_output=True, timeout=60
+        [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(directory)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=60,
     )
     return os.pathsep.join([str(directory), str(ROOT)])
 
@@ -26,7 +34,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run_pytest(directory: Path, installed: str) -> str:
     """What pytest tells of the tests in a directory, all warnings being errors."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(directory)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            str(directory),
+        ],
         env=os.environ | {"PYTHONPATH": installed},
         cwd=directory,
         capture_output=True,
@@ -69,7 +89,9 @@ from flask_taskqueue.testing import TaskQueueMixin
 
 @pytest.fixture(scope="module", params=["sqlite://", "file"])
 def app(request, tmp_path_factory):
-    url = request.param if request.param != "file" else f"sqlite:///{tmp_path_factory.mktemp('db') / 'test.db'}"
+    url = request.param
+    if url == "file":
+        url = f"sqlite:///{tmp_path_factory.mktemp('db') / 'test.db'}"
     app = create_app(url)
     yield app
     with app.app_context():
@@ -99,7 +121,9 @@ class MailTest(TaskQueueMixin, unittest.TestCase):
 
 
 def test_the_fixture_is_there_and_resets_between_tests(tmp_path: Path, installed: str) -> None:
-    """Nothing has to be imported; with an application made once, in memory and on a file, and with unittest."""
+    """Nothing has to be imported; with an application made once, in memory and on a file, and
+    with unittest.
+    """
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "test_it.py").write_text(TESTS)
     assert "7 passed" in (told := run_pytest(tmp_path, installed)), told

@@ -12,7 +12,15 @@ import sqlalchemy as sa
 from flask import current_app, redirect, request
 from flask_wtf import CSRFProtect
 
-from flask_taskqueue import BadTaskStateError, BadTransactionStateError, ConfigurationError, PermanentFailure, Retry, State, current_task
+from flask_taskqueue import (
+    BadTaskStateError,
+    BadTransactionStateError,
+    ConfigurationError,
+    PermanentFailure,
+    Retry,
+    State,
+    current_task,
+)
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -28,7 +36,11 @@ def kit(request: pytest.FixtureRequest, laid: Laid, tmp_path: Any) -> Iterator[K
         with bench("sqlite://") as one, TaskQueueTester(one.app) as tester:
             yield one, tester
         return
-    with laid.lend(request.param, tmp_path) as database, bench(database.url) as one, TaskQueueTester(one.app) as tester:
+    with (
+        laid.lend(request.param, tmp_path) as database,
+        bench(database.url) as one,
+        TaskQueueTester(one.app) as tester,
+    ):
         yield one, tester
 
 
@@ -53,7 +65,12 @@ def test_a_task_is_stored_and_runs_when_the_test_says_so(kit: Kit) -> None:
     task = taskqueue.assert_enqueued("/w", params={"key": "a"}, queue="default", count=1)
     assert (task.state, one.db.session.get(one.Counter, 1).count) == (State.SCHEDULED, 0)
     attempt = taskqueue.run(task)
-    assert (attempt.ok, attempt.status, attempt.text, attempt.task.state) == (True, 200, "did a", State.SUCCEEDED)
+    assert (attempt.ok, attempt.status, attempt.text, attempt.task.state) == (
+        True,
+        200,
+        "did a",
+        State.SUCCEEDED,
+    )
     assert one.db.session.get(one.Counter, 1).count == 1
     with pytest.raises(BadTaskStateError, match="succeeded"):
         taskqueue.run(task)
@@ -62,7 +79,9 @@ def test_a_task_is_stored_and_runs_when_the_test_says_so(kit: Kit) -> None:
 def test_delays_and_retries_happen_in_simulated_time(kit: Kit) -> None:
     """A task never runs before its eta, a retry never before its wait; no test waits."""
     one, taskqueue = kit
-    one.tasks.worker("/w", retry={"min_backoff_seconds": 60})(lambda: "no" if current_task.attempt > 2 else ("not yet", 503))
+    one.tasks.worker("/w", retry={"min_backoff_seconds": 60})(
+        lambda: "no" if current_task.attempt > 2 else ("not yet", 503)
+    )
     one.tasks.add("/w", countdown="1h")
     assert taskqueue.run_due() == ()
     taskqueue.advance("59m")
@@ -105,7 +124,10 @@ def test_schedules_fire_in_simulated_time(kit: Kit) -> None:
 
     assert taskqueue.advance("5d", run=True).ok
     assert len(ran) == 5
-    assert all(later - earlier in (timedelta(hours=23), timedelta(days=1), timedelta(hours=25)) for earlier, later in pairwise(ran))
+    assert all(
+        later - earlier in (timedelta(hours=23), timedelta(days=1), timedelta(hours=25))
+        for earlier, later in pairwise(ran)
+    )
     taskqueue.advance("1d")
     taskqueue.assert_enqueued("/nightly", state="scheduled", count=1)
 
@@ -162,7 +184,9 @@ def test_run_due_attempts_what_was_due_once(on_file: Kit) -> None:
 def test_rates_hold_in_simulated_time(sqlite_database: TestDatabase) -> None:
     """What a bucket does not let through waits until time passes."""
     with (
-        bench(sqlite_database.url, TASKQUEUE_QUEUES={"mail": {"rate": "60/h", "bucket_size": 2}}) as one,
+        bench(
+            sqlite_database.url, TASKQUEUE_QUEUES={"mail": {"rate": "60/h", "bucket_size": 2}}
+        ) as one,
         TaskQueueTester(one.app) as taskqueue,
     ):
         one.tasks.worker("/w")(lambda: None)
@@ -199,7 +223,8 @@ def test_an_assertion_that_fails_tells_what_came_close(on_file: Kit) -> None:
         taskqueue.assert_enqueued("/worker/mail", params={"user": 1})
     text = str(failed.value)
     assert text.startswith(
-        "no task matched url='/worker/mail' params⊇{'user': 1}\n  closest: /worker/mail params={'user': '1', 'tag': ['a', 'b']}"
+        "no task matched url='/worker/mail' params⊇{'user': 1}\n  closest: /worker/mail "
+        "params={'user': '1', 'tag': ['a', 'b']}"
     )
     assert "params['user'] is '1', not 1; form params are strings" in text
     taskqueue.assert_enqueued("/worker/mail", params={"tag": ("a", "b")})
@@ -249,7 +274,10 @@ def test_respond_answers_in_the_handlers_place(on_file: Kit) -> None:
     ran: list[int] = []
     one.tasks.worker("/w", retry={"min_backoff_seconds": 1})(lambda: ran.append(1))
     task = one.tasks.add("/w")
-    with taskqueue.respond(503, times=2, headers={"Retry-After": "50"}), taskqueue.respond(500, url="/other"):
+    with (
+        taskqueue.respond(503, times=2, headers={"Retry-After": "50"}),
+        taskqueue.respond(500, url="/other"),
+    ):
         first = taskqueue.run(task)
         assert (first.status, first.ok, first.retry_in) == (503, False, 50)
         taskqueue.run(task)
@@ -271,7 +299,10 @@ def test_respond_answers_in_the_handlers_place(on_file: Kit) -> None:
 
 def test_absolute_urls_need_no_network(sqlite_database: TestDatabase) -> None:
     """Respond stands for the host."""
-    with bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=["api.example"]) as one, TaskQueueTester(one.app) as taskqueue:
+    with (
+        bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=["api.example"]) as one,
+        TaskQueueTester(one.app) as taskqueue,
+    ):
         one.tasks.add("https://api.example/hook", {"a": "b"})
         with taskqueue.respond(202, body="thanks"):
             assert [attempt.text for attempt in taskqueue.run_all()] == ["thanks"]
@@ -298,7 +329,9 @@ def test_chaos_shows_what_may_happen_in_production(kit: Kit) -> None:
         assert taskqueue.run_all().ok
     assert len(ran) == 4
     assert one.count() == 2
-    crashes = [(task.url, task.attempts, task.crashes, task.state) for task in taskqueue.tasks()[2:]]
+    crashes = [
+        (task.url, task.attempts, task.crashes, task.state) for task in taskqueue.tasks()[2:]
+    ]
     assert crashes == [("/plain", 2, 1, "succeeded"), ("/once", 1, 0, "succeeded")]
 
 
@@ -331,7 +364,11 @@ def test_a_worker_is_tested_with_genuine_headers(on_file: Kit) -> None:
             raise PermanentFailure("gone")
         if user == 2:
             raise Retry("later", after=30)
-        return {"name": request.headers["X-TaskQueue-TaskName"], "user": user, "app": current_app.name}
+        return {
+            "name": request.headers["X-TaskQueue-TaskName"],
+            "user": user,
+            "app": current_app.name,
+        }
 
     reply = taskqueue.assert_worker_ok("/w", params={"user": 17})
     assert reply.json["user"] == 17
@@ -378,7 +415,11 @@ def isolated(request: pytest.FixtureRequest, laid: Laid, tmp_path: Any) -> Itera
         one.db.session.remove()
         engine = one.db.engine
         if request.param == "sqlite":
-            sa.event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+            sa.event.listen(
+                engine,
+                "connect",
+                lambda connection, _: setattr(connection, "isolation_level", None),
+            )
             sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
             engine.dispose()
         one.db.session.configure(join_transaction_mode="create_savepoint")
@@ -398,7 +439,9 @@ def isolated(request: pytest.FixtureRequest, laid: Laid, tmp_path: Any) -> Itera
 
 
 def test_a_test_that_is_rolled_back_leaves_nothing(isolated: Bench) -> None:
-    """The queue works on the test's connection: what is added, run and changed is rolled back with the rest."""
+    """The queue works on the test's connection: what is added, run and changed is rolled back
+    with the rest.
+    """
     with TaskQueueTester(isolated.app) as taskqueue:
 
         @isolated.tasks.worker("/w", transactional=True)

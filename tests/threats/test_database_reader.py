@@ -15,8 +15,8 @@ from cryptography.fernet import Fernet
 from flask import request
 
 from flask_taskqueue import DecryptionError, Task, TaskSpec
+from flask_taskqueue.core.security.encryption import MARK as SEALED
 from flask_taskqueue.core.states import State
-from flask_taskqueue.core.vault import MARK as SEALED
 from tests.apps import Bench
 from tests.apps import bench as application
 from tests.databases import TestDatabase
@@ -50,7 +50,10 @@ def values(queue: Bench) -> Iterator[tuple[str, str]]:
             for row in connection.execute(sa.select(table)):
                 for name, value in row._mapping.items():
                     if isinstance(value, str | bytes):
-                        yield f"{table.name}.{name}", value if isinstance(value, str) else value.decode("latin-1")
+                        yield (
+                            f"{table.name}.{name}",
+                            value if isinstance(value, str) else value.decode("latin-1"),
+                        )
 
 
 def rewrite(queue: Bench, task: Task, **changed: Any) -> None:
@@ -61,22 +64,32 @@ def rewrite(queue: Bench, task: Task, **changed: Any) -> None:
 
 
 class TestADatabaseReaderStealsSecrets:
-    """With TASKQUEUE_ENCRYPTION_KEYS bodies, headers, what follows, schedules and replies are encrypted in the tables."""
+    """With TASKQUEUE_ENCRYPTION_KEYS bodies, headers, what follows, schedules and replies are
+    encrypted in the tables.
+    """
 
     def test_every_way_into_the_tables(self, database: TestDatabase, tmp_path: Path) -> None:
-        """add, add_many, a list, a batch, then, debounce, schedules, kept and failed replies: delivered in the clear, stored sealed."""
+        """add, add_many, a list, a batch, then, debounce, schedules, kept and failed replies:
+        delivered in the clear, stored sealed.
+        """
         with bench(database, NEW) as queue:
             got, tasks = handler(queue), queue.tasks
             held = TaskSpec("/w", payload=MARK, headers={"X-A": MARK})
             tasks.schedule("daily", "/w", "every day 00:00", payload=MARK, headers={"X-A": MARK})
-            kept = tasks.add(TaskSpec("/w", payload=MARK, headers={"X-A": MARK}, keep_result=True, then=[held, held]))
+            kept = tasks.add(
+                TaskSpec(
+                    "/w", payload=MARK, headers={"X-A": MARK}, keep_result=True, then=[held, held]
+                )
+            )
             tasks.add(TaskSpec("/w", payload=f"fail {MARK}", headers={"X-A": MARK}))
             for _ in range(2):
                 tasks.add("/w", payload=f"debounced {MARK}", unique_key="a", on_conflict="debounce")
             tasks.add_many([held] * 3)
             tasks.queue("default").add([held, held])
             tasks.batch([held], on_finish=held, on_dead=held)
-            tasks.add("/w", payload=f"later {MARK}", eta=datetime.now(UTC).replace(hour=23, minute=59))
+            tasks.add(
+                "/w", payload=f"later {MARK}", eta=datetime.now(UTC).replace(hour=23, minute=59)
+            )
             tasks.get_schedule("daily").run_now()
             self._absent(queue, tmp_path)
             tasks.drain()
@@ -86,16 +99,30 @@ class TestADatabaseReaderStealsSecrets:
             assert result is not None
             assert (result.text, result.headers["x-b"]) == (MARK, MARK)
             self._absent(queue, tmp_path)
-            sealed = {place.partition("_")[2] for place, value in values(queue) if value.startswith(SEALED.decode())}
-            assert sealed >= {"task.body", "task.headers", "task.follow_up", "attempt.reply_headers", "attempt.reply_body"}
+            sealed = {
+                place.partition("_")[2]
+                for place, value in values(queue)
+                if value.startswith(SEALED.decode())
+            }
+            assert sealed >= {
+                "task.body",
+                "task.headers",
+                "task.follow_up",
+                "attempt.reply_headers",
+                "attempt.reply_body",
+            }
             assert sealed >= {"batch.on_dead", "schedule.task"}
-            shown = queue.app.test_cli_runner().invoke(args=["taskqueue", "show", kept.id, "--json", "--attempts"])
+            shown = queue.app.test_cli_runner().invoke(
+                args=["taskqueue", "show", kept.id, "--json", "--attempts"]
+            )
             assert shown.output.count(MARK) == 4
         files = [path.read_bytes() for path in tmp_path.glob("test.db*")]
         assert not any(MARK.encode() in one for one in files)
 
     def test_rows_from_before(self, sqlite_database: TestDatabase) -> None:
-        """Plain ones are delivered like the others; schedules are sealed when they are next declared."""
+        """Plain ones are delivered like the others; schedules are sealed when they are next
+        declared.
+        """
         with bench(sqlite_database) as queue:
             handler(queue)
             plain = queue.tasks.add("/w", payload=MARK, then=TaskSpec("/w", payload=MARK))
@@ -104,8 +131,12 @@ class TestADatabaseReaderStealsSecrets:
             queue.tasks.drain()
             assert (queue.tasks.get(plain.id).state, got) == (State.SUCCEEDED, [MARK, MARK])
 
-    def test_another_key_or_none(self, sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
-        """The task is dead, says why, and is as before once its key is back and it is requeued; the others go on."""
+    def test_another_key_or_none(
+        self, sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The task is dead, says why, and is as before once its key is back and it is requeued;
+        the others go on.
+        """
         caplog.set_level(logging.ERROR, logger="flask_taskqueue")
         with bench(sqlite_database, OLD) as queue:
             handler(queue)
@@ -145,25 +176,36 @@ class TestADatabaseReaderStealsSecrets:
                 _ = queue.tasks.get(kept.id).result
 
     def test_rotation(self, database: TestDatabase) -> None:
-        """All is sealed with the newest key, what was plain too, some at a time and from where it stopped; then the old key can go."""
+        """All is sealed with the newest key, what was plain too, some at a time and from where
+        it stopped; then the old key can go.
+        """
         with bench(database) as queue:
             handler(queue)
             plain = queue.tasks.add("/w", payload=MARK, headers={"X-A": MARK})
         with bench(database, OLD) as queue:
             handler(queue)
             kept = queue.run(queue.tasks.add("/w", payload=MARK, keep_result=True))
-            queue.tasks.add_many([TaskSpec("/w", payload=MARK, headers={"X-A": MARK}, countdown=60)] * 250)
+            queue.tasks.add_many(
+                [TaskSpec("/w", payload=MARK, headers={"X-A": MARK}, countdown=60)] * 250
+            )
             queue.tasks.schedule("daily", "/w", "every day 00:00", payload=MARK)
             queue.tasks.schedules()
-            queue.tasks.batch([TaskSpec("/w", countdown=60)], on_finish=TaskSpec("/w", payload=MARK))
+            queue.tasks.batch(
+                [TaskSpec("/w", countdown=60)], on_finish=TaskSpec("/w", payload=MARK)
+            )
             rewrite(queue, plain, body=MARK.encode())
         with bench(database, NEW, OLD) as queue:
             store = queue.app.extensions["taskqueue"].store
             begun = next(iter(store.sealed.rotate(store.database)))
             assert 0 < begun.changed <= 100
             rotate = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"])
-            rows = 253 + 1 + 1 + 1  # tasks, the kept reply, the batch, the schedule; plain's own attempt kept nothing
-            assert rotate.output == f"{rows - begun.changed} rows are encrypted with the newest key now.\n"
+            rows = (
+                253 + 1 + 1 + 1
+            )  # tasks, the kept reply, the batch, the schedule; plain's own attempt kept nothing
+            assert (
+                rotate.output
+                == f"{rows - begun.changed} rows are encrypted with the newest key now.\n"
+            )
             again = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"])
             assert again.output == "0 rows are encrypted with the newest key now.\n"
             told = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys", "--json"])
@@ -180,11 +222,16 @@ class TestADatabaseReaderStealsSecrets:
             assert result.text == MARK
 
     def test_rotation_without_the_old_key(self, sqlite_database: TestDatabase) -> None:
-        """What cannot be read is left as it is, and told; without keys there is nothing to rotate to."""
+        """What cannot be read is left as it is, and told; without keys there is nothing to
+        rotate to.
+        """
         with bench(sqlite_database, OLD) as queue:
             handler(queue)
             lost = queue.tasks.add("/w", payload=MARK)
-        for keys, code, told in (([NEW], 1, "1 rows are of other keys"), ([], 1, "there are no TASKQUEUE_ENCRYPTION_KEYS")):
+        for keys, code, told in (
+            ([NEW], 1, "1 rows are of other keys"),
+            ([], 1, "there are no TASKQUEUE_ENCRYPTION_KEYS"),
+        ):
             with bench(sqlite_database, *keys) as queue:
                 ended = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"])
                 assert (ended.exit_code, told in ended.output) == (code, True)

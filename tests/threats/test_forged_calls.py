@@ -23,10 +23,10 @@ from werkzeug.serving import make_server
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_taskqueue import TaskQueue
-from flask_taskqueue.core import signatures
+from flask_taskqueue.core.delivery import signatures
+from flask_taskqueue.core.delivery.signatures import bound, route_keys, sign, verify, webhook_keys
 from flask_taskqueue.core.ids import lease_id
 from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.signatures import bound, route_keys, sign, verify, webhook_keys
 from flask_taskqueue.core.states import State
 from flask_taskqueue.web.worker import Worker
 from tests.apps import Bench, bench
@@ -75,7 +75,14 @@ def guarded(on_sqlite: Bench) -> Bench:
     return on_sqlite
 
 
-PATHS = ["/a", "/b", "/variable/1", "/transactional", "/_taskqueue/task/function", "/pages/on-a-blueprint"]
+PATHS = [
+    "/a",
+    "/b",
+    "/variable/1",
+    "/transactional",
+    "/_taskqueue/task/function",
+    "/pages/on-a-blueprint",
+]
 
 
 def claimed(queue: Bench, path: str = "/a") -> Record:
@@ -85,30 +92,51 @@ def claimed(queue: Bench, path: str = "/a") -> Record:
 
     def claim(connection: sa.Connection) -> Record:
         (lane,) = store.claims.lanes(connection).due()
-        (record,) = store.claims.claim(connection, lane, 1, lease_id=lease_id(), held_by="elsewhere", lease=30)
+        (record,) = store.claims.claim(
+            connection, lane, 1, lease_id=lease_id(), held_by="elsewhere", lease=30
+        )
         return record
 
     return store.transact(claim)
 
 
-def signed(record: Record, *, late: float = 0, keys: list[bytes] | None = None, **other: Any) -> dict[str, str]:
-    """The headers of a genuine delivery over HTTP, or of one for something else, or by other keys."""
+def signed(
+    record: Record, *, late: float = 0, keys: list[bytes] | None = None, **other: Any
+) -> dict[str, str]:
+    """The headers of a genuine delivery over HTTP, or of one for something else, or by other
+    keys.
+    """
     stamp = int(time.time() + late)
-    words = {"method": "POST", "path": f"{record.url}?", "queue": "default", "attempt": record.attempts} | other
+    words = {
+        "method": "POST",
+        "path": f"{record.url}?",
+        "queue": "default",
+        "attempt": record.attempts,
+    } | other
     return {
         "X-TaskQueue-QueueName": "default",
         "X-TaskQueue-TaskRetryCount": str(record.attempts - 1),
         "webhook-id": record.id,
         "webhook-timestamp": str(stamp),
-        "webhook-signature": sign(bound(keys or route_keys([SECRET]), **words), record.id, stamp, record.body),
+        "webhook-signature": sign(
+            bound(keys or route_keys([SECRET]), **words), record.id, stamp, record.body
+        ),
     }
 
 
 FORGED: dict[str, dict[str, str]] = {
     "no header": {},
     "App Engine's": {"X-AppEngine-TaskName": "x", "X-AppEngine-QueueName": "default"},
-    "Cloud Tasks'": {"X-CloudTasks-TaskName": "x", "X-CloudTasks-QueueName": "default", "Authorization": "Bearer x"},
-    "our names": {"X-TaskQueue-TaskName": "x", "X-TaskQueue-QueueName": "default", "X-TaskQueue-TaskRetryCount": "0"},
+    "Cloud Tasks'": {
+        "X-CloudTasks-TaskName": "x",
+        "X-CloudTasks-QueueName": "default",
+        "Authorization": "Bearer x",
+    },
+    "our names": {
+        "X-TaskQueue-TaskName": "x",
+        "X-TaskQueue-QueueName": "default",
+        "X-TaskQueue-TaskRetryCount": "0",
+    },
     "underscores": {
         "X_TaskQueue_QueueName": "default",
         "X_TaskQueue_TaskRetryCount": "0",
@@ -116,14 +144,24 @@ FORGED: dict[str, dict[str, str]] = {
         "webhook_signature": "v1,AAAA",
     },
     "the environ key": {"Flask-Taskqueue.Delivery": "x", "flask_taskqueue.delivery": "x"},
-    "a loopback address": {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1", "X-Real-Ip": "127.0.0.1", "Host": "localhost"},
+    "a loopback address": {
+        "X-Forwarded-For": "127.0.0.1",
+        "Forwarded": "for=127.0.0.1",
+        "X-Real-Ip": "127.0.0.1",
+        "Host": "localhost",
+    },
     "a bad signature": {
         "webhook-id": "x",
         "webhook-timestamp": "{now}",
         "webhook-signature": "v1,AAAA",
         "X-TaskQueue-TaskRetryCount": "0",
     },
-    "nonsense": {"webhook-id": "é" * 9, "webhook-timestamp": "x", "webhook-signature": "\xff", "X-TaskQueue-TaskRetryCount": "-1"},
+    "nonsense": {
+        "webhook-id": "é" * 9,
+        "webhook-timestamp": "x",
+        "webhook-signature": "\xff",
+        "X-TaskQueue-TaskRetryCount": "-1",
+    },
 }
 OTHER_KEYS = {
     "an old key": route_keys(["an old secret of this application"]),
@@ -139,11 +177,17 @@ def now(headers: dict[str, str]) -> dict[str, str]:
 
 
 class TestAnOutsiderCallsAWorkerRoute:
-    """Whatever is claimed: 403 (405 for a method the route has not), an empty answer, the handler not called."""
+    """Whatever is claimed: 403 (405 for a method the route has not), an empty answer, the
+    handler not called.
+    """
 
     def test_every_kind_of_route_is_among_those_tried(self, guarded: Bench) -> None:
         """Those below are all the worker routes of the application."""
-        rules = {rule.rule for rule in guarded.app.url_map.iter_rules() if isinstance(_owner(guarded, rule.endpoint), Worker)}
+        rules = {
+            rule.rule
+            for rule in guarded.app.url_map.iter_rules()
+            if isinstance(_owner(guarded, rule.endpoint), Worker)
+        }
         assert rules == {path.replace("/1", "/<int:number>") for path in PATHS}
 
     @pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED)
@@ -151,7 +195,13 @@ class TestAnOutsiderCallsAWorkerRoute:
         """At every route, by every method, from this machine too."""
         client = guarded.app.test_client()
         for path, method in itertools.product(PATHS, METHODS):
-            reply = client.open(path, method=method, headers=now(headers), data={"key": "x"}, environ_base={"REMOTE_ADDR": "127.0.0.1"})
+            reply = client.open(
+                path,
+                method=method,
+                headers=now(headers),
+                data={"key": "x"},
+                environ_base={"REMOTE_ADDR": "127.0.0.1"},
+            )
             allowed = method == "POST" or (path == "/a" and method in ("GET", "HEAD"))
             assert reply.status_code == (403 if allowed else 405), (path, method)
             assert reply.data == b"" or not allowed, (path, method)
@@ -161,14 +211,18 @@ class TestAnOutsiderCallsAWorkerRoute:
     def test_with_a_signature_by_another_key(self, guarded: Bench, keys: list[bytes]) -> None:
         """At every route, for a task that exists and an attempt that is under way."""
         for path in PATHS:
-            reply = guarded.app.test_client().post(path, headers=signed(claimed(guarded, path), keys=keys), data=BODY)
+            reply = guarded.app.test_client().post(
+                path, headers=signed(claimed(guarded, path), keys=keys), data=BODY
+            )
             assert (reply.status_code, reply.data, CALLS) == (403, b"", []), path
 
     def test_a_genuine_delivery_is_let_in(self, guarded: Bench) -> None:
         """At every route: what the others lack is the right signature, and nothing else."""
         for number, path in enumerate(PATHS, 1):
             headers = signed(claimed(guarded, path)) | {"Content-Type": "application/json"}
-            assert guarded.app.test_client().post(path, headers=headers, data=BODY).status_code == 204, path
+            assert (
+                guarded.app.test_client().post(path, headers=headers, data=BODY).status_code == 204
+            ), path
             assert len(CALLS) == number
 
     def test_the_body_of_a_stranger_is_not_read(self, guarded: Bench) -> None:
@@ -184,9 +238,13 @@ class TestAnOutsiderCallsAWorkerRoute:
         assert guarded.app.test_client().post("/a", environ_overrides=environ).status_code == 403
 
     @pytest.mark.parametrize(
-        "environ", [{"CONTENT_LENGTH": str(10**9)}, {"HTTP_TRANSFER_ENCODING": "chunked"}, {}], ids=["long", "chunked", "of unknown length"]
+        "environ",
+        [{"CONTENT_LENGTH": str(10**9)}, {"HTTP_TRANSFER_ENCODING": "chunked"}, {}],
+        ids=["long", "chunked", "of unknown length"],
     )
-    def test_no_more_of_a_body_is_read_than_a_task_can_have(self, guarded: Bench, environ: dict[str, str]) -> None:
+    def test_no_more_of_a_body_is_read_than_a_task_can_have(
+        self, guarded: Bench, environ: dict[str, str]
+    ) -> None:
         """Well-formed signature headers do not make the application read on and on."""
         taken: list[int] = []
 
@@ -203,9 +261,13 @@ class TestAnOutsiderCallsAWorkerRoute:
         assert CALLS == []
 
     def test_a_string_under_the_environ_key_proves_nothing(self, guarded: Bench) -> None:
-        """Only the dispatcher's own object does; a server that lets clients set environ keys gives them text at most."""
+        """Only the dispatcher's own object does; a server that lets clients set environ keys
+        gives them text at most.
+        """
         for value in ("x", b"x", {"record": "x"}, True):
-            reply = guarded.app.test_client().post("/a", environ_overrides={"flask_taskqueue.delivery": value})
+            reply = guarded.app.test_client().post(
+                "/a", environ_overrides={"flask_taskqueue.delivery": value}
+            )
             assert (reply.status_code, CALLS) == (403, [])
 
     def test_is_task_request_is_proven_not_claimed(self, guarded: Bench) -> None:
@@ -226,7 +288,9 @@ class TestReplayOfACapturedDelivery:
     """A delivery that was listened to on its way fits nothing but the attempt it was made for."""
 
     @pytest.fixture
-    def captured(self, sqlite_database: TestDatabase) -> Iterator[tuple[Bench, dict[str, str], bytes]]:
+    def captured(
+        self, sqlite_database: TestDatabase
+    ) -> Iterator[tuple[Bench, dict[str, str], bytes]]:
         """A task that was delivered over HTTP, and succeeded; its headers and body as they came."""
         CALLS.clear()
         seen: list[tuple[dict[str, str], bytes]] = []
@@ -242,7 +306,16 @@ class TestReplayOfACapturedDelivery:
 
             def listen(environ: dict[str, Any], start_response: Any) -> Any:
                 body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-                seen.append(({key[5:].replace("_", "-"): value for key, value in environ.items() if key.startswith("HTTP_")}, body))
+                seen.append(
+                    (
+                        {
+                            key[5:].replace("_", "-"): value
+                            for key, value in environ.items()
+                            if key.startswith("HTTP_")
+                        },
+                        body,
+                    )
+                )
                 environ["wsgi.input"] = io.BytesIO(body)
                 return queue.app.wsgi_app(environ, start_response)
 
@@ -250,7 +323,9 @@ class TestReplayOfACapturedDelivery:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             task = queue.tasks.add("/a", payload=BODY)
-            queue.app.extensions["taskqueue"].drain(transport="http", base_url=f"http://127.0.0.1:{server.port}")
+            queue.app.extensions["taskqueue"].drain(
+                transport="http", base_url=f"http://127.0.0.1:{server.port}"
+            )
             server.shutdown()
             thread.join()
             server.server_close()
@@ -264,12 +339,17 @@ class TestReplayOfACapturedDelivery:
             assert queue.app.test_client().post("/a", headers=headers, data=body).status_code == 409
         assert CALLS == ["a"]
 
-    def test_after_five_minutes(self, captured: tuple[Bench, dict[str, str], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_after_five_minutes(
+        self, captured: tuple[Bench, dict[str, str], bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """403: it is not even looked for; the same for one from the future."""
         queue, headers, body = captured
         for seconds in (302, -302):
             at = time.time() + seconds
-            monkeypatch.setattr("flask_taskqueue.web.guard.time", SimpleNamespace(time=lambda at=at: at, monotonic=time.monotonic))
+            monkeypatch.setattr(
+                "flask_taskqueue.web.guard.time",
+                SimpleNamespace(time=lambda at=at: at, monotonic=time.monotonic),
+            )
             assert queue.app.test_client().post("/a", headers=headers, data=body).status_code == 403
         assert CALLS == ["a"]
 
@@ -278,38 +358,67 @@ class TestReplayOfACapturedDelivery:
         queue, headers, body = captured
         table = queue.app.extensions["taskqueue"].store.database.tables.task
         with queue.app.extensions["taskqueue"].store.database.engine.begin() as connection:
-            connection.execute(sa.update(table).values(state="leased", attempts=2, lease_id="x" * 32))
+            connection.execute(
+                sa.update(table).values(state="leased", attempts=2, lease_id="x" * 32)
+            )
         assert queue.app.test_client().post("/a", headers=headers, data=body).status_code == 409
-        assert queue.app.test_client().post("/a", headers=headers | {"X-TASKQUEUE-TASKRETRYCOUNT": "1"}, data=body).status_code == 403
+        assert (
+            queue.app.test_client()
+            .post("/a", headers=headers | {"X-TASKQUEUE-TASKRETRYCOUNT": "1"}, data=body)
+            .status_code
+            == 403
+        )
         assert CALLS == ["a"]
 
 
 class TestCrossRouteReplay:
-    """A delivery for one route, method, queue, attempt and body is refused as any other, while its attempt is under way."""
+    """A delivery for one route, method, queue, attempt and body is refused as any other, while
+    its attempt is under way.
+    """
 
     def test_at_every_other_route(self, guarded: Bench) -> None:
         """The signature covers the path."""
         headers = signed(claimed(guarded))
         for path in PATHS[1:]:
-            assert guarded.app.test_client().post(path, headers=headers, data=BODY).status_code == 403, path
+            assert (
+                guarded.app.test_client().post(path, headers=headers, data=BODY).status_code == 403
+            ), path
         assert CALLS == []
 
     def test_as_something_else(self, guarded: Bench) -> None:
         """Path, query, method, queue and attempt are bound."""
         record = claimed(guarded)
-        for change in ({"path": "/b?"}, {"path": "/a?x=1"}, {"method": "GET"}, {"queue": "mail"}, {"attempt": 2}):
-            assert guarded.app.test_client().post("/a", headers=signed(record, **change), data=BODY).status_code == 403, change
+        for change in (
+            {"path": "/b?"},
+            {"path": "/a?x=1"},
+            {"method": "GET"},
+            {"queue": "mail"},
+            {"attempt": 2},
+        ):
+            assert (
+                guarded.app.test_client()
+                .post("/a", headers=signed(record, **change), data=BODY)
+                .status_code
+                == 403
+            ), change
         assert CALLS == []
 
     def test_with_another_query(self, guarded: Bench) -> None:
         """Parameters cannot be added on the way."""
-        assert guarded.app.test_client().post("/a?admin=1", headers=signed(claimed(guarded)), data=BODY).status_code == 403
+        assert (
+            guarded.app.test_client()
+            .post("/a?admin=1", headers=signed(claimed(guarded)), data=BODY)
+            .status_code
+            == 403
+        )
 
     def test_with_another_body(self, guarded: Bench) -> None:
         """The signature covers every byte."""
         headers = signed(claimed(guarded))
         for body in (b"[]", b"", b"{} ", b"{}\x00"):
-            assert guarded.app.test_client().post("/a", headers=headers, data=body).status_code == 403, body
+            assert (
+                guarded.app.test_client().post("/a", headers=headers, data=body).status_code == 403
+            ), body
         assert CALLS == []
 
 
@@ -320,18 +429,41 @@ class TestRefusalsAsAHint:
         ("change", "body", "why"),
         [
             (None, BODY, "has no signature of one. Add a task instead: flask taskqueue add /a"),
-            ({"queue": "mail"}, BODY, "SECRET_KEY, or TASKQUEUE_SECRET, must be the same where the dispatcher runs"),
-            ({}, b"[]", "The signature is not of this method, path, query, queue, attempt and body"),
-            ({"webhook-timestamp": "1"}, BODY, "webhook-timestamp is more than 300 seconds from this machine's clock"),
+            (
+                {"queue": "mail"},
+                BODY,
+                "SECRET_KEY, or TASKQUEUE_SECRET, must be the same where the dispatcher runs",
+            ),
+            (
+                {},
+                b"[]",
+                "The signature is not of this method, path, query, queue, attempt and body",
+            ),
+            (
+                {"webhook-timestamp": "1"},
+                BODY,
+                "webhook-timestamp is more than 300 seconds from this machine's clock",
+            ),
             ({"webhook-id": ""}, BODY, "not all there"),
             ({}, b"x" * 200_000, "The body is longer than a task can have (TASKQUEUE_MAX_BODY)"),
         ],
     )
-    def test_say_why(self, guarded: Bench, change: dict[str, str] | None, body: bytes, why: str) -> None:
+    def test_say_why(
+        self, guarded: Bench, change: dict[str, str] | None, body: bytes, why: str
+    ) -> None:
         """What is missing, and what to do."""
         record, client = claimed(guarded), guarded.app.test_client()
-        named = {} if change is None else {key: value for key, value in change.items() if not key.startswith("webhook")}
-        headers = {} if change is None else signed(record, **named) | {key: value for key, value in change.items() if key not in named}
+        named = (
+            {}
+            if change is None
+            else {key: value for key, value in change.items() if not key.startswith("webhook")}
+        )
+        headers = (
+            {}
+            if change is None
+            else signed(record, **named)
+            | {key: value for key, value in change.items() if key not in named}
+        )
         assert client.post("/a", headers=headers, data=body).data == b""
         guarded.app.debug = True
         reply = client.post("/a", headers=headers, data=body)
@@ -345,11 +477,16 @@ class TestRefusalsAsAHint:
         guarded.tasks.get(record.id).delete()
         guarded.app.debug = True
         reply = guarded.app.test_client().post("/a", headers=headers, data=BODY)
-        assert (reply.status_code, reply.text) == (409, "This is a delivery of attempt 1, which is not under way (any more).\n")
+        assert (reply.status_code, reply.text) == (
+            409,
+            "This is a delivery of attempt 1, which is not under way (any more).\n",
+        )
 
 
 class TestWhatReadsTheBodyFirst:
-    """Whoever reads of it before the guard, a signature is still of the bytes that came: nothing else passes, and nothing genuine fails."""
+    """Whoever reads of it before the guard, a signature is still of the bytes that came:
+    nothing else passes, and nothing genuine fails.
+    """
 
     @pytest.fixture
     def reading(self, guarded: Bench, request: pytest.FixtureRequest) -> Bench:
@@ -358,24 +495,40 @@ class TestWhatReadsTheBodyFirst:
         arrange(guarded.app, place, READS[read])
         return guarded
 
-    @pytest.mark.parametrize("reading", [*itertools.product(PLACES, READS)], indirect=True, ids="-".join)
+    @pytest.mark.parametrize(
+        "reading", [*itertools.product(PLACES, READS)], indirect=True, ids="-".join
+    )
     def test_another_body_is_refused_and_the_genuine_one_is_not(self, reading: Bench) -> None:
         """As a form, and as anything else."""
         record = claimed(reading)
         client = reading.app.test_client()
         for kind in ("application/x-www-form-urlencoded", "application/json", "text/plain"):
             for body in (b"[]", b"", b"{} ", b"a=b", b"{}" * 9000):
-                assert client.post("/a", headers=signed(record), data=body, content_type=kind).status_code == 403, (kind, body)
+                assert (
+                    client.post(
+                        "/a", headers=signed(record), data=body, content_type=kind
+                    ).status_code
+                    == 403
+                ), (kind, body)
         assert CALLS == []
-        assert client.post("/a", headers=signed(record), data=BODY, content_type="application/json").status_code == 204
+        assert (
+            client.post(
+                "/a", headers=signed(record), data=BODY, content_type="application/json"
+            ).status_code
+            == 204
+        )
         assert CALLS == ["a"]
 
     @pytest.mark.parametrize("place", ["inside", "outside"])
-    def test_middleware_that_puts_the_body_back(self, sqlite_database: TestDatabase, place: str) -> None:
+    def test_middleware_that_puts_the_body_back(
+        self, sqlite_database: TestDatabase, place: str
+    ) -> None:
         """Set up before the queue or after it."""
         CALLS.clear()
         app = Flask(__name__)
-        app.config.update(TESTING=True, SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=sqlite_database.url)
+        app.config.update(
+            TESTING=True, SECRET_KEY=SECRET, SQLALCHEMY_DATABASE_URI=sqlite_database.url
+        )
         db = SQLAlchemy(app)
         if place == "inside":
             app.wsgi_app = in_middleware(app.wsgi_app)  # type: ignore[method-assign]
@@ -391,14 +544,22 @@ class TestWhatReadsTheBodyFirst:
         assert CALLS == ["{}"]
 
     def test_what_looks_like_a_delivery_is_left_as_it_is(self, guarded: Bench) -> None:
-        """A view of the application's own gets the whole body of a request with our headers, however long, and its errors."""
+        """A view of the application's own gets the whole body of a request with our headers,
+        however long, and its errors.
+        """
         got: list[Any] = []
         guarded.app.post("/upload")(lambda: got.append(request.stream.read()) or "")  # type: ignore[func-returns-value]
         headers = signed(claimed(guarded))
         for body in (b"", b"x", b"x" * 102_400, b"x" * 102_401, b"x" * 500_000):
             builder = EnvironBuilder("/upload", method="POST", headers=headers)
-            for known in ({"CONTENT_LENGTH": str(len(body))}, {"wsgi.input_terminated": True}, {"HTTP_TRANSFER_ENCODING": "chunked"}):
-                terminated = {"wsgi.input_terminated": True} if "HTTP_TRANSFER_ENCODING" in known else {}
+            for known in (
+                {"CONTENT_LENGTH": str(len(body))},
+                {"wsgi.input_terminated": True},
+                {"HTTP_TRANSFER_ENCODING": "chunked"},
+            ):
+                terminated = (
+                    {"wsgi.input_terminated": True} if "HTTP_TRANSFER_ENCODING" in known else {}
+                )
                 environ = builder.get_environ() | {"wsgi.input": io.BytesIO(body)}
                 environ.pop("CONTENT_LENGTH", None)
                 assert run_wsgi_app(guarded.app, environ | known | terminated)[1] == "200 OK"
@@ -427,7 +588,9 @@ class TestWhatReadsTheBodyFirst:
         guarded.tasks.worker("/<path:rest>", endpoint="rest")(lambda rest: CALLS.append(rest))
         headers = signed(claimed(guarded), path="/a%3Fb?")
         assert guarded.app.test_client().post("/a?b", headers=headers, data=BODY).status_code == 403
-        assert guarded.app.test_client().post("/a%3Fb", headers=headers, data=BODY).status_code == 204
+        assert (
+            guarded.app.test_client().post("/a%3Fb", headers=headers, data=BODY).status_code == 204
+        )
         assert CALLS == ["a?b"]
 
 
@@ -435,10 +598,16 @@ class TestSignatureOracle:
     """Neither the time it takes nor an error tells anything of a signature."""
 
     def test_signatures_are_compared_in_constant_time(self) -> None:
-        """By compare_digest, and by nothing else: in the code that verifies, nothing that holds a signature stands beside == or in."""
+        """By compare_digest, and by nothing else: in the code that verifies, nothing that holds
+        a signature stands beside == or in.
+        """
         trees = [ast.parse(inspect.getsource(one)) for one in (verify, signatures.matches)]
         nodes = [node for tree in trees for node in ast.walk(tree)]
-        calls = {node.func.attr for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
+        calls = {
+            node.func.attr
+            for node in nodes
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        }
         compared = [node for node in nodes if isinstance(node, ast.Compare)]
         assert "compare_digest" in calls
         assert [ast.unparse(node) for node in compared] == ["message_id is None"]
@@ -447,28 +616,50 @@ class TestSignatureOracle:
         """The first match does not end it."""
         compared = []
         real = hmac.compare_digest
-        monkeypatch.setattr(signatures.hmac, "compare_digest", lambda *both: compared.append(1) or real(*both))
+        monkeypatch.setattr(
+            signatures.hmac, "compare_digest", lambda *both: compared.append(1) or real(*both)
+        )
         keys = [b"1" * 32, b"2" * 32, b"3" * 32]
         at = int(time.time())
-        headers = {"webhook-id": "x", "webhook-timestamp": str(at), "webhook-signature": sign(keys, "x", at, b"")}
+        headers = {
+            "webhook-id": "x",
+            "webhook-timestamp": str(at),
+            "webhook-signature": sign(keys, "x", at, b""),
+        }
         assert verify(keys, headers, b"", at)
         assert len(compared) == 9
 
-    @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(
+        max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    )
     @given(
         st.dictionaries(
             st.sampled_from(
-                "HTTP_WEBHOOK_ID HTTP_WEBHOOK_TIMESTAMP HTTP_WEBHOOK_SIGNATURE HTTP_X_TASKQUEUE_TASKRETRYCOUNT HTTP_X_TASKQUEUE_QUEUENAME "
+                "HTTP_WEBHOOK_ID HTTP_WEBHOOK_TIMESTAMP HTTP_WEBHOOK_SIGNATURE "
+                "HTTP_X_TASKQUEUE_TASKRETRYCOUNT HTTP_X_TASKQUEUE_QUEUENAME "
                 "CONTENT_LENGTH CONTENT_TYPE HTTP_TRANSFER_ENCODING QUERY_STRING HTTP_HOST".split()
             ),
             st.one_of(
                 st.text(st.characters(max_codepoint=255), max_size=40),
-                st.sampled_from([str(int(time.time())), "x", "0", "v1,AAAA", "v1," + "A" * 43 + "=", "9" * 30, "-1", "localhost"]),
+                st.sampled_from(
+                    [
+                        str(int(time.time())),
+                        "x",
+                        "0",
+                        "v1,AAAA",
+                        "v1," + "A" * 43 + "=",
+                        "9" * 30,
+                        "-1",
+                        "localhost",
+                    ]
+                ),
             ),
         ),
         st.binary(max_size=20),
     )
-    def test_no_headers_are_an_error(self, guarded: Bench, environ: dict[str, str], body: bytes) -> None:
+    def test_no_headers_are_an_error(
+        self, guarded: Bench, environ: dict[str, str], body: bytes
+    ) -> None:
         """Any headers at all: a refusal, never an error of the server."""
         reply = guarded.app.test_client().post("/a", data=body, environ_overrides=environ)
         assert reply.status_code in (400, 403)
@@ -479,23 +670,41 @@ class TestKeyLeak:
     """A key can be replaced while deliveries are under way, and is shown nowhere."""
 
     def test_rotation(self, guarded: Bench) -> None:
-        """Deliveries signed before SECRET_KEY changed arrive; when the old key is dropped they do not."""
+        """Deliveries signed before SECRET_KEY changed arrive; when the old key is dropped they
+        do not.
+        """
         record = claimed(guarded)
         headers = signed(record)
         runtime = guarded.app.extensions["taskqueue"]
         for fallbacks, status in (([SECRET], 204), ([], 403)):
             guarded.app.config.update(SECRET_KEY="another secret", SECRET_KEY_FALLBACKS=fallbacks)
             runtime.__dict__.pop("keys", None)
-            assert guarded.app.test_client().post("/a", headers=headers, data=BODY).status_code == status
+            assert (
+                guarded.app.test_client().post("/a", headers=headers, data=BODY).status_code
+                == status
+            )
             _ = runtime.keys
 
     def test_no_key_is_in_a_repr(self, sqlite_database: TestDatabase) -> None:
         """Of the settings, the keys, or the runtime: a repr ends up in logs and error reports."""
-        config = {"TASKQUEUE_SECRET": "a secret of the queue", "TASKQUEUE_DATABASE_URI": "postgresql://user:a-password@h/d"}
+        config = {
+            "TASKQUEUE_SECRET": "a secret of the queue",
+            "TASKQUEUE_DATABASE_URI": "postgresql://user:a-password@h/d",
+        }
         with bench(sqlite_database.url, TASKQUEUE_SECRET="a secret of the queue") as queue:
             runtime = queue.app.extensions["taskqueue"]
-            shown = " ".join(map(repr, (runtime, runtime.settings, runtime.keys, type(runtime.settings).of(config))))
-            for secret in ("a secret of", "a-password", repr(runtime.keys.route[0]), repr(runtime.keys.webhook[0])):
+            shown = " ".join(
+                map(
+                    repr,
+                    (runtime, runtime.settings, runtime.keys, type(runtime.settings).of(config)),
+                )
+            )
+            for secret in (
+                "a secret of",
+                "a-password",
+                repr(runtime.keys.route[0]),
+                repr(runtime.keys.webhook[0]),
+            ):
                 assert secret not in shown
 
 

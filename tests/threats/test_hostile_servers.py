@@ -18,14 +18,24 @@ import psutil
 import pytest
 
 from flask_taskqueue import Settings
-from flask_taskqueue.core.reply import Reply
+from flask_taskqueue.core.delivery.reply import Reply
 from flask_taskqueue.core.states import State
 from flask_taskqueue.engine.transports.deadline_http import tls_context
 from flask_taskqueue.engine.transports.http import HttpTransport
 from tests.apps import bench
 from tests.certificates import Authority
 from tests.databases import TestDatabase
-from tests.misbehaving import Behaviour, delivery, forever, ok, plain, request, server, silent, stalled
+from tests.misbehaving import (
+    Behaviour,
+    delivery,
+    forever,
+    ok,
+    plain,
+    request,
+    server,
+    silent,
+    stalled,
+)
 from tests.waiting import wait_until
 
 TOTAL = 1.0
@@ -50,7 +60,9 @@ def send(transport: HttpTransport, url: str, body: bytes = b"x") -> tuple[Reply,
 
 SLOW: dict[str, Behaviour] = {
     "dripping body": forever(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x", 0.05),
-    "dripping chunks": forever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.05),
+    "dripping chunks": forever(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.05
+    ),
     "dripping head": forever(b"HTTP/1.1 200 OK\r\n", b"X-A: 1\r\n", 0.05),
     "dripping status": forever(b"HTTP/1.1 200 ", b"O", 0.05),
     "100 Continue for ever": forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.05),
@@ -84,15 +96,21 @@ class TestSlowlorisTarget:
         assert reply.kind == "timeout"
         assert took < TOTAL + SLACK
 
-    def test_a_name_server_that_does_not_answer(self, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_name_server_that_does_not_answer(
+        self, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The look-up is left behind in its thread."""
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(2) or [])
         reply, took = send(transport, "http://slow.example/")
         assert reply.kind == "timeout"
         assert took < TOTAL + SLACK
 
-    def test_name_servers_that_do_not_answer_hold_up_no_other_name(self, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However many they are, and however often their names are asked for: each is looked up once at a time."""
+    def test_name_servers_that_do_not_answer_hold_up_no_other_name(
+        self, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many they are, and however often their names are asked for: each is looked up
+        once at a time.
+        """
         answer, real, asked = threading.Event(), socket.getaddrinfo, Counter[str]()
 
         def find(host: str, *rest: Any) -> Any:
@@ -105,7 +123,10 @@ class TestSlowlorisTarget:
         names = [f"slow{number % 20}.example" for number in range(40)]
         with ThreadPoolExecutor(len(names)) as waiting, server(ok) as url:
             try:
-                kinds = [waiting.submit(lambda name=name: send(transport, f"http://{name}/")[0].kind) for name in names]
+                kinds = [
+                    waiting.submit(lambda name=name: send(transport, f"http://{name}/")[0].kind)
+                    for name in names
+                ]
                 wait_until(lambda: len(asked) == 20, what="all of them are asked for")
                 for _ in range(5):
                     assert send(transport, url)[0].status == 200
@@ -118,20 +139,37 @@ class TestSlowlorisTarget:
 LONG = b"X-Long: " + b"x" * 60_000 + b"\r\n"
 BOMBS: dict[str, tuple[Behaviour, int | None]] = {
     "endless": (forever(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536), 200),
-    "endless chunks": (forever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65_536 + b"\r\n"), 200),
+    "endless chunks": (
+        forever(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"10000\r\n" + b"x" * 65_536 + b"\r\n",
+        ),
+        200,
+    ),
     "one chunk of a terabyte": (
-        forever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFF\r\n", b"x" * 65_536),
+        forever(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFF\r\n", b"x" * 65_536
+        ),
         200,
     ),
     "a gzip bomb of 210 MB": (
-        forever(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", gzip.compress(b"\0" * 210_000_000, 1)),
+        forever(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n",
+            gzip.compress(b"\0" * 210_000_000, 1),
+        ),
         200,
     ),
-    "a redirect with an endless body": (forever(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", b"x" * 65_536), 302),
+    "a redirect with an endless body": (
+        forever(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", b"x" * 65_536),
+        302,
+    ),
     "headers without end": (forever(b"HTTP/1.1 200 OK\r\n", LONG), None),
     "a header line without end": (forever(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x" * 65_536), None),
     "a status line without end": (forever(b"HTTP/1.1 200 ", b"x" * 65_536), None),
-    "interim answers without end": (forever(b"", b"HTTP/1.1 100 Continue\r\n" + LONG + b"\r\n"), None),
+    "interim answers without end": (
+        forever(b"", b"HTTP/1.1 100 Continue\r\n" + LONG + b"\r\n"),
+        None,
+    ),
 }
 
 
@@ -139,8 +177,12 @@ class TestResponseBomb:
     """A reply costs the memory of what is kept of it, not of what is sent."""
 
     @pytest.mark.parametrize(("behave", "status"), BOMBS.values(), ids=BOMBS)
-    def test_memory_stays_flat(self, transport: HttpTransport, behave: Behaviour, status: int | None) -> None:
-        """As it was sent, up to the cap and no further; the process grows by less than 5 MB over five of them, headers by less than 15."""
+    def test_memory_stays_flat(
+        self, transport: HttpTransport, behave: Behaviour, status: int | None
+    ) -> None:
+        """As it was sent, up to the cap and no further; the process grows by less than 5 MB
+        over five of them, headers by less than 15.
+        """
         process = psutil.Process()
         with server(behave) as url:
             send(transport, url)
@@ -152,18 +194,30 @@ class TestResponseBomb:
             assert process.memory_info().rss - before < (5_000_000 if status else 15_000_000)
 
     def test_headers_that_no_column_holds(self, database: TestDatabase) -> None:
-        """They are stored up to 16 kB, so that the database takes them and the dispatcher goes on."""
+        """They are stored up to 16 kB, so that the database takes them and the dispatcher goes
+        on.
+        """
 
         def many(connection: socket.socket) -> None:
             request(connection)
-            connection.sendall(b"HTTP/1.1 500 Oops\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"\xe9" * 500) for n in range(60)) + b"\r\n")
+            connection.sendall(
+                b"HTTP/1.1 500 Oops\r\n"
+                + b"".join(b"X-%d: %s\r\n" % (n, b"\xe9" * 500) for n in range(60))
+                + b"\r\n"
+            )
 
-        with server(many) as url, bench(database.url, TASKQUEUE_ALLOWED_HOSTS=["127.0.0.1"]) as queue:
+        with (
+            server(many) as url,
+            bench(database.url, TASKQUEUE_ALLOWED_HOSTS=["127.0.0.1"]) as queue,
+        ):
             queue.tasks.worker("/w")(lambda: None)
             task = queue.tasks.add(url, retry={"task_retry_limit": 0})
             good = queue.tasks.add("/w")
             queue.tasks.drain()
-            assert (queue.tasks.get(task.id).state, queue.tasks.get(good.id).state) == (State.DEAD, State.SUCCEEDED)
+            assert (queue.tasks.get(task.id).state, queue.tasks.get(good.id).state) == (
+                State.DEAD,
+                State.SUCCEEDED,
+            )
             store = queue.app.extensions["taskqueue"].store
             with store.reading() as connection:
                 (attempt,) = store.history.attempts(connection, task.id)
@@ -172,7 +226,9 @@ class TestResponseBomb:
 
 
 class TestTlsStrippingAndWrongCertificates:
-    """A server that cannot prove its name gets nothing; the task is tried again, with the reason ``tls``."""
+    """A server that cannot prove its name gets nothing; the task is tried again, with the
+    reason ``tls``.
+    """
 
     @pytest.fixture
     def authority(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
@@ -193,7 +249,11 @@ class TestTlsStrippingAndWrongCertificates:
         ids=["good", "self-signed", "wrong host", "expired", "no TLS at all"],
     )
     def test_the_task_is_tried_again(
-        self, certificate: dict[str, str | int | bool] | None, reason: str, authority: Authority, sqlite_database: TestDatabase
+        self,
+        certificate: dict[str, str | int | bool] | None,
+        reason: str,
+        authority: Authority,
+        sqlite_database: TestDatabase,
     ) -> None:
         """Nothing is sent, not in the clear either."""
         heads: list[bytes] = []
@@ -207,7 +267,9 @@ class TestTlsStrippingAndWrongCertificates:
             server(answer if context else plain, context) as url,
             bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=["127.0.0.1"]) as queue,
         ):
-            task = queue.run(queue.tasks.add(url.replace("http:", "https:"), retry={"min_backoff_seconds": 60}))
+            task = queue.run(
+                queue.tasks.add(url.replace("http:", "https:"), retry={"min_backoff_seconds": 60})
+            )
             attempts = queue.attempts(task)
         assert [(number, why) for number, why, _ in attempts] == [(1, reason)]
         assert task.state is (State.SUCCEEDED if reason == "success" else State.SCHEDULED)
@@ -215,11 +277,17 @@ class TestTlsStrippingAndWrongCertificates:
 
     def test_verification_cannot_be_switched_off(self) -> None:
         """There is no setting for it, and the context asks for a certificate that fits the name."""
-        assert not [name for name in Settings.__dataclass_fields__ if "verify" in name or "insecure" in name]
+        assert not [
+            name for name in Settings.__dataclass_fields__ if "verify" in name or "insecure" in name
+        ]
         context = tls_context()
         assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
     def test_where_the_system_has_no_authorities(self, authority: Authority) -> None:
         """Those that requests brings are trusted beside the one that ``SSL_CERT_FILE`` names."""
-        assert ssl.create_default_context().cert_store_stats()["x509_ca"] < 10 < tls_context().cert_store_stats()["x509_ca"]
+        assert (
+            ssl.create_default_context().cert_store_stats()["x509_ca"]
+            < 10
+            < tls_context().cert_store_stats()["x509_ca"]
+        )

@@ -44,18 +44,31 @@ def bo() -> Iterator[Receiver]:
 class TestAReceiverForgesForAnother:
     """Each host and port has a secret of its own."""
 
-    def test_what_one_is_sent_no_other_accepts(self, sender: Bench, ana: Receiver, bo: Receiver) -> None:
-        """A delivery to Ana is good at Ana's and nowhere else, and what she signs with her secret is good nowhere else."""
+    def test_what_one_is_sent_no_other_accepts(
+        self, sender: Bench, ana: Receiver, bo: Receiver
+    ) -> None:
+        """A delivery to Ana is good at Ana's and nowhere else, and what she signs with her
+        secret is good nowhere else.
+        """
         sender.run(sender.tasks.add(f"{ana.url}/hook", json={"pay": "ana"}))
         headers, body = ana.latest
-        assert Webhook(sender.tasks.webhook_secret(f"{ana.url}/hook")).verify(body, headers) == {"pay": "ana"}
+        assert Webhook(sender.tasks.webhook_secret(f"{ana.url}/hook")).verify(body, headers) == {
+            "pay": "ana"
+        }
         others = Webhook(sender.tasks.webhook_secret(bo.host))
         with pytest.raises(WebhookVerificationError):
             others.verify(body, headers)
         now = datetime.now(UTC)
         made_up = Webhook(sender.tasks.webhook_secret(ana.host)).sign("x", now, "{}")
         with pytest.raises(WebhookVerificationError):
-            others.verify("{}", {"webhook-id": "x", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": made_up})
+            others.verify(
+                "{}",
+                {
+                    "webhook-id": "x",
+                    "webhook-timestamp": str(int(now.timestamp())),
+                    "webhook-signature": made_up,
+                },
+            )
 
     def test_who_knows_a_secret_cannot_call_a_route(self, sender: Bench, ana: Receiver) -> None:
         """A delivery to another host, sent on to the application, is nobody's."""
@@ -68,8 +81,12 @@ class TestAReceiverForgesForAnother:
         headers, body = ana.latest
         assert sender.app.test_client().post("/hook", headers=headers, data=body).status_code == 403
 
-    def test_a_target_cannot_call_the_application_with_what_it_is_sent(self, sender: Bench, ana: Receiver) -> None:
-        """Not even while the attempt is under way; the application at the target itself takes it."""
+    def test_a_target_cannot_call_the_application_with_what_it_is_sent(
+        self, sender: Bench, ana: Receiver
+    ) -> None:
+        """Not even while the attempt is under way; the application at the target itself takes
+        it.
+        """
         ran: list[int] = []
 
         @sender.tasks.worker("/hook")
@@ -81,7 +98,11 @@ class TestAReceiverForgesForAnother:
         def send_on() -> Response:
             headers, body = ana.latest
             client = sender.app.test_client()
-            replies.append(client.post("/hook", headers={**headers, "Host": "app.example"}, data=body).status_code)
+            replies.append(
+                client.post(
+                    "/hook", headers={**headers, "Host": "app.example"}, data=body
+                ).status_code
+            )
             replies.append(client.post("/hook", headers=headers, data=body).status_code)
             return Response(status=204)
 
@@ -93,7 +114,9 @@ class TestAReceiverForgesForAnother:
         Webhook(sender.tasks.webhook_secret(ana.url)).verify(body, headers, json_parse=False)
 
     def test_the_application_takes_tasks_at_another_address(self, sender: Bench) -> None:
-        """A target that is a deployment of the application itself runs them, whatever port it has."""
+        """A target that is a deployment of the application itself runs them, whatever port it
+        has.
+        """
         ran: list[int] = []
 
         @sender.tasks.worker("/hook")
@@ -101,14 +124,25 @@ class TestAReceiverForgesForAnother:
             ran.append(1)
 
         with served(sender.app) as url:
-            assert sender.run(sender.tasks.add("/hook", target=url.replace("127.0.0.1", "LocalHost"))).state == "succeeded"
+            assert (
+                sender.run(
+                    sender.tasks.add("/hook", target=url.replace("127.0.0.1", "LocalHost"))
+                ).state
+                == "succeeded"
+            )
         assert ran == [1]
 
-    def test_secrets_change_with_the_key_of_the_application(self, sender: Bench, ana: Receiver) -> None:
-        """While the old key is a fallback, receivers with the old secret and with the new one accept."""
+    def test_secrets_change_with_the_key_of_the_application(
+        self, sender: Bench, ana: Receiver
+    ) -> None:
+        """While the old key is a fallback, receivers with the old secret and with the new one
+        accept.
+        """
         runtime = sender.app.extensions["taskqueue"]
         secrets = [sender.tasks.webhook_secret(ana.url)]
-        sender.app.config.update(SECRET_KEY="a new one", SECRET_KEY_FALLBACKS=["a secret for tests"])
+        sender.app.config.update(
+            SECRET_KEY="a new one", SECRET_KEY_FALLBACKS=["a secret for tests"]
+        )
         runtime.__dict__.pop("keys", None)
         secrets.append(sender.tasks.webhook_secret(ana.url))
         assert secrets[0] != secrets[1]
@@ -117,13 +151,36 @@ class TestAReceiverForgesForAnother:
         for secret in secrets:
             assert Webhook(secret).verify(body, headers) == {}
 
-    @pytest.mark.parametrize("same", ["https://Example.com/hook?x=1", "HTTPS://example.com:443", "example.com:443", "EXAMPLE.com:443"])
+    @pytest.mark.parametrize(
+        "same",
+        [
+            "https://Example.com/hook?x=1",
+            "HTTPS://example.com:443",
+            "example.com:443",
+            "EXAMPLE.com:443",
+        ],
+    )
     def test_a_receiver_is_its_host_and_port(self, sender: Bench, same: str) -> None:
         """Whatever is called there, and however it is written."""
-        assert sender.tasks.webhook_secret(same) == sender.tasks.webhook_secret("https://example.com")
-        assert sender.tasks.webhook_secret(same) != sender.tasks.webhook_secret("http://example.com")
+        assert sender.tasks.webhook_secret(same) == sender.tasks.webhook_secret(
+            "https://example.com"
+        )
+        assert sender.tasks.webhook_secret(same) != sender.tasks.webhook_secret(
+            "http://example.com"
+        )
 
-    @pytest.mark.parametrize("unclear", ["", "example.com", "/hook", "ftp://example.com", "example.com:443/hook", "a b:1", "https://"])
+    @pytest.mark.parametrize(
+        "unclear",
+        [
+            "",
+            "example.com",
+            "/hook",
+            "ftp://example.com",
+            "example.com:443/hook",
+            "a b:1",
+            "https://",
+        ],
+    )
     def test_a_receiver_that_is_not_clear_is_refused(self, sender: Bench, unclear: str) -> None:
         """By the command too, with a sentence and no secret."""
         with pytest.raises(InvalidUrlError):
@@ -142,8 +199,13 @@ class TestAReceiverForgesForAnother:
         """The same as the method does, also as JSON."""
         run = sender.app.test_cli_runner().invoke
         secret = sender.tasks.webhook_secret("https://example.com/hook")
-        assert run(args=["taskqueue", "webhook-secret", "https://example.com/hook"]).output.strip() == secret
-        assert json.loads(run(args=["taskqueue", "webhook-secret", "example.com:443", "--json"]).output) == {"secret": secret}
+        assert (
+            run(args=["taskqueue", "webhook-secret", "https://example.com/hook"]).output.strip()
+            == secret
+        )
+        assert json.loads(
+            run(args=["taskqueue", "webhook-secret", "example.com:443", "--json"]).output
+        ) == {"secret": secret}
 
 
 class TestAReceiverHoldsUpAnother:
@@ -168,15 +230,21 @@ class TestAReceiverHoldsUpAnother:
             yield one
             one.app.extensions["taskqueue"].stop(5)
 
-    def test_others_are_called_as_if_it_were_not_there(self, sender: Bench, ana: Receiver, busy: Receiver) -> None:
-        """What waits for it costs no attempt, and is not in the way; why, doctor and the dashboard say who is slowed, and what it said."""
+    def test_others_are_called_as_if_it_were_not_there(
+        self, sender: Bench, ana: Receiver, busy: Receiver
+    ) -> None:
+        """What waits for it costs no attempt, and is not in the way; why, doctor and the
+        dashboard say who is slowed, and what it said.
+        """
         ran = threading.Event()
 
         @sender.tasks.worker("/work")
         def work() -> None:
             ran.set()
 
-        sender.tasks.add_many((busy.url if number % 2 else ana.url) + "/hook" for number in range(600))
+        sender.tasks.add_many(
+            (busy.url if number % 2 else ana.url) + "/hook" for number in range(600)
+        )
         sender.app.extensions["taskqueue"].start()
         wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
         assert len(busy.got) < 150, "those under way before its first answer was recorded"
@@ -186,32 +254,56 @@ class TestAReceiverHoldsUpAnother:
         def waiting() -> list[Task]:
             return [one for one in sender.tasks.find(limit=1000) if one.url.startswith(busy.url)]
 
-        wait_until(lambda: sum(one.attempts for one in waiting()) == len(busy.got), what="whatever counted as an attempt was one")
+        wait_until(
+            lambda: sum(one.attempts for one in waiting()) == len(busy.got),
+            what="whatever counted as an attempt was one",
+        )
         late = next(one for one in waiting() if one.attempts == 0 and one.state == "scheduled")
         assert late.last_error is None
         why = sender.tasks.why(late)
         assert why.code == "slowed"
         assert f"{busy.host}, asked for less (503, Retry-After 50 s)" in why.sentence
-        findings = [one for one in diagnosis.findings(sender.app.extensions["taskqueue"]) if busy.host in one.text]
-        assert ["is slowed since" in one.text and "twice as much every half minute" in one.text for one in findings] == [True]
-        page = sender.app.test_client().get("/taskqueue/", environ_base={"REMOTE_ADDR": "127.0.0.1"})
+        findings = [
+            one
+            for one in diagnosis.findings(sender.app.extensions["taskqueue"])
+            if busy.host in one.text
+        ]
+        assert [
+            "is slowed since" in one.text and "twice as much every half minute" in one.text
+            for one in findings
+        ] == [True]
+        page = sender.app.test_client().get(
+            "/taskqueue/", environ_base={"REMOTE_ADDR": "127.0.0.1"}
+        )
         assert busy.host in page.text
         assert "503, Retry-After 50 s" in page.text
 
-    def test_a_receiver_is_called_again_when_it_answers(self, sender: Bench, busy: Receiver) -> None:
+    def test_a_receiver_is_called_again_when_it_answers(
+        self, sender: Bench, busy: Receiver
+    ) -> None:
         """All its tasks arrive once it answers."""
         busy.answer = lambda: Response(status=503, headers={"Retry-After": "1"})
         sender.tasks.add_many((f"{busy.url}/hook", {"n": number}) for number in range(100))
         sender.app.extensions["taskqueue"].start()
         wait_until(lambda: busy.got, what="it is called")
         busy.answer = lambda: Response(status=204)
-        wait_until(lambda: sender.tasks.queue("default").statistics().succeeded == 100, what="all have succeeded")
+        wait_until(
+            lambda: sender.tasks.queue("default").statistics().succeeded == 100,
+            what="all have succeeded",
+        )
 
-    def test_a_host_that_does_not_answer_takes_not_every_slot(self, sender: Bench, ana: Receiver) -> None:
-        """Once a deadline has passed it has half of the slots of a process, until it answers; the others go on, and lose no attempt."""
+    def test_a_host_that_does_not_answer_takes_not_every_slot(
+        self, sender: Bench, ana: Receiver
+    ) -> None:
+        """Once a deadline has passed it has half of the slots of a process, until it answers;
+        the others go on, and lose no attempt.
+        """
         with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}/hook"
-            specs = [{"url": f"{ana.url}/hook"} if number % 3 else {"url": url, "deadline": 3} for number in range(450)]
+            specs = [
+                {"url": f"{ana.url}/hook"} if number % 3 else {"url": url, "deadline": 3}
+                for number in range(450)
+            ]
             sender.tasks.add_many(specs)
             sender.app.extensions["taskqueue"].start()
             wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
@@ -224,11 +316,21 @@ class TestAReceiverHoldsUpAnother:
         """All of them, once it does."""
         held = threading.Event()
         busy.answer = lambda: Response(status=204 if held.wait(20) else 500)
-        sender.tasks.add_many({"url": f"{busy.url}/hook", "deadline": 1, "retry": {"min_backoff_seconds": 0.1}} for _ in range(12))
+        sender.tasks.add_many(
+            {"url": f"{busy.url}/hook", "deadline": 1, "retry": {"min_backoff_seconds": 0.1}}
+            for _ in range(12)
+        )
         sender.app.extensions["taskqueue"].start()
-        wait_until(lambda: any(one.last_reason == "timeout" for one in sender.tasks.find(limit=100)), what="a deadline has passed")
+        wait_until(
+            lambda: any(one.last_reason == "timeout" for one in sender.tasks.find(limit=100)),
+            what="a deadline has passed",
+        )
         held.set()
-        wait_until(lambda: sender.tasks.queue("default").statistics().succeeded == 12, what="all have succeeded", timeout=120)
+        wait_until(
+            lambda: sender.tasks.queue("default").statistics().succeeded == 12,
+            what="all have succeeded",
+            timeout=120,
+        )
 
     def test_the_application_slows_itself_and_no_host(self, sender: Bench, ana: Receiver) -> None:
         """Its own routes in the queue whose handler asked for less; the queue's statistics tell."""

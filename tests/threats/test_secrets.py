@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from flask import Response, redirect
 
 from flask_taskqueue import Task, TaskQueueError, TaskSpec
-from flask_taskqueue.core.delivery import Delivery
-from flask_taskqueue.core.new_task import NewTask
-from flask_taskqueue.core.payload import TaskRequest
-from flask_taskqueue.core.reply import OutgoingRequest, Reply
+from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.delivery.reply import OutgoingRequest, Reply
 from flask_taskqueue.core.signals import attempt_finished
-from flask_taskqueue.core.task import Result
+from flask_taskqueue.core.tasks.new_task import NewTask
+from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.tasks.task import Result
 from flask_taskqueue.store import Definition
-from flask_taskqueue.store.leases import Result as Recorded
+from flask_taskqueue.store.leases.leases import Result as Recorded
 from tests.apps import bench
 from tests.databases import TestDatabase
 from tests.misbehaving import request, server
@@ -27,10 +27,16 @@ MARK = "hunter2-do-not-show"
 
 
 class TestSecretsInLogsErrorsAndReprs:
-    """Bodies, headers, query strings, user information and keys are in tables and requests, and in nothing that is read on the side."""
+    """Bodies, headers, query strings, user information and keys are in tables and requests, and
+    in nothing that is read on the side.
+    """
 
-    def test_a_marker_in_every_field(self, sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
-        """Tasks of every fate are run, over both transports; no line of the log, no stored error and no repr has the marker."""
+    def test_a_marker_in_every_field(
+        self, sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Tasks of every fate are run, over both transports; no line of the log, no stored
+        error and no repr has the marker.
+        """
         caplog.set_level(logging.INFO)
         caplog.set_level(logging.DEBUG, logger="flask_taskqueue")
         shown: list[str] = []
@@ -38,7 +44,9 @@ class TestSecretsInLogsErrorsAndReprs:
         def leak(connection: socket.socket) -> None:
             request(connection)
             head = (
-                f"HTTP/1.1 302 Found\r\nLocation: https://user:{MARK}@h.example/?{MARK}\r\nSet-Cookie: {MARK}\r\nX-{MARK}: {MARK}\r\n\r\n"
+                "HTTP/1.1 302 Found\r\nLocation: "
+                f"https://user:{MARK}@h.example/?{MARK}\r\nSet-Cookie: {MARK}\r\nX-{MARK}: "
+                f"{MARK}\r\n\r\n"
             )
             connection.sendall(head.encode())
 
@@ -46,10 +54,20 @@ class TestSecretsInLogsErrorsAndReprs:
             request(connection)
             connection.sendall(f"{MARK}\r\n\r\n".encode())
 
-        secrets = {"SECRET_KEY": MARK * 2, "TASKQUEUE_SECRET": MARK * 3, "TASKQUEUE_ALLOWED_HOSTS": ["127.0.0.1"]}
-        with server(leak) as leaking, server(garble) as garbling, bench(sqlite_database.url, **secrets) as queue:
+        secrets = {
+            "SECRET_KEY": MARK * 2,
+            "TASKQUEUE_SECRET": MARK * 3,
+            "TASKQUEUE_ALLOWED_HOSTS": ["127.0.0.1"],
+        }
+        with (
+            server(leak) as leaking,
+            server(garble) as garbling,
+            bench(sqlite_database.url, **secrets) as queue,
+        ):
             tasks = queue.tasks
-            attempt_finished.connect(lambda _, **event: shown.append(repr(event)), queue.app, weak=False)
+            attempt_finished.connect(
+                lambda _, **event: shown.append(repr(event)), queue.app, weak=False
+            )
 
             @tasks.worker("/number")
             def number(n: int = 0) -> None: ...
@@ -65,12 +83,17 @@ class TestSecretsInLogsErrorsAndReprs:
             def redirects() -> Any:
                 return redirect(f"/login?next={MARK}")
 
-            options: dict[str, Any] = {"headers": {"Authorization": MARK, "X-Api-Key": MARK}, "retry": {"task_retry_limit": 0}}
+            options: dict[str, Any] = {
+                "headers": {"Authorization": MARK, "X-Api-Key": MARK},
+                "retry": {"task_retry_limit": 0},
+            }
             specs = [
                 TaskSpec("/number", payload=MARK, **options),
                 TaskSpec("/number", {"n": MARK}, **options),
                 TaskSpec("/number", json={"n": MARK}, **options),
-                TaskSpec("/number", json={"n": [MARK]}, then=TaskSpec("/number", {"n": MARK}), **options),
+                TaskSpec(
+                    "/number", json={"n": [MARK]}, then=TaskSpec("/number", {"n": MARK}), **options
+                ),
                 TaskSpec("/_taskqueue/task/function", json={"n": MARK}, **options),
                 TaskSpec("/answers", {"q": MARK}, method="GET", **options),
                 TaskSpec("/answers", payload=MARK, keep_result=True, **options),
@@ -88,7 +111,9 @@ class TestSecretsInLogsErrorsAndReprs:
             assert {task.last_status for task in tasks.find()} >= {None, 302, 422, 500}
         _absent([*shown, *caplog.messages, *(str(one.__dict__) for one in caplog.records)])
 
-    def test_a_database_that_refuses(self, sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_database_that_refuses(
+        self, sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """SQLAlchemy puts the parameters of a statement into its errors; ours do without."""
         with bench(sqlite_database.url) as queue:
             queue.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: Response(MARK, 500))
@@ -98,7 +123,9 @@ class TestSecretsInLogsErrorsAndReprs:
             with store.database.engine.begin() as connection:
                 refuse = "SELECT RAISE(FAIL, 'refused') WHERE (SELECT count(*) FROM refusals) = 0"
                 connection.exec_driver_sql("CREATE TABLE refusals (n INTEGER)")
-                connection.exec_driver_sql(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN {refuse}; END")
+                connection.exec_driver_sql(
+                    f"CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN {refuse}; END"
+                )
             warned: list[str] = []
 
             class Relent(logging.Handler):
@@ -116,7 +143,10 @@ class TestSecretsInLogsErrorsAndReprs:
                 logger.removeHandler(handler)
             assert "refuse" in warned[0]
             assert queue.attempts(task)
-            with pytest.raises(sa.exc.DBAPIError) as caught, store.database.engine.begin() as connection:
+            with (
+                pytest.raises(sa.exc.DBAPIError) as caught,
+                store.database.engine.begin() as connection,
+            ):
                 connection.execute(sa.text("INSERT INTO nothing VALUES (:a)"), {"a": MARK})
         _absent([*warned, *caplog.messages, str(caught.value)])
 
@@ -158,18 +188,29 @@ class TestSecretsInLogsErrorsAndReprs:
         """Inside too: an error report shows the local variables of each frame."""
         with bench(sqlite_database.url) as queue:
             queue.tasks.worker("/w")(lambda: None)
-            task: Task = queue.tasks.add("/w", payload=MARK, headers={"A": MARK}, then=TaskSpec("/w", {"a": MARK}))
+            task: Task = queue.tasks.add(
+                "/w", payload=MARK, headers={"A": MARK}, then=TaskSpec("/w", {"a": MARK})
+            )
             with queue.app.extensions["taskqueue"].store.reading() as connection:
                 record = queue.app.extensions["taskqueue"].store.tasks.get(connection, task.id)
         held = TaskRequest("POST", f"/w?{MARK}", {"A": MARK}, MARK.encode())
         reply = Reply(200, {"a": MARK}, MARK.encode())
-        definition = {"name": "a", "text": "b", "timezone": "c", "misfire": "d", "overlap": "e", "description": None}
+        definition = {
+            "name": "a",
+            "text": "b",
+            "timezone": "c",
+            "misfire": "d",
+            "overlap": "e",
+            "description": None,
+        }
         values = [
             task,
             record,
             held,
             NewTask(id="x", request=held, follow_up=MARK),
-            OutgoingRequest("POST", f"http://user:{MARK}@h.example/?{MARK}", {"A": MARK}, MARK.encode()),
+            OutgoingRequest(
+                "POST", f"http://user:{MARK}@h.example/?{MARK}", {"A": MARK}, MARK.encode()
+            ),
             reply,
             Result(200, {"A": MARK}, MARK.encode()),
             Recorded(record, None, 0.0, reply_headers=MARK, reply_body=MARK.encode()),  # type: ignore[arg-type]

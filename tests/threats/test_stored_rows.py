@@ -1,4 +1,6 @@
-"""Threats: what was stored, by a user of add() or by whoever can write the tables, does more than make one request."""
+"""Threats: what was stored, by a user of add() or by whoever can write the tables, does more
+than make one request.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,14 @@ import sqlalchemy as sa
 from flask import request
 
 import flask_taskqueue
-from flask_taskqueue import InvalidHeaderError, InvalidTaskError, Task, TaskQueueError, TaskSpec, TaskTooLargeError
+from flask_taskqueue import (
+    InvalidHeaderError,
+    InvalidTaskError,
+    Task,
+    TaskQueueError,
+    TaskSpec,
+    TaskTooLargeError,
+)
 from flask_taskqueue.core.states import State
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench
@@ -88,7 +97,10 @@ COLUMNS: list[dict[str, Any]] = [
 def rewrite(bench: Bench, task: Task, /, **values: Any) -> None:
     """Change a row as whoever can write the table would."""
     table = bench.app.extensions["taskqueue"].store.database.tables.task
-    written = {name: sa.literal(value, sa.String) if isinstance(value, str) else value for name, value in values.items()}
+    written = {
+        name: sa.literal(value, sa.String) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
     with bench.app.extensions["taskqueue"].store.database.engine.begin() as connection:
         connection.execute(sa.update(table).where(table.c.id == task.id).values(written))
 
@@ -109,7 +121,9 @@ class TestHeaderInjectionAndRequestSmuggling:
     """Nothing that is stored changes where a request ends, whom it is for, or what it proves."""
 
     def test_refused_when_added(self, on_sqlite: Bench, ran: list[str]) -> None:
-        """Line breaks, NUL, underscores, what frames a message, what names a host, what is ours, 9 kB."""
+        """Line breaks, NUL, underscores, what frames a message, what names a host, what is
+        ours, 9 kB.
+        """
         for headers in HEADERS:
             with pytest.raises(InvalidHeaderError):
                 on_sqlite.tasks.add("/w", headers=headers)
@@ -145,7 +159,10 @@ class TestHeaderInjectionAndRequestSmuggling:
             assert (sent.state, "did not run" in str(sent.last_error)) == (State.SCHEDULED, True)
         for task_id, values in bad.items():
             task = tasks.get(task_id)
-            assert (task.state, "malformed" in str(task.last_error)) == (State.DEAD, True), (values, task.last_error)
+            assert (task.state, "malformed" in str(task.last_error)) == (State.DEAD, True), (
+                values,
+                task.last_error,
+            )
         assert tasks.get("x.1\r\nX-Evil: 1").state is State.DEAD
         assert (ran, connected) == ((["good"], []) if transport == "wsgi" else ([], [1]))
 
@@ -153,13 +170,19 @@ class TestHeaderInjectionAndRequestSmuggling:
 class TestLogInjection:
     """One event is one line, whatever is in it."""
 
-    def test_a_line_of_the_log_stays_one(self, on_sqlite: Bench, ran: list[str], caplog: pytest.LogCaptureFixture) -> None:
-        """Names, URLs, methods and ids with line breaks, escape sequences and bidirectional marks."""
+    def test_a_line_of_the_log_stays_one(
+        self, on_sqlite: Bench, ran: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Names, URLs, methods and ids with line breaks, escape sequences and bidirectional
+        marks.
+        """
         caplog.set_level(logging.DEBUG, logger="flask_taskqueue")
         hostile = "\nERROR root: forged\r\x1b[2J\x1b]0;x\x07\u202e\u2028\x85\x00"
         for column in ("url", "method", "name", "queue", "headers", "retry", "target"):
             task = on_sqlite.tasks.add("/w")
-            rewrite(on_sqlite, task, **{column: f"/w{hostile}"[: 10 if column == "method" else None]})
+            rewrite(
+                on_sqlite, task, **{column: f"/w{hostile}"[: 10 if column == "method" else None]}
+            )
         task = on_sqlite.tasks.add("/w")
         rewrite(on_sqlite, task, id=f"x{hostile}")
         on_sqlite.tasks.drain()
@@ -169,7 +192,9 @@ class TestLogInjection:
             assert line.isprintable(), line
 
     def test_nor_do_errors_bring_control_characters_along(self, on_sqlite: Bench) -> None:
-        """What a handler raises, what it answers and where it redirects to is stored without them."""
+        """What a handler raises, what it answers and where it redirects to is stored without
+        them.
+        """
         hostile = "a\x1b[2J\u202e"
 
         @on_sqlite.tasks.worker("/raises", retry={"task_retry_limit": 0})
@@ -181,7 +206,10 @@ class TestLogInjection:
             return "", 302, {"Location": f"/{hostile}"}
 
         on_sqlite.app.config["PROPAGATE_EXCEPTIONS"] = False
-        for task in (on_sqlite.run(on_sqlite.tasks.add("/raises")), on_sqlite.run(on_sqlite.tasks.add("/redirects"))):
+        for task in (
+            on_sqlite.run(on_sqlite.tasks.add("/raises")),
+            on_sqlite.run(on_sqlite.tasks.add("/redirects")),
+        ):
             assert task.last_error is not None
             assert task.last_error.isprintable()
 
@@ -220,7 +248,9 @@ class TestSqlInjection:
     """Whatever is asked for is a value, not a part of a statement."""
 
     def test_all_filters(self, database: TestDatabase) -> None:
-        """Nothing is found, nothing is changed, nothing fails otherwise than it would for any unknown word."""
+        """Nothing is found, nothing is changed, nothing fails otherwise than it would for any
+        unknown word.
+        """
         with application(database.url) as queue:
             tasks = queue.tasks
             tasks.worker("/w")(lambda: None)
@@ -228,17 +258,34 @@ class TestSqlInjection:
             mail = tasks.queue("default")
             for text in SQL:
                 finds: list[Callable[[str], Any]] = [
-                    *(lambda one, name=name: tasks.find(**{name: one}) for name in ("queue", "url", "name", "batch", "search")),
+                    *(
+                        lambda one, name=name: tasks.find(**{name: one})
+                        for name in ("queue", "url", "name", "batch", "search")
+                    ),
                     *(lambda one, name=name: mail.find(**{name: one}) for name in ("url", "name")),
                     mail.get,
                 ]
                 for find in finds:
                     assert not find(text), (find, text)
                 changes: list[Callable[[str], Any]] = [
-                    *(tasks.get, tasks.delete, tasks.requeue, tasks.run_now, tasks.get_batch, tasks.get_schedule, tasks.queue),
-                    *(lambda one, name=name: tasks.find(**{name: one}) for name in ("state", "status")),
+                    *(
+                        tasks.get,
+                        tasks.delete,
+                        tasks.requeue,
+                        tasks.run_now,
+                        tasks.get_batch,
+                        tasks.get_schedule,
+                        tasks.queue,
+                    ),
+                    *(
+                        lambda one, name=name: tasks.find(**{name: one})
+                        for name in ("state", "status")
+                    ),
                     lambda one: tasks.find(before=one) and None,
-                    *(lambda one, name=name: tasks.add("/w", **{name: one}) for name in ("queue", "name")),
+                    *(
+                        lambda one, name=name: tasks.add("/w", **{name: one})
+                        for name in ("queue", "name")
+                    ),
                 ]
                 for change in changes:
                     try:
@@ -246,27 +293,50 @@ class TestSqlInjection:
                     except (TaskQueueError, ValueError):
                         continue
                 assert mail.delete([text]) == 0
-                assert mail.delete_matching(url=text) == mail.run_now(url=text) == mail.requeue_dead(url=text) == 0
+                assert (
+                    mail.delete_matching(url=text)
+                    == mail.run_now(url=text)
+                    == mail.requeue_dead(url=text)
+                    == 0
+                )
             assert sorted(task.id for task in tasks.find() if task.id in kept) == sorted(kept)
             assert {task.state for task in tasks.find()} == {State.SCHEDULED}
 
     def test_no_statement_is_put_together_from_texts(self) -> None:
-        """Literal SQL in the package is constant: no f-string, no %, no + where a driver or text() gets it."""
+        """Literal SQL in the package is constant: no f-string, no %, no + where a driver or
+        text() gets it.
+        """
         for path in PACKAGE.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("text", "literal_column"):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in (
+                    "text",
+                    "literal_column",
+                ):
                     constant = all(isinstance(argument, ast.Constant) for argument in node.args[:1])
                     assert constant or ast.unparse(node) in CONSTANTS, (path, ast.unparse(node))
 
 
 class TestCodeExecutionByStoredData:
-    """Rows are data: a task names its handler by what the application has registered, and holds JSON or bytes."""
+    """Rows are data: a task names its handler by what the application has registered, and holds
+    JSON or bytes.
+    """
 
     def test_nothing_in_the_package_makes_code_of_data(self) -> None:
         """No pickle, no eval, no import by a name, no YAML that makes objects."""
-        modules = set("pickle cPickle marshal shelve dill cloudpickle jsonpickle pkgutil runpy code".split())
-        names = set("eval exec __import__ import_string import_module exec_module load_module find_modules locate unsafe_load".split())
-        loaders = {"yaml.load", "yaml.full_load", "yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader"}
+        modules = set(
+            "pickle cPickle marshal shelve dill cloudpickle jsonpickle pkgutil runpy code".split()
+        )
+        names = set(
+            "eval exec __import__ import_string import_module exec_module load_module "
+            "find_modules locate unsafe_load".split()
+        )
+        loaders = {
+            "yaml.load",
+            "yaml.full_load",
+            "yaml.Loader",
+            "yaml.UnsafeLoader",
+            "yaml.FullLoader",
+        }
         for path in PACKAGE.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
@@ -278,24 +348,42 @@ class TestCodeExecutionByStoredData:
                     assert name not in names, (path, ast.unparse(node))
                     assert ast.unparse(node) not in loaders | {"compile"}, path
 
-    def test_a_row_that_names_a_function_of_python_is_dead(self, on_sqlite: Bench, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whether by its name or by the URL of a function that was never registered: for an hour another release may have it."""
+    def test_a_row_that_names_a_function_of_python_is_dead(
+        self, on_sqlite: Bench, ran: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether by its name or by the URL of a function that was never registered: for an
+        hour another release may have it.
+        """
         called: list[Any] = []
         monkeypatch.setattr(os, "system", called.append)
         tasks = on_sqlite.tasks
         with TaskQueueTester(on_sqlite.app) as taskqueue:
-            named, addressed, shaped = (tasks.add("/w", json={"key": "x"}, retry={"task_retry_limit": 0}) for _ in range(3))
+            named, addressed, shaped = (
+                tasks.add("/w", json={"key": "x"}, retry={"task_retry_limit": 0}) for _ in range(3)
+            )
             rewrite(on_sqlite, named, name="os.system")
             rewrite(on_sqlite, addressed, url="/_taskqueue/task/os.system")
-            rewrite(on_sqlite, shaped, body=b'{"key": {"py/object": "os.system", "__reduce__": ["os.system", ["id"]]}}')
+            rewrite(
+                on_sqlite,
+                shaped,
+                body=b'{"key": {"py/object": "os.system", "__reduce__": ["os.system", ["id"]]}}',
+            )
             tasks.drain()
-            assert [tasks.get(one.id).state for one in (named, addressed, shaped)] == [State.DEAD, State.SCHEDULED, State.SCHEDULED]
+            assert [tasks.get(one.id).state for one in (named, addressed, shaped)] == [
+                State.DEAD,
+                State.SCHEDULED,
+                State.SCHEDULED,
+            ]
             taskqueue.advance(3601)
             tasks.drain()
-            assert [tasks.get(one.id).state for one in (named, addressed, shaped)] == [State.DEAD] * 3
+            assert [tasks.get(one.id).state for one in (named, addressed, shaped)] == [
+                State.DEAD
+            ] * 3
         assert (called, ran) == ([], [])
 
-    def test_a_pickle_is_only_bytes(self, on_sqlite: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_pickle_is_only_bytes(
+        self, on_sqlite: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """As body, as headers, as the tasks that follow."""
 
         class Bomb:
@@ -316,7 +404,9 @@ class TestCodeExecutionByStoredData:
 
 
 class TestPoisonAndFlood:
-    """One task, or many, do not take the queue down. Tasks that kill their process: test_a_poison_task_is_found."""
+    """One task, or many, do not take the queue down. Tasks that kill their process:
+    test_a_poison_task_is_found.
+    """
 
     def test_a_task_that_is_too_large_is_refused(self, on_sqlite: Bench, ran: list[str]) -> None:
         """100 kB and one byte, counted with URL, method and headers."""
@@ -326,21 +416,50 @@ class TestPoisonAndFlood:
             on_sqlite.tasks.add("/w", payload=b"x" * (room + 1))
 
     def test_what_follows_is_written_by_hand(self, database: TestDatabase) -> None:
-        """What no column takes is refused before the database refuses it, which would stop the dispatcher."""
+        """What no column takes is refused before the database refuses it, which would stop the
+        dispatcher.
+        """
         request = {"method": "POST", "url": "/w", "headers": {}, "body": ""}
         wrong = [
             *("[" * 100_000, "{", "5", '[{"request": 5}]', '{"a": 1}', "[null]", "[[]]", '["a"]'),
             *(
                 json.dumps([{"request": request, **changed}])
                 for changed in (
-                    *({"priority": "x"}, {"priority": 10**9}, {"priority": None}, {"delay": 2**70}, {"lock_limit": {}}, {"unknown": 1}),
-                    *({"queue": "x" * 200}, {"name": "a\x00"}, {"unique_key": ["a"]}, {"lock_key": "s:" + "x" * 300}, {"schedule": 5}),
-                    *({"eta": "never"}, {"eta": 5}, {"deadline": "1"}, {"keep_result": "yes"}, {"retry": 5}, {"batch_id": "x" * 40}),
+                    *(
+                        {"priority": "x"},
+                        {"priority": 10**9},
+                        {"priority": None},
+                        {"delay": 2**70},
+                        {"lock_limit": {}},
+                        {"unknown": 1},
+                    ),
+                    *(
+                        {"queue": "x" * 200},
+                        {"name": "a\x00"},
+                        {"unique_key": ["a"]},
+                        {"lock_key": "s:" + "x" * 300},
+                        {"schedule": 5},
+                    ),
+                    *(
+                        {"eta": "never"},
+                        {"eta": 5},
+                        {"deadline": "1"},
+                        {"keep_result": "yes"},
+                        {"retry": 5},
+                        {"batch_id": "x" * 40},
+                    ),
                 )
             ),
             *(
                 json.dumps([{"request": {**request, **changed}}])
-                for changed in ({"method": "X" * 20}, {"url": 5}, {"url": "/\x00"}, {"headers": "x"}, {"body": "\u20ac"}, {"body": 5})
+                for changed in (
+                    {"method": "X" * 20},
+                    {"url": 5},
+                    {"url": "/\x00"},
+                    {"headers": "x"},
+                    {"body": "\u20ac"},
+                    {"body": 5},
+                )
             ),
         ]
         with application(database.url) as queue:
@@ -354,16 +473,23 @@ class TestPoisonAndFlood:
             batch = queue.tasks.batch([TaskSpec("/w")], on_finish=TaskSpec("/w"))
             table = store.database.tables.batch
             with store.database.engine.begin() as connection:
-                connection.execute(sa.update(table).where(table.c.id == batch.id).values(on_finish=wrong[8]))
+                connection.execute(
+                    sa.update(table).where(table.c.id == batch.id).values(on_finish=wrong[8])
+                )
             queue.tasks.drain()
             assert len(calls) == 1
-            assert [task.id for task in bad if queue.tasks.get(task.id).state is not State.DEAD] == []
+            assert [
+                task.id for task in bad if queue.tasks.get(task.id).state is not State.DEAD
+            ] == []
             assert queue.tasks.get_batch(batch.id).is_finished
 
     def test_json_without_end_is_a_failed_task(self, on_sqlite: Bench, ran: list[str]) -> None:
         """Nested deeper than Python can read."""
         deep = on_sqlite.tasks.add(
-            "/w", payload=b"[" * 100_000, headers={"Content-Type": "application/json"}, retry={"task_retry_limit": 0}
+            "/w",
+            payload=b"[" * 100_000,
+            headers={"Content-Type": "application/json"},
+            retry={"task_retry_limit": 0},
         )
         good = on_sqlite.tasks.add("/w", {"key": "good"})
         on_sqlite.app.config["PROPAGATE_EXCEPTIONS"] = False

@@ -1,4 +1,6 @@
-"""Threat: a database that is stuck takes the application with it, by what waits for it: threads, connections, requests."""
+"""Threat: a database that is stuck takes the application with it, by what waits for it:
+threads, connections, requests.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import State, TransientError
-from flask_taskqueue.store import course
-from flask_taskqueue.web import probe
+from flask_taskqueue.store.database import transaction as course
+from flask_taskqueue.web import health as probe
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, fresh
 from tests.outages import Proxy
@@ -26,7 +28,9 @@ JOBS = 7
 
 
 @contextmanager
-def proxied(name: str, servers: Servers, directory: Path, **config: Any) -> Iterator[tuple[Bench, Proxy]]:
+def proxied(
+    name: str, servers: Servers, directory: Path, **config: Any
+) -> Iterator[tuple[Bench, Proxy]]:
     """An application, its tables made, that reaches its database by a proxy."""
     with fresh(name, servers, directory) as database:
         proxy = Proxy(database.url)
@@ -49,7 +53,11 @@ class TestAStuckDatabaseExhaustsResources:
     @servers_only
     def test_connections_are_limited(self, servers: Servers, tmp_path: Path, name: str) -> None:
         """Who finds none free is told, by an error that add() has for a database that is away."""
-        with fresh(name, servers, tmp_path) as database, bench(database.url) as queue, ExitStack() as stack:
+        with (
+            fresh(name, servers, tmp_path) as database,
+            bench(database.url) as queue,
+            ExitStack() as stack,
+        ):
             queue.tasks.worker("/w")(lambda: None)
             engine = queue.app.extensions["taskqueue"].store.database.engine
             engine.pool._timeout = 0.1
@@ -68,7 +76,9 @@ class TestAStuckDatabaseExhaustsResources:
         monkeypatch.setattr(probe, "PATIENCE", 0.2)
         with proxied(name, servers, tmp_path) as (queue, proxy):
             client = queue.app.test_client()
-            wait_until(lambda: client.get("/taskqueue/health/ready").status_code == 200, what="all is well")
+            wait_until(
+                lambda: client.get("/taskqueue/health/ready").status_code == 200, what="all is well"
+            )
             proxy.hold()
             for what in ("ready", "dispatcher", "ready"):
                 reply = client.get(f"/taskqueue/health/{what}")
@@ -78,12 +88,24 @@ class TestAStuckDatabaseExhaustsResources:
                 )
             assert named("taskqueue-health") == 1
             proxy.let_go()
-            wait_until(lambda: client.get("/taskqueue/health/ready").status_code == 200, what="all is well again")
+            wait_until(
+                lambda: client.get("/taskqueue/health/ready").status_code == 200,
+                what="all is well again",
+            )
 
     @servers_only
-    def test_the_dispatcher_waits_with_few_threads(self, servers: Servers, tmp_path: Path, name: str) -> None:
+    def test_the_dispatcher_waits_with_few_threads(
+        self, servers: Servers, tmp_path: Path, name: str
+    ) -> None:
         """And goes on when the silence ends."""
-        with proxied(name, servers, tmp_path, TASKQUEUE_LEASE=1, TASKQUEUE_POLL_INTERVAL=0.1, TASKQUEUE_CONCURRENCY=2) as (queue, proxy):
+        with proxied(
+            name,
+            servers,
+            tmp_path,
+            TASKQUEUE_LEASE=1,
+            TASKQUEUE_POLL_INTERVAL=0.1,
+            TASKQUEUE_CONCURRENCY=2,
+        ) as (queue, proxy):
             ran: list[int] = []
 
             @queue.tasks.worker("/w")
@@ -106,11 +128,18 @@ class TestAStuckDatabaseExhaustsResources:
             wait_until(lambda: len(ran) == 2, what="it runs")
             queue.app.extensions["taskqueue"].stop()
 
-    def test_a_silent_server_is_waited_for_once(self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Up to the driver's limit: what lost its connection so late is not tried again, so that add() does not take minutes to fail."""
+    def test_a_silent_server_is_waited_for_once(
+        self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Up to the driver's limit: what lost its connection so late is not tried again, so
+        that add() does not take minutes to fail.
+        """
         monkeypatch.setattr(course, "_PATIENCE", 0.5)
         limits = {"connect_args": {"read_timeout": 1, "connect_timeout": 1}}
-        with proxied("mariadb", servers, tmp_path, SQLALCHEMY_ENGINE_OPTIONS=limits) as (queue, proxy):
+        with proxied("mariadb", servers, tmp_path, SQLALCHEMY_ENGINE_OPTIONS=limits) as (
+            queue,
+            proxy,
+        ):
             queue.tasks.worker("/w")(lambda: None)
             queue.tasks.add("/w")
             proxy.hold()
@@ -121,16 +150,30 @@ class TestAStuckDatabaseExhaustsResources:
 
     @servers_only
     def test_every_connection_has_limits(self, servers: Servers, tmp_path: Path, name: str) -> None:
-        """For the peer to answer, and on MariaDB for locks, so that nothing waits on at the server for whoever has given up."""
+        """For the peer to answer, and on MariaDB for locks, so that nothing waits on at the
+        server for whoever has given up.
+        """
         with fresh(name, servers, tmp_path) as database, bench(database.url) as queue:
             with queue.app.extensions["taskqueue"].store.reading() as connection:
                 driver = connection.connection.dbapi_connection
                 if name == "postgresql":
                     given = driver.info.get_parameters()
-                    assert {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"} <= {*given}
+                    assert {
+                        "connect_timeout",
+                        "keepalives_idle",
+                        "keepalives_interval",
+                        "keepalives_count",
+                        "tcp_user_timeout",
+                    } <= {*given}
                     return
-                assert (driver.connect_timeout, driver._read_timeout, driver._write_timeout) == (10, 30, 30)
-                limits = connection.exec_driver_sql("SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout").one()
+                assert (driver.connect_timeout, driver._read_timeout, driver._write_timeout) == (
+                    10,
+                    30,
+                    30,
+                )
+                limits = connection.exec_driver_sql(
+                    "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout"
+                ).one()
                 assert all(limit < 30 for limit in limits)
 
 

@@ -31,9 +31,15 @@ def build(folder: Path) -> Path:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder)
-    command = [sys.executable, "-c", "import setuptools.build_meta as backend; print(backend.build_wheel('.'))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import setuptools.build_meta as backend; print(backend.build_wheel('.'))",
+    ]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
-    built = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    built = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
     return folder / built.stdout.splitlines()[-1]
 
 
@@ -44,19 +50,33 @@ class TestSupplyChain:
         assert first == second
 
     def test_the_wheel_holds_the_package_and_nothing_else(self, wheels: list[Path]) -> None:
-        """Every module, template and static file, py.typed and the metadata; no file is put anywhere else, and none is compiled."""
+        """Every module, template and static file, py.typed and the metadata; no file is put
+        anywhere else, and none is compiled.
+        """
         names = zipfile.ZipFile(wheels[0]).namelist()
-        package = {str(path.relative_to(ROOT)) for path in (ROOT / "flask_taskqueue").rglob("*") if path.is_file()}
+        package = {
+            str(path.relative_to(ROOT))
+            for path in (ROOT / "flask_taskqueue").rglob("*")
+            if path.is_file()
+        }
         package = {name for name in package if "__pycache__" not in name}
         assert {name for name in names if name.startswith("flask_taskqueue/")} == package
         assert {name.partition("/")[0].partition("-")[0] for name in names} == {"flask_taskqueue"}
         assert wheels[0].name.endswith("-py3-none-any.whl")
 
     def test_what_it_needs_comes_from_the_index_by_name(self, wheels: list[Path]) -> None:
-        """With a least version that is known to work, and none that is known not to; no address, no file."""
+        """With a least version that is known to work, and none that is known not to; no
+        address, no file.
+        """
         archive = zipfile.ZipFile(wheels[0])
-        metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("METADATA"))
-        needed = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+        metadata = next(
+            archive.read(name).decode() for name in archive.namelist() if name.endswith("METADATA")
+        )
+        needed = [
+            line.removeprefix("Requires-Dist: ")
+            for line in metadata.splitlines()
+            if line.startswith("Requires-Dist: ")
+        ]
         own = [one for one in needed if "extra ==" not in one]
         assert own
         assert all(re.fullmatch(r"[\w-]+(<[\d.]+,)?>=[\d.]+", one) for one in own), own
@@ -65,9 +85,12 @@ class TestSupplyChain:
     def test_importing_it_opens_no_connection(self) -> None:
         """And starts neither a thread nor a process."""
         code = (
-            "import sys, threading; seen = []; bad = ('socket.connect', 'subprocess.Popen', 'os.fork'); "
+            "import sys, threading; seen = []; bad = ('socket.connect', 'subprocess.Popen', "
+            "'os.fork'); "
             "sys.addaudithook(lambda event, _: seen.append(event) if event in bad else None); "
             "import flask_taskqueue; print(seen, threading.active_count())"
         )
-        found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         assert found.stdout.strip() == "[] 1"

@@ -37,8 +37,12 @@ from tests.databases import TestDatabase
 def queue(on_sqlite: Bench) -> Bench:
     """An application with a worker and an ordinary route."""
     on_sqlite.tasks.worker("/w", deadline=7, retry={"task_retry_limit": 3})(lambda: None)
-    on_sqlite.app.add_url_rule("/slash/", view_func=lambda: "ok", endpoint="slash", methods=["POST"])
-    on_sqlite.app.add_url_rule("/_ah/queue/default", view_func=lambda: "ok", endpoint="ah", methods=["POST"])
+    on_sqlite.app.add_url_rule(
+        "/slash/", view_func=lambda: "ok", endpoint="slash", methods=["POST"]
+    )
+    on_sqlite.app.add_url_rule(
+        "/_ah/queue/default", view_func=lambda: "ok", endpoint="ah", methods=["POST"]
+    )
     return on_sqlite
 
 
@@ -46,8 +50,21 @@ def test_a_task_is_what_was_asked_for(queue: Bench) -> None:
     """The value tells it back, and does not change."""
     eta = datetime.now(UTC) + timedelta(minutes=5)
     task = queue.tasks.add("/w", name="n", eta=eta, priority=3)
-    assert (task.name, task.queue, task.url, task.method, task.eta, task.due_at) == ("n", "default", "/w", "POST", eta, eta)
-    assert (task.state, task.attempts, task.crashes, task.finished_at, task.last_status) == (State.SCHEDULED, 0, 0, None, None)
+    assert (task.name, task.queue, task.url, task.method, task.eta, task.due_at) == (
+        "n",
+        "default",
+        "/w",
+        "POST",
+        eta,
+        eta,
+    )
+    assert (task.state, task.attempts, task.crashes, task.finished_at, task.last_status) == (
+        State.SCHEDULED,
+        0,
+        0,
+        None,
+        None,
+    )
     assert queue.tasks.get(task.id) == task
     with pytest.raises(AttributeError):
         task.state = State.DEAD  # type: ignore[misc]
@@ -79,7 +96,11 @@ def test_a_worker_gives_its_tasks_what_it_declares(queue: Bench) -> None:
         ({"url": "/w", "method": "GET"}, InvalidUrlError, "answers GET /w; it answers POST"),
         ({"url": "nowhere"}, InvalidUrlError, "no endpoint"),
         ({"url": "http://127.0.0.1/x"}, InvalidUrlError, "TASKQUEUE_ALLOWED_HOSTS"),
-        ({"url": "/w", "target": "http://evil.example"}, InvalidUrlError, "TASKQUEUE_ALLOWED_HOSTS"),
+        (
+            {"url": "/w", "target": "http://evil.example"},
+            InvalidUrlError,
+            "TASKQUEUE_ALLOWED_HOSTS",
+        ),
         ({"url": 5}, InvalidUrlError, "must be a path"),
         ({"url": "/w", "queue": "mial"}, UnknownQueueError, "default"),
         ({"url": "/w", "priority": 10}, InvalidTaskError, "from -9 to 9"),
@@ -91,21 +112,27 @@ def test_a_worker_gives_its_tasks_what_it_declares(queue: Bench) -> None:
         ({"url": "/w", "retry": 5}, InvalidTaskRetryOptionsError, "RetryOptions"),
     ],
 )
-def test_bad_input_is_refused_at_the_call(queue: Bench, arguments: dict[str, Any], error: type[Exception], word: str) -> None:
+def test_bad_input_is_refused_at_the_call(
+    queue: Bench, arguments: dict[str, Any], error: type[Exception], word: str
+) -> None:
     """What, which value, what to do; nothing is stored."""
     with pytest.raises(error, match=word):
         queue.tasks.add(**arguments)
     assert queue.tasks.find() == []
 
 
-def test_outside_of_debug_an_unknown_path_is_logged(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_outside_of_debug_an_unknown_path_is_logged(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """It may be served by something in front of the application."""
     queue.app.testing = False
     assert queue.tasks.add("/nowhere").url == "/nowhere"
     assert "no route of the application answers POST /nowhere" in caplog.text
 
 
-def test_a_path_that_would_redirect_is_stored_as_it_is_answered(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_path_that_would_redirect_is_stored_as_it_is_answered(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """With its slash; a redirect would be a failure."""
     caplog.set_level(logging.WARNING)
     assert queue.run(queue.tasks.add("/slash")).state is State.SUCCEEDED
@@ -125,7 +152,13 @@ def test_waiting_ends_with_the_task_or_with_the_time(queue: Bench) -> None:
 
 def test_unknown_ids_raise(queue: Bench) -> None:
     """Whatever is asked of them."""
-    for ask in (queue.tasks.get, queue.tasks.delete, queue.tasks.requeue, queue.tasks.run_now, queue.tasks.wait):
+    for ask in (
+        queue.tasks.get,
+        queue.tasks.delete,
+        queue.tasks.requeue,
+        queue.tasks.run_now,
+        queue.tasks.wait,
+    ):
         with pytest.raises(UnknownTaskError, match="'nobody'"):
             ask("nobody")
 
@@ -184,7 +217,10 @@ def test_without_a_database_of_the_app_a_file_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "instance/taskqueue.sqlite3").exists()
     database = app.extensions["taskqueue"].store.database
     with database.reading() as connection:
-        modes = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "busy_timeout")]
+        modes = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout")
+        ]
     assert modes == ["wal", 2, 10_000]
     database.close()
 
@@ -192,7 +228,11 @@ def test_without_a_database_of_the_app_a_file_is_made(tmp_path: Path) -> None:
 def test_a_bind_of_the_app_holds_the_tables(tmp_path: Path) -> None:
     """And create_all() makes them there, and nowhere else."""
     app = Flask(__name__)
-    app.config.update(SECRET_KEY="secret", TASKQUEUE_BIND_KEY="queue", SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/app.db")
+    app.config.update(
+        SECRET_KEY="secret",
+        TASKQUEUE_BIND_KEY="queue",
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/app.db",
+    )
     app.config["SQLALCHEMY_BINDS"] = {"queue": f"sqlite:///{tmp_path}/queue.db"}
     db = SQLAlchemy(app)
     TaskQueue(app, db)
@@ -204,7 +244,13 @@ def test_a_bind_of_the_app_holds_the_tables(tmp_path: Path) -> None:
             engine.dispose()
 
 
-@pytest.mark.parametrize("config", [{"TASKQUEUE_BIND_KEY": "x"}, {"TASKQUEUE_BIND_KEY": "x", "TASKQUEUE_DATABASE_URI": "sqlite://"}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"TASKQUEUE_BIND_KEY": "x"},
+        {"TASKQUEUE_BIND_KEY": "x", "TASKQUEUE_DATABASE_URI": "sqlite://"},
+    ],
+)
 def test_settings_that_contradict_themselves_are_refused(config: dict[str, str]) -> None:
     """At once, by their keys."""
     app = Flask(__name__)
@@ -223,8 +269,12 @@ def test_without_a_secret_nothing_is_delivered(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:'get_engine' is deprecated:DeprecationWarning")  # of Flask-Migrate's own template
-def test_flask_migrate_sees_the_tables(database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:'get_engine' is deprecated:DeprecationWarning"
+)  # of Flask-Migrate's own template
+def test_flask_migrate_sees_the_tables(
+    database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A migration creates them, a second finds nothing to change."""
     monkeypatch.chdir(tmp_path)
     with bench(database.url) as queue:
@@ -238,6 +288,9 @@ def test_flask_migrate_sees_the_tables(database: TestDatabase, tmp_path: Path, m
         queue.tasks.worker("/w")(lambda: None)
         assert queue.run(queue.tasks.add("/w")).state is State.SUCCEEDED
         migrate(message="second")
-        versions = sorted((tmp_path / "migrations/versions").glob("*.py"), key=lambda path: path.stat().st_mtime_ns)
+        versions = sorted(
+            (tmp_path / "migrations/versions").glob("*.py"),
+            key=lambda path: path.stat().st_mtime_ns,
+        )
         assert "taskqueue_task" in versions[0].read_text()
         assert len(versions) == 1 or "op." not in versions[1].read_text()

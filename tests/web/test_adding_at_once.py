@@ -41,7 +41,9 @@ def as_many(shop: Bench, specs: list[TaskSpec]) -> None:
 
 @pytest.mark.parametrize("on_conflict", ["skip", "replace", "debounce"])
 @pytest.mark.parametrize("add", [in_a_list, in_the_session, as_many])
-def test_lists_in_any_order_raise_no_deadlock(database: TestDatabase, add: Callable[..., None], on_conflict: str) -> None:
+def test_lists_in_any_order_raise_no_deadlock(
+    database: TestDatabase, add: Callable[..., None], on_conflict: str
+) -> None:
     """Each key has one task in the end, and nobody is told of the others' transactions."""
     errors: list[Exception] = []
     with bench(database.url) as shop:
@@ -65,7 +67,9 @@ def test_lists_in_any_order_raise_no_deadlock(database: TestDatabase, add: Calla
         for one in threads:
             one.join(120)
         if (database.name, add, on_conflict != "skip") == ("mariadb", in_the_session, True):
-            errors = [one for one in errors if not isinstance(one, TransientError)]  # it locks what is beside a key as well
+            errors = [
+                one for one in errors if not isinstance(one, TransientError)
+            ]  # it locks what is beside a key as well
         assert errors == []
         live = shop.tasks.find(state=State.SCHEDULED, limit=1000)
         assert len(live) == len(KEYS)

@@ -62,7 +62,10 @@ def got(on_sqlite: Bench) -> list[Any]:
         ({"a": 1, "b": 1.5, "c": True}, {"a": ["1"], "b": ["1.5"], "c": ["True"]}),
         ({"a": Decimal("1.10"), "b": UUID(int=1)}, {"a": ["1.10"], "b": [str(UUID(int=1))]}),
         ({"a": datetime(2026, 1, 2, tzinfo=UTC)}, {"a": ["2026-01-02T00:00:00+00:00"]}),
-        ({"a": b"x", "b": Mode.FAST, "c": Markup("<b>")}, {"a": ["x"], "b": ["fast"], "c": ["<b>"]}),
+        (
+            {"a": b"x", "b": Mode.FAST, "c": Markup("<b>")},
+            {"a": ["x"], "b": ["fast"], "c": ["<b>"]},
+        ),
         ({"a": [1, 2], "b": ("x",), "c": range(2)}, {"a": ["1", "2"], "b": ["x"], "c": ["0", "1"]}),
         (MultiDict([("a", "1"), ("a", "2"), ("b", "3")]), {"a": ["1", "2"], "b": ["3"]}),
         (ImmutableMultiDict([("a", "1"), ("a", "2")]), {"a": ["1", "2"]}),
@@ -71,7 +74,9 @@ def got(on_sqlite: Bench) -> list[Any]:
     ids=str,
 )
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_params_are_what_a_form_says(on_sqlite: Bench, got: list[Any], params: Any, arrived: Any, method: str) -> None:
+def test_params_are_what_a_form_says(
+    on_sqlite: Bench, got: list[Any], params: Any, arrived: Any, method: str
+) -> None:
     """Repeated values arrive repeated, in a form and in a query."""
     on_sqlite.run(on_sqlite.tasks.add("/form", params, method=method))
     assert got == [arrived]
@@ -90,11 +95,15 @@ def test_params_may_be_read_only_once(on_sqlite: Bench, got: list[Any]) -> None:
 def test_the_form_of_a_request_is_added_whole(on_sqlite: Bench, got: list[Any]) -> None:
     """And the query of one."""
     tasks = on_sqlite.tasks
-    with on_sqlite.app.test_request_context("/?q=1&q=2", method="POST", data={"tag": ["a", "b"], "to": "ana"}):
+    with on_sqlite.app.test_request_context(
+        "/?q=1&q=2", method="POST", data={"tag": ["a", "b"], "to": "ana"}
+    ):
         tasks.add("/form", request.form)
         tasks.add("/form", request.args)
     tasks.drain()
-    assert sorted(map(str, got)) == sorted(map(str, [{"tag": ["a", "b"], "to": ["ana"]}, {"q": ["1", "2"]}]))
+    assert sorted(map(str, got)) == sorted(
+        map(str, [{"tag": ["a", "b"], "to": ["ana"]}, {"q": ["1", "2"]}])
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,9 @@ def test_the_form_of_a_request_is_added_whole(on_sqlite: Bench, got: list[Any]) 
     ],
     ids=ascii,
 )
-def test_params_that_a_form_cannot_say_are_refused(on_sqlite: Bench, got: list[Any], params: Any, words: str) -> None:
+def test_params_that_a_form_cannot_say_are_refused(
+    on_sqlite: Bench, got: list[Any], params: Any, words: str
+) -> None:
     """With the param's name; nothing is stored."""
     with pytest.raises(InvalidTaskError, match=words):
         on_sqlite.tasks.add("/form", params)
@@ -142,7 +153,9 @@ def test_params_that_a_form_cannot_say_are_refused(on_sqlite: Bench, got: list[A
     ],
     ids=ascii,
 )
-def test_json_that_would_be_read_as_another_is_refused(on_sqlite: Bench, got: list[Any], value: Any, words: str) -> None:
+def test_json_that_would_be_read_as_another_is_refused(
+    on_sqlite: Bench, got: list[Any], value: Any, words: str
+) -> None:
     """A key that becomes a text, a value that is lost."""
     with pytest.raises(InvalidTaskError, match=words):
         on_sqlite.tasks.add("/form", json=value)
@@ -151,22 +164,51 @@ def test_json_that_would_be_read_as_another_is_refused(on_sqlite: Bench, got: li
 @pytest.mark.parametrize(
     "options",
     [
-        *({"payload": "\ud800"}, {"headers": {"X-A": "\ud800"}}, {"headers": {"\ud800": "a"}}, {"name": "\ud800"}),
-        *({"unique_key": "\ud800"}, {"serial_key": "\ud800"}, {"target": "\ud800"}, {"method": "\ud800"}, {"countdown": "\ud800"}),
-        *({"deadline": 10**5000}, {"expires": 10**5000}, {"countdown": 10**5000}, {"priority": 10**5000}, {"method": 5}),
-        *({"keep_result": None}, {"then": "/form"}, {"then": 5}, {"target": 5}, {"countdown": timedelta.min}),
+        *(
+            {"payload": "\ud800"},
+            {"headers": {"X-A": "\ud800"}},
+            {"headers": {"\ud800": "a"}},
+            {"name": "\ud800"},
+        ),
+        *(
+            {"unique_key": "\ud800"},
+            {"serial_key": "\ud800"},
+            {"target": "\ud800"},
+            {"method": "\ud800"},
+            {"countdown": "\ud800"},
+        ),
+        *(
+            {"deadline": 10**5000},
+            {"expires": 10**5000},
+            {"countdown": 10**5000},
+            {"priority": 10**5000},
+            {"method": 5},
+        ),
+        *(
+            {"keep_result": None},
+            {"then": "/form"},
+            {"then": 5},
+            {"target": 5},
+            {"countdown": timedelta.min},
+        ),
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_options_that_nothing_can_hold_are_refused(on_sqlite: Bench, got: list[Any], options: Any) -> None:
+def test_options_that_nothing_can_hold_are_refused(
+    on_sqlite: Bench, got: list[Any], options: Any
+) -> None:
     """By a sentence that can be printed, never by another error."""
     with pytest.raises(InvalidTaskError) as refusal:
         on_sqlite.tasks.add("/form", **options)
     assert str(refusal.value).encode()
 
 
-def test_an_expiry_after_the_last_day_of_the_calendar_is_that_day(on_sqlite: Bench, got: list[Any]) -> None:
-    """So that "never" can be said anywhere west of Greenwich; a row that was stored before this rule is read."""
+def test_an_expiry_after_the_last_day_of_the_calendar_is_that_day(
+    on_sqlite: Bench, got: list[Any]
+) -> None:
+    """So that "never" can be said anywhere west of Greenwich; a row that was stored before this
+    rule is read.
+    """
     never = datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))
     task = on_sqlite.tasks.add("/form", expires=never)
     assert on_sqlite.tasks.get(task.id).expires_at == datetime.max.replace(tzinfo=UTC)
@@ -190,7 +232,9 @@ def test_a_handler_gets_none_and_empty_lists(on_sqlite: Bench) -> None:
 
 
 def test_who_adds_by_url_is_understood_as_before(on_sqlite: Bench) -> None:
-    """A form is converted by annotation, also one that an earlier release stored; the last of several values is the value."""
+    """A form is converted by annotation, also one that an earlier release stored; the last of
+    several values is the value.
+    """
     seen: list[Any] = []
 
     @on_sqlite.tasks.worker("/w")
@@ -235,7 +279,11 @@ def test_the_variables_of_a_url_arrive_as_they_were(on_sqlite: Bench) -> None:
         assert seen.pop() == (7, UUID(int=1), "a b/é", ids)
 
 
-@pytest.mark.parametrize("number", [-1, True, "5", 5.0, None, 10**5000], ids=lambda it: str(it)[:5] if it != 10**5000 else "large")
+@pytest.mark.parametrize(
+    "number",
+    [-1, True, "5", 5.0, None, 10**5000],
+    ids=lambda it: str(it)[:5] if it != 10**5000 else "large",
+)
 def test_a_variable_that_would_be_another_is_refused(on_sqlite: Bench, number: Any) -> None:
     """What the rule's converter would not give back, or has no URL for."""
     handler = on_sqlite.tasks.worker("/item/<int:number>")(lambda number: None)
@@ -254,8 +302,12 @@ def test_a_part_of_a_path_that_would_be_another_is_refused(on_sqlite: Bench, nam
 def test_a_url_that_another_handler_answers_is_refused(on_sqlite: Bench) -> None:
     """Two rules may share some URLs; what is added for one never runs the other."""
     seen: list[Any] = []
-    on_sqlite.tasks.worker("/item/<int:number>", endpoint="number")(lambda number: seen.append(number))
-    by_name = on_sqlite.tasks.worker("/item/<name>", endpoint="name")(lambda name: seen.append(name))
+    on_sqlite.tasks.worker("/item/<int:number>", endpoint="number")(
+        lambda number: seen.append(number)
+    )
+    by_name = on_sqlite.tasks.worker("/item/<name>", endpoint="name")(
+        lambda name: seen.append(name)
+    )
     on_sqlite.run(by_name.add("a"))
     with pytest.raises(InvalidUrlError, match=r"answered by endpoint 'taskqueue\.number'"):
         by_name.add("7")
@@ -265,7 +317,9 @@ def test_a_url_that_another_handler_answers_is_refused(on_sqlite: Bench) -> None
 def test_a_multidict_has_one_value_for_a_variable(on_sqlite: Bench) -> None:
     """Of several none is chosen."""
     seen: list[Any] = []
-    handler = on_sqlite.tasks.worker("/item/<int:number>")(lambda number, tag: seen.append((number, tag)))
+    handler = on_sqlite.tasks.worker("/item/<int:number>")(
+        lambda number, tag: seen.append((number, tag))
+    )
     on_sqlite.run(on_sqlite.tasks.add(handler, MultiDict([("number", "7"), ("tag", "a")])))
     assert seen == [(7, "a")]
     with pytest.raises(InvalidUrlError, match="2 values"):
@@ -350,7 +404,9 @@ def test_what_is_to_be_awaited_is_awaited(on_sqlite: Bench) -> None:
 
 
 def test_a_generator_that_is_returned_does_not_count_as_done(on_sqlite: Bench) -> None:
-    """A task function's is a permanent failure; a handler's runs to its end, within its transaction, before it is the reply."""
+    """A task function's is a permanent failure; a handler's runs to its end, within its
+    transaction, before it is the reply.
+    """
     counter = on_sqlite.Counter
 
     def generate() -> Any:

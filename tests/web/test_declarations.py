@@ -14,7 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from werkzeug.routing import BaseConverter
 
 from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
-from flask_taskqueue.web import serving
+from flask_taskqueue.web import autostart as serving
 from tests.waiting import wait_until
 
 Declare = Callable[[TaskQueue], Any]
@@ -60,7 +60,12 @@ def anything(**_: Any) -> None:
 PLACES: dict[str, dict[str, str]] = {"worker": {"rule": "/w"}, "task": {}}
 
 
-def two(first: str, second: str, methods: tuple[str, ...] = ("POST",), others: tuple[str, ...] = ("POST",)) -> Declare:
+def two(
+    first: str,
+    second: str,
+    methods: tuple[str, ...] = ("POST",),
+    others: tuple[str, ...] = ("POST",),
+) -> Declare:
     """Two workers."""
 
     def declare(tasks: TaskQueue) -> None:
@@ -81,9 +86,13 @@ def two(first: str, second: str, methods: tuple[str, ...] = ("POST",), others: t
         two("/u/<path:a>/x", "/u/<path:b>/x"),
     ],
 )
-def test_two_workers_on_one_url_are_refused(declaring: Callable[..., Flask], workers: Declare) -> None:
+def test_two_workers_on_one_url_are_refused(
+    declaring: Callable[..., Flask], workers: Declare
+) -> None:
     """Whatever their variables are called: the second would never run, and the first for it."""
-    with pytest.raises(ConfigurationError, match=r"'second' and .*'first'.*another URL or another method"):
+    with pytest.raises(
+        ConfigurationError, match=r"'second' and .*'first'.*another URL or another method"
+    ):
         declaring(workers)
 
 
@@ -97,7 +106,9 @@ def test_two_workers_on_one_url_are_refused(declaring: Callable[..., Flask], wor
         two("/u/<b>", "/u/list"),
     ],
 )
-def test_two_workers_that_can_both_run_are_not(declaring: Callable[..., Flask], workers: Declare) -> None:
+def test_two_workers_that_can_both_run_are_not(
+    declaring: Callable[..., Flask], workers: Declare
+) -> None:
     """Each has URLs of its own."""
     assert declaring(workers).test_client().get("/").status_code == 404
 
@@ -132,8 +143,12 @@ def test_what_was_refused_changes_nothing(make: Callable[..., Flask]) -> None:
     assert sorted(seen) == ["first", "second"]
 
 
-def test_a_view_on_a_workers_url_is_refused_as_soon_as_it_is_known(make: Callable[..., Flask], caplog: pytest.LogCaptureFixture) -> None:
-    """At once where the view is there; one that comes later at the first request, at a drain, and before a dispatcher starts."""
+def test_a_view_on_a_workers_url_is_refused_as_soon_as_it_is_known(
+    make: Callable[..., Flask], caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once where the view is there; one that comes later at the first request, at a drain,
+    and before a dispatcher starts.
+    """
     app = make()
     app.add_url_rule("/w", "view", lambda: "view", methods=["POST"])
     tasks = TaskQueue(app)
@@ -159,7 +174,9 @@ def test_a_view_on_a_workers_url_is_refused_as_soon_as_it_is_known(make: Callabl
     late.testing = False
     assert late.test_client().get("/").status_code == 500
     serving._all[late].start()
-    wait_until(lambda: "the dispatcher does not start: POST /w" in caplog.text, what="the log says why")
+    wait_until(
+        lambda: "the dispatcher does not start: POST /w" in caplog.text, what="the log says why"
+    )
     assert "POST /w" in late.test_cli_runner().invoke(args=["taskqueue", "run", "--burst"]).output
 
 
@@ -175,7 +192,9 @@ def test_a_view_for_another_method_is_none_on_it(make: Callable[..., Flask]) -> 
 
 
 def test_one_function_has_one_url(declaring: Callable[..., Flask]) -> None:
-    """Unless the second has an endpoint of its own; the same one may be declared again, as by a module that is read again."""
+    """Unless the second has an endpoint of its own; the same one may be declared again, as by a
+    module that is read again.
+    """
 
     def several(*declarations: dict[str, Any]) -> Declare:
         def declare(tasks: TaskQueue) -> None:
@@ -191,7 +210,21 @@ def test_one_function_has_one_url(declaring: Callable[..., Flask]) -> None:
     declaring(several({"rule": "/a"}, {"rule": "/a", "deadline": 5}))
 
 
-RULES = ("w", "", None, 5, "/<int:>", "/<x", "/<a>/<a>", "/w?x=1", "/w#x", "/a b", "/\ud800", "/../w", "/<nowhere:x>")
+RULES = (
+    "w",
+    "",
+    None,
+    5,
+    "/<int:>",
+    "/<x",
+    "/<a>/<a>",
+    "/w?x=1",
+    "/w#x",
+    "/a b",
+    "/\ud800",
+    "/../w",
+    "/<nowhere:x>",
+)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -223,12 +256,20 @@ def test_methods_that_are_none(declaring: Callable[..., Flask], methods: Any) ->
         declaring(lambda tasks: tasks.worker("/w", methods=methods)(anything))
 
 
-OPTIONS = ({"deadline": "soon"}, {"deadline": 0}, {"transactional": "yes"}, {"retry": 5}, {"queue": "nowhere"})
+OPTIONS = (
+    {"deadline": "soon"},
+    {"deadline": 0},
+    {"transactional": "yes"},
+    {"retry": 5},
+    {"queue": "nowhere"},
+)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("kind", ["worker", "task"])
-def test_options_that_no_task_could_have(declaring: Callable[..., Flask], kind: str, options: Any) -> None:
+def test_options_that_no_task_could_have(
+    declaring: Callable[..., Flask], kind: str, options: Any
+) -> None:
     """They are refused where they stand, not at each add()."""
 
     def declare(tasks: TaskQueue) -> None:
@@ -238,7 +279,9 @@ def test_options_that_no_task_could_have(declaring: Callable[..., Flask], kind: 
         declaring(declare)
 
 
-def test_a_queue_that_is_not_configured_is_refused(declaring: Callable[..., Flask], make: Callable[..., Flask]) -> None:
+def test_a_queue_that_is_not_configured_is_refused(
+    declaring: Callable[..., Flask], make: Callable[..., Flask]
+) -> None:
     """Of a handler, of one on a blueprint, of a schedule; where it is configured it is not."""
     blueprint = Blueprint("mine", __name__)
     cases: list[Declare] = [
@@ -247,7 +290,9 @@ def test_a_queue_that_is_not_configured_is_refused(declaring: Callable[..., Flas
         lambda tasks: tasks.cron("every 5 minutes", queue="mail")(anything),
     ]
     for declare in cases:
-        with pytest.raises(UnknownQueueError, match="'mail', which is not configured: add it to TASKQUEUE_QUEUES"):
+        with pytest.raises(
+            UnknownQueueError, match="'mail', which is not configured: add it to TASKQUEUE_QUEUES"
+        ):
             declaring(declare)
         declaring(declare, TASKQUEUE_QUEUES={"mail": {}})
     tasks = TaskQueue()
@@ -263,9 +308,13 @@ def test_a_queue_that_is_not_configured_is_refused(declaring: Callable[..., Flas
 def test_a_transactional_worker_needs_a_session(declaring: Callable[..., Flask]) -> None:
     """A queue with a database of its own has none to share."""
     for kind in ("worker", "task"):
-        with pytest.raises(ConfigurationError, match="is transactional, but the queue has a database of its own"):
+        with pytest.raises(
+            ConfigurationError, match="is transactional, but the queue has a database of its own"
+        ):
             declaring(
-                lambda tasks, kind=kind: getattr(tasks, kind)(**({"rule": "/w"} if kind == "worker" else {}), transactional=True)(anything)
+                lambda tasks, kind=kind: getattr(tasks, kind)(
+                    **({"rule": "/w"} if kind == "worker" else {}), transactional=True
+                )(anything)
             )
 
 
@@ -292,10 +341,15 @@ async def async_generator() -> Any:
     yield
 
 
-@pytest.mark.parametrize("function", [generator, async_generator, functools.partial(generator), Calls()])
+@pytest.mark.parametrize(
+    "function", [generator, async_generator, functools.partial(generator), Calls()]
+)
 def test_a_generator_function_is_refused(declaring: Callable[..., Flask], function: Any) -> None:
     """A call of it runs nothing."""
-    for declare in (lambda tasks: tasks.worker("/w", endpoint="e")(function), lambda tasks: tasks.task(name="f")(function)):
+    for declare in (
+        lambda tasks: tasks.worker("/w", endpoint="e")(function),
+        lambda tasks: tasks.task(name="f")(function),
+    ):
         with pytest.raises(TypeError, match=r"generator function.* collect what it makes"):
             declaring(declare)
 
@@ -308,14 +362,18 @@ def test_what_is_no_function_is_refused(declaring: Callable[..., Flask], thing: 
 
 
 def test_a_queue_that_came_before_its_database_is_refused(make: Callable[..., Flask]) -> None:
-    """Its tables would be in a file of their own: at the first request, at the first use, before a dispatcher works."""
+    """Its tables would be in a file of their own: at the first request, at the first use,
+    before a dispatcher works.
+    """
     uri = {"SQLALCHEMY_DATABASE_URI": "sqlite://"}
     app = make(**uri)
     tasks = TaskQueue(app)
     handler = tasks.worker("/w")(anything)
     SQLAlchemy(app)
     for use in (handler.add, tasks.drain, tasks.find, lambda: app.test_client().get("/")):
-        with pytest.raises(ConfigurationError, match=r"set up before SQLAlchemy.* TaskQueue\(app, db\)"):
+        with pytest.raises(
+            ConfigurationError, match=r"set up before SQLAlchemy.* TaskQueue\(app, db\)"
+        ):
             use()
 
     app = make(**uri)
@@ -343,7 +401,9 @@ def test_another_extension_called_sqlalchemy_is_refused_by_name(make: Callable[.
 
     app = make()
     app.extensions["sqlalchemy"] = Lite()
-    with pytest.raises(ConfigurationError, match=r"Lite, and .*Flask-SQLAlchemy 3: set TASKQUEUE_DATABASE_URI"):
+    with pytest.raises(
+        ConfigurationError, match=r"Lite, and .*Flask-SQLAlchemy 3: set TASKQUEUE_DATABASE_URI"
+    ):
         TaskQueue(app)
     with pytest.raises(ConfigurationError, match="Lite"):
         TaskQueue(make(), Lite())

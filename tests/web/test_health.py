@@ -74,7 +74,12 @@ def test_an_outage_of_this_processs_dispatcher_is_told(sqlite_database: TestData
     """Since when, and why to those who have the token; well again when it works again."""
     with (
         switched(sqlite_database) as (url, switch),
-        bench(url, TASKQUEUE_POLL_INTERVAL=0.1, TASKQUEUE_CREATE_TABLES=False, TASKQUEUE_METRICS_TOKEN="a-token-for-the-tests") as one,
+        bench(
+            url,
+            TASKQUEUE_POLL_INTERVAL=0.1,
+            TASKQUEUE_CREATE_TABLES=False,
+            TASKQUEUE_METRICS_TOKEN="a-token-for-the-tests",
+        ) as one,
     ):
         runtime = one.app.extensions["taskqueue"]
         dispatcher = runtime.start().dispatcher
@@ -83,8 +88,14 @@ def test_an_outage_of_this_processs_dispatcher_is_told(sqlite_database: TestData
         wait_until(lambda: dispatcher.health.is_refused, what="it is refused")
         known = {"Authorization": "Bearer a-token-for-the-tests"}
         told = one.app.test_client().get("/taskqueue/health/dispatcher", headers=known).text
-        assert re.search(r"the database has refused the dispatcher of this process since \d{4}-\d\d-\d\d [\d:]+Z: the tables in the", told)
-        stranger = one.app.test_client().get("/taskqueue/health/dispatcher", environ_base={"REMOTE_ADDR": "127.0.0.1"})
+        assert re.search(
+            r"the database has refused the dispatcher of this process since \d{4}-\d\d-\d\d "
+            r"[\d:]+Z: the tables in the",
+            told,
+        )
+        stranger = one.app.test_client().get(
+            "/taskqueue/health/dispatcher", environ_base={"REMOTE_ADDR": "127.0.0.1"}
+        )
         assert stranger.status_code == 503
         assert "the log says why" in stranger.text
         switch(True)
@@ -92,8 +103,12 @@ def test_an_outage_of_this_processs_dispatcher_is_told(sqlite_database: TestData
         runtime.stop()
 
 
-@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "postgresql+psycopg://nobody@127.0.0.1:1/none"])
-def test_a_database_that_does_not_answer_is_told(tmp_path: object, url: str, sqlite_database: TestDatabase) -> None:
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at/all.db", "postgresql+psycopg://nobody@127.0.0.1:1/none"]
+)
+def test_a_database_that_does_not_answer_is_told(
+    tmp_path: object, url: str, sqlite_database: TestDatabase
+) -> None:
     """Not raised; the process itself is alive."""
     with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=url) as one:
         assert ask(one, "live")[0] == 200
@@ -112,8 +127,12 @@ def test_health_can_be_somewhere_else_or_nowhere(sqlite_database: TestDatabase) 
         assert one.app.test_client().get("/taskqueue/health/live").status_code == 404
 
 
-def test_an_eta_of_the_past_makes_nobody_late(database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
-    """A task cannot have waited for longer than it has been there; its eta stays what was asked for."""
+def test_an_eta_of_the_past_makes_nobody_late(
+    database: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task cannot have waited for longer than it has been there; its eta stays what was asked
+    for.
+    """
     last_week = datetime.now(UTC) - timedelta(days=7)
     with bench(database.url, TASKQUEUE_HEALTH_MAX_LATENCY="1h") as one:
 
@@ -130,9 +149,15 @@ def test_an_eta_of_the_past_makes_nobody_late(database: TestDatabase, caplog: py
         found = ask(one, "dispatcher")[1]
         assert isinstance(found["oldest_due_seconds"], float)
         assert 0 <= found["oldest_due_seconds"] < 3600
-        assert found["problems"] == ["no dispatcher is alive, and 3 tasks wait; start one: flask taskqueue run"]
+        assert found["problems"] == [
+            "no dispatcher is alive, and 3 tasks wait; start one: flask taskqueue run"
+        ]
         with caplog.at_level("INFO", "flask_taskqueue"):
             one.tasks.drain()
-        latencies = [record.latency_ms for record in caplog.records if getattr(record, "latency_ms", None) is not None]
+        latencies = [
+            record.latency_ms
+            for record in caplog.records
+            if getattr(record, "latency_ms", None) is not None
+        ]
         assert len(latencies) == 3
         assert max(latencies) < 3_600_000

@@ -1,4 +1,6 @@
-"""Which tasks are part of the session's transaction: known from what ran, or asked of the database."""
+"""Which tasks are part of the session's transaction: known from what ran, or asked of the
+database.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,21 @@ SQLITE, POSTGRESQL, MARIADB = "sqlite", "postgresql", "mariadb"
 
 FUNCTIONS = {
     POSTGRESQL: [
-        "CREATE OR REPLACE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE counter SET count = count + 1 RETURNING 1'",
-        "CREATE OR REPLACE FUNCTION look() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1'",
-        "CREATE OR REPLACE FUNCTION lock() RETURNS int LANGUAGE sql AS 'SELECT count FROM counter WHERE id = 1 FOR UPDATE'",
-        "CREATE OR REPLACE PROCEDURE bump_it() LANGUAGE sql AS 'UPDATE counter SET count = count + 1'",
+        "CREATE OR REPLACE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE counter SET "
+        "count = count + 1 RETURNING 1'",
+        "CREATE OR REPLACE FUNCTION look() RETURNS int LANGUAGE sql AS 'SELECT count FROM "
+        "counter WHERE id = 1'",
+        "CREATE OR REPLACE FUNCTION lock() RETURNS int LANGUAGE sql AS 'SELECT count FROM "
+        "counter WHERE id = 1 FOR UPDATE'",
+        "CREATE OR REPLACE PROCEDURE bump_it() LANGUAGE sql AS 'UPDATE counter SET count = "
+        "count + 1'",
         "CREATE SEQUENCE IF NOT EXISTS numbers",
     ],
     MARIADB: [
-        "CREATE OR REPLACE FUNCTION bump() RETURNS int MODIFIES SQL DATA BEGIN UPDATE counter SET count = count + 1; RETURN 1; END",
-        "CREATE OR REPLACE FUNCTION look() RETURNS int READS SQL DATA RETURN (SELECT count FROM counter WHERE id = 1)",
+        "CREATE OR REPLACE FUNCTION bump() RETURNS int MODIFIES SQL DATA BEGIN UPDATE "
+        "counter SET count = count + 1; RETURN 1; END",
+        "CREATE OR REPLACE FUNCTION look() RETURNS int READS SQL DATA RETURN (SELECT count "
+        "FROM counter WHERE id = 1)",
         "CREATE OR REPLACE PROCEDURE bump_it() BEGIN UPDATE counter SET count = count + 1; END",
         "CREATE OR REPLACE PROCEDURE show_it() SELECT count FROM counter",
     ],
@@ -37,7 +45,9 @@ FUNCTIONS = {
 
 @pytest.fixture(params=[*NAMES, "sqlite that begins"])
 def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterator[Bench]:
-    """An application with functions of its own in the database; SQLite also with SQLAlchemy's recipe for savepoints."""
+    """An application with functions of its own in the database; SQLite also with SQLAlchemy's
+    recipe for savepoints.
+    """
     name = request.param.partition(" ")[0]
     with laid.lend(name, tmp_path) as database, bench(database.url) as one:
         one.tasks.worker("/w")(lambda: None)
@@ -119,7 +129,9 @@ READS: dict[str, tuple[str, ...]] = {
     "UPDATE counter SET count = 7 WHERE id = 99 RETURNING id": (SQLITE, POSTGRESQL),
     "DELETE FROM counter WHERE id = 99": (),
     "INSERT INTO counter (id, count) SELECT id + 1, 0 FROM counter WHERE id = 99": (),
-    "WITH gone AS (DELETE FROM counter WHERE id = 99 RETURNING *) SELECT * FROM gone": (POSTGRESQL,),
+    "WITH gone AS (DELETE FROM counter WHERE id = 99 RETURNING *) SELECT * FROM gone": (
+        POSTGRESQL,
+    ),
     "CREATE TABLE IF NOT EXISTS counter (id INTEGER)": (SQLITE, POSTGRESQL),
 }
 
@@ -127,14 +139,22 @@ WRITES: dict[str, tuple[str, ...]] = {
     "INSERT INTO counter (id, count) VALUES (2, 0)": (),
     "/* new */ INSERT INTO counter (id, count) VALUES (2, 0)": (),
     "INSERT INTO counter (id, count) VALUES (2, 0) RETURNING id": (),
-    "INSERT INTO counter (id, count) VALUES (2, abs(-7)) ON CONFLICT (id) DO NOTHING": (SQLITE, POSTGRESQL),
+    "INSERT INTO counter (id, count) VALUES (2, abs(-7)) ON CONFLICT (id) DO NOTHING": (
+        SQLITE,
+        POSTGRESQL,
+    ),
     "REPLACE INTO counter (id, count) VALUES (2, 0)": (SQLITE, MARIADB),
     "UPDATE counter SET count = 7": (),
     "DELETE FROM counter WHERE id = 1": (),
-    "MERGE INTO counter USING (SELECT 1 AS n) AS one ON id = n WHEN MATCHED THEN UPDATE SET count = 7": (POSTGRESQL,),
-    "WITH new AS (INSERT INTO counter (id, count) VALUES (2, 0) RETURNING id) SELECT id FROM new": (POSTGRESQL,),
+    "MERGE INTO counter USING (SELECT 1 AS n) AS one ON id = n WHEN MATCHED THEN UPDATE SET "
+    "count = 7": (POSTGRESQL,),
+    "WITH new AS (INSERT INTO counter (id, count) VALUES (2, 0) RETURNING id) SELECT id FROM new": (
+        POSTGRESQL,
+    ),
     "WITH n AS (SELECT 2 AS n) INSERT INTO counter (id, count) SELECT n, n FROM n": (POSTGRESQL,),
-    "WITH n AS (SELECT 2 AS n) INSERT INTO counter (id, count) SELECT n, n FROM n RETURNING id": (POSTGRESQL,),
+    "WITH n AS (SELECT 2 AS n) INSERT INTO counter (id, count) SELECT n, n FROM n RETURNING id": (
+        POSTGRESQL,
+    ),
     "SELECT bump()": (POSTGRESQL, MARIADB),
     "SELECT count, bump() FROM counter": (POSTGRESQL,),
     "CALL bump_it()": (POSTGRESQL, MARIADB),
@@ -159,7 +179,9 @@ def of(statements: dict[str, tuple[str, ...]], queue: Bench) -> list[str]:
 
 
 def test_a_statement_that_changes_nothing_leaves_the_task_alone(queue: Bench) -> None:
-    """It is stored at once, whatever the statement looks like: a view that only reads need not commit."""
+    """It is stored at once, whatever the statement looks like: a view that only reads need not
+    commit.
+    """
     for text in of(READS, queue):
         execute(queue, text)
         assert (text, queue.tasks.add("/w").is_committed) == (text, True)
@@ -213,8 +235,12 @@ def test_savepoints_are_followed(queue: Bench, nested: int, kept: bool) -> None:
             else:
                 savepoint.rollback()
         execute(queue, "WITH n AS (SELECT 1 AS n) SELECT n FROM n")
-        # The driver of SQLite begins nothing for a savepoint: to release the outermost is to commit.
-        committed = not kept or (queue.db.engine.dialect.name == "sqlite" and not queue.db.session.connection().connection.in_transaction)
+        # The driver of SQLite begins nothing for a savepoint: to release the outermost is to
+        # commit.
+        committed = not kept or (
+            queue.db.engine.dialect.name == "sqlite"
+            and not queue.db.session.connection().connection.in_transaction
+        )
         assert (text, queue.tasks.add("/w").is_committed) == (text, committed)
         queue.db.session.rollback()
         queue.db.session.execute(sa.text("DELETE FROM counter WHERE id > 1"))
@@ -222,20 +248,36 @@ def test_savepoints_are_followed(queue: Bench, nested: int, kept: bool) -> None:
 
 
 CHANGES: dict[str, Callable[[Bench], object]] = {
-    "on the connection": lambda queue: queue.db.session.connection().execute(sa.update(queue.Counter).values(count=7)),
-    "by the driver": lambda queue: queue.db.session.connection().exec_driver_sql("UPDATE counter SET count = 7"),
-    "bulk_insert_mappings": lambda queue: queue.db.session.bulk_insert_mappings(queue.Counter, [{"id": 2, "count": 0}]),
-    "bulk_save_objects": lambda queue: queue.db.session.bulk_save_objects([queue.Counter(id=2, count=0)]),
-    "many rows": lambda queue: queue.db.session.execute(sa.insert(queue.Counter), [{"id": n, "count": 0} for n in range(2, 9)]),
+    "on the connection": lambda queue: queue.db.session.connection().execute(
+        sa.update(queue.Counter).values(count=7)
+    ),
+    "by the driver": lambda queue: queue.db.session.connection().exec_driver_sql(
+        "UPDATE counter SET count = 7"
+    ),
+    "bulk_insert_mappings": lambda queue: queue.db.session.bulk_insert_mappings(
+        queue.Counter, [{"id": 2, "count": 0}]
+    ),
+    "bulk_save_objects": lambda queue: queue.db.session.bulk_save_objects(
+        [queue.Counter(id=2, count=0)]
+    ),
+    "many rows": lambda queue: queue.db.session.execute(
+        sa.insert(queue.Counter), [{"id": n, "count": 0} for n in range(2, 9)]
+    ),
     "a query's update": lambda queue: queue.db.session.query(queue.Counter).update({"count": 7}),
     "rows that are not fetched": lambda queue: setattr(
-        queue, "result", queue.db.session.execute(sa.text("INSERT INTO counter (id, count) VALUES (2, 0), (3, 0) RETURNING id"))
+        queue,
+        "result",
+        queue.db.session.execute(
+            sa.text("INSERT INTO counter (id, count) VALUES (2, 0), (3, 0) RETURNING id")
+        ),
     ),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_writes_that_bypass_the_session_are_seen(queue: Bench, change: Callable[[Bench], object]) -> None:
+def test_writes_that_bypass_the_session_are_seen(
+    queue: Bench, change: Callable[[Bench], object]
+) -> None:
     """On its connection, by the driver, by bulk methods."""
     change(queue)
     expect(queue, joined=True)
@@ -249,9 +291,13 @@ def test_rows_that_the_database_returns_still_reach_the_session(queue: Bench, ma
     queue.db.session.add_all(new)
     queue.db.session.flush()
     assert len({one.id for one in new} - {None}) == many
-    rows = queue.db.session.execute(sa.insert(queue.Counter).returning(queue.Counter.id), [{"count": 7}, {"count": 8}]).all()
+    rows = queue.db.session.execute(
+        sa.insert(queue.Counter).returning(queue.Counter.id), [{"count": 7}, {"count": 8}]
+    ).all()
     assert len(rows) == 2
-    text = queue.db.session.execute(sa.text("INSERT INTO counter (id, count) VALUES (91, 7), (92, 8) RETURNING id"))
+    text = queue.db.session.execute(
+        sa.text("INSERT INTO counter (id, count) VALUES (91, 7), (92, 8) RETURNING id")
+    )
     assert [row.id for row in text] == [91, 92]
     expect(queue, joined=True)
 
@@ -264,7 +310,9 @@ def test_an_attribute_set_to_its_own_value_is_no_change(queue: Bench) -> None:
 
 
 def test_hooks_of_a_commit(queue: Bench) -> None:
-    """Before it a task is part of it; after it, it is stored at once; a rollback is followed by none."""
+    """Before it a task is part of it; after it, it is stored at once; a rollback is followed by
+    none.
+    """
     added: dict[str, Task] = {}
     session = queue.db.session
     for name in ("before_commit", "after_flush", "after_commit", "after_rollback"):
@@ -306,7 +354,9 @@ def test_a_commit_that_is_over_cannot_be_joined(queue: Bench) -> None:
 
     sa.event.listen(queue.db.session, "after_commit", hook)
     queue.db.session.add(queue.Counter(id=2, count=0))
-    with pytest.raises(BadTransactionStateError, match="no transaction that the change could be part of"):
+    with pytest.raises(
+        BadTransactionStateError, match="no transaction that the change could be part of"
+    ):
         queue.db.session.commit()
     sa.event.remove(queue.db.session, "after_commit", hook)
     queue.db.session.remove()
@@ -338,10 +388,20 @@ def test_a_connection_that_commits_by_itself_holds_no_changes(queue: Bench) -> N
     connection = queue.db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
     connection.execute(sa.update(queue.Counter).values(count=7))
     # A recipe that begins on SQLite begins here too.
-    expect(queue, joined=queue.db.engine.dialect.name == "sqlite" and connection.connection.in_transaction)
+    expect(
+        queue,
+        joined=queue.db.engine.dialect.name == "sqlite" and connection.connection.in_transaction,
+    )
 
 
-@pytest.mark.parametrize("text", ["PRAGMA user_version = 7", "CREATE TEMP TABLE other (id INTEGER)", "CREATE TABLE other (id INTEGER)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PRAGMA user_version = 7",
+        "CREATE TEMP TABLE other (id INTEGER)",
+        "CREATE TABLE other (id INTEGER)",
+    ],
+)
 def test_what_sqlite_does_not_count_in_rows_is_a_change_too(queue: Bench, text: str) -> None:
     """Where a transaction is open, which the driver begins for a change of rows only."""
     if queue.db.engine.dialect.name != "sqlite":
@@ -374,7 +434,9 @@ def closed(queue: Bench) -> None:
     queue.db.session.remove()
 
 
-def test_a_session_that_is_closed_without_a_commit_is_told(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_that_is_closed_without_a_commit_is_told(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """With the tasks that are lost by it, and what to do."""
     caplog.set_level(logging.WARNING)
     queue.db.session.add(queue.Counter(id=2, count=0))
@@ -386,7 +448,9 @@ def test_a_session_that_is_closed_without_a_commit_is_told(queue: Bench, caplog:
     assert "transactional=False" in record.message
 
 
-def test_a_session_that_is_closed_with_a_savepoint_open_is_told(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_that_is_closed_with_a_savepoint_open_is_told(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """What was added in it is lost as well."""
     caplog.set_level(logging.WARNING)
     queue.db.session.begin_nested()
@@ -402,13 +466,20 @@ def test_only_true_and_false_force_the_rule(queue: Bench) -> None:
         queue.tasks.add("/w", transactional="no")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("how", ["commit", "rollback", "context manager", "savepoint", "nothing added"])
-def test_what_was_meant_is_not_told(queue: Bench, caplog: pytest.LogCaptureFixture, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", ["commit", "rollback", "context manager", "savepoint", "nothing added"]
+)
+def test_what_was_meant_is_not_told(
+    queue: Bench, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
     """A commit, a rollback, an exception that passes through ``with session.begin()``."""
     caplog.set_level(logging.WARNING)
     session = queue.db.session
     if how in ("context manager", "savepoint"):
-        with suppress(ZeroDivisionError), session.begin() if how == "context manager" else session.begin_nested():
+        with (
+            suppress(ZeroDivisionError),
+            session.begin() if how == "context manager" else session.begin_nested(),
+        ):
             execute(queue, "UPDATE counter SET count = 7")
             queue.tasks.add("/w")
             raise ZeroDivisionError
@@ -422,7 +493,9 @@ def test_what_was_meant_is_not_told(queue: Bench, caplog: pytest.LogCaptureFixtu
     assert len(queue.tasks.find()) == (how == "commit")
 
 
-def test_a_task_of_a_released_savepoint_is_told_too(queue: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_of_a_released_savepoint_is_told_too(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """It was lost with the transaction."""
     with queue.db.session.begin_nested():
         task = queue.tasks.add("/w", transactional=True)
@@ -431,7 +504,9 @@ def test_a_task_of_a_released_savepoint_is_told_too(queue: Bench, caplog: pytest
     assert is_stored(queue, task) if task.is_committed else task.id in caplog.text
 
 
-def test_dispatchers_are_woken_after_a_commit_only(queue: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dispatchers_are_woken_after_a_commit_only(
+    queue: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once for all that was committed together."""
     woken: list[None] = []
     monkeypatch.setattr(queue.app.extensions["taskqueue"], "wake", lambda: woken.append(None))
@@ -469,7 +544,9 @@ def test_changes_of_another_bind_count(database: TestDatabase, tmp_path: Any) ->
 
 
 def test_a_key_that_a_running_task_has_is_not_locked(queue: Bench) -> None:
-    """While the session's transaction stays open, whoever attempts that task can record what became of it."""
+    """While the session's transaction stays open, whoever attempts that task can record what
+    became of it.
+    """
     first = queue.tasks.add("/w", unique_key="k")
     queue.db.session.add(queue.Counter(id=2, count=0))
     queue.db.session.flush()
@@ -478,7 +555,10 @@ def test_a_key_that_a_running_task_has_is_not_locked(queue: Bench) -> None:
     if queue.db.engine.dialect.name == "sqlite":
         return  # one writer: nobody records anything meanwhile
     store = queue.app.extensions["taskqueue"].store
-    patience = {"postgresql": "SET LOCAL lock_timeout = '2s'", "mysql": "SET SESSION innodb_lock_wait_timeout = 2"}
+    patience = {
+        "postgresql": "SET LOCAL lock_timeout = '2s'",
+        "mysql": "SET SESSION innodb_lock_wait_timeout = 2",
+    }
     with store.database.engine.begin() as connection:
         connection.exec_driver_sql(patience[connection.dialect.name])
         assert store.tasks.delete(connection, first.id)
@@ -497,7 +577,9 @@ def test_a_key_whose_task_was_deleted_in_the_transaction_is_free(queue: Bench) -
 
 
 def test_what_the_drivers_own_cursor_changes_is_kept(queue: Bench) -> None:
-    """On SQLite, where its driver counts it, it is a change like any other; nothing is ever taken back behind the app's back."""
+    """On SQLite, where its driver counts it, it is a change like any other; nothing is ever
+    taken back behind the app's back.
+    """
     cursor = queue.db.session.connection().connection.cursor()
     cursor.execute("UPDATE counter SET count = 5")
     cursor.close()

@@ -20,7 +20,18 @@ URL = "/taskqueue/metrics"
 TOKEN = "a-token-for-the-tests"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 METRICS_ON = {"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_TOKEN": TOKEN}
-LABELS = ("queue", "state", "outcome", "code_class", "result", "instance", "cron", "version", "schema", "le")
+LABELS = (
+    "queue",
+    "state",
+    "outcome",
+    "code_class",
+    "result",
+    "instance",
+    "cron",
+    "version",
+    "schema",
+    "le",
+)
 QUEUES = {"mail": {"rate": "60/m"}}
 
 Values = dict[tuple[str, ...], float]
@@ -37,8 +48,13 @@ def scrape(one: Bench) -> Values:
     """What is exposed, by name and label values."""
     reply = one.app.test_client().get(URL, headers=HEADERS)
     assert reply.status_code == 200, reply.text
-    samples = [sample for family in text_string_to_metric_families(reply.text) for sample in family.samples]
-    return {(one.name, *(one.labels[label] for label in LABELS if label in one.labels)): one.value for one in samples}
+    samples = [
+        sample for family in text_string_to_metric_families(reply.text) for sample in family.samples
+    ]
+    return {
+        (one.name, *(one.labels[label] for label in LABELS if label in one.labels)): one.value
+        for one in samples
+    }
 
 
 def run_some_of_each(one: Bench, taskqueue: TaskQueueTester) -> None:
@@ -78,27 +94,59 @@ def test_metrics_tell_what_happened(metered: Bench) -> None:
         run_some_of_each(metered, taskqueue)
         found = scrape(metered)
         logged = sum(task.attempts for task in taskqueue.tasks())
-    attempts = {labels[1:]: value for labels, value in found.items() if labels[0] == "taskqueue_attempts_total" and value}
+    attempts = {
+        labels[1:]: value
+        for labels, value in found.items()
+        if labels[0] == "taskqueue_attempts_total" and value
+    }
     assert sum(attempts.values()) == logged
     assert attempts["default", "success", "2xx"] == 4
     for outcome in (("failure", "3xx"), ("failure", "4xx"), ("failure", "5xx"), ("crash", "none")):
         assert attempts["default", *outcome] >= 1
-    assert attempts["mail", "timeout", "none"] == attempts["mail", "connection_error", "none"] == attempts["mail", "success", "2xx"] == 1
-    finished = {labels[2]: value for labels, value in found.items() if labels[:2] == ("taskqueue_finished_total", "default")}
+    assert (
+        attempts["mail", "timeout", "none"]
+        == attempts["mail", "connection_error", "none"]
+        == attempts["mail", "success", "2xx"]
+        == 1
+    )
+    finished = {
+        labels[2]: value
+        for labels, value in found.items()
+        if labels[:2] == ("taskqueue_finished_total", "default")
+    }
     assert finished == {"succeeded": 4, "dead": 1, "deleted": 1, "expired": 1}
-    assert (found["taskqueue_enqueued_total", "default"], found["taskqueue_enqueued_total", "mail"]) == (11, 2)
-    states = {labels[1:]: value for labels, value in found.items() if labels[0] == "taskqueue_tasks" and value}
+    assert (
+        found["taskqueue_enqueued_total", "default"],
+        found["taskqueue_enqueued_total", "mail"],
+    ) == (11, 2)
+    states = {
+        labels[1:]: value
+        for labels, value in found.items()
+        if labels[0] == "taskqueue_tasks" and value
+    }
     # Those that are tried again are due a tenth of a second later, which may have passed.
     again = states.pop(("default", "retrying"), 0) + states.pop(("default", "due"), 0)
-    assert (again, states) == (3, {("default", "scheduled"): 1, ("default", "dead"): 1, ("mail", "paused"): 1})
-    assert (found["taskqueue_queue_paused", "mail"], found["taskqueue_queue_rate_limit", "mail"]) == (1, 1)
-    observed = sum(value for labels, value in found.items() if labels[0] == "taskqueue_attempt_duration_seconds_count")
+    assert (again, states) == (
+        3,
+        {("default", "scheduled"): 1, ("default", "dead"): 1, ("mail", "paused"): 1},
+    )
+    assert (
+        found["taskqueue_queue_paused", "mail"],
+        found["taskqueue_queue_rate_limit", "mail"],
+    ) == (1, 1)
+    observed = sum(
+        value
+        for labels, value in found.items()
+        if labels[0] == "taskqueue_attempt_duration_seconds_count"
+    )
     assert observed == logged - 1
     assert found["taskqueue_dispatch_delay_seconds_count", "default"] == 7
 
 
 def test_counters_never_fall(metered: Bench) -> None:
-    """Neither when dead tasks are requeued, nor when tasks are deleted, nor when all that has ended is pruned and summed up."""
+    """Neither when dead tasks are requeued, nor when tasks are deleted, nor when all that has
+    ended is pruned and summed up.
+    """
     with TaskQueueTester(metered.app) as taskqueue:
         run_some_of_each(metered, taskqueue)
         before = scrape(metered)
@@ -107,16 +155,27 @@ def test_counters_never_fall(metered: Bench) -> None:
         taskqueue.advance("40d")
         assert metered.app.extensions["taskqueue"].sweep() == 12
         after = scrape(metered)
-    cumulative = [labels for labels in before if re.search("_total$|_bucket$|_count$|_sum$", labels[0])]
+    cumulative = [
+        labels for labels in before if re.search("_total$|_bucket$|_count$|_sum$", labels[0])
+    ]
     assert len(cumulative) > 50
     assert all(after[labels] >= before[labels] for labels in cumulative)
     assert after["taskqueue_tasks", "default", "dead"] == 0
-    assert after["taskqueue_enqueued_total", "default"] == before["taskqueue_enqueued_total", "default"] == 11
-    assert after["taskqueue_finished_total", "default", "deleted"] == before["taskqueue_finished_total", "default", "deleted"] + 5
+    assert (
+        after["taskqueue_enqueued_total", "default"]
+        == before["taskqueue_enqueued_total", "default"]
+        == 11
+    )
+    assert (
+        after["taskqueue_finished_total", "default", "deleted"]
+        == before["taskqueue_finished_total", "default", "deleted"] + 5
+    )
 
 
 def test_every_metric_is_exposed_and_no_other(metered: Bench) -> None:
-    """From the first request on, to a registry that asks twice, and in OpenMetrics if that is asked for."""
+    """From the first request on, to a registry that asks twice, and in OpenMetrics if that is
+    asked for.
+    """
     metered.tasks.worker("/w")(lambda: None)
     metered.tasks.schedule("often", "/w", "every 1 minutes")
     metered.tasks.add("/w")
@@ -153,9 +212,17 @@ def test_dispatchers_are_shown_by_host_and_process(sqlite_database: TestDatabase
         try:
             wait_until(one.tasks.dispatchers, what="the dispatcher is seen")
             found = scrape(one)
-            limits = [value for labels, value in found.items() if labels[0] == "taskqueue_concurrency_limit"]
+            limits = [
+                value
+                for labels, value in found.items()
+                if labels[0] == "taskqueue_concurrency_limit"
+            ]
             assert (found["taskqueue_dispatchers",], limits) == (1, [3])
-            assert all(0 <= value < 30 for labels, value in found.items() if labels[0] == "taskqueue_dispatcher_heartbeat_age_seconds")
+            assert all(
+                0 <= value < 30
+                for labels, value in found.items()
+                if labels[0] == "taskqueue_dispatcher_heartbeat_age_seconds"
+            )
         finally:
             runtime.stop()
 
@@ -165,7 +232,11 @@ def test_only_those_with_the_token_see_metrics(sqlite_database: TestDatabase) ->
     with bench(sqlite_database.url, **METRICS_ON) as one:
         client = one.app.test_client()
         for wrong in (None, "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"):
-            reply = client.get(URL, headers={} if wrong is None else {"Authorization": wrong}, environ_base={"REMOTE_ADDR": "127.0.0.1"})
+            reply = client.get(
+                URL,
+                headers={} if wrong is None else {"Authorization": wrong},
+                environ_base={"REMOTE_ADDR": "127.0.0.1"},
+            )
             assert (reply.status_code, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert client.get(URL, headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
         reply = client.get(URL, headers=HEADERS, environ_base={"REMOTE_ADDR": "203.0.113.5"})
@@ -174,7 +245,9 @@ def test_only_those_with_the_token_see_metrics(sqlite_database: TestDatabase) ->
 
 
 def test_without_a_token_nobody_sees_metrics(sqlite_database: TestDatabase) -> None:
-    """Wherever they come from: by a proxy everybody comes from this machine. And they are not there where they are not asked for."""
+    """Wherever they come from: by a proxy everybody comes from this machine. And they are not
+    there where they are not asked for.
+    """
     with bench(sqlite_database.url, TASKQUEUE_METRICS=True, TASKQUEUE_METRICS_URL="/m") as one:
         for address in ("127.0.0.1", "::1", "10.0.0.1", ""):
             reply = one.app.test_client().get("/m", environ_base={"REMOTE_ADDR": address})
@@ -184,7 +257,10 @@ def test_without_a_token_nobody_sees_metrics(sqlite_database: TestDatabase) -> N
         assert other.app.test_client().get(URL).status_code == 404
 
 
-@pytest.mark.parametrize(("answer", "status"), [(True, 200), (False, 403), (None, 403), ("yes", 403), (ZeroDivisionError(), 403)])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(True, 200), (False, 403), (None, 403), ("yes", 403), (ZeroDivisionError(), 403)],
+)
 def test_a_function_opens_metrics(sqlite_database: TestDatabase, answer: Any, status: int) -> None:
     """By True and nothing else; an error in it closes them."""
 
@@ -199,11 +275,21 @@ def test_a_function_opens_metrics(sqlite_database: TestDatabase, answer: Any, st
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("METRICS_URL", "metrics"), ("METRICS_URL", "/a/<b>"), ("METRICS_TOKEN", "short"), ("METRICS_TOKEN", "with a blank in it")],
+    [
+        ("METRICS_URL", "metrics"),
+        ("METRICS_URL", "/a/<b>"),
+        ("METRICS_TOKEN", "short"),
+        ("METRICS_TOKEN", "with a blank in it"),
+    ],
 )
-def test_settings_that_cannot_be_used_are_refused(sqlite_database: TestDatabase, key: str, value: str) -> None:
+def test_settings_that_cannot_be_used_are_refused(
+    sqlite_database: TestDatabase, key: str, value: str
+) -> None:
     """When the application is set up."""
-    with pytest.raises(ConfigurationError, match=f"TASKQUEUE_{key}"), bench(sqlite_database.url, **{f"TASKQUEUE_{key}": value}):
+    with (
+        pytest.raises(ConfigurationError, match=f"TASKQUEUE_{key}"),
+        bench(sqlite_database.url, **{f"TASKQUEUE_{key}": value}),
+    ):
         pass
 
 

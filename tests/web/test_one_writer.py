@@ -1,4 +1,6 @@
-"""One writer never waits for itself: what a view or a handler changes beside its own changes, on each database."""
+"""One writer never waits for itself: what a view or a handler changes beside its own changes,
+on each database.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +34,14 @@ BEGINS = {"sqlite that begins": "BEGIN", "sqlite that locks": "BEGIN IMMEDIATE"}
 
 @pytest.fixture(params=[*NAMES, *BEGINS])
 def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterator[Bench]:
-    """An application; SQLite with and without a begin of its own. Nobody waits in vain for a lock, which is told when the wait is over."""
+    """An application; SQLite with and without a begin of its own. Nobody waits in vain for a
+    lock, which is told when the wait is over.
+    """
     name = request.param.partition(" ")[0]
-    with laid.lend(name, tmp_path) as database, bench(database.url, TASKQUEUE_QUEUES={"default": {}, "handlers": {}}) as one:
+    with (
+        laid.lend(name, tmp_path) as database,
+        bench(database.url, TASKQUEUE_QUEUES={"default": {}, "handlers": {}}) as one,
+    ):
         declare(one)
         if request.param in BEGINS:
             begin_explicitly(one.db.engine, BEGINS[request.param])
@@ -43,7 +50,9 @@ def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterato
 
         def note(context: sa.ExceptionContext) -> None:
             error = context.sqlalchemy_exception
-            if isinstance(error, sa.exc.DBAPIError) and (database.dialect.is_locked(error) or database.dialect.is_transient(error)):
+            if isinstance(error, sa.exc.DBAPIError) and (
+                database.dialect.is_locked(error) or database.dialect.is_transient(error)
+            ):
                 waited.append(error)
 
         for engine in (database.engine, one.db.engine):
@@ -78,7 +87,10 @@ def dead(queue: Bench) -> Task:
     return queue.run(queue.tasks.add("/dead"))
 
 
-CHANGES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench, Any], object], Callable[[Bench, Any], object]]] = {
+CHANGES: dict[
+    str,
+    tuple[Callable[[Bench], Any], Callable[[Bench, Any], object], Callable[[Bench, Any], object]],
+] = {
     "delete": (
         lambda queue: queue.tasks.add("/w", countdown=3600),
         lambda queue, task: task.delete(),
@@ -120,7 +132,10 @@ CHANGES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench, Any], object],
         lambda queue, one: queue.tasks.get_schedule("nightly").is_paused,
     ),
     "resume a schedule": (
-        lambda queue: (queue.tasks.get_schedule("nightly").pause(), queue.tasks.get_schedule("nightly"))[1],
+        lambda queue: (
+            queue.tasks.get_schedule("nightly").pause(),
+            queue.tasks.get_schedule("nightly"),
+        )[1],
         lambda queue, one: one.resume(),
         lambda queue, one: queue.tasks.get_schedule("nightly").is_paused,
     ),
@@ -134,8 +149,16 @@ CHANGES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench, Any], object],
         lambda queue, one: one.add(["/w", "/w"]),
         lambda queue, one: len(queue.tasks.find()),
     ),
-    "add many": (lambda queue: None, lambda queue, _: queue.tasks.add_many(["/w"]), lambda queue, _: len(queue.tasks.find())),
-    "add a batch": (lambda queue: None, lambda queue, _: queue.tasks.batch(["/w"]), lambda queue, _: len(queue.tasks.find())),
+    "add many": (
+        lambda queue: None,
+        lambda queue, _: queue.tasks.add_many(["/w"]),
+        lambda queue, _: len(queue.tasks.find()),
+    ),
+    "add a batch": (
+        lambda queue: None,
+        lambda queue, _: queue.tasks.batch(["/w"]),
+        lambda queue, _: len(queue.tasks.find()),
+    ),
 }
 
 
@@ -154,7 +177,9 @@ def test_beside_changes_of_the_session_each_is_one_of_them(queue: Bench) -> None
 
 
 def test_without_changes_each_is_made_at_once(queue: Bench) -> None:
-    """Whatever the session has read or changed nothing by: it lets go of the lock that it may hold."""
+    """Whatever the session has read or changed nothing by: it lets go of the lock that it may
+    hold.
+    """
     for name, (prepare, make, look) in CHANGES.items():
         subject = prepare(queue)
         before = look(queue, subject)
@@ -176,7 +201,9 @@ def test_a_transactional_handler_takes_each_along(queue: Bench) -> None:
     """It happens exactly if the handler succeeds, also in one that has changed nothing else."""
     current: list[Any] = []
 
-    @queue.tasks.worker("/handler", transactional=True, queue="handlers", retry={"task_retry_limit": 0})
+    @queue.tasks.worker(
+        "/handler", transactional=True, queue="handlers", retry={"task_retry_limit": 0}
+    )
     def handler(fail: bool) -> Any:
         make, subject = current
         make(queue, subject)
@@ -201,7 +228,10 @@ def test_a_transactional_handler_cannot_delete_its_own_task(queue: Bench) -> Non
 
     @queue.tasks.worker("/own", transactional=True, retry={"task_retry_limit": 0})
     def own() -> None:
-        for delete in (current_task.task.delete, lambda: queue.tasks.queue("default").delete([current_task.id])):
+        for delete in (
+            current_task.task.delete,
+            lambda: queue.tasks.queue("default").delete([current_task.id]),
+        ):
             with pytest.raises(BadTransactionStateError, match="its own transactional handler"):
                 delete()
             told.append(current_task.id)
@@ -220,14 +250,20 @@ def restore(queue: Bench) -> None:
 
 MANY: dict[str, Callable[[Bench, bool | None], object]] = {
     "purge": lambda queue, rule: queue.tasks.queue("default").purge(transactional=rule),
-    "delete_matching": lambda queue, rule: queue.tasks.queue("default").delete_matching(url="/w", transactional=rule),
+    "delete_matching": lambda queue, rule: queue.tasks.queue("default").delete_matching(
+        url="/w", transactional=rule
+    ),
     "run_now": lambda queue, rule: queue.tasks.queue("default").run_now(transactional=rule),
-    "requeue_dead": lambda queue, rule: queue.tasks.queue("default").requeue_dead(transactional=rule),
+    "requeue_dead": lambda queue, rule: queue.tasks.queue("default").requeue_dead(
+        transactional=rule
+    ),
 }
 
 
 @pytest.mark.parametrize("change", MANY.values(), ids=MANY)
-def test_what_takes_several_transactions_is_refused_beside_changes(queue: Bench, change: Callable[[Bench, bool | None], object]) -> None:
+def test_what_takes_several_transactions_is_refused_beside_changes(
+    queue: Bench, change: Callable[[Bench, bool | None], object]
+) -> None:
     """At once, with what to do; forced it is made where there are several writers."""
     queue.tasks.add("/w", countdown=3600)
     execute(queue, "UPDATE counter SET count = 7")
@@ -256,7 +292,9 @@ def test_to_store_at_once_beside_changes(queue: Bench) -> None:
 
 
 def test_changes_that_would_wait_for_the_sessions_own_are_refused(queue: Bench) -> None:
-    """A key that it has taken, a task that it has deleted: the database could not tell that it is the same caller."""
+    """A key that it has taken, a task that it has deleted: the database could not tell that it
+    is the same caller.
+    """
     task = queue.tasks.add("/w", countdown=3600)
     queue.tasks.add("/w", unique_key="k", transactional=True)
     task.delete()
@@ -320,7 +358,9 @@ def test_a_transaction_that_was_begun_by_a_statement_is_begun_again(on_a_file: B
 
 
 def test_what_a_change_of_the_sessions_has_looked_at_stays_so(on_a_file: Bench) -> None:
-    """SQLite locks no rows, so the write lock comes before the look: a task that ended in between would be made cancelled."""
+    """SQLite locks no rows, so the write lock comes before the look: a task that ended in
+    between would be made cancelled.
+    """
     queue = on_a_file
     other = sqlite3.connect(str(queue.db.engine.url.database), timeout=0, isolation_level=None)
     answers: list[str] = []
@@ -336,7 +376,9 @@ def test_what_a_change_of_the_sessions_has_looked_at_stays_so(on_a_file: Bench) 
     sa.event.listen(queue.db.engine, "after_cursor_execute", intrude)
     for prepare, make, _ in CHANGES.values():
         subject = prepare(queue)
-        queue.db.session.add(queue.Counter(count=1))  # a change that has not been flushed: no lock is held for it
+        queue.db.session.add(
+            queue.Counter(count=1)
+        )  # a change that has not been flushed: no lock is held for it
         make(queue, subject)
         queue.db.session.rollback()
     other.close()
@@ -344,7 +386,9 @@ def test_what_a_change_of_the_sessions_has_looked_at_stays_so(on_a_file: Bench) 
 
 
 def test_draining_and_waiting_beside_changes(queue: Bench) -> None:
-    """Where there is one writer they are refused at once, for handlers would wait; otherwise handlers run."""
+    """Where there is one writer they are refused at once, for handlers would wait; otherwise
+    handlers run.
+    """
     task = queue.tasks.add("/w")
     execute(queue, "UPDATE counter SET count = 7 WHERE id = 99")
     assert queue.tasks.drain() == 1
@@ -381,7 +425,10 @@ def test_another_session_of_the_thread(on_a_file: Bench) -> None:
     """One that is around this one, as a test's around a request: also nobody waits for that."""
     queue = on_a_file
     execute(queue, "UPDATE counter SET count = 7")
-    with queue.app.app_context(), pytest.raises(BadTransactionStateError, match="this thread's session holds changes"):
+    with (
+        queue.app.app_context(),
+        pytest.raises(BadTransactionStateError, match="this thread's session holds changes"),
+    ):
         queue.tasks.add("/w")
     queue.db.session.rollback()
     execute(queue, "UPDATE counter SET count = 7 WHERE id = 99")
@@ -390,11 +437,15 @@ def test_another_session_of_the_thread(on_a_file: Bench) -> None:
 
 
 def test_tables_that_are_not_there_yet(servers: Servers, tmp_path: Path) -> None:
-    """They become part of the transaction that needs them first, and are made again after a rollback."""
+    """They become part of the transaction that needs them first, and are made again after a
+    rollback.
+    """
     with fresh("sqlite", servers, tmp_path) as database, bench(database.url) as queue:
         queue.tasks.worker("/w")(lambda: None)
         runtime = queue.app.extensions["taskqueue"]
-        runtime.store.database.tables.task.metadata.drop_all(queue.db.engine, tables=[one for one in runtime.store.database.tables.all])
+        runtime.store.database.tables.task.metadata.drop_all(
+            queue.db.engine, tables=[one for one in runtime.store.database.tables.all]
+        )
         for end in (queue.db.session.rollback, queue.db.session.commit):
             execute(queue, "UPDATE counter SET count = 7")
             queue.tasks.add("/w")
@@ -404,7 +455,10 @@ def test_tables_that_are_not_there_yet(servers: Servers, tmp_path: Path) -> None
 
 def test_a_database_of_the_queues_own_in_the_same_file(laid: Laid, tmp_path: Path) -> None:
     """It cannot be joined, but it is not waited for either."""
-    with laid.lend("sqlite", tmp_path) as database, bench(database.url, TASKQUEUE_DATABASE_URI=database.url) as queue:
+    with (
+        laid.lend("sqlite", tmp_path) as database,
+        bench(database.url, TASKQUEUE_DATABASE_URI=database.url) as queue,
+    ):
         runtime = queue.app.extensions["taskqueue"]
         runtime.store.database.upgrade()
         queue.tasks.worker("/w")(lambda: None)

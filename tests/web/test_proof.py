@@ -1,4 +1,6 @@
-"""Done means that the task's own view ran and returned, and that what it returned went out: in process and over HTTP."""
+"""Done means that the task's own view ran and returned, and that what it returned went out: in
+process and over HTTP.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from flask_taskqueue import PermanentFailure, Retry, State, Task
-from flask_taskqueue.core import verdict as verdicts
-from flask_taskqueue.core.verdict import Verdict
+from flask_taskqueue.core.delivery import verdict as verdicts
+from flask_taskqueue.core.delivery.verdict import Verdict
 from tests.apps import Bench, served
 
 ONCE = {"task_retry_limit": 0}
@@ -59,7 +61,8 @@ def a_redirecting_hook(app: Flask) -> None:
 NEVER_RAN: dict[str, Arrange] = {
     "a hook that answers": lambda app: app.before_request(answer()),
     "a hook of the blueprint that answers": lambda app: [
-        app.before_request_funcs.setdefault(name, []).append(answer()) for name in ("taskqueue", "pages")
+        app.before_request_funcs.setdefault(name, []).append(answer())
+        for name in ("taskqueue", "pages")
     ],
     "a broken hook": a_broken_hook,
     "a redirecting hook": a_redirecting_hook,
@@ -69,7 +72,9 @@ NEVER_RAN: dict[str, Arrange] = {
 
 @pytest.mark.parametrize("arrange", NEVER_RAN.values(), ids=NEVER_RAN)
 @pytest.mark.parametrize("path", ["/w", "/plain"])
-def test_a_view_that_never_ran_has_not_succeeded(on_sqlite: Bench, deliver: Callable[[Task], Task], arrange: Arrange, path: str) -> None:
+def test_a_view_that_never_ran_has_not_succeeded(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], arrange: Arrange, path: str
+) -> None:
     """Whoever answers 200 in its place, be it a worker or a plain view of the app."""
     ran: list[int] = []
     on_sqlite.tasks.worker("/w")(lambda: ran.append(1))
@@ -122,9 +127,15 @@ HANDLERS: dict[str, tuple[Callable[[], Any], State, str]] = {
 }
 
 COVERS: dict[str, Arrange] = {
-    "an error handler": lambda app: (app.register_error_handler(Exception, answer()), app.register_error_handler(HTTPException, answer())),
+    "an error handler": lambda app: (
+        app.register_error_handler(Exception, answer()),
+        app.register_error_handler(HTTPException, answer()),
+    ),
     "after_request": lambda app: app.after_request(answer()),
-    "both": lambda app: (app.register_error_handler(Exception, answer()), app.after_request(answer())),
+    "both": lambda app: (
+        app.register_error_handler(Exception, answer()),
+        app.after_request(answer()),
+    ),
 }
 
 
@@ -164,14 +175,18 @@ def test_what_is_returned_must_go_out(on_sqlite: Bench, deliver: Callable[[Task]
     assert "the handler returned 204, but what came after it" in str(task.last_error)
 
 
-def test_what_the_app_does_to_a_reply_is_its_own_affair(on_sqlite: Bench, deliver: Callable[[Task], Task]) -> None:
+def test_what_the_app_does_to_a_reply_is_its_own_affair(
+    on_sqlite: Bench, deliver: Callable[[Task], Task]
+) -> None:
     """A new response with a status of success is still the success of the handler."""
     on_sqlite.tasks.worker("/w", retry=ONCE)(lambda: None)
     on_sqlite.app.after_request(answer(201))
     assert deliver(on_sqlite.tasks.add("/w")).state is State.SUCCEEDED
 
 
-def test_a_route_that_is_not_there_is_tried_until_it_is(on_sqlite: Bench, deliver: Callable[[Task], Task]) -> None:
+def test_a_route_that_is_not_there_is_tried_until_it_is(
+    on_sqlite: Bench, deliver: Callable[[Task], Task]
+) -> None:
     """A page for what is not found may answer 200; a release that has the route comes later."""
     on_sqlite.app.config["TESTING"] = on_sqlite.app.testing = False
     on_sqlite.app.register_error_handler(404, answer())
@@ -186,7 +201,9 @@ def test_a_route_that_is_not_there_is_tried_until_it_is(on_sqlite: Bench, delive
 
 @pytest.mark.parametrize("forge", ["drop", "change"])
 def test_middleware_cannot_turn_a_failure_into_a_success(on_sqlite: Bench, forge: str) -> None:
-    """Over HTTP the verdict is signed for this very request: without it, or with another, there is no success."""
+    """Over HTTP the verdict is signed for this very request: without it, or with another, there
+    is no success.
+    """
     on_sqlite.tasks.worker("/w", retry=ONCE)(fails)
     inner = on_sqlite.app.wsgi_app
 
@@ -194,7 +211,14 @@ def test_middleware_cannot_turn_a_failure_into_a_success(on_sqlite: Bench, forge
         def start(_status: str, headers: list[tuple[str, str]], *_error: Any) -> Any:
             kept = [one for one in headers if one[0] != verdicts.HEADER]
             if forge == "change":
-                kept.append((verdicts.HEADER, verdicts.seal(Verdict("returned", 200), [b"k" * 32], environ["HTTP_WEBHOOK_SIGNATURE"])))
+                kept.append(
+                    (
+                        verdicts.HEADER,
+                        verdicts.seal(
+                            Verdict("returned", 200), [b"k" * 32], environ["HTTP_WEBHOOK_SIGNATURE"]
+                        ),
+                    )
+                )
             return start_response("200 OK", kept)
 
         return inner(environ, start)
@@ -221,8 +245,12 @@ def test_an_app_within_an_app_has_a_verdict_of_its_own(on_sqlite: Bench) -> None
     assert (on_sqlite.tasks.get(task.id).state, ran) == (State.SUCCEEDED, [1])
 
 
-def test_another_extension_may_call_the_views_itself(on_sqlite: Bench, deliver: Callable[[Task], Task]) -> None:
-    """A debug toolbar, say, that puts its own dispatch_request in place, after ours and at any time."""
+def test_another_extension_may_call_the_views_itself(
+    on_sqlite: Bench, deliver: Callable[[Task], Task]
+) -> None:
+    """A debug toolbar, say, that puts its own dispatch_request in place, after ours and at any
+    time.
+    """
     on_sqlite.app.post("/plain")(lambda: "done")
     calls: list[int] = []
     before = on_sqlite.app.dispatch_request
@@ -237,8 +265,12 @@ def test_another_extension_may_call_the_views_itself(on_sqlite: Bench, deliver: 
 
 
 @pytest.mark.parametrize("answers", ["a hook", "the view"])
-def test_a_request_within_a_delivery_is_not_the_delivery(on_sqlite: Bench, deliver: Callable[[Task], Task], answers: str) -> None:
-    """Though it takes the environ along, as a batch endpoint may: neither does it count, nor does a guard let it pass."""
+def test_a_request_within_a_delivery_is_not_the_delivery(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], answers: str
+) -> None:
+    """Though it takes the environ along, as a batch endpoint may: neither does it count, nor
+    does a guard let it pass.
+    """
     app, seen = on_sqlite.app, []
     app.post("/good")(lambda: "good")
     on_sqlite.tasks.worker("/other")(lambda: seen.append("other"))
@@ -268,7 +300,9 @@ def test_strangers_learn_nothing(on_sqlite: Bench) -> None:
     on_sqlite.app.get("/")(lambda: "hello")
     client = on_sqlite.app.test_client()
     assert verdicts.HEADER not in client.get("/").headers
-    forged = client.post("/w", headers={"webhook-id": "a", "webhook-timestamp": "1", "webhook-signature": "v1,YQ=="})
+    forged = client.post(
+        "/w", headers={"webhook-id": "a", "webhook-timestamp": "1", "webhook-signature": "v1,YQ=="}
+    )
     assert forged.status_code == 403
     assert verdicts.unseal(forged.headers.get(verdicts.HEADER), [b"k" * 32], "v1,YQ==") is None
 

@@ -25,11 +25,14 @@ from flask_taskqueue import (
     UnknownQueueError,
     current_task,
 )
-from flask_taskqueue.core.headers import MAX_NAME
+from flask_taskqueue.core.tasks.request import MAX_NAME
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
-QUEUES: dict[str, Any] = {"mail": {"rate": "20/m", "bucket_size": 3, "priority": 4, "tombstone_ttl": "1h"}, "slow": {"max_concurrent": 1}}
+QUEUES: dict[str, Any] = {
+    "mail": {"rate": "20/m", "bucket_size": 3, "priority": 4, "tombstone_ttl": "1h"},
+    "slow": {"max_concurrent": 1},
+}
 
 
 @pytest.fixture
@@ -151,7 +154,9 @@ def test_limits_change_while_the_queue_works(shop: Bench) -> None:
         ({"snail_mail": {}}, "letters, digits and hyphens"),
     ],
 )
-def test_a_malformed_queue_is_refused_at_the_start(tmp_path: Any, settings: Any, words: str) -> None:
+def test_a_malformed_queue_is_refused_at_the_start(
+    tmp_path: Any, settings: Any, words: str
+) -> None:
     """Naming the key, the value and what it must be."""
     from flask import Flask
 
@@ -168,7 +173,9 @@ class TestLists:
         """In one transaction, in whatever form; the taken name comes back as who has it."""
         first = shop.tasks.add("/note", queue="slow", name="n")
         queue = shop.tasks.queue("slow")
-        added = queue.add([note("a"), ("/note", {"what": "b"}), {"url": "/note", "name": "n"}, "/note"])
+        added = queue.add(
+            [note("a"), ("/note", {"what": "b"}), {"url": "/note", "name": "n"}, "/note"]
+        )
         assert [one.was_enqueued for one in added] == [True, True, False, True]
         assert added[2].id == first.id
         assert shop.tasks.drain() == 4
@@ -214,7 +221,9 @@ class TestKeys:
     def test_unique_keys_say_what_happened(self, shop: Bench) -> None:
         """On the task that comes back."""
         results = [
-            shop.tasks.add("/note", {"what": number}, unique_key="k", countdown=60, on_conflict=wish)  # type: ignore[arg-type]
+            shop.tasks.add(
+                "/note", {"what": number}, unique_key="k", countdown=60, on_conflict=wish
+            )  # type: ignore[arg-type]
             for number, wish in enumerate(["skip", "skip", "debounce", "replace"])
         ]
         assert [one.disposition for one in results] == ["added", "skipped", "debounced", "replaced"]
@@ -228,12 +237,23 @@ class TestKeys:
         store = shop.app.extensions["taskqueue"].store
         first, second = (shop.tasks.add("/note", serial_key="order-7") for _ in range(2))
         (lane,) = (one for one in self.lanes(store) if one.queue == "default")
-        store.transact(lambda connection: store.claims.claim(connection, lane, 5, lease_id="l", held_by="h", lease=30))
+        store.transact(
+            lambda connection: store.claims.claim(
+                connection, lane, 5, lease_id="l", held_by="h", lease=30
+            )
+        )
         parked = shop.tasks.get(second.id)
-        assert (parked.state, parked.due_at, parked.serial_key, parked.concurrency_key) == (State.SCHEDULED, None, "order-7", None)
+        assert (parked.state, parked.due_at, parked.serial_key, parked.concurrency_key) == (
+            State.SCHEDULED,
+            None,
+            "order-7",
+            None,
+        )
         assert shop.tasks.queue("default").statistics().waiting_for_key == 1
         first.delete()
-        assert shop.run(second).state is State.SCHEDULED  # while the handler of the first may still run
+        assert (
+            shop.run(second).state is State.SCHEDULED
+        )  # while the handler of the first may still run
         store.transact(lambda connection: store.holds.end(connection, [(first.id, "l")]))
         assert shop.run(second).state is State.SUCCEEDED
 
@@ -279,7 +299,9 @@ class TestFollowing:
 
     def test_a_batch_calls_back_once(self, shop: Bench) -> None:
         """With its counts; the empty batch at once."""
-        batch = shop.tasks.batch([note("a"), note("b"), note("bad")], on_finish=TaskSpec("/after"), on_dead=note("dead"))
+        batch = shop.tasks.batch(
+            [note("a"), note("b"), note("bad")], on_finish=TaskSpec("/after"), on_dead=note("dead")
+        )
         assert (batch.total, batch.pending, batch.is_finished) == (3, 3, False)
         shop.tasks.drain()
         assert sorted(seen(shop)) == ["2 of 3, 1 dead", "a", "b", "bad", "dead"]
@@ -359,18 +381,33 @@ def test_transactional_is_still_forced(shop: Bench) -> None:
 class TestHeaders:
     """The families of task headers."""
 
-    @pytest.mark.parametrize("families", [("appengine",), ("taskqueue", "cloudtasks"), ("taskqueue", "appengine", "cloudtasks")])
-    def test_those_asked_for_are_sent(self, sqlite_database: TestDatabase, families: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize(
+        "families",
+        [("appengine",), ("taskqueue", "cloudtasks"), ("taskqueue", "appengine", "cloudtasks")],
+    )
+    def test_those_asked_for_are_sent(
+        self, sqlite_database: TestDatabase, families: tuple[str, ...]
+    ) -> None:
         """With each family's own rules, after a 503, a timeout and a 404."""
         from flask import Response, request
 
-        prefixes = {"taskqueue": "X-Taskqueue-", "appengine": "X-Appengine-", "cloudtasks": "X-Cloudtasks-"}
+        prefixes = {
+            "taskqueue": "X-Taskqueue-",
+            "appengine": "X-Appengine-",
+            "cloudtasks": "X-Cloudtasks-",
+        }
         heard: list[dict[str, str]] = []
         with bench(sqlite_database.url, TASKQUEUE_HEADERS=families) as one:
 
             @one.tasks.worker("/w")
             def w() -> Response:
-                heard.append({name.title(): value for name, value in request.headers.items() if len(name) < MAX_NAME})
+                heard.append(
+                    {
+                        name.title(): value
+                        for name, value in request.headers.items()
+                        if len(name) < MAX_NAME
+                    }
+                )
                 return Response(status=[503, 404, 200][len(heard) - 1])
 
             task = one.tasks.add("/w", retry={"min_backoff_seconds": 0, "max_backoff_seconds": 0})
@@ -379,14 +416,26 @@ class TestHeaders:
             assert (f"{prefix}Taskname" in heard[0]) is (name in families)
         for name in families:
             first, _, third = (
-                {key[len(prefixes[name]) :]: value for key, value in each.items() if key.startswith(prefixes[name])} for each in heard
+                {
+                    key[len(prefixes[name]) :]: value
+                    for key, value in each.items()
+                    if key.startswith(prefixes[name])
+                }
+                for each in heard
             )
-            assert (first["Taskname"], first["Queuename"], first["Taskretrycount"]) == (task.id, "default", "0")
+            assert (first["Taskname"], first["Queuename"], first["Taskretrycount"]) == (
+                task.id,
+                "default",
+                "0",
+            )
             assert "Taskpreviousresponse" not in first
             assert float(first["Tasketa"]) == pytest.approx(task.eta.timestamp(), abs=1e-5)
             assert (third["Taskretrycount"], third["Taskpreviousresponse"]) == ("2", "404")
             assert third["Taskexecutioncount"] == ("1" if name == "cloudtasks" else "2")
-            assert third["Taskretryreason"] == {"taskqueue": "failure", "appengine": "App Error", "cloudtasks": ""}[name]
+            assert (
+                third["Taskretryreason"]
+                == {"taskqueue": "failure", "appengine": "App Error", "cloudtasks": ""}[name]
+            )
 
 
 class TestCommands:
@@ -414,16 +463,30 @@ class TestCommands:
         assert "already" in self.invoke(shop, "pause", "mail")
         assert self.invoke(shop, "resume", "mail") == "mail goes on.\n"
         assert "rate 5/s, bucket size 9, at once 2." in self.invoke(
-            shop, "configure", "mail", "--rate", "5/s", "--bucket-size", "9", "--max-concurrent", "2"
+            shop,
+            "configure",
+            "mail",
+            "--rate",
+            "5/s",
+            "--bucket-size",
+            "9",
+            "--max-concurrent",
+            "2",
         )
-        assert "rate -" in self.invoke(shop, "configure", "mail", "--rate", "none", "--max-concurrent", "none")
+        assert "rate -" in self.invoke(
+            shop, "configure", "mail", "--rate", "none", "--max-concurrent", "none"
+        )
         shop.tasks.add("/note", queue="mail")
         assert self.invoke(shop, "purge", "mail", "--yes") == "Cancelled 1 task.\n"
 
     def test_mistakes_are_explained(self, shop: Bench) -> None:
         """Without a traceback, with a code."""
         runner = shop.app.test_cli_runner()
-        for arguments in (["pause", "male"], ["configure", "mail", "--rate", "fast"], ["configure", "mail", "--max-concurrent", "few"]):
+        for arguments in (
+            ["pause", "male"],
+            ["configure", "mail", "--rate", "fast"],
+            ["configure", "mail", "--max-concurrent", "few"],
+        ):
             result = runner.invoke(args=["taskqueue", *arguments])
             assert result.exit_code in (1, 2, 3)
             assert "Error" in result.output
@@ -433,11 +496,17 @@ class TestCommands:
 
 
 def test_tasks_are_found_by_what_became_of_them(shop: Bench) -> None:
-    """Last status, age, attempts and text, in the words of people; what cannot be meant is refused."""
+    """Last status, age, attempts and text, in the words of people; what cannot be meant is
+    refused.
+    """
     find = shop.tasks.find
     bad = shop.run(shop.tasks.add(note("bad", name="Ana")))
     good = shop.run(shop.tasks.add(note("good")))
-    assert [one.id for one in find(status=422)] == [one.id for one in find(status="permanent")] == [bad.id]
+    assert (
+        [one.id for one in find(status=422)]
+        == [one.id for one in find(status="permanent")]
+        == [bad.id]
+    )
     assert [one.id for one in find(status="2xx", attempts_at_least=1)] == [good.id]
     assert [one.id for one in find(search="ana", since=timedelta(minutes=5))] == [bad.id]
     assert find(since=datetime.now(UTC) + timedelta(minutes=5)) == []

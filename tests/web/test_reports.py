@@ -1,4 +1,6 @@
-"""An exception is reported once, whoever looks: Flask's signal, the application's log and the extension's own."""
+"""An exception is reported once, whoever looks: Flask's signal, the application's log and the
+extension's own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ PLACES = ("handler", "async handler", "transactional handler", "before_request",
 
 
 class Tracker(logging.Handler):
-    """Collects what is wrong as Sentry's SDK does: Flask's signal, and errors of the log but for an exception just seen in its context."""
+    """Collects what is wrong as Sentry's SDK does: Flask's signal, and errors of the log but
+    for an exception just seen in its context.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -88,8 +92,12 @@ def test_an_exception_is_reported_once(
         assert tracker.reports == ["RuntimeError('boom')"] * 2
 
 
-def test_what_is_no_reported_exception_is_an_error_of_the_log(on_sqlite: Bench, tracker: Tracker) -> None:
-    """The end of a task whose exception the application has handled itself, of one that failed for good, and of one without success."""
+def test_what_is_no_reported_exception_is_an_error_of_the_log(
+    on_sqlite: Bench, tracker: Tracker
+) -> None:
+    """The end of a task whose exception the application has handled itself, of one that failed
+    for good, and of one without success.
+    """
     retry = {"task_retry_limit": 0}
     on_sqlite.app.errorhandler(RuntimeError)(lambda _: ("handled", 500))
     on_sqlite.tasks.worker("/handled", endpoint="handled", retry=retry)(lambda: fail())

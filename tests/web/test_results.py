@@ -13,11 +13,17 @@ from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 
 CAP = 100
-OPTIONS = {"TASKQUEUE_REPLY_EXCERPT": CAP, "TASKQUEUE_DASHBOARD_ACCESS": lambda: True, "TASKQUEUE_DASHBOARD": True}
+OPTIONS = {
+    "TASKQUEUE_REPLY_EXCERPT": CAP,
+    "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
+    "TASKQUEUE_DASHBOARD": True,
+}
 
 
 @pytest.mark.parametrize("keys", [None, [base64.urlsafe_b64encode(b"k" * 32).decode()]])
-def test_a_result_is_whole_or_says_that_it_was_cut(database: TestDatabase, keys: list[str] | None) -> None:
+def test_a_result_is_whole_or_says_that_it_was_cut(
+    database: TestDatabase, keys: list[str] | None
+) -> None:
     """By the task, for a function's result and a view's reply, encrypted too."""
     with bench(database.url, TASKQUEUE_ENCRYPTION_KEYS=keys, **OPTIONS) as one:
 
@@ -30,7 +36,10 @@ def test_a_result_is_whole_or_says_that_it_was_cut(database: TestDatabase, keys:
             return json.dumps("x" * (size - 2))
 
         for size in (CAP - 1, CAP, CAP + 1, 50 * CAP):
-            tasks = [function.options(keep_result=True).enqueue(size), view.options(keep_result=True).add(size)]
+            tasks = [
+                function.options(keep_result=True).enqueue(size),
+                view.options(keep_result=True).add(size),
+            ]
             one.tasks.drain()
             for task in tasks:
                 assert one.tasks.get(task.id).state is State.SUCCEEDED
@@ -44,7 +53,10 @@ def test_a_result_is_whole_or_says_that_it_was_cut(database: TestDatabase, keys:
                     continue
                 assert result.body == b'"' + b"x" * (CAP - 1)
                 for look in ("json", "text"):
-                    with pytest.raises(ResultTruncatedError, match=r"the 100 bytes .* raise TASKQUEUE_REPLY_EXCERPT"):
+                    with pytest.raises(
+                        ResultTruncatedError,
+                        match=r"the 100 bytes .* raise TASKQUEUE_REPLY_EXCERPT",
+                    ):
                         getattr(result, look)
 
 
@@ -56,11 +68,18 @@ def test_of_a_reply_of_which_nothing_is_kept_it_is_told(on_sqlite: Bench) -> Non
         def handler(text: str) -> str:
             return text
 
-        full, empty = handler.options(keep_result=True).add("text"), handler.options(keep_result=True).add("")
+        full, empty = (
+            handler.options(keep_result=True).add("text"),
+            handler.options(keep_result=True).add(""),
+        )
         one.tasks.drain()
         assert full.result is not None
         assert empty.result is not None
-        assert (full.result.truncated, empty.result.truncated, empty.result.text) == (True, False, "")
+        assert (full.result.truncated, empty.result.truncated, empty.result.text) == (
+            True,
+            False,
+            "",
+        )
 
 
 def test_over_http_it_is_told_too(sqlite_database: TestDatabase) -> None:
@@ -79,7 +98,9 @@ def test_over_http_it_is_told_too(sqlite_database: TestDatabase) -> None:
             tasks = [worker.options(keep_result=True).add() for worker in (whole, streamed)]
             one.app.extensions["taskqueue"].drain(transport="http", base_url=url)
         for task in tasks:
-            assert one.tasks.get(task.id).state is State.SUCCEEDED, one.tasks.get(task.id).last_error
+            assert one.tasks.get(task.id).state is State.SUCCEEDED, one.tasks.get(
+                task.id
+            ).last_error
             assert task.result is not None
             assert (task.result.truncated, len(task.result.body)) == (True, CAP)
 
@@ -96,9 +117,15 @@ def test_pages_and_commands_tell_it(sqlite_database: TestDatabase) -> None:
             task = handler.add(size)
             one.tasks.drain()
             client = one.app.test_client()
-            assert ("100 bytes kept; there were more" in client.get(f"/taskqueue/tasks/{task.id}").text) == cut
+            assert (
+                "100 bytes kept; there were more" in client.get(f"/taskqueue/tasks/{task.id}").text
+            ) == cut
             (tried,) = client.get(f"/taskqueue/tasks/{task.id}.json").get_json()["tried"]
-            output = one.app.test_cli_runner().invoke(args=["taskqueue", "show", task.id, "--attempts", "--json"]).stdout
+            output = (
+                one.app.test_cli_runner()
+                .invoke(args=["taskqueue", "show", task.id, "--attempts", "--json"])
+                .stdout
+            )
             (shown,) = json.loads(output)["tried"]
             for document in (tried, shown):
                 assert document["reply_truncated"] == cut

@@ -12,7 +12,14 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask, request
 
-from flask_taskqueue import ConfigurationError, InvalidScheduleError, Schedule, State, TaskQueue, UnknownScheduleError
+from flask_taskqueue import (
+    ConfigurationError,
+    InvalidScheduleError,
+    Schedule,
+    State,
+    TaskQueue,
+    UnknownScheduleError,
+)
 from flask_taskqueue.core.clock import to_micros
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -30,7 +37,13 @@ def clock(sqlite_database: TestDatabase) -> Iterator[Bench]:
         @tasks.cron("every 5 minutes", description="keeps it tidy")
         @tasks.worker("/tidy")
         def tidy() -> None:
-            seen.append((request.path, request.headers["X-TaskQueue-Schedule"], request.headers["X-AppEngine-Cron"]))
+            seen.append(
+                (
+                    request.path,
+                    request.headers["X-TaskQueue-Schedule"],
+                    request.headers["X-AppEngine-Cron"],
+                )
+            )
 
         @tasks.cron("0 3 * * *", timezone="Europe/Berlin", queue="default")
         def nightly() -> None:
@@ -40,7 +53,9 @@ def clock(sqlite_database: TestDatabase) -> Iterator[Bench]:
         def report(kind: str) -> None:
             seen.append(kind)
 
-        tasks.schedule("reports", report, "every monday 09:00", {"kind": "weekly"}, overlap="allow", priority=3)
+        tasks.schedule(
+            "reports", report, "every monday 09:00", {"kind": "weekly"}, overlap="allow", priority=3
+        )
         tasks.schedule("plain", "/tidy", "@hourly", method="POST")
         yield one
 
@@ -55,7 +70,9 @@ def later(one: Bench, **by: float) -> None:
 
 
 def test_each_kind_of_declaration_runs(clock: Bench) -> None:
-    """A worker, a plain function, a task function with arguments, a URL; the headers say it is cron."""
+    """A worker, a plain function, a task function with arguments, a URL; the headers say it is
+    cron.
+    """
     later(clock, days=8)
     assert sorted(map(str, clock.app.extensions["seen"])) == [
         "('/tidy', 'plain', 'true')",
@@ -73,8 +90,15 @@ def test_what_is_known_of_a_schedule(clock: Bench) -> None:
     entries = {one.name: one for one in clock.tasks.schedules()}
     assert sorted(entries) == ["nightly", "plain", "reports", "tidy"]
     nightly = clock.tasks.get_schedule("nightly")
-    assert (nightly.text, nightly.timezone, nightly.is_declared, nightly.fired_at) == ("0 3 * * *", "Europe/Berlin", True, None)
-    assert list(nightly.next_runs()) == Schedule.parse("0 3 * * *", "Europe/Berlin").next_runs(datetime.now(UTC))
+    assert (nightly.text, nightly.timezone, nightly.is_declared, nightly.fired_at) == (
+        "0 3 * * *",
+        "Europe/Berlin",
+        True,
+        None,
+    )
+    assert list(nightly.next_runs()) == Schedule.parse("0 3 * * *", "Europe/Berlin").next_runs(
+        datetime.now(UTC)
+    )
     assert entries["tidy"].description == "keeps it tidy"
     later(clock, minutes=6)
     assert clock.tasks.get_schedule("tidy").last_task_id is not None
@@ -90,7 +114,9 @@ def test_pause_resume_and_run_now(clock: Bench) -> None:
     paused = clock.tasks.get_schedule("tidy")
     assert (paused.is_paused, paused.paused_by, list(paused.next_runs())) == (True, "ana", [])
     later(clock, minutes=6)
-    assert not [one for one in clock.app.extensions["seen"] if one[1] == "tidy"]  # the hour of another may be full
+    assert not [
+        one for one in clock.app.extensions["seen"] if one[1] == "tidy"
+    ]  # the hour of another may be full
     task = tidy.run_now()
     assert (task.schedule, clock.run(task).state) == ("tidy", State.SUCCEEDED)
     assert tidy.resume()
@@ -103,10 +129,14 @@ def test_a_running_dispatcher_fires_on_time(clock: Bench) -> None:
     runtime.cron.declare()
     soon = to_micros(datetime.now(UTC) + timedelta(seconds=0.3))
     schedule = runtime.store.database.tables.schedule
-    runtime.store.transact(lambda connection: connection.execute(sa.update(schedule).values(next_at=soon)))
+    runtime.store.transact(
+        lambda connection: connection.execute(sa.update(schedule).values(next_at=soon))
+    )
     runtime.start()
     try:
-        wait_until(lambda: len(clock.app.extensions["seen"]) == 4, what="each schedule has run", timeout=4)
+        wait_until(
+            lambda: len(clock.app.extensions["seen"]) == 4, what="each schedule has run", timeout=4
+        )
     finally:
         runtime.stop()
     for task in clock.tasks.find():
@@ -172,7 +202,9 @@ def test_two_schedules_of_one_name_are_refused() -> None:
         tasks.schedule("one", "/x", "@hourly")
 
 
-def test_a_schedule_whose_task_cannot_be_made_is_left_out(clock: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_schedule_whose_task_cannot_be_made_is_left_out(
+    clock: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged once, and the others work."""
     clock.tasks.schedule("lost", "/nowhere", "@daily")
     clock.tasks.schedules()
@@ -212,7 +244,9 @@ def test_cron_yaml_and_queue_yaml_are_read(tmp_path: Path) -> None:
     """A GET of each URL, by an ordinary view, with the cron header."""
     (tmp_path / "cron.yaml").write_text(CRON_YAML)
     (tmp_path / "queue.yaml").write_text(QUEUE_YAML)
-    app, tasks = application(tmp_path, TASKQUEUE_CRON_YAML="cron.yaml", TASKQUEUE_QUEUE_YAML="queue.yaml")
+    app, tasks = application(
+        tmp_path, TASKQUEUE_CRON_YAML="cron.yaml", TASKQUEUE_QUEUE_YAML="queue.yaml"
+    )
     seen: list[str] = []
 
     @app.get("/tasks/summary")
@@ -221,7 +255,11 @@ def test_cron_yaml_and_queue_yaml_are_read(tmp_path: Path) -> None:
         return "done"
 
     first, second = tasks.schedules()
-    assert (first.name, first.text, first.description) == ("/tasks/summary?kind=day", "every 24 hours", "daily summary")
+    assert (first.name, first.text, first.description) == (
+        "/tasks/summary?kind=day",
+        "every 24 hours",
+        "daily summary",
+    )
     assert (second.name, second.timezone) == ("/tasks/summary?kind=day#2", "Europe/Berlin")
     task = first.run_now()
     tasks.drain()
@@ -234,15 +272,31 @@ def test_cron_yaml_and_queue_yaml_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "config", "words"),
     [
-        ({}, {"TASKQUEUE_CRON_YAML": "cron.yaml"}, "TASKQUEUE_CRON_YAML: cron.yaml cannot be read from .*No such file"),
-        ({"cron.yaml": CRON_YAML.replace("24 hours", "24 horses")}, {"TASKQUEUE_CRON_YAML": "cron.yaml"}, "cron.yaml, line 2: .*horses"),
+        (
+            {},
+            {"TASKQUEUE_CRON_YAML": "cron.yaml"},
+            "TASKQUEUE_CRON_YAML: cron.yaml cannot be read from .*No such file",
+        ),
+        (
+            {"cron.yaml": CRON_YAML.replace("24 hours", "24 horses")},
+            {"TASKQUEUE_CRON_YAML": "cron.yaml"},
+            "cron.yaml, line 2: .*horses",
+        ),
         (
             {"cron.yaml": CRON_YAML.replace("retry_limit", "retries")},
             {"TASKQUEUE_CRON_YAML": "cron.yaml"},
             "cron.yaml, line 9.*job_retries",
         ),
-        ({"queue.yaml": QUEUE_YAML.replace("20/m", "20/w")}, {"TASKQUEUE_QUEUE_YAML": "queue.yaml"}, "queue.yaml, line 3, rate: .*20/w"),
-        ({"queue.yaml": QUEUE_YAML}, {"TASKQUEUE_QUEUE_YAML": "queue.yaml", "TASKQUEUE_QUEUES": {"mail": {}}}, "leave it in one of them"),
+        (
+            {"queue.yaml": QUEUE_YAML.replace("20/m", "20/w")},
+            {"TASKQUEUE_QUEUE_YAML": "queue.yaml"},
+            "queue.yaml, line 3, rate: .*20/w",
+        ),
+        (
+            {"queue.yaml": QUEUE_YAML},
+            {"TASKQUEUE_QUEUE_YAML": "queue.yaml", "TASKQUEUE_QUEUES": {"mail": {}}},
+            "leave it in one of them",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error_at_the_start(

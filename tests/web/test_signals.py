@@ -25,7 +25,11 @@ def heard(on_sqlite: Bench) -> Heard:
     found: Heard = []
     for name, signal in vars(flask_taskqueue).items():
         if isinstance(signal, NamedSignal):
-            signal.connect(lambda _app, _name=name, **arguments: found.append((_name, arguments)), on_sqlite.app, weak=False)
+            signal.connect(
+                lambda _app, _name=name, **arguments: found.append((_name, arguments)),
+                on_sqlite.app,
+                weak=False,
+            )
     return found
 
 
@@ -44,38 +48,72 @@ def test_every_event_of_a_task_is_told(on_sqlite: Bench, heard: Heard) -> None:
         task = on_sqlite.tasks.queue("default").add("/w", {"status": 500})
         assert names(heard) == ["task_added"] * 2
         taskqueue.run_due()
-        assert names(heard) == ["attempt_started", "attempt_finished", "task_succeeded", "attempt_started", "attempt_finished", "task_dead"]
+        assert names(heard) == [
+            "attempt_started",
+            "attempt_finished",
+            "task_succeeded",
+            "attempt_started",
+            "attempt_finished",
+            "task_dead",
+        ]
         task.requeue()
-        assert [(name, arguments["task"].id) for name, arguments in heard] == [("task_requeued", task.id)]
+        assert [(name, arguments["task"].id) for name, arguments in heard] == [
+            ("task_requeued", task.id)
+        ]
         heard.clear()
         assert task.delete()
         assert not task.delete()
-        assert [(name, arguments["task"].state) for name, arguments in heard] == [("task_deleted", "cancelled")]
+        assert [(name, arguments["task"].state) for name, arguments in heard] == [
+            ("task_deleted", "cancelled")
+        ]
 
 
-def test_the_end_of_a_poison_task_is_told(on_sqlite: Bench, heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_of_a_poison_task_is_told(
+    on_sqlite: Bench, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
     """And logged as an error, once; by whatever finds that its third lease ran out."""
     on_sqlite.tasks.worker("/w")(lambda: None)
     on_sqlite.tasks.add("/w")
     store = on_sqlite.app.extensions["taskqueue"].store
     task = store.database.tables.task
-    crashed = {"state": "leased", "lease_id": "gone", "held_by": "gone", "attempts": 3, "crashes": 2, "due_at": 1, "started_at": 1}
+    crashed = {
+        "state": "leased",
+        "lease_id": "gone",
+        "held_by": "gone",
+        "attempts": 3,
+        "crashes": 2,
+        "due_at": 1,
+        "started_at": 1,
+    }
     store.transact(lambda connection: connection.execute(sa.update(task).values(crashed)))
     assert on_sqlite.tasks.drain() == 1
     assert names(heard) == ["task_added", "attempt_finished", "task_dead"]
-    assert [(one.levelno, one.__dict__["outcome"]) for one in caplog.records if "poison" in one.getMessage()] == [(logging.ERROR, "crash")]
+    assert [
+        (one.levelno, one.__dict__["outcome"])
+        for one in caplog.records
+        if "poison" in one.getMessage()
+    ] == [(logging.ERROR, "crash")]
 
 
 def test_changes_of_many_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
-    """However many tasks they change, in whatever number of transactions; what changes nothing is not told."""
+    """However many tasks they change, in whatever number of transactions; what changes nothing
+    is not told.
+    """
     on_sqlite.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: ("", 500))
     queue = on_sqlite.tasks.queue("default")
     on_sqlite.tasks.add_many({"url": "/w", "countdown": 60} for _ in range(1100))
     ids = [one.id for one in queue.find(limit=600)]
-    assert [queue.delete(ids), queue.delete(ids), queue.run_now(), queue.requeue_dead()] == [600, 0, 500, 0]
+    assert [queue.delete(ids), queue.delete(ids), queue.run_now(), queue.requeue_dead()] == [
+        600,
+        0,
+        500,
+        0,
+    ]
     assert [queue.purge(), queue.purge()] == [500, 0]
     changed = [("delete", 600), ("run now", 500), ("delete", 500)]
-    assert heard == [("tasks_changed", {"action": action, "changed": number}) for action, number in changed]
+    assert heard == [
+        ("tasks_changed", {"action": action, "changed": number}) for action, number in changed
+    ]
 
 
 def test_changes_in_the_background_are_told_at_their_end(on_sqlite: Bench, heard: Heard) -> None:
@@ -83,7 +121,11 @@ def test_changes_in_the_background_are_told_at_their_end(on_sqlite: Bench, heard
     on_sqlite.tasks.worker("/w")(lambda: None)
     on_sqlite.tasks.add_many({"url": "/w", "countdown": 60} for _ in range(3))
     store = on_sqlite.app.extensions["taskqueue"].store
-    store.transact(lambda one: store.bulks.add(one, Action.DELETE, Kind.SCHEDULED, Filter(), by=None, told="all", total=None))
+    store.transact(
+        lambda one: store.bulks.add(
+            one, Action.DELETE, Kind.SCHEDULED, Filter(), by=None, told="all", total=None
+        )
+    )
     runtime = on_sqlite.app.extensions["taskqueue"]
     runtime.start()
     wait_until(lambda: [one for one in heard if one[0] == "tasks_changed"], what="its end is told")
@@ -108,7 +150,10 @@ def test_pauses_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
         queue.pause(by="ana")
     for _ in range(2):
         queue.resume()
-    assert heard == [("queue_paused", {"queue": "default", "by": "ana"}), ("queue_resumed", {"queue": "default"})]
+    assert heard == [
+        ("queue_paused", {"queue": "default", "by": "ana"}),
+        ("queue_resumed", {"queue": "default"}),
+    ]
 
 
 def test_a_schedule_that_fires_is_told(on_sqlite: Bench, heard: Heard) -> None:
@@ -128,10 +173,14 @@ def test_a_dispatcher_is_told_when_it_starts_and_stops(on_sqlite: Bench, heard: 
     assert names(heard) == ["dispatcher_started", "dispatcher_stopped"]
 
 
-def test_the_log_has_one_line_for_an_attempt(on_sqlite: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_one_line_for_an_attempt(
+    on_sqlite: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """With all that is known of it as attributes, and nothing of the query."""
     caplog.set_level(logging.INFO, "flask_taskqueue")
-    on_sqlite.tasks.worker("/w", methods=("GET",))(lambda: ("", 503) if flask_taskqueue.current_task.attempt == 1 else None)
+    on_sqlite.tasks.worker("/w", methods=("GET",))(
+        lambda: ("", 503) if flask_taskqueue.current_task.attempt == 1 else None
+    )
     with TaskQueueTester(on_sqlite.app) as taskqueue:
         task = on_sqlite.tasks.add("/w", {"secret": "hidden"}, method="GET", name="named")
         taskqueue.advance(2)
@@ -141,8 +190,21 @@ def test_the_log_has_one_line_for_an_attempt(on_sqlite: Bench, caplog: pytest.Lo
     assert "hidden" not in caplog.text
     same = {"task_id": task.id, "task_name": "named", "queue": "default", "url": "/w"}
     assert {**first, **same} == first
-    assert {**second, **same, "attempt": 2, "status": 204, "outcome": "success", "latency_ms": None, "next_eta": None} == second
-    assert (first["attempt"], first["status"], first["outcome"], first["levelno"]) == (1, 503, "failure", logging.WARNING)
+    assert {
+        **second,
+        **same,
+        "attempt": 2,
+        "status": 204,
+        "outcome": "success",
+        "latency_ms": None,
+        "next_eta": None,
+    } == second
+    assert (first["attempt"], first["status"], first["outcome"], first["levelno"]) == (
+        1,
+        503,
+        "failure",
+        logging.WARNING,
+    )
     assert 2000 <= first["latency_ms"] < 60_000
     assert first["duration_ms"] >= 0
     assert datetime.fromisoformat(first["next_eta"]).tzinfo is not None
@@ -163,7 +225,9 @@ def test_a_receiver_that_raises_as_an_attempt_begins_fails_it(on_sqlite: Bench) 
     assert (on_sqlite.run(after).state, ran) == ("succeeded", [1])
 
 
-def test_a_receiver_that_raises_as_attempts_end_loses_nothing(on_sqlite: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_receiver_that_raises_as_attempts_end_loses_nothing(
+    on_sqlite: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """Tasks stay done, the dispatcher goes on, and the log tells of it."""
     ran: list[int] = []
     handler = on_sqlite.tasks.worker("/w")(lambda number: ran.append(int(number)))

@@ -23,8 +23,12 @@ def run(queue: Bench, *arguments: str) -> tuple[int, str]:
 def differences(queue: Bench, **options: Any) -> list[str]:
     """What Alembic's autogenerate would do about tables and their columns."""
     with queue.db.engine.connect() as connection:
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), queue.db.metadata)
-    return [f"{one[0]} {one[1].name if one[0].endswith('table') else one[-1].name}" for one in found]
+        found = compare_metadata(
+            MigrationContext.configure(connection, opts=options), queue.db.metadata
+        )
+    return [
+        f"{one[0]} {one[1].name if one[0].endswith('table') else one[-1].name}" for one in found
+    ]
 
 
 def make_older(queue: Bench) -> None:
@@ -34,13 +38,18 @@ def make_older(queue: Bench) -> None:
         connection.exec_driver_sql("UPDATE taskqueue_schema SET version = 0, oldest = 0")
 
 
-def test_the_statements_of_an_upgrade_can_be_run_by_somebody_else(empty_database: TestDatabase) -> None:
+def test_the_statements_of_an_upgrade_can_be_run_by_somebody_else(
+    empty_database: TestDatabase,
+) -> None:
     """Who may change tables; then check is content, and the queue works."""
     with bench(empty_database.url) as queue:
         assert run(queue, "init-db") == (0, "The tables are there already.\n")
         make_older(queue)
         code, output = run(queue, "check")
-        assert (code, "column taskqueue_queue.paused_by is missing: run flask taskqueue upgrade" in output) == (1, True)
+        assert (
+            code,
+            "column taskqueue_queue.paused_by is missing: run flask taskqueue upgrade" in output,
+        ) == (1, True)
         code, output = run(queue, "upgrade", "--sql")
         assert code == 0
         with queue.db.engine.begin() as connection:
@@ -56,9 +65,14 @@ def test_upgrade_says_what_it_adds(empty_database: TestDatabase) -> None:
     with bench(empty_database.url) as queue:
         run(queue, "init-db")
         make_older(queue)
-        assert "Would add column taskqueue_queue.paused_by." in run(queue, "upgrade", "--dry-run")[1]
+        assert (
+            "Would add column taskqueue_queue.paused_by." in run(queue, "upgrade", "--dry-run")[1]
+        )
         assert run(queue, "check")[0] == 1
-        assert run(queue, "upgrade") == (0, "Added column taskqueue_queue.paused_by.\nThe tables are complete, of version 2.\n")
+        assert run(queue, "upgrade") == (
+            0,
+            "Added column taskqueue_queue.paused_by.\nThe tables are complete, of version 2.\n",
+        )
         assert run(queue, "check") == (0, "The tables are complete, of version 2.\n")
 
 
@@ -78,7 +92,9 @@ def test_check_fails_where_only_later_dispatchers_may_work(sqlite_database: Test
 
 
 def test_autogenerate_finds_what_differs_and_nothing_else(database: TestDatabase) -> None:
-    """An upgrade is an ordinary migration: what is missing is added, the row that says the version is no part of it."""
+    """An upgrade is an ordinary migration: what is missing is added, the row that says the
+    version is no part of it.
+    """
     with bench(database.url) as queue:
         assert differences(queue) == []
         run(queue, "init-db")
@@ -100,7 +116,9 @@ def test_autogenerate_leaves_tables_of_the_queues_own_alone(sqlite_database: Tes
 
 
 def test_the_tables_are_told_as_json(sqlite_database: TestDatabase) -> None:
-    """By each command about them, with the same keys; one that prints statements prints no document."""
+    """By each command about them, with the same keys; one that prints statements prints no
+    document.
+    """
     with bench(sqlite_database.url) as queue:
 
         def told(*arguments: str) -> tuple[int, Any]:
@@ -122,4 +140,6 @@ def test_the_webhook_secret_is_told_as_json(sqlite_database: TestDatabase) -> No
     """The same as without."""
     with bench(sqlite_database.url) as queue:
         asked = ("webhook-secret", "example.com:443")
-        assert json.loads(run(queue, *asked, "--json")[1]) == {"secret": run(queue, *asked)[1].strip()}
+        assert json.loads(run(queue, *asked, "--json")[1]) == {
+            "secret": run(queue, *asked)[1].strip()
+        }

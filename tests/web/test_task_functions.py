@@ -13,9 +13,17 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import InvalidTaskError, InvalidTaskNameError, PermanentFailure, Retry, State, TaskSpec, current_task
-from flask_taskqueue.core.arguments import Arguments, result_json
-from flask_taskqueue.core.misfit import Misfit
+from flask_taskqueue import (
+    InvalidTaskError,
+    InvalidTaskNameError,
+    PermanentFailure,
+    Retry,
+    State,
+    TaskSpec,
+    current_task,
+)
+from flask_taskqueue.core.arguments.arguments import Arguments, result_json
+from flask_taskqueue.core.arguments.refusals import Misfit
 from tests.apps import Bench
 
 
@@ -119,7 +127,9 @@ def test_a_value_that_contains_itself_is_refused() -> None:
 def test_stars_and_defaults() -> None:
     """Each kind of parameter, by name, so that one added later does not invalidate stored tasks."""
 
-    def function(first: int, /, second: str = "b", *rest: int, key: bool = True, **more: Decimal) -> None: ...
+    def function(
+        first: int, /, second: str = "b", *rest: int, key: bool = True, **more: Decimal
+    ) -> None: ...
 
     arguments = Arguments(function)
     stored = arguments.dump((1, "x", 2, 3), {"z": Decimal(4)})
@@ -161,7 +171,9 @@ def test_a_function_is_enqueued_called_and_its_result_kept(on_sqlite: Bench) -> 
         seen.append((order, current_task.attempt))
         return order.total * times
 
-    done = on_sqlite.run(total.options(keep_result=True, queue="default", priority=3).enqueue(ORDER, times=2))
+    done = on_sqlite.run(
+        total.options(keep_result=True, queue="default", priority=3).enqueue(ORDER, times=2)
+    )
     assert done.state is State.SUCCEEDED
     assert done.result is not None
     assert done.result.json == "3.00"
@@ -173,11 +185,15 @@ def test_its_tasks_are_spelled_like_any_other(on_sqlite: Bench) -> None:
     """In batches, after others, with its own queue's settings, transactional."""
     counter = on_sqlite.Counter
 
-    @on_sqlite.tasks.task(name="bump", transactional=True, deadline=9, retry={"task_retry_limit": 0})
+    @on_sqlite.tasks.task(
+        name="bump", transactional=True, deadline=9, retry={"task_retry_limit": 0}
+    )
     def add_one(step: int) -> None:
         on_sqlite.db.session.get(counter, 1).count += step
 
-    on_sqlite.tasks.batch([add_one.spec(1), add_one.spec(2)], on_finish=add_one.options(countdown=0).spec(10))
+    on_sqlite.tasks.batch(
+        [add_one.spec(1), add_one.spec(2)], on_finish=add_one.options(countdown=0).spec(10)
+    )
     on_sqlite.tasks.add("/_taskqueue/task/bump", json={"step": 100})
     on_sqlite.tasks.add(TaskSpec(add_one.worker, json={"step": 1000}))
     on_sqlite.tasks.drain()
@@ -194,9 +210,13 @@ def test_failures_of_a_function_are_those_of_a_handler(on_sqlite: Bench) -> None
 
     assert on_sqlite.run(fragile.enqueue("retry")).state is State.SCHEDULED
     assert on_sqlite.run(fragile.enqueue("permanent")).last_error == "no"
-    misfit = on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json={"how": 7, "who": 1}))
+    misfit = on_sqlite.run(
+        on_sqlite.tasks.add("/_taskqueue/task/fragile", json={"how": 7, "who": 1})
+    )
     assert "no parameter 'who'" in str(misfit.last_error)
-    assert "not a JSON object" in str(on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json=[1])).last_error)
+    assert "not a JSON object" in str(
+        on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/fragile", json=[1])).last_error
+    )
     with pytest.raises(InvalidTaskError, match="'how'"):
         fragile.enqueue(7)  # type: ignore[arg-type]
 
@@ -219,7 +239,11 @@ def test_a_row_names_a_function_only_by_its_registered_name(on_sqlite: Bench) ->
     task = harmless.enqueue()
     table = on_sqlite.app.extensions["taskqueue"].store.database.tables.task
     store = on_sqlite.app.extensions["taskqueue"].store
-    store.transact(lambda connection: connection.execute(sa.update(table).values(url="/_taskqueue/task/os.system")))
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(table).values(url="/_taskqueue/task/os.system")
+        )
+    )
     assert on_sqlite.run(task).last_status == 404
 
 
@@ -255,8 +279,12 @@ def test_it_stays_the_function_it_was(on_sqlite: Bench) -> None:
 
 
 def test_a_view_for_every_path_is_no_task_function(on_sqlite: Bench) -> None:
-    """As of a release that does not have the function yet, but a page for whatever is asked: the task waits for one that has it."""
-    on_sqlite.app.add_url_rule("/<path:rest>", "page", lambda rest: "hello", methods=["GET", "POST"])
+    """As of a release that does not have the function yet, but a page for whatever is asked:
+    the task waits for one that has it.
+    """
+    on_sqlite.app.add_url_rule(
+        "/<path:rest>", "page", lambda rest: "hello", methods=["GET", "POST"]
+    )
     task = on_sqlite.run(on_sqlite.tasks.add("/_taskqueue/task/of-the-next-release", json={}))
     assert task.state is State.SCHEDULED
     assert "no route for the task" in str(task.last_error)

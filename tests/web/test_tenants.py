@@ -1,4 +1,6 @@
-"""Two applications on one database with one prefix: one of them has the tables, the other leaves them alone."""
+"""Two applications on one database with one prefix: one of them has the tables, the other
+leaves them alone.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import ConfigurationError, State, Task
-from flask_taskqueue.core.owner import Application
+from flask_taskqueue.core.ownership import Application
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.runtime import Runtime
 from flask_taskqueue.store import Sighting
@@ -65,7 +67,11 @@ class Tenant:
         schema = self.runtime.store.database.tables.schema
         with self.runtime.store.reading() as connection:
             row = connection.execute(sa.select(schema)).one_or_none()
-        return None if row is None or row.application is None else Application(row.application, tuple(row.fingerprints.split()))
+        return (
+            None
+            if row is None or row.application is None
+            else Application(row.application, tuple(row.fingerprints.split()))
+        )
 
     def look_again(self) -> None:
         """Forget that the tables were ours a moment ago."""
@@ -94,9 +100,19 @@ def tenants(database: TestDatabase) -> Iterator[Any]:
 
 def see_dispatcher(tenant: Tenant) -> None:
     """Have a dispatcher of this application be alive in another process."""
-    known = {"host": "web1", "pid": 17, "version": "1", "transport": "wsgi", "queues": None, "concurrency": 8, "in_flight": 0}
+    known = {
+        "host": "web1",
+        "pid": 17,
+        "version": "1",
+        "transport": "wsgi",
+        "queues": None,
+        "concurrency": 8,
+        "in_flight": 0,
+    }
     sighting = Sighting(id="other", fingerprint=tenant.runtime.keys.fingerprints[0], **known)
-    tenant.runtime.store.transact(lambda connection: tenant.runtime.store.dispatchers.see(connection, sighting))
+    tenant.runtime.store.transact(
+        lambda connection: tenant.runtime.store.dispatchers.see(connection, sighting)
+    )
 
 
 def test_an_application_leaves_the_tables_of_another_alone(tenants: Any) -> None:
@@ -122,7 +138,10 @@ def test_an_application_leaves_the_tables_of_another_alone(tenants: Any) -> None
 
 def test_looking_is_not_refused_and_tells(tenants: Any) -> None:
     """Lists and statistics can be read; doctor and health say whose the tables are."""
-    shop, blog = tenants("shop", "a secret of the shop"), tenants("blog", "a secret of the blog", TASKQUEUE_QUEUES={"mail": {}})
+    shop, blog = (
+        tenants("shop", "a secret of the shop"),
+        tenants("blog", "a secret of the blog", TASKQUEUE_QUEUES={"mail": {}}),
+    )
     task = shop.add()
     with blog.app.app_context():
         assert blog.bench.tasks.get(task.id).state is State.SCHEDULED
@@ -131,7 +150,10 @@ def test_looking_is_not_refused_and_tells(tenants: Any) -> None:
     assert (error.level, error.anchor) == ("error", "troubleshooting#another-application")
     assert "belong to another application" in blog.command("health")[1]
     ready = blog.app.test_client().get("/taskqueue/health/ready")
-    assert (ready.status_code, shop.app.test_client().get("/taskqueue/health/ready").status_code) == (503, 200)
+    assert (
+        ready.status_code,
+        shop.app.test_client().get("/taskqueue/health/ready").status_code,
+    ) == (503, 200)
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -150,7 +172,9 @@ def test_of_several_that_begin_at_once_one_gets_the_tables(tenants: Any, joined:
                 stored.append(tenant.app.name)
             except ConfigurationError:
                 refused.append(tenant.app.name)
-            except sa.exc.OperationalError:  # SQLite's word to a session that read before another wrote
+            except (
+                sa.exc.OperationalError
+            ):  # SQLite's word to a session that read before another wrote
                 assert joined
                 tenant.bench.db.session.remove()
 
@@ -177,7 +201,9 @@ def test_what_the_session_rolls_back_gives_nobody_the_tables(tenants: Any) -> No
 
 
 def test_the_same_secret_is_the_same_application(tenants: Any) -> None:
-    """A process that loads it under another name, and one whose key is newer, as long as either knows the other's."""
+    """A process that loads it under another name, and one whose key is newer, as long as either
+    knows the other's.
+    """
     old, other = tenants("shop", "the old secret"), tenants("worker", "the old secret")
     new = tenants("shop", "the new secret", SECRET_KEY_FALLBACKS=["the old secret"])
     for _ in range(2):
@@ -195,7 +221,10 @@ def test_the_same_secret_is_the_same_application(tenants: Any) -> None:
 
 def test_a_renewed_owner_is_written_once(tenants: Any) -> None:
     """Old and new processes beside each other do not take turns in writing it."""
-    old, new = tenants("shop", "the old secret"), tenants("shop", "the new secret", SECRET_KEY_FALLBACKS=["the old secret"])
+    old, new = (
+        tenants("shop", "the old secret"),
+        tenants("shop", "the new secret", SECRET_KEY_FALLBACKS=["the old secret"]),
+    )
     for one in (old, new):
         one.add()
     renewed = new.owner()
@@ -204,7 +233,9 @@ def test_a_renewed_owner_is_written_once(tenants: Any) -> None:
         assert one.owner() == renewed
 
 
-def test_one_of_the_same_name_follows_one_that_is_gone(tenants: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_of_the_same_name_follows_one_that_is_gone(
+    tenants: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its secret was replaced, or is made anew at each start: that is said once, by a warning."""
     before, after = tenants("shop", "a secret"), tenants("shop", "another secret")
     before.add()
@@ -212,7 +243,11 @@ def test_one_of_the_same_name_follows_one_that_is_gone(tenants: Any, caplog: pyt
     assert after.drain() == ["shop"]
     after.add()
     after.drain()
-    (said,) = [record.message for record in caplog.records if record.message.startswith("this application takes tables over: ")]
+    (said,) = [
+        record.message
+        for record in caplog.records
+        if record.message.startswith("this application takes tables over: ")
+    ]
     assert "with another secret" in said
     assert "SECRET_KEY_FALLBACKS" in said
 
@@ -244,7 +279,9 @@ def test_without_a_secret_nothing_is_compared(tenants: Any) -> None:
 
 
 def test_a_command_hands_the_tables_over(tenants: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks first; a dispatcher of the other takes nothing more, carries no bulk change on, and its process adds nothing more."""
+    """It asks first; a dispatcher of the other takes nothing more, carries no bulk change on,
+    and its process adds nothing more.
+    """
     monkeypatch.setattr("flask_taskqueue.engine.scheduler._BEAT_INTERVAL", 0.1)
     shop, blog = tenants("shop", "a secret of the shop"), tenants("blog", "a secret of the blog")
     scheduler = shop.runtime.start()
@@ -255,7 +292,9 @@ def test_a_command_hands_the_tables_over(tenants: Any, monkeypatch: pytest.Monke
     assert (code, "those of application 'blog'" in output) == (0, True)
     wait_until(lambda: not dispatchers(blog), what="the dispatcher of the shop has retired")
     task = blog.add()
-    with pytest.raises(ConfigurationError, match="belong to application 'blog', and this is 'shop'"):
+    with pytest.raises(
+        ConfigurationError, match="belong to application 'blog', and this is 'shop'"
+    ):
         shop.add()
     assert scheduler.dispatcher.drain() is None
     assert {job.id for job in scheduler._jobs.get_jobs()} == {"renew", "watch"}
@@ -293,7 +332,10 @@ def test_a_dispatcher_says_why_it_takes_nothing_more(
     with shop.app.app_context():
         assert task.wait(15).state is State.SUCCEEDED
     (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
-    assert said.startswith("this dispatcher takes nothing more: the queue's tables belong to application 'blog', and this is 'shop'")
+    assert said.startswith(
+        "this dispatcher takes nothing more: the queue's tables belong to application "
+        "'blog', and this is 'shop'"
+    )
 
 
 def test_tables_that_were_made_anew_are_the_dispatchers_again(tenants: Any) -> None:

@@ -1,4 +1,6 @@
-"""The traceback of a failed attempt: kept where the app ran in the dispatcher's process, and shown to those who may see payloads."""
+"""The traceback of a failed attempt: kept where the app ran in the dispatcher's process, and
+shown to those who may see payloads.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from flask_taskqueue import PermanentFailure, Retry, State, Task
-from flask_taskqueue.core import tracebacks
-from flask_taskqueue.core.vault import MARK
+from flask_taskqueue.core import failures as tracebacks
+from flask_taskqueue.core.security.encryption import MARK
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 
@@ -29,7 +31,12 @@ def opened(database: TestDatabase) -> Iterator[Opened]:
     with ExitStack() as stack:
 
         def make(**config: Any) -> Bench:
-            config = {"TASKQUEUE_DASHBOARD": True, "TASKQUEUE_DASHBOARD_ACCESS": lambda: True, "PROPAGATE_EXCEPTIONS": False, **config}
+            config = {
+                "TASKQUEUE_DASHBOARD": True,
+                "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
+                "PROPAGATE_EXCEPTIONS": False,
+                **config,
+            }
             one = stack.enter_context(bench(database.url, **config))
 
             @one.tasks.worker("/w", retry=NEVER, deadline=5)
@@ -89,7 +96,9 @@ def kept(one: Bench, task: Task) -> str | None:
         ("permanent", ["in fail", "no printer"]),
     ],
 )
-def test_a_failed_attempt_keeps_its_traceback(opened: Opened, url: str, how: str, says: list[str]) -> None:
+def test_a_failed_attempt_keeps_its_traceback(
+    opened: Opened, url: str, how: str, says: list[str]
+) -> None:
     """From the handler on, with causes; shown by the page, its twin and the command."""
     one = opened()
     task = run(one, url, how)
@@ -103,7 +112,9 @@ def test_a_failed_attempt_keeps_its_traceback(opened: Opened, url: str, how: str
     assert "<summary>Traceback</summary>" in client.get(f"/taskqueue/tasks/{task.id}").text
     runner = one.app.test_cli_runner()
     assert found in runner.invoke(args=["taskqueue", "show", task.id]).output
-    document = json.loads(runner.invoke(args=["taskqueue", "show", task.id, "--attempts", "--json"]).output)
+    document = json.loads(
+        runner.invoke(args=["taskqueue", "show", task.id, "--attempts", "--json"]).output
+    )
     assert document["tried"][0]["traceback"] == found
 
 
@@ -140,7 +151,9 @@ def test_it_takes_the_permission_for_payloads(opened: Opened) -> None:
 def test_an_existing_view_keeps_it_too(opened: Opened) -> None:
     """A view that is no worker, and whatever the app does with the error afterwards."""
     one = opened()
-    one.app.add_url_rule("/plain", view_func=lambda: deeper("plain"), endpoint="plain", methods=["POST"])
+    one.app.add_url_rule(
+        "/plain", view_func=lambda: deeper("plain"), endpoint="plain", methods=["POST"]
+    )
     one.app.register_error_handler(LookupError, lambda error: ("sorry", 500))
     task = one.run(one.tasks.add("/plain", retry=NEVER))
     assert f"LookupError: {SECRET}: plain" in str(kept(one, task))
@@ -177,17 +190,24 @@ def test_it_is_encrypted_like_replies(opened: Opened) -> None:
 
 
 def test_over_http_there_is_none(opened: Opened) -> None:
-    """A header has no room for it: the error comes, signed, and the traceback is in the log of the process that served."""
+    """A header has no room for it: the error comes, signed, and the traceback is in the log of
+    the process that served.
+    """
     one = opened()
     with served(one.app) as address:
         over = opened(TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL=address)
         with over.app.app_context():
             task = run(over, "/w", "boom")
-            assert (str(task.last_error).partition(" (")[0], kept(over, task)) == (f"LookupError: {SECRET}: boom", None)
+            assert (str(task.last_error).partition(" (")[0], kept(over, task)) == (
+                f"LookupError: {SECRET}: boom",
+                None,
+            )
 
 
 def test_what_cannot_be_printed_is_cut_or_left_out() -> None:
-    """Endless recursion, endless texts, control characters, exceptions that cannot say what they are."""
+    """Endless recursion, endless texts, control characters, exceptions that cannot say what
+    they are.
+    """
 
     class Silent(Exception):
         def __str__(self) -> str:

@@ -51,7 +51,9 @@ def queue(database: TestDatabase) -> Iterator[Bench]:
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
-def on_a_server(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterator[TestDatabase]:
+def on_a_server(
+    request: pytest.FixtureRequest, laid: Laid, tmp_path: Path
+) -> Iterator[TestDatabase]:
     """An empty database where one transaction can go on beside another."""
     with laid.lend(request.param, tmp_path) as empty:
         yield empty
@@ -74,10 +76,17 @@ def test_without_changes_a_task_is_stored_at_once(queue: Bench) -> None:
 CHANGES = {
     "a new object": lambda queue: queue.db.session.add(queue.Counter(id=2, count=0)),
     "a changed object": lambda queue: setattr(queue.db.session.get(queue.Counter, 1), "count", 5),
-    "a deleted object": lambda queue: queue.db.session.delete(queue.db.session.get(queue.Counter, 1)),
-    "a flushed change": lambda queue: (queue.db.session.add(queue.Counter(id=2, count=0)), queue.db.session.flush()),
+    "a deleted object": lambda queue: queue.db.session.delete(
+        queue.db.session.get(queue.Counter, 1)
+    ),
+    "a flushed change": lambda queue: (
+        queue.db.session.add(queue.Counter(id=2, count=0)),
+        queue.db.session.flush(),
+    ),
     "a statement": lambda queue: queue.db.session.execute(sa.update(queue.Counter).values(count=7)),
-    "a textual statement": lambda queue: queue.db.session.execute(sa.text("UPDATE counter SET count = 7")),
+    "a textual statement": lambda queue: queue.db.session.execute(
+        sa.text("UPDATE counter SET count = 7")
+    ),
 }
 
 
@@ -131,9 +140,13 @@ def test_anything_else_rolls_both_back(queue: Bench, then: str) -> None:
 
 
 def test_two_databases_cannot_be_committed_together(tmp_path: Path) -> None:
-    """A queue in another bind than the rows that its handler changes: the attempt fails, and nothing is changed; to read is fine."""
+    """A queue in another bind than the rows that its handler changes: the attempt fails, and
+    nothing is changed; to read is fine.
+    """
     binds = {"queue": f"sqlite:///{tmp_path / 'queue.db'}"}
-    with bench(f"sqlite:///{tmp_path / 'app.db'}", SQLALCHEMY_BINDS=binds, TASKQUEUE_BIND_KEY="queue") as queue:
+    with bench(
+        f"sqlite:///{tmp_path / 'app.db'}", SQLALCHEMY_BINDS=binds, TASKQUEUE_BIND_KEY="queue"
+    ) as queue:
 
         @queue.tasks.worker("/writes", transactional=True, retry={"task_retry_limit": 0})
         def writes() -> None:
@@ -162,11 +175,15 @@ def test_a_lost_lease_rolls_back(queue: Bench) -> None:
     @queue.tasks.worker("/lost", transactional=True)
     def lost() -> None:
         queue.db.session.get(queue.Counter, 1, with_for_update=True).count += 1
-        if store.database.dialect.locks_what_it_copies:  # there only who ends a lease as one should is seen
+        if (
+            store.database.dialect.locks_what_it_copies
+        ):  # there only who ends a lease as one should is seen
             store.transact(lambda connection: store.tasks.delete(connection, current_task.id))
             return
         table = store.database.tables.task
-        queue.db.session.execute(sa.update(table).where(table.c.id == current_task.id).values(lease_id="another"))
+        queue.db.session.execute(
+            sa.update(table).where(table.c.id == current_task.id).values(lease_id="another")
+        )
 
     task = queue.run(lost.add())
     deleted = store.database.dialect.locks_what_it_copies
@@ -204,7 +221,9 @@ def ended_by(queue: Bench, how: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:transaction already deassociated")
-@pytest.mark.parametrize("how", ["remove", "close", "rollback", "rollback of the connection", "ROLLBACK"])
+@pytest.mark.parametrize(
+    "how", ["remove", "close", "rollback", "rollback of the connection", "ROLLBACK"]
+)
 def test_a_handler_that_loses_its_transaction_has_not_succeeded(queue: Bench, how: str) -> None:
     """Its changes are gone, so the attempt has failed, and says how to do it."""
 
@@ -223,7 +242,8 @@ def test_a_handler_that_loses_its_transaction_has_not_succeeded(queue: Bench, ho
 def test_what_comes_after_a_lost_transaction_does_not_save_it(queue: Bench, how: str) -> None:
     """Another transaction is not the one whose end is that of the task, whatever is written in it.
 
-    With psycopg2 there is no other: it does not see what a statement of the app's ends, and each later one commits itself.
+    With psycopg2 there is no other: it does not see what a statement of the app's ends, and each
+    later one commits itself.
     """
 
     @queue.tasks.worker("/goes-on", transactional=True, retry={"task_retry_limit": 0})
@@ -270,7 +290,11 @@ def test_a_streamed_reply_runs_before_the_commit(queue: Bench) -> None:
         return Response(body())
 
     task = queue.run(streams.add(fail=True))
-    assert (task.state, task.last_error, queue.count()) == (State.DEAD, "ValueError: half way (gave up after 1 attempt)", 0)
+    assert (task.state, task.last_error, queue.count()) == (
+        State.DEAD,
+        "ValueError: half way (gave up after 1 attempt)",
+        0,
+    )
     task = queue.run(streams.add(fail=False))
     assert (task.state, queue.count()) == (State.SUCCEEDED, 1)
 
@@ -296,18 +320,28 @@ def fail(_response: Response) -> Response:
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_a_handler_is_not_in_the_way_of_its_own_lease(on_a_server: TestDatabase, level: str) -> None:
-    """At no isolation level does it matter that the lease is renewed, or another task of its batch ends, while it runs."""
+def test_a_handler_is_not_in_the_way_of_its_own_lease(
+    on_a_server: TestDatabase, level: str
+) -> None:
+    """At no isolation level does it matter that the lease is renewed, or another task of its
+    batch ends, while it runs.
+    """
     options = {"isolation_level": level}
-    with bench(on_a_server.url, SQLALCHEMY_ENGINE_OPTIONS=options, TASKQUEUE_CONCURRENCY=1) as queue:
+    with bench(
+        on_a_server.url, SQLALCHEMY_ENGINE_OPTIONS=options, TASKQUEUE_CONCURRENCY=1
+    ) as queue:
         store = queue.app.extensions["taskqueue"].store
 
         @queue.tasks.worker("/long", transactional=True, retry={"task_retry_limit": 0})
         def long(number: int) -> None:
             assert queue.db.session.get(queue.Counter, number) is None
             held = (current_task.id, str(current_task._delivery.record.lease_id))
-            assert store.transact(lambda connection: store.leases.renew(connection, [held], 60.0)) == {held[0]}
-            others = [task for task in queue.tasks.find(url="/other") if task.state is State.SCHEDULED]
+            assert store.transact(
+                lambda connection: store.leases.renew(connection, [held], 60.0)
+            ) == {held[0]}
+            others = [
+                task for task in queue.tasks.find(url="/other") if task.state is State.SCHEDULED
+            ]
             store.transact(lambda connection: store.tasks.delete(connection, others[0].id))
             queue.db.session.add(queue.Counter(id=number, count=1))
 
@@ -316,7 +350,11 @@ def test_a_handler_is_not_in_the_way_of_its_own_lease(on_a_server: TestDatabase,
 
         later = [other.options(countdown=3600).spec() for _ in range(2)]
         batch = queue.tasks.batch([long.spec(2), long.spec(3), *later])
-        wait_until(lambda: queue.tasks.drain() == 0 and queue.tasks.get_batch(batch.id).is_finished, what="both have ended", timeout=60)
+        wait_until(
+            lambda: queue.tasks.drain() == 0 and queue.tasks.get_batch(batch.id).is_finished,
+            what="both have ended",
+            timeout=60,
+        )
         assert [task.state for task in queue.tasks.find(url="/long")] == [State.SUCCEEDED] * 2
         assert [task.state for task in queue.tasks.find(url="/other")] == [State.CANCELLED] * 2
         assert {one.id for one in queue.db.session.query(queue.Counter)} == {1, 2, 3}
@@ -333,7 +371,9 @@ def test_an_engine_that_commits_each_statement_is_refused(database: TestDatabase
         tasks.add("/w")
 
 
-def test_a_driver_that_commits_each_statement_is_refused_at_the_start(database: TestDatabase) -> None:
+def test_a_driver_that_commits_each_statement_is_refused_at_the_start(
+    database: TestDatabase,
+) -> None:
     """Where only a connection tells."""
     app = Flask(__name__)
     app.config.update(TESTING=True, SECRET_KEY="secret", SQLALCHEMY_DATABASE_URI=database.url)
@@ -345,7 +385,9 @@ def test_a_driver_that_commits_each_statement_is_refused_at_the_start(database: 
     tasks = TaskQueue(app, db)
     with app.app_context():
         db.create_all()
-        if database.name == "postgresql":  # whose driver SQLAlchemy tells to begin transactions all the same
+        if (
+            database.name == "postgresql"
+        ):  # whose driver SQLAlchemy tells to begin transactions all the same
             tasks.drain()
         else:
             with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
@@ -377,6 +419,9 @@ def test_without_a_session_there_is_no_transaction_to_join(tmp_path: Path) -> No
     app.config.update(TESTING=True, SECRET_KEY="secret")
     tasks = TaskQueue(app)
     tasks.worker("/w")(lambda: None)
-    with app.app_context(), pytest.raises(BadTransactionStateError, match="transactional=True needs"):
+    with (
+        app.app_context(),
+        pytest.raises(BadTransactionStateError, match="transactional=True needs"),
+    ):
         tasks.add("/w", transactional=True)
     app.extensions["taskqueue"].store.database.close()

@@ -20,10 +20,16 @@ def alone(database: TestDatabase) -> Iterator[Bench]:
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was said about it."""
-    return [one.getMessage() for one in caplog.records if "no dispatcher is alive" in one.getMessage() and one.levelno == logging.WARNING]
+    return [
+        one.getMessage()
+        for one in caplog.records
+        if "no dispatcher is alive" in one.getMessage() and one.levelno == logging.WARNING
+    ]
 
 
-def test_the_first_task_that_nobody_sees_to_is_told_of(alone: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_task_that_nobody_sees_to_is_told_of(
+    alone: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """By its name, with what to do, once."""
     task = alone.tasks.add("/w")
     (said,) = warnings(caplog)
@@ -34,7 +40,9 @@ def test_the_first_task_that_nobody_sees_to_is_told_of(alone: Bench, caplog: pyt
     assert len(warnings(caplog)) == 1
 
 
-def test_it_is_told_of_after_the_commit_of_what_it_is_part_of(alone: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_told_of_after_the_commit_of_what_it_is_part_of(
+    alone: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """Not before, and not if it is rolled back."""
     counter = alone.db.session.get(alone.Counter, 1)
     counter.count += 1
@@ -48,7 +56,9 @@ def test_it_is_told_of_after_the_commit_of_what_it_is_part_of(alone: Bench, capl
     assert task.id in said
 
 
-def test_nothing_is_said_where_a_dispatcher_is_alive(alone: Bench, database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_said_where_a_dispatcher_is_alive(
+    alone: Bench, database: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     """In whatever process; the database says so."""
     with bench(database.url) as other:
         other.app.extensions["taskqueue"].start()
@@ -60,7 +70,9 @@ def test_nothing_is_said_where_a_dispatcher_is_alive(alone: Bench, database: Tes
     assert warnings(caplog) == []
 
 
-def test_nothing_is_said_where_the_process_drains(alone: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_said_where_the_process_drains(
+    alone: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """It sees to its tasks itself."""
     alone.tasks.drain()
     alone.tasks.add("/w")
@@ -73,7 +85,9 @@ def test_nothing_is_said_under_test(on_sqlite: Bench, caplog: pytest.LogCaptureF
     assert warnings(caplog) == []
 
 
-def test_a_bulk_of_tasks_is_told_of_by_its_number(sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bulk_of_tasks_is_told_of_by_its_number(
+    sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     """With ``off`` as well."""
     with bench(sqlite_database.url, TESTING=False, TASKQUEUE_DISPATCHER="off") as one:
         handler = one.tasks.worker("/w")(lambda: None)

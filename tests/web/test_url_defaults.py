@@ -1,4 +1,6 @@
-"""What the application's ``url_defaults`` know is in the URLs of tasks, as in those that ``url_for`` makes."""
+"""What the application's ``url_defaults`` know is in the URLs of tasks, as in those that
+``url_for`` makes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from tests.apps import Bench
 
 
 def know_language(owner: Any, *, strict: bool = True) -> None:
-    """The pattern of Flask's own documentation, for an application or a blueprint; ``strict`` as it is often written."""
+    """The pattern of Flask's own documentation, for an application or a blueprint; ``strict``
+    as it is often written.
+    """
 
     @owner.url_defaults
     def put(_endpoint: str, values: dict[str, Any]) -> None:
@@ -51,9 +55,13 @@ def spoken(request: pytest.FixtureRequest, on_sqlite: Bench) -> Bench:
     def add() -> str:
         count.add(1, by="its add")
         tasks.add(count, {"number": 0, "by": "tasks.add"})
-        tasks.add_many([TaskSpec(count, {"number": 0, "by": "a list"}), count.spec(0, by="its spec")])
+        tasks.add_many(
+            [TaskSpec(count, {"number": 0, "by": "a list"}), count.spec(0, by="its spec")]
+        )
         plain.options(then=count.spec(0, by="what follows")).add()
-        return url_for(".count" if request.param == "blueprint" else count_endpoint(on_sqlite), number=1)
+        return url_for(
+            ".count" if request.param == "blueprint" else count_endpoint(on_sqlite), number=1
+        )
 
     if request.param == "application":
         app.add_url_rule("/<language>/add", view_func=add)
@@ -78,8 +86,17 @@ def test_in_a_request_they_fill_the_url(spoken: Bench) -> None:
     while spoken.tasks.drain():
         pass
     assert {task.state for task in spoken.tasks.find()} == {State.SUCCEEDED}
-    ways = [("its add", 1), ("tasks.add", 0), ("a list", 0), ("its spec", 0), ("what follows", 0), ("the handler", 0)]
-    assert sorted(map(str, spoken.app.extensions["said"])) == sorted([*(str(("fr", number, by)) for by, number in ways), "plain"])
+    ways = [
+        ("its add", 1),
+        ("tasks.add", 0),
+        ("a list", 0),
+        ("its spec", 0),
+        ("what follows", 0),
+        ("the handler", 0),
+    ]
+    assert sorted(map(str, spoken.app.extensions["said"])) == sorted(
+        [*(str(("fr", number, by)) for by, number in ways), "plain"]
+    )
 
 
 def test_what_is_given_goes_first(spoken: Bench) -> None:
@@ -88,15 +105,25 @@ def test_what_is_given_goes_first(spoken: Bench) -> None:
     assert spoken.tasks.add(endpoint, {"language": "de", "number": 0}).url == "/de/count/0"
     with spoken.app.test_request_context("/"):
         g.language = "fr"
-        assert spoken.tasks.add(spoken.app.extensions["count"], {"language": "de", "number": 0}).url == "/de/count/0"
+        assert (
+            spoken.tasks.add(spoken.app.extensions["count"], {"language": "de", "number": 0}).url
+            == "/de/count/0"
+        )
         assert spoken.tasks.add(endpoint, {"number": 0}).url == "/fr/count/0"
 
 
 def test_where_they_do_not_know_the_task_is_refused(spoken: Bench) -> None:
     """By what is missing and what to do; a task whose URL has no such place is not concerned."""
     count = spoken.app.extensions["count"]
-    for add in (lambda: count.add(0), lambda: spoken.tasks.add(count_endpoint(spoken), {"number": 0})):
-        with pytest.raises(InvalidUrlError, match=r"a place for 'language'.*outside of a request perhaps.*tasks\.add\(.*'language': "):
+    for add in (
+        lambda: count.add(0),
+        lambda: spoken.tasks.add(count_endpoint(spoken), {"number": 0}),
+    ):
+        with pytest.raises(
+            InvalidUrlError,
+            match=r"a place for 'language'.*outside of a request "
+            r"perhaps.*tasks\.add\(.*'language': ",
+        ):
             add()
     assert spoken.tasks.find() == []
     spoken.tasks.add("plain" if "plain" in spoken.app.view_functions else "taskqueue.plain")

@@ -15,8 +15,14 @@ from tests.waiting import wait_until
 
 @pytest.fixture
 def queue(database: TestDatabase) -> Iterator[Bench]:
-    """An application whose transactions see nothing newer than themselves, where the database has such."""
-    levels = {} if database.name == "sqlite" else {"SQLALCHEMY_ENGINE_OPTIONS": {"isolation_level": "REPEATABLE READ"}}
+    """An application whose transactions see nothing newer than themselves, where the database
+    has such.
+    """
+    levels = (
+        {}
+        if database.name == "sqlite"
+        else {"SQLALCHEMY_ENGINE_OPTIONS": {"isolation_level": "REPEATABLE READ"}}
+    )
     with bench(database.url, **levels) as one:
         yield one
         one.app.extensions["taskqueue"].stop()
@@ -44,7 +50,10 @@ def test_the_next_of_a_key_follows_the_commit(queue: Bench, by: str) -> None:
     if by == "delete":
         assert first.delete()
     else:
-        assert handler.options(unique_key="u", on_conflict="replace").add("other").disposition == "replaced"
+        assert (
+            handler.options(unique_key="u", on_conflict="replace").add("other").disposition
+            == "replaced"
+        )
     assert parked(queue, second)
     queue.db.session.commit()
     assert second.wait(20).state is State.SUCCEEDED
@@ -59,7 +68,10 @@ def test_a_rolled_back_change_frees_nothing(queue: Bench) -> None:
 
     queue.app.extensions["taskqueue"].start()
 
-    first, second = handler.options(serial_key="a", countdown=3600).add("first"), handler.options(serial_key="a").add("second")
+    first, second = (
+        handler.options(serial_key="a", countdown=3600).add("first"),
+        handler.options(serial_key="a").add("second"),
+    )
     wait_until(lambda: parked(queue, second), what="it waits")
     queue.db.session.add(queue.Counter(id=2, count=0))
     assert first.delete()
@@ -82,7 +94,9 @@ def test_a_batch_counts_what_a_transaction_deletes(queue: Bench) -> None:
 
     queue.app.extensions["taskqueue"].start()
 
-    batch = queue.tasks.batch([handler.options(countdown=3600).spec("one")], on_finish=handler.spec("all"))
+    batch = queue.tasks.batch(
+        [handler.options(countdown=3600).spec("one")], on_finish=handler.spec("all")
+    )
     (task,) = queue.tasks.find(batch=batch)
     queue.db.session.add(queue.Counter(id=2, count=0))
     assert task.delete()
@@ -94,7 +108,9 @@ def test_a_batch_counts_what_a_transaction_deletes(queue: Bench) -> None:
 
 @pytest.mark.parametrize("conflict", ["skip", "raise", "debounce", "replace"])
 def test_an_expired_task_keeps_its_key_from_nobody(queue: Bench, conflict: str) -> None:
-    """Though its turn has not come, in a paused queue say: it is cancelled as expired, and counted so."""
+    """Though its turn has not come, in a paused queue say: it is cancelled as expired, and
+    counted so.
+    """
     queue.tasks.worker("/w")(lambda: None)
     queue.tasks.queue("default").pause()
     old = queue.tasks.add("/w", unique_key="k", expires=0.01)

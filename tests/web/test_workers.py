@@ -46,13 +46,20 @@ def test_parameters_arrive_by_name(on_sqlite: Bench) -> None:
     on_sqlite.tasks.add("taskqueue.item", {"item": 8, "flag": "off"}, method="GET")
     assert on_sqlite.tasks.drain() == 4
     assert sorted(map(str, seen)) == sorted(
-        ["('a', 1, None)", str(("b", 2, datetime.fromisoformat("2026-01-01T00:00:00+00:00"))), "(7, True)", "(8, False)"]
+        [
+            "('a', 1, None)",
+            str(("b", 2, datetime.fromisoformat("2026-01-01T00:00:00+00:00"))),
+            "(7, True)",
+            "(8, False)",
+        ]
     )
 
 
 @pytest.mark.parametrize("limit", [None, 0])
 def test_a_bad_parameter_is_death_with_its_name(on_sqlite: Bench, limit: int | None) -> None:
-    """An hour after the first attempt: until then another release may have a handler that it fits, whatever the task's limits."""
+    """An hour after the first attempt: until then another release may have a handler that it
+    fits, whatever the task's limits.
+    """
 
     @on_sqlite.tasks.worker("/w")
     def handler(n: int) -> None: ...
@@ -74,7 +81,9 @@ def test_a_bad_parameter_is_death_with_its_name(on_sqlite: Bench, limit: int | N
 
 
 def test_a_roll_out_gives_up_nothing(sqlite_database: TestDatabase) -> None:
-    """An old dispatcher meets tasks of the new release: for another URL, for a new parameter. The new one carries them out."""
+    """An old dispatcher meets tasks of the new release: for another URL, for a new parameter.
+    The new one carries them out.
+    """
     with bench(sqlite_database.url) as new:
         seen: list[Any] = []
         new.tasks.worker("/new")(lambda: seen.append("new"))
@@ -84,18 +93,27 @@ def test_a_roll_out_gives_up_nothing(sqlite_database: TestDatabase) -> None:
             seen.append((number, unit))
 
         lasting = {"retry": {"task_retry_limit": 0}}
-        added = [new.tasks.add("/new", **lasting), new.tasks.add("/w", {"number": 1, "unit": "m"}, **lasting)]
+        added = [
+            new.tasks.add("/new", **lasting),
+            new.tasks.add("/w", {"number": 1, "unit": "m"}, **lasting),
+        ]
         with bench(sqlite_database.url) as old:
 
             @old.tasks.worker("/w")
             def handler(number: str, size: int) -> None: ...
 
             assert old.tasks.drain() == 2
-            assert [old.tasks.get(task.id).state for task in added] == [State.SCHEDULED, State.SCHEDULED]
+            assert [old.tasks.get(task.id).state for task in added] == [
+                State.SCHEDULED,
+                State.SCHEDULED,
+            ]
         for task in added:
             new.tasks.get(task.id).run_now()
         new.tasks.drain()
-        assert [new.tasks.get(task.id).state for task in added] == [State.SUCCEEDED, State.SUCCEEDED]
+        assert [new.tasks.get(task.id).state for task in added] == [
+            State.SUCCEEDED,
+            State.SUCCEEDED,
+        ]
         assert sorted(seen, key=str) == [(1, "m"), "new"]
 
 
@@ -122,12 +140,21 @@ def test_answers_are_as_flasks(on_sqlite: Bench, answer: Any, status: int, state
 
 
 def test_current_task_tells_the_handler_what_it_is(on_sqlite: Bench) -> None:
-    """The task, the attempt, the status before, the time left; outside of a handler it is unbound."""
+    """The task, the attempt, the status before, the time left; outside of a handler it is
+    unbound.
+    """
     seen: list[Any] = []
 
     @on_sqlite.tasks.worker("/w", deadline=50, retry={"min_backoff_seconds": 0})
     def handler() -> Any:
-        seen.append((current_task.id, current_task.attempt, current_task.last_status, current_task.task.attempts))
+        seen.append(
+            (
+                current_task.id,
+                current_task.attempt,
+                current_task.last_status,
+                current_task.task.attempts,
+            )
+        )
         assert 40 < current_task.remaining <= 50
         assert not current_task.cancelled
         assert current_task.first_tried_at.tzinfo is not None
@@ -145,24 +172,41 @@ def test_headers_are_app_engines_under_our_prefix(on_sqlite: Bench) -> None:
 
     @on_sqlite.tasks.worker("/w", retry={"min_backoff_seconds": 0})
     def handler() -> Any:
-        seen.append({name: value for name, value in request.headers if name.lower().startswith(("x-taskqueue", "webhook", "x-mine"))})
+        seen.append(
+            {
+                name: value
+                for name, value in request.headers
+                if name.lower().startswith(("x-taskqueue", "webhook", "x-mine"))
+            }
+        )
         return None if len(seen) == 2 else ("no", 503)
 
     task = on_sqlite.run(on_sqlite.tasks.add("/w", name="my-name", headers={"X-Mine": "1"}))
     first, second = seen
     assert first["X-Taskqueue-Queuename"] == "default"
     assert first["X-Taskqueue-Taskname"] == "my-name"
-    assert (first["X-Taskqueue-Taskretrycount"], first["X-Taskqueue-Taskexecutioncount"]) == ("0", "0")
+    assert (first["X-Taskqueue-Taskretrycount"], first["X-Taskqueue-Taskexecutioncount"]) == (
+        "0",
+        "0",
+    )
     assert float(first["X-Taskqueue-Tasketa"]) == pytest.approx(task.eta.timestamp(), abs=1e-3)
     assert "X-Taskqueue-Taskpreviousresponse" not in first
-    assert (second["X-Taskqueue-Taskretrycount"], second["X-Taskqueue-Taskexecutioncount"]) == ("1", "1")
-    assert (second["X-Taskqueue-Taskpreviousresponse"], second["X-Taskqueue-Taskretryreason"]) == ("503", "failure")
+    assert (second["X-Taskqueue-Taskretrycount"], second["X-Taskqueue-Taskexecutioncount"]) == (
+        "1",
+        "1",
+    )
+    assert (second["X-Taskqueue-Taskpreviousresponse"], second["X-Taskqueue-Taskretryreason"]) == (
+        "503",
+        "failure",
+    )
     assert first["Webhook-Id"] == second["Webhook-Id"] == task.id
     assert "Webhook-Signature" not in first
     assert first["X-Mine"] == "1"
 
 
-def test_an_exception_is_logged_once_and_is_a_failure(on_sqlite: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_logged_once_and_is_a_failure(
+    on_sqlite: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whether Flask handles it or lets it through; never swallowed, never told twice."""
 
     @on_sqlite.tasks.worker("/w", retry={"min_backoff_seconds": 60})
@@ -179,7 +223,9 @@ def test_an_exception_is_logged_once_and_is_a_failure(on_sqlite: Bench, caplog: 
 
 
 def test_an_error_page_does_not_hide_a_failure(on_sqlite: Bench) -> None:
-    """An error handler for everything that answers 200 is common; the handler failed all the same."""
+    """An error handler for everything that answers 200 is common; the handler failed all the
+    same.
+    """
     on_sqlite.app.register_error_handler(Exception, lambda _: ("Sorry!", 200))
 
     @on_sqlite.tasks.worker("/w", retry={"min_backoff_seconds": 60})
@@ -270,7 +316,11 @@ def test_workers_declared_before_and_after_for_many_apps(tmp_path: Any) -> None:
 
     def create_app(name: str) -> Flask:
         app = Flask(name, instance_path=str(tmp_path / name))
-        app.config.update(TESTING=True, SECRET_KEY="secret", TASKQUEUE_DATABASE_URI=f"sqlite:///{tmp_path / name}.db")
+        app.config.update(
+            TESTING=True,
+            SECRET_KEY="secret",
+            TASKQUEUE_DATABASE_URI=f"sqlite:///{tmp_path / name}.db",
+        )
         tasks.init_app(app)
 
         @tasks.worker("/late")
@@ -306,7 +356,9 @@ def test_outside_of_a_context_the_only_application_is_meant(on_sqlite: Bench) ->
 
 
 def test_a_login_hook_is_told_how_to_let_tasks_pass(on_sqlite: Bench) -> None:
-    """Without the exemption the redirect is a failure that explains itself; with it the task runs."""
+    """Without the exemption the redirect is a failure that explains itself; with it the task
+    runs.
+    """
     exempt = False
 
     @on_sqlite.app.before_request
@@ -324,8 +376,12 @@ def test_a_login_hook_is_told_how_to_let_tasks_pass(on_sqlite: Bench) -> None:
     assert on_sqlite.app.test_client().get("/w").status_code == 302
 
 
-@pytest.mark.parametrize(("config", "runs"), [({}, False), ({"PREFERRED_URL_SCHEME": "https"}, True)])
-def test_an_app_that_wants_https_is_told_its_address(sqlite_database: TestDatabase, config: dict[str, str], runs: bool) -> None:
+@pytest.mark.parametrize(
+    ("config", "runs"), [({}, False), ({"PREFERRED_URL_SCHEME": "https"}, True)]
+)
+def test_an_app_that_wants_https_is_told_its_address(
+    sqlite_database: TestDatabase, config: dict[str, str], runs: bool
+) -> None:
     """By the scheme it prefers; without, the failure says which settings say it."""
     with bench(sqlite_database.url, **config) as one:
 
@@ -345,7 +401,11 @@ def test_a_rate_limiter_is_told_how_to_let_tasks_pass(on_sqlite: Bench) -> None:
     def limit() -> Any:
         return ("slow down", 429)
 
-    error = str(on_sqlite.run(on_sqlite.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: None).add()).last_error)
+    error = str(
+        on_sqlite.run(
+            on_sqlite.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: None).add()
+        ).last_error
+    )
     assert "the reply was 429, but the task's view did not run" in error
     assert "request_filter on a function that returns tasks.is_task_request()" in error
 
@@ -354,7 +414,9 @@ def test_a_rate_limiter_is_told_how_to_let_tasks_pass(on_sqlite: Bench) -> None:
 def test_csrf_protection_does_not_hit_worker_routes(tmp_path: Any, csrf_first: bool) -> None:
     """Flask-WTF's, in either order of initialisation; other routes stay protected."""
     app = Flask(__name__)
-    app.config.update(TESTING=True, SECRET_KEY="secret", TASKQUEUE_DATABASE_URI=f"sqlite:///{tmp_path}/q.db")
+    app.config.update(
+        TESTING=True, SECRET_KEY="secret", TASKQUEUE_DATABASE_URI=f"sqlite:///{tmp_path}/q.db"
+    )
     csrf = CSRFProtect()
     if csrf_first:
         csrf.init_app(app)
@@ -402,11 +464,16 @@ def test_abort_is_a_failure_with_its_status(on_sqlite: Bench) -> None:
     assert (task.last_status, task.state) == (429, State.SCHEDULED)
 
 
-def test_the_base_url_of_the_command_comes_before_that_of_the_configuration(sqlite_database: TestDatabase) -> None:
+def test_the_base_url_of_the_command_comes_before_that_of_the_configuration(
+    sqlite_database: TestDatabase,
+) -> None:
     """As every option of flask taskqueue run comes before its setting."""
     with bench(sqlite_database.url, TASKQUEUE_BASE_URL="http://configured.example") as one:
         runtime = one.app.extensions["taskqueue"]
-        for given, used in (("http://given.example", "http://given.example"), (None, "http://configured.example")):
+        for given, used in (
+            ("http://given.example", "http://given.example"),
+            (None, "http://configured.example"),
+        ):
             routes = runtime.routes(given, "http")
             assert routes.own_url == used
             routes.own.close()

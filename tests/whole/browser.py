@@ -16,14 +16,22 @@ from playwright.sync_api import Browser, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-dev-shm-usage",
+    ),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Chromium of this machine, headless. Skips by name where it is absent, or fails where it is required."""
+    """Chromium of this machine, headless. Skips by name where it is absent, or fails where it
+    is required.
+    """
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         if "chromium" in os.environ.get("TASKQUEUE_TEST_REQUIRE", "").split(","):
@@ -56,7 +64,9 @@ class Site:
 def served(app: Flask) -> Iterator[Site]:
     """The application behind a real server of this process."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Silent)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield Site(app, f"http://127.0.0.1:{server.server_port}")

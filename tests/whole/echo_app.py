@@ -14,7 +14,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def create_app() -> Flask:
-    """The application, on the SQLite file in the folder that the environment names; a header says what a hook reads of a body."""
+    """The application, on the SQLite file in the folder that the environment names; a header
+    says what a hook reads of a body.
+    """
     app = Flask(__name__, instance_path=os.environ["ECHO_FOLDER"])
     app.config.update(
         SECRET_KEY="a secret for tests",

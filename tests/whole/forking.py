@@ -30,7 +30,11 @@ def main() -> int:
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
-        assert (status, running.wait(10).attempts, runtime.store.database.engine.pool) == (0, 1, pool)
+        assert (status, running.wait(10).attempts, runtime.store.database.engine.pool) == (
+            0,
+            1,
+            pool,
+        )
         for task in loop_app.tasks.find(url="/plain"):
             assert task.wait(10).state is State.SUCCEEDED
         assert [one.pid for one in loop_app.tasks.dispatchers()] == [os.getpid()]
@@ -39,7 +43,9 @@ def main() -> int:
 
 
 def look_around(runtime: object) -> None:
-    """In the child: no dispatcher, no connection of the parent's; and it can add, and start one of its own."""
+    """In the child: no dispatcher, no connection of the parent's; and it can add, and start one
+    of its own.
+    """
     assert runtime.scheduler is None  # type: ignore[attr-defined]
     assert runtime.store.database.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
     parent = loop_app.tasks.dispatchers()[0].id

@@ -1,4 +1,6 @@
-"""A transactional handler that forks, and whose child looks at each connection that its parent has."""
+"""A transactional handler that forks, and whose child looks at each connection that its parent
+has.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from flask_taskqueue import State
 from tests.whole import loop_app
 
 outside = sa.create_engine(os.environ["LOOP_DATABASE"])
-memory = sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
+memory = sa.create_engine(
+    "sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
+)
 parents: list[Any] = []
 
 
@@ -43,13 +47,17 @@ def main() -> int:
             connection.exec_driver_sql("SELECT 1")
         task = forks.add()
         loop_app.tasks.drain()
-        assert loop_app.tasks.get(task.id).state is State.SUCCEEDED, loop_app.tasks.get(task.id).last_error
+        assert loop_app.tasks.get(task.id).state is State.SUCCEEDED, loop_app.tasks.get(
+            task.id
+        ).last_error
         assert effects() == ["of the parent"]
     return 0
 
 
 def look_around() -> None:
-    """In the child, in the context of the handler: none of the parent's connections, but a copy of what is in memory."""
+    """In the child, in the context of the handler: none of the parent's connections, but a copy
+    of what is in memory.
+    """
     with outside.connect() as connection:
         assert driver(connection) not in parents
         connection.exec_driver_sql("SELECT 1")

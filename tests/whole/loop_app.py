@@ -167,7 +167,8 @@ def create_app() -> Flask:
     db.init_app(app)
     tasks.init_app(app)
     app.after_request(die_if_told)
-    # Of a connection that was lost before it was given back SQLAlchemy logs the traceback; those of others are looked for.
+    # Of a connection that was lost before it was given back SQLAlchemy logs the traceback; those of
+    # others are looked for.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     app.add_url_rule("/", view_func=lambda: "hello", endpoint="hello")
     return app

@@ -1,4 +1,6 @@
-"""A shop of which half is broken; what it was before the last release with ``NIGHT_RELEASE=old``."""
+"""A shop of which half is broken; what it was before the last release with
+``NIGHT_RELEASE=old``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,12 @@ def create_app() -> Flask:
         TASKQUEUE_ALLOWED_HOSTS=[os.environ["NIGHT_HOST"]],
     )
     tasks = TaskQueue(app)
-    for rule, handler in {"/mail": mail, "/fine": fine, "/picture": picture, "/reports/monthly": report}.items():
+    for rule, handler in {
+        "/mail": mail,
+        "/fine": fine,
+        "/picture": picture,
+        "/reports/monthly": report,
+    }.items():
         tasks.worker(rule, queue="mail" if handler is mail else "default")(handler)
     if os.environ.get("NIGHT_RELEASE") == "old":
         tasks.worker("/legacy")(legacy)

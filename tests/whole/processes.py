@@ -18,8 +18,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def process(arguments: Sequence[str], environment: Mapping[str, str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this Python (``-m`` and so on) and all its descendants, which do not outlive the block."""
+def process(
+    arguments: Sequence[str], environment: Mapping[str, str], output: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this Python (``-m`` and so on) and all its descendants, which do not outlive
+    the block.
+    """
     with output.open("ab") as out:
         running = subprocess.Popen(
             [sys.executable, *arguments],
@@ -42,7 +46,11 @@ def process(arguments: Sequence[str], environment: Mapping[str, str], output: Pa
 def descendants(pid: int) -> list[psutil.Process]:
     """The live descendants of a process."""
     try:
-        return [one for one in psutil.Process(pid).children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+        return [
+            one
+            for one in psutil.Process(pid).children(recursive=True)
+            if one.status() != psutil.STATUS_ZOMBIE
+        ]
     except psutil.NoSuchProcess:
         return []
 

@@ -19,7 +19,17 @@ from tests.dashboard.payloads import MARK, poison
 from tests.databases import TestDatabase
 from tests.whole.browser import Site, chromium, served
 
-PAGES = ("", "queues", "tasks", "tasks?state=dead", "errors", "cron", "system?doctor=1", "tasks/{dead}", "tasks/{retrying}")
+PAGES = (
+    "",
+    "queues",
+    "tasks",
+    "tasks?state=dead",
+    "errors",
+    "cron",
+    "system?doctor=1",
+    "tasks/{dead}",
+    "tasks/{retrying}",
+)
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 
@@ -52,11 +62,16 @@ class Shop:
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """A dead task, one that is tried again, one for later, one that succeeded, a schedule."""
     database = TestDatabase("sqlite", f"sqlite:///{tmp_path / 'shop.db'}")
-    with application(database, TASKQUEUE_DASHBOARD_USER=lambda: "ana") as one, served(one.app) as site:
+    with (
+        application(database, TASKQUEUE_DASHBOARD_USER=lambda: "ana") as one,
+        served(one.app) as site,
+    ):
         found = Shop(site, one.tasks)
         one.tasks.schedule("nightly", "/fine", "every day 03:00")
         found.ids["dead"] = one.tasks.add("/hopeless", {"why": "no paper", "token": "x"}).id
-        found.ids["retrying"] = one.tasks.add("/broken", retry=RetryOptions(min_backoff_seconds=900)).id
+        found.ids["retrying"] = one.tasks.add(
+            "/broken", retry=RetryOptions(min_backoff_seconds=900)
+        ).id
         found.ids["done"] = one.tasks.add("/fine").id
         one.tasks.drain()
         found.ids["later"] = one.tasks.add("/fine", countdown=900, queue="mail").id
@@ -65,7 +80,9 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 @contextmanager
 def visit(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A fresh page; any complaint in its console, any error of a script and any dialog fails the test."""
+    """A fresh page; any complaint in its console, any error of a script and any dialog fails
+    the test.
+    """
     complaints: list[str] = []
     context = browser.new_context(**options)
     context.set_default_timeout(10_000)
@@ -99,23 +116,29 @@ def test_every_page_is_accessible(browser: Browser, shop: Shop, theme: Any, size
 def test_a_page_without_tasks_is_accessible(browser: Browser, tmp_path: Path) -> None:
     """With nothing to show, too."""
     database = TestDatabase("sqlite", f"sqlite:///{tmp_path / 'empty.db'}")
-    with application(database) as one, served(one.app) as site, visit(browser, viewport=DESKTOP) as page:
+    with (
+        application(database) as one,
+        served(one.app) as site,
+        visit(browser, viewport=DESKTOP) as page,
+    ):
         for path in ("", "tasks", "errors", "cron"):
             page.goto(f"{site.address}/taskqueue/{path}")
             assert Axe().run(page).violations_count == 0, path
 
 
 def test_every_action_is_a_click(browser: Browser, shop: Shop) -> None:
-    """Queues, tasks, selections, errors and schedules; each page that follows says what was done."""
+    """Queues, tasks, selections, errors and schedules; each page that follows says what was
+    done.
+    """
     with visit(browser, viewport=DESKTOP) as page:
         notice = page.locator(".notice[role=status]")
 
         def click(path: str, *names: str, says: str) -> None:
             page.goto(shop.url(path))
             for name in names:
-                page.get_by_text(name, exact=True).first.click() if name.endswith("…") else page.get_by_role(
-                    "button", name=name
-                ).first.click()
+                page.get_by_text(name, exact=True).first.click() if name.endswith(
+                    "…"
+                ) else page.get_by_role("button", name=name).first.click()
             expect(notice).to_contain_text(says)
 
         click("queues", "Pause default", says="The queue is paused.")
@@ -150,7 +173,9 @@ def test_every_action_is_a_click(browser: Browser, shop: Shop) -> None:
 
 
 def test_the_keyboard_is_enough(browser: Browser, shop: Shop) -> None:
-    """Sections, search, rows, selection and an action, without a mouse; the first stop skips to the content."""
+    """Sections, search, rows, selection and an action, without a mouse; the first stop skips to
+    the content.
+    """
     with visit(browser, viewport=DESKTOP) as page:
         page.goto(shop.url(""))
         page.keyboard.press("Tab")
@@ -177,7 +202,9 @@ def test_the_keyboard_is_enough(browser: Browser, shop: Shop) -> None:
 
 
 def test_enter_opens_a_row_and_never_acts(browser: Browser, shop: Shop) -> None:
-    """On the row that j leads to, on its box, with a selection, with and without the script; what acts are buttons alone."""
+    """On the row that j leads to, on its box, with a selection, with and without the script;
+    what acts are buttons alone.
+    """
     for script in (True, False):
         with visit(browser, viewport=DESKTOP, java_script_enabled=script) as page:
             for state, name in (("dead", "dead"), ("scheduled", "later")):
@@ -233,7 +260,9 @@ def test_a_group_of_errors_leads_to_its_tasks(browser: Browser, shop: Shop) -> N
         assert Axe().run(page).violations_count == 0
 
 
-def test_pages_refresh_themselves_but_not_while_somebody_types(browser: Browser, shop: Shop) -> None:
+def test_pages_refresh_themselves_but_not_while_somebody_types(
+    browser: Browser, shop: Shop
+) -> None:
     """What has changed comes in; a text half written and a selection stay."""
     with visit(browser, viewport=DESKTOP) as page:
         page.goto(shop.url("tasks"))
@@ -266,9 +295,15 @@ def test_it_works_without_a_script(browser: Browser, shop: Shop) -> None:
 
 
 def test_nothing_stored_runs(browser: Browser, tmp_path: Path) -> None:
-    """Forty payloads in every field: none runs, none opens a dialog, none makes the policy speak."""
+    """Forty payloads in every field: none runs, none opens a dialog, none makes the policy
+    speak.
+    """
     database = TestDatabase("sqlite", f"sqlite:///{tmp_path / 'poisoned.db'}")
-    with application(database) as one, served(one.app) as site, visit(browser, viewport=DESKTOP) as page:
+    with (
+        application(database) as one,
+        served(one.app) as site,
+        visit(browser, viewport=DESKTOP) as page,
+    ):
         one.tasks.add("/fine")
         ids = poison(one.app.extensions["taskqueue"].store)
         for path in (*PAGES[:7], *(f"tasks/{one_id}" for one_id in ids[::8])):
@@ -277,10 +312,17 @@ def test_nothing_stored_runs(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_another_site_cannot_act(browser: Browser, shop: Shop) -> None:
-    """A page elsewhere that posts a form gets a refusal, by name and by address of this machine, and nothing changes."""
+    """A page elsewhere that posts a form gets a refusal, by name and by address of this
+    machine, and nothing changes.
+    """
     evil = Flask("evil")
     target = shop.url("tasks/{dead}/requeue")
-    evil.add_url_rule("/", view_func=lambda: f'<form id="f" method="post" action="{target}"></form><button form="f">Win</button>')
+    evil.add_url_rule(
+        "/",
+        view_func=lambda: (
+            f'<form id="f" method="post" action="{target}"></form><button form="f">Win</button>'
+        ),
+    )
     with served(evil) as other:
         for address in (other.address, other.address.replace("127.0.0.1", "localhost")):
             context = browser.new_context()

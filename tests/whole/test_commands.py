@@ -33,7 +33,11 @@ def work(what: str = "good") -> str:
 def environment(sqlite_database: TestDatabase, tmp_path: Path) -> dict[str, str]:
     """An application of one file, and what its processes are told."""
     (tmp_path / "shop.py").write_text(APPLICATION, encoding="utf-8")
-    settings = {"SECRET_KEY": "a secret for tests", "TASKQUEUE_DATABASE_URI": sqlite_database.url, "TASKQUEUE_CREATE_TABLES": "true"}
+    settings = {
+        "SECRET_KEY": "a secret for tests",
+        "TASKQUEUE_DATABASE_URI": sqlite_database.url,
+        "TASKQUEUE_CREATE_TABLES": "true",
+    }
     given = {f"FLASK_{key}": value for key, value in settings.items()}
     return {**os.environ, "PYTHONPATH": str(ROOT), "FLASK_APP": str(tmp_path / "shop.py"), **given}
 
@@ -41,15 +45,29 @@ def environment(sqlite_database: TestDatabase, tmp_path: Path) -> dict[str, str]
 def run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     """A command, ended."""
     command = [sys.executable, "-m", "flask", "taskqueue", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_a_script_can_rely_on_commands(environment: dict[str, str], tmp_path: Path) -> None:
-    """With a dispatcher add --wait ends with the task; data alone is on stdout; what is not there has exit code 3."""
-    with process(["-m", "flask", "taskqueue", "run", "--threads", "1"], environment, tmp_path / "run.log"):
-        wait_until(lambda: json.loads(run(environment, "stats", "--json").stdout or "{}").get("dispatchers"), what="it runs", timeout=30)
+    """With a dispatcher add --wait ends with the task; data alone is on stdout; what is not
+    there has exit code 3.
+    """
+    with process(
+        ["-m", "flask", "taskqueue", "run", "--threads", "1"], environment, tmp_path / "run.log"
+    ):
+        wait_until(
+            lambda: json.loads(run(environment, "stats", "--json").stdout or "{}").get(
+                "dispatchers"
+            ),
+            what="it runs",
+            timeout=30,
+        )
         added = run(environment, "add", "/work", "-p", "what=fine", "--wait", "30", "--json")
-        assert (added.returncode, json.loads(added.stdout)["state"]) == (0, "succeeded"), added.stderr
+        assert (added.returncode, json.loads(added.stdout)["state"]) == (0, "succeeded"), (
+            added.stderr
+        )
     listed = run(environment, "list", "--jsonl")
     assert [json.loads(line)["last_status"] for line in listed.stdout.splitlines()] == [200]
     assert run(environment, "show", "0000").returncode == 3
@@ -67,7 +85,18 @@ def test_ctrl_c_ends_top(environment: dict[str, str], tmp_path: Path) -> None:
 
 def test_a_shell_completes_commands(environment: dict[str, str]) -> None:
     """As Flask's own."""
-    words = {"_FLASK_COMPLETE": "bash_complete", "COMP_WORDS": "flask taskqueue do", "COMP_CWORD": "2"}
+    words = {
+        "_FLASK_COMPLETE": "bash_complete",
+        "COMP_WORDS": "flask taskqueue do",
+        "COMP_CWORD": "2",
+    }
     flask = str(Path(sys.executable).with_name("flask"))
-    found = subprocess.run([flask], env={**environment, **words}, capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run(
+        [flask],
+        env={**environment, **words},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert found.stdout == "plain,doctor\n"

@@ -24,13 +24,18 @@ SERVERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
 def test_a_failed_attempt_is_one_line(app: Flask, tmp_path: Path, command: tuple[str, ...]) -> None:  # noqa: F811
-    """With the task, its URL, the status, the number of the attempt, the error, and what comes next; a success adds none to the log."""
+    """With the task, its URL, the status, the number of the attempt, the error, and what comes
+    next; a success adds none to the log.
+    """
     port = free_port()
     output = tmp_path / "output"
     with process([word.replace("PORT", str(port)) for word in command], {}, output):
         if "PORT" in " ".join(command):
             wait_until(lambda: answers(port), what="the server answers", timeout=60)
-        fails, dies = loop_app.flaky.add(), loop_app.flaky.options(retry={"task_retry_limit": 0}).add()
+        fails, dies = (
+            loop_app.flaky.add(),
+            loop_app.flaky.options(retry={"task_retry_limit": 0}).add(),
+        )
         assert fails.wait(60).state is State.SUCCEEDED
         assert dies.wait(60).state is State.DEAD
         wait_until(lambda: dies.id in output.read_text(), what="it is told")

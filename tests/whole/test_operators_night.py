@@ -1,4 +1,6 @@
-"""The operator's night: a system that is broken in six ways is understood by doctor, health and why alone."""
+"""The operator's night: a system that is broken in six ways is understood by doctor, health and
+why alone.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def said(app: Flask, *command: str) -> str:
 
 @pytest.mark.slow
 def test_a_broken_system_is_understood(host: str, tmp_path: Path) -> None:
-    """A paused queue, a task that kills processes, a dispatcher that died, a dead host, a login hook, a missing route."""
+    """A paused queue, a task that kills processes, a dispatcher that died, a dead host, a login
+    hook, a missing route.
+    """
     with release("old") as before, before.app_context():
         ids = {}
         for name, url in {
@@ -63,7 +67,9 @@ def test_a_broken_system_is_understood(host: str, tmp_path: Path) -> None:
             "host too": f"http://{host}/too",
         }.items():
             queue = {"paused": "mail", "host": "hooks", "host too": "hooks"}.get(name, "default")
-            ids[name] = re.findall(r"\b[0-9A-Z]{26}\b", said(before, "add", url, "--queue", queue))[0]
+            ids[name] = re.findall(r"\b[0-9A-Z]{26}\b", said(before, "add", url, "--queue", queue))[
+                0
+            ]
         said(before, "pause", "mail")
     with release() as app:
         _look(app, ids, tmp_path)
@@ -76,10 +82,17 @@ def _look(app: Flask, ids: dict[str, str], tmp_path: Path) -> None:
         """Whether it is not tried again, or not before ten minutes are over."""
         with runtime.store.reading() as connection:
             task = runtime.store.tasks.get(connection, ids[name])
-        return task.state == (State.DEAD if name == "poison" else State.SCHEDULED) and task.attempts > 0
+        return (
+            task.state == (State.DEAD if name == "poison" else State.SCHEDULED)
+            and task.attempts > 0
+        )
 
     with process(RUN, {}, tmp_path / "output"):
-        wait_until(lambda: all(map(is_over, ids.keys() - {"paused"})), what="all that may run has failed", timeout=90)
+        wait_until(
+            lambda: all(map(is_over, ids.keys() - {"paused"})),
+            what="all that may run has failed",
+            timeout=90,
+        )
     dispatcher = runtime.store.database.tables.dispatcher
     a_minute_ago = dispatcher.update().values(seen_at=dispatcher.c.seen_at - 60_000_000)
     runtime.store.transact(lambda connection: connection.execute(a_minute_ago))
@@ -87,12 +100,16 @@ def _look(app: Flask, ids: dict[str, str], tmp_path: Path) -> None:
     doctor = said(app, "doctor")
     for pattern in (
         r"✕ no dispatcher is alive, and 5 tasks wait\n  → start one: flask taskqueue run",
-        r"! dispatcher \S+:\d+ was last seen (1 m|59 s)( \d+ s)? ago, and was not stopped: its process died",
-        r"! queue mail is paused.*, and 1 of its tasks waits\n  → let it run: flask taskqueue resume mail",
+        r"! dispatcher \S+:\d+ was last seen (1 m|59 s)( \d+ s)? ago, and was not stopped: "
+        r"its process died",
+        r"! queue mail is paused.*, and 1 of its tasks waits\n  → let it run: flask "
+        r"taskqueue resume mail",
         r"! 1 task gave up in the last hour: queue default, /picture: .*died",
-        r"! queue hooks fails all the time: none of \d+ attempts .* succeeded; the latest: .*127\.0\.0\.1",
+        r"! queue hooks fails all the time: none of \d+ attempts .* succeeded; the latest: "
+        r".*127\.0\.0\.1",
         r"! no route of this release answers POST /legacy, and 1 task waits for it",
-        r"✕ /reports/monthly is not reached by tasks: the reply was 302, a redirect to /login\n  → let tasks pass in the before_request",
+        r"✕ /reports/monthly is not reached by tasks: the reply was 302, a redirect to "
+        r"/login\n  → let tasks pass in the before_request",
         r"✓ /fine is reached by tasks",
     ):
         assert re.search(pattern, doctor), f"{pattern}\n{doctor}"
@@ -104,9 +121,15 @@ def _look(app: Flask, ids: dict[str, str], tmp_path: Path) -> None:
     for name, patterns in {
         "paused": ("No dispatcher is alive", "Queue mail is paused"),
         "poison": ("It gave up .*died",),
-        "hook": ("Attempt \\d+ failed: the reply was 302, a redirect to /login", "No dispatcher is alive"),
+        "hook": (
+            "Attempt \\d+ failed: the reply was 302, a redirect to /login",
+            "No dispatcher is alive",
+        ),
         "route": ("Attempt \\d+ failed", "No route of this release answers POST /legacy"),
-        "host": ("Attempt \\d+ failed: the connection failed: Connection refused", "No dispatcher is alive"),
+        "host": (
+            "Attempt \\d+ failed: the connection failed: Connection refused",
+            "No dispatcher is alive",
+        ),
     }.items():
         why = said(app, "why", ids[name])
         assert all(re.search(pattern, why) for pattern in patterns), (name, why)

@@ -22,13 +22,27 @@ from tests.whole.test_serving import answers, free_port
 
 FACTORY = "tests.whole.echo_app:create_app()"
 UWSGI = Path(sys.executable).with_name("uwsgi")
-ASGI = "import sys, uvicorn; from asgiref.wsgi import WsgiToAsgi; from tests.whole.echo_app import create_app; "
+ASGI = (
+    "import sys, uvicorn; from asgiref.wsgi import WsgiToAsgi; from tests.whole.echo_app import "
+    "create_app; "
+)
 SERVERS = {
     "gunicorn sync": ["-m", "gunicorn", "-b", "127.0.0.1:PORT", FACTORY],
     "gunicorn gthread": ["-m", "gunicorn", "--threads", "4", "-b", "127.0.0.1:PORT", FACTORY],
-    "waitress": ["-m", "waitress", "--listen=127.0.0.1:PORT", "--call", "tests.whole.echo_app:create_app"],
+    "waitress": [
+        "-m",
+        "waitress",
+        "--listen=127.0.0.1:PORT",
+        "--call",
+        "tests.whole.echo_app:create_app",
+    ],
     "uwsgi": [
-        *("-c", f"import os, sys; os.execv({str(UWSGI)!r}, ['uwsgi', *sys.argv[1:]])", "--http-socket", "127.0.0.1:PORT"),
+        *(
+            "-c",
+            f"import os, sys; os.execv({str(UWSGI)!r}, ['uwsgi', *sys.argv[1:]])",
+            "--http-socket",
+            "127.0.0.1:PORT",
+        ),
         *("--module", FACTORY, "--master", "--need-app", "--die-on-term"),
     ],
     "uvicorn, by asgiref": ["-c", ASGI + "uvicorn.run(WsgiToAsgi(create_app()), port=PORT)"],
@@ -45,7 +59,10 @@ class Twice:
 
     def run(self, *arguments: Any, **options: Any) -> tuple[Task, Task]:
         """What became of a task in process, and over HTTP."""
-        ids = [self.tasks.add(*arguments, queue=queue, keep_result=True, **options).id for queue in ("in-process", "over-http")]
+        ids = [
+            self.tasks.add(*arguments, queue=queue, keep_result=True, **options).id
+            for queue in ("in-process", "over-http")
+        ]
         runtime = self.app.extensions["taskqueue"]
         runtime.drain(queues=["in-process"])
         runtime.drain(queues=["over-http"], transport="http", base_url=self.url)
@@ -54,7 +71,9 @@ class Twice:
 
 
 @pytest.fixture(scope="module", params=SERVERS)
-def twice(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
+def twice(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Twice]:
     """Each server in turn."""
     if request.param == "uwsgi" and not UWSGI.exists():
         pytest.skip("uwsgi is not installed")
@@ -72,7 +91,9 @@ def twice(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("params", [{"name": "ana", "number": 3}, {"name": "ü&="}], ids=["ascii", "escaped"])
+@pytest.mark.parametrize(
+    "params", [{"name": "ana", "number": 3}, {"name": "ü&="}], ids=["ascii", "escaped"]
+)
 def test_every_method_arrives(twice: Twice, method: str, params: dict[str, Any]) -> None:
     """With a body or without, with its parameters."""
     for task in twice.run("/named", params, method=method):
@@ -100,7 +121,21 @@ def test_a_hook_may_read_the_body(twice: Twice, look: str) -> None:
 
 
 CHARACTERS = st.sampled_from(
-    [*map(chr, range(0x21, 0x7F)), "%2f", "%2F", "%3F", "%25", "%c3%A9", "%ff", "%41", "%2e", "/./", "/../", "//", "?"]
+    [
+        *map(chr, range(0x21, 0x7F)),
+        "%2f",
+        "%2F",
+        "%3F",
+        "%25",
+        "%c3%A9",
+        "%ff",
+        "%41",
+        "%2e",
+        "/./",
+        "/../",
+        "//",
+        "?",
+    ]
 )
 TEXTS = st.lists(CHARACTERS, max_size=12).map("".join)
 
@@ -113,16 +148,26 @@ TEXTS = st.lists(CHARACTERS, max_size=12).map("".join)
 @example(path="/%2F%2Fa%3Fb", query="?")
 @example(path="", query="")
 @given(path=TEXTS, query=TEXTS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_url_arrives_alike(twice: Twice, path: str, query: str) -> None:
-    """Whatever path and query add() takes: both ways the app sees the same of it, and the guard lets it in."""
+    """Whatever path and query add() takes: both ways the app sees the same of it, and the guard
+    lets it in.
+    """
     try:
         first, second = twice.run(f"/echo/{path}?{query}", json={})
     except InvalidUrlError:
         return
-    assert (second.state, second.last_status, second.last_error) == (first.state, first.last_status, first.last_error)
+    assert (second.state, second.last_status, second.last_error) == (
+        first.state,
+        first.last_status,
+        first.last_error,
+    )
     assert first.state is State.SUCCEEDED or "has no route" in str(first.last_error)
-    assert [one.result and one.result.body for one in (first, second)] == [first.result and first.result.body] * 2
+    assert [one.result and one.result.body for one in (first, second)] == [
+        first.result and first.result.body
+    ] * 2
 
 
 def test_the_handler_is_told_the_deadline_of_its_queue(twice: Twice) -> None:

@@ -43,12 +43,16 @@ def test_a_hangup_lets_running_tasks_end(here: Stage) -> None:
 
 
 def test_impatient_sigterms_end_it_at_once(here: Stage) -> None:
-    """From the second on it does not wait: exit code 0, no traceback, nobody left behind; the task is attempted again."""
+    """From the second on it does not wait: exit code 0, no traceback, nobody left behind; the
+    task is attempted again.
+    """
     task = loop_app.slow.add(seconds=4)
     with here.dispatchers(2) as running:
         here.wait_begun(1)
         children = descendants(running.pid)
-        wait_until(lambda: running.terminate() or running.poll() is not None, what="it ends", timeout=3)  # type: ignore[func-returns-value]
+        wait_until(
+            lambda: running.terminate() or running.poll() is not None, what="it ends", timeout=3
+        )  # type: ignore[func-returns-value]
         assert running.wait() == 0
         assert gone(children)
     assert "Traceback" not in here.said()
@@ -58,7 +62,9 @@ def test_impatient_sigterms_end_it_at_once(here: Stage) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=["SIGKILL", "SIGQUIT"])
 def test_dispatchers_do_not_outlive_their_supervisor(here: Stage, number: signal.Signals) -> None:
-    """Killed, it leaves them to let running tasks end and to give the rest back; nobody is left behind."""
+    """Killed, it leaves them to let running tasks end and to give the rest back; nobody is left
+    behind.
+    """
     task = loop_app.slow.add(seconds=1)
     with here.dispatchers(2) as running:
         here.wait_begun(1)

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State
-from flask_taskqueue.api import standstill
+from flask_taskqueue.api import pausing as standstill
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 from tests.whole import loop_app
@@ -48,7 +48,9 @@ def in_the_transaction(_: Stage) -> None:
 
 
 @pytest.mark.parametrize("pause", [by_call, by_command, by_rate, in_the_transaction])
-def test_nothing_begins_when_a_pause_has_returned(database: TestDatabase, tmp_path: Path, pause: Callable[[Stage], None]) -> None:
+def test_nothing_begins_when_a_pause_has_returned(
+    database: TestDatabase, tmp_path: Path, pause: Callable[[Stage], None]
+) -> None:
     """What runs goes on, what was leased ahead is given back, and that counts as no attempt."""
     with stage(database, tmp_path, {"POLL_INTERVAL": "60"}) as here:
         loop_app.tasks.add_many(loop_app.plain.spec() for _ in range(6000))
@@ -61,7 +63,11 @@ def test_nothing_begins_when_a_pause_has_returned(database: TestDatabase, tmp_pa
             assert len(running) <= PROCESSES * THREADS
             assert queue.find(state=State.SCHEDULED, limit=1)
             wait_until(lambda: not queue.find(state=State.LEASED), what="what runs has ended")
-            begun = {line.task_id for line in log.read(here.log) if line.word == "start" and line.at > returned}
+            begun = {
+                line.task_id
+                for line in log.read(here.log)
+                if line.word == "start" and line.at > returned
+            }
             assert begun <= running
             queue.configure(rate=None)
             queue.resume()
@@ -72,9 +78,14 @@ def test_nothing_begins_when_a_pause_has_returned(database: TestDatabase, tmp_pa
 
 
 def test_a_dispatcher_that_does_not_answer_is_named(
-    sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sqlite_database: TestDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The queue is paused all the same, and the log says which process may still begin what it had leased."""
+    """The queue is paused all the same, and the log says which process may still begin what it
+    had leased.
+    """
     monkeypatch.setattr(standstill, "PATIENCE", 0.3)
     with stage(sqlite_database, tmp_path, {}) as here, here.dispatchers(1) as parent:
         loop_app.plain.add().wait(30)
@@ -84,16 +95,20 @@ def test_a_dispatcher_that_does_not_answer_is_named(
             assert loop_app.tasks.queue("default").pause()
         finally:
             os.kill(child.pid, signal.SIGCONT)
-        assert [record.getMessage().rsplit(":", 1)[1] for record in caplog.records if "is paused, but" in record.getMessage()] == [
-            str(child.pid)
-        ]
+        assert [
+            record.getMessage().rsplit(":", 1)[1]
+            for record in caplog.records
+            if "is paused, but" in record.getMessage()
+        ] == [str(child.pid)]
         caplog.clear()
         monkeypatch.undo()
         assert not loop_app.tasks.queue("default").pause()
         assert not caplog.records
 
 
-def test_a_pause_waits_for_no_dispatcher_that_has_stopped(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_pause_waits_for_no_dispatcher_that_has_stopped(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
     """Nor for one that drains and ends."""
     with stage(sqlite_database, tmp_path, {}) as here:
         loop_app.plain.add()

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from flask_taskqueue import State
 from flask_taskqueue.cli.run import run as run_command
-from flask_taskqueue.engine.wear import resident, usable_processors
+from flask_taskqueue.engine.recycling import resident, usable_processors
 from tests.databases import TestDatabase
 from tests.outages import switched
 from tests.waiting import wait_until
@@ -19,8 +19,12 @@ from tests.whole.processes import descendants
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
-def test_a_child_that_dies_while_the_database_is_away_takes_nobody_with_it(database: TestDatabase, tmp_path: Path) -> None:
-    """The supervisor and its other processes stay; when the database is back the child has a successor and its task is given back."""
+def test_a_child_that_dies_while_the_database_is_away_takes_nobody_with_it(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    """The supervisor and its other processes stay; when the database is back the child has a
+    successor and its task is given back.
+    """
     with stage(database, tmp_path, {"LEASE": "600"}) as here, switched(database) as (url, switch):
         task = loop_app.slow.add(seconds=3)
         with here.dispatchers(2, environment={"LOOP_DATABASE": url}) as running:
@@ -29,8 +33,14 @@ def test_a_child_that_dies_while_the_database_is_away_takes_nobody_with_it(datab
             (other,) = [one for one in descendants(running.pid) if one.pid != holder]
             switch(False)
             next(one for one in descendants(running.pid) if one.pid == holder).kill()
-            wait_until(lambda: "could not be given back" in here.said(), what="the supervisor has tried", timeout=60)
-            wait_until(lambda: "cannot start yet" in here.said(), what="the successor waits", timeout=60)
+            wait_until(
+                lambda: "could not be given back" in here.said(),
+                what="the supervisor has tried",
+                timeout=60,
+            )
+            wait_until(
+                lambda: "cannot start yet" in here.said(), what="the successor waits", timeout=60
+            )
             switch(True)
             assert task.wait(60).state is State.SUCCEEDED
             assert running.poll() is None
@@ -41,17 +51,29 @@ def test_a_child_that_dies_while_the_database_is_away_takes_nobody_with_it(datab
     assert "Traceback" not in here.said()
 
 
-def test_a_handler_can_end_a_process_that_it_has_forked(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_handler_can_end_a_process_that_it_has_forked(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
     """Our handlers of signals do not reach the child: ``terminate()`` ends it."""
     with stage(sqlite_database, tmp_path, {}) as here, here.dispatchers(1):
         task = loop_app.forking.add()
         assert task.wait(20).state is State.SUCCEEDED
-    assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == ["start", "end"]
+    assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == [
+        "start",
+        "end",
+    ]
 
 
-def test_a_handler_that_holds_the_interpreter_keeps_its_lease(database: TestDatabase, tmp_path: Path) -> None:
-    """For longer than a lease no thread of its process comes to run; its supervisor knows that it lives, and nobody else takes the task."""
-    with stage(database, tmp_path, {"LEASE": "2", "POLL_INTERVAL": "0.2"}) as here, here.dispatchers(2):
+def test_a_handler_that_holds_the_interpreter_keeps_its_lease(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    """For longer than a lease no thread of its process comes to run; its supervisor knows that
+    it lives, and nobody else takes the task.
+    """
+    with (
+        stage(database, tmp_path, {"LEASE": "2", "POLL_INTERVAL": "0.2"}) as here,
+        here.dispatchers(2),
+    ):
         tasks = [loop_app.greedy.add(seconds=6), loop_app.slow.add(seconds=1)]
         for task in tasks:
             ended = task.wait(60)
@@ -59,16 +81,25 @@ def test_a_handler_that_holds_the_interpreter_keeps_its_lease(database: TestData
     assert "could not be renewed" not in here.said()
 
 
-def test_what_a_stopped_process_holds_is_taken_over(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+def test_what_a_stopped_process_holds_is_taken_over(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
     """It lives, but nobody can say for how long it stands still."""
-    with stage(sqlite_database, tmp_path, {"LEASE": "2", "POLL_INTERVAL": "0.2"}) as here, here.dispatchers(2) as running:
+    with (
+        stage(sqlite_database, tmp_path, {"LEASE": "2", "POLL_INTERVAL": "0.2"}) as here,
+        here.dispatchers(2) as running,
+    ):
         task = loop_app.slow.add(seconds=0.5)
         here.wait_begun(1)
         holder = int((tmp_path / "log").read_text().split()[3])
         stopped = next(one for one in descendants(running.pid) if one.pid == holder)
         stopped.suspend()
         try:
-            wait_until(lambda: task.wait(60).state is State.SUCCEEDED, what="another process has done it", timeout=60)
+            wait_until(
+                lambda: task.wait(60).state is State.SUCCEEDED,
+                what="another process has done it",
+                timeout=60,
+            )
             assert task.wait(1).attempts == 2
         finally:
             stopped.resume()
@@ -81,8 +112,13 @@ def runs(folder: Path) -> list[tuple[str, str]]:
 
 
 def test_a_process_that_has_run_enough_is_replaced(database: TestDatabase, tmp_path: Path) -> None:
-    """What it still runs goes on to its end, what is due does not wait for that, and no attempt is lost or counted twice."""
-    with stage(database, tmp_path, {"POLL_INTERVAL": "0.2"}) as here, here.dispatchers(1, "--threads", "2", "--max-tasks", "3") as running:
+    """What it still runs goes on to its end, what is due does not wait for that, and no attempt
+    is lost or counted twice.
+    """
+    with (
+        stage(database, tmp_path, {"POLL_INTERVAL": "0.2"}) as here,
+        here.dispatchers(1, "--threads", "2", "--max-tasks", "3") as running,
+    ):
         long = loop_app.slow.add(seconds=12)
         here.wait_begun(1)
         (first,) = {pid for _, pid in runs(tmp_path)}
@@ -93,7 +129,10 @@ def test_a_process_that_has_run_enough_is_replaced(database: TestDatabase, tmp_p
         assert loop_app.tasks.get(long.id).state is State.LEASED
         ended = long.wait(60)
         assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
-        wait_until(lambda: int(first) not in [one.pid for one in descendants(running.pid)], what="the first one has ended")
+        wait_until(
+            lambda: int(first) not in [one.pid for one in descendants(running.pid)],
+            what="the first one has ended",
+        )
         processes = {pid for _, pid in runs(tmp_path)}
         assert len(processes) >= 3
         assert running.poll() is None
@@ -103,15 +142,27 @@ def test_a_process_that_has_run_enough_is_replaced(database: TestDatabase, tmp_p
     assert " died: " not in here.said()
 
 
-@pytest.mark.skipif(resident() is None, reason="this system does not tell how much memory a process holds")
-def test_a_process_that_holds_too_much_is_replaced(sqlite_database: TestDatabase, tmp_path: Path) -> None:
-    """After a task, not before: with a limit below what any process holds each runs one at least, so that work goes on."""
-    with stage(sqlite_database, tmp_path, {"POLL_INTERVAL": "0.2"}) as here, here.dispatchers(1, "--max-memory", "400") as running:
+@pytest.mark.skipif(
+    resident() is None, reason="this system does not tell how much memory a process holds"
+)
+def test_a_process_that_holds_too_much_is_replaced(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
+    """After a task, not before: with a limit below what any process holds each runs one at
+    least, so that work goes on.
+    """
+    with (
+        stage(sqlite_database, tmp_path, {"POLL_INTERVAL": "0.2"}) as here,
+        here.dispatchers(1, "--max-memory", "400") as running,
+    ):
         assert loop_app.slow.add(seconds=0).wait(60).state is State.SUCCEEDED
         assert loop_app.slow.add(seconds=0).wait(60).state is State.SUCCEEDED
         (small,) = {pid for _, pid in runs(tmp_path)}
         assert loop_app.hoard.add(megabytes=500).wait(60).state is State.SUCCEEDED
-        wait_until(lambda: int(small) not in [one.pid for one in descendants(running.pid)], what="it is replaced")
+        wait_until(
+            lambda: int(small) not in [one.pid for one in descendants(running.pid)],
+            what="it is replaced",
+        )
         assert loop_app.slow.add(seconds=0).wait(60).state is State.SUCCEEDED
         assert len({pid for _, pid in runs(tmp_path)}) == 2
         running.terminate()
@@ -122,10 +173,15 @@ def test_a_process_that_holds_too_much_is_replaced(sqlite_database: TestDatabase
     assert " died: " not in here.said()
 
 
-def test_a_number_of_processes_follows_the_processors(sqlite_database: TestDatabase, tmp_path: Path) -> None:
+def test_a_number_of_processes_follows_the_processors(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
     """With ``auto``."""
     with stage(sqlite_database, tmp_path, {}) as here, here.dispatchers("auto") as running:
-        wait_until(lambda: len(descendants(running.pid)) == min(usable_processors(), 64), what="there are as many")
+        wait_until(
+            lambda: len(descendants(running.pid)) == min(usable_processors(), 64),
+            what="there are as many",
+        )
         loop_app.slow.add(seconds=0).wait(60)
     assert f"{min(usable_processors(), 64)} process" in here.said()
 

@@ -18,7 +18,10 @@ from tests.whole.processes import process
 from tests.whole.test_serving import free_port
 
 PAGE = Path(__file__).parents[2] / "docs/quickstart.md"
-BLOCK = re.compile(r"^```(?:\{code-block\} )?(python|console|text)\n((?::[a-z-]+:[^\n]*\n)*)\n*(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(?:\{code-block\} )?(python|console|text)\n((?::[a-z-]+:[^\n]*\n)*)\n*(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 SETTING_UP = "An empty folder"
 
 
@@ -46,7 +49,10 @@ class Reader:
             self._write(block)
         elif block.language == "text":
             wanted = block.text.strip()
-            wait_until(lambda: wanted in self.terminals[0].read_text(), what=f"the first terminal says {wanted!r}")
+            wait_until(
+                lambda: wanted in self.terminals[0].read_text(),
+                what=f"the first terminal says {wanted!r}",
+            )
         else:
             for command, shown in commands(block.text):
                 self._run(command, shown)
@@ -64,7 +70,9 @@ class Reader:
             return
         pattern = re.compile(re.escape(shown.strip()).replace("…", ".*"), re.DOTALL)
         if command.startswith("curl http"):
-            wait_until(lambda: pattern.fullmatch(self._output(command)), what=f"{command} says {shown}")
+            wait_until(
+                lambda: pattern.fullmatch(self._output(command)), what=f"{command} says {shown}"
+            )
         else:
             said = self._output(command)
             assert pattern.fullmatch(said), f"{command}: {said}"
@@ -72,7 +80,14 @@ class Reader:
     def _output(self, command: str) -> str:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         shell = ["bash", "-c", command.replace("127.0.0.1:5000", f"127.0.0.1:{self.port}")]
-        done = subprocess.run(shell, cwd=self.folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            shell,
+            cwd=self.folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return done.stdout.strip()
 
     def _start(self, command: str) -> None:
@@ -84,7 +99,9 @@ class Reader:
         output.write_text("")
         self.terminals.append(output)
         port = ["--port", str(self.port)] if serves else []
-        self.running.enter_context(process(["-m", "flask", *arguments.split(), *port], environment, output))
+        self.running.enter_context(
+            process(["-m", "flask", *arguments.split(), *port], environment, output)
+        )
         ready = (lambda: answers(self.port)) if serves else (lambda: "Ctrl-C" in output.read_text())
         wait_until(ready, what=f"{command} is ready")
 
@@ -106,7 +123,9 @@ def blocks(page: str) -> Iterator[Block]:
     for section in page.split("\n## ")[1:]:
         for found in BLOCK.finditer(section):
             caption = re.search(r"^:caption: (.*)$", found[2], re.MULTILINE)
-            yield Block(section.partition("\n")[0], found[1], caption[1] if caption else "", found[3])
+            yield Block(
+                section.partition("\n")[0], found[1], caption[1] if caption else "", found[3]
+            )
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:

@@ -14,12 +14,16 @@ from tests.whole.processes import process
 FLASK = ("-m", "flask", "--app", "tests.whole.loop_app", "taskqueue")
 
 
-def test_of_five_processes_one_upgrades(empty_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_five_processes_one_upgrades(
+    empty_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others wait for it, and all end well."""
     monkeypatch.setenv("LOOP_DATABASE", empty_database.url)
     outputs = [tmp_path / f"output{number}" for number in range(5)]
     with ExitStack() as stack:
-        for one in [stack.enter_context(process([*FLASK, "upgrade"], {}, output)) for output in outputs]:
+        for one in [
+            stack.enter_context(process([*FLASK, "upgrade"], {}, output)) for output in outputs
+        ]:
             assert one.wait(30) == 0
     said = [output.read_text() for output in outputs]
     assert sorted(text.count("Added table taskqueue_task.") for text in said) == [0, 0, 0, 0, 1]

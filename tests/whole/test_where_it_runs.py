@@ -56,7 +56,7 @@ def forking(port):
     create_app().run(port=port, processes=4, threaded=False)
 
 def late(port):
-    "A server in another thread; the program's own handler of SIGTERM comes after the dispatcher's start."
+    "A server in another thread; the program's own SIGTERM handler is set after the start."
     from werkzeug.serving import make_server
     server = make_server("127.0.0.1", port, create_app(), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -102,44 +102,80 @@ def answers(port: int) -> bool:
 def ran(tmp_path: Path, count: int = 1) -> None:
     """Wait until so many tasks have run."""
     said = tmp_path / "output"
-    wait_until(lambda: len(deliveries(tmp_path)) == count, what=f"tasks have run: {said.read_text()}", timeout=60)
+    wait_until(
+        lambda: len(deliveries(tmp_path)) == count,
+        what=f"tasks have run: {said.read_text()}",
+        timeout=60,
+    )
 
 
-@pytest.mark.parametrize("command", [("early", "run", "--port"), ("outer", "web", "run", "--port")], ids=["early", "nested"])
-def test_a_development_server_runs_what_waits_without_a_visit(program: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Under whatever name, in whatever group of commands, however early the application was loaded."""
+@pytest.mark.parametrize(
+    "command",
+    [("early", "run", "--port"), ("outer", "web", "run", "--port")],
+    ids=["early", "nested"],
+)
+def test_a_development_server_runs_what_waits_without_a_visit(
+    program: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """Under whatever name, in whatever group of commands, however early the application was
+    loaded.
+    """
     loop_app.plain.add()
     with process([str(program), *command, str(free_port())], {}, tmp_path / "output"):
         ran(tmp_path)
 
 
-def test_a_command_that_serves_runs_tasks_from_its_first_request_on(program: Path, tmp_path: Path) -> None:
+def test_a_command_that_serves_runs_tasks_from_its_first_request_on(
+    program: Path, tmp_path: Path
+) -> None:
     """As any process that serves does; before that it runs none."""
     loop_app.plain.add()
     port = free_port()
-    with process(["-m", "flask", "--app", str(program), "serve", str(port)], {}, tmp_path / "output"):
+    with process(
+        ["-m", "flask", "--app", str(program), "serve", str(port)], {}, tmp_path / "output"
+    ):
         wait_until(lambda: answers(port), what="the server answers", timeout=60)
         ran(tmp_path)
 
 
 SITTING = ("-m", "flask", "--app", "PROGRAM", "sit")
 GUNICORN = ("-m", "gunicorn", "-b", "127.0.0.1:PORT", "program:create_app()")
-GRANIAN = ("-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", "PORT", "--factory", "program:create_app")
+GRANIAN = (
+    "-m",
+    "granian",
+    "--interface",
+    "wsgi",
+    "--host",
+    "127.0.0.1",
+    "--port",
+    "PORT",
+    "--factory",
+    "program:create_app",
+)
 
 
 @pytest.mark.parametrize(
-    "command", [SITTING, GUNICORN, (*GUNICORN, "--preload"), GRANIAN], ids=["command", "gunicorn", "preload", "granian"]
+    "command",
+    [SITTING, GUNICORN, (*GUNICORN, "--preload"), GRANIAN],
+    ids=["command", "gunicorn", "preload", "granian"],
 )
 def test_on_means_on(program: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
     """Without a visit, in a command too; under gunicorn in the workers, preloaded or not."""
     if command is GRANIAN:
         need("granian")
     loop_app.plain.add()
-    words = [word.replace("PORT", str(free_port())).replace("PROGRAM", str(program)) for word in command]
-    environment = {"FLASK_TASKQUEUE_DISPATCHER": "on", "PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path}"}
+    words = [
+        word.replace("PORT", str(free_port())).replace("PROGRAM", str(program)) for word in command
+    ]
+    environment = {
+        "FLASK_TASKQUEUE_DISPATCHER": "on",
+        "PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path}",
+    }
     with process(words, environment, tmp_path / "output") as server:
         ran(tmp_path)
-        family = {one.pid for one in descendants(server.pid)} | (set() if "gunicorn" in words else {server.pid})
+        family = {one.pid for one in descendants(server.pid)} | (
+            set() if "gunicorn" in words else {server.pid}
+        )
         assert {one.pid for one in loop_app.tasks.dispatchers()} <= family
         server.send_signal(signal.SIGTERM)
         server.wait(60)
@@ -147,7 +183,9 @@ def test_on_means_on(program: Path, tmp_path: Path, command: tuple[str, ...]) ->
     assert "Traceback" not in (tmp_path / "output").read_text()
 
 
-def test_a_server_that_forks_for_each_request_runs_tasks_in_the_parent(program: Path, tmp_path: Path) -> None:
+def test_a_server_that_forks_for_each_request_runs_tasks_in_the_parent(
+    program: Path, tmp_path: Path
+) -> None:
     """What ends with its request would take tasks with it."""
     port = free_port()
     with process([str(program), "forking", str(port)], {}, tmp_path / "output") as server:
@@ -160,12 +198,20 @@ def test_a_server_that_forks_for_each_request_runs_tasks_in_the_parent(program: 
     assert all(one.attempts == 1 for one in loop_app.tasks.find(state=State.SUCCEEDED))
 
 
-def test_a_handler_that_comes_after_ours_is_called_when_leases_are_given_back(program: Path, tmp_path: Path) -> None:
+def test_a_handler_that_comes_after_ours_is_called_when_leases_are_given_back(
+    program: Path, tmp_path: Path
+) -> None:
     """In the main thread; it may end the process without a word."""
     loop_app.slow.add(seconds=600)
     output = tmp_path / "output"
-    with process([str(program), "late", str(free_port())], {"FLASK_TASKQUEUE_GRACE_PERIOD": "0.5"}, output) as server:
-        wait_until(lambda: "ready" in output.read_text(), what="the program's handler has been seen", timeout=60)
+    with process(
+        [str(program), "late", str(free_port())], {"FLASK_TASKQUEUE_GRACE_PERIOD": "0.5"}, output
+    ) as server:
+        wait_until(
+            lambda: "ready" in output.read_text(),
+            what="the program's handler has been seen",
+            timeout=60,
+        )
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 3
     (task,) = loop_app.tasks.find()
@@ -173,10 +219,16 @@ def test_a_handler_that_comes_after_ours_is_called_when_leases_are_given_back(pr
     assert (task.state, task.attempts, task.crashes) == (State.SCHEDULED, 0, 0)
 
 
-def test_the_log_says_once_why_a_serving_process_runs_no_dispatcher(program: Path, tmp_path: Path) -> None:
+def test_the_log_says_once_why_a_serving_process_runs_no_dispatcher(
+    program: Path, tmp_path: Path
+) -> None:
     """And that nobody sees to what it adds is told by whoever adds it."""
     port, output = free_port(), tmp_path / "output"
-    logging = ("-c", f"import logging, sys; logging.basicConfig(level=20); sys.path.insert(0, {str(tmp_path)!r}); import program; ")
+    logging = (
+        "-c",
+        "import logging, sys; logging.basicConfig(level=20); sys.path.insert(0, "
+        f"{str(tmp_path)!r}); import program; ",
+    )
     command = (*logging[:1], logging[1] + f"program.create_app().run(port={port})")
     with process(command, {"FLASK_TASKQUEUE_DISPATCHER": "off"}, output):
         wait_until(lambda: answers(port), what="the server answers", timeout=60)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ...core.delivery import Delivery
-from ...core.reply import OutgoingRequest, Reply
+from ...core.delivery.delivery import Delivery
+from ...core.delivery.reply import OutgoingRequest, Reply
 
 
 class Transport(Protocol):

@@ -28,16 +28,20 @@ from .kept import KeptConnection, WatchedSocket
 from .lookups import Lookups
 
 Objection = Callable[[str, int, str], str | None]
-"""Why a connection to a host, at a port and an address it leads to, is not made; None if it may be."""
+"""Why a connection to a host, at a port and an address it leads to, is not made; None if it may
+be.
+"""
 
 deadline: contextvars.ContextVar[float] = contextvars.ContextVar("flask_taskqueue.http_deadline")
 """When the delivery of this context must be over, on the monotonic clock."""
 
 
 PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""After how many seconds of silence the system asks whether the peer is still there, how far apart, and how often before it gives up.
+"""After how many seconds of silence the system asks whether the peer is still there, how far apart,
+and how often before it gives up.
 
-A peer that vanished (its machine lost power, a firewall forgot the connection) says nothing, and would be waited for until the deadline.
+A peer that vanished (its machine lost power, a firewall forgot the connection) says nothing, and
+would be waited for until the deadline.
 """
 
 
@@ -94,7 +98,8 @@ class _TLSSocket(WatchedSocket, _Timed, ssl.SSLSocket):
 
 
 class _Connecting:
-    """How a connection is made: the look-up in a thread that can be left behind, then each address in turn.
+    """How a connection is made: the look-up in a thread that can be left behind, then each address
+    in turn.
 
     The addresses that are objected to are those that are connected, so there is no second look-up
     that could give others; one that is bad refuses all.
@@ -108,7 +113,9 @@ class _Connecting:
         try:
             return self._connect(connection._dns_host, connection.port, connection.timeout)
         except TimeoutError as error:
-            raise ConnectTimeoutError(connection, "no connection within the time allowed") from error
+            raise ConnectTimeoutError(
+                connection, "no connection within the time allowed"
+            ) from error
         except OSError as error:
             raise NewConnectionError(connection, str(error)) from error
 
@@ -143,12 +150,18 @@ class _Connecting:
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """An adapter of requests whose connections keep the deadline of their context; one thread's own."""
+    """An adapter of requests whose connections keep the deadline of their context; one thread's
+    own.
+    """
 
     def __init__(self, lookups: Lookups, objection: Objection) -> None:
         self._pools = _pools(lookups, objection)
-        self._last: tuple[tuple[str | None, str | None, int | None], HTTPConnectionPool] | None = None
-        super().__init__(max_retries=urllib3.Retry(0, read=False), pool_connections=10, pool_maxsize=2)
+        self._last: tuple[tuple[str | None, str | None, int | None], HTTPConnectionPool] | None = (
+            None
+        )
+        super().__init__(
+            max_retries=urllib3.Retry(0, read=False), pool_connections=10, pool_maxsize=2
+        )
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Called by the constructor of the base."""
@@ -156,17 +169,23 @@ class DeadlineAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def pool(self, url: Url) -> HTTPConnectionPool:
-        """The connections to where a URL is, as the adapter's own `send` would take them, without what is around them."""
+        """The connections to where a URL is, as the adapter's own `send` would take them,
+        without what is around them.
+        """
         origin = url.scheme, url.host, url.port
         if self._last is None or self._last[0] != origin:
-            self._last = origin, self.poolmanager.connection_from_host(url.host, url.port, url.scheme)
+            self._last = (
+                origin,
+                self.poolmanager.connection_from_host(url.host, url.port, url.scheme),
+            )
         return self._last[1]
 
 
 def tls_context() -> ssl.SSLContext:
     """A context that verifies certificates and host names, always.
 
-    By the authorities of OpenSSL, which ``SSL_CERT_FILE`` may name, and by those that requests brings.
+    By the authorities of OpenSSL, which ``SSL_CERT_FILE`` may name, and by those that requests
+    brings.
     """
     context = ssl.create_default_context()
     context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)

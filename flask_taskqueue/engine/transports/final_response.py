@@ -1,4 +1,6 @@
-"""The final response to a request, on a connection that the next request gets only if nothing about it was odd."""
+"""The final response to a request, on a connection that the next request gets only if nothing
+about it was odd.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,26 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-_HEADER_DEFECTS = (email.errors.MissingHeaderBodySeparatorDefect, email.errors.FirstHeaderLineIsContinuationDefect)
+_HEADER_DEFECTS = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+)
 _HEADERS = 1000
 _HEAD_SIZE = 262_144
 _PIECE = 32_768
-"""Bytes of headers that http.client is handed at a time; it takes no line of more than twice that."""
+"""Bytes of headers that http.client is handed at a time; it takes no line of more than twice
+that.
+"""
 
 
 class FinalResponse(http.client.HTTPResponse):
-    """Reads and forgets responses of 1xx that come before it (RFC 9110, 15.2), and up to a thousand headers.
+    """Reads and forgets responses of 1xx that come before it (RFC 9110, 15.2), and up to a thousand
+    headers.
 
-    http.client knows of 100 only, and takes 103 (Early Hints) for the answer: the real one is then read as that of the next request
-    on the connection. What could make the next request's answer another's ends the connection: bytes behind the body, a body where
-    there is to be none, more than one length, 101. It is shut down, so that whoever takes it next finds it closed.
+    http.client knows of 100 only, and takes 103 (Early Hints) for the answer: the real one is then
+    read as that of the next request on the connection. What could make the next request's answer
+    another's ends the connection: bytes behind the body, a body where there is to be none, more
+    than one length, 101. It is shut down, so that whoever takes it next finds it closed.
     """
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +57,11 @@ class FinalResponse(http.client.HTTPResponse):
 
     def _is_ambiguous(self) -> bool:
         """Whether client and server may differ about where the response ends."""
-        lengths = {one.strip() for given in self.headers.get_all("Content-Length", ()) for one in given.split(",")}
+        lengths = {
+            one.strip()
+            for given in self.headers.get_all("Content-Length", ())
+            for one in given.split(",")
+        }
         encoded = "Transfer-Encoding" in self.headers
         has_body = encoded or bool(lengths - {"0"})
         bodiless = self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.RESET_CONTENT)
@@ -63,7 +76,9 @@ class FinalResponse(http.client.HTTPResponse):
         super()._close_conn()  # type: ignore[misc]
 
     def _has_more(self) -> bool:
-        """Whether something is there already behind the body, where the answer to the next request would be."""
+        """Whether something is there already behind the body, where the answer to the next
+        request would be.
+        """
         stream: Any = self.fp
         try:
             self._socket.settimeout(0)
@@ -75,7 +90,9 @@ class FinalResponse(http.client.HTTPResponse):
 
 
 class _Head:
-    """The headers of a response, handed to http.client in large pieces, each of which it takes for one line: it allows few lines."""
+    """The headers of a response, handed to http.client in large pieces, each of which it takes
+    for one line: it allows few lines.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

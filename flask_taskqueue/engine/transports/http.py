@@ -15,8 +15,8 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
-from ...core.delivery import Delivery
-from ...core.reply import OutgoingRequest, Reply
+from ...core.delivery.delivery import Delivery
+from ...core.delivery.reply import OutgoingRequest, Reply
 from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection
 from .kept import NotReceivedError, SeveredError, anew
 from .lookups import Lookups
@@ -29,22 +29,26 @@ _ONCE = urllib3.Retry(0, read=False)
 class HttpTransport:
     """One adapter of requests per thread, its connections kept open between tasks.
 
-    Its session has no part: what it would do for a request (cookies, redirects, proxies, netrc, hooks)
-    is not wanted here, and costs more than sending it. The deadline is total. Redirects are never
-    followed, nor their bodies read. A reply is read up to ``reply_cap`` bytes, as sent (identity
-    encoding), and not drained beyond.
+    Its session has no part: what it would do for a request (cookies, redirects, proxies, netrc,
+    hooks) is not wanted here, and costs more than sending it. The deadline is total. Redirects are
+    never followed, nor their bodies read. A reply is read up to ``reply_cap`` bytes, as sent
+    (identity encoding), and not drained beyond.
     """
 
     proves = False
 
-    def __init__(self, *, reply_cap: int, connect_timeout: float, objection: Objection = no_objection) -> None:
+    def __init__(
+        self, *, reply_cap: int, connect_timeout: float, objection: Objection = no_objection
+    ) -> None:
         self._cap = reply_cap
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=None)
         self._objection = objection
         self.reset()
 
     def reset(self) -> None:
-        """Forget connections and threads without closing anything: after a fork they are the parent's."""
+        """Forget connections and threads without closing anything: after a fork they are the
+        parent's.
+        """
         self._local = threading.local()
         self._adapters: list[DeadlineAdapter] = []
         self._lookups = Lookups()
@@ -88,7 +92,9 @@ class HttpTransport:
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Reply:
         body = b""
-        unread = 300 <= response.status < 400 or (response.status == 204 and "transfer-encoding" in response.headers)
+        unread = 300 <= response.status < 400 or (
+            response.status == 204 and "transfer-encoding" in response.headers
+        )
         try:
             if not unread:
                 for chunk in response.stream(_CHUNK, decode_content=False):
@@ -98,11 +104,17 @@ class HttpTransport:
         finally:
             truncated = unread or len(body) > self._cap
             if truncated:
-                response.close()  # otherwise the rest would be read before the connection is used again
+                # otherwise the rest would be read before the connection is used again
+                response.close()
             else:
                 response.release_conn()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(status=response.status, headers=headers, body=body[: self._cap], truncated=len(body) > self._cap)
+        return Reply(
+            status=response.status,
+            headers=headers,
+            body=body[: self._cap],
+            truncated=len(body) > self._cap,
+        )
 
     def _pool(self, url: str) -> tuple[HTTPConnectionPool, str]:
         """This thread's connections to where a URL is, and what is asked for there."""
@@ -118,12 +130,17 @@ _parsed = lru_cache(maxsize=1024)(urllib3.util.parse_url)
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a request, with ours where it has none of its own. Raises InvalidHeader for one of several lines."""
+    """The headers of a request, with ours where it has none of its own. Raises InvalidHeader
+    for one of several lines.
+    """
     names = {name.lower() for name in given}
     values = "".join(given.values())
     if "\n" in values or "\r" in values:  # which http.client would send, folded
         raise InvalidHeader("a header has more than one line")
-    return {**{name: value for name, value in _DEFAULTS.items() if name.lower() not in names}, **given}
+    return {
+        **{name: value for name, value in _DEFAULTS.items() if name.lower() not in names},
+        **given,
+    }
 
 
 def _trouble(error: Exception, delivery: Delivery) -> Reply:
@@ -133,15 +150,24 @@ def _trouble(error: Exception, delivery: Delivery) -> Reply:
     if isinstance(error, AddressRefusedError):
         kind, text = "refused", str(error)
     elif isinstance(error, SeveredError):
-        return Reply(status=None, headers={}, body=b"", error=str(error), kind="connection", severed=True)
-    elif any(isinstance(cause, NewConnectionError) for cause in causes):  # of which ConnectTimeoutError is a base
+        return Reply(
+            status=None, headers={}, body=b"", error=str(error), kind="connection", severed=True
+        )
+    elif any(
+        isinstance(cause, NewConnectionError) for cause in causes
+    ):  # of which ConnectTimeoutError is a base
         kind, text = "connection", f"the connection failed: {_root(causes)}"
     elif any(isinstance(cause, ConnectTimeoutError) for cause in causes):
         kind, text = "timeout", "no connection within the time allowed"
-    elif any(isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT for cause in causes):  # of the probes, not of the deadline
+    elif any(
+        isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT for cause in causes
+    ):  # of the probes, not of the deadline
         kind, text = "connection", "the connection failed: the other side does not answer any more"
     elif any(isinstance(cause, TimeoutError | PoolTimeoutError) for cause in causes):
-        kind, text = "timeout", f"no reply within the deadline of {delivery.expires - delivery.started:g} s"
+        kind, text = (
+            "timeout",
+            f"no reply within the deadline of {delivery.expires - delivery.started:g} s",
+        )
     elif any(isinstance(cause, SSLError) for cause in causes):
         kind, text = "tls", "the TLS certificate was not accepted, or the handshake failed"
     else:
@@ -159,7 +185,12 @@ def _causes(error: BaseException) -> list[BaseException]:
             found.append(one)
             reason = getattr(one, "reason", None)
             inner = [argument for argument in one.args if isinstance(argument, BaseException)]
-            waiting += [one.__cause__, one.__context__, reason if isinstance(reason, BaseException) else None, *inner]
+            waiting += [
+                one.__cause__,
+                one.__context__,
+                reason if isinstance(reason, BaseException) else None,
+                *inner,
+            ]
     return found
 
 

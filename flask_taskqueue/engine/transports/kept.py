@@ -1,10 +1,12 @@
-"""Connections that are kept between requests, and what is known of a request when the peer has closed one.
+"""Connections that are kept between requests, and what is known of a request when the peer has
+closed one.
 
 A server closes an idle connection when it likes, so that the next request may cross with the close.
 Whether that request can have been handled is told by TCP: what the peer sends once its system has
-received something acknowledges it. If the stream ends (FIN) and nothing of the request is acknowledged,
-the peer had closed before a byte of it arrived, and nobody can have read one. A reset (RST) says
-nothing of the kind: the peer may have read the request, acknowledged nothing yet, and broken off.
+received something acknowledges it. If the stream ends (FIN) and nothing of the request is
+acknowledged, the peer had closed before a byte of it arrived, and nobody can have read one. A reset
+(RST) says nothing of the kind: the peer may have read the request, acknowledged nothing yet, and
+broken off.
 """
 
 from __future__ import annotations
@@ -32,11 +34,15 @@ class NotReceivedError(HTTPError):
 
 
 class SeveredError(HTTPError):
-    """A kept connection broke before a byte of the reply came, and the request may have been read or not."""
+    """A kept connection broke before a byte of the reply came, and the request may have been
+    read or not.
+    """
 
 
 class WatchedSocket:
-    """Socket methods that note what becomes of the request that is under way, of a connection that was kept for it."""
+    """Socket methods that note what becomes of the request that is under way, of a connection
+    that was kept for it.
+    """
 
     answered = False
     """Whether it has brought a reply."""
@@ -60,7 +66,9 @@ class WatchedSocket:
         except BrokenPipeError:  # the stream had ended before
             raise
         except OSError:
-            self._torn = self.sent > 0  # what is read after a reset looks like the end of the stream
+            self._torn = (
+                self.sent > 0
+            )  # what is read after a reset looks like the end of the stream
             raise
         self.sent += count
         return count
@@ -100,13 +108,17 @@ class KeptConnection:
             kept.watch()
         try:
             super().request(*args, **kwargs)  # type: ignore[misc]
-        except ssl.SSLEOFError as error:  # other than of a broken pipe, urllib3 does not look for a reply after it
+        except (
+            ssl.SSLEOFError
+        ) as error:  # other than of a broken pipe, urllib3 does not look for a reply after it
             if kept is None:
                 raise
             if not kept.sent:
                 raise NotReceivedError(_CLOSED) from error
             raise SeveredError(_BROKEN) from error
-        except ConnectionResetError as error:  # after which urllib3 looks for a reply since 2.2 only
+        except (
+            ConnectionResetError
+        ) as error:  # after which urllib3 looks for a reply since 2.2 only
             if kept is not None and not kept.sent:
                 raise NotReceivedError(_CLOSED) from error
             raise
@@ -126,11 +138,15 @@ class KeptConnection:
 
 
 def _acknowledged(sock: Any) -> int | None:
-    """How many bytes of what was sent the peer's system has received; None where that is not told."""
+    """How many bytes of what was sent the peer's system has received; None where that is not
+    told.
+    """
     if sys.platform != "linux":
         return None
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED + 8)
     if len(info) < _ACKNOWLEDGED + 8:
         return None
     count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
-    return count or None  # a system that does not count has 0; a connection that has brought a reply has not
+    return (
+        count or None
+    )  # a system that does not count has 0; a connection that has brought a reply has not

@@ -7,13 +7,15 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-from ...threads import begin
+from ...process.threads import begin
 
 Addresses = list[tuple[Any, ...]]
 """As getaddrinfo gives them."""
 
 _MOST = 256
-"""Threads: no process attempts so many tasks that this many names are looked up unless hardly one has an answer."""
+"""Threads: no process attempts so many tasks that this many names are looked up unless hardly
+one has an answer.
+"""
 
 
 class Lookups:
@@ -28,20 +30,26 @@ class Lookups:
         self._running: dict[tuple[str, int], Future[Addresses]] = {}
 
     def find(self, host: str, port: int, limit: float) -> Addresses:
-        """The addresses of a host. Raises TimeoutError after ``limit`` seconds, and OSError as getaddrinfo does."""
+        """The addresses of a host. Raises TimeoutError after ``limit`` seconds, and OSError as
+        getaddrinfo does.
+        """
         key = host, port
         with self._lock:
             found = self._running.get(key)
             if found is None:
                 if len(self._running) >= _MOST:
-                    raise OSError(f"{_MOST} look-ups of other names are under way, and none has an answer")
+                    raise OSError(
+                        f"{_MOST} look-ups of other names are under way, and none has an answer"
+                    )
                 found = self._running[key] = Future()
                 begin(self._look, key, found, name="taskqueue-lookup")
         return found.result(limit)
 
     def _look(self, key: tuple[str, int], found: Future[Addresses]) -> None:
         try:
-            answer: Addresses | BaseException = list(socket.getaddrinfo(*key, 0, socket.SOCK_STREAM))
+            answer: Addresses | BaseException = list(
+                socket.getaddrinfo(*key, 0, socket.SOCK_STREAM)
+            )
         except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits for the answer
             answer = error
         with self._lock:

@@ -13,8 +13,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from flask import Flask
 from werkzeug.test import run_wsgi_app
 
-from ...core.delivery import ENVIRON_KEY, Delivery
-from ...core.reply import OutgoingRequest, Reply
+from ...core.delivery.delivery import ENVIRON_KEY, Delivery
+from ...core.delivery.reply import OutgoingRequest, Reply
 
 
 class WsgiTransport:
@@ -68,7 +68,9 @@ class WsgiTransport:
         return environ
 
     def _read(self, chunks: Iterable[bytes]) -> bytes:
-        """The reply, read to its end so that the handler runs to its end; one byte beyond the cap is kept."""
+        """The reply, read to its end so that the handler runs to its end; one byte beyond the
+        cap is kept.
+        """
         body = bytearray()
         try:
             for chunk in chunks:

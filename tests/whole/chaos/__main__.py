@@ -1,4 +1,6 @@
-"""All scenarios at full size, on every database, and a table of what became of them: ``make chaos``."""
+"""All scenarios at full size, on every database, and a table of what became of them: ``make
+chaos``.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +19,72 @@ from tests.databases import NAMES, Servers
 from .scenario import Report, Scenario, Size, together
 from .scenarios import SCENARIOS
 
-COLUMNS = "scenario", "database", "tasks", "faults", "repeated", "lost", "unexplained", "other", "effects", "seconds", "notes"
+COLUMNS = (
+    "scenario",
+    "database",
+    "tasks",
+    "faults",
+    "repeated",
+    "lost",
+    "unexplained",
+    "other",
+    "effects",
+    "seconds",
+    "notes",
+)
 
 
 @click.command()
 @click.option(
-    "--scenario", "names", multiple=True, type=click.Choice([one.name for one in SCENARIOS]), help="Only this one; may be repeated."
+    "--scenario",
+    "names",
+    multiple=True,
+    type=click.Choice([one.name for one in SCENARIOS]),
+    help="Only this one; may be repeated.",
 )
-@click.option("--database", "databases", multiple=True, type=click.Choice(NAMES), help="Only this one; may be repeated.")
+@click.option(
+    "--database",
+    "databases",
+    multiple=True,
+    type=click.Choice(NAMES),
+    help="Only this one; may be repeated.",
+)
 @click.option("--small", is_flag=True, help="At the size of the test suite.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="Of random runs only this one; may be repeated.")
-def chaos(names: tuple[str, ...], databases: tuple[str, ...], small: bool, seeds: tuple[int, ...]) -> None:
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=int,
+    help="Of random runs only this one; may be repeated.",
+)
+def chaos(
+    names: tuple[str, ...], databases: tuple[str, ...], small: bool, seeds: tuple[int, ...]
+) -> None:
     """Play scenarios; exit code 1 when anything was found."""
     good = True
     click.echo(row(COLUMNS))
     click.echo(row("---" for _ in COLUMNS))
     with servers() as (found, directory):
         for scenario, name in chosen(names or [one.name for one in SCENARIOS], databases or NAMES):
-            good &= played(scenario, name, found, directory, list(sizes(scenario, seeds, small=small)))
+            good &= played(
+                scenario, name, found, directory, list(sizes(scenario, seeds, small=small))
+            )
     sys.exit(not good)
 
 
 def sizes(scenario: Scenario, seeds: tuple[int, ...], *, small: bool) -> Iterator[Size]:
     """The size of each time that a scenario is played."""
     size = scenario.small if small else scenario.full
-    yield from ({**size, "seed": seed} for seed in seeds or range(1, scenario.seeds + 1)) if scenario.seeds else [size]
+    yield from (
+        ({**size, "seed": seed} for seed in seeds or range(1, scenario.seeds + 1))
+        if scenario.seeds
+        else [size]
+    )
 
 
-def chosen(names: tuple[str, ...] | list[str], databases: tuple[str, ...]) -> Iterator[tuple[Scenario, str]]:
+def chosen(
+    names: tuple[str, ...] | list[str], databases: tuple[str, ...]
+) -> Iterator[tuple[Scenario, str]]:
     """Each scenario with each database that it plays on."""
     for scenario in SCENARIOS:
         if scenario.name in names:
@@ -64,7 +104,9 @@ def servers() -> Iterator[tuple[Servers, Path]]:
             found.close()
 
 
-def played(scenario: Scenario, name: str, found: Servers, directory: Path, sizes: list[Size]) -> bool:
+def played(
+    scenario: Scenario, name: str, found: Servers, directory: Path, sizes: list[Size]
+) -> bool:
     """Play one, as often as there are sizes, and print its row; whether all was good."""
     began = time.monotonic()
     reports = []
@@ -79,7 +121,11 @@ def played(scenario: Scenario, name: str, found: Servers, directory: Path, sizes
         skipped = isinstance(error, pytest.skip.Exception)
         verdict = "skipped: " if skipped else "FAILED: "
         first, _, rest = str(error).partition("\n")
-        click.echo(row([scenario.name, name, *[""] * 7, f"{time.monotonic() - began:.0f}", verdict + first]))
+        click.echo(
+            row(
+                [scenario.name, name, *[""] * 7, f"{time.monotonic() - began:.0f}", verdict + first]
+            )
+        )
         click.echo(rest, err=True)
         return skipped
     whole = reports[0] if len(reports) == 1 else together(reports)
@@ -104,7 +150,10 @@ def cells(report: Report) -> list[str]:
         report.scenario,
         report.database,
         f"{report.tasks:,}",
-        ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in report.faults.items()) or "-",
+        ", ".join(
+            f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in report.faults.items()
+        )
+        or "-",
         str(report.repeated),
         str(lost),
         str(unexplained),

@@ -1,4 +1,6 @@
-"""What was asked for: the operations of clients, put together with the tasks that are there in the end."""
+"""What was asked for: the operations of clients, put together with the tasks that are there in
+the end.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,15 @@ class Asked:
         self.labelled: dict[str, list[Row]] = defaultdict(list)
         for row in history.rows:
             self.labelled[row.label or ""].append(row)
-        self.wishes: dict[str, Wish] = {wish.label: wish for one in self.operations for wish in one.step.everything}
-        self.adding: dict[str, Operation] = {wish.label: one for one in self.operations for wish in one.step.wishes}
-        self._ids = {label: task_id for one in self.operations for label, (task_id, _) in one.told.items()}
+        self.wishes: dict[str, Wish] = {
+            wish.label: wish for one in self.operations for wish in one.step.everything
+        }
+        self.adding: dict[str, Operation] = {
+            wish.label: one for one in self.operations for wish in one.step.wishes
+        }
+        self._ids = {
+            label: task_id for one in self.operations for label, (task_id, _) in one.told.items()
+        }
 
     def expected(self) -> History:
         """The history, with what follows from the operations for each task."""
@@ -67,7 +75,9 @@ class Asked:
     def _ends(self, row: Row) -> set[str]:
         wish = self.wish(row)
         ends = {"succeeded"} if wish is None else self._ends_of(row, wish)
-        if row.queue in self.history.left.paused or (wish is not None and self._is_later(row, wish)):
+        if row.queue in self.history.left.paused or (
+            wish is not None and self._is_later(row, wish)
+        ):
             ends.add("scheduled")
         if row.state == "cancelled" and self._is_cancelled_rightly(row):
             ends.add("cancelled")
@@ -80,10 +90,18 @@ class Asked:
             return {"dead"}
         if wish.does != "broken":
             return {"succeeded"}
-        mended = [one for one in self.operations if one.step.do == "requeue" and wish.label in one.step.targets]
+        mended = [
+            one
+            for one in self.operations
+            if one.step.do == "requeue" and wish.label in one.step.targets
+        ]
         if not mended:
             return {"dead"}
-        return {"succeeded"} if any(one.done and one.answer for one in mended) else {"dead", "succeeded"}
+        return (
+            {"succeeded"}
+            if any(one.done and one.answer for one in mended)
+            else {"dead", "succeeded"}
+        )
 
     def _is_later(self, row: Row, wish: Wish) -> bool:
         """Whether a task is to wait until after the end."""
@@ -91,7 +109,10 @@ class Asked:
             return False
         added = self.added(row)
         there = math.inf if added is None else added.answered_at
-        return not any(one.done and one.asked_at >= there and one.answer != [] for one in self._hits(row, _HURRYING))
+        return not any(
+            one.done and one.asked_at >= there and one.answer != []
+            for one in self._hits(row, _HURRYING)
+        )
 
     def _is_cancelled_rightly(self, row: Row) -> bool:
         at = row.finished_at or 0
@@ -104,7 +125,11 @@ class Asked:
     def _replacing(self, row: Row) -> Iterator[Operation]:
         for one in self.operations:
             for wish in one.step.wishes:
-                key = wish.options.get("queue"), wish.options.get("unique_key"), wish.options.get("on_conflict")
+                key = (
+                    wish.options.get("queue"),
+                    wish.options.get("unique_key"),
+                    wish.options.get("on_conflict"),
+                )
                 if one.done is not False and key == (row.queue, row.given_key, "replace"):
                     yield one
 
@@ -115,7 +140,12 @@ class Asked:
     def _hits(self, row: Row, kinds: tuple[str, ...]) -> Iterator[Operation]:
         """The operations of these kinds that may have changed a task."""
         for one in self.operations:
-            if one.step.do in kinds and one.done is not False and one.answered_at >= row.created_at and self._aims(one, row):
+            if (
+                one.step.do in kinds
+                and one.done is not False
+                and one.answered_at >= row.created_at
+                and self._aims(one, row)
+            ):
                 yield one
 
     def _aims(self, one: Operation, row: Row) -> bool:

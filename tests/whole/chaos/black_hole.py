@@ -14,7 +14,9 @@ from .stage import Stage
 
 
 def play(stage: Stage, *, tasks: int, seconds: float, recovery: float, limit: float) -> None:
-    """The dispatchers reach the database by a proxy that swallows everything for so long; the same processes go on."""
+    """The dispatchers reach the database by a proxy that swallows everything for so long; the
+    same processes go on.
+    """
     stage.add(loop_app.slow.spec(seconds=0.02) for _ in range(tasks))
     stage.transactional |= {*stage.add(loop_app.count.spec() for _ in range(tasks))}
     proxy = Proxy(stage.database.url)

@@ -12,12 +12,22 @@ from .asked import Asked
 from .history import Delivery, Fault, History, deliveries
 
 UNRECORDED = 5.0
-"""Seconds after its end within which a delivery has been recorded, so that a later fault is no excuse to repeat it."""
+"""Seconds after its end within which a delivery has been recorded, so that a later fault is no
+excuse to repeat it.
+"""
 
 AFTER_PAUSE = 2.0
-"""Seconds after pause() within which what a dispatcher had just taken may still begin; without faults, and on a busy machine."""
+"""Seconds after pause() within which what a dispatcher had just taken may still begin; without
+faults, and on a busy machine.
+"""
 
-FOLLOWING = (follows.followers, follows.batches, follows.fires, follows.left_out, follows.overlapping)
+FOLLOWING = (
+    follows.followers,
+    follows.batches,
+    follows.fires,
+    follows.left_out,
+    follows.overlapping,
+)
 LEFT = (leftovers.unneeded_locks, leftovers.stranded, leftovers.miscounted)
 
 Deliveries = Mapping[str, Sequence[Delivery]]
@@ -64,7 +74,13 @@ class Findings:
         return [f"{one.name}: {text}" for one in fields(self) for text in getattr(self, one.name)]
 
 
-def check(history: History, *, unrecorded: float = UNRECORDED, after_pause: float = AFTER_PAUSE, deleted_hold: bool = False) -> Findings:
+def check(
+    history: History,
+    *,
+    unrecorded: float = UNRECORDED,
+    after_pause: float = AFTER_PAUSE,
+    deleted_hold: bool = False,
+) -> Findings:
     """Compare what was asked for with what became of it."""
     found = deliveries(history.lines)
     asked = Asked(history)
@@ -93,20 +109,31 @@ def _lost(history: History, found: Deliveries) -> Iterator[str]:
     for task_id in history.expected:
         wanted = history.ends.get(task_id, ["dead" if task_id in history.poison else "succeeded"])
         if states.get(task_id) not in wanted:
-            yield f"{task_id} is {states.get(task_id, 'not in the table')}, not {' or '.join(sorted(wanted))}"
-        elif states[task_id] == "succeeded" and not any(one.end is not None and not one.failed for one in found.get(task_id, ())):
+            yield (
+                f"{task_id} is {states.get(task_id, 'not in the table')}, not "
+                f"{' or '.join(sorted(wanted))}"
+            )
+        elif states[task_id] == "succeeded" and not any(
+            one.end is not None and not one.failed for one in found.get(task_id, ())
+        ):
             yield f"{task_id} is succeeded, but its handler never ended well"
 
 
 def _undrained(history: History) -> Iterator[str]:
     for row in history.rows:
-        if row.state == "leased" or (row.state == "scheduled" and "scheduled" not in history.ends.get(row.id, ())):
+        if row.state == "leased" or (
+            row.state == "scheduled" and "scheduled" not in history.ends.get(row.id, ())
+        ):
             yield f"{row.id} is {row.state}"
 
 
 def _early(history: History) -> Iterator[str]:
     for row in history.rows:
-        if row.first_tried_at is not None and row.first_tried_at < row.eta and row.id not in history.hurried:
+        if (
+            row.first_tried_at is not None
+            and row.first_tried_at < row.eta
+            and row.id not in history.hurried
+        ):
             yield row.id
 
 
@@ -118,10 +145,15 @@ def _unexpected(history: History, found: Deliveries) -> Iterator[str]:
 def _unexplained(history: History, found: Deliveries, unrecorded: float) -> Iterator[str]:
     for earlier, later in _successions(found):
         if not earlier.failed and not _cause(history.faults, earlier, later, unrecorded):
-            yield f"{earlier.task_id}: attempt {later.attempt} after attempt {earlier.attempt} in process {earlier.pid}"
+            yield (
+                f"{earlier.task_id}: attempt {later.attempt} after attempt {earlier.attempt} in "
+                f"process {earlier.pid}"
+            )
 
 
-def _cause(faults: Iterable[Fault], earlier: Delivery, later: Delivery, unrecorded: float) -> Fault | None:
+def _cause(
+    faults: Iterable[Fault], earlier: Delivery, later: Delivery, unrecorded: float
+) -> Fault | None:
     """What made a later delivery necessary."""
     causes = (one for one in faults if one.since <= later.start and earlier.hit_by(one, unrecorded))
     return next(causes, None)
@@ -132,9 +164,14 @@ def _overlaps(history: History, found: Deliveries) -> Iterator[str]:
     for some in found.values():
         for number, later in enumerate(some):
             for earlier in some[:number]:
-                paused = any(one.since <= later.start and earlier.hit_by(one, 0.0) for one in pauses)
+                paused = any(
+                    one.since <= later.start and earlier.hit_by(one, 0.0) for one in pauses
+                )
                 if not paused and later.start < earlier.over_at(history.faults):
-                    yield f"{earlier.task_id}: attempt {later.attempt} began while attempt {earlier.attempt} ran"
+                    yield (
+                        f"{earlier.task_id}: attempt {later.attempt} began while attempt "
+                        f"{earlier.attempt} ran"
+                    )
 
 
 def _regressions(history: History, found: Deliveries) -> Iterator[str]:
@@ -143,7 +180,9 @@ def _regressions(history: History, found: Deliveries) -> Iterator[str]:
         if earlier.task_id in history.requeued:
             continue
         # What is given back when a process is stopped does not count as attempt.
-        given_back = later.attempt == earlier.attempt and any(one.pid == earlier.pid for one in stops)
+        given_back = later.attempt == earlier.attempt and any(
+            one.pid == earlier.pid for one in stops
+        )
         if later.attempt <= earlier.attempt and not given_back:
             yield f"{earlier.task_id}: attempt {later.attempt} after attempt {earlier.attempt}"
     for row in history.rows:

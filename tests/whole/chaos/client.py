@@ -1,4 +1,5 @@
-"""Clients of the queue, each of which does its steps one after the other; run as a program it is all of them, and replaces those that die.
+"""Clients of the queue, each of which does its steps one after the other; run as a program it is
+all of them, and replaces those that die.
 
 python -m tests.whole.chaos.client PLAN, where PLAN is what `make_plan` is called with, as JSON.
 """
@@ -42,7 +43,12 @@ class Client:
         said = operations.lines(log)
         self.begun = {line["step"] for line in said if line["word"] == "ask"}
         stored = {line["step"] for line in said if line["word"] == "ack" and line["stored"]}
-        self._ids = {label: one for line in said if line["step"] in stored for label, (one, _) in line.get("tasks", {}).items()}
+        self._ids = {
+            label: one
+            for line in said
+            if line["step"] in stored
+            for label, (one, _) in line.get("tasks", {}).items()
+        }
 
     def play(self, step: Step) -> None:
         """Do a step: say so before, what it was told, and that it is over."""
@@ -62,7 +68,9 @@ class Client:
                 wait_until(self._answers, what="the database answers", timeout=PATIENCE)
         else:
             operations.write(self._log, "ack", step, stored=step.transaction != "rollback")
-            self._ids |= {label: one for label, (one, _) in found.items() if step.transaction != "rollback"}
+            self._ids |= {
+                label: one for label, (one, _) in found.items() if step.transaction != "rollback"
+            }
         with suppress(sa.exc.DBAPIError):
             db.session.remove()
 
@@ -84,7 +92,11 @@ class Client:
 
     def batch(self, step: Step) -> Any:
         """A batch; its id."""
-        follow = {name: spec_of(wish) for name in ("on_finish", "on_dead") if (wish := getattr(step, name)) is not None}
+        follow = {
+            name: spec_of(wish)
+            for name in ("on_finish", "on_dead")
+            if (wish := getattr(step, name)) is not None
+        }
         return tasks.batch(map(spec_of, step.wishes), **follow).id
 
     def delete(self, step: Step) -> Any:
@@ -146,12 +158,18 @@ class Client:
         return {f"run-{step.number}": _told(tasks.get_schedule(step.schedule).run_now())}
 
     def rewind(self, step: Step) -> Any:
-        """Have a schedule stand as if no dispatcher had run for some minutes; the instant from which it is to fire."""
+        """Have a schedule stand as if no dispatcher had run for some minutes; the instant from
+        which it is to fire.
+        """
         schedule = self._store.database.tables.schedule
         mine = schedule.c.name == tasks.get_schedule(step.schedule).name
 
         def work(connection: sa.Connection) -> Any:
-            connection.execute(sa.update(schedule).where(mine).values(next_at=schedule.c.next_at - step.minutes * 60_000_000))
+            connection.execute(
+                sa.update(schedule)
+                .where(mine)
+                .values(next_at=schedule.c.next_at - step.minutes * 60_000_000)
+            )
             return connection.scalar(sa.select(schedule.c.next_at).where(mine))
 
         return self._store.transact(work)
@@ -191,7 +209,9 @@ def _named(error: BaseException | None) -> str:
 
 
 def keep(plan: Plan) -> None:
-    """Fork a process for each client; one that was killed is followed by another, until all have done their steps."""
+    """Fork a process for each client; one that was killed is followed by another, until all
+    have done their steps.
+    """
     living: dict[int, int] = {}
     missing = [*range(len(plan.clients))]
     while missing or living:

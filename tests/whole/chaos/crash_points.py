@@ -1,4 +1,5 @@
-"""A process ends after its n-th step, for each n: after every SQL statement, before and after every commit, around the call.
+"""A process ends after its n-th step, for each n: after every SQL statement, before and after every
+commit, around the call.
 
 python -m tests.whole.chaos.crash_points FIRST STRIDE
 """
@@ -47,7 +48,9 @@ class Countdown:
 
 
 def work(app: Flask, steps: int, identity: str) -> None:
-    """Add a plain task, and a transactional one together with a row; attempt both. ``steps`` of 0: only attempt what is left."""
+    """Add a plain task, and a transactional one together with a row; attempt both. ``steps`` of
+    0: only attempt what is left.
+    """
     runtime: Runtime = app.extensions["taskqueue"]
     with app.app_context():
         if steps:
@@ -68,7 +71,9 @@ def finish(app: Flask, dead: str) -> None:
 
 
 def forked(call: Callable[[], None]) -> int:
-    """The exit code of a child that does this; the log tells of its crash when it is gone, behind all that its threads have written."""
+    """The exit code of a child that does this; the log tells of its crash when it is gone,
+    behind all that its threads have written.
+    """
     child = os.fork()
     if not child:
         code = 1

@@ -1,6 +1,8 @@
-"""Processes that enqueue, each task together with a row of the business; run as a program it keeps some alive.
+"""Processes that enqueue, each task together with a row of the business; run as a program it keeps
+some alive.
 
-python -m tests.whole.chaos.enqueuers PROCESSES AMOUNT HOW, where an amount is a number of tasks or, as in 60s, a time.
+python -m tests.whole.chaos.enqueuers PROCESSES AMOUNT HOW, where an amount is a number of tasks or,
+as in 60s, a time.
 """
 
 from __future__ import annotations

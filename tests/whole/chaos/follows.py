@@ -1,4 +1,6 @@
-"""Whether what follows others came once: ``then``, callbacks of batches, tasks that handlers add, fire times of schedules."""
+"""Whether what follows others came once: ``then``, callbacks of batches, tasks that handlers
+add, fire times of schedules.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,16 @@ def followers(asked: Asked) -> Iterator[str]:
         for follower in due:
             count = len(asked.labelled.get(follower, ()))
             if count != succeeded:
-                yield f"{follower} is there {count} times, and {label}, which it follows, has {'' if succeeded else 'not '}succeeded"
+                yield (
+                    f"{follower} is there {count} times, and {label}, which it follows, has "
+                    f"{'' if succeeded else 'not '}succeeded"
+                )
 
 
 def batches(asked: Asked) -> Iterator[str]:
-    """The counts of batches are those of their tasks, and each callback is there once when it was due."""
+    """The counts of batches are those of their tasks, and each callback is there once when it
+    was due.
+    """
     tasks: dict[str, list[Row]] = defaultdict(list)
     for row in asked.history.rows:
         if row.batch_id is not None:
@@ -38,25 +45,39 @@ def batches(asked: Asked) -> Iterator[str]:
 
 
 def fires(asked: Asked) -> Iterator[str]:
-    """Each fire time has one task, and each task of a schedule a fire time, unless somebody ran it now."""
+    """Each fire time has one task, and each task of a schedule a fire time, unless somebody ran
+    it now.
+    """
     for one in asked.history.left.fires:
         row = asked.rows.get(one.task_id or "")
         if row is None or (row.schedule, row.eta) != (one.schedule, one.fire_at):
             yield f"schedule {one.schedule} fired at {one.fire_at} without its task {one.task_id}"
     fired = Counter(one.task_id for one in asked.history.left.fires)
-    runs = [one for one in asked.operations if one.step.do == "cron_run_now" and one.done is not False]
+    runs = [
+        one for one in asked.operations if one.step.do == "cron_run_now" and one.done is not False
+    ]
     told = {task_id for one in runs for task_id, _ in one.told.values()}
     of_schedules = [row for row in asked.history.rows if row.schedule is not None]
-    yield from (f"{row.id} is the task of {fired[row.id]} fire times" for row in of_schedules if fired[row.id] > 1)
+    yield from (
+        f"{row.id} is the task of {fired[row.id]} fire times"
+        for row in of_schedules
+        if fired[row.id] > 1
+    )
     others = [row for row in of_schedules if row.id not in fired and row.id not in told]
     if len(others) > sum(not one.told for one in runs):
-        yield from (f"{row.id} of schedule {row.schedule} is there without a fire time" for row in others)
+        yield from (
+            f"{row.id} of schedule {row.schedule} is there without a fire time" for row in others
+        )
     done = {task_id for one in runs if one.done for task_id, _ in one.told.values()}
-    yield from (f"{task_id}, which was run now, is gone" for task_id in sorted(done - {*asked.rows}))
+    yield from (
+        f"{task_id}, which was run now, is gone" for task_id in sorted(done - {*asked.rows})
+    )
 
 
 def left_out(asked: Asked) -> Iterator[str]:
-    """Fire times, from the first to which it was set back, at which the schedule did not fire that nobody pauses."""
+    """Fire times, from the first to which it was set back, at which the schedule did not fire
+    that nobody pauses.
+    """
     rewound: dict[str, list[int]] = defaultdict(list)
     for one in asked.operations:
         if one.step.do == "rewind" and one.done:
@@ -64,13 +85,18 @@ def left_out(asked: Asked) -> Iterator[str]:
     for name, starts in rewound.items():
         seen = {one.fire_at for one in asked.history.left.fires if one.schedule == name}
         if name == "steady":
-            missed = [at for at in range(min(starts), max(seen, default=0), MINUTE) if at not in seen]
+            missed = [
+                at for at in range(min(starts), max(seen, default=0), MINUTE) if at not in seen
+            ]
             yield from (f"schedule {name} left out its fire time {at}" for at in missed)
 
 
 def overlapping(asked: Asked) -> Iterator[str]:
     """Tasks of a schedule that skips fire times while one has not ended, of which two had not."""
-    rows = sorted((row for row in asked.history.rows if row.schedule == "single"), key=lambda row: row.created_at)
+    rows = sorted(
+        (row for row in asked.history.rows if row.schedule == "single"),
+        key=lambda row: row.created_at,
+    )
     for earlier, later in pairwise(rows):
         if earlier.finished_at is None or earlier.finished_at > later.created_at:
             yield f"schedule single added {later.id} while {earlier.id} had not ended"
@@ -87,7 +113,10 @@ def _counts(asked: Asked, batch: Batch, rows: Sequence[Row]) -> Iterator[str]:
         if states[state] != count:
             yield f"batch {batch.id} counts {count} {state}, and {states[state]} are"
     if (batch.finished_at is not None) != (sum(counted.values()) == batch.total):
-        yield f"batch {batch.id} is {'' if batch.finished_at else 'not '}finished, and {sum(counted.values())} of {batch.total} have ended"
+        yield (
+            f"batch {batch.id} is {'' if batch.finished_at else 'not '}finished, and "
+            f"{sum(counted.values())} of {batch.total} have ended"
+        )
 
 
 def _callbacks(asked: Asked, batch: Batch, rows: Sequence[Row], step: Step) -> Iterator[str]:

@@ -27,7 +27,11 @@ def small_disk(name: str, _servers: Servers, directory: Path) -> Iterator[TestDa
     """A disk of eight megabytes; only root can have one."""
     disk = directory / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)],
+        check=False,
+        capture_output=True,
+    ).returncode:
         pytest.skip("a full disk: only root can mount a small one")
     try:
         yield TestDatabase(name, f"sqlite:///{disk / 'test.db'}")

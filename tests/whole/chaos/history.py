@@ -14,7 +14,8 @@ from .operations import Operation
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done to a process (without ``pid`` to all, by way of their database), from when until when.
+    """What was done to a process (without ``pid`` to all, by way of their database), from when
+    until when.
 
     A ``kill`` is over when the signal is sent; a process is dead some time after ``since``.
     """
@@ -27,7 +28,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task as the table has it in the end. Instants in microseconds since 1970, by the database's clock."""
+    """A task as the table has it in the end. Instants in microseconds since 1970, by the
+    database's clock.
+    """
 
     id: str
     state: str
@@ -98,7 +101,9 @@ class Leftovers:
     paused: Collection[str] = ()
     """The queues that are."""
     statistics: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """By queue how many tasks its statistics count, by state; those that wait for a key as `parked` too."""
+    """By queue how many tasks its statistics count, by state; those that wait for a key as
+    `parked` too.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +149,17 @@ class Delivery:
         """When it was over: it said so, or its process died; infinite if neither."""
         if self.end is not None:
             return self.end
-        ends = [max(self.start, one.since) for one in faults if one.kind in ("kill", "stop") and self._struck_by(one)]
+        ends = [
+            max(self.start, one.since)
+            for one in faults
+            if one.kind in ("kill", "stop") and self._struck_by(one)
+        ]
         return min(ends, default=math.inf)
 
     def hit_by(self, fault: Fault, unrecorded: float) -> bool:
-        """Whether a fault came between its start and the time at which it must have been recorded."""
+        """Whether a fault came between its start and the time at which it must have been
+        recorded.
+        """
         ours = fault.pid is None or fault.pid == self.pid
         known = math.inf if self.end is None else self.end + unrecorded
         return ours and fault.until >= self.start and fault.since <= known

@@ -11,8 +11,18 @@ from .operations import DEADLOCK, Operation, Wish
 _AFTER = 5.0
 """Seconds after a fault within which it may be the cause of a refusal."""
 _TAKEN = ("TaskAlreadyExistsError", "TombstonedTaskError")
-_REFUSED = {"requeue": ("BadTaskStateError", "TaskAlreadyExistsError"), "run_now": ("BadTaskStateError",)}
-_DATABASE = ("TransientError", "OperationalError", "InternalError", "InterfaceError", "DatabaseError", "PendingRollbackError")
+_REFUSED = {
+    "requeue": ("BadTaskStateError", "TaskAlreadyExistsError"),
+    "run_now": ("BadTaskStateError",),
+}
+_DATABASE = (
+    "TransientError",
+    "OperationalError",
+    "InternalError",
+    "InterfaceError",
+    "DatabaseError",
+    "PendingRollbackError",
+)
 
 
 def missing(asked: Asked) -> Iterator[str]:
@@ -23,7 +33,9 @@ def missing(asked: Asked) -> Iterator[str]:
         for wish in one.step.wishes:
             task_id, how = one.told.get(wish.label, (None, None))
             if task_id is not None and task_id not in asked.rows:
-                yield f"{wish.label} of step {one.step.number} ({how}, {task_id}) is not in the table"
+                yield (
+                    f"{wish.label} of step {one.step.number} ({how}, {task_id}) is not in the table"
+                )
             if task_id is None and wish.label not in asked.labelled and not _is_keyed(wish):
                 yield f"{wish.label} of step {one.step.number} is not in the table"
 
@@ -34,7 +46,10 @@ def uncommitted(asked: Asked) -> Iterator[str]:
         if one.done is False:
             for wish in one.step.everything:
                 if wish.label in asked.labelled:
-                    yield f"{wish.label} of step {one.step.number} was {one.error or 'rolled back'}, and is in the table"
+                    yield (
+                        f"{wish.label} of step {one.step.number} was "
+                        f"{one.error or 'rolled back'}, and is in the table"
+                    )
     if not asked.operations:
         return
     grown = {wish.grows for wish in asked.wishes.values()}
@@ -62,7 +77,14 @@ def broken_words(asked: Asked) -> Iterator[str]:
 
 def _unkept(asked: Asked, one: Operation) -> Iterator[str]:
     if one.step.do == "delete" and one.answer == [True]:
-        row = next(iter(asked.rows[task_id] for task_id in asked.ids(one.step.targets) if task_id in asked.rows), None)
+        row = next(
+            iter(
+                asked.rows[task_id]
+                for task_id in asked.ids(one.step.targets)
+                if task_id in asked.rows
+            ),
+            None,
+        )
         if row is not None and row.state != "cancelled":
             yield f"{row.id} was deleted and is {row.state}"
     if one.step.transaction == "rollback":
@@ -74,7 +96,11 @@ def _unkept(asked: Asked, one: Operation) -> Iterator[str]:
         if row.finished_at is not None and row.finished_at < one.asked_at - 1000:
             yield f"{label} was {how} for {row.id}, which had ended before"
         tries = [each.started_at for each in asked.history.left.attempts if each.task_id == row.id]
-        if how == "debounced" and row.state == "succeeded" and max(tries, default=0) < one.asked_at - 1000:
+        if (
+            how == "debounced"
+            and row.state == "succeeded"
+            and max(tries, default=0) < one.asked_at - 1000
+        ):
             yield f"{label} was debounced into {row.id}, which was not attempted after that"
 
 
@@ -96,8 +122,17 @@ def _stands(asked: Asked, one: Operation, wish: Wish) -> bool:
             continue
         if name is not None and row.name == name:
             return True
-        ended = row.finished_at is not None and row.finished_at < one.asked_at and row.id not in asked.history.requeued
-        if key is not None and row.given_key == key and not ended and wish.options.get("on_conflict") == "raise":
+        ended = (
+            row.finished_at is not None
+            and row.finished_at < one.asked_at
+            and row.id not in asked.history.requeued
+        )
+        if (
+            key is not None
+            and row.given_key == key
+            and not ended
+            and wish.options.get("on_conflict") == "raise"
+        ):
             return True
     return False
 

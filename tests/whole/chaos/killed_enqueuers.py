@@ -14,11 +14,15 @@ from .stage import Stage
 
 
 def play(stage: Stage, *, tasks: int, every: float, limit: float) -> None:
-    """Kill one every so often until about so many ``tasks`` are acknowledged, then let dispatchers run them all."""
+    """Kill one every so often until about so many ``tasks`` are acknowledged, then let
+    dispatchers run them all.
+    """
     end = time.monotonic() + limit
     with stage.module("enqueuers", "4", str(tasks), "joined") as running:
         while len(acknowledged(stage)) < tasks:
-            assert time.monotonic() < end, f"{len(acknowledged(stage))} are stored after {limit:g} s:\n{stage.said()}"
+            assert time.monotonic() < end, (
+                f"{len(acknowledged(stage))} are stored after {limit:g} s:\n{stage.said()}"
+            )
             time.sleep(every)
             stage.kill_one_of(running, worked=10)
     orders = list(loop_app.db.session.scalars(sa.select(loop_app.Order.task_id)))

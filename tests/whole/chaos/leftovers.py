@@ -1,4 +1,6 @@
-"""Whether anything is left over that nobody needs: locks, tasks that wait for nothing, counts of what is not there."""
+"""Whether anything is left over that nobody needs: locks, tasks that wait for nothing, counts
+of what is not there.
+"""
 
 from __future__ import annotations
 

@@ -31,21 +31,29 @@ def crowded(asked: Asked, found: Deliveries, *, deleted_hold: bool) -> Iterator[
             last = max((taken.at(one) for one in (later, *beside)), default=math.nan)
             limit = _limit(asked, queue, last)
             if len(beside) >= limit:
-                yield f"queue {queue}: {later.task_id} began beside {_names(beside)}, at most {limit} might"
+                yield (
+                    f"queue {queue}: {later.task_id} began beside {_names(beside)}, at most "
+                    f"{limit} might"
+                )
 
 
 def out_of_turn(asked: Asked) -> Iterator[str]:
-    """Tasks of a serial key that were taken while one that had been added before was still to be done."""
+    """Tasks of a serial key that were taken while one that had been added before was still to
+    be done.
+    """
     tries: dict[str, list[int]] = defaultdict(list)
     for one in asked.history.left.attempts:
         tries[one.task_id].append(one.started_at)
-    serial = [row for row in asked.history.rows if row.lock_key is not None and row.lock_limit is None]
+    serial = [
+        row for row in asked.history.rows if row.lock_key is not None and row.lock_limit is None
+    ]
     for key, rows in _by(serial, lambda row: row.lock_key).items():
         for front, behind in combinations(sorted(rows, key=lambda row: row.id), 2):
             added = asked.added(front)
             if added is None or not added.done or front.id in asked.history.requeued:
                 continue
-            # One that has expired is ended when it is next looked at, together with others of its key.
+            # One that has expired is ended when it is next looked at, together with others of its
+            # key.
             ended = front.expires_at if front.last_reason == "expired" else front.finished_at
             over = math.inf if ended is None else ended
             if any(added.answered_at + SLACK < at < over - SLACK for at in tries[behind.id]):
@@ -53,21 +61,35 @@ def out_of_turn(asked: Asked) -> Iterator[str]:
 
 
 def unpaused(asked: Asked, found: Deliveries, after: float) -> Iterator[str]:
-    """Deliveries that began more than ``after`` seconds after their queue's pause() had returned, and before anybody resumed it."""
+    """Deliveries that began more than ``after`` seconds after their queue's pause() had
+    returned, and before anybody resumed it.
+    """
     for pause in asked.operations:
         if pause.step.do != "pause" or not pause.done or pause.error is not None:
             continue
-        end = min((one.since for one in _resuming(asked, pause) if one.until >= pause.since), default=math.inf)
+        end = min(
+            (one.since for one in _resuming(asked, pause) if one.until >= pause.since),
+            default=math.inf,
+        )
         for row in asked.history.rows:
             for one in found.get(row.id, ()) if row.queue == pause.step.queue else ():
-                if pause.until + after < one.start < end and not _held_up(asked.history, one, pause.until):
+                if pause.until + after < one.start < end and not _held_up(
+                    asked.history, one, pause.until
+                ):
                     late = one.start - pause.until
-                    yield f"queue {row.queue}: {row.id} began {late:.3f} s after pause() of step {pause.step.number} had returned"
+                    yield (
+                        f"queue {row.queue}: {row.id} began {late:.3f} s after pause() of step "
+                        f"{pause.step.number} had returned"
+                    )
 
 
 def together(asked: Asked) -> Iterator[str]:
     """Two tasks with one unique_key that had not ended, at a time."""
-    keyed = [row for row in asked.history.rows if row.given_key is not None and row.id not in asked.history.requeued]
+    keyed = [
+        row
+        for row in asked.history.rows
+        if row.given_key is not None and row.id not in asked.history.requeued
+    ]
     for key, rows in _by(keyed, lambda row: (row.queue, row.given_key)).items():
         for earlier, later in combinations(sorted(rows, key=lambda row: row.created_at), 2):
             added = asked.added(later)
@@ -100,23 +122,37 @@ class _Taken:
         self._at: dict[tuple[str, int, float], int] = {}
         for task_id, some in found.items():
             for number in {one.attempt for one in some}:
-                same, times = [one for one in some if one.attempt == number], sorted(leases[task_id, number])
+                same, times = (
+                    [one for one in some if one.attempt == number],
+                    sorted(leases[task_id, number]),
+                )
                 if len(same) == len(times):
-                    self._at |= {(task_id, number, one.start): at for one, at in zip(same, times, strict=True)}
+                    self._at |= {
+                        (task_id, number, one.start): at
+                        for one, at in zip(same, times, strict=True)
+                    }
 
     def at(self, one: Delivery) -> float:
         """Not a number if it is not known."""
         return self._at.get((one.task_id, one.attempt, one.start), math.nan)
 
 
-def _beside(history: History, rows: Sequence[Row], found: Deliveries, *, deleted_hold: bool) -> Iterator[tuple[Delivery, list[Delivery]]]:
+def _beside(
+    history: History, rows: Sequence[Row], found: Deliveries, *, deleted_hold: bool
+) -> Iterator[tuple[Delivery, list[Delivery]]]:
     """Each delivery of some tasks, with those of other tasks that ran when it began."""
     running: list[Delivery] = []
     counted = {row.id for row in rows if deleted_hold or row.state != "cancelled"}
-    for later in sorted((one for row in rows for one in found.get(row.id, ())), key=lambda one: one.start):
+    for later in sorted(
+        (one for row in rows for one in found.get(row.id, ())), key=lambda one: one.start
+    ):
         running = [one for one in running if later.start < one.over_at(history.faults)]
         pauses = [one for one in history.faults if one.kind == "pause" and one.since <= later.start]
-        mine = [one for one in running if one.task_id != later.task_id and not any(one.hit_by(each, 0.0) for each in pauses)]
+        mine = [
+            one
+            for one in running
+            if one.task_id != later.task_id and not any(one.hit_by(each, 0.0) for each in pauses)
+        ]
         yield later, mine
         if later.task_id in counted:
             running.append(later)
@@ -126,9 +162,17 @@ def _limit(asked: Asked, queue: str, at: float) -> float:
     """The highest max_concurrent that a queue may have had at an instant."""
     if math.isnan(at):
         return math.inf
-    changes = [one for one in asked.operations if one.step.queue == queue and "max_concurrent" in one.step.limits and one.done is not False]
+    changes = [
+        one
+        for one in asked.operations
+        if one.step.queue == queue and "max_concurrent" in one.step.limits and one.done is not False
+    ]
     over = [one for one in changes if one.done and one.answered_at + SLACK < at]
-    possible = [one.step.limits["max_concurrent"] for one in changes if one.asked_at - SLACK <= at and not _overwritten(one, over)]
+    possible = [
+        one.step.limits["max_concurrent"]
+        for one in changes
+        if one.asked_at - SLACK <= at and not _overwritten(one, over)
+    ]
     possible += [] if over else [asked.history.limits.get(queue)]
     return max((math.inf if limit is None else limit for limit in possible), default=math.inf)
 
@@ -147,15 +191,26 @@ def _superseded(asked: Asked, earlier: Row, rows: Iterable[Row]) -> bool:
     """Whether another was added beside a task that ran, as asked for; it has no key then."""
     for row in rows:
         wish = asked.wish(row)
-        within = row.created_at >= earlier.created_at and row.created_at <= (earlier.finished_at or math.inf)
-        if row.id != earlier.id and within and wish is not None and wish.options.get("on_conflict") in _BESIDE:
+        within = row.created_at >= earlier.created_at and row.created_at <= (
+            earlier.finished_at or math.inf
+        )
+        if (
+            row.id != earlier.id
+            and within
+            and wish is not None
+            and wish.options.get("on_conflict") in _BESIDE
+        ):
             return True
     return False
 
 
 def _held_up(history: History, one: Delivery, since: float) -> bool:
     """Whether something stood between the lease of a delivery and its beginning."""
-    causes = [fault for fault in history.faults if fault.kind in ("pause", "outage") and fault.pid in (None, one.pid)]
+    causes = [
+        fault
+        for fault in history.faults
+        if fault.kind in ("pause", "outage") and fault.pid in (None, one.pid)
+    ]
     return any(fault.since <= one.start and fault.until >= since for fault in causes)
 
 

@@ -15,8 +15,13 @@ SLOWEST_ADD = 5.0
 
 
 def play(stage: Stage, *, processes: int, seconds: float, share: float, limit: float) -> None:
-    """No caller is told that the database is locked, and none starves: each has at least this share of what they have on average."""
-    with stage.dispatchers(processes), stage.module("enqueuers", str(processes), f"{seconds}s", "alone") as running:
+    """No caller is told that the database is locked, and none starves: each has at least this
+    share of what they have on average.
+    """
+    with (
+        stage.dispatchers(processes),
+        stage.module("enqueuers", str(processes), f"{seconds}s", "alone") as running,
+    ):
         assert running.wait(seconds + limit) == 0, stage.said()
         lines = log.read(stage.log)
         stage.expected |= dict.fromkeys(line.task_id for line in lines if line.word == "ack")
@@ -28,7 +33,11 @@ def play(stage: Stage, *, processes: int, seconds: float, share: float, limit: f
     added = smallest_share([len(some) for some in waits.values()])
     ran = Counter(line.pid for line in log.read(stage.log) if line.word == "end")
     dispatched = smallest_share([*ran.values(), *[0] * (processes - len(ran))])
-    stage.notes |= {"worst add": f"{worst * 1000:.0f} ms", "slowest/mean adds": f"{added:.2f}", "attempts": f"{dispatched:.2f}"}
+    stage.notes |= {
+        "worst add": f"{worst * 1000:.0f} ms",
+        "slowest/mean adds": f"{added:.2f}",
+        "attempts": f"{dispatched:.2f}",
+    }
     assert worst < SLOWEST_ADD
     assert min(added, dispatched) >= share, stage.notes
 
@@ -39,7 +48,10 @@ def waited(lines: Sequence[log.Line]) -> dict[int, list[float]]:
     for line in lines:
         if line.word in ("ask", "ack"):
             instants[line.pid].append(line.at)
-    return {pid: [acked - asked for asked, acked in zip(some[::2], some[1::2], strict=True)] for pid, some in instants.items()}
+    return {
+        pid: [acked - asked for asked, acked in zip(some[::2], some[1::2], strict=True)]
+        for pid, some in instants.items()
+    }
 
 
 def smallest_share(counts: Sequence[int]) -> float:

@@ -1,4 +1,6 @@
-"""Operations: what the clients of the queue ask for, and what they were answered; each says so before and after."""
+"""Operations: what the clients of the queue ask for, and what they were answered; each says so
+before and after.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ LABEL = "X-Label"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """A task that is wished for. ``does`` and ``times`` are what its handler does in how many attempts (see `random_app`)."""
+    """A task that is wished for. ``does`` and ``times`` are what its handler does in how many
+    attempts (see `random_app`).
+    """
 
     label: str
     handler: str = "act"
@@ -41,7 +45,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What a client is to do: ``do`` names the method of `Client`. With a ``transaction`` it is part of one of the application's.
+    """What a client is to do: ``do`` names the method of `Client`. With a ``transaction`` it is
+    part of one of the application's.
 
     That is committed, rolled back, or its process is "killed" before the commit.
     """
@@ -68,17 +73,23 @@ class Step:
     @property
     def everything(self) -> Iterator[Wish]:
         """All tasks that may come of it."""
-        for one in (*self.wishes, *(each for each in (self.on_finish, self.on_dead) if each is not None)):
+        for one in (
+            *self.wishes,
+            *(each for each in (self.on_finish, self.on_dead) if each is not None),
+        ):
             yield from one.all
 
     def __str__(self) -> str:
         head = f"{self.number} client {self.client} {self.do}"
-        return " ".join([head, *_told(self, "number", "client", "do", "wishes"), *map(_wish, self.wishes)])
+        return " ".join(
+            [head, *_told(self, "number", "client", "do", "wishes"), *map(_wish, self.wishes)]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A step that was begun. ``since`` and ``until`` are on the clock of the log, ``asked_at`` and ``answered_at`` microseconds since 1970.
+    """A step that was begun. ``since`` and ``until`` are on the clock of the log, ``asked_at`` and
+    ``answered_at`` microseconds since 1970.
 
     One that was not answered, because its process was killed, is open to the end.
     """
@@ -114,7 +125,13 @@ SEVERAL = ("purge", "delete_matching", "delete_many", "add_many", "queue_run_now
 
 def write(path: Path, word: str, step: Step, **told: Any) -> None:
     """Append a line about a step: ``ask``, ``told``, ``ack`` or ``refused``."""
-    said = {"word": word, "step": step.number, "pid": os.getpid(), "at": time.monotonic_ns(), "clock": time.time_ns() // 1000}
+    said = {
+        "word": word,
+        "step": step.number,
+        "pid": os.getpid(),
+        "at": time.monotonic_ns(),
+        "clock": time.time_ns() // 1000,
+    }
     log.append(path, json.dumps(said | told))
 
 
@@ -129,11 +146,17 @@ def begun(path: Path) -> int:
 
 
 def read(path: Path, steps: Sequence[Step], committed: Collection[str]) -> list[Operation]:
-    """The operations that were begun, in the order of their steps; ``committed`` are the markers of transactions that were."""
+    """The operations that were begun, in the order of their steps; ``committed`` are the
+    markers of transactions that were.
+    """
     by_step: dict[int, dict[str, dict[str, Any]]] = {}
     for line in lines(path):
         by_step.setdefault(line["step"], {})[line["word"]] = line
-    return [_operation(step, by_step[step.number], step.marker in committed) for step in steps if step.number in by_step]
+    return [
+        _operation(step, by_step[step.number], step.marker in committed)
+        for step in steps
+        if step.number in by_step
+    ]
 
 
 def _operation(step: Step, said: Mapping[str, Mapping[str, Any]], committed: bool) -> Operation:
@@ -153,7 +176,8 @@ def _operation(step: Step, said: Mapping[str, Mapping[str, Any]], committed: boo
 
 
 def _wish(wish: Wish) -> str:
-    return f"[{' '.join([wish.label, *_told(wish, 'label', 'then'), *(f'then {_wish(one)}' for one in wish.then)])}]"
+    then = (f"then {_wish(one)}" for one in wish.then)
+    return f"[{' '.join([wish.label, *_told(wish, 'label', 'then'), *then])}]"
 
 
 def _told(one: Any, *without: str) -> Iterator[str]:

@@ -43,7 +43,9 @@ class OwnDatabase(TestDatabase):
 
 @contextmanager
 def own_server(name: str, servers: Servers, directory: Path) -> Iterator[OwnDatabase]:
-    """A server beside a directory, to which nothing else is connected. Skips by name where there is none."""
+    """A server beside a directory, to which nothing else is connected. Skips by name where
+    there is none.
+    """
     servers.url(name)
     place = directory.parent / f"{directory.name}-own"
     server = PostgreSQL(place) if name == "postgresql" else MariaDB(place)
@@ -64,7 +66,11 @@ class PostgreSQL:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return sa.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        return (
+            sa.make_url(self._server.get_uri())
+            .set(drivername="postgresql+psycopg")
+            .render_as_string(hide_password=False)
+        )
 
     def start(self) -> None:
         """Start, unless it runs."""
@@ -79,7 +85,8 @@ class PostgreSQL:
     def terminate_others(self, connection: sa.Connection) -> None:
         """End all connections to this database but this one."""
         connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+            "current_database() AND pid <> pg_backend_pid()"
         )
 
     def close(self) -> None:
@@ -92,16 +99,33 @@ class MariaDB:
 
     def __init__(self, place: Path) -> None:
         path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-        program, installer = (shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db"))
+        program, installer = (
+            shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db")
+        )
         if program is None or installer is None:
             pytest.skip("a MariaDB server of our own: mariadbd or mariadb-install-db is absent")
         self._place = place
         place.mkdir(mode=0o700)
         with (place / "log").open("ab") as out:
-            install = [installer, "--no-defaults", f"--datadir={place / 'data'}", "--auth-root-authentication-method=normal"]
+            install = [
+                installer,
+                "--no-defaults",
+                f"--datadir={place / 'data'}",
+                "--auth-root-authentication-method=normal",
+            ]
             subprocess.run([*install, *self._user], check=True, stdout=out, stderr=out)
-        self._command = [program, "--no-defaults", *self._user, f"--datadir={place / 'data'}", f"--socket={place / 's'}"]
-        self._command += ["--skip-networking", f"--pid-file={place / 'pid'}", "--innodb-buffer-pool-size=64M"]
+        self._command = [
+            program,
+            "--no-defaults",
+            *self._user,
+            f"--datadir={place / 'data'}",
+            f"--socket={place / 's'}",
+        ]
+        self._command += [
+            "--skip-networking",
+            f"--pid-file={place / 'pid'}",
+            "--innodb-buffer-pool-size=64M",
+        ]
         self._running: subprocess.Popen[bytes] | None = None
 
     @property
@@ -112,9 +136,19 @@ class MariaDB:
     def start(self) -> None:
         """Start, wait until it answers, and see that the database is there."""
         with (self._place / "log").open("ab") as out:
-            self._running = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            self._running = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
         wait_until(self._answers, what=f"MariaDB answers, see {self._place / 'log'}", timeout=30)
-        engine = sa.create_engine(sa.make_url(self.url).set(database=""), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        engine = sa.create_engine(
+            sa.make_url(self.url).set(database=""),
+            poolclass=sa.NullPool,
+            isolation_level="AUTOCOMMIT",
+        )
         with engine.connect() as connection:
             connection.exec_driver_sql("CREATE DATABASE IF NOT EXISTS test")
 
@@ -126,7 +160,10 @@ class MariaDB:
 
     def terminate_others(self, connection: sa.Connection) -> None:
         """End all connections to this database but this one."""
-        others = "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
+        others = (
+            "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> "
+            "connection_id()"
+        )
         for number in connection.exec_driver_sql(others).scalars().all():
             with suppress(sa.exc.OperationalError):  # gone by itself
                 connection.exec_driver_sql(f"KILL CONNECTION {number}")

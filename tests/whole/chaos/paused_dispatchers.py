@@ -1,4 +1,6 @@
-"""Dispatchers are paused (SIGSTOP) for longer than their lease, and go on as if nothing had happened."""
+"""Dispatchers are paused (SIGSTOP) for longer than their lease, and go on as if nothing had
+happened.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ LEASE = 2.0
 
 
 def play(stage: Stage, *, tasks: int, times: int, limit: float) -> None:
-    """Pause a random process for one and a half leases, so many times, while slow tasks and transactional ones run."""
+    """Pause a random process for one and a half leases, so many times, while slow tasks and
+    transactional ones run.
+    """
     stage.add(loop_app.slow.spec(seconds=0.25) for _ in range(tasks))
     stage.transactional |= {*stage.add(loop_app.count.spec() for _ in range(tasks))}
     with stage.dispatchers(3, "--threads", "4") as running:

@@ -1,4 +1,6 @@
-"""The plan of a random run, made from its seed alone: what the clients do, and what is done to the processes."""
+"""The plan of a random run, made from its seed alone: what the clients do, and what is done to
+the processes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,12 @@ from typing import Any
 from .operations import Step
 from .wishes import PATHS, Wisher
 
-QUEUES: dict[str, dict[str, Any]] = {"narrow": {"max_concurrent": 2}, "paced": {"rate": "50/s"}, "halting": {}, "shelf": {}}
+QUEUES: dict[str, dict[str, Any]] = {
+    "narrow": {"max_concurrent": 2},
+    "paced": {"rate": "50/s"},
+    "halting": {},
+    "shelf": {},
+}
 """Of them `shelf` is paused at the beginning, and never resumed."""
 SCHEDULES = ("steady", "halted", "single")
 MOST_DEATHS = 0.03
@@ -18,15 +25,45 @@ MOST_DEATHS = 0.03
 
 ADDING = {"add": 50, "add_list": 8, "add_many": 4, "batch": 7}
 CHANGING = {
-    **{"delete": 5, "delete_many": 2, "delete_matching": 1, "purge": 1, "requeue": 6, "requeue_dead": 1, "run_now": 3, "queue_run_now": 1},
-    **{"pause": 2, "resume": 2, "configure": 3, "cron_pause": 1, "cron_resume": 1, "cron_run_now": 1, "rewind": 2},
+    **{
+        "delete": 5,
+        "delete_many": 2,
+        "delete_matching": 1,
+        "purge": 1,
+        "requeue": 6,
+        "requeue_dead": 1,
+        "run_now": 3,
+        "queue_run_now": 1,
+    },
+    **{
+        "pause": 2,
+        "resume": 2,
+        "configure": 3,
+        "cron_pause": 1,
+        "cron_resume": 1,
+        "cron_run_now": 1,
+        "rewind": 2,
+    },
 }
-TRANSACTIONAL = ("delete", "delete_many", "requeue", "run_now", "pause", "resume", "configure", "cron_pause", "cron_resume", "cron_run_now")
+TRANSACTIONAL = (
+    "delete",
+    "delete_many",
+    "requeue",
+    "run_now",
+    "pause",
+    "resume",
+    "configure",
+    "cron_pause",
+    "cron_resume",
+    "cron_run_now",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """What is done to the processes once so many steps have begun; ``choice`` chooses among them."""
+    """What is done to the processes once so many steps have begun; ``choice`` chooses among
+    them.
+    """
 
     after: int
     kind: str
@@ -65,13 +102,33 @@ def make_plan(seed: int, *, clients: int, steps: int, harms: Sequence[str]) -> P
     kinds = chance.sample(harms, len(harms))
     stretch = clients * steps / (len(kinds) + 1)
     places = [int(stretch * (place + chance.uniform(0.6, 1.4))) for place in range(len(kinds))]
-    opening = [Step(number=next(numbers), client=clients, do="resume", queue=name) for name in ("default", *QUEUES) if name != "shelf"]
-    opening += [Step(number=next(numbers), client=clients, do="cron_resume", schedule=name) for name in SCHEDULES]
-    closing = [Step(number=next(numbers), client=clients + 1, do="cron_pause", schedule=name) for name in SCHEDULES]
-    return Plan(every, [Harm(at, kind, chance.randrange(100)) for at, kind in zip(sorted(places), kinds, strict=True)], opening, closing)
+    opening = [
+        Step(number=next(numbers), client=clients, do="resume", queue=name)
+        for name in ("default", *QUEUES)
+        if name != "shelf"
+    ]
+    opening += [
+        Step(number=next(numbers), client=clients, do="cron_resume", schedule=name)
+        for name in SCHEDULES
+    ]
+    closing = [
+        Step(number=next(numbers), client=clients + 1, do="cron_pause", schedule=name)
+        for name in SCHEDULES
+    ]
+    return Plan(
+        every,
+        [
+            Harm(at, kind, chance.randrange(100))
+            for at, kind in zip(sorted(places), kinds, strict=True)
+        ],
+        opening,
+        closing,
+    )
 
 
-def _client(chance: random.Random, client: int, numbers: Iterator[int], steps: int) -> Iterator[Step]:
+def _client(
+    chance: random.Random, client: int, numbers: Iterator[int], steps: int
+) -> Iterator[Step]:
     if client == 0:
         yield Step(number=next(numbers), client=client, do="pause", queue="shelf")
     wisher = Wisher(chance, f"{client}-")
@@ -79,9 +136,17 @@ def _client(chance: random.Random, client: int, numbers: Iterator[int], steps: i
     kinds = ADDING | CHANGING
     for _ in range(steps):
         do = chance.choices(list(kinds), list(kinds.values()))[0]
-        step = {"number": next(numbers), "client": client, "do": do, "transaction": _transaction(chance, do, deaths)}
+        step = {
+            "number": next(numbers),
+            "client": client,
+            "do": do,
+            "transaction": _transaction(chance, do, deaths),
+        }
         deaths -= step["transaction"] == "killed"
-        yield Step(**step, **(_adding(chance, wisher, do) if do in ADDING else _changing(chance, wisher, do)))
+        yield Step(
+            **step,
+            **(_adding(chance, wisher, do) if do in ADDING else _changing(chance, wisher, do)),
+        )
 
 
 def _transaction(chance: random.Random, do: str, deaths: int) -> str | None:
@@ -95,10 +160,15 @@ def _adding(chance: random.Random, wisher: Wisher, do: str) -> dict[str, Any]:
     queue = chance.choices(["default", *QUEUES], [50, 20, 10, 12, 8])[0]
     if do == "add":
         return {"queue": queue, "wishes": (wisher.wish(queue),)}
-    wishes = tuple(wisher.wish(queue, alone=False) for _ in range(chance.randint(2, 12 if do == "add_many" else 6)))
+    wishes = tuple(
+        wisher.wish(queue, alone=False)
+        for _ in range(chance.randint(2, 12 if do == "add_many" else 6))
+    )
     if do != "batch":
         return {"queue": queue, "wishes": wishes}
-    found = {name: wisher.follower(queue) for name in ("on_finish", "on_dead") if chance.random() < 0.8}
+    found = {
+        name: wisher.follower(queue) for name in ("on_finish", "on_dead") if chance.random() < 0.8
+    }
     return {"queue": queue, "wishes": wishes, **found}
 
 
@@ -114,7 +184,12 @@ def _changing(chance: random.Random, wisher: Wisher, do: str) -> dict[str, Any]:
         case "pause" | "resume":
             return {"queue": chance.choice(["halting", "narrow"])}
         case "configure":
-            limits = chance.choice([{"max_concurrent": chance.choice([1, 2, 3, None])}, {"rate": chance.choice(["20/s", "80/s", None])}])
+            limits = chance.choice(
+                [
+                    {"max_concurrent": chance.choice([1, 2, 3, None])},
+                    {"rate": chance.choice(["20/s", "80/s", None])},
+                ]
+            )
             return {"queue": chance.choice(["narrow", "paced"]), "limits": limits}
         case "rewind":
             return {"schedule": chance.choice(SCHEDULES), "minutes": chance.randint(3, 20)}

@@ -12,7 +12,9 @@ from .stage import Stage
 
 
 def play(stage: Stage, *, others: int, limit: float) -> None:
-    """The poison is attempted three times, the third time alone; no neighbour more than twice beside it, and none of them ends for it."""
+    """The poison is attempted three times, the third time alone; no neighbour more than twice
+    beside it, and none of them ends for it.
+    """
     stage.poison |= {*stage.add([loop_app.poison.spec()])}
     stage.add(loop_app.plain.spec() for _ in range(others))
     with stage.dispatchers(1):
@@ -20,7 +22,11 @@ def play(stage: Stage, *, others: int, limit: float) -> None:
     deaths = [line for line in log.read(stage.log) if line.task_id in stage.poison]
     stage.faults += [Fault("kill", line.at, line.at + 1, line.pid) for line in deaths]
     assert [line.attempt for line in deaths] == [1, 2, 3]
-    crashed = [task for task in loop_app.tasks.find(limit=others + 1) if task.crashes and task.id not in stage.poison]
+    crashed = [
+        task
+        for task in loop_app.tasks.find(limit=others + 1)
+        if task.crashes and task.id not in stage.poison
+    ]
     assert max((task.crashes for task in crashed), default=0) <= 2
     assert all(task.state is State.SUCCEEDED for task in crashed)
     stage.notes["neighbours that crashed"] = str(len(crashed))

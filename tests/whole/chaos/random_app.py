@@ -1,4 +1,6 @@
-"""The application of random operations: `loop_app` with handlers that do what their tasks say, and schedules."""
+"""The application of random operations: `loop_app` with handlers that do what their tasks say,
+and schedules.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +44,18 @@ def tick() -> None:
     perform("well", 0, 0.0)
 
 
-for name, misfire, overlap in (("steady", "all", "allow"), ("halted", "all", "allow"), ("single", "run_once", "skip")):
+for name, misfire, overlap in (
+    ("steady", "all", "allow"),
+    ("halted", "all", "allow"),
+    ("single", "run_once", "skip"),
+):
     tasks.schedule(name, "/tick", "* * * * *", misfire=misfire, overlap=overlap)
 
 
 def perform(does: str, times: int, seconds: float, then: object = None) -> None:
-    """Leave a line at the beginning, and one at the end that says how it ended; none when the process dies."""
+    """Leave a line at the beginning, and one at the end that says how it ended; none when the
+    process dies.
+    """
     log("start")
     try:
         misbehave(does, first=current_task.attempt <= times)

@@ -1,4 +1,6 @@
-"""Clients do whatever can be done with the queue, in a random order that a seed makes, while processes and servers are harmed."""
+"""Clients do whatever can be done with the queue, in a random order that a seed makes, while
+processes and servers are harmed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from pathlib import Path
 import psutil
 import sqlalchemy as sa
 
-from flask_taskqueue.cli.exits import UNAVAILABLE
+from flask_taskqueue.cli.options import UNAVAILABLE
 from flask_taskqueue.core.errors import TransientError
-from flask_taskqueue.engine.janitor import Retention, sweep
+from flask_taskqueue.engine.maintenance import Retention, sweep
 from tests.databases import Servers, TestDatabase, fresh
 from tests.waiting import wait_until
 from tests.whole.processes import descendants
@@ -35,7 +37,9 @@ HOSTS = 2
 _SOON = 600_000_000
 """Microseconds: what is due later waits until after the end."""
 _WITHOUT_DATABASE = (1, UNAVAILABLE)
-"""How a command ends when the application it loads finds no database, and when it finds none itself."""
+"""How a command ends when the application it loads finds no database, and when it finds none
+itself.
+"""
 _ENDED = "the dispatchers end when they are stopped"
 
 
@@ -46,16 +50,27 @@ def own_place(name: str, servers: Servers, directory: Path) -> Iterator[TestData
         yield database
 
 
-def play(stage: Stage, *, seed: int, clients: int, steps: int, harms: dict[str, int], limit: float) -> None:
-    """Play the plan of a seed to its end, let go what was held back, and wait until nothing is left to be done."""
+def play(
+    stage: Stage, *, seed: int, clients: int, steps: int, harms: dict[str, int], limit: float
+) -> None:
+    """Play the plan of a seed to its end, let go what was held back, and wait until nothing is
+    left to be done.
+    """
     outages = isinstance(stage.database, OwnDatabase)
-    kinds = [kind for kind, times in harms.items() for _ in range(times) if outages or kind not in ("outage", "cut")]
+    kinds = [
+        kind
+        for kind, times in harms.items()
+        for _ in range(times)
+        if outages or kind not in ("outage", "cut")
+    ]
     asked = {"seed": seed, "clients": clients, "steps": steps, "harms": kinds}
     plan = make_plan(**asked)
     stage.steps, stage.script = plan.steps, f"seed {seed}\n{plan}"
     director = Client(stage.app, stage.operations)
     with ExitStack() as stack:
-        crew = Crew(stage, stack, stack.enter_context(stage.module("client", json.dumps(asked))), limit)
+        crew = Crew(
+            stage, stack, stack.enter_context(stage.module("client", json.dumps(asked))), limit
+        )
         for harm in plan.harms:
             crew.wait_for(lambda harm=harm: crew.begun() >= harm.after or crew.are_done())
             crew.harm(harm)
@@ -74,12 +89,16 @@ def play(stage: Stage, *, seed: int, clients: int, steps: int, harms: dict[str, 
 class Crew:
     """The processes of a run: dispatchers on some hosts, and ``clients``."""
 
-    def __init__(self, stage: Stage, stack: ExitStack, clients: subprocess.Popen[bytes], limit: float) -> None:
+    def __init__(
+        self, stage: Stage, stack: ExitStack, clients: subprocess.Popen[bytes], limit: float
+    ) -> None:
         self._stage = stage
         self._stack = stack
         self._clients = clients
         self._limit = limit
-        self._hosts: list[tuple[ExitStack, subprocess.Popen[bytes]]] = [self._host() for _ in range(HOSTS)]
+        self._hosts: list[tuple[ExitStack, subprocess.Popen[bytes]]] = [
+            self._host() for _ in range(HOSTS)
+        ]
 
     def begun(self) -> int:
         """How many steps have begun."""
@@ -88,7 +107,9 @@ class Crew:
     def are_done(self) -> bool:
         """Whether the clients have done their steps."""
         code = self._clients.poll()
-        assert not code, f"the clients ended with {code}:\n{self._stage.said('client')}\n{self._stage.said()}"
+        assert not code, (
+            f"the clients ended with {code}:\n{self._stage.said('client')}\n{self._stage.said()}"
+        )
         return code == 0
 
     def wait_for(self, reached: Callable[[], bool]) -> None:
@@ -97,12 +118,20 @@ class Crew:
         while not reached():
             if (begun := self.begun()) != before:
                 before, since = begun, time.monotonic()
-            assert time.monotonic() - since < self._limit, f"no step began for {self._limit:g} s:\n{self._stage.said()}"
+            assert time.monotonic() - since < self._limit, (
+                f"no step began for {self._limit:g} s:\n{self._stage.said()}"
+            )
             time.sleep(0.05)
 
     def harm(self, harm: Harm) -> None:
         """Do it."""
-        call = {"kill": self._kill, "pause": self._pause, "stop": self._stop, "power": self._power, "client": self._kill_client}
+        call = {
+            "kill": self._kill,
+            "pause": self._pause,
+            "stop": self._stop,
+            "power": self._power,
+            "client": self._kill_client,
+        }
         call |= {"long pause": self._pause_long, "outage": self._restart_server, "cut": self._cut}
         call[harm.kind](harm.choice)
 
@@ -111,16 +140,24 @@ class Crew:
         schedule = self._stage.store.database.tables.schedule
         with self._stage.store.reading() as connection:
             late = schedule.c.next_at <= self._stage.store.database.dialect.now
-            return not connection.scalar(sa.select(sa.func.count()).select_from(schedule).where(late))
+            return not connection.scalar(
+                sa.select(sa.func.count()).select_from(schedule).where(late)
+            )
 
     def drained(self) -> bool:
         """Whether nothing is left to be done now; False when the database does not say."""
         task = self._stage.store.database.tables.task
-        soon = sa.or_(task.c.due_at.is_(None), task.c.due_at < self._stage.store.database.dialect.now + _SOON)
+        soon = sa.or_(
+            task.c.due_at.is_(None), task.c.due_at < self._stage.store.database.dialect.now + _SOON
+        )
         waiting = sa.and_(task.c.state == "scheduled", task.c.queue != "shelf", soon)
         try:
             with self._stage.store.reading() as connection:
-                count = sa.select(sa.func.count()).select_from(task).where(sa.or_(task.c.state == "leased", waiting))
+                count = (
+                    sa.select(sa.func.count())
+                    .select_from(task)
+                    .where(sa.or_(task.c.state == "leased", waiting))
+                )
                 return not connection.scalar(count)
         except (TransientError, sa.exc.DBAPIError):
             return False
@@ -137,7 +174,13 @@ class Crew:
         """The tasks of the transactional handler that have succeeded."""
         task = self._stage.store.database.tables.task
         with self._stage.store.reading() as connection:
-            return set(connection.scalars(sa.select(task.c.id).where(task.c.url == "/act-once", task.c.state == "succeeded")))
+            return set(
+                connection.scalars(
+                    sa.select(task.c.id).where(
+                        task.c.url == "/act-once", task.c.state == "succeeded"
+                    )
+                )
+            )
 
     def _host(self) -> tuple[ExitStack, subprocess.Popen[bytes]]:
         """A supervisor with two processes, which ends at the latest with the play."""
@@ -148,16 +191,24 @@ class Crew:
         return descendants(self._hosts[choice % HOSTS][1].pid)
 
     def _child(self, choice: int) -> psutil.Process:
-        wait_until(lambda: self._is_up(choice % HOSTS), what=f"a dispatcher is there\n{self._stage.said()}", timeout=self._limit)
+        wait_until(
+            lambda: self._is_up(choice % HOSTS),
+            what=f"a dispatcher is there\n{self._stage.said()}",
+            timeout=self._limit,
+        )
         children = self._children(choice)
         return children[choice // HOSTS % len(children)]
 
     def _is_up(self, number: int) -> bool:
-        """Whether a host has dispatchers; one whose command found no database when it began is begun again."""
+        """Whether a host has dispatchers; one whose command found no database when it began is
+        begun again.
+        """
         own, running = self._hosts[number]
         if running.poll() is None:
             return bool(descendants(running.pid))
-        found_none = running.returncode in _WITHOUT_DATABASE and any(one.kind == "outage" for one in self._stage.faults)
+        found_none = running.returncode in _WITHOUT_DATABASE and any(
+            one.kind == "outage" for one in self._stage.faults
+        )
         assert found_none, f"a host ended with {running.returncode}:\n{self._stage.said()}"
         own.close()
         self._hosts[number] = self._host()
@@ -185,7 +236,9 @@ class Crew:
         victim.resume()
         until = time.monotonic()
         self._stage.faults.append(Fault("pause", since, until, victim.pid))
-        if self._stage.store.database.dialect.locks_by_writing:  # it may have held the only lock, and nobody else could write
+        if (
+            self._stage.store.database.dialect.locks_by_writing
+        ):  # it may have held the only lock, and nobody else could write
             self._stage.faults.append(Fault("outage", since, until))
 
     def _stop(self, choice: int) -> None:
@@ -194,7 +247,9 @@ class Crew:
         children, since = self._children(choice), time.monotonic()
         running.terminate()
         assert running.wait(GRACE + 30) == 0, f"{_ENDED}:\n{self._stage.said()}"
-        self._stage.faults += [Fault("stop", since, time.monotonic(), child.pid) for child in children]
+        self._stage.faults += [
+            Fault("stop", since, time.monotonic(), child.pid) for child in children
+        ]
         own.close()
         self._hosts[choice % HOSTS] = self._host()
 
@@ -205,7 +260,9 @@ class Crew:
         children, since = self._children(choice), time.monotonic()
         os.killpg(running.pid, signal.SIGKILL)
         own.close()
-        self._stage.faults += [Fault("kill", since, time.monotonic(), child.pid) for child in children]
+        self._stage.faults += [
+            Fault("kill", since, time.monotonic(), child.pid) for child in children
+        ]
         self._hosts[choice % HOSTS] = self._host()
 
     def _restart_server(self, _choice: int) -> None:
@@ -234,7 +291,16 @@ RANDOM = Scenario(
     full={
         "clients": 3,
         "steps": 100,
-        "harms": {"kill": 3, "pause": 1, "stop": 2, "client": 2, "outage": 1, "cut": 2, "power": 1, "long pause": 1},
+        "harms": {
+            "kill": 3,
+            "pause": 1,
+            "stop": 2,
+            "client": 2,
+            "outage": 1,
+            "cut": 2,
+            "power": 1,
+            "long pause": 1,
+        },
         "limit": 90,
     },
     seeds=20,

@@ -13,8 +13,30 @@ from .history import Attempt, Batch, Fire, Leftovers, Row
 from .operations import LABEL
 
 _COLUMNS = (
-    *("id", "state", "attempts", "eta", "first_tried_at", "queue", "created_at", "due_at", "finished_at", "expires_at"),
-    *("name", "given_key", "lock_key", "lock_limit", "batch_id", "callback_of", "schedule", "last_reason", "crashes", "pardons"),
+    *(
+        "id",
+        "state",
+        "attempts",
+        "eta",
+        "first_tried_at",
+        "queue",
+        "created_at",
+        "due_at",
+        "finished_at",
+        "expires_at",
+    ),
+    *(
+        "name",
+        "given_key",
+        "lock_key",
+        "lock_limit",
+        "batch_id",
+        "callback_of",
+        "schedule",
+        "last_reason",
+        "crashes",
+        "pardons",
+    ),
 )
 _COUNTED = ("scheduled", "leased", "succeeded", "dead", "cancelled", "parked")
 
@@ -32,13 +54,35 @@ def read_leftovers(connection: sa.Connection, store: Store) -> Leftovers:
     queues = {row.name: row for row in store.queues.rows(connection)}
     counted = store.statistics.of(connection, list(queues))
     return Leftovers(
-        attempts=[Attempt(*row) for row in _rows(connection, tables.attempt, "task_id", "number", "started_at", "reason")],
-        batches=[Batch(*row) for row in _rows(connection, tables.batch, "id", "total", "succeeded", "dead", "cancelled", "finished_at")],
-        fires=[Fire(*row) for row in _rows(connection, tables.fire, "schedule", "fire_at", "task_id")],
+        attempts=[
+            Attempt(*row)
+            for row in _rows(
+                connection, tables.attempt, "task_id", "number", "started_at", "reason"
+            )
+        ],
+        batches=[
+            Batch(*row)
+            for row in _rows(
+                connection,
+                tables.batch,
+                "id",
+                "total",
+                "succeeded",
+                "dead",
+                "cancelled",
+                "finished_at",
+            )
+        ],
+        fires=[
+            Fire(*row) for row in _rows(connection, tables.fire, "schedule", "fire_at", "task_id")
+        ],
         next_fires=dict(_rows(connection, tables.schedule, "name", "next_at")),
         locks=set(connection.scalars(sa.select(tables.lock.c.lock_key))),
         paused={name for name, row in queues.items() if row.paused_at is not None},
-        statistics={name: {what: getattr(counts, what) for what in _COUNTED} for name, counts in counted.items()},
+        statistics={
+            name: {what: getattr(counts, what) for what in _COUNTED}
+            for name, counts in counted.items()
+        },
     )
 
 

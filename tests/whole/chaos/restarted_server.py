@@ -1,4 +1,6 @@
-"""A database server is stopped as by a crash and restarted, and all its connections are terminated, while tasks run."""
+"""A database server is stopped as by a crash and restarted, and all its connections are
+terminated, while tasks run.
+"""
 
 from __future__ import annotations
 

@@ -43,14 +43,23 @@ class Report:
     def check(self) -> None:
         """Fail if anything is wrong."""
         problems = self.findings.problems
-        assert not problems, "\n".join([*problems[:20], f"({len(problems)} problems; {dict(self.faults)})", self.said, self.script])
+        assert not problems, "\n".join(
+            [
+                *problems[:20],
+                f"({len(problems)} problems; {dict(self.faults)})",
+                self.said,
+                self.script,
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """``play(stage, **size)`` adds tasks, does harm and waits until all is done; it fails where that takes too long.
+    """``play(stage, **size)`` adds tasks, does harm and waits until all is done; it fails where
+    that takes too long.
 
-    With ``seeds``, ``make chaos`` plays it so often, each time with another ``seed`` among the sizes.
+    With ``seeds``, ``make chaos`` plays it so often, each time with another ``seed`` among the
+    sizes.
     """
 
     name: str
@@ -69,7 +78,10 @@ class Scenario:
 
     def run(self, name: str, servers: Servers, directory: Path, size: Size) -> Report:
         """Play it on a database of this name."""
-        with self.place(name, servers, directory) as database, stage(database, directory, self.settings, self.module) as here:
+        with (
+            self.place(name, servers, directory) as database,
+            stage(database, directory, self.settings, self.module) as here,
+        ):
             began = time.monotonic()
             try:
                 self.play(here, **size)
@@ -100,7 +112,9 @@ def together(reports: Sequence[Report]) -> Report:
     """Several runs of one scenario on one database, as one."""
     first = reports[0]
     found = [[getattr(one.findings, each.name) for one in reports] for each in fields(Findings)]
-    effects = [[int(number) for number in one.effects.split("/")] for one in reports if "/" in one.effects]
+    effects = [
+        [int(number) for number in one.effects.split("/")] for one in reports if "/" in one.effects
+    ]
     return replace(
         first,
         tasks=sum(one.tasks for one in reports),

@@ -1,4 +1,6 @@
-"""A soak: so many tasks a second for some minutes, with kills, and what two processes use that are never killed: ``make soak``."""
+"""A soak: so many tasks a second for some minutes, with kills, and what two processes use that
+are never killed: ``make soak``.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,17 @@ PROCESSES = 3
 _EVERY = 10.0
 _WAIT = 60.0
 _SERVER_CONNECTIONS = {
-    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = "
+    "current_database() AND pid <> "
+    "pg_backend_pid()",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE "
+    "db = database() AND id <> "
+    "connection_id()",
 }
 _POOLS = (PROCESSES + 1) * (5 + 5)
-"""Connections that the pools of all processes keep: in each five of the queue's, five of the application's."""
+"""Connections that the pools of all processes keep: in each five of the queue's, five of the
+application's.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,11 @@ GROWTH = Use(threads=1, files=2, memory=10)
 @click.option("--database", type=click.Choice(NAMES), default="sqlite", show_default=True)
 def soak(minutes: float, rate: int, database: str) -> None:
     """Exit code 1 when the checker finds anything, or a process has grown."""
-    with servers() as (found, directory), fresh(database, found, directory) as empty, stage(empty, directory, {"LEASE": "6"}) as here:
+    with (
+        servers() as (found, directory),
+        fresh(database, found, directory) as empty,
+        stage(empty, directory, {"LEASE": "6"}) as here,
+    ):
         samples = run(here, minutes * 60, rate)
         problems = check(here.history()).problems
     problems += grown(samples)
@@ -75,12 +87,16 @@ def soak(minutes: float, rate: int, database: str) -> None:
 
 
 def run(here: Stage, seconds: float, rate: int) -> Sequence[Sample]:
-    """Add tasks each second, every tenth of them transactional; every ten look at what is used, then kill a process."""
+    """Add tasks each second, every tenth of them transactional; every ten look at what is used,
+    then kill a process.
+    """
     samples: list[Sample] = []
     names = [f"{who} {one.name}" for who in ("kept", "supervisor") for one in fields(Use)]
     click.echo(row(["second", *names, "connections", "tasks"]))
     with here.dispatchers(PROCESSES) as running:
-        wait_until(lambda: len(descendants(running.pid)) == PROCESSES, what="all dispatchers are there")
+        wait_until(
+            lambda: len(descendants(running.pid)) == PROCESSES, what="all dispatchers are there"
+        )
         kept = descendants(running.pid)[0]
         began = looked = time.monotonic()
         while (now := time.monotonic()) - began < seconds:
@@ -89,7 +105,9 @@ def run(here: Stage, seconds: float, rate: int) -> Sequence[Sample]:
             if now - looked >= _EVERY:
                 looked = now
                 samples.append(sample(here, running.pid, kept))
-                click.echo(row([f"{now - began:.0f}", *cells(samples[-1]), f"{len(here.expected):,}"]))
+                click.echo(
+                    row([f"{now - began:.0f}", *cells(samples[-1]), f"{len(here.expected):,}"])
+                )
                 here.kill_one_of(running, worked=1, spared=kept.pid)
             time.sleep(max(0.0, 1 - (time.monotonic() - now)))
         here.wait_drained(_WAIT)
@@ -102,10 +120,16 @@ def sample(here: Stage, supervisor: int, kept: psutil.Process) -> Sample:
     if here.database.name in _SERVER_CONNECTIONS:
         engine = sa.create_engine(here.database.url, poolclass=sa.NullPool)
         with engine.connect() as connection:
-            connections = connection.exec_driver_sql(_SERVER_CONNECTIONS[here.database.name]).scalar_one()
+            connections = connection.exec_driver_sql(
+                _SERVER_CONNECTIONS[here.database.name]
+            ).scalar_one()
     else:
         file = sa.make_url(here.database.url).database
-        connections = sum(one.path == file for process in [psutil.Process(), *descendants(supervisor)] for one in process.open_files())
+        connections = sum(
+            one.path == file
+            for process in [psutil.Process(), *descendants(supervisor)]
+            for one in process.open_files()
+        )
     return Sample(use(kept), use(parent), connections)
 
 
@@ -116,13 +140,19 @@ def use(process: psutil.Process) -> Use:
 
 def cells(one: Sample) -> Iterator[str]:
     """A sample as a part of a row."""
-    return (f"{value:g}" for value in (*astuple(one.kept), *astuple(one.supervisor), one.connections))
+    return (
+        f"{value:g}" for value in (*astuple(one.kept), *astuple(one.supervisor), one.connections)
+    )
 
 
 def grown(samples: Sequence[Sample]) -> list[str]:
     """Print how each use went, and say which have grown by too much, or are too many."""
     found = [
-        rise(f"{who} {one.name}", [getattr(getattr(each, who), one.name) for each in samples], getattr(GROWTH, one.name))
+        rise(
+            f"{who} {one.name}",
+            [getattr(getattr(each, who), one.name) for each in samples],
+            getattr(GROWTH, one.name),
+        )
         for who in ("kept", "supervisor")
         for one in fields(Use)
     ]
@@ -137,8 +167,15 @@ def rise(name: str, values: Sequence[float], limit: float) -> str | None:
     """Print how one use went; what is wrong when its last third is too far above its first."""
     third = max(1, len(values) // 3)
     first, last = statistics.median(values[:third]), statistics.median(values[-third:])
-    click.echo(f"{name}: first third {first:g}, last third {last:g}, least {min(values):g}, most {max(values):g}")
-    return f"{name} rose from {first:g} to {last:g}, by more than {limit:g}" if last - first > limit else None
+    click.echo(
+        f"{name}: first third {first:g}, last third {last:g}, least {min(values):g}, most "
+        f"{max(values):g}"
+    )
+    return (
+        f"{name} rose from {first:g} to {last:g}, by more than {limit:g}"
+        if last - first > limit
+        else None
+    )
 
 
 if __name__ == "__main__":

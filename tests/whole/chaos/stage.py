@@ -1,4 +1,6 @@
-"""The stage of a scenario: a database, an application on it in this process, a log, and what was done so far."""
+"""The stage of a scenario: a database, an application on it in this process, a log, and what
+was done so far.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ FLASK = ("-m", "flask", "--app")
 
 
 class Stage:
-    """Where a scenario plays. It notes what it adds and what it does to processes, for the checker."""
+    """Where a scenario plays. It notes what it adds and what it does to processes, for the
+    checker.
+    """
 
     def __init__(self, database: TestDatabase, directory: Path, app: Flask, module: str) -> None:
         self.database = database
@@ -83,20 +87,37 @@ class Stage:
         self.transactional |= {*self.add(loop_app.count.spec() for _ in range(each))}
         names = [f"key-{number % keys}" for number in range(each)]
         random.Random(2).shuffle(names)
-        steps = [loop_app.step.options(serial_key=key).spec(key=key, number=number) for number, key in enumerate(names)]
+        steps = [
+            loop_app.step.options(serial_key=key).spec(key=key, number=number)
+            for number, key in enumerate(names)
+        ]
         self.expected |= dict(zip(self.add(steps), names, strict=True))
 
     @contextmanager
-    def dispatchers(self, processes: int | str = 3, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
+    def dispatchers(
+        self, processes: int | str = 3, *options: str, environment: Mapping[str, str] | None = None
+    ) -> Iterator[Popen[bytes]]:
         """``flask taskqueue run`` with so many processes."""
-        command = (*FLASK, self._module, "taskqueue", "run", "--processes", str(processes), *options)
+        command = (
+            *FLASK,
+            self._module,
+            "taskqueue",
+            "run",
+            "--processes",
+            str(processes),
+            *options,
+        )
         with process(command, environment or {}, self.output) as running:
             yield running
 
     @contextmanager
-    def module(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Popen[bytes]]:
+    def module(
+        self, name: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> Iterator[Popen[bytes]]:
         """A module of this package, run as a program; what it prints is kept apart."""
-        with process(("-m", f"{__package__}.{name}", *arguments), environment or {}, self._output(name)) as running:
+        with process(
+            ("-m", f"{__package__}.{name}", *arguments), environment or {}, self._output(name)
+        ) as running:
             yield running
 
     def kill(self, victim: psutil.Process) -> None:
@@ -106,18 +127,29 @@ class Stage:
         self.faults.append(Fault("kill", since, time.monotonic(), victim.pid))
 
     def kill_one_of(self, parent: Popen[bytes], *, worked: int, spared: int | None = None) -> bool:
-        """Kill a random child that has written ``worked`` lines, so that there is progress on a busy machine; whether there was one."""
+        """Kill a random child that has written ``worked`` lines, so that there is progress on a
+        busy machine; whether there was one.
+        """
         lines = Counter(line.pid for line in log.read(self.log))
-        victims = [one for one in descendants(parent.pid) if lines[one.pid] >= worked and one.pid != spared]
+        victims = [
+            one for one in descendants(parent.pid) if lines[one.pid] >= worked and one.pid != spared
+        ]
         if victims:
             self.kill(random.choice(victims))
         return bool(victims)
 
-    def kill_until_drained(self, parent: Popen[bytes], *, every: float, worked: int, limit: float) -> None:
-        """Kill a random child every so many seconds until 98 of 100 tasks are done; then let the rest be done."""
+    def kill_until_drained(
+        self, parent: Popen[bytes], *, every: float, worked: int, limit: float
+    ) -> None:
+        """Kill a random child every so many seconds until 98 of 100 tasks are done; then let
+        the rest be done.
+        """
         end = time.monotonic() + limit
         while self.live() > len(self.expected) / 50:
-            assert time.monotonic() < end, f"{self.live()} left after {limit:g} s and {len(self.faults)} faults:\n{self.said()}"
+            assert time.monotonic() < end, (
+                f"{self.live()} left after {limit:g} s and {len(self.faults)} "
+                f"faults:\n{self.said()}"
+            )
             time.sleep(every)
             self.kill_one_of(parent, worked=worked)
         self.wait_drained(end - time.monotonic())
@@ -126,7 +158,9 @@ class Stage:
         """How many tasks have not ended."""
         with self.store.reading() as connection:
             live = self._task.c.state.in_(["scheduled", "leased"])
-            return int(connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(live)))
+            return int(
+                connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(live))
+            )
 
     def drained(self) -> bool:
         """Whether all have ended; False when the database does not say."""
@@ -138,7 +172,11 @@ class Stage:
     def wait_begun(self, count: int, limit: float = 20) -> None:
         """Wait until handlers have said so many things more."""
         before = len(log.read(self.log))
-        wait_until(lambda: len(log.read(self.log)) >= before + count, what=f"handlers run:\n{self.said()}", timeout=limit)
+        wait_until(
+            lambda: len(log.read(self.log)) >= before + count,
+            what=f"handlers run:\n{self.said()}",
+            timeout=limit,
+        )
 
     def wait_drained(self, limit: float) -> None:
         """Wait until no task is left."""
@@ -148,7 +186,9 @@ class Stage:
         return self.directory / f"{module}.output"
 
     def said(self, *modules: str) -> str:
-        """The last that dispatchers and the programs of modules, or those of some modules, printed, each by itself."""
+        """The last that dispatchers and the programs of modules, or those of some modules,
+        printed, each by itself.
+        """
         places = [self._output(one) for one in modules] or sorted(self.directory.glob("*.output"))
         return "\n".join(one.read_text()[-12000:] for one in places if one.exists())
 
@@ -166,7 +206,11 @@ class Stage:
             poison=self.poison,
             transactional=self.transactional,
             effects=Counter(loop_app.db.session.scalars(sa.select(loop_app.Effect.task_id))),
-            operations=operations.read(self.operations, self.steps, set(loop_app.db.session.scalars(sa.select(loop_app.Order.task_id)))),
+            operations=operations.read(
+                self.operations,
+                self.steps,
+                set(loop_app.db.session.scalars(sa.select(loop_app.Order.task_id))),
+            ),
             limits={name: queue.max_concurrent for name, queue in self.settings.queues.items()},
             left=left,
         )
@@ -177,10 +221,21 @@ class Stage:
 
 
 @contextmanager
-def stage(database: TestDatabase, directory: Path, settings: Mapping[str, str], module: str = "tests.whole.loop_app") -> Iterator[Stage]:
-    """A stage with the tables made. The ``settings`` hold in every process; the dispatchers have the application of ``module``."""
+def stage(
+    database: TestDatabase,
+    directory: Path,
+    settings: Mapping[str, str],
+    module: str = "tests.whole.loop_app",
+) -> Iterator[Stage]:
+    """A stage with the tables made. The ``settings`` hold in every process; the dispatchers
+    have the application of ``module``.
+    """
     environment = {f"FLASK_TASKQUEUE_{name}": value for name, value in settings.items()}
-    environment |= {"LOOP_DATABASE": database.url, "LOOP_LOG": str(directory / "log"), "FLASK_TASKQUEUE_CREATE_TABLES": "true"}
+    environment |= {
+        "LOOP_DATABASE": database.url,
+        "LOOP_LOG": str(directory / "log"),
+        "FLASK_TASKQUEUE_CREATE_TABLES": "true",
+    }
     with patch.dict(os.environ, environment):
         app = loop_app.create_app()
         with app.app_context():

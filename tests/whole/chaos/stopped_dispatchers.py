@@ -1,4 +1,6 @@
-"""Dispatchers are stopped (SIGTERM) and replaced while tasks run, some of which take longer than the grace period."""
+"""Dispatchers are stopped (SIGTERM) and replaced while tasks run, some of which take longer
+than the grace period.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ GRACE = 0.5
 
 
 def play(stage: Stage, *, tasks: int, times: int, limit: float) -> None:
-    """Each stop ends within the grace period and two seconds, with exit code 0, and burns no attempt."""
+    """Each stop ends within the grace period and two seconds, with exit code 0, and burns no
+    attempt.
+    """
     stage.add(loop_app.slow.spec(seconds=0.02) for _ in range(tasks))
     stage.add(loop_app.slow.spec(seconds=2 * GRACE) for _ in range(8))
     for _ in range(times):

@@ -20,7 +20,15 @@ from .plan import make_plan
 from .wishes import LATER
 
 
-def ran(task_id: str, attempt: int, since: float, until: float | None, *, pid: int = 1, ending: str = "end") -> list[Line]:
+def ran(
+    task_id: str,
+    attempt: int,
+    since: float,
+    until: float | None,
+    *,
+    pid: int = 1,
+    ending: str = "end",
+) -> list[Line]:
     """The lines of one delivery; one that did not end left only the first."""
     end = [] if until is None else [Line(ending, task_id, attempt, pid, until)]
     return [Line("start", task_id, attempt, pid, since), *end]
@@ -62,7 +70,9 @@ GOOD = History(
 
 def with_lines(*parts: list[Line], without: str = "") -> History:
     """The good history with some more lines, without those of some tasks."""
-    return replace(GOOD, lines=[*(line for line in GOOD.lines if line.task_id not in without), *joined(*parts)])
+    return replace(
+        GOOD, lines=[*(line for line in GOOD.lines if line.task_id not in without), *joined(*parts)]
+    )
 
 
 def with_row(row: Row) -> History:
@@ -85,26 +95,38 @@ FAULTY = {
     "a task ran twice": (with_lines(ran("c", 2, 20, 21)), "unexplained"),
     "another process was killed": (replace(GOOD, faults=[replace(KILL, pid=9)]), "unexplained"),
     "the kill came after the second delivery": (with_lines(ran("a", 2, 1.2, 1.3)), "unexplained"),
-    "the kill came long after the end": (replace(GOOD, faults=[KILL, Fault("kill", 60, 60, pid=2)]), None),
+    "the kill came long after the end": (
+        replace(GOOD, faults=[KILL, Fault("kill", 60, 60, pid=2)]),
+        None,
+    ),
     "it was recorded long before the kill": (
         replace(with_lines(ran("c", 2, 70, 71)), faults=[KILL, Fault("kill", 60, 60, pid=2)]),
         "unexplained",
     ),
-    "two at a time": (with_lines(ran("b", 1, 1, None), ran("b", 2, 1.5, 4, pid=2), without="b"), "overlaps"),
+    "two at a time": (
+        with_lines(ran("b", 1, 1, None), ran("b", 2, 1.5, 4, pid=2), without="b"),
+        "overlaps",
+    ),
     "two at a time after an outage": (
         replace(with_lines(ran("a", 2, 0.9, 3, pid=2)), faults=[KILL, Fault("outage", 0.5, 0.8)]),
         "overlaps",
     ),
     "the number of an attempt falls": (with_lines(ran("d", 1, 12, 13)), "regressions"),
     "an attempt is not counted": (with_row(Row("d", "succeeded", attempts=1)), "regressions"),
-    "the second of a key ran before the first was done": (with_lines(ran("c", 1, 3.5, 4), without="c"), "disorder"),
+    "the second of a key ran before the first was done": (
+        with_lines(ran("c", 1, 3.5, 4), without="c"),
+        "disorder",
+    ),
     "the second of a key ran, the first never": (with_lines(without="b"), "disorder"),
     "a lease is left": (with_row(Row("a", "leased")), "undrained"),
     "a task still waits": (with_row(Row("a", "scheduled")), "undrained"),
     "too early": (with_row(Row("a", "succeeded", eta=10, first_tried_at=9)), "early"),
     "an effect twice": (replace(GOOD, effects=Counter(["a", "a", "e"])), "effects"),
     "an effect is missing": (replace(GOOD, effects=Counter(["a"])), "effects"),
-    "an effect of a task that has none": (replace(GOOD, effects=Counter(["a", "e", "c"])), "effects"),
+    "an effect of a task that has none": (
+        replace(GOOD, effects=Counter(["a", "e", "c"])),
+        "effects",
+    ),
 }
 
 
@@ -155,12 +177,26 @@ ASKED = 1_000_000
 """Microseconds since 1970 at which the operations of the random history begin."""
 
 
-def asks(number: int, do: str, *, wishes: Sequence[Wish] = (), at: float = 0.0, took: float = 0.1, **told: Any) -> Operation:
-    """A step that was begun ``at`` so many seconds, and what became of it: what is told beside that belongs to the step."""
-    own = {name: told.pop(name) for name in ("told", "answer", "error", "committed") if name in told}
+def asks(
+    number: int,
+    do: str,
+    *,
+    wishes: Sequence[Wish] = (),
+    at: float = 0.0,
+    took: float = 0.1,
+    **told: Any,
+) -> Operation:
+    """A step that was begun ``at`` so many seconds, and what became of it: what is told beside
+    that belongs to the step.
+    """
+    own = {
+        name: told.pop(name) for name in ("told", "answer", "error", "committed") if name in told
+    }
     step = Step(number=number, client=0, do=do, wishes=tuple(wishes), **told)
     begun = ASKED + int(at * 1e6)
-    return Operation(step=step, since=at, until=at + took, asked_at=begun, answered_at=begun + took * 1e6, **own)
+    return Operation(
+        step=step, since=at, until=at + took, asked_at=begun, answered_at=begun + took * 1e6, **own
+    )
 
 
 def wish(label: str, does: str = "well", **options: Any) -> Wish:
@@ -169,12 +205,30 @@ def wish(label: str, does: str = "well", **options: Any) -> Wish:
     return Wish(label=label, does=does, options={"queue": "default", **options}, then=then)
 
 
-def there(label: str, state: str = "succeeded", *, at: float = 0.0, end: float | None = 1.0, **columns: Any) -> Row:
-    """The row of a task of this label, which is its id too, added and ended so many seconds after the beginning."""
+def there(
+    label: str,
+    state: str = "succeeded",
+    *,
+    at: float = 0.0,
+    end: float | None = 1.0,
+    **columns: Any,
+) -> Row:
+    """The row of a task of this label, which is its id too, added and ended so many seconds
+    after the beginning.
+    """
     created = ASKED + int(at * 1e6)
     ended = None if end is None else ASKED + int(end * 1e6)
     columns.setdefault("due_at", created if state == "scheduled" else None)
-    return Row(label, state, created_at=created, eta=created, first_tried_at=created, finished_at=ended, label=label, **columns)
+    return Row(
+        label,
+        state,
+        created_at=created,
+        eta=created,
+        first_tried_at=created,
+        finished_at=ended,
+        label=label,
+        **columns,
+    )
 
 
 def tried(task_id: str, at: float, number: int = 1) -> Attempt:
@@ -192,9 +246,27 @@ RANDOM = History(
     expected={},
     operations=[
         asks(0, "add", wishes=[FOLLOWED], told=told("a")),
-        asks(1, "add", wishes=[wish("rolled")], transaction="rollback", committed=False, told=told("rolled")),
-        asks(2, "batch", wishes=[wish("b1"), wish("b2", "permanent")], on_finish=wish("finished"), on_dead=wish("died")),
-        asks(3, "add_list", wishes=[wish("s1", serial_key="s"), wish("s2", serial_key="s")], told=told("s1", "s2")),
+        asks(
+            1,
+            "add",
+            wishes=[wish("rolled")],
+            transaction="rollback",
+            committed=False,
+            told=told("rolled"),
+        ),
+        asks(
+            2,
+            "batch",
+            wishes=[wish("b1"), wish("b2", "permanent")],
+            on_finish=wish("finished"),
+            on_dead=wish("died"),
+        ),
+        asks(
+            3,
+            "add_list",
+            wishes=[wish("s1", serial_key="s"), wish("s2", serial_key="s")],
+            told=told("s1", "s2"),
+        ),
         asks(4, "add", wishes=[wish("u1", unique_key="u")], told=told("u1")),
         asks(5, "add", wishes=[wish("u2", unique_key="u")], at=0.5, told={"u2": ("u1", "skipped")}),
         asks(6, "add", wishes=[wish("gone")], told=told("gone")),
@@ -205,8 +277,18 @@ RANDOM = History(
         asks(11, "add", wishes=[wish("n2", name="n")], at=0.2, error="TombstonedTaskError"),
         asks(12, "rewind", schedule="steady", answer=0),
     ],
-    lines=joined(*(ran(one, 1, 2 + number, 2.5 + number) for number, one in enumerate(["a", "b1", "s1", "s2", "u1", "n1", "tick"])))
-    + joined(*(ran(one, 1, 20 + number, 20.5 + number) for number, one in enumerate(["a-then", "finished", "died"])))
+    lines=joined(
+        *(
+            ran(one, 1, 2 + number, 2.5 + number)
+            for number, one in enumerate(["a", "b1", "s1", "s2", "u1", "n1", "tick"])
+        )
+    )
+    + joined(
+        *(
+            ran(one, 1, 20 + number, 20.5 + number)
+            for number, one in enumerate(["a-then", "finished", "died"])
+        )
+    )
     + ran("b2", 1, 30, 31, ending="fail"),
     rows=[
         *(there(one) for one in ("a", "a-then", "finished", "died", "n1")),
@@ -223,19 +305,41 @@ RANDOM = History(
         attempts=[tried("s1", 4), tried("s2", 5.5)],
         batches=[Batch("batch", 2, 1, 1, 0, ASKED + 2)],
         fires=[Fire("steady", 0, "tick")],
-        statistics={"default": {"scheduled": 1, "leased": 0, "succeeded": 10, "dead": 1, "cancelled": 1, "parked": 0}},
+        statistics={
+            "default": {
+                "scheduled": 1,
+                "leased": 0,
+                "succeeded": 10,
+                "dead": 1,
+                "cancelled": 1,
+                "parked": 0,
+            }
+        },
     ),
 )
-RANDOM = replace(RANDOM, rows=[replace(row, name="n") if row.id == "n1" else row for row in RANDOM.rows])
+RANDOM = replace(
+    RANDOM, rows=[replace(row, name="n") if row.id == "n1" else row for row in RANDOM.rows]
+)
 
 
-def but(*rows: Row, without: Sequence[str] = (), operations: Sequence[Operation] = (), lines: Sequence[Line] = (), **left: Any) -> History:
-    """The random history with other rows of the same ids, operations of the same numbers, more lines, and other leftovers."""
+def but(
+    *rows: Row,
+    without: Sequence[str] = (),
+    operations: Sequence[Operation] = (),
+    lines: Sequence[Line] = (),
+    **left: Any,
+) -> History:
+    """The random history with other rows of the same ids, operations of the same numbers, more
+    lines, and other leftovers.
+    """
     ids, numbers = {*without, *(row.id for row in rows)}, {one.step.number for one in operations}
     return replace(
         RANDOM,
         rows=[*(row for row in RANDOM.rows if row.id not in ids), *rows],
-        operations=[*(one for one in RANDOM.operations if one.step.number not in numbers), *operations],
+        operations=[
+            *(one for one in RANDOM.operations if one.step.number not in numbers),
+            *operations,
+        ],
         lines=[*RANDOM.lines, *lines],
         left=replace(RANDOM.left, **({"statistics": {}} | left)),
     )
@@ -249,9 +353,18 @@ def test_a_good_history_of_operations_passes() -> None:
 WRONG = {
     "an acknowledged task is not there": (but(without=["u1", "a", "a-then"]), "lost"),
     "a task was cancelled by nobody": (but(there("n1", "cancelled", name="n")), "lost"),
-    "a task was cancelled when nobody deleted it": (but(there("gone", "cancelled", end=0.9)), "lost"),
-    "a task was replaced by nobody": (but(there("u1", "cancelled", given_key="u", last_reason="replaced")), "lost"),
-    "a task expired that has no end": (but(there("a", "cancelled", last_reason="expired"), without=["a-then"]), "lost"),
+    "a task was cancelled when nobody deleted it": (
+        but(there("gone", "cancelled", end=0.9)),
+        "lost",
+    ),
+    "a task was replaced by nobody": (
+        but(there("u1", "cancelled", given_key="u", last_reason="replaced")),
+        "lost",
+    ),
+    "a task expired that has no end": (
+        but(there("a", "cancelled", last_reason="expired"), without=["a-then"]),
+        "lost",
+    ),
     "a task still waits that was run now": (
         but(operations=[asks(20, "run_now", targets=("later",), at=0.5, answer=["scheduled"])]),
         "lost",
@@ -273,52 +386,107 @@ WRONG = {
     "a task was wished for by nobody": (but(there("x")), "unexpected"),
     "a task is there twice": (but(replace(there("a"), id="another")), "unexpected"),
     "a deleted task ended": (but(there("gone"), lines=ran("gone", 1, 2, 3)), "words"),
-    "an error without a reason": (but(operations=[asks(20, "add", wishes=[wish("x")], error="IntegrityError")]), "words"),
-    "the database refused, and nothing was done to it": (but(operations=[asks(20, "purge", error="TransientError")]), "words"),
-    "a deadlock, and nothing to be in it with": (but(operations=[asks(20, "purge", error=DEADLOCK)]), "words"),
+    "an error without a reason": (
+        but(operations=[asks(20, "add", wishes=[wish("x")], error="IntegrityError")]),
+        "words",
+    ),
+    "the database refused, and nothing was done to it": (
+        but(operations=[asks(20, "purge", error="TransientError")]),
+        "words",
+    ),
+    "a deadlock, and nothing to be in it with": (
+        but(operations=[asks(20, "purge", error=DEADLOCK)]),
+        "words",
+    ),
     "a name was taken by nobody": (
-        but(operations=[asks(11, "add", wishes=[wish("n2", name="free")], error="TaskAlreadyExistsError")]),
+        but(
+            operations=[
+                asks(11, "add", wishes=[wish("n2", name="free")], error="TaskAlreadyExistsError")
+            ]
+        ),
         "words",
     ),
     "a task was skipped for one that had ended": (
-        but(operations=[asks(5, "add", wishes=[wish("u2", unique_key="u")], at=3, told={"u2": ("u1", "skipped")})]),
+        but(
+            operations=[
+                asks(
+                    5,
+                    "add",
+                    wishes=[wish("u2", unique_key="u")],
+                    at=3,
+                    told={"u2": ("u1", "skipped")},
+                )
+            ]
+        ),
         "words",
     ),
     "a task was debounced into one that had begun": (
         but(
-            operations=[asks(5, "add", wishes=[wish("u2", unique_key="u")], at=0.5, told={"u2": ("u1", "debounced")})],
+            operations=[
+                asks(
+                    5,
+                    "add",
+                    wishes=[wish("u2", unique_key="u")],
+                    at=0.5,
+                    told={"u2": ("u1", "debounced")},
+                )
+            ],
             attempts=[*RANDOM.left.attempts, tried("u1", 0.4)],
         ),
         "words",
     ),
     "a name was given twice": (
-        but(there("n2", name="n"), operations=[asks(11, "add", wishes=[wish("n2", name="n")], told=told("n2"))], lines=ran("n2", 1, 5, 6)),
+        but(
+            there("n2", name="n"),
+            operations=[asks(11, "add", wishes=[wish("n2", name="n")], told=told("n2"))],
+            lines=ran("n2", 1, 5, 6),
+        ),
         "keys",
     ),
     "two of one unique key": (
         but(
             there("u2", given_key="u", at=0.5),
-            operations=[asks(5, "add", wishes=[wish("u2", unique_key="u")], at=0.5, told=told("u2"))],
+            operations=[
+                asks(5, "add", wishes=[wish("u2", unique_key="u")], at=0.5, told=told("u2"))
+            ],
             lines=ran("u2", 1, 20, 21),
         ),
         "keys",
     ),
-    "the second of a key was taken before the first had ended": (but(attempts=[tried("s1", 4), tried("s2", 4.5)]), "disorder"),
+    "the second of a key was taken before the first had ended": (
+        but(attempts=[tried("s1", 4), tried("s2", 4.5)]),
+        "disorder",
+    ),
     "two of a serial key at a time": (but(lines=ran("s2", 2, 4.2, 4.3)), "crowds"),
-    "a paused queue goes on": (but(there("a", queue="shelf"), lines=ran("a", 2, 40, 41)), "unpaused"),
+    "a paused queue goes on": (
+        but(there("a", queue="shelf"), lines=ran("a", 2, 40, 41)),
+        "unpaused",
+    ),
     "what follows is missing": (but(without=["a-then"]), "follows"),
     "what follows a failure is there": (but(there("a", "cancelled")), "follows"),
     "a callback is missing": (but(without=["finished"]), "follows"),
-    "a callback is there without a cause": (but(there("b2", batch_id="batch"), batches=[Batch("batch", 2, 2, 0, 0, 9)]), "follows"),
+    "a callback is there without a cause": (
+        but(there("b2", batch_id="batch"), batches=[Batch("batch", 2, 2, 0, 0, 9)]),
+        "follows",
+    ),
     "a batch counts wrongly": (but(batches=[Batch("batch", 2, 2, 0, 0, 9)]), "follows"),
     "a batch is not finished": (but(batches=[Batch("batch", 2, 1, 1, 0, None)]), "follows"),
     "a batch has lost a task": (but(batches=[Batch("batch", 3, 1, 1, 0, 9)]), "follows"),
     "a fire time without its task": (but(without=["tick"]), "follows"),
-    "a task of a schedule without a fire time": (but(replace(there("tock", schedule="steady"), label=None)), "follows"),
-    "one task of two fire times": (but(fires=[Fire("steady", 0, "tick"), Fire("steady", 0, "tick")]), "follows"),
+    "a task of a schedule without a fire time": (
+        but(replace(there("tock", schedule="steady"), label=None)),
+        "follows",
+    ),
+    "one task of two fire times": (
+        but(fires=[Fire("steady", 0, "tick"), Fire("steady", 0, "tick")]),
+        "follows",
+    ),
     "a fire time was left out": (
         but(
-            *(replace(there(one, schedule="steady"), eta=at, label=None) for one, at in (("tick", 0), ("tock", 120_000_000))),
+            *(
+                replace(there(one, schedule="steady"), eta=at, label=None)
+                for one, at in (("tick", 0), ("tock", 120_000_000))
+            ),
             lines=ran("tock", 1, 50, 51),
             fires=[Fire("steady", 0, "tick"), Fire("steady", 120_000_000, "tock")],
         ),
@@ -326,13 +494,23 @@ WRONG = {
     ),
     "two runs of a schedule that takes one at a time": (
         but(
-            *(replace(there(one, schedule="single"), eta=at, label=None) for one, at in (("i", 0), ("ii", 60_000_000))),
-            fires=[Fire("steady", 0, "tick"), Fire("single", 0, "i"), Fire("single", 60_000_000, "ii")],
+            *(
+                replace(there(one, schedule="single"), eta=at, label=None)
+                for one, at in (("i", 0), ("ii", 60_000_000))
+            ),
+            fires=[
+                Fire("steady", 0, "tick"),
+                Fire("single", 0, "i"),
+                Fire("single", 60_000_000, "ii"),
+            ],
         ),
         "follows",
     ),
     "a lock is left": (but(locks=["c:x"]), "leftovers"),
-    "a task waits for a key that nobody has": (but(there("later", "scheduled", end=None, lock_key="c:x", due_at=None)), "leftovers"),
+    "a task waits for a key that nobody has": (
+        but(there("later", "scheduled", end=None, lock_key="c:x", due_at=None)),
+        "leftovers",
+    ),
     "statistics are wrong": (but(statistics={"default": {"succeeded": 11}}), "leftovers"),
 }
 
@@ -348,7 +526,10 @@ def crowd(limit: int | None, *operations: Operation) -> History:
     names = ("x", "y", "z")
     return History(
         expected={},
-        operations=[asks(0, "add_list", wishes=[wish(one) for one in names], told=told(*names)), *operations],
+        operations=[
+            asks(0, "add_list", wishes=[wish(one) for one in names], told=told(*names)),
+            *operations,
+        ],
         lines=joined(ran("x", 1, 1, 4), ran("y", 1, 2, 5, pid=2), ran("z", 1, 6, 7)),
         rows=[there(one, end=7) for one in names],
         limits={"default": limit},
@@ -368,18 +549,37 @@ def test_a_queue_holds_the_limit_that_it_had_when_a_task_was_taken() -> None:
 
 def test_what_has_expired_lets_the_next_of_its_key_go_before_it_is_ended() -> None:
     """Both are looked at together: one is taken, and the other ended."""
-    expired = there("s1", "cancelled", lock_key="s:s", end=5, expires_at=ASKED + 100, last_reason="expired")
+    expired = there(
+        "s1", "cancelled", lock_key="s:s", end=5, expires_at=ASKED + 100, last_reason="expired"
+    )
     history = but(expired, attempts=[tried("s2", 4.5)])
     history = replace(history, lines=[line for line in history.lines if line.task_id != "s1"])
     assert check(history).problems == []
-    assert check(replace(history, rows=[replace(row, last_reason=None) if row.id == "s1" else row for row in history.rows])).disorder
+    assert check(
+        replace(
+            history,
+            rows=[
+                replace(row, last_reason=None) if row.id == "s1" else row for row in history.rows
+            ],
+        )
+    ).disorder
 
 
 def test_a_concurrency_key_counts_a_deleted_task_until_it_has_ended_if_told_to() -> None:
     """Otherwise it has let go when it is deleted."""
     history = crowd(None, asks(1, "delete", targets=("x",), at=1.5, answer=[True]))
-    rows = [replace(row, lock_key="c:k", lock_limit=1, **({"state": "cancelled"} if row.id == "x" else {})) for row in history.rows]
-    history = replace(history, rows=[replace(row, finished_at=ASKED + 1_550_000) if row.id == "x" else row for row in rows])
+    rows = [
+        replace(
+            row, lock_key="c:k", lock_limit=1, **({"state": "cancelled"} if row.id == "x" else {})
+        )
+        for row in history.rows
+    ]
+    history = replace(
+        history,
+        rows=[
+            replace(row, finished_at=ASKED + 1_550_000) if row.id == "x" else row for row in rows
+        ],
+    )
     assert check(history).problems == []
     assert check(history, deleted_hold=True).crowds
 
@@ -393,8 +593,13 @@ def test_what_had_just_been_taken_may_begin_after_a_pause() -> None:
 
 
 def test_the_operations_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """What was asked, what was told, and how it ended; of a transaction whether it was committed."""
-    steps = [Step(number=number, client=0, do="add", transaction="commit" if number else None) for number in range(3)]
+    """What was asked, what was told, and how it ended; of a transaction whether it was
+    committed.
+    """
+    steps = [
+        Step(number=number, client=0, do="add", transaction="commit" if number else None)
+        for number in range(3)
+    ]
     operations.write(tmp_path / "log", "ask", steps[0])
     operations.write(tmp_path / "log", "told", steps[0], tasks={"a": ["1", "added"]}, answer=None)
     operations.write(tmp_path / "log", "ack", steps[0], stored=True)
@@ -407,5 +612,7 @@ def test_the_operations_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_a_plan_is_made_from_its_seed_alone() -> None:
     """The same again for the same seed, and another for another."""
-    first, again, other = (str(make_plan(seed, clients=2, steps=30, harms=["kill"])) for seed in (1, 1, 2))
+    first, again, other = (
+        str(make_plan(seed, clients=2, steps=30, harms=["kill"])) for seed in (1, 1, 2)
+    )
     assert first == again != other

@@ -33,7 +33,9 @@ def play(servers: Servers, tmp_path: Path) -> Play:
     """Plays a scenario on a database, and fails if the checker finds anything."""
 
     def small(scenario: Scenario, name: str) -> Report:
-        report = scenario.run(name, servers, tmp_path, scenario.small | ({"seed": 1} if scenario.seeds else {}))
+        report = scenario.run(
+            name, servers, tmp_path, scenario.small | ({"seed": 1} if scenario.seeds else {})
+        )
         report.check()
         return report
 
@@ -42,7 +44,9 @@ def play(servers: Servers, tmp_path: Path) -> Play:
 
 @everywhere
 def test_killed_dispatchers_lose_nothing(play: Play, name: str) -> None:
-    """All tasks are done, effects are there exactly once, serial keys keep their order, and second deliveries have a cause."""
+    """All tasks are done, effects are there exactly once, serial keys keep their order, and
+    second deliveries have a cause.
+    """
     play(KILLED_DISPATCHERS, name)
 
 
@@ -54,7 +58,9 @@ def test_killed_enqueuers_leave_a_task_with_each_row(play: Play, name: str) -> N
 
 @everywhere
 def test_a_process_may_end_after_any_step(play: Play, name: str) -> None:
-    """After a statement, before and after a commit, before and after the call: nothing is lost, no effect is doubled."""
+    """After a statement, before and after a commit, before and after the call: nothing is lost,
+    no effect is doubled.
+    """
     play(CRASHED_STEPS, name)
 
 
@@ -64,7 +70,9 @@ def test_a_paused_dispatcher_changes_nothing_with_a_lease_it_has_lost(play: Play
 
 
 def test_stopping_burns_no_attempt(play: Play) -> None:
-    """What ends within the grace period is recorded, the rest is given back, and everything is done by those that follow."""
+    """What ends within the grace period is recorded, the rest is given back, and everything is
+    done by those that follow.
+    """
     play(STOPPED_DISPATCHERS, "sqlite")
 
 
@@ -75,7 +83,9 @@ def test_a_poison_task_is_found_and_its_neighbours_are_not_harmed(play: Play) ->
 
 @servers_only
 def test_a_dispatcher_survives_a_restart_of_its_database(play: Play, name: str) -> None:
-    """And that all its connections are terminated: the same processes go on, nothing is lost or repeated without a cause."""
+    """And that all its connections are terminated: the same processes go on, nothing is lost or
+    repeated without a cause.
+    """
     play(RESTARTED_SERVER, name)
 
 
@@ -86,7 +96,9 @@ def test_a_dispatcher_survives_a_database_that_falls_silent(play: Play, name: st
 
 
 def test_the_clocks_of_machines_do_not_matter(play: Play) -> None:
-    """Two minutes ahead, two behind, set by an hour and back: no lease is stolen, nothing begins early or late."""
+    """Two minutes ahead, two behind, set by an hour and back: no lease is stolen, nothing
+    begins early or late.
+    """
     play(WRONG_CLOCKS, "postgresql")
 
 
@@ -103,5 +115,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(play: Play) -> None:
 @pytest.mark.timeout(300)
 @everywhere
 def test_random_operations_keep_every_promise(play: Play, name: str) -> None:
-    """Whatever clients ask for, beside kills, pauses, restarts and outages; the plan is that of one seed."""
+    """Whatever clients ask for, beside kills, pauses, restarts and outages; the plan is that of
+    one seed.
+    """
     play(RANDOM, name)

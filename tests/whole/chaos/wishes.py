@@ -17,7 +17,9 @@ _DOES = {
     **{"permanent": 3, "broken": 5, "flop": 3, "die": 2, "poison": 1},
 }
 _MOST = {"die": 2, "poison": 1, "late": 2}
-"""How many of one client's tasks do this: what ends a process stops everybody, and so does what is longer than the grace period."""
+"""How many of one client's tasks do this: what ends a process stops everybody, and so does what
+is longer than the grace period.
+"""
 _TIMES = {"fail": (1, 3), "retry": (1, 2), "overrun": (1, 1), "die": (1, 1)}
 _SECONDS = {"slow": (0.05, 0.4), "late": (1.5, 2.0)}
 
@@ -51,7 +53,9 @@ class Wisher:
         return self._made_of("well", {"queue": queue}, follows=False)
 
     def some(self, do: str, most: int) -> list[str]:
-        """Labels of tasks that were wished for, of those for which this is meant if there are any."""
+        """Labels of tasks that were wished for, of those for which this is meant if there are
+        any.
+        """
         found = self._targets[do] or self._targets["delete"]
         return self._chance.sample(found, min(most, len(found)))
 
@@ -69,7 +73,9 @@ class Wisher:
             options["priority"] = chance.randint(-2, 2)
         if chance.random() < 0.15:
             options["countdown"] = (
-                LATER if alone and does in ("well", "slow") and chance.random() < 0.4 else round(chance.uniform(0.1, 1.5), 2)
+                LATER
+                if alone and does in ("well", "slow") and chance.random() < 0.4
+                else round(chance.uniform(0.1, 1.5), 2)
             )
         if chance.random() < 0.05:
             options["expires"] = round(chance.uniform(0.2, 1.0), 2)
@@ -88,7 +94,11 @@ class Wisher:
         number, chosen = self._chance.randrange(3), self._chance.random()
         if chosen < 0.15:
             return {"serial_key": f"s{number}"}
-        return {"concurrency_key": f"c{number}", "concurrency_limit": number + 1} if chosen < 0.25 else {}
+        return (
+            {"concurrency_key": f"c{number}", "concurrency_limit": number + 1}
+            if chosen < 0.25
+            else {}
+        )
 
     def _made_of(self, does: str, options: dict[str, Any], *, follows: bool) -> Wish:
         chance = self._chance
@@ -96,12 +106,26 @@ class Wisher:
         self._made += 1
         handlers = ["act", "act_once"] if does in ("die", "poison") else ["act", "act_once", "do"]
         handler = chance.choices(handlers, [60, 25, 15][: len(handlers)])[0]
-        then = tuple(self.follower(options["queue"]) for _ in range(chance.randint(1, 2))) if follows and chance.random() < 0.12 else ()
-        times, seconds = (chance.randint(*_TIMES[does]) if does in _TIMES else 0), chance.uniform(*_SECONDS.get(does, (0, 0)))
+        then = (
+            tuple(self.follower(options["queue"]) for _ in range(chance.randint(1, 2)))
+            if follows and chance.random() < 0.12
+            else ()
+        )
+        times, seconds = (
+            (chance.randint(*_TIMES[does]) if does in _TIMES else 0),
+            chance.uniform(*_SECONDS.get(does, (0, 0))),
+        )
         grows = f"{label}g" if follows and handler == "act_once" and chance.random() < 0.25 else ""
         self._remember(label, does, options)
         return Wish(
-            label=label, handler=handler, does=does, times=times, seconds=round(seconds, 2), options=options, then=then, grows=grows
+            label=label,
+            handler=handler,
+            does=does,
+            times=times,
+            seconds=round(seconds, 2),
+            options=options,
+            then=then,
+            grows=grows,
         )
 
     def _remember(self, label: str, does: str, options: dict[str, Any]) -> None:

@@ -21,16 +21,24 @@ LATEST = 3.0
 
 
 def play(stage: Stage, *, tasks: int, limit: float) -> None:
-    """One is ahead, one behind and then set, forward and back: leases are renewed, none is stolen, nothing begins early or late."""
+    """One is ahead, one behind and then set, forward and back: leases are renewed, none is
+    stolen, nothing begins early or late.
+    """
     fast, slow = stage.directory / "fast", stage.directory / "slow"
     set_clock(fast, OFF)
     set_clock(slow, -OFF)
     stage.add(loop_app.slow.spec(seconds=2.5 * LEASE) for _ in range(16))
     # Neither can take all the long ones, and there is room beside them.
     few = "--threads", "10"
-    with stage.dispatchers(1, *few, environment=environment(fast)), stage.dispatchers(1, *few, environment=environment(slow)):
+    with (
+        stage.dispatchers(1, *few, environment=environment(fast)),
+        stage.dispatchers(1, *few, environment=environment(slow)),
+    ):
         stage.wait_begun(16)
-        later = stage.add(loop_app.plain.options(countdown=timedelta(seconds=2 + number % 8)).spec() for number in range(tasks))
+        later = stage.add(
+            loop_app.plain.options(countdown=timedelta(seconds=2 + number % 8)).spec()
+            for number in range(tasks)
+        )
         for off in (HOUR, -HOUR, -OFF):
             set_clock(slow, off)
             time.sleep(1.5)
@@ -51,7 +59,10 @@ def set_clock(file: Path, off: float) -> None:
 
 def environment(clock: Path) -> dict[str, str]:
     """That of a process with this clock."""
-    return {"CHAOS_CLOCK": str(clock), "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "clock"), str(ROOT)])}
+    return {
+        "CHAOS_CLOCK": str(clock),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "clock"), str(ROOT)]),
+    }
 
 
 WRONG_CLOCKS = Scenario(

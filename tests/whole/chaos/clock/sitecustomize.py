@@ -1,4 +1,5 @@
-"""Gives a Python process another clock: Python imports a module of this name, when it is on its path, before anything else.
+"""Gives a Python process another clock: Python imports a module of this name, when it is on its
+path, before anything else.
 
 The file CHAOS_CLOCK holds by how many seconds it is off; it may be changed at any time. The
 monotonic clock goes on, as it does when somebody sets the machine's clock.

@@ -1,0 +1,75 @@
+"""The standstill of a queue: nothing of it begins any more, said by everybody who could begin
+something.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import sqlalchemy as sa
+
+from ..core.errors import TaskQueueError
+from ..runtime import Runtime
+
+logger = logging.getLogger("flask_taskqueue")
+
+PATIENCE = 5.0
+"""Seconds that dispatchers have to answer."""
+_CALL_AGAIN = 1.0
+_SHORTEST_NAP, _LONGEST_NAP = 0.002, 0.05
+
+
+def await_standstill(runtime: Runtime, queue: str) -> None:
+    """Return when nothing more begins of a queue whose pause is committed: every dispatcher has
+    given back what it had leased ahead.
+
+    Where one has not answered within five seconds, a warning says which. Never raises: the queue is
+    paused.
+    """
+    if runtime.store.database.in_memory:  # one task at a time, in one thread: none is leased ahead
+        return
+    if runtime.store.database.write_lock.is_mine:
+        logger.info(
+            "queue %s is paused; as this transactional handler has the only write lock, what "
+            "was leased may still begin",
+            queue,
+        )
+        return
+    try:
+        silent = _ask(runtime, queue)
+    except (TaskQueueError, sa.exc.DBAPIError) as error:
+        logger.warning(
+            "queue %s is paused; dispatchers could not be asked whether they still begin "
+            "some of its tasks: %s",
+            queue,
+            error,
+        )
+        return
+    if silent:
+        logger.warning(
+            "queue %s is paused, but these dispatchers have not answered within %g seconds "
+            "and may still begin what they had leased: %s",
+            queue,
+            PATIENCE,
+            ", ".join(silent),
+        )
+
+
+def _ask(runtime: Runtime, queue: str) -> list[str]:
+    """Ask all dispatchers, and wait for their answers; where those are that gave none."""
+    store = runtime.store
+    asked = store.transact(store.dispatchers.ask)
+    limit = time.monotonic() + PATIENCE
+    called_at, nap = 0.0, _SHORTEST_NAP
+    while asked:
+        if time.monotonic() - called_at > _CALL_AGAIN:  # a ring may be lost
+            called_at = time.monotonic()
+            runtime.call()
+        with store.reading() as reader:
+            silent = store.dispatchers.silent(reader, asked, queue)
+        if not silent or time.monotonic() > limit:
+            return silent
+        time.sleep(nap)
+        nap = min(1.5 * nap, _LONGEST_NAP)
+    return []

@@ -1,0 +1,1 @@
+"""App Engine's queue.yaml and cron.yaml."""

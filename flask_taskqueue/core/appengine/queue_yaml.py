@@ -1,0 +1,169 @@
+"""App Engine's queue.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..durations import seconds
+from ..errors import InvalidQueueNameError
+from ..names import check_queue_name
+from ..queues.rates import BUCKET_SIZE, parse_rate
+from ..settings import checks
+from ..settings.queue import LIMITS
+from ..urls import redacted
+from .yaml_reader import Entry, Reader, read_yaml
+
+_STORAGE_LIMIT = re.compile(r"[0-9]+(?:\.[0-9]*)?[BKMGT]?", re.ASCII)
+_NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_AGE = re.compile(r"[0-9]+(?:\.[0-9]*)?[smhd]", re.ASCII)
+_BASE_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[^\s?#@\\]*)?", re.ASCII
+)
+_TOO_LONG = 1e9
+
+
+def parse_queue_yaml(text: str, *, file: str) -> dict[str, dict[str, Any]]:
+    """The queues of a queue.yaml, by name, each in the form that ``TASKQUEUE_QUEUES`` takes.
+
+    >>> text = "queue: [{name: mail, rate: 20/m, max_concurrent_requests: 2}]"
+    >>> parse_queue_yaml(text, file="queue.yaml")
+    {'mail': {'bucket_size': 5, 'rate': '20/m', 'max_concurrent': 2}}
+
+    The grammar is App Engine's. ``acl``, ``total_storage_limit`` and ``resume_paused_queues`` are
+    checked and have no effect. A ``target`` is a base URL, for there are no modules and versions
+    here. A file without the queue ``default`` leaves that as it is: App Engine's would have 5/s.
+    As there, ``retry_parameters`` without limits mean retries without end.
+
+    Raises `ConfigurationError` naming ``file``, the line and the key; pull queues are an error.
+    """
+    queues: dict[str, dict[str, Any]] = read_yaml(text, file=file, readers=_FILE).get("queue", {})
+    return queues
+
+
+def target(entry: Entry) -> str:
+    """Where tasks go, as a base URL. Raises `ConfigurationError` for the module or version that
+    App Engine has there.
+    """
+    if not _BASE_URL.fullmatch(entry.text()):
+        entry.refuse(
+            f"it is {redacted(entry.text())!r}; there are no modules and versions here: "
+            "leave it out, "
+            "or give a base URL such as 'https://app.example.com', without user, query and fragment"
+        )
+    return checks.base_url(entry.what, entry.text())
+
+
+def retry_parameters(
+    entry: Entry, *, kind: str = "task", most: int = 1_000_000_000
+) -> dict[str, Any]:
+    """What `RetryOptions` takes, of a block in which its limits begin with ``kind``; ``most`` is
+    the highest retry limit.
+
+    `RetryOptions` itself moves the default of one backoff along when the other alone is given
+    beyond it.
+    """
+    readers: Mapping[str, Reader] = {
+        f"{kind}_retry_limit": lambda one: checks.count(0, most)(one.what, one.whole()),
+        f"{kind}_age_limit": _age,
+        "min_backoff_seconds": _backoff,
+        "max_backoff_seconds": _backoff,
+        "max_doublings": lambda one: checks.count(0, 1_000_000_000)(one.what, one.whole()),
+    }
+    entries = entry.entries(readers)
+    values = {key: readers[key](one) for key, one in entries.items()}
+    low, high = values.get("min_backoff_seconds"), values.get("max_backoff_seconds")
+    if low is not None and high is not None and low > high:
+        entries["min_backoff_seconds"].refuse(
+            f"it is {low:g}, more than max_backoff_seconds, {high:g}"
+        )
+    return {key.replace(f"{kind}_", "task_"): value for key, value in values.items()}
+
+
+def _queues(entry: Entry) -> dict[str, dict[str, Any]]:
+    names: dict[str, Entry] = {}
+    queues = {}
+    for item in entry.items():
+        values = item.read(_QUEUE, needed={"name": "mail", "rate": "5/s"})
+        at, name = values["name"], values["name"].text()
+        if name in names:
+            at.refuse(f"there is a queue {name!r} already, in line {names[name].line}")
+        names[name] = at
+        queues[name] = {"bucket_size": BUCKET_SIZE} | {
+            ours: values[theirs] for theirs, ours in _TAKEN.items() if theirs in values
+        }
+    return queues
+
+
+def _name(entry: Entry) -> Entry:
+    try:
+        check_queue_name(entry.scalar())
+    except InvalidQueueNameError as error:
+        entry.refuse(str(error))
+    return entry
+
+
+def _rate(entry: Entry) -> str:
+    return entry.text() if parse_rate(entry.text(), what=entry.what) else "0"
+
+
+def _mode(entry: Entry) -> str:
+    if entry.scalar() == "pull":
+        entry.refuse(
+            "pull queues are not supported; make it a push queue, whose tasks are requests, "
+            "or leave the queue out"
+        )
+    return entry.scalar() if entry.scalar() == "push" else entry.must_be("'push'")
+
+
+def _acl(entry: Entry) -> list[Any]:
+    return [
+        item.read({"user_email": Entry.text, "writer_email": Entry.text}) for item in entry.items()
+    ]
+
+
+def _storage_limit(entry: Entry) -> str:
+    return (
+        entry.text()
+        if _STORAGE_LIMIT.fullmatch(entry.text())
+        else entry.must_be("bytes, or a number with K, M, G or T, such as '500M'")
+    )
+
+
+def _age(entry: Entry) -> float:
+    age = seconds(entry.scalar(), what=entry.what) if _AGE.fullmatch(entry.scalar()) else 0.0
+    return (
+        age
+        if 0 < age < _TOO_LONG
+        else entry.must_be("a number and a unit, such as '90s', '10m', '2h' or '30d', more than 0")
+    )
+
+
+def _backoff(entry: Entry) -> float:
+    number = float(entry.scalar()) if _NUMBER.fullmatch(entry.scalar()) else -1.0
+    return number if 0 <= number < _TOO_LONG else entry.must_be("a number of seconds, 0 or more")
+
+
+_QUEUE: Mapping[str, Reader] = {
+    "name": _name,
+    "rate": _rate,
+    "mode": _mode,
+    "bucket_size": lambda entry: LIMITS["bucket_size"](entry.what, entry.whole()),
+    "max_concurrent_requests": lambda entry: LIMITS["max_concurrent"](entry.what, entry.whole()),
+    "target": target,
+    "retry_parameters": retry_parameters,
+    "acl": _acl,
+}
+_TAKEN = {
+    "rate": "rate",
+    "bucket_size": "bucket_size",
+    "max_concurrent_requests": "max_concurrent",
+    "target": "target",
+    "retry_parameters": "retry",
+}
+_FILE: Mapping[str, Reader] = {
+    "queue": _queues,
+    "total_storage_limit": _storage_limit,
+    "resume_paused_queues": Entry.truth,
+}

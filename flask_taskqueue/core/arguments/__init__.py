@@ -1,0 +1,1 @@
+"""Arguments of handlers: how they travel, and how they are converted back."""

@@ -1,0 +1,134 @@
+"""The arguments of a plain function, as JSON and back, by their annotations."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import GenericAlias
+from typing import Any
+
+from .converter import BAD_VALUE, Read, make, read_of, written
+from .equality import same
+from .functions import name_of, type_hints
+from .refusals import Misfit, altered, unconvertible
+
+_STARS: dict[Any, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
+_CONVERTER = make(naive=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    """A parameter: its key in the JSON object, and what reads its value; None if nothing can."""
+
+    key: str
+    hint: Any
+    read: Read | None
+    needed: bool
+
+    @classmethod
+    def of(cls, function: str, one: inspect.Parameter, hint: Any) -> _Argument:
+        if one.kind is one.VAR_POSITIONAL:
+            hint = GenericAlias(tuple, (hint, ...))
+        elif one.kind is one.VAR_KEYWORD:
+            hint = (
+                typing.get_args(hint)[0]
+                if typing.get_origin(hint) is typing.Unpack
+                else GenericAlias(dict, (str, hint))
+            )
+        needed = one.default is one.empty and one.kind not in _STARS
+        read = read_of(_CONVERTER, hint)
+        if read is None and (needed or one.kind in _STARS):
+            raise unconvertible(one, f"function {function}")
+        return cls(_STARS.get(one.kind, "") + one.name, hint, read, needed)
+
+
+class Arguments:
+    """How one function's arguments are written and read.
+
+    An object has a member per parameter, by name; ``*`` and ``**`` parameters have theirs under
+    the name with its stars. A parameter added with a default, or moved, leaves stored tasks valid.
+    Raises TypeError for a parameter without default to whose annotation no value can be converted.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = name_of(function)
+        self._signature = inspect.signature(function)
+        hints = type_hints(function)
+        self._arguments = {
+            name: _Argument.of(self._name, one, hints.get(name, Any))
+            for name, one in self._signature.parameters.items()
+        }
+        self._keys = {one.key: name for name, one in self._arguments.items()}
+
+    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call, as JSON holds them.
+
+        Raises TypeError when they do not fit the function, `InvalidTaskError` naming the parameter
+        whose value would not be the same when it is read again.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        return {
+            self._arguments[name].key: self._written(name, value)
+            for name, value in bound.arguments.items()
+        }
+
+    def load(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
+        """The call that was stored. Raises `Misfit` naming the parameter that is missing,
+        unknown or malformed.
+        """
+        unknown = values.keys() - self._keys.keys()
+        if unknown:
+            raise Misfit(
+                f"function {self._name} has no parameter {min(unknown)!r}, which the task brings"
+            )
+        arguments = {
+            name: self._read(name, values[key]) for key, name in self._keys.items() if key in values
+        }
+        for name, one in self._arguments.items():
+            if one.needed and name not in arguments:
+                raise Misfit(
+                    f"parameter {name!r} of function {self._name} is missing from the task"
+                )
+        bound = inspect.BoundArguments(self._signature, arguments)
+        bound.apply_defaults()
+        return bound
+
+    def _written(self, name: str, value: Any) -> Any:
+        one = self._arguments[name]
+        what = f"parameter {name!r} of function {self._name}"
+        arrived: Any = None
+        try:
+            stored = written(_CONVERTER, value, one.hint)
+            arrived = self._value(one, stored)
+            if same(value, arrived):
+                return stored
+        except BAD_VALUE as error:
+            raise altered(what, value, one.hint) from error
+        raise altered(what, value, one.hint, arrived)
+
+    def _read(self, name: str, stored: Any) -> Any:
+        try:
+            return self._value(self._arguments[name], stored)
+        except BAD_VALUE as error:
+            found = f"a value of type {type(stored).__name__}, which does not fit"
+            raise Misfit(f"parameter {name!r} of function {self._name} has {found}") from error
+
+    @staticmethod
+    def _value(one: _Argument, stored: Any) -> Any:
+        if one.read is None:
+            raise TypeError("nothing reads it")
+        return one.read(stored, one.hint)
+
+
+def result_json(value: Any) -> str | None:
+    """What a function returned, as JSON; None if JSON cannot hold it."""
+    try:
+        return json.dumps(_CONVERTER.unstructure(value), allow_nan=False)
+    except BAD_VALUE:
+        return None

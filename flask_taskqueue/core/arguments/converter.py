@@ -1,0 +1,267 @@
+"""What annotations mean: values from JSON or from a form's texts, and back to JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, Flag
+from typing import Any, Literal, Union
+from uuid import UUID
+
+import cattrs
+from cattrs.preconf.json import JsonConverter, make_converter
+
+from ..json_text import dumps
+from .scalars import to_bool, to_decimal, to_duration, to_float, to_instant, to_int, to_text
+
+Read = Callable[[Any, Any], Any]
+"""Makes a value of what JSON holds, by an annotation."""
+
+BAD_VALUE = (
+    cattrs.BaseValidationError,
+    cattrs.StructureHandlerNotFoundError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What converting raises for a value that does not fit."""
+
+_PLAIN = (str, int, float, bool, bytes)
+
+
+def make(*, naive: bool, form: bool = False) -> JsonConverter:
+    """A converter for what JSON has, what the standard library writes as text, dataclasses, and
+    containers of them.
+
+    Without ``naive`` a datetime must have its offset. In a ``form`` bytes are a text's, in JSON
+    they are in base 85.
+    """
+    converter = make_converter(structure_fallback_factory=_refuse)
+    reads: dict[Any, Callable[[Any], Any]] = {
+        **{
+            str: to_text,
+            int: to_int,
+            float: to_float,
+            bool: to_bool,
+            Decimal: to_decimal,
+            timedelta: to_duration,
+        },
+        **{UUID: UUID, time: lambda raw: time.fromisoformat(raw)},
+        bytes: str.encode if form else _from_base85,
+        datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
+    }
+    for kind, read in reads.items():
+        converter.register_structure_hook(
+            kind, _exactly(kind, read) if kind in _PLAIN else _ignoring_hint(read)
+        )
+    for kind, write in (
+        (UUID, str),
+        (Decimal, str),
+        (timedelta, timedelta.total_seconds),
+        (time, time.isoformat),
+    ):
+        converter.register_unstructure_hook(kind, write)
+    converter.register_structure_hook_func(_is_enum, _read_member)
+    converter.register_unstructure_hook_func(_is_enum, _written_member)
+    converter.register_structure_hook_func(
+        _is_literal, lambda raw, hint: _choice(_choices(hint), raw)
+    )
+    converter.register_structure_hook_func(_is(object), lambda raw, _: raw)
+    converter.register_structure_hook_func(_is(type(None)), _none)
+    _guard_containers(converter)
+    return converter
+
+
+def read_of(converter: JsonConverter, hint: Any) -> Read | None:
+    """What makes values of an annotation; None if nothing does."""
+    return (
+        _hook(converter, hint)
+        if all(_hook(converter, part) is not None for part in _parts(hint))
+        else None
+    )
+
+
+def written(converter: JsonConverter, value: Any, hint: Any) -> Any:
+    """A value as JSON holds it. Raises one of `BAD_VALUE`."""
+    return json.loads(dumps(converter.unstructure(value, unstructure_as=hint)))
+
+
+def is_row(hint: Any) -> bool:
+    """Whether an annotation asks for several values, which a form repeats the name for."""
+    hint = _bare(hint)
+    if _is_union(hint):
+        return all(is_row(one) for one in typing.get_args(hint) if one is not type(None))
+    kind = typing.get_origin(hint) or hint
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, Collection)
+        and not issubclass(kind, str | bytes | Mapping | Enum)
+    )
+
+
+def may_be_none(hint: Any) -> bool:
+    """Whether an annotation allows None by name."""
+    hint = _bare(hint)
+    return hint is type(None) or (
+        _is_union(hint) and any(may_be_none(one) for one in typing.get_args(hint))
+    )
+
+
+def _from_base85(raw: str) -> bytes:
+    found = base64.b85decode(raw)
+    if base64.b85encode(found).decode() != raw:
+        raise ValueError("not in base 85")
+    return found
+
+
+def _is(kind: type) -> Callable[[Any], bool]:
+    return lambda hint: hint is kind
+
+
+def _exactly(kind: type, read: Callable[[Any], Any]) -> Read:
+    """Reads a type, and the Enums below it: cattrs asks it for those too."""
+    return lambda raw, hint: read(raw) if hint is kind else _read_member(raw, hint)
+
+
+def _ignoring_hint(read: Callable[[Any], Any]) -> Read:
+    return lambda raw, _: read(raw)
+
+
+def _none(raw: Any, _: Any) -> None:
+    if raw is not None:
+        raise TypeError("not null")
+
+
+def _refuse(hint: Any) -> Read:
+    raise cattrs.StructureHandlerNotFoundError("no value can be made of it", hint)
+
+
+def _bare(hint: Any) -> Any:
+    """An annotation without what is only said about it, such as its alias."""
+    while True:
+        if typing.get_origin(hint) is typing.Annotated:
+            hint = typing.get_args(hint)[0]
+        elif isinstance(hint, typing.NewType):
+            hint = hint.__supertype__
+        else:
+            return hint
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (Union, types.UnionType)
+
+
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum)
+
+
+def _is_literal(hint: Any) -> bool:
+    return typing.get_origin(hint) is Literal
+
+
+def _hook(converter: JsonConverter, hint: Any) -> Read | None:
+    if (
+        isinstance(hint, type)
+        and issubclass(hint, _PLAIN)
+        and hint not in _PLAIN
+        and not _is_enum(hint)
+    ):
+        return None
+    if hasattr(hint, "__mapper__"):  # a row of SQLAlchemy's: what arrived would be a copy of it
+        return None
+    try:
+        return converter.get_structure_hook(hint)
+    except (
+        cattrs.StructureHandlerNotFoundError,
+        AttributeError,
+        NameError,
+        RecursionError,
+        TypeError,
+    ):
+        return None
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """What an annotation is made of: cattrs looks at some of it only when there is a value."""
+    hint = _bare(hint)
+    if not _is_literal(hint):
+        for part in typing.get_args(hint):
+            if part is not ...:
+                yield part
+                yield from _parts(part)
+
+
+def _written_member(member: Enum) -> Any:
+    """A member's value where JSON has it, otherwise its name."""
+    value = member.value
+    return value if type(value) in (str, int, float, bool) else member.name
+
+
+def _read_member(raw: Any, hint: Any) -> Any:
+    return _member(list(hint), raw) or _composed(hint, raw)
+
+
+def _member(members: list[Any], raw: Any) -> Any:
+    for one in members:
+        if type(one.value) is type(raw) and one.value == raw:
+            return one
+    return next((one for one in members if str(one.value) == str(raw) or one.name == raw), None)
+
+
+def _composed(hint: Any, raw: Any) -> Any:
+    """A member of an Enum that is not among those it lists: several flags, or an alias."""
+    if isinstance(raw, str) and raw in hint.__members__:
+        return hint[raw]
+    return hint(to_int(raw) if issubclass(hint, int | Flag) else raw)
+
+
+def _choices(hint: Any) -> list[tuple[Any, Any]]:
+    return [
+        (_written_member(one) if isinstance(one, Enum) else one, one)
+        for one in typing.get_args(hint)
+    ]
+
+
+def _choice(choices: list[tuple[Any, Any]], raw: Any) -> Any:
+    for said, one in choices:
+        if type(said) is type(raw) and said == raw:
+            return one
+    for said, one in choices:
+        if said is not None and str(said) == str(raw):
+            return one
+    raise ValueError("none of the choices")
+
+
+def _guard_containers(converter: JsonConverter) -> None:
+    """See that only a list becomes a container: cattrs takes a text for a list of characters,
+    and an object for one of its names.
+    """
+    building: set[Any] = set()
+
+    def is_wanted(hint: Any) -> bool:
+        kind = typing.get_origin(hint) or hint
+        return isinstance(kind, type) and is_row(kind) and hint not in building
+
+    def guarded(hint: Any) -> Read:
+        building.add(hint)
+        try:
+            read = converter.get_structure_hook(hint, cache_result=False)
+        finally:
+            building.discard(hint)
+
+        def checked(raw: Any, hint: Any) -> Any:
+            if not isinstance(raw, list):
+                raise TypeError("no list")
+            return read(raw, hint)
+
+        return checked
+
+    converter.register_structure_hook_factory(is_wanted, guarded)

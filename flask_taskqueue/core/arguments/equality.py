@@ -1,0 +1,94 @@
+"""Whether a value arrived as it was given: equal, and of the same types all through."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+_INSTANTS = (
+    datetime,
+    date,
+)  # a tuple: what freezes the clock in tests replaces a module's own names
+
+
+def same(given: Any, arrived: Any) -> bool:
+    """Whether ``arrived`` is what was given. True is not 1, and 1 is 1.0 only where a float was
+    asked for.
+
+    An aware datetime is the same if its clock shows the same with the same offset: the name of its
+    time zone is not part of it.
+    """
+    kind = type(given)
+    if kind in _PLAIN:
+        return bool(given == arrived) and (
+            kind is type(arrived) or (kind is int and type(arrived) is float)
+        )
+    if isinstance(given, datetime | time | date):
+        return _same_instant(given, arrived)
+    if kind is not type(arrived):
+        return False
+    if isinstance(given, float):
+        return bool(given == arrived) and math.copysign(1, given) == math.copysign(1, arrived)
+    if isinstance(given, Decimal):
+        return bool(given.as_tuple() == arrived.as_tuple())
+    return _same_parts(given, arrived)
+
+
+def _same_parts(given: Any, arrived: Any) -> bool:
+    if isinstance(given, Mapping):
+        return _same_row(given.keys(), arrived.keys()) and _same_row(
+            given.values(), arrived.values()
+        )
+    if isinstance(given, list | tuple | deque):
+        return _same_row(given, arrived)
+    if isinstance(given, set | frozenset):
+        found = {one: one for one in arrived}
+        return bool(given == arrived) and all(same(one, found[one]) for one in given)
+    names = _field_names(given)
+    if names is not None:
+        return all(same(getattr(given, name), getattr(arrived, name)) for name in names)
+    return bool(given == arrived)
+
+
+def _same_row(given: Any, arrived: Any) -> bool:
+    return len(given) == len(arrived) and all(map(same, given, arrived))
+
+
+def _field_names(value: Any) -> list[str] | None:
+    if dataclasses.is_dataclass(value):
+        return [one.name for one in dataclasses.fields(value)]
+    attributes = getattr(type(value), "__attrs_attrs__", None)
+    return None if attributes is None else [one.name for one in attributes]
+
+
+def _same_instant(given: Any, arrived: Any) -> bool:
+    if type(given) is not type(arrived) and not _is_frozen(given, arrived):
+        return False
+    if isinstance(given, datetime | time):
+        zones = given.tzinfo is None, arrived.tzinfo is None
+        if (
+            zones[0] != zones[1]
+            or given.utcoffset() != arrived.utcoffset()
+            or (zones[0] and given.fold != arrived.fold)
+        ):
+            return False
+        return bool(given.replace(tzinfo=None, fold=0) == arrived.replace(tzinfo=None, fold=0))
+    return bool(given == arrived)
+
+
+def _is_frozen(given: Any, arrived: Any) -> bool:
+    """Whether the types differ only because a test has put a clock of its own in the place of
+    datetime and date.
+    """
+    known = {*_INSTANTS, datetime, date}
+    return (
+        type(given) in known
+        and type(arrived) in known
+        and isinstance(given, _INSTANTS[0]) == isinstance(arrived, _INSTANTS[0])
+    )

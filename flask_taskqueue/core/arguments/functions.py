@@ -1,0 +1,81 @@
+"""Functions as handlers: what can be called with a task, and what cannot."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+FUNCTIONS = "/_taskqueue/task/"
+"""What the paths of task functions begin with: nothing else answers there, whatever route the
+app has that fits.
+"""
+
+
+def check_function(function: Any) -> None:
+    """See that calling a function runs it. Raises TypeError for what is no function, and for a
+    generator function.
+    """
+    name = name_of(function)
+    if not callable(function) or isinstance(function, type):
+        raise TypeError(
+            f"{name} is a {type(function).__name__}, not a function: decorate the function "
+            "that handles the task"
+        )
+    for one in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
+            raise TypeError(
+                f"handler {name} is a generator function: calling it would not run its body. "
+                "Use no yield in it: collect what it makes "
+                "and return that, or return Response(generate()), with the generator in a "
+                "function of its own"
+            )
+
+
+def name_of(function: Any) -> str:
+    """A function's name, for messages."""
+    plain = function.func if isinstance(function, functools.partial) else function
+    return str(getattr(plain, "__qualname__", None) or type(plain).__qualname__)
+
+
+def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """What the parameters are annotated with. The return annotation may name what is not there at
+    run time.
+
+    Raises TypeError for an annotation that cannot be read.
+    """
+
+    def bare() -> None: ...
+
+    plain = inspect.unwrap(function)
+    plain = plain.func if isinstance(plain, functools.partial) else plain
+    plain = (
+        plain
+        if hasattr(plain, "__globals__") or hasattr(plain, "__func__")
+        else type(plain).__call__
+    )
+    bare.__annotations__ = {
+        name: hint
+        for name, hint in getattr(plain, "__annotations__", {}).items()
+        if name != "return"
+    }
+    try:
+        return typing.get_type_hints(
+            bare, globalns=getattr(plain, "__globals__", {}), include_extras=True
+        )
+    except NameError as error:
+        raise TypeError(
+            f"an annotation of handler {name_of(function)} cannot be read: {error}. "
+            "Define or import the name in the function's module, and not for type checkers only"
+        ) from error
+
+
+def label(hint: Any) -> str:
+    """An annotation as a message shows it."""
+    return (
+        str(getattr(hint, "__name__", hint))
+        if typing.get_origin(hint) is None
+        else str(hint).replace("typing.", "")
+    )

@@ -1,0 +1,237 @@
+"""A handler's named parameters: written into a task, and filled from it, by their annotations."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidTaskError
+from .converter import BAD_VALUE, Read, is_row, make, may_be_none, read_of, written
+from .equality import same
+from .form import Call
+from .functions import label, name_of, type_hints
+from .refusals import Misfit, altered, unconvertible
+from .scalars import form_text
+
+_JSON = make(naive=False)
+_FORM = make(naive=False, form=True)
+_MISSING = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    name: str
+    hint: Any
+    default: Any
+    many: bool
+    optional: bool
+    read_json: Read
+    read_form: Read
+
+    @classmethod
+    def of(cls, handler: str, one: inspect.Parameter, hint: Any) -> _Parameter:
+        read_json, read_form = read_of(_JSON, hint), read_of(_FORM, hint)
+        if read_json is None or read_form is None:
+            raise unconvertible(one, f"handler {handler}")
+        return cls(
+            one.name, hint, one.default, is_row(hint), may_be_none(hint), read_json, read_form
+        )
+
+    def of_form(self, texts: Any) -> Any:
+        """The value that a form's texts say. Raises one of `BAD_VALUE`."""
+        if self.many:
+            return self.read_form(texts if isinstance(texts, list) else [texts], self.hint)
+        return self.read_form(texts[-1] if isinstance(texts, list) and texts else texts, self.hint)
+
+    def of_json(self, value: Any) -> Any:
+        """The value of a JSON value; of one where a list is asked for, the list of it. Raises
+        one of `BAD_VALUE`.
+        """
+        if self.many and not isinstance(value, list | None):
+            value = [value]
+        return self.read_json(value, self.hint)
+
+
+class Parameters:
+    """The named parameters of one handler.
+
+    What `write` makes of arguments is what `bind` reads, and `write` tries it: an argument that
+    would be another for the handler is refused.
+    """
+
+    def __init__(
+        self,
+        handler: str,
+        parameters: Mapping[str, _Parameter],
+        rest: _Parameter | None,
+        signature: inspect.Signature,
+    ) -> None:
+        self.names = frozenset(parameters) | ({"**"} if rest else set())
+        self._handler = handler
+        self._parameters = parameters
+        self._rest = rest
+        self._signature = signature
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], *, skip: Collection[str] = ()) -> Parameters:
+        """The parameters of a function; those in ``skip``, which the URL fills, may be annotated
+        with anything.
+
+        Raises TypeError for one that cannot be filled by name, or to whose annotation nothing can
+        be converted.
+        """
+        name = name_of(function)
+        hints = type_hints(function)
+        signature = inspect.signature(function)
+        parameters: dict[str, _Parameter] = {}
+        rest: _Parameter | None = None
+        for one in signature.parameters.values():
+            if one.kind in (one.POSITIONAL_ONLY, one.VAR_POSITIONAL):
+                raise TypeError(
+                    f"parameter {one.name!r} of handler {name} cannot be filled by name: "
+                    "make it an ordinary one"
+                )
+            hint = hints.get(one.name, Any)
+            made = _Parameter.of(
+                name,
+                one,
+                Any if one.name in skip or typing.get_origin(hint) is typing.Unpack else hint,
+            )
+            if one.kind is one.VAR_KEYWORD:
+                rest = made
+            else:
+                parameters[one.name] = made
+        return cls(name, parameters, rest, signature)
+
+    def bind(
+        self, values: Mapping[str, Any], *, form: bool = True, skip: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The arguments for a call: of a form, which brings a list of texts per name, or of a JSON
+        object.
+
+        Names in ``skip`` (variables of the URL) are filled already. Raises `Misfit`
+        naming the parameter that is missing or cannot be converted.
+        """
+        arguments: dict[str, Any] = {}
+        for name, parameter in self._parameters.items():
+            if name in skip:
+                continue
+            if name in values:
+                arguments[name] = self._read(parameter, values[name], form)
+            elif parameter.default is _MISSING:
+                self._check_optional(parameter)
+                arguments[name] = None
+        if self._rest is not None:
+            extra = {name: value for name, value in values.items() if name not in self._parameters}
+            arguments |= {
+                name: self._read(self._rest, value, form) for name, value in extra.items()
+            }
+        return arguments
+
+    def write(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        skip: Collection[str] = (),
+        form: str | None = None,
+    ) -> tuple[Call | None, dict[str, Any] | None]:
+        """A call's arguments: as a form, if a form says each exactly, otherwise as a JSON object.
+
+        ``form`` names what must say them all where there can be no JSON, such as "the query of a
+        GET". Raises TypeError when they do not fit the function, and `InvalidTaskError` naming the
+        one that the handler would not get as it is.
+        """
+        given = self._named(args, kwargs)
+        if not given:
+            return None, None
+        texts: dict[str, Any] = {}
+        for name, value in given.items():
+            if name in skip:
+                continue
+            text = self._as_text(self._of(name), value)
+            if text is None and form is None:
+                return Call({}, given), {
+                    one: self._as_json(one, value)
+                    for one, value in given.items()
+                    if one not in skip
+                }
+            if text is None:
+                raise self._unsayable(name, value, form)
+            texts[name] = text
+        return Call(texts, given), None
+
+    def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = self._signature.bind(*args, **kwargs).arguments
+        if self._rest is not None and self._rest.name in bound:
+            rest = bound.pop(self._rest.name)
+            return {**bound, **rest}
+        return bound
+
+    def _of(self, name: str) -> _Parameter:
+        found = self._parameters.get(name, self._rest)
+        if found is None:
+            raise TypeError(f"handler {self._handler} has no parameter {name!r}")
+        return found
+
+    def _as_text(self, parameter: _Parameter, value: Any) -> Any:
+        """The text, or texts, by which a form says a value; None if what they are read as is
+        another.
+        """
+        try:
+            text = _texts(value) if parameter.many else form_text(value)
+            return text if text is not None and same(value, parameter.of_form(text)) else None
+        except BAD_VALUE:
+            return None
+
+    def _as_json(self, name: str, value: Any) -> Any:
+        parameter = self._of(name)
+        arrived: Any = None
+        try:
+            stored = written(_JSON, value, parameter.hint)
+            arrived = parameter.of_json(stored)
+            if same(value, arrived):
+                return stored
+        except BAD_VALUE as error:
+            raise altered(self._parameter(name), value, parameter.hint) from error
+        raise altered(self._parameter(name), value, parameter.hint, arrived)
+
+    def _unsayable(self, name: str, value: Any, form: str | None) -> InvalidTaskError:
+        said = (
+            f"{self._parameter(name)} has a value of type {type(value).__name__}, which {form} "
+            "cannot say"
+        )
+        if self._of(name).hint is Any:
+            return InvalidTaskError(
+                f"{said} as what it is; annotate the parameter with its type, or give the "
+                "handler a method that has a body"
+            )
+        return InvalidTaskError(
+            f"{said}; leave it out, or give the handler a method that has a body, such as POST"
+        )
+
+    def _parameter(self, name: str) -> str:
+        return f"parameter {name!r} of handler {self._handler}"
+
+    def _check_optional(self, parameter: _Parameter) -> None:
+        if not parameter.optional:
+            raise Misfit(f"{self._parameter(parameter.name)} is missing from the task")
+
+    def _read(self, parameter: _Parameter, raw: Any, form: bool) -> Any:
+        try:
+            return parameter.of_form(raw) if form else parameter.of_json(raw)
+        except BAD_VALUE as error:
+            raise Misfit(
+                f"{self._parameter(parameter.name)} has a value that is no {label(parameter.hint)}"
+            ) from error
+
+
+def _texts(values: Any) -> list[str] | None:
+    """The texts of several values; None if there are none, or one has none."""
+    if not isinstance(values, list | tuple | set | frozenset) or not values:
+        return None
+    texts = [text for one in values if (text := form_text(one)) is not None]
+    return texts if len(texts) == len(values) else None

@@ -1,0 +1,1 @@
+"""One delivery: what is sent, what comes back, and what that means."""

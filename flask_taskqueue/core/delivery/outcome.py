@@ -1,0 +1,245 @@
+"""What a reply means for its task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from werkzeug.http import parse_date
+
+from ..clock import LONGEST
+from ..retry import RetryOptions
+from ..states import State
+from ..urls import redacted
+from .reply import Reply
+from .verdict import Verdict
+
+RETRY_AFTER_CAP = 3600.0
+"""The longest Retry-After of a reply that is honoured, in seconds, unless the retry options
+wait longer themselves.
+"""
+
+_LONGEST_ASKED = 365 * 86_400.0
+_LONGEST_RETRY_AFTER = 100
+"""Characters: a date has thirty."""
+
+ROLL_OUT = timedelta(hours=1)
+"""How long a release takes to be everywhere, at most: till then a task that this one does not
+know may be the other one's.
+"""
+
+HTTPS_REMEDY = (
+    "set TASKQUEUE_BASE_URL to its https address; in process PREFERRED_URL_SCHEME = 'https' is "
+    "enough"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is to be recorded of an attempt.
+
+    ``delay`` is in seconds from the end of the attempt, for a task that is tried again.
+    ``retry_after`` is there if the reply asked for less of everything that goes where it came from,
+    429 or 503: the seconds it named.
+    """
+
+    state: State
+    reason: str
+    status: int | None = None
+    error: str | None = None
+    delay: float | None = None
+    executed: bool = True
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What `judge` needs to know of an attempt beside its reply.
+
+    ``number`` counts from 1; ``age`` is the time since the first attempt began.
+    """
+
+    number: int
+    age: timedelta
+    retry: RetryOptions
+    now: datetime
+    random: Callable[[], float]
+
+
+def judge(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
+    """The outcome of a delivery, by what came back and by the verdict of whoever saw the view run.
+
+    It is a success if the view returned a 2xx and a 2xx went out, or if the handler's transaction
+    is committed, whatever went out. All else is a failed attempt; so is a 2xx without a verdict.
+    What follows a failed attempt is App Engine's law (see `RetryOptions`).
+    """
+    succeeded = judge_success(reply, verdict)
+    if succeeded is not None:
+        return succeeded
+    is_misfit = verdict is not None and verdict.kind == "misfit" and trial.age >= ROLL_OUT
+    if verdict is not None and (verdict.kind == "permanent" or is_misfit) and reply.kind == "reply":
+        return Outcome(State.DEAD, "permanent", status=verdict.status, error=verdict.error)
+    if reply.kind == "refused":
+        return Outcome(State.DEAD, "permanent", error=reply.error, executed=False)
+    return _failed(reply, verdict, trial)
+
+
+def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
+    """The outcome of a delivery that did what it was to do; None if it did not."""
+    if verdict is None:
+        return None
+    if verdict.committed:
+        return success(verdict.status)
+    went_out = reply.kind == "reply" and reply.status is not None and 200 <= reply.status < 300
+    return success(reply.status) if went_out and verdict.is_success else None
+
+
+@lru_cache(maxsize=128)
+def success(status: int | None) -> Outcome:
+    """The outcome of a success."""
+    return Outcome(State.SUCCEEDED, "success", status=status)
+
+
+def permanent(error: str) -> Outcome:
+    """The outcome of a task that cannot be delivered at all."""
+    return Outcome(State.DEAD, "permanent", error=error, executed=False)
+
+
+def _failed(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
+    answered = reply.kind == "reply"
+    reason = "failure" if answered else reply.kind
+    status = _status(reply, verdict) if answered else None
+    error = explain(reply, verdict)
+    if (
+        reply.severed
+    ):  # no two of a task in a row, for after such trouble a connection is made for it
+        return Outcome(State.SCHEDULED, reason, None, error, 0.0, executed=False)
+    asked = answered and verdict is not None and verdict.kind == "retry"
+    wanted = retry_after(_retry_after(reply, verdict), trial.now) if answered else None
+    slowed = (
+        min(wanted, _LONGEST_ASKED)
+        if wanted is not None and status in (429, 503) and not asked
+        else None
+    )
+    rolls_out = (
+        verdict is not None and verdict.kind in ("misfit", "no-route") and trial.age < ROLL_OUT
+    )
+    if not rolls_out and not trial.retry.allows(trial.number, trial.age):
+        gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
+        return Outcome(
+            State.DEAD, reason, status, gave_up, executed=status is not None, retry_after=slowed
+        )
+    delay = trial.retry.delay(trial.number, trial.random).total_seconds()
+    if asked and wanted is not None:
+        return Outcome(State.SCHEDULED, reason, status, error, wanted, executed=status is not None)
+    if wanted is not None:
+        delay = max(delay, min(wanted, max(RETRY_AFTER_CAP, trial.retry.max_backoff_seconds)))
+    return Outcome(
+        State.SCHEDULED,
+        reason,
+        status,
+        error,
+        delay,
+        executed=status is not None,
+        retry_after=slowed,
+    )
+
+
+def _status(reply: Reply, verdict: Verdict | None) -> int | None:
+    """The status that tells of the failure: the view's own, unless that was a success and
+    something else went out.
+    """
+    if verdict is None or verdict.status is None or verdict.is_success:
+        return reply.status
+    return verdict.status
+
+
+def _retry_after(reply: Reply, verdict: Verdict | None) -> str:
+    by_view = (
+        verdict is not None and verdict.kind in ("returned", "retry") and not verdict.is_success
+    )
+    given = (
+        verdict.retry_after if verdict is not None and by_view else reply.headers.get("retry-after")
+    )
+    return given or ""
+
+
+def retry_after(text: str, now: datetime) -> float | None:
+    """The seconds a Retry-After asks for (RFC 9110, 10.2.3); None without one that can be read."""
+    text = text.strip()[:_LONGEST_RETRY_AFTER]
+    if not text:
+        return None
+    try:
+        return min(max(0.0, float(text)), LONGEST)
+    except ValueError:
+        pass
+    try:
+        at = parse_date(text)
+    except OverflowError:
+        return None
+    return None if at is None else max(0.0, (at - now).total_seconds())
+
+
+def explain(reply: Reply, verdict: Verdict | None) -> str:
+    """One sentence that says why a delivery is not a success."""
+    if reply.kind != "reply":
+        return reply.error or f"no reply: {reply.kind}"
+    if verdict is None:
+        return _unseen(reply)
+    if verdict.kind == "no-route":
+        return (
+            "this release of the app has no route for the task (the reply was "
+            f"{reply.status}); it is attempted again, because "
+            "another release may have one"
+        )
+    if verdict.kind == "misfit":
+        return (
+            f"{verdict.error}; it is attempted again for an hour, because the handler of another "
+            "release may be one that it fits"
+        )
+    if verdict.is_success:
+        what = reply.error or f"the reply that went out was {reply.status}"
+        return (
+            f"the handler returned {verdict.status}, but what came after it (after_request, the "
+            f"session, middleware) failed: {what}"
+        )
+    return verdict.error or _of_status(reply, verdict.status)
+
+
+def _unseen(reply: Reply) -> str:
+    """Why nothing tells that the view ran."""
+    if reply.error is not None:
+        return reply.error
+    status = reply.status or 0
+    if 300 <= status < 400:
+        secure = reply.headers.get("location", "").startswith("https://")
+        return _of_status(reply, status) + (
+            f". If the app sends plain requests to https, {HTTPS_REMEDY}" if secure else ""
+        )
+    if not 200 <= status < 300 and not 400 <= status < 500:
+        return _of_status(reply, status)
+    limited = (
+        " (Flask-Limiter: @limiter.request_filter on a function that returns "
+        "tasks.is_task_request())"
+        if status == 429
+        else ""
+    )
+    return (
+        f"the reply was {status}, but the task's view did not run: a before_request hook, an "
+        "error handler or something in front "
+        "of the app answered in its place. Let tasks pass there: if "
+        f"tasks.is_task_request(): return{limited}"
+    )
+
+
+def _of_status(reply: Reply, status: int | None) -> str:
+    if status is not None and 300 <= status < 400:
+        place = redacted(reply.headers.get("location", "elsewhere"))
+        return (
+            f"the reply was {status}, a redirect to {place}: redirects are not followed. If a "
+            "before_request hook (a login, say) caused it, exempt tasks there: if "
+            "tasks.is_task_request(): return"
+        )
+    return f"the reply was {status}"

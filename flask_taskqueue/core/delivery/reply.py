@@ -1,0 +1,88 @@
+"""What goes out and what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Literal
+
+from ..errors import ResultTruncatedError
+from ..urls import redacted
+
+_HEADERS = 16_384
+_TRUNCATED = ":truncated"
+"""What no header can be called: among a reply's headers it says that its body was longer than
+what is kept.
+"""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OutgoingRequest:
+    """A request as a transport sends it. ``url`` is absolute, or a path for the wsgi transport."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        """Without what the task holds: a repr ends up in logs."""
+        return f"<OutgoingRequest {self.method} {redacted(self.url)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back. ``kind`` is "reply" when a whole answer came; ``error`` says in a
+    sentence, without secrets, why none did.
+    """
+
+    status: int | None
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case."""
+    body: bytes = field(repr=False)
+    """Up to the cap of the transport."""
+    truncated: bool = False
+    error: str | None = None
+    kind: Literal["reply", "timeout", "connection", "tls", "refused"] = "reply"
+    severed: bool = False
+    """Whether a connection that had been kept broke before a byte of a reply came, so that the
+    request may never have been read.
+    """
+
+
+def kept_headers(reply: Reply) -> str | None:
+    """The headers of a reply as they are stored, the first of them, as many as fit; and that
+    its body was cut, if it was.
+    """
+    headers = {name: value for name, value in reply.headers.items() if not name.startswith(":")}
+    headers = {_TRUNCATED: "1", **headers} if reply.truncated else headers
+    text = json.dumps(headers)
+    if len(text) <= _HEADERS:
+        return text if headers else None
+    sizes = accumulate(len(json.dumps({name: value})) for name, value in headers.items())
+    return json.dumps(
+        {
+            name: value
+            for (name, value), size in zip(headers.items(), sizes, strict=True)
+            if size <= _HEADERS
+        }
+    )
+
+
+def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
+    """The headers of a reply that was kept, and whether only the beginning of its body was."""
+    headers: dict[str, str] = json.loads(text or "{}")
+    return headers, headers.pop(_TRUNCATED, None) is not None
+
+
+def whole(body: bytes, truncated: bool) -> bytes:
+    """The body of a reply. Raises `ResultTruncatedError` if there is more of it than was kept."""
+    if truncated:
+        raise ResultTruncatedError(
+            f"the reply was longer than the {len(body)} bytes of it that were kept: raise "
+            "TASKQUEUE_REPLY_EXCERPT, or have the handler "
+            "store its result itself and return where. What was kept is in `body`"
+        )
+    return body

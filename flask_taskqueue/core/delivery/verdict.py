@@ -1,0 +1,115 @@
+"""The verdict: what became of a delivery, said by what has seen it, not by the reply alone.
+
+A reply of 2xx proves nothing about a handler: a hook, an error handler or a page of something else
+may have sent it. So for the app's own routes the place where the view is called says whether it was
+called and returned. In process the verdict is put on the delivery; over HTTP it is signed, outside
+of everything in the app that changes replies. Other hosts know nothing of this: what they answer is
+the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Literal, get_args
+
+from . import signatures
+from .reply import Reply
+
+HEADER = "X-TaskQueue-Verdict"
+
+Kind = Literal["returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping"]
+
+_MOST_OF_ERROR = 1000
+"""Characters of a header that an error may take: proxies have little room for headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a view did: it returned, raised, asked for a retry, refused for good, had lost its
+    lease; or there is none at this URL, or none that the task fits.
+
+    ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
+    that the handler's own transaction, with the end of the attempt in it, is committed;
+    ``reported`` that the application has been told of an exception, by Flask's
+    ``got_request_exception``.
+    """
+
+    kind: Kind
+    status: int | None = None
+    error: str | None = None
+    retry_after: str | None = None
+    committed: bool = False
+    reported: bool = False
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the view returned a 2xx."""
+        return self.kind == "returned" and self.status is not None and 200 <= self.status < 300
+
+
+@lru_cache(maxsize=128)
+def returned(status: int, retry_after: str | None = None) -> Verdict:
+    """The verdict on a view that returned a response with this status and, if it is no success,
+    this Retry-After.
+    """
+    return Verdict("returned", status, retry_after=retry_after)
+
+
+def raised(error: BaseException) -> Verdict:
+    """The verdict on a view that raised."""
+    text = str(error)
+    return Verdict(
+        "raised", error=f"{type(error).__name__}: {text}" if text else type(error).__name__
+    )
+
+
+def of_reply(reply: Reply) -> Verdict | None:
+    """The verdict on a delivery to another host: what it replied; None if it did not."""
+    if reply.kind != "reply":
+        return None
+    return Verdict("returned", reply.status, retry_after=reply.headers.get("retry-after"))
+
+
+def seal(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
+    """The header by which a verdict travels, bound to the signature of the request that it is
+    on.
+    """
+    told = {
+        name: value
+        for name, value in asdict(replace(verdict, error=_short(verdict.error))).items()
+        if value
+    }
+    text = json.dumps(told, separators=(",", ":"))
+    return f"{signatures.sign(keys, 'verdict', 0, _bound(request_signature, text))} {text}"
+
+
+def unseal(header: str | None, keys: list[bytes], request_signature: str) -> Verdict | None:
+    """The verdict in a header; None without one by one of the keys, for this very request.
+    Never raises.
+    """
+    if not header:
+        return None
+    given, brace, rest = header.partition("{")
+    text = brace + rest
+    if not signatures.matches(keys, "verdict", 0, _bound(request_signature, text), given.strip()):
+        return None
+    try:
+        verdict = Verdict(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    return verdict if verdict.kind in get_args(Kind) else None
+
+
+def _short(error: str | None) -> str | None:
+    """As much of an error as a header has room for, where what is not ASCII takes six
+    characters.
+    """
+    while error and len(json.dumps(error)) > _MOST_OF_ERROR:
+        error = error[: min(len(error) - 1, _MOST_OF_ERROR) * 3 // 4]
+    return error
+
+
+def _bound(request_signature: str, text: str) -> bytes:
+    return f"{request_signature}\n{text}".encode("utf-8", "replace")

@@ -1,0 +1,79 @@
+"""What is known of a task and of what surrounds it, at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ..clock import SECOND, to_datetime
+from ..dispatchers import DispatcherInfo
+from ..queues.poison import probation
+from ..queues.rates import Gate
+from ..queues.slowdowns import Slowdown
+from ..record import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What `explain` decides on; instants are microseconds of the database's clock.
+
+    ``holders`` are tasks that come before this one by its key, ``in_flight`` some that run in its
+    queue, ``suspects`` those that wait to be tried alone and those that are. ``going_on`` is who
+    still runs this task, although it has ended.
+    ``busy`` says by dispatcher how many tasks it runs, ``ahead`` how many tasks of the queue are
+    due before this one; ``is_answered`` is false where a route of the application would have to
+    answer the task and none does.
+    """
+
+    now: int
+    record: Record
+    paused_at: int | None = None
+    paused_by: str | None = None
+    gate: Gate | None = None
+    slowdown: Slowdown | None = None
+    holders: Sequence[Record] = ()
+    in_flight: Sequence[Record] = ()
+    suspects: Sequence[Record] = ()
+    dispatchers: Sequence[DispatcherInfo] = ()
+    busy: Mapping[str, int] = field(default_factory=dict)
+    ahead: int = 0
+    going_on: str | None = None
+    is_answered: bool = True
+
+    @property
+    def time(self) -> datetime:
+        """The instant at which all this was so."""
+        return to_datetime(self.now)
+
+    @property
+    def alive(self) -> list[DispatcherInfo]:
+        """The dispatchers that were seen of late."""
+        return [one for one in self.dispatchers if one.is_alive]
+
+    @property
+    def takers(self) -> list[DispatcherInfo]:
+        """Those of them that take from the task's queue."""
+        return [one for one in self.alive if one.queues is None or self.record.queue in one.queues]
+
+    def expired(self) -> list[Record]:
+        """Other tasks whose lease ran out, and which are to be tried alone."""
+        return [
+            one
+            for one in self.suspects
+            if one.due_at is not None and one.due_at <= self.now and one.id != self.record.id
+        ]
+
+    def on_probation(self) -> list[Record]:
+        """Other tasks beside which nothing is begun in their process."""
+        begun = [
+            one for one in self.suspects if one not in self.expired() and one.id != self.record.id
+        ]
+        return [one for one in begun if (one.started_at or 0) + probation(one) * SECOND > self.now]
+
+    def process(self, dispatcher: str | None) -> str:
+        """A dispatcher, as people find it: by host and process."""
+        for one in self.dispatchers:
+            if one.id == dispatcher:
+                return f"{one.host}:{one.pid}"
+        return f"dispatcher {dispatcher}"

@@ -1,0 +1,26 @@
+"""A finding: something about the surroundings that whoever runs the application should know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found, in a sentence, and what to do about it.
+
+    With an error something is refused or does not work, with a warning it may not, "info" is for
+    those who ask, "ok" says that all is well. ``anchor`` is the place in the documentation, as page
+    and label.
+    """
+
+    level: Level
+    text: str
+    remedy: str = ""
+    anchor: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text

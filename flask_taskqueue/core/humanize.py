@@ -1,0 +1,58 @@
+"""Numbers with their nouns, as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit, two of them where the first is small.
+
+    >>> span(0.42), span(42), span(250), span(5400), span(3 * 86400)
+    ('420 ms', '42 s', '4 m 10 s', '1 h 30 m', '3 d')
+    """
+    seconds = abs(seconds)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    whole = round(seconds)
+    for (size, unit), (smaller, small) in zip(_UNITS, (*_UNITS[1:], (1, "s")), strict=True):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (
+                f" {rest} {small}" if rest and whole < 10 * size else ""
+            )
+    return f"{whole} s"
+
+
+def relative(instant: datetime, now: datetime) -> str:
+    """How far away an instant is.
+
+    >>> from datetime import timedelta
+    >>> now = datetime(2026, 1, 1)
+    >>> relative(now + timedelta(minutes=4), now), relative(now - timedelta(hours=6), now)
+    ('in 4 m', '6 h ago')
+    """
+    seconds = (instant - now).total_seconds()
+    if abs(seconds) < 0.5:
+        return "now"
+    return f"in {span(seconds)}" if seconds > 0 else f"{span(seconds)} ago"
+
+
+def utc(instant: datetime) -> str:
+    """An instant in UTC, to the second.
+
+    >>> utc(datetime(2026, 1, 1, 12, 0, 5))
+    '2026-01-01 12:00:05Z'
+    """
+    return f"{instant:%Y-%m-%d %H:%M:%S}Z"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun; the ``plural`` where it is not the noun with an s.
+
+    >>> count(1, "task"), count(12000, "task"), count(2, "process", "processes")
+    ('1 task', '12,000 tasks', '2 processes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

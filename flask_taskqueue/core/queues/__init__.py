@@ -1,0 +1,1 @@
+"""Queues: what may start, and in which order."""

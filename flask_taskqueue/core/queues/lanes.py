@@ -1,0 +1,103 @@
+"""Which lane goes first: the order in which tasks are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ..clock import SECOND
+from .rates import Gate
+from .slowdowns import Slowdown
+
+PRIORITIES = range(-9, 10)
+AGEING = 60 * SECOND
+"""What one step of priority is worth: a minute of waiting, so that nothing starves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The tasks of one queue with one priority, and when the first of them is due.
+
+    ``due_at`` is that of the first scheduled task, ``expires_at`` that of the first lease to run
+    out; microseconds, None when there is none.
+    """
+
+    queue: str
+    priority: int
+    due_at: int | None
+    expires_at: int | None
+
+    @property
+    def rank(self) -> int:
+        """Sorts lanes: the earlier due first, or with a lease that ran out; each step of
+        priority counts as a minute of waiting.
+        """
+        first = min(
+            (instant for instant in (self.due_at, self.expires_at) if instant is not None),
+            default=0,
+        )
+        return first - self.priority * AGEING
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """What could be taken, seen at one instant of the database's clock.
+
+    ``gates`` are those of the queues that have limits, ``slowdowns`` those of receivers.
+    """
+
+    now: int
+    lanes: tuple[Lane, ...]
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
+
+    def due(self) -> list[Lane]:
+        """The lanes with a task that is due and may start, the one to take from first in front."""
+        found = (
+            lane for lane in self.lanes if _reached(lane.due_at, self.now) and self._allows(lane)
+        )
+        return sorted(found, key=lambda lane: lane.rank)
+
+    def expired(self) -> list[Lane]:
+        """The lanes with a lease that has run out, the longest ago in front; whoever takes it
+        over is in flight already.
+        """
+        found = (
+            lane
+            for lane in self.lanes
+            if _reached(lane.expires_at, self.now) and self._has_tokens(lane)
+        )
+        return sorted(found, key=lambda lane: lane.expires_at or 0)
+
+    def next_in(self) -> float | None:
+        """Seconds until something can be taken; None when nothing waits."""
+        first = min((instant for instant, _ in self._instants()), default=None)
+        return None if first is None else max(0.0, (first - self.now) / SECOND)
+
+    def next_lane(self) -> Lane | None:
+        """The lane from which something can be taken next; None when nothing waits."""
+        return min(self._instants(), key=lambda one: one[0], default=(0, None))[1]
+
+    def _allows(self, lane: Lane) -> bool:
+        gate = self.gates.get(lane.queue)
+        return gate is None or gate.allowed(1) > 0
+
+    def _has_tokens(self, lane: Lane) -> bool:
+        gate = self.gates.get(lane.queue)
+        return gate is None or gate.tokens_left != 0
+
+    def _instants(self) -> Iterator[tuple[int, Lane]]:
+        """When something can be taken, and from where."""
+        for lane in self.lanes:
+            gate = self.gates.get(lane.queue)
+            opens_at = 0 if gate is None else gate.opens_at()
+            if opens_at is not None:
+                yield from (
+                    (max(instant, opens_at), lane)
+                    for instant in (lane.due_at, lane.expires_at)
+                    if instant is not None
+                )
+
+
+def _reached(instant: int | None, now: int) -> bool:
+    return instant is not None and instant <= now

@@ -1,0 +1,121 @@
+"""Rates: how many tasks of a queue may start, and how soon."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..clock import LONGEST, SECOND
+from ..errors import ConfigurationError, shown
+
+BUCKET_SIZE = 5
+FASTEST = 500.0
+"""Tasks a second at which a slowed receiver is as fast as ever; App Engine's highest rate."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_TEXT = re.compile(r"0|([0-9]+(?:\.[0-9]*)?)/([smhd])", re.ASCII)
+_HIGHEST = 1_000_000.0
+_LOOK_AGAIN = SECOND // 10
+_LATE = 0.5
+"""How many tokens a full bucket keeps beyond its size for a start that is late: fewer than one."""
+_IDLE = 2.0
+"""How many tokens more would have flowed in when nothing is late: the queue had nothing to
+start.
+"""
+
+
+def parse_rate(text: object, *, what: str) -> float:
+    """Tasks per second, of a text as queue.yaml has it.
+
+    >>> [parse_rate(text, what="rate") for text in ("30/m", "0.5/s", "0")]
+    [0.5, 0.5, 0.0]
+
+    Raises `ConfigurationError` naming ``what`` for anything else.
+    """
+    match = _TEXT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigurationError(
+            f"{what} is {text!r}; it must be a number and a unit, such as '20/m', '5/s', "
+            "'0.5/h' or '100/d', or '0'"
+        )
+    rate = float(match[1]) / _UNITS[match[2]] if match[1] else 0.0
+    if rate and not 1 / LONGEST <= rate <= _HIGHEST:
+        raise ConfigurationError(
+            f"{what} is {shown(text)}; it must be from one in a hundred years to "
+            f"{_HIGHEST:.0f}/s, or '0'"
+        )
+    return rate
+
+
+def rate_text(rate: float | None) -> str:
+    """A rate as people write it.
+
+    >>> rate_text(5), rate_text(0.5), rate_text(1 / 3600), rate_text(None)
+    ('5/s', '30/m', '1/h', '-')
+    """
+    if rate is None:
+        return "-"
+    return (
+        f"{rate:g}/s"
+        if rate >= 1 or rate == 0
+        else f"{rate * 60:g}/m"
+        if rate >= 1 / 60
+        else f"{rate * 3600:g}/h"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a queue lets through, as seen at one instant of the database's clock.
+
+    ``rate`` is in tasks per second, None without one; ``max_concurrent`` None without one. The
+    token bucket held ``tokens`` at ``filled_at``: it fills at the rate up to
+    ``bucket_size``, and each start takes a token. So over any time the tasks started are at most
+    the bucket's size and the rate times that time. Of what flowed in while a start was late
+    up to half a token is kept, so that those after it are not late too: two may then be nearer
+    to each other, but no more start in any time in which whole tokens flow in. Instants are in
+    microseconds.
+    """
+
+    now: int
+    rate: float | None = None
+    bucket_size: int = BUCKET_SIZE
+    max_concurrent: int | None = None
+    tokens: float = 0.0
+    filled_at: int = 0
+    in_flight: int = 0
+
+    @property
+    def filled(self) -> float:
+        """The tokens in the bucket now; a clock that went backwards fills nothing."""
+        passed = max(0, self.now - self.filled_at) / SECOND
+        there, size = self.tokens + passed * (self.rate or 0.0), float(self.bucket_size)
+        return size if there >= size + _IDLE else min(there, size + _LATE)
+
+    @property
+    def tokens_left(self) -> int | None:
+        """How many may start now as far as the rate goes; None for any number, none with a rate
+        of 0.
+        """
+        if self.rate is None:
+            return None
+        return max(0, int(self.filled + 1e-9)) if self.rate > 0 else 0
+
+    def allowed(self, wanted: int) -> int:
+        """How many of so many may start now."""
+        limits = [wanted]
+        if self.tokens_left is not None:
+            limits.append(self.tokens_left)
+        if self.max_concurrent is not None:
+            limits.append(max(0, self.max_concurrent - self.in_flight))
+        return min(limits)
+
+    def opens_at(self) -> int | None:
+        """When it is worth looking again: now if something may start, None with a rate of 0.
+
+        With as many in flight as may be, any end opens it; one in another process is seen by
+        looking again soon.
+        """
+        if self.tokens_left == 0:
+            return self.now + int((1 - self.filled) / self.rate * SECOND) + 1 if self.rate else None
+        return self.now if self.allowed(1) else self.now + _LOOK_AGAIN

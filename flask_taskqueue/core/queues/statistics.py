@@ -1,0 +1,48 @@
+"""The statistics of a queue, as its user sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatistics:
+    """True values of one moment; the words are App Engine's where it had them.
+
+    ``tasks`` have not ended: ``scheduled`` and ``in_flight``. Of the scheduled ``waiting_for_key``
+    wait for a key. ``oldest_eta`` is when the first of them is or was due. ``succeeded``, ``dead``
+    and ``cancelled`` are those that are kept. ``executed_last_minute`` and ``_hour`` count
+    attempts, in spans of ten seconds, ``failed_last_hour`` those that failed. ``rate`` (tasks per
+    second), ``bucket_size`` and ``max_concurrent`` are the limits; ``enforced_rate`` is below the
+    rate while the application's own routes ask for less (503 or 429, with Retry-After). None is no
+    limit.
+    """
+
+    queue: str
+    scheduled: int
+    in_flight: int
+    waiting_for_key: int
+    succeeded: int
+    dead: int
+    cancelled: int
+    oldest_eta: datetime | None
+    executed_last_minute: int
+    executed_last_hour: int
+    failed_last_hour: int
+    rate: float | None
+    bucket_size: int
+    max_concurrent: int | None
+    enforced_rate: float | None
+    paused_at: datetime | None
+    paused_by: str | None
+
+    @property
+    def tasks(self) -> int:
+        """How many have not ended."""
+        return self.scheduled + self.in_flight
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is taken from it."""
+        return self.paused_at is not None or self.rate == 0

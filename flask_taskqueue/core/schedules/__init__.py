@@ -1,0 +1,1 @@
+"""Schedules: what they say, and when they fire."""

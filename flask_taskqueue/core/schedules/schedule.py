@@ -1,0 +1,126 @@
+"""Schedules: when a recurring task runs next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ..errors import InvalidScheduleError
+from .grammar import parse_app_engine
+from .rules import Crontab, Interval, SpecificTime
+
+_LONGEST = 500
+_YEARS = range(1900, 9901)  # far enough from the first and last datetime for any sum to be one
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a recurring task runs; made by `Schedule.parse`.
+
+    ``text`` is what was parsed, without blanks around it; ``timezone`` the name of the zone whose
+    clock it is read on. Two schedules are equal when both of these are.
+
+    >>> schedule = Schedule.parse("1st,3rd monday of month 15:30", "Europe/Berlin")
+    >>> schedule.next_after(datetime(2026, 1, 1, tzinfo=UTC)).isoformat()
+    '2026-01-05T14:30:00+00:00'
+    """
+
+    text: str
+    timezone: str
+    _rule: Interval | SpecificTime | Crontab = field(repr=False, compare=False)
+    _zone: tzinfo = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, text: str, timezone: str = "UTC") -> Schedule:
+        """The schedule of a text, in either of two grammars.
+
+        App Engine's, as cron.yaml has it: "every 5 minutes", "every 2 hours from 10:00 to 14:00",
+        "every 30 minutes synchronized", "every mon,fri 09:00", "1,15 of month 04:00". Or a crontab
+        line of five fields, such as ``*/5 * * * *``, ``0 9 * * mon-fri`` or "@daily". A text whose
+        first word has no letter, in which there is neither a time such as 09:00 nor the word "of",
+        is a crontab line.
+
+        ``timezone`` is a name of the IANA database. Raises `InvalidScheduleError` for a text in
+        neither grammar, a schedule that would never run and an unknown time zone.
+        """
+        if not isinstance(text, str):
+            raise InvalidScheduleError(
+                f"schedule is {text!r}; it must be a text such as 'every 5 minutes' or '*/5 "
+                "* * * *'"
+            )
+        if len(text) > _LONGEST:
+            raise InvalidScheduleError(
+                f"schedule is {len(text)} characters long; at most {_LONGEST} are read"
+            )
+        stripped = text.strip()
+        rule = Crontab.parse(stripped) if _is_crontab(stripped) else parse_app_engine(stripped)
+        return cls(stripped, timezone, rule, _zone(timezone))
+
+    @property
+    def is_plain_interval(self) -> bool:
+        """Whether it is "every N minutes" or hours and no more: as in App Engine, N counts from
+        the end of the last run.
+        """
+        return self.interval is not None
+
+    @property
+    def interval(self) -> timedelta | None:
+        """The time from the end of one run to the next of a plain interval; None for any other
+        schedule.
+        """
+        return (
+            self._rule.every
+            if isinstance(self._rule, Interval) and self._rule.start is None
+            else None
+        )
+
+    def next_after(self, after: datetime) -> datetime:
+        """The next run, always later than ``after``, in UTC.
+
+        For a plain interval give the instant the last run ended; for any other schedule it does not
+        matter how long a run took. A time that the clocks skip is not lost, one that they repeat
+        comes once: for App Engine's grammar as App Engine did it, for crontab lines as Debian's
+        cron does. (A crontab line whose minute or hour begins with ``*`` follows the clock
+        instead.)
+
+        Raises ``ValueError`` when ``after`` has no time zone, or a year before 1900 or after 9900.
+        """
+        if after.utcoffset() is None:
+            raise ValueError(
+                f"after is {after.isoformat()}, which is naive: attach its time zone, as in "
+                "datetime.now(UTC)"
+            )
+        if after.year not in _YEARS:
+            raise ValueError(
+                f"after is {after.isoformat()}; its year must be from {_YEARS[0]} to {_YEARS[-1]}"
+            )
+        return self._rule.next_after(after.astimezone(UTC), self._zone)
+
+    def next_runs(self, after: datetime, count: int = 5) -> list[datetime]:
+        """The next so many runs, as if each ended the moment it began."""
+        runs: list[datetime] = []
+        for _ in range(count):
+            after = self.next_after(after)
+            runs.append(after)
+        return runs
+
+
+def _is_crontab(text: str) -> bool:
+    words = text.split()
+    if not words or any(letter.isalpha() for letter in words[0]):
+        return text.startswith("@")
+    return ":" not in text and "of" not in words
+
+
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC  # there even without a time zone database
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
+        raise InvalidScheduleError(
+            f"timezone is {name!r}, which is unknown; it must be a name of the IANA "
+            "database, such as 'UTC' or 'Europe/Berlin'"
+            " (if this machine has no such database: pip install tzdata)"
+        ) from error

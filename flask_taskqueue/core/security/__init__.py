@@ -1,0 +1,1 @@
+"""Where tasks may go, and what is encrypted or hidden."""

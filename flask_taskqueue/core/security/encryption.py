@@ -1,0 +1,125 @@
+"""The vault: how what tasks hold is encrypted in the tables, and read again.
+
+A sealed value is a mark, eight characters that name its key, and a token of Fernet (AES-128-CBC and
+HMAC-SHA256). What has no mark is plain: rows from before encryption was set up still read. The
+store holds either as it is; values are sealed where they are inserted and opened where they are
+used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, DecryptionError
+from ..record import Record
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
+
+
+MARK = b"taskqueue-sealed:"
+_TEXT_MARK = MARK.decode()
+_NAMED = len(MARK) + 9
+
+
+class Vault:
+    """Seals with the newest of its keys and opens with any. Without keys it seals nothing."""
+
+    def __init__(self, keys: Sequence[str] = ()) -> None:
+        """``keys`` are Fernet's, newest first. Raises `ConfigurationError` when the extra is
+        not installed.
+        """
+        self._keys: Mapping[bytes, Fernet] = {_name(key): _fernet(key) for key in keys}
+        self._newest = next(iter(self._keys), b"")
+        self._prefix = MARK + self._newest + b":"
+
+    def __repr__(self) -> str:
+        return f"<Vault {b', '.join(self._keys).decode() or 'without keys'}>"
+
+    @property
+    def seals(self) -> bool:
+        """Whether there is a key to seal with."""
+        return bool(self._keys)
+
+    def seal(self, plain: bytes) -> bytes:
+        """The value as it is stored."""
+        return self._prefix + self._keys[self._newest].encrypt(plain) if self._newest else plain
+
+    def seal_text(self, plain: str | None) -> str | None:
+        """The text as it is stored; None for none."""
+        return self.seal(plain.encode()).decode() if self._newest and plain is not None else plain
+
+    def open(self, stored: bytes) -> bytes:
+        """The value as it was before it was stored. Raises `DecryptionError` for one of another
+        key.
+        """
+        if not stored.startswith(MARK):
+            return stored
+        name = stored[len(MARK) : _NAMED - 1]
+        if name not in self._keys:
+            shown = name.decode("ascii", "replace")
+            raise DecryptionError(
+                f"it is encrypted by key {shown!r}, which is not among TASKQUEUE_ENCRYPTION_KEYS"
+            )
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return self._keys[name].decrypt(stored[_NAMED:])
+        except InvalidToken as error:
+            raise DecryptionError("it is encrypted, and has been changed since") from error
+
+    def open_text(self, stored: str | None) -> str | None:
+        """The text as it was before it was stored. Raises `DecryptionError` for one of another
+        key.
+        """
+        if stored is None or not stored.startswith(_TEXT_MARK):
+            return stored
+        return self.open(stored.encode()).decode()
+
+    def opened(self, record: Record) -> Record:
+        """The row with its body, headers and follow-up as they were before. Raises
+        `DecryptionError`.
+        """
+        body, headers, follow_up = record.body, record.headers, record.follow_up
+        if (
+            not self._keys
+            and not is_sealed(body)
+            and not is_sealed(headers)
+            and not is_sealed(follow_up)
+        ):
+            return record
+        return record._replace(
+            body=self.open(body) if isinstance(body, bytes) else body,
+            headers=self.open_text(headers),
+            follow_up=self.open_text(follow_up),
+        )
+
+    def is_current(self, stored: bytes | str | None) -> bool:
+        """Whether a value is sealed with the newest key, or there is none."""
+        if isinstance(stored, bytes):
+            return stored.startswith(self._prefix)
+        return stored is None or stored.startswith(self._prefix.decode())
+
+
+def is_sealed(stored: bytes | str | None) -> bool:
+    """Whether a value is sealed."""
+    return (isinstance(stored, bytes) and stored.startswith(MARK)) or (
+        isinstance(stored, str) and stored.startswith(_TEXT_MARK)
+    )
+
+
+def _name(key: str) -> bytes:
+    """What names a key in public: nothing of a random key can be told from it."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8].encode()
+
+
+def _fernet(key: str) -> Fernet:
+    try:
+        from cryptography.fernet import Fernet
+    except ImportError as error:
+        raise ConfigurationError(
+            "TASKQUEUE_ENCRYPTION_KEYS needs cryptography: pip install Flask-TaskQueue[encryption]"
+        ) from error
+    return Fernet(key)

@@ -1,0 +1,162 @@
+"""Redaction: values that are never shown, by the names they go by."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+
+from ..urls import redacted
+
+HIDDEN = "\N{BULLET}" * 3
+_FORM = "application/x-www-form-urlencoded"
+_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
+_MARKED = re.compile(f'"{_MARK}([^"]*){_MARK}"')
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """Hides the values whose names hold one of ``parts``, whatever their case."""
+
+    parts: tuple[str, ...]
+
+    def hides(self, name: object) -> bool:
+        """Whether a value of this name is hidden."""
+        return any(part.lower() in str(name).lower() for part in self.parts)
+
+    def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Headers as they may be shown."""
+        return {name: HIDDEN if self.hides(name) else value for name, value in headers.items()}
+
+    def url(self, url: str) -> str:
+        """A URL as it may be shown: its query without what is hidden, its host without user
+        information.
+        """
+        path, mark, query = url.partition("?")
+        scheme, separator, rest = path.partition("://")
+        host, slash, place = rest.partition("/")
+        shown = f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{place}" if separator else path
+        return shown + mark + self._form(query)
+
+    def body(self, body: bytes, content_type: str) -> str | None:
+        """A body as it may be shown: a form, JSON in lines, any other text as it is; None for
+        what is no text.
+        """
+        text = _text(body)
+        if text is None:
+            return None
+        if content_type.startswith(_FORM):
+            return self._form(text)
+        if content_type.startswith(
+            "multipart/"
+        ):  # its fields have names that may hide their values
+            return HIDDEN
+        document = _json(text, content_type)
+        return text if document is None else _dumped(self._walk(document, None), indent=2)
+
+    def restore(self, edited: str, body: bytes, content_type: str) -> bytes:
+        """The body of an edited text: what is still hidden in it has the value that it has in
+        ``body``.
+
+        Raises ValueError for JSON that is malformed.
+        """
+        original = _text(body) or ""
+        if content_type.startswith(_FORM):
+            return self._restored_form(edited, original).encode()
+        before = _json(original, content_type)
+        if before is None:
+            return edited.encode()
+        return _dumped(_filled(_loads(edited), before)).encode()
+
+    def _form(self, text: str) -> str:
+        """Pairs one by one, so that nothing but the hidden values changes."""
+        return "&".join(
+            name + "=" + HIDDEN if mark and self.hides(unquote_plus(name)) else name + mark + value
+            for name, mark, value in _pairs(text)
+        )
+
+    def _restored_form(self, edited: str, original: str) -> str:
+        known: dict[str, list[str]] = {}
+        for name, _, value in _pairs(original):
+            known.setdefault(name, []).append(value)
+        return "&".join(
+            name + mark + (known[name].pop(0) if value == HIDDEN and known.get(name) else value)
+            for name, mark, value in _pairs(edited.strip())
+        )
+
+    def _walk(self, value: Any, name: object) -> Any:
+        if name is not None and self.hides(name) and value is not None:
+            return HIDDEN
+        if isinstance(value, dict):
+            return {key: self._walk(one, key) for key, one in value.items()}
+        return [self._walk(one, None) for one in value] if isinstance(value, list) else value
+
+
+def _pairs(text: str) -> list[tuple[str, str, str]]:
+    return [one.partition("=") for one in text.split("&")] if text else []
+
+
+def _text(body: bytes) -> str | None:
+    try:
+        return bytes(body).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _json(text: str, content_type: str) -> Any:
+    """The document of a text that says it is JSON; None otherwise."""
+    if "json" not in content_type.lower():
+        return None
+    try:
+        return _loads(text)
+    except ValueError:
+        return None
+
+
+def _loads(text: str) -> Any:
+    """JSON whose numbers keep their digits: no float is read and written again."""
+    try:
+        return json.loads(text, parse_float=_marked, parse_int=_marked, parse_constant=_marked)
+    except RecursionError as error:
+        raise ValueError("the document is nested too deeply") from error
+
+
+def _marked(digits: str) -> str:
+    return f"{_MARK}{digits}{_MARK}"
+
+
+def _dumped(document: Any, indent: int | None = None) -> str:
+    separators = (",", ": ") if indent else (",", ":")
+    return _MARKED.sub(
+        r"\1", json.dumps(document, indent=indent, separators=separators, ensure_ascii=False)
+    )
+
+
+def _filled(edited: Any, original: Any) -> Any:
+    if edited == HIDDEN:
+        return original
+    if isinstance(edited, dict) and isinstance(original, dict):
+        return {key: _filled(value, original.get(key, HIDDEN)) for key, value in edited.items()}
+    if isinstance(edited, list) and isinstance(original, list):
+        return [
+            _filled(value, original[place] if place < len(original) else HIDDEN)
+            for place, value in enumerate(edited)
+        ]
+    return edited
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is shown of URLs: with their queries, but for values whose names hold one of
+    ``redact``, or the path alone.
+    """
+
+    queries: bool
+    redact: tuple[str, ...]
+
+    def url(self, url: str) -> str:
+        """A URL as it is seen."""
+        return Redaction(self.redact).url(url) if self.queries else redacted(url)

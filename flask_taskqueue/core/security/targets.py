@@ -1,0 +1,124 @@
+"""Targets: where deliveries may go besides the application itself.
+
+Checked twice: a URL by its host when a task is added and when it is attempted, and each address
+that the host leads to where the connection is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError, InvalidUrlError
+from ..settings import hosts as addresses
+from ..settings.app import Settings
+from ..settings.hosts import Address, AllowedHost, literal
+from ..settings.queue import QueueSettings
+from ..urls import check_absolute, normal
+
+_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where an application's deliveries may go.
+
+    ``internal``: to itself only. ``allowlist``: to hosts that are allowed. ``public``: to these,
+    and to any host all of whose addresses are public, on some ports.
+
+    A host that is allowed by name may lead to private addresses, but to this machine, its link or
+    its cloud's metadata only if the list has that address too, or the name is ``localhost``.
+    """
+
+    policy: str
+    allowed: tuple[AllowedHost, ...] = ()
+    ports: Collection[int] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Targets:
+        """The targets that are configured. Raises `ConfigurationError` for a list that the
+        policy has no use for.
+        """
+        allowed = (
+            *settings.allowed_hosts,
+            *(_host_of(queue) for queue in settings.queues.values() if queue.target),
+        )
+        policy = settings.targets or ("allowlist" if allowed else "internal")
+        if policy == "internal" and allowed:
+            raise ConfigurationError(
+                "TASKQUEUE_TARGETS is 'internal', but there are TASKQUEUE_ALLOWED_HOSTS, or "
+                "targets of queues: "
+                "take them away, or leave TASKQUEUE_TARGETS out"
+            )
+        return cls(policy, allowed, settings.target_ports)
+
+    def check(self, url: str) -> str:
+        """An absolute URL whose host is allowed, as far as the URL tells, in its `normal` form.
+        Raises `InvalidUrlError`.
+        """
+        self._check_host(*check_absolute(url))
+        return normal(url)
+
+    def _check_host(self, host: str, port: int) -> None:
+        address = literal(host)
+        if self._lists(host, port, address):
+            return
+        if self.policy != "public":
+            raise InvalidUrlError(
+                f"host {host!r} is not allowed: add it to TASKQUEUE_ALLOWED_HOSTS"
+            )
+        if port not in self.ports:
+            raise InvalidUrlError(
+                f"port {port} is not allowed: add it to TASKQUEUE_TARGET_PORTS, or the host "
+                "to TASKQUEUE_ALLOWED_HOSTS"
+            )
+        if (address is None and _NUMBER.fullmatch(host)) or (
+            address is not None and not addresses.is_public(address)
+        ):
+            raise InvalidUrlError(
+                f"host {host!r} is no public address: add it to TASKQUEUE_ALLOWED_HOSTS if "
+                "it is meant"
+            )
+
+    def objection(self, host: str, port: int, found: str) -> str | None:
+        """Why a connection to an address that a host leads to is not made; None if it may be."""
+        host = host.lower().rstrip(".")
+        try:
+            address = addresses.parse(found)
+        except ValueError:
+            return f"{host} leads to {found!r}, which is no address"
+        if self._lists(host, port, literal(host)):
+            allowed = (
+                not addresses.is_local(address)
+                or self._lists("", port, address)
+                or _is_localhost(host, address)
+            )
+        else:
+            allowed = (
+                self.policy == "public" and port in self.ports and addresses.is_public(address)
+            )
+        return None if allowed else f"{host} leads to {found}, which is not allowed as a target"
+
+    def _lists(self, host: str, port: int, address: Address | None) -> bool:
+        return any(
+            one.is_at(port) and (one.names(host) if address is None else one.holds(address))
+            for one in self.allowed
+        )
+
+
+def _host_of(queue: QueueSettings) -> AllowedHost:
+    """Where a queue's own target is."""
+    try:
+        return AllowedHost.parse(urlsplit(queue.target or "").netloc)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the target of queue {queue.name!r} is {queue.target!r}, which has no host that "
+            "can be read"
+        ) from error
+
+
+def _is_localhost(host: str, address: Address) -> bool:
+    """Whether a name that always means this machine (RFC 6761, 6.3) does so."""
+    return (host == "localhost" or host.endswith(".localhost")) and address.is_loopback

@@ -1,0 +1,286 @@
+"""Settings: every ``TASKQUEUE_`` key, declared once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..delivery.headers import FAMILIES
+from ..errors import ConfigurationError
+from ..retry import RetryOptions
+from . import checks
+from .hosts import AllowedHost
+from .queue import DAY, MAX_DEADLINE, QueueSettings, default_queues, parse_queues
+
+PREFIX = "TASKQUEUE_"
+KEEP_ATTEMPTS = 20
+REDACT = ("authorization", "cookie", "token", "secret", "password", "key")
+DEFAULT_RETRY = RetryOptions(task_age_limit=30 * DAY)
+
+
+def _key(default: Any, check: checks.Check, doc: str, *, secret: bool = False) -> Any:
+    given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return field(metadata={"check": check, "doc": doc}, repr=not secret, **given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one application, checked. A key left out, or set to None, has its default."""
+
+    database_uri: str | None = _key(
+        None,
+        checks.text,
+        "A database of the queue's own, as an SQLAlchemy URL; not with ``db``.",
+        secret=True,
+    )
+    bind_key: str | None = _key(
+        None, checks.text, "The Flask-SQLAlchemy bind that holds the queue's tables."
+    )
+    table_prefix: str = _key("taskqueue_", checks.text, "What the tables' names begin with.")
+    create_tables: bool | None = _key(
+        None,
+        checks.truth,
+        "Whether missing tables are created at first use; by default in debug, in testing "
+        "and in the queue's own file.",
+    )
+    dispatcher: str = _key(
+        "auto",
+        checks.one_of("auto", "on", "off"),
+        "Who runs a dispatcher: auto (what serves), on (every process), off.",
+    )
+    transport: str = _key(
+        "wsgi",
+        checks.one_of("wsgi", "http"),
+        "How the app's own paths are called: wsgi (in process) or http.",
+    )
+    base_url: str | None = _key(
+        None,
+        checks.base_url,
+        "Where the app answers, for the http transport; may hold a path prefix.",
+    )
+    poll_interval: float = _key(
+        1.0,
+        checks.duration(0.01, 3600),
+        "Seconds between two looks at the table when nothing wakes the dispatcher.",
+    )
+    notify: bool = _key(
+        True,
+        checks.truth,
+        "Whether dispatchers in other processes are told of new tasks at once, or see them "
+        "at their next poll.",
+    )
+    concurrency: int = _key(
+        8, checks.count(1, 1000), "How many tasks one process attempts at a time."
+    )
+    lease: float = _key(
+        30.0,
+        checks.duration(1, 3600),
+        "Seconds a dispatcher that died keeps its tasks; renewed every third of it.",
+    )
+    grace_period: float = _key(
+        25.0,
+        checks.duration(0, 3600),
+        "Seconds that running tasks have to end when the process is stopped.",
+    )
+    deadline: float = _key(
+        30.0,
+        checks.duration(0.001, MAX_DEADLINE),
+        "Seconds one attempt may take in all, at most 24 hours.",
+    )
+    connect_timeout: float = _key(
+        5.0,
+        checks.duration(0.001, 3600),
+        "Seconds a connection of the http transport may take to be made.",
+    )
+    queues: Mapping[str, QueueSettings] = _key(
+        default_queues,
+        parse_queues,
+        "The queues beside ``default``, each with its settings (below).",
+    )
+    queue_yaml: str | None = _key(
+        None,
+        checks.text,
+        "A queue.yaml of App Engine's, relative to the application's folder: more queues.",
+    )
+    cron_yaml: str | None = _key(
+        None,
+        checks.text,
+        "A cron.yaml of App Engine's, relative to the application's folder: schedules.",
+    )
+    retry: RetryOptions = _key(  # noqa: RUF009 - a field with a frozen default
+        DEFAULT_RETRY,
+        checks.retry,
+        "The retry law of queues and tasks that have none; gives up after 30 days.",
+    )
+    max_body: int = _key(
+        102_400,
+        checks.count(0, 33_554_432),
+        "The most bytes a task may have: method, URL, headers and body.",
+    )
+    max_eta: float = _key(
+        30 * DAY, checks.duration(0, 3650 * DAY), "How far away, in seconds, an eta may be."
+    )
+    reply_excerpt: int = _key(
+        16_384, checks.count(0, 1_048_576), "The most bytes of a reply that are read and kept."
+    )
+    traceback_excerpt: int = _key(
+        16_384,
+        checks.count(0, 1_048_576),
+        "The most characters kept of the traceback of a failed attempt, its end; 0 keeps none.",
+    )
+    keep_succeeded: float = _key(
+        DAY,
+        checks.duration(0, math.inf),
+        "Seconds that succeeded and cancelled tasks are kept; infinite keeps them for ever.",
+    )
+    keep_dead: float = _key(
+        30 * DAY,
+        checks.duration(0, math.inf),
+        "Seconds that dead tasks are kept; infinite keeps them for ever.",
+    )
+    keep_attempts: float = _key(
+        KEEP_ATTEMPTS,
+        checks.count_or_all,
+        "How many attempts of a task are kept, the last ones; infinite keeps all.",
+    )
+    secret: bytes | None = _key(
+        None,
+        checks.secret,
+        "What signatures are derived from; by default ``SECRET_KEY`` and its fallbacks.",
+        secret=True,
+    )
+    encryption_keys: tuple[str, ...] = _key(
+        (),
+        checks.encryption_keys,
+        "Fernet keys, newest first, by which what tasks hold is encrypted in the tables.",
+        secret=True,
+    )
+    headers: tuple[str, ...] = _key(
+        FAMILIES[:1],
+        checks.some_of(*FAMILIES),
+        "Which families of task headers are sent: taskqueue, appengine, cloudtasks.",
+    )
+    targets: str | None = _key(
+        None,
+        checks.one_of("internal", "allowlist", "public"),
+        "Where tasks may go: internal (the app itself), allowlist, public; by default "
+        "allowlist if one is set.",
+    )
+    allowed_hosts: tuple[AllowedHost, ...] = _key(
+        (),
+        checks.allowed_hosts,
+        "The hosts that absolute URLs and targets may name: names, ``*.example.com``, "
+        "addresses, networks.",
+    )
+    target_ports: tuple[int, ...] = _key(
+        (80, 443), checks.ports, "The ports of public hosts that are not among the allowed ones."
+    )
+    redact: tuple[str, ...] = _key(
+        REDACT,
+        checks.texts,
+        "Parts of names, whatever their case: the values of such headers and params are "
+        "never shown.",
+    )
+    dashboard: bool = _key(False, checks.truth, "Whether the application has the dashboard.")
+    dashboard_url_prefix: str = _key("/taskqueue", checks.url_prefix, "Where the dashboard is.")
+    dashboard_title: str | None = _key(
+        None, checks.text, "What the dashboard is headed; by default the application's name."
+    )
+    dashboard_access: Callable[[], Any] | None = _key(  # noqa: RUF009 - None, or a function
+        None,
+        checks.function,
+        'Says what whoever asks may do: True, ``"read"``, a set of permissions, or nothing.',
+    )
+    dashboard_user: Callable[[], Any] | None = _key(  # noqa: RUF009 - None, or a function
+        None, checks.function, "Says who asks, for the audit log."
+    )
+    dashboard_username: str | None = _key(
+        None, checks.text, "Opens the dashboard to this user, with the password."
+    )
+    dashboard_password: str | None = _key(
+        None, checks.password, "The user's password.", secret=True
+    )
+    dashboard_read_only: bool = _key(
+        False, checks.truth, "Whether the dashboard only shows, whoever asks."
+    )
+    dashboard_page_size: int = _key(50, checks.count(1, 200), "How many tasks a page lists.")
+    dashboard_poll: float = _key(
+        5.0,
+        checks.duration(2, 3600),
+        "Seconds after which a page refreshes itself, until its viewer chooses.",
+    )
+    dashboard_trusted_origins: tuple[str, ...] = _key(
+        (),
+        checks.origins,
+        "Origins beside its own from which actions are accepted, such as "
+        "``https://admin.example.com``.",
+    )
+
+    trace_propagation: bool = _key(
+        True,
+        checks.truth,
+        "Whether tasks carry the trace context in which they were added (traceparent, "
+        "tracestate, baggage, sentry-trace).",
+    )
+    metrics: bool = _key(
+        False, checks.truth, "Whether the application has a route with metrics for Prometheus."
+    )
+    metrics_url: str = _key("/taskqueue/metrics", checks.path, "Where the metrics are.")
+    metrics_token: str | None = _key(
+        None,
+        checks.token,
+        "The bearer token for which the metrics, and the details of health, are given.",
+        secret=True,
+    )
+    metrics_access: Callable[[], Any] | None = _key(  # noqa: RUF009 - None, or a function
+        None,
+        checks.function,
+        "Says whether whoever asks may read the metrics and the details of health: True, or "
+        "nothing.",
+    )
+    health: bool = _key(
+        True,
+        checks.truth,
+        "Whether the application has the routes live, ready and dispatcher for health checks.",
+    )
+    health_url: str = _key(
+        "/taskqueue/health", checks.path, "What the routes for health checks are below."
+    )
+    health_max_latency: float = _key(
+        300.0,
+        checks.duration(0, math.inf),
+        "Seconds that a due task may wait for its attempt before the dispatcher counts as "
+        "unhealthy.",
+    )
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Settings:
+        """The settings in a Flask configuration.
+
+        Raises `ConfigurationError` for an unknown ``TASKQUEUE_`` key, with the nearest match, and
+        for a value that cannot be used.
+        """
+        checked = {PREFIX + one.name.upper(): one for one in fields(cls)}
+        given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
+        for key in given:
+            if key not in checked:
+                raise ConfigurationError(
+                    f"{key} is not a setting of Flask-TaskQueue{checks.nearest(key, checked)}"
+                )
+        return cls(
+            **{
+                checked[key].name: checked[key].metadata["check"](key, value)
+                for key, value in given.items()
+                if value is not None
+            }
+        )
+
+    def deadline_of(self, queue: str, given: float | None) -> float:
+        """The deadline, in seconds, of an attempt of a task that was given one or not: that,
+        its queue's or the general one.
+        """
+        known = self.queues.get(queue)
+        found = given or (known.deadline if known is not None else None)
+        return found if isinstance(found, int | float) and found > 0 else self.deadline

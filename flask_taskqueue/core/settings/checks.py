@@ -1,0 +1,253 @@
+"""Checks of configuration values. Each takes the key and the value, and returns the value or
+says what it must be.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NoReturn
+
+from ..durations import seconds
+from ..errors import ConfigurationError, InvalidTaskRetryOptionsError
+from ..queues.rates import parse_rate
+from ..retry import RetryOptions
+from .hosts import AllowedHost
+
+Check = Callable[[str, Any], Any]
+
+_FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=", re.ASCII)
+
+
+def refuse(key: str, value: object, wanted: str) -> NoReturn:
+    """Say that a value cannot be used."""
+    raise ConfigurationError(f"{key} is {value!r}; it must be {wanted}")
+
+
+def nearest(word: object, known: Collection[str]) -> str:
+    """What an unknown word may have been meant to be."""
+    matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else f"; there are {', '.join(sorted(known))}"
+
+
+def text(key: str, value: Any) -> str:
+    """A text that is not empty."""
+    return value if isinstance(value, str) and value else refuse(key, value, "a text")
+
+
+def truth(key: str, value: Any) -> bool:
+    """True or False."""
+    return value if isinstance(value, bool) else refuse(key, value, "True or False")
+
+
+def path(key: str, value: Any) -> str:
+    """A path of the application."""
+    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)+", value, re.ASCII):
+        refuse(key, value, "a path such as '/taskqueue/metrics'")
+    return value
+
+
+def token(key: str, value: Any) -> str:
+    """A token that is sent in a header; it is never shown."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{16,}", value):
+        raise ConfigurationError(
+            f"{key} must be a text of at least 16 printable characters, without blanks"
+        )
+    return value
+
+
+def one_of(*choices: str) -> Check:
+    """One of some words."""
+    wanted = " or ".join(map(repr, choices))
+    return lambda key, value: value if value in choices else refuse(key, value, wanted)
+
+
+def count(low: int, high: int) -> Check:
+    """A whole number within limits."""
+
+    def check(key: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            refuse(key, value, f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def count_or_all(key: str, value: Any) -> float:
+    """A whole number from 1, or infinity."""
+    if value == math.inf:
+        return math.inf
+    whole: int = count(1, 1_000_000)(key, value)
+    return whole
+
+
+def duration(low: float, high: float) -> Check:
+    """Seconds within limits, or a text such as "10m"."""
+
+    def check(key: str, value: Any) -> float:
+        number = seconds(value, what=key)
+        if not low <= number <= high:
+            refuse(key, value, f"a duration from {low:g} to {high:g} seconds")
+        return number
+
+    return check
+
+
+def rate(key: str, value: Any) -> float:
+    """A rate such as "20/m", as tasks per second."""
+    return parse_rate(value, what=key)
+
+
+def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
+    """A list of hosts."""
+    wanted = (
+        "a list of hosts, such as ['api.example.com', '*.example.com', '10.0.0.5:8080', "
+        "'10.1.0.0/16']"
+    )
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Collection)
+        or not all(isinstance(one, str) for one in value)
+    ):
+        refuse(key, value, wanted)
+    try:
+        return tuple(map(AllowedHost.parse, value))
+    except ValueError:
+        refuse(key, value, wanted)
+
+
+def ports(key: str, value: Any) -> tuple[int, ...]:
+    """A list of ports."""
+    if not isinstance(value, Collection) or not all(
+        type(one) is int and 0 < one < 65_536 for one in value
+    ):
+        refuse(key, value, "a list of ports, such as [80, 443, 8443]")
+    return tuple(value)
+
+
+def texts(key: str, value: Any) -> tuple[str, ...]:
+    """A list of texts."""
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Collection)
+        or not all(isinstance(one, str) and one for one in value)
+    ):
+        refuse(key, value, "a list of texts")
+    return tuple(value)
+
+
+def function(key: str, value: object) -> Callable[..., Any]:
+    """Something that can be called."""
+    return value if callable(value) else refuse(key, value, "a function without parameters")
+
+
+def some_of(*choices: str) -> Check:
+    """A list of some words, each once."""
+
+    def check(key: str, value: Any) -> tuple[str, ...]:
+        given = (value,) if isinstance(value, str) else value
+        if (
+            not isinstance(given, Collection)
+            or not given
+            or not set(given) <= set(choices)
+            or len(set(given)) < len(given)
+        ):
+            refuse(key, value, f"a list of some of {', '.join(map(repr, choices))}")
+        return tuple(given)
+
+    return check
+
+
+def secret(key: str, value: Any) -> bytes:
+    """A secret; it is never shown."""
+    given = value.encode() if isinstance(value, str) else value
+    if not isinstance(given, bytes) or len(given) < 16:
+        raise ConfigurationError(f"{key} must be a text or bytes of at least 16 characters")
+    return given
+
+
+def password(key: str, value: Any) -> str:
+    """A password; it is never shown."""
+    if not isinstance(value, str) or len(value) < 8:
+        raise ConfigurationError(f"{key} must be a text of at least 8 characters")
+    return value
+
+
+def url_prefix(key: str, value: Any) -> str:
+    """A path below which pages are."""
+    if (
+        not isinstance(value, str)
+        or not value.startswith("/")
+        or len(value) < 2
+        or any(one in value for one in "<>?#\\")
+        or "//" in value
+    ):
+        refuse(key, value, "a path such as '/taskqueue'")
+    return value.rstrip("/")
+
+
+def origins(key: str, value: Any) -> tuple[str, ...]:
+    """A list of origins: scheme and host, nothing else."""
+    given = texts(key, value)
+    for one in given:
+        if not one.startswith(("http://", "https://")) or one.count("/") != 2:
+            refuse(key, value, "a list of origins, such as ['https://admin.example.com']")
+    return tuple(one.lower() for one in given)
+
+
+def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
+    """A list of Fernet keys; they are never shown."""
+    given = (
+        [one.decode("latin-1") if isinstance(one, bytes) else one for one in value]
+        if isinstance(value, list | tuple)
+        else [None]
+    )
+    if not all(isinstance(one, str) and _FERNET_KEY.fullmatch(one) for one in given):
+        raise ConfigurationError(
+            f"{key} must be a list of Fernet keys: 32 random bytes each, in URL-safe base64, "
+            "newest first"
+        )
+    return tuple(map(str, given))
+
+
+def base_url(key: str, value: Any) -> str:
+    """A URL that paths can be appended to."""
+    if (
+        not isinstance(value, str)
+        or not value.startswith(("http://", "https://"))
+        or "@" in value
+        or "?" in value
+    ):
+        refuse(
+            key, value, "a URL such as 'https://app.example.com', without user, query and fragment"
+        )
+    return value.rstrip("/")
+
+
+def retry(key: str, value: Any) -> RetryOptions:
+    """Retry options, or a mapping of their names."""
+    try:
+        options = RetryOptions.of(value)
+    except (InvalidTaskRetryOptionsError, TypeError) as error:
+        raise ConfigurationError(f"{key}: {error}") from error
+    return (
+        options
+        if options is not None
+        else refuse(key, value, "RetryOptions or a mapping of their names")
+    )
+
+
+def mapping_of(known: Mapping[str, Check], place: str, given: Any) -> dict[str, Any]:
+    """A mapping each of whose keys is known, its values checked."""
+    if not isinstance(given, Mapping):
+        refuse(place, given, "a mapping of settings, {} for none")
+    for one in given:
+        if one not in known:
+            raise ConfigurationError(f"{place} has no setting {one!r}{nearest(one, known)}")
+    return {
+        one: known[one](f"{place}[{one!r}]", value)
+        for one, value in given.items()
+        if value is not None
+    }

@@ -1,0 +1,102 @@
+"""The settings of one queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigurationError, InvalidQueueNameError, UnknownQueueError, shown
+from ..names import check_queue_name
+from ..queues.lanes import PRIORITIES
+from ..queues.rates import BUCKET_SIZE
+from ..retry import RetryOptions
+from . import checks
+
+DAY = 86_400.0
+MAX_DEADLINE = DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """What is configured of one queue; None means the general setting, or no limit.
+
+    ``rate`` is in tasks per second, ``bucket_size`` the most that start at once after a pause,
+    ``max_concurrent`` the most that run at one time, in all processes together. ``deadline`` and
+    ``tombstone_ttl`` (how long the name of a task that has ended stays taken) are in seconds.
+    """
+
+    name: str
+    rate: float | None = None
+    bucket_size: int = BUCKET_SIZE
+    max_concurrent: int | None = None
+    priority: int = 0
+    tombstone_ttl: float | None = None
+    retry: RetryOptions | None = None
+    deadline: float | None = None
+    target: str | None = None
+
+    @property
+    def limits(self) -> Mapping[str, Any]:
+        """What may be changed while dispatchers run."""
+        return {
+            "rate": self.rate,
+            "bucket_size": self.bucket_size,
+            "max_concurrent": self.max_concurrent,
+        }
+
+    @property
+    def configured(self) -> str:
+        """The limits as a text, by which a changed configuration is noticed."""
+        return json.dumps(self.limits, separators=(",", ":"))
+
+
+def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) -> None:
+    """See that a queue which something is declared for is there. Raises `UnknownQueueError`."""
+    if not isinstance(name, str) or name not in queues:
+        raise UnknownQueueError(
+            f"{what} is for queue {shown(name)}, which is not configured: add it to "
+            f"TASKQUEUE_QUEUES, which has {', '.join(sorted(queues))}"
+        )
+
+
+LIMITS: Mapping[str, checks.Check] = {
+    "rate": checks.rate,
+    "bucket_size": checks.count(1, 10_000),
+    "max_concurrent": checks.count(1, 100_000),
+}
+_CHECKS: Mapping[str, checks.Check] = {
+    **LIMITS,
+    "priority": checks.count(PRIORITIES[0], PRIORITIES[-1]),
+    "tombstone_ttl": checks.duration(0, 3650 * DAY),
+    "retry": checks.retry,
+    "deadline": checks.duration(0.001, MAX_DEADLINE),
+    "target": checks.base_url,
+}
+
+
+def parse_queues(key: str, value: Any) -> Mapping[str, QueueSettings]:
+    """The queues of a mapping from names to settings. Raises `ConfigurationError`."""
+    if not isinstance(value, Mapping):
+        checks.refuse(
+            key, value, "a mapping from queue names to settings, such as {'mail': {'rate': '20/m'}}"
+        )
+    return {
+        **default_queues(),
+        **{name: parse_queue(key, name, given) for name, given in value.items()},
+    }
+
+
+def parse_queue(key: str, name: Any, given: Any) -> QueueSettings:
+    """One queue. Raises `ConfigurationError` that names it and what is wrong."""
+    try:
+        check_queue_name(name)
+    except InvalidQueueNameError as error:
+        raise ConfigurationError(f"{key}: {error}") from error
+    return QueueSettings(name=name, **checks.mapping_of(_CHECKS, f"{key}[{name!r}]", given))
+
+
+def default_queues() -> Mapping[str, QueueSettings]:
+    """The queue there always is."""
+    return {"default": QueueSettings(name="default")}

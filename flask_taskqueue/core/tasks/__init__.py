@@ -1,0 +1,1 @@
+"""Tasks: requested, stored, read."""

@@ -1,0 +1,145 @@
+"""A task that is about to be stored."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ..clock import duration_micros
+from ..ids import task_id
+from .request import TaskRequest
+
+OnConflict = Literal["skip", "raise", "replace", "debounce"]
+Disposition = Literal["added", "skipped", "replaced", "debounced"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What add() makes of its arguments, all of it checked.
+
+    ``eta`` is the instant asked for, or None: then the task is due ``delay`` microseconds after
+    the database's clock says it was stored. It expires at ``expires_at``, or ``expires_in``
+    microseconds after it was stored. ``lock_key`` is shared by tasks of which ``lock_limit`` may
+    run at a time; without a limit they run one by one in the order of their ids.
+    """
+
+    id: str
+    request: TaskRequest
+    name: str | None = None
+    tombstone_ttl: float | None = None
+    queue: str = "default"
+    priority: int = 0
+    eta: datetime | None = None
+    delay: int = 0
+    deadline: float | None = None
+    retry: str | None = None
+    target: str | None = None
+    unique_key: str | None = None
+    on_conflict: OnConflict = "skip"
+    lock_key: str | None = None
+    lock_limit: int | None = None
+    expires_at: datetime | None = None
+    expires_in: int | None = None
+    follow_up: str | None = field(default=None, repr=False)
+    batch_id: str | None = None
+    callback_of: str | None = None
+    schedule: str | None = None
+    keep_result: bool = False
+
+    @property
+    def headers(self) -> str | None:
+        """The headers as they are stored: JSON, or None for none."""
+        return (
+            json.dumps(self.request.headers, separators=(",", ":"))
+            if self.request.headers
+            else None
+        )
+
+    @property
+    def tombstone(self) -> int | None:
+        """Microseconds that the name stays taken after the end; None for as long as the task is
+        kept.
+        """
+        return None if self.tombstone_ttl is None else duration_micros(self.tombstone_ttl)
+
+
+_TEXTS = {
+    **{
+        "method": 10,
+        "url": 65_535,
+        "body": 2**26,
+        "name": 500,
+        "queue": 100,
+        "retry": 65_535,
+        "target": 65_535,
+        "eta": 40,
+    },
+    **{"unique_key": 200, "on_conflict": 10, "lock_key": 202, "expires_at": 40, "follow_up": 2**24},
+    **{"batch_id": 26, "callback_of": 26, "schedule": 100},
+}
+_NUMBERS = {
+    **{"priority": 9, "lock_limit": 10_000, "delay": 2**60, "expires_in": 2**60},
+    **{"tombstone_ttl": 2**40, "deadline": 2**40, "keep_result": 1},
+}
+
+
+def pack(tasks: Iterable[NewTask]) -> str | None:
+    """Tasks that are to be added later, as JSON; None for none."""
+    packed = [_packed(one) for one in tasks]
+    return json.dumps(packed, separators=(",", ":")) if packed else None
+
+
+def unpack(text: str | None) -> list[NewTask]:
+    """The tasks of `pack`, each with an id of its own. Raises ValueError for anything else."""
+    if text is None:
+        return []
+    try:
+        return [_unpacked(one) for one in json.loads(text)]
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"the tasks that follow are malformed: {error}") from error
+
+
+def _packed(task: NewTask) -> dict[str, Any]:
+    changed = {
+        one.name: getattr(task, one.name)
+        for one in fields(task)
+        if getattr(task, one.name) != one.default
+    }
+    for name in ("eta", "expires_at"):
+        if name in changed:
+            changed[name] = changed[name].isoformat()
+    request = asdict(task.request)
+    del changed["id"]
+    return changed | {"request": request | {"body": base64.b85encode(task.request.body).decode()}}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> NewTask:
+    given = dict(packed)
+    request = given["request"]
+    _check({**given, **request})
+    given["request"] = TaskRequest(
+        request["method"], request["url"], request["headers"], base64.b85decode(request["body"])
+    )
+    for name in ("eta", "expires_at"):
+        if name in given:
+            given[name] = datetime.fromisoformat(given[name]).astimezone(UTC)
+    return NewTask(id=task_id(), **given)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """See that every value is one that a column takes: a refusal of the database would come in
+    the middle of other work.
+    """
+    for name, value in given.items():
+        if name in _NUMBERS:
+            fits = isinstance(value, int | float) and abs(value) <= _NUMBERS[name]
+        elif name in _TEXTS:
+            fits = isinstance(value, str) and len(value) <= _TEXTS[name] and "\x00" not in value
+        else:
+            fits = name in ("headers", "request") and isinstance(value, dict)
+        if not fits:
+            raise ValueError(f"{name} is of type {type(value).__name__}, or too large")

@@ -1,0 +1,191 @@
+"""The options of a task, checked one by one: what its user wrote, as the columns hold it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..clock import FIRST, LAST, LONGEST, duration_micros
+from ..durations import seconds
+from ..errors import (
+    ConfigurationError,
+    InvalidDeadlineError,
+    InvalidEtaError,
+    InvalidKeyError,
+    InvalidTaskError,
+    shown,
+)
+from ..names import check_key
+from ..queues.lanes import PRIORITIES
+from ..retry import RetryOptions
+from ..settings.queue import MAX_DEADLINE
+from .spec import TaskOptions
+
+
+def resolve_delay(
+    eta: datetime | None,
+    countdown: float | str | timedelta | None,
+    *,
+    now: datetime,
+    max_eta: timedelta,
+) -> timedelta | None:
+    """How far away the instant asked for is; None when none was asked for. It may lie in the past.
+
+    Raises `InvalidTaskError` when both are given or are no instant and no duration,
+    `InvalidEtaError` for a naive eta and for more than ``max_eta``.
+    """
+    if eta is None and countdown is None:
+        return None
+    if eta is not None and countdown is not None:
+        raise InvalidTaskError("eta and countdown exclude each other: give one of them")
+    delay = _until(eta, now) if eta is not None else _counted(countdown)
+    _check_readable(now, delay)
+    if delay > max_eta:
+        raise InvalidEtaError(
+            f"the eta is {delay.total_seconds():.0f} s away; TASKQUEUE_MAX_ETA allows "
+            f"{max_eta.total_seconds():.0f}"
+        )
+    return delay
+
+
+def aware_utc(what: str, instant: datetime) -> datetime:
+    """An instant in UTC. Raises `InvalidEtaError` for a naive one.
+
+    One that has no date in UTC, as ``datetime.max`` west of Greenwich, is the last one that has, or
+    the first.
+    """
+    if instant.tzinfo is None or instant.utcoffset() is None:
+        raise InvalidEtaError(
+            f"{what} {instant.isoformat()} is naive: attach its time zone, as in "
+            "datetime.now(UTC) + timedelta(minutes=5)"
+        )
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        return FIRST if instant.year == 1 else LAST
+
+
+def _until(eta: datetime, now: datetime) -> timedelta:
+    if not isinstance(eta, datetime):
+        raise InvalidTaskError(f"eta is {shown(eta)}; it must be a datetime")
+    return aware_utc("eta", eta) - now
+
+
+def _check_readable(now: datetime, delay: timedelta) -> None:
+    try:
+        now + delay
+    except OverflowError:
+        raise InvalidEtaError(
+            f"the eta is {delay.total_seconds():.0f} s away, where the calendar has no date"
+        ) from None
+
+
+def _counted(countdown: float | str | timedelta | None) -> timedelta:
+    negative = isinstance(countdown, str) and countdown.startswith("-")
+    try:
+        number = seconds(countdown[1:] if negative else countdown, what="countdown")  # type: ignore[index, arg-type]
+        return timedelta(seconds=-number if negative else number)
+    except OverflowError as error:
+        if isinstance(countdown, float) and countdown == -math.inf:
+            raise InvalidTaskError("countdown is -inf; it must be finite") from error
+        raise InvalidEtaError(
+            f"countdown is {shown(countdown)}, further away than any eta may be"
+        ) from error
+    except ConfigurationError as error:
+        raise InvalidTaskError(str(error)) from error
+
+
+_CONFLICTS = ("skip", "raise", "replace", "debounce")
+
+
+def check_priority(priority: int) -> int:
+    """A priority. Raises `InvalidTaskError`."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES:
+        raise InvalidTaskError(
+            f"priority is {shown(priority)}; it must be a whole number from {PRIORITIES[0]} "
+            f"to {PRIORITIES[-1]}"
+        )
+    return int(priority)
+
+
+def check_flag(what: str, flag: bool) -> bool:
+    """True or False. Raises `InvalidTaskError` for anything else."""
+    if not isinstance(flag, bool):
+        raise InvalidTaskError(f"{what} is {shown(flag)}; it must be True or False")
+    return flag
+
+
+def expiry(expires: Any) -> dict[str, Any]:
+    """When a task expires: an instant, or microseconds from when it is stored. Raises
+    `InvalidTaskError`, `InvalidEtaError`.
+    """
+    if isinstance(expires, datetime):
+        return {"expires_at": aware_utc("expires", expires)}
+    if expires is None:
+        return {}
+    try:
+        number = seconds(expires, what="expires")
+    except ConfigurationError as error:
+        raise InvalidTaskError(str(error)) from error
+    if not 0 < number <= LONGEST:
+        raise InvalidTaskError(
+            f"expires is {shown(expires)}; it must be more than 0 seconds, at most a hundred "
+            "years, or an aware datetime"
+        )
+    return {"expires_in": duration_micros(number)}
+
+
+def lock(options: TaskOptions) -> dict[str, Any]:
+    """The key a task shares with others: serial keys and concurrency keys are apart. Raises
+    `InvalidKeyError`.
+    """
+    serial, concurrent = options.get("serial_key"), options.get("concurrency_key")
+    limit = options.get("concurrency_limit", 1)
+    if serial is not None and concurrent is not None:
+        raise InvalidKeyError("serial_key and concurrency_key exclude each other: give one of them")
+    if serial is not None:
+        return {"lock_key": f"s:{check_key('serial_key', serial)}"}
+    if concurrent is None:
+        return {}
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
+        raise InvalidKeyError(
+            f"concurrency_limit is {shown(limit)}; it must be a whole number from 1 to 10000"
+        )
+    return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": int(limit)}
+
+
+def conflict(options: TaskOptions) -> Any:
+    """What is to happen when its unique_key is taken. Raises `InvalidTaskError`."""
+    wish = options.get("on_conflict", "skip")
+    if not isinstance(wish, str) or wish not in _CONFLICTS:
+        raise InvalidTaskError(
+            f"on_conflict is {shown(wish)}; it must be one of {', '.join(map(repr, _CONFLICTS))}"
+        )
+    if "on_conflict" in options and options.get("unique_key") is None:
+        raise InvalidTaskError("on_conflict needs a unique_key")
+    return str.__str__(wish)
+
+
+def check_deadline(deadline: float | str | timedelta | None) -> float | None:
+    """A deadline in seconds. Raises `InvalidDeadlineError`."""
+    if deadline is None:
+        return None
+    try:
+        number = seconds(deadline, what="deadline")
+    except ConfigurationError as error:
+        raise InvalidDeadlineError(str(error)) from error
+    if not 0 < number <= MAX_DEADLINE:
+        raise InvalidDeadlineError(
+            f"deadline is {shown(deadline)}; it must be more than 0 seconds and at most 24 hours"
+        )
+    return number
+
+
+def retry_json(retry: RetryOptions | Mapping[str, Any] | None) -> str | None:
+    """The retry law as it is stored. Raises `InvalidTaskRetryOptionsError`."""
+    if retry is None:
+        return None
+    options = RetryOptions.of(retry)
+    return "{}" if options is None else options.to_json()

@@ -1,0 +1,127 @@
+"""What is asked of add(): a task in its user's words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from ..retry import RetryOptions
+from ..urls import redacted
+from .new_task import OnConflict
+
+if TYPE_CHECKING:
+    Duration = float | str | timedelta
+
+
+class TaskOptions(TypedDict, total=False):
+    """What a task may have beside its URL and params. Durations are seconds, texts such as "10m",
+    or timedeltas.
+
+    ``json``, ``payload``: the body, instead of params. ``method``: POST unless given. ``headers``:
+    of the request. ``queue``: its queue. ``priority``: from -9 to 9, the higher the sooner, a step
+    being worth a minute of waiting. ``eta``, ``countdown``: not before this aware datetime, not
+    before so long from now. ``expires``: an aware datetime or a duration; what has not begun by
+    then is cancelled. ``deadline``: what one attempt may take. ``retry``: the retry law.
+    ``target``: another base URL to send a path to.
+
+    ``name``: unique in its queue, for as long as the task is kept or the queue's
+    ``tombstone_ttl`` says. ``unique_key``: unique among the queue's tasks that have not ended;
+    ``on_conflict`` says what becomes of a second one: "skip" (the default: the first stands for
+    it), "raise", "replace" (the first is cancelled) or "debounce" (the first takes its request
+    and eta). ``concurrency_key``: at most ``concurrency_limit`` (1) tasks with it run at a time.
+    ``serial_key``: tasks with it run one after the other, in the order in which they were added.
+
+    ``then``: tasks that are added when this one succeeds. ``keep_result``: whether the reply of
+    the success is kept, for `Task.result`.
+    """
+
+    json: Any
+    payload: str | bytes | None
+    method: str | None
+    headers: Mapping[str, str] | None
+    queue: str | None
+    priority: int | None
+    eta: datetime | None
+    countdown: Duration | None
+    expires: datetime | Duration | None
+    deadline: Duration | None
+    retry: RetryOptions | Mapping[str, Any] | None
+    target: str | None
+    name: str | None
+    unique_key: str | None
+    on_conflict: OnConflict
+    concurrency_key: str | None
+    concurrency_limit: int
+    serial_key: str | None
+    then: TaskSpec | Iterable[TaskSpec] | None
+    keep_result: bool
+
+
+class SpecOptions(TaskOptions, total=False):
+    """Every argument of ``tasks.add`` beside the URL and the params: what `TaskOptions` has,
+    and ``transactional``.
+    """
+
+    transactional: bool | None
+
+
+_NAMES = frozenset(SpecOptions.__annotations__)
+
+
+class TaskSpec:
+    """A task that has not been added: for lists, batches and what follows a task.
+
+    The arguments are those of ``tasks.add``; they are checked when it is added. ``transactional``
+    is for a task that is added alone: in a list or batch it belongs to the call that adds them.
+    Raises TypeError for an argument that there is not.
+    """
+
+    __slots__ = ("options", "params", "url")
+
+    def __init__(
+        self,
+        url: Any = None,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[SpecOptions],
+    ) -> None:
+        self.url = url
+        self.params = params
+        self.options = options
+        for name in options:
+            if name not in _NAMES:
+                matches = difflib.get_close_matches(name, sorted(_NAMES), n=1)
+                hint = f"; did you mean {matches[0]}?" if matches else ""
+                raise TypeError(f"a task has no argument {name!r}{hint}")
+
+    def __repr__(self) -> str:
+        return f"<TaskSpec {redacted(self.url) if isinstance(self.url, str) else self.url!r}>"
+
+    def in_queue(self, queue: str) -> TaskSpec:
+        """The same task in another queue."""
+        options: SpecOptions = {**self.options, "queue": queue}
+        return TaskSpec(self.url, self.params, **options)
+
+    def decided(self, transactional: bool | None) -> tuple[TaskSpec, bool | None]:
+        """The task without ``transactional``, and what to do: as the call says, otherwise as
+        the task does.
+        """
+        if "transactional" not in self.options:
+            return self, transactional
+        options: SpecOptions = {**self.options}
+        own = options.pop("transactional")
+        return TaskSpec(
+            self.url, self.params, **options
+        ), own if transactional is None else transactional
+
+    @classmethod
+    def of(cls, given: Any) -> TaskSpec:
+        """A spec, or what makes one: a URL, a pair of URL and params, a mapping of arguments."""
+        if isinstance(given, TaskSpec):
+            return given
+        if isinstance(given, Mapping):
+            return cls(**given)
+        if isinstance(given, tuple) and len(given) == 2:
+            return cls(*given)
+        return cls(given)

@@ -1,0 +1,254 @@
+"""A task as its user sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from ..clock import to_datetime
+from ..delivery.reply import whole
+from ..errors import BadTransactionStateError
+from ..record import Record
+from ..states import State
+from ..urls import redacted
+from .new_task import Disposition
+
+
+class TaskActions(Protocol):
+    """What a task can ask of the queue that holds it."""
+
+    def wait(self, task_id: str, timeout: float | str | timedelta | None) -> Task: ...
+    def requeue(self, task_id: str, *, transactional: bool | None) -> Task: ...
+    def delete(self, task_id: str, *, transactional: bool | None) -> bool: ...
+    def run_now(self, task_id: str, *, transactional: bool | None) -> Task: ...
+    def result(self, task_id: str) -> Result | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The reply that a task succeeded with.
+
+    ``body`` holds at most ``TASKQUEUE_REPLY_EXCERPT`` bytes of it; ``truncated`` says whether there
+    was more.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The body as text. Raises `ResultTruncatedError` if only its beginning was kept."""
+        return whole(self.body, self.truncated).decode("utf-8", "replace")
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded. Raises `ResultTruncatedError` if only its beginning was kept,
+        ValueError if it is not JSON.
+        """
+        return json.loads(whole(self.body, self.truncated))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a handler said it has come."""
+
+    done: int
+    total: int | None = None
+    note: str | None = None
+
+
+@dataclass(slots=True)
+class Commitment:
+    """Whether the transaction that stored a task has committed; shared by those who wait for it."""
+
+    is_committed: bool = True
+
+    def commit(self) -> None:
+        """Say that it has."""
+        self.is_committed = True
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What was known of a task when this value was read; it does not change afterwards.
+
+    ``eta`` is the earliest time asked for and never changes; ``due_at`` is when the task may next
+    be taken (for a leased one, when its lease runs out; None once it has ended). ``attempts``
+    counts deliveries started, ``crashes`` those whose process died. A scheduled task without
+    ``due_at`` waits for its key. ``disposition`` says what add() did: "added", "replaced" (another
+    task for it), "skipped" or "debounced" (then this is the task that was there). ``last_reason``
+    is one word for what the last attempt came to: "success", "failure" (a reply that is none),
+    "timeout", "connection", "tls", "crash", "permanent". All instants are aware, in UTC.
+    """
+
+    id: str
+    name: str | None
+    queue: str
+    url: str
+    method: str
+    state: State
+    priority: int
+    eta: datetime
+    due_at: datetime | None
+    created_at: datetime
+    first_tried_at: datetime | None
+    finished_at: datetime | None
+    attempts: int
+    crashes: int
+    last_status: int | None
+    last_reason: str | None
+    last_error: str | None
+    unique_key: str | None
+    concurrency_key: str | None
+    serial_key: str | None
+    expires_at: datetime | None
+    batch_id: str | None
+    schedule: str | None
+    progress: Progress | None
+    disposition: Disposition | None = field(compare=False)
+    _actions: TaskActions = field(repr=False, compare=False)
+    _commitment: Commitment = field(repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        record: Record,
+        actions: TaskActions,
+        disposition: Disposition | None = None,
+        commitment: Commitment | None = None,
+    ) -> Task:
+        """The task of a row."""
+        kind, _, key = (record.lock_key or "").partition(":")
+        return cls(
+            id=record.id,
+            name=record.name,
+            queue=record.queue,
+            url=record.url,
+            method=record.method,
+            state=State(record.state),
+            priority=record.priority,
+            eta=to_datetime(record.eta),
+            due_at=_instant(record.due_at),
+            created_at=to_datetime(record.created_at),
+            first_tried_at=_instant(record.first_tried_at),
+            finished_at=_instant(record.finished_at),
+            attempts=record.attempts,
+            crashes=record.crashes,
+            last_status=record.last_status,
+            last_reason=record.last_reason,
+            last_error=record.last_error,
+            unique_key=record.unique_key,
+            concurrency_key=key if kind == "c" else None,
+            serial_key=key if kind == "s" else None,
+            expires_at=_instant(record.expires_at),
+            batch_id=record.batch_id,
+            schedule=record.schedule,
+            progress=None if record.progress is None else Progress(*json.loads(record.progress)),
+            disposition=disposition,
+            _actions=actions,
+            _commitment=commitment or Commitment(),
+        )
+
+    def __repr__(self) -> str:
+        """Without query string and user information: a repr ends up in logs."""
+        return (
+            f"<Task {self.id} {self.method} {redacted(self.url)} {self.state} queue={self.queue}>"
+        )
+
+    @property
+    def was_enqueued(self) -> bool:
+        """Whether add() stored this task, rather than finding one that stands for it; App
+        Engine's word.
+        """
+        return self.disposition in ("added", "replaced")
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the task is stored for good.
+
+        False only for one that add() made part of the session's transaction, until that commits;
+        it stays False when the transaction is rolled back. A task that was read is committed.
+        """
+        return self._commitment.is_committed
+
+    @property
+    def result(self) -> Result | None:
+        """The reply that the task succeeded with, if it was added with ``keep_result``; read
+        now.
+        """
+        return self._actions.result(self.id)
+
+    def wait(self, timeout: float | str | timedelta | None = None) -> Task:
+        """Block until the task has ended and return it as it is then.
+
+        ``timeout`` is a duration, in seconds or as "10m"; None waits for ever, also while the
+        database is away. Raises `WaitTimeoutError` when it passes (the task itself goes on),
+        `ConfigurationError` for what is no duration, and `BadTransactionStateError` for a task
+        whose own transaction has not been committed, or on SQLite while the session holds changes
+        that would be waited for.
+        """
+        if not self.is_committed:
+            raise BadTransactionStateError(
+                f"task {self.id} is part of a transaction that has not been committed: "
+                "commit the session first"
+            )
+        return self._actions.wait(self.id, timeout)
+
+    def requeue(self, *, transactional: bool | None = None) -> Task:
+        """Schedule a dead task again, due now, its attempts and crashes counted from zero.
+
+        This, `delete` and `run_now` obey the transaction rule of ``tasks.add``: they are part of
+        the session's transaction if it holds changes; ``transactional`` True or False forces
+        either.
+
+        Raises `BadTaskStateError` unless the task is dead, `UnknownTaskError` when it was pruned.
+        """
+        return self._actions.requeue(self.id, transactional=transactional)
+
+    def delete(self, *, transactional: bool | None = None) -> bool:
+        """Cancel the task; whether it was still scheduled or leased.
+
+        A delivery under way is not interrupted, but ``current_task.cancelled`` becomes true within
+        a heartbeat, and its result is not recorded as success. Until it ends, what waits for its
+        key or its place in the queue goes on waiting.
+        """
+        return self._actions.delete(self.id, transactional=transactional)
+
+    def run_now(self, *, transactional: bool | None = None) -> Task:
+        """Make a scheduled task due at once; its eta stays what it was.
+
+        Raises `BadTaskStateError` unless the task is scheduled.
+        """
+        return self._actions.run_now(self.id, transactional=transactional)
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else to_datetime(micros)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What was known of a batch when this value was read."""
+
+    id: str
+    created_at: datetime
+    finished_at: datetime | None
+    total: int
+    succeeded: int
+    dead: int
+    cancelled: int
+
+    @property
+    def pending(self) -> int:
+        """How many of its tasks have not ended."""
+        return max(0, self.total - self.succeeded - self.dead - self.cancelled)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all have ended; dead ones that are requeued afterwards are not counted again."""
+        return self.finished_at is not None

@@ -1,0 +1,282 @@
+"""The heartbeat: renews the leases of what is in flight, and the places of what runs on without."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+
+import sqlalchemy as sa
+
+from ..core.delivery.delivery import Delivery
+from ..core.errors import TaskQueueError
+from ..core.settings.app import Settings
+from ..process.interrupts import interrupt
+from ..store import LockedError, Store, Wait
+from .claimer import Running
+
+STOP_PATIENCE = 2.0
+"""Seconds after its deadline that a handler's thread has to stop before it is written off."""
+
+
+_AGAIN = 0.01
+"""Seconds after which a handler is interrupted that could not be where it was."""
+
+_SURE = 0.8
+"""The part of a lease after which one that was not renewed is no longer relied upon."""
+
+
+class Flights:
+    """Begun and ended by the drain; looked at by the heartbeat and the watch in threads of
+    theirs.
+    """
+
+    def __init__(self) -> None:
+        self._deliveries: dict[str, Delivery] = {}
+        self._over: dict[str, Delivery] = {}
+        self._left: list[Delivery] = []
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(list(self._deliveries.values()))
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        return self._deliveries.get(delivery.record.id) is delivery
+
+    def begin(self, deliveries: Iterable[Delivery], since: float, lease: float) -> None:
+        """These are under way, leased for so many seconds; that was asked for at ``since``, on
+        the monotonic clock.
+        """
+        for one in deliveries:
+            one.held_until = since + _SURE * lease
+            self._deliveries[one.record.id] = one
+
+    def end(self, delivery: Delivery) -> None:
+        """This one is recorded. If its thread goes on it keeps its places until that ends."""
+        if self._over.pop(delivery.record.id, None) is None:
+            del self._deliveries[delivery.record.id]
+        if delivery.goes_on:
+            self._left.append(delivery)
+
+    def put_off(self, delivery: Delivery) -> None:
+        """This one is over, but cannot be recorded yet: it takes no place any more, and its
+        lease is still to be renewed.
+        """
+        self._over[delivery.record.id] = delivery
+        self._deliveries.pop(delivery.record.id, None)
+
+    def held(self) -> list[tuple[str, str]]:
+        """The leases of whatever runs, as (task id, lease id), of what is put off and of
+        threads left behind too.
+        """
+        return [one.lease for one in (*self, *self._behind())]
+
+    def away(self) -> dict[str, float]:
+        """Seconds that handlers in other processes may still take, by task."""
+        now = time.monotonic()
+        return {
+            one.record.id: max(0.0, one.expires - now) for one in self if one.away and not one.over
+        }
+
+    def stopped(self) -> list[Delivery]:
+        """Those recorded before whose threads, left behind, have ended since."""
+        return [one for one in self._left if one.over]
+
+    def forget(self, stopped: Iterable[Delivery]) -> None:
+        """These take no places any more."""
+        for one in stopped:
+            with suppress(ValueError):
+                self._left.remove(one)
+
+    def running(self, ended: Collection[str]) -> list[Running]:
+        """What matters of them to whoever takes more; without the tasks that have ended."""
+        now = time.monotonic()
+        return [Running(one, now - one.started) for one in self if one.record.id not in ended]
+
+    def until_deadline(self) -> float:
+        """Seconds until the next deadline strikes, or a thread is to be written off; without
+        end when nothing is under way.
+        """
+        now = time.monotonic()
+        return min((_next_look(one, now) for one in self), default=math.inf) - now
+
+    def overdue(self) -> list[Delivery]:
+        """Interrupt what has reached its deadline; those that have not stopped since, from now on
+        abandoned.
+
+        What could not be interrupted where it was is tried again, even when it is abandoned.
+        """
+        now = time.monotonic()
+        late = [one for one in self if now >= one.expires]
+        for one in (*late, *self._behind()):
+            interrupt(one)
+        return [one for one in late if now >= one.expires + STOP_PATIENCE and one.abandon()]
+
+    def lost(self, task_ids: Collection[str]) -> None:
+        """Tell handlers that these tasks are no longer theirs."""
+        for one in self:
+            if one.record.id in task_ids:
+                one.cancelled = True
+
+    def renewed(self, task_ids: Collection[str], since: float, lease: float) -> None:
+        """The leases of these tasks were prolonged; that was asked for at ``since``, on the
+        monotonic clock.
+        """
+        for one in self:
+            if one.record.id in task_ids:
+                one.held_until = since + _SURE * lease
+                if one.doubted and not one.heeded:
+                    one.doubted = one.cancelled = False
+
+    def fence(self) -> None:
+        """Tell handlers that their leases may have run out, before anybody else can take their
+        tasks.
+        """
+        now = time.monotonic()
+        for one in self:
+            if now > one.held_until and not one.cancelled:
+                one.doubted = one.cancelled = True
+
+    def _behind(self) -> list[Delivery]:
+        """Those that take no slot any more: put off, or with threads left behind."""
+        return [*list(self._over.values()), *self._left]
+
+
+def _next_look(one: Delivery, now: float) -> float:
+    """When to look at a delivery because of its deadline."""
+    if now < one.expires:
+        return one.expires
+    if one.thread_id is None or one.interrupted or one.over:
+        return one.expires + STOP_PATIENCE
+    return min(now + _AGAIN, one.expires + STOP_PATIENCE)
+
+
+logger = logging.getLogger("flask_taskqueue")
+
+
+class Heartbeat:
+    """For one dispatcher, from a thread of its own; `catch_up` is the drain's."""
+
+    def __init__(
+        self,
+        store: Store,
+        flights: Flights,
+        lease: float,
+        renewed: Callable[[], object] = lambda: None,
+    ) -> None:
+        """``renewed`` is called now, and whenever leases are prolonged."""
+        self._store = store
+        self._flights = flights
+        self._lease = lease
+        self._renewed = renewed
+        self._note(time.monotonic())
+
+    def beat(self) -> None:
+        """Prolong the leases of what is in flight; what is no longer ours is told to its handler,
+        and keeps its places until it ends.
+
+        So it is when the database does not answer for so long that the leases may have run out.
+        Places of processes that renew them no longer are let go.
+        """
+        try:
+            self._renew()
+            self._store.let_go()
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            logger.warning("leases could not be renewed: %s", error)
+            self._flights.fence()
+
+    def catch_up(self) -> None:
+        """Prolong the leases if that has not been done for half a lease: the database was away, or
+        this process was paused.
+
+        Otherwise the drain, which is ahead of the next beat, would take over what still runs here.
+        Leases that have run out are ours as long as nobody has taken them. Raises what
+        `Database.transact` raises.
+        """
+        if time.monotonic() - self._renewed_at > self._lease / 2:
+            self._renew()
+
+    def _renew(self) -> None:
+        since = time.monotonic()
+        stopped = self._flights.stopped()
+        ended = {one.lease for one in stopped}
+        held = sorted(set(self._flights.held()) - ended)
+        if held:
+            mine = renew(self._store, held, self._lease)
+            self._flights.lost({task_id for task_id, _ in held} - mine)
+            self._flights.renewed(mine, since, self._lease)
+            ended |= {one for one in held if one[0] not in mine} - set(
+                self._flights.held()
+            )  # recorded meanwhile
+        self._note(since)
+        if ended:
+            self._let_go(ended)
+            self._flights.forget(stopped)
+
+    def _let_go(self, ended: Collection[tuple[str, str]]) -> None:
+        """Free the places of handlers that have ended; what is locked meanwhile is free when
+        nobody prolongs it.
+        """
+        try:
+            self._store.transact(
+                lambda connection: self._store.holds.end(connection, ended), wait=Wait.BRIEFLY
+            )
+        except LockedError as error:
+            logger.info("places that handlers have left are free later: %s", error)
+
+    def _note(self, since: float) -> None:
+        self._renewed_at = since
+        self._renewed()
+
+
+def renew(
+    store: Store, held: Collection[tuple[str, str]], lease: float, *, tries: int = 6
+) -> set[str]:
+    """Prolong leases; the ids of the tasks that are still held.
+
+    Nothing that somebody has locked keeps the others from being prolonged: what the database
+    refuses together is prolonged one by one, or beside its task. Raises what `Database.transact`
+    raises.
+    """
+    try:
+        return store.transact(
+            lambda connection: store.leases.renew(connection, held, lease),
+            tries=tries,
+            wait=Wait.BRIEFLY,
+        )
+    except LockedError:
+        return {task_id for one in held for task_id in _renew_alone(store, one, lease)}
+
+
+def _renew_alone(store: Store, one: tuple[str, str], lease: float) -> set[str]:
+    try:
+        return store.transact(
+            lambda connection: store.leases.renew(connection, [one], lease), wait=Wait.NOT
+        )
+    except LockedError:
+        store.transact(
+            lambda connection: store.leases.renewals.note(connection, [one], lease), wait=Wait.NOT
+        )
+        return {one[0]}
+
+
+def renew_for(store: Store, settings: Settings, held_by: str) -> None:
+    """Prolong the leases of another dispatcher that is known to live; raises what
+    `Database.transact` raises.
+
+    Not those of tasks that have passed their deadline by a whole lease: what cannot be interrupted
+    is not kept for ever.
+    """
+    with store.reading() as connection:
+        held = store.leases.held_by(connection, held_by)
+    leases = [
+        (one.id, one.lease_id or "")
+        for one, age in held
+        if age < settings.deadline_of(one.queue, one.deadline) + settings.lease
+    ]
+    if leases:
+        renew(store, leases, settings.lease, tries=1)

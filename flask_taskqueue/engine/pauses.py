@@ -1,0 +1,105 @@
+"""Answers: to whoever has paused a queue, that nothing of it begins here any more."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection
+
+import sqlalchemy as sa
+
+from ..core.delivery.delivery import Delivery
+from ..core.errors import TaskQueueError
+from ..store import Store, Wait
+from .in_flight import Flights
+from .pool import InlineSlot, Slots
+
+logger = logging.getLogger("flask_taskqueue")
+
+_APART = 0.1
+"""Seconds between two looks for a question while nobody calls."""
+_SOON = 0.01
+"""Seconds between two looks while somebody does: mostly because a task was added."""
+_GLANCE = 0.002
+_SEEN = 10.0
+
+
+class Answers:
+    """Kept by the drain, between its turns: what it claims next it claims after it has seen the
+    question, and so the pause.
+
+    A question is answered when everything of the paused queues that was leased ahead has been given
+    back, and what a thread had taken up already has begun. Looking for one is a query now and then,
+    whatever the number of tasks.
+    """
+
+    def __init__(self, store: Store, flights: Flights, dispatcher_id: str) -> None:
+        self._store = store
+        self._flights = flights
+        self._id = dispatcher_id
+        self._looked_at = -math.inf
+        self._called = False
+        self._question: int | None = None
+        self._closed: Collection[str] = ()
+        self._seen_at = time.monotonic()
+        self.beat: Callable[[], object] | None = None
+        """Says that the dispatcher is there, now and then, where no scheduler does."""
+
+    def next_in(self) -> float:
+        """Seconds until there is something to see to; without end when there is not."""
+        if self._question is not None:
+            return _GLANCE
+        return (
+            max(_GLANCE, self._looked_at + _SOON - time.monotonic()) if self._called else math.inf
+        )
+
+    def heed(self, slots: Slots | InlineSlot, *, called: bool) -> list[Delivery]:
+        """Look for a question, if it is time to, or answer the one that was found; what is to
+        be given back for it.
+        """
+        now = time.monotonic()
+        if self.beat is not None and now - self._seen_at > _SEEN:
+            self._seen_at = now
+            self.beat()
+        self._called |= called
+        if self._question is None:
+            if now - self._looked_at < (_SOON if self._called else _APART):
+                return []
+            self._looked_at, self._called = now, False
+            self._look()
+            return [] if self._question is None else slots.take_back_of(self._closed)
+        if not any(self._may_begin(one) for one in self._flights):
+            self._answer(self._question)
+        return []
+
+    def _look(self) -> None:
+        """Find a question, and which queues it is about; in this order, for it is asked after
+        they were paused.
+        """
+        try:
+            with self._store.reading() as reader:
+                self._question = self._store.dispatchers.question(reader, self._id)
+                if self._question is not None:
+                    self._closed = self._store.queues.closed(reader)
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            self._question = None
+            logger.debug("the dispatcher could not look whether queues were paused: %s", error)
+
+    def _may_begin(self, one: Delivery) -> bool:
+        """Whether a delivery of a paused queue is still to begin: its lease is not given back
+        yet, or its view is about to be called.
+        """
+        return one.record.queue in self._closed and not (one.entered or one.over)
+
+    def _answer(self, number: int) -> None:
+        try:
+            self._store.transact(
+                lambda connection: self._store.dispatchers.answer(connection, self._id, number),
+                wait=Wait.BRIEFLY,
+            )
+            self._question = None
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            logger.debug(
+                "the dispatcher could not say that it begins nothing of paused queues: %s", error
+            )

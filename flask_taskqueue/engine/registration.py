@@ -1,0 +1,93 @@
+"""Presence: that a dispatcher is there, said to all who look at the database."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from functools import partial
+
+import sqlalchemy as sa
+
+from .._version import __version__
+from ..core.errors import TaskQueueError
+from ..store import Sighting, Store, Wait
+from .dispatcher import Dispatcher
+
+logger = logging.getLogger("flask_taskqueue")
+
+_TOO_NEW = "the tables are of a later version now, whose dispatchers do the work"
+
+
+class Presence:
+    """The row of one dispatcher, from its start to its stop: what people see, and what others
+    ask it by (see `Answers`).
+    """
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, transport: str) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._transport = transport
+        self._beating = threading.Lock()
+        self._left = False
+        self.is_known = False
+        """Whether the row is there: nothing is to be taken before, for whoever pauses a queue
+        asks those that have one.
+        """
+
+    def enter(self) -> None:
+        """Say that it is there before it takes anything. Raises what `Database.transact` raises."""
+        sighting = self._sighting()
+        self._store.transact(lambda connection: self._store.dispatchers.see(connection, sighting))
+        self.is_known = True
+
+    def beat(self) -> str | None:
+        """Say that it is there; why it must not work with the tables any more, if so.
+
+        A database that does not take it is asked again at the next beat.
+        """
+        with self._beating:
+            if self._left:
+                return None
+            sighting = self._sighting()
+
+            def see(connection: sa.Connection) -> str | None:
+                found = self._store.ownership.hold(connection)
+                if found is not None:
+                    return str(found)
+                self._store.dispatchers.see(connection, sighting)
+                stamp = self._store.database.schema.stamp(connection)
+                return _TOO_NEW if stamp is not None and stamp.is_too_new else None
+
+            try:
+                why = self._store.transact(see, tries=1, wait=Wait.BRIEFLY)
+                self.is_known |= why is None
+                return why
+            except (TaskQueueError, sa.exc.DBAPIError) as error:
+                logger.debug("the dispatcher could not say that it is there: %s", error)
+                return None
+
+    def leave(self) -> None:
+        """It has stopped."""
+        with self._beating:
+            self._left = True
+            try:
+                forget = partial(self._store.dispatchers.remove, dispatcher_id=self._dispatcher.id)
+                self._store.transact(forget, tries=1, wait=Wait.BRIEFLY)
+            except (TaskQueueError, sa.exc.DBAPIError) as error:
+                logger.debug("the dispatcher could not say that it has stopped: %s", error)
+
+    def _sighting(self) -> Sighting:
+        dispatcher = self._dispatcher
+        return Sighting(
+            id=dispatcher.id,
+            host=socket.gethostname()[:255],
+            pid=os.getpid(),
+            version=__version__,
+            transport=self._transport,
+            queues=dispatcher.queues,
+            concurrency=dispatcher.concurrency,
+            in_flight=dispatcher.in_flight,
+            fingerprint=self._store.ownership.fingerprint,
+        )

@@ -1,0 +1,160 @@
+"""The trace context in which a task is added: of the current span, or of the request that is
+being answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from flask import has_request_context, request
+
+from .._version import __version__
+from ..core.delivery.delivery import Delivery
+from ..core.delivery.outcome import judge_success
+from ..core.delivery.reply import OutgoingRequest, Reply
+from ..core.errors import DeadlineExceeded, InvalidHeaderError
+from ..core.tasks.new_task import NewTask
+from ..core.tasks.request import TaskRequest, check_headers
+
+TRACE = ("traceparent", "tracestate")
+"""W3C Trace Context; harmless to tell anybody."""
+BAGGAGE = ("baggage", "sentry-trace")
+"""W3C Baggage and Sentry's own: for the application itself only, for anything may be in it."""
+
+
+def with_trace(request: TaskRequest, context: Mapping[str, str], *, foreign: bool) -> TaskRequest:
+    """A request with the headers of a trace context, except those that the user gave.
+
+    One that goes to a ``foreign`` host has no baggage. A context that cannot be sent is left out:
+    it never keeps a task from being added, and does not count towards its size.
+    """
+    given = {name.lower() for name in request.headers}
+    if not context or not given.isdisjoint(TRACE):
+        return request
+    carried = {
+        name: value
+        for name, value in context.items()
+        if name.lower() not in given and not (foreign and name.lower() in BAGGAGE)
+    }
+    try:
+        return replace(request, headers=check_headers({**request.headers, **carried}))
+    except InvalidHeaderError:
+        return request
+
+
+def in_place_of(headers: Mapping[str, str], context: Mapping[str, str]) -> dict[str, str]:
+    """Headers with those of a trace context in the place of their namesakes."""
+    names = {name.lower() for name in context}
+    return {name: value for name, value in headers.items() if name.lower() not in names} | dict(
+        context
+    )
+
+
+try:
+    from opentelemetry import propagate, trace
+    from opentelemetry.context import Context
+except ImportError:  # an extra
+    trace = None  # type: ignore[assignment]
+
+Send = Callable[[OutgoingRequest], Reply]
+
+
+def is_traced() -> bool:
+    """Whether anybody wants spans."""
+    return trace is not None and not isinstance(
+        trace.get_tracer_provider(), trace.ProxyTracerProvider
+    )
+
+
+def current_context() -> dict[str, str]:
+    """The headers of the current span; none without one."""
+    carrier: dict[str, str] = {}
+    if trace is not None and trace.get_current_span().get_span_context().is_valid:
+        propagate.inject(carrier)
+    return carrier
+
+
+@contextmanager
+def sending(*, wanted: bool) -> Iterator[Callable[[NewTask], None]]:
+    """A producer span, if one is ``wanted``, around the storing of a task; the function that it
+    gives is told which.
+    """
+    if not (wanted and is_traced()):
+        yield lambda _: None
+        return
+    with _tracer(trace.get_tracer_provider()).start_as_current_span(
+        "send", kind=trace.SpanKind.PRODUCER
+    ) as span:
+
+        def describe(new: NewTask) -> None:
+            span.update_name(f"send {new.queue}")
+            span.set_attributes(_attributes("send", new.queue, new.id, len(new.request.body)))
+
+        yield describe
+
+
+def processing(delivery: Delivery, request: OutgoingRequest, send: Send) -> Reply:
+    """Send within a consumer span, with its context in the headers.
+
+    The first attempt is in the trace of what added the task. Later ones begin traces of their
+    own, linked to it: a retry hours later must not stretch a trace that was sampled long ago.
+    """
+    record = delivery.record
+    carried = propagate.extract({name.lower(): value for name, value in request.headers.items()})
+    origin = trace.get_current_span(carried).get_span_context()
+    first = record.attempts == 1
+    attributes = _attributes("process", record.queue, record.id, len(request.body))
+    with _tracer(trace.get_tracer_provider()).start_as_current_span(
+        f"process {record.queue}",
+        context=carried if first else Context(),
+        kind=trace.SpanKind.CONSUMER,
+        links=[trace.Link(origin)] if origin.is_valid and not first else [],
+        attributes=attributes
+        | ({} if first else {"http.request.resend_count": record.attempts - 1}),
+    ) as span:
+        try:
+            reply = send(replace(request, headers=in_place_of(request.headers, current_context())))
+        except DeadlineExceeded:
+            _fail(span, "timeout")
+            raise
+        if reply.status is not None:
+            span.set_attribute("http.response.status_code", reply.status)
+        if judge_success(reply, delivery.verdict) is None:
+            _fail(span, str(reply.status or reply.kind))
+        return reply
+
+
+def _fail(span: Any, kind: str) -> None:
+    span.set_attribute("error.type", kind)
+    span.set_status(trace.StatusCode.ERROR)
+
+
+def _attributes(operation: str, queue: str, task_id: str, size: int) -> dict[str, Any]:
+    return {
+        "messaging.system": "flask_taskqueue",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": queue,
+        "messaging.message.id": task_id,
+        "messaging.message.body.size": size,
+    }
+
+
+@lru_cache(maxsize=4)
+def _tracer(provider: Any) -> Any:
+    return provider.get_tracer("flask_taskqueue", __version__)
+
+
+def of_caller() -> dict[str, str]:
+    """Its headers. Those that came with the request are passed on where nobody makes spans of
+    it.
+    """
+    context = current_context()
+    if not context and has_request_context():
+        headers = request.headers
+        context = {name: headers[name] for name in (*TRACE, *BAGGAGE) if name in headers}
+    return context

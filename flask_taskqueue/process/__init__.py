@@ -1,0 +1,1 @@
+"""What belongs to the operating system process: threads, signals, interrupted handlers."""

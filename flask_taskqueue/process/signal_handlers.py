@@ -1,0 +1,57 @@
+"""Signal handlers of the extension's own: whose place they took, and who has it back in a
+forked child.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], object]
+
+_before: dict[tuple[int, Handler], Any] = {}
+_held = threading.local()
+
+
+def take(number: int, handler: Handler) -> None:
+    """Have ``handler`` called at a signal, in this process only. In the main thread.
+
+    A child that is forked gets the handler back that was there before: it has nothing of what
+    ours would end, and whoever forked it (multiprocessing, say) expects ``terminate()`` to end it.
+    """
+    before = signal.getsignal(number)
+    signal.signal(number, handler)
+    _before[number, handler] = before
+
+
+def _hold() -> None:
+    """Before a fork: have no signal come between the child's begin and the return of its
+    handlers, where it would be lost.
+    """
+    if _before:
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {number for number, _ in _before})
+
+
+def _release() -> None:
+    mask, _held.mask = getattr(_held, "mask", None), None
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _give_back() -> None:
+    for number in {number for number, _ in _before}:
+        found = current = signal.getsignal(number)
+        while callable(current) and (number, current) in _before:
+            current = _before[number, current]
+        if current is not found and current is not None:
+            signal.signal(number, current)
+    _before.clear()
+    _release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_give_back)

@@ -1,0 +1,210 @@
+"""Signals that end the process: held until what must not end with it has been finished."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any
+
+from .signal_handlers import take
+from .threads import begin
+
+Finish = Callable[[Callable[[], bool]], object]
+
+_CALL: signal.Signals | None = getattr(signal, "SIGURG", None)
+"""By this other threads call the main thread, the only one that may change handlers. A process
+that does not handle it ignores it.
+"""
+_STOPPING = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGABRT")
+    if hasattr(signal, name)
+]
+_OFTEN_REUSED = [getattr(signal, "SIGHUP", None)]
+_LOOK_AGAIN = 1.0
+_PATIENCE = 1.0
+_FOREIGN = ("uwsgi", "mod_wsgi")
+"""Servers that see to signals outside of Python, and end the interpreter with its exit handlers."""
+
+
+def prepare() -> None:
+    """Make `guard` possible from any thread. Of use in the main thread only, and of no effect
+    until then.
+    """
+    if (
+        _CALL is None
+        or threading.current_thread() is not threading.main_thread()
+        or any(name in sys.modules for name in _FOREIGN)
+    ):
+        return
+    before = signal.getsignal(_CALL)
+    if before is not None and not isinstance(before, _Called):
+        signal.signal(_CALL, _Called(before))
+
+
+def guard(finish: Finish) -> None:
+    """From now on hold each signal that ends this process until ``finish(is_hurried)`` has
+    returned, in a thread of its own.
+
+    Then what would have been done at the signal is done: the handler that was there is called, in
+    the main thread, whoever installed it and whenever; or the process dies of the signal. While
+    ``is_hurried()`` there is nothing to wait for: a second Ctrl-C has come, or an abort from
+    outside.
+
+    Not held are Ctrl-C in an interactive interpreter, which goes on after it, and a hangup for
+    which there is a handler, which usually means something else. A forked child is not guarded; nor
+    is anything where `prepare` never ran in the main thread.
+    """
+    global _guard
+    prepare()
+    if _can_call() and (_guard is None or _guard.is_over):
+        _guard = _Guard(finish)
+        begin(_guard.watch, name="taskqueue-stop")
+        _guard.take_all()
+
+
+def is_stopping() -> bool:
+    """Whether a signal has come that ends this process, or whose ``finish`` has not returned
+    yet.
+    """
+    return _guard is not None and _guard.is_stopping
+
+
+class _Guard:
+    def __init__(self, finish: Finish) -> None:
+        self._finish = finish
+        self._arrived: SimpleQueue[int] = SimpleQueue()
+        self._held: list[tuple[int, _Hold]] = []
+        self._done = 0
+        self._hurried = self._looked = False
+        self.finished = False
+
+    @property
+    def is_stopping(self) -> bool:
+        return bool(self._held) and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has done its work and the process may go on all the same."""
+        return self.finished and all(handler.may_be_survived for _, handler in self._held)
+
+    def hold(self, number: int, handler: _Hold) -> None:
+        """In a signal handler: nothing here may wait for a lock."""
+        again = number == signal.SIGINT and any(number == one for one, _ in self._held)
+        self._hurried |= again or number == signal.SIGABRT
+        self._held.append((number, handler))
+        self._arrived.put(number)
+
+    def watch(self) -> None:
+        """Wait for the first signal; see now and then that nobody else has taken its place."""
+        while not self._held:
+            try:
+                self._arrived.get(timeout=_LOOK_AGAIN)
+            except Empty:
+                self.take_all()
+        try:
+            self._finish(lambda: self._hurried)
+        finally:
+            self.finished = True
+            os.kill(os.getpid(), _CALL if _CALL is not None and _can_call() else self._held[0][0])
+
+    def take_all(self) -> None:
+        """Have the main thread put our handlers in place where they are not; wait a moment for
+        it.
+        """
+        if not any(map(_is_to_be_taken, _STOPPING)) or _CALL is None or not _can_call():
+            return
+        self._looked = False
+        os.kill(os.getpid(), _CALL)
+        limit = time.monotonic() + _PATIENCE
+        while not self._looked and time.monotonic() < limit:
+            time.sleep(0.005)
+
+    def called(self, frame: FrameType | None) -> None:
+        """In the main thread: put our handlers in place, or do what was held back."""
+        for number in filter(_is_to_be_taken, [] if self.finished else _STOPPING):
+            take(number, _Hold(number, signal.getsignal(number)))
+        self._looked = True
+        self.deliver(frame)
+
+    def deliver(self, frame: FrameType | None) -> None:
+        """In the main thread: do what was held back, in order."""
+        while self.finished and self._done < len(self._held):
+            number, handler = self._held[self._done]
+            self._done += 1
+            handler.act(number, frame)
+
+
+class _Hold:
+    """In place of a signal's handler."""
+
+    def __init__(self, number: int, before: Any) -> None:
+        self._before = before
+        self.may_be_survived = number == signal.SIGINT and before is signal.default_int_handler
+        """Whether all it does is to raise KeyboardInterrupt."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        here = _guard
+        if (
+            here is not None
+            and not here.finished
+            and not (self.may_be_survived and hasattr(sys, "ps1"))
+        ):
+            here.hold(number, self)
+            return
+        if here is not None:
+            here.deliver(frame)
+        self.act(number, frame)
+
+    def act(self, number: int, frame: FrameType | None) -> None:
+        """Do what would have been done without us."""
+        if callable(self._before):
+            self._before(number, frame)
+            return
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+        sys.exit(128 + number)  # the first process of a container does not die of it
+
+
+class _Called:
+    """The handler of the call to the main thread; whoever had one before is called too."""
+
+    def __init__(self, before: Any) -> None:
+        self._before = before
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if callable(self._before):
+            self._before(number, frame)
+        if _guard is not None:
+            _guard.called(frame)
+
+
+def _can_call() -> bool:
+    return _CALL is not None and isinstance(signal.getsignal(_CALL), _Called)
+
+
+def _is_to_be_taken(number: signal.Signals) -> bool:
+    """Whether a signal has a handler, not ours, that ends the process."""
+    current = signal.getsignal(number)
+    if (
+        current is signal.SIG_DFL
+    ):  # of abort() a program dies all the same, and faulthandler tells of it
+        return number is not signal.SIGABRT
+    return callable(current) and not isinstance(current, _Hold) and number not in _OFTEN_REUSED
+
+
+def _forget() -> None:
+    global _guard
+    _guard = None
+
+
+_guard: _Guard | None = None
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,1 @@
+"""Add tasks: one, a batch, those of a schedule."""

@@ -1,0 +1,103 @@
+"""Runs: the tasks that a schedule has added, at its fire times and by hand, as far as they may
+not have ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import to_datetime
+from ...core.record import Record
+from ...core.schedules.firing import LastRun
+from ...core.states import FINISHED, State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+
+logger = logging.getLogger("flask_taskqueue")
+
+_LAST = 20
+"""How many of those that have ended are kept: a dead one may be requeued."""
+_MOST = 1000
+
+
+class Runs:
+    """The statements of one database. Each takes the connection whose transaction it is part
+    of; it has the schedule's row locked.
+    """
+
+    def __init__(
+        self, tables: Tables, dialect: Dialect, replaced: Callable[[sa.Connection, Record], object]
+    ) -> None:
+        """``replaced`` is called with a task whose place another takes."""
+        self._task = tables.task
+        self._now = dialect.now
+        self._replaced = replaced
+
+    def of(self, connection: sa.Connection, schedule: sa.Row[Any]) -> list[Record]:
+        """The tasks that a schedule has added, as far as they are known; the oldest first."""
+        ids = schedule.runs.split() if schedule.runs else [schedule.last_task_id]
+        rows = connection.execute(
+            sa.select(self._task).where(self._task.c.id.in_(ids)).order_by(self._task.c.id)
+        )
+        return [Record._make(row) for row in rows]
+
+    def replace_failed(
+        self, connection: sa.Connection, schedule: sa.Row[Any], runs: Sequence[Record]
+    ) -> bool:
+        """Cancel those that have failed and wait to be tried again; False, and nothing is
+        changed, if one of them is taken just now.
+        """
+        task, ids = self._task, [one.id for one in runs if _has_failed(one)]
+        mine = sa.and_(task.c.id.in_(ids), is_state(task, State.SCHEDULED))
+        rows = connection.execute(
+            sa.select(task).where(mine).order_by(task.c.id).with_for_update(skip_locked=True)
+        )
+        failed = [Record._make(row) for row in rows]
+        if len(failed) != len(ids):
+            return False
+        ended = {
+            "state": State.CANCELLED.value,
+            "unique_key": None,
+            "due_at": None,
+            "finished_at": self._now,
+            "last_reason": "replaced",
+        }
+        connection.execute(sa.update(task).where(mine).values(ended))
+        for one in failed:
+            logger.warning(
+                "schedule %s: task %s failed %d times and is replaced by the next",
+                schedule.name,
+                one.id,
+                one.attempts,
+            )
+            self._replaced(connection, one)
+        return True
+
+
+def last_run(runs: Sequence[Record]) -> LastRun:
+    """What these runs mean to the next one."""
+    live = [one for one in runs if one.state not in FINISHED]
+    failed = [one for one in live if _has_failed(one)]
+    ended = [one.finished_at for one in runs if one.finished_at is not None]
+    return LastRun(
+        is_live=len(failed) < len(live),
+        has_failed=bool(failed),
+        finished_at=to_datetime(max(ended)) if ended else None,
+    )
+
+
+def noted(runs: Sequence[Record], added: Sequence[str]) -> str:
+    """What is to be stored of these runs and those just added."""
+    live = {one.id for one in runs if one.state not in FINISHED}
+    known = [*(one.id for one in runs), *added]
+    return " ".join([one for one in known if one in live or one in known[-_LAST:]][-_MOST:])
+
+
+def _has_failed(one: Record) -> bool:
+    """Whether a run has failed and waits to be tried again."""
+    return one.state == State.SCHEDULED and one.last_reason is not None

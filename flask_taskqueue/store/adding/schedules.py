@@ -1,0 +1,266 @@
+"""Schedules: what is added when, and who has seen to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import duration_micros, to_datetime, to_micros
+from ...core.errors import DecryptionError, InvalidScheduleError, UnknownScheduleError
+from ...core.names import is_token
+from ...core.record import Record
+from ...core.schedules.firing import Firing, LastRun, decide
+from ...core.schedules.schedule import Schedule
+from ...core.security.encryption import Vault
+from ...core.tasks.new_task import NewTask, unpack
+from ..database.dialects import Dialect
+from ..database.tables import Tables
+from .inserts import Inserts
+from .schedule_runs import Runs, last_run, noted
+
+_KEPT = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A schedule as it is declared; ``task`` is what it adds (see `pack`)."""
+
+    name: str
+    text: str
+    timezone: str
+    task: str = field(repr=False)
+    misfire: str
+    overlap: str
+    description: str | None
+
+
+_WHEN = ("text", "timezone")
+_DECLARED = (*_WHEN, "task", "misfire", "overlap", "description")
+
+
+class Schedules:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts, vault: Vault) -> None:
+        self._schedule = tables.schedule
+        self._fire = tables.fire
+        self._task = tables.task
+        self._now = dialect.now
+        self._inserts = inserts
+        self._vault = vault
+        self._runs = Runs(
+            tables, dialect, lambda connection, record: inserts.replaced(connection, record, False)
+        )
+        self._insert = dialect.insert_missing(tables.schedule)
+        self._insert_fire = dialect.insert_missing(tables.fire).execution_options(
+            preserve_rowcount=True
+        )
+
+    def now(self, connection: sa.Connection) -> datetime:
+        """The database's clock."""
+        return to_datetime(connection.execute(sa.select(self._now)).scalar_one())
+
+    def outdated(
+        self, connection: sa.Connection, declared: Collection[Definition]
+    ) -> list[Definition]:
+        """Those that have no row yet, or are declared differently since."""
+        known = {row.name: row for row in self.rows(connection)}
+        return [
+            one for one in declared if one.name not in known or self._differs(known[one.name], one)
+        ]
+
+    def declare(
+        self, connection: sa.Connection, declared: Collection[Definition], now: datetime
+    ) -> None:
+        """Store schedules as they are declared now. One whose text or time zone has changed is
+        counted from now on.
+        """
+        schedule = self._schedule
+        for one in sorted(declared, key=lambda each: each.name):
+            values = {field: getattr(one, field) for field in _DECLARED} | {
+                "task": self._vault.seal_text(one.task)
+            }
+            next_at = to_micros(Schedule.parse(one.text, one.timezone).next_after(now))
+            connection.execute(self._insert, {"name": one.name, "next_at": next_at, **values})
+            mine = schedule.c.name == one.name
+            other = sa.or_(schedule.c.text != one.text, schedule.c.timezone != one.timezone)
+            connection.execute(
+                sa.update(schedule).where(mine, other).values(next_at=next_at, last_error=None)
+            )
+            connection.execute(sa.update(schedule).where(mine).values(values))
+
+    def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
+        """Every schedule, as it is stored."""
+        return list(connection.execute(sa.select(self._schedule).order_by(self._schedule.c.name)))
+
+    def get(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
+        """The row of a schedule. Raises `UnknownScheduleError`."""
+        found = sa.select(self._schedule).where(self._schedule.c.name == name)
+        row = connection.execute(found).one_or_none() if is_token(name) else None
+        if row is None:
+            raise UnknownScheduleError(f"there is no schedule {name!r}")
+        return row
+
+    def waiting(self, connection: sa.Connection) -> dict[str, datetime]:
+        """When each schedule fires next; those that are paused or broken are left out."""
+        schedule = self._schedule
+        found = sa.select(schedule.c.name, schedule.c.next_at).where(
+            schedule.c.paused_at.is_(None), schedule.c.next_at.is_not(None)
+        )
+        return {row.name: to_datetime(row.next_at) for row in connection.execute(found)}
+
+    def fire(self, connection: sa.Connection, name: str, now: datetime) -> int:
+        """See to a schedule whose fire time has come; how many tasks were added.
+
+        Its row is locked, and each fire time has a row of its own that is inserted with the task:
+        of any number of dispatchers one adds it. A row that cannot be used is left with the error.
+        """
+        schedule = self._schedule
+        open_row = sa.and_(
+            schedule.c.name == name,
+            schedule.c.paused_at.is_(None),
+            schedule.c.next_at <= to_micros(now),
+        )
+        row = connection.execute(
+            sa.select(schedule).where(open_row).with_for_update(skip_locked=True)
+        ).one_or_none()
+        if row is None:
+            return 0
+        mine = sa.update(schedule).where(schedule.c.name == name)
+        try:
+            runs = self._runs.of(connection, row)
+            firing = self._decide(connection, row, now, runs)
+            added = [
+                one for at in firing.fires if (one := self._add(connection, row, at)) is not None
+            ]
+        except (InvalidScheduleError, ValueError, TypeError) as error:
+            connection.execute(mine.values(next_at=None, last_error=str(error)[:1000]))
+            return 0
+        changes: dict[str, Any] = {"next_at": to_micros(firing.next_at)}
+        if added:
+            changes |= {
+                "fired_at": to_micros(firing.fires[-1]),
+                "last_task_id": added[-1],
+                "runs": noted(runs, added),
+            }
+        connection.execute(mine.values(changes))
+        return len(added)
+
+    def pass_over(self, connection: sa.Connection, name: str, now: datetime) -> None:
+        """Leave out the fire times of a schedule that have passed while no code declared it;
+        not with ``misfire="all"``.
+        """
+        schedule = self._schedule
+        late = (
+            schedule.c.name == name,
+            schedule.c.paused_at.is_(None),
+            schedule.c.next_at <= to_micros(now),
+            schedule.c.misfire != "all",
+        )
+        row = connection.execute(
+            sa.select(schedule).where(*late).with_for_update(skip_locked=True)
+        ).one_or_none()
+        if row is None:
+            return
+        with suppress(InvalidScheduleError):  # of a later version, perhaps
+            next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(now))
+            connection.execute(
+                sa.update(schedule).where(schedule.c.name == name).values(next_at=next_at)
+            )
+
+    def run_now(self, connection: sa.Connection, name: str) -> str:
+        """Add what a schedule adds, now, beside its fire times; the task's id."""
+        self.get(connection, name)
+        mine = self._schedule.c.name == name
+        row = connection.execute(sa.select(self._schedule).where(mine).with_for_update()).one()
+        new = self._new(row, None)
+        self._inserts.add(connection, new)
+        runs = noted(self._runs.of(connection, row), [new.id])
+        connection.execute(
+            sa.update(self._schedule).where(mine).values(last_task_id=new.id, runs=runs)
+        )
+        return new.id
+
+    def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
+        """Fire no more; False if it was paused."""
+        self.get(connection, name)
+        going = sa.and_(self._schedule.c.name == name, self._schedule.c.paused_at.is_(None))
+        return (
+            connection.execute(
+                sa.update(self._schedule).where(going).values(paused_at=self._now, paused_by=by)
+            ).rowcount
+            == 1
+        )
+
+    def resume(self, connection: sa.Connection, name: str) -> bool:
+        """Fire again, from now on: what passed during the pause is not missed. False if it was
+        not paused.
+        """
+        row = self.get(connection, name)
+        next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(self.now(connection)))
+        paused = sa.and_(self._schedule.c.name == name, self._schedule.c.paused_at.is_not(None))
+        changes = {"paused_at": None, "paused_by": None, "next_at": next_at, "last_error": None}
+        return (
+            connection.execute(sa.update(self._schedule).where(paused).values(changes)).rowcount
+            == 1
+        )
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget fire times of long ago; how many."""
+        old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
+        return connection.execute(sa.delete(self._fire).where(old)).rowcount
+
+    def _differs(self, row: sa.Row[Any], one: Definition) -> bool:
+        """Whether a schedule is stored otherwise than it is declared, or cannot be read any
+        more.
+        """
+        try:
+            stored = {field: getattr(row, field) for field in _DECLARED} | {
+                "task": self._vault.open_text(row.task)
+            }
+        except DecryptionError:
+            return True
+        return any(stored[field] != getattr(one, field) for field in _DECLARED)
+
+    def _decide(
+        self, connection: sa.Connection, row: sa.Row[Any], now: datetime, runs: Sequence[Record]
+    ) -> Firing:
+        """What follows now. Runs that have failed are replaced, unless one of them is attempted
+        just now.
+        """
+
+        def of(last: LastRun) -> Firing:
+            schedule, due = Schedule.parse(row.text, row.timezone), to_datetime(row.next_at)
+            return decide(
+                schedule, due=due, now=now, misfire=row.misfire, overlap=row.overlap, last=last
+            )
+
+        firing = of(last_run(runs))
+        if firing.replaces and not self._runs.replace_failed(connection, row, runs):
+            return of(LastRun(is_live=True))
+        return firing
+
+    def _add(self, connection: sa.Connection, row: sa.Row[Any], at: datetime) -> str | None:
+        """The id of the task of one fire time; None if there is one already, or its name or
+        unique_key is taken.
+        """
+        new = self._new(row, at)
+        fire = {"schedule": row.name, "fire_at": to_micros(at), "task_id": new.id}
+        if connection.execute(self._insert_fire, fire).rowcount != 1:
+            return None
+        return next(
+            iter(self._inserts.add_following(connection, [new], f"schedule {row.name}")), None
+        )
+
+    def _new(self, row: sa.Row[Any], at: datetime | None) -> NewTask:
+        tasks: Sequence[NewTask] = unpack(self._vault.open_text(row.task))
+        if len(tasks) != 1:
+            raise InvalidScheduleError(
+                f"schedule {row.name!r} holds {len(tasks)} tasks; it must be one"
+            )
+        return replace(tasks[0], eta=at, schedule=row.name)

@@ -1,0 +1,1 @@
+"""Counts: for statistics, metrics and charts."""

@@ -1,0 +1,271 @@
+"""The tally: counts of attempts and of finished tasks, kept with what they count."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.metrics import MEASURES
+from ...core.states import FINISHED, State
+from ..database.dashboard_tables import PAST_COUNTS
+from ..database.dialects import Dialect
+from ..database.prepared import Prepared
+from ..database.tables import COUNTS, Tables
+
+_STATEMENTS = 256
+_NOTHING = sa.literal_column("0", sa.BigInteger)
+
+
+class Sums:
+    """The counts of one table. A statement names only those that there is something to add to:
+    of the many, mostly a few.
+    """
+
+    def __init__(
+        self,
+        table: sa.Table,
+        counts: Sequence[str],
+        dialect: Dialect,
+        **computed: sa.ColumnElement[Any],
+    ) -> None:
+        """``computed`` are columns of the key that the database fills in."""
+        self._table = table
+        self._counts = counts
+        self._dialect = dialect
+        self._computed = computed
+        self._statement = lru_cache(maxsize=_STATEMENTS)(self._prepare)
+
+    def add(
+        self, connection: sa.Connection, key: Mapping[str, str], counts: Mapping[str, int]
+    ) -> None:
+        """Add to the counts of one row; where there is nothing to add, nothing is done."""
+        added = {name: counts[name] for name in self._counts if counts.get(name)}
+        if added:
+            self._statement(tuple(added)).execute(connection, {**key, **added})
+
+    def _prepare(self, names: tuple[str, ...]) -> Prepared:
+        given: dict[str, Any] = {
+            column.name: sa.bindparam(column.name) for column in self._table.primary_key
+        }
+        given |= {name: sa.bindparam(name) if name in names else _NOTHING for name in self._counts}
+        # Inline: else SQLAlchemy asks for what is computed back.
+        return Prepared(
+            self._dialect.add_up(self._table, names).inline().values(given | self._computed)
+        )
+
+
+_MANY = 50
+"""How many rows there may be of the past before they are added up."""
+_AT_ONCE = 500
+
+
+class Meter:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._meter = tables.meter
+        self.sums = Sums(tables.meter, MEASURES, dialect)
+
+    def add(
+        self,
+        connection: sa.Connection,
+        counts: Iterable[tuple[str, Mapping[str, int]]],
+        source: str,
+    ) -> None:
+        """Add what is measured of the counts of some queues, which are in their order."""
+        for queue, found in counts:
+            self.sums.add(connection, {"queue": queue, "source": source}, found)
+
+    def merge(self, connection: sa.Connection) -> int:
+        """Add the rows of all sources up, if there are many; how many there were."""
+        meter = self._meter
+        others = meter.c.source != ""
+        if (
+            connection.scalar(sa.select(sa.func.count()).select_from(meter).where(others)) or 0
+        ) <= _MANY:
+            return 0
+        rows = connection.execute(
+            sa.select(meter)
+            .where(others)
+            .order_by(meter.c.queue, meter.c.source)
+            .limit(_AT_ONCE)
+            .with_for_update()
+        ).all()
+        sums: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(MEASURES, 0))
+        for row in rows:
+            for name in MEASURES:
+                sums[row.queue][name] += getattr(row, name)
+        mine = sa.and_(
+            meter.c.queue == sa.bindparam("old_queue"), meter.c.source == sa.bindparam("old_source")
+        )
+        if rows:
+            connection.execute(
+                sa.delete(meter).where(mine),
+                [{"old_queue": row.queue, "old_source": row.source} for row in rows],
+            )
+            self.add(connection, sorted(sums.items()), "")
+        return len(rows)
+
+
+QUARTER = 90
+"""How many slots of the tally are one row here."""
+KEPT = 30 * 96 * QUARTER
+"""How many slots a row is kept."""
+
+
+class Past:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, slot: sa.ColumnElement[int]) -> None:
+        self._past = tables.past
+        self._slot = slot
+        self._add = dialect.add_up(tables.past, PAST_COUNTS)
+
+    def add(self, connection: sa.Connection, rows: Iterable[sa.Row[Any]]) -> None:
+        """Add up rows that leave the tally."""
+        sums: dict[tuple[str, int], dict[str, int]] = defaultdict(
+            lambda: dict.fromkeys(PAST_COUNTS, 0)
+        )
+        for row in rows:
+            if row.attempts:
+                counts = sums[row.queue, row.slot - row.slot % QUARTER]
+                for name in PAST_COUNTS:
+                    counts[name] += getattr(row, name)
+        if sums:
+            connection.execute(
+                self._add,
+                [
+                    {"queue": queue, "slot": slot, **counts}
+                    for (queue, slot), counts in sorted(sums.items())
+                ],
+            )
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget what is older than thirty days; how many rows."""
+        old = self._past.c.slot <= self._slot - KEPT - QUARTER
+        return connection.execute(sa.delete(self._past).where(old)).rowcount
+
+
+SLOT = 10_000_000
+"""Microseconds of a slot."""
+_HOUR = 3600 * 1_000_000 // SLOT
+
+Counts = dict[str, int]
+"""What is counted, and of it also what the meter counts."""
+Tallied = Mapping[str, Counts]
+"""By queue."""
+_MEASURES = {
+    State.SUCCEEDED: "ended_succeeded",
+    State.DEAD: "ended_dead",
+    State.CANCELLED: "ended_deleted",
+}
+
+
+def no_counts() -> defaultdict[str, Counts]:
+    """Nothing counted yet, of any queue."""
+    return defaultdict(lambda: defaultdict(int, dict.fromkeys(COUNTS, 0)))
+
+
+def count_end(counts: Counts, state: State, *, expired: bool = False) -> None:
+    """Count a task that has ended."""
+    measure = "ended_expired" if expired else _MEASURES[state]
+    counts[state.value] += 1
+    counts[measure] += 1
+
+
+def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
+    """The counts of tasks that have ended, given as queues and states."""
+    found = no_counts()
+    for queue, state in ended:
+        count_end(found[queue], state)
+    return found
+
+
+def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> dict[str, Counts]:
+    """The counts of tasks, given as queues and states, that are no longer there as ended:
+    pruned, or ``requeued``.
+    """
+    found = no_counts()
+    for queue, state in gone:
+        counts = found[queue]
+        if state in FINISHED:
+            counts[State(state).value] -= 1
+        if requeued:
+            counts["requeued"] += 1
+    return found
+
+
+class Tally:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._tally = tables.tally
+        self._slot = dialect.now // SLOT
+        self._sums = Sums(tables.tally, COUNTS, dialect, slot=self._slot)
+        self.meter = Meter(tables, dialect)
+        self._old = dialect.add_up(tables.tally, COUNTS)
+        self.past = Past(tables, dialect, self._slot)
+
+    def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
+        """Add counts. Writers that may write at the same time have each a ``source`` of their
+        own.
+        """
+        ordered = sorted(tallied.items())
+        for queue, counts in ordered:
+            self._sums.add(connection, {"queue": queue, "source": source}, counts)
+        self.meter.add(connection, ordered, source)
+
+    def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
+        """By queue: how many tasks have each finished state, and attempts of the last minute
+        and hour.
+        """
+        tally = self._tally
+
+        def since(slots: int, column: str) -> sa.ColumnElement[int]:
+            return _sum(sa.case((tally.c.slot > self._slot - slots, tally.c[column]), else_=0))
+
+        columns = [
+            *(_sum(tally.c[state]).label(state) for state in ("succeeded", "dead", "cancelled")),
+            since(6, "attempts").label("last_minute"),
+            since(_HOUR, "attempts").label("last_hour"),
+            since(_HOUR, "failures").label("failed_last_hour"),
+        ]
+        return list(connection.execute(sa.select(tally.c.queue, *columns).group_by(tally.c.queue)))
+
+    def merge(self, connection: sa.Connection) -> int:
+        """Add the rows up that are older than an hour, their attempts also by quarters of an
+        hour; how many there were.
+        """
+        tally = self._tally
+        late = sa.and_(tally.c.slot > 0, tally.c.slot <= self._slot - _HOUR - 1)
+        rows = connection.execute(sa.select(tally).where(late).limit(1000).with_for_update()).all()
+        sums = no_counts()
+        for row in rows:
+            for name in COUNTS:
+                sums[row.queue][name] += getattr(row, name)
+        key = sa.and_(
+            *(tally.c[name] == sa.bindparam(f"old_{name}") for name in ("queue", "slot", "source"))
+        )
+        if rows:
+            connection.execute(
+                sa.delete(tally).where(key),
+                [
+                    {f"old_{name}": getattr(row, name) for name in ("queue", "slot", "source")}
+                    for row in rows
+                ],
+            )
+            old = [
+                {"queue": queue, "slot": 0, "source": "", **counts}
+                for queue, counts in sorted(sums.items())
+            ]
+            connection.execute(self._old, old)
+            self.past.add(connection, rows)
+        return len(rows)
+
+
+def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.cast(sa.func.coalesce(sa.func.sum(column), 0), sa.BigInteger)

@@ -1,0 +1,211 @@
+"""Readings: what metrics are made of, of every queue and as of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.metrics import FINISHED, MEASURES
+from ...core.queues.lanes import Lane
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+
+LOOKED_AT = 10_000
+"""Of how many tasks that are not due it is looked at whether they have been tried before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Of one queue. ``later`` are not due yet, ``retrying`` of them have been tried before;
+    ``waiting`` wait for their key.
+
+    With ``capped`` only the first `LOOKED_AT` of the later ones were looked at. ``oldest_due`` is
+    in microseconds, 0 when nothing is due; ``measures`` are those of the meter.
+    """
+
+    queue: str
+    later: int
+    retrying: int
+    capped: bool
+    due: int
+    running: int
+    waiting: int
+    dead: int
+    oldest_due: int
+    paused: bool
+    rate: float | None
+    measures: Mapping[str, int]
+
+    @property
+    def enqueued(self) -> int:
+        """How many tasks have ever been stored: those that have not ended, and those that have.
+
+        Nothing is written for it when a task is added. Rows that are deleted by hand make it fall.
+        """
+        live = self.later + self.due + self.running + self.waiting
+        return live + sum(self.measures[name] for name in FINISHED) - self.measures["requeued"]
+
+
+class Readings:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._tables = tables
+        self._now = dialect.now
+
+    def all(self, connection: sa.Connection) -> list[Reading]:
+        """Of every queue, by name. What is compared comes from one statement, so that sums hold."""
+        found = []
+        for row in connection.execute(self._statement()):
+            later = row.scheduled - row.due
+            looked_at, retrying = self._retrying(connection, row.name) if later else (0, 0)
+            found.append(
+                Reading(
+                    queue=row.name,
+                    later=later,
+                    retrying=min(retrying, later),
+                    capped=looked_at >= LOOKED_AT,
+                    due=row.due,
+                    running=row.running,
+                    waiting=row.waiting,
+                    dead=row.dead,
+                    oldest_due=max(0, row.now - row.first_due) if row.first_due is not None else 0,
+                    paused=row.paused_at is not None,
+                    rate=row.rate,
+                    measures={name: getattr(row, name) for name in MEASURES},
+                )
+            )
+        return found
+
+    def cron(self, connection: sa.Connection) -> dict[str, float]:
+        """By schedule: when a task of its fire times last succeeded, in seconds since 1970; as
+        long as that task is kept.
+        """
+        task, fire = self._tables.task, self._tables.fire
+        succeeded = sa.and_(task.c.id == fire.c.task_id, task.c.state == State.SUCCEEDED.value)
+        last = sa.func.max(task.c.finished_at).label("last")
+        rows = connection.execute(
+            sa.select(fire.c.schedule, last)
+            .select_from(fire.join(task, succeeded))
+            .group_by(fire.c.schedule)
+        )
+        return {row.schedule: row.last / 1_000_000 for row in rows}
+
+    def waits_since(self, connection: sa.Connection, lanes: Iterable[Lane]) -> int | None:
+        """Since when the task of some lanes waits that has waited longest; it looks at all that
+        are due. None without one.
+        """
+        task = self._tables.task
+        found: list[int] = []
+        for lane in lanes:
+            due = (
+                is_state(task, State.SCHEDULED),
+                task.c.queue == lane.queue,
+                task.c.priority == lane.priority,
+                task.c.due_at <= self._now,
+            )
+            since = connection.scalar(sa.select(sa.func.min(_waits_since(task))).where(*due))
+            found += [] if since is None else [since]
+        return min(found, default=None)
+
+    def _statement(self) -> sa.Select[Any]:
+        """One row for each queue."""
+        queue, tally = self._tables.queue, self._tables.tally
+        scheduled, running, waiting = self._scheduled(), self._running(), self._waiting()
+        meter = _sums(self._tables.meter, MEASURES)
+        dead = _sums(tally, ("dead",))
+        parts = (scheduled, running, waiting, meter, dead)
+        columns = [
+            sa.func.coalesce(column, 0).label(column.name)
+            for part in parts
+            for column in part.c
+            if column.name not in _AS_IT_IS
+        ]
+        joined: sa.FromClause = queue
+        for part in parts:
+            joined = joined.outerjoin(part, part.c.queue == queue.c.name)
+        return (
+            sa.select(
+                queue.c.name,
+                queue.c.paused_at,
+                queue.c.rate,
+                scheduled.c.first_due,
+                self._now.label("now"),
+                *columns,
+            )
+            .select_from(joined)
+            .order_by(queue.c.name)
+        )
+
+    def _scheduled(self) -> sa.Subquery:
+        task = self._tables.task
+        due = sa.case((task.c.due_at <= self._now, 1), else_=0)
+        return (
+            sa.select(
+                task.c.queue,
+                sa.func.count().label("scheduled"),
+                _whole(sa.func.sum(due)).label("due"),
+                sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task)))).label(
+                    "first_due"
+                ),
+            )
+            .where(is_state(task, State.SCHEDULED))
+            .group_by(task.c.queue)
+            .subquery("scheduled")
+        )
+
+    def _running(self) -> sa.Subquery:
+        task = self._tables.task
+        leased = sa.select(task.c.queue, sa.func.count().label("running")).where(
+            is_state(task, State.LEASED)
+        )
+        return leased.group_by(task.c.queue).subquery("running")
+
+    def _waiting(self) -> sa.Subquery:
+        task, lock = self._tables.task, self._tables.lock
+        parked = sa.and_(
+            task.c.lock_key == lock.c.lock_key,
+            task.c.state == State.SCHEDULED.value,
+            task.c.due_at.is_(None),
+        )
+        counted = sa.select(task.c.queue, sa.func.count().label("waiting")).select_from(
+            lock.join(task, parked)
+        )
+        return counted.group_by(task.c.queue).subquery("waiting")
+
+    def _retrying(self, connection: sa.Connection, name: str) -> tuple[int, int]:
+        """How many of the tasks that are not due were looked at, and how many of those have
+        been tried before.
+        """
+        task = self._tables.task
+        later = sa.and_(
+            is_state(task, State.SCHEDULED), task.c.queue == name, task.c.due_at > self._now
+        )
+        some = sa.select(task.c.attempts).where(later).limit(LOOKED_AT).subquery("later")
+        tried = sa.func.coalesce(_whole(sa.func.sum(sa.case((some.c.attempts > 0, 1), else_=0))), 0)
+        row = connection.execute(sa.select(sa.func.count(), tried).select_from(some)).one()
+        return row[0], row[1]
+
+
+_AS_IT_IS = ("queue", "first_due")
+
+
+def _waits_since(task: sa.Table) -> sa.ColumnElement[int]:
+    """When a task that is due could first be taken: with an eta of the past not before it was
+    created.
+    """
+    return sa.case((task.c.due_at > task.c.created_at, task.c.due_at), else_=task.c.created_at)
+
+
+def _sums(table: sa.Table, names: tuple[str, ...]) -> sa.Subquery:
+    columns = [_whole(sa.func.sum(table.c[name])).label(name) for name in names]
+    return sa.select(table.c.queue, *columns).group_by(table.c.queue).subquery(f"{table.name}_sums")
+
+
+def _whole(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.cast(column, sa.BigInteger)

@@ -1,0 +1,57 @@
+"""The tables of the dashboard."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
+
+PAST_COUNTS = ("attempts", "failures")
+
+
+def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Who changed what on the dashboard; ``changed`` counts what was."""
+    return sa.Table(
+        f"{prefix}audit",
+        metadata,
+        sa.Column("id", token(26), primary_key=True),
+        sa.Column("at", MICROS, nullable=False),
+        sa.Column("who", words(100)),
+        sa.Column("address", token(64)),
+        sa.Column("action", token(40), nullable=False),
+        sa.Column("subject", TEXT),
+        sa.Column("changed", sa.Integer, nullable=False),
+    )
+
+
+def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Changes of many tasks, carried out in the background: ``place`` is how far each has come
+    (see `Bulks`).
+    """
+    return sa.Table(
+        f"{prefix}bulk",
+        metadata,
+        sa.Column("id", token(26), primary_key=True),
+        sa.Column("created_at", MICROS, nullable=False),
+        sa.Column("created_by", words(100)),
+        sa.Column("action", token(20), nullable=False),
+        sa.Column("kind", token(20), nullable=False),
+        sa.Column("wanted", LONG_TEXT, nullable=False),
+        sa.Column("told", TEXT),
+        *(sa.Column(name, sa.Integer) for name in ("total", "looked_at", "changed")),
+        sa.Column("place", token(60)),
+        sa.Column("finished_at", MICROS),
+    )
+
+
+def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """The attempts of thirty days, by queue and quarter of an hour: what has left the tally.
+    ``slot`` is the tally's first of it.
+    """
+    return sa.Table(
+        f"{prefix}past",
+        metadata,
+        sa.Column("queue", token(100), primary_key=True),
+        sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in PAST_COUNTS),
+    )

@@ -1,0 +1,197 @@
+"""What differs between the databases: the only place that names one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from threading import Event
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from ....core.diagnosis.finding import Finding
+from ....core.errors import ConfigurationError
+from ....core.record import Record
+from .marks import Mark
+from .sqlite import SQLite, is_in_memory
+
+__all__ = ["Claim", "Dialect", "Mark", "dialect_of", "is_in_memory"]
+
+
+class Claim(Protocol):
+    """A prepared claim: takes due tasks of one lane and returns them as they are now.
+
+    ``which`` binds in_queue, in_priority and most; ``how`` binds new_lease, holder and period.
+    """
+
+    def __call__(
+        self, connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
+    ) -> list[Record]: ...
+
+
+class Dialect(Protocol):
+    """A database, as far as it differs from the others."""
+
+    clock_is_local: bool
+    """Whether the database's clock is that of this machine."""
+    locks_by_writing: bool
+    """Whether a transaction has to write first, because one that reads first may fail to write
+    later.
+    """
+
+    sends_singly: bool
+    """Whether the driver sends the rows of an executemany one by one, so that one statement for
+    many had better be written.
+    """
+    locks_what_it_copies: bool
+    """Whether an INSERT … SELECT locks the rows that it reads."""
+
+    @property
+    def now(self) -> sa.ColumnElement[int]:
+        """The database's clock, in microseconds since 1970; the same throughout a statement."""
+
+    def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
+        """An engine of the queue's own, whose transactions wait for a lock no longer than a moment.
+
+        Its connections lead where those of the application's engine, or the URL, do.
+        """
+
+    def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
+        """What should be known about this database, as this engine reaches it, and the
+        application's own, if it shares the database.
+        """
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        """Why the queue cannot be part of transactions of the application's engine."""
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        """Whether each statement of this connection is committed at once, although it has begun
+        a transaction.
+        """
+
+    def place(self, connection: sa.Connection) -> str:
+        """Where this connection leads, in words: what it is that somebody else's may lead
+        beside.
+        """
+
+    def file(self, connection: sa.Connection) -> str:
+        """The path of the file that this connection works on, whatever its URL says; the empty
+        one of a server and in memory.
+        """
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        """Mark the transaction of a connection."""
+
+    def has_notices(self, engine: sa.Engine) -> bool:
+        """Whether `notify` and `listen` can be used."""
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        """Send a notice to those who listen."""
+
+    def hears(
+        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
+    ) -> bool:
+        """Whether notices come through to the connections that ``connect`` gives. Raises
+        DBAPIError.
+        """
+
+    def listen(
+        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
+    ) -> None:
+        """Call ``wake`` at each notice until ``closed``. Raises DBAPIError when the connection
+        is lost.
+        """
+
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Claim:
+        """The claim statement for a task table; it takes nothing unless all of ``only`` hold,
+        which may ask about ``in_queue``.
+        """
+
+    def insert_missing(self, table: sa.Table) -> sa.Insert:
+        """An insert that skips rows whose key is there already."""
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        """An insert that adds the counts to those of a row whose key is there already."""
+
+    def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
+        """Within this, of all processes that want to change the tables of this name, only one
+        is at it.
+        """
+
+    def at_once(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Within this the transaction that has begun waits for no lock, as far as the database
+        can do that.
+        """
+
+    def is_locked(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether a lock that another transaction holds was waited for in vain."""
+
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether several transactions waited for each other, and this one was ended so that
+        the others go on.
+        """
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the same transaction may succeed when it is tried again."""
+
+    def is_stale(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether it may succeed on another connection only: this one is lost, or leads to what
+        can only be read.
+        """
+
+    def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether this connection leads to what can only be read."""
+
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether a table or a column was not there."""
+
+
+_DRIVERS = {
+    "sqlite": ("pysqlite",),
+    "postgresql": ("psycopg", "psycopg2"),
+    "mysql": ("pymysql", "mysqldb"),
+    "mariadb": ("pymysql", "mysqldb"),
+}
+"""What each database can be reached by."""
+
+
+def check_driver(url: sa.URL) -> None:
+    """Raise `ConfigurationError` for a driver that is not supported, or not there."""
+    name = url.get_backend_name()
+    try:
+        driver = url.get_dialect().driver
+    except (ImportError, sa.exc.NoSuchModuleError) as error:
+        raise ConfigurationError(
+            f"the driver of the database, {url.drivername!r}, is not known: {error}"
+        ) from error
+    known = _DRIVERS.get(name, (driver,))
+    if driver not in known:
+        raise ConfigurationError(
+            f"the database is reached by the driver {driver!r}, which Flask-TaskQueue does "
+            f"not work with: use {' or '.join(known)}, "
+            f"as in {name}+{known[0]}://, and install its package"
+        )
+
+
+def dialect_of(url: sa.URL) -> Dialect:
+    """The dialect of a URL. Raises `ConfigurationError` for a database, or a driver, that is
+    not supported.
+    """
+    check_driver(url)
+    # Each imported only where it is used: SQLAlchemy's own part for a database takes megabytes.
+    match url.get_backend_name():
+        case "sqlite":
+            return SQLite()
+        case "postgresql":
+            from .postgresql import PostgreSQL
+
+            return PostgreSQL()
+        case "mysql" | "mariadb":
+            from .mysql import MySQL
+
+            return MySQL()
+        case name:
+            raise ConfigurationError(
+                "Flask-TaskQueue runs on SQLite, PostgreSQL, MariaDB and MySQL; the "
+                f"database is {name}"
+            )

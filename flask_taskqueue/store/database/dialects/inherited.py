@@ -1,0 +1,52 @@
+"""Inherited connections: those that a forked child has of its parent, which go on to be the
+parent's.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+
+_PID = "taskqueue_pid"
+_kept: list[Any] = []
+"""The parent's: to close or to roll back one would be done to the parent."""
+
+
+def replace_inherited() -> None:
+    """In a forked child: have every pool that there is, whosever it is, replace a connection of
+    the parent's when it comes to it.
+    """
+    if not sa.event.contains(sa.Pool, "checkout", _replace):
+        sa.event.listen(sa.Pool, "checkout", _replace, insert=True)
+
+
+def keep(inherited: object) -> None:
+    """Have something of the parent's not be cleared away."""
+    _kept.append(inherited)
+
+
+def _note(_connection: Any, record: Any) -> None:
+    record.info[_PID] = os.getpid()
+
+
+def _replace(connection: Any, record: Any, proxy: Any) -> None:
+    if record.info.get(_PID) == os.getpid() or _is_in_memory(connection):
+        return
+    keep(connection)
+    record.dbapi_connection = proxy.dbapi_connection = None  # by SQLAlchemy's own recipe
+    raise sa.exc.DisconnectionError(
+        "the connection is that of the process which this one was forked from"
+    )
+
+
+def _is_in_memory(connection: Any) -> bool:
+    """Whether the fork has copied the whole database."""
+    return isinstance(connection, sqlite3.Connection) and not any(
+        row[2] for row in connection.execute("PRAGMA database_list")
+    )
+
+
+sa.event.listen(sa.Pool, "connect", _note)

@@ -1,0 +1,243 @@
+"""MariaDB and MySQL, by the statements that both have."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from threading import Event
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from ....core.diagnosis.finding import Finding
+from ....core.errors import TransientError
+from ....core.record import Record
+from ....core.states import State
+from ..prepared import TOGETHER, Prepared, among_these, these
+from .claims import candidates, taken
+from .connections import create_engine
+from .idle import ping_idle
+from .marks import Mark, Savepoint
+from .waits import limit_mysql, limits
+
+_RETRIED = {
+    1020,
+    1021,
+    1040,
+    1041,
+    1114,
+    1180,
+    1203,
+    1205,
+    1206,
+    1213,
+    1226,
+    1317,
+    1969,
+    3024,
+    3101,
+    3572,
+}
+"""Record changed, lock wait timeout, no wait, deadlock, a statement that took too long, too
+many connections and other want.
+"""
+_STALE = {1036, 1047, 1053, 1290, 1792, 1836, 1874, 1927}
+"""A server, a table or a transaction that may only be read, a node without its cluster, a
+shutdown, a connection that was killed.
+"""
+
+_LOCKED = {1205, 3572}
+"""Lock wait timeout, by its setting or by NOWAIT."""
+_DEADLOCK = 1213
+_LOCK_WAIT = 1
+
+_UPGRADE_PATIENCE = 25
+_TABLE_PATIENCE = 5
+
+_CONNECT_ARGS: dict[str, object] = {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}
+
+
+class MySQL:
+    """Rows are picked with SKIP LOCKED, then updated by primary key, in one transaction."""
+
+    clock_is_local = False
+    locks_by_writing = False
+    sends_singly = True
+    locks_what_it_copies = True
+
+    @property
+    def now(self) -> sa.ColumnElement[int]:
+        # Not UNIX_TIMESTAMP(NOW(6)): that goes through the session's time zone and its clock
+        # changes.
+        return sa.literal_column(
+            "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))", sa.BigInteger
+        )
+
+    def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
+        """READ COMMITTED, for the default level locks the gaps that inserts go to; no lock is
+        waited for long.
+        """
+        level = "READ COMMITTED"
+        engine = create_engine(
+            source,
+            _CONNECT_ARGS,
+            self.is_stale,
+            isolation_level=level,
+            pool_size=5,
+            max_overflow=20,
+            pool_recycle=3600,
+        )
+        sa.event.listen(engine, "connect", _settle)
+        return limit_mysql(ping_idle(engine), _LOCK_WAIT)
+
+    def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
+        return []
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        return None
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        return bool(connection.exec_driver_sql("SELECT @@autocommit").scalar_one())
+
+    def place(self, connection: sa.Connection) -> str:
+        database, host, port = connection.exec_driver_sql(
+            "SELECT DATABASE(), @@hostname, @@port"
+        ).one()
+        return f"database {database}, on {host}:{port}"
+
+    def file(self, connection: sa.Connection) -> str:
+        return ""
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        return Savepoint(connection)
+
+    def has_notices(self, engine: sa.Engine) -> bool:
+        return False
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        raise NotImplementedError
+
+    def hears(
+        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
+    ) -> bool:
+        raise NotImplementedError
+
+    def listen(
+        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
+    ) -> None:
+        raise NotImplementedError
+
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
+        """Read and lock, then update: there is no UPDATE … RETURNING that both have.
+
+        What is locked cannot change, so what the update makes of it need not be read again.
+        """
+        due = candidates(task, self.now, *only).with_only_columns(*task.c, self.now.label("now"))
+        pick = Prepared(due.with_for_update(skip_locked=True))
+        update = Prepared(
+            sa.update(task)
+            .where(among_these(task.c.id))
+            .values(taken(task, sa.bindparam("now", type_=sa.BigInteger)))
+        )
+
+        def claim(
+            connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
+        ) -> list[Record]:
+            rows = sorted(pick.execute(connection, which).all(), key=lambda row: row.id)
+            for start in range(0, len(rows), TOGETHER):
+                ids = [row.id for row in rows[start : start + TOGETHER]]
+                update.execute(connection, {**these(ids), **how, "now": rows[0].now})
+            return sorted(
+                (_taken(row, how) for row in rows), key=lambda record: (record.eta, record.id)
+            )
+
+        return claim
+
+    def insert_missing(self, table: sa.Table) -> sa.Insert:
+        """IGNORE would cut and change values that do not fit, too: what is inserted so has been
+        checked, and its columns hold all of it.
+        """
+        return mysql.insert(table).prefix_with("IGNORE")
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update(
+            {one: table.c[one] + insert.inserted[one] for one in counts}
+        )
+
+    @contextmanager
+    def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
+        """A lock by name, for each statement that changes a table commits. One in use is waited
+        for in short turns, as on PostgreSQL.
+        """
+        database = hashlib.sha256(str(connection.engine.url.database).encode()).hexdigest()[:16]
+        lock = f"{database}.{name}"[-64:]
+        if not connection.scalar(sa.select(sa.func.get_lock(lock, _UPGRADE_PATIENCE))):
+            raise TransientError(
+                f"another process has been changing the tables for {_UPGRADE_PATIENCE} seconds"
+            )
+        connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_TABLE_PATIENCE}")
+        try:
+            yield
+        finally:
+            if not connection.invalidated:  # with a connection that is lost the lock is let go
+                connection.exec_driver_sql(limits(_LOCK_WAIT))
+                connection.execute(sa.select(sa.func.release_lock(lock)))
+
+    @contextmanager
+    def at_once(self, connection: sa.Connection) -> Iterator[None]:
+        """MySQL has no shorter wait than one second."""
+        if not getattr(connection.dialect, "is_mariadb", False):
+            yield
+            return
+        connection.exec_driver_sql(limits(0))
+        try:
+            yield
+        finally:
+            if not connection.invalidated:
+                connection.exec_driver_sql(limits(_LOCK_WAIT))
+
+    def is_locked(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in _LOCKED
+
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) == _DEADLOCK
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in _RETRIED
+
+    def is_stale(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in _STALE
+
+    def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in (1036, 1290, 1792, 1836)
+
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        return _number(error) in (1054, 1146)
+
+
+def _taken(row: sa.Row[Any], how: Mapping[str, Any]) -> Record:
+    """A task as the claim leaves it."""
+    record = Record._make(row[:-1])
+    return record._replace(
+        state=State.LEASED.value,
+        lease_id=how["new_lease"],
+        held_by=how["holder"],
+        attempts=record.attempts + 1,
+        due_at=row.now + how["period"],
+        started_at=row.now,
+        first_tried_at=row.now if record.first_tried_at is None else record.first_tried_at,
+    )
+
+
+def _settle(connection: Any, _record: object) -> None:
+    """Have texts of any language stored."""
+    if connection.character_set_name() != "utf8mb4":
+        connection.set_character_set("utf8mb4")
+
+
+def _number(error: sa.exc.DBAPIError) -> int | None:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None

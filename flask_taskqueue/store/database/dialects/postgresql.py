@@ -1,0 +1,289 @@
+"""PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from threading import Event
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from ....core.diagnosis.finding import Finding
+from ....core.record import Record
+from ..prepared import Prepared
+from .claims import candidates, taken
+from .connections import create_engine
+from .idle import ping_idle
+from .marks import Mark, TransactionId
+from .waits import limit_postgresql
+
+_RETRIED = {"40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "53400", "58030"}
+"""Serialization failure, deadlock, lock not available, a statement that took too long, a full
+disk and other want, a failing disk.
+"""
+_STALE = ("08", "57P", "25006", "25P03", "25P04", "26000", "42P05")
+"""Beginnings: connection lost, shutdowns and starts, a transaction that may only read, one that was
+ended for its length, and prepared statements that another's connection has.
+"""
+
+_LOCKED = "55P03"
+_DEADLOCK = "40P01"
+_LOCK_WAIT = 500
+"""Milliseconds; less than deadlock_timeout, so that in a deadlock with the application it is we
+who give way.
+"""
+_NO_WAIT = 10
+
+_LISTEN_FOR = 1.0
+_HEARD_WITHIN = 5.0
+_TABLE_PATIENCE = 5
+
+_CONNECT_ARGS: dict[str, object] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+
+_PREPARES = Finding(
+    "warning",
+    "the application reaches PostgreSQL by way of a pooler, and has psycopg prepare "
+    "statements there: in PgBouncer's transaction mode "
+    "they fail, with the tasks that are added in the session's transaction",
+    "set SQLALCHEMY_ENGINE_OPTIONS = {'connect_args': {'prepare_threshold': None}}, or use "
+    "PgBouncer 1.21 with max_prepared_statements",
+    "databases#pgbouncer",
+)
+
+
+class PostgreSQL:
+    """Claims skip rows that another claim has locked; any number of dispatchers."""
+
+    clock_is_local = False
+    locks_by_writing = False
+    sends_singly = False
+    locks_what_it_copies = False
+
+    @property
+    def now(self) -> sa.ColumnElement[int]:
+        # Stable within a statement, unlike clock_timestamp(), so that an index can be used.
+        return sa.literal_column(
+            "(extract(epoch from statement_timestamp()) * 1000000)::bigint", sa.BigInteger
+        )
+
+    def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
+        """READ COMMITTED; no lock is waited for long, and a dead peer is noticed within seconds."""
+        level = "READ COMMITTED"
+        engine = create_engine(
+            source,
+            _CONNECT_ARGS,
+            self.is_stale,
+            isolation_level=level,
+            pool_size=5,
+            max_overflow=20,
+        )
+        sa.event.listen(
+            engine,
+            "connect",
+            _settle_psycopg if engine.dialect.driver == "psycopg" else _settle_psycopg2,
+        )
+        return limit_postgresql(ping_idle(engine), _LOCK_WAIT)
+
+    def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
+        """Whether the application prepares statements at a server that it does not keep."""
+        if application is None or application.dialect.driver != "psycopg":
+            return []
+        try:
+            with application.connect() as connection, _telling(connection):
+                driver: Any = connection.connection.dbapi_connection
+                prepares = driver.prepare_threshold is not None and not _is_direct(driver)
+        except sa.exc.SQLAlchemyError:
+            return []
+        return [_PREPARES] if prepares else []
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        return None
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        return connection.get_isolation_level() == "AUTOCOMMIT"
+
+    def place(self, connection: sa.Connection) -> str:
+        asked = (
+            "SELECT current_database(), current_schema(), host(inet_server_addr()), "
+            "inet_server_port()"
+        )
+        database, schema, host, port = connection.exec_driver_sql(asked).one()
+        return f"database {database}, schema {schema}" + (f", on {host}:{port}" if host else "")
+
+    def file(self, connection: sa.Connection) -> str:
+        return ""
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        return TransactionId(connection)
+
+    def has_notices(self, engine: sa.Engine) -> bool:
+        return engine.dialect.driver == "psycopg"
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        connection.execute(sa.select(sa.func.pg_notify(channel, "")))
+
+    def hears(
+        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
+    ) -> bool:
+        """Directly at the server, always; by way of a pooler, if a notice comes through to a
+        connection that lies idle.
+        """
+        with connect() as connection, _telling(connection):
+            driver: Any = connection.connection.dbapi_connection
+            if _is_direct(driver):
+                return True
+            sent = secrets.token_hex(8)
+            connection.exec_driver_sql(f'LISTEN "{channel}"')
+            with connect() as other:
+                other.execute(sa.select(sa.func.pg_notify(channel, sent)))
+            ends = time.monotonic() + _HEARD_WITHIN
+            while (left := ends - time.monotonic()) > 0:
+                if any(
+                    notice.payload == sent for notice in driver.notifies(timeout=left, stop_after=1)
+                ):
+                    return True
+            return False
+
+    def listen(
+        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
+    ) -> None:
+        connection.exec_driver_sql(f'LISTEN "{channel}"')
+        wake()  # what was added before somebody listened
+        driver: Any = connection.connection.dbapi_connection
+        with _telling(connection):
+            while not closed.is_set():
+                for _ in driver.notifies(timeout=_LISTEN_FOR, stop_after=1):
+                    wake()
+
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
+        """The rows are locked in a CTE and joined.
+
+        ``WHERE id IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)`` may run the subquery once per
+        row and so take more than asked.
+        """
+        pick = candidates(task, self.now, *only).with_for_update(skip_locked=True).cte("pick")
+        statement = (
+            sa.update(task)
+            .where(task.c.id == pick.c.id)
+            .values(taken(task, self.now))
+            .returning(*task.c)
+        )
+
+        prepared = Prepared(statement)
+
+        def claim(
+            connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
+        ) -> list[Record]:
+            rows = prepared.execute(connection, {**which, **how}).all()
+            return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
+
+        return claim
+
+    def insert_missing(self, table: sa.Table) -> sa.Insert:
+        return postgresql.insert(table).on_conflict_do_nothing()
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        insert = postgresql.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key),
+            set_={one: table.c[one] + insert.excluded[one] for one in counts},
+        )
+
+    @contextmanager
+    def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
+        """Until the transaction ends. Then a table that is in use is waited for in short turns,
+        for what comes later waits behind us.
+        """
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_TABLE_PATIENCE}s'")
+        yield
+
+    @contextmanager
+    def at_once(self, connection: sa.Connection) -> Iterator[None]:
+        """Until the transaction ends."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_NO_WAIT}ms'")
+        yield
+
+    def is_locked(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error) == _LOCKED
+
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error) == _DEADLOCK
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error) in _RETRIED
+
+    def is_stale(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error).startswith(_STALE)
+
+    def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error) == "25006"
+
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error) in ("42703", "42P01")
+
+
+def _state(error: sa.exc.DBAPIError) -> str:
+    """The SQLSTATE, by the names that the drivers give it; empty without one."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+
+
+def _settle_psycopg(connection: Any, _record: object) -> None:
+    """Have texts of any language stored, and statements prepared only where they stay: directly
+    at the server.
+    """
+    if not _is_direct(connection):
+        connection.prepare_threshold = None
+    if connection.info.parameter_status("client_encoding") != "UTF8":
+        with connection.cursor() as cursor:
+            cursor.execute("SET client_encoding TO 'UTF8'")
+    connection.commit()
+
+
+@contextmanager
+def _telling(connection: sa.Connection) -> Iterator[None]:
+    """Within this the driver's own errors are raised as SQLAlchemy's."""
+    module: Any = connection.dialect.dbapi
+    try:
+        yield
+    except module.Error as error:
+        raise sa.exc.DBAPIError("LISTEN", {}, error) from error
+
+
+def _is_direct(connection: Any) -> bool:
+    """Whether a connection of psycopg's is the server's own.
+
+    A pooler, which may give each transaction another of the server's, names a process of its own
+    for the client to cancel its statements by.
+    """
+    with connection.cursor() as cursor:
+        found: bool = (
+            cursor.execute("SELECT pg_backend_pid()").fetchone()[0] == connection.info.backend_pid
+        )
+    return found
+
+
+def _settle_psycopg2(connection: Any, _record: object) -> None:
+    """Have texts of any language stored, and bytes read as psycopg gives them."""
+    from psycopg2 import BINARY, extensions
+
+    def read(value: Any, cursor: Any) -> bytes | None:
+        return None if value is None else bytes(BINARY(value, cursor))
+
+    if connection.encoding != "UTF8":
+        connection.set_client_encoding("UTF8")
+    extensions.register_type(extensions.new_type(BINARY.values, "BYTEA", read), connection)

@@ -1,0 +1,238 @@
+"""SQLite."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from threading import Event
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from ....core.diagnosis.finding import Finding
+from ....core.errors import ConfigurationError
+from ....core.record import Record
+from ..prepared import Prepared
+from . import sqlite_findings
+from .claims import candidates, taken
+from .connections import create_engine
+from .marks import Mark, Savepoint
+
+BUSY_TIMEOUT = 10_000
+_RETRIED = {5, 6, 13, 15}
+"""Busy, locked, a full disk, a lock that others were faster to take."""
+_READ_ONLY = 8
+_STALE = {_READ_ONLY, 10, 14}
+"""A file that may only be read or was replaced, a failing disk, a file that cannot be opened."""
+
+
+def _micros() -> int:
+    return time.time_ns() // 1000
+
+
+class SQLite:
+    """One file, one writer at a time, several processes; its clock is this machine's."""
+
+    clock_is_local = True
+    locks_by_writing = True
+    sends_singly = False
+    locks_what_it_copies = False
+
+    @property
+    def now(self) -> sa.ColumnElement[int]:
+        return sa.bindparam("now", callable_=_micros, type_=sa.BigInteger)
+
+    def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
+        """Write-ahead log, every commit on disk, and each transaction takes the write lock when it
+        begins.
+
+        One that took it later, after reading, could fail with "database is locked" at once,
+        whatever the busy timeout.
+        """
+        engine = create_engine(source, {}, self.is_stale)
+        seen = threading.Event()
+
+        @sa.event.listens_for(engine, "connect")
+        def _connect(connection: Any, _record: object) -> None:
+            if not (seen.is_set() or is_in_memory(engine.url)):
+                _refuse_one_thread(connection, engine.dialect.loaded_dbapi)
+                seen.set()
+            _settle(connection, engine.dialect.loaded_dbapi)
+
+        sa.event.listen(engine, "begin", _begin)
+        return engine
+
+    def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
+        """About its version, its place and its journal; in memory there is nothing but that."""
+        if is_in_memory(engine.url):
+            return [sqlite_findings.IN_MEMORY]
+        version: Any = engine.dialect.dbapi
+        found = [
+            sqlite_findings.of_version(version.sqlite_version_info),
+            sqlite_findings.of_place(str(engine.url.database)),
+            sqlite_findings.of_journal(engine),
+        ]
+        return [one for one in found if one is not None]
+
+    def refusal(self, source: sa.Engine) -> Finding | None:
+        return sqlite_findings.of_rollbacks(source)
+
+    def commits_by_itself(self, connection: sa.Connection) -> bool:
+        driver: Any = connection.connection.dbapi_connection
+        by_driver = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
+        return by_driver and not driver.in_transaction  # an application may emit BEGIN itself
+
+    def place(self, connection: sa.Connection) -> str:
+        return f"the file {self.file(connection)}"
+
+    def file(self, connection: sa.Connection) -> str:
+        main = next(
+            row.file
+            for row in connection.exec_driver_sql("PRAGMA database_list")
+            if row.name == "main"
+        )
+        return os.path.realpath(main) if main else ""
+
+    def mark(self, connection: sa.Connection) -> Mark:
+        return Savepoint(connection)
+
+    def has_notices(self, engine: sa.Engine) -> bool:
+        return False
+
+    def notify(self, connection: sa.Connection, channel: str) -> None:
+        raise NotImplementedError
+
+    def hears(
+        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
+    ) -> bool:
+        raise NotImplementedError
+
+    def listen(
+        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
+    ) -> None:
+        raise NotImplementedError
+
+    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
+        """One UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
+        statement = (
+            sa.update(task)
+            .where(task.c.id.in_(candidates(task, self.now, *only)))
+            .values(taken(task, self.now))
+            .returning(*task.c)
+        )
+
+        prepared = Prepared(statement)
+
+        def claim(
+            connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
+        ) -> list[Record]:
+            rows = prepared.execute(connection, {**which, **how}).all()
+            return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
+
+        return claim
+
+    def insert_missing(self, table: sa.Table) -> sa.Insert:
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+    def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
+        insert = sqlite.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key),
+            set_={one: table.c[one] + insert.excluded[one] for one in counts},
+        )
+
+    def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
+        return nullcontext()  # the transaction has the write lock since it began
+
+    def at_once(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        return nullcontext()  # who has begun has the only lock
+
+    def is_locked(self, error: sa.exc.DBAPIError) -> bool:
+        return False  # it has one writer, whom everybody waits for
+
+    def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
+        return False
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        return _code(error) in _RETRIED
+
+    def is_stale(self, error: sa.exc.DBAPIError) -> bool:
+        return _code(error) in _STALE
+
+    def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
+        return _code(error) == _READ_ONLY
+
+    def is_missing(self, error: sa.exc.DBAPIError) -> bool:
+        return any(
+            words in str(error.orig)
+            for words in ("no such table", "no such column", "has no column")
+        )
+
+
+def _code(error: sa.exc.DBAPIError) -> int:
+    """SQLite's primary result code; 0 without one."""
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+
+
+def _refuse_one_thread(connection: Any, module: Any) -> None:
+    """Raise `ConfigurationError` if the connection works in no other thread than this one."""
+    refused: list[bool] = []
+
+    def use() -> None:
+        try:
+            connection.cursor().close()
+        except module.Error:
+            refused.append(True)
+
+    other = threading.Thread(target=use)
+    other.start()
+    other.join()
+    if refused:
+        raise ConfigurationError(
+            "the application's function that connects to SQLite gives connections which only "
+            "the thread that made them can use, and a "
+            "dispatcher has several: pass check_same_thread=False to sqlite3.connect()"
+        )
+
+
+def _settle(connection: Any, module: Any) -> None:
+    """Transactions are begun by `_begin` alone, and rows come as SQLAlchemy reads them,
+    whatever a listener has set.
+    """
+    if getattr(connection, "autocommit", -1) != -1:
+        connection.autocommit = (
+            True  # which ends the transaction that is always open in the mode before
+        )
+        connection.autocommit = -1  # as it is decided by isolation_level
+    connection.isolation_level = None
+    connection.row_factory, connection.text_factory = None, str
+    cursor = connection.cursor()
+    # Not while somebody writes in another mode, the caller's own session perhaps: then a later
+    # connection does it.
+    with suppress(module.OperationalError):
+        cursor.execute("PRAGMA busy_timeout=0")
+        cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    if driver.in_transaction:  # a listener of all engines has begun one, which takes no lock
+        driver.rollback()
+    reading = connection.get_execution_options().get("taskqueue_reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def is_in_memory(url: sa.URL) -> bool:
+    """Whether the database lives in this process only."""
+    return url.get_backend_name() == "sqlite" and (
+        url.database in (None, "", ":memory:")
+        or "mode=memory" in str(url.database)
+        or url.query.get("mode") == "memory"
+    )

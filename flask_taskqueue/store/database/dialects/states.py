@@ -1,0 +1,25 @@
+"""Conditions on the state, written so that the index of the live tasks is used."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ....core.states import LIVE, State
+
+LIVE_ROWS = sa.text("due_at IS NOT NULL")
+"""Which rows the index holds, where a database has partial indexes: finished tasks have no
+``due_at``.
+"""
+NAMED_ROWS = sa.text("name IS NOT NULL")
+UNIQUE_ROWS = sa.text("unique_key IS NOT NULL")
+ENDED_ROWS = sa.text("finished_at IS NOT NULL")
+FAILED_ROWS = sa.text("reason <> 'success'")
+LOCKED_ROWS = sa.text("lock_key IS NOT NULL")
+
+
+def is_state(table: sa.Table, state: State) -> sa.ColumnElement[bool]:
+    """Whether a row has this state; said again in the words of the partial index that has it."""
+    return sa.and_(
+        table.c.state == state.value,
+        table.c["due_at" if state in LIVE else "finished_at"].is_not(None),
+    )

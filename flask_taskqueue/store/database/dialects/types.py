@@ -1,0 +1,27 @@
+"""Column types that mean the same in every database."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+MICROS = sa.BigInteger()
+"""An instant: microseconds since 1970 in UTC."""
+
+TEXT = sa.Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql", "mariadb")
+LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
+BODY = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+SECONDS: sa.Double[float] = sa.Double()
+
+
+def words(length: int) -> sa.types.TypeEngine[str]:
+    """A short text in people's words, in any language."""
+    return sa.String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb"
+    )
+
+
+def token(length: int) -> sa.types.TypeEngine[str]:
+    """A short ASCII text that is compared byte by byte, so that ``Mail`` is not ``mail``."""
+    ascii_text = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return sa.String(length).with_variant(ascii_text, "mysql", "mariadb")

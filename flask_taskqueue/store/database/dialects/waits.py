@@ -1,0 +1,57 @@
+"""How long the queue's own transactions wait for locks: those of the application's may be held
+for as long as it likes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+_DIRECT = "taskqueue_direct"
+
+
+def limit_postgresql(engine: sa.Engine, milliseconds: int) -> sa.Engine:
+    """Have no lock waited for longer than that, by a setting of each session.
+
+    Behind a pooler such as PgBouncer a session is not ours alone, and a setting would be found
+    there by others. There the process that answers is another than the one we were told of when we
+    connected; then each transaction sets it for itself.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def _limit(connection: Any, record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('lock_timeout', %s, false) WHERE pg_backend_pid() = %s",
+                (f"{milliseconds}ms", connection.info.backend_pid),
+            )
+            record.info[_DIRECT] = cursor.fetchone() is not None
+        connection.commit()
+
+    @sa.event.listens_for(engine, "begin")
+    def _limit_transaction(connection: sa.Connection) -> None:
+        if not (
+            connection.info[_DIRECT]
+            or connection.get_execution_options().get("taskqueue_reading", False)
+        ):
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{milliseconds}ms'")
+
+    return engine
+
+
+def limit_mysql(engine: sa.Engine, seconds: int) -> sa.Engine:
+    """Have no lock, of a row or of a table, waited for longer than that."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _limit(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(limits(seconds))
+        cursor.close()
+
+    return engine
+
+
+def limits(seconds: int) -> str:
+    """The statement by which a session of MariaDB or MySQL waits no longer."""
+    return f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"

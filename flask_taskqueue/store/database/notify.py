@@ -1,0 +1,137 @@
+"""Notices: tell dispatchers anywhere, through the database, that a task was added."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...process.threads import begin, leaving_signals
+from .database import Database
+
+logger = logging.getLogger("flask_taskqueue")
+
+_APART = 0.005
+_IDLE = 1.0
+_TRY_AGAIN = 5.0
+
+
+class Notices:
+    """For a database that has them (LISTEN and NOTIFY). One may be lost; then the poll sees the
+    task.
+
+    They are sent from a thread, outside of the transaction that adds: within it they would have
+    all commits wait for each other. However many tasks are added, few are sent.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._channel = f"{database.tables.task.name}_added"
+        self._wanted = threading.Event()
+        self._closed = threading.Event()
+        self._starting = threading.Lock()
+        self._sends = False
+        """Whether there is a thread that sends."""
+
+    @staticmethod
+    def serve(database: Database) -> bool:
+        """Whether the database and its driver have notices."""
+        return database.dialect.has_notices(database.engine)
+
+    def ring(self) -> None:
+        """Have a notice sent, soon. Never waits, never raises."""
+        self._wanted.set()
+        with self._starting:
+            if not self._sends:
+                with leaving_signals():
+                    begin(self._send_wanted, name="taskqueue-notices")
+                atexit.register(self._send_last)
+                self._sends = True
+
+    def listen(self, wake: Callable[[], object]) -> bool:
+        """Call ``wake`` at each notice, from a thread that holds a connection of its own."""
+        self._closed.clear()
+        begin(self._listen, wake, self._closed, name="taskqueue-listen")
+        return True
+
+    def is_heard(self) -> bool:
+        """Whether notices come through to this process; it may take some seconds to tell.
+        Raises DBAPIError.
+        """
+        return self._database.dialect.hears(self._connection, self._channel)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closed.set()
+
+    def reset(self) -> None:
+        """In a forked child: threads are gone."""
+        self._wanted = threading.Event()
+        self._closed = threading.Event()
+        self._starting = threading.Lock()
+        self._sends = False
+
+    def _send_wanted(self) -> None:
+        """In a thread of its own, which ends when nothing was wanted for a second."""
+        wanted, starting = self._wanted, self._starting
+        pause = threading.Event()
+        while True:
+            try:
+                with self._connection() as connection:
+                    while wanted.wait(_IDLE):
+                        wanted.clear()
+                        self._database.dialect.notify(connection, self._channel)
+                        pause.wait(_APART)
+            except sa.exc.DBAPIError:
+                pause.wait(_TRY_AGAIN)
+            with starting:
+                if not wanted.is_set():
+                    self._sends = False
+                    atexit.unregister(self._send_last)
+                    return
+
+    def _send_last(self) -> None:
+        """A short program may end before its thread has come to it."""
+        if self._wanted.is_set():
+            with suppress(sa.exc.DBAPIError), self._connection() as connection:
+                self._database.dialect.notify(connection, self._channel)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        """A connection that is closed after use, not given back: with a subscription, or when
+        the pool is gone perhaps.
+        """
+        with self._database.engine.connect().execution_options(
+            isolation_level="AUTOCOMMIT"
+        ) as connection:
+            connection.detach()
+            driver: Any = connection.connection.dbapi_connection
+            try:
+                yield connection
+            except sa.exc.DBAPIError:
+                connection.invalidate()
+                driver.close()  # it has no pool that would
+                raise
+
+    def _listen(self, wake: Callable[[], object], closed: threading.Event) -> None:
+        while not closed.is_set():
+            try:
+                if not self.is_heard():
+                    logger.warning(
+                        "notices do not come through to this process, by way of a pooler in "
+                        "transaction mode say: what is added in other "
+                        "processes is seen by polling, after TASKQUEUE_POLL_INTERVAL at most"
+                    )
+                    return
+                with self._connection() as connection:
+                    self._database.dialect.listen(connection, self._channel, wake, closed)
+            except sa.exc.DBAPIError as error:
+                logger.debug(
+                    "not listening, tasks of other processes are seen by polling: %s", error
+                )
+                closed.wait(_TRY_AGAIN)

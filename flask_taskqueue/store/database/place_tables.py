@@ -1,0 +1,63 @@
+"""The tables of what is shared or held beside the rows of tasks: keys, places, leases,
+receivers.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from .dialects.types import MICROS, SECONDS, token
+
+
+def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """One row per concurrency or serial key in use; whoever decides on a key locks its row."""
+    return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
+
+
+def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Attempts that go on though their leases have ended, and which places they take until
+    when: of a queue, a key, a batch.
+    """
+    return sa.Table(
+        f"{prefix}hold",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("queue", token(100), nullable=False),
+        sa.Column("lock_key", token(202)),
+        sa.Column("lock_limit", sa.SmallInteger),
+        sa.Column("batch_id", token(26)),
+        sa.Column("held_by", token(32)),
+        sa.Column("held_until", MICROS, nullable=False),
+    )
+
+
+def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Leases that hold until then although ``due_at`` has passed: the row of their task is
+    locked by another transaction.
+    """
+    return sa.Table(
+        f"{prefix}renewal",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("until", MICROS, nullable=False),
+    )
+
+
+def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """The receivers that asked for less, by 429 or 503 with Retry-After, until they are as fast
+    as ever (see `Slowdown`).
+    """
+    return sa.Table(
+        f"{prefix}slowdown",
+        metadata,
+        sa.Column("target", token(320), primary_key=True),
+        sa.Column("slowed_at", MICROS, nullable=False),
+        sa.Column("asked_at", MICROS, nullable=False),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("retry_after", SECONDS, nullable=False),
+        sa.Column("rate", SECONDS, nullable=False),
+        sa.Column("empty_at", MICROS, nullable=False),
+        sa.Column("over_at", MICROS, nullable=False),
+    )

@@ -1,0 +1,107 @@
+"""A prepared statement: compiled once, then handed to the driver as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+Values = Mapping[str, Any]
+
+_ROWS = 100
+"""The most rows of one statement: with the largest bodies it stays below what servers take."""
+
+TOGETHER = 64
+"""The most ids of one statement."""
+
+
+class Prepared:
+    """For the statements of each turn of the drain, where SQLAlchemy's own way costs more than the
+    database.
+
+    The statement must have no IN list of varying length, and values that the driver takes as they
+    are.
+    """
+
+    def __init__(self, statement: sa.ClauseElement, *, rows_in_one: bool = False) -> None:
+        """With ``rows_in_one`` the rows of an insert are sent in one statement: for drivers
+        that send each on its own.
+        """
+        self._statement = statement
+        self._rows_in_one = rows_in_one
+        self._text = ""
+        self._ordered: Callable[[Values], Any] | None = None
+        self._constants: dict[str, Any] = {}
+        self._clocks: dict[str, Callable[[], Any]] = {}
+
+    def execute(self, connection: sa.Connection, values: Values) -> sa.CursorResult[Any]:
+        """Run it once."""
+        self._compile(connection)
+        return connection.exec_driver_sql(self._text, self._bound(values))
+
+    def execute_many(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
+        """Run it for each row; how many rows were changed in all."""
+        self._compile(connection)
+        if (
+            not connection.dialect.supports_sane_multi_rowcount
+        ):  # the driver tells of the last row only
+            return sum(self.execute(connection, values).rowcount for values in rows)
+        if not self._rows_in_one:
+            return connection.exec_driver_sql(
+                self._text, [self._bound(values) for values in rows]
+            ).rowcount
+        return sum(
+            self._execute_rows(connection, rows[start : start + _ROWS])
+            for start in range(0, len(rows), _ROWS)
+        )
+
+    def _execute_rows(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
+        head, values, row = self._text.rpartition(" VALUES ")
+        text = head + values + ", ".join([row] * len(rows))
+        return connection.exec_driver_sql(
+            text, tuple(chain.from_iterable(self._bound(one) for one in rows))
+        ).rowcount
+
+    def _compile(self, connection: sa.Connection) -> None:
+        if self._text:
+            return
+        dialect: Any = connection.dialect
+        # Rows in one statement are bound by position.
+        compiled: Any = self._statement.compile(
+            dialect=type(dialect)(paramstyle="format") if self._rows_in_one else dialect
+        )
+        escaped = compiled.escaped_bind_names  # drivers do not take every character in a name
+        for name, bind in compiled.binds.items():
+            if bind.callable is not None:
+                self._clocks[escaped.get(name, name)] = bind.callable
+            elif not bind.required:
+                self._constants[escaped.get(name, name)] = bind.value
+        order = compiled.positiontup
+        if order is not None:
+            self._ordered = (
+                itemgetter(*order)
+                if len(order) > 1
+                else lambda bound: tuple(bound[name] for name in order)
+            )
+        self._text = str(compiled)
+
+    def _bound(self, values: Values) -> Any:
+        bound = {**self._constants, **values}
+        for name, clock in self._clocks.items():
+            bound[name] = clock()
+        return bound if self._ordered is None else self._ordered(bound)
+
+
+def among_these(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Whether a column is one of the ids that `these` binds: an IN list of one length."""
+    return column.in_([sa.bindparam(f"id_{number}", type_=sa.String) for number in range(TOGETHER)])
+
+
+def these(ids: Sequence[str]) -> dict[str, str]:
+    """Binds up to `TOGETHER` ids; the last is repeated to make it so many."""
+    return {
+        f"id_{number}": one for number, one in enumerate([*ids, *[ids[-1]] * (TOGETHER - len(ids))])
+    }

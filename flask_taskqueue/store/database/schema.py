@@ -1,0 +1,134 @@
+"""The schema: whether the tables in the database are those that this code works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+
+from .dialects import Dialect
+from .tables import Tables
+
+_ROW = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the tables say of themselves.
+
+    ``version`` is raised by each release that changes the tables, which it does by adding to them
+    only. ``oldest`` is the oldest version whose dispatchers may work with them, as they do while
+    a release is rolled out.
+    """
+
+    version: int
+    oldest: int
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether they are of an earlier version than this code."""
+        return self.version < CURRENT.version
+
+    @property
+    def is_too_new(self) -> bool:
+        """Whether dispatchers of this code must leave them to newer ones."""
+        return self.oldest > CURRENT.version
+
+
+CURRENT = Stamp(version=2, oldest=2)
+"""What the tables of this code say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that is missing, and what adds it."""
+
+    kind: Literal["table", "column", "index"]
+    name: str
+    statements: tuple[sa.schema.ExecutableDDLElement, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+class AddColumn(sa.schema.ExecutableDDLElement):
+    """``ALTER TABLE … ADD COLUMN``, which SQLAlchemy leaves to migration tools."""
+
+    inherit_cache = False
+
+    def __init__(self, column: sa.Column[Any]) -> None:
+        self.column = column
+
+
+@compiles(AddColumn)
+def _add_column(element: AddColumn, compiler: Any, **_: Any) -> str:
+    table = compiler.preparer.format_table(element.column.table)
+    return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(element.column)}"
+
+
+class Schema:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._tables = tables
+        self._dialect = dialect
+        self._insert = dialect.insert_missing(tables.schema)
+
+    def stamp(self, connection: sa.Connection) -> Stamp | None:
+        """What the tables say of themselves; None if nobody has found them complete yet."""
+        schema = self._tables.schema
+        row = connection.execute(
+            sa.select(schema.c.version, schema.c.oldest).where(schema.c.id == _ROW)
+        ).one_or_none()
+        return None if row is None else Stamp(row.version, row.oldest)
+
+    def mark(self, connection: sa.Connection) -> None:
+        """Say that the tables are of this version, if they were of an earlier one."""
+        schema = self._tables.schema
+        connection.execute(self._insert, {"id": _ROW, **asdict(CURRENT)})
+        earlier = sa.and_(schema.c.id == _ROW, schema.c.version < CURRENT.version)
+        connection.execute(sa.update(schema).where(earlier).values(asdict(CURRENT)))
+
+    def missing(self, connection: sa.Connection) -> list[Change]:
+        """What the database lacks: tables, columns, indexes, found by looking at it."""
+        inspector = sa.inspect(connection)
+        return [change for table in self._tables.all for change in _missing(inspector, table)]
+
+    def upgrade(self, connection: sa.Connection) -> list[Change]:
+        """Add what is missing, while every other process that wants to waits; what it was."""
+        with self._dialect.alone(connection, self._tables.schema.name):
+            changes = self.missing(connection)
+            for change in changes:
+                for statement in change.statements:
+                    connection.execute(statement)
+            self.mark(connection)
+        return changes
+
+
+def statements(changes: Iterable[Change], dialect: sa.Dialect) -> list[str]:
+    """The statements of changes as a database would be given them."""
+    return [
+        str(one.compile(dialect=dialect)).strip() for change in changes for one in change.statements
+    ]
+
+
+def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[Change]:
+    if not inspector.has_table(table.name, table.schema):
+        indexes = [sa.schema.CreateIndex(index) for index in _indexes(table)]
+        yield Change("table", table.name, (sa.schema.CreateTable(table), *indexes))
+        return
+    columns = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
+    for column in table.columns:
+        if column.name not in columns:
+            yield Change("column", f"{table.name}.{column.name}", (AddColumn(column),))
+    indexes_there = {index["name"] for index in inspector.get_indexes(table.name, table.schema)}
+    for index in _indexes(table):
+        if index.name not in indexes_there:
+            yield Change("index", str(index.name), (sa.schema.CreateIndex(index),))
+
+
+def _indexes(table: sa.Table) -> list[sa.Index]:
+    return sorted(table.indexes, key=lambda index: str(index.name))

@@ -1,0 +1,63 @@
+"""A course of tries: how the attempts at one transaction went, and whether to go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from ...core.ids import chance
+
+Result = TypeVar("Result")
+
+_PATIENCE = 20.0
+"""Seconds after which a transaction that lost its connection is not tried again: a database
+that does not answer uses up more.
+"""
+
+
+class Course:
+    """Up to so many ``tries``; where the answer to a commit was lost, as many as it takes to
+    find out, within twenty seconds.
+    """
+
+    def __init__(self, tries: int) -> None:
+        self._tries = tries
+        self._began = time.monotonic()
+        self._attempt = 1
+        self._committing = False
+        self.unsure = False
+        """Whether it may have been committed."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been going on."""
+        return time.monotonic() - self._began
+
+    def run(self, work: Callable[[sa.Connection], Result], connection: sa.Connection) -> Result:
+        """Do the work; what fails from now on is its commit."""
+        self._committing = False
+        result = work(connection)
+        self._committing = True
+        return result
+
+    def is_last(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the try that ended with this error was the last."""
+        self.unsure |= self._committing and error.connection_invalidated
+        self._committing = False
+        silent = error.connection_invalidated and self.seconds > _PATIENCE
+        return silent or (self.seconds > _PATIENCE if self.unsure else self.is_used_up)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether there were as many tries as there may be."""
+        return self._attempt >= self._tries
+
+    def pause(self, *, counted: bool) -> None:
+        """Wait before the next try, longer each time; ``counted`` says whether the one that
+        failed is one of the tries.
+        """
+        self._attempt += counted
+        time.sleep(chance.uniform(0.2, 1) * min(0.01 * 2**self._attempt, 0.5))

@@ -1,0 +1,245 @@
+"""The write lock of a SQLite file: who writes next."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Protocol
+
+from ...core.diagnosis.finding import Finding
+from ...core.errors import TransientError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows; SQLite's own lock does alone there
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("flask_taskqueue")
+
+LIMIT = 60.0
+"""Seconds that a transaction waits for its turn."""
+_PATIENCE = 10.0
+_SHORTEST_NAP = 0.0005
+_LONGEST_NAP = 0.005
+
+
+class Turn(Protocol):
+    """Somebody's turn to write; used by ``with`` too, which raises `TransientError` when it
+    does not come within a minute.
+    """
+
+    def acquire(self, until: float = math.inf) -> bool:
+        """Wait for it, up to an instant of the monotonic clock; whether it came."""
+
+    def release(self) -> None:
+        """Let the next one write."""
+
+    def reset(self) -> None:
+        """Forget it; after a fork it is the parent's."""
+
+    def findings(self) -> list[Finding]:
+        """What keeps writers of other processes from taking turns."""
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is this thread's, so that nobody else writes until it is done."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class NoTurns:
+    """Everybody writes when they want to."""
+
+    def acquire(self, until: float = math.inf) -> bool:
+        """At once."""
+        return True
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def reset(self) -> None:
+        """Nothing is held."""
+
+    def findings(self) -> list[Finding]:
+        """Nothing can be wrong."""
+        return []
+
+    @property
+    def is_mine(self) -> bool:
+        """It is nobody's."""
+        return False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class WriteLock:
+    """Held by one writer at a time, of all processes on this machine.
+
+    SQLite lets those who find it locked sleep longer and longer, up to a tenth of a second, so some
+    starve and the disk idles. Taking turns on a file beside the database avoids both. It is never
+    needed for correctness: after ten seconds a writer goes on without it, and at once where its
+    file cannot be had. Whoever takes it in a handler's thread is `shielded`, for what is held when
+    a deadline strikes is held for ever.
+    """
+
+    def __init__(self, find_database: Callable[[], str]) -> None:
+        """``find_database`` is asked for the path of the database when the lock's file, beside
+        it, is first needed.
+        """
+        self._find_database = find_database
+        self._told = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the lock; after a fork it is the parent's."""
+        self._turn = threading.RLock()
+        self._depth = 0
+        self._file: int | None = None
+
+    def acquire(self, until: float = math.inf) -> bool:
+        """Wait for it, up to an instant of the monotonic clock; whether it came. Whatever
+        interrupts that leaves it free.
+        """
+        if self.is_mine:
+            self._depth += 1
+            return True
+        wait = -1 if math.isinf(until) else max(0.0, until - time.monotonic())
+        try:
+            if not self._turn.acquire(timeout=wait):
+                return False
+            self._depth = 1
+            if fcntl is not None:
+                self._lock_file(min(until, time.monotonic() + _PATIENCE))
+        except BaseException:
+            if self.is_mine:
+                self._let_go()
+            raise
+        return True
+
+    def release(self) -> None:
+        """Let the next one write."""
+        if self._depth > 1:
+            self._depth -= 1
+        else:
+            self._let_go()
+
+    def findings(self) -> list[Finding]:
+        """Whether the lock's file can be had."""
+        if fcntl is None:
+            return []
+        try:
+            os.close(_open(self._find_database()))
+        except OSError as error:
+            return [_without(error)]
+        return []
+
+    def __enter__(self) -> None:
+        depth = self._depth if self.is_mine else 0
+        try:
+            came = self.acquire(until=time.monotonic() + LIMIT)
+        except BaseException:  # a signal, just when it came
+            if self.is_mine:
+                self._depth = depth
+                if not depth:
+                    self._let_go()
+            raise
+        if not came:
+            raise TransientError(
+                f"the turn to write did not come within {LIMIT:g} s: a transactional "
+                "handler, which on SQLite keeps all others from "
+                "writing, takes that long. Keep transactional handlers short, or use "
+                "PostgreSQL or MariaDB"
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread holds it."""
+        return self._turn._is_owned()  # type: ignore[attr-defined, no-any-return]  # as threading.Condition asks it
+
+    def _let_go(self) -> None:
+        self._depth = 0
+        try:
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._turn.release()
+
+    def _lock_file(self, limit: float) -> None:
+        """Wait for those of other processes, up to a limit."""
+        try:
+            if self._file is None:
+                self._file = _open(self._find_database())
+            nap = _SHORTEST_NAP
+            while time.monotonic() < limit:
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(nap)
+                    nap = min(nap * 1.5, _LONGEST_NAP)
+                else:
+                    return
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                logger.warning("%s", _without(error))
+
+
+def _open(database: str) -> int:
+    """The lock's file, which gets the owner and the mode of the database, as SQLite's own files
+    beside it do. To lock it is to read it.
+    """
+    path, flags = f"{database}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    like = os.stat(database)
+    try:
+        file = os.open(path, flags | os.O_CREAT | os.O_EXCL, like.st_mode & 0o666)
+    except FileExistsError:
+        return os.open(path, flags)
+    with suppress(PermissionError):
+        if os.geteuid() == 0:
+            os.fchown(file, like.st_uid, like.st_gid)
+        os.fchmod(file, like.st_mode & 0o666)
+    return file
+
+
+def _without(error: OSError) -> Finding:
+    return Finding(
+        "warning",
+        f"the lock file by which processes take turns to write cannot be used ({error}): "
+        "they go on without it, and wait "
+        "longer for each other",
+        "give it the owner and the mode of the database, or remove it; let the folder be "
+        "written to",
+        "databases#sqlite",
+    )

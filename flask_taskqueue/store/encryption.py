@@ -1,0 +1,122 @@
+"""Sealed values, wherever they are: found, and sealed anew with the newest key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.errors import DecryptionError
+from ..core.security.encryption import Vault
+from .database.database import Database
+from .database.tables import Tables
+
+_SOME = 100
+"""Rows of one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What a rotation did: how many rows were sealed anew, and how many could not be read and
+    were left.
+    """
+
+    changed: int = 0
+    unreadable: int = 0
+
+    def __add__(self, other: Rotated) -> Rotated:
+        return Rotated(self.changed + other.changed, self.unreadable + other.unreadable)
+
+
+class Sealed:
+    """What is sealed in the tables of one database."""
+
+    def __init__(self, tables: Tables, vault: Vault) -> None:
+        self._vault = vault
+        self._attempt = tables.attempt
+        self._columns: dict[sa.Table, Sequence[str]] = {
+            tables.task: ("body", "headers", "follow_up"),
+            tables.attempt: ("reply_headers", "reply_body", "traceback"),
+            tables.batch: ("on_finish", "on_dead"),
+            tables.schedule: ("task",),
+        }
+
+    def rotate(self, database: Database) -> Iterable[Rotated]:
+        """Seal everything with the newest key that is not, what is plain too, some rows at a time;
+        what was done to each some.
+
+        Whatever is changed or deleted meanwhile by others is theirs. Stopped half way, it is begun
+        again and passes quickly over what is done.
+        """
+        for table in self._columns:
+            if table is self._attempt:
+                continue
+            (key,) = table.primary_key.columns
+            last = ""
+            while rows := self._some(database, table, key > last, key):
+                last = rows[-1][0]
+                yield self._renew(database, table, rows)
+                if "body" in self._columns[table]:
+                    mine = self._attempt.c.task_id.in_([row[0] for row in rows])
+                    yield self._renew(
+                        database,
+                        self._attempt,
+                        self._some(database, self._attempt, mine, self._attempt.c.task_id),
+                    )
+
+    def _some(
+        self,
+        database: Database,
+        table: sa.Table,
+        wanted: sa.ColumnElement[bool],
+        order: sa.Column[Any],
+    ) -> Sequence[sa.Row[Any]]:
+        columns = [*table.primary_key.columns, *(table.c[name] for name in self._columns[table])]
+        statement = sa.select(*columns).where(wanted).order_by(order)
+        with database.reading() as connection:
+            return connection.execute(
+                statement if table is self._attempt else statement.limit(_SOME)
+            ).all()
+
+    def _renew(self, database: Database, table: sa.Table, rows: Sequence[sa.Row[Any]]) -> Rotated:
+        changes: list[tuple[sa.Row[Any], dict[str, Any]]] = []
+        unreadable = 0
+        for row in rows:
+            old = {name: getattr(row, name) for name in self._columns[table]}
+            try:
+                changed = {
+                    name: self._again(value)
+                    for name, value in old.items()
+                    if not self._vault.is_current(value)
+                }
+            except DecryptionError:
+                unreadable += 1
+                continue
+            if changed:
+                changes.append((row, changed))
+        written = database.transact(partial(_write, table=table, changes=changes)) if changes else 0
+        return Rotated(written, unreadable)
+
+    def _again(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._vault.seal_text(self._vault.open_text(value))
+        return self._vault.seal(self._vault.open(bytes(value)))
+
+
+def _write(
+    connection: sa.Connection,
+    table: sa.Table,
+    changes: Sequence[tuple[sa.Row[Any], dict[str, Any]]],
+) -> int:
+    """Change rows that are still as they were read; how many."""
+    written = 0
+    for row, changed in changes:
+        same = [
+            column == getattr(row, column.name)
+            for column in (*table.primary_key.columns, *(table.c[name] for name in changed))
+        ]
+        written += connection.execute(sa.update(table).where(*same).values(changed)).rowcount
+    return written

@@ -1,0 +1,216 @@
+"""The log of attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.delivery.outcome import Outcome
+from ...core.record import Record
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.prepared import Prepared, among_these
+from ..database.refusals import MovedError
+from ..database.tables import Tables
+from .finish import Ending, Endings
+from .results import Result, alike, leased
+
+Lease = tuple[str, str]
+"""A task's id and its lease's: what an attempt is known by."""
+
+WITHDRAWN = "withdrawn"
+"""The reason of an attempt whose lease was taken from its handler: the task was deleted, or
+given back at a stop, while it ran.
+"""
+
+
+_RAN_OUT = "the lease ran out: the process died or was cut off while the task ran"
+
+
+def leases_of(records: Iterable[Record]) -> set[Lease]:
+    """What the attempts that tasks are leased for are known by."""
+    return {(one.id, one.lease_id or "") for one in records}
+
+
+class AttemptLog:
+    """Each attempt once, whoever ends it: an insert that is repeated, because a commit was in
+    doubt, changes nothing.
+    """
+
+    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, keep: float) -> None:
+        self._keep = keep
+        self._endings = endings
+        self._attempt = tables.attempt
+        columns: dict[str, Any] = {
+            column.name: sa.bindparam(column.name) for column in tables.attempt.c
+        }
+        self._task = tables.task
+        self._now = dialect.now
+        self._insert_missing = dialect.insert_missing(tables.attempt)
+        insert = self._insert_missing.values(columns | {"finished_at": dialect.now})
+        past = sa.and_(
+            tables.attempt.c.task_id == sa.bindparam("of"),
+            tables.attempt.c.number <= sa.bindparam("last"),
+        )
+        self._forget = sa.delete(tables.attempt).where(past)
+        self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
+        self._insert_alike = Prepared(_of_tasks(dialect, tables))
+
+    def add(self, connection: sa.Connection, results: Sequence[Result]) -> int:
+        """Log attempts that have ended just now, under leases that were held to the end; how many
+        had not been logged.
+
+        What the rows of their tasks say need not be sent again. Of each task those before the last
+        so many are forgotten.
+        """
+        together, others = alike(results)
+        added = 0
+        for some in together:
+            outcome = some[0].outcome
+            told = {"reason": outcome.reason, "status": outcome.status, "error": outcome.error}
+            added += self._insert_alike.execute(connection, leased(some) | told).rowcount
+        if others:
+            added += self._insert.execute_many(
+                connection, [_row(one, one.outcome.reason) for one in others]
+            )
+        self._forget_first(connection, [result.record for result in results])
+        return added
+
+    def add_late(self, connection: sa.Connection, results: Sequence[Result]) -> None:
+        """Log attempts whose lease somebody else had ended; what that one logged of a handler
+        that still ran is replaced.
+        """
+        attempt = self._attempt
+        pairs = [(one.record.id, one.record.lease_id) for one in results]
+        withdrawn = sa.and_(
+            sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(pairs),
+            attempt.c.reason == WITHDRAWN,
+        )
+        connection.execute(sa.delete(attempt).where(withdrawn))
+        self._insert.execute_many(connection, [_row(one, "late") for one in results])
+        self._forget_first(connection, [result.record for result in results])
+
+    def add_reply(self, connection: sa.Connection, result: Result) -> None:
+        """Keep the reply of an attempt that its handler's transaction has logged."""
+        attempt, record = self._attempt, result.record
+        mine = (
+            attempt.c.task_id == record.id,
+            attempt.c.number == record.attempts,
+            attempt.c.lease_id == record.lease_id,
+        )
+        connection.execute(
+            sa.update(attempt)
+            .where(*mine)
+            .values(reply_headers=result.reply_headers, reply_body=result.reply_body)
+        )
+
+    def crash(
+        self,
+        connection: sa.Connection,
+        records: Sequence[Record],
+        source: str,
+        error: str = _RAN_OUT,
+    ) -> None:
+        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError`
+        if a handler has completed one.
+
+        Who writes at the same time as others has a ``source`` of its own.
+        """
+        died = Outcome(State.LEASED, "crash", error=error)
+        added = self._insert.execute_many(
+            connection, [_row(Result(record, died, 0.0), "crash") for record in records]
+        )
+        if added != len(records) and self.completed(connection, leases_of(records)):
+            raise MovedError
+        self._forget_first(connection, records)
+        self._endings.follow(
+            connection,
+            [Ending(record, State.LEASED, attempt="crash", failed=True) for record in records],
+            source,
+        )
+
+    def withdraw(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
+        """Log that leases are taken from handlers that may be running, which cannot complete
+        then; those that have completed already.
+        """
+        if not leases:
+            return set()
+        task = self._task
+        columns = {
+            "task_id": task.c.id,
+            "number": task.c.attempts,
+            "lease_id": task.c.lease_id,
+            "started_at": task.c.started_at,
+            "held_by": task.c.held_by,
+            "finished_at": self._now,
+            "reason": sa.literal(WITHDRAWN),
+        }
+        held = sa.and_(
+            sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)), is_state(task, State.LEASED)
+        )
+        rows = sa.select(*columns.values()).where(held).order_by(task.c.id)
+        connection.execute(
+            self._insert_missing.from_select(list(columns), rows, include_defaults=False)
+        )
+        return self.completed(connection, leases)
+
+    def completed(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
+        """Those leases whose handlers have committed their success."""
+        attempt = self._attempt
+        pairs = sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(sorted(leases))
+        rows = connection.execute(
+            sa.select(attempt.c.task_id, attempt.c.lease_id).where(
+                pairs, attempt.c.reason == "success"
+            )
+        )
+        return {(row.task_id, row.lease_id) for row in rows}
+
+    def _forget_first(self, connection: sa.Connection, records: Sequence[Record]) -> None:
+        many = [
+            {"of": record.id, "last": record.attempts - self._keep}
+            for record in records
+            if record.attempts > self._keep
+        ]
+        if many:
+            connection.execute(self._forget, many)
+
+
+def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
+    """An insert of the attempts of results that are alike, from the rows of their tasks."""
+    task = tables.task
+    told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        "task_id": task.c.id,
+        "number": task.c.attempts,
+        "lease_id": task.c.lease_id,
+        "started_at": task.c.started_at,
+        "finished_at": dialect.now,
+        "held_by": task.c.held_by,
+        **{name: sa.bindparam(name, type_=kind) for name, kind in told.items()},
+    }
+    rows = sa.select(*columns.values()).where(
+        among_these(task.c.id), task.c.lease_id == sa.bindparam("lease")
+    )
+    return dialect.insert_missing(tables.attempt).from_select(
+        list(columns), rows, include_defaults=False
+    )
+
+
+def _row(result: Result, reason: str) -> dict[str, Any]:
+    record, outcome = result.record, result.outcome
+    return {
+        "task_id": record.id,
+        "number": record.attempts,
+        "lease_id": record.lease_id,
+        "started_at": record.started_at,
+        "held_by": record.held_by,
+        "reason": reason,
+        "status": outcome.status,
+        "error": outcome.error,
+        "reply_headers": result.reply_headers,
+        "reply_body": result.reply_body,
+        "traceback": result.traceback,
+    }

@@ -1,0 +1,146 @@
+"""Completions: the end of an attempt in the transaction of its handler.
+
+The row of an attempt, of which there is one for each (task, attempt number, lease), says who ended
+it. A transactional handler inserts it in its own transaction, so it is there exactly if the
+handler's changes are. Whoever else ends a lease that a handler may still hold (it ran out, was
+given back, its task was deleted, its deadline passed) inserts it too: of both, the database lets
+one commit. The task's own row is changed afterwards, by the dispatcher that records the attempt or,
+if that has died, by the one that would take the task over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import SECOND
+from ...core.record import Record
+from ...core.states import State
+from ..database.dialects import Dialect, Mark
+from ..database.dialects.states import is_state
+from ..database.prepared import Prepared
+from ..database.tables import Tables
+from .finish import Ending, Endings
+
+
+class Completions:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+        task, attempt = tables.task, tables.attempt
+        self._attempt = attempt
+        self._dialect = dialect
+        self._endings = endings
+        mine = (
+            task.c.id == sa.bindparam("id"),
+            task.c.lease_id == sa.bindparam("lease"),
+            is_state(task, State.LEASED),
+        )
+        self._fence = Prepared(sa.update(task).where(*mine).values(held_by=task.c.held_by))
+        self._success = Prepared(sa.update(task).where(*mine).values(_success(task, dialect.now)))
+        self._insert = Prepared(self._completion(mine))
+
+    def begin(self, connection: sa.Connection, record: Record) -> Mark | None:
+        """Mark the handler's transaction, which has just begun; None if its lease is known to be
+        lost.
+
+        Where one writer locks all, it is asked by writing: what follows in the transaction has the
+        write lock.
+        """
+        if self._dialect.locks_by_writing:
+            fenced = self._fence.execute(connection, {"id": record.id, "lease": record.lease_id})
+            if fenced.rowcount != 1:
+                return None
+        return self._dialect.mark(connection)
+
+    def complete(
+        self, connection: sa.Connection, record: Record, status: int, mark: Mark
+    ) -> bool | None:
+        """Store that the handler has returned; its changes are committed with that, or neither is.
+
+        False if somebody else ended the lease, None if this is not the transaction of the ``mark``:
+        then nothing of it may be committed.
+        """
+        if not mark.holds(connection):
+            return None
+        values = {
+            "task_id": record.id,
+            "number": record.attempts,
+            "lease_id": record.lease_id,
+            "started_at": record.started_at,
+            "held_by": record.held_by,
+            "status": status,
+            "id": record.id,
+            "lease": record.lease_id,
+        }
+        try:
+            return self._insert.execute(connection, values).rowcount == 1
+        except sa.exc.IntegrityError:
+            return False
+
+    def _completion(self, mine: Sequence[sa.ColumnElement[bool]]) -> sa.Insert:
+        """The insert of the attempt: only while its lease holds, where to look at that locks
+        nothing that others change.
+        """
+        attempt = self._attempt
+        names = ("task_id", "number", "lease_id", "started_at", "held_by", "status")
+        binds = {name: sa.bindparam(name, type_=attempt.c[name].type) for name in names}
+        columns: dict[str, sa.ColumnElement[Any]] = {
+            **binds,
+            "reason": sa.literal("success"),
+            "finished_at": self._dialect.now,
+        }
+        if self._dialect.locks_what_it_copies:
+            return sa.insert(attempt).values(columns)
+        rows = sa.select(*columns.values()).where(sa.exists().where(*mine))
+        return sa.insert(attempt).from_select(list(columns), rows, include_defaults=False)
+
+    def finish(self, connection: sa.Connection, record: Record, source: str) -> int | None:
+        """End a leased task whose handler has completed, with all that follows; the handler's
+        status, None if it has not.
+
+        Who writes at the same time as others has a ``source`` of its own.
+        """
+        attempt = self._attempt
+        mine = (
+            attempt.c.task_id == record.id,
+            attempt.c.number == record.attempts,
+            attempt.c.lease_id == record.lease_id,
+        )
+        columns = (attempt.c.status, attempt.c.finished_at)
+        row = connection.execute(
+            sa.select(*columns).where(*mine, attempt.c.reason == "success")
+        ).one_or_none()
+        if row is None:
+            return None
+        status: int = row.status
+        if (
+            self._success.execute(
+                connection, {"id": record.id, "lease": record.lease_id, "status": status}
+            ).rowcount
+            == 1
+        ):
+            took = max(0, row.finished_at - (record.started_at or row.finished_at)) / SECOND
+            self._endings.follow(
+                connection,
+                [Ending(record, State.SUCCEEDED, attempt="success", duration=took)],
+                source,
+            )
+        return status
+
+
+def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
+    """What the end of its handler's transaction makes of a task."""
+    return {
+        "state": State.SUCCEEDED.value,
+        "due_at": None,
+        "finished_at": now,
+        "unique_key": None,
+        "executions": task.c.executions + 1,
+        "answered": task.c.answered + 1,
+        "last_status": sa.bindparam("status"),
+        "last_reason": "success",
+        "last_error": None,
+    }

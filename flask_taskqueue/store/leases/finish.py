@@ -1,0 +1,183 @@
+"""Endings: what follows when an attempt is over or a task ends, in the same transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import SECOND, duration_micros
+from ...core.metrics import DELAYS, DURATIONS, bucket
+from ...core.record import Record
+from ...core.security.encryption import Vault
+from ...core.states import State
+from ...core.tasks.new_task import unpack
+from ..adding.batches import Batches
+from ..adding.inserts import Inserts
+from ..counters.counters import Counts, Tally, count_end, no_counts
+from ..queues.locks import Locks
+from .freed_places import Vacancies
+
+logger = logging.getLogger("flask_taskqueue")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a task has become: ended, scheduled again, or (leased) nothing new; with an attempt that
+    is over, or without.
+
+    ``attempt`` is what the meter counts it as (see `attempt_measure`), ``duration`` in seconds.
+    """
+
+    record: Record
+    state: State
+    attempt: str | None = None
+    failed: bool = False
+    duration: float = 0.0
+    expired: bool = False
+    held: bool = False
+    """Whether its place is not free yet: its handler still runs (see `Holds`)."""
+
+
+class Endings:
+    """Counts, lets waiting tasks go, adds the tasks that follow."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        locks: Locks,
+        batches: Batches,
+        inserts: Inserts,
+        vault: Vault,
+        vacancies: Vacancies,
+    ) -> None:
+        self._tally = tally
+        self._locks = locks
+        self._batches = batches
+        self._inserts = inserts
+        self._vault = vault
+        self._vacancies = vacancies
+
+    def follow(
+        self,
+        connection: sa.Connection,
+        endings: Sequence[Ending],
+        source: str,
+        vacant: Sequence[sa.Row[Any]] = (),
+    ) -> None:
+        """Count, and see to everything that follows. Others that write at the same time have
+        another ``source``.
+
+        ``vacant`` are holds that have ended. Rows are locked in one order (keys, batches, counts),
+        so that two transactions never wait for each other.
+        """
+        self.let_follow(connection, endings, vacant)
+        self._tally.add(connection, _counts(endings), source)
+
+    def let_follow(
+        self,
+        connection: sa.Connection,
+        endings: Sequence[Ending],
+        vacant: Sequence[sa.Row[Any]] = (),
+    ) -> None:
+        """See to everything that follows, but count nothing."""
+        self._free_locks(connection, endings, vacant)
+        self._add_follow_ups(connection, endings)
+        self._count_batches(connection, endings, vacant)
+
+    def given_back(self, connection: sa.Connection, ids: Collection[str]) -> None:
+        """See to what may go instead of tasks that are scheduled again as if they had not been
+        taken.
+        """
+        self._locks.free(connection, self._locks.keys_of(connection, ids))
+
+    def replaced(self, connection: sa.Connection, record: Record, expired: bool) -> None:
+        """See to what follows a task that was cancelled because another took its place."""
+        self.cancelled(connection, [Ending(record, State.CANCELLED, expired=expired)])
+
+    def cancelled(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+        """See to what follows tasks that were cancelled, perhaps by the application's own
+        transaction.
+        """
+        if not self._vacancies.leave(connection, [one.record for one in endings if not one.held]):
+            self.let_follow(connection, endings)
+        self._tally.add(connection, _counts(endings), "")
+
+    def _free_locks(
+        self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]
+    ) -> None:
+        keys: dict[str, int | None] = {
+            one.lock_key: one.lock_limit for one in vacant if one.lock_key is not None
+        }
+        keys |= {
+            one.record.lock_key: one.record.lock_limit
+            for one in endings
+            if one.record.lock_key is not None and not one.held and one.state is not State.LEASED
+        }
+        if keys:
+            self._locks.free(connection, keys)
+
+    def _add_follow_ups(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+        for one in endings:
+            if one.record.follow_up is None or one.state is not State.SUCCEEDED:
+                continue
+            try:
+                following = unpack(self._vault.open_text(one.record.follow_up))
+            except ValueError as error:
+                logger.error("task %s succeeded, but nothing follows: %s", one.record.id, error)
+                continue
+            self._inserts.add_following(connection, following, f"task {one.record.id}")
+
+    def _count_batches(
+        self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]
+    ) -> None:
+        ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for one in endings:
+            if one.record.batch_id is not None and one.state.is_finished and not one.held:
+                ended[one.record.batch_id][one.state.value] += 1
+        for place in vacant:
+            if place.batch_id is not None:  # its task was deleted
+                ended[place.batch_id][State.CANCELLED.value] += 1
+        if ended:
+            self._batches.count(connection, ended)
+
+
+def _counts(endings: Sequence[Ending]) -> dict[str, Counts]:
+    found = no_counts()
+    for one in endings:
+        counts = found[one.record.queue]
+        if one.attempt is not None:
+            _count_attempt(counts, one, one.attempt)
+        if one.state.is_finished:
+            count_end(counts, one.state, expired=one.expired)
+    return found
+
+
+def _count_attempt(counts: Counts, ending: Ending, measure: str) -> None:
+    counts["attempts"] += 1
+    counts["failures"] += ending.failed
+    counts[measure] += 1
+    if measure in ("crash", "late"):
+        return
+    _observe(counts, DURATIONS, "duration_micros", duration_micros(ending.duration))
+    record = ending.record
+    if (
+        record.attempts == 1 and record.last_reason is None and record.started_at is not None
+    ):  # the very first
+        _observe(
+            counts,
+            DELAYS,
+            "delay_micros",
+            max(0, record.started_at - max(record.eta, record.created_at)),
+        )
+
+
+def _observe(counts: Counts, buckets: Sequence[str], total: str, micros: int) -> None:
+    """Put a duration into a histogram."""
+    name = buckets[bucket(micros / SECOND)]
+    counts[name] += 1
+    counts[total] += micros

@@ -1,0 +1,58 @@
+"""Vacancies: places that become free by a transaction of the application, and are seen to once it
+is committed.
+
+Such a transaction may be as long as the application likes, and may see no more than there was when
+it began (REPEATABLE READ): what waits for a key by then it would overlook, and whoever else decides
+on the key, or counts in the batch, would wait for it. So it leaves a hold that has run out already,
+and whoever comes across it lets go what waits (see `Holds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import sqlalchemy as sa
+
+from ...core.record import Record
+from ..database.dialects import Dialect
+from ..database.tables import Tables
+
+_LEFT = "taskqueue_vacancies"
+
+
+class Vacancies:
+    """The statements of one database. ``is_own`` says whether a connection is the queue's own."""
+
+    def __init__(
+        self, tables: Tables, dialect: Dialect, is_own: Callable[[sa.Connection], bool]
+    ) -> None:
+        self._insert = dialect.insert_missing(tables.hold)
+        self._is_own = is_own
+        self._sees_all = dialect.locks_by_writing
+
+    def leave(self, connection: sa.Connection, vacated: Sequence[Record]) -> bool:
+        """Leave the places of tasks that are cancelled for later, if this is the application's
+        transaction; whether it is.
+        """
+        if self._sees_all or self._is_own(connection):
+            return False
+        columns = ("queue", "lock_key", "lock_limit", "batch_id")
+        rows = [
+            {
+                "task_id": one.id,
+                "lease_id": "",
+                "held_until": 0,
+                **{name: getattr(one, name) for name in columns},
+            }
+            for one in vacated
+            if one.lock_key is not None or one.batch_id is not None
+        ]
+        if rows:
+            connection.execute(self._insert, rows)
+            connection.info[_LEFT] = True
+        return True
+
+
+def has_left(connection: sa.Connection) -> bool:
+    """Whether vacancies were left since this was last asked of a connection."""
+    return connection.info.pop(_LEFT, False) is True

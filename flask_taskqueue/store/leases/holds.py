@@ -1,0 +1,162 @@
+"""Holds: places that stay taken because a handler still runs, though its task's lease has ended.
+
+A task that is leased takes a place of its key, of its queue's ``max_concurrent`` and in its batch.
+When somebody ends its lease while its handler may run (the task is deleted, given back at a stop,
+its deadline passes and its thread does not stop, another dispatcher takes it over), a row here
+takes that place instead, from within the same transaction. The row goes when the attempt is
+recorded, or with the process it ran in; the heartbeat of that process renews it like a lease, and
+when it has run out it counts no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import duration_micros
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+from .attempts import Lease
+from .finish import Endings
+
+_COLUMNS = (
+    "task_id",
+    "lease_id",
+    "queue",
+    "lock_key",
+    "lock_limit",
+    "batch_id",
+    "held_by",
+    "held_until",
+)
+
+
+class Holds:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+        self._task = tables.task
+        self._attempt = tables.attempt
+        self._hold = tables.hold
+        self._now = dialect.now
+        self._endings = endings
+        self._insert_missing = dialect.insert_missing(tables.hold)
+
+    def take(
+        self, connection: sa.Connection, leases: Collection[Lease], *, ended: bool = False
+    ) -> set[Lease]:
+        """Keep the places of tasks whose leases are about to be ended, though their handlers may
+        run; of which leases.
+
+        Not of one that has run out: then its process is dead, or told so. With ``ended`` their
+        batches wait for them too.
+        """
+        if not leases:
+            return set()
+        task = self._task
+        mine = (
+            sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
+            is_state(task, State.LEASED),
+            task.c.due_at > self._now,
+        )
+        batch = task.c.batch_id if ended else sa.null()
+        place = (
+            task.c.queue,
+            task.c.lock_key,
+            task.c.lock_limit,
+            batch,
+            task.c.held_by,
+            task.c.due_at,
+        )
+        rows = sa.select(task.c.id, task.c.lease_id, *place).where(*mine).order_by(task.c.id)
+        connection.execute(self._insert_missing.from_select(_COLUMNS, rows, include_defaults=False))
+        found = connection.execute(
+            sa.select(self._hold.c.task_id, self._hold.c.lease_id).where(self._are(leases))
+        )
+        return {(row.task_id, row.lease_id) for row in found}
+
+    def renew(self, connection: sa.Connection, leases: Collection[Lease], lease: float) -> None:
+        """Prolong the holds of attempts that go on without their leases; one that has none, as
+        its task was taken over, gets it.
+        """
+        until = self._now + duration_micros(lease)
+        prolong = sa.update(self._hold).values(held_until=until)
+        missing = [
+            one
+            for one in sorted(leases)
+            if connection.execute(prolong.where(self._is(one))).rowcount == 0
+        ]
+        if not missing:
+            return
+        task, lost = self._task, self._attempt
+        ended = (
+            sa.tuple_(lost.c.task_id, lost.c.lease_id).in_(missing),
+            lost.c.reason.in_(("crash", "withdrawn")),
+        )
+        place = (task.c.queue, task.c.lock_key, task.c.lock_limit, sa.null(), lost.c.held_by, until)
+        rows = (
+            sa.select(task.c.id, lost.c.lease_id, *place)
+            .select_from(lost.join(task, task.c.id == lost.c.task_id))
+            .where(*ended)
+        )
+        connection.execute(self._insert_missing.from_select(_COLUMNS, rows, include_defaults=False))
+
+    def end(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
+        """These attempts are over: let go what waits for their places."""
+        self._vacate(connection, self.remove(connection, leases))
+
+    def end_of(self, connection: sa.Connection, held_by: str) -> None:
+        """A dispatcher is gone, and what ran in it."""
+        self._vacate(connection, self._remove(connection, self._hold.c.held_by == held_by))
+
+    def lapse(self, connection: sa.Connection) -> int:
+        """Let go what waits for places whose holds have run out; how many there were."""
+        lapsed = self._remove(connection, self._hold.c.held_until <= self._now)
+        self._vacate(connection, lapsed)
+        return len(lapsed)
+
+    def remove(self, connection: sa.Connection, leases: Collection[Lease]) -> Sequence[sa.Row[Any]]:
+        """As `end`, for whoever sees to what follows: the places that are vacant now."""
+        return self._remove(connection, self._are(leases)) if leases else []
+
+    def have_lapsed(self, connection: sa.Connection) -> bool:
+        """Whether there is anything for `lapse` to do."""
+        return (
+            connection.scalar(
+                sa.select(self._hold.c.task_id).where(self._hold.c.held_until <= self._now).limit(1)
+            )
+            is not None
+        )
+
+    def _are(self, leases: Collection[Lease]) -> sa.ColumnElement[bool]:
+        return sa.tuple_(self._hold.c.task_id, self._hold.c.lease_id).in_(sorted(leases))
+
+    def _is(self, lease: Lease) -> sa.ColumnElement[bool]:
+        return sa.and_(self._hold.c.task_id == lease[0], self._hold.c.lease_id == lease[1])
+
+    def _remove(
+        self, connection: sa.Connection, which: sa.ColumnElement[bool]
+    ) -> Sequence[sa.Row[Any]]:
+        """Those that are removed here, of which each is by one only.
+
+        They are read without locks and removed by their key: what others have not committed yet is
+        not waited for.
+        """
+        hold = self._hold
+        rows = connection.execute(
+            sa.select(hold).where(which).order_by(hold.c.task_id, hold.c.lease_id)
+        ).all()
+        gone = sa.delete(hold).where(which)
+        return [
+            row
+            for row in rows
+            if connection.execute(gone.where(self._is((row.task_id, row.lease_id)))).rowcount == 1
+        ]
+
+    def _vacate(self, connection: sa.Connection, vacant: Sequence[sa.Row[Any]]) -> None:
+        if vacant:
+            self._endings.let_follow(connection, [], vacant)

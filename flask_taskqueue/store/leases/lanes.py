@@ -1,0 +1,96 @@
+"""Lanes: what waits, by queue and priority."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.queues.lanes import PRIORITIES, Lane, Lanes
+from ...core.queues.rates import Gate
+from ...core.queues.slowdowns import Slowdown
+from ...core.states import State
+from ..database.dialects.states import is_state
+from ..database.prepared import Prepared
+from ..database.tables import Tables
+from .renewals import is_renewed
+from .slowdowns import is_any_slowed
+
+Gates = Callable[[sa.Connection, Collection[str]], Mapping[str, Gate]]
+
+
+def look(
+    connection: sa.Connection,
+    statement: Prepared,
+    queues: Collection[str] | None,
+    gates: Gates,
+    slowdowns: Callable[[sa.Connection], Mapping[str, Slowdown]],
+) -> Lanes:
+    """What waits in each lane of the queues that are not paused; of some queues only, if they
+    are given.
+    """
+    rows = statement.execute(connection, {}).all()
+    chosen = (row for row in rows if queues is None or row.queue in queues)
+    waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
+    limited = {row.queue for row in waiting if row.limited}
+    return Lanes(
+        now=rows[0].now if rows else 0,
+        lanes=tuple(Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in waiting),
+        gates=gates(connection, limited) if limited else {},
+        slowdowns=slowdowns(connection) if waiting and waiting[0].slowed else {},
+    )
+
+
+def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
+    """The statement of a look: two index look-ups a lane, whatever the table holds, and one
+    more of a lease's renewal.
+    """
+    steps = sa.union_all(
+        *(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)
+    ).subquery("step")
+    queue = tables.queue
+
+    def first(state: State, *only: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+        task = tables.task
+        waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
+        return (
+            sa.select(task.c.due_at)
+            .where(is_state(task, state), waiting, *only)
+            .order_by(task.c.due_at)
+            .limit(1)
+            .correlate(queue, steps)
+            .scalar_subquery()
+        )
+
+    statement = (
+        sa.select(
+            queue.c.name.label("queue"),
+            steps.c.priority,
+            first(State.SCHEDULED).label("due_at"),
+            first(State.LEASED, ~is_renewed(tables, now)).label("expires_at"),
+            _is_limited(queue).label("limited"),
+            is_any_slowed(tables, now).label("slowed"),
+            now.label("now"),
+        )
+        .select_from(queue.join(steps, sa.true()))
+        .where(queue.c.paused_at.is_(None))
+    )
+    return Prepared(statement)
+
+
+def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether the queue that is bound as ``in_queue`` is neither paused nor limited, and no
+    receiver is slowed.
+    """
+    queue = tables.queue
+    free = sa.exists().where(
+        queue.c.name == sa.bindparam("in_queue"),
+        queue.c.paused_at.is_(None),
+        sa.not_(_is_limited(queue)),
+    )
+    return sa.and_(free, sa.not_(is_any_slowed(tables, now)))
+
+
+def _is_limited(queue: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.or_(queue.c.rate.is_not(None), queue.c.max_concurrent.is_not(None))

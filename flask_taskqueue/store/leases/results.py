@@ -1,0 +1,73 @@
+"""Results: what became of attempts, ready to be recorded."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.delivery.outcome import Outcome
+from ...core.record import Record
+from ..database.prepared import TOGETHER, these
+
+_FEW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of an attempt."""
+
+    record: Record
+    outcome: Outcome
+    duration: float
+    reply_headers: str | None = field(default=None, repr=False)
+    reply_body: bytes | None = field(default=None, repr=False)
+    traceback: str | None = field(default=None, repr=False)
+    completed: bool = False
+    """Whether the handler's own transaction has logged the attempt."""
+    goes_on: bool = False
+    """Whether its thread has not stopped at the deadline and may still be at it, so that its
+    places stay taken.
+    """
+    reported: bool = False
+    """Whether its exception has been reported already, by whoever called the handler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was recorded: the results as they turned out, and the ids of those tasks whose lease
+    somebody else had ended.
+    """
+
+    results: Sequence[Result]
+    lost: Collection[str]
+
+
+def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Result]]:
+    """Results of one claim that have the same outcome, no reply and no traceback to keep, together;
+    and the others.
+
+    One statement serves all of the former: of one claim no task is among them twice.
+    """
+    same: dict[tuple[Outcome, str | None], list[Result]] = defaultdict(list)
+    others: list[Result] = []
+    for result in results:
+        kept = any(
+            one is not None for one in (result.reply_headers, result.reply_body, result.traceback)
+        )
+        (others if kept else same[result.outcome, result.record.lease_id]).append(result)
+    together: list[Sequence[Result]] = []
+    for group in same.values():
+        for start in range(0, len(group), TOGETHER):
+            some = group[start : start + TOGETHER]
+            if len(some) < _FEW:
+                others += some
+            else:
+                together.append(some)
+    return together, others
+
+
+def leased(results: Sequence[Result]) -> dict[str, Any]:
+    """Binds the ids of results that are alike, and their lease."""
+    return {"lease": results[0].record.lease_id, **these([result.record.id for result in results])}

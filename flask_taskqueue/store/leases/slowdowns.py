@@ -1,0 +1,184 @@
+"""Slowdowns: receivers that asked for less, heeded by every dispatcher.
+
+Where no receiver is slowed nothing is read here but that, as a part of other statements.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from ...core.queues.lanes import Lane
+from ...core.queues.slowdowns import Silence, Slowdown, slowable, slowed
+from ...core.record import Record
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.claims import candidates
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+from ..queues.locks import untaken
+from .results import Result
+
+Seen = MutableMapping[str, Slowdown | Silence]
+
+_TOGETHER = 200
+"""How many tasks of a lane are looked at when one of them is put off."""
+
+
+class Slowdowns:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._task = tables.task
+        self._slowdown = tables.slowdown
+        self._now = dialect.now
+        self._insert = dialect.insert_missing(tables.slowdown)
+        columns = [self._slowdown.c[name] for name in Slowdown.__slots__]
+        self._rows = sa.select(*columns).where(self._slowdown.c.over_at > dialect.now)
+        first = candidates(self._task, dialect.now, self._task.c.lock_key.is_(None))
+        self._first = first.add_columns(
+            self._task.c.queue, self._task.c.url, self._task.c.target
+        ).with_for_update(skip_locked=True)
+
+    def active(self, connection: sa.Connection) -> dict[str, Slowdown]:
+        """Who is slowed now."""
+        return {
+            row.target: Slowdown(*row)
+            for row in connection.execute(self._rows.order_by(self._slowdown.c.target))
+        }
+
+    def ask(self, connection: sa.Connection, results: Iterable[Result]) -> None:
+        """Slow those who asked for less."""
+        longest: dict[str, tuple[float, int]] = {}
+        for one in results:
+            if one.outcome.retry_after is not None:
+                target = slowable(one.record.queue, one.record.url, one.record.target)
+                longest[target] = max(
+                    longest.get(target, (0.0, 0)),
+                    (one.outcome.retry_after, one.outcome.status or 0),
+                )
+        for target in sorted(longest):
+            retry_after, status = longest[target]
+            row = connection.execute(
+                self._rows.where(self._slowdown.c.target == target).with_for_update()
+            ).one_or_none()
+            now = connection.scalar(sa.select(self._now)) or 0
+            after = slowed(
+                None if row is None else Slowdown(*row), target, now, status, retry_after
+            )
+            values = {
+                **{name: getattr(after, name) for name in Slowdown.__slots__},
+                "over_at": after.over_at,
+            }
+            if row is None:
+                over = sa.and_(
+                    self._slowdown.c.target == target, self._slowdown.c.over_at <= self._now
+                )
+                connection.execute(sa.delete(self._slowdown).where(over))
+                connection.execute(self._insert, values)
+            else:
+                connection.execute(
+                    sa.update(self._slowdown)
+                    .where(self._slowdown.c.target == target)
+                    .values(values)
+                )
+
+    def admit(
+        self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: Seen
+    ) -> tuple[list[Record], list[Record]]:
+        """Of tasks just claimed those that may be sent, and those that were put off, whose attempt
+        is not counted.
+
+        What comes next in the lane and would be put off as well is, with them, so that it is not in
+        the way of others. ``slowdowns`` are what was seen; they are changed as what they let
+        through is used.
+        """
+        waiting: dict[str, list[Record]] = defaultdict(list)
+        sent: list[Record] = []
+        for one in claimed:
+            target = slowable(one.queue, one.url, one.target)
+            (waiting[target] if target in slowdowns else sent).append(one)
+        late: dict[str, list[str]] = {}
+        for target, records in sorted(waiting.items()):
+            let = self._take(connection, slowdowns, target, records)
+            sent += records[:let]
+            if len(records) > let:
+                late[target] = [one.id for one in records[let:]]
+        if late:
+            now = max(one.started_at or 0 for one in claimed)
+            self._put_off(connection, lane, late, slowdowns, now)
+        gone = {task_id for ids in late.values() for task_id in ids}
+        return sent, [one for one in claimed if one.id in gone]
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget those that are over; how many."""
+        return connection.execute(
+            sa.delete(self._slowdown).where(self._slowdown.c.over_at <= self._now)
+        ).rowcount
+
+    def _take(
+        self, connection: sa.Connection, slowdowns: Seen, target: str, records: Sequence[Record]
+    ) -> int:
+        """Use what a receiver may be given for as many of these as it is enough for; how many.
+        None where another just does.
+        """
+        seen, now = slowdowns[target], max(one.started_at or 0 for one in records)
+        number = min(len(records), seen.tokens(now))
+        if not number:
+            return 0
+        if isinstance(seen, Silence):  # which is this process's own
+            slowdowns[target] = seen.taken(now, number)
+            return number
+        after = seen.taken(now, number)
+        mine = sa.and_(
+            self._slowdown.c.target == target, self._slowdown.c.empty_at == seen.empty_at
+        )
+        used = connection.execute(
+            sa.update(self._slowdown).where(mine).values(empty_at=after.empty_at)
+        ).rowcount
+        slowdowns[target] = after if used else replace(seen, empty_at=max(now, seen.empty_at))
+        return number if used else 0
+
+    def _put_off(
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        late: dict[str, list[str]],
+        slowdowns: Seen,
+        now: int,
+    ) -> None:
+        """Schedule tasks for when their turn may come."""
+        task, places = self._task, {target: len(ids) for target, ids in late.items()}
+        back = [
+            {"put_off": one, "due": slowdowns[target].turn(now, place)}
+            for target in late
+            for place, one in enumerate(late[target], 1)
+        ]
+        taken = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.LEASED))
+        connection.execute(
+            sa.update(task).where(taken).values(untaken(task) | {"due_at": sa.bindparam("due")}),
+            back,
+        )
+        others = []
+        for row in connection.execute(
+            self._first, {"in_queue": lane.queue, "in_priority": lane.priority, "most": _TOGETHER}
+        ):
+            target = slowable(row.queue, row.url, row.target)
+            if target in late:
+                places[target] += 1
+                others.append(
+                    {"put_off": row.id, "due": slowdowns[target].turn(now, places[target])}
+                )
+        if others:
+            waits = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.SCHEDULED))
+            connection.execute(
+                sa.update(task).where(waits).values(due_at=sa.bindparam("due")), others
+            )
+
+
+def is_any_slowed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether any receiver is slowed."""
+    return sa.exists().where(tables.slowdown.c.over_at > now)

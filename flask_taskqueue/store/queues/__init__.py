@@ -1,0 +1,1 @@
+"""Queues, the keys that limit them, and the dispatchers that serve them."""

@@ -1,0 +1,199 @@
+"""Dispatchers: which there are, and when each was last seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import duration_micros, to_datetime
+from ...core.dispatchers import DispatcherInfo
+from ...core.ids import dispatcher_id
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+
+ALIVE = 30.0
+"""Seconds after which a dispatcher that is not seen counts as gone."""
+_FORGET = 3600.0
+_NEVER = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What a dispatcher says of itself."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    transport: str
+    queues: Sequence[str] | None
+    concurrency: int
+    in_flight: int
+    fingerprint: str | None = None
+    """Of the newest secret of its application (see `core.owner`)."""
+
+
+class Dispatchers:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._dispatcher = tables.dispatcher
+        self._task = tables.task
+        self._now = dialect.now
+
+    def see(self, connection: sa.Connection, sighting: Sighting) -> None:
+        """A dispatcher is there now; if it was not known, or was forgotten, it is from now on."""
+        dispatcher = self._dispatcher
+        known = sa.update(dispatcher).where(dispatcher.c.id == sighting.id)
+        if connection.execute(
+            known.values(seen_at=self._now, in_flight=sighting.in_flight)
+        ).rowcount:
+            return
+        queues = None if sighting.queues is None else ",".join(sighting.queues)
+        row = asdict(sighting) | {"queues": queues, "started_at": self._now, "seen_at": self._now}
+        connection.execute(sa.insert(dispatcher).values(row))
+
+    def remove(self, connection: sa.Connection, dispatcher_id: str) -> bool:
+        """Forget a dispatcher that has ended; whether it was known."""
+        return (
+            connection.execute(
+                sa.delete(self._dispatcher).where(self._dispatcher.c.id == dispatcher_id)
+            ).rowcount
+            == 1
+        )
+
+    def rival(self, connection: sa.Connection, fingerprints: Sequence[str]) -> str | None:
+        """Where a dispatcher is alive that has none of these fingerprints but another, if one
+        is.
+        """
+        dispatcher = self._dispatcher
+        alive = sa.and_(
+            dispatcher.c.seen_at >= self._now - duration_micros(ALIVE),
+            dispatcher.c.fingerprint.not_in(fingerprints),
+        )
+        row = connection.execute(
+            sa.select(dispatcher.c.host, dispatcher.c.pid).where(alive).limit(1)
+        ).one_or_none()
+        return None if row is None else f"{row.host}:{row.pid}"
+
+    def ask(self, connection: sa.Connection) -> dict[str, int]:
+        """Ask every dispatcher to begin nothing more of paused queues; the number of the question
+        for each, by their ids.
+
+        Who reads the question reads also what was committed before it was asked.
+        """
+        dispatcher = self._dispatcher
+        connection.execute(
+            sa.update(dispatcher)
+            .where(dispatcher.c.seen_at != _NEVER)
+            .values(asked=dispatcher.c.asked + 1)
+        )
+        rows = connection.execute(
+            sa.select(dispatcher.c.id, dispatcher.c.asked).where(dispatcher.c.seen_at != _NEVER)
+        )
+        return {row.id: row.asked for row in rows}
+
+    def question(self, connection: sa.Connection, dispatcher_id: str) -> int | None:
+        """The number of the question that a dispatcher has still to answer; None without one."""
+        dispatcher = self._dispatcher
+        open_question = (
+            dispatcher.c.id == dispatcher_id,
+            dispatcher.c.asked != dispatcher.c.answered,
+        )
+        number: int | None = connection.scalar(sa.select(dispatcher.c.asked).where(*open_question))
+        return number
+
+    def answer(self, connection: sa.Connection, dispatcher_id: str, number: int) -> None:
+        """A dispatcher has given back what it had leased of paused queues: this is its answer
+        to all questions up to this one.
+        """
+        connection.execute(
+            sa.update(self._dispatcher)
+            .where(self._dispatcher.c.id == dispatcher_id)
+            .values(answered=number)
+        )
+
+    def silent(self, connection: sa.Connection, asked: Mapping[str, int], queue: str) -> list[str]:
+        """Where those dispatchers are that have not answered, and may begin something of a
+        queue: they are there, or hold leases of it.
+        """
+        dispatcher, task = self._dispatcher, self._task
+        holds = sa.exists().where(
+            is_state(task, State.LEASED),
+            task.c.queue == queue,
+            task.c.due_at > self._now,
+            task.c.held_by == dispatcher.c.id,
+        )
+        there = sa.or_(dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), holds)
+        columns = (dispatcher.c.id, dispatcher.c.host, dispatcher.c.pid, dispatcher.c.answered)
+        rows = connection.execute(sa.select(*columns).where(there).order_by(dispatcher.c.id)).all()
+        return [f"{row.host}:{row.pid}" for row in rows if row.answered < asked.get(row.id, 0)]
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget those that have not been seen for an hour; how many."""
+        gone = self._dispatcher.c.seen_at < self._now - duration_micros(_FORGET)
+        return connection.execute(sa.delete(self._dispatcher).where(gone)).rowcount
+
+    def list(self, connection: sa.Connection) -> Sequence[DispatcherInfo]:
+        """Those that are known, the oldest first."""
+        dispatcher = self._dispatcher
+        known = dispatcher.c.seen_at != _NEVER
+        alive = sa.case(
+            (dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), 1), else_=0
+        ).label("alive")
+        statement = (
+            sa.select(dispatcher, alive)
+            .where(known)
+            .order_by(dispatcher.c.started_at, dispatcher.c.id)
+        )
+        return [_info(row) for row in connection.execute(statement)]
+
+    def leave_witness(self, connection: sa.Connection) -> str:
+        """Store a row that is no dispatcher's, and has never been seen, so that it is forgotten
+        if it is not removed; its id.
+        """
+        name = dispatcher_id()
+        sighting = Sighting(
+            id=name,
+            host="",
+            pid=0,
+            version="",
+            transport="",
+            queues=None,
+            concurrency=0,
+            in_flight=0,
+        )
+        connection.execute(
+            sa.insert(self._dispatcher).values(
+                asdict(sighting) | {"started_at": self._now, "seen_at": _NEVER}
+            )
+        )
+        return name
+
+    def sees_witness(self, connection: sa.Connection, name: str) -> bool:
+        """Whether the connection looks at the table that the row is in."""
+        return (
+            connection.scalar(sa.select(self._dispatcher.c.id).where(self._dispatcher.c.id == name))
+            is not None
+        )
+
+
+def _info(row: sa.Row[Any]) -> DispatcherInfo:
+    return DispatcherInfo(
+        id=row.id,
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        transport=row.transport,
+        queues=None if row.queues is None else tuple(row.queues.split(",")),
+        concurrency=row.concurrency,
+        in_flight=row.in_flight,
+        started_at=to_datetime(row.started_at),
+        seen_at=to_datetime(row.seen_at),
+        is_alive=bool(row.alive),
+    )

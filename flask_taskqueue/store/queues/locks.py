@@ -1,0 +1,220 @@
+"""Locks: keys that tasks share, of which so many may run at a time, or one after the other.
+
+A task that may not run yet is parked: scheduled, without ``due_at``, so that no claim sees it.
+Whatever ends or puts off a task with a key calls `free`, which lets the next ones go. The janitor
+does so for every key, in case something was missed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.record import Record
+from ...core.states import LIVE, State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+
+_SOON = 10_000
+"""Microseconds after which a task is looked at again whose key another dispatcher decides on."""
+
+
+class Locks:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._task = tables.task
+        self._lock = tables.lock
+        self._hold = tables.hold
+        self._now = dialect.now
+        self._one_writer = dialect.locks_by_writing
+        self._insert = dialect.insert_missing(tables.lock)
+
+    def admit(self, connection: sa.Connection, claimed: Sequence[Record]) -> list[Record]:
+        """Those just claimed that may run; the others are parked, or put back for a moment."""
+        admitted: list[Record] = []
+        by_key: dict[str, list[Record]] = defaultdict(list)
+        for record in sorted(claimed, key=lambda one: one.id):
+            (admitted if record.lock_key is None else by_key[record.lock_key]).append(record)
+        if not by_key:
+            return admitted
+        decided = self._decide(connection, by_key, wait=False)
+        limits = {key: by_key[key][0].lock_limit for key in decided}
+        firsts, running = self._firsts(connection, limits), self._count_running(connection, limits)
+        parked: list[Record] = []
+        for key, limit in limits.items():
+            ours = by_key.pop(key)
+            room = max(0, (1 if limit is None else limit) - (running[key] - len(ours)))
+            may_run = [one for one in ours if limit is not None or one.id == firsts[key]][:room]
+            admitted += may_run
+            parked += [one for one in ours if one not in may_run]
+        self._put_back(connection, parked, sa.null())
+        self._put_back(
+            connection, [one for waiting in by_key.values() for one in waiting], self._now + _SOON
+        )
+        return admitted
+
+    def free(self, connection: sa.Connection, keys: Mapping[str, int | None]) -> None:
+        """Something with these keys has ended or was put off: let go what may run now. ``keys``
+        are with their limits.
+        """
+        if not keys:
+            return
+        self._decide(connection, keys, wait=True)
+        running = self._count_running(connection, keys)
+        chosen = [
+            first
+            for key, first in self._firsts(connection, keys).items()
+            if first is not None and not running[key]
+        ]
+        for key in self._with_parked(
+            connection, [key for key, limit in keys.items() if limit is not None]
+        ):
+            chosen += self._next_parked(connection, key, max(0, (keys[key] or 0) - running[key]))
+        if chosen:
+            waiting = sa.and_(self._task.c.id.in_(sorted(chosen)), self._is_parked())
+            connection.execute(sa.update(self._task).where(waiting).values(due_at=self._now))
+
+    def keys_of(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, int | None]:
+        """The keys of tasks, with their limits."""
+        task = self._task
+        keyed = sa.select(task.c.lock_key, task.c.lock_limit).where(
+            task.c.id.in_(sorted(ids)), task.c.lock_key.is_not(None)
+        )
+        return {row.lock_key: row.lock_limit for row in connection.execute(keyed)}
+
+    def mend(self, connection: sa.Connection) -> None:
+        """Let go what waits for a key that is free, and forget keys that nothing waits for."""
+        task, lock = self._task, self._lock
+        live = sa.select(task.c.id).where(
+            task.c.lock_key == lock.c.lock_key, task.c.state.in_([one.value for one in LIVE])
+        )
+        connection.execute(sa.delete(lock).where(~live.exists()))
+        limit = (
+            sa.select(sa.func.min(task.c.lock_limit))
+            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
+            .scalar_subquery()
+        )
+        parked = (
+            sa.select(task.c.id)
+            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
+            .exists()
+        )
+        found = connection.execute(
+            sa.select(lock.c.lock_key, limit.label("most")).where(parked).limit(1000)
+        ).all()
+        self.free(connection, {row.lock_key: row.most for row in found})
+
+    def _decide(self, connection: sa.Connection, keys: Collection[str], *, wait: bool) -> list[str]:
+        """Become the one who decides on keys until the transaction ends; those on which another
+        does are left out, or waited for.
+        """
+        rows = (
+            sa.select(self._lock.c.lock_key)
+            .where(self._lock.c.lock_key.in_(sorted(keys)))
+            .order_by(self._lock.c.lock_key)
+        )
+        missing = set(keys) - set(connection.scalars(rows))
+        if missing:
+            connection.execute(self._insert, [{"lock_key": key} for key in sorted(missing)])
+        if self._one_writer:
+            return sorted(keys)
+        return list(connection.scalars(rows.with_for_update(skip_locked=not wait)))
+
+    def _firsts(
+        self, connection: sa.Connection, limits: Mapping[str, int | None]
+    ) -> dict[str, str | None]:
+        """Of each serial key the id of its first task that has not ended: the only one that may
+        run, when no other does.
+
+        One after it may run still: the first was dead before, and has been requeued.
+        """
+        task, lock = self._task, self._lock
+        serial = sorted(key for key, limit in limits.items() if limit is None)
+        if not serial:
+            return {}
+        # Parked ones count, which have no due_at.
+        firsts = [
+            sa.select(sa.func.min(task.c.id))
+            .where(task.c.lock_key == lock.c.lock_key, task.c.state == state.value)
+            .scalar_subquery()
+            for state in LIVE
+        ]
+        found = connection.execute(
+            sa.select(lock.c.lock_key, *firsts).where(lock.c.lock_key.in_(serial))
+        )
+        return {
+            key: min((one for one in ids if one is not None), default=None) for key, *ids in found
+        }
+
+    def _count_running(self, connection: sa.Connection, keys: Collection[str]) -> Counter[str]:
+        """Of each key how many of its places are taken: by tasks that are leased, or held for them
+        (see `Holds`).
+
+        Asked in one statement: a lease that becomes a hold meanwhile is one or the other.
+        """
+        task, hold, wanted = self._task, self._hold, sorted(keys)
+        leased = sa.select(task.c.lock_key).where(
+            task.c.lock_key.in_(wanted), is_state(task, State.LEASED)
+        )
+        held = sa.select(hold.c.lock_key).where(
+            hold.c.lock_key.in_(wanted), hold.c.held_until > self._now
+        )
+        taken = sa.union_all(leased, held).subquery("taken")
+        counted = sa.select(taken.c.lock_key, sa.func.count()).group_by(taken.c.lock_key)
+        return Counter({key: number for key, number in connection.execute(counted)})
+
+    def _with_parked(self, connection: sa.Connection, keys: Collection[str]) -> list[str]:
+        """Those keys for which tasks wait."""
+        task, lock = self._task, self._lock
+        if not keys:
+            return []
+        parked = (
+            sa.select(task.c.id)
+            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
+            .exists()
+        )
+        return list(
+            connection.scalars(
+                sa.select(lock.c.lock_key).where(lock.c.lock_key.in_(sorted(keys)), parked)
+            )
+        )
+
+    def _next_parked(self, connection: sa.Connection, key: str, most: int) -> list[str]:
+        task = self._task
+        return list(
+            connection.scalars(
+                sa.select(task.c.id)
+                .where(task.c.lock_key == key, self._is_parked())
+                .order_by(task.c.id)
+                .limit(most)
+            )
+        )
+
+    def _is_parked(self) -> sa.ColumnElement[bool]:
+        return sa.and_(self._task.c.state == State.SCHEDULED.value, self._task.c.due_at.is_(None))
+
+    def _put_back(self, connection: sa.Connection, records: Sequence[Record], due_at: Any) -> None:
+        if records:
+            ids = sorted(record.id for record in records)
+            connection.execute(
+                sa.update(self._task)
+                .where(self._task.c.id.in_(ids))
+                .values(untaken(self._task) | {"due_at": due_at})
+            )
+
+
+def untaken(task: sa.Table) -> dict[str, Any]:
+    """What a claim set, as it was before: the attempt is not counted."""
+    # MySQL assigns in the order of the columns: first_tried_at comes before attempts.
+    return {
+        "state": State.SCHEDULED.value,
+        "first_tried_at": sa.case((task.c.attempts > 1, task.c.first_tried_at)),
+        "attempts": task.c.attempts - 1,
+        "lease_id": None,
+        "held_by": None,
+    }

@@ -1,0 +1,163 @@
+"""Queues: which there are, what they let through, which are paused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.queues.rates import Gate
+from ...core.settings.queue import QueueSettings
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+
+
+class Queues:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._queue = tables.queue
+        self._now = dialect.now
+        self._one_writer = dialect.locks_by_writing
+        self._insert = dialect.insert_missing(tables.queue)
+        leased = _count(tables.queue, tables.task, is_state(tables.task, State.LEASED))
+        in_flight = leased + _count(
+            tables.queue, tables.hold, tables.hold.c.held_until > dialect.now
+        )
+        self._gates = sa.select(
+            tables.queue, in_flight.label("in_flight"), dialect.now.label("now")
+        )
+
+    def take_turn(self, connection: sa.Connection) -> None:
+        """Where one writes at a time, be that one until the transaction ends: what it reads from
+        now on stays so.
+
+        A transaction of an application's may have begun by reading, and its rows cannot be locked
+        there.
+        """
+        if self._one_writer:
+            connection.execute(
+                sa.update(self._queue).where(sa.false()).values(paused_by=self._queue.c.paused_by)
+            )
+
+    def outdated(
+        self, connection: sa.Connection, configured: Iterable[QueueSettings]
+    ) -> list[QueueSettings]:
+        """Those queues that have no row yet, or whose limits were configured differently last
+        time.
+        """
+        known = {
+            row.name: row.configured
+            for row in connection.execute(sa.select(self._queue.c.name, self._queue.c.configured))
+        }
+        return [one for one in configured if known.get(one.name) != one.configured]
+
+    def ensure(self, connection: sa.Connection, queues: Iterable[QueueSettings]) -> None:
+        """Give each queue a row, with a full bucket, and the limits that are configured now.
+
+        Limits that were changed while dispatchers ran stay until the configuration changes.
+        """
+        queue = self._queue
+        for one in sorted(queues, key=lambda each: each.name):
+            row = {
+                "name": one.name,
+                "configured": one.configured,
+                "tokens": float(one.bucket_size),
+                "filled_at": 0,
+                **one.limits,
+            }
+            connection.execute(self._insert, row)
+            changed = sa.and_(
+                queue.c.name == one.name, sa.func.coalesce(queue.c.configured, "") != one.configured
+            )
+            connection.execute(
+                sa.update(queue).where(changed).values(configured=one.configured, **one.limits)
+            )
+
+    def gates(self, connection: sa.Connection, names: Collection[str]) -> dict[str, Gate]:
+        """What these queues let through now."""
+        return {
+            row.name: _gate(row)
+            for row in connection.execute(self._gates.where(self._queue.c.name.in_(sorted(names))))
+        }
+
+    def decide(self, connection: sa.Connection, name: str) -> Gate | None:
+        """What a queue lets through, decided by nobody else until the transaction ends; None if
+        somebody does already.
+        """
+        row = (
+            sa.select(self._queue.c.name)
+            .where(self._queue.c.name == name)
+            .with_for_update(skip_locked=True)
+        )
+        if connection.scalar(row) is None:
+            return None
+        return self.gates(connection, [name]).get(name)
+
+    def charge(self, connection: sa.Connection, name: str, gate: Gate, started: int) -> None:
+        """Take a token for each start."""
+        changes = {"tokens": gate.filled - started, "filled_at": max(gate.now, gate.filled_at)}
+        connection.execute(sa.update(self._queue).where(self._queue.c.name == name).values(changes))
+
+    def configure(self, connection: sa.Connection, name: str, limits: Mapping[str, Any]) -> bool:
+        """Change limits of a queue; False if it has no row. The bucket keeps what it holds, up
+        to its size.
+        """
+        if not limits:
+            return True
+        return (
+            connection.execute(
+                sa.update(self._queue).where(self._queue.c.name == name).values(**limits)
+            ).rowcount
+            == 1
+        )
+
+    def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
+        """Take nothing more from a queue; whether it was not paused already."""
+        open_queue = sa.and_(self._queue.c.name == name, self._queue.c.paused_at.is_(None))
+        return (
+            connection.execute(
+                sa.update(self._queue).where(open_queue).values(paused_at=self._now, paused_by=by)
+            ).rowcount
+            == 1
+        )
+
+    def resume(self, connection: sa.Connection, name: str) -> bool:
+        """Take from a queue again; whether it was paused."""
+        paused = sa.and_(self._queue.c.name == name, self._queue.c.paused_at.is_not(None))
+        return (
+            connection.execute(
+                sa.update(self._queue).where(paused).values(paused_at=None, paused_by=None)
+            ).rowcount
+            == 1
+        )
+
+    def closed(self, connection: sa.Connection) -> frozenset[str]:
+        """The queues of which nothing may begin: they are paused, or their rate is 0."""
+        shut = sa.or_(self._queue.c.paused_at.is_not(None), self._queue.c.rate == 0)
+        return frozenset(connection.scalars(sa.select(self._queue.c.name).where(shut)))
+
+    def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
+        """Every queue, as it is stored."""
+        return list(connection.execute(sa.select(self._queue).order_by(self._queue.c.name)))
+
+
+def _count(queue: sa.Table, table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    """How many rows of a queue there are."""
+    rows = sa.select(sa.func.count()).select_from(table).where(which, table.c.queue == queue.c.name)
+    return rows.correlate(queue).scalar_subquery()
+
+
+def _gate(row: sa.Row[Any]) -> Gate:
+    return Gate(
+        now=row.now,
+        rate=row.rate,
+        bucket_size=row.bucket_size,
+        max_concurrent=row.max_concurrent,
+        tokens=row.tokens,
+        filled_at=row.filled_at,
+        in_flight=row.in_flight,
+    )

@@ -1,0 +1,230 @@
+"""History: what became of attempts, and when finished tasks are forgotten."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..core.clock import duration_micros
+from ..core.queues.lanes import PRIORITIES
+from ..core.states import State
+from .counters.counters import Tally, departures, ends
+from .database.dialects import Dialect
+from .database.dialects.states import is_state
+from .database.tables import Tables
+from .tasks.filters import Filter
+
+MOST = 500
+
+
+def end_unreachable(
+    connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int], tally: Tally
+) -> int:
+    """End some of them as dead, with the reason; how many. ``add()`` stores none: they were written
+    by hand.
+
+    Each part of the condition is a range of the index of live tasks, so it costs nothing where
+    there are none.
+    """
+    task = tables.task
+    names = sorted(connection.scalars(sa.select(tables.queue.c.name)))
+    found = sa.or_(*_foreign_queues(task, names), *_foreign_priorities(task, names))
+    rows = connection.execute(
+        sa.select(task.c.id, task.c.queue).where(is_state(task, State.SCHEDULED), found).limit(MOST)
+    ).all()
+    if not rows:
+        return 0
+    ids = sorted(row.id for row in rows)
+    ended = {
+        "state": State.DEAD.value,
+        "due_at": None,
+        "finished_at": now,
+        "unique_key": None,
+        "last_reason": "permanent",
+        "last_error": "the stored task is malformed: no such queue, or a priority that is none",
+    }
+    tally.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
+    return connection.execute(
+        sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(ended)
+    ).rowcount
+
+
+def _foreign_queues(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    """The gaps between the names of queues."""
+    if not names:
+        return [sa.true()]
+    between = [
+        sa.and_(task.c.queue > low, task.c.queue < high) for low, high in itertools.pairwise(names)
+    ]
+    return [task.c.queue < names[0], *between, task.c.queue > names[-1]]
+
+
+def _foreign_priorities(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    beyond = (task.c.priority < PRIORITIES[0], task.c.priority > PRIORITIES[-1])
+    return [sa.and_(task.c.queue == name, outside) for name in names for outside in beyond]
+
+
+BATCH = 500
+
+
+class History:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally) -> None:
+        self._task = tables.task
+        self._attempt = tables.attempt
+        self._now = dialect.now
+        self._tally = tally
+
+    def attempts(self, connection: sa.Connection, task_id: str) -> list[sa.Row[Any]]:
+        """The attempts of a task that have ended, in the order they began."""
+        attempt = self._attempt
+        return list(
+            connection.execute(
+                sa.select(attempt)
+                .where(attempt.c.task_id == task_id)
+                .order_by(attempt.c.started_at, attempt.c.number)
+            )
+        )
+
+    def prune(
+        self,
+        connection: sa.Connection,
+        *,
+        keep_succeeded: float,
+        keep_dead: float,
+        tombstones: Mapping[str, float],
+    ) -> int:
+        """Forget some finished tasks that are older than they are kept, in seconds; how many (at
+        most `BATCH`).
+
+        A succeeded or cancelled task is kept ``keep_succeeded`` seconds, a dead one ``keep_dead``;
+        one with a name at least as long as its queue's ``tombstones`` say that the name is taken.
+        """
+        named = self._taken_names(tombstones)
+        rows: list[sa.Row[Any]] = []
+        for state, kept in (
+            (State.SUCCEEDED, keep_succeeded),
+            (State.CANCELLED, keep_succeeded),
+            (State.DEAD, keep_dead),
+        ):
+            if len(rows) < BATCH and kept != float("inf"):
+                rows += self._lock_older(connection, state, kept, named, BATCH - len(rows))
+        return self._forget(connection, rows)
+
+    def forget_some(
+        self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
+    ) -> int:
+        """Forget up to `BATCH` finished tasks that match, the filter naming their state; how
+        many. Names are kept as by `prune`.
+        """
+        task = self._task
+        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
+            *self._forgettable(wanted, tombstones)
+        )
+        ordered = (
+            statement.order_by(task.c.finished_at).limit(BATCH).with_for_update(skip_locked=True)
+        )
+        return self._forget(connection, list(connection.execute(ordered)))
+
+    def count_some(
+        self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
+    ) -> int:
+        """How many tasks `forget_some` would forget, called until none is left."""
+        conditions = self._forgettable(wanted, tombstones)
+        return (
+            connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
+            or 0
+        )
+
+    def count(
+        self,
+        connection: sa.Connection,
+        *,
+        keep_succeeded: float,
+        keep_dead: float,
+        tombstones: Mapping[str, float],
+    ) -> int:
+        """How many tasks `prune` would forget by now."""
+        named = self._taken_names(tombstones)
+        total = 0
+        for state, kept in (
+            (State.SUCCEEDED, keep_succeeded),
+            (State.CANCELLED, keep_succeeded),
+            (State.DEAD, keep_dead),
+        ):
+            if kept != float("inf"):
+                old = self._older(state, kept, named)
+                total += (
+                    connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(old))
+                    or 0
+                )
+        return total
+
+    def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
+        """The attempt that a task succeeded with."""
+        attempt = self._attempt
+        return connection.execute(
+            sa.select(attempt)
+            .where(attempt.c.task_id == task_id, attempt.c.reason == "success")
+            .order_by(attempt.c.started_at.desc())
+            .limit(1)
+        ).one_or_none()
+
+    def _forgettable(
+        self, wanted: Filter, tombstones: Mapping[str, float]
+    ) -> list[sa.ColumnElement[bool]]:
+        return [
+            is_state(self._task, wanted.state or State.DEAD),
+            *wanted.conditions(self._task),
+            ~self._taken_names(tombstones),
+        ]
+
+    def _forget(self, connection: sa.Connection, rows: Collection[sa.Row[Any]]) -> int:
+        ids = sorted(row.id for row in rows)
+        if not ids:
+            return 0
+        connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
+        self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
+        return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
+
+    def _taken_names(self, tombstones: Mapping[str, float]) -> sa.ColumnElement[bool]:
+        """Which tasks have a name that their queue's tombstones still keep from being taken
+        again.
+        """
+        task = self._task
+        recent = (
+            sa.and_(task.c.queue == queue, task.c.finished_at >= self._now - duration_micros(ttl))
+            for queue, ttl in tombstones.items()
+        )
+        return sa.and_(task.c.name.is_not(None), sa.or_(sa.false(), *recent))
+
+    def _older(
+        self, state: State, seconds: float, named: sa.ColumnElement[bool]
+    ) -> sa.ColumnElement[bool]:
+        old = self._task.c.finished_at < self._now - duration_micros(seconds)
+        return sa.and_(is_state(self._task, state), old, ~named)
+
+    def _lock_older(
+        self,
+        connection: sa.Connection,
+        state: State,
+        seconds: float,
+        named: sa.ColumnElement[bool],
+        most: int,
+    ) -> list[sa.Row[Any]]:
+        """Tasks that ended so long ago, the first ended in front; a range of an index, state by
+        state.
+        """
+        task = self._task
+        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
+            self._older(state, seconds, named)
+        )
+        return list(
+            connection.execute(
+                statement.order_by(task.c.finished_at).limit(most).with_for_update(skip_locked=True)
+            )
+        )

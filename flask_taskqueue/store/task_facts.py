@@ -1,0 +1,166 @@
+"""Surroundings: what a task has beside it, read to say what it waits for."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ..core.diagnosis.facts import Facts
+from ..core.queues.poison import MAX_CRASHES
+from ..core.queues.slowdowns import slowable
+from ..core.record import Record
+from ..core.states import LIVE, State
+from .database.dialects import Dialect
+from .database.dialects.states import is_state
+from .database.tables import Tables
+from .leases.slowdowns import Slowdowns
+from .queues.dispatchers import Dispatchers
+from .queues.queues import Queues
+
+_SOME = 20
+_MOST_AHEAD = 10_000
+
+
+class Surroundings:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        dialect: Dialect,
+        queues: Queues,
+        dispatchers: Dispatchers,
+        slowdowns: Slowdowns,
+    ) -> None:
+        self._task = tables.task
+        self._queue = tables.queue
+        self._hold = tables.hold
+        self._now = dialect.now
+        self._queues = queues
+        self._dispatchers = dispatchers
+        self._slowdowns = slowdowns
+
+    def facts(self, connection: sa.Connection, record: Record) -> Facts:
+        """What is known around a task; little is read, whatever the table holds."""
+        now = connection.scalar(sa.select(self._now)) or 0
+        queue = connection.execute(
+            sa.select(self._queue).where(self._queue.c.name == record.queue)
+        ).one_or_none()
+        if queue is None or record.state not in LIVE:
+            going_on = self._going_on(connection, record)
+            return Facts(
+                now=now,
+                record=record,
+                dispatchers=self._dispatchers.list(connection),
+                going_on=going_on,
+            )
+        return Facts(
+            now=now,
+            record=record,
+            paused_at=queue.paused_at,
+            paused_by=queue.paused_by,
+            gate=self._queues.gates(connection, [record.queue])[record.queue],
+            slowdown=self._slowdowns.active(connection).get(
+                slowable(record.queue, record.url, record.target)
+            ),
+            holders=self._holders(connection, record),
+            in_flight=[]
+            if queue.max_concurrent is None
+            else self._in_flight(connection, record.queue),
+            suspects=self._suspects(connection),
+            dispatchers=self._dispatchers.list(connection),
+            busy=self._busy(connection),
+            ahead=self._ahead(connection, record),
+        )
+
+    def _holders(self, connection: sa.Connection, record: Record) -> list[Record]:
+        """Those that come before a task by its key: for a serial one those before it in line,
+        else those that run.
+        """
+        task = self._task
+        if record.lock_key is None:
+            return []
+        leased = is_state(task, State.LEASED)
+        waiting = sa.and_(task.c.state == State.SCHEDULED.value, task.c.id < record.id)
+        before = sa.or_(leased, waiting) if record.lock_limit is None else leased
+        found = self._some(
+            connection, task.c.lock_key == record.lock_key, task.c.id != record.id, before
+        )
+        return found + self._held(connection, self._hold.c.lock_key == record.lock_key)
+
+    def _in_flight(self, connection: sa.Connection, queue: str) -> list[Record]:
+        found = self._some(
+            connection, is_state(self._task, State.LEASED), self._task.c.queue == queue
+        )
+        return found + self._held(connection, self._hold.c.queue == queue)
+
+    def _held(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Record]:
+        """Tasks that are not leased, but whose handlers still run and hold their places."""
+        ids = connection.scalars(
+            sa.select(self._hold.c.task_id)
+            .where(which, self._hold.c.held_until > self._now)
+            .limit(_SOME)
+        ).all()
+        return (
+            self._some(
+                connection, self._task.c.id.in_(ids), self._task.c.state != State.LEASED.value
+            )
+            if ids
+            else []
+        )
+
+    def _going_on(self, connection: sa.Connection, record: Record) -> str | None:
+        hold = self._hold
+        return connection.scalar(
+            sa.select(hold.c.held_by)
+            .where(hold.c.task_id == record.id, hold.c.held_until > self._now)
+            .limit(1)
+        )
+
+    def _suspects(self, connection: sa.Connection) -> list[Record]:
+        """Those whose lease ran out, of queues that are open, and those that were taken over to
+        be tried.
+        """
+        task = self._task
+        paused = sa.select(self._queue.c.name).where(self._queue.c.paused_at.is_not(None))
+        held_against = task.c.crashes - task.c.pardons
+        expired = sa.and_(
+            task.c.due_at <= self._now, task.c.queue.not_in(paused), held_against == MAX_CRASHES - 2
+        )
+        tried = sa.and_(
+            task.c.last_reason == "crash",
+            task.c.due_at > self._now,
+            held_against >= MAX_CRASHES - 1,
+        )
+        return self._some(connection, is_state(task, State.LEASED), sa.or_(expired, tried))
+
+    def _busy(self, connection: sa.Connection) -> dict[str, int]:
+        """By dispatcher how many tasks it runs."""
+        task = self._task
+        running = sa.and_(
+            is_state(task, State.LEASED), task.c.due_at > self._now, task.c.held_by.is_not(None)
+        )
+        statement = (
+            sa.select(task.c.held_by, sa.func.count()).where(running).group_by(task.c.held_by)
+        )
+        return {holder: number for holder, number in connection.execute(statement)}
+
+    def _ahead(self, connection: sa.Connection, record: Record) -> int:
+        task = self._task
+        if record.due_at is None:
+            return 0
+        same = sa.and_(
+            is_state(task, State.SCHEDULED),
+            task.c.queue == record.queue,
+            task.c.priority == record.priority,
+        )
+        before = (
+            sa.select(task.c.id)
+            .where(same, task.c.due_at < record.due_at)
+            .limit(_MOST_AHEAD)
+            .subquery()
+        )
+        return connection.scalar(sa.select(sa.func.count()).select_from(before)) or 0
+
+    def _some(self, connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Record]:
+        statement = sa.select(self._task).where(*conditions).order_by(self._task.c.id).limit(_SOME)
+        return [Record._make(row) for row in connection.execute(statement)]

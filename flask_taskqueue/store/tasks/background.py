@@ -1,0 +1,137 @@
+"""Bulk changes: many tasks, changed in the background, some at a time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import duration_micros
+from ...core.ids import task_id
+from ..database.dialects import Dialect
+from ..database.tables import Tables
+from .changes import BATCH, Action, Tasks
+from .filters import Filter, LastStatus
+from .listings import Kind, Listings, Place
+from .visible import Visible
+
+_KEPT = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How many tasks a bulk change has changed, and whether that was all."""
+
+    action: str
+    changed: int
+    is_last: bool
+
+
+class Bulks:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, dialect: Dialect, listings: Listings, tasks: Tasks) -> None:
+        self._bulk = tables.bulk
+        self._now = dialect.now
+        self._listings = listings
+        self._tasks = tasks
+
+    def add(
+        self,
+        connection: sa.Connection,
+        action: Action,
+        kind: Kind,
+        wanted: Filter,
+        *,
+        visible: Visible | None = None,
+        by: str | None,
+        told: str,
+        total: int | None,
+    ) -> str:
+        """Begin to change the tasks of a list that match; the id. ``told`` says for people
+        which, ``total`` how many, if that is known.
+        """
+        row: dict[str, Any] = {
+            "id": task_id(),
+            "created_at": self._now,
+            "created_by": by,
+            "action": action.value,
+            "kind": kind.value,
+            "told": told,
+        }
+        row |= {"wanted": pack(wanted, visible), "total": total, "looked_at": 0, "changed": 0}
+        connection.execute(sa.insert(self._bulk).values(row))
+        return str(row["id"])
+
+    def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
+        """The latest bulk changes, the latest first."""
+        return list(
+            connection.execute(sa.select(self._bulk).order_by(self._bulk.c.id.desc()).limit(limit))
+        )
+
+    def unfinished(self, connection: sa.Connection) -> list[str]:
+        """The ids of those that go on, the oldest first."""
+        bulk = self._bulk
+        return list(
+            connection.scalars(
+                sa.select(bulk.c.id).where(bulk.c.finished_at.is_(None)).order_by(bulk.c.id)
+            )
+        )
+
+    def go_on(self, connection: sa.Connection, bulk_id: str) -> Step | None:
+        """Change the next tasks; how far that came. None if somebody else works on it, who is
+        not waited for, or it has ended.
+        """
+        bulk = self._bulk
+        mine = sa.and_(bulk.c.id == bulk_id, bulk.c.finished_at.is_(None))
+        row = connection.execute(
+            sa.select(bulk).where(mine).with_for_update(skip_locked=True)
+        ).one_or_none()
+        if row is None:
+            return None
+        wanted, visible = unpack(row.wanted)
+        listing = self._listings.page(
+            connection, Kind(row.kind), wanted, Place.parse(row.place or ""), BATCH, visible
+        )
+        changed = (
+            self._tasks.change_some(connection, Filter(ids=listing.ids), Action(row.action))
+            if listing.ids
+            else 0
+        )
+        values: dict[str, Any] = {
+            "looked_at": row.looked_at + len(listing.ids),
+            "changed": row.changed + changed,
+        }
+        values |= (
+            {"finished_at": self._now} if listing.next is None else {"place": str(listing.next)}
+        )
+        connection.execute(sa.update(bulk).where(bulk.c.id == bulk_id).values(values))
+        return Step(row.action, values["changed"], is_last=listing.next is None)
+
+    def prune(self, connection: sa.Connection) -> int:
+        """Forget those that ended more than 30 days ago; how many."""
+        old = self._bulk.c.finished_at < self._now - duration_micros(_KEPT)
+        return connection.execute(sa.delete(self._bulk).where(old)).rowcount
+
+
+def pack(wanted: Filter, visible: Visible | None) -> str:
+    """A filter as it is stored."""
+    given = {
+        one.name: getattr(wanted, one.name)
+        for one in fields(wanted)
+        if getattr(wanted, one.name) is not None
+    }
+    if wanted.status is not None:
+        given["status"] = asdict(wanted.status)
+    return json.dumps(given if visible is None else {**given, "visible": visible.packed()})
+
+
+def unpack(text: str) -> tuple[Filter, Visible | None]:
+    """The filter of `pack`."""
+    given = json.loads(text)
+    visible = Visible.of(given.pop("visible", None))
+    if "status" in given:
+        given["status"] = LastStatus(**given["status"])
+    return Filter(**given), visible

@@ -1,0 +1,260 @@
+"""Listings: tasks page by page, each list in the order in which its index has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.states import State
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+from .backlog import LiveCounts
+from .filters import Filter
+from .visible import Visible
+
+LOOKED_AT = 20_000
+"""How many tasks of a list a filter looks through before it asks whether to go on."""
+
+_JUDGED = 1_000
+"""How many candidates are read at a time, of which what is seen decides."""
+
+_PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9A-Za-z-]{1,26})", re.ASCII)
+
+
+class Kind(StrEnum):
+    """Which list: every task, or those of one state, the scheduled ones by what they wait for."""
+
+    ALL = "all"
+    DUE = "due"
+    RUNNING = "running"
+    LOST = "lost"
+    SCHEDULED = "scheduled"
+    RETRYING = "retrying"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a list: right behind a task, told by what the list is ordered by and the
+    task's id.
+    """
+
+    at: int
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.at}.{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Place | None:
+        """The place of a text; None for a text that is none."""
+        match = _PLACE.fullmatch(text)
+        return None if match is None else cls(int(match[1]), match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page: ids of tasks, and where the next begins, if there may be one.
+
+    ``is_partial`` says that a filter has looked through as many tasks as it may and found fewer
+    than a page.
+    """
+
+    ids: list[str]
+    next: Place | None
+    is_partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """A range of an index: its tasks, by ``key`` and id, up or down. Without a key by id alone."""
+
+    conditions: Sequence[sa.ColumnElement[bool]]
+    key: sa.Column[Any] | None
+    descending: bool
+    source: sa.FromClause
+
+    def behind(self, task: sa.Table, place: Place) -> sa.ColumnElement[bool]:
+        """Whether a task comes after a place."""
+        after = task.c.id < place.id if self.descending else task.c.id > place.id
+        if self.key is None:
+            return after
+        # The bound by the key alone is what an index can be entered by.
+        beyond, from_there = (
+            (self.key < place.at, self.key <= place.at)
+            if self.descending
+            else (self.key > place.at, self.key >= place.at)
+        )
+        return sa.and_(from_there, sa.or_(beyond, after))
+
+
+class Listings:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables, live_counts: LiveCounts) -> None:
+        self._task = tables.task
+        self._lock = tables.lock
+        self._live_counts = live_counts
+        self._is_lost = live_counts.is_lost
+
+    def page(
+        self,
+        connection: sa.Connection,
+        kind: Kind,
+        wanted: Filter,
+        after: Place | None,
+        limit: int,
+        visible: Visible | None = None,
+    ) -> Listing:
+        """The next so many tasks of a list that match: the newest, the first to be due, or the last
+        to end in front.
+
+        ``visible`` is what must be seen of them as well.
+        """
+        ranges = list(self._ranges(connection, kind, wanted.queue))
+        by_range = kind in (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING)
+        loose = (replace(wanted, queue=None) if by_range else wanted).conditions(self._task)
+        seen = None if visible is None or visible.is_anything else visible
+        loose += [] if seen is None else seen.conditions(self._task)
+        if kind is Kind.RETRYING:
+            loose.append(self._task.c.attempts > 0)
+        elif kind is Kind.SCHEDULED:
+            loose.append(self._task.c.attempts == 0)
+        rows: list[Place] = []
+        ends: list[Place] = []
+        for one in ranges:
+            end = self._end(connection, one, after) if loose and wanted.ids is None else None
+            ends += [] if end is None else [end]
+            more = [*loose, *([] if end is None else [~one.behind(self._task, end)])]
+            rows += self._seen(connection, one, after, more, limit + 1, seen)
+        return _merged(rows, ends, limit, descending=bool(ranges) and ranges[0].descending)
+
+    def _ranges(self, connection: sa.Connection, kind: Kind, queue: str | None) -> Iterable[_Range]:
+        task = self._task
+        if kind is Kind.ALL:
+            return [_Range([], None, True, task)]
+        if kind in (Kind.SUCCEEDED, Kind.DEAD, Kind.CANCELLED):
+            return [_Range([is_state(task, State(kind.value))], task.c.finished_at, True, task)]
+        if kind is Kind.WAITING:
+            parked = sa.and_(
+                task.c.lock_key == self._lock.c.lock_key,
+                task.c.state == State.SCHEDULED.value,
+                task.c.due_at.is_(None),
+            )
+            return [_Range([], None, False, self._lock.join(task, parked))]
+        return self._lanes(connection, kind, queue)
+
+    def _lanes(self, connection: sa.Connection, kind: Kind, queue: str | None) -> Iterable[_Range]:
+        """What has not ended, queue by queue and priority by priority."""
+        task = self._task
+        for lane in self._live_counts.lanes(connection):
+            leased = kind in (Kind.RUNNING, Kind.LOST)
+            there = lane.leased if leased else lane.due_at is not None
+            if not there or queue not in (None, lane.queue):
+                continue
+            state = State.LEASED if leased else State.SCHEDULED
+            conditions = [
+                is_state(task, state),
+                task.c.queue == lane.queue,
+                task.c.priority == lane.priority,
+            ]
+            if kind is Kind.DUE:
+                conditions.append(task.c.due_at <= lane.now)
+            elif leased:
+                conditions.append(self._is_lost if kind is Kind.LOST else ~self._is_lost)
+            else:
+                conditions.append(task.c.due_at > lane.now)
+            yield _Range(conditions, task.c.due_at, False, task)
+
+    def _end(self, connection: sa.Connection, one: _Range, after: Place | None) -> Place | None:
+        """Where a look ends; None if the range ends before."""
+        found = self._rows(connection, one, after, [], 1, offset=LOOKED_AT)
+        return found[0] if found else None
+
+    def _seen(
+        self,
+        connection: sa.Connection,
+        one: _Range,
+        after: Place | None,
+        more: Sequence[sa.ColumnElement[bool]],
+        limit: int,
+        seen: Visible | None,
+    ) -> list[Place]:
+        """The rows among which only those count that are seen to fit."""
+        if seen is None:
+            return self._rows(connection, one, after, more, limit)
+        found: list[Place] = []
+        columns, read = seen.columns(self._task), _JUDGED
+        while len(found) < limit and read == _JUDGED:
+            rows = connection.execute(
+                self._statement(one, after, more, columns).limit(_JUDGED)
+            ).all()
+            found += [Place(row.at, row.id) for row in rows if seen.fits(row.url, row.is_said)]
+            after, read = (Place(rows[-1].at, rows[-1].id) if rows else after), len(rows)
+        return found[:limit]
+
+    def _rows(
+        self,
+        connection: sa.Connection,
+        one: _Range,
+        after: Place | None,
+        more: Sequence[sa.ColumnElement[bool]],
+        limit: int,
+        offset: int = 0,
+    ) -> list[Place]:
+        statement = self._statement(one, after, more).limit(limit)
+        return [
+            Place(row.at, row.id)
+            for row in connection.execute(statement.offset(offset) if offset else statement)
+        ]
+
+    def _statement(
+        self,
+        one: _Range,
+        after: Place | None,
+        more: Sequence[sa.ColumnElement[bool]],
+        columns: Sequence[sa.ColumnElement[Any]] = (),
+    ) -> sa.Select[Any]:
+        """The rows behind a place, in their order."""
+        task = self._task
+        key = sa.literal(0) if one.key is None else one.key
+        # With coalesce the order is not that of the primary key, along which the few tasks of a
+        # join are far apart.
+        by_id = task.c.id if one.source is task else sa.func.coalesce(task.c.id, "")
+        order = [by_id] if one.key is None else [one.key, by_id]
+        statement = (
+            sa.select(key.label("at"), task.c.id, *columns)
+            .select_from(one.source)
+            .where(*one.conditions, *more)
+        )
+        if after is not None:
+            statement = statement.where(one.behind(task, after))
+        return statement.order_by(*(each.desc() if one.descending else each for each in order))
+
+
+def _merged(rows: list[Place], ends: Sequence[Place], limit: int, *, descending: bool) -> Listing:
+    """Rows of several ranges in one order, as far as each of the ranges was looked at."""
+
+    def rank(place: Place) -> tuple[int, str]:
+        return place.at, place.id
+
+    end = (max if descending else min)(ends, key=rank, default=None)
+    rows.sort(key=rank, reverse=descending)
+    if end is not None:
+        rows = [
+            row
+            for row in rows
+            if (rank(row) >= rank(end) if descending else rank(row) <= rank(end))
+        ]
+    ids = [row.id for row in rows[:limit]]
+    if len(rows) > limit:
+        return Listing(ids, rows[limit - 1])
+    return Listing(ids, end, is_partial=end is not None)

@@ -1,0 +1,126 @@
+"""The newest tasks that match a filter, looked for along the index that has the fewest of those
+it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.record import Record
+from ...core.states import LIVE, State
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+from .filters import SEARCHED, Filter
+
+OF_STATE = 50_000
+"""How many tasks of one state are looked at along their index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Tasks, the newest first. ``is_partial`` says that there are older ones, which were not
+    looked at.
+    """
+
+    records: list[Record]
+    is_partial: bool = False
+
+
+class Newest:
+    """The statements of one database. Each takes the connection whose transaction it is part of."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._task = tables.task
+        self._lock = tables.lock
+
+    def find(self, connection: sa.Connection, wanted: Filter, limit: int) -> list[Record]:
+        """The newest that match, however many tasks are to be looked at."""
+        if self._is_crowded(connection, wanted.state):
+            return self._along_ids(connection, wanted, limit)
+        return self._of_state(connection, wanted, limit)
+
+    def look(self, connection: sa.Connection, wanted: Filter, limit: int) -> Found:
+        """Those that match of the newest `SEARCHED` tasks, or of the `OF_STATE` of a state that
+        were the last to end.
+
+        By name or id, which are indexed, among all.
+        """
+        state = wanted.state
+        if wanted.name is not None or wanted.ids is not None:
+            return Found(self.find(connection, wanted, limit))
+        if not self._is_crowded(connection, state):
+            return Found(self._of_state(connection, wanted, limit))
+        task = self._task
+        if state is None or state in LIVE:
+            oldest = connection.scalar(
+                sa.select(task.c.id).order_by(task.c.id.desc()).limit(1).offset(SEARCHED - 1)
+            )
+            some = [] if oldest is None else [task.c.id >= oldest]
+            records = self._along_ids(connection, wanted, limit, some)
+        else:
+            ended = (
+                sa.select(task.c.finished_at)
+                .where(is_state(task, state))
+                .order_by(task.c.finished_at.desc())
+            )
+            oldest = connection.scalar(ended.limit(1).offset(OF_STATE - 1))
+            records = self._of_state(connection, wanted, limit, [task.c.finished_at >= oldest])
+        return Found(records, is_partial=oldest is not None and len(records) < limit)
+
+    def _is_crowded(self, connection: sa.Connection, state: State | None) -> bool:
+        """Whether more tasks have this state than are looked at along its index; of all states
+        together, always.
+        """
+        if state is None:
+            return True
+        key = self._task.c.due_at if state in LIVE else self._task.c.finished_at
+        there = sa.select(key).where(is_state(self._task, state))
+        ordered = there if state in LIVE else there.order_by(key.desc())
+        return connection.execute(ordered.limit(1).offset(OF_STATE)).first() is not None
+
+    def _along_ids(
+        self,
+        connection: sa.Connection,
+        wanted: Filter,
+        limit: int,
+        more: Sequence[sa.ColumnElement[bool]] = (),
+    ) -> list[Record]:
+        task = self._task
+        return _records(
+            connection,
+            sa.select(task)
+            .where(*wanted.conditions(task), *more)
+            .order_by(task.c.id.desc())
+            .limit(limit),
+        )
+
+    def _of_state(
+        self,
+        connection: sa.Connection,
+        wanted: Filter,
+        limit: int,
+        more: Sequence[sa.ColumnElement[bool]] = (),
+    ) -> list[Record]:
+        """Along the index of the state; those that wait for a key are not in it."""
+        task, state = self._task, State(wanted.state or State.SCHEDULED)
+        # With coalesce the order is not that of the primary key, along which the tasks of a state
+        # may be far apart.
+        statement = (
+            sa.select(task)
+            .where(*wanted.conditions(task), *more)
+            .order_by(sa.func.coalesce(task.c.id, "").desc())
+            .limit(limit)
+        )
+        found = _records(connection, statement.where(is_state(task, state)))
+        if state is State.SCHEDULED:
+            parked = sa.and_(task.c.lock_key == self._lock.c.lock_key, task.c.due_at.is_(None))
+            found += _records(connection, statement.select_from(self._lock.join(task, parked)))
+        return sorted(found, key=lambda one: one.id, reverse=True)[:limit]
+
+
+def _records(connection: sa.Connection, statement: sa.Select[Any]) -> list[Record]:
+    return [Record._make(row) for row in connection.execute(statement)]

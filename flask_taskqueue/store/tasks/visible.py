@@ -1,0 +1,99 @@
+"""What is looked for in tasks as somebody sees them, so that nothing hidden can be found out by
+looking for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.names import is_token
+from ...core.security.redaction import Sight
+from .filters import is_recent, says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visible:
+    """A URL as it is seen, and a part of what is seen of a task: its id, name, last error and URL;
+    None for whatever there is.
+
+    The database compares no hidden text: a row whose URL is not seen as it is stored is always a
+    candidate, whatever is looked for, and `fits` judges it by what is seen. So neither what is
+    found, nor how much has to be looked at, tells anything of the rest.
+    """
+
+    sight: Sight
+    url: str | None = None
+    search: str | None = None
+
+    @classmethod
+    def of(cls, packed: dict[str, Any] | None) -> Visible | None:
+        """What `packed` tells."""
+        if packed is None:
+            return None
+        sight = Sight(packed["sight"]["queries"], tuple(packed["sight"]["redact"]))
+        return cls(sight=sight, url=packed["url"], search=packed["search"])
+
+    def packed(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self)
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether every task fits."""
+        return self.url is None and self.search is None
+
+    def conditions(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
+        """What the row of a candidate must fulfil."""
+        found: list[sa.ColumnElement[bool]] = []
+        if self.url is not None:
+            path = self.url.partition("?")[0]
+            begins = task.c.url.startswith(path, autoescape=True) if is_token(path) else sa.false()
+            same = task.c.url == self.url if is_token(self.url) else sa.false()
+            found.append(
+                sa.or_(same, sa.and_(begins, self._is_veiled(task)), task.c.url.contains("@"))
+            )
+        if self.search is not None:
+            in_url = (
+                task.c.url.icontains(self.search, autoescape=True)
+                if is_token(self.search)
+                else sa.false()
+            )
+            found += [is_recent(task), sa.or_(self._is_said(task), in_url, self._is_veiled(task))]
+        return found
+
+    def columns(self, task: sa.Table) -> list[sa.ColumnElement[Any]]:
+        """What `fits` takes of a candidate."""
+        return [task.c.url, sa.case((self._is_said(task), 1), else_=0).label("is_said")]
+
+    def fits(self, url: str, is_said: int) -> bool:
+        """Whether a candidate is what is looked for."""
+        seen = self.sight.url(url)
+        if self.url is not None and seen != self.url:
+            return False
+        return (
+            self.search is None
+            or bool(is_said)
+            or (self.search.isprintable() and self.search.lower() in seen.lower())
+        )
+
+    def _is_said(self, task: sa.Table) -> sa.ColumnElement[bool]:
+        """Whether what is searched is in what everybody sees of a task."""
+        return (
+            sa.false() if self.search is None else says(task, self.search, (task.c.id, task.c.name))
+        )
+
+    def _is_veiled(self, task: sa.Table) -> sa.ColumnElement[bool]:
+        """Whether a URL may be seen otherwise than it is stored. Names of parameters may be
+        escaped, so an escape counts.
+        """
+        url = task.c.url
+        if not self.sight.queries:
+            return sa.or_(*(url.contains(mark) for mark in "?#@"))
+        hiding = [
+            url.icontains(part, autoescape=True) for part in self.sight.redact if is_token(part)
+        ]
+        escaped = [url.contains(mark, autoescape=True) for mark in "%+"]
+        return sa.or_(url.contains("@"), sa.and_(url.contains("?"), sa.or_(*hiding, *escaped)))

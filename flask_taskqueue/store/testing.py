@@ -1,0 +1,124 @@
+"""A rehearsal: the database of a test, with a clock that can be put forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from ..core.clock import duration_micros
+from ..core.record import Record
+from ..core.states import State
+from .database.database import Database, Wait, Work
+from .database.dialects import Dialect
+from .database.dialects.claims import taken
+from .database.tables import Tables
+
+Result = TypeVar("Result")
+
+
+class Rehearsal(Database):
+    """One caller, whose thread is the handlers' too, and no dispatcher beside it.
+
+    ``isolated`` gives the connection of a test that is going to be rolled back, or None: then
+    everything happens on that connection, within savepoints.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        source: sa.Engine | sa.URL,
+        *,
+        create: bool,
+        isolated: Callable[[], sa.Connection | None],
+    ) -> None:
+        super().__init__(tables, source, create=create)
+        self.in_memory = (
+            True  # which is to say: one connection at a time, and nobody to tell of new tasks
+        )
+        self.dialect = _later(self.dialect, lambda: self.ahead)
+        self.ahead = 0
+        """How far the clock is put forward, in microseconds."""
+        self._isolated = isolated
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        connection = self._isolated()
+        if connection is None:
+            with super().reading() as reader:
+                yield reader
+            return
+        self.open()
+        yield connection
+
+    def now(self) -> int:
+        """The clock, in microseconds since 1970."""
+        with self.reading() as connection:
+            return int(connection.execute(sa.select(self.dialect.now)).scalar_one())
+
+    def clear(self) -> None:
+        """Forget everything but of which version the tables are."""
+
+        def work(connection: sa.Connection) -> None:
+            for table in self.tables.all:
+                if table is not self.tables.schema:
+                    connection.execute(sa.delete(table))
+
+        self.transact(work)
+
+    def take(self, task_id: str, *, lease_id: str, held_by: str, lease: float) -> Record | None:
+        """Lease a scheduled task, whatever it waits for; None if it is not scheduled."""
+        task = self.tables.task
+        claim = (
+            sa.update(task)
+            .where(task.c.id == task_id, task.c.state == State.SCHEDULED.value)
+            .values(taken(task, self.dialect.now))
+        )
+        how = {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)}
+
+        def work(connection: sa.Connection) -> Record | None:
+            if connection.execute(claim, how).rowcount != 1:
+                return None
+            return Record._make(
+                connection.execute(sa.select(task).where(task.c.id == task_id)).one()
+            )
+
+        return self.transact(work)
+
+    def _run(
+        self,
+        work: Work[Result],
+        tries: int,
+        wait: Wait = Wait.PATIENTLY,
+        done: Work[Result | None] = lambda _: None,
+    ) -> Result:
+        connection = self._isolated()
+        if connection is None:
+            return super()._run(work, tries, wait, done)
+        with connection.begin_nested():
+            return work(connection)
+
+    @contextmanager
+    def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+        connection = self._isolated()
+        if connection is None:
+            with super()._connected(engine) as reader:
+                yield reader
+            return
+        with connection.begin_nested():
+            yield connection
+
+
+def _later(dialect: Dialect, ahead: Callable[[], int]) -> Dialect:
+    """The same dialect with a clock that is ahead by so many microseconds."""
+    kind: type[Dialect] = type(dialect)
+
+    class Later(kind):  # type: ignore[valid-type, misc]
+        @property
+        def now(self) -> sa.ColumnElement[int]:
+            clock: sa.ColumnElement[int] = super().now
+            return clock + sa.bindparam("ahead", callable_=ahead, type_=sa.BigInteger)
+
+    return Later()

@@ -1,0 +1,1 @@
+"""What the application's own transaction has written and not yet committed."""

@@ -1,0 +1,74 @@
+"""What MariaDB and MySQL know of a transaction: the rows that the session's statements have
+written, deleted and updated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from .statement import Kind, Statement
+from .writes import ask
+
+_COMMITTING = set(
+    "alter analyze cache check create drop flush grant lock optimize rename repair revoke "
+    "truncate unlock".split()
+)
+_COUNTERS = ("Handler_delete", "Handler_update", "Handler_write")
+
+
+class MySQLWrites:
+    """Exact on MariaDB. MySQL counts the rows of temporary tables among those that were
+    written: there they are left out.
+    """
+
+    asks = True
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._counters = (
+            _COUNTERS if getattr(connection.dialect, "is_mariadb", False) else _COUNTERS[:2]
+        )
+
+    def is_autocommit(self) -> bool:
+        driver: Any = self._connection.connection.dbapi_connection
+        return bool(getattr(driver, "get_autocommit", bool)())
+
+    def count(self) -> int:
+        return 0
+
+    def note(self, *, locks: bool) -> Any:
+        return self._handled()
+
+    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+        if statement.kind is Kind.CHANGE:
+            return bool(cursor.rowcount != 0)
+        return True if cursor.description is None and cursor.rowcount > 0 else None
+
+    def ends(self, statement: Statement) -> bool:
+        if statement.kind is Kind.BEGIN:
+            return True
+        return (
+            statement.keyword in _COMMITTING and not self._in_transaction()
+        )  # that of a temporary table commits nothing
+
+    def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
+        return noted is not None and self._handled() != noted and self.is_open()
+
+    def is_open(self) -> bool:
+        return self._in_transaction() is not False
+
+    def may_lock(self, file: str) -> bool:
+        return False
+
+    def let_go(self) -> bool:
+        return False
+
+    def _in_transaction(self) -> bool | None:
+        answer = ask(self._connection, "SELECT @@in_transaction")
+        return bool(answer[0][0]) if answer else None  # MySQL has no such variable
+
+    def _handled(self) -> Any:
+        names = ", ".join(f"'{one}'" for one in self._counters)
+        return ask(self._connection, f"SHOW SESSION STATUS WHERE Variable_name IN ({names})")

@@ -1,0 +1,91 @@
+"""What PostgreSQL knows of a transaction: it has a number once it has written or locked a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from .statement import Kind, Statement
+from .writes import ask
+
+_NUMBER = "SELECT txid_current_if_assigned() IS NOT NULL"
+_LOCKS = """
+SELECT EXISTS (
+    SELECT 1 FROM pg_locks AS held LEFT JOIN pg_class AS relation ON relation.oid = held.relation
+    WHERE held.pid = pg_backend_pid() AND held.locktype = 'relation' AND held.granted AND (
+        held.mode IN (
+            'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+            'AccessExclusiveLock'
+        )
+        OR held.mode = 'RowExclusiveLock' AND relation.relkind <> 'S'
+            AND pg_stat_get_xact_tuples_inserted(held.relation)
+            + pg_stat_get_xact_tuples_updated(held.relation)
+            + pg_stat_get_xact_tuples_deleted(held.relation) > 0
+    )
+)
+"""
+"""What a transaction that has a number for another reason (a row lock, a savepoint that was
+rolled back) holds if it has written, too.
+"""
+
+_COUNTED = """
+SELECT sum(
+    pg_stat_get_xact_tuples_inserted(oid)
+    + pg_stat_get_xact_tuples_updated(oid)
+    + pg_stat_get_xact_tuples_deleted(oid)
+)
+FROM pg_class WHERE relkind IN ('r', 'p', 'm', 't')
+"""
+"""Rows of all tables, the catalog's too, and of savepoints that were rolled back: only what it
+has grown by tells.
+"""
+
+_NO_ROWS = {"move", "fetch"}
+
+
+class PostgreSQLWrites:
+    """Exact, by one question of the transaction itself."""
+
+    asks = True
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def is_autocommit(self) -> bool:
+        return bool(getattr(self._connection.connection.dbapi_connection, "autocommit", False))
+
+    def count(self) -> int:
+        return 0
+
+    def note(self, *, locks: bool) -> Any:
+        return ask(self._connection, _COUNTED) if locks else None
+
+    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+        counts = statement.kind is Kind.CHANGE or (
+            cursor.description is None and statement.keyword not in _NO_ROWS
+        )
+        return True if counts and cursor.rowcount > 0 else None
+
+    def ends(self, statement: Statement) -> bool:
+        return False
+
+    def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
+        if not self.is_open():
+            return False
+        if noted is not None:
+            return bool(ask(self._connection, _COUNTED) != noted)
+        return not locks or self._says(_LOCKS)
+
+    def is_open(self) -> bool:
+        return self._says(_NUMBER)
+
+    def may_lock(self, file: str) -> bool:
+        return False
+
+    def let_go(self) -> bool:
+        return False
+
+    def _says(self, question: str) -> bool:
+        answer = ask(self._connection, question)
+        return bool(answer and answer[0][0])

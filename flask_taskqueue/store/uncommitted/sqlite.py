@@ -1,0 +1,87 @@
+"""What SQLite knows of a transaction: its driver counts the rows that were changed, the file's
+header counts the tables.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
+from sqlalchemy.engine.interfaces import ExecuteStyle
+
+from .statement import Statement
+from .writes import ask
+
+_HEADER = ("schema_version", "user_version", "application_id")
+
+
+class SQLiteWrites:
+    """Exact for rows without a question; tables are compared with what they were before the
+    first statement that may change them.
+    """
+
+    asks = False
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._driver: Any = connection.connection.dbapi_connection
+
+    def is_autocommit(self) -> bool:
+        return False  # a recipe for transactions may look so: whether one is open is asked instead
+
+    def count(self) -> int:
+        return int(self._driver.total_changes)
+
+    def note(self, *, locks: bool) -> Any:
+        return self._headers()
+
+    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+        if (
+            statement.writes
+            and cursor.description is not None
+            and context.execute_style is not ExecuteStyle.INSERTMANYVALUES
+        ):
+            # SQLite counts what a statement with RETURNING has changed only when its rows have been
+            # fetched.
+            context.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(
+                cursor, initial_buffer=cursor.fetchall()
+            )
+        return None
+
+    def ends(self, statement: Statement) -> bool:
+        return False
+
+    def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
+        if not self.is_open():
+            return False
+        return self.count() != counted or (noted is not None and self._headers() != noted)
+
+    def is_open(self) -> bool:
+        return bool(self._driver.in_transaction)
+
+    def may_lock(self, file: str) -> bool:
+        return self.is_open() and file in self._files()
+
+    def let_go(self) -> bool:
+        self._driver.rollback()
+        return not self.is_open()
+
+    def _files(self) -> set[str]:
+        """The files that the connection has open, those that it has attached too."""
+        return {
+            os.path.realpath(row[2])
+            for row in ask(self._connection, "PRAGMA database_list") or ()
+            if row[2]
+        }
+
+    def _headers(self) -> Any:
+        names = {
+            row[1].replace('"', '""') for row in ask(self._connection, "PRAGMA database_list") or ()
+        } | {"temp"}
+        return [
+            ask(self._connection, f'PRAGMA "{name}".{one}')
+            for name in sorted(names)
+            for one in _HEADER
+        ]

@@ -1,0 +1,226 @@
+"""What the words of a statement tell about it: whether it may write, whether it ends a
+transaction or a savepoint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+_LONGEST = 20_000
+_TOKEN = re.compile(
+    r"""
+      (?P<blank> \s+ | --(?=\s|\Z)[^\n]* | /\*(?!M?!)(?:(?!/\*|\*/).)*\*/ )
+    | (?P<text> '[^'\\]*' )
+    | (?P<quoted> "[^"\\]*" | `[^`\\]*` )
+    | (?P<word> [^\W\d]\w* )
+    | (?P<open> \( )
+    | (?P<other> \d[\w.]* | -(?!-) | /(?!\*) | [),.;*=<>+%|?:\[\]&^~!@{}] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_FIRST = re.compile(r"(?:\s++|--[ \t][^\n]*+(?:\n|\Z))*+([a-z]+)", re.IGNORECASE)
+
+_CHANGES = {"insert", "update", "delete", "merge", "replace"}
+_READS = {
+    "select",
+    "with",
+    "values",
+    "table",
+    "show",
+    "explain",
+    "describe",
+    "desc",
+    "set",
+    "reset",
+    "use",
+    "pragma",
+}
+_WRITING = _CHANGES | {
+    "into",
+    "truncate",
+    "call",
+    "execute",
+    "do",
+    "load",
+    "copy",
+    "autocommit",
+    "constraints",
+}
+"""Words that a statement which only reads does not have, but ``FOR UPDATE`` and the function
+``replace()``.
+"""
+
+_DEFINES = {"alter", "comment", "create", "drop", "grant", "revoke", "truncate"}
+
+_TAKE_PARENTHESES = set(
+    """
+    all and any array as between by case cast conflict cross distinct else except exists filter from
+    group having if ilike in intersect interval is join lateral like limit materialized not of
+    offset on only or order over partition recursive row select similar some table then to union
+    unique using values when where window with within bigint binary bit char character date datetime
+    decimal double float int integer numeric real smallint time timestamp varbinary varchar
+    """.split()
+)
+_PURE = set(
+    """
+    abs array_agg avg bool_and bool_or ceil ceiling char_length character_length coalesce concat
+    concat_ws convert count cume_dist current_date current_time current_timestamp date_add
+    date_format date_part date_sub date_trunc datediff dense_rank every exp extract first_value
+    floor format from_unixtime generate_series greatest group_concat hex hour ifnull instr isnull
+    json_agg json_array json_array_length json_build_object json_each json_extract json_group_array
+    json_group_object json_object json_unquote jsonb_agg jsonb_build_object julianday lag last_value
+    lead least left length ln localtime localtimestamp locate log lower lpad ltrim make_interval max
+    min minute mod month now ntile nullif octet_length percent_rank percentile_cont percentile_disc
+    position power quarter radians random rank regexp_replace repeat replace reverse right round
+    row_number rpad rtrim second sign split_part sqrt stddev strftime string_agg strpos substr
+    substring sum timestampdiff to_char to_date to_number to_timestamp trim trunc typeof
+    unix_timestamp unixepoch unnest upper utc_timestamp variance version week weekday year
+    """.split()
+)
+"""Functions of the databases themselves that change nothing."""
+
+_CALLABLE = _TAKE_PARENTHESES | _PURE
+
+
+class Kind(Enum):
+    """What a statement is, as far as its words tell."""
+
+    READ = "read"
+    CHANGE = "change"
+    """Changes rows, and as many as the database counts."""
+    SAVEPOINT = "savepoint"
+    ROLLBACK_TO = "rollback to"
+    RELEASE = "release"
+    BEGIN = "begin"
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    UNKNOWN = "unknown"
+    """May write; only the database knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement, as far as its words tell; ``name`` is that of a savepoint, ``keyword`` the
+    first word of another.
+    """
+
+    kind: Kind
+    keyword: str = ""
+    name: str = ""
+    locks: bool = False
+    """Whether it may lock rows."""
+    writes: bool = False
+    """Whether it has a word that writes."""
+    is_harmless: bool = False
+    """Whether it neither writes nor locks a row."""
+
+    @property
+    def defines(self) -> bool:
+        """Whether it is about tables and the like, not about their rows."""
+        return self.keyword in _DEFINES
+
+
+def read_statement(text: str) -> Statement:
+    """Tell what a statement is. What is not certain is `Kind.UNKNOWN`: comments and quotes that
+    databases read differently, say.
+    """
+    return (
+        _read(text)
+        if len(text) <= _LONGEST
+        else Statement(Kind.UNKNOWN, _keyword(text), locks=True, writes=True)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Statement:
+    keyword = _keyword(text)
+    words = list(_words(text))
+    if not words or not all(one.text for one in words):
+        return Statement(Kind.UNKNOWN, keyword, locks=keyword not in _DEFINES, writes=True)
+    first = words[0].text
+    if first in _TRANSACTIONS:
+        return _of_transactions(first, [one.text for one in words])
+    calls = any(one.calls for one in words)
+    writes = any(one.writes for one in words)
+    kind = Kind.UNKNOWN
+    sets = first == "pragma" and "=" in text
+    if not calls and not sets and (first in _CHANGES or (first in _READS and not writes)):
+        kind = Kind.CHANGE if first in _CHANGES else Kind.READ
+    locks = first not in _DEFINES and (calls or any(one.text == "for" for one in words))
+    return Statement(
+        kind, first, locks=locks, writes=writes, is_harmless=kind is Kind.READ and not locks
+    )
+
+
+def _keyword(text: str) -> str:
+    found = _FIRST.match(text)
+    return found[1].lower() if found else ""
+
+
+_TRANSACTIONS = {
+    "savepoint": Kind.SAVEPOINT,
+    "release": Kind.RELEASE,
+    "begin": Kind.BEGIN,
+    "start": Kind.BEGIN,
+    "commit": Kind.COMMIT,
+    "end": Kind.COMMIT,
+    "rollback": Kind.ROLLBACK,
+    "abort": Kind.ROLLBACK,
+}
+
+
+@dataclass(slots=True)
+class _Word:
+    text: str
+    calls: bool = False
+    writes: bool = False
+    names: bool = False
+    """Whether a table is named here, whose columns may follow in parentheses."""
+
+
+def _words(text: str) -> Iterator[_Word]:
+    """The words outside of comments and quotes; an empty one where the text cannot be read with
+    certainty.
+    """
+    word, place, adjacent = _Word(""), 0, False
+    while place < len(text):
+        token = _TOKEN.match(text, place)
+        if token is None or (token["other"] == ";" and text[token.end() :].strip()):
+            yield _Word("")
+            return
+        place = token.end()
+        kind = token.lastgroup
+        if kind in ("word", "quoted"):
+            if word.text:
+                yield word
+            word = _next_word(token, word)
+        elif kind == "open" and adjacent:
+            word.calls = not word.names and word.text not in _CALLABLE
+            word.writes &= word.text != "replace"
+        adjacent = kind in ("word", "quoted") or (kind == "blank" and adjacent)
+    if word.text:
+        yield word
+
+
+def _next_word(token: re.Match[str], before: _Word) -> _Word:
+    quoted = token.lastgroup == "quoted"
+    dotted = token.string[: token.start()].endswith(".") if token.start() else False
+    text = token[0] if quoted or dotted else token[0].lower()
+    names = before.names if dotted else before.text == "into"
+    writes = (
+        text in _WRITING and not dotted and not (text == "update" and before.text in ("for", "key"))
+    )
+    return _Word(f".{text}" if dotted else text, writes=writes, names=names)
+
+
+def _of_transactions(first: str, words: list[str]) -> Statement:
+    """A statement that begins or ends a savepoint, or begins or ends the transaction."""
+    kind = _TRANSACTIONS[first]
+    if kind is Kind.ROLLBACK and "to" in words:
+        kind = Kind.ROLLBACK_TO
+    named = kind in (Kind.SAVEPOINT, Kind.RELEASE, Kind.ROLLBACK_TO) and len(words) > 1
+    return Statement(kind, first, name=words[-1].strip('"`').lower() if named else "")

@@ -1,0 +1,315 @@
+"""What the transaction of an application's connection has written and not yet committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import get_ident
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+import sqlalchemy as sa
+
+from ...core.errors import BadTransactionStateError
+from .statement import Kind, Statement, read_statement
+from .writes import writes_of
+
+NO_COMMIT = (
+    "a transactional handler must not commit: its changes are committed together with the "
+    "end of its "
+    "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A change of the queue's that is part of the transaction.
+
+    ``names`` are the tasks that are lost if it is not committed. After the commit ``committed`` is
+    called at once, when the session cannot be used, and each of ``then`` when it can.
+    """
+
+    names: Sequence[str]
+    committed: Callable[[], object]
+    then: Sequence[Callable[[], object]]
+
+
+@dataclass(slots=True)
+class _Level:
+    """A savepoint, or the transaction itself."""
+
+    counted: int
+    name: str = ""
+    written: bool = False
+    unknown: bool = False
+    noted: Any = None
+    joined: list[Joined] = field(default_factory=list)
+
+
+class Uncommitted:
+    """Follows the statements of one connection, from the begin of a session's transaction to its
+    end.
+
+    What a statement has written is known from its row count, or where that does not tell, asked of
+    the database: once, before a savepoint begins or when somebody wants to know.
+    """
+
+    def __init__(self, connection: sa.Connection, *, shared: bool) -> None:
+        self.connection = connection
+        self.thread = get_ident()
+        self.may_commit = True
+        """Whether whoever has the connection may commit it."""
+        self._writes = writes_of(connection)
+        self._shared = self._locks = shared
+        self._doubted = False
+        self._levels = [_Level(self._writes.count())]
+        self._due: list[Callable[[], object]] = []
+        self.dropped: list[Joined] = []
+        """The changes of the queue's in savepoints that have ended without a commit; whoever
+        meant that takes them out.
+        """
+        # What the driver begins by itself is not there before the first change.
+        self._begun_by_events = not self._writes.asks and self._writes.is_open()
+        self._begun_by: str | None = None
+
+    def has_written(self, *, ask: bool = True) -> bool:
+        """Whether the transaction holds changes; a savepoint that was rolled back counts no more.
+
+        Without ``ask`` only those that are known without a question.
+        """
+        if self._writes.is_autocommit():
+            return False
+        if any(level.written for level in self._levels):
+            if (self._doubted or not self._writes.asks) and not self._writes.is_open():
+                self.clear()
+            self._doubted = False
+        return any(level.written for level in self._levels) or (ask and self._resolve())
+
+    @property
+    def in_savepoint(self) -> bool:
+        """Whether a savepoint is open."""
+        return len(self._levels) > 1
+
+    @property
+    def joined(self) -> list[Joined]:
+        """The changes of the queue's that would be committed now."""
+        return [one for level in self._levels for one in level.joined]
+
+    def join(self, joined: Joined) -> None:
+        """Note a change that was made in the transaction."""
+        self._levels[-1].written = True
+        self._levels[-1].joined.append(joined)
+
+    def end(self, *, committed: bool) -> None:
+        """Say what became of the transaction; what follows a commit is due."""
+        for one in self.joined if committed else ():
+            one.committed()
+            self._due += one.then
+        self.dropped.clear()
+        self._begin_anew()
+
+    def clear(self) -> None:
+        """Begin anew: the connection's transaction ends now. What became of the queue's
+        changes, the session knows.
+        """
+        self._begin_anew(self.joined)
+
+    def take_due(self) -> list[Callable[[], object]]:
+        """What follows what was committed, each once; it is not given again."""
+        due, self._due = self._due, []
+        return list(dict.fromkeys(due))
+
+    def may_lock(self, file: str) -> bool:
+        """Whether the transaction may keep others from writing to this file."""
+        return self._writes.may_lock(file)
+
+    @contextmanager
+    def making_way(self) -> Iterator[None]:
+        """Within this the transaction, which must hold no changes, is not there; afterwards it is
+        begun again as it was begun.
+
+        The session does not notice: none of its objects expires.
+        """
+        must_begin = self._writes.let_go() and (self._begun_by_events or self._begun_by is not None)
+        try:
+            yield
+        finally:
+            begun_by = self._begun_by
+            if must_begin:
+                self._begin_again()
+            self.clear()
+            self._begun_by = begun_by
+
+    def before(self, statement: Statement) -> None:
+        """A statement is going to run."""
+        level = self._levels[-1]
+        if statement.kind is Kind.SAVEPOINT:
+            self._resolve()
+            level.noted = None
+        elif statement.kind is Kind.UNKNOWN:
+            if statement.defines or not self._writes.asks:
+                self._resolve()
+            if not (level.unknown or level.written):
+                level.noted = self._writes.note(locks=self._locks)
+
+    def after(self, statement: Statement, cursor: Any, context: Any) -> None:
+        """A statement has run."""
+        if statement.kind is Kind.READ:
+            self._locks |= statement.locks
+        elif statement.kind is Kind.CHANGE or statement.kind is Kind.UNKNOWN:
+            self._changed(statement, cursor, context)
+        elif statement.kind in (Kind.COMMIT, Kind.ROLLBACK):
+            self.end(committed=statement.kind is Kind.COMMIT)
+        elif statement.kind is Kind.BEGIN:
+            self._end_if_implied(statement)
+            self._begun_by = context.statement
+        else:
+            self._savepoint(statement)
+
+    def _changed(self, statement: Statement, cursor: Any, context: Any) -> None:
+        told = self._writes.told(statement, cursor, context)
+        if self._end_if_implied(statement):
+            return
+        level = self._levels[-1]
+        level.written |= bool(told)
+        level.unknown |= told is None
+        if statement.defines:
+            self._resolve()
+        self._locks |= statement.locks
+        self._doubted |= statement.kind is Kind.UNKNOWN and cursor.description is None
+
+    def _end_if_implied(self, statement: Statement) -> bool:
+        if not self._writes.ends(statement):
+            return False
+        self.end(committed=True)
+        return True
+
+    def _resolve(self) -> bool:
+        """Ask whether the statements of the innermost level have written that do not tell it
+        themselves.
+        """
+        level = self._levels[-1]
+        if not level.written and (
+            level.unknown or self._writes.count() != level.counted
+        ):  # also by the driver's own cursors
+            level.written = self._writes.has_written(level.counted, level.noted, locks=self._locks)
+            level.unknown, level.noted = False, None
+        return level.written
+
+    def _begin_again(self) -> None:
+        try:
+            if self._begun_by_events:
+                self.connection.dispatch.begin(self.connection)
+                self.connection.dialect.do_begin(self.connection.connection)
+            else:
+                self.connection.exec_driver_sql(self._begun_by or "")
+        except BaseException as error:
+            self.connection.invalidate(error)  # without a transaction it must not be used
+            raise
+
+    def _begin_anew(self, joined: Iterable[Joined] = ()) -> None:
+        self._levels = [_Level(self._writes.count(), joined=list(joined))]
+        self._begun_by = None
+        self._locks = self._shared
+        self._doubted = False
+
+    def _savepoint(self, statement: Statement) -> None:
+        if statement.kind is Kind.SAVEPOINT:
+            self._levels.append(_Level(self._writes.count(), name=statement.name))
+            return
+        places = [
+            place
+            for place, level in enumerate(self._levels)
+            if place and level.name == statement.name
+        ]
+        if not places:
+            self.clear()  # the savepoint that is the session's whole transaction
+            return
+        ended = self._levels[places[-1] :]
+        del self._levels[places[-1] :]
+        if statement.kind is Kind.RELEASE:
+            self._merge(ended)
+            if not self._writes.asks and not self._writes.is_open():
+                self.end(
+                    committed=True
+                )  # the outermost savepoint of SQLite, where nothing else began the transaction
+            return
+        self._locks = True
+        self.dropped += [one for level in ended for one in level.joined]
+        if not self._levels[-1].written:
+            self._levels[-1].counted = self._writes.count()
+        if not statement.name.startswith("sa_savepoint_"):  # those SQLAlchemy does not use again
+            self._levels.append(_Level(self._writes.count(), name=statement.name))
+
+    def _merge(self, ended: list[_Level]) -> None:
+        below = self._levels[-1]
+        for level in ended:
+            below.written |= level.written
+            below.unknown |= level.unknown
+            below.noted = level.noted if below.noted is None else below.noted
+            below.joined += level.joined
+
+
+_ANNOUNCED = (Kind.SAVEPOINT, Kind.UNKNOWN)
+_followed: WeakValueDictionary[int, Uncommitted] = WeakValueDictionary()
+"""By the ids of their connections, which they keep alive."""
+_engines: WeakSet[sa.Engine] = WeakSet()
+
+
+def follow(connection: sa.Connection, *, shared: bool) -> Uncommitted:
+    """Follow the transaction that has begun on a connection, for as long as the caller keeps what
+    is returned, or until `forget`.
+
+    ``shared`` says that it is part of one that somebody else began, who may have written before.
+    """
+    engine: sa.Engine = getattr(
+        connection.engine, "_proxied", connection.engine
+    )  # one with execution options has its events
+    if engine not in _engines:
+        _engines.add(engine)
+        sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
+        sa.event.listen(engine, "after_cursor_execute", _after)
+        sa.event.listen(engine, "commit", _committing)
+    followed = _followed[id(connection)] = Uncommitted(connection, shared=shared)
+    return followed
+
+
+def forget(followed: Uncommitted) -> None:
+    """Follow a connection no more."""
+    if _find(followed.connection) is followed:
+        del _followed[id(followed.connection)]
+
+
+def of_this_thread() -> list[Uncommitted]:
+    """The transactions that this thread has begun and that are followed."""
+    thread = get_ident()
+    followed = [one() for one in _followed.valuerefs()] if _followed else []
+    return [one for one in followed if one is not None and one.thread == thread]
+
+
+def _find(connection: sa.Connection) -> Uncommitted | None:
+    return _followed.get(id(connection))
+
+
+def _committing(connection: sa.Connection) -> None:
+    followed = _find(connection)
+    if followed is not None and not followed.may_commit:
+        raise BadTransactionStateError(NO_COMMIT)
+
+
+def _before(
+    connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool
+) -> tuple[str, Any]:
+    statement = read_statement(text)
+    if statement.kind in _ANNOUNCED and (followed := _find(connection)) is not None:
+        followed.before(statement)
+    return text, parameters
+
+
+def _after(
+    connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool
+) -> None:
+    statement = read_statement(text)
+    if not statement.is_harmless and (followed := _find(connection)) is not None:
+        followed.after(statement, cursor, context)

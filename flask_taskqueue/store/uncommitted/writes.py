@@ -1,0 +1,138 @@
+"""Whether the transaction of a connection has written: what each database can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from .statement import Kind, Statement
+
+
+class Writes(Protocol):
+    """What one connection's database knows of its transaction. Nothing here passes through
+    SQLAlchemy's events.
+    """
+
+    asks: bool
+    """Whether the answers below cost a question to the server."""
+
+    def is_autocommit(self) -> bool:
+        """Whether the driver commits each statement by itself, so that no transaction holds
+        anything.
+        """
+
+    def count(self) -> int:
+        """How many changes the driver has counted; the same number as before when it does not
+        count.
+        """
+
+    def note(self, *, locks: bool) -> Any:
+        """What to remember from before a statement whose words do not tell what it does;
+        ``locks`` as below.
+        """
+
+    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+        """Whether a statement that has run has written, as its result tells; None where the
+        database must be asked.
+        """
+
+    def ends(self, statement: Statement) -> bool:
+        """Whether the database has committed the transaction because of this statement."""
+
+    def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
+        """Ask whether anything was written since these were counted and noted; ``locks`` says
+        that rows may have been locked.
+        """
+
+    def is_open(self) -> bool:
+        """Whether the transaction has not been ended behind SQLAlchemy's back."""
+
+    def may_lock(self, file: str) -> bool:
+        """Whether the transaction may keep others from writing to this file."""
+
+    def let_go(self) -> bool:
+        """End the transaction, in which nothing is written; whether the driver has begun none
+        by itself since.
+        """
+
+
+class UnknownWrites:
+    """A database that cannot be asked: of the application's own, the queue's tables are not in
+    it.
+    """
+
+    asks = True
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def is_autocommit(self) -> bool:
+        return False
+
+    def count(self) -> int:
+        return 0
+
+    def note(self, *, locks: bool) -> Any:
+        return None
+
+    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+        if statement.kind is Kind.CHANGE:
+            return bool(cursor.rowcount != 0)
+        return bool(statement.writes)
+
+    def ends(self, statement: Statement) -> bool:
+        return False
+
+    def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
+        return False
+
+    def is_open(self) -> bool:
+        return True
+
+    def may_lock(self, file: str) -> bool:
+        return False
+
+    def let_go(self) -> bool:
+        return False
+
+
+def ask(connection: sa.Connection, question: str) -> list[Any] | None:
+    """The rows that answer a question, past SQLAlchemy's events; None if the transaction cannot
+    be asked any more.
+    """
+    module: Any = connection.dialect.loaded_dbapi
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(question)
+        return list(cursor.fetchall())
+    except module.Error:
+        return None
+    finally:
+        cursor.close()
+
+
+def writes_of(connection: sa.Connection) -> Writes:
+    """What the database of this connection can be asked."""
+    return _kind(connection.dialect.name)(connection)
+
+
+@cache
+def _kind(name: str) -> Callable[[sa.Connection], Writes]:
+    match name:
+        case "sqlite":
+            from .sqlite import SQLiteWrites
+
+            return SQLiteWrites
+        case "postgresql":
+            from .postgresql import PostgreSQLWrites
+
+            return PostgreSQLWrites
+        case "mysql" | "mariadb":
+            from .mysql import MySQLWrites
+
+            return MySQLWrites
+        case _:
+            return UnknownWrites

@@ -1,0 +1,58 @@
+"""A look at an application that is whole: at its first request, and before a dispatcher works."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask.signals import request_started
+
+from ..core.errors import ConfigurationError
+from ..core.settings.queue import check_configured
+from ..runtime import Runtime
+from .rules import check_routes, worker_of
+from .worker import Route
+
+
+def check_application(app: Flask) -> None:
+    """Raise `ConfigurationError` or `UnknownQueueError` for what cannot work and could not be
+    known before.
+    """
+    runtime: Runtime = app.extensions["taskqueue"]
+    runtime.binding.check(app)
+    check_workers(app, runtime)
+
+
+def check_workers(app: Flask, runtime: Runtime) -> None:
+    """Raise `ConfigurationError` or `UnknownQueueError` for a worker of an application that
+    cannot work there.
+    """
+    check_routes(app)
+    for rule in app.url_map.iter_rules():
+        worker = worker_of(app, rule)
+        if worker is not None:
+            check_route(worker.route, rule.endpoint, runtime)
+
+
+def check_route(route: Route, endpoint: str, runtime: Runtime) -> None:
+    """See that an application has what a worker declares: its queue, and a session where it is
+    transactional.
+    """
+    if route.queue is not None:
+        check_configured(route.queue, runtime.settings.queues, f"worker {endpoint!r}")
+    if route.transactional and runtime.binding.db is None:
+        raise ConfigurationError(
+            f"worker {endpoint!r} is transactional, but the queue has a database of its own, "
+            "which no session shares: give TaskQueue the "
+            "application's Flask-SQLAlchemy, or leave transactional out"
+        )
+
+
+def check_at_first_request(app: Flask) -> None:
+    """Look at the first request, with which routes cease to change. A request fails as long as
+    something cannot work.
+    """
+
+    def check(app: Flask, **_: object) -> None:
+        check_application(app)
+        request_started.disconnect(check, app)  # a signal that nobody hears costs nothing
+
+    request_started.connect(check, app, weak=False)

@@ -1,0 +1,92 @@
+"""When an application that is being made is whole: whoever makes it has returned."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from flask import Flask
+
+from ..process.threads import begin
+
+_LOOK_AGAIN = 0.02
+
+
+def when_whole(app: Flask, then: Callable[[], object]) -> None:
+    """Call ``then``, in another thread, as soon as whoever makes the application, which is being
+    set up now, has returned.
+
+    That is the outermost caller that is a function of the application's package, or has the
+    application in a variable or an attribute of one, or is a module that is being imported. Where
+    nobody can say when that is, because the program's own file makes the application, or the
+    function that serves it, ``then`` is not called in time, or never.
+    """
+    maker = _maker(sys._getframe(1), app)
+    if maker is not None:
+        begin(_wait, threading.get_ident(), maker, then, name="taskqueue-whole")
+
+
+def is_made_to_fork() -> bool:
+    """Whether this process makes the application only to fork its workers: uWSGI without
+    lazy-apps, gunicorn with preload.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and hasattr(uwsgi, "worker_id"):
+        return bool(uwsgi.worker_id() == 0)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "gunicorn.arbiter":
+            return frame.f_code.co_name == "setup"
+        frame = frame.f_back
+    return False
+
+
+def _maker(frame: FrameType | None, app: Flask) -> FrameType | None:
+    found = None
+    while frame is not None:
+        if _may_go_on(frame, app):
+            found = frame
+        frame = frame.f_back
+    return found
+
+
+def _may_go_on(frame: FrameType, app: Flask) -> bool:
+    """Whether what runs in a frame may have more to do with an application once its call
+    returns.
+    """
+    module = str(frame.f_globals.get("__name__"))
+    if frame.f_code.co_name == "<module>":
+        return module != "__main__"
+    if module.partition(".")[0] == app.import_name.partition(".")[0]:
+        return True
+    return any(
+        value is app or any(one is app for one in _attributes(value))
+        for value in list(frame.f_locals.values())
+    )
+
+
+def _attributes(value: object) -> list[object]:
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return []
+    return list(held.values()) if isinstance(held, dict) else []
+
+
+def _wait(thread: int, maker: FrameType, then: Callable[[], object]) -> None:
+    while _runs(thread, maker):
+        time.sleep(_LOOK_AGAIN)
+    del maker
+    then()
+
+
+def _runs(thread: int, maker: FrameType) -> bool:
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame is maker:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,261 @@
+"""The dispatcher of a process that serves requests: when it starts and stops."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+
+import click
+import sqlalchemy as sa
+from flask import Flask, request
+from flask.helpers import get_debug_flag
+from flask.signals import request_started
+from werkzeug.serving import is_running_from_reloader
+
+from ..core.errors import TaskQueueError, TransientError
+from ..process.stop_signals import guard, is_stopping, prepare
+from ..process.threads import at_exit, begin
+from ..runtime import Runtime
+from .app_checks import check_application
+from .app_ready import is_made_to_fork, when_whole
+from .current_task import handling
+from .development_server import ends_with_its_request, on_serving
+from .guard import verified
+
+logger = logging.getLogger("flask_taskqueue")
+
+_RELOAD_GRACE = 2.0
+_START_AGAIN = 1.0
+_NOT_LONG = 0.05
+
+
+def arrange_start(app: Flask, runtime: Runtime) -> None:
+    """Have the dispatcher start when, and if, this process serves requests; with "on" as soon
+    as the application is whole.
+    """
+    serving = _Serving(runtime)
+    _all[app] = serving
+    request_started.connect(serving.at_request, app, weak=False)
+    if runtime.settings.dispatcher == "off":
+        return
+    prepare()
+    on_serving(_at_serving)
+    if runtime.settings.dispatcher == "on" and not _is_reloaders_parent():
+        serving.is_in_master = is_made_to_fork()
+        if not serving.is_in_master:
+            when_whole(app, serving.start)
+
+
+def leave(app: Flask) -> None:
+    """Start no dispatcher in this process by itself."""
+    _all[app].leave()
+
+
+class _Serving:
+    """Whether and how the process that this is in runs the dispatcher of one application."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = weakref.ref(runtime)
+        self._decided = self._left = False
+        self._deciding = threading.Lock()
+        self._stops_in: int | None = None
+        self._setting = runtime.settings.dispatcher
+        self.is_in_master = False
+        """Whether the workers are to start as soon as they are forked."""
+
+    def at_request(self, app: Flask, **_: object) -> None:
+        """A request is being served: start, unless it is a delivery, or say why not. From then
+        on there is nothing to do.
+        """
+        if (
+            self._decided
+            or is_stopping()
+            or self._is_asleep(app)
+            or handling.get(None) is not None
+            or verified(app, request) is not None
+        ):
+            return
+        why_not = self._why_not()
+        if why_not is None:
+            self.start()
+        else:
+            self._decided = True
+            logger.info("this process (pid %d) runs no dispatcher: %s", os.getpid(), why_not)
+
+    def at_serving(self, app: Flask, base_url: str | None) -> None:
+        """Requests will be served: start."""
+        if not self._is_asleep(app):
+            self.start(base_url)
+
+    def start(self, base_url: str | None = None) -> None:
+        """Start in a thread, so that nobody waits for the database nor appears in the start's
+        traces; harmless when it was begun.
+        """
+        with self._deciding:
+            runtime = self._runtime()
+            if self._decided or self._left or self._setting == "off" or runtime is None:
+                return
+            self._decided = runtime.is_attended = True
+        prepare()
+        _warn_without_threads()
+        try:
+            if self._stops_in != os.getpid():
+                at_exit(_stop, self._runtime, os.getpid())
+                self._stops_in = os.getpid()
+            begin(self._start, base_url, name="taskqueue-start")
+        except RuntimeError as error:
+            logger.info(
+                "this process (pid %d) runs no dispatcher, because it is ending: %s",
+                os.getpid(),
+                error,
+            )
+
+    def start_over(self) -> None:
+        """Nothing is begun: this is a forked process, or one that a signal was to end goes on."""
+        self._decided = False
+        self._deciding = threading.Lock()
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What it runs; None when the application is gone."""
+        return self._runtime()
+
+    def leave(self) -> None:
+        """Start nothing in this process, whose program runs dispatchers itself."""
+        with _gate:
+            self._decided = self._left = True
+            runtime = self._runtime()
+        if runtime is not None:
+            runtime.stop(0)
+
+    def _is_asleep(self, app: Flask) -> bool:
+        """Whether nothing runs by itself: under test."""
+        return app.testing and self._setting != "on"
+
+    def _why_not(self) -> str | None:
+        if self._setting == "off":
+            return 'TASKQUEUE_DISPATCHER is "off"'
+        if request.environ.get("wsgi.run_once") or ends_with_its_request():
+            return "it ends with its request; run flask taskqueue run"
+        return None
+
+    def _start(self, base_url: str | None) -> None:
+        told = False
+        while (runtime := self._runtime()) is not None:
+            try:
+                self._start_now(runtime, base_url)
+                return
+            except TransientError as error:
+                if not told:
+                    logger.warning("the dispatcher cannot start yet: %s", error)
+                told = True
+            except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
+                logger.error("the dispatcher does not start: %s", error)
+                runtime.is_attended = False
+                return
+            del runtime
+            time.sleep(_START_AGAIN)
+
+    def _start_now(self, runtime: Runtime, base_url: str | None) -> None:
+        check_application(runtime.app)
+        guard(_finish)
+        with _gate:
+            if is_stopping() or self._left:
+                return
+            scheduler = runtime.start(runtime.settings.base_url or base_url)
+        settings = runtime.settings
+        logger.info(
+            "dispatcher %s started (pid %d, transport %s, %d slots, poll %g s, %s)",
+            scheduler.dispatcher.id,
+            os.getpid(),
+            settings.transport,
+            settings.concurrency,
+            settings.poll_interval,
+            runtime.store.database.engine.url.render_as_string(hide_password=True),
+        )
+
+
+def _at_serving(app: Flask, base_url: str | None) -> None:
+    serving = _all.get(app)
+    if serving is not None:
+        serving.at_serving(app, base_url)
+
+
+def _finish(is_hurried: Callable[[], bool]) -> None:
+    """A signal has come that ends the process: let running tasks end within the grace period,
+    give the rest back.
+    """
+    with _gate:  # what is being started now is stopped too
+        runtimes = [serving.runtime for serving in list(_all.values())]
+    running = [
+        runtime for runtime in runtimes if runtime is not None and runtime.scheduler is not None
+    ]
+    began = time.monotonic()
+    for runtime in running:
+        runtime.retire()
+    for runtime in running:
+        while not (
+            runtime.wait_idle(_NOT_LONG)
+            or is_hurried()
+            or time.monotonic() > began + _grace(runtime)
+        ):
+            continue
+    for runtime in running:
+        runtime.stop(0)
+    for serving in list(_all.values()):
+        serving.start_over()
+
+
+def _stop(runtime: weakref.ref[Runtime], pid: int) -> None:
+    live = runtime()
+    if live is not None and os.getpid() == pid:
+        with suppress(KeyboardInterrupt):
+            live.stop(_grace(live))
+
+
+def _grace(runtime: Runtime) -> float:
+    grace = runtime.settings.grace_period
+    return min(grace, _RELOAD_GRACE) if is_running_from_reloader() else grace
+
+
+def _is_reloaders_parent() -> bool:
+    """Whether this is the process that ``flask run`` only watches files in."""
+    if is_running_from_reloader():
+        return False
+    context = click.get_current_context(silent=True)
+    if context is None or "reload" not in context.params:
+        return False
+    asked = context.params["reload"]
+    return get_debug_flag() if asked is None else bool(asked)
+
+
+def _warn_without_threads() -> None:
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and not getattr(uwsgi, "opt", {}).get("enable-threads"):
+        logger.warning(
+            "uWSGI runs without threads, so the dispatcher cannot work: set enable-threads = "
+            "true, or run flask taskqueue run"
+        )
+
+
+def _after_fork() -> None:
+    global _gate
+    _gate = threading.Lock()
+    for serving in list(_all.values()):
+        serving.start_over()
+        if serving.is_in_master:
+            serving.is_in_master = False
+            serving.start()
+
+
+_all: weakref.WeakKeyDictionary[Flask, _Serving] = weakref.WeakKeyDictionary()
+_gate = threading.Lock()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

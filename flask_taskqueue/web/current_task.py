@@ -1,0 +1,123 @@
+"""The task that is being handled."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextvars import ContextVar
+from datetime import datetime
+from typing import cast
+
+from werkzeug.local import LocalProxy
+
+from ..core.clock import to_datetime
+from ..core.delivery.delivery import Delivery
+from ..core.tasks.task import Task, TaskActions
+from ..runtime import Runtime
+from .transaction import report_progress
+
+_ASK_AGAIN = 1.0
+_REPORT_AGAIN = 0.5
+
+
+class CurrentTask:
+    """What a handler can know of its own task and attempt."""
+
+    def __init__(self, delivery: Delivery, runtime: Runtime, actions: TaskActions) -> None:
+        self._delivery = delivery
+        self._runtime = runtime
+        self._actions = actions
+        self._asked_at = delivery.started
+        self._reported_at = 0.0
+
+    @property
+    def task(self) -> Task:
+        """The task as it was when the attempt began."""
+        return Task.of(self._delivery.record, self._actions)
+
+    @property
+    def id(self) -> str:
+        """The task's id, the same at every attempt: the idempotency key to hand to other
+        services.
+        """
+        return self._delivery.record.id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, counted from 1; attempts that crashed count."""
+        return self._delivery.record.attempts
+
+    @property
+    def first_tried_at(self) -> datetime:
+        """When the first attempt began, aware, in UTC."""
+        record = self._delivery.record
+        return to_datetime(record.first_tried_at or record.started_at or record.eta)
+
+    @property
+    def last_status(self) -> int | None:
+        """The status of the attempt before this one; None without one, or if it had no reply."""
+        return self._delivery.record.last_status
+
+    @property
+    def batch_id(self) -> str | None:
+        """The id of the batch whose task or callback this is, for ``tasks.get_batch``."""
+        return self._delivery.record.callback_of or self._delivery.record.batch_id
+
+    def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
+        """Say how far the handler has come, for `Task.progress`: so many done, of so many, with a
+        few words.
+
+        Raises ValueError for numbers below 0. It is stored at most twice a second. In a
+        transactional handler on SQLite it is seen when the handler commits.
+        """
+        if done < 0 or (total is not None and total < 0):
+            raise ValueError(f"progress is {done} of {total}; neither can be below 0")
+        now = time.monotonic()
+        if now - self._reported_at < _REPORT_AGAIN and done != total:
+            return
+        self._reported_at = now
+        report_progress(
+            self._runtime, self._delivery.record, json.dumps([done, total, note and note[:200]])
+        )
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self._delivery.expires - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the result any more: the task was deleted, or its lease lost.
+
+        It takes up to a third of the lease to become true. Look at it in long loops and return
+        early. It is also true when the database was away for so long that the lease may be lost;
+        then the task is attempted again, whatever the handler that was told so answers.
+        """
+        delivery = self._delivery
+        if (
+            delivery.remote
+            and not delivery.cancelled
+            and time.monotonic() - self._asked_at > _ASK_AGAIN
+        ):
+            self._asked_at = time.monotonic()
+            with self._runtime.store.reading() as reader:
+                delivery.cancelled = (
+                    self._runtime.store.leases.is_current(reader, self.id, self.attempt) is None
+                )
+        delivery.heeded |= delivery.cancelled and delivery.doubted
+        return delivery.cancelled
+
+
+handling: ContextVar[CurrentTask] = ContextVar("flask_taskqueue.current_task")
+
+current_task = cast(
+    CurrentTask,
+    LocalProxy(
+        handling,
+        unbound_message=(
+            "There is no current task: current_task works inside a handler (a function under "
+            "@tasks.worker) while it is handling a task."
+        ),
+    ),
+)
+"""The task that is being handled; a proxy, like Flask's ``request``."""

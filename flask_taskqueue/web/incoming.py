@@ -1,0 +1,122 @@
+"""A request that claims to be a delivery over HTTP: what it claims, and its body, taken before
+anything in the app can read of it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, cast
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import get_content_length
+
+from ..core.delivery import signatures
+from ..core.delivery.delivery import Delivery
+from ..core.delivery.verdict import Verdict
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+ARRIVAL_KEY = "flask_taskqueue.arrival"
+"""Where the environ of a request that claims to be a delivery has its `Arrival`."""
+
+_PIECE = 65_536
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """What a request claims, and what is found out of it. One object from end to end, though
+    middleware copies environs.
+
+    ``body`` is what its signature has to be of. It is None where that need not be looked at: the
+    headers are malformed or stale, or there is more than a task can have.
+    """
+
+    headers: Mapping[str, str]
+    queue: str
+    attempt: int | None
+    body: bytes | None = None
+    delivery: Delivery | None = None
+    """Which delivery it is, once that is proven."""
+    examined: bool = False
+    stale: bool = False
+    """Whether it is a genuine delivery of an attempt that is not under way."""
+    verdict: Verdict | None = None
+    """What became of it, said by whoever saw its view run."""
+    reported: bool = False
+    """Whether the application has been told of an exception of it."""
+
+
+def arrive(environ: WSGIEnvironment, most: int, now: float) -> Arrival:
+    """What a request claims that carries a signature of Standard Webhooks.
+
+    If all its headers are well formed and fresh, its body is read, up to ``most`` bytes, and put
+    back, so that what reads it later gets it whole.
+    """
+    headers = {
+        name: environ.get(f"HTTP_{name.upper().replace('-', '_')}", "")
+        for name in signatures.HEADERS
+    }
+    attempt = _attempt(environ.get("HTTP_X_TASKQUEUE_TASKRETRYCOUNT", ""))
+    arrival = Arrival(headers, environ.get("HTTP_X_TASKQUEUE_QUEUENAME", ""), attempt)
+    if attempt is not None and signatures.presented(headers, now) is not None:
+        arrival.body = _take_body(environ, most)
+    environ[ARRIVAL_KEY] = arrival
+    return arrival
+
+
+def _attempt(count: str) -> int | None:
+    return int(count) + 1 if count.isascii() and count.isdigit() and len(count) < 10 else None
+
+
+def _take_body(environ: WSGIEnvironment, most: int) -> bytes | None:
+    """The body, which stays to be read in the environ; None for one that no delivery has, of
+    which no more than that is read.
+    """
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        return None
+    length = get_content_length(environ)
+    if length is None and "wsgi.input_terminated" not in environ:
+        return b""  # no server and no framework reads anything there
+    if length is not None and length > most:
+        return None
+    rest = cast(IO[bytes], environ["wsgi.input"])
+    body = _read(rest, most + 1 if length is None else length)
+    if len(body) > most if length is None else len(body) < length:
+        environ["wsgi.input"] = io.BufferedReader(_Joined(body, rest))
+        return None
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """So many bytes, or less if the stream ends or breaks before."""
+    body = bytearray()
+    try:
+        while len(body) < size and (piece := stream.read(min(size - len(body), _PIECE))):
+            body += piece
+    except (
+        OSError,
+        HTTPException,
+    ):  # the latter are raised by werkzeug's streams, which middleware may have put there
+        pass
+    return bytes(body)
+
+
+class _Joined(io.RawIOBase):
+    """What was read of a stream, and then the rest of it, with its errors."""
+
+    def __init__(self, begin: bytes, rest: IO[bytes]) -> None:
+        self._begin = io.BytesIO(begin)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        piece = self._begin.read(len(buffer)) or self._rest.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
