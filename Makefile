@@ -5,7 +5,7 @@ PYTHON := $(shell for one in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PORT ?= 5000
 
-.PHONY: demo test chaos soak lint docs all-pythons clean
+.PHONY: demo test coverage chaos soak lint docs all-pythons clean
 
 demo: .venv/installed
 	@echo
@@ -15,6 +15,10 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/pytest
+
+# The same, and what of the package it reached, in htmlcov/.
+coverage: .venv/installed-dev
+	$(BIN)/pytest --cov --cov-report=term --cov-report=html
 
 # Kills, pauses and outages at full size, on every database; prints a table.
 chaos: .venv/installed-dev
@@ -41,13 +45,13 @@ all-pythons: .venv/installed-dev
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python setup.py
+.venv/installed: .venv/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
-.venv/installed-dev: .venv/bin/python setup.py
+.venv/installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/installed
 
 clean:
-	rm -rf .venv .tox build dist docs/_build *.egg-info
+	rm -rf .venv .tox build dist docs/_build htmlcov *.egg-info

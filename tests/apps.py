@@ -14,6 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.serving import make_server
 
 from flask_taskqueue import Task, TaskQueue
+from flask_taskqueue.runtime import Runtime
+from flask_taskqueue.store import Store
 
 
 @dataclass
@@ -24,6 +26,16 @@ class Bench:
     db: Any
     tasks: TaskQueue
     Counter: Any
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the application owns of the queue."""
+        return runtime_of(self.app)
+
+    @property
+    def store(self) -> Store:
+        """The tables."""
+        return self.runtime.store
 
     def count(self) -> int:
         """The counter, read afresh."""
@@ -38,12 +50,18 @@ class Bench:
 
     def attempts(self, task: Task) -> list[tuple[int, str, int | None]]:
         """Number, reason and status of the attempts that have ended."""
-        store = self.app.extensions["taskqueue"].store
+        store = self.store
         with store.reading() as connection:
             return [
                 (row.number, row.reason, row.status)
                 for row in store.history.attempts(connection, task.id)
             ]
+
+
+def runtime_of(app: Flask) -> Runtime:
+    """Return what an application owns of the queue."""
+    runtime: Runtime = app.extensions["taskqueue"]
+    return runtime
 
 
 @contextmanager
@@ -73,8 +91,8 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
             yield Bench(app, db, tasks, Counter)
         finally:
             db.session.remove()
-            app.extensions["taskqueue"].stop(5)
-            app.extensions["taskqueue"].store.database.close()
+            runtime_of(app).stop(5)
+            runtime_of(app).store.database.close()
             for engine in db.engines.values():
                 engine.dispose()
 

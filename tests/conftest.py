@@ -10,10 +10,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, TestDatabase, fresh
 from tests.laid import Laid
+
+# An example may take as long as the machine needs: what it finds does not depend on the clock.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:

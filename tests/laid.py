@@ -60,7 +60,7 @@ class Laid:
     def _make(self, name: str) -> TestDatabase:
         database = self._stack.enter_context(fresh(name, self._servers, self._directory))
         with bench(database.url) as one:
-            one.app.extensions["taskqueue"].store.ensure_queues()
+            one.store.ensure_queues()
         self._columns.setdefault(name, _columns_of(database))
         self._empty(database)
         return database

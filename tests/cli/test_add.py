@@ -16,7 +16,7 @@ from tests.cli.conftest import Console
 @contextmanager
 def dispatching(console: Console) -> Iterator[None]:
     """A dispatcher of this process, while the block runs."""
-    runtime = console.bench.app.extensions["taskqueue"]
+    runtime = console.bench.runtime
     runtime.start()
     try:
         yield

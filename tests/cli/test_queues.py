@@ -98,8 +98,8 @@ def test_purge_by_state(console: Console) -> None:
 def test_prune_forgets_what_ended_long_ago(console: Console) -> None:
     """As the settings say, or by age; it counts and asks first."""
     old, new = console.bench.run(console.add()), console.bench.run(console.add("bad"))
-    table = console.bench.app.extensions["taskqueue"].store.database.tables.task
-    store = console.bench.app.extensions["taskqueue"].store
+    table = console.bench.store.database.tables.task
+    store = console.bench.store
     past = (
         sa.update(table)
         .where(table.c.id == old.id)
@@ -156,7 +156,7 @@ def test_top_looks_again_and_again(console: Console) -> None:
     assert [[one["queue"] for one in json.loads(line)["queues"]] for line in lines] == [
         ["default", "mail", "slow"]
     ] * 2
-    runtime = console.bench.app.extensions["taskqueue"]
+    runtime = console.bench.runtime
     runtime.start()
     try:
         assert "0/8" in console.run("top", "--times", "1").stdout

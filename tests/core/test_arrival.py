@@ -14,7 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_taskqueue.core.arguments import equality as sameness
@@ -347,14 +347,12 @@ ANYTHING = (
 )
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_all_that_json_has_arrives_without_annotation(value: Any) -> None:
     """Types and all."""
     assert same(value, sent(one(), value)[0])
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(
         [
@@ -387,7 +385,6 @@ def test_whatever_is_given_arrives_or_is_refused(hint: Any, value: Any) -> None:
     assert same(value, arrived)
 
 
-@settings(deadline=None)
 @given(
     st.builds(
         Part, st.integers(), st.lists(TEXTS), st.none() | st.datetimes(timezones=st.timezones())

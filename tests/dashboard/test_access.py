@@ -94,7 +94,7 @@ def in_debug(on_file: Open) -> Bench:
 
 def key_of(one: Bench) -> str:
     """What the link of an application holds."""
-    return link_keys(one.app.extensions["taskqueue"])[0]
+    return link_keys(one.runtime)[0]
 
 
 def test_in_debug_the_link_opens_it_and_nothing_else_does(in_debug: Bench) -> None:
@@ -211,7 +211,7 @@ def test_a_user_and_a_password_open_it(on_file: Open) -> None:
         == 401
     )
     assert client.get("/taskqueue/", auth=("ana", "correct horse")).status_code == 200
-    assert "correct horse" not in repr(one.app.extensions["taskqueue"].settings)
+    assert "correct horse" not in repr(one.runtime.settings)
 
 
 @pytest.mark.parametrize("answer", ["read", {"view", "view_payload"}])
@@ -400,7 +400,7 @@ def test_what_was_done_is_logged_with_who_did_it(on_file: Open) -> None:
     """The audit log has user, address, action, queue and how much was changed."""
     one: Bench = on_file(TASKQUEUE_DASHBOARD_USER=lambda: "ana")
     one.app.test_client().post("/taskqueue/queues/default/pause", environ_base=LOCAL)
-    store = one.app.extensions["taskqueue"].store
+    store = one.store
     with store.reading() as connection:
         (row,) = store.audit.latest(connection, 10)
     assert (row.who, row.address, row.action, row.subject, row.changed) == (

@@ -24,7 +24,7 @@ KEPT = {"PROPAGATE_EXCEPTIONS": False, "TASKQUEUE_CREATE_TABLES": False}
 @contextmanager
 def unwritable(one: Bench) -> Iterator[None]:
     """An audit log that nothing can be written to."""
-    table = one.app.extensions["taskqueue"].store.database.tables.audit.name
+    table = one.store.database.tables.audit.name
     with one.db.engine.begin() as connection:
         connection.exec_driver_sql(f"ALTER TABLE {table} RENAME COLUMN who TO whom")
     yield
@@ -34,7 +34,7 @@ def unwritable(one: Bench) -> Iterator[None]:
 
 def rows(one: Bench) -> list[list[Any]]:
     """All that actions change."""
-    tables = one.app.extensions["taskqueue"].store.database.tables
+    tables = one.store.database.tables
     with one.db.engine.connect() as connection:
         return [
             sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
@@ -44,7 +44,7 @@ def rows(one: Bench) -> list[list[Any]]:
 
 def logged(one: Bench) -> list[tuple[str | None, str, str, int]]:
     """Who did what to what, and how much it changed, the first in front."""
-    store = one.app.extensions["taskqueue"].store
+    store = one.store
     with store.reading() as connection:
         return [
             (row.who, row.action, row.subject, row.changed)

@@ -25,7 +25,7 @@ def get(one: Bench, page: str, **arguments: Any) -> Any:
 
 def store_of(one: Bench) -> Store:
     """The store of an application."""
-    return one.app.extensions["taskqueue"].store
+    return one.store
 
 
 def test_a_task_is_in_the_group_of_its_last_error(opened: Open) -> None:

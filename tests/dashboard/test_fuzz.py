@@ -343,7 +343,7 @@ def stocked(one: Bench) -> dict[str, list[str]]:
         for wait in (0, 900)
     ]
     one.tasks.drain()
-    store = one.app.extensions["taskqueue"].store
+    store = one.store
     with store.reading() as connection:
         groups = [each.signature.id for each in group(store.failures.latest(connection))]
     return {

@@ -172,7 +172,7 @@ def poisoned(on_file: Open) -> tuple[Bench, list[str]]:
     """An application every field of whose tables is a payload."""
     one = on_file()
     one.tasks.add("/fine")
-    return one, poison(one.app.extensions["taskqueue"].store)
+    return one, poison(one.store)
 
 
 def test_nothing_stored_is_markup(poisoned: tuple[Bench, list[str]]) -> None:

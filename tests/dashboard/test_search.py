@@ -59,7 +59,7 @@ class Door:
         self.bench.app.test_client().post(
             "/taskqueue/tasks/delete", data={"scope": "all", "state": "scheduled", **arguments}
         )
-        while carry_on(self.bench.app.extensions["taskqueue"].store):
+        while carry_on(self.bench.store):
             pass
 
 

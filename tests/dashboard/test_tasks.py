@@ -192,7 +192,7 @@ def test_everything_that_matches_is_changed(opened: Open) -> None:
     reply = client.post("/taskqueue/tasks/delete", data={"scope": "all", "state": "scheduled"})
     assert reply.headers["Location"].startswith("/taskqueue/system?did=bulk-delete")
     assert "scheduled tasks" in client.get("/taskqueue/system").text
-    store = one.app.extensions["taskqueue"].store
+    store = one.store
     one.tasks.add("/fine", queue="mail")
     while carry_on(store):
         pass
@@ -298,7 +298,7 @@ def test_a_copy_is_edited(on_file: Open) -> None:
     assert reply.status_code == 303
     new_id = re.search(r"/tasks/(\w{26})", reply.headers["Location"])
     assert new_id is not None
-    store = one.app.extensions["taskqueue"].store
+    store = one.store
     with store.reading() as connection:
         new, old = store.tasks.get(connection, new_id[1]), store.tasks.get(connection, task.id)
     assert bytes(new.body) == b"a=2&token=s3cret"

@@ -31,7 +31,7 @@ class Ward:
     @property
     def store(self) -> Store:
         """The application's store."""
-        store: Store = self.bench.app.extensions["taskqueue"].store
+        store: Store = self.bench.store
         return store
 
     def add(self, what: str = "good", **options: Any) -> Task:
@@ -106,5 +106,5 @@ def ward(database: TestDatabase) -> Iterator[Ward]:
                 raise ValueError("not yet")
             return what
 
-        one.app.extensions["taskqueue"].store.ensure_queues()
+        one.store.ensure_queues()
         yield Ward(one)

@@ -27,7 +27,7 @@ from flask_taskqueue.diagnosis import findings, servers
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.diagnosis.servers import gunicorn_option
 from flask_taskqueue.migrations import include_object
-from tests.apps import Bench, bench, served
+from tests.apps import Bench, bench, runtime_of, served
 from tests.databases import TestDatabase
 from tests.diagnosis.conftest import Ward
 
@@ -38,7 +38,7 @@ def look(app: Flask) -> list[Finding]:
     """What is found, the ways of this machine's SQLite left out; each remedy leads to a place
     in the documentation.
     """
-    found = [one for one in findings(app.extensions["taskqueue"]) if "WAL-reset" not in one.text]
+    found = [one for one in findings(runtime_of(app)) if "WAL-reset" not in one.text]
     for one in found:
         assert one.level == "ok" or one.remedy, one
         if one.anchor:
@@ -185,7 +185,7 @@ def test_a_base_url_that_does_not_answer_is_found(sqlite_database: TestDatabase)
         assert text.startswith("/work, by HTTP, is not reached by tasks: the connection failed")
     with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http") as one, served(one.app) as url:
         one.tasks.worker("/work")(lambda: None)
-        object.__setattr__(one.app.extensions["taskqueue"].settings, "base_url", url)
+        object.__setattr__(one.runtime.settings, "base_url", url)
         assert bad(one.app) == {}
         one.app.config["TRUSTED_HOSTS"] = ["www.example.com"]
         found = bad(one.app)
@@ -267,7 +267,7 @@ def test_a_pool_smaller_than_the_threads_is_found(sqlite_database: TestDatabase)
 
 def test_a_file_without_a_write_ahead_log_is_found(patient: Bench, tmp_path: Path) -> None:
     """As while somebody else writes in another mode."""
-    database = patient.app.extensions["taskqueue"].store.database
+    database = patient.store.database
     database.close()
     patient.db.session.remove()
     patient.db.engine.dispose()
@@ -311,7 +311,7 @@ def test_tables_that_a_migration_would_drop_are_found(sqlite_database: TestDatab
     assert any(text.startswith("Flask-Migrate does not know taskqueue_task") for text in bad(wrong))
     assert not any("Flask-Migrate" in text for text in bad(right))
     for app in (wrong, right):
-        app.extensions["taskqueue"].store.database.close()
+        runtime_of(app).store.database.close()
 
 
 def test_settings_that_came_too_late_are_found(patient: Bench) -> None:
@@ -369,13 +369,7 @@ def test_only_sync_workers_of_gunicorn_are_killed(
     with bench(
         sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
     ) as one:
-        assert (
-            any(
-                "gunicorn kills" in one.text
-                for one in servers.look(one.app.extensions["taskqueue"])
-            )
-            is kills
-        )
+        assert any("gunicorn kills" in one.text for one in servers.look(one.runtime)) is kills
 
 
 def test_an_option_of_gunicorn_is_read_from_its_arguments() -> None:
@@ -479,7 +473,7 @@ def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
     patient.tasks.worker("/other")(lambda: None)
     with served(patient.app) as url:
         patient.app.before_request(lambda: sent.append((dict(request.headers), request.get_data())))
-        _, attempts = patient.app.extensions["taskqueue"].dispatcher(transport="http", base_url=url)
+        _, attempts = patient.runtime.dispatcher(transport="http", base_url=url)
         answer, verdict = attempts.ping("POST", "/work")
         assert (answer.status, verdict) == (204, Verdict("ping"))
         attempts.close()

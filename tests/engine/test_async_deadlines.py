@@ -28,7 +28,7 @@ def queue(sqlite_database: TestDatabase) -> Iterator[Bench]:
     with bench(sqlite_database.url, TASKQUEUE_LEASE=3, TASKQUEUE_GRACE_PERIOD=5) as one:
         start(one)
         yield one
-        one.app.extensions["taskqueue"].stop()
+        one.runtime.stop()
 
 
 def dispatcher_of(queue: Bench) -> Dispatcher:

@@ -66,7 +66,7 @@ def settings(queue: Bench, question: str) -> tuple[Any, Any]:
     """The same question, answered by a connection of the queue's own and by one of the
     application's.
     """
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
     with store.reading() as ours, queue.db.engine.connect() as theirs:
         return ours.exec_driver_sql(question).scalar(), theirs.exec_driver_sql(question).scalar()
 
@@ -120,7 +120,7 @@ def test_a_listener_that_connects_decides_where(database: TestDatabase, *, retur
     with heard(sa.Engine, "do_connect", listener), bench(elsewhere(database.url)) as queue:
         works(queue)
         before = len(connected)
-        queue.app.extensions["taskqueue"].store.database.close()
+        queue.store.database.close()
         assert queue.tasks.find() != []
         assert len(connected) == before + 1
 
@@ -156,7 +156,7 @@ def test_listeners_of_connections_run_for_the_queues_too(
 
         with laid.lend(name, tmp_path) as database, bench(database.url) as queue:
             queue.db.engine.dispose()
-            database = queue.app.extensions["taskqueue"].store.database
+            database = queue.store.database
             found = {
                 "engine": queue.db.engine,
                 "pool": queue.db.engine.pool,
@@ -200,7 +200,7 @@ def test_any_pool_of_the_application_leaves_the_queue_its_own(
             bench(database.url, SQLALCHEMY_ENGINE_OPTIONS={"poolclass": poolclass}) as queue,
         ):
             queue.db.session.get(queue.Counter, 1)
-            store = queue.app.extensions["taskqueue"].store
+            store = queue.store
             with store.reading() as ours:
                 theirs = queue.db.session.connection().connection.dbapi_connection
                 assert ours.connection.dbapi_connection is not theirs
@@ -237,7 +237,7 @@ def test_what_the_application_does_not_pass_to_the_driver_the_queue_does(
         with bench(
             url, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": {"keepalives_count": 9}}
         ) as queue:
-            engine = queue.app.extensions["taskqueue"].store.database.engine
+            engine = queue.store.database.engine
             own, theirs = (parameters(one) for one in (engine, queue.db.engine))
         alone = Database(Tables.join(sa.MetaData(), "taskqueue_"), sa.make_url(url), create=False)
         by_url = parameters(alone.engine)
@@ -283,7 +283,7 @@ def test_the_queues_own_settings_come_on_top(sqlite_database: TestDatabase) -> N
     ):
         task = plain(queue).add()
         assert queue.tasks.get(task.id).url == "/plain"
-        store = queue.app.extensions["taskqueue"].store
+        store = queue.store
         assert (
             store.transact(
                 lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()
@@ -392,13 +392,13 @@ def test_a_session_that_is_led_elsewhere_later_is_refused(
                 ):
                     queue.tasks.drain()
                 with pytest.raises(ConfigurationError, match=beside):
-                    queue.app.extensions["taskqueue"].start()
+                    queue.runtime.start()
             assert queue.tasks.dispatchers() == []
         finally:
             queue.db.session.remove()
             queue.db.engine.dispose()
             if name == "mariadb":
-                with queue.app.extensions["taskqueue"].store.database.engine.begin() as connection:
+                with queue.store.database.engine.begin() as connection:
                     connection.exec_driver_sql(f"DROP SCHEMA {beside}")
 
 
@@ -453,7 +453,7 @@ def test_both_are_compared_once(on_sqlite: Bench) -> None:
     on_sqlite.tasks.drain()
     assert len(begun) == 1
     assert on_sqlite.tasks.dispatchers() == []
-    with on_sqlite.app.extensions["taskqueue"].store.reading() as connection:
+    with on_sqlite.store.reading() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM taskqueue_dispatcher").scalar() == 0
 
 
@@ -464,7 +464,7 @@ def test_connections_are_made_in_many_threads_at_once(laid: Laid, tmp_path: Path
         sa.event.listen(
             queue.db.engine, "connect", lambda connection, _: connection.execute(command).close()
         )
-        store = queue.app.extensions["taskqueue"].store
+        store = queue.store
         store.database.open()
         store.database.close()
         together, found = threading.Barrier(8), []

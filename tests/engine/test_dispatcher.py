@@ -41,12 +41,12 @@ def queue(sqlite_database: TestDatabase) -> Iterator[Bench]:
         TASKQUEUE_QUEUES={"other": {}},
     ) as one:
         yield one
-        one.app.extensions["taskqueue"].stop()
+        one.runtime.stop()
 
 
 def start(queue: Bench) -> Any:
     """Start the dispatcher of this process."""
-    return queue.app.extensions["taskqueue"].start()
+    return queue.runtime.start()
 
 
 def test_an_add_wakes_the_dispatcher(queue: Bench) -> None:
@@ -151,7 +151,7 @@ def test_a_suspect_has_its_turn_though_others_keep_coming(queue: Bench) -> None:
     def handler(key: str) -> None:
         ran.append(key)
 
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
     table = store.database.tables.task
     suspect = handler.options(countdown=3600).add("suspect")
     crashed = {
@@ -385,7 +385,7 @@ def test_deleting_a_running_task_tells_its_handler(sqlite_database: TestDatabase
         wait_until(lambda: queue.tasks.get(task.id).state is State.LEASED, what="it runs")
         assert task.delete()
         assert seen.wait(5)
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()
         assert queue.tasks.get(task.id).state is State.CANCELLED
         assert queue.attempts(task) == [(1, "late", 204)]
 
@@ -401,7 +401,7 @@ def test_a_lease_is_renewed_while_its_handler_runs(sqlite_database: TestDatabase
         start(queue)
         ended = handler.add().wait(15)
         assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()
 
 
 MALFORMED: dict[str, dict[str, Any]] = {
@@ -432,8 +432,8 @@ def test_a_row_made_bad_by_hand_is_dead_and_the_rest_goes_on(
         ran.append(1)
 
     bad = handler.add()
-    table = queue.app.extensions["taskqueue"].store.database.tables.task
-    queue.app.extensions["taskqueue"].store.transact(
+    table = queue.store.database.tables.task
+    queue.store.transact(
         lambda connection: connection.execute(
             sa.update(table).where(table.c.id == bad.id).values(change)
         )
@@ -455,7 +455,7 @@ def test_a_row_that_no_claim_would_find_is_ended_by_the_janitor(
     """It does not wait for ever unseen."""
     queue.tasks.worker("/w")(lambda: None)
     bad, good = queue.tasks.add("/w"), queue.tasks.add("/w")
-    runtime = queue.app.extensions["taskqueue"]
+    runtime = queue.runtime
     table = runtime.store.database.tables.task
     runtime.store.transact(
         lambda connection: connection.execute(
@@ -509,7 +509,7 @@ def test_a_dispatcher_is_seen_from_its_start_to_its_stop(queue: Bench) -> None:
         0,
         None,
     )
-    queue.app.extensions["taskqueue"].stop()
+    queue.runtime.stop()
     assert queue.tasks.dispatchers() == []
 
 
@@ -527,7 +527,7 @@ def test_a_dispatcher_leaves_tables_that_became_too_new(
     scheduler = start(queue)
     running = handler.add()
     wait_until(lambda: queue.tasks.get(running.id).state is State.LEASED, what="it runs")
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
     newer = sa.update(store.database.tables.schema).values(version=9, oldest=9)
     store.transact(lambda connection: connection.execute(newer))
     wait_until(
@@ -556,7 +556,7 @@ def test_a_finding_about_the_database_is_told_once(
     )
     for _ in range(2):
         start(queue)
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()
     told = [
         (record.levelname, record.message)
         for record in caplog.records
@@ -577,7 +577,7 @@ def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:
     def handler() -> None: ...
 
     assert start(queue) is start(queue)
-    runtime = queue.app.extensions["taskqueue"]
+    runtime = queue.runtime
     assert runtime.stop() == 0
     assert runtime.stop() == 0
     start(queue)
@@ -597,7 +597,7 @@ def test_an_outage_of_the_database_is_survived(
     start(queue)
     task = handler.add()
     wait_until(lambda: queue.tasks.get(task.id).state is State.LEASED, what="it runs")
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
     working = store.transact
     failures: list[int] = []
 

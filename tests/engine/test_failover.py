@@ -41,7 +41,7 @@ def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(
             connection.commit()
 
     with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.1) as queue:
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         sa.event.listen(queue.db.engine, "connect", connected)
 
         @queue.tasks.worker("/w")
@@ -92,7 +92,7 @@ def test_a_dispatcher_survives_a_server_that_only_reads(servers: Servers, tmp_pa
         @queue.tasks.worker("/w")
         def handler() -> None: ...
 
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         dispatcher = runtime.start().dispatcher
         assert handler.add().wait(20).state is State.SUCCEEDED
         administrator = sa.create_engine(servers.url("mariadb"), poolclass=sa.NullPool)
@@ -162,7 +162,7 @@ def test_a_commit_whose_answer_was_lost_is_found_again(database: TestDatabase) -
         def handler() -> None: ...
 
         queue.tasks.add("/w", name="before")
-        engine = queue.app.extensions["taskqueue"].store.database.engine
+        engine = queue.store.database.engine
         with answer_lost(engine):
             assert handler.add().was_enqueued
         with answer_lost(engine):
@@ -189,7 +189,7 @@ def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(
     with bench(database.url) as queue:
         queue.tasks.worker("/w")(lambda: None)
         queue.tasks.add("/w")
-        engine = queue.app.extensions["taskqueue"].store.database.engine
+        engine = queue.store.database.engine
         with cut(engine, 100), pytest.raises(TransientError) as raised:
             queue.tasks.add("/w")
         assert "may have been done" not in str(raised.value)
@@ -212,7 +212,7 @@ def test_what_became_of_a_commit_is_found_out_though_no_connection_is_taken(
         queue.tasks.add("/w")
         queue.db.session.remove()
         queue.db.engine.dispose()
-        engine, refused = queue.app.extensions["taskqueue"].store.database.engine, threading.Event()
+        engine, refused = queue.store.database.engine, threading.Event()
 
         def back(_: sa.engine.ExceptionContext) -> None:
             if not refused.is_set():
@@ -234,7 +234,7 @@ def test_a_commit_of_which_nothing_is_known_is_said_to_be(
     with bench(database.url) as queue:
         queue.tasks.worker("/w")(lambda: None)
         queue.tasks.add("/w")
-        engine = queue.app.extensions["taskqueue"].store.database.engine
+        engine = queue.store.database.engine
         with (
             answer_lost(engine) as lost,
             cut(engine, 1000, once=lost),

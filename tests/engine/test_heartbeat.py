@@ -21,7 +21,7 @@ def test_what_has_passed_its_deadline_by_a_lease_is_not_renewed(database: TestDa
     }
     with bench(database.url, **settings) as queue:
         queue.tasks.worker("/w")(lambda: None)
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         store, table = runtime.store, runtime.store.database.tables.task
         names = {
             "young": queue.tasks.add("/w"),

@@ -168,7 +168,7 @@ def test_a_handler_whose_turn_to_write_does_not_come_hinders_nobody(on_sqlite: B
     @on_sqlite.tasks.worker("/short", transactional=True, deadline=5, retry={"task_retry_limit": 0})
     def short() -> None: ...
 
-    runtime = on_sqlite.app.extensions["taskqueue"]
+    runtime = on_sqlite.runtime
     held, waits = on_sqlite.tasks.add("/long"), on_sqlite.tasks.add("/short")
     runtime.start()
     try:

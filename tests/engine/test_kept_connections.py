@@ -214,7 +214,7 @@ def test_what_may_have_been_read_is_counted(
             one.tasks.add(f"{url}/{name}", retry={"task_retry_limit": 0}, serial_key="a")
             for name in ("first", "second")
         ]
-        dispatcher, attempts = one.app.extensions["taskqueue"].dispatcher(concurrency=1)
+        dispatcher, attempts = one.runtime.dispatcher(concurrency=1)
         while (wait := dispatcher.drain()) is not None and wait <= 0:
             pass
         dispatcher.stop(1)

@@ -36,7 +36,7 @@ def test_the_next_of_a_key_waits_for_a_deleted_task_that_runs(database: TestData
         release.set()
         assert second.wait(30).state is State.SUCCEEDED
         assert events[3:] == ["first ends", "second begins", "second ends"]
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()
 
 
 def test_a_thread_left_behind_keeps_its_key(sqlite_database: TestDatabase) -> None:
@@ -70,4 +70,4 @@ def test_a_thread_left_behind_keeps_its_key(sqlite_database: TestDatabase) -> No
         release.set()
         assert second.wait(30).state is State.SUCCEEDED
         assert events == ["other", "ends", "next"]
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()

@@ -122,7 +122,7 @@ def stage(database: TestDatabase) -> Iterator[Stage]:
     }
     with bench(database.url, **settings) as queue:
         one = Stage(queue)
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         runtime.start()
         dispatcher, attempts = runtime.dispatcher()
         other = Scheduler(
@@ -155,7 +155,7 @@ class TestWhatATransactionLocks:
     def test_the_rows_of_tasks_that_run(self, stage: Stage) -> None:
         """Locked by hand: the lease cannot be prolonged there, nor the end be recorded."""
         tasks = stage.begin()
-        table = stage.queue.app.extensions["taskqueue"].store.database.tables.task
+        table = stage.queue.store.database.tables.task
         rows = (
             sa.select(table)
             .where(table.c.id.in_([one.id for one in tasks.values()]))
@@ -288,7 +288,7 @@ class TestWhatATransactionLocks:
         """What is to be taken over is locked; the rest goes on."""
         tasks = stage.begin()
         crashed = stage.quick.options(countdown=600).add(name="crashed")
-        store = stage.queue.app.extensions["taskqueue"].store
+        store = stage.queue.store
         table = store.database.tables.task
         changes = {
             "state": "leased",

@@ -35,7 +35,7 @@ class Unusual(BaseException):
 
 def start(queue: Bench) -> Any:
     """Start the dispatcher of this process."""
-    return queue.app.extensions["taskqueue"].start()
+    return queue.runtime.start()
 
 
 def test_an_outage_is_survived_and_told(
@@ -76,7 +76,7 @@ def test_an_outage_is_survived_and_told(
         assert running.wait(10).attempts == 1
         assert handler.add(wait=False).wait(10).state is State.SUCCEEDED
         assert ran == [True, False]
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()
         messages = [record.message for record in caplog.records]
         assert len([one for one in messages if one.startswith("the database refuses")]) == 1
         assert len([one for one in messages if one.startswith("the database works again")]) == 1
@@ -106,7 +106,7 @@ def test_who_waits_for_a_task_waits_through_an_outage(
             task.wait(0.3)
         assert isinstance(raised.value.__cause__, TransientError)
         sa.event.listen(
-            queue.app.extensions["taskqueue"].store.database.engine,
+            queue.store.database.engine,
             "handle_error",
             lambda _: tried.set(),
         )
@@ -164,12 +164,12 @@ def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(
         assert queue.tasks.get(taken.id).state is State.LEASED
         assert sorted(ran) == ["kept", "taken", "told", "told"]
         assert queue.attempts(heeded) == [(1, "failure", 409), (2, "success", 204)]
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()
 
 
 def take(queue: Bench, task: Task) -> None:
     """Have another dispatcher hold a task, for an hour."""
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
     table = store.database.tables.task
     changes = {
         "lease_id": "another",
@@ -213,7 +213,7 @@ def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: 
         ):  # by a connection of this thread that was terminated: whoever reads is told, once
             queue.tasks.find()
         assert {task.state for task in queue.tasks.find(limit=200)} == {State.SUCCEEDED}
-        queue.app.extensions["taskqueue"].stop()
+        queue.runtime.stop()
 
 
 def test_a_connection_that_was_terminated_while_it_was_idle_is_replaced(
@@ -239,7 +239,7 @@ def test_a_server_that_is_not_there_is_a_transient_error(
     """Whoever adds can tell it from a mistake, also when the tables had been found before."""
     proxy = Proxy(servers.url("mariadb").set(database="mysql"))
     with bench(sqlite_database.url, TASKQUEUE_DATABASE_URI=proxy.url) as queue:
-        store = queue.app.extensions["taskqueue"].store
+        store = queue.store
         store.database._ready = True
         store.transact(lambda connection: connection.execute(sa.select(1)))
         proxy.switch(False)
@@ -254,7 +254,7 @@ def queue(sqlite_database: TestDatabase) -> Any:
         sqlite_database.url, TASKQUEUE_POLL_INTERVAL=0.05, TASKQUEUE_RETRY={"task_retry_limit": 0}
     ) as one:
         yield one
-        one.app.extensions["taskqueue"].stop()
+        one.runtime.stop()
 
 
 def test_whatever_a_handler_raises_is_a_failed_attempt(queue: Bench) -> None:

@@ -67,7 +67,7 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(
         bench(url, TASKQUEUE_POLL_INTERVAL=0.2, SQLALCHEMY_ENGINE_OPTIONS=UNPREPARED) as queue,
     ):
         handler = counting(queue)
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         with caplog.at_level(logging.WARNING):
             dispatcher = runtime.start().dispatcher
             works_in_threads(queue, handler)
@@ -99,7 +99,7 @@ def test_in_session_mode_notices_come_through(servers: Servers, tmp_path: Path) 
         bench(url, TASKQUEUE_POLL_INTERVAL=60) as queue,
     ):
         handler = counting(queue)
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         if not runtime.store.database.dialect.has_notices(runtime.store.database.engine):
             pytest.skip("this driver has no notices")
         assert runtime.bell.is_heard()
@@ -118,14 +118,14 @@ def test_who_adds_through_a_pooler_is_heard_by_those_who_do_not(
         bench(database.url, TASKQUEUE_POLL_INTERVAL=60) as direct,
         bench(url, SQLALCHEMY_ENGINE_OPTIONS=UNPREPARED) as queue,
     ):
-        runtime = direct.app.extensions["taskqueue"]
+        runtime = direct.runtime
         if not runtime.store.database.dialect.has_notices(runtime.store.database.engine):
             pytest.skip("this driver has no notices")
         heard = threading.Event()
         runtime.bell.listen(heard.set)
         assert heard.wait(20)  # as it begins to listen
         heard.clear()
-        ringing = queue.app.extensions["taskqueue"].bell
+        ringing = queue.runtime.bell
         ends = time.monotonic() + 20
         while not heard.is_set() and time.monotonic() < ends:
             ringing.ring()
@@ -141,7 +141,7 @@ def test_statements_are_prepared_where_the_connection_is_the_servers_own(
     with fresh("postgresql", servers, tmp_path) as database, pooled(database, "transaction") as url:
         for one, prepares in ((database.url, True), (url, False)):
             with bench(one, SQLALCHEMY_ENGINE_OPTIONS={} if prepares else UNPREPARED) as queue:
-                store = queue.app.extensions["taskqueue"].store
+                store = queue.store
                 with store.reading() as connection:
                     driver = connection.connection.dbapi_connection
                     if not hasattr(driver, "prepare_threshold"):
@@ -156,7 +156,7 @@ def test_an_application_that_prepares_through_a_pooler_is_warned(
     with fresh("postgresql", servers, tmp_path) as database, pooled(database, "transaction") as url:
         for options, warned in (({}, True), (UNPREPARED, False)):
             with bench(url, SQLALCHEMY_ENGINE_OPTIONS=options) as queue:
-                found = queue.app.extensions["taskqueue"].store.database.findings()
+                found = queue.store.database.findings()
                 if not hasattr(
                     queue.db.session.connection().connection.dbapi_connection, "prepare_threshold"
                 ):

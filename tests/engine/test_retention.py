@@ -24,7 +24,7 @@ def test_each_state_is_kept_for_its_time(database: TestDatabase) -> None:
         bench(database.url, TASKQUEUE_KEEP_SUCCEEDED="1h", TASKQUEUE_KEEP_DEAD="3h") as one,
         TaskQueueTester(one.app) as taskqueue,
     ):
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         one.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda status: ("", int(status)))
         for status in (200, 500):
             one.tasks.add("/w", {"status": status})
@@ -58,7 +58,7 @@ def test_tasks_can_be_kept_for_ever(sqlite_database: TestDatabase) -> None:
         one.tasks.add("/w")
         taskqueue.run_due()
         taskqueue.advance("3650d")
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         assert runtime.sweep() == 0
         assert list(runtime.prune(keep=86_400)) == [1]
 
@@ -99,7 +99,7 @@ def test_much_is_forgotten_in_small_transactions(database: TestDatabase) -> None
     fall.
     """
     with bench(database.url) as one:
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         store, task = runtime.store, runtime.store.database.tables.task
         one.tasks.worker("/w")(lambda: None)
         one.tasks.add_many(["/w"] * MANY)

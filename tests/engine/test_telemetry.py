@@ -48,7 +48,7 @@ def by_name(spans: InMemorySpanExporter) -> dict[str, list[ReadableSpan]]:
 
 def stored(one: Bench, task_id: str) -> dict[str, str]:
     """The headers that a task was stored with."""
-    store = one.app.extensions["taskqueue"].store
+    store = one.store
     with store.reading() as connection:
         return dict(json.loads(store.tasks.get(connection, task_id).headers or "{}"))
 

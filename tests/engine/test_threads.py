@@ -27,7 +27,7 @@ def test_under_uwsgi_no_thread_of_ours_takes_signals(
         handler = one.tasks.worker("/w")(
             lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
         )
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         runtime.start()
         handler.add().wait(30)
         runtime.stop()

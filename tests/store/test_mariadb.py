@@ -42,7 +42,7 @@ def test_people_write_in_any_language(latin: Bench) -> None:
     assert (task.state, task.last_error) == (State.DEAD, WORDS)
     latin.tasks.queue("default").pause(by=WORDS)
     assert latin.tasks.queue("default").statistics().paused_by == WORDS
-    store = latin.app.extensions["taskqueue"].store
+    store = latin.store
     entry: dict[str, Any] = {
         "who": WORDS,
         "address": "127.0.0.1",
@@ -65,7 +65,7 @@ def test_the_longest_values_are_stored_whole(latin: Bench, options: dict[str, An
     url = "/long?" + "x" * 1800
     latin.tasks.worker("/long")(lambda: None)
     task = latin.tasks.add(url, payload=WORDS * 500, headers=headers, **options)
-    store = latin.app.extensions["taskqueue"].store
+    store = latin.store
     with store.reading() as connection:
         record = store.tasks.get(connection, task.id)
     assert json.loads(record.headers or "{}").items() >= headers.items()

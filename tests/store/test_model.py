@@ -484,7 +484,6 @@ def test_the_store_does_what_the_model_says(store: Store) -> None:
     given = settings(
         max_examples=STEPS // 30,
         stateful_step_count=50,
-        deadline=None,
         suppress_health_check=checks,
         database=None,
         phases=[Phase.generate],

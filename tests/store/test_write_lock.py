@@ -47,10 +47,7 @@ def add(url: str, **config: Any) -> list[str]:
         one.tasks.worker("/w")(lambda: None)
         for _ in range(2):
             one.tasks.add("/w")
-        return [
-            str(finding)
-            for finding in one.app.extensions["taskqueue"].store.database.write_lock.findings()
-        ]
+        return [str(finding) for finding in one.store.database.write_lock.findings()]
 
 
 @contextmanager

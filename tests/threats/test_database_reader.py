@@ -44,7 +44,7 @@ def handler(queue: Bench) -> list[str]:
 
 def values(queue: Bench) -> Iterator[tuple[str, str]]:
     """Every text and every bytes in the queue's tables, with where it is."""
-    database = queue.app.extensions["taskqueue"].store.database
+    database = queue.store.database
     with database.engine.connect() as connection:
         for table in database.tables.all:
             for row in connection.execute(sa.select(table)):
@@ -58,8 +58,8 @@ def values(queue: Bench) -> Iterator[tuple[str, str]]:
 
 def rewrite(queue: Bench, task: Task, **changed: Any) -> None:
     """Change a row by hand."""
-    table = queue.app.extensions["taskqueue"].store.database.tables.task
-    with queue.app.extensions["taskqueue"].store.database.engine.begin() as connection:
+    table = queue.store.database.tables.task
+    with queue.store.database.engine.begin() as connection:
         connection.execute(sa.update(table).where(table.c.id == task.id).values(changed))
 
 
@@ -195,7 +195,7 @@ class TestADatabaseReaderStealsSecrets:
             )
             rewrite(queue, plain, body=MARK.encode())
         with bench(database, NEW, OLD) as queue:
-            store = queue.app.extensions["taskqueue"].store
+            store = queue.store
             begun = next(iter(store.sealed.rotate(store.database)))
             assert 0 < begun.changed <= 100
             rotate = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"])

@@ -88,7 +88,7 @@ PATHS = [
 def claimed(queue: Bench, path: str = "/a") -> Record:
     """A task whose first attempt is under way."""
     queue.tasks.add(path, payload=BODY)
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
 
     def claim(connection: sa.Connection) -> Record:
         (lane,) = store.claims.lanes(connection).due()
@@ -323,9 +323,7 @@ class TestReplayOfACapturedDelivery:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             task = queue.tasks.add("/a", payload=BODY)
-            queue.app.extensions["taskqueue"].drain(
-                transport="http", base_url=f"http://127.0.0.1:{server.port}"
-            )
+            queue.runtime.drain(transport="http", base_url=f"http://127.0.0.1:{server.port}")
             server.shutdown()
             thread.join()
             server.server_close()
@@ -356,8 +354,8 @@ class TestReplayOfACapturedDelivery:
     def test_while_it_is_tried_again(self, captured: tuple[Bench, dict[str, str], bytes]) -> None:
         """The next attempt has another signature."""
         queue, headers, body = captured
-        table = queue.app.extensions["taskqueue"].store.database.tables.task
-        with queue.app.extensions["taskqueue"].store.database.engine.begin() as connection:
+        table = queue.store.database.tables.task
+        with queue.store.database.engine.begin() as connection:
             connection.execute(
                 sa.update(table).values(state="leased", attempts=2, lease_id="x" * 32)
             )
@@ -629,9 +627,7 @@ class TestSignatureOracle:
         assert verify(keys, headers, b"", at)
         assert len(compared) == 9
 
-    @settings(
-        max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-    )
+    @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         st.dictionaries(
             st.sampled_from(
@@ -675,7 +671,7 @@ class TestKeyLeak:
         """
         record = claimed(guarded)
         headers = signed(record)
-        runtime = guarded.app.extensions["taskqueue"]
+        runtime = guarded.runtime
         for fallbacks, status in (([SECRET], 204), ([], 403)):
             guarded.app.config.update(SECRET_KEY="another secret", SECRET_KEY_FALLBACKS=fallbacks)
             runtime.__dict__.pop("keys", None)
@@ -692,7 +688,7 @@ class TestKeyLeak:
             "TASKQUEUE_DATABASE_URI": "postgresql://user:a-password@h/d",
         }
         with bench(sqlite_database.url, TASKQUEUE_SECRET="a secret of the queue") as queue:
-            runtime = queue.app.extensions["taskqueue"]
+            runtime = queue.runtime
             shown = " ".join(
                 map(
                     repr,

@@ -218,7 +218,7 @@ class TestResponseBomb:
                 State.DEAD,
                 State.SUCCEEDED,
             )
-            store = queue.app.extensions["taskqueue"].store
+            store = queue.store
             with store.reading() as connection:
                 (attempt,) = store.history.attempts(connection, task.id)
             assert 0 < len(attempt.reply_headers) <= CAP

@@ -138,7 +138,7 @@ class TestAReceiverForgesForAnother:
         """While the old key is a fallback, receivers with the old secret and with the new one
         accept.
         """
-        runtime = sender.app.extensions["taskqueue"]
+        runtime = sender.runtime
         secrets = [sender.tasks.webhook_secret(ana.url)]
         sender.app.config.update(
             SECRET_KEY="a new one", SECRET_KEY_FALLBACKS=["a secret for tests"]
@@ -228,7 +228,7 @@ class TestAReceiverHoldsUpAnother:
             TASKQUEUE_DASHBOARD_ACCESS=lambda: "read",
         ) as one:
             yield one
-            one.app.extensions["taskqueue"].stop(5)
+            one.runtime.stop(5)
 
     def test_others_are_called_as_if_it_were_not_there(
         self, sender: Bench, ana: Receiver, busy: Receiver
@@ -245,7 +245,7 @@ class TestAReceiverHoldsUpAnother:
         sender.tasks.add_many(
             (busy.url if number % 2 else ana.url) + "/hook" for number in range(600)
         )
-        sender.app.extensions["taskqueue"].start()
+        sender.runtime.start()
         wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
         assert len(busy.got) < 150, "those under way before its first answer was recorded"
         work.add()
@@ -263,11 +263,7 @@ class TestAReceiverHoldsUpAnother:
         why = sender.tasks.why(late)
         assert why.code == "slowed"
         assert f"{busy.host}, asked for less (503, Retry-After 50 s)" in why.sentence
-        findings = [
-            one
-            for one in diagnosis.findings(sender.app.extensions["taskqueue"])
-            if busy.host in one.text
-        ]
+        findings = [one for one in diagnosis.findings(sender.runtime) if busy.host in one.text]
         assert [
             "is slowed since" in one.text and "twice as much every half minute" in one.text
             for one in findings
@@ -284,7 +280,7 @@ class TestAReceiverHoldsUpAnother:
         """All its tasks arrive once it answers."""
         busy.answer = lambda: Response(status=503, headers={"Retry-After": "1"})
         sender.tasks.add_many((f"{busy.url}/hook", {"n": number}) for number in range(100))
-        sender.app.extensions["taskqueue"].start()
+        sender.runtime.start()
         wait_until(lambda: busy.got, what="it is called")
         busy.answer = lambda: Response(status=204)
         wait_until(
@@ -305,12 +301,12 @@ class TestAReceiverHoldsUpAnother:
                 for number in range(450)
             ]
             sender.tasks.add_many(specs)
-            sender.app.extensions["taskqueue"].start()
+            sender.runtime.start()
             wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
             tried = [one.attempts for one in sender.tasks.find(limit=1000) if one.url == url]
             assert len(tried) == 150
             assert sum(tried) < 100
-            sender.app.extensions["taskqueue"].stop(0)
+            sender.runtime.stop(0)
 
     def test_a_host_that_answers_again_gets_its_tasks(self, sender: Bench, busy: Receiver) -> None:
         """All of them, once it does."""
@@ -320,7 +316,7 @@ class TestAReceiverHoldsUpAnother:
             {"url": f"{busy.url}/hook", "deadline": 1, "retry": {"min_backoff_seconds": 0.1}}
             for _ in range(12)
         )
-        sender.app.extensions["taskqueue"].start()
+        sender.runtime.start()
         wait_until(
             lambda: any(one.last_reason == "timeout" for one in sender.tasks.find(limit=100)),
             what="a deadline has passed",
@@ -344,7 +340,7 @@ class TestAReceiverHoldsUpAnother:
         statistics = sender.tasks.queue("default").statistics()
         assert statistics.enforced_rate is not None
         assert 250 <= statistics.enforced_rate < 500
-        runtime = sender.app.extensions["taskqueue"]
+        runtime = sender.runtime
         with runtime.store.reading() as connection:
             assert list(runtime.store.slowdowns.active(connection)) == ["/default"]
         assert sender.run(sender.tasks.add(f"{ana.url}/hook")).state == "succeeded"

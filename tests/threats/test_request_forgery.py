@@ -270,13 +270,13 @@ class TestServerSideRequestForgeryByATargetUrl:
         with bench(sqlite_database.url) as queue:
             queue.app.add_url_rule("/w", view_func=lambda: "", methods=["POST"])
             ids = [queue.tasks.add("/w").id for _ in range(3)]
-            table = queue.app.extensions["taskqueue"].store.database.tables.task
+            table = queue.store.database.tables.task
             forged = [
                 {"url": f"http://127.0.0.1:{port}/"},
                 {"target": f"http://127.0.0.1:{port}"},
                 {"target": f"http://x@127.0.0.1:{port}"},
             ]
-            with queue.app.extensions["taskqueue"].store.database.engine.begin() as connection:
+            with queue.store.database.engine.begin() as connection:
                 for task_id, values in zip(ids, forged, strict=True):
                     connection.execute(sa.update(table).where(table.c.id == task_id).values(values))
             queue.tasks.drain()

@@ -117,7 +117,7 @@ class TestSecretsInLogsErrorsAndReprs:
         """SQLAlchemy puts the parameters of a statement into its errors; ours do without."""
         with bench(sqlite_database.url) as queue:
             queue.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: Response(MARK, 500))
-            store = queue.app.extensions["taskqueue"].store
+            store = queue.store
             table = store.database.tables.attempt.name
             task = queue.tasks.add("/w", payload=MARK, headers={"X-A": MARK})
             with store.database.engine.begin() as connection:
@@ -191,8 +191,8 @@ class TestSecretsInLogsErrorsAndReprs:
             task: Task = queue.tasks.add(
                 "/w", payload=MARK, headers={"A": MARK}, then=TaskSpec("/w", {"a": MARK})
             )
-            with queue.app.extensions["taskqueue"].store.reading() as connection:
-                record = queue.app.extensions["taskqueue"].store.tasks.get(connection, task.id)
+            with queue.store.reading() as connection:
+                record = queue.store.tasks.get(connection, task.id)
         held = TaskRequest("POST", f"/w?{MARK}", {"A": MARK}, MARK.encode())
         reply = Reply(200, {"a": MARK}, MARK.encode())
         definition = {

@@ -96,12 +96,12 @@ COLUMNS: list[dict[str, Any]] = [
 
 def rewrite(bench: Bench, task: Task, /, **values: Any) -> None:
     """Change a row as whoever can write the table would."""
-    table = bench.app.extensions["taskqueue"].store.database.tables.task
+    table = bench.store.database.tables.task
     written = {
         name: sa.literal(value, sa.String) if isinstance(value, str) else value
         for name, value in values.items()
     }
-    with bench.app.extensions["taskqueue"].store.database.engine.begin() as connection:
+    with bench.store.database.engine.begin() as connection:
         connection.execute(sa.update(table).where(table.c.id == task.id).values(written))
 
 
@@ -151,7 +151,7 @@ class TestHeaderInjectionAndRequestSmuggling:
 
         with server(answer) as url:
             good = tasks.add("/w", {"key": "good"})
-            on_sqlite.app.extensions["taskqueue"].drain(transport=transport, base_url=url)
+            on_sqlite.runtime.drain(transport=transport, base_url=url)
         sent = tasks.get(good.id)
         if transport == "wsgi":
             assert sent.state is State.SUCCEEDED
@@ -186,7 +186,7 @@ class TestLogInjection:
         task = on_sqlite.tasks.add("/w")
         rewrite(on_sqlite, task, id=f"x{hostile}")
         on_sqlite.tasks.drain()
-        on_sqlite.app.extensions["taskqueue"].sweep()
+        on_sqlite.runtime.sweep()
         assert len(caplog.messages) >= 7
         for line in caplog.messages:
             assert line.isprintable(), line
@@ -465,7 +465,7 @@ class TestPoisonAndFlood:
         with application(database.url) as queue:
             calls: list[int] = []
             queue.tasks.worker("/w")(lambda: calls.append(1))
-            store = queue.app.extensions["taskqueue"].store
+            store = queue.store
             bad = []
             for text in wrong:
                 bad.append(queue.tasks.add("/w"))

@@ -59,7 +59,7 @@ class TestAStuckDatabaseExhaustsResources:
             ExitStack() as stack,
         ):
             queue.tasks.worker("/w")(lambda: None)
-            engine = queue.app.extensions["taskqueue"].store.database.engine
+            engine = queue.store.database.engine
             engine.pool._timeout = 0.1
             for _ in range(POOL):
                 stack.enter_context(engine.connect())
@@ -112,7 +112,7 @@ class TestAStuckDatabaseExhaustsResources:
             def handler() -> None:
                 ran.append(1)
 
-            queue.app.extensions["taskqueue"].start()
+            queue.runtime.start()
             handler.add().wait(10)
             before = named("taskqueue-")
             proxy.hold()
@@ -126,7 +126,7 @@ class TestAStuckDatabaseExhaustsResources:
             queue.db.engine.dispose()
             wait_until(lambda: is_added(queue), what="a task can be added")
             wait_until(lambda: len(ran) == 2, what="it runs")
-            queue.app.extensions["taskqueue"].stop()
+            queue.runtime.stop()
 
     def test_a_silent_server_is_waited_for_once(
         self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,7 +154,7 @@ class TestAStuckDatabaseExhaustsResources:
         server for whoever has given up.
         """
         with fresh(name, servers, tmp_path) as database, bench(database.url) as queue:
-            with queue.app.extensions["taskqueue"].store.reading() as connection:
+            with queue.store.reading() as connection:
                 driver = connection.connection.dbapi_connection
                 if name == "postgresql":
                     given = driver.info.get_parameters()

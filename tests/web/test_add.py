@@ -29,7 +29,7 @@ from flask_taskqueue import (
     UnknownTaskError,
     WaitTimeoutError,
 )
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, runtime_of
 from tests.databases import TestDatabase
 
 
@@ -80,7 +80,7 @@ def test_a_worker_gives_its_tasks_what_it_declares(queue: Bench) -> None:
 
     def stored(**options: Any) -> tuple[float, str]:
         task = queue.tasks.add("/w", **options)
-        store = queue.app.extensions["taskqueue"].store
+        store = queue.store
         with store.reading() as connection:
             record = store.tasks.get(connection, task.id)
         return record.deadline, record.retry
@@ -204,7 +204,7 @@ def test_missing_tables_name_the_command(tmp_path: Path) -> None:
     assert "Created taskqueue_task" in runner.invoke(args=["taskqueue", "init-db"]).output
     assert "there already" in runner.invoke(args=["taskqueue", "init-db"]).output
     assert tasks.add("/w").state is State.SCHEDULED
-    app.extensions["taskqueue"].store.database.close()
+    runtime_of(app).store.database.close()
 
 
 def test_without_a_database_of_the_app_a_file_is_made(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_without_a_database_of_the_app_a_file_is_made(tmp_path: Path) -> None:
     tasks.worker("/w")(lambda: None)
     tasks.add("/w")
     assert (tmp_path / "instance/taskqueue.sqlite3").exists()
-    database = app.extensions["taskqueue"].store.database
+    database = runtime_of(app).store.database
     with database.reading() as connection:
         modes = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -265,7 +265,7 @@ def test_without_a_secret_nothing_is_delivered(tmp_path: Path) -> None:
     tasks = TaskQueue(app)
     with pytest.raises(ConfigurationError, match="SECRET_KEY"):
         tasks.drain()
-    app.extensions["taskqueue"].store.database.close()
+    runtime_of(app).store.database.close()
 
 
 @pytest.mark.slow

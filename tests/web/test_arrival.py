@@ -212,7 +212,7 @@ def test_an_expiry_after_the_last_day_of_the_calendar_is_that_day(
     never = datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))
     task = on_sqlite.tasks.add("/form", expires=never)
     assert on_sqlite.tasks.get(task.id).expires_at == datetime.max.replace(tzinfo=UTC)
-    store = on_sqlite.app.extensions["taskqueue"].store
+    store = on_sqlite.store
     table = store.database.tables.task
     store.transact(lambda connection: connection.execute(sa.update(table).values(expires_at=2**60)))
     assert on_sqlite.tasks.find()[0].expires_at == datetime.max.replace(tzinfo=UTC)

@@ -15,6 +15,7 @@ from werkzeug.routing import BaseConverter
 
 from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
 from flask_taskqueue.web import autostart as serving
+from tests.apps import runtime_of
 from tests.waiting import wait_until
 
 Declare = Callable[[TaskQueue], Any]
@@ -33,8 +34,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
 
     yield make_app
     for app in apps:
-        if "taskqueue" in app.extensions and "store" in app.extensions["taskqueue"].__dict__:
-            app.extensions["taskqueue"].store.database.close()
+        if "taskqueue" in app.extensions and "store" in runtime_of(app).__dict__:
+            runtime_of(app).store.database.close()
 
 
 @pytest.fixture(params=["before", "after"])

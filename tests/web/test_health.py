@@ -32,7 +32,7 @@ def command(one: Bench, *arguments: str) -> tuple[int, str]:
 
 def make_late(one: Bench, seconds: int) -> None:
     """Have every task be there, and due, for so long."""
-    runtime = one.app.extensions["taskqueue"]
+    runtime = one.runtime
     task = runtime.store.database.tables.task
     late = {name: task.c[name] - seconds * 1_000_000 for name in ("due_at", "created_at")}
     runtime.store.transact(lambda connection: connection.execute(sa.update(task).values(late)))
@@ -48,7 +48,7 @@ def test_health_tells_whether_tasks_are_attempted(sqlite_database: TestDatabase)
         assert (status, document["status"], document["dispatchers"]) == (503, "failing", 0)
         code, text = command(one)
         assert (code, "no dispatcher is alive" in text) == (69, True)
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         runtime.start()
         wait_until(lambda: one.tasks.dispatchers(), what="the dispatcher is seen")
         assert ask(one, "dispatcher")[0] == 200
@@ -81,7 +81,7 @@ def test_an_outage_of_this_processs_dispatcher_is_told(sqlite_database: TestData
             TASKQUEUE_METRICS_TOKEN="a-token-for-the-tests",
         ) as one,
     ):
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         dispatcher = runtime.start().dispatcher
         wait_until(lambda: ask(one, "dispatcher")[0] == 200, what="all is well")
         switch(False)

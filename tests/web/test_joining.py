@@ -509,7 +509,7 @@ def test_dispatchers_are_woken_after_a_commit_only(
 ) -> None:
     """Once for all that was committed together."""
     woken: list[None] = []
-    monkeypatch.setattr(queue.app.extensions["taskqueue"], "wake", lambda: woken.append(None))
+    monkeypatch.setattr(queue.runtime, "wake", lambda: woken.append(None))
     session = queue.db.session
     for end in (session.rollback, session.remove, session.commit):
         assert woken == []
@@ -554,7 +554,7 @@ def test_a_key_that_a_running_task_has_is_not_locked(queue: Bench) -> None:
     assert (second.id, second.disposition) == (first.id, "skipped")
     if queue.db.engine.dialect.name == "sqlite":
         return  # one writer: nobody records anything meanwhile
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
     patience = {
         "postgresql": "SET LOCAL lock_timeout = '2s'",
         "mysql": "SET SESSION innodb_lock_wait_timeout = 2",

@@ -153,7 +153,7 @@ def test_counters_never_fall(metered: Bench) -> None:
         metered.tasks.queue("default").requeue_dead()
         metered.tasks.queue("default").purge()
         taskqueue.advance("40d")
-        assert metered.app.extensions["taskqueue"].sweep() == 12
+        assert metered.runtime.sweep() == 12
         after = scrape(metered)
     cumulative = [
         labels for labels in before if re.search("_total$|_bucket$|_count$|_sum$", labels[0])
@@ -206,7 +206,7 @@ def test_processes_agree_and_a_restart_changes_nothing(sqlite_database: TestData
 def test_dispatchers_are_shown_by_host_and_process(sqlite_database: TestDatabase) -> None:
     """How many are alive, how long ago each was seen, what it does."""
     with bench(sqlite_database.url, **METRICS_ON, TASKQUEUE_CONCURRENCY=3) as one:
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         assert scrape(one)["taskqueue_dispatchers",] == 0
         runtime.start()
         try:
@@ -241,7 +241,7 @@ def test_only_those_with_the_token_see_metrics(sqlite_database: TestDatabase) ->
         assert client.get(URL, headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
         reply = client.get(URL, headers=HEADERS, environ_base={"REMOTE_ADDR": "203.0.113.5"})
         assert (reply.status_code, reply.headers["Cache-Control"]) == (200, "no-store")
-        assert TOKEN not in repr(one.app.extensions["taskqueue"].settings)
+        assert TOKEN not in repr(one.runtime.settings)
 
 
 def test_without_a_token_nobody_sees_metrics(sqlite_database: TestDatabase) -> None:

@@ -45,7 +45,7 @@ def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterato
         declare(one)
         if request.param in BEGINS:
             begin_explicitly(one.db.engine, BEGINS[request.param])
-        database = one.app.extensions["taskqueue"].store.database
+        database = one.store.database
         waited: list[object] = []
 
         def note(context: sa.ExceptionContext) -> None:
@@ -442,7 +442,7 @@ def test_tables_that_are_not_there_yet(servers: Servers, tmp_path: Path) -> None
     """
     with fresh("sqlite", servers, tmp_path) as database, bench(database.url) as queue:
         queue.tasks.worker("/w")(lambda: None)
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         runtime.store.database.tables.task.metadata.drop_all(
             queue.db.engine, tables=[one for one in runtime.store.database.tables.all]
         )
@@ -459,7 +459,7 @@ def test_a_database_of_the_queues_own_in_the_same_file(laid: Laid, tmp_path: Pat
         laid.lend("sqlite", tmp_path) as database,
         bench(database.url, TASKQUEUE_DATABASE_URI=database.url) as queue,
     ):
-        runtime = queue.app.extensions["taskqueue"]
+        runtime = queue.runtime
         runtime.store.database.upgrade()
         queue.tasks.worker("/w")(lambda: None)
         execute(queue, "UPDATE counter SET count = 7")

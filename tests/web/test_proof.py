@@ -29,7 +29,7 @@ def deliver(request: pytest.FixtureRequest, on_sqlite: Bench) -> Callable[[Task]
         if request.param == "wsgi":
             return on_sqlite.run(task)
         with served(on_sqlite.app) as url:
-            on_sqlite.app.extensions["taskqueue"].drain(transport="http", base_url=url)
+            on_sqlite.runtime.drain(transport="http", base_url=url)
         return on_sqlite.tasks.get(task.id)
 
     return run
@@ -226,7 +226,7 @@ def test_middleware_cannot_turn_a_failure_into_a_success(on_sqlite: Bench, forge
     on_sqlite.app.config["PROPAGATE_EXCEPTIONS"] = False
     task = on_sqlite.tasks.add("/w")
     with served(outside) as url:
-        on_sqlite.app.extensions["taskqueue"].drain(transport="http", base_url=url)
+        on_sqlite.runtime.drain(transport="http", base_url=url)
     task = on_sqlite.tasks.get(task.id)
     assert task.state is State.DEAD
     assert "did not run" in str(task.last_error)
@@ -241,7 +241,7 @@ def test_an_app_within_an_app_has_a_verdict_of_its_own(on_sqlite: Bench) -> None
     type(on_sqlite.tasks)(outer)
     task = on_sqlite.tasks.add("/w")
     with served(DispatcherMiddleware(outer, {"/inner": on_sqlite.app})) as url:
-        on_sqlite.app.extensions["taskqueue"].drain(transport="http", base_url=f"{url}/inner")
+        on_sqlite.runtime.drain(transport="http", base_url=f"{url}/inner")
     assert (on_sqlite.tasks.get(task.id).state, ran) == (State.SUCCEEDED, [1])
 
 

@@ -234,7 +234,7 @@ class TestKeys:
 
     def test_a_parked_task_says_so(self, shop: Bench) -> None:
         """It is scheduled, has no due_at, and knows its key."""
-        store = shop.app.extensions["taskqueue"].store
+        store = shop.store
         first, second = (shop.tasks.add("/note", serial_key="order-7") for _ in range(2))
         (lane,) = (one for one in self.lanes(store) if one.queue == "default")
         store.transact(
@@ -371,7 +371,7 @@ def test_transactional_is_still_forced(shop: Bench) -> None:
         shop.tasks.queue("slow").add([note("a")], transactional=True)
         shop.db.session.rollback()
     assert shop.tasks.find() == []
-    runtime = shop.app.extensions["taskqueue"]
+    runtime = shop.runtime
     db, runtime.binding.db = runtime.binding.db, None
     with pytest.raises(BadTransactionStateError):
         shop.tasks.add("/note", transactional=True)

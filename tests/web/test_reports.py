@@ -87,7 +87,7 @@ def test_an_exception_is_reported_once(
         with served(one.app) as url:
             options: Any = {"transport": "http", "base_url": url} if transport == "http" else {}
             for _ in range(2):
-                one.app.extensions["taskqueue"].drain(**options)
+                one.runtime.drain(**options)
         assert one.tasks.get(task.id).state is State.DEAD
         assert tracker.reports == ["RuntimeError('boom')"] * 2
 

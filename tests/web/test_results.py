@@ -96,7 +96,7 @@ def test_over_http_it_is_told_too(sqlite_database: TestDatabase) -> None:
 
         with served(one.app) as url:
             tasks = [worker.options(keep_result=True).add() for worker in (whole, streamed)]
-            one.app.extensions["taskqueue"].drain(transport="http", base_url=url)
+            one.runtime.drain(transport="http", base_url=url)
         for task in tasks:
             assert one.tasks.get(task.id).state is State.SUCCEEDED, one.tasks.get(
                 task.id

@@ -21,7 +21,7 @@ from flask_taskqueue import (
     UnknownScheduleError,
 )
 from flask_taskqueue.core.clock import to_micros
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, runtime_of
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 
@@ -62,7 +62,7 @@ def clock(sqlite_database: TestDatabase) -> Iterator[Bench]:
 
 def later(one: Bench, **by: float) -> None:
     """Let time pass as far as schedules go, then run what is due."""
-    cron = one.app.extensions["taskqueue"].cron
+    cron = one.runtime.cron
     cron.declare()
     cron.tick(datetime.now(UTC) + timedelta(**by))
     one.tasks.queue("default").run_now()
@@ -125,7 +125,7 @@ def test_pause_resume_and_run_now(clock: Bench) -> None:
 
 def test_a_running_dispatcher_fires_on_time(clock: Bench) -> None:
     """Its timer is set for the next fire time."""
-    runtime = clock.app.extensions["taskqueue"]
+    runtime = clock.runtime
     runtime.cron.declare()
     soon = to_micros(datetime.now(UTC) + timedelta(seconds=0.3))
     schedule = runtime.store.database.tables.schedule
@@ -266,7 +266,7 @@ def test_cron_yaml_and_queue_yaml_are_read(tmp_path: Path) -> None:
     assert (tasks.get(task.id).state, seen) == (State.SUCCEEDED, ["/tasks/summary?kind=dayday"])
     mail = tasks.queue("mail").statistics()
     assert (mail.rate, mail.bucket_size, mail.max_concurrent) == (pytest.approx(1 / 3), 5, 2)
-    app.extensions["taskqueue"].store.database.close()
+    runtime_of(app).store.database.close()
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_the_end_of_a_poison_task_is_told(
     """And logged as an error, once; by whatever finds that its third lease ran out."""
     on_sqlite.tasks.worker("/w")(lambda: None)
     on_sqlite.tasks.add("/w")
-    store = on_sqlite.app.extensions["taskqueue"].store
+    store = on_sqlite.store
     task = store.database.tables.task
     crashed = {
         "state": "leased",
@@ -120,13 +120,13 @@ def test_changes_in_the_background_are_told_at_their_end(on_sqlite: Bench, heard
     """By the dispatcher that ends them."""
     on_sqlite.tasks.worker("/w")(lambda: None)
     on_sqlite.tasks.add_many({"url": "/w", "countdown": 60} for _ in range(3))
-    store = on_sqlite.app.extensions["taskqueue"].store
+    store = on_sqlite.store
     store.transact(
         lambda one: store.bulks.add(
             one, Action.DELETE, Kind.SCHEDULED, Filter(), by=None, told="all", total=None
         )
     )
-    runtime = on_sqlite.app.extensions["taskqueue"]
+    runtime = on_sqlite.runtime
     runtime.start()
     wait_until(lambda: [one for one in heard if one[0] == "tasks_changed"], what="its end is told")
     runtime.stop()
@@ -167,7 +167,7 @@ def test_a_schedule_that_fires_is_told(on_sqlite: Bench, heard: Heard) -> None:
 
 def test_a_dispatcher_is_told_when_it_starts_and_stops(on_sqlite: Bench, heard: Heard) -> None:
     """Once, however often it is started and stopped."""
-    runtime = on_sqlite.app.extensions["taskqueue"]
+    runtime = on_sqlite.runtime
     for call in (runtime.start, runtime.start, runtime.stop, runtime.stop):
         call()
     assert names(heard) == ["dispatcher_started", "dispatcher_stopped"]
@@ -237,7 +237,7 @@ def test_a_receiver_that_raises_as_attempts_end_loses_nothing(
         raised.append(record.id)
         raise LookupError("no listener")
 
-    runtime = on_sqlite.app.extensions["taskqueue"]
+    runtime = on_sqlite.runtime
     with flask_taskqueue.attempt_finished.connected_to(receiver, on_sqlite.app):
         runtime.start()
         for number in range(3):

@@ -82,7 +82,7 @@ def test_check_fails_where_only_later_dispatchers_may_work(sqlite_database: Test
         run(queue, "init-db")
         with queue.db.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE taskqueue_schema SET version = 3, oldest = 3")
-        queue.app.extensions["taskqueue"].store.database.close()
+        queue.store.database.close()
     with bench(sqlite_database.url) as older:
         for command in (["check"], ["run"], ["run", "--burst"]):
             code, output = run(older, *command)

@@ -237,8 +237,8 @@ def test_a_row_names_a_function_only_by_its_registered_name(on_sqlite: Bench) ->
     def harmless() -> None: ...
 
     task = harmless.enqueue()
-    table = on_sqlite.app.extensions["taskqueue"].store.database.tables.task
-    store = on_sqlite.app.extensions["taskqueue"].store
+    table = on_sqlite.store.database.tables.task
+    store = on_sqlite.store
     store.transact(
         lambda connection: connection.execute(
             sa.update(table).values(url="/_taskqueue/task/os.system")

@@ -36,8 +36,7 @@ class Tenant:
     @property
     def runtime(self) -> Runtime:
         """Its runtime."""
-        runtime: Runtime = self.app.extensions["taskqueue"]
-        return runtime
+        return self.bench.runtime
 
     def add(self) -> Task:
         """Add a task, at once."""

@@ -81,7 +81,7 @@ def run(one: Bench, url: str, how: str) -> Task:
 
 def kept(one: Bench, task: Task) -> str | None:
     """The traceback of the task's attempt as it is stored."""
-    store = one.app.extensions["taskqueue"].store
+    store = one.store
     with store.reading() as connection:
         (row,) = store.history.attempts(connection, task.id)
     return row.traceback
@@ -121,7 +121,7 @@ def test_a_failed_attempt_keeps_its_traceback(
 def test_a_timeout_tells_where_the_handler_was(opened: Opened) -> None:
     """The traceback is that of the deadline, in the frame that it struck."""
     one = opened()
-    runtime = one.app.extensions["taskqueue"]
+    runtime = one.runtime
     runtime.start()
     try:
         task = one.tasks.add("/w", {"how": "timeout"}, deadline=0.3, retry=NEVER).wait(20)

@@ -21,7 +21,7 @@ from flask_taskqueue import (
     task_dead,
     task_succeeded,
 )
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, runtime_of
 from tests.databases import TestDatabase
 from tests.laid import Laid
 from tests.waiting import wait_until
@@ -170,7 +170,7 @@ def test_savepoints_are_allowed(queue: Bench) -> None:
 
 def test_a_lost_lease_rolls_back(queue: Bench) -> None:
     """When another has the lease meanwhile, the handler's changes are not kept."""
-    store = queue.app.extensions["taskqueue"].store
+    store = queue.store
 
     @queue.tasks.worker("/lost", transactional=True)
     def lost() -> None:
@@ -194,7 +194,7 @@ def test_a_lost_lease_rolls_back(queue: Bench) -> None:
 def test_a_task_that_is_deleted_while_it_runs_is_not_completed(on_a_server: TestDatabase) -> None:
     """Nor are the handler's changes kept."""
     with bench(on_a_server.url) as queue:
-        store = queue.app.extensions["taskqueue"].store
+        store = queue.store
 
         @queue.tasks.worker("/deleted", transactional=True)
         def deleted() -> None:
@@ -330,7 +330,7 @@ def test_a_handler_is_not_in_the_way_of_its_own_lease(
     with bench(
         on_a_server.url, SQLALCHEMY_ENGINE_OPTIONS=options, TASKQUEUE_CONCURRENCY=1
     ) as queue:
-        store = queue.app.extensions["taskqueue"].store
+        store = queue.store
 
         @queue.tasks.worker("/long", transactional=True, retry={"task_retry_limit": 0})
         def long(number: int) -> None:
@@ -392,7 +392,7 @@ def test_a_driver_that_commits_each_statement_is_refused_at_the_start(
         else:
             with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
                 tasks.drain()
-        app.extensions["taskqueue"].store.database.close()
+        runtime_of(app).store.database.close()
         db.engine.dispose()
 
 
@@ -424,4 +424,4 @@ def test_without_a_session_there_is_no_transaction_to_join(tmp_path: Path) -> No
         pytest.raises(BadTransactionStateError, match="transactional=True needs"),
     ):
         tasks.add("/w", transactional=True)
-    app.extensions["taskqueue"].store.database.close()
+    runtime_of(app).store.database.close()

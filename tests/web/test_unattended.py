@@ -61,12 +61,12 @@ def test_nothing_is_said_where_a_dispatcher_is_alive(
 ) -> None:
     """In whatever process; the database says so."""
     with bench(database.url) as other:
-        other.app.extensions["taskqueue"].start()
+        other.runtime.start()
         try:
             with alone.app.app_context():
                 alone.tasks.add("/w")
         finally:
-            other.app.extensions["taskqueue"].stop()
+            other.runtime.stop()
     assert warnings(caplog) == []
 
 

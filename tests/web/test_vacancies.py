@@ -25,7 +25,7 @@ def queue(database: TestDatabase) -> Iterator[Bench]:
     )
     with bench(database.url, **levels) as one:
         yield one
-        one.app.extensions["taskqueue"].stop()
+        one.runtime.stop()
 
 
 def parked(queue: Bench, task: Task) -> bool:
@@ -40,7 +40,7 @@ def test_the_next_of_a_key_follows_the_commit(queue: Bench, by: str) -> None:
     @queue.tasks.worker("/w")
     def handler(name: str) -> None: ...
 
-    queue.app.extensions["taskqueue"].start()
+    queue.runtime.start()
 
     first = handler.options(serial_key="a", countdown=3600, unique_key="u").add("first")
     assert queue.count() == 0
@@ -66,7 +66,7 @@ def test_a_rolled_back_change_frees_nothing(queue: Bench) -> None:
     @queue.tasks.worker("/w")
     def handler(name: str) -> None: ...
 
-    queue.app.extensions["taskqueue"].start()
+    queue.runtime.start()
 
     first, second = (
         handler.options(serial_key="a", countdown=3600).add("first"),
@@ -76,7 +76,7 @@ def test_a_rolled_back_change_frees_nothing(queue: Bench) -> None:
     queue.db.session.add(queue.Counter(id=2, count=0))
     assert first.delete()
     queue.db.session.rollback()
-    queue.app.extensions["taskqueue"].let_go()
+    queue.runtime.let_go()
     handler.add("other").wait(20)
     assert parked(queue, second)
     assert first.delete()
@@ -92,7 +92,7 @@ def test_a_batch_counts_what_a_transaction_deletes(queue: Bench) -> None:
     def handler(name: str) -> None:
         ran.append(name)
 
-    queue.app.extensions["taskqueue"].start()
+    queue.runtime.start()
 
     batch = queue.tasks.batch(
         [handler.options(countdown=3600).spec("one")], on_finish=handler.spec("all")

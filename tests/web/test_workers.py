@@ -12,7 +12,7 @@ from flask_wtf import CSRFProtect
 
 from flask_taskqueue import PermanentFailure, Retry, State, TaskQueue, current_task
 from flask_taskqueue.testing import TaskQueueTester
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, runtime_of
 from tests.databases import TestDatabase
 
 
@@ -335,7 +335,7 @@ def test_workers_declared_before_and_after_for_many_apps(tmp_path: Any) -> None:
         with app.app_context():
             early.add(), own.add(), tasks.add("/late"), tasks.add("mine.own")
             assert tasks.drain() == 4
-        app.extensions["taskqueue"].store.database.close()
+        runtime_of(app).store.database.close()
     assert sorted(seen) == ["early"] * 2 + ["late in one", "late in two"] + ["own"] * 4
     with pytest.raises(RuntimeError, match="set up for 2"):
         tasks.add("/early")
@@ -435,7 +435,7 @@ def test_csrf_protection_does_not_hit_worker_routes(tmp_path: Any, csrf_first: b
         assert tasks.drain() == 1
     assert seen == [1]
     assert app.test_client().post("/form").status_code == 400
-    app.extensions["taskqueue"].store.database.close()
+    runtime_of(app).store.database.close()
 
 
 def test_one_line_is_logged_per_attempt(on_sqlite: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -469,7 +469,7 @@ def test_the_base_url_of_the_command_comes_before_that_of_the_configuration(
 ) -> None:
     """As every option of flask taskqueue run comes before its setting."""
     with bench(sqlite_database.url, TASKQUEUE_BASE_URL="http://configured.example") as one:
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         for given, used in (
             ("http://given.example", "http://given.example"),
             (None, "http://configured.example"),

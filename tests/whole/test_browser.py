@@ -305,7 +305,7 @@ def test_nothing_stored_runs(browser: Browser, tmp_path: Path) -> None:
         visit(browser, viewport=DESKTOP) as page,
     ):
         one.tasks.add("/fine")
-        ids = poison(one.app.extensions["taskqueue"].store)
+        ids = poison(one.store)
         for path in (*PAGES[:7], *(f"tasks/{one_id}" for one_id in ids[::8])):
             page.goto(f"{site.address}/taskqueue/{path}")
             assert page.evaluate(f"typeof window.{MARK}") == "undefined", path

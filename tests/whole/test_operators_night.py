@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 
 from flask_taskqueue import State
+from tests.apps import runtime_of
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 from tests.whole import night_app
@@ -43,7 +44,7 @@ def release(which: str | None = None) -> Iterator[Flask]:
     try:
         yield app
     finally:
-        app.extensions["taskqueue"].store.database.close()
+        runtime_of(app).store.database.close()
 
 
 def said(app: Flask, *command: str) -> str:
@@ -76,7 +77,7 @@ def test_a_broken_system_is_understood(host: str, tmp_path: Path) -> None:
 
 
 def _look(app: Flask, ids: dict[str, str], tmp_path: Path) -> None:
-    runtime = app.extensions["taskqueue"]
+    runtime = runtime_of(app)
 
     def is_over(name: str) -> bool:
         """Whether it is not tried again, or not before ten minutes are over."""

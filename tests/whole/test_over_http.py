@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from flask_taskqueue import State, Task
 from flask_taskqueue.core.errors import InvalidUrlError
+from tests.apps import runtime_of
 from tests.readers import READS
 from tests.waiting import wait_until
 from tests.whole.echo_app import METHODS, create_app
@@ -63,7 +64,7 @@ class Twice:
             self.tasks.add(*arguments, queue=queue, keep_result=True, **options).id
             for queue in ("in-process", "over-http")
         ]
-        runtime = self.app.extensions["taskqueue"]
+        runtime = runtime_of(self.app)
         runtime.drain(queues=["in-process"])
         runtime.drain(queues=["over-http"], transport="http", base_url=self.url)
         first, second = (self.tasks.get(one) for one in ids)
@@ -84,10 +85,10 @@ def twice(
         patch.setenv("ECHO_FOLDER", str(folder))
         app = create_app()
         with app.app_context():
-            app.extensions["taskqueue"].store.ensure_queues()
+            runtime_of(app).store.ensure_queues()
             wait_until(lambda: answers(port), what="the server answers", timeout=60)
             yield Twice(app, port)
-        app.extensions["taskqueue"].store.database.close()
+        runtime_of(app).store.database.close()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -148,9 +149,7 @@ TEXTS = st.lists(CHARACTERS, max_size=12).map("".join)
 @example(path="/%2F%2Fa%3Fb", query="?")
 @example(path="", query="")
 @given(path=TEXTS, query=TEXTS)
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_url_arrives_alike(twice: Twice, path: str, query: str) -> None:
     """Whatever path and query add() takes: both ways the app sees the same of it, and the guard
     lets it in.

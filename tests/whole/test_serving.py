@@ -22,6 +22,7 @@ from flask import Flask
 from standardwebhooks import Webhook
 
 from flask_taskqueue import State
+from tests.apps import runtime_of
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 from tests.whole import loop_app
@@ -46,7 +47,7 @@ def app(
         loop_app.db.session.remove()
         for engine in loop_app.db.engines.values():
             engine.dispose()
-        application.extensions["taskqueue"].store.database.close()
+        runtime_of(application).store.database.close()
 
 
 def free_port() -> int:
@@ -349,7 +350,7 @@ def test_another_host_can_verify_what_it_gets(app: Flask, monkeypatch: pytest.Mo
     with sender.app_context():
         loop_app.tasks.add(f"http://{host}/hook?x=1", json={"grün": 1})
         assert loop_app.tasks.drain() == 1
-    sender.extensions["taskqueue"].store.database.close()
+    runtime_of(sender).store.database.close()
     receiver.shutdown()
     receiver.server_close()
     (headers, body) = received[0]

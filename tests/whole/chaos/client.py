@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_taskqueue import BadTaskStateError, InvalidTaskError, Task, TaskQueueError
+from tests.apps import runtime_of
 from tests.waiting import wait_until
 from tests.whole import loop_app
 
@@ -38,7 +39,7 @@ class Client:
     """Knows the tasks that it was told of, by the log."""
 
     def __init__(self, app: Flask, log: Path) -> None:
-        self._store = app.extensions["taskqueue"].store
+        self._store = runtime_of(app).store
         self._log = log
         said = operations.lines(log)
         self.begun = {line["step"] for line in said if line["word"] == "ask"}

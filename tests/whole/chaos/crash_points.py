@@ -18,6 +18,7 @@ from flask import Flask
 
 from flask_taskqueue.core.ids import dispatcher_id
 from flask_taskqueue.runtime import Runtime
+from tests.apps import runtime_of
 from tests.whole import loop_app
 
 from . import log
@@ -39,7 +40,7 @@ class Countdown:
 
     def watch(self, app: Flask) -> None:
         """Count the steps of the queue's engine, the application's, and its requests."""
-        for engine in (app.extensions["taskqueue"].store.database.engine, loop_app.db.engine):
+        for engine in (runtime_of(app).store.database.engine, loop_app.db.engine):
             sa.event.listen(engine, "after_cursor_execute", self.step)
             sa.event.listen(engine, "commit", self.step)
             sa.event.listen(engine, "checkin", self.step)
@@ -51,7 +52,7 @@ def work(app: Flask, steps: int, identity: str) -> None:
     """Add a plain task, and a transactional one together with a row; attempt both. ``steps`` of
     0: only attempt what is left.
     """
-    runtime: Runtime = app.extensions["taskqueue"]
+    runtime: Runtime = runtime_of(app)
     with app.app_context():
         if steps:
             Countdown(steps).watch(app)
@@ -65,7 +66,7 @@ def work(app: Flask, steps: int, identity: str) -> None:
 
 def finish(app: Flask, dead: str) -> None:
     """What a supervisor does when a child has died, and what the next child does then."""
-    store = app.extensions["taskqueue"].store
+    store = runtime_of(app).store
     store.transact(lambda connection: store.leases.expire(connection, dead))
     work(app, 0, dispatcher_id())
 
@@ -97,7 +98,7 @@ def warm() -> Flask:
         loop_app.db.session.scalar(sa.select(1))
         loop_app.db.session.remove()
         loop_app.db.engine.dispose()
-    app.extensions["taskqueue"].store.database.close()
+    runtime_of(app).store.database.close()
     return app
 
 

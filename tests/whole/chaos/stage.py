@@ -20,6 +20,7 @@ from flask import Flask
 
 from flask_taskqueue import TaskSpec
 from flask_taskqueue.core.errors import TransientError
+from tests.apps import runtime_of
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 from tests.whole import loop_app
@@ -52,8 +53,8 @@ class Stage:
         self.script = ""
         """What is to be said of a run that cannot be told by its name."""
         self.app = app
-        self.settings = app.extensions["taskqueue"].settings
-        self.store = app.extensions["taskqueue"].store
+        self.settings = runtime_of(app).settings
+        self.store = runtime_of(app).store
         self._task = self.store.database.tables.task
 
     @property
@@ -248,4 +249,4 @@ def stage(
                 loop_app.db.session.remove()
                 for engine in loop_app.db.engines.values():
                     engine.dispose()
-                app.extensions["taskqueue"].store.database.close()
+                runtime_of(app).store.database.close()
