@@ -30,7 +30,7 @@ from ..core.ids import chance
 from ..core.queues.poison import is_poison, probation
 from ..core.record import Record
 from ..core.retry import RetryOptions
-from ..core.security.encryption import Vault
+from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import State
@@ -101,14 +101,14 @@ class Attempts:
         targets: Targets,
         routes: Routes,
         keys: Keys,
-        vault: Vault,
+        encryption: Encryption,
         begun: Callable[[Record], object],
     ) -> None:
         self._settings = settings
         self._targets = targets
         self._routes = routes
         self._keys = keys
-        self._vault = vault
+        self._encryption = encryption
         self._begun = begun
 
     @property
@@ -135,7 +135,7 @@ class Attempts:
         record = delivery.record
         try:
             retry = self._retry(record)
-            transport, request = self._prepare(self._vault.opened(record))
+            transport, request = self._prepare(self._encryption.decrypt_record(record))
         except DecryptionError as error:
             return Result(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
@@ -155,9 +155,9 @@ class Attempts:
             record=record,
             outcome=outcome,
             duration=duration,
-            reply_headers=self._vault.seal_text(kept_headers(reply)) if kept else None,
-            reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
-            traceback=self._vault.seal_text(delivery.traceback)
+            reply_headers=self._encryption.encrypt_text(kept_headers(reply)) if kept else None,
+            reply_body=self._encryption.encrypt(reply.body) if kept and reply.body else None,
+            traceback=self._encryption.encrypt_text(delivery.traceback)
             if outcome.state is not State.SUCCEEDED
             else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
@@ -254,7 +254,7 @@ class Attempts:
         elif not transport.proves:
             headers = dict(reply.headers)
             header = headers.pop(verdicts.HEADER.lower(), None)
-            delivery.verdict = verdicts.unseal(
+            delivery.verdict = verdicts.verify(
                 header, self._keys.verdict, request.headers["webhook-signature"]
             )
             return replace(reply, headers=headers)

@@ -141,7 +141,7 @@ class Proof:
                 headers.append(
                     (
                         verdicts.HEADER,
-                        verdicts.seal(
+                        verdicts.sign(
                             replace(seen.verdict, reported=seen.reported), keys, signature
                         ),
                     )

@@ -72,7 +72,7 @@ def of_reply(reply: Reply) -> Verdict | None:
     return Verdict("returned", reply.status, retry_after=reply.headers.get("retry-after"))
 
 
-def seal(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
+def sign(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
     """The header by which a verdict travels, bound to the signature of the request that it is
     on.
     """
@@ -85,7 +85,7 @@ def seal(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
     return f"{signatures.sign(keys, 'verdict', 0, _bound(request_signature, text))} {text}"
 
 
-def unseal(header: str | None, keys: list[bytes], request_signature: str) -> Verdict | None:
+def verify(header: str | None, keys: list[bytes], request_signature: str) -> Verdict | None:
     """The verdict in a header; None without one by one of the keys, for this very request.
     Never raises.
     """

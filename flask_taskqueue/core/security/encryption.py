@@ -24,7 +24,7 @@ _TEXT_MARK = MARK.decode()
 _NAMED = len(MARK) + 9
 
 
-class Vault:
+class Encryption:
     """Seals with the newest of its keys and opens with any. Without keys it seals nothing."""
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
@@ -36,22 +36,24 @@ class Vault:
         self._prefix = MARK + self._newest + b":"
 
     def __repr__(self) -> str:
-        return f"<Vault {b', '.join(self._keys).decode() or 'without keys'}>"
+        return f"<Encryption {b', '.join(self._keys).decode() or 'without keys'}>"
 
     @property
-    def seals(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether there is a key to seal with."""
         return bool(self._keys)
 
-    def seal(self, plain: bytes) -> bytes:
+    def encrypt(self, plain: bytes) -> bytes:
         """The value as it is stored."""
         return self._prefix + self._keys[self._newest].encrypt(plain) if self._newest else plain
 
-    def seal_text(self, plain: str | None) -> str | None:
+    def encrypt_text(self, plain: str | None) -> str | None:
         """The text as it is stored; None for none."""
-        return self.seal(plain.encode()).decode() if self._newest and plain is not None else plain
+        return (
+            self.encrypt(plain.encode()).decode() if self._newest and plain is not None else plain
+        )
 
-    def open(self, stored: bytes) -> bytes:
+    def decrypt(self, stored: bytes) -> bytes:
         """The value as it was before it was stored. Raises `DecryptionError` for one of another
         key.
         """
@@ -70,30 +72,30 @@ class Vault:
         except InvalidToken as error:
             raise DecryptionError("it is encrypted, and has been changed since") from error
 
-    def open_text(self, stored: str | None) -> str | None:
+    def decrypt_text(self, stored: str | None) -> str | None:
         """The text as it was before it was stored. Raises `DecryptionError` for one of another
         key.
         """
         if stored is None or not stored.startswith(_TEXT_MARK):
             return stored
-        return self.open(stored.encode()).decode()
+        return self.decrypt(stored.encode()).decode()
 
-    def opened(self, record: Record) -> Record:
+    def decrypt_record(self, record: Record) -> Record:
         """The row with its body, headers and follow-up as they were before. Raises
         `DecryptionError`.
         """
         body, headers, follow_up = record.body, record.headers, record.follow_up
         if (
             not self._keys
-            and not is_sealed(body)
-            and not is_sealed(headers)
-            and not is_sealed(follow_up)
+            and not is_encrypted(body)
+            and not is_encrypted(headers)
+            and not is_encrypted(follow_up)
         ):
             return record
         return record._replace(
-            body=self.open(body) if isinstance(body, bytes) else body,
-            headers=self.open_text(headers),
-            follow_up=self.open_text(follow_up),
+            body=self.decrypt(body) if isinstance(body, bytes) else body,
+            headers=self.decrypt_text(headers),
+            follow_up=self.decrypt_text(follow_up),
         )
 
     def is_current(self, stored: bytes | str | None) -> bool:
@@ -103,7 +105,7 @@ class Vault:
         return stored is None or stored.startswith(self._prefix.decode())
 
 
-def is_sealed(stored: bytes | str | None) -> bool:
+def is_encrypted(stored: bytes | str | None) -> bool:
     """Whether a value is sealed."""
     return (isinstance(stored, bytes) and stored.startswith(MARK)) or (
         isinstance(stored, str) and stored.startswith(_TEXT_MARK)
