@@ -172,8 +172,8 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
 def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Wear) -> int:
     store, app = runtime.store, runtime.app
 
-    def bury(identity: str, blameless: bool) -> None:
-        give_back = store.leases.pardon if blameless else store.leases.expire
+    def bury(identity: str, killed_externally: bool) -> None:
+        give_back = store.leases.excuse_crash if killed_externally else store.leases.expire
         try:
             store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
             store.transact(
