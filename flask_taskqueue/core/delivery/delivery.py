@@ -33,11 +33,11 @@ class Delivery:
     """Whether the task was deleted or its lease lost meanwhile: nobody waits for the result any
     more.
     """
-    doubted: bool = False
+    lease_uncertain: bool = False
     """Whether ``cancelled`` says no more than that its lease may have run out, which may turn
     out not to be so.
     """
-    heeded: bool = False
+    cancel_seen: bool = False
     """Whether its handler has looked and been told so: it may have stopped half way, so that
     its reply is no success.
     """
