@@ -23,7 +23,7 @@ from ..core.errors import (
     TooManyTasksError,
     UnknownQueueError,
 )
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..core.ids import task_id
 from ..core.names import check_key, check_queue_name, check_task_name
 from ..core.settings.queue import QueueSettings
@@ -360,7 +360,7 @@ def _check_names(news: Sequence[NewTask]) -> None:
 
 
 def _counted(tasks: int, _missing: int) -> list[str]:
-    return [count(tasks, "task")]
+    return [plural(tasks, "task")]
 
 
 def _waits(new: NewTask) -> bool:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ..core.clock import to_datetime
 from ..core.delivery.reply import stored_headers
-from ..core.humanize import count, relative, utc
+from ..core.humanize import plural, relative, utc
 from ..core.record import Record
 from ..core.security.encryption import Encryption
 from ..core.tasks.task import Task
@@ -58,9 +58,9 @@ def echo_changes(
         chatter("No tasks match.")
     else:
         click.echo(
-            f"Would {verb} {count(matched, what)}."
+            f"Would {verb} {plural(matched, what)}."
             if dry_run
-            else f"{past} {count(changed, what)}."
+            else f"{past} {plural(changed, what)}."
         )
 
 

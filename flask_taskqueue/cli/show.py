@@ -14,7 +14,7 @@ from flask.cli import with_appcontext
 from .. import diagnosis
 from ..api.tasks import TasksOf
 from ..core.curl import curl
-from ..core.humanize import span
+from ..core.humanize import duration
 from ..core.record import Record
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute
@@ -126,7 +126,7 @@ def _show_attempts(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
         (
             str(one["number"]),
             moment(one["started_at"], True),
-            span(one["seconds"]),
+            duration(one["seconds"]),
             str(one["status"] or "-"),
             one["reason"],
             one["held_by"] or "-",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..dispatchers import DispatcherInfo
 from ..failures import Failure, group
-from ..humanize import count, relative
+from ..humanize import plural, relative
 from ..urls import redacted
 from .finding import Finding
 
@@ -81,7 +81,7 @@ def judge_deaths(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
     groups = sorted(group(dead), key=lambda one: one.count, reverse=True)
     worst = groups[0]
     which = f"queue {worst.signature.queue}, {worst.signature.path}: {_short(worst.error)}"
-    number = f"more than {len(dead):,} tasks" if more else count(len(dead), "task")
+    number = f"more than {len(dead):,} tasks" if more else plural(len(dead), "task")
     often = (
         ""
         if len(dead) == 1
@@ -111,11 +111,11 @@ def judge_queues(
         if (short.are_all_failed and short.all >= _ENOUGH) or (
             long.are_all_failed and long.all > 1
         ):
-            number, span = (long.all, _LONG) if long.are_all_failed else (short.all, _SHORT)
+            number, minutes_seen = (long.all, _LONG) if long.are_all_failed else (short.all, _SHORT)
             why = f"; the latest: {errors[queue]}" if queue in errors else ""
             text = (
-                f"queue {queue} fails all the time: none of {count(number, 'attempt')} in the "
-                f"last {span} minutes succeeded{why}"
+                f"queue {queue} fails all the time: none of {plural(number, 'attempt')} in the "
+                f"last {minutes_seen} minutes succeeded{why}"
             )
             yield Finding(
                 "warning",
@@ -132,7 +132,7 @@ def judge_places(nowhere: Mapping[str, int]) -> Iterator[Finding]:
     for place, number in Counter(nowhere).most_common(3):
         yield Finding(
             "warning",
-            f"no route of this release answers {place}, and {count(number, 'task')} "
+            f"no route of this release answers {place}, and {plural(number, 'task')} "
             f"{'waits' if number == 1 else 'wait'} for it",
             "deploy the release that has it, or delete them: flask taskqueue delete",
             "troubleshooting#not-found",
@@ -140,7 +140,7 @@ def judge_places(nowhere: Mapping[str, int]) -> Iterator[Finding]:
 
 
 def _who_wait(number: int) -> str:
-    return f", and {count(number, 'task')} {'waits' if number == 1 else 'wait'}" if number else ""
+    return f", and {plural(number, 'task')} {'waits' if number == 1 else 'wait'}" if number else ""
 
 
 def _sum(some: Sequence[Attempts]) -> Attempts:
