@@ -173,7 +173,7 @@ _WAY_THERE = frozenset({"flask_taskqueue", "flask", "werkzeug"})
 _LONGEST_LINE = 500
 
 
-def told(error: BaseException, most: int) -> str | None:
+def traceback_excerpt(error: BaseException, most: int) -> str | None:
     """The traceback of an error, from the first frame of the app's own on: its end, in whole lines
     of together at most so many characters.
 

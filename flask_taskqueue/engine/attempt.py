@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from ..core import failures as tracebacks
 from ..core.delivery import signatures
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
@@ -26,6 +25,7 @@ from ..core.errors import (
     InvalidTaskError,
     InvalidTaskRetryOptionsError,
 )
+from ..core.failures import traceback_excerpt
 from ..core.ids import chance
 from ..core.queues.poison import is_poison, probation
 from ..core.record import Record
@@ -242,7 +242,7 @@ class Attempts:
         already.
         """
         if delivery.own and self.in_process and delivery.traceback is None:
-            delivery.traceback = tracebacks.told(error, self._settings.traceback_excerpt)
+            delivery.traceback = traceback_excerpt(error, self._settings.traceback_excerpt)
 
     def _exchange(
         self, transport: Transport, request: OutgoingRequest, delivery: Delivery
