@@ -240,9 +240,9 @@ def test_what_is_due_waits_for_no_poll_while_slots_are_free(
         assert task.wait(20).attempts == 1
 
 
-@pytest.mark.parametrize("seconds", [0, 0.005], ids=["brisk", "quick"])
+@pytest.mark.parametrize("seconds", [0, 0.005], ids=["very short", "short"])
 def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seconds: float) -> None:
-    """After many brisk or quick ones; unharmed, so that other dispatchers can take it at once."""
+    """After many (very) short ones; unharmed, so that other dispatchers can take it at once."""
     release = threading.Event()
     running: list[str] = []
 
@@ -254,9 +254,9 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seco
         else:
             time.sleep(seconds)
 
-    brisk = [handler.spec() for _ in range(300)]
+    short = [handler.spec() for _ in range(300)]
     slow = [handler.options(priority=-1).spec(slow=True) for _ in range(60)]
-    queue.tasks.queue("default").add([*brisk, *slow])
+    queue.tasks.queue("default").add([*short, *slow])
     scheduler = start(queue)
 
     def given_back() -> bool:
@@ -275,8 +275,10 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seco
         assert (ended.state, ended.attempts) == (State.SUCCEEDED, 1)
 
 
-def test_what_follows_a_brisk_batch_does_not_wait_behind_a_slow_handler(queue: Bench) -> None:
-    """After many brisk ones, one that takes seconds delays none of those that were leased to
+def test_what_follows_a_batch_of_short_ones_does_not_wait_behind_a_slow_handler(
+    queue: Bench,
+) -> None:
+    """After many short ones, one that takes seconds delays none of those that were leased to
     follow it.
     """
     hold = threading.Event()
