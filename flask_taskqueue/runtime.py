@@ -34,7 +34,7 @@ from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
 from .engine.wakeup_socket import Bell
 from .logs import log_attempt
-from .process.threads import leaving_signals
+from .process.threads import signals_blocked_in_uwsgi
 from .store import Database, Notices, Result, Store, is_in_memory, replace_inherited
 
 logger = logging.getLogger("flask_taskqueue")
@@ -204,7 +204,7 @@ class Runtime:
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
-            with leaving_signals():
+            with signals_blocked_in_uwsgi():
                 self.scheduler.start()
                 if self.bell is not None:
                     self.bell.listen(self.scheduler.look)

@@ -69,7 +69,7 @@ class Adding:
 
     def add(self, spec: TaskSpec, transactional: bool | None) -> Task:
         """Store a task; in the session's transaction or at once, as the transaction rule says."""
-        spec, transactional = spec.decided(transactional)
+        spec, transactional = spec.split_transactional(transactional)
         with sending(wanted=self._settings.trace_propagation) as describe:
             new = self._traced(spec, self._context())
             describe(new)

@@ -15,7 +15,7 @@ from ..core.delivery import signatures
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.headers import check_words, delivery_headers, proof_headers
-from ..core.delivery.outcome import Outcome, Trial, judge, judge_success, permanent
+from ..core.delivery.outcome import AttemptContext, Outcome, judge, judge_success, permanent
 from ..core.delivery.reply import OutgoingRequest, Reply, kept_headers
 from ..core.delivery.verdict import Verdict
 from ..core.diagnosis.ping import ping_record
@@ -271,7 +271,7 @@ class Attempts:
             record.first_tried_at if record.first_tried_at is not None else record.started_at or 0
         )
         age = timedelta(microseconds=(record.started_at or first) - first, seconds=duration)
-        trial = Trial(
+        trial = AttemptContext(
             number=record.attempts,
             age=age,
             retry=retry,
@@ -321,7 +321,7 @@ class Attempts:
         if not is_absolute(record.url):
             path = as_sent(_checked_path(record.url))
             host = "" if receiver is None else as_host(receiver)
-            keys += signatures.bound(
+            keys += signatures.attempt_keys(
                 self._keys.route, record.method, path, record.queue, record.attempts, host
             )
         return {

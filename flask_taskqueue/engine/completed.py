@@ -9,7 +9,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from ..core.delivery.delivery import Delivery
-from ..core.queues.pacing import Pace
+from ..core.queues.pacing import Pacing
 from ..store import Result
 from .in_flight import Flights
 from .pool import InlineSlot, Slots
@@ -25,7 +25,7 @@ stands still for less.
 class Landings:
     """Handed in by any thread; gathered, and taken once they are recorded, by the drain alone."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pacing) -> None:
         self._pace = pace
         self.unrecorded: list[Landed] = []
         self.stalled = False
@@ -52,7 +52,7 @@ class Landings:
         """Collect what has landed, waiting up to ``wait`` seconds for the first of it, or for a
         signal.
 
-        Results wait a little for each other (see `Pace.batch_wait`); with none in flight a signal
+        Results wait a little for each other (see `Pacing.batch_wait`); with none in flight a signal
         ends the wait at once. Deliveries that wait behind one that is not as quick after all, held
         ones too, get more threads, in the end as many as there are; if some still wait, this is
         `stalled`.

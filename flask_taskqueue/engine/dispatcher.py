@@ -14,7 +14,7 @@ from ..core.delivery.delivery import Delivery
 from ..core.dispatchers import DispatcherHealth
 from ..core.errors import TaskQueueError
 from ..core.queues.lanes import Lanes
-from ..core.queues.pacing import MIN_WAIT, Pace
+from ..core.queues.pacing import MIN_WAIT, Pacing
 from ..core.record import Record
 from ..process.interrupts import timed_out
 from ..store import LockedError, Recorded, Result, Store
@@ -93,7 +93,7 @@ class Dispatcher:
         self._slots = (
             InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
         )
-        self._pace = Pace(self._slots.size, computing=attempts.in_process)
+        self._pace = Pacing(self._slots.size, computing=attempts.in_process)
         self._landings = Landings(self._pace)
         self._surplus: list[Delivery] = []
         self._flights = Flights()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 from ..core.delivery.delivery import Delivery
-from ..process.threads import begin
+from ..process.threads import start_thread
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -122,7 +122,7 @@ class Slots:
         while self._calls.get():
             try:
                 while (delivery := self._next()) is not None:
-                    if not delivery.is_ours(time.monotonic()):
+                    if not delivery.may_begin(time.monotonic()):
                         self._late.append(delivery)
                         continue
                     self._attempt(delivery)
@@ -165,7 +165,7 @@ class Slots:
         is given back.
         """
         try:
-            begin(self._work, name="taskqueue-slot")
+            start_thread(self._work, name="taskqueue-slot")
         except RuntimeError as error:
             logger.warning("no thread could be started for a task: %s", error)
             with self._counting:

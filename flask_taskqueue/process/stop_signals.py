@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from .signal_handlers import take
-from .threads import begin
+from .threads import start_thread
 
 Finish = Callable[[Callable[[], bool]], object]
 
@@ -65,7 +65,7 @@ def guard(finish: Finish) -> None:
     prepare()
     if _can_call() and (_guard is None or _guard.is_over):
         _guard = _Guard(finish)
-        begin(_guard.watch, name="taskqueue-stop")
+        start_thread(_guard.watch, name="taskqueue-stop")
         _guard.take_all()
 
 

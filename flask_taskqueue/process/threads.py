@@ -13,18 +13,18 @@ from contextvars import Context
 from typing import Any
 
 
-def begin(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
+def start_thread(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
     """Start a daemon thread in an empty context.
 
     Tracers hand the context of whoever starts a thread on to it. Ours belong to no request, least
     of all to the one that happened to come first.
     """
     thread = threading.Thread(target=target, args=args, name=name, daemon=True)
-    in_no_context(thread.start)
+    in_empty_context(thread.start)
     return thread
 
 
-def in_no_context(start: Callable[[], object]) -> None:
+def in_empty_context(start: Callable[[], object]) -> None:
     """Call what starts threads as if nothing had come before."""
     Context().run(start)
 
@@ -41,7 +41,7 @@ def at_exit(function: Callable[..., object], *args: Any) -> None:
 
 
 @contextmanager
-def leaving_signals() -> Iterator[None]:
+def signals_blocked_in_uwsgi() -> Iterator[None]:
     """Threads started within this, and those that they start, take no signals under uWSGI, as its
     own threads take none.
 

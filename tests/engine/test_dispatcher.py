@@ -23,7 +23,7 @@ from flask_taskqueue import (
 )
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.diagnosis.finding import Finding, Level
-from flask_taskqueue.core.queues.pacing import Pace
+from flask_taskqueue.core.queues.pacing import Pacing
 from flask_taskqueue.engine.in_flight import Flights
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -227,7 +227,7 @@ def test_what_is_due_waits_for_no_poll_while_slots_are_free(
     queue: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few tasks one turn of the drain may take."""
-    monkeypatch.setattr(Pace, "capacity", 3)
+    monkeypatch.setattr(Pacing, "capacity", 3)
     together = threading.Barrier(6, timeout=20)
 
     @queue.tasks.worker("/w")
@@ -307,9 +307,9 @@ def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
     delivery = Delivery(record=RECORD, started=now, expires=now + 30)
     flights = Flights()
     flights.begin([delivery], now - 25, 30)
-    assert not delivery.is_ours(now)
+    assert not delivery.may_begin(now)
     flights.renewed({delivery.record.id}, now, 30)
-    assert delivery.is_ours(now)
+    assert delivery.may_begin(now)
 
 
 def test_the_deadline_interrupts_a_handler(queue: Bench) -> None:

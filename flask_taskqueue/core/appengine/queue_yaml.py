@@ -165,5 +165,5 @@ _TAKEN = {
 _FILE: Mapping[str, Reader] = {
     "queue": _queues,
     "total_storage_limit": _storage_limit,
-    "resume_paused_queues": Entry.truth,
+    "resume_paused_queues": Entry.boolean,
 }

@@ -77,7 +77,7 @@ class Entry:
             else self.must_be("a whole number")
         )
 
-    def truth(self) -> bool:
+    def boolean(self) -> bool:
         """True or False, in any spelling of YAML 1.1, without quotes."""
         if not self.node.tag.endswith(":bool"):
             self.must_be("true or false")

@@ -94,11 +94,11 @@ def written(converter: JsonConverter, value: Any, hint: Any) -> Any:
     return json.loads(dumps(converter.unstructure(value, unstructure_as=hint)))
 
 
-def is_row(hint: Any) -> bool:
+def takes_several(hint: Any) -> bool:
     """Whether an annotation asks for several values, which a form repeats the name for."""
     hint = _bare(hint)
     if _is_union(hint):
-        return all(is_row(one) for one in typing.get_args(hint) if one is not type(None))
+        return all(takes_several(one) for one in typing.get_args(hint) if one is not type(None))
     kind = typing.get_origin(hint) or hint
     return (
         isinstance(kind, type)
@@ -248,7 +248,7 @@ def _guard_containers(converter: JsonConverter) -> None:
 
     def is_wanted(hint: Any) -> bool:
         kind = typing.get_origin(hint) or hint
-        return isinstance(kind, type) and is_row(kind) and hint not in building
+        return isinstance(kind, type) and takes_several(kind) and hint not in building
 
     def guarded(hint: Any) -> Read:
         building.add(hint)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidTaskError
-from .converter import BAD_VALUE, Read, is_row, make, may_be_none, read_of, written
+from .converter import BAD_VALUE, Read, make, may_be_none, read_of, takes_several, written
 from .equality import same
 from .form import Call
 from .functions import label, name_of, type_hints
@@ -37,7 +37,13 @@ class _Parameter:
         if read_json is None or read_form is None:
             raise unconvertible(one, f"handler {handler}")
         return cls(
-            one.name, hint, one.default, is_row(hint), may_be_none(hint), read_json, read_form
+            one.name,
+            hint,
+            one.default,
+            takes_several(hint),
+            may_be_none(hint),
+            read_json,
+            read_form,
         )
 
     def of_form(self, texts: Any) -> Any:

@@ -102,7 +102,7 @@ class Delivery:
         """Whether its thread was left behind, and is still at it."""
         return self.abandoned and self.thread_id is not None and not self.over
 
-    def is_ours(self, now: float) -> bool:
+    def may_begin(self, now: float) -> bool:
         """Whether it may be begun: its lease still holds, as far as this process knows."""
         return not self.cancelled and now <= self.held_until
 

@@ -55,7 +55,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class AttemptContext:
     """What `judge` needs to know of an attempt beside its reply.
 
     ``number`` counts from 1; ``age`` is the time since the first attempt began.
@@ -68,7 +68,7 @@ class Trial:
     random: Callable[[], float]
 
 
-def judge(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
+def judge(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Outcome:
     """The outcome of a delivery, by what came back and by the verdict of whoever saw the view run.
 
     It is a success if the view returned a 2xx and a 2xx went out, or if the handler's transaction
@@ -107,7 +107,7 @@ def permanent(error: str) -> Outcome:
     return Outcome(State.DEAD, "permanent", error=error, executed=False)
 
 
-def _failed(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
+def _failed(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Outcome:
     answered = reply.kind == "reply"
     reason = "failure" if answered else reply.kind
     status = _status(reply, verdict) if answered else None

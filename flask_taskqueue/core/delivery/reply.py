@@ -77,7 +77,7 @@ def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
     return headers, headers.pop(_TRUNCATED, None) is not None
 
 
-def whole(body: bytes, truncated: bool) -> bytes:
+def complete_body(body: bytes, truncated: bool) -> bytes:
     """The body of a reply. Raises `ResultTruncatedError` if there is more of it than was kept."""
     if truncated:
         raise ResultTruncatedError(

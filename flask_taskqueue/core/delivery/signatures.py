@@ -63,7 +63,7 @@ def fingerprints(secrets: Iterable[str | bytes]) -> tuple[str, ...]:
     return tuple(derive(secret, "flask-taskqueue/owner/v1").hex()[:32] for secret in secrets)
 
 
-def bound(
+def attempt_keys(
     keys: Iterable[bytes], method: str, path: str, queue: str, attempt: int, host: str = ""
 ) -> list[bytes]:
     """The keys of one route, queue and attempt; at another ``host``, if the application has a
@@ -98,7 +98,7 @@ def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) ->
     return " ".join("v1," + b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
 
 
-def presented(headers: Mapping[str, str], now: float) -> str | None:
+def fresh_message_id(headers: Mapping[str, str], now: float) -> str | None:
     """The message id, if the headers carry a well-formed, fresh set of signature headers.
 
     Says nothing of the signature itself; it lets a stranger be refused before a body is read.
@@ -117,7 +117,7 @@ def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: 
     """Whether one of the signatures is by one of the keys. Malformed input is False, never an
     error.
     """
-    message_id = presented(headers, now)
+    message_id = fresh_message_id(headers, now)
     if message_id is None:
         return False
     return matches(

@@ -24,7 +24,7 @@ _WEIGHT = 1 / 16
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-class Pace:
+class Pacing:
     """A moving average of how long handlers run, and what follows from it for a dispatcher.
 
     There are at most ``threads`` of them; ``computing`` says that handlers run in this process.

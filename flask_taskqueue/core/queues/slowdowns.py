@@ -22,12 +22,14 @@ _LOOK_AGAIN = 30
 """The longest, in seconds, that a task waits for another look whose host did not answer."""
 
 
-def slowable(queue: str, url: str, target: str | None) -> str:
+def slowdown_target(queue: str, url: str, target: str | None) -> str:
     """Who decides how fast such tasks may come: a host and port, or of the application's own routes
     those of one queue.
 
-    >>> slowable("mail", "https://example.com/hook", None), slowable("mail", "/worker", None)
-    ('example.com:443', '/mail')
+    >>> slowdown_target("mail", "https://example.com/hook", None)
+    'example.com:443'
+    >>> slowdown_target("mail", "/worker", None)
+    '/mail'
     """
     if target is None and not is_absolute(url):
         return f"/{queue}"
@@ -104,7 +106,7 @@ class Slowdown:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class SilentHost:
     """A host whose latest attempt in this process ran out of time: it may have a share of half of
     the slots here, until it answers.
 
@@ -118,9 +120,9 @@ class Silence:
         """How many may be sent now."""
         return self.room
 
-    def taken(self, now: int, number: int) -> Silence:
+    def taken(self, now: int, number: int) -> SilentHost:
         """After so many were sent."""
-        return Silence(self.room - number, self.half)
+        return SilentHost(self.room - number, self.half)
 
     def turn(self, now: int, place: int) -> int:
         """When a task that is put off is looked at again."""

@@ -149,7 +149,7 @@ def _filled(edited: Any, original: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class UrlRedaction:
     """What is shown of URLs: with their queries, but for values whose names hold one of
     ``redact``, or the path alone.
     """

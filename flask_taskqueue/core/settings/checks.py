@@ -37,7 +37,7 @@ def text(key: str, value: Any) -> str:
     return value if isinstance(value, str) and value else refuse(key, value, "a text")
 
 
-def truth(key: str, value: Any) -> bool:
+def boolean(key: str, value: Any) -> bool:
     """True or False."""
     return value if isinstance(value, bool) else refuse(key, value, "True or False")
 

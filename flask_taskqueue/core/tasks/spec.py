@@ -103,7 +103,7 @@ class TaskSpec:
         options: SpecOptions = {**self.options, "queue": queue}
         return TaskSpec(self.url, self.params, **options)
 
-    def decided(self, transactional: bool | None) -> tuple[TaskSpec, bool | None]:
+    def split_transactional(self, transactional: bool | None) -> tuple[TaskSpec, bool | None]:
         """The task without ``transactional``, and what to do: as the call says, otherwise as
         the task does.
         """

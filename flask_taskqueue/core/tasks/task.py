@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from ..clock import to_datetime
-from ..delivery.reply import whole
+from ..delivery.reply import complete_body
 from ..errors import BadTransactionStateError
 from ..record import Record
 from ..states import State
@@ -43,14 +43,14 @@ class Result:
     @property
     def text(self) -> str:
         """The body as text. Raises `ResultTruncatedError` if only its beginning was kept."""
-        return whole(self.body, self.truncated).decode("utf-8", "replace")
+        return complete_body(self.body, self.truncated).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
         """The body, decoded. Raises `ResultTruncatedError` if only its beginning was kept,
         ValueError if it is not JSON.
         """
-        return json.loads(whole(self.body, self.truncated))
+        return json.loads(complete_body(self.body, self.truncated))
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def judge_dispatchers(
             )
 
 
-def judge_deaths(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
+def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
     """What the tasks mean that gave up of late, the latest first; ``more`` says that these are
     not all.
     """
@@ -125,7 +125,7 @@ def judge_queues(
             )
 
 
-def judge_places(nowhere: Mapping[str, int]) -> Iterator[Finding]:
+def judge_missing_routes(nowhere: Mapping[str, int]) -> Iterator[Finding]:
     """URLs, with methods, that no route answers, with how many of the tasks that were looked at
     go there.
     """
