@@ -21,13 +21,14 @@ LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def to_micros(instant: datetime) -> int:
-    """The microseconds of an aware ``datetime``, exactly."""
+    """Return the microseconds of an aware ``datetime``, exactly."""
     return (instant - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(micros: int) -> datetime:
-    """The aware UTC ``datetime`` of some microseconds, exactly; beyond the calendar its first
-    or last instant.
+    """Return the aware UTC ``datetime`` of some microseconds, exactly.
+
+    Beyond the calendar that is its first or last instant.
     """
     try:
         return _EPOCH + timedelta(microseconds=micros)
@@ -36,5 +37,5 @@ def to_datetime(micros: int) -> datetime:
 
 
 def duration_micros(seconds: float) -> int:
-    """A duration in seconds as microseconds."""
+    """Return a duration in seconds as microseconds."""
     return round(seconds * SECOND)

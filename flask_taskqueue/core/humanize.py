@@ -1,4 +1,4 @@
-"""Numbers with their nouns, as people read them."""
+"""Numbers, durations and instants, as people read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its largest unit, two of them where the first is small.
+    """Return a length of time in its largest unit, and in the next one where it is short.
 
     >>> duration(0.42), duration(42), duration(250), duration(5400), duration(3 * 86400)
     ('420 ms', '42 s', '4 m 10 s', '1 h 30 m', '3 d')
@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
 
 
 def relative(instant: datetime, now: datetime) -> str:
-    """How far away an instant is.
+    """Return how far away an instant is.
 
     >>> from datetime import timedelta
     >>> now = datetime(2026, 1, 1)
@@ -41,7 +41,7 @@ def relative(instant: datetime, now: datetime) -> str:
 
 
 def utc(instant: datetime) -> str:
-    """An instant in UTC, to the second.
+    """Return an instant in UTC, to the second.
 
     >>> utc(datetime(2026, 1, 1, 12, 0, 5))
     '2026-01-01 12:00:05Z'

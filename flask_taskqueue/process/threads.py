@@ -1,4 +1,4 @@
-"""Threads of the extension's own: how they begin, and what they leave to others."""
+"""The extension's own threads: how they start, and what they leave to others."""
 
 from __future__ import annotations
 
@@ -25,29 +25,28 @@ def start_thread(target: Callable[..., object], *args: Any, name: str) -> thread
 
 
 def in_empty_context(start: Callable[[], object]) -> None:
-    """Call what starts threads as if nothing had come before."""
+    """Call a function that starts threads as if nothing had come before."""
     Context().run(start)
 
 
 def at_exit(function: Callable[..., object], *args: Any) -> None:
-    """Have it called when the interpreter begins to end, while threads can still be started and
-    executors take work.
+    """Have a function called when the interpreter begins to end, while threads can still start.
 
-    So handlers that run on can end properly; exit handlers come too late for them. Python 3.12.0
-    and 3.12.1 start no thread even then. Processes of multiprocessing, which have no exit handlers,
-    call it too.
+    Executors take work then too, so that handlers that run on can end properly; exit handlers come
+    too late for them. Python 3.12.0 and 3.12.1 start no thread even then. Processes of
+    multiprocessing, which have no exit handlers, call it too.
     """
     getattr(threading, "_register_atexit", atexit.register)(function, *args)
 
 
 @contextmanager
 def signals_blocked_in_uwsgi() -> Iterator[None]:
-    """Threads started within this, and those that they start, take no signals under uWSGI, as its
-    own threads take none.
+    """Keep signals from threads that start within this block, if the server is uWSGI.
 
-    Its signal handlers run in whatever thread a signal reaches and end the interpreter there,
-    which waits for ever in another than the first. Elsewhere nothing changes: Python's handlers
-    run in the main thread, and programs that a handler of ours starts inherit what is blocked.
+    The threads that those start take none either, like uWSGI's own threads. Its signal handlers run
+    in whatever thread a signal reaches and end the interpreter there, which waits for ever in any
+    thread but the first. Elsewhere nothing changes: Python's handlers run in the main thread, and
+    programs that a handler of ours starts inherit what is blocked.
     """
     if "uwsgi" not in sys.modules:
         yield

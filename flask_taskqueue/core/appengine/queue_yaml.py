@@ -25,7 +25,7 @@ _TOO_LONG = 1e9
 
 
 def parse_queue_yaml(text: str, *, file: str) -> dict[str, dict[str, Any]]:
-    """The queues of a queue.yaml, by name, each in the form that ``TASKQUEUE_QUEUES`` takes.
+    """Return the queues of a queue.yaml, by name, each in the form that ``TASKQUEUE_QUEUES`` takes.
 
     >>> text = "queue: [{name: mail, rate: 20/m, max_concurrent_requests: 2}]"
     >>> parse_queue_yaml(text, file="queue.yaml")
@@ -43,8 +43,9 @@ def parse_queue_yaml(text: str, *, file: str) -> dict[str, dict[str, Any]]:
 
 
 def target(entry: Entry) -> str:
-    """Where tasks go, as a base URL. Raises `ConfigurationError` for the module or version that
-    App Engine has there.
+    """Return where tasks go, as a base URL.
+
+    Raises `ConfigurationError` for a module or version, which App Engine has there.
     """
     if not _BASE_URL.fullmatch(entry.text()):
         entry.refuse(
@@ -58,8 +59,9 @@ def target(entry: Entry) -> str:
 def retry_parameters(
     entry: Entry, *, kind: str = "task", most: int = 1_000_000_000
 ) -> dict[str, Any]:
-    """What `RetryOptions` takes, of a block in which its limits begin with ``kind``; ``most`` is
-    the highest retry limit.
+    """Return what `RetryOptions` takes, read from a block of retry parameters.
+
+    The names of its limits begin with ``kind``; ``most`` is the highest retry limit allowed.
 
     `RetryOptions` itself moves the default of one backoff along when the other alone is given
     beyond it.

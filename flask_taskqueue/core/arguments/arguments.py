@@ -67,7 +67,7 @@ class Arguments:
         self._keys = {one.key: name for name, one in self._arguments.items()}
 
     def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call, as JSON holds them.
+        """Return the arguments of a call, as JSON holds them.
 
         Raises TypeError when they do not fit the function, `InvalidTaskError` naming the parameter
         whose value would not be the same when it is read again.
@@ -79,8 +79,9 @@ class Arguments:
         }
 
     def load(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
-        """The call that was stored. Raises `Misfit` naming the parameter that is missing,
-        unknown or malformed.
+        """Return the call that was stored.
+
+        Raises `Misfit` naming the parameter that is missing, unknown or malformed.
         """
         unknown = values.keys() - self._keys.keys()
         if unknown:
@@ -127,7 +128,7 @@ class Arguments:
 
 
 def result_json(value: Any) -> str | None:
-    """What a function returned, as JSON; None if JSON cannot hold it."""
+    """Return what a function returned as JSON; None if JSON cannot hold it."""
     try:
         return json.dumps(_CONVERTER.unstructure(value), allow_nan=False)
     except BAD_VALUE:

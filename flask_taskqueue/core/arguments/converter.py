@@ -1,4 +1,4 @@
-"""What annotations mean: values from JSON or from a form's texts, and back to JSON."""
+"""Conversion by annotation: values from JSON or from a form's texts, and back to JSON."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _PLAIN = (str, int, float, bool, bytes)
 
 
 def make(*, naive: bool, form: bool = False) -> JsonConverter:
-    """A converter for what JSON has, what the standard library writes as text, dataclasses, and
-    containers of them.
+    """Return a converter for JSON's own types, some of the standard library's, and dataclasses.
 
-    Without ``naive`` a datetime must have its offset. In a ``form`` bytes are a text's, in JSON
-    they are in base 85.
+    It converts what the standard library can write as text (dates, durations, UUIDs, decimals,
+    enums), dataclasses, and containers of all these. Unless ``naive`` is allowed, a datetime must
+    have its offset. In a ``form`` bytes are those of a text, in JSON they are in base 85.
     """
     converter = make_converter(structure_fallback_factory=_refuse)
     reads: dict[Any, Callable[[Any], Any]] = {
@@ -81,7 +81,7 @@ def make(*, naive: bool, form: bool = False) -> JsonConverter:
 
 
 def read_of(converter: JsonConverter, hint: Any) -> Read | None:
-    """What makes values of an annotation; None if nothing does."""
+    """Return what makes values of an annotation; None if nothing does."""
     return (
         _hook(converter, hint)
         if all(_hook(converter, part) is not None for part in _parts(hint))
@@ -90,12 +90,12 @@ def read_of(converter: JsonConverter, hint: Any) -> Read | None:
 
 
 def written(converter: JsonConverter, value: Any, hint: Any) -> Any:
-    """A value as JSON holds it. Raises one of `BAD_VALUE`."""
+    """Return a value as JSON holds it. Raises one of `BAD_VALUE`."""
     return json.loads(dumps(converter.unstructure(value, unstructure_as=hint)))
 
 
 def takes_several(hint: Any) -> bool:
-    """Whether an annotation asks for several values, which a form repeats the name for."""
+    """Return whether an annotation asks for several values, for which a form repeats the name."""
     hint = _bare(hint)
     if _is_union(hint):
         return all(takes_several(one) for one in typing.get_args(hint) if one is not type(None))
@@ -108,7 +108,7 @@ def takes_several(hint: Any) -> bool:
 
 
 def may_be_none(hint: Any) -> bool:
-    """Whether an annotation allows None by name."""
+    """Return whether an annotation allows None by name."""
     hint = _bare(hint)
     return hint is type(None) or (
         _is_union(hint) and any(may_be_none(one) for one in typing.get_args(hint))
@@ -127,7 +127,7 @@ def _is(kind: type) -> Callable[[Any], bool]:
 
 
 def _exactly(kind: type, read: Callable[[Any], Any]) -> Read:
-    """Reads a type, and the Enums below it: cattrs asks it for those too."""
+    """Read a type, and the enums derived from it, which cattrs asks it for too."""
     return lambda raw, hint: read(raw) if hint is kind else _read_member(raw, hint)
 
 
@@ -145,7 +145,7 @@ def _refuse(hint: Any) -> Read:
 
 
 def _bare(hint: Any) -> Any:
-    """An annotation without what is only said about it, such as its alias."""
+    """Return an annotation without its metadata and aliases."""
     while True:
         if typing.get_origin(hint) is typing.Annotated:
             hint = typing.get_args(hint)[0]
@@ -190,7 +190,7 @@ def _hook(converter: JsonConverter, hint: Any) -> Read | None:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """What an annotation is made of: cattrs looks at some of it only when there is a value."""
+    """Yield the parts of an annotation; cattrs looks at some only when there is a value."""
     hint = _bare(hint)
     if not _is_literal(hint):
         for part in typing.get_args(hint):
@@ -200,7 +200,7 @@ def _parts(hint: Any) -> Iterator[Any]:
 
 
 def _written_member(member: Enum) -> Any:
-    """A member's value where JSON has it, otherwise its name."""
+    """Return a member's value where JSON has it, otherwise its name."""
     value = member.value
     return value if type(value) in (str, int, float, bool) else member.name
 
@@ -217,7 +217,7 @@ def _member(members: list[Any], raw: Any) -> Any:
 
 
 def _composed(hint: Any, raw: Any) -> Any:
-    """A member of an Enum that is not among those it lists: several flags, or an alias."""
+    """Return a member of an enum that is not among those it lists: several flags, or an alias."""
     if isinstance(raw, str) and raw in hint.__members__:
         return hint[raw]
     return hint(to_int(raw) if issubclass(hint, int | Flag) else raw)
@@ -241,8 +241,9 @@ def _choice(choices: list[tuple[Any, Any]], raw: Any) -> Any:
 
 
 def _guard_containers(converter: JsonConverter) -> None:
-    """See that only a list becomes a container: cattrs takes a text for a list of characters,
-    and an object for one of its names.
+    """Let only a list become a container.
+
+    cattrs takes a text for a list of its characters, and an object for a list of its names.
     """
     building: set[Any] = set()
 

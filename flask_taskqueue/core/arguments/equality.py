@@ -1,4 +1,4 @@
-"""Whether a value arrived as it was given: equal, and of the same types all through."""
+"""Comparison of a value with what would arrive: equal, with the same types all through."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _INSTANTS = (
 
 
 def same(given: Any, arrived: Any) -> bool:
-    """Whether ``arrived`` is what was given. True is not 1, and 1 is 1.0 only where a float was
-    asked for.
+    """Return whether ``arrived`` is what was given.
 
-    An aware datetime is the same if its clock shows the same with the same offset: the name of its
-    time zone is not part of it.
+    True is not 1, and 1 is 1.0 only where a float was asked for. An aware datetime is the same if
+    its clock shows the same with the same offset; the name of its time zone does not matter.
     """
     kind = type(given)
     if kind in _PLAIN:
@@ -83,9 +82,7 @@ def _same_instant(given: Any, arrived: Any) -> bool:
 
 
 def _is_frozen(given: Any, arrived: Any) -> bool:
-    """Whether the types differ only because a test has put a clock of its own in the place of
-    datetime and date.
-    """
+    """Return whether the types differ only because a test has replaced datetime and date."""
     known = {*_INSTANTS, datetime, date}
     return (
         type(given) in known

@@ -1,4 +1,4 @@
-"""A handler's named parameters: written into a task, and filled from it, by their annotations."""
+"""The named parameters of a handler: written into a task, and filled from it, by annotation."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ class _Parameter:
         )
 
     def of_form(self, texts: Any) -> Any:
-        """The value that a form's texts say. Raises one of `BAD_VALUE`."""
+        """Return the value that a form's texts express. Raises one of `BAD_VALUE`."""
         if self.many:
             return self.read_form(texts if isinstance(texts, list) else [texts], self.hint)
         return self.read_form(texts[-1] if isinstance(texts, list) and texts else texts, self.hint)
 
     def of_json(self, value: Any) -> Any:
-        """The value of a JSON value; of one where a list is asked for, the list of it. Raises
-        one of `BAD_VALUE`.
+        """Return the value of a JSON value, which may stand alone where a list is asked for.
+
+        Raises one of `BAD_VALUE`.
         """
         if self.many and not isinstance(value, list | None):
             value = [value]
@@ -64,8 +65,8 @@ class _Parameter:
 class Parameters:
     """The named parameters of one handler.
 
-    What `write` makes of arguments is what `bind` reads, and `write` tries it: an argument that
-    would be another for the handler is refused.
+    What `write` makes of arguments `bind` reads back, and `write` tries that first: an argument
+    that would arrive as another is refused.
     """
 
     def __init__(
@@ -83,11 +84,10 @@ class Parameters:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *, skip: Collection[str] = ()) -> Parameters:
-        """The parameters of a function; those in ``skip``, which the URL fills, may be annotated
-        with anything.
+        """Return the parameters of a function.
 
-        Raises TypeError for one that cannot be filled by name, or to whose annotation nothing can
-        be converted.
+        Those in ``skip``, which the URL fills, may have any annotation. Raises TypeError for one
+        that cannot be filled by name, or to whose annotation nothing can be converted.
         """
         name = name_of(function)
         hints = type_hints(function)
@@ -115,11 +115,10 @@ class Parameters:
     def bind(
         self, values: Mapping[str, Any], *, form: bool = True, skip: Collection[str] = ()
     ) -> dict[str, Any]:
-        """The arguments for a call: of a form, which brings a list of texts per name, or of a JSON
-        object.
+        """Return the arguments for a call, from a form or from a JSON object.
 
-        Names in ``skip`` (variables of the URL) are filled already. Raises `Misfit`
-        naming the parameter that is missing or cannot be converted.
+        A form brings a list of texts for each name. Names in ``skip`` (variables of the URL) are
+        filled already. Raises `Misfit` naming the parameter that is missing or cannot be converted.
         """
         arguments: dict[str, Any] = {}
         for name, parameter in self._parameters.items():
@@ -145,11 +144,11 @@ class Parameters:
         skip: Collection[str] = (),
         form: str | None = None,
     ) -> tuple[Call | None, dict[str, Any] | None]:
-        """A call's arguments: as a form, if a form says each exactly, otherwise as a JSON object.
+        """Return a call's arguments as a form, or as a JSON object where a form would change one.
 
-        ``form`` names what must say them all where there can be no JSON, such as "the query of a
-        GET". Raises TypeError when they do not fit the function, and `InvalidTaskError` naming the
-        one that the handler would not get as it is.
+        ``form`` names what must express all of them where there can be no JSON, such as "the query
+        of a GET". Raises TypeError when they do not fit the function, and `InvalidTaskError` naming
+        the one that the handler would not get as it is.
         """
         given = self._named(args, kwargs)
         if not given:
@@ -184,9 +183,7 @@ class Parameters:
         return found
 
     def _as_text(self, parameter: _Parameter, value: Any) -> Any:
-        """The text, or texts, by which a form says a value; None if what they are read as is
-        another.
-        """
+        """Return a value's text, or texts, in a form; None if it would be read as another value."""
         try:
             text = _texts(value) if parameter.many else form_text(value)
             return text if text is not None and same(value, parameter.of_form(text)) else None
@@ -236,7 +233,7 @@ class Parameters:
 
 
 def _texts(values: Any) -> list[str] | None:
-    """The texts of several values; None if there are none, or one has none."""
+    """Return the texts of several values; None if there are none, or if one has no text."""
     if not isinstance(values, list | tuple | set | frozenset) or not values:
         return None
     texts = [text for one in values if (text := form_text(one)) is not None]

@@ -17,7 +17,7 @@ class Delivery:
     """One attempt under way.
 
     In process this object itself, in the WSGI environ under `ENVIRON_KEY`, proves that a request
-    comes from this application's dispatcher: no HTTP client can put an object there.
+    comes from this application's dispatcher, because no HTTP client can put an object there.
     ``started``, ``expires`` and ``held_until`` are seconds of the monotonic clock.
     """
 
@@ -94,20 +94,20 @@ class Delivery:
 
     @property
     def lease(self) -> tuple[str, str]:
-        """Its task's id and its lease's."""
+        """The ids of its task and of its lease."""
         return self.record.id, self.record.lease_id or ""
 
     @property
     def goes_on(self) -> bool:
-        """Whether its thread was left behind, and is still at it."""
+        """Whether its thread was left behind and still works on it."""
         return self.abandoned and self.thread_id is not None and not self.over
 
     def may_begin(self, now: float) -> bool:
-        """Whether it may be begun: its lease still holds, as far as this process knows."""
+        """Return whether its lease still holds, as far as this process knows."""
         return not self.cancelled and now <= self.held_until
 
     def abandon(self) -> bool:
-        """Give up on its thread; False if it is over, or given up already."""
+        """Give up on its thread; return False if it is over, or was given up already."""
         with self.guard:
             if self.over or self.abandoned:
                 return False

@@ -41,8 +41,8 @@ class Outcome:
     """What is to be recorded of an attempt.
 
     ``delay`` is in seconds from the end of the attempt, for a task that is tried again.
-    ``retry_after`` is there if the reply asked for less of everything that goes where it came from,
-    429 or 503: the seconds it named.
+    ``retry_after`` is the seconds that a 429 or 503 named: its receiver asks to be sent less of
+    everything.
     """
 
     state: State
@@ -69,11 +69,12 @@ class AttemptContext:
 
 
 def judge(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Outcome:
-    """The outcome of a delivery, by what came back and by the verdict of whoever saw the view run.
+    """Return the outcome of a delivery, by the reply and by the verdict of what saw the view run.
 
     It is a success if the view returned a 2xx and a 2xx went out, or if the handler's transaction
-    is committed, whatever went out. All else is a failed attempt; so is a 2xx without a verdict.
-    What follows a failed attempt is App Engine's law (see `RetryOptions`).
+    is committed, whatever went out. Everything else is a failed attempt, also a 2xx without a
+    verdict. What follows a failed attempt is decided by App Engine's retry policy (see
+    `RetryOptions`).
     """
     succeeded = judge_success(reply, verdict)
     if succeeded is not None:
@@ -87,7 +88,7 @@ def judge(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Outco
 
 
 def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
-    """The outcome of a delivery that did what it was to do; None if it did not."""
+    """Return the outcome of a delivery that succeeded; None if it did not."""
     if verdict is None:
         return None
     if verdict.committed:
@@ -98,12 +99,12 @@ def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
 
 @lru_cache(maxsize=128)
 def success(status: int | None) -> Outcome:
-    """The outcome of a success."""
+    """Return the outcome of a success."""
     return Outcome(State.SUCCEEDED, "success", status=status)
 
 
 def permanent(error: str) -> Outcome:
-    """The outcome of a task that cannot be delivered at all."""
+    """Return the outcome of a task that cannot be delivered at all."""
     return Outcome(State.DEAD, "permanent", error=error, executed=False)
 
 
@@ -148,8 +149,9 @@ def _failed(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Out
 
 
 def _status(reply: Reply, verdict: Verdict | None) -> int | None:
-    """The status that tells of the failure: the view's own, unless that was a success and
-    something else went out.
+    """Return the status that explains the failure.
+
+    It is the view's own, unless that was a success and something else went out.
     """
     if verdict is None or verdict.status is None or verdict.is_success:
         return reply.status
@@ -167,7 +169,7 @@ def _retry_after(reply: Reply, verdict: Verdict | None) -> str:
 
 
 def retry_after(text: str, now: datetime) -> float | None:
-    """The seconds a Retry-After asks for (RFC 9110, 10.2.3); None without one that can be read."""
+    """Return the seconds a Retry-After asks for (RFC 9110, 10.2.3); None if it cannot be read."""
     text = text.strip()[:_LONGEST_RETRY_AFTER]
     if not text:
         return None
@@ -183,7 +185,7 @@ def retry_after(text: str, now: datetime) -> float | None:
 
 
 def explain(reply: Reply, verdict: Verdict | None) -> str:
-    """One sentence that says why a delivery is not a success."""
+    """Return a sentence that says why a delivery is not a success."""
     if reply.kind != "reply":
         return reply.error or f"no reply: {reply.kind}"
     if verdict is None:
@@ -209,7 +211,7 @@ def explain(reply: Reply, verdict: Verdict | None) -> str:
 
 
 def _unseen(reply: Reply) -> str:
-    """Why nothing tells that the view ran."""
+    """Return why nothing shows that the view ran."""
     if reply.error is not None:
         return reply.error
     status = reply.status or 0

@@ -1,4 +1,4 @@
-"""What goes out and what comes back."""
+"""A request as it is sent, and the reply to it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ class OutgoingRequest:
     body: bytes
 
     def __repr__(self) -> str:
-        """Without what the task holds: a repr ends up in logs."""
+        """Leave out what the task holds, because a repr ends up in logs."""
         return f"<OutgoingRequest {self.method} {redacted(self.url)}>"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. ``kind`` is "reply" when a whole answer came; ``error`` says in a
-    sentence, without secrets, why none did.
+    """What came back.
+
+    ``kind`` is "reply" when a whole answer came; ``error`` says in a sentence, without secrets, why
+    none did.
     """
 
     status: int | None
@@ -53,8 +55,9 @@ class Reply:
 
 
 def kept_headers(reply: Reply) -> str | None:
-    """The headers of a reply as they are stored, the first of them, as many as fit; and that
-    its body was cut, if it was.
+    """Return the headers of a reply as they are stored: from the first on, as many as fit.
+
+    They also record whether the body was cut.
     """
     headers = {name: value for name, value in reply.headers.items() if not name.startswith(":")}
     headers = {_TRUNCATED: "1", **headers} if reply.truncated else headers
@@ -72,13 +75,13 @@ def kept_headers(reply: Reply) -> str | None:
 
 
 def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
-    """The headers of a reply that was kept, and whether only the beginning of its body was."""
+    """Return the headers of a stored reply, and whether only the beginning of its body was kept."""
     headers: dict[str, str] = json.loads(text or "{}")
     return headers, headers.pop(_TRUNCATED, None) is not None
 
 
 def complete_body(body: bytes, truncated: bool) -> bytes:
-    """The body of a reply. Raises `ResultTruncatedError` if there is more of it than was kept."""
+    """Return the body of a reply. Raises `ResultTruncatedError` if only its beginning was kept."""
     if truncated:
         raise ResultTruncatedError(
             f"the reply was longer than the {len(body)} bytes of it that were kept: raise "

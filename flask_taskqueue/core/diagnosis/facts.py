@@ -1,4 +1,4 @@
-"""What is known of a task and of what surrounds it, at one instant."""
+"""What is known of a task and its surroundings at one instant."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ class Facts:
 
     @property
     def alive(self) -> list[DispatcherInfo]:
-        """The dispatchers that were seen of late."""
+        """The dispatchers that were seen recently."""
         return [one for one in self.dispatchers if one.is_alive]
 
     @property
     def takers(self) -> list[DispatcherInfo]:
-        """Those of them that take from the task's queue."""
+        """The living dispatchers that take from the task's queue."""
         return [one for one in self.alive if one.queues is None or self.record.queue in one.queues]
 
     def expired(self) -> list[Record]:
-        """Other tasks whose lease ran out, and which are to be tried alone."""
+        """Return other tasks whose lease ran out and which are to be tried alone."""
         return [
             one
             for one in self.suspects
@@ -65,14 +65,14 @@ class Facts:
         ]
 
     def on_probation(self) -> list[Record]:
-        """Other tasks beside which nothing is begun in their process."""
+        """Return other tasks beside which nothing begins in their process."""
         begun = [
             one for one in self.suspects if one not in self.expired() and one.id != self.record.id
         ]
         return [one for one in begun if (one.started_at or 0) + probation(one) * SECOND > self.now]
 
     def process(self, dispatcher: str | None) -> str:
-        """A dispatcher, as people find it: by host and process."""
+        """Return a dispatcher's host and process, by which people find it."""
         for one in self.dispatchers:
             if one.id == dispatcher:
                 return f"{one.host}:{one.pid}"

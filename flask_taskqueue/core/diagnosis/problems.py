@@ -1,6 +1,4 @@
-"""Troubles: what keeps tasks from being done, judged by what is in the tables. Health and
-doctor say the same of it.
-"""
+"""Problems that keep tasks from being done, judged by the tables, for health and doctor alike."""
 
 from __future__ import annotations
 
@@ -42,8 +40,9 @@ def judge_dispatchers(
     waiting: Mapping[str, int],
     now: datetime,
 ) -> Iterator[Finding]:
-    """What the dispatchers that are known mean, where so many tasks of each queue wait, or ran
-    when the last one was seen.
+    """Yield what is wrong with the dispatchers.
+
+    ``waiting`` says how many tasks of each queue wait, or ran when the last dispatcher was seen.
     """
     alive = [one for one in known if one.is_alive]
     if not alive:
@@ -73,8 +72,9 @@ def judge_dispatchers(
 
 
 def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
-    """What the tasks mean that gave up of late, the latest first; ``more`` says that these are
-    not all.
+    """Yield what the tasks that gave up of late mean, given with the latest first.
+
+    ``more`` says that these are not all.
     """
     if not dead:
         return
@@ -100,8 +100,9 @@ def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding
 def judge_queues(
     minutes: Mapping[str, Sequence[Attempts]], failures: Iterable[Failure]
 ) -> Iterator[Finding]:
-    """Queues of which every attempt fails: by the attempts of each minute, the latest last, and
-    by the latest failed attempts.
+    """Yield the queues of which every attempt fails.
+
+    ``minutes`` has the attempts of each minute, the latest last; ``failures`` are the latest ones.
     """
     errors: dict[str, str] = {}
     for one in failures:
@@ -126,8 +127,9 @@ def judge_queues(
 
 
 def judge_missing_routes(nowhere: Mapping[str, int]) -> Iterator[Finding]:
-    """URLs, with methods, that no route answers, with how many of the tasks that were looked at
-    go there.
+    """Yield the URLs, with methods, that no route answers.
+
+    ``nowhere`` says for each how many of the tasks that were looked at go there.
     """
     for place, number in Counter(nowhere).most_common(3):
         yield Finding(

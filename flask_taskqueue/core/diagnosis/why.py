@@ -44,7 +44,7 @@ class Why:
 
 
 def explain(facts: Facts) -> Why:
-    """The cause that matters first, before which has passed nothing helps, with the others.
+    """Return the cause that matters first, before which has passed nothing helps, with the others.
 
     A task that is not due waits for its time, whatever else is wrong. Once it is due, a dispatcher
     must be there, its queue open, its key free; then come the limits, and its turn.
@@ -59,7 +59,7 @@ def explain(facts: Facts) -> Why:
 
 
 def _causes(facts: Facts) -> Iterator[Why]:
-    """Everything that a task waits for; at last its turn."""
+    """Yield everything that a task waits for; at last its turn."""
     for look in (
         _not_due,
         _no_dispatcher,

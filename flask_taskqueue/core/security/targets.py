@@ -1,7 +1,7 @@
 """Targets: where deliveries may go besides the application itself.
 
-Checked twice: a URL by its host when a task is added and when it is attempted, and each address
-that the host leads to where the connection is made.
+They are checked twice: a URL by its host when a task is added and when it is attempted, and each
+address that the host leads to when the connection is made.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Targets:
     ``internal``: to itself only. ``allowlist``: to hosts that are allowed. ``public``: to these,
     and to any host all of whose addresses are public, on some ports.
 
-    A host that is allowed by name may lead to private addresses, but to this machine, its link or
-    its cloud's metadata only if the list has that address too, or the name is ``localhost``.
+    A host that is allowed by name may lead to private addresses. It may lead to this machine, its
+    link or its cloud's metadata only if the list has that address too, or the name is
+    ``localhost``.
     """
 
     policy: str
@@ -38,8 +39,9 @@ class Targets:
 
     @classmethod
     def of(cls, settings: Settings) -> Targets:
-        """The targets that are configured. Raises `ConfigurationError` for a list that the
-        policy has no use for.
+        """Return the targets that are configured.
+
+        Raises `ConfigurationError` for a list that the policy has no use for.
         """
         allowed = (
             *settings.allowed_hosts,
@@ -55,8 +57,9 @@ class Targets:
         return cls(policy, allowed, settings.target_ports)
 
     def check(self, url: str) -> str:
-        """An absolute URL whose host is allowed, as far as the URL tells, in its `normal` form.
-        Raises `InvalidUrlError`.
+        """Return an absolute URL in its `normal` form.
+
+        Raises `InvalidUrlError` unless its host is allowed, as far as the URL tells.
         """
         self._check_host(*check_absolute(url))
         return normal(url)
@@ -83,7 +86,7 @@ class Targets:
             )
 
     def objection(self, host: str, port: int, found: str) -> str | None:
-        """Why a connection to an address that a host leads to is not made; None if it may be."""
+        """Return why not to connect to an address that a host leads to; None if it is allowed."""
         host = host.lower().rstrip(".")
         try:
             address = addresses.parse(found)
@@ -109,7 +112,7 @@ class Targets:
 
 
 def _host_of(queue: QueueSettings) -> AllowedHost:
-    """Where a queue's own target is."""
+    """Return the host of a queue's own target."""
     try:
         return AllowedHost.parse(urlsplit(queue.target or "").netloc)
     except ValueError as error:
@@ -120,5 +123,5 @@ def _host_of(queue: QueueSettings) -> AllowedHost:
 
 
 def _is_localhost(host: str, address: Address) -> bool:
-    """Whether a name that always means this machine (RFC 6761, 6.3) does so."""
+    """Return whether a name that always means this machine (RFC 6761, 6.3) leads to it."""
     return (host == "localhost" or host.endswith(".localhost")) and address.is_loopback

@@ -1,4 +1,4 @@
-"""Settings: every ``TASKQUEUE_`` key, declared once."""
+"""The settings: every ``TASKQUEUE_`` key, declared once."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ class Settings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
-        """The settings in a Flask configuration.
+        """Return the settings in a Flask configuration.
 
         Raises `ConfigurationError` for an unknown ``TASKQUEUE_`` key, with the nearest match, and
         for a value that cannot be used.
@@ -278,8 +278,9 @@ class Settings:
         )
 
     def deadline_of(self, queue: str, given: float | None) -> float:
-        """The deadline, in seconds, of an attempt of a task that was given one or not: that,
-        its queue's or the general one.
+        """Return the deadline, in seconds, of an attempt of a task.
+
+        It is the task's own (``given``), or else its queue's, or else the general one.
         """
         known = self.queues.get(queue)
         found = given or (known.deadline if known is not None else None)
