@@ -26,7 +26,7 @@ def reply(status: int | None = 200, **headers: str) -> Reply:
 
 
 def trial(number: int = 1, age: float = 0, **options: object) -> AttemptContext:
-    """An attempt under the options of a retry law."""
+    """An attempt under the options of a retry policy."""
     law = RetryOptions.of(options)
     assert law is not None
     return AttemptContext(

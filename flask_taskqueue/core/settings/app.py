@@ -112,7 +112,7 @@ class Settings:
     retry: RetryOptions = _key(  # noqa: RUF009 - a field with a frozen default
         DEFAULT_RETRY,
         checks.retry,
-        "The retry law of queues and tasks that have none; gives up after 30 days.",
+        "The retry policy of queues and tasks that have none; gives up after 30 days.",
     )
     max_body: int = _key(
         102_400,
