@@ -49,31 +49,43 @@ class Facts:
     @property
     def alive(self) -> list[DispatcherInfo]:
         """The dispatchers that were seen recently."""
-        return [one for one in self.dispatchers if one.is_alive]
+        return [dispatcher for dispatcher in self.dispatchers if dispatcher.is_alive]
 
     @property
     def takers(self) -> list[DispatcherInfo]:
         """The living dispatchers that take from the task's queue."""
-        return [one for one in self.alive if one.queues is None or self.record.queue in one.queues]
+        return [
+            dispatcher
+            for dispatcher in self.alive
+            if dispatcher.queues is None or self.record.queue in dispatcher.queues
+        ]
 
     def expired(self) -> list[Record]:
         """Return other tasks whose lease ran out and which are to be tried alone."""
         return [
-            one
-            for one in self.suspects
-            if one.due_at is not None and one.due_at <= self.now and one.id != self.record.id
+            suspect
+            for suspect in self.suspects
+            if suspect.due_at is not None
+            and suspect.due_at <= self.now
+            and suspect.id != self.record.id
         ]
 
     def on_probation(self) -> list[Record]:
         """Return other tasks beside which nothing begins in their process."""
         begun = [
-            one for one in self.suspects if one not in self.expired() and one.id != self.record.id
+            suspect
+            for suspect in self.suspects
+            if suspect not in self.expired() and suspect.id != self.record.id
         ]
-        return [one for one in begun if (one.started_at or 0) + probation(one) * SECOND > self.now]
+        return [
+            suspect
+            for suspect in begun
+            if (suspect.started_at or 0) + probation(suspect) * SECOND > self.now
+        ]
 
     def process(self, dispatcher: str | None) -> str:
         """Return a dispatcher's host and process, by which people find it."""
-        for one in self.dispatchers:
-            if one.id == dispatcher:
-                return f"{one.host}:{one.pid}"
+        for known in self.dispatchers:
+            if known.id == dispatcher:
+                return f"{known.host}:{known.pid}"
         return f"dispatcher {dispatcher}"

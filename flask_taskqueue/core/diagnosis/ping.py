@@ -9,8 +9,9 @@ from ..record import Record
 from .finding import Finding, Level
 
 PING = "__ping__"
-"""The queue that a ping says it is of; the name of a queue has no underscore, so no signature
-of one fits a delivery of the other.
+"""The queue that a ping claims to be of.
+
+The name of a queue has no underscore, so no signature of one fits a delivery of the other.
 """
 
 

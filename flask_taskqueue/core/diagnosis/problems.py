@@ -44,7 +44,7 @@ def judge_dispatchers(
 
     ``waiting`` says how many tasks of each queue wait, or ran when the last dispatcher was seen.
     """
-    alive = [one for one in known if one.is_alive]
+    alive = [dispatcher for dispatcher in known if dispatcher.is_alive]
     if not alive:
         number = sum(waiting.values())
         yield Finding(
@@ -54,16 +54,16 @@ def judge_dispatchers(
             _NOTHING_RUNS,
         )
     for queue in queues if alive else ():
-        if not any(one.queues is None or queue in one.queues for one in alive):
+        if not any(dispatcher.queues is None or queue in dispatcher.queues for dispatcher in alive):
             text = f"no dispatcher takes from queue {queue}{_who_wait(waiting.get(queue, 0))}"
             remedy = f"run one with it: flask taskqueue run --queues {queue}"
             yield Finding("error" if waiting.get(queue) else "warning", text, remedy, _NOTHING_RUNS)
-    for one in known:
-        if not one.is_alive:
+    for dispatcher in known:
+        if not dispatcher.is_alive:
             yield Finding(
                 "warning",
-                f"dispatcher {one.host}:{one.pid} was last seen "
-                f"{relative(one.seen_at, now)}, and was not stopped: its process died, "
+                f"dispatcher {dispatcher.host}:{dispatcher.pid} was last seen "
+                f"{relative(dispatcher.seen_at, now)}, and was not stopped: its process died, "
                 "hangs, or is cut off from the database",
                 "look at its log; what it held is taken over by another dispatcher. After an "
                 "hour it is forgotten",
@@ -78,7 +78,7 @@ def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding
     """
     if not dead:
         return
-    groups = sorted(group(dead), key=lambda one: one.count, reverse=True)
+    groups = sorted(group(dead), key=lambda similar: similar.count, reverse=True)
     worst = groups[0]
     which = f"queue {worst.signature.queue}, {worst.signature.path}: {_short(worst.error)}"
     number = f"more than {len(dead):,} tasks" if more else plural(len(dead), "task")
@@ -105,8 +105,10 @@ def judge_queues(
     ``minutes`` has the attempts of each minute, the latest last; ``failures`` are the latest ones.
     """
     errors: dict[str, str] = {}
-    for one in failures:
-        errors.setdefault(one.queue, f"{redacted(one.url)}: {_short(one.error or one.reason)}")
+    for failure in failures:
+        errors.setdefault(
+            failure.queue, f"{redacted(failure.url)}: {_short(failure.error or failure.reason)}"
+        )
     for queue, attempts in sorted(minutes.items()):
         short, long = _sum(attempts[-_SHORT:]), _sum(attempts[-_LONG:])
         if (short.are_all_failed and short.all >= _ENOUGH) or (
@@ -145,8 +147,8 @@ def _who_wait(number: int) -> str:
     return f", and {plural(number, 'task')} {'waits' if number == 1 else 'wait'}" if number else ""
 
 
-def _sum(some: Sequence[Attempts]) -> Attempts:
-    return Attempts(sum(one.all for one in some), sum(one.failed for one in some))
+def _sum(minutes: Sequence[Attempts]) -> Attempts:
+    return Attempts(sum(minute.all for minute in minutes), sum(minute.failed for minute in minutes))
 
 
 def _short(error: str) -> str:
