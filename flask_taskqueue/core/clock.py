@@ -13,8 +13,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 SECOND = 1_000_000
 LONGEST = 36_525 * 86_400.0
-"""The most seconds that a duration may have: a hundred years, so that no instant is beyond the
-calendar.
+"""The most seconds that a duration may have.
+
+It is a hundred years, so that no instant is beyond the calendar.
 """
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)

@@ -106,20 +106,20 @@ class Group:
 def group(failures: Iterable[Failure]) -> list[Group]:
     """Return the groups of some failures. Both come with the latest first."""
     groups: dict[Signature, Group] = {}
-    told: set[str] = set()
-    for one in failures:
-        signature = Signature.of(one)
+    seen: set[str] = set()
+    for failure in failures:
+        signature = Signature.of(failure)
         found = groups.get(signature)
         if found is None:
-            error = _unending(one.error or one.reason)
+            error = _unending(failure.error or failure.reason)
             found = groups[signature] = Group(
-                signature, error, one.task_id, one.finished_at, one.finished_at, 0, {}
+                signature, error, failure.task_id, failure.finished_at, failure.finished_at, 0, {}
             )
         found.count += 1
-        found.first_at = min(found.first_at, one.finished_at)
-        if one.task_id not in told:
-            told.add(one.task_id)
-            found.tasks[one.task_id] = one.state
+        found.first_at = min(found.first_at, failure.finished_at)
+        if failure.task_id not in seen:
+            seen.add(failure.task_id)
+            found.tasks[failure.task_id] = failure.state
     return list(groups.values())
 
 

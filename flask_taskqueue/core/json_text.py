@@ -73,5 +73,5 @@ def _check_keys(value: Any) -> None:
         value = value.values()
     elif not isinstance(value, list | tuple):
         return
-    for one in value:
-        _check_keys(one)
+    for member in value:
+        _check_keys(member)

@@ -50,7 +50,7 @@ class RetryOptions:
             self._set("task_age_limit", _duration("task_age_limit", self.task_age_limit))
         for name in ("min_backoff_seconds", "max_backoff_seconds"):
             self._set(name, _duration(name, getattr(self, name)))
-        # As in queue.yaml: a single one given beyond the other's default moves that along.
+        # As in queue.yaml: one given alone beyond the other's default moves that along.
         if self.min_backoff_seconds > self.max_backoff_seconds:
             if self.max_backoff_seconds == _MAX_BACKOFF:
                 self._set("max_backoff_seconds", self.min_backoff_seconds)
@@ -89,9 +89,9 @@ class RetryOptions:
     def to_json(self) -> str:
         """Return the options that differ from the default, as JSON."""
         changed = {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if getattr(self, one.name) != one.default
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if getattr(self, option.name) != option.default
         }
         return json.dumps(changed, separators=(",", ":"))
 
@@ -122,7 +122,7 @@ class RetryOptions:
 
     @classmethod
     def _of_mapping(cls, given: Mapping[str, Any]) -> RetryOptions:
-        names = [one.name for one in fields(cls)]
+        names = [option.name for option in fields(cls)]
         for name in given:
             if name not in names:
                 raise InvalidTaskRetryOptionsError(

@@ -31,7 +31,7 @@ def check_path(url: str) -> str:
     return _path(url)
 
 
-@lru_cache(1024)  # of many tasks most have one of a few
+@lru_cache(1024)  # most tasks have one of a few
 def _path(url: str) -> str:
     path = normal(url)
     if path.startswith("//"):

@@ -165,7 +165,7 @@ class _Hold:
             return
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-        sys.exit(128 + number)  # the first process of a container does not die of it
+        sys.exit(128 + number)  # the first process of a container survives the signal
 
 
 class _Called:
@@ -188,9 +188,7 @@ def _can_call() -> bool:
 def _is_to_be_taken(number: signal.Signals) -> bool:
     """Return whether a signal has a handler that ends the process and is not ours."""
     current = signal.getsignal(number)
-    if (
-        current is signal.SIG_DFL
-    ):  # of abort() a program dies all the same, and faulthandler tells of it
+    if current is signal.SIG_DFL:  # abort() ends a program anyway, and faulthandler reports it
         return number is not signal.SIGABRT
     return callable(current) and not isinstance(current, _Hold) and number not in _OFTEN_REUSED
 

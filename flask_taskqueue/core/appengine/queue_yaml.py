@@ -67,14 +67,14 @@ def retry_parameters(
     beyond it.
     """
     readers: Mapping[str, Reader] = {
-        f"{kind}_retry_limit": lambda one: checks.count(0, most)(one.what, one.whole()),
+        f"{kind}_retry_limit": lambda limit: checks.count(0, most)(limit.what, limit.whole()),
         f"{kind}_age_limit": _age,
         "min_backoff_seconds": _backoff,
         "max_backoff_seconds": _backoff,
-        "max_doublings": lambda one: checks.count(0, 1_000_000_000)(one.what, one.whole()),
+        "max_doublings": lambda limit: checks.count(0, 1_000_000_000)(limit.what, limit.whole()),
     }
     entries = entry.entries(readers)
-    values = {key: readers[key](one) for key, one in entries.items()}
+    values = {key: readers[key](found) for key, found in entries.items()}
     low, high = values.get("min_backoff_seconds"), values.get("max_backoff_seconds")
     if low is not None and high is not None and low > high:
         entries["min_backoff_seconds"].refuse(

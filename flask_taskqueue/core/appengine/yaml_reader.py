@@ -88,7 +88,9 @@ class Entry:
         """Return the items of a list, each with its own line."""
         if not isinstance(self.node, yaml.SequenceNode):
             self.must_be("a list")
-        return [Entry(self.file, _line(one.start_mark), self.key, one) for one in self.node.value]
+        return [
+            Entry(self.file, _line(node.start_mark), self.key, node) for node in self.node.value
+        ]
 
     def entries(self, known: Collection[str]) -> dict[str, Entry]:
         """Return the entries of a mapping by key, without the empty ones.
@@ -191,10 +193,7 @@ def _not_plain(text: str) -> tuple[int, str | None]:
             problem = _beyond_plain(event) or _beyond_one(documents, depth)
             if problem:
                 return line, problem
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # PyYAML leaves an escaped character beyond Unicode to chr()
+    except (ValueError, OverflowError) as error:  # an escape beyond Unicode, which reaches chr()
         return line, f"what follows is not YAML: {error}"
     return line, None
 

@@ -45,29 +45,11 @@ def make(*, naive: bool, form: bool = False) -> JsonConverter:
     have its offset. In a ``form`` bytes are those of a text, in JSON they are in base 85.
     """
     converter = make_converter(structure_fallback_factory=_refuse)
-    reads: dict[Any, Callable[[Any], Any]] = {
-        **{
-            str: to_text,
-            int: to_int,
-            float: to_float,
-            bool: to_bool,
-            Decimal: to_decimal,
-            timedelta: to_duration,
-        },
-        **{UUID: UUID, time: lambda raw: time.fromisoformat(raw)},
-        bytes: str.encode if form else _from_base85,
-        datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
-    }
-    for kind, read in reads.items():
+    for kind, read in _reads(naive=naive, form=form).items():
         converter.register_structure_hook(
             kind, _exactly(kind, read) if kind in _PLAIN else _ignoring_hint(read)
         )
-    for kind, write in (
-        (UUID, str),
-        (Decimal, str),
-        (timedelta, timedelta.total_seconds),
-        (time, time.isoformat),
-    ):
+    for kind, write in _WRITES.items():
         converter.register_unstructure_hook(kind, write)
     converter.register_structure_hook_func(_is_enum, _read_member)
     converter.register_unstructure_hook_func(_is_enum, _written_member)
@@ -78,6 +60,29 @@ def make(*, naive: bool, form: bool = False) -> JsonConverter:
     converter.register_structure_hook_func(_is(type(None)), _none)
     _guard_containers(converter)
     return converter
+
+
+def _reads(*, naive: bool, form: bool) -> dict[Any, Callable[[Any], Any]]:
+    return {
+        str: to_text,
+        int: to_int,
+        float: to_float,
+        bool: to_bool,
+        Decimal: to_decimal,
+        timedelta: to_duration,
+        UUID: UUID,
+        time: lambda raw: time.fromisoformat(raw),  # late: what freezes clocks replaces it
+        bytes: str.encode if form else _from_base85,
+        datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
+    }
+
+
+_WRITES: dict[Any, Callable[[Any], Any]] = {
+    UUID: str,
+    Decimal: str,
+    timedelta: timedelta.total_seconds,
+    time: time.isoformat,
+}
 
 
 def read_of(converter: JsonConverter, hint: Any) -> Read | None:
@@ -98,7 +103,7 @@ def takes_several(hint: Any) -> bool:
     """Return whether an annotation asks for several values, for which a form repeats the name."""
     hint = _bare(hint)
     if _is_union(hint):
-        return all(takes_several(one) for one in typing.get_args(hint) if one is not type(None))
+        return all(takes_several(part) for part in typing.get_args(hint) if part is not type(None))
     kind = typing.get_origin(hint) or hint
     return (
         isinstance(kind, type)
@@ -111,7 +116,7 @@ def may_be_none(hint: Any) -> bool:
     """Return whether an annotation allows None by name."""
     hint = _bare(hint)
     return hint is type(None) or (
-        _is_union(hint) and any(may_be_none(one) for one in typing.get_args(hint))
+        _is_union(hint) and any(may_be_none(part) for part in typing.get_args(hint))
     )
 
 
@@ -210,10 +215,12 @@ def _read_member(raw: Any, hint: Any) -> Any:
 
 
 def _member(members: list[Any], raw: Any) -> Any:
-    for one in members:
-        if type(one.value) is type(raw) and one.value == raw:
-            return one
-    return next((one for one in members if str(one.value) == str(raw) or one.name == raw), None)
+    for member in members:
+        if type(member.value) is type(raw) and member.value == raw:
+            return member
+    return next(
+        (member for member in members if str(member.value) == str(raw) or member.name == raw), None
+    )
 
 
 def _composed(hint: Any, raw: Any) -> Any:
@@ -225,18 +232,18 @@ def _composed(hint: Any, raw: Any) -> Any:
 
 def _choices(hint: Any) -> list[tuple[Any, Any]]:
     return [
-        (_written_member(one) if isinstance(one, Enum) else one, one)
-        for one in typing.get_args(hint)
+        (_written_member(choice) if isinstance(choice, Enum) else choice, choice)
+        for choice in typing.get_args(hint)
     ]
 
 
 def _choice(choices: list[tuple[Any, Any]], raw: Any) -> Any:
-    for said, one in choices:
-        if type(said) is type(raw) and said == raw:
-            return one
-    for said, one in choices:
-        if said is not None and str(said) == str(raw):
-            return one
+    for text, choice in choices:
+        if type(text) is type(raw) and text == raw:
+            return choice
+    for text, choice in choices:
+        if text is not None and str(text) == str(raw):
+            return choice
     raise ValueError("none of the choices")
 
 

@@ -74,7 +74,7 @@ def encode(params: Mapping[str, Any]) -> str:
             pairs.append((name, value))
         elif isinstance(value, _SEVERAL) and not hasattr(value, "_fields"):
             before = len(pairs)
-            pairs += [(name, _text(name, one)) for one in value]
+            pairs += [(name, _text(name, item)) for item in value]
             if len(pairs) == before:
                 raise InvalidTaskError(
                     f"param {name!r} is empty, which a form cannot say: leave it out, or use json="

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 FUNCTIONS = "/_taskqueue/task/"
-"""What the paths of task functions begin with: nothing else answers there, whatever route the
-app has that fits.
+"""What the paths of task functions begin with.
+
+Nothing else answers there, whatever matching route the app has.
 """
 
 
@@ -25,8 +26,8 @@ def check_function(function: Any) -> None:
             f"{name} is a {type(function).__name__}, not a function: decorate the function "
             "that handles the task"
         )
-    for one in (function, type(function).__call__):
-        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
+    for called in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
             raise TypeError(
                 f"handler {name} is a generator function: calling it would not run its body. "
                 "Use no yield in it: collect what it makes "

@@ -32,14 +32,14 @@ class _Parameter:
     read_form: Read
 
     @classmethod
-    def of(cls, handler: str, one: inspect.Parameter, hint: Any) -> _Parameter:
+    def of(cls, handler: str, parameter: inspect.Parameter, hint: Any) -> _Parameter:
         read_json, read_form = read_of(_JSON, hint), read_of(_FORM, hint)
         if read_json is None or read_form is None:
-            raise unconvertible(one, f"handler {handler}")
+            raise unconvertible(parameter, f"handler {handler}")
         return cls(
-            one.name,
+            parameter.name,
             hint,
-            one.default,
+            parameter.default,
             takes_several(hint),
             may_be_none(hint),
             read_json,
@@ -94,22 +94,22 @@ class Parameters:
         signature = inspect.signature(function)
         parameters: dict[str, _Parameter] = {}
         rest: _Parameter | None = None
-        for one in signature.parameters.values():
-            if one.kind in (one.POSITIONAL_ONLY, one.VAR_POSITIONAL):
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
                 raise TypeError(
-                    f"parameter {one.name!r} of handler {name} cannot be filled by name: "
+                    f"parameter {parameter.name!r} of handler {name} cannot be filled by name: "
                     "make it an ordinary one"
                 )
-            hint = hints.get(one.name, Any)
+            hint = hints.get(parameter.name, Any)
             made = _Parameter.of(
                 name,
-                one,
-                Any if one.name in skip or typing.get_origin(hint) is typing.Unpack else hint,
+                parameter,
+                Any if parameter.name in skip or typing.get_origin(hint) is typing.Unpack else hint,
             )
-            if one.kind is one.VAR_KEYWORD:
+            if parameter.kind is parameter.VAR_KEYWORD:
                 rest = made
             else:
-                parameters[one.name] = made
+                parameters[parameter.name] = made
         return cls(name, parameters, rest, signature)
 
     def bind(
@@ -160,9 +160,9 @@ class Parameters:
             text = self._as_text(self._of(name), value)
             if text is None and form is None:
                 return Call({}, given), {
-                    one: self._as_json(one, value)
-                    for one, value in given.items()
-                    if one not in skip
+                    key: self._as_json(key, value)
+                    for key, value in given.items()
+                    if key not in skip
                 }
             if text is None:
                 raise self._unsayable(name, value, form)
@@ -236,5 +236,5 @@ def _texts(values: Any) -> list[str] | None:
     """Return the texts of several values; None if there are none, or if one has no text."""
     if not isinstance(values, list | tuple | set | frozenset) or not values:
         return None
-    texts = [text for one in values if (text := form_text(one)) is not None]
+    texts = [text for value in values if (text := form_text(value)) is not None]
     return texts if len(texts) == len(values) else None

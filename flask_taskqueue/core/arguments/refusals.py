@@ -23,7 +23,7 @@ class Misfit(Exception):
 
 
 _LARGEST = 10**640
-"""Python may be set to read as few digits."""
+"""Python may be set to read no more digits than this."""
 
 _REMEDY = "convert it before, annotate the parameter with its type, or store it and pass its key"
 

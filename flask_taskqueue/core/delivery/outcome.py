@@ -17,17 +17,19 @@ from .reply import Reply
 from .verdict import Verdict
 
 RETRY_AFTER_CAP = 3600.0
-"""The longest Retry-After of a reply that is honoured, in seconds, unless the retry options
-wait longer themselves.
+"""The longest Retry-After that is honoured, in seconds.
+
+Retry options that wait longer themselves raise it.
 """
 
 _LONGEST_ASKED = 365 * 86_400.0
 _LONGEST_RETRY_AFTER = 100
-"""Characters: a date has thirty."""
+"""The characters that are read; a date has thirty."""
 
 ROLL_OUT = timedelta(hours=1)
-"""How long a release takes to be everywhere, at most: till then a task that this one does not
-know may be the other one's.
+"""How long it takes at most until a release is everywhere.
+
+Until then a task that this release does not know may be the other one's.
 """
 
 HTTPS_REMEDY = (
@@ -113,9 +115,7 @@ def _failed(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Out
     reason = "failure" if answered else reply.kind
     status = _status(reply, verdict) if answered else None
     error = explain(reply, verdict)
-    if (
-        reply.severed
-    ):  # no two of a task in a row, for after such trouble a connection is made for it
+    if reply.severed:  # never twice in a row, because a new connection is made after this
         return Outcome(State.SCHEDULED, reason, None, error, 0.0, executed=False)
     asked = answered and verdict is not None and verdict.kind == "retry"
     wanted = retry_after(_retry_after(reply, verdict), trial.now) if answered else None

@@ -13,8 +13,9 @@ from ..urls import redacted
 
 _HEADERS = 16_384
 _TRUNCATED = ":truncated"
-"""What no header can be called: among a reply's headers it says that its body was longer than
-what is kept.
+"""Among a reply's headers it says that the body was longer than what is kept.
+
+No header can have this name.
 """
 
 
@@ -44,13 +45,14 @@ class Reply:
     headers: Mapping[str, str] = field(repr=False)
     """Names in lower case."""
     body: bytes = field(repr=False)
-    """Up to the cap of the transport."""
+    """The body, up to the cap of the transport."""
     truncated: bool = False
     error: str | None = None
     kind: Literal["reply", "timeout", "connection", "tls", "refused"] = "reply"
     severed: bool = False
-    """Whether a connection that had been kept broke before a byte of a reply came, so that the
-    request may never have been read.
+    """Whether a kept connection broke before a byte of a reply came.
+
+    Then the request may never have been read.
     """
 
 

@@ -133,11 +133,13 @@ def matches(
 
     Malformed input is False.
     """
-    expected = [_decode(one) for one in sign(keys, message_id, timestamp, body).split(" ")]
+    expected = [
+        _decode(signature) for signature in sign(keys, message_id, timestamp, body).split(" ")
+    ]
     found = False
     for mac in map(_decode, given.split(" ")[:_MOST_SIGNATURES]):
-        for want in expected:
-            found |= bool(mac) and hmac.compare_digest(mac, want)
+        for wanted in expected:
+            found |= bool(mac) and hmac.compare_digest(mac, wanted)
     return found
 
 

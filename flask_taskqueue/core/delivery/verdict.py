@@ -22,7 +22,7 @@ HEADER = "X-TaskQueue-Verdict"
 Kind = Literal["returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping"]
 
 _MOST_OF_ERROR = 1000
-"""Characters of a header that an error may take: proxies have little room for headers."""
+"""Characters that an error may take in the header. Proxies have little room for headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,12 @@ def of_reply(reply: Reply) -> Verdict | None:
 
 def sign(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
     """Return the header that carries a verdict, bound to the signature of the request."""
-    told = {
+    fields = {
         name: value
         for name, value in asdict(replace(verdict, error=_short(verdict.error))).items()
         if value
     }
-    text = json.dumps(told, separators=(",", ":"))
+    text = json.dumps(fields, separators=(",", ":"))
     return f"{signatures.sign(keys, 'verdict', 0, _bound(request_signature, text))} {text}"
 
 

@@ -78,7 +78,7 @@ class Lanes:
 
     def next_lane(self) -> Lane | None:
         """Return the lane from which something can be taken next; None when nothing waits."""
-        return min(self._instants(), key=lambda one: one[0], default=(0, None))[1]
+        return min(self._instants(), key=lambda found: found[0], default=(0, None))[1]
 
     def _allows(self, lane: Lane) -> bool:
         gate = self.gates.get(lane.queue)

@@ -166,5 +166,7 @@ def enforced(
     rate: float | None, queue: str, slowdowns: Mapping[str, Slowdown], now: int
 ) -> float | None:
     """Return the rate of a queue for the application's own routes; None without a limit."""
-    one = slowdowns.get(f"/{queue}")
-    return rate if one is None else min(FASTEST if rate is None else rate, one.rate_at(now))
+    slowdown = slowdowns.get(f"/{queue}")
+    return (
+        rate if slowdown is None else min(FASTEST if rate is None else rate, slowdown.rate_at(now))
+    )

@@ -175,10 +175,10 @@ class _Parser:
     def _list_of(self, table: Mapping[str, int], wanted: str) -> frozenset[int]:
         return self._list(lambda: self._one_of(table, wanted))
 
-    def _list(self, one: Callable[[], int]) -> frozenset[int]:
-        found = {one()}
+    def _list(self, read_one: Callable[[], int]) -> frozenset[int]:
+        found = {read_one()}
         while self._accept(","):
-            found.add(one())
+            found.add(read_one())
         return frozenset(found)
 
     def _one_of(self, table: Mapping[str, _T], wanted: str) -> _T:

@@ -11,7 +11,7 @@ from .grammar import parse_app_engine
 from .rules import Crontab, Interval, SpecificTime
 
 _LONGEST = 500
-_YEARS = range(1900, 9901)  # far enough from the first and last datetime for any sum to be one
+_YEARS = range(1900, 9901)  # far enough from the first and last datetime for sums
 
 
 @dataclass(frozen=True, slots=True)

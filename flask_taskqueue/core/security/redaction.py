@@ -52,9 +52,7 @@ class Redaction:
             return None
         if content_type.startswith(_FORM):
             return self._form(text)
-        if content_type.startswith(
-            "multipart/"
-        ):  # its fields have names that may hide their values
+        if content_type.startswith("multipart/"):  # its fields may have names to be hidden
             return HIDDEN
         document = _json(text, content_type)
         return text if document is None else _dumped(self._walk(document, None), indent=2)
@@ -92,12 +90,12 @@ class Redaction:
         if name is not None and self.hides(name) and value is not None:
             return HIDDEN
         if isinstance(value, dict):
-            return {key: self._walk(one, key) for key, one in value.items()}
-        return [self._walk(one, None) for one in value] if isinstance(value, list) else value
+            return {key: self._walk(member, key) for key, member in value.items()}
+        return [self._walk(member, None) for member in value] if isinstance(value, list) else value
 
 
 def _pairs(text: str) -> list[tuple[str, str, str]]:
-    return [one.partition("=") for one in text.split("&")] if text else []
+    return [pair.partition("=") for pair in text.split("&")] if text else []
 
 
 def _text(body: bytes) -> str | None:

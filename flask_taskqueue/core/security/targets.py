@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, InvalidUrlError
-from ..settings import hosts as addresses
 from ..settings.app import Settings
-from ..settings.hosts import Address, AllowedHost, literal
+from ..settings.hosts import (
+    Address,
+    AllowedHost,
+    is_local,
+    is_public,
+    literal,
+    parse_address,
+)
 from ..settings.queue import QueueSettings
 from ..urls import check_absolute, normal
 
@@ -78,7 +84,7 @@ class Targets:
                 "to TASKQUEUE_ALLOWED_HOSTS"
             )
         if (address is None and _NUMBER.fullmatch(host)) or (
-            address is not None and not addresses.is_public(address)
+            address is not None and not is_public(address)
         ):
             raise InvalidUrlError(
                 f"host {host!r} is no public address: add it to TASKQUEUE_ALLOWED_HOSTS if "
@@ -89,25 +95,23 @@ class Targets:
         """Return why not to connect to an address that a host leads to; None if it is allowed."""
         host = host.lower().rstrip(".")
         try:
-            address = addresses.parse(found)
+            address = parse_address(found)
         except ValueError:
             return f"{host} leads to {found!r}, which is no address"
         if self._lists(host, port, literal(host)):
             allowed = (
-                not addresses.is_local(address)
+                not is_local(address)
                 or self._lists("", port, address)
                 or _is_localhost(host, address)
             )
         else:
-            allowed = (
-                self.policy == "public" and port in self.ports and addresses.is_public(address)
-            )
+            allowed = self.policy == "public" and port in self.ports and is_public(address)
         return None if allowed else f"{host} leads to {found}, which is not allowed as a target"
 
     def _lists(self, host: str, port: int, address: Address | None) -> bool:
         return any(
-            one.is_at(port) and (one.names(host) if address is None else one.holds(address))
-            for one in self.allowed
+            entry.is_at(port) and (entry.names(host) if address is None else entry.holds(address))
+            for entry in self.allowed
         )
 
 

@@ -262,7 +262,7 @@ class Settings:
         Raises `ConfigurationError` for an unknown ``TASKQUEUE_`` key, with the nearest match, and
         for a value that cannot be used.
         """
-        checked = {PREFIX + one.name.upper(): one for one in fields(cls)}
+        checked = {PREFIX + setting.name.upper(): setting for setting in fields(cls)}
         given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
         for key in given:
             if key not in checked:

@@ -111,7 +111,7 @@ def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
     if (
         isinstance(value, str)
         or not isinstance(value, Collection)
-        or not all(isinstance(one, str) for one in value)
+        or not all(isinstance(host, str) for host in value)
     ):
         refuse(key, value, wanted)
     try:
@@ -123,7 +123,7 @@ def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
 def ports(key: str, value: Any) -> tuple[int, ...]:
     """Check a list of ports."""
     if not isinstance(value, Collection) or not all(
-        type(one) is int and 0 < one < 65_536 for one in value
+        type(port) is int and 0 < port < 65_536 for port in value
     ):
         refuse(key, value, "a list of ports, such as [80, 443, 8443]")
     return tuple(value)
@@ -134,7 +134,7 @@ def texts(key: str, value: Any) -> tuple[str, ...]:
     if (
         isinstance(value, str)
         or not isinstance(value, Collection)
-        or not all(isinstance(one, str) and one for one in value)
+        or not all(isinstance(item, str) and item for item in value)
     ):
         refuse(key, value, "a list of texts")
     return tuple(value)
@@ -183,7 +183,7 @@ def url_prefix(key: str, value: Any) -> str:
         not isinstance(value, str)
         or not value.startswith("/")
         or len(value) < 2
-        or any(one in value for one in "<>?#\\")
+        or any(character in value for character in "<>?#\\")
         or "//" in value
     ):
         refuse(key, value, "a path such as '/taskqueue'")
@@ -193,20 +193,25 @@ def url_prefix(key: str, value: Any) -> str:
 def origins(key: str, value: Any) -> tuple[str, ...]:
     """Check a list of origins: scheme and host, nothing else."""
     given = texts(key, value)
-    for one in given:
-        if not one.startswith(("http://", "https://")) or one.count("/") != 2:
+    for origin in given:
+        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
             refuse(key, value, "a list of origins, such as ['https://admin.example.com']")
-    return tuple(one.lower() for one in given)
+    return tuple(origin.lower() for origin in given)
 
 
 def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
     """Check a list of Fernet keys; they are never shown."""
     given = (
-        [one.decode("latin-1") if isinstance(one, bytes) else one for one in value]
+        [
+            given_key.decode("latin-1") if isinstance(given_key, bytes) else given_key
+            for given_key in value
+        ]
         if isinstance(value, list | tuple)
         else [None]
     )
-    if not all(isinstance(one, str) and _FERNET_KEY.fullmatch(one) for one in given):
+    if not all(
+        isinstance(given_key, str) and _FERNET_KEY.fullmatch(given_key) for given_key in given
+    ):
         raise ConfigurationError(
             f"{key} must be a list of Fernet keys: 32 random bytes each, in URL-safe base64, "
             "newest first"
@@ -245,11 +250,11 @@ def mapping_of(known: Mapping[str, Check], place: str, given: Any) -> dict[str, 
     """Return a mapping with its values checked; each of its keys must be known."""
     if not isinstance(given, Mapping):
         refuse(place, given, "a mapping of settings, {} for none")
-    for one in given:
-        if one not in known:
-            raise ConfigurationError(f"{place} has no setting {one!r}{nearest(one, known)}")
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(f"{place} has no setting {name!r}{nearest(name, known)}")
     return {
-        one: known[one](f"{place}[{one!r}]", value)
-        for one, value in given.items()
+        name: known[name](f"{place}[{name!r}]", value)
+        for name, value in given.items()
         if value is not None
     }

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from . import hosts as addresses
-
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -41,7 +39,7 @@ _NOT_PUBLIC = _LOCAL + _networks(
 )
 
 
-def parse(text: str) -> Address:
+def parse_address(text: str) -> Address:
     """Return the address of a text, without its zone. Raises ValueError.
 
     An address of version 4 that is written as version 6 becomes one of version 4.
@@ -105,9 +103,7 @@ class AllowedHost:
             raise ValueError(f"{text!r} is no host")
         port = None if match["port"] is None else int(match["port"])
         address = (
-            literal(match["name"])
-            if match["address"] is None
-            else addresses.parse(match["address"])
+            literal(match["name"]) if match["address"] is None else parse_address(match["address"])
         )
         return (
             cls(match["name"], None, port)
@@ -133,6 +129,6 @@ class AllowedHost:
 def literal(host: str) -> Address | None:
     """Return the address that a host is; None if it is a name."""
     try:
-        return addresses.parse(host)
+        return parse_address(host)
     except ValueError:
         return None

@@ -87,7 +87,7 @@ _NUMBERS = {
 
 def pack(tasks: Iterable[NewTask]) -> str | None:
     """Return tasks that are to be added later, as JSON; None for none."""
-    packed = [_packed(one) for one in tasks]
+    packed = [_packed(task) for task in tasks]
     return json.dumps(packed, separators=(",", ":")) if packed else None
 
 
@@ -96,16 +96,16 @@ def unpack(text: str | None) -> list[NewTask]:
     if text is None:
         return []
     try:
-        return [_unpacked(one) for one in json.loads(text)]
+        return [_unpacked(packed) for packed in json.loads(text)]
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"the tasks that follow are malformed: {error}") from error
 
 
 def _packed(task: NewTask) -> dict[str, Any]:
     changed = {
-        one.name: getattr(task, one.name)
-        for one in fields(task)
-        if getattr(task, one.name) != one.default
+        option.name: getattr(task, option.name)
+        for option in fields(task)
+        if getattr(task, option.name) != option.default
     }
     for name in ("eta", "expires_at"):
         if name in changed:
