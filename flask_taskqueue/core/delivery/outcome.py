@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from werkzeug.http import parse_date
 
 from ..clock import LONGEST
+from ..humanize import plural
 from ..retry import RetryOptions
 from ..states import State
 from ..urls import redacted
@@ -70,7 +71,7 @@ class AttemptContext:
     random: Callable[[], float]
 
 
-def judge(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Outcome:
+def judge(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> Outcome:
     """Return the outcome of a delivery, by the reply and by the verdict of what saw the view run.
 
     It is a success if the view returned a 2xx and a 2xx went out, or if the handler's transaction
@@ -81,12 +82,12 @@ def judge(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Outco
     succeeded = judge_success(reply, verdict)
     if succeeded is not None:
         return succeeded
-    is_misfit = verdict is not None and verdict.kind == "misfit" and trial.age >= ROLL_OUT
+    is_misfit = verdict is not None and verdict.kind == "misfit" and attempt.age >= ROLL_OUT
     if verdict is not None and (verdict.kind == "permanent" or is_misfit) and reply.kind == "reply":
         return Outcome(State.DEAD, "permanent", status=verdict.status, error=verdict.error)
     if reply.kind == "refused":
         return Outcome(State.DEAD, "permanent", error=reply.error, executed=False)
-    return _failed(reply, verdict, trial)
+    return _failed(reply, verdict, attempt)
 
 
 def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
@@ -110,42 +111,33 @@ def permanent(error: str) -> Outcome:
     return Outcome(State.DEAD, "permanent", error=error, executed=False)
 
 
-def _failed(reply: Reply, verdict: Verdict | None, trial: AttemptContext) -> Outcome:
+def _failed(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> Outcome:
     answered = reply.kind == "reply"
-    reason = "failure" if answered else reply.kind
     status = _status(reply, verdict) if answered else None
-    error = explain(reply, verdict)
+    reason, error = "failure" if answered else reply.kind, explain(reply, verdict)
+    failed = Outcome(State.SCHEDULED, reason, status, error, executed=status is not None)
     if reply.severed:  # never twice in a row, because a new connection is made after this
-        return Outcome(State.SCHEDULED, reason, None, error, 0.0, executed=False)
+        return replace(failed, status=None, delay=0.0, executed=False)
     asked = answered and verdict is not None and verdict.kind == "retry"
-    wanted = retry_after(_retry_after(reply, verdict), trial.now) if answered else None
-    slowed = (
-        min(wanted, _LONGEST_ASKED)
-        if wanted is not None and status in (429, 503) and not asked
-        else None
-    )
-    rolls_out = (
-        verdict is not None and verdict.kind in ("misfit", "no-route") and trial.age < ROLL_OUT
-    )
-    if not rolls_out and not trial.retry.allows(trial.number, trial.age):
-        gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
-        return Outcome(
-            State.DEAD, reason, status, gave_up, executed=status is not None, retry_after=slowed
-        )
-    delay = trial.retry.delay(trial.number, trial.random).total_seconds()
-    if asked and wanted is not None:
-        return Outcome(State.SCHEDULED, reason, status, error, wanted, executed=status is not None)
-    if wanted is not None:
-        delay = max(delay, min(wanted, max(RETRY_AFTER_CAP, trial.retry.max_backoff_seconds)))
-    return Outcome(
-        State.SCHEDULED,
-        reason,
-        status,
-        error,
-        delay,
-        executed=status is not None,
-        retry_after=slowed,
-    )
+    wait = retry_after(_retry_after(reply, verdict), attempt.now) if answered else None
+    if wait is not None and status in (429, 503) and not asked:
+        failed = replace(failed, retry_after=min(wait, _LONGEST_ASKED))
+    if not (_is_rolling_out(verdict, attempt) or attempt.retry.allows(attempt.number, attempt.age)):
+        gave_up = f"{error} (gave up after {plural(attempt.number, 'attempt')})"
+        return replace(failed, state=State.DEAD, error=gave_up)
+    if asked and wait is not None:
+        return replace(failed, delay=wait)
+    delay = attempt.retry.delay(attempt.number, attempt.random).total_seconds()
+    if wait is not None:
+        delay = max(delay, min(wait, max(RETRY_AFTER_CAP, attempt.retry.max_backoff_seconds)))
+    return replace(failed, delay=delay)
+
+
+def _is_rolling_out(verdict: Verdict | None, attempt: AttemptContext) -> bool:
+    """Return whether the task may be for another release, which is not everywhere yet."""
+    if verdict is None or verdict.kind not in ("misfit", "no-route"):
+        return False
+    return attempt.age < ROLL_OUT
 
 
 def _status(reply: Reply, verdict: Verdict | None) -> int | None:
