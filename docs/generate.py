@@ -33,7 +33,7 @@ MEANINGS = {
     "task.started_at": "when its latest attempt began",
     "task.finished_at": "when it succeeded, died or was cancelled",
     "task.deadline": "seconds; null is its queue's",
-    "task.retry": "its retry law as JSON; null is its queue's",
+    "task.retry": "its retry policy as JSON; null is its queue's",
     "task.lock_key": "its serial or concurrency key, with `s:` or `c:` before it",
     "task.lock_limit": "the limit of the concurrency key",
     "task.follow_up": "what is added when it succeeds, as JSON",

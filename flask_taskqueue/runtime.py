@@ -22,7 +22,7 @@ from .core.errors import BadTransactionStateError, ConfigurationError, TaskQueue
 from .core.ids import dispatcher_id
 from .core.ownership import Application
 from .core.record import Record
-from .core.security.encryption import Vault
+from .core.security.encryption import Encryption
 from .core.security.targets import Targets
 from .core.settings.app import Settings
 from .engine.attempt import Attempts, Keys, Routes
@@ -34,7 +34,7 @@ from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
 from .engine.wakeup_socket import Bell
 from .logs import log_attempt
-from .process.threads import leaving_signals
+from .process.threads import signals_blocked_in_uwsgi
 from .store import Database, Notices, Result, Store, is_in_memory, replace_inherited
 
 logger = logging.getLogger("flask_taskqueue")
@@ -46,7 +46,7 @@ class Runtime:
     def __init__(self, app: Flask, settings: Settings, binding: Binding) -> None:
         self.settings = settings
         self.targets = Targets.of(settings)
-        self.vault = Vault(settings.encryption_keys)
+        self.encryption = Encryption(settings.encryption_keys)
         self.binding = binding
         self.scheduler: Scheduler | None = None
         self.is_attended = False
@@ -84,7 +84,7 @@ class Runtime:
             database,
             self.settings.queues.values(),
             keep_attempts=keep,
-            vault=self.vault,
+            encryption=self.encryption,
             application=application,
         )
 
@@ -168,7 +168,7 @@ class Runtime:
             self.binding.refuse_elsewhere(self.store)
         settings = self.settings
         routes = self.routes(base_url, transport or settings.transport)
-        attempts = Attempts(settings, self.targets, routes, self.keys, self.vault, self.begun)
+        attempts = Attempts(settings, self.targets, routes, self.keys, self.encryption, self.begun)
         dispatcher = Dispatcher(
             self.store,
             attempts,
@@ -204,7 +204,7 @@ class Runtime:
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
-            with leaving_signals():
+            with signals_blocked_in_uwsgi():
                 self.scheduler.start()
                 if self.bell is not None:
                     self.bell.listen(self.scheduler.look)

@@ -23,7 +23,7 @@ from ..core.errors import (
     TooManyTasksError,
     UnknownQueueError,
 )
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..core.ids import task_id
 from ..core.names import check_key, check_queue_name, check_task_name
 from ..core.settings.queue import QueueSettings
@@ -69,7 +69,7 @@ class Adding:
 
     def add(self, spec: TaskSpec, transactional: bool | None) -> Task:
         """Store a task; in the session's transaction or at once, as the transaction rule says."""
-        spec, transactional = spec.decided(transactional)
+        spec, transactional = spec.split_transactional(transactional)
         with sending(wanted=self._settings.trace_propagation) as describe:
             new = self._traced(spec, self._context())
             describe(new)
@@ -360,7 +360,7 @@ def _check_names(news: Sequence[NewTask]) -> None:
 
 
 def _counted(tasks: int, _missing: int) -> list[str]:
-    return [count(tasks, "task")]
+    return [plural(tasks, "task")]
 
 
 def _waits(new: NewTask) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..core.ids import task_id
 from ..engine.maintenance import Retention
 from ..runtime import Runtime
@@ -74,7 +74,7 @@ def change_ids(
         return sum(tasks.change_some(connection, one, action) for one in some)
 
     if joins_session(runtime, transactional):
-        name = f"to {action.value} {count(len(ids), 'task')}"
+        name = f"to {action.value} {plural(len(ids), 'task')}"
         total: int = make_change(
             runtime, partial(work, some=parts), True, wakes=wakes, tell=tell, name=lambda _: [name]
         )[0]

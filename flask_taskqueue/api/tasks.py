@@ -154,9 +154,11 @@ class StoredTasks:
             row = store.history.last_success(connection, task_id) if record.keep_result else None
         if row is None:
             return None
-        vault = self._runtime.vault
-        headers, truncated = stored_headers(vault.open_text(row.reply_headers))
-        return Result(row.status, headers, vault.open(bytes(row.reply_body or b"")), truncated)
+        encryption = self._runtime.encryption
+        headers, truncated = stored_headers(encryption.decrypt_text(row.reply_headers))
+        return Result(
+            row.status, headers, encryption.decrypt(bytes(row.reply_body or b"")), truncated
+        )
 
     def get_batch(self, batch_id: str) -> Batch:
         """A batch, as it is now. Raises `UnknownBatchError`."""

@@ -16,7 +16,7 @@ from flask.cli import with_appcontext
 from ..api.adding import Adding
 from ..api.tasks import TasksOf
 from ..core.errors import WaitTimeoutError
-from ..core.humanize import count, span
+from ..core.humanize import duration, plural
 from ..core.states import State
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
@@ -84,8 +84,8 @@ def add(url: str, wait: timedelta | None, as_json: bool, **given: Any) -> None:
     chatter(f"{task.id} added …")
     ended, seconds = _wait(runtime, task, wait)
     text = (
-        f"{ended.id} {ended.state} with {status_text(ended)} in {span(seconds)} "
-        f"({count(ended.attempts, 'attempt')})"
+        f"{ended.id} {ended.state} with {status_text(ended)} in {duration(seconds)} "
+        f"({plural(ended.attempts, 'attempt')})"
     )
     _report(ended, as_json, text)
     if ended.state is not State.SUCCEEDED:

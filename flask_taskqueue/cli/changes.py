@@ -15,7 +15,7 @@ from ..api.queue import Queue
 from ..api.tasks import TasksOf
 from ..core.clock import to_micros
 from ..core.errors import BadTaskStateError
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..core.ids import first_id
 from ..core.states import State
 from ..engine.maintenance import Retention
@@ -108,7 +108,7 @@ def _change_all(
         matched = runtime.store.tasks.count(connection, wanted, verb.action)
     if not matched or dry_run:
         return matched, 0
-    confirm(f"This will {verb.name} {count(matched, 'task')}. Continue?", yes=yes)
+    confirm(f"This will {verb.name} {plural(matched, 'task')}. Continue?", yes=yes)
     with progress(matched, verb.name) as told:
         return matched, change_matching(runtime, verb.action, wanted, told)
 
@@ -180,7 +180,7 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
         )
     forgotten = 0
     if matched and not dry_run:
-        confirm(f"This will forget {count(matched, 'finished task')}. Continue?", yes=yes)
+        confirm(f"This will forget {plural(matched, 'finished task')}. Continue?", yes=yes)
         with progress(matched, "prune") as told:
             for some in runtime.prune(keep=keep):
                 forgotten += some
@@ -229,7 +229,7 @@ def purge(
     what = f"{state} task" if state else "task"
     matched, changed = _count(runtime, wanted, forgets), 0
     if matched and not dry_run:
-        confirm(f"This will {verb} {count(matched, what)} of queue {queue}. Continue?", yes=yes)
+        confirm(f"This will {verb} {plural(matched, what)} of queue {queue}. Continue?", yes=yes)
         with progress(matched, "purge") as told:
             changed = (
                 forget_matching(runtime, wanted, told)

@@ -140,7 +140,7 @@ def rotate_keys(as_json: bool) -> None:
     or of an older one.
     """
     runtime = current_runtime()
-    if not runtime.vault.seals:
+    if not runtime.encryption.is_enabled:
         raise click.ClickException("there are no TASKQUEUE_ENCRYPTION_KEYS to encrypt with")
     runtime.store.ensure_queues()
     total = sum(runtime.store.sealed.rotate(runtime.store.database), Rotated())

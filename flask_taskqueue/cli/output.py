@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from ..core.clock import to_datetime
 from ..core.delivery.reply import stored_headers
-from ..core.humanize import count, relative, utc
+from ..core.humanize import plural, relative, utc
 from ..core.record import Record
-from ..core.security.encryption import Vault
+from ..core.security.encryption import Encryption
 from ..core.tasks.task import Task
 
 
@@ -58,9 +58,9 @@ def echo_changes(
         chatter("No tasks match.")
     else:
         click.echo(
-            f"Would {verb} {count(matched, what)}."
+            f"Would {verb} {plural(matched, what)}."
             if dry_run
-            else f"{past} {count(changed, what)}."
+            else f"{past} {plural(changed, what)}."
         )
 
 
@@ -147,10 +147,10 @@ def request_document(record: Record) -> dict[str, Any]:
     }
 
 
-def attempt_document(row: sa.Row[Any], vault: Vault) -> dict[str, Any]:
+def attempt_document(row: sa.Row[Any], encryption: Encryption) -> dict[str, Any]:
     """An attempt that has ended. Raises `DecryptionError`."""
-    body = body_document(vault.open(bytes(row.reply_body or b"")))
-    headers, truncated = stored_headers(vault.open_text(row.reply_headers))
+    body = body_document(encryption.decrypt(bytes(row.reply_body or b"")))
+    headers, truncated = stored_headers(encryption.decrypt_text(row.reply_headers))
     return {
         "number": row.number,
         "started_at": to_datetime(row.started_at),
@@ -161,7 +161,7 @@ def attempt_document(row: sa.Row[Any], vault: Vault) -> dict[str, Any]:
         "error": row.error,
         "held_by": row.held_by,
         "reply_headers": headers,
-        "traceback": vault.open_text(row.traceback),
+        "traceback": encryption.decrypt_text(row.traceback),
         **{f"reply_{key}": value for key, value in body.items()},
         "reply_truncated": truncated,
     }

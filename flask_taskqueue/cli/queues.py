@@ -17,7 +17,7 @@ from flask.cli import with_appcontext
 from ..api.queue import Queue, statistics
 from ..core.clock import to_micros
 from ..core.dispatchers import DispatcherInfo
-from ..core.humanize import relative, span
+from ..core.humanize import duration, relative
 from ..core.queues.rates import rate_text
 from ..core.queues.statistics import QueueStatistics
 from ..runtime import Runtime
@@ -181,9 +181,9 @@ def stats(since: timedelta | None, as_json: bool) -> None:
         **(
             {}
             if since is None
-            else {f"attempts, last {span(since.total_seconds())}": _attempts(sums, "since")}
+            else {f"attempts, last {duration(since.total_seconds())}": _attempts(sums, "since")}
         ),
-        "oldest due": "-" if oldest is None else f"{span(oldest)} ago",
+        "oldest due": "-" if oldest is None else f"{duration(oldest)} ago",
         "dispatchers": f"{sums['dispatchers']}, with {sums['slots']} slots",
     }
     for label, value in lines.items():

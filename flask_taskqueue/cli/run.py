@@ -18,7 +18,7 @@ from flask.cli import with_appcontext
 from ..core import signals
 from ..core.delivery.outcome import Outcome
 from ..core.errors import TransientError
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..core.record import Record
 from ..core.states import State
 from ..core.urls import redacted
@@ -163,7 +163,7 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
     transport = options["transport"] or runtime.settings.transport
     click.echo(f" * Task queue on {database}")
     click.echo(
-        f" * {count(processes, 'process', 'processes')}, {count(slots, 'task')} at a time in "
+        f" * {plural(processes, 'process', 'processes')}, {plural(slots, 'task')} at a time in "
         f"each, transport {transport}"
     )
     click.echo(" * Press Ctrl-C to finish what runs and quit")
@@ -172,8 +172,8 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
 def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Wear) -> int:
     store, app = runtime.store, runtime.app
 
-    def bury(identity: str, blameless: bool) -> None:
-        give_back = store.leases.pardon if blameless else store.leases.expire
+    def bury(identity: str, killed_externally: bool) -> None:
+        give_back = store.leases.excuse_crash if killed_externally else store.leases.expire
         try:
             store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
             store.transact(

@@ -14,7 +14,7 @@ from flask.cli import with_appcontext
 from .. import diagnosis
 from ..api.tasks import TasksOf
 from ..core.curl import curl
-from ..core.humanize import span
+from ..core.humanize import duration
 from ..core.record import Record
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute
@@ -48,7 +48,7 @@ def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: boo
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
     with runtime.store.reading() as connection:
-        record = runtime.vault.opened(runtime.store.tasks.get(connection, chosen))
+        record = runtime.encryption.decrypt_record(runtime.store.tasks.get(connection, chosen))
         tried = runtime.store.history.attempts(connection, chosen)
     if as_curl:
         _show_curl(runtime, record)
@@ -76,7 +76,7 @@ def _show_json(runtime: Runtime, record: Record, tried: list[sa.Row[Any]] | None
         "request": request_document(record),
     }
     if tried is not None:
-        document["tried"] = [attempt_document(row, runtime.vault) for row in tried]
+        document["tried"] = [attempt_document(row, runtime.encryption) for row in tried]
     echo_json(document)
 
 
@@ -126,13 +126,13 @@ def _show_attempts(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
         (
             str(one["number"]),
             moment(one["started_at"], True),
-            span(one["seconds"]),
+            duration(one["seconds"]),
             str(one["status"] or "-"),
             one["reason"],
             one["held_by"] or "-",
             one["error"] or "",
         )
-        for one in (attempt_document(row, runtime.vault) for row in tried)
+        for one in (attempt_document(row, runtime.encryption) for row in tried)
     ]
     echo_table(
         ("TRY", "STARTED", "TOOK", "STATUS", "CAME TO", "DISPATCHER", "ERROR"), rows, right=[0]
@@ -143,9 +143,8 @@ def _show_traceback(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
     """That of the last attempt for which one is kept."""
     for row in reversed(tried):
         if row.traceback is not None:
-            click.echo(
-                f"\ntraceback of attempt {row.number}\n{runtime.vault.open_text(row.traceback)}"
-            )
+            traceback = runtime.encryption.decrypt_text(row.traceback)
+            click.echo(f"\ntraceback of attempt {row.number}\n{traceback}")
             return
 
 

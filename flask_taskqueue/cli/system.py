@@ -17,7 +17,7 @@ from ..core.delivery import signatures
 from ..core.diagnosis.finding import Finding
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..web.health import Probe, dispatching
 from ..web.worker import Worker
 from .options import FAILED, UNAVAILABLE, current_runtime, json_option
@@ -48,8 +48,8 @@ def doctor(as_json: bool) -> None:
         for one in found:
             _show(one)
         click.echo(
-            f"{count(problems, 'problem')}, "
-            f"{count(sum(one.level == 'warning' for one in found), 'warning')}."
+            f"{plural(problems, 'problem')}, "
+            f"{plural(sum(one.level == 'warning' for one in found), 'warning')}."
         )
     if problems:
         raise click.exceptions.Exit(FAILED)

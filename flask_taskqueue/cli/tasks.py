@@ -8,7 +8,7 @@ from flask.cli import with_appcontext
 
 from ..api.tasks import TasksOf
 from ..core.errors import UnknownTaskError
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..core.states import State
 from ..core.tasks.task import Task
 from ..core.urls import redacted
@@ -97,7 +97,7 @@ def list_tasks(
             echo_json_line(task_document(task))
     elif tasks:
         _show(tasks, in_utc)
-        chatter(f"{count(len(tasks), 'task')}. Details: flask taskqueue show {tasks[0].id}")
+        chatter(f"{plural(len(tasks), 'task')}. Details: flask taskqueue show {tasks[0].id}")
     else:
         tell_nothing(runtime, wanted)
 

@@ -13,21 +13,23 @@ _MICROSECOND = timedelta(microseconds=1)
 
 SECOND = 1_000_000
 LONGEST = 36_525 * 86_400.0
-"""The most seconds that a duration may have: a hundred years, so that no instant is beyond the
-calendar.
+"""The most seconds that a duration may have.
+
+It is a hundred years, so that no instant is beyond the calendar.
 """
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def to_micros(instant: datetime) -> int:
-    """The microseconds of an aware ``datetime``, exactly."""
+    """Return the microseconds of an aware ``datetime``, exactly."""
     return (instant - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(micros: int) -> datetime:
-    """The aware UTC ``datetime`` of some microseconds, exactly; beyond the calendar its first
-    or last instant.
+    """Return the aware UTC ``datetime`` of some microseconds, exactly.
+
+    Beyond the calendar that is its first or last instant.
     """
     try:
         return _EPOCH + timedelta(microseconds=micros)
@@ -36,5 +38,5 @@ def to_datetime(micros: int) -> datetime:
 
 
 def duration_micros(seconds: float) -> int:
-    """A duration in seconds as microseconds."""
+    """Return a duration in seconds as microseconds."""
     return round(seconds * SECOND)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 def curl(method: str, url: str, headers: Mapping[str, str], body: bytes) -> str:
-    """A command for a POSIX shell that sends the request, byte for byte.
+    """Return a command for a POSIX shell that sends the request, byte for byte.
 
     >>> print(curl("POST", "http://localhost/w", {"X-A": "it's"}, b"a=1"))
     curl -X POST http://localhost/w -H 'X-A: it'"'"'s' --data-binary a=1
@@ -26,7 +26,7 @@ def curl(method: str, url: str, headers: Mapping[str, str], body: bytes) -> str:
 
 
 def _text(body: bytes) -> str | None:
-    """A body that a terminal can show; None for any other."""
+    """Return a body as text if a terminal can show it; None otherwise."""
     try:
         text = body.decode()
     except UnicodeDecodeError:

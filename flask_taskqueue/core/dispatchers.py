@@ -1,4 +1,4 @@
-"""The health of a dispatcher, as its own process sees it."""
+"""What is known of a dispatcher: by the tables, and by its own process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from datetime import datetime
 class DispatcherInfo:
     """What was known of a dispatcher when this value was read; it does not change afterwards.
 
-    A dispatcher says every ten seconds that it is there. ``is_alive`` is whether it was seen within
-    the last thirty, by the database's clock; one that was stopped is not known any more, one that
-    was killed for an hour at most. ``concurrency`` is how many tasks it attempts at a time,
+    A dispatcher reports every ten seconds that it is there. ``is_alive`` is whether it was seen
+    within the last thirty, by the database's clock; one that was stopped is forgotten at once, one
+    that was killed after an hour at most. ``concurrency`` is how many tasks it attempts at a time,
     ``in_flight`` how many it did when it was last seen, ``queues`` those it takes from (None for
     all). All instants are aware, in UTC.
     """
@@ -34,10 +34,10 @@ class DispatcherInfo:
 class DispatcherHealth:
     """How a dispatcher gets on with the database, at one moment.
 
-    ``turned_at`` is when it last could look, record and claim; None if it never could.
+    ``turned_at`` is when it could last look, record and claim; None if it never could.
     ``refusing_since`` is when the database began to refuse that, None while it does not, and
-    ``last_error`` what it said last, kept after it has recovered. By this machine's clock, aware,
-    in UTC.
+    ``last_error`` what it said last, kept after it has recovered. Instants are by this machine's
+    clock, aware, in UTC.
     """
 
     turned_at: datetime | None

@@ -18,7 +18,7 @@ class _TooLongError(ConfigurationError, OverflowError):
 
 
 def seconds(value: float | str | timedelta, *, what: str) -> float:
-    """A duration in seconds: infinite, or at most a hundred years.
+    """Return a duration in seconds: infinite, or at most a hundred years.
 
     >>> seconds("10m", what="lease"), seconds(1.5, what="lease"), seconds("2d", what="lease")
     (600.0, 1.5, 172800.0)
@@ -38,8 +38,9 @@ def seconds(value: float | str | timedelta, *, what: str) -> float:
 
 
 def _number(value: object) -> float:
-    """The seconds of a duration, infinite where they are too many for a number; NaN if it is
-    none.
+    """Return the seconds of a duration; NaN if it is none.
+
+    They are infinite where they are too many for a number.
     """
     if isinstance(value, timedelta):
         return value.total_seconds()

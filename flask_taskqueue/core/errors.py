@@ -47,8 +47,9 @@ _LONGEST = 200
 
 
 def shown(value: object) -> str:
-    """A value's repr, cut where it is long; its type where it has none, as a whole number of
-    very many digits.
+    """Return a value's repr, cut where it is long.
+
+    Where it has none, such as a whole number of very many digits, return its type.
     """
     try:
         text = repr(value)
@@ -62,24 +63,24 @@ class TaskQueueError(Exception):
 
 
 class ConfigurationError(TaskQueueError, ValueError):
-    """A ``TASKQUEUE_`` key is unknown or holds a value that cannot be used; or a file that one
-    names is malformed.
-    """
+    """A ``TASKQUEUE_`` key is unknown, its value is unusable, or a file it names is malformed."""
 
 
 class TablesMissingError(TaskQueueError):
-    """The queue's tables are not in the database; the message names the command that makes them."""
+    """The queue's tables are not in the database; the message says which command creates them."""
 
 
 class TablesOutdatedError(TablesMissingError):
-    """The queue's tables are of an earlier version of Flask-TaskQueue; ``flask taskqueue
-    upgrade`` adds what is missing.
+    """The queue's tables are of an earlier version of Flask-TaskQueue.
+
+    ``flask taskqueue upgrade`` adds what is missing.
     """
 
 
 class TablesTooNewError(TaskQueueError):
-    """The queue's tables are of a later version of Flask-TaskQueue, which dispatchers of this
-    one must not work with.
+    """The queue's tables are of a later version of Flask-TaskQueue.
+
+    Dispatchers of this version must not work with them.
     """
 
 
@@ -100,9 +101,7 @@ class UnknownScheduleError(TaskQueueError, LookupError):
 
 
 class InvalidScheduleError(TaskQueueError, ValueError):
-    """The text is neither in App Engine's grammar nor a crontab line, or the time zone is
-    unknown.
-    """
+    """The text is neither App Engine's grammar nor a crontab line, or the time zone is unknown."""
 
 
 class WaitTimeoutError(TaskQueueError, TimeoutError):
@@ -112,16 +111,14 @@ class WaitTimeoutError(TaskQueueError, TimeoutError):
 class TransientError(TaskQueueError):
     """The database could not be reached or refused for now; try again.
 
-    Nothing was stored, unless the message says that the answer to a commit was lost and nobody
-    could tell within twenty seconds what became of it: a task with a ``name`` or ``unique_key`` can
-    be added again without harm.
+    Nothing was stored, unless the message says that the answer to a commit was lost, and that it
+    could not be found out within twenty seconds what became of it: a task with a ``name`` or
+    ``unique_key`` can be added again without harm.
     """
 
 
 class DecryptionError(TaskQueueError, ValueError):
-    """What is stored is encrypted by a key that is not among ``TASKQUEUE_ENCRYPTION_KEYS``, or
-    has been changed.
-    """
+    """A stored value was changed, or its key is not among ``TASKQUEUE_ENCRYPTION_KEYS``."""
 
 
 class ResultTruncatedError(TaskQueueError, ValueError):
@@ -129,13 +126,11 @@ class ResultTruncatedError(TaskQueueError, ValueError):
 
 
 class BadTaskStateError(TaskQueueError):
-    """The task's state does not allow what was asked, such as a requeue of a task that is not
-    dead.
-    """
+    """The task's state does not allow what was asked, such as requeueing one that is not dead."""
 
 
 class BadTransactionStateError(TaskQueueError):
-    """A transaction was needed and there is none, or a commit came where none may be."""
+    """There is no transaction where one is needed, or a commit was tried where none is allowed."""
 
 
 class InvalidQueueNameError(TaskQueueError, ValueError):
@@ -171,8 +166,9 @@ class InvalidDeadlineError(InvalidTaskError):
 
 
 class InvalidKeyError(InvalidTaskError):
-    """A key is 1 to 200 printable ASCII characters; concurrency_key and serial_key exclude each
-    other.
+    """A key is 1 to 200 printable ASCII characters.
+
+    ``concurrency_key`` and ``serial_key`` exclude each other.
     """
 
 
@@ -200,9 +196,9 @@ class Retry(TaskQueueError):
     """Raise it in a handler to have the task attempted again.
 
     ``after`` is the delay in seconds (or a timedelta) before the next attempt; without it the retry
-    law decides. It counts as a failed attempt: the limits of the task's retry options hold. Raises
-    `InvalidTaskRetryOptionsError` for a delay below 0 or above a hundred years, and for what is
-    none.
+    policy decides. It counts as a failed attempt: the limits of the task's retry options hold.
+    Raises `InvalidTaskRetryOptionsError` for a delay below 0 or above a hundred years, and for
+    anything that is no delay.
     """
 
     def __init__(
@@ -226,8 +222,9 @@ class Retry(TaskQueueError):
 
 
 class PermanentFailure(TaskQueueError):
-    """Raise it in a handler when trying again is pointless: the task is dead at once, with this
-    reason.
+    """Raise it in a handler when trying again is pointless: the task is dead at once.
+
+    The message is recorded as the reason.
     """
 
 

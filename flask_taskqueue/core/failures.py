@@ -1,4 +1,4 @@
-"""Failures: attempts that failed, grouped by what they have in common."""
+"""Failures: attempts that failed, grouped by what they have in common, and their tracebacks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HOST = re.compile(
 
 
 class Failure(NamedTuple):
-    """A failed attempt, with what is told of its task; ``finished_at`` is in microseconds."""
+    """A failed attempt, with what is shown of its task; ``finished_at`` is in microseconds."""
 
     task_id: str
     number: int
@@ -65,7 +65,10 @@ class Signature(NamedTuple):
 
     @classmethod
     def of(cls, failure: Failure) -> Signature:
-        """The signature of a failure: numbers, quoted texts and identifiers count as the same."""
+        """Return the signature of a failure.
+
+        Numbers, quoted texts and identifiers in its error and path do not count.
+        """
         error = _unending(failure.error or "")[: 4 * _LONGEST]
         path = _place(failure)
         text = " ".join(_alike(error).split())[:_LONGEST]
@@ -74,11 +77,11 @@ class Signature(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Failures with one signature, the latest one's ``error`` and task.
+    """Failures with one signature; ``error`` and ``last_task`` are the latest one's.
 
     ``tasks`` maps the ids of those whose last failure is among them to their states, the latest
-    first: a task that failed in several ways is in the group of the last one only, its attempts
-    count where each belongs.
+    first: a task that failed in several ways is in the group of the last one only, while its
+    attempts count where each belongs.
     """
 
     signature: Signature
@@ -101,33 +104,34 @@ class Group:
 
 
 def group(failures: Iterable[Failure]) -> list[Group]:
-    """The groups of some failures, which come with the latest first; so do the groups."""
+    """Return the groups of some failures. Both come with the latest first."""
     groups: dict[Signature, Group] = {}
-    told: set[str] = set()
-    for one in failures:
-        signature = Signature.of(one)
+    seen: set[str] = set()
+    for failure in failures:
+        signature = Signature.of(failure)
         found = groups.get(signature)
         if found is None:
-            error = _unending(one.error or one.reason)
+            error = _unending(failure.error or failure.reason)
             found = groups[signature] = Group(
-                signature, error, one.task_id, one.finished_at, one.finished_at, 0, {}
+                signature, error, failure.task_id, failure.finished_at, failure.finished_at, 0, {}
             )
         found.count += 1
-        found.first_at = min(found.first_at, one.finished_at)
-        if one.task_id not in told:
-            told.add(one.task_id)
-            found.tasks[one.task_id] = one.state
+        found.first_at = min(found.first_at, failure.finished_at)
+        if failure.task_id not in seen:
+            seen.add(failure.task_id)
+            found.tasks[failure.task_id] = failure.state
     return list(groups.values())
 
 
 def _hosts(error: str) -> tuple[str, ...]:
-    """The hosts that an error names: they part groups, for one that is down is not another."""
+    """Return the hosts that an error names, because failures of different hosts are different."""
     return tuple(sorted({next(filter(None, found), "") for found in _HOST.findall(error)}))
 
 
 def _place(failure: Failure) -> str:
-    """Where failures of one kind were sent: host and port as they are, of the path what does
-    not vary.
+    """Return where failures of one kind were sent.
+
+    Host and port stay as they are; of the path what varies is replaced.
     """
     scheme, mark, rest = redacted(f"{failure.target or ''}{failure.url[:MAX_LENGTH]}").partition(
         "://"
@@ -139,14 +143,15 @@ def _place(failure: Failure) -> str:
 
 
 def _unending(error: str) -> str:
-    """An error without what says that its task gave up."""
+    """Return an error without the words that say that its task gave up."""
     text, mark, rest = error.rpartition(_GAVE_UP)
     return text if mark and rest.endswith((" attempt)", " attempts)")) else error
 
 
 def _alike(text: str) -> str:
-    """A text with ``*`` for what varies. Others send it, so this takes no longer than in
-    proportion to its length.
+    """Return a text with ``*`` for what varies.
+
+    Others send the text, so this takes no longer than in proportion to its length.
     """
     return _QUOTED_OR_RUN.sub(
         lambda found: "*" if found[0][0] in "'\"" else _without_identifier(found[0]), text
@@ -154,8 +159,9 @@ def _alike(text: str) -> str:
 
 
 def _without_identifier(run: str) -> str:
-    """Letters, digits and hyphens without numbers, and up to where an identifier begins: a long
-    part, with a digit in the rest.
+    """Return a run of letters, digits and hyphens without its numbers and its identifier.
+
+    An identifier is a long part, with a digit in it or after it; the run is cut where it begins.
     """
     if "_" not in run:
         begin = 0
@@ -173,12 +179,12 @@ _WAY_THERE = frozenset({"flask_taskqueue", "flask", "werkzeug"})
 _LONGEST_LINE = 500
 
 
-def told(error: BaseException, most: int) -> str | None:
-    """The traceback of an error, from the first frame of the app's own on: its end, in whole lines
-    of together at most so many characters.
+def traceback_excerpt(error: BaseException, most: int) -> str | None:
+    """Return the end of an error's traceback, in whole lines of at most ``most`` characters in all.
 
-    It holds what Python prints: lines of source and the texts of exceptions, no values of
-    variables. None where none is to be kept, or there is none that could be written.
+    It begins at the first frame of the app's own. It holds what Python prints: lines of source and
+    the texts of exceptions, no values of variables. None where none is to be kept, or none can be
+    written.
     """
     if not most:
         return None
@@ -200,7 +206,7 @@ def told(error: BaseException, most: int) -> str | None:
 
 
 def _of_app(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the frames that lead to the app's own; whole where it has none."""
+    """Return a traceback without the frames that lead to the app's own; whole where it has none."""
     inner = trace
     while (
         inner is not None
@@ -211,7 +217,7 @@ def _of_app(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _clean(line: str) -> str:
-    """A line that can be stored and shown."""
+    """Return a line that can be stored and shown."""
     return "".join(
         character if character.isprintable() else " " for character in line[:_LONGEST_LINE]
     )

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, as people read them."""
+"""Numbers, durations and instants, as people read them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from datetime import datetime
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 
-def span(seconds: float) -> str:
-    """A length of time in its largest unit, two of them where the first is small.
+def duration(seconds: float) -> str:
+    """Return a length of time in its largest unit, and in the next one where it is short.
 
-    >>> span(0.42), span(42), span(250), span(5400), span(3 * 86400)
+    >>> duration(0.42), duration(42), duration(250), duration(5400), duration(3 * 86400)
     ('420 ms', '42 s', '4 m 10 s', '1 h 30 m', '3 d')
     """
     seconds = abs(seconds)
@@ -27,7 +27,7 @@ def span(seconds: float) -> str:
 
 
 def relative(instant: datetime, now: datetime) -> str:
-    """How far away an instant is.
+    """Return how far away an instant is.
 
     >>> from datetime import timedelta
     >>> now = datetime(2026, 1, 1)
@@ -37,11 +37,11 @@ def relative(instant: datetime, now: datetime) -> str:
     seconds = (instant - now).total_seconds()
     if abs(seconds) < 0.5:
         return "now"
-    return f"in {span(seconds)}" if seconds > 0 else f"{span(seconds)} ago"
+    return f"in {duration(seconds)}" if seconds > 0 else f"{duration(seconds)} ago"
 
 
 def utc(instant: datetime) -> str:
-    """An instant in UTC, to the second.
+    """Return an instant in UTC, to the second.
 
     >>> utc(datetime(2026, 1, 1, 12, 0, 5))
     '2026-01-01 12:00:05Z'
@@ -49,10 +49,10 @@ def utc(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d %H:%M:%S}Z"
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun; the ``plural`` where it is not the noun with an s.
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number with its noun; ``nouns`` is the plural where it is not the noun with an s.
 
-    >>> count(1, "task"), count(12000, "task"), count(2, "process", "processes")
+    >>> plural(1, "task"), plural(12000, "task"), plural(2, "process", "processes")
     ('1 task', '12,000 tasks', '2 processes')
     """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"

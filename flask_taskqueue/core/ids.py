@@ -16,7 +16,7 @@ _counting = threading.Lock()
 
 
 def task_id() -> str:
-    """A new task id: 26 characters in the form of a ULID.
+    """Return a new task id: 26 characters in the form of a ULID.
 
     48 bits of milliseconds, so that ids sort by creation, and 80 random bits, so that they
     cannot be guessed. In one process each is greater than the one before, also within a
@@ -32,27 +32,27 @@ def task_id() -> str:
 
 
 def is_task_id(text: str) -> bool:
-    """Whether a text can be the id of a task."""
+    """Return whether a text can be the id of a task."""
     return len(text) == 26 and text.isascii() and text.isalnum()
 
 
 def first_id(micros: int) -> str:
-    """The least id that a task created at this instant can have."""
+    """Return the least id that a task created at this instant can have."""
     return _written(micros // 1000 << 80)
 
 
 def id_range(prefix: str) -> tuple[str, str]:
-    """The least and the greatest id that begin so."""
+    """Return the least and the greatest id that begin with a prefix."""
     return prefix.ljust(26, _ALPHABET[0]), prefix.ljust(26, _ALPHABET[-1])
 
 
 def lease_id() -> str:
-    """A new lease id: 32 hexadecimal digits, random, so that no two claims ever share one."""
+    """Return a new lease id: 32 random hexadecimal digits, so that no two claims ever share one."""
     return secrets.token_hex(16)
 
 
 def dispatcher_id() -> str:
-    """A new dispatcher id, fresh per process: host names and pids come back, this does not."""
+    """Return a new dispatcher id, unique to a process; host names and pids come back."""
     return secrets.token_hex(8)
 
 
@@ -61,7 +61,7 @@ def _written(number: int) -> str:
 
 
 def _after_fork() -> None:
-    """Another thread of the parent may have held the lock."""
+    """Replace the lock, which another thread of the parent may have held."""
     global _counting
     _counting = threading.Lock()
 

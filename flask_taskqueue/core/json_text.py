@@ -1,5 +1,6 @@
-"""JSON that says what it was made of, or is refused: texts that are none, numbers that are
-none, keys that become others.
+"""JSON that reads back as what it was made of; anything else is refused.
+
+That is: texts that are not Unicode, numbers that are not finite, and keys that would become others.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ _TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 
 
 def dumps(value: Any) -> str:
-    """A value as JSON. Raises TypeError or ValueError for one that JSON has not, or that not
-    every reader would read.
+    """Return a value as JSON.
+
+    Raises TypeError or ValueError for what JSON does not have, or not every reader would read.
     """
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
@@ -29,10 +31,10 @@ def dumps(value: Any) -> str:
 
 
 def document(value: Any) -> bytes:
-    """The body that ``json=`` asks for: what is read from it is what was given, but for tuples,
-    which are lists there.
+    """Return the body that ``json=`` asks for.
 
-    Raises TypeError or ValueError, with a reason, for what would be read as something else.
+    What is read from it is what was given, except that tuples become lists. Raises TypeError or
+    ValueError, with a reason, for what would be read as something else.
     """
     text = dumps(value)
     if json.loads(text) != value:
@@ -71,5 +73,5 @@ def _check_keys(value: Any) -> None:
         value = value.values()
     elif not isinstance(value, list | tuple):
         return
-    for one in value:
-        _check_keys(one)
+    for member in value:
+        _check_keys(member)

@@ -1,4 +1,4 @@
-"""Metrics: what each is called, what it is, what it says and by which labels."""
+"""The metrics: their names, kinds, descriptions and labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .delivery.outcome import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A family of values. A counter's name is without the ``_total`` that is shown."""
+    """A family of values. A counter's name lacks the ``_total`` with which it is exposed."""
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
@@ -143,7 +143,7 @@ _OTHERS = {
 
 
 def attempt_measure(outcome: Outcome, *, lost: bool) -> str:
-    """Under which name an attempt is counted."""
+    """Return the name under which an attempt is counted."""
     if lost:
         return "late"
     other = _OTHERS.get(outcome.reason)
@@ -154,5 +154,5 @@ def attempt_measure(outcome: Outcome, *, lost: bool) -> str:
 
 
 def bucket(seconds: float) -> int:
-    """Into which bucket of a histogram a duration falls."""
+    """Return the number of the histogram bucket that a duration falls into."""
     return bisect_left(BOUNDS, seconds)

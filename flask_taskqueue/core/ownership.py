@@ -1,4 +1,4 @@
-"""The owner: which application the tables belong to, and what another one is told."""
+"""The owner: which application the tables belong to, and what other applications are told."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Application:
     fingerprints: tuple[str, ...]
 
     def is_same(self, other: Application) -> bool:
-        """Whether they share a secret."""
+        """Return whether they share a secret."""
         return not set(self.fingerprints).isdisjoint(other.fingerprints)
 
     def is_up_to_date(self, owner: Application) -> bool:
-        """Whether the owner that the tables name has this one's newest secret."""
+        """Return whether the owner that the tables name has this one's newest secret."""
         return bool(self.fingerprints) and self.fingerprints[0] in owner.fingerprints
 
 
 def judge(
     ours: Application, owner: Application | None, find_rival: Callable[[], str | None]
 ) -> Finding | None:
-    """What keeps an application from tables of this owner; None if nothing does, as when they have
-    none.
+    """Return what keeps an application from tables of this owner; None if nothing does.
 
-    ``find_rival`` finds where a dispatcher with none of our secrets is alive, if one is. With a
-    warning the tables may change hands, with an error they may not.
+    Nothing does where the tables have no owner. ``find_rival`` finds where a dispatcher with none
+    of our secrets is alive, if one is. With a warning the tables may change hands, with an error
+    they may not.
     """
     if owner is None or not ours.fingerprints or ours.is_same(owner):
         return None

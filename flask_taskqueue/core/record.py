@@ -1,4 +1,4 @@
-"""A task's row, as the store reads it."""
+"""A row of the task table, as the store reads it."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ class Record(NamedTuple):
     given_key: str | None
 
     def __repr__(self) -> str:
-        """Without what the task holds: a repr ends up in logs."""
+        """Leave out what the task holds, because a repr ends up in logs."""
         return f"<Record {self.id} {self.state} queue={self.queue}>"

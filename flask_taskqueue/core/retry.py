@@ -1,4 +1,4 @@
-"""The retry law: when a failed task is tried again, and when it is not."""
+"""The retry policy: when a failed task is tried again, and when it is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGEST = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOptions:
-    """How often and how long a failed task is tried again; the law and the names are App Engine's.
+    """How often and how long a failed task is tried again; the rules and names are App Engine's.
 
     ``task_retry_limit`` is how many times it is tried again (0: one attempt in all),
     ``task_age_limit`` the time since its first attempt within which it is (seconds, or a text such
@@ -50,7 +50,7 @@ class RetryOptions:
             self._set("task_age_limit", _duration("task_age_limit", self.task_age_limit))
         for name in ("min_backoff_seconds", "max_backoff_seconds"):
             self._set(name, _duration(name, getattr(self, name)))
-        # As in queue.yaml: a single one given beyond the other's default moves that along.
+        # As in queue.yaml: one given alone beyond the other's default moves that along.
         if self.min_backoff_seconds > self.max_backoff_seconds:
             if self.max_backoff_seconds == _MAX_BACKOFF:
                 self._set("max_backoff_seconds", self.min_backoff_seconds)
@@ -59,7 +59,7 @@ class RetryOptions:
         self._check()
 
     def backoff(self, retry: int) -> timedelta:
-        """The wait before a retry, counted from 1, without jitter."""
+        """Return the wait before a retry, counted from 1, without jitter."""
         exponent = min(retry - 1, self.max_doublings)
         linear = max(1, retry - exponent)
         try:
@@ -69,12 +69,13 @@ class RetryOptions:
         return timedelta(seconds=min(self.max_backoff_seconds, wait))
 
     def delay(self, retry: int, random: Callable[[], float]) -> timedelta:
-        """The wait before a retry; ``random`` gives numbers from 0 to 1."""
+        """Return the wait before a retry; ``random`` returns numbers from 0 to 1."""
         return self.backoff(retry) * random() if self.jitter else self.backoff(retry)
 
     def allows(self, retry: int, age: timedelta) -> bool:
-        """Whether a retry, counted from 1, may still be made at this age since the first
-        attempt.
+        """Return whether a retry may still be made.
+
+        ``retry`` counts from 1; ``age`` is the time since the first attempt.
         """
         allowed = []
         if self.task_retry_limit is not None:
@@ -86,17 +87,20 @@ class RetryOptions:
         return any(allowed) if self.limits == "both" else all(allowed)
 
     def to_json(self) -> str:
-        """The options that are not the default, as JSON."""
+        """Return the options that differ from the default, as JSON."""
         changed = {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if getattr(self, one.name) != one.default
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if getattr(self, option.name) != option.default
         }
         return json.dumps(changed, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> RetryOptions:
-        """The options of `to_json`. Raises `InvalidTaskRetryOptionsError` for anything else."""
+        """Return the options of `to_json`.
+
+        Raises `InvalidTaskRetryOptionsError` for anything else.
+        """
         try:
             found = json.loads(text)
         except (TypeError, ValueError) as error:
@@ -107,7 +111,7 @@ class RetryOptions:
 
     @classmethod
     def of(cls, value: RetryOptions | Mapping[str, Any] | None) -> RetryOptions | None:
-        """Retry options, given as such or as a mapping of their names."""
+        """Return retry options, given as such or as a mapping of their names."""
         if value is None or isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
@@ -118,7 +122,7 @@ class RetryOptions:
 
     @classmethod
     def _of_mapping(cls, given: Mapping[str, Any]) -> RetryOptions:
-        names = [one.name for one in fields(cls)]
+        names = [option.name for option in fields(cls)]
         for name in given:
             if name not in names:
                 raise InvalidTaskRetryOptionsError(

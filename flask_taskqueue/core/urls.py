@@ -18,12 +18,12 @@ _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 
 def is_absolute(url: str) -> bool:
-    """Whether a URL has a scheme, so that it is not a path."""
+    """Return whether a URL has a scheme, so that it is not a path."""
     return _SCHEME.match(url) is not None
 
 
 def check_path(url: str) -> str:
-    """A path, which may have a query, in its `normal` form. Raises `InvalidUrlError`."""
+    """Return a path, which may have a query, in its `normal` form. Raises `InvalidUrlError`."""
     if not isinstance(url, str) or not url.startswith("/"):
         raise InvalidUrlError(
             f"url {redacted(url)!r} must be a path that begins with one slash, such as '/worker'"
@@ -31,7 +31,7 @@ def check_path(url: str) -> str:
     return _path(url)
 
 
-@lru_cache(1024)  # of many tasks most have one of a few
+@lru_cache(1024)  # most tasks have one of a few
 def _path(url: str) -> str:
     path = normal(url)
     if path.startswith("//"):
@@ -43,12 +43,12 @@ def _path(url: str) -> str:
 
 
 def normal(url: str) -> str:
-    """The form in which a URL is stored, signed and sent: that of RFC 3986 (6.2.2), which nothing
-    on its way writes otherwise.
+    """Return the form in which a URL is stored, signed and sent, which nothing on its way rewrites.
 
-    What has to be escaped is escaped, in capitals, and nothing else; a ``%`` that begins no escape
-    stands for itself; parts ``.`` and ``..`` of the path are resolved. But for these an app gets
-    the same path, and the same parameters. Raises `InvalidUrlError` for what is no URL.
+    It is that of RFC 3986 (6.2.2). What has to be escaped is escaped, in capitals, and nothing
+    else; a ``%`` that begins no escape stands for itself; parts ``.`` and ``..`` of the path are
+    resolved. Apart from these an app gets the same path, and the same parameters. Raises
+    `InvalidUrlError` for what is no URL.
     """
     _check_characters(url)
     origin = "" if url.startswith("/") else _ORIGIN.match(url)[0]  # type: ignore[index]
@@ -65,23 +65,24 @@ def normal(url: str) -> str:
 
 
 def as_seen(path: bytes, query: str) -> str:
-    """What a signature is bound to of a URL: what every server hands over of it. The path is
-    unescaped, the query is not.
+    """Return the part of a URL that a signature is bound to: what every server hands over.
 
-    Some servers, and werkzeug, leave one slash of several that a path begins with.
+    The path is unescaped, the query is not. Some servers, and werkzeug, leave one slash of several
+    that a path begins with.
     """
     return f"/{quote(path.lstrip(b'/'))}?{query}"
 
 
 def as_sent(url: str) -> str:
-    """The same of a URL's path and query as they are sent."""
+    """Return the same of a URL's path and query as they are sent."""
     path, _, query = url.partition("?")
     return as_seen(unquote_to_bytes(path), query)
 
 
 def check_absolute(url: str) -> tuple[str, int]:
-    """The host, in lower case and without brackets, and the port of an absolute URL that can be
-    sent. Raises `InvalidUrlError`.
+    """Return the host and the port of an absolute URL that can be sent.
+
+    The host is in lower case and without brackets. Raises `InvalidUrlError`.
     """
     _check_characters(url)
     try:
@@ -104,8 +105,7 @@ def check_absolute(url: str) -> tuple[str, int]:
 
 
 def receiver_of(url: str) -> str:
-    """Host and port of an absolute URL, by which one receiver is told from another. Raises
-    `InvalidUrlError`.
+    """Return host and port of an absolute URL, which identify a receiver. Raises `InvalidUrlError`.
 
     >>> receiver_of("https://Example.com/hook"), receiver_of("http://[::1]:8000")
     ('example.com:443', '[::1]:8000')
@@ -115,14 +115,15 @@ def receiver_of(url: str) -> str:
 
 
 def as_host(text: str) -> str:
-    """A receiver, or a Host header, in the form in which the two can be compared: without the
-    usual ports.
+    """Return a receiver, or a Host header, in the form in which the two can be compared.
+
+    It lacks the usual ports.
     """
     return text.lower().removesuffix(":80").removesuffix(":443").removesuffix(".")
 
 
 def redacted(url: str) -> str:
-    """A URL for logs: without user information, query and fragment, in which secrets are."""
+    """Return a URL for logs, without user information, query and fragment, which hold secrets."""
     text = str(url).partition("?")[0].partition("#")[0]
     scheme, mark, rest = text.partition("://")
     if not mark:
@@ -140,7 +141,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """A path without parts ``.`` and ``..`` (RFC 3986, 5.2.4)."""
+    """Return a path without parts ``.`` and ``..`` (RFC 3986, 5.2.4)."""
     if "/." not in path:
         return path
     parts = path.split("/")
@@ -156,8 +157,9 @@ def _without_dots(path: str) -> str:
 
 
 def _check_text(path: str) -> None:
-    """Refuse what no app gets as it was sent: ASGI servers and werkzeug take a path for UTF-8,
-    proxies answer a NUL themselves.
+    """Refuse a path that no app gets as it was sent.
+
+    ASGI servers and werkzeug take a path for UTF-8, and proxies answer a NUL themselves.
     """
     try:
         text = unquote_to_bytes(path).decode()

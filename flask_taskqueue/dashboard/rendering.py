@@ -14,7 +14,7 @@ from flask import Response, g, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .._version import __version__
-from ..core.humanize import count, relative, span
+from ..core.humanize import duration, plural, relative
 from ..core.queues.rates import rate_text
 from ..runtime import Runtime
 from ..store import CAP
@@ -46,7 +46,7 @@ def seconds(value: float | timedelta | None) -> str:
     """A duration; a dash for none."""
     if value is None:
         return NONE
-    return span(value.total_seconds() if isinstance(value, timedelta) else value)
+    return duration(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
 def rate(per_second: float | None) -> str:
@@ -171,7 +171,7 @@ def message(arguments: Mapping[str, str]) -> str | None:
     action, given = arguments.get("did", ""), arguments.get("count", "")
     changed = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
     if action in _COUNTED:
-        return f"{count(changed, 'task')} {_COUNTED[action]}."
+        return f"{plural(changed, 'task')} {_COUNTED[action]}."
     if not changed and action in ("pause", "resume", "pause-cron", "resume-cron"):
         return "Nothing had to be changed."
     return SENTENCES.get(action)

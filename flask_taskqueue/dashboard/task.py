@@ -69,7 +69,11 @@ def page(runtime: Runtime, task_id: str) -> Page:
         "retry": None if record.retry is None else json.loads(record.retry),
         "progress": task.progress,
         "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
-        **(_request(runtime, runtime.vault.opened(record), redaction) if may_see else _HIDDEN),
+        **(
+            _request(runtime, runtime.encryption.decrypt_record(record), redaction)
+            if may_see
+            else _HIDDEN
+        ),
         "tried": [
             _attempt(row, dispatchers, _reply(runtime, row, redaction) if may_see else _NO_REPLY)
             for row in rows
@@ -106,7 +110,7 @@ def copy(runtime: Runtime, task_id: str) -> Deed:
         )
     store = runtime.store
     with store.reading() as connection:
-        record = runtime.vault.opened(store.tasks.get(connection, task_id))
+        record = runtime.encryption.decrypt_record(store.tasks.get(connection, task_id))
     headers = json.loads(record.headers or "{}")
     options = _options(record, request.form)
     options["headers"] = headers
@@ -175,14 +179,14 @@ def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str
 
 
 def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str, Any]:
-    headers, truncated = stored_headers(runtime.vault.open_text(row.reply_headers))
-    body = runtime.vault.open(bytes(row.reply_body or b""))
+    headers, truncated = stored_headers(runtime.encryption.decrypt_text(row.reply_headers))
+    body = runtime.encryption.decrypt(bytes(row.reply_body or b""))
     return {
         "reply_headers": redaction.headers(headers),
         "reply_body": redaction.body(body, _content_type(headers)),
         "reply_size": len(body),
         "reply_truncated": truncated,
-        "traceback": runtime.vault.open_text(row.traceback),
+        "traceback": runtime.encryption.decrypt_text(row.traceback),
     }
 
 

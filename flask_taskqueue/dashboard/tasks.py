@@ -20,7 +20,7 @@ from ..core.durations import seconds
 from ..core.errors import ConfigurationError, shown
 from ..core.ids import is_task_id
 from ..core.record import Record
-from ..core.security.redaction import Sight
+from ..core.security.redaction import UrlRedaction
 from ..core.states import State
 from ..runtime import Runtime
 from ..store import CAP, Action, Filter, Kind, Live, Place, Visible
@@ -49,7 +49,7 @@ class Chosen:
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, arguments: Mapping[str, str], sight: Sight) -> Chosen:
+    def of(cls, arguments: Mapping[str, str], sight: UrlRedaction) -> Chosen:
         """What some arguments choose among what is seen. What cannot be used is left out, and
         told.
         """
@@ -206,9 +206,9 @@ def delete(runtime: Runtime) -> Deed:
     return _change(runtime, Action.DELETE)
 
 
-def sight(runtime: Runtime) -> Sight:
+def sight(runtime: Runtime) -> UrlRedaction:
     """How much of a URL whoever asks may see."""
-    return Sight(g.taskqueue_access.may("view_payload"), runtime.settings.redact)
+    return UrlRedaction(g.taskqueue_access.may("view_payload"), runtime.settings.redact)
 
 
 def line(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:

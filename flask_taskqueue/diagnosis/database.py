@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ..core.clock import SECOND
 from ..core.diagnosis.finding import Finding, Level
 from ..core.errors import TablesMissingError, TransientError
-from ..core.humanize import span
+from ..core.humanize import duration
 from ..migrations import include_object
 from ..runtime import Runtime
 from ..store import Notices, refusal
@@ -55,7 +55,7 @@ def judge_clock(skew: float) -> Finding:
     direction = "ahead of" if skew > 0 else "behind"
     return Finding(
         "warning",
-        f"the clock of this host is {span(skew)} {direction} the database's, by which tasks "
+        f"the clock of this host is {duration(skew)} {direction} the database's, by which tasks "
         "are due",
         "let NTP set the clocks of both",
         anchor,

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..core.diagnosis.finding import Finding
-from ..core.humanize import count
+from ..core.humanize import plural
 from ..core.settings.app import PREFIX, Settings
 from ..core.settings.checks import nearest
 from ..runtime import Runtime
@@ -92,7 +92,7 @@ def _pool(runtime: Runtime) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{threads} tasks run at a time (TASKQUEUE_CONCURRENCY), but the application's "
-            f"pool has {count(connections, 'connection')}",
+            f"pool has {plural(connections, 'connection')}",
             f'set SQLALCHEMY_ENGINE_OPTIONS = {{"pool_size": {threads}}}, or run fewer at a time',
             "troubleshooting#pool",
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..core.diagnosis.why import Why, explain
+from ..core.diagnosis.explain import explain
+from ..core.diagnosis.why import Why
 from ..runtime import Runtime
 from ..web.routes import answers
 

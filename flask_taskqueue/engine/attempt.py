@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from ..core import failures as tracebacks
 from ..core.delivery import signatures
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.headers import check_words, delivery_headers, proof_headers
-from ..core.delivery.outcome import Outcome, Trial, judge, judge_success, permanent
+from ..core.delivery.outcome import AttemptContext, Outcome, judge, judge_success, permanent
 from ..core.delivery.reply import OutgoingRequest, Reply, kept_headers
 from ..core.delivery.verdict import Verdict
 from ..core.diagnosis.ping import ping_record
@@ -26,11 +25,12 @@ from ..core.errors import (
     InvalidTaskError,
     InvalidTaskRetryOptionsError,
 )
+from ..core.failures import traceback_excerpt
 from ..core.ids import chance
 from ..core.queues.poison import is_poison, probation
 from ..core.record import Record
 from ..core.retry import RetryOptions
-from ..core.security.encryption import Vault
+from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import State
@@ -101,14 +101,14 @@ class Attempts:
         targets: Targets,
         routes: Routes,
         keys: Keys,
-        vault: Vault,
+        encryption: Encryption,
         begun: Callable[[Record], object],
     ) -> None:
         self._settings = settings
         self._targets = targets
         self._routes = routes
         self._keys = keys
-        self._vault = vault
+        self._encryption = encryption
         self._begun = begun
 
     @property
@@ -135,7 +135,7 @@ class Attempts:
         record = delivery.record
         try:
             retry = self._retry(record)
-            transport, request = self._prepare(self._vault.opened(record))
+            transport, request = self._prepare(self._encryption.decrypt_record(record))
         except DecryptionError as error:
             return Result(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
@@ -155,9 +155,9 @@ class Attempts:
             record=record,
             outcome=outcome,
             duration=duration,
-            reply_headers=self._vault.seal_text(kept_headers(reply)) if kept else None,
-            reply_body=self._vault.seal(reply.body) if kept and reply.body else None,
-            traceback=self._vault.seal_text(delivery.traceback)
+            reply_headers=self._encryption.encrypt_text(kept_headers(reply)) if kept else None,
+            reply_body=self._encryption.encrypt(reply.body) if kept and reply.body else None,
+            traceback=self._encryption.encrypt_text(delivery.traceback)
             if outcome.state is not State.SUCCEEDED
             else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
@@ -242,7 +242,7 @@ class Attempts:
         already.
         """
         if delivery.own and self.in_process and delivery.traceback is None:
-            delivery.traceback = tracebacks.told(error, self._settings.traceback_excerpt)
+            delivery.traceback = traceback_excerpt(error, self._settings.traceback_excerpt)
 
     def _exchange(
         self, transport: Transport, request: OutgoingRequest, delivery: Delivery
@@ -254,7 +254,7 @@ class Attempts:
         elif not transport.proves:
             headers = dict(reply.headers)
             header = headers.pop(verdicts.HEADER.lower(), None)
-            delivery.verdict = verdicts.unseal(
+            delivery.verdict = verdicts.verify(
                 header, self._keys.verdict, request.headers["webhook-signature"]
             )
             return replace(reply, headers=headers)
@@ -271,7 +271,7 @@ class Attempts:
             record.first_tried_at if record.first_tried_at is not None else record.started_at or 0
         )
         age = timedelta(microseconds=(record.started_at or first) - first, seconds=duration)
-        trial = Trial(
+        trial = AttemptContext(
             number=record.attempts,
             age=age,
             retry=retry,
@@ -321,7 +321,7 @@ class Attempts:
         if not is_absolute(record.url):
             path = as_sent(_checked_path(record.url))
             host = "" if receiver is None else as_host(receiver)
-            keys += signatures.bound(
+            keys += signatures.attempt_keys(
                 self._keys.route, record.method, path, record.queue, record.attempts, host
             )
         return {

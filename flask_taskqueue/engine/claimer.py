@@ -15,7 +15,7 @@ from ..core.errors import TaskQueueError
 from ..core.ids import lease_id
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
-from ..core.queues.slowdowns import Silence, Slowdown, slowable
+from ..core.queues.slowdowns import SilentHost, Slowdown, slowdown_target
 from ..core.record import Record
 from ..core.states import State
 from ..store import Claims, LockedError, Result, Wait
@@ -89,7 +89,7 @@ class Taking:
         self._lease = lease
         self._due: list[Lane] = []
         self._limited: frozenset[str] = frozenset()
-        self._slowdowns: dict[str, Slowdown | Silence] = {}
+        self._slowdowns: dict[str, Slowdown | SilentHost] = {}
         self._silent: set[str] = set()
         """Hosts whose latest attempt here got no answer."""
         self._turns = 0
@@ -152,7 +152,7 @@ class Taking:
         for one in results:
             if one.record.target is None and one.record.url.startswith("/"):
                 continue
-            host = slowable(one.record.queue, one.record.url, one.record.target)
+            host = slowdown_target(one.record.queue, one.record.url, one.record.target)
             if one.outcome.reason != "timeout":
                 self._silent.discard(host)
             elif len(self._silent) < _MOST_SILENT:
@@ -210,7 +210,7 @@ class Taking:
         if not self._silent:
             return
         records = [one.delivery.record for one in running]
-        busy = Counter(slowable(one.queue, one.url, one.target) for one in records)
+        busy = Counter(slowdown_target(one.queue, one.url, one.target) for one in records)
         room = max(0, self._half - sum(busy[host] for host in self._silent))
         self._turns += 1
         hosts = sorted(self._silent)
@@ -219,7 +219,7 @@ class Taking:
             share = -(
                 -room // left
             )  # rounded up, so that what is left over goes to those whose turn is first
-            self._slowdowns.setdefault(host, Silence(share, self._half))
+            self._slowdowns.setdefault(host, SilentHost(share, self._half))
             room -= share
 
     def take_singly(

@@ -9,14 +9,14 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from ..core.delivery.delivery import Delivery
-from ..core.queues.pacing import Pace
+from ..core.queues.pacing import Pacing
 from ..store import Result
 from .in_flight import Flights
 from .pool import InlineSlot, Slots
 
 Landed = tuple[Delivery, Result]
 
-_SPURS = 5
+_MAX_WAKES = 5
 """How often threads are called before what still waits is taken for stalled: a busy machine
 stands still for less.
 """
@@ -25,14 +25,14 @@ stands still for less.
 class Landings:
     """Handed in by any thread; gathered, and taken once they are recorded, by the drain alone."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pacing) -> None:
         self._pace = pace
         self.unrecorded: list[Landed] = []
         self.stalled = False
         """Whether deliveries wait although every thread was called: what was leased ahead had
         better be given back.
         """
-        self._spurred = 0
+        self._woken = 0
         self._landed: deque[Landed] = deque()
         self._signals: SimpleQueue[None] = SimpleQueue()
 
@@ -52,7 +52,7 @@ class Landings:
         """Collect what has landed, waiting up to ``wait`` seconds for the first of it, or for a
         signal.
 
-        Results wait a little for each other (see `Pace.gathering`); with none in flight a signal
+        Results wait a little for each other (see `Pacing.batch_wait`); with none in flight a signal
         ends the wait at once. Deliveries that wait behind one that is not as quick after all, held
         ones too, get more threads, in the end as many as there are; if some still wait, this is
         `stalled`.
@@ -71,7 +71,7 @@ class Landings:
                 return
             try:
                 self._await_signal(
-                    min(limit - now, self._pace.patience)
+                    min(limit - now, self._pace.slow_after)
                     if slots.waiting or slots.held
                     else limit - now
                 )
@@ -90,7 +90,7 @@ class Landings:
     def _gathering(self, flights: Flights, slots: Slots | InlineSlot) -> float:
         """Seconds that results wait for each other now."""
         return (
-            self._pace.gathering(busy=len(flights) >= slots.size, waiting=slots.waiting > 0)
+            self._pace.batch_wait(busy=len(flights) >= slots.size, waiting=slots.waiting > 0)
             if flights
             else 0.0
         )
@@ -105,12 +105,12 @@ class Landings:
                 self._signals.get_nowait()
 
     def _hurry(self, slots: Slots | InlineSlot) -> None:
-        self._spurred += 1
-        if self._spurred == _SPURS:
+        self._woken += 1
+        if self._woken == _MAX_WAKES:
             self.stalled = True
-            self._spurred = 0
+            self._woken = 0
             self._pace.stall()
-        slots.spur()
+        slots.wake_more()
 
     def _collect(self, flights: Flights) -> bool:
         """Move what has landed to what waits to be recorded; whether there was any."""
@@ -123,5 +123,5 @@ class Landings:
                     self.unrecorded.append(landed)
         if len(self.unrecorded) == before:
             return False
-        self._spurred = 0
+        self._woken = 0
         return True

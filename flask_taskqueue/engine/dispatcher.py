@@ -14,7 +14,7 @@ from ..core.delivery.delivery import Delivery
 from ..core.dispatchers import DispatcherHealth
 from ..core.errors import TaskQueueError
 from ..core.queues.lanes import Lanes
-from ..core.queues.pacing import GLANCE, Pace
+from ..core.queues.pacing import MIN_WAIT, Pacing
 from ..core.record import Record
 from ..process.interrupts import timed_out
 from ..store import LockedError, Recorded, Result, Store
@@ -60,7 +60,7 @@ class Dispatcher:
 
     `drain` does the work, in the thread that calls it; `wake`, `heartbeat` and `stop` may be called
     from others. Each turn of a drain is one transaction: it records what has finished since the
-    last and claims as many tasks as slots are free. While handlers are brisk it claims a little
+    last and claims as many tasks as slots are free. While handlers are short it claims a little
     ahead, and what it claimed in the turn before is attempted while this one's commit waits for
     the disk; what turns out to wait behind a slow one is given back (see `Landings`).
     """
@@ -93,7 +93,7 @@ class Dispatcher:
         self._slots = (
             InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
         )
-        self._pace = Pace(self._slots.size, computing=attempts.in_process)
+        self._pace = Pacing(self._slots.size, computing=attempts.in_process)
         self._landings = Landings(self._pace)
         self._surplus: list[Delivery] = []
         self._flights = Flights()
@@ -135,7 +135,8 @@ class Dispatcher:
         if self._shift.over:
             return 0
         return min(
-            self._pace.capacity, self._pace.depth - len(self._flights) - self._apart.crowded + ended
+            self._pace.capacity,
+            self._pace.max_in_flight - len(self._flights) - self._apart.crowded + ended,
         )
 
     def drain(self, *, linger: bool = False) -> float | None:
@@ -202,7 +203,7 @@ class Dispatcher:
             self._surplus += self._slots.take_late()
             if self._landings.stalled or self._shift.over:
                 self._surplus += self._slots.take_back()
-            self._pace.try_alone(time.monotonic())
+            self._pace.try_one_thread(time.monotonic())
             self.enforce_deadlines()
             turn = self._try_turn()
             if turn is None:
@@ -323,10 +324,12 @@ class Dispatcher:
         deliveries = [self._attempts.begin(record, alone=turn.alone) for record in turn.taken]
         others = len(self._flights)
         self._flights.begin(deliveries, turn.since, self._lease)
-        if others and self._pace.brisk:
+        if others and self._pace.one_thread:
             self._slots.hold(deliveries)
         else:
-            self._slots.start(deliveries, in_flight=len(self._flights), brisk=self._pace.brisk)
+            self._slots.start(
+                deliveries, in_flight=len(self._flights), one_thread=self._pace.one_thread
+            )
 
     def _run(self, delivery: Delivery) -> None:
         """In a slot's thread: attempt, and hand over the result."""
@@ -338,13 +341,15 @@ class Dispatcher:
             delivery.computed = time.thread_time() - began
             if not delivery.abandoned:
                 landed = delivery, result or self._attempts.broken(delivery)
-                self._landings.land(landed, signal=not (self._slots.waiting and self._pace.leads))
+                self._landings.land(
+                    landed, signal=not (self._slots.waiting and self._pace.leases_ahead)
+                )
 
     def _patience(self, turn: _Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""
         free = self._free()
         if turn.lanes is None and free > 0:
-            return GLANCE if turn.guessed else 0.0
+            return MIN_WAIT if turn.guessed else 0.0
         next_in = self._taking.next_in if free > 0 else None
         others = (self._flights.until_deadline(), self._apart.next_in(), self.answers.next_in())
         return max(0.001, min(self._poll, self._poll if next_in is None else next_in, *others))

@@ -129,8 +129,8 @@ class Flights:
         for one in self:
             if one.record.id in task_ids:
                 one.held_until = since + _SURE * lease
-                if one.doubted and not one.heeded:
-                    one.doubted = one.cancelled = False
+                if one.lease_uncertain and not one.cancel_seen:
+                    one.lease_uncertain = one.cancelled = False
 
     def fence(self) -> None:
         """Tell handlers that their leases may have run out, before anybody else can take their
@@ -139,7 +139,7 @@ class Flights:
         now = time.monotonic()
         for one in self:
             if now > one.held_until and not one.cancelled:
-                one.doubted = one.cancelled = True
+                one.lease_uncertain = one.cancelled = True
 
     def _behind(self) -> list[Delivery]:
         """Those that take no slot any more: put off, or with threads left behind."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 from ..core.delivery.delivery import Delivery
-from ..process.threads import begin
+from ..process.threads import start_thread
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -58,30 +58,27 @@ class Slots:
         self._held.extend(deliveries)
 
     def let_go(self) -> None:
-        """Attempt what was held, by one thread; should it not be quick enough, `spur` calls the
-        others.
-        """
+        """Attempt what was held in one thread; `wake_more` calls others if it is too slow."""
         held, self._held = self._held, []
-        self.start(held, in_flight=len(held), brisk=True)
+        self.start(held, in_flight=len(held), one_thread=True)
 
-    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, brisk: bool) -> None:
+    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, one_thread: bool) -> None:
         """Attempt deliveries; ``in_flight`` counts all that are under way, with them.
 
-        When handlers are ``brisk`` one thread attempts all of them, and others that do stop,
-        because threads that only compute hinder each other; should one not be as quick after all,
-        `spur` calls the others.
+        With ``one_thread`` one thread attempts all of them and the others stop, because threads
+        that only compute hinder each other; if it is too slow after all, `wake_more` calls them.
         """
         self._waiting.extend(deliveries)
         with self._counting:
-            self._wanted = 1 if brisk else self.size
+            self._wanted = 1 if one_thread else self.size
             missing = min(in_flight, self.size) - self._threads
             self._threads += max(0, missing)
         for _ in range(missing):
             self._begin_thread()
-        for _ in deliveries[:1] if brisk else deliveries:
+        for _ in deliveries[:1] if one_thread else deliveries:
             self._calls.put(True)
 
-    def spur(self) -> None:
+    def wake_more(self) -> None:
         """Call more threads for what still waits for one, or was held: twice as many each time."""
         self._waiting.extend(self._held)
         self._held.clear()
@@ -125,7 +122,7 @@ class Slots:
         while self._calls.get():
             try:
                 while (delivery := self._next()) is not None:
-                    if not delivery.is_ours(time.monotonic()):
+                    if not delivery.may_begin(time.monotonic()):
                         self._late.append(delivery)
                         continue
                     self._attempt(delivery)
@@ -168,7 +165,7 @@ class Slots:
         is given back.
         """
         try:
-            begin(self._work, name="taskqueue-slot")
+            start_thread(self._work, name="taskqueue-slot")
         except RuntimeError as error:
             logger.warning("no thread could be started for a task: %s", error)
             with self._counting:
@@ -186,19 +183,19 @@ class InlineSlot:
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, brisk: bool) -> None:
+    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, one_thread: bool) -> None:
         """Attempt deliveries, now."""
         for delivery in deliveries:
             self._run(delivery)
 
     def hold(self, deliveries: Sequence[Delivery]) -> None:
         """Attempt deliveries, now."""
-        self.start(deliveries, in_flight=1, brisk=False)
+        self.start(deliveries, in_flight=1, one_thread=False)
 
     def let_go(self) -> None:
         """None are held."""
 
-    def spur(self) -> None:
+    def wake_more(self) -> None:
         """Nobody waits."""
 
     def take_back(self) -> list[Delivery]:

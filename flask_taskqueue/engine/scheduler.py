@@ -14,7 +14,7 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from ..process.threads import begin, in_no_context
+from ..process.threads import in_empty_context, start_thread
 from .cron import Cron
 from .dispatcher import Dispatcher
 from .registration import Presence
@@ -59,7 +59,7 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
             self._run_job_success(job.id, events)
 
         try:
-            begun = begin(work, name=f"taskqueue-{job.id}")
+            begun = start_thread(work, name=f"taskqueue-{job.id}")
             self._threads = [*(one for one in self._threads if one.is_alive()), begun]
         except RuntimeError:  # the interpreter is ending, and allows no more threads
             self._run_job_success(job.id, [])
@@ -171,7 +171,7 @@ class Scheduler:
     def start(self) -> None:
         """Begin, in a daemon thread."""
         self._beat()
-        in_no_context(self._jobs.start)
+        in_empty_context(self._jobs.start)
 
     def wake(self, *, sure: bool = True) -> None:
         """Something may be due: drain now, or have the drain that is under way look again."""

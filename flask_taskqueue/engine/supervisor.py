@@ -94,8 +94,8 @@ class Supervisor:
     ``work(identity, lifeline, pulse)`` is what a child runs; it returns its exit code. ``lifeline``
     is a file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` is to be
     called whenever leases are renewed. A child that calls ``pulse.leave`` is replaced before it has
-    ended, so there may be twice as many for a while. ``bury(identity, blameless)`` gives back what
-    a child that has ended held; blameless when it was killed from outside. ``sustain(identity)``
+    ended, so there may be twice as many for a while. ``bury(identity, killed_externally)`` gives
+    back what a child that has ended held. ``sustain(identity)``
     renews the leases of one that lives and does not do so itself, because a handler holds its
     interpreter. The parent holds no database connection while it forks.
     """

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..process.threads import begin
+from ..process.threads import start_thread
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -55,7 +55,7 @@ class Bell:
             with self._opened():
                 own = secrets.token_hex(8)
                 self._listening, self._own = _bound(self._folder / own), own
-            begin(self._wait, self._listening, wake, name="taskqueue-bell")
+            start_thread(self._wait, self._listening, wake, name="taskqueue-bell")
         return self._own is not None
 
     def close(self) -> None:

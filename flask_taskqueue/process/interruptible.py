@@ -1,5 +1,6 @@
-"""Places in a thread's work where an exception from outside would lose a lock, a permit or a
-connection for good.
+"""Places in a thread's work where an exception from outside would lose what it holds for good.
+
+What it holds may be a lock, a permit or a connection.
 """
 
 from __future__ import annotations

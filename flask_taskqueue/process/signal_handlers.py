@@ -1,6 +1,4 @@
-"""Signal handlers of the extension's own: whose place they took, and who has it back in a
-forked child.
-"""
+"""The extension's own signal handlers, and the ones they replaced, for a forked child."""
 
 from __future__ import annotations
 
@@ -18,10 +16,10 @@ _held = threading.local()
 
 
 def take(number: int, handler: Handler) -> None:
-    """Have ``handler`` called at a signal, in this process only. In the main thread.
+    """Have ``handler`` called at a signal, in this process only. Call this in the main thread.
 
-    A child that is forked gets the handler back that was there before: it has nothing of what
-    ours would end, and whoever forked it (multiprocessing, say) expects ``terminate()`` to end it.
+    A forked child gets the previous handler back: it has nothing of what ours would end, and
+    whoever forked it (multiprocessing, say) expects ``terminate()`` to end it.
     """
     before = signal.getsignal(number)
     signal.signal(number, handler)
@@ -29,8 +27,9 @@ def take(number: int, handler: Handler) -> None:
 
 
 def _hold() -> None:
-    """Before a fork: have no signal come between the child's begin and the return of its
-    handlers, where it would be lost.
+    """Block the signals before a fork until the child has its handlers back.
+
+    A signal between the two would be lost.
     """
     if _before:
         _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {number for number, _ in _before})

@@ -1,4 +1,4 @@
-"""Signals that end the process: held until what must not end with it has been finished."""
+"""Signals that end the process, held until work that must not be cut off is finished."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from .signal_handlers import take
-from .threads import begin
+from .threads import start_thread
 
 Finish = Callable[[Callable[[], bool]], object]
 
@@ -34,8 +34,9 @@ _FOREIGN = ("uwsgi", "mod_wsgi")
 
 
 def prepare() -> None:
-    """Make `guard` possible from any thread. Of use in the main thread only, and of no effect
-    until then.
+    """Make `guard` possible from any thread.
+
+    This works in the main thread only, and changes nothing by itself.
     """
     if (
         _CALL is None
@@ -49,13 +50,12 @@ def prepare() -> None:
 
 
 def guard(finish: Finish) -> None:
-    """From now on hold each signal that ends this process until ``finish(is_hurried)`` has
-    returned, in a thread of its own.
+    """Hold each signal that ends this process until ``finish(is_hurried)`` has returned.
 
-    Then what would have been done at the signal is done: the handler that was there is called, in
-    the main thread, whoever installed it and whenever; or the process dies of the signal. While
-    ``is_hurried()`` there is nothing to wait for: a second Ctrl-C has come, or an abort from
-    outside.
+    ``finish`` runs in a thread of its own. Then what would have been done at the signal is done:
+    the handler that was there is called, in the main thread, whoever installed it and whenever; or
+    the process dies of the signal. While ``is_hurried()`` there is nothing to wait for: a second
+    Ctrl-C has come, or an abort from outside.
 
     Not held are Ctrl-C in an interactive interpreter, which goes on after it, and a hangup for
     which there is a handler, which usually means something else. A forked child is not guarded; nor
@@ -65,14 +65,12 @@ def guard(finish: Finish) -> None:
     prepare()
     if _can_call() and (_guard is None or _guard.is_over):
         _guard = _Guard(finish)
-        begin(_guard.watch, name="taskqueue-stop")
+        start_thread(_guard.watch, name="taskqueue-stop")
         _guard.take_all()
 
 
 def is_stopping() -> bool:
-    """Whether a signal has come that ends this process, or whose ``finish`` has not returned
-    yet.
-    """
+    """Return whether a signal that ends this process has come, or its ``finish`` still runs."""
     return _guard is not None and _guard.is_stopping
 
 
@@ -95,14 +93,14 @@ class _Guard:
         return self.finished and all(handler.may_be_survived for _, handler in self._held)
 
     def hold(self, number: int, handler: _Hold) -> None:
-        """In a signal handler: nothing here may wait for a lock."""
+        """Note a signal. This runs in a signal handler, so it must not wait for a lock."""
         again = number == signal.SIGINT and any(number == one for one, _ in self._held)
         self._hurried |= again or number == signal.SIGABRT
         self._held.append((number, handler))
         self._arrived.put(number)
 
     def watch(self) -> None:
-        """Wait for the first signal; see now and then that nobody else has taken its place."""
+        """Wait for the first signal; check now and then that our handlers are still in place."""
         while not self._held:
             try:
                 self._arrived.get(timeout=_LOOK_AGAIN)
@@ -115,9 +113,7 @@ class _Guard:
             os.kill(os.getpid(), _CALL if _CALL is not None and _can_call() else self._held[0][0])
 
     def take_all(self) -> None:
-        """Have the main thread put our handlers in place where they are not; wait a moment for
-        it.
-        """
+        """Have the main thread install our handlers where they are missing; wait a moment."""
         if not any(map(_is_to_be_taken, _STOPPING)) or _CALL is None or not _can_call():
             return
         self._looked = False
@@ -127,14 +123,14 @@ class _Guard:
             time.sleep(0.005)
 
     def called(self, frame: FrameType | None) -> None:
-        """In the main thread: put our handlers in place, or do what was held back."""
+        """Install our handlers, or do what was held back. This runs in the main thread."""
         for number in filter(_is_to_be_taken, [] if self.finished else _STOPPING):
             take(number, _Hold(number, signal.getsignal(number)))
         self._looked = True
         self.deliver(frame)
 
     def deliver(self, frame: FrameType | None) -> None:
-        """In the main thread: do what was held back, in order."""
+        """Do what was held back, in order. This runs in the main thread."""
         while self.finished and self._done < len(self._held):
             number, handler = self._held[self._done]
             self._done += 1
@@ -169,7 +165,7 @@ class _Hold:
             return
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-        sys.exit(128 + number)  # the first process of a container does not die of it
+        sys.exit(128 + number)  # the first process of a container survives the signal
 
 
 class _Called:
@@ -190,11 +186,9 @@ def _can_call() -> bool:
 
 
 def _is_to_be_taken(number: signal.Signals) -> bool:
-    """Whether a signal has a handler, not ours, that ends the process."""
+    """Return whether a signal has a handler that ends the process and is not ours."""
     current = signal.getsignal(number)
-    if (
-        current is signal.SIG_DFL
-    ):  # of abort() a program dies all the same, and faulthandler tells of it
+    if current is signal.SIG_DFL:  # abort() ends a program anyway, and faulthandler reports it
         return number is not signal.SIGABRT
     return callable(current) and not isinstance(current, _Hold) and number not in _OFTEN_REUSED
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core.errors import DecryptionError
-from ..core.security.encryption import Vault
+from ..core.security.encryption import Encryption
 from .database.database import Database
 from .database.tables import Tables
 
@@ -34,8 +34,8 @@ class Rotated:
 class Sealed:
     """What is sealed in the tables of one database."""
 
-    def __init__(self, tables: Tables, vault: Vault) -> None:
-        self._vault = vault
+    def __init__(self, tables: Tables, encryption: Encryption) -> None:
+        self._encryption = encryption
         self._attempt = tables.attempt
         self._columns: dict[sa.Table, Sequence[str]] = {
             tables.task: ("body", "headers", "follow_up"),
@@ -90,7 +90,7 @@ class Sealed:
                 changed = {
                     name: self._again(value)
                     for name, value in old.items()
-                    if not self._vault.is_current(value)
+                    if not self._encryption.is_current(value)
                 }
             except DecryptionError:
                 unreadable += 1
@@ -102,8 +102,8 @@ class Sealed:
 
     def _again(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._vault.seal_text(self._vault.open_text(value))
-        return self._vault.seal(self._vault.open(bytes(value)))
+            return self._encryption.encrypt_text(self._encryption.decrypt_text(value))
+        return self._encryption.encrypt(self._encryption.decrypt(bytes(value)))
 
 
 def _write(

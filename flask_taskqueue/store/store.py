@@ -9,7 +9,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core.ownership import Application
-from ..core.security.encryption import Vault
+from ..core.security.encryption import Encryption
 from ..core.settings.app import KEEP_ATTEMPTS
 from ..core.settings.queue import QueueSettings
 from .adding.batches import Batches
@@ -49,7 +49,7 @@ class Store:
     """A database and, by noun, the statements that run in its transactions.
 
     ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. What
-    tasks hold is sealed by the ``vault`` where it is inserted; rows come back as they are stored.
+    tasks hold is encrypted by ``encryption`` where it is inserted; rows come back as stored.
     ``application`` says whose tables they have to be; without it they may be anybody's.
     """
 
@@ -59,24 +59,24 @@ class Store:
         queues: Collection[QueueSettings],
         *,
         keep_attempts: float = KEEP_ATTEMPTS,
-        vault: Vault | None = None,
+        encryption: Encryption | None = None,
         application: Callable[[], Application] | None = None,
     ) -> None:
         tables, dialect = database.tables, database.dialect
-        vault = vault or Vault()
+        encryption = encryption or Encryption()
         self.database = database
         self.transact = database.transact
         self.reading = database.reading
         self.tally = Tally(tables, dialect)
         self.locks = Locks(tables, dialect)
-        self.inserts = Inserts(tables, dialect, vault)
-        self.batches = Batches(tables, dialect, self.inserts, vault)
+        self.inserts = Inserts(tables, dialect, encryption)
+        self.batches = Batches(tables, dialect, self.inserts, encryption)
         vacancies = Vacancies(
             tables,
             dialect,
             lambda connection: database.in_memory or connection.engine is database.engine,
         )
-        endings = Endings(self.tally, self.locks, self.batches, self.inserts, vault, vacancies)
+        endings = Endings(self.tally, self.locks, self.batches, self.inserts, encryption, vacancies)
         self.inserts.replaced = endings.replaced
         log = AttemptLog(tables, dialect, endings, keep_attempts)
         self.holds = Holds(tables, dialect, endings)
@@ -92,7 +92,7 @@ class Store:
         )
         self.statistics = Statistics(tables, dialect, self.tally)
         self.readings = Readings(tables, dialect)
-        self.schedules = Schedules(tables, dialect, self.inserts, vault)
+        self.schedules = Schedules(tables, dialect, self.inserts, encryption)
         self.history = History(tables, dialect, self.tally)
         self.dispatchers = Dispatchers(tables, dialect)
         self.ownership = Ownership(database, self.dispatchers, application)
@@ -104,7 +104,7 @@ class Store:
         self.troubles = Troubles(tables, dialect)
         self.failures = Failures(tables)
         self.audit = Audit(tables, dialect)
-        self.sealed = Sealed(tables, vault)
+        self.sealed = Sealed(tables, encryption)
         self.newest = Newest(tables)
         self.listings = Listings(tables, self.live_counts)
         self.bulks = Bulks(tables, dialect, self.listings, self.tasks)

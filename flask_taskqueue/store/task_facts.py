@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ..core.diagnosis.facts import Facts
 from ..core.queues.poison import MAX_CRASHES
-from ..core.queues.slowdowns import slowable
+from ..core.queues.slowdowns import slowdown_target
 from ..core.record import Record
 from ..core.states import LIVE, State
 from .database.dialects import Dialect
@@ -60,7 +60,7 @@ class Surroundings:
             paused_by=queue.paused_by,
             gate=self._queues.gates(connection, [record.queue])[record.queue],
             slowdown=self._slowdowns.active(connection).get(
-                slowable(record.queue, record.url, record.target)
+                slowdown_target(record.queue, record.url, record.target)
             ),
             holders=self._holders(connection, record),
             in_flight=[]

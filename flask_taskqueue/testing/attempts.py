@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.delivery.reply import Reply, whole
+from ..core.delivery.reply import Reply, complete_body
 from ..core.tasks.task import Task
 
 
@@ -40,14 +40,14 @@ class Attempt:
     @property
     def text(self) -> str:
         """The reply's body as text. Raises `ResultTruncatedError` if that is only its beginning."""
-        return whole(self.body, self.truncated).decode("utf-8", "replace")
+        return complete_body(self.body, self.truncated).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
         """The reply's body, decoded. Raises `ResultTruncatedError` if that is only its
         beginning, ValueError if it is not JSON.
         """
-        return json.loads(whole(self.body, self.truncated))
+        return json.loads(complete_body(self.body, self.truncated))
 
     def __str__(self) -> str:
         told = f": {self.error}" if self.error else ""

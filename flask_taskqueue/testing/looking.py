@@ -274,7 +274,7 @@ class Looking:
         store = self._runtime.store
         with store.reading() as connection:
             return [
-                self._runtime.vault.opened(one)
+                self._runtime.encryption.decrypt_record(one)
                 for one in store.newest.find(connection, Filter(state=state), _MOST)
             ][::-1]
 

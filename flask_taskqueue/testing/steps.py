@@ -35,7 +35,12 @@ class Steps:
             Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script)
         )
         self._attempts = Attempts(
-            runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault, runtime.begun
+            runtime.settings,
+            runtime.targets,
+            scripted,
+            runtime.keys,
+            runtime.encryption,
+            runtime.begun,
         )
         self._taking = Taking(
             runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1

@@ -10,7 +10,7 @@ from types import FrameType
 
 from flask import Flask
 
-from ..process.threads import begin
+from ..process.threads import start_thread
 
 _LOOK_AGAIN = 0.02
 
@@ -26,7 +26,7 @@ def when_whole(app: Flask, then: Callable[[], object]) -> None:
     """
     maker = _maker(sys._getframe(1), app)
     if maker is not None:
-        begin(_wait, threading.get_ident(), maker, then, name="taskqueue-whole")
+        start_thread(_wait, threading.get_ident(), maker, then, name="taskqueue-whole")
 
 
 def is_made_to_fork() -> bool:

@@ -20,7 +20,7 @@ from werkzeug.serving import is_running_from_reloader
 
 from ..core.errors import TaskQueueError, TransientError
 from ..process.stop_signals import guard, is_stopping, prepare
-from ..process.threads import at_exit, begin
+from ..process.threads import at_exit, start_thread
 from ..runtime import Runtime
 from .app_checks import check_application
 from .app_ready import is_made_to_fork, when_whole
@@ -108,7 +108,7 @@ class _Serving:
             if self._stops_in != os.getpid():
                 at_exit(_stop, self._runtime, os.getpid())
                 self._stops_in = os.getpid()
-            begin(self._start, base_url, name="taskqueue-start")
+            start_thread(self._start, base_url, name="taskqueue-start")
         except RuntimeError as error:
             logger.info(
                 "this process (pid %d) runs no dispatcher, because it is ending: %s",

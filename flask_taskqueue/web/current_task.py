@@ -104,7 +104,7 @@ class CurrentTask:
                 delivery.cancelled = (
                     self._runtime.store.leases.is_current(reader, self.id, self.attempt) is None
                 )
-        delivery.heeded |= delivery.cancelled and delivery.doubted
+        delivery.cancel_seen |= delivery.cancelled and delivery.lease_uncertain
         return delivery.cancelled
 
 

@@ -66,7 +66,7 @@ def why_refused(app: Flask, request: Request) -> str:
         return (
             f"This is a delivery of attempt {arrival.attempt}, which is not under way (any more)."
         )
-    if arrival.attempt is None or signatures.presented(arrival.headers, time.time()) is None:
+    if arrival.attempt is None or signatures.fresh_message_id(arrival.headers, time.time()) is None:
         return (
             "The headers of the signature are malformed, or not all there, or "
             "webhook-timestamp is more than "
@@ -131,7 +131,7 @@ def _is_signed(runtime: Runtime, arrival: Arrival, method: str, path: str, host:
     """Whether a request is signed for a route: of the application itself, or at the host that
     one of its targets names.
     """
-    keys = signatures.bound(
+    keys = signatures.attempt_keys(
         runtime.keys.route, method, path, arrival.queue, arrival.attempt or 0, host
     )
     return signatures.verify(keys, arrival.headers, arrival.body or b"", time.time())

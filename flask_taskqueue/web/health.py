@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ..core.clock import SECOND
 from ..core.errors import TaskQueueError
 from ..core.humanize import utc
-from ..process.threads import begin, leaving_signals
+from ..process.threads import signals_blocked_in_uwsgi, start_thread
 from ..runtime import Runtime
 from .troubles import troubles
 
@@ -148,8 +148,8 @@ class Probe:
         if not self._turn.acquire(timeout=PATIENCE):
             return _silent()
         found: list[Health] = []
-        with leaving_signals():
-            thread = begin(self._look, look, found, name="taskqueue-health")
+        with signals_blocked_in_uwsgi():
+            thread = start_thread(self._look, look, found, name="taskqueue-health")
         thread.join(max(0.0, limit - time.monotonic()))
         if thread.is_alive():
             return _silent()

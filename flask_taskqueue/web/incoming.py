@@ -62,7 +62,7 @@ def arrive(environ: WSGIEnvironment, most: int, now: float) -> Arrival:
     }
     attempt = _attempt(environ.get("HTTP_X_TASKQUEUE_TASKRETRYCOUNT", ""))
     arrival = Arrival(headers, environ.get("HTTP_X_TASKQUEUE_QUEUENAME", ""), attempt)
-    if attempt is not None and signatures.presented(headers, now) is not None:
+    if attempt is not None and signatures.fresh_message_id(headers, now) is not None:
         arrival.body = _take_body(environ, most)
     environ[ARRIVAL_KEY] = arrival
     return arrival

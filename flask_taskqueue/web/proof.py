@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, got_request_exception, request
 from werkzeug.routing import RequestRedirect
 
-from ..core import failures as tracebacks
 from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.delivery.verdict import Verdict
+from ..core.failures import traceback_excerpt
 from ..runtime import Runtime
 from .incoming import Arrival, arrive
 
@@ -60,7 +60,7 @@ def keep_traceback(runtime: Runtime, seen: Delivery | Arrival, error: Exception)
     HTTP there is no room for it in a header.
     """
     if isinstance(seen, Delivery) and not seen.remote:
-        seen.traceback = tracebacks.told(error, runtime.settings.traceback_excerpt)
+        seen.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
 
 
 def install(app: Flask) -> None:
@@ -141,7 +141,7 @@ class Proof:
                 headers.append(
                     (
                         verdicts.HEADER,
-                        verdicts.seal(
+                        verdicts.sign(
                             replace(seen.verdict, reported=seen.reported), keys, signature
                         ),
                     )

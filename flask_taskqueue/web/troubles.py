@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from ..core.diagnosis.finding import Finding
-from ..core.diagnosis.troubles import (
+from ..core.diagnosis.problems import (
     Attempts,
-    judge_deaths,
+    judge_dead_tasks,
     judge_dispatchers,
-    judge_places,
+    judge_missing_routes,
     judge_queues,
 )
 from ..core.urls import redacted
@@ -34,11 +34,11 @@ def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
     for (method, url), number in store.troubles.next_places(connection, queues).items():
         if not answers(runtime.app, url, method):
             nowhere[f"{method} {redacted(url)}"] += number
-    yield from judge_places(nowhere)
+    yield from judge_missing_routes(nowhere)
     minutes = {
         queue: [Attempts(one.attempts, one.failures) for one in of_queue]
         for queue, of_queue in store.charts.last_hour(connection).items()
     }
     yield from judge_queues(minutes, store.failures.latest(connection, _LATEST))
     dead = store.troubles.dead(connection)
-    yield from judge_deaths(dead, more=len(dead) == MOST_DEAD)
+    yield from judge_dead_tasks(dead, more=len(dead) == MOST_DEAD)

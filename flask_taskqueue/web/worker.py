@@ -145,7 +145,7 @@ class Worker(Generic[P, R]):
     def _run(self, delivery: Delivery, variables: Mapping[str, Any]) -> tuple[Response, Verdict]:
         response = self._call(variables)
         verdict = returned(response)
-        if delivery.heeded and verdict.is_success:
+        if delivery.cancel_seen and verdict.is_success:
             raise LeaseLostError(_HEEDED)
         return response, verdict
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import RetryOptions, State
-from flask_taskqueue.core.delivery.outcome import Outcome, Trial, judge, retry_after
+from flask_taskqueue.core.delivery.outcome import AttemptContext, Outcome, judge, retry_after
 from flask_taskqueue.core.delivery.reply import Reply
 from flask_taskqueue.core.delivery.verdict import Verdict, of_reply, raised
 
@@ -25,14 +25,16 @@ def reply(status: int | None = 200, **headers: str) -> Reply:
     )
 
 
-def trial(number: int = 1, age: float = 0, **options: object) -> Trial:
-    """An attempt under the options of a retry law."""
+def trial(number: int = 1, age: float = 0, **options: object) -> AttemptContext:
+    """An attempt under the options of a retry policy."""
     law = RetryOptions.of(options)
     assert law is not None
-    return Trial(number=number, age=timedelta(seconds=age), retry=law, now=NOW, random=lambda: 0.5)
+    return AttemptContext(
+        number=number, age=timedelta(seconds=age), retry=law, now=NOW, random=lambda: 0.5
+    )
 
 
-def elsewhere(answer: Reply, attempt: Trial) -> Outcome:
+def elsewhere(answer: Reply, attempt: AttemptContext) -> Outcome:
     """The outcome of a delivery to another host."""
     return judge(answer, of_reply(answer), attempt)
 

@@ -1,4 +1,4 @@
-"""How quick handlers are taken to be, and what follows."""
+"""How long handlers are taken to run, and what follows."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from itertools import pairwise
 
 import pytest
 
-from flask_taskqueue.core.queues.pacing import QUICK, Pace
+from flask_taskqueue.core.queues.pacing import SHORT_BELOW, Pacing
 
 
-def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
+def paced(*attempts: tuple[float, float], threads: int = 8) -> Pacing:
     """After so many attempts of some seconds, of which so many were computed."""
-    pace = Pace(threads)
+    pace = Pacing(threads)
     for seconds, computed in attempts:
         pace.observe(seconds, computed)
     return pace
 
 
 @pytest.mark.parametrize(
-    ("seconds", "computed", "brisk"),
+    ("seconds", "computed", "one_thread"),
     [
         (0.0001, 0.0001, True),
         (0.0035, 0.0035, True),
@@ -30,12 +30,12 @@ def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
     ],
 )
 def test_one_thread_does_for_handlers_that_compute_briefly(
-    seconds: float, computed: float, brisk: bool
+    seconds: float, computed: float, one_thread: bool
 ) -> None:
     pace = paced(*[(seconds, computed)] * 100)
-    assert pace.brisk is brisk
-    assert pace.quick is (not brisk and seconds < QUICK)
-    assert pace.depth == (2 * pace.capacity if seconds < QUICK else 8)
+    assert pace.one_thread is one_thread
+    assert pace.short is (not one_thread and seconds < SHORT_BELOW)
+    assert pace.max_in_flight == (2 * pace.capacity if seconds < SHORT_BELOW else 8)
 
 
 @pytest.mark.parametrize(
@@ -45,45 +45,49 @@ def test_what_is_leased_ahead_is_twenty_milliseconds_of_work(seconds: float, mos
     assert paced(*[(seconds, seconds)] * 200).capacity == pytest.approx(most, abs=1)
 
 
-def test_a_single_slow_attempt_among_brisk_ones_does_not_count_much() -> None:
-    assert paced(*[(0.0005, 0.0005)] * 50, (30.0, 0.1)).brisk
-    assert not paced(*[(0.0005, 0.0005)] * 50, *[(30.0, 0.1)] * 20).brisk
+def test_a_single_slow_attempt_among_very_short_ones_does_not_count_much() -> None:
+    assert paced(*[(0.0005, 0.0005)] * 50, (30.0, 0.1)).one_thread
+    assert not paced(*[(0.0005, 0.0005)] * 50, *[(30.0, 0.1)] * 20).one_thread
 
 
 def test_with_one_thread_nothing_is_leased_ahead() -> None:
     pace = paced(*[(0.0001, 0.0001)] * 100, threads=1)
-    assert (pace.brisk, pace.capacity, pace.depth) == (True, 1, 1)
+    assert (pace.one_thread, pace.capacity, pace.max_in_flight) == (True, 1, 1)
 
 
-def test_handlers_elsewhere_are_quick_but_never_brisk() -> None:
+def test_handlers_elsewhere_are_short_but_never_run_by_one_thread() -> None:
     """Waiting for other servers is done in many threads."""
-    pace = Pace(8, computing=False)
+    pace = Pacing(8, computing=False)
     for _ in range(100):
         pace.observe(0.003, 0.0001)
-        pace.try_alone(100.0)
-    assert (pace.brisk, pace.quick, pace.capacity, pace.depth) == (False, True, 8, 16)
+        pace.try_one_thread(100.0)
+    assert (pace.one_thread, pace.short, pace.capacity, pace.max_in_flight) == (False, True, 8, 16)
 
 
-def test_quick_results_wait_for_each_other_while_tasks_follow() -> None:
+def test_short_results_wait_for_each_other_while_tasks_follow() -> None:
     """For half of what one takes, and never when a thread would have nothing to do meanwhile."""
     pace = paced(*[(0.01, 0.001)] * 100)
-    assert pace.gathering(busy=True, waiting=True) == pytest.approx(0.005, rel=0.05)
-    assert pace.gathering(busy=True, waiting=False) == 0.0
+    assert pace.batch_wait(busy=True, waiting=True) == pytest.approx(0.005, rel=0.05)
+    assert pace.batch_wait(busy=True, waiting=False) == 0.0
     slow = paced(*[(0.5, 0.001)] * 100)
-    assert (slow.gathering(busy=True, waiting=True), slow.leads, slow.depth) == (0.0, False, 8)
+    assert (slow.batch_wait(busy=True, waiting=True), slow.leases_ahead, slow.max_in_flight) == (
+        0.0,
+        False,
+        8,
+    )
 
 
-def test_quick_ones_that_stall_are_slow_until_they_are_quick_again() -> None:
+def test_short_ones_that_stall_are_slow_until_they_are_short_again() -> None:
     """What was leased to follow them is given back, once."""
     pace = paced(*[(0.01, 0.001)] * 100)
     pace.stall()
-    assert (pace.quick, pace.depth) == (False, 8)
+    assert (pace.short, pace.max_in_flight) == (False, 8)
     for _ in range(3):
         pace.observe(0.01, 0.001)
-    assert pace.quick
+    assert pace.short
     for _ in range(100):
         pace.observe(2.0, 0.001)
-    assert not pace.quick
+    assert not pace.short
 
 
 def test_threads_that_hinder_each_other_are_tried_alone_now_and_then() -> None:
@@ -92,45 +96,45 @@ def test_threads_that_hinder_each_other_are_tried_alone_now_and_then() -> None:
     tried = []
     for step in range(1000):
         now = step / 50
-        pace.try_alone(now)
-        if pace.brisk:
+        pace.try_one_thread(now)
+        if pace.one_thread:
             tried.append(now)
             for _ in range(40):
                 pace.observe(0.012, 0.001)
-        assert not pace.brisk
+        assert not pace.one_thread
     assert tried[0] < 0.2
     apart = [later - earlier for earlier, later in pairwise(tried)]
     assert apart == pytest.approx(sorted(apart), abs=0.05)
     assert apart[-1] == pytest.approx(5.0, abs=0.1)
 
 
-def test_what_proves_to_be_brisk_alone_is_tried_soon_when_it_is_interrupted() -> None:
+def test_what_proves_to_fit_one_thread_is_tried_soon_when_it_is_interrupted() -> None:
     pace = paced(*[(0.012, 0.001)] * 100)
     for now in (10.0, 20.0):
-        pace.try_alone(now)
+        pace.try_one_thread(now)
         for _ in range(100):
             pace.observe(0.001, 0.001)
-        pace.try_alone(now + 6)
-        assert pace.brisk
+        pace.try_one_thread(now + 6)
+        assert pace.one_thread
         pace.stall()
-        assert not pace.brisk
-        pace.try_alone(now + 6.2)
-        assert pace.brisk
+        assert not pace.one_thread
+        pace.try_one_thread(now + 6.2)
+        assert pace.one_thread
         pace.stall()
 
 
 def test_handlers_that_are_slow_for_themselves_are_not_tried_alone() -> None:
     pace = paced(*[(0.5, 0.01)] * 200)
-    pace.try_alone(1000.0)
-    assert not pace.brisk
+    pace.try_one_thread(1000.0)
+    assert not pace.one_thread
 
 
 @pytest.mark.parametrize(
-    ("seconds", "computed", "patience"),
+    ("seconds", "computed", "slow_after"),
     [(0.0001, 0.0001, 0.002), (0.002, 0.002, 0.006), (0.01, 0.001, 0.01), (0.5, 0.01, 0.002)],
 )
-def test_a_brisk_handler_is_given_three_times_what_is_usual(
-    seconds: float, computed: float, patience: float
+def test_a_very_short_handler_is_given_three_times_what_is_usual(
+    seconds: float, computed: float, slow_after: float
 ) -> None:
-    """And a quick one, of which several run, what is usual."""
-    assert paced(*[(seconds, computed)] * 300).patience == pytest.approx(patience, rel=0.05)
+    """And a short one, of which several run, what is usual."""
+    assert paced(*[(seconds, computed)] * 300).slow_after == pytest.approx(slow_after, rel=0.05)

@@ -1,4 +1,4 @@
-"""The retry law."""
+"""The retry policy."""
 
 from __future__ import annotations
 

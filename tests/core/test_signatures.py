@@ -12,9 +12,9 @@ from standardwebhooks import Webhook
 
 from flask_taskqueue.core.delivery.signatures import (
     TOLERANCE,
-    bound,
+    attempt_keys,
     derive,
-    presented,
+    fresh_message_id,
     route_keys,
     sign,
     verify,
@@ -79,9 +79,9 @@ def test_a_signature_is_good_for_five_minutes(at: int, fresh: bool) -> None:
 @pytest.mark.parametrize("host", ["", "b.example", "a.example:8000"])
 def test_a_signature_for_a_target_fits_no_other_host(host: str) -> None:
     """Nor the application itself."""
-    signed = headers(bound([KEY], "POST", "/a", "q", 1, "a.example"), b"x")
-    assert verify(bound([KEY], "POST", "/a", "q", 1, "a.example"), signed, b"x", NOW)
-    assert not verify(bound([KEY], "POST", "/a", "q", 1, host), signed, b"x", NOW)
+    signed = headers(attempt_keys([KEY], "POST", "/a", "q", 1, "a.example"), b"x")
+    assert verify(attempt_keys([KEY], "POST", "/a", "q", 1, "a.example"), signed, b"x", NOW)
+    assert not verify(attempt_keys([KEY], "POST", "/a", "q", 1, host), signed, b"x", NOW)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_a_signature_for_a_target_fits_no_other_host(host: str) -> None:
 )
 def test_a_bound_signature_fits_nothing_else(changed: tuple[str, str, str, int]) -> None:
     """Another method, path, queue or attempt has another key."""
-    signed = headers(bound([KEY], "POST", "/a", "q", 1), b"x")
-    assert verify(bound([KEY], "POST", "/a", "q", 1), signed, b"x", NOW)
-    assert not verify(bound([KEY], *changed), signed, b"x", NOW)
+    signed = headers(attempt_keys([KEY], "POST", "/a", "q", 1), b"x")
+    assert verify(attempt_keys([KEY], "POST", "/a", "q", 1), signed, b"x", NOW)
+    assert not verify(attempt_keys([KEY], *changed), signed, b"x", NOW)
 
 
 def test_keys_are_derived_per_purpose() -> None:
@@ -130,4 +130,4 @@ def test_malformed_headers_are_refused_without_an_error(name: str, value: str) -
 def test_no_header_raises(hostile: dict[str, str], body: bytes) -> None:
     """Any texts at all: refused, never an error."""
     assert not verify([KEY], hostile, body, NOW)
-    presented(hostile, NOW)
+    fresh_message_id(hostile, NOW)

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.queues.slowdowns import Silence, Slowdown, enforced, slowable, slowed
+from flask_taskqueue.core.queues.slowdowns import (
+    SilentHost,
+    Slowdown,
+    enforced,
+    slowdown_target,
+    slowed,
+)
 
 NOW = 1_700_000_000 * SECOND
 HOST = "a.example:443"
@@ -34,7 +40,7 @@ def test_a_receiver_is_a_host_and_port_or_the_app_in_a_queue(
     url: str, target: str | None, found: str
 ) -> None:
     """However its URL is written."""
-    assert slowable("mail", url, target) == found
+    assert slowdown_target("mail", url, target) == found
 
 
 def test_who_asks_is_given_less_and_recovers() -> None:
@@ -65,7 +71,7 @@ def test_what_comes_within_a_second_is_one_complaint() -> None:
 
 def test_a_host_that_does_not_answer_has_half_of_the_slots() -> None:
     """What is put off is looked at again soon, later the more there is of it."""
-    one = Silence(3, 4)
+    one = SilentHost(3, 4)
     assert (one.tokens(NOW), one.taken(NOW, 2).tokens(NOW)) == (3, 1)
     assert [one.turn(NOW, place) - NOW for place in (1, 4, 100, 10_000)] == [
         SECOND,

@@ -9,7 +9,7 @@ import pytest
 from flask_taskqueue.core.errors import ConfigurationError, InvalidUrlError
 from flask_taskqueue.core.security.targets import Targets
 from flask_taskqueue.core.settings.app import Settings
-from flask_taskqueue.core.settings.hosts import is_local, is_public, parse
+from flask_taskqueue.core.settings.hosts import is_local, is_public, parse_address
 
 QUEUES = {"mail": {"target": "http://queue.example:9000"}}
 
@@ -186,5 +186,5 @@ def test_public_and_a_list_add_up() -> None:
 )
 def test_public_addresses(text: str) -> None:
     """Those next to reserved ones too."""
-    assert is_public(parse(text))
-    assert not is_local(parse(text))
+    assert is_public(parse_address(text))
+    assert not is_local(parse_address(text))

@@ -22,7 +22,7 @@ from flask_wtf import CSRFProtect
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.delivery.verdict import Verdict
 from flask_taskqueue.core.diagnosis.finding import Finding
-from flask_taskqueue.core.diagnosis.troubles import judge_dispatchers
+from flask_taskqueue.core.diagnosis.problems import judge_dispatchers
 from flask_taskqueue.diagnosis import findings, servers
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.diagnosis.servers import gunicorn_option

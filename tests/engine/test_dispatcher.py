@@ -23,7 +23,7 @@ from flask_taskqueue import (
 )
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.diagnosis.finding import Finding, Level
-from flask_taskqueue.core.queues.pacing import Pace
+from flask_taskqueue.core.queues.pacing import Pacing
 from flask_taskqueue.engine.in_flight import Flights
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -227,7 +227,7 @@ def test_what_is_due_waits_for_no_poll_while_slots_are_free(
     queue: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few tasks one turn of the drain may take."""
-    monkeypatch.setattr(Pace, "capacity", 3)
+    monkeypatch.setattr(Pacing, "capacity", 3)
     together = threading.Barrier(6, timeout=20)
 
     @queue.tasks.worker("/w")
@@ -240,9 +240,9 @@ def test_what_is_due_waits_for_no_poll_while_slots_are_free(
         assert task.wait(20).attempts == 1
 
 
-@pytest.mark.parametrize("seconds", [0, 0.005], ids=["brisk", "quick"])
+@pytest.mark.parametrize("seconds", [0, 0.005], ids=["very short", "short"])
 def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seconds: float) -> None:
-    """After many brisk or quick ones; unharmed, so that other dispatchers can take it at once."""
+    """After many (very) short ones; unharmed, so that other dispatchers can take it at once."""
     release = threading.Event()
     running: list[str] = []
 
@@ -254,9 +254,9 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seco
         else:
             time.sleep(seconds)
 
-    brisk = [handler.spec() for _ in range(300)]
+    short = [handler.spec() for _ in range(300)]
     slow = [handler.options(priority=-1).spec(slow=True) for _ in range(60)]
-    queue.tasks.queue("default").add([*brisk, *slow])
+    queue.tasks.queue("default").add([*short, *slow])
     scheduler = start(queue)
 
     def given_back() -> bool:
@@ -275,8 +275,10 @@ def test_what_was_leased_ahead_of_slow_handlers_is_given_back(queue: Bench, seco
         assert (ended.state, ended.attempts) == (State.SUCCEEDED, 1)
 
 
-def test_what_follows_a_brisk_batch_does_not_wait_behind_a_slow_handler(queue: Bench) -> None:
-    """After many brisk ones, one that takes seconds delays none of those that were leased to
+def test_what_follows_a_batch_of_short_ones_does_not_wait_behind_a_slow_handler(
+    queue: Bench,
+) -> None:
+    """After many short ones, one that takes seconds delays none of those that were leased to
     follow it.
     """
     hold = threading.Event()
@@ -305,9 +307,9 @@ def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
     delivery = Delivery(record=RECORD, started=now, expires=now + 30)
     flights = Flights()
     flights.begin([delivery], now - 25, 30)
-    assert not delivery.is_ours(now)
+    assert not delivery.may_begin(now)
     flights.renewed({delivery.record.id}, now, 30)
-    assert delivery.is_ours(now)
+    assert delivery.may_begin(now)
 
 
 def test_the_deadline_interrupts_a_handler(queue: Bench) -> None:

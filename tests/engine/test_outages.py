@@ -21,7 +21,7 @@ from flask_taskqueue import (
     WaitTimeoutError,
     current_task,
 )
-from flask_taskqueue.core.queues import poison as suspicion
+from flask_taskqueue.core.queues import poison
 from flask_taskqueue.store.database.dialects import idle
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
@@ -126,7 +126,7 @@ def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(
     Unless somebody else has taken it, and unless its handler was told that the lease may be lost:
     that one is attempted again.
     """
-    monkeypatch.setattr(suspicion, "PROBATION", 0.0)
+    monkeypatch.setattr(poison, "PROBATION", 0.0)
     with (
         switched(database) as (url, switch),
         bench(url, TASKQUEUE_LEASE=1, TASKQUEUE_CREATE_TABLES=False) as queue,

@@ -25,7 +25,7 @@ def test_what_has_waited_past_its_lease_is_not_begun() -> None:
     slots = Slots(2, ran.append)
     sure, unsure, lost = delivery("sure", 20), delivery("unsure", -1), delivery("lost", 20)
     lost.cancelled = True
-    slots.start([unsure, sure, lost], in_flight=3, brisk=True)
+    slots.start([unsure, sure, lost], in_flight=3, one_thread=True)
     late: list[Delivery] = []
 
     def all_are_seen() -> bool:
@@ -38,7 +38,7 @@ def test_what_has_waited_past_its_lease_is_not_begun() -> None:
     slots.close()
 
 
-def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
+def test_very_short_deliveries_are_attempted_by_one_thread() -> None:
     """Even when more had been called for those before: they stop when they are through."""
     go_on = threading.Event()
     ran_by: Counter[int] = Counter()
@@ -52,10 +52,10 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
             ran_by[threading.get_ident()] += 1
 
     slots = Slots(4, run)
-    slots.start([delivery("slow", 20) for _ in range(4)], in_flight=4, brisk=False)
+    slots.start([delivery("slow", 20) for _ in range(4)], in_flight=4, one_thread=False)
     wait_until(lambda: len(begun) == 4, what="all four threads attempt")
     slots.start(
-        [delivery(f"brisk {number}", 20) for number in range(1000)], in_flight=1004, brisk=True
+        [delivery(f"short {number}", 20) for number in range(1000)], in_flight=1004, one_thread=True
     )
     go_on.set()
     wait_until(lambda: ran_by.total() == 1000, what="all are attempted")
@@ -64,8 +64,8 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
 
 
 def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
-    """One attempt lasts; what is started later, as brisk, is attempted by another thread,
-    without a spur.
+    """One attempt lasts; what is started later, for one thread, is attempted by another thread,
+    without waking more threads.
     """
     kept = threading.Event()
     began: list[float] = []
@@ -78,14 +78,14 @@ def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
         ran.append(one.record.id)
 
     slots = Slots(4, run)
-    slots.start([delivery("long", 20)], in_flight=1, brisk=True)
+    slots.start([delivery("long", 20)], in_flight=1, one_thread=True)
     wait_until(
         lambda: began and time.monotonic() - began[0] > 0.02,
         what="it lasts longer than an attempt that gets on",
     )
     for batch in range(3):
         slots.start(
-            [delivery(f"{batch}.{number}", 20) for number in range(5)], in_flight=6, brisk=True
+            [delivery(f"{batch}.{number}", 20) for number in range(5)], in_flight=6, one_thread=True
         )
         wait_until(lambda batch=batch: len(ran) == 5 * (batch + 1), what="the others are attempted")
     kept.set()
@@ -102,10 +102,10 @@ def test_spurs_call_twice_as_many_threads_each_time() -> None:
         go_on.wait(20)
 
     slots = Slots(8, run)
-    slots.start([delivery(str(number), 20) for number in range(20)], in_flight=20, brisk=True)
+    slots.start([delivery(str(number), 20) for number in range(20)], in_flight=20, one_thread=True)
     for least in (1, 2, 4, 8):
         wait_until(lambda least=least: len(threads) >= least, what=f"{least} threads attempt")
-        slots.spur()
+        slots.wake_more()
     assert slots.waiting == 12
     go_on.set()
     wait_until(lambda: len(threads) == 20, what="all are attempted")

@@ -154,7 +154,7 @@ def test_a_place_outlives_its_process_by_a_lease_at_most(
     assert store.transact(store.holds.lapse) == 0
 
 
-@pytest.mark.parametrize("bury", ["expire", "pardon"])
+@pytest.mark.parametrize("bury", ["expire", "excuse_crash"])
 def test_whoever_buries_a_process_frees_its_places(store: Store, bury: str) -> None:
     """A supervisor knows that nothing of it runs any more."""
     running, second = two(store, lock_key="s:a")

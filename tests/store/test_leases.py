@@ -230,12 +230,12 @@ def test_the_third_crash_is_death(store: Store) -> None:
     assert "poison" in dead.last_error
 
 
-def test_a_pardoned_crash_is_counted_but_condemns_nobody(store: Store) -> None:
+def test_an_excused_crash_is_counted_but_condemns_nobody(store: Store) -> None:
     """A process killed from outside gives its tasks back at once, however often."""
     added = add(store)
     for crashes in range(1, 6):
         claim(store)
-        assert store.transact(lambda connection: store.leases.pardon(connection, "me")) == 1
+        assert store.transact(lambda connection: store.leases.excuse_crash(connection, "me")) == 1
         again = get(store, added.id)
         assert (again.state, again.crashes, again.attempts) == ("scheduled", crashes, crashes)
     assert log(store, added.id) == [(number, "crash") for number in range(1, 6)]
@@ -302,8 +302,8 @@ ENDED_BY_OTHERS: dict[str, Callable[[Store, Record], object]] = {
         store, held, outcome=Outcome(State.SCHEDULED, "timeout", delay=0.0)
     ),
     "a crash": lambda store, held: (expire(store), take_over(store)),
-    "a pardon": lambda store, held: store.transact(
-        lambda connection: store.leases.pardon(connection, "me")
+    "an excused crash": lambda store, held: store.transact(
+        lambda connection: store.leases.excuse_crash(connection, "me")
     ),
     "a stop": release,
     "a deletion": lambda store, held: store.transact(
@@ -441,11 +441,11 @@ def test_a_late_reply_is_late_after_the_crash_that_ended_the_task(store: Store) 
     assert counted(store) == {"dead": 1}
 
 
-def test_a_late_reply_is_late_after_a_pardon(store: Store) -> None:
+def test_a_late_reply_is_late_after_an_excused_crash(store: Store) -> None:
     """The task is scheduled anew, and will be attempted again."""
     add(store)
     (held,) = claim(store)
-    store.transact(lambda connection: store.leases.pardon(connection, "me"))
+    store.transact(lambda connection: store.leases.excuse_crash(connection, "me"))
     assert record(store, held) == {held.id}
     assert get(store, held.id).state == "scheduled"
     assert counted(store) == {}

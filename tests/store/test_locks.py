@@ -56,15 +56,15 @@ def _give_back(store: Store, record: Record) -> None:
     )
 
 
-def _pardon(store: Store, record: Record) -> None:
-    store.transact(lambda connection: store.leases.pardon(connection, str(record.held_by)))
+def _excuse_crash(store: Store, record: Record) -> None:
+    store.transact(lambda connection: store.leases.excuse_crash(connection, str(record.held_by)))
 
 
 PUT_OFF: dict[str, Callable[[Store, Record], None]] = {
     "a failure": lambda store, record: finish(store, record, outcome=AGAIN),
     "a failure, for long": lambda store, record: finish(store, record, outcome=LATER),
     "given back": _give_back,
-    "its process was killed": _pardon,
+    "its process was killed": _excuse_crash,
 }
 
 

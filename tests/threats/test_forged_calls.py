@@ -24,7 +24,13 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.delivery import signatures
-from flask_taskqueue.core.delivery.signatures import bound, route_keys, sign, verify, webhook_keys
+from flask_taskqueue.core.delivery.signatures import (
+    attempt_keys,
+    route_keys,
+    sign,
+    verify,
+    webhook_keys,
+)
 from flask_taskqueue.core.ids import lease_id
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
@@ -119,7 +125,7 @@ def signed(
         "webhook-id": record.id,
         "webhook-timestamp": str(stamp),
         "webhook-signature": sign(
-            bound(keys or route_keys([SECRET]), **words), record.id, stamp, record.body
+            attempt_keys(keys or route_keys([SECRET]), **words), record.id, stamp, record.body
         ),
     }
 

@@ -165,7 +165,7 @@ class TestServerSideRequestForgeryByATargetUrl:
         port, connected = victim
         # 192.0.2.1 stands for a public address that does not answer.
         monkeypatch.setattr(
-            "flask_taskqueue.core.security.targets.addresses.is_public",
+            "flask_taskqueue.core.security.targets.is_public",
             lambda address: str(address) == "192.0.2.1",
         )
         public = policy(targets="public", target_ports=[port])
@@ -184,7 +184,7 @@ class TestServerSideRequestForgeryByATargetUrl:
         port, _ = victim
         public = policy(targets="public", target_ports=[port])
         monkeypatch.setattr(
-            "flask_taskqueue.core.security.targets.addresses.is_public",
+            "flask_taskqueue.core.security.targets.is_public",
             lambda address: str(address) == "0.0.0.0",
         )
         assert send(public, f"http://0.0.0.0:{port}/").kind == "refused"

@@ -214,7 +214,7 @@ def test_middleware_cannot_turn_a_failure_into_a_success(on_sqlite: Bench, forge
                 kept.append(
                     (
                         verdicts.HEADER,
-                        verdicts.seal(
+                        verdicts.sign(
                             Verdict("returned", 200), [b"k" * 32], environ["HTTP_WEBHOOK_SIGNATURE"]
                         ),
                     )
@@ -304,20 +304,20 @@ def test_strangers_learn_nothing(on_sqlite: Bench) -> None:
         "/w", headers={"webhook-id": "a", "webhook-timestamp": "1", "webhook-signature": "v1,YQ=="}
     )
     assert forged.status_code == 403
-    assert verdicts.unseal(forged.headers.get(verdicts.HEADER), [b"k" * 32], "v1,YQ==") is None
+    assert verdicts.verify(forged.headers.get(verdicts.HEADER), [b"k" * 32], "v1,YQ==") is None
 
 
 @pytest.mark.parametrize("error", ["x" * 5000, "ü" * 5000, "a\r\nSet-Cookie: b", "\ud800", "\x00"])
 def test_any_error_fits_into_a_header(error: str) -> None:
     """In one line of ASCII, cut; what is signed for one request is nothing for another."""
     keys = [b"a" * 32, b"b" * 32]
-    header = verdicts.seal(verdicts.raised(ValueError(error)), keys, "v1,c2ln")
+    header = verdicts.sign(verdicts.raised(ValueError(error)), keys, "v1,c2ln")
     assert header.isascii()
     assert header.isprintable()
     assert len(header) < 1500
-    opened = verdicts.unseal(header, keys[1:], "v1,c2ln")
+    opened = verdicts.verify(header, keys[1:], "v1,c2ln")
     assert opened is not None
     assert (opened.kind, opened.committed) == ("raised", False)
     assert str(opened.error).startswith(f"ValueError: {error[:10]}")
-    assert verdicts.unseal(header, keys, "v1,b3RoZXI=") is None
-    assert verdicts.unseal(header[:-2] + "}}", keys, "v1,c2ln") is None
+    assert verdicts.verify(header, keys, "v1,b3RoZXI=") is None
+    assert verdicts.verify(header[:-2] + "}}", keys, "v1,c2ln") is None

@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from flask_taskqueue import PermanentFailure, Retry, State, Task
-from flask_taskqueue.core import failures as tracebacks
+from flask_taskqueue.core.failures import traceback_excerpt
 from flask_taskqueue.core.security.encryption import MARK
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
@@ -220,7 +220,7 @@ def test_what_cannot_be_printed_is_cut_or_left_out() -> None:
         try:
             call()
         except Exception as error:  # noqa: BLE001 - whatever it is
-            return str(tracebacks.told(error, 2000))
+            return str(traceback_excerpt(error, 2000))
         raise AssertionError
 
     def throw(error: Exception) -> None:

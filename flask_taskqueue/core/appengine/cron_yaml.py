@@ -38,7 +38,7 @@ class CronEntry:
 
 
 def parse_cron_yaml(text: str, *, file: str) -> list[CronEntry]:
-    """The jobs of a cron.yaml, in the order of the file.
+    """Return the jobs of a cron.yaml, in the order of the file.
 
     >>> text = "cron: [{url: /tasks/report, schedule: every 24 hours}]"
     >>> [job] = parse_cron_yaml(text, file="cron.yaml")

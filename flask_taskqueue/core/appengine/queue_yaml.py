@@ -25,7 +25,7 @@ _TOO_LONG = 1e9
 
 
 def parse_queue_yaml(text: str, *, file: str) -> dict[str, dict[str, Any]]:
-    """The queues of a queue.yaml, by name, each in the form that ``TASKQUEUE_QUEUES`` takes.
+    """Return the queues of a queue.yaml, by name, each in the form that ``TASKQUEUE_QUEUES`` takes.
 
     >>> text = "queue: [{name: mail, rate: 20/m, max_concurrent_requests: 2}]"
     >>> parse_queue_yaml(text, file="queue.yaml")
@@ -43,8 +43,9 @@ def parse_queue_yaml(text: str, *, file: str) -> dict[str, dict[str, Any]]:
 
 
 def target(entry: Entry) -> str:
-    """Where tasks go, as a base URL. Raises `ConfigurationError` for the module or version that
-    App Engine has there.
+    """Return where tasks go, as a base URL.
+
+    Raises `ConfigurationError` for a module or version, which App Engine has there.
     """
     if not _BASE_URL.fullmatch(entry.text()):
         entry.refuse(
@@ -58,21 +59,22 @@ def target(entry: Entry) -> str:
 def retry_parameters(
     entry: Entry, *, kind: str = "task", most: int = 1_000_000_000
 ) -> dict[str, Any]:
-    """What `RetryOptions` takes, of a block in which its limits begin with ``kind``; ``most`` is
-    the highest retry limit.
+    """Return what `RetryOptions` takes, read from a block of retry parameters.
+
+    The names of its limits begin with ``kind``; ``most`` is the highest retry limit allowed.
 
     `RetryOptions` itself moves the default of one backoff along when the other alone is given
     beyond it.
     """
     readers: Mapping[str, Reader] = {
-        f"{kind}_retry_limit": lambda one: checks.count(0, most)(one.what, one.whole()),
+        f"{kind}_retry_limit": lambda limit: checks.count(0, most)(limit.what, limit.whole()),
         f"{kind}_age_limit": _age,
         "min_backoff_seconds": _backoff,
         "max_backoff_seconds": _backoff,
-        "max_doublings": lambda one: checks.count(0, 1_000_000_000)(one.what, one.whole()),
+        "max_doublings": lambda limit: checks.count(0, 1_000_000_000)(limit.what, limit.whole()),
     }
     entries = entry.entries(readers)
-    values = {key: readers[key](one) for key, one in entries.items()}
+    values = {key: readers[key](found) for key, found in entries.items()}
     low, high = values.get("min_backoff_seconds"), values.get("max_backoff_seconds")
     if low is not None and high is not None and low > high:
         entries["min_backoff_seconds"].refuse(
@@ -165,5 +167,5 @@ _TAKEN = {
 _FILE: Mapping[str, Reader] = {
     "queue": _queues,
     "total_storage_limit": _storage_limit,
-    "resume_paused_queues": Entry.truth,
+    "resume_paused_queues": Entry.boolean,
 }

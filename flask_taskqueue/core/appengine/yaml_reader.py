@@ -27,8 +27,9 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a file holds at a key, or at one place of the list there. Each method raises
-    `ConfigurationError`.
+    """What a file holds at a key, or at one place of the list there.
+
+    Each method raises `ConfigurationError` for a value that it cannot read.
     """
 
     file: str
@@ -43,19 +44,19 @@ class Entry:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing stands there, or null."""
+        """Whether there is no value, or null."""
         return _is_empty(self.node)
 
     def refuse(self, problem: str) -> NoReturn:
-        """Say where the problem is."""
+        """Raise an error that says where the problem is."""
         raise ConfigurationError(f"{self.file}, line {self.line}, {self.key}: {problem}")
 
     def must_be(self, wanted: str) -> NoReturn:
-        """Say that the value cannot be used."""
+        """Raise an error that says what the value must be instead."""
         self.refuse(f"it is {self._shown()}; it must be {wanted}")
 
     def scalar(self) -> str:
-        """A value that is neither a list nor a mapping, as it is written, without its quotes."""
+        """Return the value as written, without its quotes; it must be no list and no mapping."""
         if self.is_empty or not isinstance(self.node, yaml.ScalarNode):
             self.must_be("a text")
         strange = _STRANGE.search(self.node.value)
@@ -66,32 +67,35 @@ class Entry:
         )
 
     def text(self) -> str:
-        """A text that is not empty."""
+        """Return a text that is not empty."""
         return self.scalar() or self.must_be("a text that is not empty")
 
     def whole(self) -> int:
-        """A whole number in decimal digits."""
+        """Return a whole number in decimal digits."""
         return (
             int(self.scalar())
             if _WHOLE.fullmatch(self.scalar())
             else self.must_be("a whole number")
         )
 
-    def truth(self) -> bool:
-        """True or False, in any spelling of YAML 1.1, without quotes."""
+    def boolean(self) -> bool:
+        """Return True or False, written without quotes in any spelling of YAML 1.1."""
         if not self.node.tag.endswith(":bool"):
             self.must_be("true or false")
         return _TRUTHS[self.scalar().lower()]
 
     def items(self) -> list[Entry]:
-        """The items of a list, each with its own line."""
+        """Return the items of a list, each with its own line."""
         if not isinstance(self.node, yaml.SequenceNode):
             self.must_be("a list")
-        return [Entry(self.file, _line(one.start_mark), self.key, one) for one in self.node.value]
+        return [
+            Entry(self.file, _line(node.start_mark), self.key, node) for node in self.node.value
+        ]
 
     def entries(self, known: Collection[str]) -> dict[str, Entry]:
-        """The entries of a mapping, by key, without the empty ones; each key must be known and
-        there once.
+        """Return the entries of a mapping by key, without the empty ones.
+
+        Each key must be known, and may be there once.
         """
         if not isinstance(self.node, yaml.MappingNode):
             self.must_be("a mapping")
@@ -113,8 +117,9 @@ class Entry:
     def read(
         self, readers: Mapping[str, Reader], needed: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """The values of a mapping, each as its key's reader has it. ``needed`` has an example
-        for each key that must be there.
+        """Return the values of a mapping, each as its key's reader returns it.
+
+        ``needed`` has an example for each key that must be there.
         """
         values = {key: readers[key](entry) for key, entry in self.entries(readers).items()}
         for key, example in (needed or {}).items():
@@ -141,12 +146,11 @@ Reader = Callable[[Entry], Any]
 
 
 def read_yaml(text: str, *, file: str, readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values of a file that is one mapping, each as its key's reader has it; none of an empty
-    file.
+    """Return the values of a file that is one mapping, each as its key's reader returns it.
 
-    Only plain YAML is read: anchors, aliases and tags are refused, so that a short file stays
-    short, and nothing is constructed but texts, lists and mappings. Keys that are empty count as
-    left out.
+    An empty file has none. Only plain YAML is read: anchors, aliases and tags are refused, so that
+    a short file stays short, and only texts, lists and mappings are constructed. Keys without a
+    value count as left out.
 
     Raises `ConfigurationError` naming ``file``, the line and, where there is one, the key.
     """
@@ -174,8 +178,9 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 
 
 def _not_plain(text: str) -> tuple[int, str | None]:
-    """The line of what plain files do without, found while the file is read bit by bit, before
-    anything grows out of it.
+    """Return the line of what a plain file may not hold, and what is wrong; None if nothing is.
+
+    The file is read bit by bit, so that the problem is found before anything can grow out of it.
     """
     line, documents, depth = 1, 0, 0
     try:
@@ -188,10 +193,7 @@ def _not_plain(text: str) -> tuple[int, str | None]:
             problem = _beyond_plain(event) or _beyond_one(documents, depth)
             if problem:
                 return line, problem
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # PyYAML leaves an escaped character beyond Unicode to chr()
+    except (ValueError, OverflowError) as error:  # an escape beyond Unicode, which reaches chr()
         return line, f"what follows is not YAML: {error}"
     return line, None
 

@@ -1,1 +1,1 @@
-"""Arguments of handlers: how they travel, and how they are converted back."""
+"""How the arguments of handlers are stored, and converted back."""

@@ -32,20 +32,20 @@ class _Argument:
     needed: bool
 
     @classmethod
-    def of(cls, function: str, one: inspect.Parameter, hint: Any) -> _Argument:
-        if one.kind is one.VAR_POSITIONAL:
+    def of(cls, function: str, parameter: inspect.Parameter, hint: Any) -> _Argument:
+        if parameter.kind is parameter.VAR_POSITIONAL:
             hint = GenericAlias(tuple, (hint, ...))
-        elif one.kind is one.VAR_KEYWORD:
+        elif parameter.kind is parameter.VAR_KEYWORD:
             hint = (
                 typing.get_args(hint)[0]
                 if typing.get_origin(hint) is typing.Unpack
                 else GenericAlias(dict, (str, hint))
             )
-        needed = one.default is one.empty and one.kind not in _STARS
+        needed = parameter.default is parameter.empty and parameter.kind not in _STARS
         read = read_of(_CONVERTER, hint)
-        if read is None and (needed or one.kind in _STARS):
-            raise unconvertible(one, f"function {function}")
-        return cls(_STARS.get(one.kind, "") + one.name, hint, read, needed)
+        if read is None and (needed or parameter.kind in _STARS):
+            raise unconvertible(parameter, f"function {function}")
+        return cls(_STARS.get(parameter.kind, "") + parameter.name, hint, read, needed)
 
 
 class Arguments:
@@ -61,13 +61,13 @@ class Arguments:
         self._signature = inspect.signature(function)
         hints = type_hints(function)
         self._arguments = {
-            name: _Argument.of(self._name, one, hints.get(name, Any))
-            for name, one in self._signature.parameters.items()
+            name: _Argument.of(self._name, parameter, hints.get(name, Any))
+            for name, parameter in self._signature.parameters.items()
         }
-        self._keys = {one.key: name for name, one in self._arguments.items()}
+        self._keys = {parameter.key: name for name, parameter in self._arguments.items()}
 
     def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call, as JSON holds them.
+        """Return the arguments of a call, as JSON holds them.
 
         Raises TypeError when they do not fit the function, `InvalidTaskError` naming the parameter
         whose value would not be the same when it is read again.
@@ -79,8 +79,9 @@ class Arguments:
         }
 
     def load(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
-        """The call that was stored. Raises `Misfit` naming the parameter that is missing,
-        unknown or malformed.
+        """Return the call that was stored.
+
+        Raises `Misfit` naming the parameter that is missing, unknown or malformed.
         """
         unknown = values.keys() - self._keys.keys()
         if unknown:
@@ -90,8 +91,8 @@ class Arguments:
         arguments = {
             name: self._read(name, values[key]) for key, name in self._keys.items() if key in values
         }
-        for name, one in self._arguments.items():
-            if one.needed and name not in arguments:
+        for name, argument in self._arguments.items():
+            if argument.needed and name not in arguments:
                 raise Misfit(
                     f"parameter {name!r} of function {self._name} is missing from the task"
                 )
@@ -100,17 +101,17 @@ class Arguments:
         return bound
 
     def _written(self, name: str, value: Any) -> Any:
-        one = self._arguments[name]
+        argument = self._arguments[name]
         what = f"parameter {name!r} of function {self._name}"
         arrived: Any = None
         try:
-            stored = written(_CONVERTER, value, one.hint)
-            arrived = self._value(one, stored)
+            stored = written(_CONVERTER, value, argument.hint)
+            arrived = self._value(argument, stored)
             if same(value, arrived):
                 return stored
         except BAD_VALUE as error:
-            raise altered(what, value, one.hint) from error
-        raise altered(what, value, one.hint, arrived)
+            raise altered(what, value, argument.hint) from error
+        raise altered(what, value, argument.hint, arrived)
 
     def _read(self, name: str, stored: Any) -> Any:
         try:
@@ -120,14 +121,14 @@ class Arguments:
             raise Misfit(f"parameter {name!r} of function {self._name} has {found}") from error
 
     @staticmethod
-    def _value(one: _Argument, stored: Any) -> Any:
-        if one.read is None:
+    def _value(argument: _Argument, stored: Any) -> Any:
+        if argument.read is None:
             raise TypeError("nothing reads it")
-        return one.read(stored, one.hint)
+        return argument.read(stored, argument.hint)
 
 
 def result_json(value: Any) -> str | None:
-    """What a function returned, as JSON; None if JSON cannot hold it."""
+    """Return what a function returned as JSON; None if JSON cannot hold it."""
     try:
         return json.dumps(_CONVERTER.unstructure(value), allow_nan=False)
     except BAD_VALUE:

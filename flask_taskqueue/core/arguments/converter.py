@@ -1,4 +1,4 @@
-"""What annotations mean: values from JSON or from a form's texts, and back to JSON."""
+"""Conversion by annotation: values from JSON or from a form's texts, and back to JSON."""
 
 from __future__ import annotations
 
@@ -38,36 +38,18 @@ _PLAIN = (str, int, float, bool, bytes)
 
 
 def make(*, naive: bool, form: bool = False) -> JsonConverter:
-    """A converter for what JSON has, what the standard library writes as text, dataclasses, and
-    containers of them.
+    """Return a converter for JSON's own types, some of the standard library's, and dataclasses.
 
-    Without ``naive`` a datetime must have its offset. In a ``form`` bytes are a text's, in JSON
-    they are in base 85.
+    It converts what the standard library can write as text (dates, durations, UUIDs, decimals,
+    enums), dataclasses, and containers of all these. Unless ``naive`` is allowed, a datetime must
+    have its offset. In a ``form`` bytes are those of a text, in JSON they are in base 85.
     """
     converter = make_converter(structure_fallback_factory=_refuse)
-    reads: dict[Any, Callable[[Any], Any]] = {
-        **{
-            str: to_text,
-            int: to_int,
-            float: to_float,
-            bool: to_bool,
-            Decimal: to_decimal,
-            timedelta: to_duration,
-        },
-        **{UUID: UUID, time: lambda raw: time.fromisoformat(raw)},
-        bytes: str.encode if form else _from_base85,
-        datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
-    }
-    for kind, read in reads.items():
+    for kind, read in _reads(naive=naive, form=form).items():
         converter.register_structure_hook(
             kind, _exactly(kind, read) if kind in _PLAIN else _ignoring_hint(read)
         )
-    for kind, write in (
-        (UUID, str),
-        (Decimal, str),
-        (timedelta, timedelta.total_seconds),
-        (time, time.isoformat),
-    ):
+    for kind, write in _WRITES.items():
         converter.register_unstructure_hook(kind, write)
     converter.register_structure_hook_func(_is_enum, _read_member)
     converter.register_unstructure_hook_func(_is_enum, _written_member)
@@ -80,8 +62,31 @@ def make(*, naive: bool, form: bool = False) -> JsonConverter:
     return converter
 
 
+def _reads(*, naive: bool, form: bool) -> dict[Any, Callable[[Any], Any]]:
+    return {
+        str: to_text,
+        int: to_int,
+        float: to_float,
+        bool: to_bool,
+        Decimal: to_decimal,
+        timedelta: to_duration,
+        UUID: UUID,
+        time: lambda raw: time.fromisoformat(raw),  # late: what freezes clocks replaces it
+        bytes: str.encode if form else _from_base85,
+        datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
+    }
+
+
+_WRITES: dict[Any, Callable[[Any], Any]] = {
+    UUID: str,
+    Decimal: str,
+    timedelta: timedelta.total_seconds,
+    time: time.isoformat,
+}
+
+
 def read_of(converter: JsonConverter, hint: Any) -> Read | None:
-    """What makes values of an annotation; None if nothing does."""
+    """Return what makes values of an annotation; None if nothing does."""
     return (
         _hook(converter, hint)
         if all(_hook(converter, part) is not None for part in _parts(hint))
@@ -90,15 +95,15 @@ def read_of(converter: JsonConverter, hint: Any) -> Read | None:
 
 
 def written(converter: JsonConverter, value: Any, hint: Any) -> Any:
-    """A value as JSON holds it. Raises one of `BAD_VALUE`."""
+    """Return a value as JSON holds it. Raises one of `BAD_VALUE`."""
     return json.loads(dumps(converter.unstructure(value, unstructure_as=hint)))
 
 
-def is_row(hint: Any) -> bool:
-    """Whether an annotation asks for several values, which a form repeats the name for."""
+def takes_several(hint: Any) -> bool:
+    """Return whether an annotation asks for several values, for which a form repeats the name."""
     hint = _bare(hint)
     if _is_union(hint):
-        return all(is_row(one) for one in typing.get_args(hint) if one is not type(None))
+        return all(takes_several(part) for part in typing.get_args(hint) if part is not type(None))
     kind = typing.get_origin(hint) or hint
     return (
         isinstance(kind, type)
@@ -108,10 +113,10 @@ def is_row(hint: Any) -> bool:
 
 
 def may_be_none(hint: Any) -> bool:
-    """Whether an annotation allows None by name."""
+    """Return whether an annotation allows None by name."""
     hint = _bare(hint)
     return hint is type(None) or (
-        _is_union(hint) and any(may_be_none(one) for one in typing.get_args(hint))
+        _is_union(hint) and any(may_be_none(part) for part in typing.get_args(hint))
     )
 
 
@@ -127,7 +132,7 @@ def _is(kind: type) -> Callable[[Any], bool]:
 
 
 def _exactly(kind: type, read: Callable[[Any], Any]) -> Read:
-    """Reads a type, and the Enums below it: cattrs asks it for those too."""
+    """Read a type, and the enums derived from it, which cattrs asks it for too."""
     return lambda raw, hint: read(raw) if hint is kind else _read_member(raw, hint)
 
 
@@ -145,7 +150,7 @@ def _refuse(hint: Any) -> Read:
 
 
 def _bare(hint: Any) -> Any:
-    """An annotation without what is only said about it, such as its alias."""
+    """Return an annotation without its metadata and aliases."""
     while True:
         if typing.get_origin(hint) is typing.Annotated:
             hint = typing.get_args(hint)[0]
@@ -190,7 +195,7 @@ def _hook(converter: JsonConverter, hint: Any) -> Read | None:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """What an annotation is made of: cattrs looks at some of it only when there is a value."""
+    """Yield the parts of an annotation; cattrs looks at some only when there is a value."""
     hint = _bare(hint)
     if not _is_literal(hint):
         for part in typing.get_args(hint):
@@ -200,7 +205,7 @@ def _parts(hint: Any) -> Iterator[Any]:
 
 
 def _written_member(member: Enum) -> Any:
-    """A member's value where JSON has it, otherwise its name."""
+    """Return a member's value where JSON has it, otherwise its name."""
     value = member.value
     return value if type(value) in (str, int, float, bool) else member.name
 
@@ -210,14 +215,16 @@ def _read_member(raw: Any, hint: Any) -> Any:
 
 
 def _member(members: list[Any], raw: Any) -> Any:
-    for one in members:
-        if type(one.value) is type(raw) and one.value == raw:
-            return one
-    return next((one for one in members if str(one.value) == str(raw) or one.name == raw), None)
+    for member in members:
+        if type(member.value) is type(raw) and member.value == raw:
+            return member
+    return next(
+        (member for member in members if str(member.value) == str(raw) or member.name == raw), None
+    )
 
 
 def _composed(hint: Any, raw: Any) -> Any:
-    """A member of an Enum that is not among those it lists: several flags, or an alias."""
+    """Return a member of an enum that is not among those it lists: several flags, or an alias."""
     if isinstance(raw, str) and raw in hint.__members__:
         return hint[raw]
     return hint(to_int(raw) if issubclass(hint, int | Flag) else raw)
@@ -225,30 +232,31 @@ def _composed(hint: Any, raw: Any) -> Any:
 
 def _choices(hint: Any) -> list[tuple[Any, Any]]:
     return [
-        (_written_member(one) if isinstance(one, Enum) else one, one)
-        for one in typing.get_args(hint)
+        (_written_member(choice) if isinstance(choice, Enum) else choice, choice)
+        for choice in typing.get_args(hint)
     ]
 
 
 def _choice(choices: list[tuple[Any, Any]], raw: Any) -> Any:
-    for said, one in choices:
-        if type(said) is type(raw) and said == raw:
-            return one
-    for said, one in choices:
-        if said is not None and str(said) == str(raw):
-            return one
+    for text, choice in choices:
+        if type(text) is type(raw) and text == raw:
+            return choice
+    for text, choice in choices:
+        if text is not None and str(text) == str(raw):
+            return choice
     raise ValueError("none of the choices")
 
 
 def _guard_containers(converter: JsonConverter) -> None:
-    """See that only a list becomes a container: cattrs takes a text for a list of characters,
-    and an object for one of its names.
+    """Let only a list become a container.
+
+    cattrs takes a text for a list of its characters, and an object for a list of its names.
     """
     building: set[Any] = set()
 
     def is_wanted(hint: Any) -> bool:
         kind = typing.get_origin(hint) or hint
-        return isinstance(kind, type) and is_row(kind) and hint not in building
+        return isinstance(kind, type) and takes_several(kind) and hint not in building
 
     def guarded(hint: Any) -> Read:
         building.add(hint)

@@ -1,4 +1,4 @@
-"""Whether a value arrived as it was given: equal, and of the same types all through."""
+"""Comparison of a value with what would arrive: equal, with the same types all through."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from decimal import Decimal
 from typing import Any
 
 _PLAIN = frozenset({str, int, bool, bytes, type(None)})
-_INSTANTS = (
-    datetime,
-    date,
-)  # a tuple: what freezes the clock in tests replaces a module's own names
+_INSTANTS = (datetime, date)  # in a tuple, where what freezes clocks in tests leaves them
 
 
 def same(given: Any, arrived: Any) -> bool:
-    """Whether ``arrived`` is what was given. True is not 1, and 1 is 1.0 only where a float was
-    asked for.
+    """Return whether ``arrived`` is what was given.
 
-    An aware datetime is the same if its clock shows the same with the same offset: the name of its
-    time zone is not part of it.
+    True is not 1, and 1 is 1.0 only where a float was asked for. An aware datetime is the same if
+    its clock shows the same with the same offset; the name of its time zone does not matter.
     """
     kind = type(given)
     if kind in _PLAIN:
@@ -48,8 +44,8 @@ def _same_parts(given: Any, arrived: Any) -> bool:
     if isinstance(given, list | tuple | deque):
         return _same_row(given, arrived)
     if isinstance(given, set | frozenset):
-        found = {one: one for one in arrived}
-        return bool(given == arrived) and all(same(one, found[one]) for one in given)
+        found = {member: member for member in arrived}
+        return bool(given == arrived) and all(same(member, found[member]) for member in given)
     names = _field_names(given)
     if names is not None:
         return all(same(getattr(given, name), getattr(arrived, name)) for name in names)
@@ -62,9 +58,9 @@ def _same_row(given: Any, arrived: Any) -> bool:
 
 def _field_names(value: Any) -> list[str] | None:
     if dataclasses.is_dataclass(value):
-        return [one.name for one in dataclasses.fields(value)]
+        return [field.name for field in dataclasses.fields(value)]
     attributes = getattr(type(value), "__attrs_attrs__", None)
-    return None if attributes is None else [one.name for one in attributes]
+    return None if attributes is None else [field.name for field in attributes]
 
 
 def _same_instant(given: Any, arrived: Any) -> bool:
@@ -83,9 +79,7 @@ def _same_instant(given: Any, arrived: Any) -> bool:
 
 
 def _is_frozen(given: Any, arrived: Any) -> bool:
-    """Whether the types differ only because a test has put a clock of its own in the place of
-    datetime and date.
-    """
+    """Return whether the types differ only because a test has replaced datetime and date."""
     known = {*_INSTANTS, datetime, date}
     return (
         type(given) in known

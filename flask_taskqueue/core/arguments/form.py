@@ -1,4 +1,4 @@
-"""Params: values by name, as a form or a query says them."""
+"""Params: values by name, as a form or a query expresses them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .scalars import can_be_sent
 
 
 class Call(dict[str, Any]):
-    """What a handler is to be called with: texts for a form, and in ``given`` the arguments as they
-    were.
+    """What a handler is to be called with: texts for a form, the original arguments in ``given``.
 
-    The variables of its URL are made of ``given``: only the application knows them all.
+    The variables of the handler's URL are made of ``given``, because only the application knows
+    them.
     """
 
     __slots__ = ("given",)
@@ -32,9 +32,10 @@ _SEVERAL = (list, tuple, set, frozenset, range, Iterator, KeysView, ValuesView)
 
 
 def fields(params: Any) -> dict[str, Any]:
-    """Params by name. What a MultiDict, such as ``request.form``, has several times is a list.
+    """Return params by name; several values of one name are a list.
 
-    Raises `InvalidTaskError` for what is no mapping.
+    A MultiDict, such as ``request.form``, has such names. Raises `InvalidTaskError` for anything
+    but a mapping.
     """
     if type(params) is dict or isinstance(params, Call):
         return params
@@ -47,8 +48,9 @@ def fields(params: Any) -> dict[str, Any]:
 
 
 def listed(params: Any) -> dict[str, Any]:
-    """Params that can be sent more than once: what can be read only once is a list. Raises
-    `InvalidTaskError` for what `encode` refuses.
+    """Return params that can be sent more than once: an iterator becomes a list.
+
+    Raises `InvalidTaskError` for what `encode` refuses.
     """
     found = {
         name: list(value) if isinstance(value, Iterator) else value
@@ -59,10 +61,10 @@ def listed(params: Any) -> dict[str, Any]:
 
 
 def encode(params: Mapping[str, Any]) -> str:
-    """Params as a form. A list repeats its name.
+    """Return params as a form, in which a list repeats its name.
 
-    A form says texts, numbers, dates and UUIDs. Raises `InvalidTaskError`, naming the param, for
-    everything else: None, an empty list, objects, and what would be read as another value.
+    A form can express texts, numbers, dates and UUIDs. Raises `InvalidTaskError`, naming the param,
+    for everything else: None, an empty list, objects, and what would be read as another value.
     """
     pairs: list[tuple[str, str]] = []
     for name, value in params.items():
@@ -72,7 +74,7 @@ def encode(params: Mapping[str, Any]) -> str:
             pairs.append((name, value))
         elif isinstance(value, _SEVERAL) and not hasattr(value, "_fields"):
             before = len(pairs)
-            pairs += [(name, _text(name, one)) for one in value]
+            pairs += [(name, _text(name, item)) for item in value]
             if len(pairs) == before:
                 raise InvalidTaskError(
                     f"param {name!r} is empty, which a form cannot say: leave it out, or use json="
@@ -83,7 +85,7 @@ def encode(params: Mapping[str, Any]) -> str:
 
 
 def _collected(params: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Of any other mapping of several values by name, all that it lists."""
+    """Return the params of any other mapping that repeats names, with a list for each of those."""
     found: dict[Any, Any] = {}
     for name, value in params.items():
         found.setdefault(name, []).append(value)

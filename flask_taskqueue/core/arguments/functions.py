@@ -1,4 +1,4 @@
-"""Functions as handlers: what can be called with a task, and what cannot."""
+"""Functions as handlers: which can be called with a task, and which cannot."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 FUNCTIONS = "/_taskqueue/task/"
-"""What the paths of task functions begin with: nothing else answers there, whatever route the
-app has that fits.
+"""What the paths of task functions begin with.
+
+Nothing else answers there, whatever matching route the app has.
 """
 
 
 def check_function(function: Any) -> None:
-    """See that calling a function runs it. Raises TypeError for what is no function, and for a
-    generator function.
+    """Check that calling a function runs it.
+
+    Raises TypeError for what is no function, and for a generator function.
     """
     name = name_of(function)
     if not callable(function) or isinstance(function, type):
@@ -24,8 +26,8 @@ def check_function(function: Any) -> None:
             f"{name} is a {type(function).__name__}, not a function: decorate the function "
             "that handles the task"
         )
-    for one in (function, type(function).__call__):
-        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
+    for called in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
             raise TypeError(
                 f"handler {name} is a generator function: calling it would not run its body. "
                 "Use no yield in it: collect what it makes "
@@ -35,16 +37,16 @@ def check_function(function: Any) -> None:
 
 
 def name_of(function: Any) -> str:
-    """A function's name, for messages."""
+    """Return a function's name, for messages."""
     plain = function.func if isinstance(function, functools.partial) else function
     return str(getattr(plain, "__qualname__", None) or type(plain).__qualname__)
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """What the parameters are annotated with. The return annotation may name what is not there at
-    run time.
+    """Return the annotations of a function's parameters, evaluated.
 
-    Raises TypeError for an annotation that cannot be read.
+    The return annotation is left out, because it may name what does not exist at run time. Raises
+    TypeError for an annotation that cannot be evaluated.
     """
 
     def bare() -> None: ...
@@ -73,7 +75,7 @@ def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def label(hint: Any) -> str:
-    """An annotation as a message shows it."""
+    """Return an annotation as a message shows it."""
     return (
         str(getattr(hint, "__name__", hint))
         if typing.get_origin(hint) is None

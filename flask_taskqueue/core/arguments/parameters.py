@@ -1,4 +1,4 @@
-"""A handler's named parameters: written into a task, and filled from it, by their annotations."""
+"""The named parameters of a handler: written into a task, and filled from it, by annotation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidTaskError
-from .converter import BAD_VALUE, Read, is_row, make, may_be_none, read_of, written
+from .converter import BAD_VALUE, Read, make, may_be_none, read_of, takes_several, written
 from .equality import same
 from .form import Call
 from .functions import label, name_of, type_hints
@@ -32,23 +32,30 @@ class _Parameter:
     read_form: Read
 
     @classmethod
-    def of(cls, handler: str, one: inspect.Parameter, hint: Any) -> _Parameter:
+    def of(cls, handler: str, parameter: inspect.Parameter, hint: Any) -> _Parameter:
         read_json, read_form = read_of(_JSON, hint), read_of(_FORM, hint)
         if read_json is None or read_form is None:
-            raise unconvertible(one, f"handler {handler}")
+            raise unconvertible(parameter, f"handler {handler}")
         return cls(
-            one.name, hint, one.default, is_row(hint), may_be_none(hint), read_json, read_form
+            parameter.name,
+            hint,
+            parameter.default,
+            takes_several(hint),
+            may_be_none(hint),
+            read_json,
+            read_form,
         )
 
     def of_form(self, texts: Any) -> Any:
-        """The value that a form's texts say. Raises one of `BAD_VALUE`."""
+        """Return the value that a form's texts express. Raises one of `BAD_VALUE`."""
         if self.many:
             return self.read_form(texts if isinstance(texts, list) else [texts], self.hint)
         return self.read_form(texts[-1] if isinstance(texts, list) and texts else texts, self.hint)
 
     def of_json(self, value: Any) -> Any:
-        """The value of a JSON value; of one where a list is asked for, the list of it. Raises
-        one of `BAD_VALUE`.
+        """Return the value of a JSON value, which may stand alone where a list is asked for.
+
+        Raises one of `BAD_VALUE`.
         """
         if self.many and not isinstance(value, list | None):
             value = [value]
@@ -58,8 +65,8 @@ class _Parameter:
 class Parameters:
     """The named parameters of one handler.
 
-    What `write` makes of arguments is what `bind` reads, and `write` tries it: an argument that
-    would be another for the handler is refused.
+    What `write` makes of arguments `bind` reads back, and `write` tries that first: an argument
+    that would arrive as another is refused.
     """
 
     def __init__(
@@ -77,43 +84,41 @@ class Parameters:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *, skip: Collection[str] = ()) -> Parameters:
-        """The parameters of a function; those in ``skip``, which the URL fills, may be annotated
-        with anything.
+        """Return the parameters of a function.
 
-        Raises TypeError for one that cannot be filled by name, or to whose annotation nothing can
-        be converted.
+        Those in ``skip``, which the URL fills, may have any annotation. Raises TypeError for one
+        that cannot be filled by name, or to whose annotation nothing can be converted.
         """
         name = name_of(function)
         hints = type_hints(function)
         signature = inspect.signature(function)
         parameters: dict[str, _Parameter] = {}
         rest: _Parameter | None = None
-        for one in signature.parameters.values():
-            if one.kind in (one.POSITIONAL_ONLY, one.VAR_POSITIONAL):
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
                 raise TypeError(
-                    f"parameter {one.name!r} of handler {name} cannot be filled by name: "
+                    f"parameter {parameter.name!r} of handler {name} cannot be filled by name: "
                     "make it an ordinary one"
                 )
-            hint = hints.get(one.name, Any)
+            hint = hints.get(parameter.name, Any)
             made = _Parameter.of(
                 name,
-                one,
-                Any if one.name in skip or typing.get_origin(hint) is typing.Unpack else hint,
+                parameter,
+                Any if parameter.name in skip or typing.get_origin(hint) is typing.Unpack else hint,
             )
-            if one.kind is one.VAR_KEYWORD:
+            if parameter.kind is parameter.VAR_KEYWORD:
                 rest = made
             else:
-                parameters[one.name] = made
+                parameters[parameter.name] = made
         return cls(name, parameters, rest, signature)
 
     def bind(
         self, values: Mapping[str, Any], *, form: bool = True, skip: Collection[str] = ()
     ) -> dict[str, Any]:
-        """The arguments for a call: of a form, which brings a list of texts per name, or of a JSON
-        object.
+        """Return the arguments for a call, from a form or from a JSON object.
 
-        Names in ``skip`` (variables of the URL) are filled already. Raises `Misfit`
-        naming the parameter that is missing or cannot be converted.
+        A form brings a list of texts for each name. Names in ``skip`` (variables of the URL) are
+        filled already. Raises `Misfit` naming the parameter that is missing or cannot be converted.
         """
         arguments: dict[str, Any] = {}
         for name, parameter in self._parameters.items():
@@ -139,11 +144,11 @@ class Parameters:
         skip: Collection[str] = (),
         form: str | None = None,
     ) -> tuple[Call | None, dict[str, Any] | None]:
-        """A call's arguments: as a form, if a form says each exactly, otherwise as a JSON object.
+        """Return a call's arguments as a form, or as a JSON object where a form would change one.
 
-        ``form`` names what must say them all where there can be no JSON, such as "the query of a
-        GET". Raises TypeError when they do not fit the function, and `InvalidTaskError` naming the
-        one that the handler would not get as it is.
+        ``form`` names what must express all of them where there can be no JSON, such as "the query
+        of a GET". Raises TypeError when they do not fit the function, and `InvalidTaskError` naming
+        the one that the handler would not get as it is.
         """
         given = self._named(args, kwargs)
         if not given:
@@ -155,9 +160,9 @@ class Parameters:
             text = self._as_text(self._of(name), value)
             if text is None and form is None:
                 return Call({}, given), {
-                    one: self._as_json(one, value)
-                    for one, value in given.items()
-                    if one not in skip
+                    key: self._as_json(key, value)
+                    for key, value in given.items()
+                    if key not in skip
                 }
             if text is None:
                 raise self._unsayable(name, value, form)
@@ -178,9 +183,7 @@ class Parameters:
         return found
 
     def _as_text(self, parameter: _Parameter, value: Any) -> Any:
-        """The text, or texts, by which a form says a value; None if what they are read as is
-        another.
-        """
+        """Return a value's text, or texts, in a form; None if it would be read as another value."""
         try:
             text = _texts(value) if parameter.many else form_text(value)
             return text if text is not None and same(value, parameter.of_form(text)) else None
@@ -230,8 +233,8 @@ class Parameters:
 
 
 def _texts(values: Any) -> list[str] | None:
-    """The texts of several values; None if there are none, or one has none."""
+    """Return the texts of several values; None if there are none, or if one has no text."""
     if not isinstance(values, list | tuple | set | frozenset) or not values:
         return None
-    texts = [text for one in values if (text := form_text(one)) is not None]
+    texts = [text for value in values if (text := form_text(value)) is not None]
     return texts if len(texts) == len(values) else None

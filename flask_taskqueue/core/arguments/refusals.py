@@ -1,5 +1,6 @@
-"""Sentences that refuse an argument which would not arrive as it was. They never hold the
-value: it may be a secret.
+"""Errors for arguments that would not arrive as they are.
+
+They never hold the value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from .scalars import can_be_sent
 
 
 class Misfit(Exception):
-    """The handler was not called, because the task lacks a parameter, has one too many, or a value
-    that does not fit.
+    """The task's arguments do not fit its handler, so that it was not called.
 
-    Another release's handler may be one that it fits.
+    A parameter is missing, there is one too many, or a value cannot be converted. The handler of
+    another release may be one that they fit.
     """
 
 
 _LARGEST = 10**640
-"""Python may be set to read as few digits."""
+"""Python may be set to read no more digits than this."""
 
 _REMEDY = "convert it before, annotate the parameter with its type, or store it and pass its key"
 
 
 def altered(what: str, value: Any, hint: Any, arrived: Any = None) -> InvalidTaskError:
-    """The refusal of an argument; ``arrived`` is what would have been made of it, if anything."""
+    """Return the error for an argument; ``arrived`` is what would have been made of it, or None."""
     kind = type(value).__name__
     return InvalidTaskError(
         f"{what} has a value of type {kind}, which would not arrive as it is: "
@@ -37,7 +38,7 @@ def altered(what: str, value: Any, hint: Any, arrived: Any = None) -> InvalidTas
 
 
 def unconvertible(parameter: inspect.Parameter, of: str) -> TypeError:
-    """The refusal of an annotation."""
+    """Return the error for an annotation."""
     return TypeError(
         f"parameter {parameter.name!r} of {of} is annotated {parameter.annotation!r}, to "
         "which a task's value cannot be converted; "

@@ -1,4 +1,4 @@
-"""Scalars as texts: how a form says a value of one piece, and how such a text is read."""
+"""Single values as texts: how a form writes them, and how such a text is read."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _TRUTHS = {
 
 
 def to_text(raw: Any) -> str:
-    """A text; a number is one too, a truth value is not."""
+    """Return a text; a number counts as one, a truth value does not."""
     return raw if isinstance(raw, str) else str(_number(raw))
 
 
 def to_int(raw: Any) -> int:
-    """A whole number. Raises ValueError for any other."""
+    """Return a whole number. Raises ValueError for any other."""
     if isinstance(raw, str):
         return int(raw)
     number = _number(raw)
@@ -36,12 +36,12 @@ def to_int(raw: Any) -> int:
 
 
 def to_float(raw: Any) -> float:
-    """A number, or its text."""
+    """Return a number, given as such or as text."""
     return float(raw if isinstance(raw, str) else _number(raw))
 
 
 def to_bool(raw: Any) -> bool:
-    """A truth value, or a word for one, such as "on" or "0"."""
+    """Return a truth value, given as such or as a word such as "on" or "0"."""
     if isinstance(raw, bool):
         return raw
     word = str(raw).lower()
@@ -51,7 +51,7 @@ def to_bool(raw: Any) -> bool:
 
 
 def to_instant(raw: Any) -> datetime:
-    """A datetime with its offset. Raises ValueError for a naive one."""
+    """Return a datetime with its offset. Raises ValueError for a naive one."""
     instant = datetime.fromisoformat(raw)
     if instant.tzinfo is None:
         raise ValueError("naive")
@@ -59,19 +59,20 @@ def to_instant(raw: Any) -> datetime:
 
 
 def to_decimal(raw: Any) -> Decimal:
-    """A decimal number, of its text or of a JSON number."""
+    """Return a decimal number, given as text or as a JSON number."""
     return Decimal(raw if isinstance(raw, str) else str(_number(raw)))
 
 
 def to_duration(raw: Any) -> timedelta:
-    """A duration, of its seconds."""
+    """Return the duration of some seconds."""
     return timedelta(seconds=to_float(raw))
 
 
 def form_text(value: Any) -> str | None:
-    """How a form says a value; None for one that it has no way for.
+    """Return the text of a value in a form; None for a value that a form cannot express.
 
-    Numbers, truth values, dates, UUIDs as their texts, members of an Enum as their values'.
+    Numbers, truth values, dates and UUIDs are their texts, members of an Enum the texts of their
+    values.
     """
     write = _WRITTEN.get(type(value))
     if write is not None:
@@ -82,7 +83,7 @@ def form_text(value: Any) -> str | None:
 
 
 def can_be_sent(text: str) -> bool:
-    """Whether a text has a form in bytes: half of a surrogate pair has none."""
+    """Return whether a text can be encoded: half of a surrogate pair cannot."""
     return text.isascii() or _is_unicode(text)
 
 

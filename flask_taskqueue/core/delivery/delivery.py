@@ -17,7 +17,7 @@ class Delivery:
     """One attempt under way.
 
     In process this object itself, in the WSGI environ under `ENVIRON_KEY`, proves that a request
-    comes from this application's dispatcher: no HTTP client can put an object there.
+    comes from this application's dispatcher, because no HTTP client can put an object there.
     ``started``, ``expires`` and ``held_until`` are seconds of the monotonic clock.
     """
 
@@ -25,89 +25,99 @@ class Delivery:
     started: float
     expires: float
     held_until: float = math.inf
-    """When nobody here may be sure of its lease any more: before it runs out, unless it is
-    renewed.
+    """Until when this process may be sure of its lease.
+
+    That is before the lease runs out, unless it is renewed.
     """
     thread_id: int | None = None
     cancelled: bool = False
-    """Whether the task was deleted or its lease lost meanwhile: nobody waits for the result any
-    more.
+    """Whether nobody waits for the result any more. The task was deleted, or its lease lost."""
+    lease_uncertain: bool = False
+    """Whether ``cancelled`` only says that its lease may have run out.
+
+    That may turn out not to be so.
     """
-    doubted: bool = False
-    """Whether ``cancelled`` says no more than that its lease may have run out, which may turn
-    out not to be so.
-    """
-    heeded: bool = False
-    """Whether its handler has looked and been told so: it may have stopped half way, so that
-    its reply is no success.
+    cancel_seen: bool = False
+    """Whether its handler has seen ``cancelled`` while its lease was uncertain.
+
+    It may have stopped half way, so that its reply is no success.
     """
     suspect: bool = False
-    """Whether one more death of its process condemns its task."""
+    """Whether one more death of its process would condemn its task."""
     alone_for: float = 0.0
-    """Seconds from its start for which nothing is begun beside it."""
+    """Seconds from its start for which nothing begins beside it."""
     interrupted: bool = False
     shields: int = 0
     """How many parts of its thread's work must not be interrupted now."""
     postponed: bool = False
-    """Whether the deadline is raised when they are done."""
+    """Whether the deadline is raised when those parts are done."""
     cancel: Callable[[float], bool] | None = None
-    """Ends what the shielded part of its thread's work waits for, a coroutine in an event loop;
-    whether that was possible just now.
+    """Ends what the shielded part of its thread's work waits for.
+
+    That is a coroutine in an event loop; the result is whether it was possible just now.
     """
     abandoned: bool = False
-    """Whether its thread did not stop at the deadline; what it still brings is not trusted."""
+    """Whether its thread did not stop at the deadline.
+
+    What the thread still brings is not trusted.
+    """
     remote: bool = False
-    """Whether the dispatcher that waits for the reply is another process."""
+    """Whether the dispatcher that waits for the reply is in another process."""
     ping: bool = False
-    """Whether it only asks if the route is reached; no handler sees it."""
+    """Whether it only asks if the route is reached. No handler sees it."""
     entered: bool = False
-    """Whether it has begun: its view was called in this process, or it was handed to a
-    transport that leads out of it.
+    """Whether it has begun.
+
+    Its view was called in this process, or it was handed to a transport that leads out of it.
     """
     away: bool = False
-    """Whether it was handed to a transport that leads out of this process: what became of it
-    there, this process cannot end.
+    """Whether it was handed to a transport that leads out of this process.
+
+    This process cannot end what became of it there.
     """
     own: bool = True
     """Whether it goes to the application's own routes."""
     verdict: Verdict | None = None
-    """What became of it, said by whoever saw its view run."""
+    """What became of it, according to what saw its view run."""
     traceback: str | None = field(default=None, repr=False)
-    """Of what its view raised in this process, as it is to be kept."""
+    """The traceback of what its view raised in this process, as it is to be stored."""
     reported: bool = False
-    """Whether an exception of it has been told to the application, or logged with its traceback."""
+    """Whether the application was told of its exception, or the traceback was logged."""
     context: Context | None = None
-    """In which the application was called here: to what is in it belongs what is logged of the
-    delivery.
+    """The context in which the application was called here.
+
+    What is logged in it belongs to the delivery.
     """
     waited: float = 0.0
-    """Seconds that its transaction waited for its turn to write: they say nothing of how quick
-    the handler is.
+    """Seconds that its transaction waited for its turn to write.
+
+    They say nothing about how long the handler takes.
     """
     computed: float = 0.0
     """Seconds of processor time that its thread has used."""
     over: bool = False
     guard: threading.Lock = field(default_factory=threading.Lock)
-    """Held while ``over`` is set and while the deadline's exception is raised, so that it never
-    lands outside.
+    """Held while ``over`` is set and while the deadline's exception is raised.
+
+    So the exception never lands outside.
     """
 
     @property
     def lease(self) -> tuple[str, str]:
-        """Its task's id and its lease's."""
+        """The ids of its task and of its lease."""
         return self.record.id, self.record.lease_id or ""
 
     @property
     def goes_on(self) -> bool:
-        """Whether its thread was left behind, and is still at it."""
+        """Whether its thread was left behind and still works on it."""
         return self.abandoned and self.thread_id is not None and not self.over
 
-    def is_ours(self, now: float) -> bool:
-        """Whether it may be begun: its lease still holds, as far as this process knows."""
+    def may_begin(self, now: float) -> bool:
+        """Return whether its lease still holds, as far as this process knows."""
         return not self.cancelled and now <= self.held_until
 
     def abandon(self) -> bool:
-        """Give up on its thread; False if it is over, or given up already."""
+        """Give up on its thread; return False if it is over, or was given up already."""
         with self.guard:
             if self.over or self.abandoned:
                 return False

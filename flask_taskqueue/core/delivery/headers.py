@@ -14,7 +14,7 @@ _SCHEDULE = re.compile(r"[\x20-\x7e]{1,100}", re.ASCII)
 
 
 def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -> dict[str, str]:
-    """The task headers of App Engine and Cloud Tasks, under each of the prefixes asked for.
+    """Return the task headers of App Engine and Cloud Tasks, under each of the prefixes asked for.
 
     The retry count is 0 at the first attempt and counts crashes too. The execution count counts
     the earlier attempts that got a reply; Cloud Tasks' does not count those of 5xx. Previous
@@ -38,10 +38,9 @@ def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -
 
 
 def check_words(record: Record) -> None:
-    """See that what goes into these headers, and into signatures, is what ``add()`` stores: a row
-    may have been written by hand.
+    """Check that what goes into these headers, and into signatures, is what ``add()`` stores.
 
-    Raises `InvalidTaskError`.
+    A row may have been written by hand. Raises `InvalidTaskError`.
     """
     words = (
         record.id,
@@ -60,7 +59,7 @@ def check_words(record: Record) -> None:
 
 
 def proof_headers(record: Record) -> dict[str, str]:
-    """What a delivery to the application's own routes is bound to besides its URL: always sent."""
+    """Return the headers that a delivery to the app's own routes is always signed with."""
     return {
         "X-TaskQueue-QueueName": record.queue,
         "X-TaskQueue-TaskRetryCount": str(record.attempts - 1),

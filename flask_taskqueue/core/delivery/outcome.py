@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from werkzeug.http import parse_date
 
 from ..clock import LONGEST
+from ..humanize import plural
 from ..retry import RetryOptions
 from ..states import State
 from ..urls import redacted
@@ -17,17 +18,19 @@ from .reply import Reply
 from .verdict import Verdict
 
 RETRY_AFTER_CAP = 3600.0
-"""The longest Retry-After of a reply that is honoured, in seconds, unless the retry options
-wait longer themselves.
+"""The longest Retry-After that is honoured, in seconds.
+
+Retry options that wait longer themselves raise it.
 """
 
 _LONGEST_ASKED = 365 * 86_400.0
 _LONGEST_RETRY_AFTER = 100
-"""Characters: a date has thirty."""
+"""The characters that are read; a date has thirty."""
 
 ROLL_OUT = timedelta(hours=1)
-"""How long a release takes to be everywhere, at most: till then a task that this one does not
-know may be the other one's.
+"""How long it takes at most until a release is everywhere.
+
+Until then a task that this release does not know may be the other one's.
 """
 
 HTTPS_REMEDY = (
@@ -41,8 +44,8 @@ class Outcome:
     """What is to be recorded of an attempt.
 
     ``delay`` is in seconds from the end of the attempt, for a task that is tried again.
-    ``retry_after`` is there if the reply asked for less of everything that goes where it came from,
-    429 or 503: the seconds it named.
+    ``retry_after`` is the seconds that a 429 or 503 named: its receiver asks to be sent less of
+    everything.
     """
 
     state: State
@@ -55,7 +58,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class AttemptContext:
     """What `judge` needs to know of an attempt beside its reply.
 
     ``number`` counts from 1; ``age`` is the time since the first attempt began.
@@ -68,26 +71,27 @@ class Trial:
     random: Callable[[], float]
 
 
-def judge(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
-    """The outcome of a delivery, by what came back and by the verdict of whoever saw the view run.
+def judge(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> Outcome:
+    """Return the outcome of a delivery, by the reply and by the verdict of what saw the view run.
 
     It is a success if the view returned a 2xx and a 2xx went out, or if the handler's transaction
-    is committed, whatever went out. All else is a failed attempt; so is a 2xx without a verdict.
-    What follows a failed attempt is App Engine's law (see `RetryOptions`).
+    is committed, whatever went out. Everything else is a failed attempt, also a 2xx without a
+    verdict. What follows a failed attempt is decided by App Engine's retry policy (see
+    `RetryOptions`).
     """
     succeeded = judge_success(reply, verdict)
     if succeeded is not None:
         return succeeded
-    is_misfit = verdict is not None and verdict.kind == "misfit" and trial.age >= ROLL_OUT
+    is_misfit = verdict is not None and verdict.kind == "misfit" and attempt.age >= ROLL_OUT
     if verdict is not None and (verdict.kind == "permanent" or is_misfit) and reply.kind == "reply":
         return Outcome(State.DEAD, "permanent", status=verdict.status, error=verdict.error)
     if reply.kind == "refused":
         return Outcome(State.DEAD, "permanent", error=reply.error, executed=False)
-    return _failed(reply, verdict, trial)
+    return _failed(reply, verdict, attempt)
 
 
 def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
-    """The outcome of a delivery that did what it was to do; None if it did not."""
+    """Return the outcome of a delivery that succeeded; None if it did not."""
     if verdict is None:
         return None
     if verdict.committed:
@@ -98,58 +102,48 @@ def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
 
 @lru_cache(maxsize=128)
 def success(status: int | None) -> Outcome:
-    """The outcome of a success."""
+    """Return the outcome of a success."""
     return Outcome(State.SUCCEEDED, "success", status=status)
 
 
 def permanent(error: str) -> Outcome:
-    """The outcome of a task that cannot be delivered at all."""
+    """Return the outcome of a task that cannot be delivered at all."""
     return Outcome(State.DEAD, "permanent", error=error, executed=False)
 
 
-def _failed(reply: Reply, verdict: Verdict | None, trial: Trial) -> Outcome:
+def _failed(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> Outcome:
     answered = reply.kind == "reply"
-    reason = "failure" if answered else reply.kind
     status = _status(reply, verdict) if answered else None
-    error = explain(reply, verdict)
-    if (
-        reply.severed
-    ):  # no two of a task in a row, for after such trouble a connection is made for it
-        return Outcome(State.SCHEDULED, reason, None, error, 0.0, executed=False)
+    reason, error = "failure" if answered else reply.kind, explain(reply, verdict)
+    failed = Outcome(State.SCHEDULED, reason, status, error, executed=status is not None)
+    if reply.severed:  # never twice in a row, because a new connection is made after this
+        return replace(failed, status=None, delay=0.0, executed=False)
     asked = answered and verdict is not None and verdict.kind == "retry"
-    wanted = retry_after(_retry_after(reply, verdict), trial.now) if answered else None
-    slowed = (
-        min(wanted, _LONGEST_ASKED)
-        if wanted is not None and status in (429, 503) and not asked
-        else None
-    )
-    rolls_out = (
-        verdict is not None and verdict.kind in ("misfit", "no-route") and trial.age < ROLL_OUT
-    )
-    if not rolls_out and not trial.retry.allows(trial.number, trial.age):
-        gave_up = f"{error} (gave up after {trial.number} attempt{'s' if trial.number > 1 else ''})"
-        return Outcome(
-            State.DEAD, reason, status, gave_up, executed=status is not None, retry_after=slowed
-        )
-    delay = trial.retry.delay(trial.number, trial.random).total_seconds()
-    if asked and wanted is not None:
-        return Outcome(State.SCHEDULED, reason, status, error, wanted, executed=status is not None)
-    if wanted is not None:
-        delay = max(delay, min(wanted, max(RETRY_AFTER_CAP, trial.retry.max_backoff_seconds)))
-    return Outcome(
-        State.SCHEDULED,
-        reason,
-        status,
-        error,
-        delay,
-        executed=status is not None,
-        retry_after=slowed,
-    )
+    wait = retry_after(_retry_after(reply, verdict), attempt.now) if answered else None
+    if wait is not None and status in (429, 503) and not asked:
+        failed = replace(failed, retry_after=min(wait, _LONGEST_ASKED))
+    if not (_is_rolling_out(verdict, attempt) or attempt.retry.allows(attempt.number, attempt.age)):
+        gave_up = f"{error} (gave up after {plural(attempt.number, 'attempt')})"
+        return replace(failed, state=State.DEAD, error=gave_up)
+    if asked and wait is not None:
+        return replace(failed, delay=wait)
+    delay = attempt.retry.delay(attempt.number, attempt.random).total_seconds()
+    if wait is not None:
+        delay = max(delay, min(wait, max(RETRY_AFTER_CAP, attempt.retry.max_backoff_seconds)))
+    return replace(failed, delay=delay)
+
+
+def _is_rolling_out(verdict: Verdict | None, attempt: AttemptContext) -> bool:
+    """Return whether the task may be for another release, which is not everywhere yet."""
+    if verdict is None or verdict.kind not in ("misfit", "no-route"):
+        return False
+    return attempt.age < ROLL_OUT
 
 
 def _status(reply: Reply, verdict: Verdict | None) -> int | None:
-    """The status that tells of the failure: the view's own, unless that was a success and
-    something else went out.
+    """Return the status that explains the failure.
+
+    It is the view's own, unless that was a success and something else went out.
     """
     if verdict is None or verdict.status is None or verdict.is_success:
         return reply.status
@@ -167,7 +161,7 @@ def _retry_after(reply: Reply, verdict: Verdict | None) -> str:
 
 
 def retry_after(text: str, now: datetime) -> float | None:
-    """The seconds a Retry-After asks for (RFC 9110, 10.2.3); None without one that can be read."""
+    """Return the seconds a Retry-After asks for (RFC 9110, 10.2.3); None if it cannot be read."""
     text = text.strip()[:_LONGEST_RETRY_AFTER]
     if not text:
         return None
@@ -183,7 +177,7 @@ def retry_after(text: str, now: datetime) -> float | None:
 
 
 def explain(reply: Reply, verdict: Verdict | None) -> str:
-    """One sentence that says why a delivery is not a success."""
+    """Return a sentence that says why a delivery is not a success."""
     if reply.kind != "reply":
         return reply.error or f"no reply: {reply.kind}"
     if verdict is None:
@@ -209,7 +203,7 @@ def explain(reply: Reply, verdict: Verdict | None) -> str:
 
 
 def _unseen(reply: Reply) -> str:
-    """Why nothing tells that the view ran."""
+    """Return why nothing shows that the view ran."""
     if reply.error is not None:
         return reply.error
     status = reply.status or 0

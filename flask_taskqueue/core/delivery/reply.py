@@ -1,4 +1,4 @@
-"""What goes out and what comes back."""
+"""A request as it is sent, and the reply to it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ..urls import redacted
 
 _HEADERS = 16_384
 _TRUNCATED = ":truncated"
-"""What no header can be called: among a reply's headers it says that its body was longer than
-what is kept.
+"""Among a reply's headers it says that the body was longer than what is kept.
+
+No header can have this name.
 """
 
 
@@ -28,33 +29,37 @@ class OutgoingRequest:
     body: bytes
 
     def __repr__(self) -> str:
-        """Without what the task holds: a repr ends up in logs."""
+        """Leave out what the task holds, because a repr ends up in logs."""
         return f"<OutgoingRequest {self.method} {redacted(self.url)}>"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. ``kind`` is "reply" when a whole answer came; ``error`` says in a
-    sentence, without secrets, why none did.
+    """What came back.
+
+    ``kind`` is "reply" when a whole answer came; ``error`` says in a sentence, without secrets, why
+    none did.
     """
 
     status: int | None
     headers: Mapping[str, str] = field(repr=False)
     """Names in lower case."""
     body: bytes = field(repr=False)
-    """Up to the cap of the transport."""
+    """The body, up to the cap of the transport."""
     truncated: bool = False
     error: str | None = None
     kind: Literal["reply", "timeout", "connection", "tls", "refused"] = "reply"
     severed: bool = False
-    """Whether a connection that had been kept broke before a byte of a reply came, so that the
-    request may never have been read.
+    """Whether a kept connection broke before a byte of a reply came.
+
+    Then the request may never have been read.
     """
 
 
 def kept_headers(reply: Reply) -> str | None:
-    """The headers of a reply as they are stored, the first of them, as many as fit; and that
-    its body was cut, if it was.
+    """Return the headers of a reply as they are stored: from the first on, as many as fit.
+
+    They also record whether the body was cut.
     """
     headers = {name: value for name, value in reply.headers.items() if not name.startswith(":")}
     headers = {_TRUNCATED: "1", **headers} if reply.truncated else headers
@@ -72,13 +77,13 @@ def kept_headers(reply: Reply) -> str | None:
 
 
 def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
-    """The headers of a reply that was kept, and whether only the beginning of its body was."""
+    """Return the headers of a stored reply, and whether only the beginning of its body was kept."""
     headers: dict[str, str] = json.loads(text or "{}")
     return headers, headers.pop(_TRUNCATED, None) is not None
 
 
-def whole(body: bytes, truncated: bool) -> bytes:
-    """The body of a reply. Raises `ResultTruncatedError` if there is more of it than was kept."""
+def complete_body(body: bytes, truncated: bool) -> bytes:
+    """Return the body of a reply. Raises `ResultTruncatedError` if only its beginning was kept."""
     if truncated:
         raise ResultTruncatedError(
             f"the reply was longer than the {len(body)} bytes of it that were kept: raise "

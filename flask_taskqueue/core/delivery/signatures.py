@@ -1,7 +1,7 @@
 """Signatures of deliveries, after the Standard Webhooks specification 1.0.0.
 
-The specification signs ``id.timestamp.body`` with HMAC-SHA256. Deliveries to the application's own
-routes are bound to more than that by the key: it is derived from the secret, and from method,
+The specification signs ``id.timestamp.body`` with HMAC-SHA256. The key of a delivery to the
+application's own routes binds it to more than that: it is derived from the secret, and from method,
 path, queue and attempt, so that a captured delivery fits no other route and no other attempt. Each
 other host has a key of its own, so that what it is given signs nothing that another accepts. Keys
 are derived per purpose (HKDF, RFC 5869); the secret itself never signs anything.
@@ -26,56 +26,56 @@ _MOST_SIGNATURES = 8
 
 
 def derive(secret: str | bytes, purpose: str) -> bytes:
-    """A 32-byte key for one purpose (HKDF with SHA-256)."""
+    """Return a 32-byte key for one purpose (HKDF with SHA-256)."""
     material = secret.encode() if isinstance(secret, str) else secret
     extracted = hmac.digest(b"flask-taskqueue", material, "sha256")
     return hmac.digest(extracted, purpose.encode() + b"\x01", "sha256")
 
 
 def webhook_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
-    """The keys from which those of other hosts are made, newest first; no host is given one of
-    these.
+    """Return the keys from which those of other hosts are made, newest first.
+
+    No host is given one of these.
     """
     return [derive(secret, "flask-taskqueue/webhook/v2") for secret in secrets]
 
 
 def receiver_keys(keys: Iterable[bytes], receiver: str) -> list[bytes]:
-    """The keys that sign deliveries to one host and port, newest first."""
+    """Return the keys that sign deliveries to one host and port, newest first."""
     return [hmac.digest(key, receiver.encode(), "sha256") for key in keys]
 
 
 def route_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
-    """The keys from which those of the application's own routes are made, newest first."""
+    """Return the keys from which those of the application's own routes are made, newest first."""
     return [derive(secret, "flask-taskqueue/route/v1") for secret in secrets]
 
 
 def verdict_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
-    """The keys that sign what the application's own routes say became of a delivery, newest
-    first.
-    """
+    """Return the keys that sign the verdicts of the application's own routes, newest first."""
     return [derive(secret, "flask-taskqueue/verdict/v1") for secret in secrets]
 
 
 def fingerprints(secrets: Iterable[str | bytes]) -> tuple[str, ...]:
-    """What says in the tables whose they are, newest first: each tells secrets apart, and tells
-    nothing of its own.
-    """
+    """Return what identifies secrets in the tables, newest first, and reveals nothing of them."""
     return tuple(derive(secret, "flask-taskqueue/owner/v1").hex()[:32] for secret in secrets)
 
 
-def bound(
+def attempt_keys(
     keys: Iterable[bytes], method: str, path: str, queue: str, attempt: int, host: str = ""
 ) -> list[bytes]:
-    """The keys of one route, queue and attempt; at another ``host``, if the application has a
-    target there.
+    """Return the keys of one route, queue and attempt.
+
+    ``host`` is where the route is, if the application has a target there.
     """
     words = "\n".join((method, path, queue, str(attempt), *([host] if host else ()))).encode()
     return [hmac.digest(key, words, "sha256") for key in keys]
 
 
 def webhook_secret(keys: Sequence[bytes], target: str) -> str:
-    """The newest secret of one receiver: the URL that it is called at, or its host and port.
-    Raises `InvalidUrlError` for anything else.
+    """Return the newest secret of one receiver.
+
+    ``target`` is the URL that it is called at, or its host and port. Raises `InvalidUrlError` for
+    anything else.
     """
     receiver = receiver_of(target if "://" in target else f"https://{target}")
     if "://" not in target and target.lower() != receiver:
@@ -88,20 +88,20 @@ def webhook_secret(keys: Sequence[bytes], target: str) -> str:
 
 
 def whsec(key: bytes) -> str:
-    """A key in the form that receivers are given (``whsec_`` and base64)."""
+    """Return a key in the form that receivers are given (``whsec_`` and base64)."""
     return "whsec_" + b64encode(key).decode()
 
 
 def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of ``webhook-signature``: one ``v1`` signature per key, newest first."""
+    """Return the value of ``webhook-signature``: one ``v1`` signature per key, newest first."""
     signed = b"%s.%d." % (message_id.encode("ascii"), timestamp) + body
     return " ".join("v1," + b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
 
 
-def presented(headers: Mapping[str, str], now: float) -> str | None:
-    """The message id, if the headers carry a well-formed, fresh set of signature headers.
+def fresh_message_id(headers: Mapping[str, str], now: float) -> str | None:
+    """Return the message id, if the headers carry a well-formed, fresh set of signature headers.
 
-    Says nothing of the signature itself; it lets a stranger be refused before a body is read.
+    This says nothing of the signature itself; it lets a stranger be refused before a body is read.
     ``now`` is in seconds since 1970; five minutes either way are tolerated.
     """
     message_id = headers.get("webhook-id", "")
@@ -114,10 +114,11 @@ def presented(headers: Mapping[str, str], now: float) -> str | None:
 
 
 def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Whether one of the signatures is by one of the keys. Malformed input is False, never an
-    error.
+    """Return whether one of the signatures is by one of the keys.
+
+    Malformed input is False, never an error.
     """
-    message_id = presented(headers, now)
+    message_id = fresh_message_id(headers, now)
     if message_id is None:
         return False
     return matches(
@@ -128,14 +129,17 @@ def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: 
 def matches(
     keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes, given: str
 ) -> bool:
-    """Whether one of the signatures ``given``, as `sign` writes them, is by one of the keys.
+    """Return whether one of the ``given`` signatures, as `sign` writes them, is by one of the keys.
+
     Malformed input is False.
     """
-    expected = [_decode(one) for one in sign(keys, message_id, timestamp, body).split(" ")]
+    expected = [
+        _decode(signature) for signature in sign(keys, message_id, timestamp, body).split(" ")
+    ]
     found = False
     for mac in map(_decode, given.split(" ")[:_MOST_SIGNATURES]):
-        for want in expected:
-            found |= bool(mac) and hmac.compare_digest(mac, want)
+        for wanted in expected:
+            found |= bool(mac) and hmac.compare_digest(mac, wanted)
     return found
 
 

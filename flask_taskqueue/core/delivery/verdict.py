@@ -1,4 +1,4 @@
-"""The verdict: what became of a delivery, said by what has seen it, not by the reply alone.
+"""The verdict: what became of a delivery, by what saw the view run rather than by the reply.
 
 A reply of 2xx proves nothing about a handler: a hook, an error handler or a page of something else
 may have sent it. So for the app's own routes the place where the view is called says whether it was
@@ -22,13 +22,15 @@ HEADER = "X-TaskQueue-Verdict"
 Kind = Literal["returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping"]
 
 _MOST_OF_ERROR = 1000
-"""Characters of a header that an error may take: proxies have little room for headers."""
+"""Characters that an error may take in the header. Proxies have little room for headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a view did: it returned, raised, asked for a retry, refused for good, had lost its
-    lease; or there is none at this URL, or none that the task fits.
+    """What a view did.
+
+    It returned, raised, asked for a retry, refused for good or had lost its lease; or there is none
+    at this URL, or none that the task fits.
 
     ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
     that the handler's own transaction, with the end of the attempt in it, is committed;
@@ -51,14 +53,15 @@ class Verdict:
 
 @lru_cache(maxsize=128)
 def returned(status: int, retry_after: str | None = None) -> Verdict:
-    """The verdict on a view that returned a response with this status and, if it is no success,
-    this Retry-After.
+    """Return the verdict on a view that returned a response with this status.
+
+    ``retry_after`` is its Retry-After, if the response is no success.
     """
     return Verdict("returned", status, retry_after=retry_after)
 
 
 def raised(error: BaseException) -> Verdict:
-    """The verdict on a view that raised."""
+    """Return the verdict on a view that raised."""
     text = str(error)
     return Verdict(
         "raised", error=f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -66,28 +69,27 @@ def raised(error: BaseException) -> Verdict:
 
 
 def of_reply(reply: Reply) -> Verdict | None:
-    """The verdict on a delivery to another host: what it replied; None if it did not."""
+    """Return the verdict on a delivery to another host: its reply; None if it sent none."""
     if reply.kind != "reply":
         return None
     return Verdict("returned", reply.status, retry_after=reply.headers.get("retry-after"))
 
 
-def seal(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
-    """The header by which a verdict travels, bound to the signature of the request that it is
-    on.
-    """
-    told = {
+def sign(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
+    """Return the header that carries a verdict, bound to the signature of the request."""
+    fields = {
         name: value
         for name, value in asdict(replace(verdict, error=_short(verdict.error))).items()
         if value
     }
-    text = json.dumps(told, separators=(",", ":"))
+    text = json.dumps(fields, separators=(",", ":"))
     return f"{signatures.sign(keys, 'verdict', 0, _bound(request_signature, text))} {text}"
 
 
-def unseal(header: str | None, keys: list[bytes], request_signature: str) -> Verdict | None:
-    """The verdict in a header; None without one by one of the keys, for this very request.
-    Never raises.
+def verify(header: str | None, keys: list[bytes], request_signature: str) -> Verdict | None:
+    """Return the verdict in a header, if it is signed by one of the keys for this very request.
+
+    It is None otherwise; this never raises.
     """
     if not header:
         return None
@@ -103,8 +105,9 @@ def unseal(header: str | None, keys: list[bytes], request_signature: str) -> Ver
 
 
 def _short(error: str | None) -> str | None:
-    """As much of an error as a header has room for, where what is not ASCII takes six
-    characters.
+    """Return as much of an error as a header has room for.
+
+    A character that is not ASCII takes six there.
     """
     while error and len(json.dumps(error)) > _MOST_OF_ERROR:
         error = error[: min(len(error) - 1, _MOST_OF_ERROR) * 3 // 4]

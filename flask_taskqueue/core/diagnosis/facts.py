@@ -1,4 +1,4 @@
-"""What is known of a task and of what surrounds it, at one instant."""
+"""What is known of a task and its surroundings at one instant."""
 
 from __future__ import annotations
 
@@ -48,32 +48,44 @@ class Facts:
 
     @property
     def alive(self) -> list[DispatcherInfo]:
-        """The dispatchers that were seen of late."""
-        return [one for one in self.dispatchers if one.is_alive]
+        """The dispatchers that were seen recently."""
+        return [dispatcher for dispatcher in self.dispatchers if dispatcher.is_alive]
 
     @property
     def takers(self) -> list[DispatcherInfo]:
-        """Those of them that take from the task's queue."""
-        return [one for one in self.alive if one.queues is None or self.record.queue in one.queues]
+        """The living dispatchers that take from the task's queue."""
+        return [
+            dispatcher
+            for dispatcher in self.alive
+            if dispatcher.queues is None or self.record.queue in dispatcher.queues
+        ]
 
     def expired(self) -> list[Record]:
-        """Other tasks whose lease ran out, and which are to be tried alone."""
+        """Return other tasks whose lease ran out and which are to be tried alone."""
         return [
-            one
-            for one in self.suspects
-            if one.due_at is not None and one.due_at <= self.now and one.id != self.record.id
+            suspect
+            for suspect in self.suspects
+            if suspect.due_at is not None
+            and suspect.due_at <= self.now
+            and suspect.id != self.record.id
         ]
 
     def on_probation(self) -> list[Record]:
-        """Other tasks beside which nothing is begun in their process."""
+        """Return other tasks beside which nothing begins in their process."""
         begun = [
-            one for one in self.suspects if one not in self.expired() and one.id != self.record.id
+            suspect
+            for suspect in self.suspects
+            if suspect not in self.expired() and suspect.id != self.record.id
         ]
-        return [one for one in begun if (one.started_at or 0) + probation(one) * SECOND > self.now]
+        return [
+            suspect
+            for suspect in begun
+            if (suspect.started_at or 0) + probation(suspect) * SECOND > self.now
+        ]
 
     def process(self, dispatcher: str | None) -> str:
-        """A dispatcher, as people find it: by host and process."""
-        for one in self.dispatchers:
-            if one.id == dispatcher:
-                return f"{one.host}:{one.pid}"
+        """Return a dispatcher's host and process, by which people find it."""
+        for known in self.dispatchers:
+            if known.id == dispatcher:
+                return f"{known.host}:{known.pid}"
         return f"dispatcher {dispatcher}"

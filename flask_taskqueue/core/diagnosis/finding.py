@@ -1,4 +1,4 @@
-"""A finding: something about the surroundings that whoever runs the application should know."""
+"""A finding: something that whoever runs the application should know about its surroundings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Level = Literal["ok", "info", "warning", "error"]
 class Finding:
     """What was found, in a sentence, and what to do about it.
 
-    With an error something is refused or does not work, with a warning it may not, "info" is for
-    those who ask, "ok" says that all is well. ``anchor`` is the place in the documentation, as page
-    and label.
+    An error means that something is refused or does not work, a warning that it may not; "info" is
+    for those who ask, "ok" says that all is well. ``anchor`` is the place in the documentation, as
+    page and label.
     """
 
     level: Level

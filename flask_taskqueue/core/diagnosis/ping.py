@@ -1,4 +1,4 @@
-"""A ping: a delivery that shows whether a worker route is reached, without its handler."""
+"""A ping: a delivery that shows whether a worker route is reached, without calling its handler."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from ..record import Record
 from .finding import Finding, Level
 
 PING = "__ping__"
-"""The queue that a ping says it is of; the name of a queue has no underscore, so no signature
-of one fits a delivery of the other.
+"""The queue that a ping claims to be of.
+
+The name of a queue has no underscore, so no signature of one fits a delivery of the other.
 """
 
 
 def ping_record(method: str, url: str) -> Record:
-    """The row that a ping would have; it is never stored."""
+    """Return the row that a ping would have; it is never stored."""
     blank: dict[str, None] = dict.fromkeys(Record._fields)
     given = {
         "id": "ping",
@@ -44,10 +45,10 @@ def ping_record(method: str, url: str) -> Record:
 def judge_ping(
     route: str, reply: Reply, verdict: Verdict | None, *, certain: bool = True
 ) -> Finding:
-    """What the reply to a ping, and the verdict on it, say of a route.
+    """Return what the reply to a ping, and the verdict on it, say about a route.
 
-    Not ``certain`` when the values in the path were made up: then the application may have had its
-    reasons.
+    It is not ``certain`` when the values in the path were made up, because then the application may
+    have had its reasons.
     """
     if verdict is not None and verdict.kind == "ping":
         return Finding("ok", f"{route} is reached by tasks")

@@ -1,1 +1,1 @@
-"""Queues: what may start, and in which order."""
+"""What may start in a queue, and in which order."""

@@ -1,4 +1,4 @@
-"""Which lane goes first: the order in which tasks are taken."""
+"""Lanes: from which queue and priority tasks are taken first."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class Lane:
 
     @property
     def rank(self) -> int:
-        """Sorts lanes: the earlier due first, or with a lease that ran out; each step of
-        priority counts as a minute of waiting.
+        """What lanes are sorted by: the earlier due, or with a lease that ran out, comes first.
+
+        Each step of priority counts as a minute of waiting.
         """
         first = min(
             (instant for instant in (self.due_at, self.expires_at) if instant is not None),
@@ -43,7 +44,7 @@ class Lane:
 class Lanes:
     """What could be taken, seen at one instant of the database's clock.
 
-    ``gates`` are those of the queues that have limits, ``slowdowns`` those of receivers.
+    ``gates`` are the limits of the queues that have any, ``slowdowns`` those of receivers.
     """
 
     now: int
@@ -52,15 +53,16 @@ class Lanes:
     slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
 
     def due(self) -> list[Lane]:
-        """The lanes with a task that is due and may start, the one to take from first in front."""
+        """Return the lanes whose first task is due and may start, in the order to take them."""
         found = (
             lane for lane in self.lanes if _reached(lane.due_at, self.now) and self._allows(lane)
         )
         return sorted(found, key=lambda lane: lane.rank)
 
     def expired(self) -> list[Lane]:
-        """The lanes with a lease that has run out, the longest ago in front; whoever takes it
-        over is in flight already.
+        """Return the lanes with a lease that has run out, the longest ago in front.
+
+        Whoever takes such a task over is in flight already.
         """
         found = (
             lane
@@ -70,13 +72,13 @@ class Lanes:
         return sorted(found, key=lambda lane: lane.expires_at or 0)
 
     def next_in(self) -> float | None:
-        """Seconds until something can be taken; None when nothing waits."""
+        """Return the seconds until something can be taken; None when nothing waits."""
         first = min((instant for instant, _ in self._instants()), default=None)
         return None if first is None else max(0.0, (first - self.now) / SECOND)
 
     def next_lane(self) -> Lane | None:
-        """The lane from which something can be taken next; None when nothing waits."""
-        return min(self._instants(), key=lambda one: one[0], default=(0, None))[1]
+        """Return the lane from which something can be taken next; None when nothing waits."""
+        return min(self._instants(), key=lambda found: found[0], default=(0, None))[1]
 
     def _allows(self, lane: Lane) -> bool:
         gate = self.gates.get(lane.queue)
@@ -87,7 +89,7 @@ class Lanes:
         return gate is None or gate.tokens_left != 0
 
     def _instants(self) -> Iterator[tuple[int, Lane]]:
-        """When something can be taken, and from where."""
+        """Yield when something can be taken, and from which lane."""
         for lane in self.lanes:
             gate = self.gates.get(lane.queue)
             opens_at = 0 if gate is None else gate.opens_at()

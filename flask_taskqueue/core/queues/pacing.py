@@ -1,132 +1,129 @@
-"""The pace of handlers: whether one thread does for them, how many tasks to lease ahead, how
-long results wait for each other.
-"""
+"""How many threads, leases and results at a time handlers are worth, by how long they run."""
 
 from __future__ import annotations
 
-BRISK = 0.004
-"""Seconds within which handlers are done, on average, for several to be leased for one thread
-and recorded together.
+ONE_THREAD_BELOW = 0.004
+"""Seconds: handlers that take less on average are leased together, run by one thread and recorded
+together.
 """
-QUICK = 0.04
-"""Seconds within which they are done for as many to be leased as there are threads, to follow
-those that run.
+SHORT_BELOW = 0.04
+"""Seconds: while handlers take less, as many tasks as there are threads are leased to follow those
+that run.
 """
-GLANCE = 0.002
+MIN_WAIT = 0.002
 """The shortest wait that is worth while, in seconds."""
-_GATHERING = 0.02
-"""The longest that results wait for each other."""
-_IDLENESS = 3
-"""How much more the seconds count in which a handler waits: other threads could use them."""
-_AHEAD = 0.02
+_MAX_BATCH_WAIT = 0.02
+"""The longest that results wait for each other, in seconds."""
+_IDLE_WEIGHT = 3
+"""How much more a handler's waiting seconds count, because other threads could use them."""
+_WORK_AHEAD = 0.02
 """Seconds of work that are leased together for one thread."""
-_MOST = 128
+_MAX_CLAIM = 128
 _WEIGHT = 1 / 16
-"""Of an attempt in the average."""
+"""The weight of one attempt in the moving averages."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-class Pace:
-    """A moving average over handlers, in ``threads`` at most; ``computing`` says that they run in
-    this process.
+class Pacing:
+    """A moving average of how long handlers run, and what follows from it for a dispatcher.
 
+    There are at most ``threads`` of them; ``computing`` says that handlers run in this process.
     Threads that compute hinder each other, and all the more if they wait for the same lock in the
-    database; then each looks slow, though one alone would be brisk. So now and then one is tried
-    alone. Instants are seconds of the monotonic clock.
+    database; then each handler looks slow, though one thread alone would be fast. So now and then
+    one thread is tried. Instants are seconds of the monotonic clock.
     """
 
     def __init__(self, threads: int, *, computing: bool = True) -> None:
         self._threads = threads
         self._computing = computing
-        self._seconds = self._effective = BRISK / 2  # the latter with what waiting counts more
+        self._seconds = self._effective = ONE_THREAD_BELOW / 2  # in the latter waiting counts more
         self._tried_at = 0.0
         self._pause = _FIRST_PAUSE
 
     @property
-    def brisk(self) -> bool:
-        """Whether handlers are so quick that what surrounds them costs more than they do.
+    def one_thread(self) -> bool:
+        """Whether one thread is enough, because handlers take less than what surrounds them costs.
 
-        Only those that compute in this process: waiting for other servers is done in many threads.
+        Only for handlers that compute in this process: many threads wait for other servers.
         """
-        return self._computing and self._effective < BRISK
-
-    @property
-    def quick(self) -> bool:
-        """Whether a turn of the drain for each would take more time than they do, though they
-        need all threads.
-        """
-        return not self.brisk and self._seconds < QUICK
+        return self._computing and self._effective < ONE_THREAD_BELOW
 
     @property
-    def leads(self) -> bool:
-        """Whether more is leased than runs, so that a thread that is through need not wait for
-        the drain.
-        """
-        return self._threads > 1 and (self.brisk or self.quick)
+    def short(self) -> bool:
+        """Whether handlers need all threads, but take less time than a turn of the dispatcher."""
+        return not self.one_thread and self._seconds < SHORT_BELOW
+
+    @property
+    def leases_ahead(self) -> bool:
+        """Whether to lease more than runs, so that no thread has to wait for the dispatcher."""
+        return self._threads > 1 and (self.one_thread or self.short)
 
     @property
     def capacity(self) -> int:
-        """How many tasks to take at a time: more than there are threads while they are brisk,
-        up to twenty milliseconds of work.
+        """How many tasks to claim at a time.
+
+        While one thread is enough, that is up to twenty milliseconds of work.
         """
-        if not self.brisk or self._threads == 1:
+        if not self.one_thread or self._threads == 1:
             return self._threads
-        return max(self._threads, min(_MOST, int(_AHEAD / max(self._seconds, 1e-5))))
+        return max(self._threads, min(_MAX_CLAIM, int(_WORK_AHEAD / max(self._seconds, 1e-5))))
 
     @property
-    def depth(self) -> int:
-        """How many tasks to have in flight: while they are brisk or quick those that run, and
-        as many to follow.
-        """
-        return 2 * self.capacity if self.leads else self._threads
+    def max_in_flight(self) -> int:
+        """How many tasks to have in flight: those that run and, if leased ahead, as many again."""
+        return 2 * self.capacity if self.leases_ahead else self._threads
 
     @property
-    def patience(self) -> float:
-        """Seconds within which one of those that run ought to be done: after them it is taken
-        for a slow one.
-        """
-        if self.brisk:
-            return max(GLANCE, 3 * self._seconds)
-        return max(GLANCE, self._seconds) if self.quick else GLANCE
+    def slow_after(self) -> float:
+        """Seconds within which one of the running tasks should end; later they count as slow."""
+        if self.one_thread:
+            return max(MIN_WAIT, 3 * self._seconds)
+        return max(MIN_WAIT, self._seconds) if self.short else MIN_WAIT
 
-    def gathering(self, *, busy: bool, waiting: bool) -> float:
-        """Seconds that results wait for each other, so that one turn records them; longer while
-        every thread is ``busy``.
+    def batch_wait(self, *, busy: bool, waiting: bool) -> float:
+        """Return how many seconds results wait for each other, so that one turn records them.
 
-        Of quick ones only while tasks are ``waiting`` that were leased to follow: else a thread
-        would have nothing to do.
+        They wait longer while every thread is ``busy``. Results of short handlers wait only while
+        tasks that were leased ahead are ``waiting``, because otherwise a thread would have nothing
+        to do.
         """
-        if self.brisk:
-            return _GATHERING if busy else GLANCE
-        return min(_GATHERING, self._seconds / 2) if self.quick and waiting else 0.0
+        if self.one_thread:
+            return _MAX_BATCH_WAIT if busy else MIN_WAIT
+        return min(_MAX_BATCH_WAIT, self._seconds / 2) if self.short and waiting else 0.0
 
     def observe(self, seconds: float, computed: float) -> None:
-        """Take an attempt into account that took so many seconds, of which the processor computed
-        for some.
+        """Count an attempt that took some seconds, for some of which the processor computed.
 
-        One that is much slower than the others counts only as much as is needed for a few to be
-        noticed.
+        One that is much slower than the others counts only so much that it takes a few of them to
+        make a difference.
         """
         idle = max(0.0, seconds - computed)
-        limit = 2 * BRISK if self.brisk else max(2 * BRISK * self._threads, 2 * QUICK)
+        limit = (
+            2 * ONE_THREAD_BELOW
+            if self.one_thread
+            else max(2 * ONE_THREAD_BELOW * self._threads, 2 * SHORT_BELOW)
+        )
         self._seconds += _WEIGHT * (min(seconds, limit) - self._seconds)
-        self._effective += _WEIGHT * (min(seconds + _IDLENESS * idle, limit) - self._effective)
+        self._effective += _WEIGHT * (min(seconds + _IDLE_WEIGHT * idle, limit) - self._effective)
 
     def stall(self) -> None:
-        """They are not brisk, or not quick, after all: those that run keep the others waiting."""
-        if not self.brisk:
-            self._seconds = max(self._seconds, QUICK)
-        self._effective = max(self._effective, BRISK)
+        """Take handlers for slower, because those that run keep the others waiting."""
+        if not self.one_thread:
+            self._seconds = max(self._seconds, SHORT_BELOW)
+        self._effective = max(self._effective, ONE_THREAD_BELOW)
 
-    def try_alone(self, now: float) -> None:
-        """Take them for brisk, if it is time to try that. So many threads make each look at
-        most that many times as slow.
+    def try_one_thread(self, now: float) -> None:
+        """Try one thread again, if it is time for that.
+
+        So many threads make each handler look at most that many times as slow.
         """
         if not self._computing:
             return
-        if self.brisk:
+        if self.one_thread:
             if now - self._tried_at > _LONGEST_PAUSE:
                 self._pause = _FIRST_PAUSE
-        elif now - self._tried_at > self._pause and self._seconds < self._threads * BRISK:
-            self._seconds = self._effective = BRISK / 2
+        elif (
+            now - self._tried_at > self._pause and self._seconds < self._threads * ONE_THREAD_BELOW
+        ):
+            self._seconds = self._effective = ONE_THREAD_BELOW / 2
             self._tried_at, self._pause = now, min(2 * self._pause, _LONGEST_PAUSE)

@@ -25,7 +25,7 @@ start.
 
 
 def parse_rate(text: object, *, what: str) -> float:
-    """Tasks per second, of a text as queue.yaml has it.
+    """Return the tasks per second of a rate as queue.yaml writes it.
 
     >>> [parse_rate(text, what="rate") for text in ("30/m", "0.5/s", "0")]
     [0.5, 0.5, 0.0]
@@ -48,7 +48,7 @@ def parse_rate(text: object, *, what: str) -> float:
 
 
 def rate_text(rate: float | None) -> str:
-    """A rate as people write it.
+    """Return a rate as people write it.
 
     >>> rate_text(5), rate_text(0.5), rate_text(1 / 3600), rate_text(None)
     ('5/s', '30/m', '1/h', '-')
@@ -66,15 +66,14 @@ def rate_text(rate: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a queue lets through, as seen at one instant of the database's clock.
+    """The limits of a queue, and what they let through at one instant of the database's clock.
 
-    ``rate`` is in tasks per second, None without one; ``max_concurrent`` None without one. The
-    token bucket held ``tokens`` at ``filled_at``: it fills at the rate up to
-    ``bucket_size``, and each start takes a token. So over any time the tasks started are at most
-    the bucket's size and the rate times that time. Of what flowed in while a start was late
-    up to half a token is kept, so that those after it are not late too: two may then be nearer
-    to each other, but no more start in any time in which whole tokens flow in. Instants are in
-    microseconds.
+    ``rate`` is in tasks per second; it and ``max_concurrent`` are None without a limit. The token
+    bucket held ``tokens`` at ``filled_at``: it fills at the rate up to ``bucket_size``, and each
+    start takes a token. So over any time the tasks started are at most the bucket's size and the
+    rate times that time. Of what flowed in while a start was late up to half a token is kept, so
+    that those after it are not late too: two may then be nearer to each other, but no more start in
+    any time in which whole tokens flow in. Instants are in microseconds.
     """
 
     now: int
@@ -87,22 +86,20 @@ class Gate:
 
     @property
     def filled(self) -> float:
-        """The tokens in the bucket now; a clock that went backwards fills nothing."""
+        """The tokens in the bucket now; a clock that goes backwards adds none."""
         passed = max(0, self.now - self.filled_at) / SECOND
         there, size = self.tokens + passed * (self.rate or 0.0), float(self.bucket_size)
         return size if there >= size + _IDLE else min(there, size + _LATE)
 
     @property
     def tokens_left(self) -> int | None:
-        """How many may start now as far as the rate goes; None for any number, none with a rate
-        of 0.
-        """
+        """How many tasks the rate lets start now; None without a rate, 0 with a rate of 0."""
         if self.rate is None:
             return None
         return max(0, int(self.filled + 1e-9)) if self.rate > 0 else 0
 
     def allowed(self, wanted: int) -> int:
-        """How many of so many may start now."""
+        """Return how many of ``wanted`` tasks may start now."""
         limits = [wanted]
         if self.tokens_left is not None:
             limits.append(self.tokens_left)
@@ -111,10 +108,10 @@ class Gate:
         return min(limits)
 
     def opens_at(self) -> int | None:
-        """When it is worth looking again: now if something may start, None with a rate of 0.
+        """Return when it is worth looking again: now if something may start, None with a rate of 0.
 
-        With as many in flight as may be, any end opens it; one in another process is seen by
-        looking again soon.
+        With as many in flight as may be, the end of any opens it; one in another process is noticed
+        by looking again soon.
         """
         if self.tokens_left == 0:
             return self.now + int((1 - self.filled) / self.rate * SECOND) + 1 if self.rate else None

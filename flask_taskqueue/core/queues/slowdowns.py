@@ -1,4 +1,4 @@
-"""Slowdowns: what a receiver is given since it asked for less."""
+"""Slowdowns: how fast tasks are sent to a receiver that asked for less."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _LOOK_AGAIN = 30
 """The longest, in seconds, that a task waits for another look whose host did not answer."""
 
 
-def slowable(queue: str, url: str, target: str | None) -> str:
-    """Who decides how fast such tasks may come: a host and port, or of the application's own routes
-    those of one queue.
+def slowdown_target(queue: str, url: str, target: str | None) -> str:
+    """Return the name of the receiver that may slow such tasks down.
 
-    >>> slowable("mail", "https://example.com/hook", None), slowable("mail", "/worker", None)
-    ('example.com:443', '/mail')
+    It is a host and port; of the application's own routes those of one queue count as one receiver.
+
+    >>> slowdown_target("mail", "https://example.com/hook", None)
+    'example.com:443'
+    >>> slowdown_target("mail", "/worker", None)
+    '/mail'
     """
     if target is None and not is_absolute(url):
         return f"/{queue}"
@@ -39,11 +42,11 @@ def slowable(queue: str, url: str, target: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """One receiver that answered 429 or 503, with Retry-After; instants are microseconds of the
-    database's clock.
+    """A receiver that answered 429 or 503, with Retry-After.
 
     Since ``asked_at`` it is given ``rate`` tasks a second, twice as many every half minute until it
-    is as fast as ever. ``empty_at`` is when what it may be given was last used up.
+    is as fast as ever. ``empty_at`` is when what it may be given was last used up. Instants are
+    microseconds of the database's clock.
     """
 
     target: str
@@ -56,7 +59,7 @@ class Slowdown:
 
     @property
     def name(self) -> str:
-        """Who it is, for people."""
+        """The receiver, as people are told of it."""
         return (
             f"the app's own routes in queue {self.target[1:]}"
             if self.target.startswith("/")
@@ -74,26 +77,25 @@ class Slowdown:
         return self.asked_at + int(_RECOVERY * math.log2(FASTEST / self.rate))
 
     def rate_at(self, now: int) -> float:
-        """Tasks a second at an instant after it asked."""
+        """Return how many tasks a second it gets at an instant after it asked."""
         recovered: float = 2.0 ** min(60.0, max(0, now - self.asked_at) / _RECOVERY)
         return min(FASTEST, self.rate * recovered)
 
     def tokens(self, now: int) -> int:
-        """How many may be sent now: what has gathered, for a second at most, but one at least
-        once it has.
+        """Return how many tasks may be sent now.
+
+        That is what has gathered, for a second at most, but at least one once it has.
         """
         return int(self._filled(now) + 1e-9)
 
     def taken(self, now: int, number: int) -> Slowdown:
-        """After so many were sent."""
+        """Return the slowdown after so many tasks were sent."""
         return replace(
             self, empty_at=now - int((self._filled(now) - number) / self.rate_at(now) * SECOND)
         )
 
     def turn(self, now: int, place: int) -> int:
-        """When a task that is put off may be sent, as the first, the second, ... of those that
-        wait.
-        """
+        """Return when a task that is put off may be sent; its place among those is from 1."""
         first = max(now, self.empty_at)
         growth = place * math.log(2) * SECOND / (self.rate_at(first) * _RECOVERY)
         return first + max(SECOND // 1000, int(_RECOVERY * math.log2(1 + growth)))
@@ -104,38 +106,38 @@ class Slowdown:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """A host whose latest attempt in this process ran out of time: it may have a share of half of
-    the slots here, until it answers.
+class SilentHost:
+    """A host whose latest attempt in this process ran out of time.
 
-    ``room`` is how many that is now; ``half`` is what all such hosts have together.
+    Until it answers it may have a share of half of the slots here. ``room`` is how many that is
+    now; ``half`` is what all such hosts have together.
     """
 
     room: int
     half: int
 
     def tokens(self, now: int) -> int:
-        """How many may be sent now."""
+        """Return how many tasks may be sent now."""
         return self.room
 
-    def taken(self, now: int, number: int) -> Silence:
-        """After so many were sent."""
-        return Silence(self.room - number, self.half)
+    def taken(self, now: int, number: int) -> SilentHost:
+        """Return what is left after so many tasks were sent."""
+        return SilentHost(self.room - number, self.half)
 
     def turn(self, now: int, place: int) -> int:
-        """When a task that is put off is looked at again."""
+        """Return when a task that is put off is looked at again."""
         return now + min(1 + place // self.half, _LOOK_AGAIN) * SECOND
 
 
 def slowed(
     before: Slowdown | None, target: str, now: int, status: int, retry_after: float
 ) -> Slowdown:
-    """A receiver after a reply that asked for less: it is given half of what it was, or to begin
-    with ten tasks a second.
+    """Return the slowdown of a receiver after a reply that asked for less.
 
-    What requests under way bring, several such replies within a second, is one complaint. How long
-    the task itself waits is another matter: each speaks for itself, so others for the same receiver
-    go on, at that rate.
+    It is given half of what it was, or ten tasks a second to begin with. Several such replies
+    within a second are one complaint, because requests that were under way bring them. How long the
+    task itself waits is another matter: each reply speaks for its own task, so others for the same
+    receiver go on, at that rate.
     """
     if before is None:
         return Slowdown(
@@ -163,6 +165,8 @@ def slowed(
 def enforced(
     rate: float | None, queue: str, slowdowns: Mapping[str, Slowdown], now: int
 ) -> float | None:
-    """The rate of a queue for the application's own routes; None without a limit."""
-    one = slowdowns.get(f"/{queue}")
-    return rate if one is None else min(FASTEST if rate is None else rate, one.rate_at(now))
+    """Return the rate of a queue for the application's own routes; None without a limit."""
+    slowdown = slowdowns.get(f"/{queue}")
+    return (
+        rate if slowdown is None else min(FASTEST if rate is None else rate, slowdown.rate_at(now))
+    )

@@ -10,10 +10,10 @@ from datetime import datetime
 class QueueStatistics:
     """True values of one moment; the words are App Engine's where it had them.
 
-    ``tasks`` have not ended: ``scheduled`` and ``in_flight``. Of the scheduled ``waiting_for_key``
-    wait for a key. ``oldest_eta`` is when the first of them is or was due. ``succeeded``, ``dead``
-    and ``cancelled`` are those that are kept. ``executed_last_minute`` and ``_hour`` count
-    attempts, in spans of ten seconds, ``failed_last_hour`` those that failed. ``rate`` (tasks per
+    ``tasks`` have not ended: ``scheduled`` and ``in_flight``. ``waiting_for_key`` of the scheduled
+    ones wait for a key. ``oldest_eta`` is when the first of them is or was due. ``succeeded``,
+    ``dead`` and ``cancelled`` are those that are kept. ``executed_last_minute`` and ``_hour`` count
+    attempts, in steps of ten seconds, ``failed_last_hour`` those that failed. ``rate`` (tasks per
     second), ``bucket_size`` and ``max_concurrent`` are the limits; ``enforced_rate`` is below the
     rate while the application's own routes ask for less (503 or 429, with Retry-After). None is no
     limit.

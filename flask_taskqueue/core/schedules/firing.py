@@ -19,11 +19,10 @@ _MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The tasks that a schedule has added, by hand too: whether one has not ended, and when the
-    last did. They may be forgotten since.
+    """The tasks that a schedule has added, by hand too. They may have been forgotten since.
 
     ``is_live`` says that one runs or is to run for the first time, ``has_failed`` that one has
-    failed and waits to be tried again.
+    failed and waits to be tried again, ``finished_at`` when the last one ended.
     """
 
     is_live: bool = False
@@ -33,9 +32,9 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """What to do now: add a task for each of these fire times. ``next_at`` is when to look again.
+    """What to do now: add a task for each of the fire times, and look again at ``next_at``.
 
-    With ``replaces`` they take the place of runs that have failed.
+    With ``replaces`` the tasks take the place of runs that have failed.
     """
 
     fires: tuple[datetime, ...]
@@ -44,7 +43,7 @@ class Firing:
 
 
 def check_rules(misfire: str, overlap: str) -> None:
-    """Raises `InvalidScheduleError` for a rule that there is not."""
+    """Check the two rules. Raises `InvalidScheduleError` for one that does not exist."""
     for name, value, choices in (
         ("misfire", misfire, get_args(Misfire)),
         ("overlap", overlap, get_args(Overlap)),
@@ -64,13 +63,13 @@ def decide(
     overlap: Overlap,
     last: LastRun,
 ) -> Firing:
-    """What follows at ``now``, when the fire time ``due`` has come.
+    """Return what follows at ``now``, when the fire time ``due`` has come.
 
     A plain interval counts from the end of the last run, as App Engine's cron does, unless runs may
-    overlap. Fire times that were missed by more than `GRACE` (no dispatcher ran) give one run
-    together, none, or one each. While the last run has not ended, fire times are left out, but one
-    that has failed and waits to be tried again is replaced; with ``misfire="all"`` they wait for
-    it.
+    overlap. Fire times that were missed by more than `GRACE`, because no dispatcher ran, give one
+    run together, none, or one each, as ``misfire`` says. While the last run has not ended, fire
+    times are left out, but one that has failed and waits to be tried again is replaced; with
+    ``misfire="all"`` they wait for it.
     """
     one_by_one = overlap == "skip"
     if one_by_one and last.has_failed:

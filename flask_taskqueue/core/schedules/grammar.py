@@ -32,7 +32,7 @@ _EXAMPLES = "'every 5 minutes', 'every mon,fri 09:00' or '1st monday of sep,oct 
 
 
 def _table(words: str, first: int) -> dict[str, int]:
-    """Each name's number; names are separated by blanks, spellings of one by a bar."""
+    """Return each name's number; blanks separate names, bars the spellings of one."""
     return {
         word: number
         for number, spellings in enumerate(words.split(), first)
@@ -62,7 +62,7 @@ _EVERY_ORDINAL = frozenset(range(1, 6))
 
 
 def parse_app_engine(text: str) -> Interval | SpecificTime:
-    """The rule of a text.
+    """Return the rule of a text.
 
     >>> parse_app_engine("every 100 minutes").every
     datetime.timedelta(seconds=6000)
@@ -131,7 +131,7 @@ class _Parser:
         return rule
 
     def _ordinal_days(self) -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
-        """The days of the month, the ordinals, the weekdays."""
+        """Return the days of the month, the ordinals and the weekdays."""
         is_every = self._accept("every")
         ordinals = (
             _EVERY_ORDINAL
@@ -175,10 +175,10 @@ class _Parser:
     def _list_of(self, table: Mapping[str, int], wanted: str) -> frozenset[int]:
         return self._list(lambda: self._one_of(table, wanted))
 
-    def _list(self, one: Callable[[], int]) -> frozenset[int]:
-        found = {one()}
+    def _list(self, read_one: Callable[[], int]) -> frozenset[int]:
+        found = {read_one()}
         while self._accept(","):
-            found.add(one())
+            found.add(read_one())
         return frozenset(found)
 
     def _one_of(self, table: Mapping[str, _T], wanted: str) -> _T:
@@ -198,7 +198,7 @@ class _Parser:
         return accepted
 
     def _word(self, ahead: int = 0) -> str:
-        """The next word, or one further ahead; empty at the end."""
+        """Return the next word, or one further ahead; empty at the end."""
         place = self._read + ahead
         return self._words[place][0] if place < len(self._words) else ""
 

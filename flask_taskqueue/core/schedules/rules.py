@@ -1,4 +1,4 @@
-"""The rules a schedule can be, each of which finds its next run."""
+"""The rules that a schedule can be; each finds its next run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANY_START = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """App Engine's interval: every so often, all the time or within a window of the day.
+    """App Engine's interval: every so often, all day or within a window of the day.
 
     Without ``start`` it counts from whatever instant it is given. With it there is a grid, anchored
     anew each day at ``start``: up to ``end`` inclusive (the next day's if that is earlier), or
@@ -49,7 +49,7 @@ class Interval:
     end: time | None = None
 
     def next_after(self, after: datetime, zone: tzinfo) -> datetime:
-        """The next run after an instant, both in UTC."""
+        """Return the next run after an instant, both in UTC."""
         if self.start is None:
             return after + self.every
         yesterday = after.astimezone(zone).date() - _DAY
@@ -71,7 +71,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class SpecificTime:
-    """App Engine's specific time: a time of some days of some months.
+    """App Engine's specific time: a time on some days of some months.
 
     The days are ``monthdays``, or the ``weekdays`` (Monday is 0) that are the first to fifth of
     their month, as ``ordinals`` says.
@@ -91,7 +91,7 @@ class SpecificTime:
         )
 
     def next_after(self, after: datetime, zone: tzinfo) -> datetime:
-        """The next run after an instant, both in UTC."""
+        """Return the next run after an instant, both in UTC."""
         # A time that the clocks skip may be made up for on the following day.
         yesterday = after.astimezone(zone).date() - _DAY
         return next(
@@ -119,8 +119,9 @@ class Crontab:
 
     @classmethod
     def parse(cls, text: str) -> Crontab:
-        """The rule of a line or an alias such as "@daily". Raises `InvalidScheduleError` for
-        anything else.
+        """Return the rule of a line or an alias such as "@daily".
+
+        Raises `InvalidScheduleError` for anything else.
         """
         if text.startswith("@") and text not in _ALIASES:
             raise InvalidScheduleError(
@@ -149,7 +150,7 @@ class Crontab:
         return cls(line)
 
     def next_after(self, after: datetime, zone: tzinfo) -> datetime:
-        """The next run after an instant, both in UTC."""
+        """Return the next run after an instant, both in UTC."""
         # In the hour that the clocks repeat, cronsim counts from its first pass.
         runs = (run.astimezone(UTC) for run in CronSim(self.line, after.astimezone(zone)))
         return next(run for run in runs if run > after)
@@ -170,15 +171,19 @@ def _days_of(year: int, month: int) -> range:
 
 
 def _earlier(day: date, at: time, zone: tzinfo) -> datetime:
-    """The instant of an interval's end point: the first of two; the first minute that exists if
-    there is none.
+    """Return the instant of an end point of an interval.
+
+    Of a time that the clocks repeat it is the first, for one that they skip the first minute that
+    exists.
     """
     return _instant(datetime.combine(day, at, zone), _MINUTE)
 
 
 def _later(day: date, at: time, zone: tzinfo) -> datetime:
-    """The instant of a specific time: the second of two (standard time); whole hours later if
-    there is none.
+    """Return the instant of a specific time.
+
+    Of a time that the clocks repeat it is the second (standard time), for one that they skip it is
+    whole hours later.
     """
     return _instant(datetime.combine(day, at.replace(fold=1), zone), _HOUR)
 

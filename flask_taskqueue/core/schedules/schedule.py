@@ -11,7 +11,7 @@ from .grammar import parse_app_engine
 from .rules import Crontab, Interval, SpecificTime
 
 _LONGEST = 500
-_YEARS = range(1900, 9901)  # far enough from the first and last datetime for any sum to be one
+_YEARS = range(1900, 9901)  # far enough from the first and last datetime for sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str, timezone: str = "UTC") -> Schedule:
-        """The schedule of a text, in either of two grammars.
+        """Return the schedule of a text, in either of two grammars.
 
         App Engine's, as cron.yaml has it: "every 5 minutes", "every 2 hours from 10:00 to 14:00",
         "every 30 minutes synchronized", "every mon,fri 09:00", "1,15 of month 04:00". Or a crontab
@@ -59,16 +59,15 @@ class Schedule:
 
     @property
     def is_plain_interval(self) -> bool:
-        """Whether it is "every N minutes" or hours and no more: as in App Engine, N counts from
-        the end of the last run.
+        """Whether it is "every N minutes" or hours and no more.
+
+        As in App Engine, N then counts from the end of the last run.
         """
         return self.interval is not None
 
     @property
     def interval(self) -> timedelta | None:
-        """The time from the end of one run to the next of a plain interval; None for any other
-        schedule.
-        """
+        """The time from the end of one run to the next; None unless it is a plain interval."""
         return (
             self._rule.every
             if isinstance(self._rule, Interval) and self._rule.start is None
@@ -76,11 +75,11 @@ class Schedule:
         )
 
     def next_after(self, after: datetime) -> datetime:
-        """The next run, always later than ``after``, in UTC.
+        """Return the next run, always later than ``after``, in UTC.
 
         For a plain interval give the instant the last run ended; for any other schedule it does not
-        matter how long a run took. A time that the clocks skip is not lost, one that they repeat
-        comes once: for App Engine's grammar as App Engine did it, for crontab lines as Debian's
+        matter how long a run took. A time that the clocks skip is not lost, and a repeated time
+        fires once: for App Engine's grammar as App Engine did it, for crontab lines as Debian's
         cron does. (A crontab line whose minute or hour begins with ``*`` follows the clock
         instead.)
 
@@ -98,7 +97,7 @@ class Schedule:
         return self._rule.next_after(after.astimezone(UTC), self._zone)
 
     def next_runs(self, after: datetime, count: int = 5) -> list[datetime]:
-        """The next so many runs, as if each ended the moment it began."""
+        """Return the next ``count`` runs, as if each ended the moment it began."""
         runs: list[datetime] = []
         for _ in range(count):
             after = self.next_after(after)

@@ -1,9 +1,9 @@
-"""The vault: how what tasks hold is encrypted in the tables, and read again.
+"""Encryption of what tasks hold in the tables.
 
-A sealed value is a mark, eight characters that name its key, and a token of Fernet (AES-128-CBC and
-HMAC-SHA256). What has no mark is plain: rows from before encryption was set up still read. The
-store holds either as it is; values are sealed where they are inserted and opened where they are
-used.
+An encrypted value is a mark, eight characters that name its key, and a token of Fernet (AES-128-CBC
+and HMAC-SHA256). A value without the mark is plain, so that rows from before encryption was set up
+still read. The store holds either as it is; values are encrypted where they are inserted and
+decrypted where they are used.
 """
 
 from __future__ import annotations
@@ -24,36 +24,40 @@ _TEXT_MARK = MARK.decode()
 _NAMED = len(MARK) + 9
 
 
-class Vault:
-    """Seals with the newest of its keys and opens with any. Without keys it seals nothing."""
+class Encryption:
+    """Encrypts with the newest of its keys, decrypts with any; without keys it changes nothing."""
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
-        """``keys`` are Fernet's, newest first. Raises `ConfigurationError` when the extra is
-        not installed.
+        """Take Fernet keys, newest first.
+
+        Raises `ConfigurationError` when the extra is not installed.
         """
         self._keys: Mapping[bytes, Fernet] = {_name(key): _fernet(key) for key in keys}
         self._newest = next(iter(self._keys), b"")
         self._prefix = MARK + self._newest + b":"
 
     def __repr__(self) -> str:
-        return f"<Vault {b', '.join(self._keys).decode() or 'without keys'}>"
+        return f"<Encryption {b', '.join(self._keys).decode() or 'without keys'}>"
 
     @property
-    def seals(self) -> bool:
-        """Whether there is a key to seal with."""
+    def is_enabled(self) -> bool:
+        """Whether there is a key to encrypt with."""
         return bool(self._keys)
 
-    def seal(self, plain: bytes) -> bytes:
-        """The value as it is stored."""
+    def encrypt(self, plain: bytes) -> bytes:
+        """Return the value as it is stored."""
         return self._prefix + self._keys[self._newest].encrypt(plain) if self._newest else plain
 
-    def seal_text(self, plain: str | None) -> str | None:
-        """The text as it is stored; None for none."""
-        return self.seal(plain.encode()).decode() if self._newest and plain is not None else plain
+    def encrypt_text(self, plain: str | None) -> str | None:
+        """Return the text as it is stored; None for None."""
+        return (
+            self.encrypt(plain.encode()).decode() if self._newest and plain is not None else plain
+        )
 
-    def open(self, stored: bytes) -> bytes:
-        """The value as it was before it was stored. Raises `DecryptionError` for one of another
-        key.
+    def decrypt(self, stored: bytes) -> bytes:
+        """Return the value as it was before it was stored.
+
+        Raises `DecryptionError` for one of another key, and one that was changed.
         """
         if not stored.startswith(MARK):
             return stored
@@ -70,48 +74,50 @@ class Vault:
         except InvalidToken as error:
             raise DecryptionError("it is encrypted, and has been changed since") from error
 
-    def open_text(self, stored: str | None) -> str | None:
-        """The text as it was before it was stored. Raises `DecryptionError` for one of another
-        key.
+    def decrypt_text(self, stored: str | None) -> str | None:
+        """Return the text as it was before it was stored.
+
+        Raises `DecryptionError` for one of another key, and one that was changed.
         """
         if stored is None or not stored.startswith(_TEXT_MARK):
             return stored
-        return self.open(stored.encode()).decode()
+        return self.decrypt(stored.encode()).decode()
 
-    def opened(self, record: Record) -> Record:
-        """The row with its body, headers and follow-up as they were before. Raises
-        `DecryptionError`.
+    def decrypt_record(self, record: Record) -> Record:
+        """Return a row with its body, headers and follow-up decrypted.
+
+        Raises `DecryptionError`.
         """
         body, headers, follow_up = record.body, record.headers, record.follow_up
         if (
             not self._keys
-            and not is_sealed(body)
-            and not is_sealed(headers)
-            and not is_sealed(follow_up)
+            and not is_encrypted(body)
+            and not is_encrypted(headers)
+            and not is_encrypted(follow_up)
         ):
             return record
         return record._replace(
-            body=self.open(body) if isinstance(body, bytes) else body,
-            headers=self.open_text(headers),
-            follow_up=self.open_text(follow_up),
+            body=self.decrypt(body) if isinstance(body, bytes) else body,
+            headers=self.decrypt_text(headers),
+            follow_up=self.decrypt_text(follow_up),
         )
 
     def is_current(self, stored: bytes | str | None) -> bool:
-        """Whether a value is sealed with the newest key, or there is none."""
+        """Return whether a value is encrypted with the newest key, or is None."""
         if isinstance(stored, bytes):
             return stored.startswith(self._prefix)
         return stored is None or stored.startswith(self._prefix.decode())
 
 
-def is_sealed(stored: bytes | str | None) -> bool:
-    """Whether a value is sealed."""
+def is_encrypted(stored: bytes | str | None) -> bool:
+    """Return whether a value is encrypted."""
     return (isinstance(stored, bytes) and stored.startswith(MARK)) or (
         isinstance(stored, str) and stored.startswith(_TEXT_MARK)
     )
 
 
 def _name(key: str) -> bytes:
-    """What names a key in public: nothing of a random key can be told from it."""
+    """Return the public name of a key, which reveals nothing of a random key."""
     return hashlib.sha256(key.encode()).hexdigest()[:8].encode()
 
 

@@ -1,4 +1,4 @@
-"""Redaction: values that are never shown, by the names they go by."""
+"""Redaction: values that are never shown, chosen by their names."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _MARKED = re.compile(f'"{_MARK}([^"]*){_MARK}"')
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """Hides the values whose names hold one of ``parts``, whatever their case."""
+    """Hides the values whose names contain one of ``parts``, in any case."""
 
     parts: tuple[str, ...]
 
     def hides(self, name: object) -> bool:
-        """Whether a value of this name is hidden."""
+        """Return whether a value of this name is hidden."""
         return any(part.lower() in str(name).lower() for part in self.parts)
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Headers as they may be shown."""
+        """Return headers as they may be shown."""
         return {name: HIDDEN if self.hides(name) else value for name, value in headers.items()}
 
     def url(self, url: str) -> str:
-        """A URL as it may be shown: its query without what is hidden, its host without user
-        information.
+        """Return a URL as it may be shown.
+
+        Its query lacks what is hidden, and its host user information.
         """
         path, mark, query = url.partition("?")
         scheme, separator, rest = path.partition("://")
@@ -42,24 +43,22 @@ class Redaction:
         return shown + mark + self._form(query)
 
     def body(self, body: bytes, content_type: str) -> str | None:
-        """A body as it may be shown: a form, JSON in lines, any other text as it is; None for
-        what is no text.
+        """Return a body as it may be shown; None if it is no text.
+
+        A form or JSON lacks what is hidden, and JSON is indented; any other text stays as it is.
         """
         text = _text(body)
         if text is None:
             return None
         if content_type.startswith(_FORM):
             return self._form(text)
-        if content_type.startswith(
-            "multipart/"
-        ):  # its fields have names that may hide their values
+        if content_type.startswith("multipart/"):  # its fields may have names to be hidden
             return HIDDEN
         document = _json(text, content_type)
         return text if document is None else _dumped(self._walk(document, None), indent=2)
 
     def restore(self, edited: str, body: bytes, content_type: str) -> bytes:
-        """The body of an edited text: what is still hidden in it has the value that it has in
-        ``body``.
+        """Return the body of an edited text; what is still hidden in it has its value in ``body``.
 
         Raises ValueError for JSON that is malformed.
         """
@@ -72,7 +71,7 @@ class Redaction:
         return _dumped(_filled(_loads(edited), before)).encode()
 
     def _form(self, text: str) -> str:
-        """Pairs one by one, so that nothing but the hidden values changes."""
+        """Replace a form's hidden values pair by pair, so that nothing else changes."""
         return "&".join(
             name + "=" + HIDDEN if mark and self.hides(unquote_plus(name)) else name + mark + value
             for name, mark, value in _pairs(text)
@@ -91,12 +90,12 @@ class Redaction:
         if name is not None and self.hides(name) and value is not None:
             return HIDDEN
         if isinstance(value, dict):
-            return {key: self._walk(one, key) for key, one in value.items()}
-        return [self._walk(one, None) for one in value] if isinstance(value, list) else value
+            return {key: self._walk(member, key) for key, member in value.items()}
+        return [self._walk(member, None) for member in value] if isinstance(value, list) else value
 
 
 def _pairs(text: str) -> list[tuple[str, str, str]]:
-    return [one.partition("=") for one in text.split("&")] if text else []
+    return [pair.partition("=") for pair in text.split("&")] if text else []
 
 
 def _text(body: bytes) -> str | None:
@@ -107,7 +106,7 @@ def _text(body: bytes) -> str | None:
 
 
 def _json(text: str, content_type: str) -> Any:
-    """The document of a text that says it is JSON; None otherwise."""
+    """Return the document of a text that claims to be JSON; None otherwise."""
     if "json" not in content_type.lower():
         return None
     try:
@@ -117,7 +116,7 @@ def _json(text: str, content_type: str) -> Any:
 
 
 def _loads(text: str) -> Any:
-    """JSON whose numbers keep their digits: no float is read and written again."""
+    """Read JSON whose numbers keep their digits, because no float is read and written again."""
     try:
         return json.loads(text, parse_float=_marked, parse_int=_marked, parse_constant=_marked)
     except RecursionError as error:
@@ -149,14 +148,16 @@ def _filled(edited: Any, original: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What is shown of URLs: with their queries, but for values whose names hold one of
-    ``redact``, or the path alone.
+class UrlRedaction:
+    """What is shown of URLs.
+
+    With ``queries`` that includes the query, without values whose names contain one of ``redact``;
+    otherwise it is the path alone.
     """
 
     queries: bool
     redact: tuple[str, ...]
 
     def url(self, url: str) -> str:
-        """A URL as it is seen."""
+        """Return a URL as it is shown."""
         return Redaction(self.redact).url(url) if self.queries else redacted(url)

@@ -1,7 +1,7 @@
 """Targets: where deliveries may go besides the application itself.
 
-Checked twice: a URL by its host when a task is added and when it is attempted, and each address
-that the host leads to where the connection is made.
+They are checked twice: a URL by its host when a task is added and when it is attempted, and each
+address that the host leads to when the connection is made.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, InvalidUrlError
-from ..settings import hosts as addresses
 from ..settings.app import Settings
-from ..settings.hosts import Address, AllowedHost, literal
+from ..settings.hosts import (
+    Address,
+    AllowedHost,
+    is_local,
+    is_public,
+    literal,
+    parse_address,
+)
 from ..settings.queue import QueueSettings
 from ..urls import check_absolute, normal
 
@@ -28,8 +34,9 @@ class Targets:
     ``internal``: to itself only. ``allowlist``: to hosts that are allowed. ``public``: to these,
     and to any host all of whose addresses are public, on some ports.
 
-    A host that is allowed by name may lead to private addresses, but to this machine, its link or
-    its cloud's metadata only if the list has that address too, or the name is ``localhost``.
+    A host that is allowed by name may lead to private addresses. It may lead to this machine, its
+    link or its cloud's metadata only if the list has that address too, or the name is
+    ``localhost``.
     """
 
     policy: str
@@ -38,8 +45,9 @@ class Targets:
 
     @classmethod
     def of(cls, settings: Settings) -> Targets:
-        """The targets that are configured. Raises `ConfigurationError` for a list that the
-        policy has no use for.
+        """Return the targets that are configured.
+
+        Raises `ConfigurationError` for a list that the policy has no use for.
         """
         allowed = (
             *settings.allowed_hosts,
@@ -55,8 +63,9 @@ class Targets:
         return cls(policy, allowed, settings.target_ports)
 
     def check(self, url: str) -> str:
-        """An absolute URL whose host is allowed, as far as the URL tells, in its `normal` form.
-        Raises `InvalidUrlError`.
+        """Return an absolute URL in its `normal` form.
+
+        Raises `InvalidUrlError` unless its host is allowed, as far as the URL tells.
         """
         self._check_host(*check_absolute(url))
         return normal(url)
@@ -75,7 +84,7 @@ class Targets:
                 "to TASKQUEUE_ALLOWED_HOSTS"
             )
         if (address is None and _NUMBER.fullmatch(host)) or (
-            address is not None and not addresses.is_public(address)
+            address is not None and not is_public(address)
         ):
             raise InvalidUrlError(
                 f"host {host!r} is no public address: add it to TASKQUEUE_ALLOWED_HOSTS if "
@@ -83,33 +92,31 @@ class Targets:
             )
 
     def objection(self, host: str, port: int, found: str) -> str | None:
-        """Why a connection to an address that a host leads to is not made; None if it may be."""
+        """Return why not to connect to an address that a host leads to; None if it is allowed."""
         host = host.lower().rstrip(".")
         try:
-            address = addresses.parse(found)
+            address = parse_address(found)
         except ValueError:
             return f"{host} leads to {found!r}, which is no address"
         if self._lists(host, port, literal(host)):
             allowed = (
-                not addresses.is_local(address)
+                not is_local(address)
                 or self._lists("", port, address)
                 or _is_localhost(host, address)
             )
         else:
-            allowed = (
-                self.policy == "public" and port in self.ports and addresses.is_public(address)
-            )
+            allowed = self.policy == "public" and port in self.ports and is_public(address)
         return None if allowed else f"{host} leads to {found}, which is not allowed as a target"
 
     def _lists(self, host: str, port: int, address: Address | None) -> bool:
         return any(
-            one.is_at(port) and (one.names(host) if address is None else one.holds(address))
-            for one in self.allowed
+            entry.is_at(port) and (entry.names(host) if address is None else entry.holds(address))
+            for entry in self.allowed
         )
 
 
 def _host_of(queue: QueueSettings) -> AllowedHost:
-    """Where a queue's own target is."""
+    """Return the host of a queue's own target."""
     try:
         return AllowedHost.parse(urlsplit(queue.target or "").netloc)
     except ValueError as error:
@@ -120,5 +127,5 @@ def _host_of(queue: QueueSettings) -> AllowedHost:
 
 
 def _is_localhost(host: str, address: Address) -> bool:
-    """Whether a name that always means this machine (RFC 6761, 6.3) does so."""
+    """Return whether a name that always means this machine (RFC 6761, 6.3) leads to it."""
     return (host == "localhost" or host.endswith(".localhost")) and address.is_loopback

@@ -1,1 +1,1 @@
-"""Settings, and the checks of their values."""
+"""The settings, and the checks of their values."""

@@ -1,4 +1,4 @@
-"""Settings: every ``TASKQUEUE_`` key, declared once."""
+"""The settings: every ``TASKQUEUE_`` key, declared once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Settings:
     table_prefix: str = _key("taskqueue_", checks.text, "What the tables' names begin with.")
     create_tables: bool | None = _key(
         None,
-        checks.truth,
+        checks.boolean,
         "Whether missing tables are created at first use; by default in debug, in testing "
         "and in the queue's own file.",
     )
@@ -67,7 +67,7 @@ class Settings:
     )
     notify: bool = _key(
         True,
-        checks.truth,
+        checks.boolean,
         "Whether dispatchers in other processes are told of new tasks at once, or see them "
         "at their next poll.",
     )
@@ -112,7 +112,7 @@ class Settings:
     retry: RetryOptions = _key(  # noqa: RUF009 - a field with a frozen default
         DEFAULT_RETRY,
         checks.retry,
-        "The retry law of queues and tasks that have none; gives up after 30 days.",
+        "The retry policy of queues and tasks that have none; gives up after 30 days.",
     )
     max_body: int = _key(
         102_400,
@@ -183,7 +183,7 @@ class Settings:
         "Parts of names, whatever their case: the values of such headers and params are "
         "never shown.",
     )
-    dashboard: bool = _key(False, checks.truth, "Whether the application has the dashboard.")
+    dashboard: bool = _key(False, checks.boolean, "Whether the application has the dashboard.")
     dashboard_url_prefix: str = _key("/taskqueue", checks.url_prefix, "Where the dashboard is.")
     dashboard_title: str | None = _key(
         None, checks.text, "What the dashboard is headed; by default the application's name."
@@ -203,7 +203,7 @@ class Settings:
         None, checks.password, "The user's password.", secret=True
     )
     dashboard_read_only: bool = _key(
-        False, checks.truth, "Whether the dashboard only shows, whoever asks."
+        False, checks.boolean, "Whether the dashboard only shows, whoever asks."
     )
     dashboard_page_size: int = _key(50, checks.count(1, 200), "How many tasks a page lists.")
     dashboard_poll: float = _key(
@@ -220,12 +220,12 @@ class Settings:
 
     trace_propagation: bool = _key(
         True,
-        checks.truth,
+        checks.boolean,
         "Whether tasks carry the trace context in which they were added (traceparent, "
         "tracestate, baggage, sentry-trace).",
     )
     metrics: bool = _key(
-        False, checks.truth, "Whether the application has a route with metrics for Prometheus."
+        False, checks.boolean, "Whether the application has a route with metrics for Prometheus."
     )
     metrics_url: str = _key("/taskqueue/metrics", checks.path, "Where the metrics are.")
     metrics_token: str | None = _key(
@@ -242,7 +242,7 @@ class Settings:
     )
     health: bool = _key(
         True,
-        checks.truth,
+        checks.boolean,
         "Whether the application has the routes live, ready and dispatcher for health checks.",
     )
     health_url: str = _key(
@@ -257,12 +257,12 @@ class Settings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
-        """The settings in a Flask configuration.
+        """Return the settings in a Flask configuration.
 
         Raises `ConfigurationError` for an unknown ``TASKQUEUE_`` key, with the nearest match, and
         for a value that cannot be used.
         """
-        checked = {PREFIX + one.name.upper(): one for one in fields(cls)}
+        checked = {PREFIX + setting.name.upper(): setting for setting in fields(cls)}
         given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
         for key in given:
             if key not in checked:
@@ -278,8 +278,9 @@ class Settings:
         )
 
     def deadline_of(self, queue: str, given: float | None) -> float:
-        """The deadline, in seconds, of an attempt of a task that was given one or not: that,
-        its queue's or the general one.
+        """Return the deadline, in seconds, of an attempt of a task.
+
+        It is the task's own (``given``), or else its queue's, or else the general one.
         """
         known = self.queues.get(queue)
         found = given or (known.deadline if known is not None else None)

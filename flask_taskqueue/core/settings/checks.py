@@ -1,5 +1,7 @@
-"""Checks of configuration values. Each takes the key and the value, and returns the value or
-says what it must be.
+"""Checks of configuration values.
+
+Each takes the key and the value, and returns the value or raises an error that says what it must
+be.
 """
 
 from __future__ import annotations
@@ -22,35 +24,35 @@ _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=", re.ASCII)
 
 
 def refuse(key: str, value: object, wanted: str) -> NoReturn:
-    """Say that a value cannot be used."""
+    """Raise an error that says what a value must be."""
     raise ConfigurationError(f"{key} is {value!r}; it must be {wanted}")
 
 
 def nearest(word: object, known: Collection[str]) -> str:
-    """What an unknown word may have been meant to be."""
+    """Return a hint at what an unknown word may have been meant to be."""
     matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]}?" if matches else f"; there are {', '.join(sorted(known))}"
 
 
 def text(key: str, value: Any) -> str:
-    """A text that is not empty."""
+    """Check a text, which must not be empty."""
     return value if isinstance(value, str) and value else refuse(key, value, "a text")
 
 
-def truth(key: str, value: Any) -> bool:
-    """True or False."""
+def boolean(key: str, value: Any) -> bool:
+    """Check a boolean."""
     return value if isinstance(value, bool) else refuse(key, value, "True or False")
 
 
 def path(key: str, value: Any) -> str:
-    """A path of the application."""
+    """Check a path of the application."""
     if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)+", value, re.ASCII):
         refuse(key, value, "a path such as '/taskqueue/metrics'")
     return value
 
 
 def token(key: str, value: Any) -> str:
-    """A token that is sent in a header; it is never shown."""
+    """Check a token that is sent in a header; it is never shown."""
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{16,}", value):
         raise ConfigurationError(
             f"{key} must be a text of at least 16 printable characters, without blanks"
@@ -59,13 +61,13 @@ def token(key: str, value: Any) -> str:
 
 
 def one_of(*choices: str) -> Check:
-    """One of some words."""
+    """Return a check for one of some words."""
     wanted = " or ".join(map(repr, choices))
     return lambda key, value: value if value in choices else refuse(key, value, wanted)
 
 
 def count(low: int, high: int) -> Check:
-    """A whole number within limits."""
+    """Return a check for a whole number within limits."""
 
     def check(key: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -76,7 +78,7 @@ def count(low: int, high: int) -> Check:
 
 
 def count_or_all(key: str, value: Any) -> float:
-    """A whole number from 1, or infinity."""
+    """Check a whole number from 1, or infinity."""
     if value == math.inf:
         return math.inf
     whole: int = count(1, 1_000_000)(key, value)
@@ -84,7 +86,7 @@ def count_or_all(key: str, value: Any) -> float:
 
 
 def duration(low: float, high: float) -> Check:
-    """Seconds within limits, or a text such as "10m"."""
+    """Return a check for seconds within limits, also as a text such as "10m"."""
 
     def check(key: str, value: Any) -> float:
         number = seconds(value, what=key)
@@ -96,12 +98,12 @@ def duration(low: float, high: float) -> Check:
 
 
 def rate(key: str, value: Any) -> float:
-    """A rate such as "20/m", as tasks per second."""
+    """Return the tasks per second of a rate such as "20/m"."""
     return parse_rate(value, what=key)
 
 
 def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
-    """A list of hosts."""
+    """Check a list of hosts."""
     wanted = (
         "a list of hosts, such as ['api.example.com', '*.example.com', '10.0.0.5:8080', "
         "'10.1.0.0/16']"
@@ -109,7 +111,7 @@ def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
     if (
         isinstance(value, str)
         or not isinstance(value, Collection)
-        or not all(isinstance(one, str) for one in value)
+        or not all(isinstance(host, str) for host in value)
     ):
         refuse(key, value, wanted)
     try:
@@ -119,32 +121,32 @@ def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
 
 
 def ports(key: str, value: Any) -> tuple[int, ...]:
-    """A list of ports."""
+    """Check a list of ports."""
     if not isinstance(value, Collection) or not all(
-        type(one) is int and 0 < one < 65_536 for one in value
+        type(port) is int and 0 < port < 65_536 for port in value
     ):
         refuse(key, value, "a list of ports, such as [80, 443, 8443]")
     return tuple(value)
 
 
 def texts(key: str, value: Any) -> tuple[str, ...]:
-    """A list of texts."""
+    """Check a list of texts."""
     if (
         isinstance(value, str)
         or not isinstance(value, Collection)
-        or not all(isinstance(one, str) and one for one in value)
+        or not all(isinstance(item, str) and item for item in value)
     ):
         refuse(key, value, "a list of texts")
     return tuple(value)
 
 
 def function(key: str, value: object) -> Callable[..., Any]:
-    """Something that can be called."""
+    """Check that a value can be called."""
     return value if callable(value) else refuse(key, value, "a function without parameters")
 
 
 def some_of(*choices: str) -> Check:
-    """A list of some words, each once."""
+    """Return a check for a list of some words, each at most once."""
 
     def check(key: str, value: Any) -> tuple[str, ...]:
         given = (value,) if isinstance(value, str) else value
@@ -161,7 +163,7 @@ def some_of(*choices: str) -> Check:
 
 
 def secret(key: str, value: Any) -> bytes:
-    """A secret; it is never shown."""
+    """Check a secret; it is never shown."""
     given = value.encode() if isinstance(value, str) else value
     if not isinstance(given, bytes) or len(given) < 16:
         raise ConfigurationError(f"{key} must be a text or bytes of at least 16 characters")
@@ -169,19 +171,19 @@ def secret(key: str, value: Any) -> bytes:
 
 
 def password(key: str, value: Any) -> str:
-    """A password; it is never shown."""
+    """Check a password; it is never shown."""
     if not isinstance(value, str) or len(value) < 8:
         raise ConfigurationError(f"{key} must be a text of at least 8 characters")
     return value
 
 
 def url_prefix(key: str, value: Any) -> str:
-    """A path below which pages are."""
+    """Check a path below which pages are."""
     if (
         not isinstance(value, str)
         or not value.startswith("/")
         or len(value) < 2
-        or any(one in value for one in "<>?#\\")
+        or any(character in value for character in "<>?#\\")
         or "//" in value
     ):
         refuse(key, value, "a path such as '/taskqueue'")
@@ -189,22 +191,27 @@ def url_prefix(key: str, value: Any) -> str:
 
 
 def origins(key: str, value: Any) -> tuple[str, ...]:
-    """A list of origins: scheme and host, nothing else."""
+    """Check a list of origins: scheme and host, nothing else."""
     given = texts(key, value)
-    for one in given:
-        if not one.startswith(("http://", "https://")) or one.count("/") != 2:
+    for origin in given:
+        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
             refuse(key, value, "a list of origins, such as ['https://admin.example.com']")
-    return tuple(one.lower() for one in given)
+    return tuple(origin.lower() for origin in given)
 
 
 def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
-    """A list of Fernet keys; they are never shown."""
+    """Check a list of Fernet keys; they are never shown."""
     given = (
-        [one.decode("latin-1") if isinstance(one, bytes) else one for one in value]
+        [
+            given_key.decode("latin-1") if isinstance(given_key, bytes) else given_key
+            for given_key in value
+        ]
         if isinstance(value, list | tuple)
         else [None]
     )
-    if not all(isinstance(one, str) and _FERNET_KEY.fullmatch(one) for one in given):
+    if not all(
+        isinstance(given_key, str) and _FERNET_KEY.fullmatch(given_key) for given_key in given
+    ):
         raise ConfigurationError(
             f"{key} must be a list of Fernet keys: 32 random bytes each, in URL-safe base64, "
             "newest first"
@@ -213,7 +220,7 @@ def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
 
 
 def base_url(key: str, value: Any) -> str:
-    """A URL that paths can be appended to."""
+    """Check a URL that paths can be appended to."""
     if (
         not isinstance(value, str)
         or not value.startswith(("http://", "https://"))
@@ -227,7 +234,7 @@ def base_url(key: str, value: Any) -> str:
 
 
 def retry(key: str, value: Any) -> RetryOptions:
-    """Retry options, or a mapping of their names."""
+    """Return retry options, given as such or as a mapping of their names."""
     try:
         options = RetryOptions.of(value)
     except (InvalidTaskRetryOptionsError, TypeError) as error:
@@ -240,14 +247,14 @@ def retry(key: str, value: Any) -> RetryOptions:
 
 
 def mapping_of(known: Mapping[str, Check], place: str, given: Any) -> dict[str, Any]:
-    """A mapping each of whose keys is known, its values checked."""
+    """Return a mapping with its values checked; each of its keys must be known."""
     if not isinstance(given, Mapping):
         refuse(place, given, "a mapping of settings, {} for none")
-    for one in given:
-        if one not in known:
-            raise ConfigurationError(f"{place} has no setting {one!r}{nearest(one, known)}")
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(f"{place} has no setting {name!r}{nearest(name, known)}")
     return {
-        one: known[one](f"{place}[{one!r}]", value)
-        for one, value in given.items()
+        name: known[name](f"{place}[{name!r}]", value)
+        for name, value in given.items()
         if value is not None
     }

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from . import hosts as addresses
-
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -41,25 +39,25 @@ _NOT_PUBLIC = _LOCAL + _networks(
 )
 
 
-def parse(text: str) -> Address:
-    """The address of a text, without its zone; one of version 4 that is written as version 6 is
-    what it is. Raises ValueError.
+def parse_address(text: str) -> Address:
+    """Return the address of a text, without its zone. Raises ValueError.
+
+    An address of version 4 that is written as version 6 becomes one of version 4.
     """
     address = ip_address(text.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is anybody's on the internet: not private, not reserved, not a way
-    around either.
+    """Return whether an address can be anybody's on the internet.
+
+    It is neither private nor reserved, nor another way to such an address.
     """
     return (address.version == 4 or address in _UNICAST) and not _within(address, _NOT_PUBLIC)
 
 
 def is_local(address: Address) -> bool:
-    """Whether an address means this machine, its link or its cloud's metadata, rather than
-    another host.
-    """
+    """Return whether an address means this machine, its link or its cloud's metadata."""
     return _within(_translated(address), _LOCAL)
 
 
@@ -68,7 +66,7 @@ def _within(address: Address, networks: Iterable[Network]) -> bool:
 
 
 def _translated(address: Address) -> Address:
-    """Where a packet ends up that is sent to an address which holds one of version 4."""
+    """Return where a packet to an address that contains one of version 4 ends up."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     if address in _SIX_TO_FOUR:
@@ -92,10 +90,10 @@ class AllowedHost:
 
     @classmethod
     def parse(cls, text: str) -> AllowedHost:
-        """``example.com``, ``*.example.com`` (its subdomains), ``10.0.0.5``, ``[::1]``, each with
-        or without a port; ``10.0.0.0/8``.
+        """Return the host that an entry of the list allows.
 
-        Raises ValueError for anything else.
+        An entry is ``example.com``, ``*.example.com`` (its subdomains), ``10.0.0.5`` or ``[::1]``,
+        each with or without a port, or ``10.0.0.0/8``. Raises ValueError for anything else.
         """
         text = text.strip().lower()
         if "/" in text:
@@ -105,9 +103,7 @@ class AllowedHost:
             raise ValueError(f"{text!r} is no host")
         port = None if match["port"] is None else int(match["port"])
         address = (
-            literal(match["name"])
-            if match["address"] is None
-            else addresses.parse(match["address"])
+            literal(match["name"]) if match["address"] is None else parse_address(match["address"])
         )
         return (
             cls(match["name"], None, port)
@@ -116,23 +112,23 @@ class AllowedHost:
         )
 
     def names(self, host: str) -> bool:
-        """Whether it is this host, or one it is a subdomain of."""
+        """Return whether it allows this name, as itself or as a subdomain."""
         if self.name is None:
             return False
         return host.endswith(self.name[1:]) if self.name.startswith("*.") else host == self.name
 
     def holds(self, address: Address) -> bool:
-        """Whether it is this address, or has it among its own."""
+        """Return whether it allows this address."""
         return self.network is not None and address in self.network
 
     def is_at(self, port: int) -> bool:
-        """Whether it is allowed at a port."""
+        """Return whether it allows this port."""
         return self.port is None or self.port == port
 
 
 def literal(host: str) -> Address | None:
-    """The address that a host is, if it is not a name."""
+    """Return the address that a host is; None if it is a name."""
     try:
-        return addresses.parse(host)
+        return parse_address(host)
     except ValueError:
         return None

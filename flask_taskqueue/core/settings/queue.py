@@ -20,7 +20,7 @@ MAX_DEADLINE = DAY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
-    """What is configured of one queue; None means the general setting, or no limit.
+    """The settings of one queue; None means the general setting, or no limit.
 
     ``rate`` is in tasks per second, ``bucket_size`` the most that start at once after a pause,
     ``max_concurrent`` the most that run at one time, in all processes together. ``deadline`` and
@@ -53,7 +53,7 @@ class QueueSettings:
 
 
 def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) -> None:
-    """See that a queue which something is declared for is there. Raises `UnknownQueueError`."""
+    """Check that the queue for which something is declared exists. Raises `UnknownQueueError`."""
     if not isinstance(name, str) or name not in queues:
         raise UnknownQueueError(
             f"{what} is for queue {shown(name)}, which is not configured: add it to "
@@ -77,7 +77,7 @@ _CHECKS: Mapping[str, checks.Check] = {
 
 
 def parse_queues(key: str, value: Any) -> Mapping[str, QueueSettings]:
-    """The queues of a mapping from names to settings. Raises `ConfigurationError`."""
+    """Return the queues of a mapping from names to settings. Raises `ConfigurationError`."""
     if not isinstance(value, Mapping):
         checks.refuse(
             key, value, "a mapping from queue names to settings, such as {'mail': {'rate': '20/m'}}"
@@ -89,7 +89,7 @@ def parse_queues(key: str, value: Any) -> Mapping[str, QueueSettings]:
 
 
 def parse_queue(key: str, name: Any, given: Any) -> QueueSettings:
-    """One queue. Raises `ConfigurationError` that names it and what is wrong."""
+    """Return one queue. Raises `ConfigurationError` that names it and what is wrong."""
     try:
         check_queue_name(name)
     except InvalidQueueNameError as error:
@@ -98,5 +98,5 @@ def parse_queue(key: str, name: Any, given: Any) -> QueueSettings:
 
 
 def default_queues() -> Mapping[str, QueueSettings]:
-    """The queue there always is."""
+    """Return the queue that always exists."""
     return {"default": QueueSettings(name="default")}

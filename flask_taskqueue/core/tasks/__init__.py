@@ -1,1 +1,1 @@
-"""Tasks: requested, stored, read."""
+"""Tasks: asked for, stored, and read."""

@@ -61,9 +61,7 @@ class NewTask:
 
     @property
     def tombstone(self) -> int | None:
-        """Microseconds that the name stays taken after the end; None for as long as the task is
-        kept.
-        """
+        """Microseconds that the name stays taken after the end; None while the task is kept."""
         return None if self.tombstone_ttl is None else duration_micros(self.tombstone_ttl)
 
 
@@ -88,26 +86,26 @@ _NUMBERS = {
 
 
 def pack(tasks: Iterable[NewTask]) -> str | None:
-    """Tasks that are to be added later, as JSON; None for none."""
-    packed = [_packed(one) for one in tasks]
+    """Return tasks that are to be added later, as JSON; None for none."""
+    packed = [_packed(task) for task in tasks]
     return json.dumps(packed, separators=(",", ":")) if packed else None
 
 
 def unpack(text: str | None) -> list[NewTask]:
-    """The tasks of `pack`, each with an id of its own. Raises ValueError for anything else."""
+    """Return the tasks of `pack`, each with a new id. Raises ValueError for anything else."""
     if text is None:
         return []
     try:
-        return [_unpacked(one) for one in json.loads(text)]
+        return [_unpacked(packed) for packed in json.loads(text)]
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"the tasks that follow are malformed: {error}") from error
 
 
 def _packed(task: NewTask) -> dict[str, Any]:
     changed = {
-        one.name: getattr(task, one.name)
-        for one in fields(task)
-        if getattr(task, one.name) != one.default
+        option.name: getattr(task, option.name)
+        for option in fields(task)
+        if getattr(task, option.name) != option.default
     }
     for name in ("eta", "expires_at"):
         if name in changed:
@@ -131,8 +129,9 @@ def _unpacked(packed: Mapping[str, Any]) -> NewTask:
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    """See that every value is one that a column takes: a refusal of the database would come in
-    the middle of other work.
+    """Check that a column takes each value.
+
+    Otherwise the database would refuse it in the middle of other work.
     """
     for name, value in given.items():
         if name in _NUMBERS:

@@ -1,4 +1,4 @@
-"""The options of a task, checked one by one: what its user wrote, as the columns hold it."""
+"""The options of a task, checked one by one and turned into what the columns hold."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def resolve_delay(
     now: datetime,
     max_eta: timedelta,
 ) -> timedelta | None:
-    """How far away the instant asked for is; None when none was asked for. It may lie in the past.
+    """Return how far away the instant asked for is; None if none was asked for.
 
-    Raises `InvalidTaskError` when both are given or are no instant and no duration,
-    `InvalidEtaError` for a naive eta and for more than ``max_eta``.
+    It may lie in the past. Raises `InvalidTaskError` when both are given or are no instant and no
+    duration, `InvalidEtaError` for a naive eta and for more than ``max_eta``.
     """
     if eta is None and countdown is None:
         return None
@@ -51,10 +51,10 @@ def resolve_delay(
 
 
 def aware_utc(what: str, instant: datetime) -> datetime:
-    """An instant in UTC. Raises `InvalidEtaError` for a naive one.
+    """Return an instant in UTC. Raises `InvalidEtaError` for a naive one.
 
-    One that has no date in UTC, as ``datetime.max`` west of Greenwich, is the last one that has, or
-    the first.
+    One that has no date in UTC, such as ``datetime.max`` west of Greenwich, becomes the last one
+    that has, or the first.
     """
     if instant.tzinfo is None or instant.utcoffset() is None:
         raise InvalidEtaError(
@@ -101,7 +101,7 @@ _CONFLICTS = ("skip", "raise", "replace", "debounce")
 
 
 def check_priority(priority: int) -> int:
-    """A priority. Raises `InvalidTaskError`."""
+    """Return a priority. Raises `InvalidTaskError`."""
     if isinstance(priority, bool) or not isinstance(priority, int) or priority not in PRIORITIES:
         raise InvalidTaskError(
             f"priority is {shown(priority)}; it must be a whole number from {PRIORITIES[0]} "
@@ -111,15 +111,16 @@ def check_priority(priority: int) -> int:
 
 
 def check_flag(what: str, flag: bool) -> bool:
-    """True or False. Raises `InvalidTaskError` for anything else."""
+    """Return True or False. Raises `InvalidTaskError` for anything else."""
     if not isinstance(flag, bool):
         raise InvalidTaskError(f"{what} is {shown(flag)}; it must be True or False")
     return flag
 
 
 def expiry(expires: Any) -> dict[str, Any]:
-    """When a task expires: an instant, or microseconds from when it is stored. Raises
-    `InvalidTaskError`, `InvalidEtaError`.
+    """Return when a task expires: an instant, or microseconds from when it is stored.
+
+    Raises `InvalidTaskError` and `InvalidEtaError`.
     """
     if isinstance(expires, datetime):
         return {"expires_at": aware_utc("expires", expires)}
@@ -138,8 +139,9 @@ def expiry(expires: Any) -> dict[str, Any]:
 
 
 def lock(options: TaskOptions) -> dict[str, Any]:
-    """The key a task shares with others: serial keys and concurrency keys are apart. Raises
-    `InvalidKeyError`.
+    """Return the key that a task shares with others; serial keys and concurrency keys are apart.
+
+    Raises `InvalidKeyError`.
     """
     serial, concurrent = options.get("serial_key"), options.get("concurrency_key")
     limit = options.get("concurrency_limit", 1)
@@ -157,7 +159,7 @@ def lock(options: TaskOptions) -> dict[str, Any]:
 
 
 def conflict(options: TaskOptions) -> Any:
-    """What is to happen when its unique_key is taken. Raises `InvalidTaskError`."""
+    """Return what is to happen when the unique_key is taken. Raises `InvalidTaskError`."""
     wish = options.get("on_conflict", "skip")
     if not isinstance(wish, str) or wish not in _CONFLICTS:
         raise InvalidTaskError(
@@ -169,7 +171,7 @@ def conflict(options: TaskOptions) -> Any:
 
 
 def check_deadline(deadline: float | str | timedelta | None) -> float | None:
-    """A deadline in seconds. Raises `InvalidDeadlineError`."""
+    """Return a deadline in seconds. Raises `InvalidDeadlineError`."""
     if deadline is None:
         return None
     try:
@@ -184,7 +186,7 @@ def check_deadline(deadline: float | str | timedelta | None) -> float | None:
 
 
 def retry_json(retry: RetryOptions | Mapping[str, Any] | None) -> str | None:
-    """The retry law as it is stored. Raises `InvalidTaskRetryOptionsError`."""
+    """Return the retry policy as it is stored. Raises `InvalidTaskRetryOptionsError`."""
     if retry is None:
         return None
     options = RetryOptions.of(retry)

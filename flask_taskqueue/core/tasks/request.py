@@ -1,4 +1,4 @@
-"""The payload: from the arguments of add() to a request."""
+"""The request that add() makes of its arguments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DROPPED = ("x-appengine-", "x-cloudtasks-")
 
 
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The headers, if they can be sent as they are (RFC 9110, 5.1 and 5.5).
+    """Return the headers, if they can be sent as they are (RFC 9110, 5.1 and 5.5).
 
     App Engine's own task headers are dropped, as App Engine does. Raises `InvalidHeaderError` for
     a name that is no token or has an underscore (which some servers read as a hyphen), a value
@@ -96,7 +96,7 @@ UNSET: Final = _Unset.UNSET
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TaskRequest:
-    """The request that a task will be."""
+    """The request that a task sends."""
 
     method: str
     url: str
@@ -104,7 +104,7 @@ class TaskRequest:
     body: bytes
 
     def __repr__(self) -> str:
-        """Without what the task holds: a repr ends up in logs."""
+        """Leave out what the task holds, because a repr ends up in logs."""
         return f"<TaskRequest {self.method} {redacted(self.url)}>"
 
     @property
@@ -128,7 +128,7 @@ def build_request(
     headers: Mapping[str, str] | None = None,
     max_body: int,
 ) -> TaskRequest:
-    """The request of a task; the rules are those of App Engine's Task.
+    """Return the request of a task; the rules are those of App Engine's Task.
 
     Raises `InvalidTaskError` for arguments that exclude each other, an unknown method and values
     that cannot be sent, `TaskTooLargeError` above ``max_body`` bytes.
@@ -159,7 +159,7 @@ def build_request(
 
 
 def check_method(method: str) -> str:
-    """A method, in capitals. Raises `InvalidTaskError` for one that tasks do not have."""
+    """Return a method in capitals. Raises `InvalidTaskError` for one that tasks cannot have."""
     if not isinstance(method, str) or method.upper() not in METHODS:
         raise InvalidTaskError(f"invalid method {method!r}; it must be one of {', '.join(METHODS)}")
     return method.upper()

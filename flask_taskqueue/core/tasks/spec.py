@@ -1,4 +1,4 @@
-"""What is asked of add(): a task in its user's words."""
+"""What add() is asked for: a task in its user's words."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ if TYPE_CHECKING:
 
 
 class TaskOptions(TypedDict, total=False):
-    """What a task may have beside its URL and params. Durations are seconds, texts such as "10m",
-    or timedeltas.
+    """What a task may have beside its URL and params.
+
+    Durations are seconds, texts such as "10m", or timedeltas.
 
     ``json``, ``payload``: the body, instead of params. ``method``: POST unless given. ``headers``:
-    of the request. ``queue``: its queue. ``priority``: from -9 to 9, the higher the sooner, a step
-    being worth a minute of waiting. ``eta``, ``countdown``: not before this aware datetime, not
+    of the request. ``queue``: its queue. ``priority``: from -9 to 9, the higher the sooner; each
+    step counts as a minute of waiting. ``eta``, ``countdown``: not before this aware datetime, not
     before so long from now. ``expires``: an aware datetime or a duration; what has not begun by
-    then is cancelled. ``deadline``: what one attempt may take. ``retry``: the retry law.
+    then is cancelled. ``deadline``: how long one attempt may take. ``retry``: the retry policy.
     ``target``: another base URL to send a path to.
 
-    ``name``: unique in its queue, for as long as the task is kept or the queue's
-    ``tombstone_ttl`` says. ``unique_key``: unique among the queue's tasks that have not ended;
-    ``on_conflict`` says what becomes of a second one: "skip" (the default: the first stands for
-    it), "raise", "replace" (the first is cancelled) or "debounce" (the first takes its request
-    and eta). ``concurrency_key``: at most ``concurrency_limit`` (1) tasks with it run at a time.
-    ``serial_key``: tasks with it run one after the other, in the order in which they were added.
+    ``name``: unique in its queue, for as long as the task is kept or the queue's ``tombstone_ttl``
+    says. ``unique_key``: unique among the queue's tasks that have not ended; ``on_conflict`` says
+    what becomes of a second one: "skip" (the default: it is not added), "raise", "replace" (the
+    first is cancelled) or "debounce" (the first takes its request and eta). ``concurrency_key``: at
+    most ``concurrency_limit`` (1) tasks with it run at a time. ``serial_key``: tasks with it run
+    one after the other, in the order in which they were added.
 
-    ``then``: tasks that are added when this one succeeds. ``keep_result``: whether the reply of
-    the success is kept, for `Task.result`.
+    ``then``: tasks that are added when this one succeeds. ``keep_result``: whether the reply of the
+    success is kept, for `Task.result`.
     """
 
     json: Any
@@ -60,8 +61,9 @@ class TaskOptions(TypedDict, total=False):
 
 
 class SpecOptions(TaskOptions, total=False):
-    """Every argument of ``tasks.add`` beside the URL and the params: what `TaskOptions` has,
-    and ``transactional``.
+    """Every argument of ``tasks.add`` beside the URL and the params.
+
+    It has what `TaskOptions` has, and ``transactional``.
     """
 
     transactional: bool | None
@@ -71,11 +73,11 @@ _NAMES = frozenset(SpecOptions.__annotations__)
 
 
 class TaskSpec:
-    """A task that has not been added: for lists, batches and what follows a task.
+    """A task that has not been added, for lists, batches and what follows a task.
 
     The arguments are those of ``tasks.add``; they are checked when it is added. ``transactional``
     is for a task that is added alone: in a list or batch it belongs to the call that adds them.
-    Raises TypeError for an argument that there is not.
+    Raises TypeError for an unknown argument.
     """
 
     __slots__ = ("options", "params", "url")
@@ -99,13 +101,14 @@ class TaskSpec:
         return f"<TaskSpec {redacted(self.url) if isinstance(self.url, str) else self.url!r}>"
 
     def in_queue(self, queue: str) -> TaskSpec:
-        """The same task in another queue."""
+        """Return the same task in another queue."""
         options: SpecOptions = {**self.options, "queue": queue}
         return TaskSpec(self.url, self.params, **options)
 
-    def decided(self, transactional: bool | None) -> tuple[TaskSpec, bool | None]:
-        """The task without ``transactional``, and what to do: as the call says, otherwise as
-        the task does.
+    def split_transactional(self, transactional: bool | None) -> tuple[TaskSpec, bool | None]:
+        """Return the task without ``transactional``, and the value that holds.
+
+        The call's value goes before the task's own.
         """
         if "transactional" not in self.options:
             return self, transactional
@@ -117,7 +120,10 @@ class TaskSpec:
 
     @classmethod
     def of(cls, given: Any) -> TaskSpec:
-        """A spec, or what makes one: a URL, a pair of URL and params, a mapping of arguments."""
+        """Return a spec of what makes one.
+
+        That is a spec, a URL, a pair of URL and params, or a mapping of arguments.
+        """
         if isinstance(given, TaskSpec):
             return given
         if isinstance(given, Mapping):

@@ -1,4 +1,4 @@
-"""A task as its user sees it."""
+"""A task, its result and its batch, as their user sees them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from ..clock import to_datetime
-from ..delivery.reply import whole
+from ..delivery.reply import complete_body
 from ..errors import BadTransactionStateError
 from ..record import Record
 from ..states import State
@@ -43,19 +43,20 @@ class Result:
     @property
     def text(self) -> str:
         """The body as text. Raises `ResultTruncatedError` if only its beginning was kept."""
-        return whole(self.body, self.truncated).decode("utf-8", "replace")
+        return complete_body(self.body, self.truncated).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
-        """The body, decoded. Raises `ResultTruncatedError` if only its beginning was kept,
-        ValueError if it is not JSON.
+        """The body, decoded.
+
+        Raises `ResultTruncatedError` if only its beginning was kept, ValueError if it is not JSON.
         """
-        return json.loads(whole(self.body, self.truncated))
+        return json.loads(complete_body(self.body, self.truncated))
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a handler said it has come."""
+    """How far a handler said it had come."""
 
     done: int
     total: int | None = None
@@ -69,7 +70,7 @@ class Commitment:
     is_committed: bool = True
 
     def commit(self) -> None:
-        """Say that it has."""
+        """Record that it has committed."""
         self.is_committed = True
 
 
@@ -122,7 +123,7 @@ class Task:
         disposition: Disposition | None = None,
         commitment: Commitment | None = None,
     ) -> Task:
-        """The task of a row."""
+        """Return the task of a row."""
         kind, _, key = (record.lock_key or "").partition(":")
         return cls(
             id=record.id,
@@ -155,16 +156,14 @@ class Task:
         )
 
     def __repr__(self) -> str:
-        """Without query string and user information: a repr ends up in logs."""
+        """Leave out the query string and user information, because a repr ends up in logs."""
         return (
             f"<Task {self.id} {self.method} {redacted(self.url)} {self.state} queue={self.queue}>"
         )
 
     @property
     def was_enqueued(self) -> bool:
-        """Whether add() stored this task, rather than finding one that stands for it; App
-        Engine's word.
-        """
+        """Whether add() stored this task, rather than finding one; App Engine's word."""
         return self.disposition in ("added", "replaced")
 
     @property
@@ -178,9 +177,7 @@ class Task:
 
     @property
     def result(self) -> Result | None:
-        """The reply that the task succeeded with, if it was added with ``keep_result``; read
-        now.
-        """
+        """The reply that the task succeeded with, read now; needs ``keep_result``."""
         return self._actions.result(self.id)
 
     def wait(self, timeout: float | str | timedelta | None = None) -> Task:
@@ -188,7 +185,7 @@ class Task:
 
         ``timeout`` is a duration, in seconds or as "10m"; None waits for ever, also while the
         database is away. Raises `WaitTimeoutError` when it passes (the task itself goes on),
-        `ConfigurationError` for what is no duration, and `BadTransactionStateError` for a task
+        `ConfigurationError` for anything but a duration, and `BadTransactionStateError` for a task
         whose own transaction has not been committed, or on SQLite while the session holds changes
         that would be waited for.
         """
@@ -211,7 +208,7 @@ class Task:
         return self._actions.requeue(self.id, transactional=transactional)
 
     def delete(self, *, transactional: bool | None = None) -> bool:
-        """Cancel the task; whether it was still scheduled or leased.
+        """Cancel the task; return whether it was still scheduled or leased.
 
         A delivery under way is not interrupted, but ``current_task.cancelled`` becomes true within
         a heartbeat, and its result is not recorded as success. Until it ends, what waits for its

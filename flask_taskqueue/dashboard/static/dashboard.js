@@ -7,7 +7,7 @@
   const setTheme = (theme) => { if (theme) root.dataset.theme = theme; else delete root.dataset.theme; };
   setTheme(stored("taskqueue.theme"));
 
-  // As core.spans writes them: two units where the first is small.
+  // As core.humanize writes them: two units where the first is small.
   const units = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
   const relative = (instant) => {
     const passed = (Date.now() - instant) / 1000;

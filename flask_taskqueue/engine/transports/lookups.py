@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-from ...process.threads import begin
+from ...process.threads import start_thread
 
 Addresses = list[tuple[Any, ...]]
 """As getaddrinfo gives them."""
@@ -42,7 +42,7 @@ class Lookups:
                         f"{_MOST} look-ups of other names are under way, and none has an answer"
                     )
                 found = self._running[key] = Future()
-                begin(self._look, key, found, name="taskqueue-lookup")
+                start_thread(self._look, key, found, name="taskqueue-lookup")
         return found.result(limit)
 
     def _look(self, key: tuple[str, int], found: Future[Addresses]) -> None:

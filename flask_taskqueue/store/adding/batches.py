@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ...core.clock import duration_micros
 from ...core.errors import UnknownBatchError
 from ...core.names import is_token
-from ...core.security.encryption import Vault
+from ...core.security.encryption import Encryption
 from ...core.tasks.new_task import unpack
 from ..database.dialects import Dialect
 from ..database.tables import Tables
@@ -29,9 +29,11 @@ _PRUNED = 5000
 class Batches:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts, vault: Vault) -> None:
+    def __init__(
+        self, tables: Tables, dialect: Dialect, inserts: Inserts, encryption: Encryption
+    ) -> None:
         self._batch = tables.batch
-        self._vault = vault
+        self._encryption = encryption
         self._now = dialect.now
         self._inserts = inserts
 
@@ -45,7 +47,7 @@ class Batches:
     ) -> None:
         """Store a batch of so many tasks, with the tasks that are to follow (see `pack`)."""
         values = {"id": batch_id, "total": total} | {
-            name: self._vault.seal_text(packed)
+            name: self._encryption.encrypt_text(packed)
             for name, packed in (("on_finish", on_finish), ("on_dead", on_dead))
         }
         counts = dict.fromkeys(("succeeded", "dead", "cancelled"), 0)
@@ -111,7 +113,8 @@ class Batches:
             return
         try:
             following = [
-                replace(one, callback_of=batch_id) for one in unpack(self._vault.open_text(packed))
+                replace(one, callback_of=batch_id)
+                for one in unpack(self._encryption.decrypt_text(packed))
             ]
         except ValueError as error:
             logger.error(

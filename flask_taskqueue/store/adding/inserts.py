@@ -16,7 +16,7 @@ from ...core.errors import (
     TransientError,
 )
 from ...core.record import Record
-from ...core.security.encryption import Vault
+from ...core.security.encryption import Encryption
 from ...core.states import FINISHED, State
 from ...core.tasks.new_task import Disposition, NewTask
 from ..database.dialects import Dialect
@@ -49,9 +49,9 @@ def in_order(news: Sequence[NewTask]) -> list[NewTask]:
 class Inserts:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, vault: Vault) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, encryption: Encryption) -> None:
         self._task = tables.task
-        self._vault = vault
+        self._encryption = encryption
         self._now = dialect.now
         self.replaced: Callable[[sa.Connection, Record, bool], object] = (
             lambda _connection, _record, _expired: None
@@ -338,11 +338,11 @@ class Inserts:
 
     def _columns(self, new: NewTask) -> dict[str, Any]:
         """The columns of a new task, but for those the clock fills; what it holds is sealed."""
-        seal, seal_text = self._vault.seal, self._vault.seal_text
+        encrypt, encrypt_text = self._encryption.encrypt, self._encryption.encrypt_text
         sealed = {
-            "headers": seal_text(new.headers),
-            "body": seal(new.request.body),
-            "follow_up": seal_text(new.follow_up),
+            "headers": encrypt_text(new.headers),
+            "body": encrypt(new.request.body),
+            "follow_up": encrypt_text(new.follow_up),
         }
         return _plain_columns(new) | sealed
 

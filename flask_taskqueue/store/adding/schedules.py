@@ -16,7 +16,7 @@ from ...core.names import is_token
 from ...core.record import Record
 from ...core.schedules.firing import Firing, LastRun, decide
 from ...core.schedules.schedule import Schedule
-from ...core.security.encryption import Vault
+from ...core.security.encryption import Encryption
 from ...core.tasks.new_task import NewTask, unpack
 from ..database.dialects import Dialect
 from ..database.tables import Tables
@@ -46,13 +46,15 @@ _DECLARED = (*_WHEN, "task", "misfire", "overlap", "description")
 class Schedules:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, inserts: Inserts, vault: Vault) -> None:
+    def __init__(
+        self, tables: Tables, dialect: Dialect, inserts: Inserts, encryption: Encryption
+    ) -> None:
         self._schedule = tables.schedule
         self._fire = tables.fire
         self._task = tables.task
         self._now = dialect.now
         self._inserts = inserts
-        self._vault = vault
+        self._encryption = encryption
         self._runs = Runs(
             tables, dialect, lambda connection, record: inserts.replaced(connection, record, False)
         )
@@ -83,7 +85,7 @@ class Schedules:
         schedule = self._schedule
         for one in sorted(declared, key=lambda each: each.name):
             values = {field: getattr(one, field) for field in _DECLARED} | {
-                "task": self._vault.seal_text(one.task)
+                "task": self._encryption.encrypt_text(one.task)
             }
             next_at = to_micros(Schedule.parse(one.text, one.timezone).next_after(now))
             connection.execute(self._insert, {"name": one.name, "next_at": next_at, **values})
@@ -221,7 +223,7 @@ class Schedules:
         """
         try:
             stored = {field: getattr(row, field) for field in _DECLARED} | {
-                "task": self._vault.open_text(row.task)
+                "task": self._encryption.decrypt_text(row.task)
             }
         except DecryptionError:
             return True
@@ -258,7 +260,7 @@ class Schedules:
         )
 
     def _new(self, row: sa.Row[Any], at: datetime | None) -> NewTask:
-        tasks: Sequence[NewTask] = unpack(self._vault.open_text(row.task))
+        tasks: Sequence[NewTask] = unpack(self._encryption.decrypt_text(row.task))
         if len(tasks) != 1:
             raise InvalidScheduleError(
                 f"schedule {row.name!r} holds {len(tasks)} tasks; it must be one"

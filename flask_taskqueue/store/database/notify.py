@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...process.threads import begin, leaving_signals
+from ...process.threads import signals_blocked_in_uwsgi, start_thread
 from .database import Database
 
 logger = logging.getLogger("flask_taskqueue")
@@ -48,15 +48,15 @@ class Notices:
         self._wanted.set()
         with self._starting:
             if not self._sends:
-                with leaving_signals():
-                    begin(self._send_wanted, name="taskqueue-notices")
+                with signals_blocked_in_uwsgi():
+                    start_thread(self._send_wanted, name="taskqueue-notices")
                 atexit.register(self._send_last)
                 self._sends = True
 
     def listen(self, wake: Callable[[], object]) -> bool:
         """Call ``wake`` at each notice, from a thread that holds a connection of its own."""
         self._closed.clear()
-        begin(self._listen, wake, self._closed, name="taskqueue-listen")
+        start_thread(self._listen, wake, self._closed, name="taskqueue-listen")
         return True
 
     def is_heard(self) -> bool:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ...core.clock import SECOND, duration_micros
 from ...core.metrics import DELAYS, DURATIONS, bucket
 from ...core.record import Record
-from ...core.security.encryption import Vault
+from ...core.security.encryption import Encryption
 from ...core.states import State
 from ...core.tasks.new_task import unpack
 from ..adding.batches import Batches
@@ -52,14 +52,14 @@ class Endings:
         locks: Locks,
         batches: Batches,
         inserts: Inserts,
-        vault: Vault,
+        encryption: Encryption,
         vacancies: Vacancies,
     ) -> None:
         self._tally = tally
         self._locks = locks
         self._batches = batches
         self._inserts = inserts
-        self._vault = vault
+        self._encryption = encryption
         self._vacancies = vacancies
 
     def follow(
@@ -126,7 +126,7 @@ class Endings:
             if one.record.follow_up is None or one.state is not State.SUCCEEDED:
                 continue
             try:
-                following = unpack(self._vault.open_text(one.record.follow_up))
+                following = unpack(self._encryption.decrypt_text(one.record.follow_up))
             except ValueError as error:
                 logger.error("task %s succeeded, but nothing follows: %s", one.record.id, error)
                 continue

@@ -203,7 +203,7 @@ class Leases:
             )
         return len(free)
 
-    def pardon(self, connection: sa.Connection, held_by: str) -> int:
+    def excuse_crash(self, connection: sa.Connection, held_by: str) -> int:
         """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is
         blamed for; how many.
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from ...core.queues.lanes import Lane
-from ...core.queues.slowdowns import Silence, Slowdown, slowable, slowed
+from ...core.queues.slowdowns import SilentHost, Slowdown, slowdown_target, slowed
 from ...core.record import Record
 from ...core.states import State
 from ..database.dialects import Dialect
@@ -22,7 +22,7 @@ from ..database.tables import Tables
 from ..queues.locks import untaken
 from .results import Result
 
-Seen = MutableMapping[str, Slowdown | Silence]
+Seen = MutableMapping[str, Slowdown | SilentHost]
 
 _TOGETHER = 200
 """How many tasks of a lane are looked at when one of them is put off."""
@@ -55,7 +55,7 @@ class Slowdowns:
         longest: dict[str, tuple[float, int]] = {}
         for one in results:
             if one.outcome.retry_after is not None:
-                target = slowable(one.record.queue, one.record.url, one.record.target)
+                target = slowdown_target(one.record.queue, one.record.url, one.record.target)
                 longest[target] = max(
                     longest.get(target, (0.0, 0)),
                     (one.outcome.retry_after, one.outcome.status or 0),
@@ -99,7 +99,7 @@ class Slowdowns:
         waiting: dict[str, list[Record]] = defaultdict(list)
         sent: list[Record] = []
         for one in claimed:
-            target = slowable(one.queue, one.url, one.target)
+            target = slowdown_target(one.queue, one.url, one.target)
             (waiting[target] if target in slowdowns else sent).append(one)
         late: dict[str, list[str]] = {}
         for target, records in sorted(waiting.items()):
@@ -129,7 +129,7 @@ class Slowdowns:
         number = min(len(records), seen.tokens(now))
         if not number:
             return 0
-        if isinstance(seen, Silence):  # which is this process's own
+        if isinstance(seen, SilentHost):  # which is this process's own
             slowdowns[target] = seen.taken(now, number)
             return number
         after = seen.taken(now, number)
@@ -166,7 +166,7 @@ class Slowdowns:
         for row in connection.execute(
             self._first, {"in_queue": lane.queue, "in_priority": lane.priority, "most": _TOGETHER}
         ):
-            target = slowable(row.queue, row.url, row.target)
+            target = slowdown_target(row.queue, row.url, row.target)
             if target in late:
                 places[target] += 1
                 others.append(

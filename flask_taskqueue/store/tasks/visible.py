@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.names import is_token
-from ...core.security.redaction import Sight
+from ...core.security.redaction import UrlRedaction
 from .filters import is_recent, says
 
 
@@ -24,7 +24,7 @@ class Visible:
     found, nor how much has to be looked at, tells anything of the rest.
     """
 
-    sight: Sight
+    sight: UrlRedaction
     url: str | None = None
     search: str | None = None
 
@@ -33,7 +33,7 @@ class Visible:
         """What `packed` tells."""
         if packed is None:
             return None
-        sight = Sight(packed["sight"]["queries"], tuple(packed["sight"]["redact"]))
+        sight = UrlRedaction(packed["sight"]["queries"], tuple(packed["sight"]["redact"]))
         return cls(sight=sight, url=packed["url"], search=packed["search"])
 
     def packed(self) -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""Troubles: what keeps tasks from being done, judged by what is in the tables. Health and
-doctor say the same of it.
-"""
+"""Problems that keep tasks from being done, judged by the tables, for health and doctor alike."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import NamedTuple
 
 from ..dispatchers import DispatcherInfo
 from ..failures import Failure, group
-from ..humanize import count, relative
+from ..humanize import plural, relative
 from ..urls import redacted
 from .finding import Finding
 
@@ -42,10 +40,11 @@ def judge_dispatchers(
     waiting: Mapping[str, int],
     now: datetime,
 ) -> Iterator[Finding]:
-    """What the dispatchers that are known mean, where so many tasks of each queue wait, or ran
-    when the last one was seen.
+    """Yield what is wrong with the dispatchers.
+
+    ``waiting`` says how many tasks of each queue wait, or ran when the last dispatcher was seen.
     """
-    alive = [one for one in known if one.is_alive]
+    alive = [dispatcher for dispatcher in known if dispatcher.is_alive]
     if not alive:
         number = sum(waiting.values())
         yield Finding(
@@ -55,16 +54,16 @@ def judge_dispatchers(
             _NOTHING_RUNS,
         )
     for queue in queues if alive else ():
-        if not any(one.queues is None or queue in one.queues for one in alive):
+        if not any(dispatcher.queues is None or queue in dispatcher.queues for dispatcher in alive):
             text = f"no dispatcher takes from queue {queue}{_who_wait(waiting.get(queue, 0))}"
             remedy = f"run one with it: flask taskqueue run --queues {queue}"
             yield Finding("error" if waiting.get(queue) else "warning", text, remedy, _NOTHING_RUNS)
-    for one in known:
-        if not one.is_alive:
+    for dispatcher in known:
+        if not dispatcher.is_alive:
             yield Finding(
                 "warning",
-                f"dispatcher {one.host}:{one.pid} was last seen "
-                f"{relative(one.seen_at, now)}, and was not stopped: its process died, "
+                f"dispatcher {dispatcher.host}:{dispatcher.pid} was last seen "
+                f"{relative(dispatcher.seen_at, now)}, and was not stopped: its process died, "
                 "hangs, or is cut off from the database",
                 "look at its log; what it held is taken over by another dispatcher. After an "
                 "hour it is forgotten",
@@ -72,16 +71,17 @@ def judge_dispatchers(
             )
 
 
-def judge_deaths(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
-    """What the tasks mean that gave up of late, the latest first; ``more`` says that these are
-    not all.
+def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
+    """Yield what the tasks that gave up of late mean, given with the latest first.
+
+    ``more`` says that these are not all.
     """
     if not dead:
         return
-    groups = sorted(group(dead), key=lambda one: one.count, reverse=True)
+    groups = sorted(group(dead), key=lambda similar: similar.count, reverse=True)
     worst = groups[0]
     which = f"queue {worst.signature.queue}, {worst.signature.path}: {_short(worst.error)}"
-    number = f"more than {len(dead):,} tasks" if more else count(len(dead), "task")
+    number = f"more than {len(dead):,} tasks" if more else plural(len(dead), "task")
     often = (
         ""
         if len(dead) == 1
@@ -100,22 +100,25 @@ def judge_deaths(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
 def judge_queues(
     minutes: Mapping[str, Sequence[Attempts]], failures: Iterable[Failure]
 ) -> Iterator[Finding]:
-    """Queues of which every attempt fails: by the attempts of each minute, the latest last, and
-    by the latest failed attempts.
+    """Yield the queues of which every attempt fails.
+
+    ``minutes`` has the attempts of each minute, the latest last; ``failures`` are the latest ones.
     """
     errors: dict[str, str] = {}
-    for one in failures:
-        errors.setdefault(one.queue, f"{redacted(one.url)}: {_short(one.error or one.reason)}")
+    for failure in failures:
+        errors.setdefault(
+            failure.queue, f"{redacted(failure.url)}: {_short(failure.error or failure.reason)}"
+        )
     for queue, attempts in sorted(minutes.items()):
         short, long = _sum(attempts[-_SHORT:]), _sum(attempts[-_LONG:])
         if (short.are_all_failed and short.all >= _ENOUGH) or (
             long.are_all_failed and long.all > 1
         ):
-            number, span = (long.all, _LONG) if long.are_all_failed else (short.all, _SHORT)
+            number, minutes_seen = (long.all, _LONG) if long.are_all_failed else (short.all, _SHORT)
             why = f"; the latest: {errors[queue]}" if queue in errors else ""
             text = (
-                f"queue {queue} fails all the time: none of {count(number, 'attempt')} in the "
-                f"last {span} minutes succeeded{why}"
+                f"queue {queue} fails all the time: none of {plural(number, 'attempt')} in the "
+                f"last {minutes_seen} minutes succeeded{why}"
             )
             yield Finding(
                 "warning",
@@ -125,14 +128,15 @@ def judge_queues(
             )
 
 
-def judge_places(nowhere: Mapping[str, int]) -> Iterator[Finding]:
-    """URLs, with methods, that no route answers, with how many of the tasks that were looked at
-    go there.
+def judge_missing_routes(nowhere: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield the URLs, with methods, that no route answers.
+
+    ``nowhere`` says for each how many of the tasks that were looked at go there.
     """
     for place, number in Counter(nowhere).most_common(3):
         yield Finding(
             "warning",
-            f"no route of this release answers {place}, and {count(number, 'task')} "
+            f"no route of this release answers {place}, and {plural(number, 'task')} "
             f"{'waits' if number == 1 else 'wait'} for it",
             "deploy the release that has it, or delete them: flask taskqueue delete",
             "troubleshooting#not-found",
@@ -140,11 +144,11 @@ def judge_places(nowhere: Mapping[str, int]) -> Iterator[Finding]:
 
 
 def _who_wait(number: int) -> str:
-    return f", and {count(number, 'task')} {'waits' if number == 1 else 'wait'}" if number else ""
+    return f", and {plural(number, 'task')} {'waits' if number == 1 else 'wait'}" if number else ""
 
 
-def _sum(some: Sequence[Attempts]) -> Attempts:
-    return Attempts(sum(one.all for one in some), sum(one.failed for one in some))
+def _sum(minutes: Sequence[Attempts]) -> Attempts:
+    return Attempts(sum(minute.all for minute in minutes), sum(minute.failed for minute in minutes))
 
 
 def _short(error: str) -> str:

@@ -1,0 +1,269 @@
+"""What a task waits for, in a sentence for each cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..clock import SECOND, to_datetime
+from ..humanize import plural, relative, utc
+from ..queues.poison import probation, will_be_suspect
+from ..queues.rates import rate_text
+from ..states import State
+from ..urls import redacted
+from .facts import Facts
+from .why import Why, sentence
+
+_NAMED = 3
+"""How many ids of tasks a sentence names."""
+
+
+def causes(facts: Facts) -> Iterator[Why]:
+    """Yield everything that a task waits for; its turn comes last."""
+    for look in (
+        _not_due,
+        _no_dispatcher,
+        _paused,
+        _no_route,
+        _key,
+        _slowed,
+        _suspect,
+        _rate,
+        _max_concurrent,
+        _busy,
+    ):
+        cause = look(facts)
+        if cause is not None:
+            yield cause
+    yield _lost_lease(facts) if facts.record.state == State.LEASED else _turn(facts)
+
+
+def _not_due(facts: Facts) -> Why | None:
+    record = facts.record
+    if record.state != State.SCHEDULED or record.due_at is None or record.due_at <= facts.now:
+        return None
+    if facts.slowdown is not None and not record.attempts and record.eta <= facts.now:
+        return None  # it was due before, and was put off
+    until = to_datetime(record.due_at)
+    when = f"{utc(until)} ({relative(until, facts.time)})"
+    if record.attempts and record.due_at > record.eta:
+        error = sentence(record.last_error or f"the reply was {record.last_status}")
+        return Why(
+            "retry",
+            f"Attempt {record.attempts} failed: {error} It is tried again at {when}.",
+            until,
+        )
+    return Why("not_due", f"It is not due until {when}.", until)
+
+
+def _no_dispatcher(facts: Facts) -> Why | None:
+    if not facts.alive:
+        seen = max(facts.dispatchers, key=lambda dispatcher: dispatcher.seen_at, default=None)
+        last = (
+            "none is known"
+            if seen is None
+            else f"the last, {seen.host}:{seen.pid}, was seen {relative(seen.seen_at, facts.time)}"
+        )
+        return Why(
+            "no_dispatcher", f"No dispatcher is alive; {last}. Start one: flask taskqueue run"
+        )
+    if not facts.takers:
+        queues = sorted({queue for dispatcher in facts.alive for queue in dispatcher.queues or ()})
+        return Why(
+            "queue_not_taken",
+            f"No dispatcher takes from queue {facts.record.queue}: those that are alive were "
+            f"told to take only from {', '.join(queues)}.",
+        )
+    return None
+
+
+def _paused(facts: Facts) -> Why | None:
+    if facts.paused_at is None:
+        return None
+    queue, since = facts.record.queue, to_datetime(facts.paused_at)
+    by = f" by {facts.paused_by}" if facts.paused_by else ""
+    return Why(
+        "paused",
+        f"Queue {queue} is paused{by} since {utc(since)} ({relative(since, facts.time)}). "
+        f"Resume it: flask taskqueue resume {queue}",
+    )
+
+
+def _no_route(facts: Facts) -> Why | None:
+    if facts.is_answered:
+        return None
+    place = f"{facts.record.method} {redacted(facts.record.url)}"
+    return Why(
+        "no_route",
+        f"No route of this release answers {place}. Deploy the release that has it, or "
+        "delete the task.",
+    )
+
+
+def _key(facts: Facts) -> Why | None:
+    record = facts.record
+    if (
+        record.state != State.SCHEDULED
+        or record.lock_key is None
+        or len(facts.holders) < (record.lock_limit or 1)
+    ):
+        if record.state == State.SCHEDULED and record.due_at is None:
+            return Why("key", "Its key is free again; it is let go within a minute at most.")
+        return None
+    kind, _, key = record.lock_key.partition(":")
+    word = "serial key" if kind == "s" else "concurrency key"
+    holders = tuple(holder.id for holder in facts.holders)
+    first = facts.holders[0]
+    others = f"is {first.state}, and whose handler still runs"
+    doing = {State.LEASED: "runs", State.SCHEDULED: "comes first and is scheduled"}.get(
+        State(first.state), others
+    )
+    verb = f"{_list(holders)}, which {doing}" if len(holders) == 1 else f"tasks {_list(holders)}"
+    return Why(
+        "key",
+        f"Its {word} {key!r} is held by {'task ' if len(holders) == 1 else ''}{verb}.",
+        None,
+        holders,
+    )
+
+
+def _slowed(facts: Facts) -> Why | None:
+    slowdown, record = facts.slowdown, facts.record
+    is_due = (record.due_at or 0) <= facts.now
+    if (
+        slowdown is None
+        or record.state != State.SCHEDULED
+        or (is_due and slowdown.tokens(facts.now))
+    ):
+        return None
+    until = to_datetime(slowdown.turn(facts.now, 1) if is_due else record.due_at or 0)
+    since = to_datetime(slowdown.slowed_at)
+    return Why(
+        "slowed",
+        f"Its receiver, {slowdown.name}, asked for less ({slowdown.said}) and is slowed since "
+        f"{utc(since)} ({relative(since, facts.time)}). It is sent "
+        f"{rate_text(slowdown.rate_at(facts.now))}; this task is looked at again at {utc(until)}.",
+        until,
+    )
+
+
+def _suspect(facts: Facts) -> Why | None:
+    expired = [
+        suspect
+        for suspect in facts.expired()
+        if any(taker.queues is None or suspect.queue in taker.queues for taker in facts.takers)
+    ]
+    if expired:
+        ids = tuple(suspect.id for suspect in expired)
+        return Why(
+            "suspect",
+            f"Task {ids[0]} was running when two processes died; it is tried next, alone in "
+            "its process.",
+            None,
+            ids,
+        )
+    young = facts.on_probation()
+    holding = {suspect.held_by for suspect in young}
+    if facts.takers and {taker.id for taker in facts.takers} <= holding:
+        until = to_datetime(
+            min((suspect.started_at or 0) + int(probation(suspect) * SECOND) for suspect in young)
+        )
+        ids = tuple(suspect.id for suspect in young)
+        return Why(
+            "suspect",
+            f"Task {ids[0]}, whose process died twice, runs alone until {utc(until)}.",
+            until,
+            ids,
+        )
+    return None
+
+
+def _rate(facts: Facts) -> Why | None:
+    gate = facts.gate
+    if gate is None or gate.tokens_left != 0:
+        return None
+    opens_at = gate.opens_at()
+    queue = facts.record.queue
+    if opens_at is None:
+        return Why(
+            "rate",
+            f"The rate of queue {queue} is 0, so nothing starts. Change it: flask taskqueue "
+            f"configure {queue} --rate 5/s",
+        )
+    until = to_datetime(opens_at)
+    return Why(
+        "rate",
+        f"The rate of queue {queue}, {rate_text(gate.rate)}, lets nothing start before "
+        f"{utc(until)}.",
+        until,
+    )
+
+
+def _max_concurrent(facts: Facts) -> Why | None:
+    gate = facts.gate
+    if (
+        facts.record.state == State.LEASED
+        or gate is None
+        or gate.max_concurrent is None
+        or gate.in_flight < gate.max_concurrent
+    ):
+        return None
+    ids = tuple(record.id for record in facts.in_flight)
+    return Why(
+        "max_concurrent",
+        f"Queue {facts.record.queue} runs at most {plural(gate.max_concurrent, 'task')} at a "
+        f"time, and now {_list(ids)}.",
+        None,
+        ids,
+    )
+
+
+def _busy(facts: Facts) -> Why | None:
+    takers = facts.takers
+    if not takers or any(facts.busy.get(taker.id, 0) < taker.concurrency for taker in takers):
+        return None
+    running = sum(facts.busy.get(taker.id, 0) for taker in takers)
+    who = (
+        f"The only dispatcher, {takers[0].host}:{takers[0].pid}, is"
+        if len(takers) == 1
+        else f"All {len(takers)} dispatchers are"
+    )
+    return Why(
+        "busy",
+        f"{who} busy with {plural(running, 'task')}, as many as may run; {_in_front(facts)}.",
+    )
+
+
+def _lost_lease(facts: Facts) -> Why:
+    record = facts.record
+    ended = to_datetime(record.due_at or facts.now)
+    how = (
+        "tries it alone as soon as nothing young runs beside it"
+        if will_be_suspect(record)
+        else "with a free slot takes the task over"
+    )
+    return Why(
+        "lease_lost",
+        f"The lease of {facts.process(record.held_by)} ran out "
+        f"{relative(ended, facts.time)}: its process died or was cut off. "
+        f"The next dispatcher {how}.",
+    )
+
+
+def _turn(facts: Facts) -> Why:
+    return Why(
+        "turn",
+        f"It is due, and {_in_front(facts)}: a dispatcher takes it as soon as a slot is free.",
+    )
+
+
+def _in_front(facts: Facts) -> str:
+    return (
+        f"{plural(facts.ahead, 'task')} of queue {facts.record.queue} before it"
+        if facts.ahead
+        else "it is the next of its queue"
+    )
+
+
+def _list(ids: Sequence[str]) -> str:
+    more = len(ids) - _NAMED
+    return ", ".join(ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
