@@ -1,4 +1,4 @@
-"""``flask taskqueue retry``, ``run-now`` and ``delete``."""
+"""``flask taskqueue requeue``, ``run-now``, ``delete``, ``prune`` and ``purge``."""
 
 from __future__ import annotations
 
@@ -136,11 +136,24 @@ def _report(
         )
 
 
-retry = _command(
-    _Verb("retry", "Retried", Action.REQUEUE, TasksOf.requeue),
+requeue = _command(
+    _Verb("requeue", "Requeued", Action.REQUEUE, TasksOf.requeue),
     "Schedule dead tasks again, from their first attempt: those with these IDs, or each that "
     "the filters leave, with --all.",
 )
+
+
+@click.command("retry", hidden=True, params=requeue.params, help="The former name of requeue.")
+@click.pass_context
+def retry(context: click.Context, /, **_: Any) -> None:
+    """Requeue under the command's former name, which one release keeps."""
+    chatter(
+        "Deprecated: flask taskqueue retry is now flask taskqueue requeue; "
+        "the next release drops the old name."
+    )
+    context.forward(requeue)
+
+
 run_now = _command(
     _Verb("run-now", "Made due", Action.RUN_NOW, TasksOf.run_now),
     "Make scheduled tasks due: those with these IDs, or each that the filters leave, with --all.",

@@ -325,7 +325,7 @@ def _dead(facts: Facts) -> Why:
         "dead",
         f"It gave up {_ended(facts)} after {_count(record.attempts, 'attempt')} "
         f"({record.last_reason}): {error} "
-        f"When that is mended: flask taskqueue retry {record.id}",
+        f"When that is mended: flask taskqueue requeue {record.id}",
     )
 
 
