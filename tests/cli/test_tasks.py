@@ -18,7 +18,7 @@ def test_list_shows_what_fits(console: Console) -> None:
     console.bench.tasks.drain()
     result = console.run("list")
     head, *rows = result.stdout.splitlines()
-    assert head.split()[:5] == ["ID", "QUEUE", "URL", "STATE", "TRY"]
+    assert head.split()[:5] == ["ID", "QUEUE", "URL", "STATE", "ATTEMPTS"]
     assert [row.split()[0] for row in rows] == [second.id, first.id]
     assert result.stderr == f"2 tasks. Details: flask taskqueue show {second.id}\n"
     found = console.run(
@@ -91,8 +91,7 @@ def test_list_says_when_it_has_not_looked_at_every_task(
     monkeypatch.setattr("flask_taskqueue.store.tasks.search.SEARCHED", 1)
     result = console.run("list", "--status", "4xx")
     assert (
-        result.stderr
-        == "Only the newest 100,000 tasks were looked through; --deep looks through all.\nNo "
+        result.stderr == "Only the newest 100,000 tasks were searched; --deep searches all.\nNo "
         "tasks match.\n"
     )
     assert [one["id"] for one in console.json("list", "--status", "4xx", "--deep")] == [first.id]
@@ -223,8 +222,8 @@ def test_more_than_fit_into_one_transaction_are_changed(console: Console) -> Non
 def test_run_now_makes_tasks_due(console: Console) -> None:
     """One by its id, or each that is scheduled for later."""
     first, second = console.add(countdown=3600), console.add(countdown=3600)
-    assert console.run("run-now", first.id).stdout == "Made due 1 task.\n"
-    assert console.run("run-now", "--all", "--yes").stdout == "Made due 1 task.\n"
+    assert console.run("run-now", first.id).stdout == "1 task will run now.\n"
+    assert console.run("run-now", "--all", "--yes").stdout == "1 task will run now.\n"
     console.bench.tasks.drain()
     assert console.state(first) == console.state(second) == "succeeded"
 
@@ -235,7 +234,7 @@ def test_delete_cancels_tasks(console: Console) -> None:
     assert console.run("delete", task.id).stdout == "Deleted 1 task.\n"
     assert console.state(task) == "cancelled"
     again = console.run("delete", task.id)
-    assert (again.exit_code, again.stderr) == (1, f"task {task.id} had ended already.\n")
+    assert (again.exit_code, again.stderr) == (1, f"task {task.id} had already ended.\n")
 
 
 @pytest.mark.parametrize(

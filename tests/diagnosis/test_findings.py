@@ -23,9 +23,8 @@ from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.delivery.verdict import Verdict
 from flask_taskqueue.core.diagnosis.finding import Finding
 from flask_taskqueue.core.diagnosis.troubles import judge_dispatchers
-from flask_taskqueue.diagnosis import findings, servers
+from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock
-from flask_taskqueue.diagnosis.servers import gunicorn_option
 from flask_taskqueue.migrations import include_object
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
@@ -321,68 +320,32 @@ def test_settings_that_came_too_late_are_found(patient: Bench) -> None:
     assert "did you mean TASKQUEUE_CONCURRENCY?" in text
 
 
-def test_a_gunicorn_that_gives_up_first_is_found(
-    sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its arguments or its configuration file, where deliveries go through it."""
-    monkeypatch.chdir(tmp_path)
-    with bench(
-        sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
-    ) as one:
-        one.tasks.worker("/work", deadline="10m")(lambda: None)
-        assert not any("gunicorn" in text for text in bad(one.app))
-        (tmp_path / "gunicorn.conf.py").write_text("workers = 2\ntimeout = 120\n")
-        assert "gunicorn kills a worker after 120 s, and a task may take 600 s" in bad(one.app)
-        monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 700")
-        assert not any("gunicorn" in text for text in bad(one.app))
-
-
 @pytest.mark.parametrize(
-    ("arguments", "file", "kills"),
+    ("config", "deadline", "longest"),
     [
-        ("-w 2", "", True),
-        ("-k gthread", "", False),
-        ("--worker-class=gevent", "", False),
-        ("--threads 8", "", False),
-        ("--threads 1 -k sync", "threads = 8", True),
-        ("", "worker_class = 'gthread'", False),
-        ("", "threads = cores()", False),
-        ("", "timeout = patience()", False),
-        ("", "worker_class = 'gunicorn.workers.sync.SyncWorker'", True),
-        ("--timeout 0", "", False),
+        ({}, None, 30),
+        ({"TASKQUEUE_DEADLINE": 40}, None, 40),
+        ({"TASKQUEUE_QUEUES": {"slow": {"deadline": "5m"}}}, 40, 300),
+        ({"TASKQUEUE_QUEUES": {"slow": {"deadline": "5m"}}}, "10m", 600),
     ],
 )
-def test_only_sync_workers_of_gunicorn_are_killed(
-    sqlite_database: TestDatabase,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: str,
-    file: str,
-    kills: bool,
+def test_what_a_server_must_allow_is_the_longest_deadline(
+    sqlite_database: TestDatabase, config: dict[str, Any], deadline: Any, longest: int
 ) -> None:
-    """The timeout of others is not tied to a request; what a file computes is not known, and
-    not warned of.
-    """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
-    (tmp_path / "gunicorn.conf.py").write_text(file)
-    with bench(
-        sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
-    ) as one:
-        assert (
-            any(
-                "gunicorn kills" in one.text
-                for one in servers.look(one.app.extensions["taskqueue"])
-            )
-            is kills
-        )
-
-
-def test_an_option_of_gunicorn_is_read_from_its_arguments() -> None:
-    """The last one counts; none is none."""
-    assert gunicorn_option(["--timeout", "5", "-t", "7", "app:app"], "--timeout", "-t") == "7"
-    assert gunicorn_option(["-k", "gthread", "--threads=4"], "--threads") == "4"
-    assert gunicorn_option([], "--timeout", "-t") is None
+    """Of the settings, the queues and the handlers; told where deliveries go through a server."""
+    for transport in ("http", "wsgi"):
+        with bench(
+            sqlite_database.url,
+            TASKQUEUE_TRANSPORT=transport,
+            TASKQUEUE_BASE_URL="http://127.0.0.1:9",
+            **config,
+        ) as one:
+            one.tasks.worker("/work", deadline=deadline)(lambda: None)
+            found = [finding for finding in look(one.app) if "longest deadline" in finding.text]
+        assert [(finding.level, finding.text) for finding in found] == [
+            ("ok", f"a delivery over HTTP may take {longest} s, the longest deadline of this app")
+        ] * (transport == "http")
+        assert all(f"more than {longest} s" in finding.remedy for finding in found)
 
 
 def test_a_database_that_is_away_is_found(sqlite_database: TestDatabase) -> None:
