@@ -65,6 +65,7 @@ setup(
     author="The Flask-TaskQueue authors",
     python_requires=">=3.11",
     packages=find_packages(include=["flask_taskqueue", "flask_taskqueue.*"]),
+    py_modules=["pytest_flask_taskqueue"],
     package_data={
         "flask_taskqueue": ["py.typed", "dashboard/templates/*.html", "dashboard/static/*"]
     },
@@ -79,7 +80,7 @@ setup(
         "sqlalchemy>=2.0.30",
         "urllib3>=2.0.7",
     ],
-    entry_points={"pytest11": ["taskqueue = flask_taskqueue.testing.plugin"]},
+    entry_points={"pytest11": ["taskqueue = pytest_flask_taskqueue"]},
     extras_require={
         "async": ["flask[async]"],
         "encryption": ENCRYPTION,
