@@ -222,21 +222,8 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse
     signals.attempt_finished.connect(_echo_attempt, app)
     if not logger.hasHandlers():
         logger.addHandler(_warnings_handler())
-
-    def check_wear(*_: object, **__: object) -> None:
-        """Retire the dispatcher once it is worn; called in the drain after each attempt."""
-        scheduler = runtime.scheduler
-        if (
-            scheduler is not None
-            and not pulse.is_leaving
-            and (worn := wear.reached(scheduler.dispatcher.ended)) is not None
-        ):
-            logger.info("dispatcher %s is replaced: %s", options["identity"], worn)
-            scheduler.dispatcher.retire()
-            pulse.leave()
-
     if wear != Wear():
-        signals.attempt_finished.connect(check_wear, app, weak=False)
+        _watch_wear(runtime, options["identity"], wear, pulse)
 
     def is_over(seconds: float) -> bool:
         return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
@@ -246,6 +233,23 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse
             continue
     runtime.stop()
     return 0
+
+
+def _watch_wear(runtime: Runtime, identity: str, wear: Wear, pulse: Pulse) -> None:
+    """Retire the dispatcher once it is worn, which the drain checks after each attempt."""
+
+    def check_wear(*_: object, **__: object) -> None:
+        scheduler = runtime.scheduler
+        if (
+            scheduler is not None
+            and not pulse.is_leaving
+            and (worn := wear.reached(scheduler.dispatcher.ended)) is not None
+        ):
+            logger.info("dispatcher %s is replaced: %s", identity, worn)
+            scheduler.dispatcher.retire()
+            pulse.leave()
+
+    signals.attempt_finished.connect(check_wear, runtime.app, weak=False)
 
 
 def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:

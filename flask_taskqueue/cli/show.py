@@ -89,9 +89,24 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
         else f"{len(record.body)} bytes that are not text"
     )
     lines = {
+        **_facts(runtime, task, record.target, in_utc),
+        **{f"header {name}": value for name, value in request["headers"].items()},
+        "body": body
+        if len(body) <= _BODY_SHOWN
+        else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
+    }
+    shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
+    width = max(map(len, shown))
+    for label, value in shown.items():
+        click.echo(f"{label.ljust(width)}  {value}")
+
+
+def _facts(runtime: Runtime, task: Task, target: str | None, in_utc: bool) -> dict[str, Any]:
+    """Return the lines about a task itself by their labels; None for what it does not have."""
+    return {
         "task": task.id,
         "name": task.name,
-        "request": f"{task.method} {record.target or ''}{task.url}",
+        "request": f"{task.method} {target or ''}{task.url}",
         "queue": f"{task.queue}, priority {task.priority}",
         "state": task.state.value,
         "why": " ".join(diagnosis.why(runtime, task.id).sentences),
@@ -110,15 +125,7 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
         "concurrency key": task.concurrency_key,
         "batch": task.batch_id,
         "schedule": task.schedule,
-        **{f"header {name}": value for name, value in request["headers"].items()},
-        "body": body
-        if len(body) <= _BODY_SHOWN
-        else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
     }
-    shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
-    width = max(map(len, shown))
-    for label, value in shown.items():
-        click.echo(f"{label.ljust(width)}  {value}")
 
 
 def _show_attempts(runtime: Runtime, ended: list[sa.Row[Any]]) -> None:

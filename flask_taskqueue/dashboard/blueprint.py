@@ -29,7 +29,7 @@ from ..runtime import Runtime
 from ..web.access import COOKIE, PARAMETER, has_link, link_keys
 from ..web.development_server import on_serving
 from . import cron, errors, overview, queues, system, task, tasks
-from .access import access_of, is_forged, opens_by_link, refuse_illegible
+from .access import Access, access_of, is_forged, opens_by_link, refuse_illegible
 from .audit import carry_out, printable
 from .rendering import CompletedAction, Page, PlannedAction, respond, wants_json
 
@@ -108,7 +108,19 @@ def _check() -> BaseResponse | None:
     # where an app context outlives its request, that of the request before is still there
     g.pop("taskqueue_access", None)
     refuse_illegible(request)
-    runtime, headers = _runtime(), request.headers
+    runtime = _runtime()
+    _refuse_forged(runtime)
+    if opens_by_link(runtime) and has_link(runtime, request.args.get(PARAMETER)):
+        return _keep_key(request.args[PARAMETER])
+    access = access_of(runtime, request)
+    g.taskqueue_access = replace(access, user=access.user and printable(access.user, 100))
+    if not access.may("view"):
+        raise _closed(access, by_link=opens_by_link(runtime))
+    return None
+
+
+def _refuse_forged(runtime: Runtime) -> None:
+    headers = request.headers
     if is_forged(
         request.method,
         host=request.host,
@@ -120,23 +132,21 @@ def _check() -> BaseResponse | None:
             "This request comes from another site. If it does not, a proxy rewrites the Host "
             "header: use ProxyFix, or name the origin in TASKQUEUE_DASHBOARD_TRUSTED_ORIGINS."
         )
-    if opens_by_link(runtime) and has_link(runtime, request.args.get(PARAMETER)):
-        return _keep_key(request.args[PARAMETER])
-    access = access_of(runtime, request)
-    g.taskqueue_access = replace(access, user=access.user and printable(access.user, 100))
-    if g.taskqueue_access.may("view"):
-        return None
-    if g.taskqueue_access.wants_password:
-        raise HTTPException(
+
+
+def _closed(access: Access, *, by_link: bool) -> HTTPException:
+    """Return the refusal for someone who may not even look."""
+    if access.wants_password:
+        return HTTPException(
             response=Response(
                 "Please log in with a user and a password.",
                 401,
                 {"WWW-Authenticate": 'Basic realm="taskqueue"'},
             )
         )
-    if opens_by_link(runtime):
-        raise Forbidden(_BY_LINK)
-    raise Forbidden(
+    if by_link:
+        return Forbidden(_BY_LINK)
+    return Forbidden(
         "You have no access to the dashboard. TASKQUEUE_DASHBOARD_ACCESS, or a user and a "
         "password, give it."
     )

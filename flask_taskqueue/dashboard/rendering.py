@@ -199,13 +199,23 @@ def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Respon
             page.status,
             mimetype="application/json",
         )
+    text = (
+        environment()
+        .get_template(page.template)
+        .render({**_layout(runtime, page, sections), **page.data, **(page.extra or {})})
+    )
+    return Response(text, page.status, mimetype="text/html")
+
+
+def _layout(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the frame around every page shows."""
     store = runtime.store
     now, dead = datetime.now(UTC), 0
     if page.status != 503:  # the database cannot be reached
         with store.reading() as connection:
             now = store.schedules.now(connection)
             dead = sum(row.dead for row in store.tally.totals(connection))
-    layout = {
+    return {
         "page": page,
         "sections": sections,
         "access": g.taskqueue_access,
@@ -218,12 +228,6 @@ def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Respon
         "message": message(request.args),
         "took": lambda: time.perf_counter() - g.taskqueue_started,
     }
-    text = (
-        environment()
-        .get_template(page.template)
-        .render({**layout, **page.data, **(page.extra or {})})
-    )
-    return Response(text, page.status, mimetype="text/html")
 
 
 @cache

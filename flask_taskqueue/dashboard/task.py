@@ -50,10 +50,29 @@ def page(runtime: Runtime, task_id: str) -> Page:
         }
     redaction = Redaction(runtime.settings.redact)
     may_see = g.taskqueue_access.may("view_payload")
-    task = Task.of(record, TasksOf(runtime))
     data = {
+        **_facts(runtime, record, is_lost=is_lost),
+        "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
+        **(_request(runtime, runtime.vault.opened(record), redaction) if may_see else _HIDDEN),
+        "tried": [
+            _attempt(row, dispatchers, _reply(runtime, row, redaction) if may_see else _NO_REPLY)
+            for row in rows
+        ],
+    }
+    return Page(
+        template="task.html",
+        title=f"Task {task_id}",
+        data=data,
+        extra={"queues": sorted(runtime.settings.queues)},
+    )
+
+
+def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
+    """Return what the page says of the task itself."""
+    task = Task.of(record, TasksOf(runtime))
+    return {
         **line(runtime, record, is_lost=is_lost),
-        "why": " ".join(diagnosis.why(runtime, task_id).sentences),
+        "why": " ".join(diagnosis.why(runtime, record.id).sentences),
         **{
             name: getattr(task, name)
             for name in (
@@ -69,19 +88,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
         "deadline": runtime.settings.deadline_of(record.queue, record.deadline),
         "retry": None if record.retry is None else json.loads(record.retry),
         "progress": task.progress,
-        "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
-        **(_request(runtime, runtime.vault.opened(record), redaction) if may_see else _HIDDEN),
-        "tried": [
-            _attempt(row, dispatchers, _reply(runtime, row, redaction) if may_see else _NO_REPLY)
-            for row in rows
-        ],
     }
-    return Page(
-        template="task.html",
-        title=f"Task {task_id}",
-        data=data,
-        extra={"queues": sorted(runtime.settings.queues)},
-    )
 
 
 def requeue(runtime: Runtime, task_id: str) -> PlannedAction:

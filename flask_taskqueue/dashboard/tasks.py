@@ -43,9 +43,7 @@ def page(runtime: Runtime) -> Page:
         )
         lost = store.tasks.lost(connection, listing.ids)
         records = {record.id: record for record in store.tasks.get_all(connection, listing.ids)}
-        counts = (
-            counts_of(runtime, connection, selection.filter.queue) if selection.only_queue else {}
-        )
+        counts = _counts_shown(runtime, connection, selection)
         queues = [row.name for row in store.queues.rows(connection)]
     data = {
         "state": selection.kind.value,
@@ -137,6 +135,15 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
     }
 
 
+def _counts_shown(
+    runtime: Runtime, connection: sa.Connection, selection: TaskSelection
+) -> dict[str, int]:
+    """Return the counts of the lists if a selection filters by queue at most."""
+    if not selection.only_queue:
+        return {}
+    return counts_of(runtime, connection, selection.filter.queue)
+
+
 def selection_of(runtime: Runtime, arguments: Mapping[str, str]) -> TaskSelection:
     """Read a selection from arguments, and look up the tasks of its group of errors."""
     selection = TaskSelection.of(arguments, sight(runtime))
@@ -172,9 +179,7 @@ def _change_matching(runtime: Runtime, action: Action, selection: TaskSelection)
         listing = store.listings.page(
             connection, selection.kind, selection.filter, None, MAX_IMMEDIATE, selection.visible
         )
-        counts = (
-            counts_of(runtime, connection, selection.filter.queue) if selection.only_queue else {}
-        )
+        counts = _counts_shown(runtime, connection, selection)
     if listing.next is None:
         return PlannedAction(
             _VERBS[action], label, partial(change_ids, runtime, action, listing.ids)
