@@ -1,4 +1,4 @@
-"""The counter demo of App Engine's task queue, as a Flask application."""
+"""The counter demo of App Engine's task queue, as a Flask app."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEYS = ("apples", "pears", "plums")
 
 
 class Base(DeclarativeBase):
-    """The base of the example's models."""
+    """Base class of the models."""
 
 
 db = SQLAlchemy(model_class=Base)
@@ -33,9 +33,7 @@ class Counter(Base):
 
 @tasks.worker("/worker", transactional=True)
 def worker(key: str) -> None:
-    """Count one press. The change commits together with the task's end: once, whatever dies
-    when.
-    """
+    """Count one press, exactly once: the change commits together with the end of the task."""
     counter = db.session.get(Counter, key, with_for_update=True)
     if counter is None:
         counter = Counter(key=key, count=0)
@@ -44,17 +42,17 @@ def worker(key: str) -> None:
 
 
 def create_app() -> Flask:
-    """The application. ``EXAMPLE_DATABASE_URL`` is its database, by default a SQLite file in
-    the instance folder.
+    """Create the app.
+
+    ``EXAMPLE_DATABASE_URL`` is its database, by default a SQLite file in the instance folder.
     """
     app = Flask(__name__, instance_relative_config=True)
     app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY", "only-for-this-example")
     app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get(
         "EXAMPLE_DATABASE_URL", "sqlite:///example.db"
     )
-    app.config["TASKQUEUE_DASHBOARD"] = (
-        True  # in debug it opens by the link that flask run prints, otherwise to nobody
-    )
+    # In debug, the link that flask run prints gives access; otherwise nobody has access.
+    app.config["TASKQUEUE_DASHBOARD"] = True
     db.init_app(app)
     tasks.init_app(app)
     app.add_url_rule("/", view_func=index)
@@ -66,23 +64,23 @@ def create_app() -> Flask:
 
 
 def index() -> str:
-    """The page."""
+    """Show the counters and the latest tasks."""
     return render_template("index.html", counters=_counters(), tasks=tasks.find(limit=10))
 
 
 def press() -> BaseResponse:
-    """Add a task that counts, and be done."""
+    """Add a task that counts, and return to the page."""
     tasks.add("/worker", {"key": request.form["key"]})
     return redirect(url_for("index"), 303)
 
 
 def state() -> Response:
-    """What the page shows, for its script."""
-    found = [
+    """Return what the page shows as JSON, for its script."""
+    latest = [
         {"id": task.id, "url": task.url, "state": task.state, "attempts": task.attempts}
         for task in tasks.find(limit=10)
     ]
-    return jsonify(counters=_counters(), tasks=found)
+    return jsonify(counters=_counters(), tasks=latest)
 
 
 def _counters() -> dict[str, int]:

@@ -121,6 +121,25 @@ def test_every_public_name_is_documented(name: str) -> None:
     )
 
 
+def singular(word: str) -> str:
+    """A word without the ending of its plural."""
+    return re.sub(r"(?<=[^s])s$", "", re.sub(r"(?<=[xh])es$", "", re.sub(r"ies$", "y", word)))
+
+
+@pytest.mark.parametrize("floor", ["core", "store", "engine"])
+def test_every_module_is_named_by_words_that_are_explained(floor: str) -> None:
+    """Each word of its name is in the glossary, as a term or as an ordinary word used there."""
+    page = (ROOT / "docs/words.md").read_text(encoding="utf-8").lower()
+    known = {singular(word) for word in re.findall(r"[a-z]+", page)}
+    names = {path.stem for path in (ROOT / "flask_taskqueue" / floor).rglob("*.py")}
+    assert len(names) > 10
+    assert {
+        name
+        for name in names - {"__init__"}
+        if not all(singular(word) in known for word in name.split("_"))
+    } == set()
+
+
 def test_every_header_is_documented() -> None:
     """Those of a first attempt and those of a retry."""
     record = Record(

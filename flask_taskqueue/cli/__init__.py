@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .add import add
-from .changes import delete, prune, purge, retry, run_now
+from .changes import delete, prune, purge, requeue, retry, run_now
 from .cron import cron
 from .database import adopt, check, init_db, rotate_keys, upgrade
 from .options import Commands
@@ -16,7 +16,7 @@ from .tasks import list_tasks
 taskqueue = Commands(
     "taskqueue", help="The task queue: tables, dispatcher, tasks, queues, schedules."
 )
-_TASKS = (add, list_tasks, show, why, retry, run_now, delete, prune)
+_TASKS = (add, list_tasks, show, why, requeue, retry, run_now, delete, prune)
 _QUEUES = (queues, pause, resume, purge, configure, cron, stats, top)
 _SYSTEM = (run, init_db, upgrade, check, adopt, health, doctor, routes, webhook_secret, rotate_keys)
 for command in (*_SYSTEM, *_TASKS, *_QUEUES):

@@ -21,11 +21,19 @@ from ..core.states import State
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..runtime import Runtime
-from .options import FAILED, UNAVAILABLE, Duration, Failure, Instant, current_runtime, json_option
+from .options import (
+    FAILED,
+    UNAVAILABLE,
+    CommandFailure,
+    Duration,
+    Instant,
+    current_runtime,
+    json_option,
+)
 from .output import chatter, echo_json, task_document
 from .tasks import status_text
 
-_FOR_EVER = timedelta(seconds=-1)
+_FOREVER = timedelta(seconds=-1)
 
 
 @click.command("add")
@@ -36,10 +44,10 @@ _FOR_EVER = timedelta(seconds=-1)
     "params",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A parameter of the form; may be repeated.",
+    help="A form parameter; may be repeated.",
 )
-@click.option("--json-body", metavar="JSON", help="A JSON document as body; - reads stdin.")
-@click.option("--body", metavar="TEXT", help="A body as it is; - reads stdin.")
+@click.option("--json-body", metavar="JSON", help="A JSON body; - reads stdin.")
+@click.option("--body", metavar="TEXT", help="A plain body; - reads stdin.")
 @click.option(
     "--header",
     "-H",
@@ -49,39 +57,35 @@ _FOR_EVER = timedelta(seconds=-1)
     help="A header; may be repeated.",
 )
 @click.option("--method", help="[default: POST]")
-@click.option("--queue", help="[default: that of the worker, or default]")
+@click.option("--queue", help="[default: the worker's queue, or default]")
 @click.option("--name", help="Unique in its queue.")
-@click.option("--unique-key", help="Unique among the queue's tasks that have not ended.")
-@click.option(
-    "--in", "countdown", type=Duration(), help="Not before so long from now, such as 10m."
-)
-@click.option(
-    "--eta", type=Instant(), help="Not before this instant, such as 2026-12-31T23:59:00Z."
-)
+@click.option("--unique-key", help="Unique among the tasks of the queue that have not ended.")
+@click.option("--in", "countdown", type=Duration(), help="Run it after this delay, such as 10m.")
+@click.option("--eta", type=Instant(), help="Run it at this time, such as 2026-12-31T23:59:00Z.")
 @click.option(
     "--wait",
     type=Duration(),
     is_flag=False,
-    flag_value=_FOR_EVER,
-    help="Until it has ended, at most so long: exit code 0 if it succeeded, 1 if not, 75 if it "
-    "has not ended, 69 without a dispatcher.",
+    flag_value=_FOREVER,
+    help="Wait until the task has ended, up to this long if given. Exit code 0 if it succeeded, "
+    "1 if not, 75 if it has not ended yet, 69 if no dispatcher is alive.",
 )
 @json_option
 @with_appcontext
-def add(url: str, wait: timedelta | None, as_json: bool, **given: Any) -> None:
-    """Add a task for URL: a path of the application, an endpoint, or an absolute URL."""
+def add(url: str, wait: timedelta | None, as_json: bool, **options: Any) -> None:
+    """Add a task that calls URL: a path or endpoint of the app, or an absolute URL."""
     runtime = current_runtime()
-    task = _store(runtime, url, given)
+    task = _store(runtime, url, options)
     if wait is None:
         _report(
             task,
             as_json,
             f"Added task {task.id} to queue {task.queue}."
             if task.was_enqueued
-            else f"Task {task.id} stands for it.",
+            else f"Not added: task {task.id} already has this unique key.",
         )
         return
-    chatter(f"{task.id} added …")
+    chatter(f"Added task {task.id}, waiting …")
     ended, seconds = _wait(runtime, task, wait)
     text = (
         f"{ended.id} {ended.state} with {status_text(ended)} in {duration(seconds)} "
@@ -105,7 +109,7 @@ def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
         options["payload"] = _text(given["body"])
     if given["headers"]:
         options["headers"] = {
-            name: value[0] for name, value in _pairs(given["headers"], ":", "--header").items()
+            name: values[0] for name, values in _pairs(given["headers"], ":", "--header").items()
         }
     checked: TaskOptions = options
     return Adding(runtime.app, runtime).add(TaskSpec(url, params or None, **checked), None)
@@ -113,14 +117,14 @@ def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
 
 def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:
     with runtime.store.reading() as connection:
-        alive = any(one.is_alive for one in runtime.store.dispatchers.list(connection))
+        alive = any(found.is_alive for found in runtime.store.dispatchers.list(connection))
     if not alive and not TasksOf(runtime).get(task.id).state.is_finished:
-        raise Failure(
-            f"no dispatcher is alive, so nothing runs task {task.id}: flask taskqueue run",
+        raise CommandFailure(
+            f"no dispatcher is alive to run task {task.id}; start one: flask taskqueue run",
             UNAVAILABLE,
         )
     began = time.monotonic()
-    limit = math.inf if wait is _FOR_EVER else wait.total_seconds()
+    limit = math.inf if wait is _FOREVER else wait.total_seconds()
     while True:
         try:
             return task.wait(min(limit, 3600)), time.monotonic() - began
@@ -137,21 +141,21 @@ def _report(task: Task, as_json: bool, text: str) -> None:
 
 
 def _pairs(texts: Sequence[str], mark: str, option: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    pairs: dict[str, list[str]] = {}
     for text in texts:
         key, found_mark, value = text.partition(mark)
         if not found_mark or not key.strip():
             raise click.UsageError(f"{option} is {text!r}; it must be a name, {mark!r} and a value")
-        found.setdefault(key.strip(), []).append(value if mark == "=" else value.strip())
-    return found
+        pairs.setdefault(key.strip(), []).append(value if mark == "=" else value.strip())
+    return pairs
 
 
-def _text(given: str) -> str:
-    return sys.stdin.read() if given == "-" else given
+def _text(argument: str) -> str:
+    return sys.stdin.read() if argument == "-" else argument
 
 
 def _document(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise click.UsageError(f"--json-body is no JSON: {error}") from error
+        raise click.UsageError(f"--json-body is not valid JSON: {error}") from error

@@ -1,4 +1,4 @@
-"""``flask taskqueue retry``, ``run-now`` and ``delete``."""
+"""``flask taskqueue requeue``, ``run-now``, ``delete``, ``prune`` and ``purge``."""
 
 from __future__ import annotations
 
@@ -30,125 +30,116 @@ from .options import (
     json_option,
     yes_option,
 )
-from .output import chatter, confirm, echo_changes, progress
-from .tasks import task_id_of, tell_nothing
+from .output import Changes, chatter, confirm, progress
+from .tasks import explain_no_match, task_id_of
 
 
 @dataclass(frozen=True, slots=True)
 class _Verb:
-    """What a command does, in words and in deed."""
+    """What a command does to tasks, and how it says so; ``{}`` stands for how many."""
 
     name: str
+    present: str
     past: str
     action: Action
-    one: Callable[[TasksOf, str], Any]
+    change: Callable[[TasksOf, str], Any]
 
 
 def _command(verb: _Verb, help_text: str) -> click.Command:
     @click.command(verb.name, help=help_text)
     @click.argument("task_ids", metavar="[ID]...", nargs=-1)
     @filter_options
-    @click.option("--all", "everything", is_flag=True, help="Each task that the filters leave.")
+    @click.option("--all", "everything", is_flag=True, help="Every task that the filters match.")
     @dry_run_option
     @yes_option
     @json_option
     @with_appcontext
     def command(
         task_ids: Sequence[str],
-        wanted: Filter | None,
+        task_filter: Filter | None,
         everything: bool,
         dry_run: bool,
         yes: bool,
         as_json: bool,
     ) -> None:
-        _check(verb, task_ids, wanted, everything)
+        _check(task_ids, task_filter, everything)
         runtime = current_runtime()
         if task_ids:
-            ids = list(dict.fromkeys(task_id_of(runtime, one) for one in task_ids))
+            ids = list(dict.fromkeys(task_id_of(runtime, task_id) for task_id in task_ids))
             matched, changed = len(ids), 0 if dry_run else _change_each(runtime, verb, ids)
         else:
-            matched, changed = _change_all(runtime, verb, wanted or Filter(), dry_run, yes)
-        _report(runtime, verb, wanted, matched, changed, dry_run, as_json)
+            matched, changed = _change_all(runtime, verb, task_filter or Filter(), dry_run, yes)
+        if not matched and not as_json:
+            explain_no_match(runtime, task_filter)
+        else:
+            Changes(verb.name, verb.present, verb.past, matched, changed, dry_run).echo(as_json)
         if task_ids and not dry_run and changed < matched:
             raise click.exceptions.Exit(FAILED)
 
     return command
 
 
-def _check(verb: _Verb, ids: Sequence[str], wanted: Filter | None, everything: bool) -> None:
-    if ids and (wanted is not None or everything):
-        raise click.UsageError(
-            "tasks are named by their ids, or by filters with --all, not by both"
-        )
+def _check(ids: Sequence[str], task_filter: Filter | None, everything: bool) -> None:
+    if ids and (task_filter is not None or everything):
+        raise click.UsageError("give either ids, or filters with --all, but not both")
     if not ids and not everything:
-        raise click.UsageError(
-            f"name the tasks by their ids, or {verb.name} each that filters leave, with --all"
-        )
+        raise click.UsageError("give ids, or --all for every task that the filters match")
 
 
 def _change_each(runtime: Runtime, verb: _Verb, ids: Sequence[str]) -> int:
     changed = 0
-    for one in ids:
+    for task_id in ids:
         try:
-            done = verb.one(TasksOf(runtime), one)
+            done = verb.change(TasksOf(runtime), task_id)
         except BadTaskStateError as error:
             chatter(f"{error}.")
             continue
         if done is False:
-            chatter(f"task {one} had ended already.")
+            chatter(f"task {task_id} had already ended.")
             continue
         changed += 1
     return changed
 
 
 def _change_all(
-    runtime: Runtime, verb: _Verb, wanted: Filter, dry_run: bool, yes: bool
+    runtime: Runtime, verb: _Verb, task_filter: Filter, dry_run: bool, yes: bool
 ) -> tuple[int, int]:
     with runtime.store.reading() as connection:
-        matched = runtime.store.tasks.count(connection, wanted, verb.action)
+        matched = runtime.store.tasks.count(connection, task_filter, verb.action)
     if not matched or dry_run:
         return matched, 0
-    confirm(f"This will {verb.name} {plural(matched, 'task')}. Continue?", yes=yes)
-    with progress(matched, verb.name) as told:
-        return matched, change_matching(runtime, verb.action, wanted, told)
+    question = verb.present.format(plural(matched, "task"))
+    confirm(f"This will {question}. Continue?", yes=yes)
+    with progress(matched, verb.name) as on_progress:
+        return matched, change_matching(runtime, verb.action, task_filter, on_progress)
 
 
-def _report(
-    runtime: Runtime,
-    verb: _Verb,
-    wanted: Filter | None,
-    matched: int,
-    changed: int,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    if not matched and not as_json:
-        tell_nothing(runtime, wanted)
-    else:
-        echo_changes(
-            verb.name,
-            matched=matched,
-            changed=changed,
-            dry_run=dry_run,
-            as_json=as_json,
-            verb=verb.name,
-            past=verb.past,
-        )
-
-
-retry = _command(
-    _Verb("retry", "Retried", Action.REQUEUE, TasksOf.requeue),
-    "Schedule dead tasks again, from their first attempt: those with these IDs, or each that "
-    "the filters leave, with --all.",
+requeue = _command(
+    _Verb("requeue", "requeue {}", "Requeued {}.", Action.REQUEUE, TasksOf.requeue),
+    "Schedule dead tasks again, starting from their first attempt. Give their IDs, or --all with "
+    "filters.",
 )
+
+
+@click.command("retry", hidden=True, params=requeue.params, help="The former name of requeue.")
+@click.pass_context
+def retry(context: click.Context, /, **_: Any) -> None:
+    """Requeue under the command's former name, which one release keeps."""
+    chatter(
+        "Deprecated: flask taskqueue retry is now flask taskqueue requeue; "
+        "the next release drops the old name."
+    )
+    context.forward(requeue)
+
+
 run_now = _command(
-    _Verb("run-now", "Made due", Action.RUN_NOW, TasksOf.run_now),
-    "Make scheduled tasks due: those with these IDs, or each that the filters leave, with --all.",
+    _Verb("run-now", "run {} now", "{} will run now.", Action.RUN_NOW, TasksOf.run_now),
+    "Run scheduled tasks now, without waiting for their eta or retry. Give their IDs, or --all "
+    "with filters.",
 )
 delete = _command(
-    _Verb("delete", "Deleted", Action.DELETE, TasksOf.delete),
-    "Cancel tasks that have not ended: those with these IDs, or each that the filters leave, "
-    "with --all.",
+    _Verb("delete", "delete {}", "Deleted {}.", Action.DELETE, TasksOf.delete),
+    "Cancel tasks that have not ended. Give their IDs, or --all with filters.",
 )
 
 
@@ -156,17 +147,17 @@ delete = _command(
 @click.option(
     "--older-than",
     type=Duration(),
-    help="Those that ended so long ago, such as 7d.  [default: as the settings keep them]",
+    help="Only tasks that ended this long ago, such as 7d.  [default: as the settings keep them]",
 )
 @dry_run_option
 @yes_option
 @json_option
 @with_appcontext
 def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Forget finished tasks with their attempts, as the janitor does, or those that ended longer
-    ago than you say.
+    """Forget finished tasks and their attempts, by the settings or by --older-than.
 
-    A name that is kept from being taken again (tombstone_ttl) stays as long as its queue says.
+    The janitor of a dispatcher does the same by the settings. A name that must not be taken again
+    yet (tombstone_ttl) stays as long as its queue says.
     """
     runtime = current_runtime()
     keep = None if older_than is None else older_than.total_seconds()
@@ -181,28 +172,20 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
     forgotten = 0
     if matched and not dry_run:
         confirm(f"This will forget {plural(matched, 'finished task')}. Continue?", yes=yes)
-        with progress(matched, "prune") as told:
-            for some in runtime.prune(keep=keep):
-                forgotten += some
-                told(some)
-    echo_changes(
-        "prune",
-        matched=matched,
-        changed=forgotten,
-        dry_run=dry_run,
-        as_json=as_json,
-        verb="forget",
-        past="Forgot",
-    )
+        with progress(matched, "prune") as on_progress:
+            for step in runtime.prune(keep=keep):
+                forgotten += step
+                on_progress(step)
+    Changes("prune", "forget {}", "Forgot {}.", matched, forgotten, dry_run).echo(as_json)
 
 
-_STATE = "Only those in this state; what has ended is not cancelled, but forgotten."
+_STATE = "Only tasks in this state. Tasks that have ended are forgotten, not cancelled."
 
 
 @click.command("purge")
 @click.argument("queue")
 @click.option("--state", type=click.Choice([state.value for state in State]), help=_STATE)
-@click.option("--older-than", type=Duration(), help="Only those added so long ago, such as 7d.")
+@click.option("--older-than", type=Duration(), help="Only tasks added this long ago, such as 7d.")
 @dry_run_option
 @yes_option
 @json_option
@@ -215,44 +198,47 @@ def purge(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Cancel every task of QUEUE that has not ended; with --state dead, say, forget those that
-    are dead.
+    """Cancel every task of QUEUE that has not ended, or forget those that have.
+
+    With --state succeeded, dead or cancelled it forgets the tasks that ended so.
     """
     runtime = current_runtime()
+    task_filter = _purge_filter(runtime, queue, state, older_than)
+    forgets = task_filter.state is not None and task_filter.state.is_finished
+    verb, past = ("forget {}", "Forgot {}.") if forgets else ("cancel {}", "Cancelled {}.")
+    noun = f"{state} task" if state else "task"
+    matched, changed = _count(runtime, task_filter, forgets), 0
+    if matched and not dry_run:
+        question = f"{verb.format(plural(matched, noun))} of queue {queue}"
+        confirm(f"This will {question}. Continue?", yes=yes)
+        with progress(matched, "purge") as on_progress:
+            changed = (
+                forget_matching(runtime, task_filter, on_progress)
+                if forgets
+                else change_matching(runtime, Action.DELETE, task_filter, on_progress)
+            )
+    Changes("purge", verb, past, matched, changed, dry_run, noun).echo(as_json)
+
+
+def _purge_filter(
+    runtime: Runtime, queue: str, state: str | None, older_than: timedelta | None
+) -> Filter:
+    """Return the filter that purge's options make. Raises `UnknownQueueError`."""
     cutoff = (
         None if older_than is None else first_id(max(0, to_micros(datetime.now(UTC) - older_than)))
     )
-    name = Queue(queue, runtime).name
-    wanted = Filter(state=None if state is None else State(state), queue=name, before=cutoff)
-    forgets = wanted.state is not None and wanted.state.is_finished
-    verb, past = ("forget", "Forgot") if forgets else ("cancel", "Cancelled")
-    what = f"{state} task" if state else "task"
-    matched, changed = _count(runtime, wanted, forgets), 0
-    if matched and not dry_run:
-        confirm(f"This will {verb} {plural(matched, what)} of queue {queue}. Continue?", yes=yes)
-        with progress(matched, "purge") as told:
-            changed = (
-                forget_matching(runtime, wanted, told)
-                if forgets
-                else change_matching(runtime, Action.DELETE, wanted, told)
-            )
-    echo_changes(
-        "purge",
-        matched=matched,
-        changed=changed,
-        dry_run=dry_run,
-        as_json=as_json,
-        verb=verb,
-        past=past,
-        what=what,
+    return Filter(
+        state=None if state is None else State(state),
+        queue=Queue(queue, runtime).name,
+        before=cutoff,
     )
 
 
-def _count(runtime: Runtime, wanted: Filter, forgets: bool) -> int:
+def _count(runtime: Runtime, task_filter: Filter, forgets: bool) -> int:
     store = runtime.store
     with store.reading() as connection:
         if forgets:
             return store.history.count_some(
-                connection, wanted, Retention.of(runtime.settings).tombstones
+                connection, task_filter, Retention.of(runtime.settings).tombstones
             )
-        return store.tasks.count(connection, wanted, Action.DELETE)
+        return store.tasks.count(connection, task_filter, Action.DELETE)

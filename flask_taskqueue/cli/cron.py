@@ -13,7 +13,7 @@ from ..api.schedules import ScheduleEntry, entries, entry
 from .options import current_runtime, json_option, utc_option
 from .output import chatter, echo_change, echo_json, echo_table, moment, task_document
 
-cron = AppGroup("cron", help="Schedules: look, run now, pause, resume.")
+cron = AppGroup("cron", help="List, run, pause and resume schedules.")
 
 
 @cron.command("list")
@@ -21,23 +21,24 @@ cron = AppGroup("cron", help="Schedules: look, run now, pause, resume.")
 @utc_option
 @with_appcontext
 def list_schedules(as_json: bool, in_utc: bool) -> None:
-    """Show each schedule, when it fires next and when it did last; as JSON with the next five
-    runs.
+    """List the schedules with their next and last runs.
+
+    With --json each has its next five runs.
     """
-    found = entries(current_runtime())
+    schedules = entries(current_runtime())
     if as_json:
-        echo_json([_document(one) for one in found])
-    elif found:
+        echo_json([_document(schedule) for schedule in schedules])
+    elif schedules:
         rows = [
             (
-                one.name,
-                one.text,
-                one.timezone,
-                moment(one.next_at, in_utc),
-                moment(one.fired_at, in_utc),
-                _state(one),
+                schedule.name,
+                schedule.text,
+                schedule.timezone,
+                moment(schedule.next_at, in_utc),
+                moment(schedule.fired_at, in_utc),
+                _state(schedule),
             )
-            for one in found
+            for schedule in schedules
         ]
         echo_table(("NAME", "SCHEDULE", "TIME ZONE", "NEXT", "LAST", ""), rows)
     else:
@@ -62,14 +63,14 @@ def run_schedule(name: str, as_json: bool) -> None:
 @json_option
 @with_appcontext
 def pause_schedule(name: str, as_json: bool) -> None:
-    """Fire schedule NAME no more, in any process."""
+    """Stop schedule NAME from firing, in every process."""
     changed = entry(current_runtime(), name).pause(by=getpass.getuser())
     echo_change(
         "pause",
         name,
         changed,
         as_json,
-        f"{name} is paused." if changed else f"{name} was paused already.",
+        f"Paused {name}." if changed else f"{name} was already paused.",
     )
 
 
@@ -78,29 +79,29 @@ def pause_schedule(name: str, as_json: bool) -> None:
 @json_option
 @with_appcontext
 def resume_schedule(name: str, as_json: bool) -> None:
-    """Fire schedule NAME again, from now on."""
+    """Let schedule NAME fire again, from now on."""
     changed = entry(current_runtime(), name).resume()
     echo_change(
         "resume",
         name,
         changed,
         as_json,
-        f"{name} goes on." if changed else f"{name} was not paused.",
+        f"Resumed {name}." if changed else f"{name} was not paused.",
     )
 
 
-def _document(one: ScheduleEntry) -> dict[str, Any]:
+def _document(schedule: ScheduleEntry) -> dict[str, Any]:
     known = {
-        field.name: getattr(one, field.name)
-        for field in fields(one)
+        field.name: getattr(schedule, field.name)
+        for field in fields(schedule)
         if not field.name.startswith("_")
     }
-    return {**known, "next_runs": list(one.next_runs())}
+    return {**known, "next_runs": list(schedule.next_runs())}
 
 
-def _state(one: ScheduleEntry) -> str:
-    if one.last_error:
-        return f"broken: {one.last_error}"
-    if one.is_paused:
-        return "paused" + (f" by {one.paused_by}" if one.paused_by else "")
-    return "" if one.is_declared else "not declared here"
+def _state(schedule: ScheduleEntry) -> str:
+    if schedule.last_error:
+        return f"broken: {schedule.last_error}"
+    if schedule.is_paused:
+        return "paused" + (f" by {schedule.paused_by}" if schedule.paused_by else "")
+    return "" if schedule.is_declared else "not declared here"

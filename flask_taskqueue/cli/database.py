@@ -1,4 +1,4 @@
-"""``flask taskqueue init-db``, ``upgrade``, ``check`` and ``adopt``: the tables."""
+"""The commands for the tables: ``init-db``, ``upgrade``, ``check``, ``adopt``, ``rotate-keys``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .output import confirm, echo_json
 @json_option
 @with_appcontext
 def init_db(as_json: bool) -> None:
-    """Create the queue's tables that are missing; harmless when they are there."""
+    """Create the queue's tables where they are missing; existing ones stay as they are."""
     runtime = current_runtime()
     created = runtime.store.database.upgrade()
     runtime.store.ensure_queues()
@@ -32,21 +32,22 @@ def init_db(as_json: bool) -> None:
 
 
 @click.command("upgrade")
-@click.option("--sql", is_flag=True, help="Print the statements, and change nothing.")
-@click.option("--dry-run", is_flag=True, help="Say what would be added, and change nothing.")
+@click.option("--sql", is_flag=True, help="Print the SQL statements without running them.")
+@click.option("--dry-run", is_flag=True, help="Show what would be added without adding it.")
 @json_option
 @with_appcontext
 def upgrade(sql: bool, dry_run: bool, as_json: bool) -> None:
-    """Add to the queue's tables what this version needs, from any earlier one; what is there stays
-    as it is.
+    """Upgrade the queue's tables from any earlier version to this one.
 
-    Any number of processes may do it at once: one does, the others wait. Dispatchers need not be
-    stopped.
+    It only adds what is missing. Any number of processes may run it at the same time: one does
+    the work and the others wait. Dispatchers can keep running.
     """
     runtime = current_runtime()
     database = runtime.store.database
     if sql and as_json:
-        raise click.UsageError("--sql prints statements, --json a document: give one of them")
+        raise click.UsageError(
+            "--sql prints statements and --json a document: give only one of them"
+        )
     if sql or dry_run:
         _print(database, database.missing(), sql=sql, as_json=as_json)
         return
@@ -64,7 +65,7 @@ def upgrade(sql: bool, dry_run: bool, as_json: bool) -> None:
 @json_option
 @with_appcontext
 def check(as_json: bool) -> None:
-    """Say whether the queue's tables are those of this version; exit code 1 if they are not."""
+    """Check whether the queue's tables fit this version; exit code 1 if they do not."""
     database = current_runtime().store.database
     missing = database.missing()
     if not missing:
@@ -81,21 +82,23 @@ def check(as_json: bool) -> None:
 @json_option
 @with_appcontext
 def adopt(yes: bool, as_json: bool) -> None:
-    """Make the queue's tables, and the tasks in them, this application's, whosever they are;
-    another one's dispatchers leave them alone.
+    """Make this app the owner of the queue's tables and of the tasks in them.
+
+    The dispatchers of the former owner then leave them alone.
     """
     runtime = current_runtime()
     with runtime.store.reading() as connection:
-        found = runtime.store.ownership.look(connection)
-    if found is not None:
-        confirm(f"{found.text[:1].upper()}{found.text[1:]}. Make them this one's?", yes=yes)
+        other_owner = runtime.store.ownership.look(connection)
+    if other_owner is not None:
+        text = other_owner.text
+        confirm(f"{text[:1].upper()}{text[1:]}. Make this app their owner?", yes=yes)
     before = runtime.store.ownership.adopt()
     if as_json:
         echo_json(
             {"application": runtime.app.name, "before": None if before is None else before.name}
         )
         return
-    click.echo(f"The tables are those of application {runtime.app.name!r}.")
+    click.echo(f"The tables belong to application {runtime.app.name!r}.")
 
 
 def _echo_document(
@@ -136,8 +139,9 @@ def _state(database: Database, missing: Sequence[Change]) -> str:
 @json_option
 @with_appcontext
 def rotate_keys(as_json: bool) -> None:
-    """Encrypt what tasks hold with the newest of TASKQUEUE_ENCRYPTION_KEYS, where it is plain
-    or of an older one.
+    """Encrypt the contents of tasks with the newest of TASKQUEUE_ENCRYPTION_KEYS.
+
+    It changes what is still plain or encrypted with an older key.
     """
     runtime = current_runtime()
     if not runtime.encryption.is_enabled:
@@ -147,9 +151,9 @@ def rotate_keys(as_json: bool) -> None:
     if as_json:
         echo_json({"encrypted": total.changed, "unreadable": total.unreadable})
     else:
-        click.echo(f"{total.changed} rows are encrypted with the newest key now.")
+        click.echo(f"Encrypted {plural(total.changed, 'row')} with the newest key.")
     if total.unreadable:
         raise click.ClickException(
-            f"{total.unreadable} rows are of other keys than TASKQUEUE_ENCRYPTION_KEYS; they "
-            "were left as they are"
+            f"{plural(total.unreadable, 'row')} cannot be decrypted with TASKQUEUE_ENCRYPTION_KEYS "
+            "and stayed unchanged: add the key that encrypted them and run this again"
         )

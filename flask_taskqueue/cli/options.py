@@ -1,4 +1,4 @@
-"""Options and kinds of values that several commands have."""
+"""Options, parameter types and exit codes that several commands share."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _CODES: dict[type[TaskQueueError], int] = {
 }
 
 
-class Failure(click.ClickException):
-    """Ends a command with a sentence and an exit code."""
+class CommandFailure(click.ClickException):
+    """An error that ends a command with a sentence and an exit code."""
 
     def __init__(self, sentence: str, code: int = FAILED) -> None:
         super().__init__(sentence)
@@ -55,8 +55,9 @@ class Failure(click.ClickException):
 
 
 class Commands(AppGroup):
-    """A group whose commands end with the sentence of an error, not with its traceback, and
-    without colour if NO_COLOR asks so.
+    """A group whose commands report errors as sentences instead of tracebacks.
+
+    Output has no colour when the environment has NO_COLOR.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -75,18 +76,18 @@ class Commands(AppGroup):
             ctx.exit(INTERRUPTED)
 
 
-def failure(error: TaskQueueError) -> Failure:
-    """The end of a command that an error means."""
-    codes = [code for kind, code in _CODES.items() if isinstance(error, kind)]
-    said = refusal(error)
-    return Failure(f"{error}: {said}" if said else str(error), codes[0] if codes else FAILED)
+def failure(error: TaskQueueError) -> CommandFailure:
+    """Return the failure of a command that ``error`` ended, with its exit code."""
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
+    reason = refusal(error)
+    return CommandFailure(f"{error}: {reason}" if reason else str(error), code)
 
 
 def current_runtime() -> Runtime:
-    """The current application's runtime. Ends the command with a sentence if it has none."""
+    """Return the current app's runtime. Raises `CommandFailure` if it has no task queue."""
     runtime = current_app.extensions.get("taskqueue")
     if not isinstance(runtime, Runtime):
-        raise Failure(
+        raise CommandFailure(
             "the application has no task queue: call TaskQueue(app), or tasks.init_app(app)"
         )
     return runtime
@@ -96,7 +97,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
-    """Seconds, or a text such as 10m."""
+    """A duration in seconds, or as a text such as 10m."""
 
     name = "duration"
 
@@ -111,7 +112,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             )
         except (ConfigurationError, OverflowError):
             self.fail(
-                f"{value!r} is no duration: give seconds, or a number and a unit, such as "
+                f"{value!r} is not a duration: give seconds, or a number and a unit, such as "
                 "90s, 10m, 2h, 7d",
                 param,
                 ctx,
@@ -119,7 +120,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 class Instant(click.ParamType):  # type: ignore[type-arg]
-    """An instant in ISO 8601, with its offset from UTC."""
+    """A time in ISO 8601, with its offset from UTC."""
 
     name = "instant"
 
@@ -129,11 +130,11 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
         try:
             instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no instant: give it as 2026-12-31T23:59:00Z", param, ctx)
+            self.fail(f"{value!r} is not a time: give it as 2026-12-31T23:59:00Z", param, ctx)
         if instant.utcoffset() is None:
             self.fail(
-                f"{value!r} has no offset from UTC: give it as {instant.isoformat()}Z or "
-                "with such as +01:00",
+                f"{value!r} has no offset from UTC: give it as {instant.isoformat()}Z, or end it "
+                "with an offset such as +01:00",
                 param,
                 ctx,
             )
@@ -141,49 +142,54 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
 
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="As one JSON document, with stable keys."
+    "--json", "as_json", is_flag=True, help="Print one JSON document with stable keys."
 )
 utc_option = click.option(
-    "--utc", "in_utc", is_flag=True, help="Instants in UTC, not how far away they are."
+    "--utc", "in_utc", is_flag=True, help="Show full times in UTC, not relative to now."
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say how many there are, and change nothing."
+    "--dry-run", is_flag=True, help="Only count the tasks; change nothing."
 )
 
 _FILTERS = {
     "state": click.option(
-        "--state", type=click.Choice([state.value for state in State]), help="In this state."
+        "--state", type=click.Choice([state.value for state in State]), help="Tasks in this state."
     ),
-    "queue": click.option("--queue", help="In this queue."),
-    "url": click.option("--url", help="With exactly this URL."),
-    "name": click.option("--name", help="With exactly this name."),
+    "queue": click.option("--queue", help="Tasks in this queue."),
+    "url": click.option("--url", help="Tasks with exactly this URL."),
+    "name": click.option("--name", help="Tasks with exactly this name."),
     "status": click.option(
-        "--status", help="Whose last attempt came to this: 502, 5xx, timeout, connection, crash …"
+        "--status",
+        help="Tasks whose last attempt ended with this: 502, 5xx, timeout, connection, crash …",
     ),
-    "since": click.option("--since", type=Duration(), help="Added within so long, such as 1h."),
+    "since": click.option(
+        "--since", type=Duration(), help="Tasks added within this time, such as 1h."
+    ),
     "attempts_at_least": click.option(
-        "--attempts-at-least", type=click.IntRange(min=0), help="Attempted so often."
+        "--attempts-at-least",
+        type=click.IntRange(min=0),
+        help="Tasks attempted at least this often.",
     ),
     "search": click.option(
-        "--search", help="With this text in id, name, URL or last error, of the newest 100,000."
+        "--search",
+        help="Tasks with this text in the id, name, URL or last error; looks through the newest "
+        "100,000.",
     ),
 }
 
 
 def filter_options(command: Command) -> Command:
-    """Give a command the options of a filter; it gets them as ``wanted``, None when none was
-    given.
-    """
+    """Give a command the filter options; it receives ``task_filter``, None if none was given."""
 
     @functools.wraps(command)
     def collected(*args: Any, **options: Any) -> Any:
         given = {name: value for name in _FILTERS if (value := options.pop(name)) is not None}
         try:
-            wanted = filter_of(**given) if given else None
+            task_filter = filter_of(**given) if given else None
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-        return command(*args, wanted=wanted, **options)
+        return command(*args, task_filter=task_filter, **options)
 
     for option in reversed(_FILTERS.values()):
         collected = option(collected)

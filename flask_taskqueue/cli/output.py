@@ -1,4 +1,4 @@
-"""What commands print: data on stdout, all else on stderr."""
+"""Output of commands: data goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,62 +23,67 @@ from ..core.tasks.task import Task
 
 
 def echo_json(document: Any) -> None:
-    """Print a document."""
+    """Print a document as indented JSON."""
     click.echo(json.dumps(document, default=_plain, indent=2, ensure_ascii=False))
 
 
 def echo_json_line(document: Any) -> None:
-    """Print a document as one line of a stream."""
+    """Print a document as one line of JSON."""
     click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
 
 
 def echo_change(action: str, name: str, changed: bool, as_json: bool, text: str) -> None:
-    """Say what became of something that has a name."""
+    """Report what a command did to the queue or schedule with this name."""
     if as_json:
         echo_json({"action": action, "name": name, "changed": changed})
     else:
         click.echo(text)
 
 
-def echo_changes(
-    action: str,
-    *,
-    matched: int,
-    changed: int,
-    dry_run: bool,
-    as_json: bool,
-    verb: str,
-    past: str,
-    what: str = "task",
-) -> None:
-    """Say how many tasks were changed, or would be."""
-    if as_json:
-        echo_json({"action": action, "dry_run": dry_run, "matched": matched, "changed": changed})
-    elif not matched:
-        chatter("No tasks match.")
-    else:
-        click.echo(
-            f"Would {verb} {plural(matched, what)}."
-            if dry_run
-            else f"{past} {plural(changed, what)}."
-        )
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The result of a command that changes many tasks.
+
+    ``present`` and ``past`` say what it does and did, with ``{}`` for the number of tasks.
+    """
+
+    action: str
+    present: str
+    past: str
+    matched: int
+    changed: int
+    dry_run: bool
+    noun: str = "task"
+
+    def echo(self, as_json: bool) -> None:
+        """Print how many tasks were changed, or would be."""
+        if as_json:
+            names = ("action", "dry_run", "matched", "changed")
+            echo_json({name: getattr(self, name) for name in names})
+        elif not self.matched:
+            chatter("No tasks match.")
+        elif self.dry_run:
+            click.echo(f"Would {self.present.format(plural(self.matched, self.noun))}.")
+        else:
+            click.echo(self.past.format(plural(self.changed, self.noun)))
 
 
 def chatter(text: str) -> None:
-    """Say something that is not data."""
+    """Print a message that is not data, to stderr."""
     click.echo(text, err=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask unless ``yes``; no ends the command."""
+    """Ask for confirmation unless ``yes``; "no" ends the command."""
     if not yes:
         click.confirm(question, abort=True, err=True)
 
 
 @contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[int], object]]:
-    """A bar on stderr, where that is a terminal; call what it gives with each number that is
-    done.
+    """Show a progress bar if stderr is a terminal.
+
+    Yields a function to call with the number of items done since the last call.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -88,7 +93,7 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], object]]:
 
 
 def moment(instant: datetime | None, in_utc: bool) -> str:
-    """An instant for people: how far away it is, or in UTC."""
+    """Format a time for people: relative to now, or in UTC."""
     if instant is None:
         return "-"
     return utc(instant) if in_utc else relative(instant, datetime.now(UTC))
@@ -97,7 +102,7 @@ def moment(instant: datetime | None, in_utc: bool) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def echo_table(
@@ -107,10 +112,9 @@ def echo_table(
     right: Collection[int] = (),
     colours: Mapping[int, Sequence[str | None]] | None = None,
 ) -> None:
-    """Print rows under their heads; the columns in ``right`` end at one edge, the others begin at
-    one.
+    """Print rows under their heads, with the columns in ``right`` aligned to the right.
 
-    ``colours`` are those of some columns, by row. What is not a terminal gets none.
+    ``colours`` maps a column to the colour of each row; only terminals show them.
     """
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -129,17 +133,17 @@ _LEFT_OUT = ("disposition", "progress")
 
 
 def task_document(task: Task) -> dict[str, Any]:
-    """A task."""
+    """Return the JSON document of a task."""
     known = {
-        one.name: getattr(task, one.name)
-        for one in fields(task)
-        if one.name not in _LEFT_OUT and not one.name.startswith("_")
+        field.name: getattr(task, field.name)
+        for field in fields(task)
+        if field.name not in _LEFT_OUT and not field.name.startswith("_")
     }
     return {**known, "progress": None if task.progress is None else asdict(task.progress)}
 
 
 def request_document(record: Record) -> dict[str, Any]:
-    """The request of a task; the body as text, or in base64 if it is none."""
+    """Return a task's request, its body as text or in base64 if it is not text."""
     return {
         "target": record.target,
         "headers": json.loads(record.headers or "{}"),
@@ -148,7 +152,7 @@ def request_document(record: Record) -> dict[str, Any]:
 
 
 def attempt_document(row: sa.Row[Any], encryption: Encryption) -> dict[str, Any]:
-    """An attempt that has ended. Raises `DecryptionError`."""
+    """Return the document of an attempt that has ended. Raises `DecryptionError`."""
     body = body_document(encryption.decrypt(bytes(row.reply_body or b"")))
     headers, truncated = stored_headers(encryption.decrypt_text(row.reply_headers))
     return {
@@ -168,7 +172,7 @@ def attempt_document(row: sa.Row[Any], encryption: Encryption) -> dict[str, Any]
 
 
 def body_document(body: bytes) -> dict[str, Any]:
-    """A body."""
+    """Return a body as text, or in base64 if it is not UTF-8."""
     try:
         return {"body": bytes(body).decode(), "body_base64": None}
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""``flask taskqueue queues``, ``pause``, ``resume``, ``purge``, ``configure``."""
+"""``flask taskqueue queues``, ``pause``, ``resume``, ``configure``, ``stats`` and ``top``."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _queue(name: str) -> Queue:
 @utc_option
 @with_appcontext
 def queues(as_json: bool, in_utc: bool) -> None:
-    """Show each queue: what waits, what runs, what has ended, its limits."""
-    found = statistics(current_runtime())
+    """List the queues with their waiting, running and ended tasks, and their limits."""
+    rows = statistics(current_runtime())
     if as_json:
-        echo_json([asdict(one) for one in found])
+        echo_json([asdict(row) for row in rows])
     else:
-        echo_queues(found, in_utc)
+        echo_queues(rows, in_utc)
 
 
 @click.command("pause")
@@ -47,14 +47,14 @@ def queues(as_json: bool, in_utc: bool) -> None:
 @json_option
 @with_appcontext
 def pause(queue: str, as_json: bool) -> None:
-    """Take nothing more from QUEUE, in any process; tasks can be added all the same."""
+    """Pause QUEUE in every process; tasks can still be added."""
     changed = _queue(queue).pause(by=getpass.getuser())
     echo_change(
         "pause",
         queue,
         changed,
         as_json,
-        f"{queue} is paused." if changed else f"{queue} was paused already.",
+        f"Paused {queue}." if changed else f"{queue} was already paused.",
     )
 
 
@@ -63,28 +63,28 @@ def pause(queue: str, as_json: bool) -> None:
 @json_option
 @with_appcontext
 def resume(queue: str, as_json: bool) -> None:
-    """Take from QUEUE again."""
+    """Resume QUEUE."""
     changed = _queue(queue).resume()
     echo_change(
         "resume",
         queue,
         changed,
         as_json,
-        f"{queue} goes on." if changed else f"{queue} was not paused.",
+        f"Resumed {queue}." if changed else f"{queue} was not paused.",
     )
 
 
 @click.command("configure")
 @click.argument("queue")
-@click.option("--rate", help="Such as 20/m, 5/s; none for no limit.")
-@click.option("--bucket-size", type=int, help="How many may start at once after a pause.")
-@click.option("--max-concurrent", help="How many may run at a time; none for no limit.")
+@click.option("--rate", help="How many tasks may start, such as 20/m or 5/s; none for no limit.")
+@click.option("--bucket-size", type=int, help="How many may start at the same time after a pause.")
+@click.option("--max-concurrent", help="How many may run at the same time; none for no limit.")
 @json_option
 @with_appcontext
 def configure(
     queue: str, rate: str | None, bucket_size: int | None, max_concurrent: str | None, as_json: bool
 ) -> None:
-    """Change limits of QUEUE for all dispatchers, until its configuration changes."""
+    """Change the limits of QUEUE for all dispatchers, until its configuration changes."""
     limits: dict[str, Any] = {}
     if rate is not None:
         limits["rate"] = None if rate == "none" else rate
@@ -99,13 +99,13 @@ def configure(
         echo_json(asdict(now))
         return
     click.echo(
-        f"{queue}: rate {rate_text(now.rate)}, bucket size {now.bucket_size}, at once "
+        f"{queue}: rate {rate_text(now.rate)}, bucket size {now.bucket_size}, max concurrent "
         f"{_limit(now.max_concurrent)}."
     )
 
 
-def echo_queues(found: Sequence[QueueStatistics], in_utc: bool = False) -> None:
-    """A table of queues."""
+def echo_queues(rows: Sequence[QueueStatistics], in_utc: bool = False) -> None:
+    """Print a table of queues."""
     head = (
         "QUEUE",
         "SCHEDULED",
@@ -115,11 +115,11 @@ def echo_queues(found: Sequence[QueueStatistics], in_utc: bool = False) -> None:
         "1 H OK",
         "1 H FAILED",
         "RATE",
-        "AT ONCE",
+        "MAX CONCURRENT",
         "OLDEST DUE",
         "",
     )
-    echo_table(head, [_row(one, in_utc) for one in found], right=range(1, 10))
+    echo_table(head, [_cells(row, in_utc) for row in rows], right=range(1, 10))
 
 
 def _number(text: str) -> int:
@@ -131,21 +131,21 @@ def _number(text: str) -> int:
         ) from None
 
 
-def _row(one: QueueStatistics, in_utc: bool) -> tuple[str, ...]:
-    state = "paused" + (f" by {one.paused_by}" if one.paused_by else "") if one.is_paused else ""
-    if not state and one.enforced_rate != one.rate:
-        state = f"slowed to {rate_text(one.enforced_rate)}"
-    good = one.executed_last_hour - one.failed_last_hour
+def _cells(row: QueueStatistics, in_utc: bool) -> tuple[str, ...]:
+    state = "paused" + (f" by {row.paused_by}" if row.paused_by else "") if row.is_paused else ""
+    if not state and row.enforced_rate != row.rate:
+        state = f"slowed to {rate_text(row.enforced_rate)}"
+    good = row.executed_last_hour - row.failed_last_hour
     numbers = (
-        one.scheduled,
-        one.in_flight,
-        one.dead,
-        one.executed_last_minute,
+        row.scheduled,
+        row.in_flight,
+        row.dead,
+        row.executed_last_minute,
         good,
-        one.failed_last_hour,
+        row.failed_last_hour,
     )
-    limits = (rate_text(one.rate), _limit(one.max_concurrent), moment(one.oldest_eta, in_utc))
-    return (one.queue, *map(str, numbers), *limits, state)
+    limits = (rate_text(row.rate), _limit(row.max_concurrent), moment(row.oldest_eta, in_utc))
+    return (row.queue, *map(str, numbers), *limits, state)
 
 
 def _limit(limit: int | None) -> str:
@@ -159,16 +159,16 @@ _ATTEMPTS = ("executed_last_minute", "executed_last_hour", "failed_last_hour")
 
 @click.command("stats")
 @click.option(
-    "--since", type=Duration(), help="Also the attempts of so long, such as 24h; up to 30d."
+    "--since", type=Duration(), help="Also the attempts of this time, such as 24h; up to 30d."
 )
 @json_option
 @with_appcontext
 def stats(since: timedelta | None, as_json: bool) -> None:
-    """Show the sums of all queues: tasks by state, attempts of the last hour, who dispatches."""
+    """Show totals of all queues: tasks by state, recent attempts, dispatchers."""
     runtime = current_runtime()
     if since is not None and since > _LONGEST:
-        raise click.UsageError("attempts are counted for 30 days; give --since 30d, or less")
-    queues, dispatchers = _look(runtime)
+        raise click.UsageError("attempts are counted for 30 days: give --since 30d or less")
+    queues, dispatchers = _read(runtime)
     sums = _sums(queues, dispatchers) | ({} if since is None else _since(runtime, since))
     if as_json:
         echo_json(sums)
@@ -197,18 +197,22 @@ def stats(since: timedelta | None, as_json: bool) -> None:
     type=Duration(),
     default="2",
     show_default=True,
-    help="Seconds between two looks.",
+    help="Time between two refreshes, in seconds.",
 )
 @click.option(
-    "--times", type=click.IntRange(min=1), help="End after so many looks; otherwise Ctrl-C ends it."
+    "--times",
+    type=click.IntRange(min=1),
+    help="End after this many refreshes; otherwise Ctrl-C ends it.",
 )
-@click.option("--jsonl", "as_lines", is_flag=True, help="A JSON document per line and look.")
+@click.option(
+    "--jsonl", "as_lines", is_flag=True, help="Print one JSON document per line and refresh."
+)
 @with_appcontext
 def top(interval: Any, times: int | None, as_lines: bool) -> None:
-    """Show queues and dispatchers as they change."""
+    """Show queues and dispatchers, refreshed until Ctrl-C."""
     runtime = current_runtime()
     for number in itertools.count(1):
-        queues, dispatchers = _look(runtime)
+        queues, dispatchers = _read(runtime)
         if as_lines:
             echo_json_line(
                 {
@@ -225,22 +229,24 @@ def top(interval: Any, times: int | None, as_lines: bool) -> None:
         time.sleep(interval.total_seconds())
 
 
-def _look(runtime: Runtime) -> tuple[Sequence[QueueStatistics], Sequence[DispatcherInfo]]:
+def _read(runtime: Runtime) -> tuple[Sequence[QueueStatistics], Sequence[DispatcherInfo]]:
     queues = statistics(runtime)
     with runtime.store.reading() as connection:
-        return queues, [one for one in runtime.store.dispatchers.list(connection) if one.is_alive]
+        return queues, [
+            found for found in runtime.store.dispatchers.list(connection) if found.is_alive
+        ]
 
 
 def _sums(
     queues: Sequence[QueueStatistics], dispatchers: Sequence[DispatcherInfo]
 ) -> dict[str, Any]:
     now = datetime.now(UTC)
-    due = [one.oldest_eta for one in queues if one.oldest_eta is not None and one.oldest_eta <= now]
+    due = [row.oldest_eta for row in queues if row.oldest_eta is not None and row.oldest_eta <= now]
     return {
-        **{name: sum(getattr(one, name) for one in queues) for name in (*_SUMS, *_ATTEMPTS)},
+        **{name: sum(getattr(row, name) for row in queues) for name in (*_SUMS, *_ATTEMPTS)},
         "oldest_due_seconds": (now - min(due)).total_seconds() if due else None,
         "dispatchers": len(dispatchers),
-        "slots": sum(one.concurrency for one in dispatchers),
+        "slots": sum(row.concurrency for row in dispatchers),
     }
 
 
@@ -248,8 +254,8 @@ def _since(runtime: Runtime, since: timedelta) -> dict[str, Any]:
     store = runtime.store
     with store.reading() as connection:
         first = store.schedules.now(connection) - since
-        found = store.charts.since(connection, to_micros(first))
-    return {"since": first, "executed_since": found.attempts, "failed_since": found.failures}
+        counts = store.charts.since(connection, to_micros(first))
+    return {"since": first, "executed_since": counts.attempts, "failed_since": counts.failures}
 
 
 def _attempts(sums: Mapping[str, int], when: str) -> str:
@@ -267,13 +273,13 @@ def _show(queues: Sequence[QueueStatistics], dispatchers: Sequence[DispatcherInf
         return
     rows = [
         (
-            f"{one.host}:{one.pid}",
-            one.transport,
-            f"{one.in_flight}/{one.concurrency}",
-            ",".join(one.queues or ()) or "all",
-            relative(one.started_at, now),
-            relative(one.seen_at, now),
+            f"{row.host}:{row.pid}",
+            row.transport,
+            f"{row.in_flight}/{row.concurrency}",
+            ",".join(row.queues or ()) or "all",
+            relative(row.started_at, now),
+            relative(row.seen_at, now),
         )
-        for one in dispatchers
+        for row in dispatchers
     ]
     echo_table(("DISPATCHER", "TRANSPORT", "RUNNING", "QUEUES", "STARTED", "SEEN"), rows, right=[2])

@@ -39,7 +39,7 @@ _MOST = 64
 
 
 class Processes(click.ParamType):  # type: ignore[type-arg]
-    """A number of processes, or a word for that of the processors."""
+    """A number of processes, or "auto" for one per usable processor."""
 
     name = "number|auto"
 
@@ -57,31 +57,31 @@ class Processes(click.ParamType):  # type: ignore[type-arg]
     type=Processes(),
     default="1",
     show_default=True,
-    help="How many; auto: as many as processors are usable.",
+    help="How many; auto: one per usable processor.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(1, 1000),
-    help="Tasks at a time in each.  [default: TASKQUEUE_CONCURRENCY]",
+    help="Tasks at a time in each process.  [default: TASKQUEUE_CONCURRENCY]",
 )
-@click.option("--queues", help="Only these queues, separated by commas.")
+@click.option("--queues", help="Run only these queues, separated by commas.")
 @click.option(
     "--transport", type=click.Choice(["wsgi", "http"]), help="[default: TASKQUEUE_TRANSPORT]"
 )
-@click.option("--base-url", help="Where the application answers, for the http transport.")
+@click.option("--base-url", help="The URL of the app, for the http transport.")
 @click.option(
     "--max-tasks",
     type=click.IntRange(1),
     metavar="N",
-    help="Replace a process that has made so many attempts.",
+    help="Replace a process after this many attempts.",
 )
 @click.option(
     "--max-memory",
     type=click.IntRange(1),
     metavar="MB",
-    help="Replace a process that holds more memory than this.",
+    help="Replace a process that uses more memory than this.",
 )
-@click.option("--burst", is_flag=True, help="End when nothing is due.")
+@click.option("--burst", is_flag=True, help="Exit when no task is due.")
 @with_appcontext
 def run(
     processes: int,
@@ -93,12 +93,14 @@ def run(
     max_memory: int | None,
     burst: bool,
 ) -> None:
-    """Run dispatchers, supervised: one that dies is replaced, and its tasks are given back at once.
+    """Run dispatchers under a supervisor.
 
-    One that is to be replaced takes no more tasks, and ends when those that it runs have ended.
+    A process that dies is replaced, and its tasks are given back immediately. A process that
+    reaches --max-tasks or --max-memory takes no more tasks and is replaced when its running ones
+    have ended.
 
-    SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second one does not
-    wait.
+    SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second signal does
+    not wait.
     """
     runtime = current_runtime()
     leave(runtime.app)
@@ -111,12 +113,12 @@ def run(
     wear = Wear(max_tasks, None if max_memory is None else max_memory * 1_000_000)
     if burst and wear != Wear():
         raise click.UsageError(
-            "--max-tasks and --max-memory are for processes that go on: leave them out with --burst"
+            "--max-tasks and --max-memory have no effect with --burst: leave them out"
         )
     if max_memory is not None and resident() is None:
         raise click.UsageError(
-            "this system does not tell how much memory a process holds (/proc/self/statm): "
-            "use --max-tasks"
+            "this system does not say how much memory a process uses (/proc/self/statm): "
+            "use --max-tasks instead"
         )
     _check(runtime, options)
     if burst:
@@ -140,7 +142,7 @@ def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:
 
 
 def _check(runtime: Runtime, options: dict[str, Any]) -> None:
-    """Find out now, and once, what would stop every process: no tables, no secret, no base URL."""
+    """Fail now, once, for what would stop every process: no tables, no secret, no base URL."""
     if runtime.store.database.in_memory:
         raise click.ClickException(
             "an in-memory SQLite database cannot be shared with another process: use a file"
@@ -154,7 +156,7 @@ def _check(runtime: Runtime, options: dict[str, Any]) -> None:
 
 def _burst(runtime: Runtime, options: dict[str, Any]) -> None:
     check_application(runtime.app)
-    click.echo(f"{runtime.drain(**options)} attempts.")
+    click.echo(f"{plural(runtime.drain(**options), 'attempt')}.")
 
 
 def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None:
@@ -204,36 +206,24 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
 
 
 def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse: Pulse) -> int:
-    """One dispatcher process: until it is told to stop, its supervisor is gone, or it is worn
-    and what it runs has ended.
+    """Run one dispatcher process and return its exit code.
+
+    It ends when it receives SIGTERM, when its supervisor is gone, or when it is worn and its
+    running tasks have ended.
     """
     stop = threading.Event()
-    # systemd and Heroku send it to every process, and the supervisor once more: only its SIGKILL
-    # means at once.
+    # systemd and Heroku send SIGTERM to every process, and the supervisor sends it once more: so a
+    # second one must not hurry. Only the supervisor's SIGKILL does.
     take(signal.SIGTERM, lambda *_: stop.set())
-    take(
-        signal.SIGINT, lambda *_: None
-    )  # the terminal sends it to the supervisor too, which tells us
+    # The terminal sends SIGINT to the supervisor too, which then stops this process.
+    take(signal.SIGINT, lambda *_: None)
     take(signal.SIGHUP, lambda *_: None)
     runtime: Runtime = app.extensions["taskqueue"]
-    signals.attempt_finished.connect(_tell, app)
+    signals.attempt_finished.connect(_echo_attempt, app)
     if not logger.hasHandlers():
-        logger.addHandler(_beside_the_lines())
-
-    def look(*_: object, **__: object) -> None:
-        """In the drain, when an attempt has ended."""
-        scheduler = runtime.scheduler
-        if (
-            scheduler is not None
-            and not pulse.is_leaving
-            and (worn := wear.reached(scheduler.dispatcher.ended)) is not None
-        ):
-            logger.info("dispatcher %s is replaced: %s", options["identity"], worn)
-            scheduler.dispatcher.retire()
-            pulse.leave()
-
+        logger.addHandler(_warnings_handler())
     if wear != Wear():
-        signals.attempt_finished.connect(look, app, weak=False)
+        _watch_wear(runtime, options["identity"], wear, pulse)
 
     def is_over(seconds: float) -> bool:
         return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
@@ -245,8 +235,25 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse
     return 0
 
 
+def _watch_wear(runtime: Runtime, identity: str, wear: Wear, pulse: Pulse) -> None:
+    """Retire the dispatcher once it is worn, which the drain checks after each attempt."""
+
+    def check_wear(*_: object, **__: object) -> None:
+        scheduler = runtime.scheduler
+        if (
+            scheduler is not None
+            and not pulse.is_leaving
+            and (worn := wear.reached(scheduler.dispatcher.ended)) is not None
+        ):
+            logger.info("dispatcher %s is replaced: %s", identity, worn)
+            scheduler.dispatcher.retire()
+            pulse.leave()
+
+    signals.attempt_finished.connect(check_wear, runtime.app, weak=False)
+
+
 def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:
-    """Start as soon as the database is there; whether that was before it was all over."""
+    """Start as soon as the database can be reached; False if the end came first."""
     while not is_over(0):
         try:
             runtime.start(**options)
@@ -257,9 +264,10 @@ def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -
     return False
 
 
-def _beside_the_lines() -> logging.Handler:
-    """Where logging is not set up: shows warnings as Python would by itself, but for those of
-    attempts, which have their lines.
+def _warnings_handler() -> logging.Handler:
+    """Return a handler for an app without logging: it shows warnings, except those of attempts.
+
+    Attempts have their own lines on stdout.
     """
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
@@ -267,8 +275,8 @@ def _beside_the_lines() -> logging.Handler:
     return handler
 
 
-def _tell(_app: Flask, record: Record, outcome: Outcome, duration: float, **_: Any) -> None:
-    """A line for the terminal, with the error of an attempt that failed."""
+def _echo_attempt(_app: Flask, record: Record, outcome: Outcome, duration: float, **_: Any) -> None:
+    """Print a line about an attempt, with its error if it failed."""
     good = outcome.state is State.SUCCEEDED
     then = (
         f" → retry in {outcome.delay:.1f} s"

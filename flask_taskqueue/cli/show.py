@@ -1,4 +1,4 @@
-"""``flask taskqueue show``."""
+"""``flask taskqueue show`` and ``why``."""
 
 from __future__ import annotations
 
@@ -36,47 +36,47 @@ _BODY_SHOWN = 2000
 
 @click.command("show")
 @click.argument("task_id", metavar="ID")
-@click.option("--attempts", is_flag=True, help="With each attempt that has ended.")
+@click.option("--attempts", is_flag=True, help="Also show each attempt that has ended.")
 @click.option(
-    "--curl", "as_curl", is_flag=True, help="As a command of curl that sends the same request."
+    "--curl", "as_curl", is_flag=True, help="Print a curl command that sends the same request."
 )
 @json_option
 @utc_option
 @with_appcontext
 def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: bool) -> None:
-    """Show task ID (the beginning of the id will do): its request, its state, what it waits for."""
+    """Show the task whose id begins with ID: its request, its state, what it waits for."""
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
     with runtime.store.reading() as connection:
         record = runtime.encryption.decrypt_record(runtime.store.tasks.get(connection, chosen))
-        tried = runtime.store.history.attempts(connection, chosen)
+        ended = runtime.store.history.attempts(connection, chosen)
     if as_curl:
         _show_curl(runtime, record)
     elif as_json:
-        _show_json(runtime, record, tried if attempts else None)
+        _show_json(runtime, record, ended if attempts else None)
     else:
         _show_lines(runtime, record, in_utc)
-        if attempts and tried:
+        if attempts and ended:
             click.echo()
-            _show_attempts(runtime, tried)
-        _show_traceback(runtime, tried)
+            _show_attempts(runtime, ended)
+        _show_traceback(runtime, ended)
 
 
 def _show_curl(runtime: Runtime, record: Record) -> None:
     url = record.url if record.target is None else record.target + record.url
     if not is_absolute(url):
         url = urljoin(runtime.settings.base_url or "http://127.0.0.1:5000", url)
-        chatter("# A worker route answers 403 to anybody but a dispatcher of this application.")
+        chatter("# Only the app's own dispatcher can call a worker route; anyone else gets 403.")
     click.echo(curl(record.method, url, json.loads(record.headers or "{}"), bytes(record.body)))
 
 
-def _show_json(runtime: Runtime, record: Record, tried: list[sa.Row[Any]] | None) -> None:
+def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None) -> None:
     document = {
         **task_document(Task.of(record, TasksOf(runtime))),
         "request": request_document(record),
     }
-    if tried is not None:
-        document["tried"] = [attempt_document(row, runtime.encryption) for row in tried]
+    if ended is not None:
+        document["tried"] = [attempt_document(row, runtime.encryption) for row in ended]
     echo_json(document)
 
 
@@ -86,12 +86,27 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
     body = (
         request["body"]
         if request["body"] is not None
-        else f"{len(record.body)} bytes that are no text"
+        else f"{len(record.body)} bytes that are not text"
     )
     lines = {
+        **_facts(runtime, task, record.target, in_utc),
+        **{f"header {name}": value for name, value in request["headers"].items()},
+        "body": body
+        if len(body) <= _BODY_SHOWN
+        else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
+    }
+    shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
+    width = max(map(len, shown))
+    for label, value in shown.items():
+        click.echo(f"{label.ljust(width)}  {value}")
+
+
+def _facts(runtime: Runtime, task: Task, target: str | None, in_utc: bool) -> dict[str, Any]:
+    """Return the lines about a task itself by their labels; None for what it does not have."""
+    return {
         "task": task.id,
         "name": task.name,
-        "request": f"{task.method} {record.target or ''}{task.url}",
+        "request": f"{task.method} {target or ''}{task.url}",
         "queue": f"{task.queue}, priority {task.priority}",
         "state": task.state.value,
         "why": " ".join(diagnosis.why(runtime, task.id).sentences),
@@ -110,38 +125,30 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
         "concurrency key": task.concurrency_key,
         "batch": task.batch_id,
         "schedule": task.schedule,
-        **{f"header {name}": value for name, value in request["headers"].items()},
-        "body": body
-        if len(body) <= _BODY_SHOWN
-        else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
     }
-    shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
-    width = max(map(len, shown))
-    for label, value in shown.items():
-        click.echo(f"{label.ljust(width)}  {value}")
 
 
-def _show_attempts(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
+def _show_attempts(runtime: Runtime, ended: list[sa.Row[Any]]) -> None:
     rows = [
         (
-            str(one["number"]),
-            moment(one["started_at"], True),
-            duration(one["seconds"]),
-            str(one["status"] or "-"),
-            one["reason"],
-            one["held_by"] or "-",
-            one["error"] or "",
+            str(attempt["number"]),
+            moment(attempt["started_at"], True),
+            duration(attempt["seconds"]),
+            str(attempt["status"] or "-"),
+            attempt["reason"],
+            attempt["held_by"] or "-",
+            attempt["error"] or "",
         )
-        for one in (attempt_document(row, runtime.encryption) for row in tried)
+        for attempt in (attempt_document(row, runtime.encryption) for row in ended)
     ]
     echo_table(
-        ("TRY", "STARTED", "TOOK", "STATUS", "CAME TO", "DISPATCHER", "ERROR"), rows, right=[0]
+        ("ATTEMPT", "STARTED", "TOOK", "STATUS", "OUTCOME", "DISPATCHER", "ERROR"), rows, right=[0]
     )
 
 
-def _show_traceback(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
-    """That of the last attempt for which one is kept."""
-    for row in reversed(tried):
+def _show_traceback(runtime: Runtime, ended: list[sa.Row[Any]]) -> None:
+    """Print the traceback of the last attempt that has one."""
+    for row in reversed(ended):
         if row.traceback is not None:
             traceback = runtime.encryption.decrypt_text(row.traceback)
             click.echo(f"\ntraceback of attempt {row.number}\n{traceback}")
@@ -153,11 +160,11 @@ def _show_traceback(runtime: Runtime, tried: list[sa.Row[Any]]) -> None:
 @json_option
 @with_appcontext
 def why(task_id: str, as_json: bool) -> None:
-    """Say what task ID waits for, what matters first before the rest, or what became of it."""
+    """Say what task ID waits for, most important cause first, or how it ended."""
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
-    found = diagnosis.why(runtime, chosen)
+    answer = diagnosis.why(runtime, chosen)
     if as_json:
-        echo_json({"id": chosen, **asdict(found), "also": found.also})
+        echo_json({"id": chosen, **asdict(answer), "also": answer.also})
     else:
-        click.echo("\n".join(found.sentences))
+        click.echo("\n".join(answer.sentences))

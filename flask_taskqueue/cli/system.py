@@ -1,4 +1,4 @@
-"""``flask taskqueue webhook-secret``."""
+"""``flask taskqueue doctor``, ``health``, ``routes`` and ``webhook-secret``."""
 
 from __future__ import annotations
 
@@ -35,22 +35,19 @@ _MARKS = {
 @json_option
 @with_appcontext
 def doctor(as_json: bool) -> None:
-    """Look for what keeps tasks from running, with what to do about it; exit code 1 when something
-    does.
+    """Check for what keeps tasks from running, and say what to do; exit code 1 for problems.
 
-    Each worker route gets a delivery that passes the application's hooks and that no handler sees.
+    Each worker route gets a ping: a delivery that passes the app's hooks but reaches no handler.
     """
-    found = diagnosis.findings(current_runtime())
-    problems = sum(one.level == "error" for one in found)
+    findings = diagnosis.findings(current_runtime())
+    problems = sum(finding.level == "error" for finding in findings)
     if as_json:
-        echo_json([asdict(one) for one in found])
+        echo_json([asdict(finding) for finding in findings])
     else:
-        for one in found:
-            _show(one)
-        click.echo(
-            f"{plural(problems, 'problem')}, "
-            f"{plural(sum(one.level == 'warning' for one in found), 'warning')}."
-        )
+        for finding in findings:
+            _show(finding)
+        warnings = sum(finding.level == "warning" for finding in findings)
+        click.echo(f"{plural(problems, 'problem')}, {plural(warnings, 'warning')}.")
     if problems:
         raise click.exceptions.Exit(FAILED)
 
@@ -68,11 +65,12 @@ def _show(finding: Finding) -> None:
     "--max-latency",
     help='How long a due task may wait, such as "5m".  [default: TASKQUEUE_HEALTH_MAX_LATENCY]',
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with stable keys.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document with stable keys.")
 @with_appcontext
 def health(max_latency: str | None, as_json: bool) -> None:
-    """Say whether tasks are attempted in time: exit code 0, 1 if one waits too long, 69 without
-    a dispatcher or a database.
+    """Check whether tasks are attempted in time.
+
+    Exit code 0 if they are, 1 if one waits too long, 69 without a dispatcher or a database.
     """
     runtime = current_runtime()
     try:
@@ -83,53 +81,50 @@ def health(max_latency: str | None, as_json: bool) -> None:
         )
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    found = Probe(runtime).ask(lambda: dispatching(runtime, limit, in_detail=True))
+    result = Probe(runtime).ask(lambda: dispatching(runtime, limit, in_detail=True))
     if as_json:
-        click.echo(json.dumps(found.document, indent=2))
-    elif found.ok:
+        click.echo(json.dumps(result.document, indent=2))
+    elif result.ok:
         click.echo(
-            f"ok: dispatchers {found.dispatchers}, the oldest due task has waited "
-            f"{found.oldest_due_seconds:g} s"
+            f"ok: dispatchers {result.dispatchers}, the oldest due task has waited "
+            f"{result.oldest_due_seconds:g} s"
         )
-    for problem in (
-        () if as_json else (*found.problems, *(f"warning: {one}" for one in found.warnings))
-    ):
-        click.echo(problem, err=True)
-    sys.exit(0 if found.ok else FAILED if found.reached else UNAVAILABLE)
+    if not as_json:
+        for problem in (*result.problems, *(f"warning: {text}" for text in result.warnings)):
+            click.echo(problem, err=True)
+    sys.exit(0 if result.ok else FAILED if result.reached else UNAVAILABLE)
 
 
 @click.command("routes")
 @json_option
 @with_appcontext
 def routes(as_json: bool) -> None:
-    """Show the routes at which handlers answer, and what their tasks have unless they say
-    otherwise.
-    """
+    """List the worker routes with the defaults for their tasks."""
     current_runtime()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    found = [
+    documents = [
         _document(rule, worker)
         for rule in app.url_map.iter_rules()
         if (worker := _worker(app, rule)) is not None
     ]
-    found.sort(key=lambda one: str(one["rule"]))
+    documents.sort(key=lambda document: str(document["rule"]))
     if as_json:
-        echo_json(found)
-    elif found:
+        echo_json(documents)
+    elif documents:
         rows = [
             (
-                one["rule"],
-                ", ".join(one["methods"]),
-                one["queue"] or "-",
-                "-" if one["deadline"] is None else f"{one['deadline']:g} s",
-                "transactional" if one["transactional"] else "-",
-                one["handler"],
+                document["rule"],
+                ", ".join(document["methods"]),
+                document["queue"] or "-",
+                "-" if document["deadline"] is None else f"{document['deadline']:g} s",
+                "transactional" if document["transactional"] else "-",
+                document["handler"],
             )
-            for one in found
+            for document in documents
         ]
         echo_table(("ROUTE", "METHODS", "QUEUE", "DEADLINE", "MODE", "HANDLER"), rows)
     else:
-        chatter("No handlers are declared.")
+        chatter("The app declares no worker routes.")
 
 
 def _worker(app: Flask, rule: Rule) -> Worker[..., Any] | None:
@@ -156,12 +151,13 @@ def _document(rule: Rule, worker: Worker[..., Any]) -> dict[str, Any]:
 @json_option
 @with_appcontext
 def webhook_secret(target: str | None, as_json: bool) -> None:
-    """Print the secret by which TARGET, a URL or host:port, verifies deliveries (Standard
-    Webhooks).
+    """Print the secret with which TARGET, a URL or host:port, verifies deliveries.
+
+    Deliveries are signed as Standard Webhooks says.
     """
     if target is None:
         raise click.UsageError(
-            "each receiver has a secret of its own: name the URL that tasks are sent to, "
+            "each receiver has its own secret: give the URL that tasks are sent to, "
             "such as flask taskqueue webhook-secret https://example.com/hook"
         )
     secret = signatures.webhook_secret(current_runtime().keys.webhook, target)

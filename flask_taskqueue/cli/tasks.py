@@ -21,33 +21,34 @@ _CANDIDATES = 10
 
 
 def task_id_of(runtime: Runtime, text: str) -> str:
-    """The id that begins so. Raises `UnknownTaskError` if there is none, UsageError with the
-    candidates if there are several.
+    """Return the task id that begins with ``text``.
+
+    Raises `UnknownTaskError` if there is none, UsageError with the candidates if several do.
     """
     prefix = text.strip().upper()
     store = runtime.store
     with store.reading() as connection:
-        found = (
+        ids = (
             store.tasks.ids_like(connection, prefix, _CANDIDATES + 1)
             if prefix.isalnum() and prefix.isascii()
             else []
         )
-    if not found:
+    if not ids:
         raise UnknownTaskError(
-            f"there is no task whose id begins with {text!r}; it never was, or has been pruned"
+            f"there is no task whose id begins with {text!r}; it never existed, or has been pruned"
         )
-    if len(found) > 1:
-        more = " and more" if len(found) > _CANDIDATES else ""
+    if len(ids) > 1:
+        more = " and more" if len(ids) > _CANDIDATES else ""
         raise click.UsageError(
-            f"the ids of several tasks begin with {text!r}: {', '.join(found[:_CANDIDATES])}{more}"
+            f"the ids of several tasks begin with {text!r}: {', '.join(ids[:_CANDIDATES])}{more}"
         )
-    return found[0]
+    return ids[0]
 
 
-def tell_nothing(runtime: Runtime, wanted: Filter | None) -> None:
-    """Say that no task matches; and if there is no such queue at all, which there are."""
-    told = "No tasks match."
-    if wanted is not None and wanted.queue is not None:
+def explain_no_match(runtime: Runtime, task_filter: Filter | None) -> None:
+    """Say that no task matches; for an unknown queue, list the queues that exist."""
+    message = "No tasks match."
+    if task_filter is not None and task_filter.queue is not None:
         with runtime.store.reading() as connection:
             known = sorted(
                 {
@@ -55,9 +56,9 @@ def tell_nothing(runtime: Runtime, wanted: Filter | None) -> None:
                     *(row.name for row in runtime.store.queues.rows(connection)),
                 }
             )
-        if wanted.queue not in known:
-            told += f" There is no queue {wanted.queue!r}; there are {', '.join(known)}."
-    chatter(told)
+        if task_filter.queue not in known:
+            message += f" There is no queue {task_filter.queue!r}; there are {', '.join(known)}."
+    chatter(message)
 
 
 _COLOURS = {State.DEAD: "red", State.SUCCEEDED: "green", State.LEASED: "cyan"}
@@ -71,25 +72,25 @@ _ERROR_LENGTH = 40
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="At most so many, the newest.",
+    help="Show at most this many, the newest.",
 )
-@click.option(
-    "--deep", is_flag=True, help=f"Look through every task, not only the newest {SEARCHED:,}."
-)
+@click.option("--deep", is_flag=True, help=f"Search all tasks, not only the newest {SEARCHED:,}.")
 @json_option
-@click.option("--jsonl", "as_lines", is_flag=True, help="A JSON document per line and task.")
+@click.option(
+    "--jsonl", "as_lines", is_flag=True, help="Print one JSON document per line and task."
+)
 @utc_option
 @with_appcontext
 def list_tasks(
-    wanted: Filter | None, limit: int, deep: bool, as_json: bool, as_lines: bool, in_utc: bool
+    task_filter: Filter | None, limit: int, deep: bool, as_json: bool, as_lines: bool, in_utc: bool
 ) -> None:
-    """Show the newest tasks that fit, newest first."""
+    """List the tasks that match, newest first."""
     runtime = current_runtime()
     with runtime.store.reading() as connection:
-        found = _look(runtime, connection, wanted or Filter(), limit, deep)
+        found = _find(runtime, connection, task_filter or Filter(), limit, deep)
     tasks = [Task.of(record, TasksOf(runtime)) for record in found.records]
     if found.is_partial:
-        chatter(_partly(wanted or Filter()))
+        chatter(_partial_note(task_filter or Filter()))
     if as_json:
         echo_json([task_document(task) for task in tasks])
     elif as_lines:
@@ -99,32 +100,32 @@ def list_tasks(
         _show(tasks, in_utc)
         chatter(f"{plural(len(tasks), 'task')}. Details: flask taskqueue show {tasks[0].id}")
     else:
-        tell_nothing(runtime, wanted)
+        explain_no_match(runtime, task_filter)
 
 
-def _look(
-    runtime: Runtime, connection: sa.Connection, wanted: Filter, limit: int, deep: bool
+def _find(
+    runtime: Runtime, connection: sa.Connection, task_filter: Filter, limit: int, deep: bool
 ) -> Found:
     newest = runtime.store.newest
     return (
-        Found(newest.find(connection, wanted, limit))
+        Found(newest.find(connection, task_filter, limit))
         if deep
-        else newest.look(connection, wanted, limit)
+        else newest.look(connection, task_filter, limit)
     )
 
 
-def _partly(wanted: Filter) -> str:
-    ended = wanted.state is not None and wanted.state.is_finished
+def _partial_note(task_filter: Filter) -> str:
+    ended = task_filter.state is not None and task_filter.state.is_finished
     seen = (
-        f"the last {OF_STATE:,} that are {wanted.state}"
+        f"the last {OF_STATE:,} that are {task_filter.state}"
         if ended
         else f"the newest {SEARCHED:,} tasks"
     )
-    return f"Only {seen} were looked through; --deep looks through all."
+    return f"Only {seen} were searched; --deep searches all."
 
 
 def _show(tasks: list[Task], in_utc: bool) -> None:
-    head = ("ID", "QUEUE", "URL", "STATE", "TRY", "STATUS", "CREATED", "DUE, ENDED")
+    head = ("ID", "QUEUE", "URL", "STATE", "ATTEMPTS", "STATUS", "CREATED", "DUE/ENDED")
     rows = [
         (
             task.id,
@@ -142,7 +143,7 @@ def _show(tasks: list[Task], in_utc: bool) -> None:
 
 
 def status_text(task: Task) -> str:
-    """What the last attempt came to, in a few words."""
+    """Say in a few words how the last attempt ended."""
     if task.last_status is not None:
         return str(task.last_status)
     words = (

@@ -1,4 +1,4 @@
-"""The dashboard: pages that show an application's task queue, and actions on it."""
+"""The dashboard: pages that show an app's task queue, and actions on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access: who may do what."""
+"""Access to the dashboard: who may do what."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def is_forged(
     origin: str | None,
     trusted: Collection[str] = (),
 ) -> bool:
-    """Whether another site made a browser send this request.
+    """Return whether another site made a browser send this request.
 
-    By Sec-Fetch-Site where it is sent (browsers leave it out on plain HTTP), else by Origin, which
-    must name the host that was asked. A client that sends neither is no browser, so nobody can
-    misuse what it knows.
+    It looks at Sec-Fetch-Site or, where browsers leave that out (plain HTTP), at Origin, which
+    must name the requested host. A client that sends neither is not a browser, so no other site
+    can misuse its credentials.
     """
     if method in SAFE or (origin is not None and origin.lower() in trusted):
         return False
@@ -40,7 +40,7 @@ def is_forged(
 
 
 def _host(origin: str) -> str | None:
-    """The host and port of an origin; None for what is no origin, and so nobody's."""
+    """Return the host and port of an origin; None if it is not an origin."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -56,15 +56,15 @@ PERMISSIONS = SHOWING | {"run", "requeue", "delete", "purge", "pause", "configur
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What whoever asks may do; nothing without permissions."""
+    """What the sender of a request may do: nothing, unless permissions say so."""
 
     permissions: frozenset[str] = frozenset()
     user: str | None = None
     wants_password: bool = False
-    """Whether a user and a password would open it."""
+    """Whether a user name and a password would give access."""
 
     def may(self, permission: str) -> bool:
-        """Whether something is allowed."""
+        """Return whether the permission is granted."""
         return permission in self.permissions
 
     @property
@@ -74,11 +74,12 @@ class Access:
 
 
 def access_of(runtime: Runtime, request: Request) -> Access:
-    """What a request may do. Nothing, unless a function, a user with a password, or in debug
-    the link opens the dashboard.
+    """Return what a request may do.
+
+    Nothing, unless a function, a user name with password or, in debug, the link gives access.
     """
     settings = runtime.settings
-    permissions = _opened(runtime, request)
+    permissions = _permissions(runtime, request)
     if settings.dashboard_read_only:
         permissions &= SHOWING
     if "view" not in permissions:
@@ -87,9 +88,7 @@ def access_of(runtime: Runtime, request: Request) -> Access:
 
 
 def opens_by_link(runtime: Runtime) -> bool:
-    """Whether the dashboard opens to whoever has its link: in debug, where nothing else says to
-    whom.
-    """
+    """Return whether the link opens the dashboard: in debug, unless a setting says who may."""
     settings = runtime.settings
     return (
         runtime.app.debug
@@ -98,7 +97,7 @@ def opens_by_link(runtime: Runtime) -> bool:
     )
 
 
-def _opened(runtime: Runtime, request: Request) -> frozenset[str]:
+def _permissions(runtime: Runtime, request: Request) -> frozenset[str]:
     settings = runtime.settings
     if settings.dashboard_access is not None:
         return _granted(asked(settings.dashboard_access, "TASKQUEUE_DASHBOARD_ACCESS"))
@@ -126,7 +125,7 @@ def _granted(answer: Any) -> frozenset[str]:
         return frozenset(answer)
     logger.error(
         "TASKQUEUE_DASHBOARD_ACCESS returned a %s, so nothing is allowed; it must be True, "
-        "'read', None or a set of some of %s",
+        "'read', None or a set of permissions out of %s",
         type(answer).__name__,
         ", ".join(sorted(PERMISSIONS)),
     )
@@ -134,7 +133,7 @@ def _granted(answer: Any) -> frozenset[str]:
 
 
 def _knows_password(settings: Settings, request: Request) -> bool:
-    """Both are compared in constant time, and always both."""
+    """Compare both in constant time, and always both."""
     given = request.authorization
     if given is None or given.type != "basic":
         return False
@@ -142,7 +141,7 @@ def _knows_password(settings: Settings, request: Request) -> bool:
         (given.username, settings.dashboard_username),
         (given.password, settings.dashboard_password),
     )
-    return all([is_same(one, other or "") for one, other in pairs])
+    return all([is_same(sent, expected or "") for sent, expected in pairs])
 
 
 def _user(settings: Settings, request: Request) -> str | None:
@@ -157,13 +156,11 @@ def _user(settings: Settings, request: Request) -> str | None:
 
 
 _MAY_HOLD_NUL = frozenset({"body"})
-"""What is text of the user's own; all other fields are names, numbers, ids and the like."""
+"""Free text of the user; all other fields are names, numbers, ids and the like."""
 
 
 def refuse_illegible(request: Request) -> None:
-    """Raise BadRequest for a query that is no ASCII, as URLs are, and for a NUL where no text
-    has one.
-    """
+    """Raise BadRequest for a query that is not ASCII, and for a NUL outside of free text."""
     if not request.query_string.isascii():
         raise BadRequest("The query holds bytes that must be percent-encoded.")
     fields = [*request.args.items(multi=True), *request.form.items(multi=True)]

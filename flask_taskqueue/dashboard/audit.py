@@ -1,4 +1,4 @@
-"""The audit log: an action and its entry there are one, or neither is."""
+"""The audit log: an action and its entry commit together or not at all."""
 
 from __future__ import annotations
 
@@ -10,58 +10,56 @@ from flask import g, request
 from ..api.changes import joins_session, make_change, noted
 from ..core.ids import task_id
 from ..runtime import Runtime
-from .rendering import Deed, Done
+from .rendering import CompletedAction, PlannedAction
 
 _LONGEST = 1000
 
 
-def carry_out(runtime: Runtime, deed: Deed) -> Done:
-    """Do it; each transaction that changes something for it writes the entry as well, and
-    commits with it or not at all.
+def carry_out(runtime: Runtime, action: PlannedAction) -> CompletedAction:
+    """Carry out an action and write its entry in the same transaction.
+
+    An action of several transactions adds to its entry with each of them.
     """
-    entry = _Entry(runtime, deed)
+    entry = _Entry(runtime, action)
     joined = joins_session(runtime, None)
     try:
         with noted(entry.write):
-            result = deed.do()
-        if not entry.is_written:  # nothing had to be changed
+            result = action.do()
+        if not entry.is_written:  # there was nothing to change
             make_change(runtime, lambda connection: entry.write(connection, 0), None, wakes=False)
     except BaseException:
-        if joined:  # whoever commits the session later must not commit a part
+        if joined:  # so that nobody commits a part of it with the session later
             runtime.binding.session().rollback()
         raise
-    return Done(
-        deed.action, deed.count(result), deed.place(result) if callable(deed.place) else deed.place
-    )
+    target = action.target(result) if callable(action.target) else action.target
+    return CompletedAction(action.name, action.count(result), target)
 
 
 class _Entry:
-    """The row of an action."""
+    """The row of an action in the audit log."""
 
-    def __init__(self, runtime: Runtime, deed: Deed) -> None:
+    def __init__(self, runtime: Runtime, action: PlannedAction) -> None:
         self._audit = runtime.store.audit
-        self._deed = deed
+        self._action = action
         self._id = task_id()
         self.is_written = False
 
     def write(self, connection: sa.Connection, result: Any) -> None:
-        """Write it, or add to it what one more transaction has changed: the numbers they
-        return, or once what is no number.
-        """
-        deed = self._deed
-        subject = deed.subject(result) if callable(deed.subject) else deed.subject
+        """Write the row, or add to it the number that one more transaction has changed."""
+        action = self._action
+        subject = action.subject(result) if callable(action.subject) else action.subject
         self._audit.add(
             connection,
             self._id,
             who=g.taskqueue_access.user,
             address=printable(request.remote_addr or "", 64).encode("ascii", "replace").decode(),
-            action=deed.action,
+            action=action.name,
             subject=printable(subject, _LONGEST),
-            changed=deed.count(result),
+            changed=action.count(result),
         )
         self.is_written = True
 
 
 def printable(text: str, longest: int) -> str:
-    """As much of a text as has room, with nothing in it that a database may refuse."""
-    return "".join(one if one.isprintable() else "?" for one in text[:longest])
+    """Return the first ``longest`` characters, without any that a database may refuse."""
+    return "".join(char if char.isprintable() else "?" for char in text[:longest])

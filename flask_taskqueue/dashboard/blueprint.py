@@ -1,4 +1,4 @@
-"""The blueprint: which pages and actions there are, and what holds for all of them."""
+"""The blueprint: its pages and actions, and what holds for all of them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from ..runtime import Runtime
 from ..web.access import COOKIE, PARAMETER, has_link, link_keys
 from ..web.development_server import on_serving
 from . import cron, errors, overview, queues, system, task, tasks
-from .access import access_of, is_forged, opens_by_link, refuse_illegible
+from .access import Access, access_of, is_forged, opens_by_link, refuse_illegible
 from .audit import carry_out, printable
-from .rendering import Deed, Done, Page, respond, wants_json
+from .rendering import CompletedAction, Page, PlannedAction, respond, wants_json
 
 NAME = "taskqueue_dashboard"
 _TASK = "<string(length=26):task_id>"
@@ -45,9 +45,9 @@ PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (
     ("/cron", "cron", "Cron", cron.page),
     ("/system", "system", "System", system.page),
 )
-"""Rule, endpoint, name in the navigation ("" for none), and the page."""
+"""URL rule, endpoint, name in the navigation ("" for none), and the page function."""
 
-ACTIONS: tuple[tuple[str, str, str, Callable[..., Deed]], ...] = (
+ACTIONS: tuple[tuple[str, str, str, Callable[..., PlannedAction]], ...] = (
     ("/queues/<queue>/pause", "pause_queue", "pause", queues.pause),
     ("/queues/<queue>/resume", "resume_queue", "pause", queues.resume),
     ("/queues/<queue>/purge", "purge_queue", "purge", queues.purge),
@@ -66,7 +66,7 @@ ACTIONS: tuple[tuple[str, str, str, Callable[..., Deed]], ...] = (
     (f"/tasks/{_TASK}/delete", "delete_task", "delete", task.delete),
     (f"/tasks/{_TASK}/copy", "copy_task", "edit", task.copy),
 )
-"""Rule, endpoint, the permission it takes, and what decides what is to be done."""
+"""URL rule, endpoint, the permission it requires, and the function that plans the action."""
 
 _SECTIONS = {endpoint: name for _, endpoint, name, _ in PAGES if name}
 _HEADERS = {
@@ -76,24 +76,23 @@ _HEADERS = {
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    # with no-referrer browsers send "Origin: null", which is nobody's
+    # with no-referrer browsers would send "Origin: null", which matches no host
     "Referrer-Policy": "same-origin",
 }
 _BY_LINK = (
-    "The dashboard is closed to you. In debug it opens by the link that flask run prints "
-    "when it begins to serve; "
-    "TASKQUEUE_DASHBOARD_ACCESS, or a user and a password, open it everywhere."
+    "You have no access to the dashboard. In debug, open it with the link that flask run prints "
+    "when it starts; otherwise set TASKQUEUE_DASHBOARD_ACCESS, or a user and a password."
 )
 _UNKNOWN = (UnknownQueueError, UnknownScheduleError, UnknownTaskError)
 
 
 def blueprint() -> Blueprint:
-    """A blueprint with everything on it."""
+    """Return a blueprint with all pages and actions."""
     made = Blueprint(NAME, __name__, static_folder="static")
     for rule, endpoint, _, page in PAGES:
         view = _page_view(page)
-        for one in (rule, f"{rule}.json" if rule != "/" else f"/{endpoint}.json"):
-            made.add_url_rule(one, endpoint, view)
+        for path in (rule, f"{rule}.json" if rule != "/" else f"/{endpoint}.json"):
+            made.add_url_rule(path, endpoint, view)
     for rule, endpoint, permission, action in ACTIONS:
         made.add_url_rule(rule, endpoint, _action_view(permission, action), methods=["POST"])
     made.before_request(_check)
@@ -104,13 +103,24 @@ def blueprint() -> Blueprint:
 
 
 def _check() -> BaseResponse | None:
-    """Nobody sees or does anything that is not opened to them, the stylesheet included."""
+    """Refuse whoever has no access, for every page, action and static file."""
     g.taskqueue_started = time.perf_counter()
-    g.pop(
-        "taskqueue_access", None
-    )  # of a request before, where an application context lasts longer than one
+    # where an app context outlives its request, that of the request before is still there
+    g.pop("taskqueue_access", None)
     refuse_illegible(request)
-    runtime, headers = _runtime(), request.headers
+    runtime = _runtime()
+    _refuse_forged(runtime)
+    if opens_by_link(runtime) and has_link(runtime, request.args.get(PARAMETER)):
+        return _keep_key(request.args[PARAMETER])
+    access = access_of(runtime, request)
+    g.taskqueue_access = replace(access, user=access.user and printable(access.user, 100))
+    if not access.may("view"):
+        raise _closed(access, by_link=opens_by_link(runtime))
+    return None
+
+
+def _refuse_forged(runtime: Runtime) -> None:
+    headers = request.headers
     if is_forged(
         request.method,
         host=request.host,
@@ -120,35 +130,30 @@ def _check() -> BaseResponse | None:
     ):
         raise Forbidden(
             "This request comes from another site. If it does not, a proxy rewrites the Host "
-            "header: use ProxyFix, "
-            "or name the origin in TASKQUEUE_DASHBOARD_TRUSTED_ORIGINS."
+            "header: use ProxyFix, or name the origin in TASKQUEUE_DASHBOARD_TRUSTED_ORIGINS."
         )
-    if opens_by_link(runtime) and has_link(runtime, request.args.get(PARAMETER)):
-        return _entered(request.args[PARAMETER])
-    access = access_of(runtime, request)
-    g.taskqueue_access = replace(access, user=access.user and printable(access.user, 100))
-    if g.taskqueue_access.may("view"):
-        return None
-    if g.taskqueue_access.wants_password:
-        raise HTTPException(
+
+
+def _closed(access: Access, *, by_link: bool) -> HTTPException:
+    """Return the refusal for someone who may not even look."""
+    if access.wants_password:
+        return HTTPException(
             response=Response(
-                "A user and a password, please.",
+                "Please log in with a user and a password.",
                 401,
                 {"WWW-Authenticate": 'Basic realm="taskqueue"'},
             )
         )
-    if opens_by_link(runtime):
-        raise Forbidden(_BY_LINK)
-    raise Forbidden(
-        "The dashboard is closed to you. TASKQUEUE_DASHBOARD_ACCESS, or a user and a "
-        "password, open it."
+    if by_link:
+        return Forbidden(_BY_LINK)
+    return Forbidden(
+        "You have no access to the dashboard. TASKQUEUE_DASHBOARD_ACCESS, or a user and a "
+        "password, give it."
     )
 
 
-def _entered(key: str) -> BaseResponse:
-    """The browser came by the link: it keeps what that holds in a cookie, and leaves it out of
-    the address.
-    """
+def _keep_key(key: str) -> BaseResponse:
+    """Keep the key of the link in a cookie, and redirect to an address without it."""
     response = redirect(url_for(f"{NAME}.overview"), 303)
     path = url_for(f"{NAME}.overview").rstrip("/") or "/"
     response.set_cookie(
@@ -164,20 +169,22 @@ def _page_view(page: Callable[..., Page]) -> Callable[..., Response]:
     return view
 
 
-def _action_view(permission: str, action: Callable[..., Deed]) -> Callable[..., BaseResponse]:
+def _action_view(
+    permission: str, action: Callable[..., PlannedAction]
+) -> Callable[..., BaseResponse]:
     def view(**variables: Any) -> BaseResponse:
         if not g.taskqueue_access.may(permission):
-            raise Forbidden(f"You may not do that: it takes the permission {permission!r}.")
+            raise Forbidden(f"You may not do that: it requires the permission {permission!r}.")
         runtime = _runtime()
-        return redirect(_place_after(carry_out(runtime, action(runtime, **variables))), 303)
+        return redirect(_next_url(carry_out(runtime, action(runtime, **variables))), 303)
 
     return view
 
 
-def _place_after(done: Done) -> str:
-    """Where the browser goes: the page it came from, with what was done; never to another site."""
+def _next_url(done: CompletedAction) -> str:
+    """Return the page to show next, with what was done; it is never on another site."""
     root = url_for(f"{NAME}.overview")
-    asked = done.place or request.form.get("back", "")
+    asked = done.target or request.form.get("back", "")
     try:
         parts = urlsplit(asked)
     except ValueError:
@@ -186,8 +193,8 @@ def _place_after(done: Done) -> str:
         not parts.scheme and not parts.netloc and parts.path.startswith(root) and "\\" not in asked
     )
     path, query = (parts.path, parts.query) if inside else (root, "")
-    kept = [one for one in query.split("&") if one and not one.startswith(("did=", "count="))]
-    return f"{path}?{'&'.join([*kept, f'did={done.action}', f'count={int(done.changed)}'])}"
+    kept = [pair for pair in query.split("&") if pair and not pair.startswith(("did=", "count="))]
+    return f"{path}?{'&'.join([*kept, f'did={done.name}', f'count={int(done.changed)}'])}"
 
 
 def _harden(response: Response) -> Response:
@@ -211,13 +218,13 @@ def _explain_refusal(error: HTTPException) -> BaseResponse:
 
 def _explain_error(error: TaskQueueError) -> BaseResponse:
     if isinstance(error, TransientError | TablesMissingError):
-        return _explained(503, "The database does not do its part", f"{error}.")
+        return _explained(503, "The database is not available", f"{error}.")
     status = NotFound.code if isinstance(error, _UNKNOWN) else 409
     return _explained(status, "Not found" if status == 404 else "That did not work", str(error))
 
 
 def _explained(status: int, name: str, text: str) -> BaseResponse:
-    """A refusal in words; as a page only to those who may see pages."""
+    """Return a refusal in words, as a page only for those who may see pages."""
     access = g.get("taskqueue_access")
     if access is None or not access.may("view") or (status >= 500 and status != 503):
         return Response(f"{name}. {text}\n", status, mimetype="text/plain")
@@ -237,8 +244,9 @@ def _runtime() -> Runtime:
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
-    """Give the application its dashboard, if the settings want one. Raises `ConfigurationError`
-    for settings that contradict.
+    """Register the dashboard if the settings ask for it.
+
+    Raises `ConfigurationError` for settings that contradict each other.
     """
     settings = runtime.settings
     if not settings.dashboard:
@@ -256,13 +264,11 @@ def mount(app: Flask, runtime: Runtime) -> None:
     app.register_blueprint(blueprint(), url_prefix=settings.dashboard_url_prefix)
     _exempt(app)
     _mounted.add(app)
-    on_serving(_tell_link)
+    on_serving(_print_link)
 
 
-def _tell_link(app: Flask, base_url: str | None) -> None:
-    """Whoever reads the terminal of ``flask run`` may enter. (Not in the log: that is read by
-    others, and kept.)
-    """
+def _print_link(app: Flask, base_url: str | None) -> None:
+    """Print the link to the terminal of ``flask run``; not to the log, which others may read."""
     if base_url is None or app not in _mounted:
         return
     runtime: Runtime = app.extensions["taskqueue"]
@@ -273,9 +279,7 @@ def _tell_link(app: Flask, base_url: str | None) -> None:
 
 
 def _exempt(app: Flask) -> None:
-    """Keep Flask-WTF's protection, which would ask for a token, from pages that check where a
-    request comes from.
-    """
+    """Exempt the dashboard from Flask-WTF's tokens: it checks where a request comes from."""
 
     def exempt(app: Flask, **_: object) -> None:
         protection = app.extensions.get("csrf")

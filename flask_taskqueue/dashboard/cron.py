@@ -1,4 +1,4 @@
-"""The page of schedules, and what can be done with one."""
+"""The cron page, and the actions on a schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask import g
 from ..api.schedules import ScheduleEntry, entries, entry
 from ..core.states import State
 from ..runtime import Runtime
-from .rendering import Deed, Page
+from .rendering import NOBODY, Page, PlannedAction
 
 _FIELDS = (
     *("name", "text", "timezone", "description", "misfire", "overlap", "next_at", "fired_at"),
@@ -19,49 +19,43 @@ _FIELDS = (
 
 
 def page(runtime: Runtime) -> Page:
-    """Every schedule, when it fires next and what became of its last task."""
-    found = entries(runtime)
+    """Show every schedule with its next runs and the state of its last task."""
+    schedules = entries(runtime)
     store = runtime.store
     with store.reading() as connection:
-        last = {
-            one.id: one
-            for one in store.tasks.get_all(
-                connection, [one.last_task_id for one in found if one.last_task_id]
-            )
-        }
-    states = {task_id: State(record.state) for task_id, record in last.items()}
+        ids = [schedule.last_task_id for schedule in schedules if schedule.last_task_id]
+        records = store.tasks.get_all(connection, ids)
+    states = {record.id: State(record.state) for record in records}
     return Page(
         template="cron.html",
         title="Cron",
-        data={"schedules": [_line(one, states) for one in found]},
+        data={"schedules": [_line(schedule, states) for schedule in schedules]},
     )
 
 
-def pause(runtime: Runtime, name: str) -> Deed:
-    """Fire it no more."""
-    return Deed(
+def pause(runtime: Runtime, name: str) -> PlannedAction:
+    """Stop it from firing."""
+    return PlannedAction(
         "pause-cron",
         name,
-        partial(
-            entry(runtime, name).pause, by=g.taskqueue_access.user or "somebody on the dashboard"
-        ),
+        partial(entry(runtime, name).pause, by=g.taskqueue_access.user or NOBODY),
     )
 
 
-def resume(runtime: Runtime, name: str) -> Deed:
-    """Fire it again."""
-    return Deed("resume-cron", name, entry(runtime, name).resume)
+def resume(runtime: Runtime, name: str) -> PlannedAction:
+    """Let it fire again."""
+    return PlannedAction("resume-cron", name, entry(runtime, name).resume)
 
 
-def run(runtime: Runtime, name: str) -> Deed:
+def run(runtime: Runtime, name: str) -> PlannedAction:
     """Add its task now."""
-    return Deed("run-cron", name, entry(runtime, name).run_now)
+    return PlannedAction("run-cron", name, entry(runtime, name).run_now)
 
 
-def _line(one: ScheduleEntry, states: dict[str, State]) -> dict[str, Any]:
-    line = {name: getattr(one, name) for name in _FIELDS}
+def _line(schedule: ScheduleEntry, states: dict[str, State]) -> dict[str, Any]:
+    line = {name: getattr(schedule, name) for name in _FIELDS}
     return {
         **line,
-        "next_runs": list(one.next_runs(5)),
-        "last_state": states.get(one.last_task_id or ""),
+        "next_runs": list(schedule.next_runs(5)),
+        "last_state": states.get(schedule.last_task_id or ""),
     }

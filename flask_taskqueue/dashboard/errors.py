@@ -1,4 +1,4 @@
-"""The page of errors: failed attempts, grouped by what they have in common."""
+"""The errors page: failed attempts, grouped by what they have in common."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from ..core.failures import Group, group
 from ..runtime import Runtime
 from ..store import LATEST_FAILURES, Action
 from .overview import failure_group
-from .rendering import Deed, Page
+from .rendering import Page, PlannedAction
 
 
 def page(runtime: Runtime) -> Page:
-    """The groups, the latest first."""
+    """Show the groups of failed attempts, latest first."""
     groups = _groups(runtime)
     data = {
-        "looked_at": sum(one.count for one in groups),
-        "groups": [failure_group(one) for one in groups],
+        "looked_at": sum(found.count for found in groups),
+        "groups": [failure_group(found) for found in groups],
     }
     return Page(template="errors.html", title="Errors", data=data, extra={"most": LATEST_FAILURES})
 
 
-def requeue(runtime: Runtime, group: str) -> Deed:
-    """Schedule the dead tasks of a group again."""
+def requeue(runtime: Runtime, group: str) -> PlannedAction:
+    """Requeue the dead tasks of a group."""
     found = _find(runtime, group)
-    return Deed(
+    return PlannedAction(
         "requeue",
         f"dead tasks of errors like: {found.error}",
         partial(change_ids, runtime, Action.REQUEUE, found.dead),
     )
 
 
-def run(runtime: Runtime, group: str) -> Deed:
-    """Make those that are tried again due now."""
+def run(runtime: Runtime, group: str) -> PlannedAction:
+    """Run the retrying tasks of a group now."""
     found = _find(runtime, group)
-    return Deed(
+    return PlannedAction(
         "run",
         f"retrying tasks of errors like: {found.error}",
         partial(change_ids, runtime, Action.RUN_NOW, found.retrying),
@@ -44,8 +44,8 @@ def run(runtime: Runtime, group: str) -> Deed:
 
 
 def ids_of(runtime: Runtime, name: str) -> list[str] | None:
-    """The tasks of a group; None if there is no such group."""
-    found = next((one for one in _groups(runtime) if one.signature.id == name), None)
+    """Return the ids of a group's tasks; None if there is no such group."""
+    found = _search(runtime, name)
     return None if found is None else list(found.tasks)
 
 
@@ -56,7 +56,11 @@ def _groups(runtime: Runtime) -> list[Group]:
 
 
 def _find(runtime: Runtime, name: str) -> Group:
-    for one in _groups(runtime):
-        if one.signature.id == name:
-            return one
-    raise UnknownTaskError("There is no such group of errors any more.")
+    found = _search(runtime, name)
+    if found is None:
+        raise UnknownTaskError("There is no such group of errors any more.")
+    return found
+
+
+def _search(runtime: Runtime, name: str) -> Group | None:
+    return next((found for found in _groups(runtime) if found.signature.id == name), None)

@@ -1,4 +1,4 @@
-"""The overview: what is the matter now, and what was in the last hour."""
+"""The overview page: what happens now, and what happened in the last hour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLine:
-    """What the overview shows of a queue. The counts of live tasks end at 10,000."""
+    """A row of the table of queues. Tasks that have not ended are counted up to 10,000."""
 
     queue: str
     rate: float | None
@@ -48,15 +48,13 @@ class QueueLine:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is taken from it."""
+        """Whether no task of it starts."""
         return self.paused_at is not None or self.rate == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The attempts that ended within a chart's span from ``begins_at``, and how many of them
-    failed.
-    """
+    """The attempts that ended within one span of a chart, and how many of them failed."""
 
     begins_at: datetime
     attempts: int
@@ -65,7 +63,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Attempts over a range, by spans; the last span is not over."""
+    """Attempts over a range, span by span; the last span is not over yet."""
 
     range: str
     span: timedelta
@@ -75,14 +73,14 @@ class Chart:
 
 
 def page(runtime: Runtime) -> Page:
-    """Everything at a glance."""
+    """Show everything at a glance."""
     store = runtime.store
     runtime.see_queues()
     with store.reading() as connection:
         lines = queue_lines(runtime, connection)
         durations = store.charts.durations(connection)
         failures = group(store.failures.latest(connection, _RECENT))[:_SHOWN]
-        alive = [one for one in store.dispatchers.list(connection) if one.is_alive]
+        alive = [found for found in store.dispatchers.list(connection) if found.is_alive]
         now = store.schedules.now(connection)
         slowdowns = store.slowdowns.active(connection)
         chart = _chart(runtime, connection, lines, now)
@@ -93,8 +91,8 @@ def page(runtime: Runtime) -> Page:
         "dispatchers_alive": len(alive),
         "chart": chart,
         "queues": lines,
-        "slowed": [slowdown(one, now) for one in slowdowns.values()],
-        "failures": [failure_group(one) for one in failures],
+        "slowed": [slowdown_row(slowdown, now) for slowdown in slowdowns.values()],
+        "failures": [failure_group(failure) for failure in failures],
     }
     return Page(
         template="overview.html", title="Overview", data=data, extra={"ranges": ["1h", *RANGES]}
@@ -102,7 +100,7 @@ def page(runtime: Runtime) -> Page:
 
 
 def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
-    """Every queue that has ever been configured."""
+    """Return a row for every queue that was ever configured."""
     store = runtime.store
     live = store.live_counts.of(connection)
     totals_of = {row.queue: row for row in store.tally.totals(connection)}
@@ -123,7 +121,7 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
 
 
 def totals(lines: Sequence[QueueLine]) -> dict[str, Any]:
-    """The tiles."""
+    """Return the numbers of the tiles, summed over all queues."""
     summed = (
         "due",
         "running",
@@ -146,20 +144,20 @@ def totals(lines: Sequence[QueueLine]) -> dict[str, Any]:
     }
 
 
-def slowdown(one: Slowdown, now: datetime) -> dict[str, Any]:
-    """A receiver that asked for less, as pages show it."""
+def slowdown_row(slowdown: Slowdown, now: datetime) -> dict[str, Any]:
+    """Return what pages show of a receiver that asked for less."""
     return {
-        "target": one.target,
-        "name": one.name,
-        "said": one.said,
-        "rate": one.rate_at(to_micros(now)),
-        "slowed_at": to_datetime(one.slowed_at),
-        "over_at": to_datetime(one.over_at),
+        "target": slowdown.target,
+        "name": slowdown.name,
+        "said": slowdown.said,
+        "rate": slowdown.rate_at(to_micros(now)),
+        "slowed_at": to_datetime(slowdown.slowed_at),
+        "over_at": to_datetime(slowdown.over_at),
     }
 
 
 def failure_group(group: Group) -> dict[str, Any]:
-    """A group of failures, as pages show it."""
+    """Return what pages show of a group of failures."""
     signature = group.signature
     return {
         "id": signature.id,
@@ -181,9 +179,7 @@ def failure_group(group: Group) -> dict[str, Any]:
 def _chart(
     runtime: Runtime, connection: sa.Connection, lines: Sequence[QueueLine], now: datetime
 ) -> Chart:
-    """The chart of the range that the URL asks for, the last hour unless it is one that there
-    is.
-    """
+    """Return the chart of the range in the URL, or of the last hour if it names no range."""
     name = request.args.get("range", "")
     if name in RANGES:
         begins, counts = runtime.store.charts.bars(connection, RANGES[name])
@@ -192,19 +188,19 @@ def _chart(
         name, width, counts = (
             "1h",
             timedelta(minutes=1),
-            _together([line.minutes for line in lines]),
+            _summed([line.minutes for line in lines]),
         )
         first = now - width * len(counts)
     bars = [
-        Bar(first + number * width, each.attempts, each.failures)
-        for number, each in enumerate(counts)
+        Bar(first + number * width, minute.attempts, minute.failures)
+        for number, minute in enumerate(counts)
     ]
     return Chart(
         range=name,
         span=width,
         bars=bars,
-        attempts=sum(one.attempts for one in bars),
-        failures=sum(one.failures for one in bars),
+        attempts=sum(bar.attempts for bar in bars),
+        failures=sum(bar.failures for bar in bars),
     )
 
 
@@ -229,14 +225,14 @@ def _line(
         },
         **{name: getattr(ended, name, 0) for name in ("dead", "succeeded", "cancelled")},
         due_since=None if live.due_since is None else to_datetime(live.due_since),
-        attempts_last_hour=sum(one.attempts for one in minutes),
-        failed_last_hour=sum(one.failures for one in minutes),
+        attempts_last_hour=sum(minute.attempts for minute in minutes),
+        failed_last_hour=sum(minute.failures for minute in minutes),
         minutes=minutes,
     )
 
 
-def _together(series: Sequence[Sequence[Minute]]) -> list[Minute]:
+def _summed(series: Sequence[Sequence[Minute]]) -> list[Minute]:
     return [
-        Minute(sum(one.attempts for one in each), sum(one.failures for one in each))
-        for each in zip(*series, strict=True)
+        Minute(sum(each.attempts for each in column), sum(each.failures for each in column))
+        for column in zip(*series, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The page of queues, and what can be done with one."""
+"""The queues page, and the actions on a queue."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..api.queue import Queue
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
 from .overview import queue_lines
-from .rendering import Deed, Page
+from .rendering import NOBODY, Page, PlannedAction
 
 _LIMITS = ("rate", "bucket_size", "max_concurrent")
 
 
 def page(runtime: Runtime) -> Page:
-    """Every queue with its limits."""
+    """Show every queue with its limits."""
     store = runtime.store
     runtime.see_queues()
     with store.reading() as connection:
@@ -28,39 +28,41 @@ def page(runtime: Runtime) -> Page:
     )
 
 
-def pause(runtime: Runtime, queue: str) -> Deed:
-    """Take nothing more from a queue."""
-    return Deed(
+def pause(runtime: Runtime, queue: str) -> PlannedAction:
+    """Pause a queue."""
+    return PlannedAction(
         "pause",
         queue,
-        partial(
-            Queue(queue, runtime).pause, by=g.taskqueue_access.user or "somebody on the dashboard"
-        ),
+        partial(Queue(queue, runtime).pause, by=g.taskqueue_access.user or NOBODY),
     )
 
 
-def resume(runtime: Runtime, queue: str) -> Deed:
-    """Take from it again."""
-    return Deed("resume", queue, Queue(queue, runtime).resume)
+def resume(runtime: Runtime, queue: str) -> PlannedAction:
+    """Resume it."""
+    return PlannedAction("resume", queue, Queue(queue, runtime).resume)
 
 
-def purge(runtime: Runtime, queue: str) -> Deed:
-    """Cancel everything in it that has not ended."""
-    return Deed("purge", queue, Queue(queue, runtime).purge)
+def purge(runtime: Runtime, queue: str) -> PlannedAction:
+    """Cancel its tasks that have not ended."""
+    return PlannedAction("purge", queue, Queue(queue, runtime).purge)
 
 
-def requeue_dead(runtime: Runtime, queue: str) -> Deed:
-    """Schedule its dead tasks again."""
-    return Deed("requeue", f"dead tasks of queue {queue}", Queue(queue, runtime).requeue_dead)
+def requeue_dead(runtime: Runtime, queue: str) -> PlannedAction:
+    """Requeue its dead tasks."""
+    return PlannedAction(
+        "requeue", f"dead tasks of queue {queue}", Queue(queue, runtime).requeue_dead
+    )
 
 
-def configure(runtime: Runtime, queue: str) -> Deed:
-    """Change its limits; an empty field is no limit, one that is missing stays."""
+def configure(runtime: Runtime, queue: str) -> PlannedAction:
+    """Change its limits: an empty field means no limit, a missing one stays as it is."""
     limits = {
         name: _limit(name, request.form[name].strip()) for name in _LIMITS if name in request.form
     }
-    told = ", ".join(f"{name}={value}" for name, value in limits.items())
-    return Deed("configure", f"{queue}: {told}", partial(Queue(queue, runtime).configure, **limits))
+    changes = ", ".join(f"{name}={value}" for name, value in limits.items())
+    return PlannedAction(
+        "configure", f"{queue}: {changes}", partial(Queue(queue, runtime).configure, **limits)
+    )
 
 
 def _limit(name: str, text: str) -> Any:

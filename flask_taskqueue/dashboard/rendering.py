@@ -18,170 +18,165 @@ from ..core.humanize import duration, plural, relative
 from ..core.queues.rates import rate_text
 from ..runtime import Runtime
 from ..store import CAP
-from . import rendering as formats
 
 NONE = "\N{EN DASH}"
 
-__all__ = ["capped", "number", "percent", "rate", "relative", "seconds"]
+NOBODY = "someone on the dashboard"
+"""Who paused something, where the app does not say who uses the dashboard."""
 
 
 def number(value: int | float | None) -> str:
-    """A count, with separators; a dash for none."""
+    """Format a number with separators; a dash for None."""
     return NONE if value is None else f"{value:,}"
 
 
 def capped(value: int) -> str:
-    """A count that ends somewhere."""
+    """Format a number that is counted only up to the cap."""
     return f"{CAP:,}+" if value >= CAP else f"{value:,}"
 
 
 def percent(part: int, whole: int) -> str:
-    """A share; never 100 % unless it is all."""
+    """Format a share; it is 100 % only if it is all."""
     if not whole:
         return NONE
     return "100 %" if part == whole else f"{min(part / whole * 100, 99.9):.1f} %"
 
 
 def seconds(value: float | timedelta | None) -> str:
-    """A duration; a dash for none."""
+    """Format a duration; a dash for None."""
     if value is None:
         return NONE
     return duration(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
 def rate(per_second: float | None) -> str:
-    """A queue's rate; a dash for no limit."""
+    """Format a queue's rate; a dash for no limit."""
     return NONE if per_second is None else rate_text(per_second)
 
 
 WORDS = {
-    "due": "May be taken now; waits for a free slot of a dispatcher, or for its queue to let it "
-    "through.",
+    "due": "Can run now. It waits for a dispatcher with a free slot, or for the limits of its "
+    "queue.",
     "running": "A dispatcher holds a lease on it and makes the request.",
-    "lost": "Its lease ran out: the process that ran it died, or was cut off from the database. "
-    "Another one takes it over.",
-    "scheduled": "Waits for its eta, the earliest time asked for.",
+    "lost": "Its lease ran out, because the process that ran it died or lost the database. Another "
+    "dispatcher takes it over.",
+    "scheduled": "Waits for its eta, the earliest time it may run.",
     "retrying": "Failed at least once and waits for its next attempt.",
-    "waiting": "Waits for its key: other tasks with the same key come first.",
-    "succeeded": "Got a 2xx. Forgotten after TASKQUEUE_KEEP_SUCCEEDED.",
-    "dead": "Gave up: out of attempts, too old, refused for good, or its process kept dying. Kept, "
-    "and can be requeued.",
+    "waiting": "Waits for its key, because other tasks with the same key come first.",
+    "succeeded": "Received a 2xx response. Forgotten after TASKQUEUE_KEEP_SUCCEEDED.",
+    "dead": "Gave up: no attempts left, too old, failed permanently, or its process kept dying. It "
+    "is kept and can be requeued.",
     "cancelled": "Deleted, replaced or expired before it ended.",
-    "attempt": "One delivery of a task: one request. Counted from 1.",
-    "failed": "Said of an attempt: no 2xx. The task is tried again, unless it is dead.",
-    "oldest due": "How long the task that has been due longest has waited.",
-    "p95": "95 of 100 attempts of the latest 1,000 tasks to succeed took no longer.",
+    "attempt": "One delivery of a task, which is one request. Counted from 1.",
+    "failed": "An attempt without a 2xx response. The task is retried, unless it is dead.",
+    "oldest due": "How long the oldest due task has waited.",
+    "p95": "95 of 100 attempts of the latest 1,000 succeeded tasks took no longer.",
     "rate": "How many tasks of the queue may start per second (s), "
     "minute (m), hour (h) or day (d).",
     "lease": "The right to attempt a task, for 30 seconds unless it is renewed.",
 }
 
 REASONS = {
-    "failure": ("failed", "The reply was no 2xx."),
+    "failure": ("failed", "The reply was not 2xx."),
     "permanent": (
-        "refused for good",
+        "permanent failure",
         "The handler raised PermanentFailure, or the request could not be made at all.",
     ),
     "timeout": ("timeout", "No reply came within the deadline."),
     "connection": (
         "no connection",
-        "No connection could be made, or it broke before the reply was whole.",
+        "The connection could not be made, or broke before the reply was complete.",
     ),
     "tls": ("not trusted", "The certificate of the server was not accepted."),
     "crash": (
         "process died",
-        "The process died while the attempt ran, or was cut off from the database until its "
-        "lease ran out.",
+        "The process died during the attempt, or lost the database until its lease ran out.",
     ),
     "late": (
         "too late",
-        "It ended after its lease was lost, to another attempt or because the task was "
-        "deleted: it changed nothing.",
+        "It ended after its lease was lost, because another attempt had taken over or the task "
+        "was deleted, so it changed nothing.",
     ),
     "withdrawn": (
-        "taken away",
+        "withdrawn",
         "The task was deleted, or given back at a stop, while its handler ran.",
     ),
-    "refused": ("not sent", "The host is not one that tasks may go to."),
-    "expired": ("expired", "It had not begun when it expired."),
+    "refused": ("not sent", "Tasks may not go to this host."),
+    "expired": ("expired", "It had not started when it expired."),
     "replaced": ("replaced", "Another task was added in its place."),
 }
-"""What an attempt came to, in words, and what happened then."""
+"""By the reason of an attempt: a short label for its outcome, and what happened."""
 
 
 SENTENCES = {
-    "pause": "The queue is paused.",
-    "resume": "The queue goes on.",
-    "configure": "The limits are changed.",
-    "pause-cron": "The schedule is paused.",
-    "resume-cron": "The schedule fires again.",
-    "run-cron": "Its task is added.",
+    "pause": "Paused the queue.",
+    "resume": "Resumed the queue.",
+    "configure": "Changed the limits.",
+    "pause-cron": "Paused the schedule.",
+    "resume-cron": "Resumed the schedule.",
+    "run-cron": "Added a task of the schedule.",
     "copy": "This is the copy.",
-    "bulk-requeue": "The tasks are scheduled again in the background.",
-    "bulk-run": "The tasks are made due in the background.",
-    "bulk-delete": "The tasks are cancelled in the background.",
+    "bulk-requeue": "Requeueing the tasks in the background.",
+    "bulk-run": "The tasks will run now, started in the background.",
+    "bulk-delete": "Cancelling the tasks in the background.",
 }
 _COUNTED = {
-    "requeue": "scheduled again",
-    "run": "made due",
-    "delete": "cancelled",
-    "purge": "cancelled",
+    "requeue": "Requeued {}.",
+    "run": "{} will run now.",
+    "delete": "Cancelled {}.",
+    "purge": "Cancelled {}.",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """An action that is decided and not yet done: nothing is changed but by ``do``, whose changes
-    are noted in the audit log.
+class PlannedAction:
+    """An action that was decided on but not carried out; only ``do`` changes anything.
 
-    ``subject`` says on what, perhaps by the result of the change in its transaction; ``place`` is
-    the page that follows, if it is a certain one, perhaps by what ``do`` returns. What ``do`` and
-    its changes return says how much was changed, unless it is an order for later, which ``changes``
-    nothing yet.
+    ``subject`` goes into the audit log and says what the action applies to; it may depend on the
+    result of the change in its transaction. ``target`` is the page to show next, unless that is
+    the page the action came from; it may depend on what ``do`` returns. ``changes`` is False for
+    an order that dispatchers carry out later.
     """
 
-    action: str
+    name: str
     subject: str | Callable[[Any], str]
     do: Callable[[], Any]
-    place: str | Callable[[Any], str] | None = None
+    target: str | Callable[[Any], str] | None = None
     changes: bool = True
 
     def count(self, result: Any) -> int:
-        """How much a result says was changed: the number it is, or one thing."""
+        """Return how much a result of ``do`` changed: the number it is, or 1."""
         if not self.changes:
             return 0
         return int(result) if isinstance(result, int) else 1
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """An action that is over: what it was, how much it changed, and the page that follows, if
-    it is a certain one.
-    """
+class CompletedAction:
+    """An action that was carried out, with how much it changed and the page to show next."""
 
-    action: str
+    name: str
     changed: int
-    place: str | None = None
+    target: str | None = None
 
 
 def message(arguments: Mapping[str, str]) -> str | None:
-    """The sentence for what the redirect after an action carries. Anybody can write such a
-    link, so only known words count.
+    """Return the sentence for the arguments of the redirect after an action.
+
+    Anyone can write such a link, so only known words count.
     """
-    action, given = arguments.get("did", ""), arguments.get("count", "")
-    changed = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
+    action, text = arguments.get("did", ""), arguments.get("count", "")
+    changed = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if action in _COUNTED:
-        return f"{plural(changed, 'task')} {_COUNTED[action]}."
+        return _COUNTED[action].format(plural(changed, "task"))
     if not changed and action in ("pause", "resume", "pause-cron", "resume-cron"):
-        return "Nothing had to be changed."
+        return "There was nothing to change."
     return SENTENCES.get(action)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What a page shows. ``data`` is what its JSON twin consists of, ``extra`` what only its
-    template needs.
-    """
+    """What a page shows: ``data`` also makes up its JSON twin, ``extra`` is for its template."""
 
     template: str
     title: str
@@ -191,26 +186,36 @@ class Page:
 
 
 def wants_json() -> bool:
-    """Whether the request asks for the twin: by its path, or by preferring JSON to HTML."""
+    """Return whether the request asks for JSON, by its path or its Accept header."""
     accepts = request.accept_mimetypes
     return request.path.endswith(".json") or accepts["application/json"] > accepts["text/html"]
 
 
 def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Response:
-    """The response of a page; ``sections`` maps the endpoints in its navigation to their names."""
+    """Return the response of a page; ``sections`` maps endpoints to names in the navigation."""
     if wants_json():
         return Response(
             json.dumps(page.data, default=_plain, indent=2),
             page.status,
             mimetype="application/json",
         )
+    text = (
+        environment()
+        .get_template(page.template)
+        .render({**_layout(runtime, page, sections), **page.data, **(page.extra or {})})
+    )
+    return Response(text, page.status, mimetype="text/html")
+
+
+def _layout(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the frame around every page shows."""
     store = runtime.store
     now, dead = datetime.now(UTC), 0
-    if page.status != 503:  # which says that the database is away
+    if page.status != 503:  # the database cannot be reached
         with store.reading() as connection:
             now = store.schedules.now(connection)
             dead = sum(row.dead for row in store.tally.totals(connection))
-    layout = {
+    return {
         "page": page,
         "sections": sections,
         "access": g.taskqueue_access,
@@ -223,17 +228,11 @@ def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Respon
         "message": message(request.args),
         "took": lambda: time.perf_counter() - g.taskqueue_started,
     }
-    text = (
-        environment()
-        .get_template(page.template)
-        .render({**layout, **page.data, **(page.extra or {})})
-    )
-    return Response(text, page.status, mimetype="text/html")
 
 
 @cache
 def environment() -> Environment:
-    """Jinja of our own: an application's may have other delimiters, globals or no autoescaping."""
+    """Return a Jinja environment of our own, because the app's may be configured differently."""
     made = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
@@ -242,15 +241,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"url_for": url_for, "request": request, "words": WORDS, "reasons": REASONS}
-    made.filters |= {
-        name: getattr(formats, name)
-        for name in ("number", "capped", "percent", "seconds", "relative", "rate")
-    }
+    filters = (number, capped, percent, seconds, relative, rate)
+    made.filters |= {format.__name__: format for format in filters}
     return made
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """Return a value as JSON can hold it."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
@@ -261,8 +258,8 @@ def _plain(value: Any) -> Any:
         return list(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            one.name: getattr(value, one.name)
-            for one in fields(value)
-            if not one.name.startswith("_")
+            field.name: getattr(value, field.name)
+            for field in fields(value)
+            if not field.name.startswith("_")
         }
-    raise TypeError(f"a {type(value).__name__} has no place in JSON")
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

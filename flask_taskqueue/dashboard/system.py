@@ -1,4 +1,4 @@
-"""The page of what runs: dispatchers, bulk changes, and who did what."""
+"""The system page: checks, dispatchers, background changes and the audit log."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .. import diagnosis
 from ..core.clock import to_datetime
 from ..runtime import Runtime
 from .rendering import Page
-from .tasks import without_urls
+from .selection import without_urls
 
 _SHOWN = 50
 
 
 def page(runtime: Runtime) -> Page:
-    """The machinery."""
+    """Show the dispatchers, background changes, audit log and, when asked, the checks."""
     store = runtime.store
     with store.reading() as connection:
         dispatchers = list(store.dispatchers.list(connection))
@@ -31,13 +31,12 @@ def page(runtime: Runtime) -> Page:
                 row[name] = without_urls(row[name])
         row.pop("wanted", None)
         row.pop("place", None)
-    # Looked for only when asked: each worker route is pinged.
-    findings = (
-        [asdict(one) for one in diagnosis.findings(runtime)] if request.args.get("doctor") else None
-    )
+    findings = None
+    if request.args.get("doctor"):  # only when asked, because it pings each worker route
+        findings = [asdict(finding) for finding in diagnosis.findings(runtime)]
     data = {
         "findings": findings,
-        "dispatchers": [asdict(one) for one in dispatchers],
+        "dispatchers": [asdict(dispatcher) for dispatcher in dispatchers],
         "bulks": bulks,
         "audit": audit,
     }

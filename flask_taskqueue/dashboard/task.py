@@ -1,4 +1,4 @@
-"""The page of one task, and what can be done with it."""
+"""The page of a task, and the actions on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
-from .rendering import Deed, Page
+from .rendering import Page, PlannedAction
 from .tasks import instant, line, sight
 
 _NO_REPLY = {
@@ -38,36 +38,20 @@ _HIDDEN = {"headers": None, "body": None, "content_type": "", "curl": None}
 
 
 def page(runtime: Runtime, task_id: str) -> Page:
-    """Everything about a task: what it waits for, its attempts, its request."""
+    """Show everything about a task: what it waits for, its attempts, its request."""
     store = runtime.store
     with store.reading() as connection:
         record = store.tasks.get(connection, task_id)
         is_lost = bool(store.tasks.lost(connection, [task_id]))
         rows = store.history.attempts(connection, task_id)
         dispatchers = {
-            one.id: f"{one.host}:{one.pid}" for one in store.dispatchers.list(connection)
+            dispatcher.id: f"{dispatcher.host}:{dispatcher.pid}"
+            for dispatcher in store.dispatchers.list(connection)
         }
     redaction = Redaction(runtime.settings.redact)
     may_see = g.taskqueue_access.may("view_payload")
-    task = Task.of(record, TasksOf(runtime))
     data = {
-        **line(runtime, record, is_lost=is_lost),
-        "why": " ".join(diagnosis.why(runtime, task_id).sentences),
-        **{
-            name: getattr(task, name)
-            for name in (
-                "unique_key",
-                "serial_key",
-                "concurrency_key",
-                "batch_id",
-                "expires_at",
-                "crashes",
-            )
-        },
-        "target": record.target and sight(runtime).url(record.target),
-        "deadline": runtime.settings.deadline_of(record.queue, record.deadline),
-        "retry": None if record.retry is None else json.loads(record.retry),
-        "progress": task.progress,
+        **_facts(runtime, record, is_lost=is_lost),
         "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
         **(
             _request(runtime, runtime.encryption.decrypt_record(record), redaction)
@@ -87,26 +71,51 @@ def page(runtime: Runtime, task_id: str) -> Page:
     )
 
 
-def requeue(runtime: Runtime, task_id: str) -> Deed:
-    """Schedule it again."""
-    return Deed("requeue", task_id, partial(TasksOf(runtime).requeue, task_id))
+def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
+    """Return what the page says of the task itself."""
+    task = Task.of(record, TasksOf(runtime))
+    return {
+        **line(runtime, record, is_lost=is_lost),
+        "why": " ".join(diagnosis.why(runtime, record.id).sentences),
+        **{
+            name: getattr(task, name)
+            for name in (
+                "unique_key",
+                "serial_key",
+                "concurrency_key",
+                "batch_id",
+                "expires_at",
+                "crashes",
+            )
+        },
+        "target": record.target and sight(runtime).url(record.target),
+        "deadline": runtime.settings.deadline_of(record.queue, record.deadline),
+        "retry": None if record.retry is None else json.loads(record.retry),
+        "progress": task.progress,
+    }
 
 
-def run(runtime: Runtime, task_id: str) -> Deed:
-    """Make it due."""
-    return Deed("run", task_id, partial(TasksOf(runtime).run_now, task_id))
+def requeue(runtime: Runtime, task_id: str) -> PlannedAction:
+    """Requeue it."""
+    return PlannedAction("requeue", task_id, partial(TasksOf(runtime).requeue, task_id))
 
 
-def delete(runtime: Runtime, task_id: str) -> Deed:
+def run(runtime: Runtime, task_id: str) -> PlannedAction:
+    """Run it now."""
+    return PlannedAction("run", task_id, partial(TasksOf(runtime).run_now, task_id))
+
+
+def delete(runtime: Runtime, task_id: str) -> PlannedAction:
     """Cancel it."""
-    return Deed("delete", task_id, partial(TasksOf(runtime).delete, task_id))
+    return PlannedAction("delete", task_id, partial(TasksOf(runtime).delete, task_id))
 
 
-def copy(runtime: Runtime, task_id: str) -> Deed:
-    """Add a changed copy, by the rules of ``tasks.add``; the task itself stays as it is."""
+def copy(runtime: Runtime, task_id: str) -> PlannedAction:
+    """Add a changed copy, as ``tasks.add`` would; the task itself stays as it is."""
     if not g.taskqueue_access.may("view_payload"):
         raise Forbidden(
-            "A copy shows what is in the task: that takes the permission 'view_payload' as well."
+            "A copy shows the contents of the task, so it also requires the permission "
+            "'view_payload'."
         )
     store = runtime.store
     with store.reading() as connection:
@@ -121,14 +130,14 @@ def copy(runtime: Runtime, task_id: str) -> Deed:
                 body.replace("\r\n", "\n"), bytes(record.body), _content_type(headers)
             )
         except ValueError as error:
-            raise InvalidTaskError(f"the body is no JSON: {error}") from error
+            raise InvalidTaskError(f"the body is not valid JSON: {error}") from error
         options["payload"] = restored or None
     elif record.body:
         options["payload"] = bytes(record.body)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     url = request.form.get("url") or record.url
     spec = TaskSpec(_url(url, record, runtime), **options)
-    return Deed(
+    return PlannedAction(
         "copy",
         lambda added: f"{task_id} as {added[0].id}",
         partial(Adding(app, runtime).add, spec, transactional=None),
@@ -154,7 +163,7 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
 
 
 def _url(url: str, record: Record, runtime: Runtime) -> str:
-    """The URL that is meant: the task's own, where the form has it as it is shown."""
+    """Return the URL of a form, or the task's own if the form has it as it is shown."""
     if len(url) > 5000:
         raise BadRequest("The URL is too long.")
     return record.url if url == Redaction(runtime.settings.redact).url(record.url) else url
@@ -193,7 +202,7 @@ def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str
 def _attempt(
     row: sa.Row[Any], dispatchers: Mapping[str, str], reply: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An attempt that has ended, with what came back as far as that may be seen."""
+    """Return an attempt that has ended, with as much of its reply as the user may see."""
     return {
         "number": row.number,
         "started_at": instant(row.started_at),

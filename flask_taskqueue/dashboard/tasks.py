@@ -1,11 +1,8 @@
-"""The page of tasks, and what can be done to many of them."""
+"""The tasks page, and the actions on many tasks."""
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -15,170 +12,48 @@ from werkzeug.exceptions import BadRequest
 
 from ..api.bulk import change_ids
 from ..api.changes import make_change
-from ..core.clock import SECOND, to_datetime
-from ..core.durations import seconds
-from ..core.errors import ConfigurationError, shown
+from ..core.clock import to_datetime
+from ..core.errors import shown
 from ..core.ids import is_task_id
 from ..core.record import Record
 from ..core.security.redaction import UrlRedaction
 from ..core.states import State
 from ..runtime import Runtime
-from ..store import CAP, Action, Filter, Kind, Live, Place, Visible
-from ..store.tasks.filters import LastStatus
+from ..store import CAP, Action, Kind, Live
 from .audit import printable
 from .errors import ids_of
-from .rendering import Deed, Page
+from .rendering import Page, PlannedAction
+from .selection import TaskSelection
 
-_OPEN, _URLS = ("group", "queue", "status", "attempts", "since"), ("url", "q")
-FIELDS = (*_OPEN, *_URLS)
-_LONGEST = 500
-_LOOKED_FOR = re.compile(rf", (?:{'|'.join(_URLS)}) .*", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The list, its filter, and the arguments as they were given. ``problems`` says which of
-    them could not be used.
-    """
-
-    kind: Kind
-    wanted: Filter
-    visible: Visible
-    given: Mapping[str, str]
-    after: Place | None = None
-    problems: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, arguments: Mapping[str, str], sight: UrlRedaction) -> Chosen:
-        """What some arguments choose among what is seen. What cannot be used is left out, and
-        told.
-        """
-        given = {
-            name: value for name in FIELDS if (value := arguments.get(name, "").strip()[:_LONGEST])
-        }
-        problems: list[str] = []
-        state = arguments.get("state", "all")
-        if state not in list(Kind):
-            problems.append(f"There is no list of {state[:40]!r}; this is every task.")
-            state = Kind.ALL
-        wanted = Filter(
-            queue=given.get("queue"),
-            status=_status(given, problems),
-            attempts_at_least=_attempts(given, problems),
-            since=_since(given, problems),
-        )
-        visible = Visible(sight=sight, url=given.get("url"), search=given.get("q"))
-        return cls(
-            Kind(state), wanted, visible, given, Place.parse(arguments.get("after", "")), problems
-        )
-
-    def among(self, ids: Sequence[str] | None) -> Chosen:
-        """The same among these tasks only; None says that the group of errors whose they would
-        be is not there any more.
-        """
-        problems = (
-            self.problems
-            if ids is not None
-            else [*self.problems, "There is no such group of errors any more."]
-        )
-        return replace(self, wanted=replace(self.wanted, ids=ids or ()), problems=problems)
-
-    @property
-    def only_queue(self) -> bool:
-        """Whether nothing but the queue is filtered by, so that the counts of the lists hold."""
-        return not set(self.given) - {"queue"}
-
-    def told(self) -> str:
-        """What is chosen, for people; what may be of a URL comes last (see `without_urls`)."""
-        given = {
-            name: self.visible.sight.url(value) if name == "url" else value
-            for name, value in self.given.items()
-        }
-        return ", ".join(
-            [
-                f"{self.kind} tasks",
-                *(f"{name} {given[name]}" for name in (*_OPEN, *_URLS) if name in given),
-            ]
-        )
-
-    def arguments(self, **changes: str | None) -> dict[str, str]:
-        """The arguments of a link to the same, with changes; without a place."""
-        changed = {"state": self.kind.value, **self.given, **changes}
-        return {
-            name: value
-            for name, value in changed.items()
-            if value and (name, value) != ("state", "all")
-        }
-
-
-def without_urls(told: str) -> str:
-    """What `Chosen.told` says, without what somebody looked for in URLs."""
-    return _LOOKED_FOR.sub(", …", told)
-
-
-def _status(given: Mapping[str, str], problems: list[str]) -> LastStatus | None:
-    if "status" not in given:
-        return None
-    try:
-        return LastStatus.parse(given["status"])
-    except ValueError as error:
-        problems.append(str(error))
-        return None
-
-
-def _attempts(given: Mapping[str, str], problems: list[str]) -> int | None:
-    text = given.get("attempts")
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit() and len(text) < 7:
-        return int(text)
-    problems.append(f"attempts is {text[:40]!r}; it must be a whole number")
-    return None
-
-
-def _since(given: Mapping[str, str], problems: list[str]) -> int | None:
-    if "since" not in given:
-        return None
-    try:
-        return time.time_ns() // 1000 - int(
-            min(seconds(given["since"], what="since"), 1e9) * SECOND
-        )
-    except ConfigurationError as error:
-        problems.append(str(error)[:200])
-        return None
-
-
-AT_ONCE = 100
-"""How many tasks an action on everything that matches changes before it answers; more are
-changed in the background.
-"""
+MAX_IMMEDIATE = 100
+"""The most tasks that an action on a whole list changes itself; dispatchers change more."""
 
 _VERBS = {Action.REQUEUE: "requeue", Action.RUN_NOW: "run", Action.DELETE: "delete"}
 
 
 def page(runtime: Runtime) -> Page:
-    """A list of tasks, filtered, page by page."""
-    chosen = chosen_of(runtime, request.args)
+    """Show a list of tasks, filtered, page by page."""
+    selection = selection_of(runtime, request.args)
     store = runtime.store
     runtime.see_queues()
     size = runtime.settings.dashboard_page_size
     with store.reading() as connection:
         listing = store.listings.page(
-            connection, chosen.kind, chosen.wanted, chosen.after, size, chosen.visible
+            connection, selection.kind, selection.filter, selection.after, size, selection.visible
         )
         lost = store.tasks.lost(connection, listing.ids)
         records = {record.id: record for record in store.tasks.get_all(connection, listing.ids)}
-        counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
+        counts = _counts_shown(runtime, connection, selection)
         queues = [row.name for row in store.queues.rows(connection)]
     data = {
-        "state": chosen.kind.value,
-        "filters": dict(chosen.given),
-        "problems": chosen.problems,
+        "state": selection.kind.value,
+        "filters": dict(selection.given),
+        "problems": selection.problems,
         "counts": counts,
         "tasks": [
-            line(runtime, records[one], is_lost=one in lost)
-            for one in listing.ids
-            if one in records
+            line(runtime, records[task_id], is_lost=task_id in lost)
+            for task_id in listing.ids
+            if task_id in records
         ],
         "next": None if listing.next is None else str(listing.next),
         "is_partial": listing.is_partial,
@@ -187,34 +62,32 @@ def page(runtime: Runtime) -> Page:
         template="tasks.html",
         title="Tasks",
         data=data,
-        extra={"chosen": chosen, "queues": queues, "kinds": list(Kind), "cap": CAP},
+        extra={"selection": selection, "queues": queues, "kinds": list(Kind), "cap": CAP},
     )
 
 
-def requeue(runtime: Runtime) -> Deed:
-    """Schedule the dead ones of the chosen tasks again."""
+def requeue(runtime: Runtime) -> PlannedAction:
+    """Requeue the dead ones of the selected tasks."""
     return _change(runtime, Action.REQUEUE)
 
 
-def run(runtime: Runtime) -> Deed:
-    """Make the scheduled ones of the chosen tasks due."""
+def run(runtime: Runtime) -> PlannedAction:
+    """Run the scheduled ones of the selected tasks now."""
     return _change(runtime, Action.RUN_NOW)
 
 
-def delete(runtime: Runtime) -> Deed:
-    """Cancel those of the chosen tasks that have not ended."""
+def delete(runtime: Runtime) -> PlannedAction:
+    """Cancel the selected tasks that have not ended."""
     return _change(runtime, Action.DELETE)
 
 
 def sight(runtime: Runtime) -> UrlRedaction:
-    """How much of a URL whoever asks may see."""
+    """Return how much of a URL the user may see."""
     return UrlRedaction(g.taskqueue_access.may("view_payload"), runtime.settings.redact)
 
 
 def line(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
-    """What a list shows of a task; ``is_lost`` says that the lease under which it would run has
-    run out.
-    """
+    """Return what a list shows of a task; ``is_lost`` says that its lease has run out."""
     instants = {
         name: instant(getattr(record, name))
         for name in ("created_at", "eta", "due_at", "started_at", "finished_at")
@@ -241,78 +114,89 @@ def line(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
 
 
 def instant(micros: int | None) -> Any:
-    """An instant of a row."""
+    """Return a row's time in microseconds as a datetime; None stays None."""
     return None if micros is None else to_datetime(micros)
 
 
 def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) -> dict[str, int]:
-    """How many tasks each list has, in one queue or in all; those that have not ended as far as
-    the cap.
+    """Count the tasks of each list, in one queue or in all.
+
+    Tasks that have not ended are counted up to the cap.
     """
     store = runtime.store
-    live = [one for name, one in store.live_counts.of(connection).items() if queue in (None, name)]
+    live = [row for name, row in store.live_counts.of(connection).items() if queue in (None, name)]
     ended = [row for row in store.tally.totals(connection) if queue in (None, row.queue)]
-    found = sum(live, Live())
+    total = sum(live, Live())
     counted = (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING, Kind.WAITING)
-    counts = {kind.value: getattr(found, kind.value) for kind in counted}
+    counts = {kind.value: getattr(total, kind.value) for kind in counted}
     return counts | {
         state.value: sum(getattr(row, state.value) for row in ended)
         for state in (State.SUCCEEDED, State.DEAD, State.CANCELLED)
     }
 
 
-def chosen_of(runtime: Runtime, arguments: Mapping[str, str]) -> Chosen:
-    """What some arguments choose, with the tasks of a group of errors looked up."""
-    chosen = Chosen.of(arguments, sight(runtime))
-    return (
-        chosen
-        if "group" not in chosen.given
-        else chosen.among(ids_of(runtime, chosen.given["group"]))
-    )
+def _counts_shown(
+    runtime: Runtime, connection: sa.Connection, selection: TaskSelection
+) -> dict[str, int]:
+    """Return the counts of the lists if a selection filters by queue at most."""
+    if not selection.only_queue:
+        return {}
+    return counts_of(runtime, connection, selection.filter.queue)
 
 
-def _change(runtime: Runtime, action: Action) -> Deed:
+def selection_of(runtime: Runtime, arguments: Mapping[str, str]) -> TaskSelection:
+    """Read a selection from arguments, and look up the tasks of its group of errors."""
+    selection = TaskSelection.of(arguments, sight(runtime))
+    if "group" not in selection.given:
+        return selection
+    return selection.among(ids_of(runtime, selection.given["group"]))
+
+
+def _change(runtime: Runtime, action: Action) -> PlannedAction:
     if request.form.get("scope") == "all":
-        return _change_matching(runtime, action, chosen_of(runtime, request.form))
+        return _change_matching(runtime, action, selection_of(runtime, request.form))
     ids = request.form.getlist("id")[: runtime.settings.dashboard_page_size]
-    for one in ids:
-        if not is_task_id(one):
-            raise BadRequest(f"{shown(one)} is no id of a task.")
-    return Deed(
+    for task_id in ids:
+        if not is_task_id(task_id):
+            raise BadRequest(f"{shown(task_id)} is not the id of a task.")
+    return PlannedAction(
         _VERBS[action],
         f"{len(ids)} selected: {', '.join(ids)}",
         partial(change_ids, runtime, action, ids),
     )
 
 
-def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Deed:
-    """Everything that matches: here if that is little, otherwise in the background. A filter
-    that cannot be used matches nothing.
+def _change_matching(runtime: Runtime, action: Action, selection: TaskSelection) -> PlannedAction:
+    """Change every task of a list: here if they are few, otherwise in the background.
+
+    A filter that cannot be used matches nothing.
     """
-    told = chosen.told()
-    if chosen.problems:
-        return Deed(_VERBS[action], told, partial(int, 0))
+    label = selection.label()
+    if selection.problems:
+        return PlannedAction(_VERBS[action], label, partial(int, 0))
     store = runtime.store
     with store.reading() as connection:
         listing = store.listings.page(
-            connection, chosen.kind, chosen.wanted, None, AT_ONCE, chosen.visible
+            connection, selection.kind, selection.filter, None, MAX_IMMEDIATE, selection.visible
         )
-        counts = counts_of(runtime, connection, chosen.wanted.queue) if chosen.only_queue else {}
+        counts = _counts_shown(runtime, connection, selection)
     if listing.next is None:
-        return Deed(_VERBS[action], told, partial(change_ids, runtime, action, listing.ids))
+        return PlannedAction(
+            _VERBS[action], label, partial(change_ids, runtime, action, listing.ids)
+        )
     order = partial(
         store.bulks.add,
         action=action,
-        kind=chosen.kind,
-        wanted=chosen.wanted,
-        visible=chosen.visible,
+        kind=selection.kind,
+        wanted=selection.filter,
+        visible=selection.visible,
         by=g.taskqueue_access.user,
-        told=printable(told, 1000),
-        total=counts.get(chosen.kind.value),
+        told=printable(label, 1000),
+        total=counts.get(selection.kind.value),
     )
-    return Deed(
+    return PlannedAction(
         f"bulk-{_VERBS[action]}",
-        told,
+        label,
         partial(make_change, runtime, order, None, wakes=False),
         url_for(".system"),
         changes=False,

@@ -1,4 +1,4 @@
-"""Diagnosis: what a task waits for, and what is wrong with the surroundings."""
+"""Diagnosis: what a task waits for, and what keeps tasks from running."""
 
 from __future__ import annotations
 

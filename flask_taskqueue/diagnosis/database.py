@@ -1,4 +1,4 @@
-"""Whether the database is fit for the queue."""
+"""The database, and whether it is fit for the queue."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SKEW = 2.0
 _POOLER = "databases#pgbouncer"
 
 
-def look(runtime: Runtime) -> Iterator[Finding]:
-    """Whether it is reached, its tables complete and kept, its clock ours."""
+def check(runtime: Runtime) -> Iterator[Finding]:
+    """Check that it can be reached, its tables are complete and safe, and its clock agrees."""
     database = runtime.store.database
     try:
         yield from database.findings()
@@ -32,11 +32,11 @@ def look(runtime: Runtime) -> Iterator[Finding]:
         yield from _migrations(runtime)
         yield from _notices(runtime)
     except TransientError as error:
-        said = refusal(error)
+        reason = refusal(error)
         yield Finding(
             "error",
-            f"{error}: {said}" if said else str(error),
-            "start the database, or mend its URL",
+            f"{error}: {reason}" if reason else str(error),
+            "start the database, or correct its URL",
             "databases",
         )
     except TablesMissingError as error:
@@ -46,9 +46,7 @@ def look(runtime: Runtime) -> Iterator[Finding]:
 
 
 def judge_clock(skew: float) -> Finding:
-    """What the difference of this host's clock from the database's means; positive when this
-    one is ahead.
-    """
+    """Judge by how many seconds this host's clock is ahead of the database's."""
     anchor = "troubleshooting#clock"
     if abs(skew) < _SKEW:
         return Finding("ok", "the clocks of this host and the database agree", "", anchor)
@@ -76,12 +74,12 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
     if not missing:
         yield Finding("ok", "the database is reached, and its tables are complete")
         with runtime.store.reading() as connection:
-            taken = runtime.store.ownership.look(connection)
-        yield from [] if taken is None else [taken]
+            other_owner = runtime.store.ownership.look(connection)
+        yield from [] if other_owner is None else [other_owner]
 
 
 def _notices(runtime: Runtime) -> Iterator[Finding]:
-    """Whether a dispatcher here would hear of what is added on other hosts."""
+    """Check that a dispatcher here would hear of tasks that are added on other hosts."""
     bell = runtime.bell
     if not isinstance(bell, Notices):
         return
@@ -90,7 +88,7 @@ def _notices(runtime: Runtime) -> Iterator[Finding]:
     except sa.exc.DBAPIError as error:
         yield Finding(
             "warning",
-            f"it cannot be seen whether notices come through: {refusal(error)}",
+            f"could not check whether notices come through: {refusal(error)}",
             "run doctor again",
             _POOLER,
         )
@@ -98,11 +96,10 @@ def _notices(runtime: Runtime) -> Iterator[Finding]:
     if not heard:
         yield Finding(
             "warning",
-            "notices of the database do not come through to this process, by way of a pooler "
-            "in transaction mode say: what is added in "
-            "other processes starts at the next poll",
-            "let dispatchers connect to PostgreSQL directly, or leave it and set "
-            "TASKQUEUE_NOTIFY = False",
+            "notices of the database do not come through to this process, perhaps because of a "
+            "pooler in transaction mode: tasks that other processes add start at the next poll",
+            "let dispatchers connect to PostgreSQL directly, or set TASKQUEUE_NOTIFY = False and "
+            "accept the delay",
             _POOLER,
         )
 
@@ -116,9 +113,7 @@ def _skew(runtime: Runtime) -> float:
 
 
 def _migrations(runtime: Runtime) -> Iterator[Finding]:
-    """Tables that autogenerate finds in the application's database, but not in its metadata, it
-    would drop.
-    """
+    """Warn if autogenerate would drop the tables: they are in the app's database only."""
     migrate = runtime.app.extensions.get("migrate")
     db = getattr(migrate, "db", None)
     if migrate is None or db is None:

@@ -1,4 +1,4 @@
-"""Whether dispatchers are there for every queue, and whether what they attempt succeeds."""
+"""Dispatchers for every queue, and whether their attempts succeed."""
 
 from __future__ import annotations
 
@@ -10,48 +10,53 @@ from ..core.diagnosis.finding import Finding
 from ..core.dispatchers import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError
 from ..core.humanize import relative
+from ..core.queues.statistics import QueueStatistics
 from ..runtime import Runtime
 from ..web.troubles import troubles
 
 _ANCHOR = "troubleshooting#nothing-runs"
 
 
-def look(runtime: Runtime) -> Iterator[Finding]:
-    """Whether one is alive, none is there twice, each queue has one, and tasks do not fail all
-    the time.
-    """
+def check(runtime: Runtime) -> Iterator[Finding]:
+    """Check that each queue has a live dispatcher, none runs twice, and not every task fails."""
     store = runtime.store
     try:
-        queues = {one.queue: one for one in statistics(runtime)}
+        queues = statistics(runtime)
         with store.reading() as connection:
-            known = store.dispatchers.list(connection)
-            found = list(troubles(runtime, connection))
+            dispatchers = store.dispatchers.list(connection)
+            findings = list(troubles(runtime, connection))
     except (TransientError, TablesMissingError):
-        return  # which the look at the database tells
-    yield from found
-    yield from _alive([one for one in known if one.is_alive])
-    for one in queues.values():
-        if one.is_paused and one.scheduled:
-            by = f" by {one.paused_by}" if one.paused_by else ""
-            how = f"is paused{by}" if one.paused_at is not None else "has the rate 0"
+        return  # the check of the database reports it
+    yield from findings
+    yield from _alive([dispatcher for dispatcher in dispatchers if dispatcher.is_alive])
+    yield from _paused(queues)
+
+
+def _paused(queues: Sequence[QueueStatistics]) -> Iterator[Finding]:
+    for queue in queues:
+        if queue.is_paused and queue.scheduled:
+            by = f" by {queue.paused_by}" if queue.paused_by else ""
+            how = f"is paused{by}" if queue.paused_at is not None else "has the rate 0"
             text = (
-                f"queue {one.queue} {how}, and {one.scheduled:,} of its tasks "
-                f"{'waits' if one.scheduled == 1 else 'wait'}"
+                f"queue {queue.queue} {how}, and {queue.scheduled:,} of its tasks "
+                f"{'waits' if queue.scheduled == 1 else 'wait'}"
             )
-            resume = "resume" if one.paused_at is not None else "configure --rate 5/s"
+            resume = "resume" if queue.paused_at is not None else "configure --rate 5/s"
             yield Finding(
-                "warning", text, f"let it run: flask taskqueue {resume} {one.queue}", _ANCHOR
+                "warning", text, f"let it run: flask taskqueue {resume} {queue.queue}", _ANCHOR
             )
 
 
 def _alive(alive: Sequence[DispatcherInfo]) -> Iterator[Finding]:
-    for one in alive:
+    for dispatcher in alive:
         yield Finding(
             "ok",
-            f"dispatcher {one.host}:{one.pid} was seen "
-            f"{relative(one.seen_at, max(each.seen_at for each in alive))}",
+            f"dispatcher {dispatcher.host}:{dispatcher.pid} was seen "
+            f"{relative(dispatcher.seen_at, max(other.seen_at for other in alive))}",
         )
-    for (host, pid), number in Counter((one.host, one.pid) for one in alive).items():
+    for (host, pid), number in Counter(
+        (dispatcher.host, dispatcher.pid) for dispatcher in alive
+    ).items():
         if number > 1:
             yield Finding(
                 "warning",

@@ -1,4 +1,4 @@
-"""Whether deliveries reach the handlers of worker routes."""
+"""Worker routes, and whether deliveries reach them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..web.worker import Worker
 _SAMPLES = ("1", "1.0", "ping", "00000000-0000-4000-8000-000000000000")
 
 
-def look(runtime: Runtime) -> Iterator[Finding]:
-    """Ping each worker route in process, and one by the network where deliveries go that way."""
+def check(runtime: Runtime) -> Iterator[Finding]:
+    """Ping each worker route in process, and one over the network with the http transport."""
     app = runtime.app
     rules = [
         (rule, worker)
@@ -38,7 +38,7 @@ def look(runtime: Runtime) -> Iterator[Finding]:
                 runtime, [rule for rule, _ in rules if not rule.arguments][:1], "http"
             )
     except (TransientError, TablesMissingError):
-        return  # which the look at the database tells
+        return  # the check of the database reports it
     except ConfigurationError as error:
         anchor = "no-secret" if "SECRET" in str(error) else "not-found"
         yield Finding(
@@ -70,7 +70,7 @@ def _declared(rule: Rule, worker: Worker[..., Any]) -> Iterator[Finding]:
 def _has_asgiref() -> bool:
     try:
         return importlib.util.find_spec("asgiref") is not None
-    except ValueError:  # it is there in name only
+    except ValueError:  # a module of that name without a spec
         return False
 
 
@@ -93,14 +93,14 @@ def _pinged(runtime: Runtime, rules: list[Rule], transport: str) -> Iterator[Fin
 
 
 def sample_path(app: Flask, rule: Rule) -> str | None:
-    """A path that a rule answers, with values made up; None if none was found."""
+    """Make up a path that a rule answers; None if there is none."""
     values: dict[str, Any] = {}
     for name, converter in rule._converters.items():
-        fitting = [one for one in _SAMPLES if re.fullmatch(converter.regex, one)]
-        options = list(getattr(converter, "items", ()))
-        if not fitting and not options:
+        samples = [text for text in _SAMPLES if re.fullmatch(converter.regex, text)]
+        choices = list(getattr(converter, "items", ()))
+        if not samples and not choices:
             return None
-        values[name] = options[0] if options else converter.to_python(fitting[0])
+        values[name] = choices[0] if choices else converter.to_python(samples[0])
     try:
         return urlsplit(
             app.url_map.bind("localhost").build(

@@ -1,4 +1,4 @@
-"""Whether receivers asked for less."""
+"""Receivers that asked for less."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from ..core.queues.slowdowns import Slowdown
 from ..runtime import Runtime
 
 
-def look(runtime: Runtime) -> Iterator[Finding]:
-    """Each that is slowed."""
+def check(runtime: Runtime) -> Iterator[Finding]:
+    """Report each receiver that is slowed."""
     store = runtime.store
     try:
         with store.reading() as connection:
-            found = store.slowdowns.active(connection)
+            slowdowns = store.slowdowns.active(connection)
     except (TransientError, TablesMissingError):
-        return  # which the look at the database tells
-    yield from map(judge_slowdown, found.values())
+        return  # the check of the database reports it
+    yield from map(judge_slowdown, slowdowns.values())
 
 
-def judge_slowdown(one: Slowdown) -> Finding:
-    """A receiver that is slowed: since when, until when, and what it said."""
+def judge_slowdown(slowdown: Slowdown) -> Finding:
+    """Say since when a receiver is slowed, until when, and what it answered."""
     since, asked, over = (
-        utc(to_datetime(instant)) for instant in (one.slowed_at, one.asked_at, one.over_at)
+        utc(to_datetime(instant))
+        for instant in (slowdown.slowed_at, slowdown.asked_at, slowdown.over_at)
     )
     return Finding(
         "warning",
-        f"{one.name} asked for less ({one.said}) and is slowed since {since}: from {asked} "
-        f"it is sent {rate_text(one.rate)}, "
+        f"{slowdown.name} asked for less ({slowdown.said}) and is slowed since {since}: from "
+        f"{asked} it is sent {rate_text(slowdown.rate)}, "
         f"twice as much every half minute, and as fast as ever at {over}",
-        "wait, for it recovers by itself; if it asks again and again, send it less, or ask "
-        "whoever runs it for more",
+        "wait, it recovers by itself; if it keeps asking, send it less, or ask whoever runs it to "
+        "allow more",
         "queues#slowing-down",
     )

@@ -1,4 +1,4 @@
-"""What a task waits for: the facts, read in one transaction, and what follows from them."""
+"""What a task waits for, from facts that are read in one transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..web.routes import answers
 
 
 def why(runtime: Runtime, task_id: str) -> Why:
-    """What a task waits for, or what became of it. Raises `UnknownTaskError`."""
+    """Say what a task waits for, or how it ended. Raises `UnknownTaskError`."""
     store = runtime.store
     with store.reading() as connection:
         facts = store.surroundings.facts(connection, store.tasks.get(connection, task_id))

@@ -1,6 +1,4 @@
-"""What applications are tested with: tasks are stored, nothing runs by itself, and time passes
-when a test says so.
-"""
+"""The test kit: tasks are stored, nothing runs by itself, and a test moves the clock."""
 
 from __future__ import annotations
 

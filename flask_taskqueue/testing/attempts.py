@@ -1,9 +1,10 @@
-"""Attempts as a test sees them."""
+"""Attempts, as a test sees them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +14,13 @@ from ..core.tasks.task import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One delivery, and what became of it.
+    """A delivery and its outcome.
 
-    ``task`` is the task afterwards. ``status`` is None without a reply, ``outcome`` is "success",
-    "failure", "timeout", "connection", "permanent" or, when a crash was played, "crash".
-    ``retry_in`` is in seconds, None if it is not tried again. ``exception`` is what the handler
-    raised past its error handlers. ``truncated`` says whether ``body`` is only the beginning of the
-    reply's (``TASKQUEUE_REPLY_EXCERPT``).
+    ``task`` is the task afterwards. ``status`` is None without a reply. ``outcome`` is "success",
+    "failure", "timeout", "connection", "permanent" or, for a simulated crash, "crash".
+    ``retry_in`` is in seconds, or None if the task is not retried. ``exception`` is what the
+    handler raised past its error handlers. ``truncated`` says whether ``body`` is only the
+    beginning of the reply's body (``TASKQUEUE_REPLY_EXCERPT``).
     """
 
     task: Task
@@ -34,42 +35,43 @@ class Attempt:
 
     @property
     def ok(self) -> bool:
-        """Whether it got a 2xx."""
+        """Whether it received a 2xx response."""
         return self.outcome == "success"
 
     @property
     def text(self) -> str:
-        """The reply's body as text. Raises `ResultTruncatedError` if that is only its beginning."""
+        """The reply's body as text. Raises `ResultTruncatedError` if it is truncated."""
         return complete_body(self.body, self.truncated).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
-        """The reply's body, decoded. Raises `ResultTruncatedError` if that is only its
-        beginning, ValueError if it is not JSON.
+        """The reply's body, decoded from JSON.
+
+        Raises `ResultTruncatedError` if it is truncated, ValueError if it is not JSON.
         """
         return json.loads(complete_body(self.body, self.truncated))
 
     def __str__(self) -> str:
-        told = f": {self.error}" if self.error else ""
+        error = f": {self.error}" if self.error else ""
         return (
             f"{self.task.method} {self.task.url} attempt {self.task.attempts} → "
-            f"{self.status or self.outcome}{told}"
+            f"{self.status or self.outcome}{error}"
         )
 
 
 class Run(tuple[Attempt, ...]):
-    """The attempts that one call made, in their order."""
+    """The attempts that one call made, in order."""
 
     __slots__ = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every one got a 2xx."""
+        """Whether all of them received a 2xx response."""
         return all(attempt.ok for attempt in self)
 
     @property
     def failed(self) -> list[Attempt]:
-        """Those that did not."""
+        """The attempts that did not succeed."""
         return [attempt for attempt in self if not attempt.ok]
 
 
@@ -80,8 +82,9 @@ def reply_maker(
     headers: Mapping[str, str],
     body: str | bytes,
 ) -> Callable[[], Reply]:
-    """What makes the reply that was asked for. Raises ValueError unless it is one of status,
-    exception and timeout.
+    """Return a function that makes the reply a test asks for.
+
+    Raises ValueError unless exactly one of status, exception and timeout is given.
     """
     if sum((status is not None, exc is not None, timeout)) != 1:
         raise ValueError("give one of status, exc and timeout=True")
@@ -106,6 +109,16 @@ def reply_maker(
     lower = {name.lower(): value for name, value in headers.items()}
     return lambda: Reply(
         status=status, headers=lower, body=body.encode() if isinstance(body, str) else body
+    )
+
+
+def endless(attempts: Sequence[Attempt], url: str) -> str:
+    """Say which tasks were attempted most when a run came to its limit and ``url`` was due."""
+    counts = Counter(attempt.task.url for attempt in attempts)
+    most = ", ".join(f"{each} {count} times" for each, count in counts.most_common(3))
+    return (
+        f"after {len(attempts)} attempts ({most}) {url} is due: do tasks add tasks forever? "
+        "max_tasks allows more"
     )
 
 

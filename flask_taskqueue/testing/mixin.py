@@ -1,4 +1,4 @@
-"""The mixin for unittest."""
+"""A mixin for unittest."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class TaskQueueMixin:
     taskqueue: TaskQueueTester
 
     def setUp(self) -> None:
-        """Begin with an empty queue."""
+        """Start with an empty queue."""
         super().setUp()  # type: ignore[misc]
         self.taskqueue = self.enterContext(TaskQueueTester(self.app))  # type: ignore[attr-defined]

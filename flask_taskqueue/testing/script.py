@@ -1,4 +1,4 @@
-"""The script: what comes back, and what goes wrong, when a test says so."""
+"""Scripts: the replies and the faults that a test asks for."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ Send = Callable[[], Reply]
 
 @dataclass(slots=True, eq=False)
 class Scene:
-    """Something that happens to the next deliveries, of one URL only if it is given; ``times``
-    is None for all of them.
+    """What happens to the next deliveries, to any URL or only to ``url``.
+
+    ``times`` counts the deliveries that are left; None means all of them.
     """
 
     url: str | None
     times: int | None
     reply: Callable[[], Reply] | None = None
-    """Comes back in the handler's place."""
+    """Replaces the handler's reply."""
     duplicate: bool = False
     """The request arrives twice; the first reply counts."""
     crash: bool = False
     """The dispatcher's process dies when the handler is done, before the result is recorded."""
 
     def begins(self, url: str) -> bool:
-        """Whether it happens to a delivery to this URL, which is counted."""
+        """Return whether it happens to a delivery to this URL, and count that."""
         if self.times == 0 or self.url not in (None, url.partition("?")[0]):
             return False
         self.times = None if self.times is None else self.times - 1
@@ -38,7 +39,7 @@ class Scene:
 
 @dataclass(slots=True)
 class Script:
-    """The scenes of a test, and what is left of the last delivery."""
+    """The scenes of a test, and the result of the last delivery."""
 
     scenes: list[Scene] = field(default_factory=list)
     reply: Reply | None = None
@@ -46,12 +47,12 @@ class Script:
     crashed: bool = False
 
     def begin(self) -> None:
-        """A delivery begins."""
+        """Forget the last delivery, because the next one begins."""
         self.reply = self.exception = None
         self.crashed = False
 
     def play(self, delivery: Delivery, send: Send) -> Reply:
-        """Deliver; what comes back."""
+        """Deliver, or play a scene, and return the reply."""
         playing = [scene for scene in reversed(self.scenes) if scene.begins(delivery.record.url)]
         try:
             self.reply = self._reply(playing, delivery, send)
@@ -76,7 +77,7 @@ class Script:
 
 
 class Scripted:
-    """A transport on which a script is played."""
+    """A transport that plays a script."""
 
     def __init__(self, inner: Transport, script: Script) -> None:
         self.proves = inner.proves
@@ -84,13 +85,13 @@ class Scripted:
         self._script = script
 
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Send, or play that it was sent."""
+        """Send the request, or play a scene instead."""
         return self._script.play(delivery, lambda: self._inner.send(request, delivery))
 
     def close(self) -> None:
-        """Close the transport below."""
+        """Close the inner transport."""
         self._inner.close()
 
     def reset(self) -> None:
-        """Reset the transport below."""
+        """Reset the inner transport."""
         self._inner.reset()

@@ -1,4 +1,4 @@
-"""The tester: one application's queue in the hands of a test."""
+"""The tester: an app's task queue, controlled by a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 from flask import Flask
 
 from ..api.adding import Adding
-from ..core.clock import LONGEST, SECOND, duration_micros, to_datetime, to_micros
+from ..core.clock import LONGEST, duration_micros, to_datetime
 from ..core.errors import BadTaskStateError, BadTransactionStateError, ConfigurationError
 from ..core.settings import checks
 from ..core.states import State
@@ -19,30 +19,29 @@ from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..runtime import Runtime
 from ..store import Rehearsal
-from .attempts import Attempt, Run, reply_maker
-from .looking import Looking
+from .attempts import Attempt, Run, endless, reply_maker
+from .inspector import Inspector
+from .manual_dispatcher import ManualDispatcher
 from .script import Scene, Script
-from .steps import Steps
 
 MAX_TASKS = 1000
 
 
-class TaskQueueTester(Looking):
-    """The queue of an application in testing: tasks are stored, and run when the test says so, in
-    its own thread.
+class TaskQueueTester(Inspector):
+    """An app's task queue under test: tasks are stored, and run when and where the test says.
 
-    ``with TaskQueueTester(app) as taskqueue:`` empties the queue and gives it a clock of its own,
-    which `advance` puts forward. Deliveries are real requests to the application, with its hooks;
-    deadlines are not enforced (`respond` plays them). Raises `ConfigurationError` unless
-    ``app.testing``.
+    ``with TaskQueueTester(app) as taskqueue:`` empties the queue and gives it its own clock, which
+    `advance` moves forward. Deliveries are real requests to the app, with its hooks, in the test's
+    own thread. Deadlines are not enforced; `respond` simulates them. Raises `ConfigurationError`
+    unless ``app.testing``.
     """
 
     def __init__(self, app: Flask) -> None:
         runtime: Runtime | None = app.extensions.get("taskqueue")
         if runtime is None or not app.testing:
             raise ConfigurationError(
-                "the testing kit empties the queue: it needs an application with TESTING = "
-                "True and a TaskQueue"
+                "the test kit empties the queue, so it needs an app with TESTING = True and a "
+                "TaskQueue"
             )
         super().__init__(app, runtime)
         self._script = Script()
@@ -51,7 +50,7 @@ class TaskQueueTester(Looking):
     def __enter__(self) -> Self:
         if self._runtime.scheduler is not None:
             raise ConfigurationError(
-                "a dispatcher runs in this process: leave TASKQUEUE_DISPATCHER out of the tests"
+                "a dispatcher runs in this process: do not set TASKQUEUE_DISPATCHER in tests"
             )
         runtime = self._runtime
         self._forget()
@@ -60,7 +59,7 @@ class TaskQueueTester(Looking):
         runtime.store = runtime.make_store(self._rehearsal)
         self._wake = runtime.wake
         runtime.wake = self._woken  # type: ignore[method-assign]
-        self._steps = Steps(runtime, self._rehearsal, self._script)
+        self._dispatcher = ManualDispatcher(runtime, self._rehearsal, self._script)
         self._rehearsal.clear()
         runtime.store.ensure_queues()
         return self
@@ -76,61 +75,61 @@ class TaskQueueTester(Looking):
         try:
             self._rehearsal.clear()
         finally:
-            self._steps.close()
+            self._dispatcher.close()
             self._forget()
 
     @property
     def now(self) -> datetime:
-        """The queue's clock."""
+        """The time of the queue's clock."""
         return to_datetime(self._rehearsal.now())
 
     def run(self, task: Task | str) -> Attempt:
-        """Attempt one task (or its id) once, whatever it waits for. Raises `BadTaskStateError`
-        unless it is scheduled.
+        """Attempt a task (or the task with this id) once, whatever it waits for.
+
+        Raises `BadTaskStateError` unless it is scheduled.
         """
         self._settle()
         task_id = task if isinstance(task, str) else task.id
         with self._as_running():
-            record = self._steps.take(task_id)
+            record = self._dispatcher.take(task_id)
             if record is None:
                 raise BadTaskStateError(
                     f"task {task_id} is {self._actions.get(task_id).state}; only a scheduled "
                     "task can be run"
                 )
-            return self._steps.attempt(record)
+            return self._dispatcher.attempt(record)
 
     def run_due(self) -> Run:
-        """Fire the schedules and attempt each task that is due now, once, in the dispatchers'
-        order.
+        """Fire the schedules and attempt each due task once, in the order of a dispatcher.
 
-        Pauses, limits and keys hold. What is added or due again meanwhile waits for the next call.
+        Pauses, limits and keys apply. Tasks that are added or due again meanwhile wait for the
+        next call.
         """
         self._settle()
         with self._as_running():
             self._runtime.cron.tick()
             now = self._rehearsal.now()
             waiting = {
-                one.id
+                record.id
                 for state in (State.SCHEDULED, State.LEASED)
-                for one in self._records(state)
-                if (one.due_at or 0) <= now
+                for record in self._records(state)
+                if (record.due_at or 0) <= now
             }
-            attempts, aside = [], []
-            while (record := self._steps.next()) is not None:
+            attempts, later = [], []
+            while (record := self._dispatcher.next()) is not None:
                 if record.id in waiting:
                     waiting.discard(record.id)
-                    attempts.append(self._steps.attempt(record))
+                    attempts.append(self._dispatcher.attempt(record))
                 else:
-                    aside.append(record)
-            self._steps.release(aside)
+                    later.append(record)
+            self._dispatcher.release(later)
         return Run(attempts)
 
     def run_all(self, *, max_tasks: int = MAX_TASKS) -> Run:
-        """Fire the schedules and attempt what is due until nothing is, with what is added
-        meanwhile.
+        """Fire the schedules and attempt due tasks until there are none, new ones included.
 
-        AssertionError when more than ``max_tasks`` attempts would be made. What is due later, a
-        retry say, stays: see `advance`.
+        Raises AssertionError if that takes more than ``max_tasks`` attempts. Tasks that are due
+        later, such as retries, stay: see `advance`.
         """
         self._settle()
         return self._run_all(max_tasks)
@@ -138,12 +137,11 @@ class TaskQueueTester(Looking):
     def advance(
         self, duration: float | str | timedelta, *, run: bool = False, max_tasks: int = MAX_TASKS
     ) -> Run:
-        """Let so much time pass, in seconds or as "10m", for the queue; schedules fire, each at its
-        time.
+        """Move the queue's clock forward, in seconds or as "10m"; schedules fire on their way.
 
         With ``run`` tasks are attempted too, each when it is due, as if a dispatcher ran; otherwise
-        none is, and the `Run` is empty. The application's own clock stands still: an eta that it
-        computes from ``datetime.now()`` lies so much nearer.
+        none is, and the `Run` is empty. The app's own clock does not move: an eta that it computes
+        from ``datetime.now()`` is that much nearer.
         """
         self._settle()
         left = duration_micros(checks.duration(0, LONGEST)("the time to advance", duration))
@@ -154,7 +152,7 @@ class TaskQueueTester(Looking):
                 attempts += self._run_all(max_tasks - len(attempts))
             if left <= 0:
                 return Run(attempts)
-            step = min(left, self._next_event(run) or left)
+            step = min(left, self._dispatcher.next_event(run=run) or left)
             self._rehearsal.ahead += step
             left -= step
 
@@ -170,12 +168,12 @@ class TaskQueueTester(Looking):
         headers: Mapping[str, str] | None = None,
         body: str | bytes = b"",
     ) -> Iterator[None]:
-        """Within this, the next deliveries (``times``, or all; of one URL, or any) get this reply,
-        and no handler is called.
+        """Give the next deliveries in this block a reply instead of calling their handlers.
 
-        A ``status``, with ``headers`` and ``body``; or ``exc``: a ConnectionError or TimeoutError
-        is trouble on the way, any other what the handler raised; or a ``timeout``. Absolute URLs
-        are not called either, so tests need no network.
+        It applies to the next ``times`` deliveries, or all, to ``url``, or any. Give a ``status``
+        with ``headers`` and ``body``, a ``timeout``, or ``exc``: ConnectionError and TimeoutError
+        mean that the request failed, other exceptions that the handler raised them. Absolute URLs
+        are not requested either, so tests need no network.
         """
         with self._scene(
             Scene(
@@ -193,19 +191,18 @@ class TaskQueueTester(Looking):
         times: int | None = 1,
         url: Any = None,
     ) -> Iterator[None]:
-        """Within this, the next deliveries go wrong as they may in production.
+        """Let the next deliveries in this block go wrong as they may in production.
 
         ``duplicate``: the request arrives twice. ``crash``: the dispatcher's process dies after
-        the handler, before the result is recorded; the task is due at once, one crash richer.
+        the handler, before the result is recorded; the task is due immediately and has one more
+        crash.
         """
         with self._scene(Scene(self._path(url), times, duplicate=duplicate, crash=crash)):
             yield
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Within this, tasks run inside ``add()``, or right after the commit of the transaction
-        they are part of.
-        """
+        """Run tasks inside ``add()`` in this block, or right after their transaction commits."""
         before, self._immediately = self._immediately, True
         try:
             yield
@@ -215,20 +212,19 @@ class TaskQueueTester(Looking):
     def assert_worker_ok(
         self, url: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
     ) -> Attempt:
-        """Deliver a task to a worker, with genuine headers, and expect a 2xx. The arguments are
-        those of ``tasks.add``.
+        """Deliver a task to a worker, with genuine headers, and expect a 2xx response.
+
+        It takes the arguments of ``tasks.add``.
         """
         self._settle()
         with self._as_running():
             record = Adding(self.app, self._runtime).add(
                 TaskSpec(url, params, **options), transactional=False
             )
-            taken = self._steps.take(record.id)
+            taken = self._dispatcher.take(record.id)
             if taken is None:
-                raise AssertionError(
-                    f"the task was not stored, for another stands for it: {record.id}"
-                )
-            attempt = self._steps.attempt(taken)
+                raise AssertionError(f"not added: task {record.id} already has this unique key")
+            attempt = self._dispatcher.attempt(taken)
         if not attempt.ok:
             raise AssertionError(f"the worker did not succeed: {attempt}") from attempt.exception
         return attempt
@@ -237,35 +233,18 @@ class TaskQueueTester(Looking):
         attempts: list[Attempt] = []
         with self._as_running():
             self._runtime.cron.tick()
-            while (record := self._steps.next()) is not None:
+            while (record := self._dispatcher.next()) is not None:
                 if len(attempts) >= max_tasks:
-                    self._steps.release([record])
-                    raise AssertionError(_endless(attempts, record.url))
-                attempts.append(self._steps.attempt(record))
+                    self._dispatcher.release([record])
+                    raise AssertionError(endless(attempts, record.url))
+                attempts.append(self._dispatcher.attempt(record))
         return Run(attempts)
 
-    def _next_event(self, run: bool) -> int | None:
-        """Microseconds until a schedule fires or, if they run, a task may be taken; None if
-        neither waits.
-        """
-        store = self._runtime.store
-        names = self._runtime.cron.declare()
-        now = self._rehearsal.now()
-        with store.reading() as connection:
-            waits = [
-                to_micros(at) - now
-                for name, at in store.schedules.waiting(connection).items()
-                if name in names
-            ]
-            next_in = store.claims.lanes(connection).next_in() if run else None
-        waits += [] if next_in is None else [int(next_in * SECOND)]
-        return max(1, min(waits)) if waits else None
-
     def _settle(self) -> None:
-        """End the transaction of the test's session, which only read, so that it sees what handlers
-        do.
+        """End the transaction of the test's session, so that it sees what handlers do.
 
-        One with changes must not wait for handlers, who may wait for its locks.
+        Raises `BadTransactionStateError` if it has changes, because handlers may wait for its
+        locks.
         """
         session = self._session()
         if session is None:
@@ -282,7 +261,7 @@ class TaskQueueTester(Looking):
             self._run_all(MAX_TASKS)
 
     def _forget(self) -> None:
-        """Let the runtime make its store anew when it is next asked for."""
+        """Close the store, so that the runtime makes a new one when it needs it."""
         opened = self._runtime.__dict__
         if "store" in opened:
             self._runtime.store.database.close()
@@ -291,7 +270,7 @@ class TaskQueueTester(Looking):
 
     @contextmanager
     def _as_running(self) -> Iterator[None]:
-        """While tasks run, what they add waits for them to end."""
+        """Make tasks that are added in this block wait for its end."""
         before, self._running = self._running, True
         try:
             yield
@@ -305,17 +284,3 @@ class TaskQueueTester(Looking):
             yield
         finally:
             self._script.scenes.remove(scene)
-
-
-def _endless(attempts: list[Attempt], url: str) -> str:
-    counts: dict[str, int] = {}
-    for attempt in attempts:
-        counts[attempt.task.url] = counts.get(attempt.task.url, 0) + 1
-    most = ", ".join(
-        f"{one} {count} times"
-        for one, count in sorted(counts.items(), key=lambda pair: -pair[1])[:3]
-    )
-    return (
-        f"after {len(attempts)} attempts ({most}) {url} is due: do tasks add tasks for ever? "
-        "max_tasks allows more"
-    )

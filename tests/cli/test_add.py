@@ -66,11 +66,11 @@ def test_add_takes_bodies(console: Console) -> None:
 
 
 def test_a_second_task_of_a_key_is_told(console: Console) -> None:
-    """The first stands for it."""
+    """The first stays, and the message names it."""
     first = console.run("add", "/work", "--unique-key", "ana", "--in", "60").stdout.split()[2]
     assert (
         console.run("add", "/work", "--unique-key", "ana").stdout
-        == f"Task {first} stands for it.\n"
+        == f"Not added: task {first} already has this unique key.\n"
     )
 
 

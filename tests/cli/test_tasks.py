@@ -1,4 +1,4 @@
-"""Commands on tasks: list, show, why, retry, run-now, delete."""
+"""Commands on tasks: list, show, why, requeue, run-now, delete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_list_shows_what_fits(console: Console) -> None:
     console.bench.tasks.drain()
     result = console.run("list")
     head, *rows = result.stdout.splitlines()
-    assert head.split()[:5] == ["ID", "QUEUE", "URL", "STATE", "TRY"]
+    assert head.split()[:5] == ["ID", "QUEUE", "URL", "STATE", "ATTEMPTS"]
     assert [row.split()[0] for row in rows] == [second.id, first.id]
     assert result.stderr == f"2 tasks. Details: flask taskqueue show {second.id}\n"
     found = console.run(
@@ -77,7 +77,7 @@ def test_a_queue_that_there_is_not_is_told(console: Console) -> None:
     """Where nothing matches, with those that there are."""
     told = "No tasks match. There is no queue 'mial'; there are default, mail, slow.\n"
     assert console.run("list", "--queue", "mial").stderr == told
-    assert console.run("retry", "--all", "--queue", "mial").stderr == told
+    assert console.run("requeue", "--all", "--queue", "mial").stderr == told
     assert console.run("list", "--queue", "mail").stderr == "No tasks match.\n"
 
 
@@ -91,8 +91,7 @@ def test_list_says_when_it_has_not_looked_at_every_task(
     monkeypatch.setattr("flask_taskqueue.store.tasks.search.SEARCHED", 1)
     result = console.run("list", "--status", "4xx")
     assert (
-        result.stderr
-        == "Only the newest 100,000 tasks were looked through; --deep looks through all.\nNo "
+        result.stderr == "Only the newest 100,000 tasks were searched; --deep searches all.\nNo "
         "tasks match.\n"
     )
     assert [one["id"] for one in console.json("list", "--status", "4xx", "--deep")] == [first.id]
@@ -158,15 +157,33 @@ def test_show_as_curl_is_one_command(console: Console) -> None:
     assert "403" in result.stderr
 
 
-def test_retry_schedules_a_dead_task_again(console: Console) -> None:
+def test_requeue_schedules_a_dead_task_again(console: Console) -> None:
     """Named by its id; one that is not dead is told, and the exit code is 1."""
     dead, waiting = console.bench.run(console.add("bad")), console.add(countdown=60)
-    result = console.run("retry", dead.id)
-    assert (result.exit_code, result.stdout) == (0, "Retried 1 task.\n")
+    result = console.run("requeue", dead.id)
+    assert (result.exit_code, result.stdout) == (0, "Requeued 1 task.\n")
     assert console.state(dead) == "scheduled"
-    result = console.run("retry", waiting.id)
-    assert (result.exit_code, result.stdout) == (1, "Retried 0 tasks.\n")
+    result = console.run("requeue", waiting.id)
+    assert (result.exit_code, result.stdout) == (1, "Requeued 0 tasks.\n")
     assert "only a dead task can be" in result.stderr
+
+
+def test_retry_still_requeues_and_says_that_it_is_deprecated(console: Console) -> None:
+    """Under its former name, with the same options; stdout is that of requeue, help hides it."""
+    first, second = [console.bench.run(console.add("bad")) for _ in range(2)]
+    result = console.run("retry", first.id)
+    assert (result.exit_code, result.stdout) == (0, "Requeued 1 task.\n")
+    assert result.stderr == (
+        "Deprecated: flask taskqueue retry is now flask taskqueue requeue; "
+        "the next release drops the old name.\n"
+    )
+    document = console.json("retry", "--state", "dead", "--all", "--yes")
+    assert document == {"action": "requeue", "dry_run": False, "matched": 1, "changed": 1}
+    assert console.state(first) == console.state(second) == "scheduled"
+    assert console.run("retry", first.id).exit_code == 1
+    shown = console.run("--help").stdout
+    assert "requeue" in shown
+    assert "retry" not in shown
 
 
 def test_everything_that_matches_is_asked_for_first(console: Console) -> None:
@@ -174,22 +191,22 @@ def test_everything_that_matches_is_asked_for_first(console: Console) -> None:
     for _ in range(3):
         console.bench.run(console.add("bad"))
     console.bench.run(console.add("bad", queue="slow"))
-    asked = console.run("retry", "--state", "dead", "--queue", "mail", "--all", answer="n\n")
-    assert "This will retry 3 tasks. Continue? [y/N]" in asked.stderr
+    asked = console.run("requeue", "--state", "dead", "--queue", "mail", "--all", answer="n\n")
+    assert "This will requeue 3 tasks. Continue? [y/N]" in asked.stderr
     assert asked.exit_code == 1
-    assert console.json("retry", "--all", "--dry-run") == {
-        "action": "retry",
+    assert console.json("requeue", "--all", "--dry-run") == {
+        "action": "requeue",
         "dry_run": True,
         "matched": 4,
         "changed": 0,
     }
-    assert console.run("retry", "--all", "--dry-run").stdout == "Would retry 4 tasks.\n"
+    assert console.run("requeue", "--all", "--dry-run").stdout == "Would requeue 4 tasks.\n"
     assert (
-        console.run("retry", "--queue", "mail", "--all", answer="y\n").stdout
-        == "Retried 3 tasks.\n"
+        console.run("requeue", "--queue", "mail", "--all", answer="y\n").stdout
+        == "Requeued 3 tasks.\n"
     )
-    assert console.run("retry", "--all", "--yes").stdout == "Retried 1 task.\n"
-    nothing = console.run("retry", "--all", "--yes")
+    assert console.run("requeue", "--all", "--yes").stdout == "Requeued 1 task.\n"
+    nothing = console.run("requeue", "--all", "--yes")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "No tasks match.\n")
 
 
@@ -205,8 +222,8 @@ def test_more_than_fit_into_one_transaction_are_changed(console: Console) -> Non
 def test_run_now_makes_tasks_due(console: Console) -> None:
     """One by its id, or each that is scheduled for later."""
     first, second = console.add(countdown=3600), console.add(countdown=3600)
-    assert console.run("run-now", first.id).stdout == "Made due 1 task.\n"
-    assert console.run("run-now", "--all", "--yes").stdout == "Made due 1 task.\n"
+    assert console.run("run-now", first.id).stdout == "1 task will run now.\n"
+    assert console.run("run-now", "--all", "--yes").stdout == "1 task will run now.\n"
     console.bench.tasks.drain()
     assert console.state(first) == console.state(second) == "succeeded"
 
@@ -217,7 +234,7 @@ def test_delete_cancels_tasks(console: Console) -> None:
     assert console.run("delete", task.id).stdout == "Deleted 1 task.\n"
     assert console.state(task) == "cancelled"
     again = console.run("delete", task.id)
-    assert (again.exit_code, again.stderr) == (1, f"task {task.id} had ended already.\n")
+    assert (again.exit_code, again.stderr) == (1, f"task {task.id} had already ended.\n")
 
 
 @pytest.mark.parametrize(

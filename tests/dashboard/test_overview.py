@@ -21,8 +21,8 @@ def test_nothing_is_shown_kindly(opened: Open) -> None:
     """An empty table gives a page with zeros, dashes and sentences, not an error."""
     one = opened()
     page = one.app.test_client().get("/taskqueue/").text
-    assert "No attempt in the last hour." in page
-    assert "No attempt failed lately." in page
+    assert "No attempts in the last hour." in page
+    assert "No recent failures." in page
     assert overview(one)["totals"]["due"] == 0
 
 
@@ -104,10 +104,10 @@ def test_a_queue_is_paused_and_resumed(on_file: Open) -> None:
     one = on_file()
     client = one.app.test_client()
     reply = client.post("/taskqueue/queues/mail/pause", follow_redirects=True)
-    assert "The queue is paused." in reply.text
+    assert "Paused the queue." in reply.text
     assert one.tasks.queue("mail").statistics().is_paused
     assert (
-        "Nothing had to be changed."
+        "There was nothing to change."
         in client.post("/taskqueue/queues/mail/pause", follow_redirects=True).text
     )
     client.post("/taskqueue/queues/mail/resume")

@@ -58,11 +58,11 @@ def test_a_queue_is_purged_and_its_dead_requeued(on_file: Open) -> None:
     kept = one.tasks.add("/fine")
     client = one.app.test_client()
     assert (
-        "1 task scheduled again."
+        "Requeued 1 task."
         in client.post("/taskqueue/queues/mail/requeue", follow_redirects=True).text
     )
     assert (
-        "1 task cancelled."
+        "Cancelled 1 task."
         in client.post("/taskqueue/queues/mail/purge", follow_redirects=True).text
     )
     assert one.tasks.get(dead.id).state == State.CANCELLED

@@ -151,7 +151,7 @@ def test_a_filter_looks_so_far_and_goes_on(on_file: Open, monkeypatch: pytest.Mo
         one.tasks.add("/fine")
     found = listed(one, url="/hopeless")
     assert (found["tasks"], found["is_partial"]) == ([], True)
-    assert "Look further" in one.app.test_client().get("/taskqueue/tasks?url=/hopeless").text
+    assert "Search further" in one.app.test_client().get("/taskqueue/tasks?url=/hopeless").text
     assert list(walk(one, url="/hopeless")) == [first.id]
     assert list(walk(one, state="due", url="/hopeless")) == [first.id]
 
@@ -165,14 +165,14 @@ def test_a_selection_is_changed(shop: dict[str, Any]) -> None:
     every = {"id": [shop["dead"].id, shop["scheduled"].id], "back": "/taskqueue/tasks?state=dead"}
     reply = client.post("/taskqueue/tasks/requeue", data=every)
     assert reply.headers["Location"] == "/taskqueue/tasks?state=dead&did=requeue&count=1"
-    assert "1 task scheduled again." in client.get(reply.headers["Location"]).text
+    assert "Requeued 1 task." in client.get(reply.headers["Location"]).text
     assert one.tasks.get(shop["dead"].id).state == State.SCHEDULED
     client.post("/taskqueue/tasks/run", data=every)
     assert one.tasks.get(shop["scheduled"].id).due_at < shop["scheduled"].due_at
     client.post("/taskqueue/tasks/delete", data=every)
     assert one.tasks.get(shop["dead"].id).state == State.CANCELLED
     assert (
-        "0 tasks cancelled."
+        "Cancelled 0 tasks."
         in client.post("/taskqueue/tasks/delete", data={}, follow_redirects=True).text
     )
 

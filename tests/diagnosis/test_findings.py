@@ -17,17 +17,16 @@ import sqlalchemy as sa
 from flask import Flask, Response, redirect, request
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
+from flask_taskqueue.core.diagnosis.troubles import judge_dispatchers
 from flask_wtf import CSRFProtect
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.delivery.verdict import Verdict
 from flask_taskqueue.core.diagnosis.finding import Finding
-from flask_taskqueue.core.diagnosis.problems import judge_dispatchers
-from flask_taskqueue.diagnosis import findings, servers
+from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock
-from flask_taskqueue.diagnosis.servers import gunicorn_option
 from flask_taskqueue.migrations import include_object
-from tests.apps import Bench, bench, runtime_of, served
+from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 from tests.diagnosis.conftest import Ward
 
@@ -38,7 +37,7 @@ def look(app: Flask) -> list[Finding]:
     """What is found, the ways of this machine's SQLite left out; each remedy leads to a place
     in the documentation.
     """
-    found = [one for one in findings(runtime_of(app)) if "WAL-reset" not in one.text]
+    found = [one for one in findings(app.extensions["taskqueue"]) if "WAL-reset" not in one.text]
     for one in found:
         assert one.level == "ok" or one.remedy, one
         if one.anchor:
@@ -185,7 +184,7 @@ def test_a_base_url_that_does_not_answer_is_found(sqlite_database: TestDatabase)
         assert text.startswith("/work, by HTTP, is not reached by tasks: the connection failed")
     with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http") as one, served(one.app) as url:
         one.tasks.worker("/work")(lambda: None)
-        object.__setattr__(one.runtime.settings, "base_url", url)
+        object.__setattr__(one.app.extensions["taskqueue"].settings, "base_url", url)
         assert bad(one.app) == {}
         one.app.config["TRUSTED_HOSTS"] = ["www.example.com"]
         found = bad(one.app)
@@ -267,7 +266,7 @@ def test_a_pool_smaller_than_the_threads_is_found(sqlite_database: TestDatabase)
 
 def test_a_file_without_a_write_ahead_log_is_found(patient: Bench, tmp_path: Path) -> None:
     """As while somebody else writes in another mode."""
-    database = patient.store.database
+    database = patient.app.extensions["taskqueue"].store.database
     database.close()
     patient.db.session.remove()
     patient.db.engine.dispose()
@@ -311,7 +310,7 @@ def test_tables_that_a_migration_would_drop_are_found(sqlite_database: TestDatab
     assert any(text.startswith("Flask-Migrate does not know taskqueue_task") for text in bad(wrong))
     assert not any("Flask-Migrate" in text for text in bad(right))
     for app in (wrong, right):
-        runtime_of(app).store.database.close()
+        app.extensions["taskqueue"].store.database.close()
 
 
 def test_settings_that_came_too_late_are_found(patient: Bench) -> None:
@@ -321,62 +320,32 @@ def test_settings_that_came_too_late_are_found(patient: Bench) -> None:
     assert "did you mean TASKQUEUE_CONCURRENCY?" in text
 
 
-def test_a_gunicorn_that_gives_up_first_is_found(
-    sqlite_database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its arguments or its configuration file, where deliveries go through it."""
-    monkeypatch.chdir(tmp_path)
-    with bench(
-        sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
-    ) as one:
-        one.tasks.worker("/work", deadline="10m")(lambda: None)
-        assert not any("gunicorn" in text for text in bad(one.app))
-        (tmp_path / "gunicorn.conf.py").write_text("workers = 2\ntimeout = 120\n")
-        assert "gunicorn kills a worker after 120 s, and a task may take 600 s" in bad(one.app)
-        monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 700")
-        assert not any("gunicorn" in text for text in bad(one.app))
-
-
 @pytest.mark.parametrize(
-    ("arguments", "file", "kills"),
+    ("config", "deadline", "longest"),
     [
-        ("-w 2", "", True),
-        ("-k gthread", "", False),
-        ("--worker-class=gevent", "", False),
-        ("--threads 8", "", False),
-        ("--threads 1 -k sync", "threads = 8", True),
-        ("", "worker_class = 'gthread'", False),
-        ("", "threads = cores()", False),
-        ("", "timeout = patience()", False),
-        ("", "worker_class = 'gunicorn.workers.sync.SyncWorker'", True),
-        ("--timeout 0", "", False),
+        ({}, None, 30),
+        ({"TASKQUEUE_DEADLINE": 40}, None, 40),
+        ({"TASKQUEUE_QUEUES": {"slow": {"deadline": "5m"}}}, 40, 300),
+        ({"TASKQUEUE_QUEUES": {"slow": {"deadline": "5m"}}}, "10m", 600),
     ],
 )
-def test_only_sync_workers_of_gunicorn_are_killed(
-    sqlite_database: TestDatabase,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: str,
-    file: str,
-    kills: bool,
+def test_what_a_server_must_allow_is_the_longest_deadline(
+    sqlite_database: TestDatabase, config: dict[str, Any], deadline: Any, longest: int
 ) -> None:
-    """The timeout of others is not tied to a request; what a file computes is not known, and
-    not warned of.
-    """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
-    (tmp_path / "gunicorn.conf.py").write_text(file)
-    with bench(
-        sqlite_database.url, TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL="http://127.0.0.1:9"
-    ) as one:
-        assert any("gunicorn kills" in one.text for one in servers.look(one.runtime)) is kills
-
-
-def test_an_option_of_gunicorn_is_read_from_its_arguments() -> None:
-    """The last one counts; none is none."""
-    assert gunicorn_option(["--timeout", "5", "-t", "7", "app:app"], "--timeout", "-t") == "7"
-    assert gunicorn_option(["-k", "gthread", "--threads=4"], "--threads") == "4"
-    assert gunicorn_option([], "--timeout", "-t") is None
+    """Of the settings, the queues and the handlers; told where deliveries go through a server."""
+    for transport in ("http", "wsgi"):
+        with bench(
+            sqlite_database.url,
+            TASKQUEUE_TRANSPORT=transport,
+            TASKQUEUE_BASE_URL="http://127.0.0.1:9",
+            **config,
+        ) as one:
+            one.tasks.worker("/work", deadline=deadline)(lambda: None)
+            found = [finding for finding in look(one.app) if "longest deadline" in finding.text]
+        assert [(finding.level, finding.text) for finding in found] == [
+            ("ok", f"a delivery over HTTP may take {longest} s, the longest deadline of this app")
+        ] * (transport == "http")
+        assert all(f"more than {longest} s" in finding.remedy for finding in found)
 
 
 def test_a_database_that_is_away_is_found(sqlite_database: TestDatabase) -> None:
@@ -473,7 +442,7 @@ def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
     patient.tasks.worker("/other")(lambda: None)
     with served(patient.app) as url:
         patient.app.before_request(lambda: sent.append((dict(request.headers), request.get_data())))
-        _, attempts = patient.runtime.dispatcher(transport="http", base_url=url)
+        _, attempts = patient.app.extensions["taskqueue"].dispatcher(transport="http", base_url=url)
         answer, verdict = attempts.ping("POST", "/work")
         assert (answer.status, verdict) == (204, Verdict("ping"))
         attempts.close()

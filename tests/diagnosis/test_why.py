@@ -277,7 +277,7 @@ def test_what_has_ended_says_how(ward: Ward) -> None:
     assert found.code == "dead"
     assert (
         "after 1 attempt (permanent): the address does not exist. When that is mended: "
-        f"flask taskqueue retry {dead.id}" in found.sentence
+        f"flask taskqueue requeue {dead.id}" in found.sentence
     )
     deleted = ward.add(countdown=60)
     deleted.delete()

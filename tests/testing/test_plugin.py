@@ -129,6 +129,17 @@ def test_the_fixture_is_there_and_resets_between_tests(tmp_path: Path, installed
     assert "7 passed" in (told := run_pytest(tmp_path, installed)), told
 
 
+def test_the_package_is_loaded_only_where_the_fixture_is_used(
+    tmp_path: Path, installed: str
+) -> None:
+    """A run of pytest that does not need it pays nothing, and coverage sees the imports."""
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n"
+        "def test_it(): assert not {'flask_taskqueue', 'flask', 'sqlalchemy'} & set(sys.modules)\n"
+    )
+    assert "1 passed" in (told := run_pytest(tmp_path, installed)), told
+
+
 def test_the_page_about_testing_runs(tmp_path: Path, installed: str) -> None:
     """Its blocks that have a file name are a project whose tests pass."""
     page = (ROOT / "docs/testing.md").read_text(encoding="utf-8")

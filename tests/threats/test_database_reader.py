@@ -202,12 +202,9 @@ class TestADatabaseReaderStealsSecrets:
             rows = (
                 253 + 1 + 1 + 1
             )  # tasks, the kept reply, the batch, the schedule; plain's own attempt kept nothing
-            assert (
-                rotate.output
-                == f"{rows - begun.changed} rows are encrypted with the newest key now.\n"
-            )
+            assert rotate.output == f"Encrypted {rows - begun.changed} rows with the newest key.\n"
             again = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"])
-            assert again.output == "0 rows are encrypted with the newest key now.\n"
+            assert again.output == "Encrypted 0 rows with the newest key.\n"
             told = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys", "--json"])
             assert json.loads(told.output) == {"encrypted": 0, "unreadable": 0}
         with bench(database, NEW) as queue:
@@ -229,7 +226,7 @@ class TestADatabaseReaderStealsSecrets:
             handler(queue)
             lost = queue.tasks.add("/w", payload=MARK)
         for keys, code, told in (
-            ([NEW], 1, "1 rows are of other keys"),
+            ([NEW], 1, "1 row cannot be decrypted"),
             ([], 1, "there are no TASKQUEUE_ENCRYPTION_KEYS"),
         ):
             with bench(sqlite_database, *keys) as queue:

@@ -459,10 +459,10 @@ class TestCommands:
 
     def test_a_queue_is_worked_on(self, shop: Bench) -> None:
         """Each says what it did, and what was so already."""
-        assert self.invoke(shop, "pause", "mail") == "mail is paused.\n"
+        assert self.invoke(shop, "pause", "mail") == "Paused mail.\n"
         assert "already" in self.invoke(shop, "pause", "mail")
-        assert self.invoke(shop, "resume", "mail") == "mail goes on.\n"
-        assert "rate 5/s, bucket size 9, at once 2." in self.invoke(
+        assert self.invoke(shop, "resume", "mail") == "Resumed mail.\n"
+        assert "rate 5/s, bucket size 9, max concurrent 2." in self.invoke(
             shop,
             "configure",
             "mail",

@@ -152,12 +152,12 @@ def test_the_commands(clock: Bench) -> None:
         assert result.exit_code == 0, result.output
         return str(result.output)
 
-    assert invoke("pause", "tidy") == "tidy is paused.\n"
+    assert invoke("pause", "tidy") == "Paused tidy.\n"
     assert "already" in invoke("pause", "tidy")
     table = invoke("list").splitlines()
     assert table[0].split() == ["NAME", "SCHEDULE", "TIME", "ZONE", "NEXT", "LAST"]
     assert "paused by" in table[-1]
-    assert invoke("resume", "tidy") == "tidy goes on.\n"
+    assert invoke("resume", "tidy") == "Resumed tidy.\n"
     assert "was not paused" in invoke("resume", "tidy")
     documents = {one["name"]: one for one in json.loads(invoke("list", "--json"))}
     assert len(documents["reports"]["next_runs"]) == 5

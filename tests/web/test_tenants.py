@@ -288,7 +288,7 @@ def test_a_command_hands_the_tables_over(tenants: Any, monkeypatch: pytest.Monke
     with pytest.raises(ConfigurationError, match=REFUSED):
         blog.add()
     code, output = blog.command("adopt", "--yes")
-    assert (code, "those of application 'blog'" in output) == (0, True)
+    assert (code, "belong to application 'blog'" in output) == (0, True)
     wait_until(lambda: not dispatchers(blog), what="the dispatcher of the shop has retired")
     task = blog.add()
     with pytest.raises(

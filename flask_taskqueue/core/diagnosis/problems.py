@@ -91,7 +91,7 @@ def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding
     yield Finding(
         "warning",
         f"{number} gave up in the last hour{often}: {which}",
-        "mend the cause, then: flask taskqueue retry --state dead --all (see them: flask "
+        "mend the cause, then: flask taskqueue requeue --state dead --all (see them: flask "
         "taskqueue list --state dead)",
         _FAILS,
     )

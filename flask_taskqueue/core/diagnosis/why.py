@@ -72,7 +72,7 @@ def _dead(facts: Facts) -> Why:
         "dead",
         f"It gave up {_ended(facts)} after {plural(record.attempts, 'attempt')} "
         f"({record.last_reason}): {error} "
-        f"When that is mended: flask taskqueue retry {record.id}",
+        f"When that is mended: flask taskqueue requeue {record.id}",
     )
 
 

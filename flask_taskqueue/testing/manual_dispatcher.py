@@ -1,4 +1,4 @@
-"""Steps: tasks attempted one at a time, in the thread that asks for it."""
+"""A dispatcher that a test moves by hand: one task at a time, in the thread of the test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ..api.tasks import TasksOf
+from ..core.clock import SECOND, to_micros
 from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
 from ..core.tasks.task import Task
@@ -21,8 +22,8 @@ _LEASE = 3600.0
 """Seconds; a test may stand still in a debugger."""
 
 
-class Steps:
-    """Does what a dispatcher with one slot would do, step by step."""
+class ManualDispatcher:
+    """A dispatcher with one slot that does each step when it is called."""
 
     def __init__(self, runtime: Runtime, rehearsal: Rehearsal, script: Script) -> None:
         self._runtime = runtime
@@ -47,7 +48,7 @@ class Steps:
         )
 
     def next(self) -> Record | None:
-        """Lease the task whose turn it is; None if nothing is due."""
+        """Lease the next due task; None if there is none."""
 
         def take(connection: sa.Connection) -> list[Record]:
             return self._taking.take(
@@ -60,7 +61,7 @@ class Steps:
         return taken[0] if taken else None
 
     def take(self, task_id: str) -> Record | None:
-        """Lease one task, whatever it waits for; None if it is not scheduled."""
+        """Lease a task whatever it waits for; None if it is not scheduled."""
         return self._rehearsal.take(task_id, lease_id=lease_id(), held_by=self._id, lease=_LEASE)
 
     def release(self, records: Sequence[Record]) -> None:
@@ -70,7 +71,7 @@ class Steps:
             self._store.transact(lambda connection: self._store.leases.release(connection, leases))
 
     def attempt(self, record: Record) -> Attempt:
-        """Deliver a leased task and record what became of it."""
+        """Deliver a leased task and record the outcome."""
         delivery = self._attempts.begin(record)
         self._script.begin()
         result = self._attempts.make(delivery)
@@ -82,7 +83,7 @@ class Steps:
                 task=self._task(record),
                 status=None,
                 outcome="crash",
-                error="the dispatcher's process died, as the test asked for",
+                error="the dispatcher's process died, as the test asked",
             )
         recorded = self._store.transact(
             lambda connection: self._store.leases.record(connection, [result])
@@ -102,8 +103,25 @@ class Steps:
             exception=self._script.exception,
         )
 
+    def next_event(self, *, run: bool) -> int | None:
+        """Return the microseconds until a schedule fires or, with ``run``, a task may be leased.
+
+        None if neither is to come.
+        """
+        names = self._runtime.cron.declare()
+        now = self._rehearsal.now()
+        with self._store.reading() as connection:
+            waits = [
+                to_micros(at) - now
+                for name, at in self._store.schedules.waiting(connection).items()
+                if name in names
+            ]
+            next_in = self._store.claims.lanes(connection).next_in() if run else None
+        waits += [] if next_in is None else [int(next_in * SECOND)]
+        return max(1, min(waits)) if waits else None
+
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._attempts.close()
 
     @property

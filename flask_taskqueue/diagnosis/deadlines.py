@@ -1,0 +1,33 @@
+"""How long a web server and its proxies must let a delivery take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..core.diagnosis.finding import Finding
+from ..core.durations import seconds
+from ..runtime import Runtime
+from ..web.rules import worker_of
+
+
+def check(runtime: Runtime) -> Iterator[Finding]:
+    """Name the longest deadline where deliveries go over HTTP; nothing shows what servers allow."""
+    if runtime.settings.transport == "http":
+        deadline = longest_deadline(runtime)
+        yield Finding(
+            "ok",
+            f"a delivery over HTTP may take {deadline:g} s, the longest deadline of this app",
+            f"give the web server and any proxy before it a timeout of more than {deadline:g} s",
+            "troubleshooting#deadline",
+        )
+
+
+def longest_deadline(runtime: Runtime) -> float:
+    """Return the longest deadline in seconds, of the settings, the queues and the handlers."""
+    app, settings = runtime.app, runtime.settings
+    deadlines = [settings.deadline, *(queue.deadline or 0 for queue in settings.queues.values())]
+    for rule in app.url_map.iter_rules():
+        worker = worker_of(app, rule)
+        if worker is not None and worker.route.deadline is not None:
+            deadlines.append(seconds(worker.route.deadline, what="deadline"))
+    return max(deadlines)
