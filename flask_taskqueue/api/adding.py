@@ -258,6 +258,7 @@ class Adding:
             **lock(options),
             follow_up=self._follow_up(options),
             keep_result=check_flag("keep_result", options.get("keep_result", False)),
+            for_worker=worker is not None,
         )
 
     def _resolve(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from ..core import failures as tracebacks
+from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import signatures
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
@@ -247,6 +248,18 @@ class Attempts:
     def _exchange(
         self, transport: Transport, request: OutgoingRequest, delivery: Delivery
     ) -> Reply:
+        """Send. What a view that is no worker's says of a worker's task is that there is no
+        such worker here.
+        """
+        try:
+            return self._replied(transport, request, delivery)
+        finally:
+            if delivery.own and _is_for_worker(delivery.record):
+                delivery.verdict = verdicts.of_worker(
+                    delivery.verdict, by_worker=delivery.by_worker
+                )
+
+    def _replied(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send, and see what is said of it where the transport did not bring that itself."""
         reply = transport.send(request, delivery)
         if not delivery.own:
@@ -341,6 +354,13 @@ class Attempts:
 def _is_own(record: Record) -> bool:
     """Whether a task goes to the application's own paths."""
     return record.target is None and not is_absolute(record.url)
+
+
+def _is_for_worker(record: Record) -> bool:
+    """Whether only a worker can do a task: its URL was a worker's when it was added, or it is a
+    task function's.
+    """
+    return bool(record.for_worker) or record.url.startswith(FUNCTIONS)
 
 
 def _identified(record: Record, now: int | None = None) -> dict[str, str]:

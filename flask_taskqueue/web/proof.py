@@ -14,7 +14,6 @@ from flask import Flask, Response, got_request_exception, request
 from werkzeug.routing import RequestRedirect
 
 from ..core import failures as tracebacks
-from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.delivery.verdict import Verdict
@@ -138,14 +137,8 @@ class Proof:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             if seen.verdict is not None:
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
-                headers.append(
-                    (
-                        verdicts.HEADER,
-                        verdicts.seal(
-                            replace(seen.verdict, reported=seen.reported), keys, signature
-                        ),
-                    )
-                )
+                verdict = replace(seen.verdict, reported=seen.reported, by_worker=seen.by_worker)
+                headers.append((verdicts.HEADER, verdicts.seal(verdict, keys, signature)))
             return start_response(status, headers, *error)
 
         return start
@@ -165,11 +158,7 @@ class Proof:
                 answer = call(*context)
                 if seen.verdict is None:
                     answer = self._app.make_response(answer)
-                    seen.verdict = (
-                        Verdict("no-route")
-                        if request.path.startswith(FUNCTIONS)
-                        else returned(answer)
-                    )
+                    seen.verdict = returned(answer)
                 return answer
             except Exception as error:
                 if seen.verdict is None:

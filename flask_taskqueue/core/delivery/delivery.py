@@ -74,6 +74,8 @@ class Delivery:
     """What became of it, said by whoever saw its view run."""
     traceback: str | None = field(default=None, repr=False)
     """Of what its view raised in this process, as it is to be kept."""
+    by_worker: bool = False
+    """Whether the view that it met is a worker's."""
     reported: bool = False
     """Whether an exception of it has been told to the application, or logged with its traceback."""
     context: Context | None = None

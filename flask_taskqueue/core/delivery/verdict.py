@@ -28,12 +28,13 @@ _MOST_OF_ERROR = 1000
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a view did: it returned, raised, asked for a retry, refused for good, had lost its
-    lease; or there is none at this URL, or none that the task fits.
+    lease; or there is none at this URL, or none that the task fits, as where a worker's task meets
+    a view that is no worker's.
 
     ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
     that the handler's own transaction, with the end of the attempt in it, is committed;
     ``reported`` that the application has been told of an exception, by Flask's
-    ``got_request_exception``.
+    ``got_request_exception``; ``by_worker`` that the view was a worker's.
     """
 
     kind: Kind
@@ -42,6 +43,7 @@ class Verdict:
     retry_after: str | None = None
     committed: bool = False
     reported: bool = False
+    by_worker: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -62,6 +64,25 @@ def raised(error: BaseException) -> Verdict:
     text = str(error)
     return Verdict(
         "raised", error=f"{type(error).__name__}: {text}" if text else type(error).__name__
+    )
+
+
+def of_worker(verdict: Verdict | None, *, by_worker: bool) -> Verdict | None:
+    """The verdict on a task for a worker: what another view did, of a release without that
+    worker perhaps, is nothing to it.
+    """
+    if (
+        verdict is None
+        or verdict.kind not in ("returned", "raised")
+        or by_worker
+        or verdict.by_worker
+    ):
+        return verdict
+    what = f"answered {verdict.status}" if verdict.error is None else f"raised {verdict.error}"
+    return Verdict(
+        "misfit",
+        error="this release of the app has no route for the task: no worker's, but another view, "
+        f"which {what}",
     )
 
 
