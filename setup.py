@@ -37,6 +37,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     'pyuwsgi>=2.0.30; sys_platform == "linux"',
+    "sentry-sdk>=2",
     "setuptools>=77",
     "standardwebhooks>=1.0",
     "sybil>=9",

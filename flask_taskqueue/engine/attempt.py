@@ -163,8 +163,7 @@ class Attempts:
             else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
             goes_on=delivery.goes_on,
-            reported=delivery.reported
-            or (delivery.verdict is not None and delivery.verdict.reported),
+            reported=delivery.reported,
         )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
@@ -222,6 +221,9 @@ class Attempts:
             )
         except DeadlineExceeded as struck:
             self._keep_traceback(delivery, struck)
+            delivery.reported = (
+                self.in_process and delivery.own and delivery.entered
+            )  # to what is around the app, as Sentry's middleware
             raise
         except BaseException as error:  # noqa: BLE001 - it is logged, in another context
             self._keep_traceback(delivery, error)
@@ -267,9 +269,11 @@ class Attempts:
         elif not transport.proves:
             headers = dict(reply.headers)
             header = headers.pop(verdicts.HEADER.lower(), None)
-            delivery.verdict = verdicts.unseal(
+            verdict = verdicts.unseal(
                 header, self._keys.verdict, request.headers["webhook-signature"]
             )
+            delivery.reported = verdict is not None and verdict.reported
+            delivery.verdict = None if verdict is None or verdict.kind == "unseen" else verdict
             return replace(reply, headers=headers)
         return reply
 

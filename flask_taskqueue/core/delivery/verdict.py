@@ -19,7 +19,9 @@ from .reply import Reply
 
 HEADER = "X-TaskQueue-Verdict"
 
-Kind = Literal["returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping"]
+Kind = Literal[
+    "returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping", "unseen"
+]
 
 _MOST_OF_ERROR = 1000
 """Characters of a header that an error may take: proxies have little room for headers."""
@@ -29,7 +31,7 @@ _MOST_OF_ERROR = 1000
 class Verdict:
     """What a view did: it returned, raised, asked for a retry, refused for good, had lost its
     lease; or there is none at this URL, or none that the task fits, as where a worker's task meets
-    a view that is no worker's.
+    a view that is no worker's. "unseen" is no verdict: no view ran, but an exception was reported.
 
     ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
     that the handler's own transaction, with the end of the attempt in it, is committed;
