@@ -15,6 +15,8 @@ from ..urls import redacted
 from .facts import Facts
 
 _NAMED = 3
+_SILENT = 15.0
+"""Seconds after which a dispatcher has not reported: it does so every ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,15 +297,28 @@ def _turn(facts: Facts) -> Why:
 def _running(facts: Facts) -> Why:
     record = facts.record
     until = to_datetime(record.due_at or 0)
+    holder = next((one for one in facts.dispatchers if one.id == record.held_by), None)
+    if holder is not None and (facts.time - holder.seen_at).total_seconds() > _SILENT:
+        return Why(
+            "silent",
+            f"Attempt {record.attempts} ran in {facts.process(record.held_by)}, which has "
+            f"not reported since {utc(holder.seen_at)} "
+            f"({relative(holder.seen_at, facts.time)}): its process died, hangs or is cut "
+            "off from the database. Unless it renews the "
+            f"lease, that ends at {utc(until)} ({relative(until, facts.time)}), and the task "
+            "is attempted again.",
+            until,
+        )
     since = (
         f" since {relative(to_datetime(record.started_at), facts.time)}"
         if record.started_at
         else ""
     )
+    reported = "" if holder is None else f", which reported {relative(holder.seen_at, facts.time)}"
     return Why(
         "running",
         f"Attempt {record.attempts} runs{since.removesuffix(' ago')}, in "
-        f"{facts.process(record.held_by)}; "
+        f"{facts.process(record.held_by)}{reported}; "
         f"its lease lasts until {utc(until)} and is renewed while it runs.",
         until,
     )
