@@ -1,4 +1,6 @@
-"""Parts of pages that are made from the code, so that they cannot disagree with it."""
+"""Parts of pages that are made from the code: ``python docs/generate.py`` writes them anew, and
+a test fails where they disagree.
+"""
 
 from __future__ import annotations
 
@@ -75,14 +77,22 @@ MEANINGS = {
     "schema.application": "whose the tables are, by name",
     "schema.fingerprints": "of its secrets, newest first",
 }
+BEGIN, END = "<!-- made by docs/generate.py -->", "<!-- until here -->"
 RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 
 
-def write(folder: Path) -> None:
-    """Write each part into ``folder``, which is made if it is not there."""
-    folder.mkdir(exist_ok=True)
-    for name, make in {"settings": settings_table, "retry": retry_table, "tables": schema}.items():
-        (folder / f"{name}.md").write_text(make(), encoding="utf-8")
+def parts() -> dict[str, str]:
+    """Each part, by the page that it is in."""
+    return {"configuration": settings_table(), "retry": retry_table(), "tables": schema()}
+
+
+def renewed(page: str, part: str) -> str:
+    """The text of a page with its part, between the two marks, as it is to be."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page lacks {BEGIN!r} or {END!r}")
+    return f"{before}{begin}\n\n{part}\n{end}{after}"
 
 
 def settings_table() -> str:
@@ -155,3 +165,9 @@ def _duration(seconds: float) -> str:
 
 def _lines(lines: list[str]) -> str:
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for name, part in parts().items():
+        page = Path(__file__).with_name(f"{name}.md")
+        page.write_text(renewed(page.read_text(encoding="utf-8"), part), encoding="utf-8")
