@@ -73,6 +73,10 @@ MEANINGS = {
     "schedule.fired_at": "the last one that was seen to",
     "dispatcher.asked": "how often it was asked to begin nothing more of paused queues",
     "dispatcher.answered": "up to which of these it has answered that it does not",
+    "dispatcher.replaced": "how many processes were replaced in its place before, "
+    "because of `--max-tasks` or "
+    "`--max-memory`",
+    "dispatcher.replaced_for": "what said so of the last",
     "dispatcher.fingerprint": "of its application's newest secret",
     "schema.application": "whose the tables are, by name",
     "schema.fingerprints": "of its secrets, newest first",

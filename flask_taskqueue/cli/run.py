@@ -190,7 +190,11 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
 
     def work(identity: str, lifeline: int, pulse: Pulse) -> int:
         return _child(
-            app, lifeline, {**options, "identity": identity, "renewed": pulse.beat}, wear, pulse
+            app,
+            lifeline,
+            {**options, "identity": identity, "renewed": pulse.beat, "replaced": pulse.replaced},
+            wear,
+            pulse,
         )
 
     return Supervisor(
@@ -230,7 +234,7 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse
         ):
             logger.info("dispatcher %s is replaced: %s", options["identity"], worn)
             scheduler.dispatcher.retire()
-            pulse.leave()
+            pulse.leave(worn)
 
     if wear != Wear():
         signals.attempt_finished.connect(look, app, weak=False)

@@ -9,7 +9,7 @@ from ..api.queue import statistics
 from ..core.diagnosis.finding import Finding
 from ..core.dispatchers import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError
-from ..core.humanize import relative
+from ..core.humanize import count, relative
 from ..runtime import Runtime
 from ..web.troubles import troubles
 
@@ -46,11 +46,19 @@ def look(runtime: Runtime) -> Iterator[Finding]:
 
 def _alive(alive: Sequence[DispatcherInfo]) -> Iterator[Finding]:
     for one in alive:
+        now = max(each.seen_at for each in alive)
         yield Finding(
-            "ok",
-            f"dispatcher {one.host}:{one.pid} was seen "
-            f"{relative(one.seen_at, max(each.seen_at for each in alive))}",
+            "ok", f"dispatcher {one.host}:{one.pid} was seen {relative(one.seen_at, now)}"
         )
+        if one.replaced:
+            yield Finding(
+                "info",
+                f"dispatcher {one.host}:{one.pid} was started "
+                f"{relative(one.started_at, now)} in the place of another, which was "
+                "replaced "
+                f"because {one.replaced_for} (--max-tasks, --max-memory); "
+                f"{count(one.replaced, 'process', 'processes')} so far",
+            )
     for (host, pid), number in Counter((one.host, one.pid) for one in alive).items():
         if number > 1:
             yield Finding(

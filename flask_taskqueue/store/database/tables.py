@@ -312,6 +312,8 @@ def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("fingerprint", token(32)),
         sa.Column("asked", sa.Integer, nullable=False, server_default="0"),
         sa.Column("answered", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("replaced", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("replaced_for", words(100)),
     )
 
 
