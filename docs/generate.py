@@ -1,4 +1,6 @@
-"""Parts of pages that are made from the code, so that they cannot disagree with it."""
+"""Parts of pages that are made from the code: ``python docs/generate.py`` writes them anew, and
+a test fails where they disagree.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,8 @@ MEANINGS = {
     "task.target": "another base URL than the application's",
     "task.headers": "as JSON",
     "task.given_key": "the unique_key it was added with, which it takes again when it is requeued",
+    "task.for_worker": "1 if its URL was a worker's when it was added, so that no "
+    "other view can end it as done",
     "task.eta": "the earliest time asked for; never changed",
     "task.due_at": "when it may next be taken; null once it has ended, or "
     "while it waits for its key",
@@ -69,18 +73,30 @@ MEANINGS = {
     "schedule.fired_at": "the last one that was seen to",
     "dispatcher.asked": "how often it was asked to begin nothing more of paused queues",
     "dispatcher.answered": "up to which of these it has answered that it does not",
+    "dispatcher.replaced": "how many processes were replaced in its place before, "
+    "because of `--max-tasks` or "
+    "`--max-memory`",
+    "dispatcher.replaced_for": "what said so of the last",
     "dispatcher.fingerprint": "of its application's newest secret",
     "schema.application": "whose the tables are, by name",
     "schema.fingerprints": "of its secrets, newest first",
 }
+BEGIN, END = "<!-- made by docs/generate.py -->", "<!-- until here -->"
 RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 
 
-def write(folder: Path) -> None:
-    """Write each part into ``folder``, which is made if it is not there."""
-    folder.mkdir(exist_ok=True)
-    for name, make in {"settings": settings_table, "retry": retry_table, "tables": schema}.items():
-        (folder / f"{name}.md").write_text(make(), encoding="utf-8")
+def parts() -> dict[str, str]:
+    """Each part, by the page that it is in."""
+    return {"configuration": settings_table(), "retry": retry_table(), "tables": schema()}
+
+
+def renewed(page: str, part: str) -> str:
+    """The text of a page with its part, between the two marks, as it is to be."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page lacks {BEGIN!r} or {END!r}")
+    return f"{before}{begin}\n\n{part}\n{end}{after}"
 
 
 def settings_table() -> str:
@@ -153,3 +169,9 @@ def _duration(seconds: float) -> str:
 
 def _lines(lines: list[str]) -> str:
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for name, part in parts().items():
+        page = Path(__file__).with_name(f"{name}.md")
+        page.write_text(renewed(page.read_text(encoding="utf-8"), part), encoding="utf-8")

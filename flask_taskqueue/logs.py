@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import UTC, datetime, timedelta
 
 from .core.delivery.outcome import Outcome
@@ -12,6 +13,8 @@ from .core.urls import redacted
 from .store import Result
 
 logger = logging.getLogger("flask_taskqueue")
+_reported = logging.getLogger("flask_taskqueue.reported")
+"""Of tasks whose exception an error tracker has been told of already."""
 
 _LEVELS = {
     State.SUCCEEDED: logging.INFO,
@@ -26,17 +29,17 @@ def log_attempt(result: Result, lost: bool) -> None:
 
     So failures are seen where logging was never set up: Python prints warnings to stderr then.
 
-    A dead task is a warning too if the exception that ended it has been reported already, so that
-    it is reported once.
+    The death of a task by an exception that has been reported already is logged by a logger of its
+    own, which Sentry ignores, so that it is reported once.
 
     Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
     too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the
     eta to the begin of the first attempt; None at later ones) and next_eta (of the next attempt).
     """
     record, outcome = result.record, result.outcome
-    told = result.reported and outcome.state is State.DEAD
-    level = logging.WARNING if lost or told else _LEVELS[outcome.state]
-    if not logger.isEnabledFor(level):
+    level = logging.WARNING if lost else _LEVELS[outcome.state]
+    log = _logger(result) if level == logging.ERROR else logger
+    if not log.isEnabledFor(level):
         return
     extra = {
         "task_id": _printable(record.id),
@@ -52,7 +55,7 @@ def log_attempt(result: Result, lost: bool) -> None:
         if lost or outcome.delay is None
         else (datetime.now(UTC) + timedelta(seconds=outcome.delay)).isoformat(),
     }
-    logger.log(
+    log.log(
         level,
         "%s %s %s attempt %d: %s in %.1f ms%s",
         _printable(record.id),
@@ -64,6 +67,16 @@ def log_attempt(result: Result, lost: bool) -> None:
         _consequence(outcome, lost),
         extra=extra,
     )
+
+
+def _logger(result: Result) -> logging.Logger:
+    """What the death of a task is logged by."""
+    if not result.reported:
+        return logger
+    sentry = sys.modules.get("sentry_sdk.integrations.logging")
+    if sentry is not None:
+        sentry.ignore_logger(_reported.name)
+    return _reported
 
 
 def _latency(record: Record) -> float | None:

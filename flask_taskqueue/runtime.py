@@ -29,6 +29,7 @@ from .engine.attempt import Attempts, Keys, Routes
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.maintenance import Retention, carry_on, prune, sweep
+from .engine.recycling import Replaced
 from .engine.registration import Presence
 from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
@@ -182,8 +183,12 @@ class Runtime:
         )
         return dispatcher, attempts
 
-    def start(self, base_url: str | None = None, **options: Any) -> Scheduler:
-        """Start this process's dispatcher; harmless when it runs already."""
+    def start(
+        self, base_url: str | None = None, replaced: Replaced | None = None, **options: Any
+    ) -> Scheduler:
+        """Start this process's dispatcher; harmless when it runs already. ``replaced`` tells of
+        the worn processes in its place before.
+        """
         with self._lock:
             if self.scheduler is not None:
                 return self.scheduler
@@ -191,7 +196,10 @@ class Runtime:
             self._enter()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
             presence = Presence(
-                self.store, dispatcher, options.get("transport") or self.settings.transport
+                self.store,
+                dispatcher,
+                options.get("transport") or self.settings.transport,
+                replaced,
             )
             self.scheduler = Scheduler(
                 dispatcher,

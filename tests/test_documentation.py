@@ -111,6 +111,15 @@ def test_what_is_generated_is_made_from_the_code() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["configuration", "retry", "tables"])
+def test_what_is_generated_is_in_its_page(name: str) -> None:
+    """As the code makes it now, so that it can be read where the page is not built."""
+    generate = import_from(ROOT / "docs/generate.py")
+    assert set(generate.parts()) == {"configuration", "retry", "tables"}
+    page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+    assert page == generate.renewed(page, generate.parts()[name]), "run: python docs/generate.py"
+
+
 @pytest.mark.parametrize("name", sorted(flask_taskqueue.__all__))
 def test_every_public_name_is_documented(name: str) -> None:
     """In the pages or, for errors, in the drawing of their tree, which the pages show."""

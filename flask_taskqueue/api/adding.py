@@ -41,7 +41,7 @@ from ..core.tasks.options import (
 from ..core.tasks.request import UNSET, build_request, check_method
 from ..core.tasks.spec import SpecOptions, TaskSpec
 from ..core.tasks.task import Task
-from ..core.urls import check_path, is_absolute
+from ..core.urls import check_path, is_absolute, no_url
 from ..engine.tracing import of_caller, sending, with_trace
 from ..runtime import Runtime
 from ..store import in_order
@@ -258,6 +258,7 @@ class Adding:
             **lock(options),
             follow_up=self._follow_up(options),
             keep_result=check_flag("keep_result", options.get("keep_result", False)),
+            for_worker=worker is not None,
         )
 
     def _resolve(
@@ -278,10 +279,7 @@ class Adding:
             path, params = self._routes.build_call(url, {} if params is None else params, method)
             return check_path(path), url, params or None
         if not isinstance(url, str):
-            raise InvalidUrlError(
-                f"the url is {url!r}; it must be a path, an absolute URL, an endpoint name "
-                "or a worker"
-            )
+            raise no_url(url)
         if is_absolute(url):
             return self._runtime.targets.check(url), None, params
         if not url.startswith("/"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 from flask.cli import with_appcontext
 
+from ..core.humanize import plural
 from ..store import Change, Database, Rotated, statements
 from .options import current_runtime, json_option, yes_option
 from .output import confirm, echo_json

@@ -192,7 +192,11 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
 
     def work(identity: str, lifeline: int, pulse: Pulse) -> int:
         return _child(
-            app, lifeline, {**options, "identity": identity, "renewed": pulse.beat}, wear, pulse
+            app,
+            lifeline,
+            {**options, "identity": identity, "renewed": pulse.beat, "replaced": pulse.replaced},
+            wear,
+            pulse,
         )
 
     return Supervisor(
@@ -247,7 +251,7 @@ def _watch_wear(runtime: Runtime, identity: str, wear: Wear, pulse: Pulse) -> No
         ):
             logger.info("dispatcher %s is replaced: %s", identity, worn)
             scheduler.dispatcher.retire()
-            pulse.leave()
+            pulse.leave(worn)
 
     signals.attempt_finished.connect(check_wear, runtime.app, weak=False)
 

@@ -14,7 +14,9 @@ class DispatcherInfo:
     within the last thirty, by the database's clock; one that was stopped is forgotten at once, one
     that was killed after an hour at most. ``concurrency`` is how many tasks it attempts at a time,
     ``in_flight`` how many it did when it was last seen, ``queues`` those it takes from (None for
-    all). All instants are aware, in UTC.
+    all). ``replaced`` is how many processes before it were replaced in its place because of
+    ``--max-tasks`` or ``--max-memory``, ``replaced_for`` what said so of the last. All instants are
+    aware, in UTC.
     """
 
     id: str
@@ -28,6 +30,8 @@ class DispatcherInfo:
     started_at: datetime
     seen_at: datetime
     is_alive: bool
+    replaced: int = 0
+    replaced_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ class Record(NamedTuple):
     last_reason: str | None
     last_error: str | None
     given_key: str | None
+    for_worker: int
 
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -20,6 +21,22 @@ _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 def is_absolute(url: str) -> bool:
     """Return whether a URL has a scheme, so that it is not a path."""
     return _SCHEME.match(url) is not None
+
+
+def no_url(given: object) -> InvalidUrlError:
+    """What is said of something that is no text where a URL was to be given; a list of tasks
+    belongs elsewhere.
+    """
+    if isinstance(given, Iterable) and not isinstance(given, bytes | Mapping):
+        return InvalidUrlError(
+            "add() stores one task. For several, tasks.add_many(tasks) takes any number and "
+            "returns how many were added; "
+            "tasks.queue(name).add([...]) takes a list of up to 1,000, in one transaction, "
+            "and returns each as a Task"
+        )
+    return InvalidUrlError(
+        f"the url is {given!r}; it must be a path, an absolute URL, an endpoint name or a worker"
+    )
 
 
 def check_path(url: str) -> str:

@@ -9,7 +9,7 @@ from ..api.queue import statistics
 from ..core.diagnosis.finding import Finding
 from ..core.dispatchers import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError
-from ..core.humanize import relative
+from ..core.humanize import plural, relative
 from ..core.queues.statistics import QueueStatistics
 from ..runtime import Runtime
 from ..web.troubles import troubles
@@ -49,11 +49,16 @@ def _paused(queues: Sequence[QueueStatistics]) -> Iterator[Finding]:
 
 def _alive(alive: Sequence[DispatcherInfo]) -> Iterator[Finding]:
     for dispatcher in alive:
-        yield Finding(
-            "ok",
-            f"dispatcher {dispatcher.host}:{dispatcher.pid} was seen "
-            f"{relative(dispatcher.seen_at, max(other.seen_at for other in alive))}",
-        )
+        now = max(other.seen_at for other in alive)
+        name = f"dispatcher {dispatcher.host}:{dispatcher.pid}"
+        yield Finding("ok", f"{name} was seen {relative(dispatcher.seen_at, now)}")
+        if dispatcher.replaced:
+            yield Finding(
+                "info",
+                f"{name} was started {relative(dispatcher.started_at, now)} in the place of "
+                f"another, which was replaced because {dispatcher.replaced_for} (--max-tasks, "
+                f"--max-memory); {plural(dispatcher.replaced, 'process', 'processes')} so far",
+            )
     for (host, pid), number in Counter(
         (dispatcher.host, dispatcher.pid) for dispatcher in alive
     ).items():

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import signatures
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
@@ -162,8 +163,7 @@ class Attempts:
             else None,
             completed=delivery.verdict is not None and delivery.verdict.committed,
             goes_on=delivery.goes_on,
-            reported=delivery.reported
-            or (delivery.verdict is not None and delivery.verdict.reported),
+            reported=delivery.reported,
         )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
@@ -221,6 +221,9 @@ class Attempts:
             )
         except DeadlineExceeded as struck:
             self._keep_traceback(delivery, struck)
+            delivery.reported = (
+                self.in_process and delivery.own and delivery.entered
+            )  # to what is around the app, as Sentry's middleware
             raise
         except BaseException as error:  # noqa: BLE001 - it is logged, in another context
             self._keep_traceback(delivery, error)
@@ -247,6 +250,18 @@ class Attempts:
     def _exchange(
         self, transport: Transport, request: OutgoingRequest, delivery: Delivery
     ) -> Reply:
+        """Send. What a view that is no worker's says of a worker's task is that there is no
+        such worker here.
+        """
+        try:
+            return self._replied(transport, request, delivery)
+        finally:
+            if delivery.own and _is_for_worker(delivery.record):
+                delivery.verdict = verdicts.of_worker(
+                    delivery.verdict, by_worker=delivery.by_worker
+                )
+
+    def _replied(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send, and see what is said of it where the transport did not bring that itself."""
         reply = transport.send(request, delivery)
         if not delivery.own:
@@ -254,9 +269,11 @@ class Attempts:
         elif not transport.proves:
             headers = dict(reply.headers)
             header = headers.pop(verdicts.HEADER.lower(), None)
-            delivery.verdict = verdicts.verify(
+            verdict = verdicts.verify(
                 header, self._keys.verdict, request.headers["webhook-signature"]
             )
+            delivery.reported = verdict is not None and verdict.reported
+            delivery.verdict = None if verdict is None or verdict.kind == "unseen" else verdict
             return replace(reply, headers=headers)
         return reply
 
@@ -341,6 +358,13 @@ class Attempts:
 def _is_own(record: Record) -> bool:
     """Whether a task goes to the application's own paths."""
     return record.target is None and not is_absolute(record.url)
+
+
+def _is_for_worker(record: Record) -> bool:
+    """Whether only a worker can do a task: its URL was a worker's when it was added, or it is a
+    task function's.
+    """
+    return bool(record.for_worker) or record.url.startswith(FUNCTIONS)
 
 
 def _identified(record: Record, now: int | None = None) -> dict[str, str]:

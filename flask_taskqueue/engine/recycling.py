@@ -10,6 +10,16 @@ _STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """How many worn processes there were in the place of one before, and what said so of the
+    last.
+    """
+
+    number: int = 0
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Wear:
     """How many attempts a process makes, and how many bytes it may have in memory; None for any
     number.

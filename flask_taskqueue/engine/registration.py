@@ -14,6 +14,7 @@ from .._version import __version__
 from ..core.errors import TaskQueueError
 from ..store import Sighting, Store, Wait
 from .dispatcher import Dispatcher
+from .recycling import Replaced
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -25,10 +26,13 @@ class Presence:
     ask it by (see `Answers`).
     """
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, transport: str) -> None:
+    def __init__(
+        self, store: Store, dispatcher: Dispatcher, transport: str, replaced: Replaced | None = None
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._transport = transport
+        self._replaced = replaced or Replaced()
         self._beating = threading.Lock()
         self._left = False
         self.is_known = False
@@ -89,5 +93,7 @@ class Presence:
             queues=dispatcher.queues,
             concurrency=dispatcher.concurrency,
             in_flight=dispatcher.in_flight,
+            replaced=self._replaced.number,
+            replaced_for=self._replaced.why,
             fingerprint=self._store.ownership.fingerprint,
         )

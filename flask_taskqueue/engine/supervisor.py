@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..core.ids import dispatcher_id
 from ..process.signal_handlers import take
+from .recycling import Replaced
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -32,16 +33,20 @@ _SILENT = 0.45
 _SUSTAIN_AGAIN = 0.15
 """The part of a lease after which what a silent child holds is renewed again."""
 
+_MOST_WHY = 100
+
 Work = Callable[[str, int, "Pulse"], int]
 
 
 class Pulse:
-    """Two bytes that parent and child share: each beat of the child changes one, and its leave
-    sets the other.
+    """What parent and child share: a byte that each beat of the child changes, and another that
+    its leave sets, with why it leaves.
     """
 
-    def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 2)
+    def __init__(self, replaced: Replaced) -> None:
+        self._shared = mmap.mmap(-1, 2 + _MOST_WHY)
+        self.replaced = replaced
+        """What was in the child's place before."""
 
     def beat(self) -> None:
         """In the child: it has renewed its leases."""
@@ -51,8 +56,9 @@ class Pulse:
         """In the parent: another value than last time if the child has beaten since."""
         return self._shared[0]
 
-    def leave(self) -> None:
+    def leave(self, why: str) -> None:
         """In the child: it takes nothing more, and ends when what runs has ended."""
+        self._shared[2:] = why.encode("ascii", "replace")[:_MOST_WHY].ljust(_MOST_WHY, b"\0")
         self._shared[1] = 1
 
     @property
@@ -60,13 +66,18 @@ class Pulse:
         """Whether it is to be replaced."""
         return bool(self._shared[1])
 
+    def succeeded(self) -> Replaced:
+        """In the parent: what was in the place of the next one before, when this one has left."""
+        return Replaced(self.replaced.number + 1, self._shared[2:].rstrip(b"\0").decode())
+
 
 @dataclass(slots=True)
 class _Child:
     identity: str
     started: float
     out_of_memory_kills: int | None
-    pulse: Pulse = field(default_factory=Pulse)
+    pulse: Pulse
+    has_successor: bool = False
     beats: int = 0
     silent_since: float | None = None
     """When it last beat; None before it first has, when it holds nothing."""
@@ -121,6 +132,8 @@ class Supervisor:
         self._bury_at = 0.0
         self._stopping = False
         self._pause = 0.0
+        self._worn: deque[_Child] = deque()
+        """Those that have left and ended before another took their place."""
 
     def run(self) -> int:
         """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully. A second
@@ -154,7 +167,7 @@ class Supervisor:
         return len(self._children) - min(leaving, self._processes) < self._processes
 
     def _fork(self) -> None:
-        one = _Child(dispatcher_id(), time.monotonic(), out_of_memory_kills())
+        one = _Child(dispatcher_id(), time.monotonic(), out_of_memory_kills(), Pulse(self._place()))
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
@@ -172,6 +185,17 @@ class Supervisor:
             sys.stderr.flush()
             os._exit(code)
 
+    def _place(self) -> Replaced:
+        """What was in the place of the next child before."""
+        leaving = (
+            one for one in self._children.values() if one.pulse.is_leaving and not one.has_successor
+        )
+        former = self._worn.popleft() if self._worn else next(leaving, None)
+        if former is None:
+            return Replaced()
+        former.has_successor = True
+        return former.pulse.succeeded()
+
     def _reap(self) -> None:
         """Wait a moment for a child to end; give back at once what it held."""
         try:
@@ -185,6 +209,8 @@ class Supervisor:
             self._children[child].stopped = os.WIFSTOPPED(status)
             return
         gone = self._children.pop(child)
+        if gone.pulse.is_leaving and not gone.has_successor:
+            self._worn.append(gone)
         if status:
             logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
         # One that ended well may have left handlers that ran past the grace period: with it they

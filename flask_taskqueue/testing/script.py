@@ -66,7 +66,10 @@ class Script:
         for scene in playing:
             if scene.reply is not None:
                 reply = scene.reply()
-                delivery.verdict = of_reply(reply)  # as if a view had said so
+                delivery.verdict, delivery.by_worker = (
+                    of_reply(reply),
+                    True,
+                )  # as if a handler had said so
                 return reply
         reply = send()
         if any(scene.duplicate for scene in playing):

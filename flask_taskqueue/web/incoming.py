@@ -46,6 +46,8 @@ class Arrival:
     """Whether it is a genuine delivery of an attempt that is not under way."""
     verdict: Verdict | None = None
     """What became of it, said by whoever saw its view run."""
+    by_worker: bool = False
+    """Whether the view that it met is a worker's."""
     reported: bool = False
     """Whether the application has been told of an exception of it."""
 

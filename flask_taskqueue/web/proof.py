@@ -4,6 +4,8 @@ change it.
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -13,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, got_request_exception, request
 from werkzeug.routing import RequestRedirect
 
-from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.delivery.verdict import Verdict
@@ -23,6 +24,8 @@ from .incoming import Arrival, arrive
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger("flask_taskqueue")
 
 _PROOF = "flask_taskqueue.proof"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
@@ -108,7 +111,7 @@ class Proof:
         if signature is not None:
             runtime: Runtime = self._app.extensions["taskqueue"]
             arrival = arrive(environ, runtime.settings.max_body, time.time())
-            return self._call(
+            return self._answer(
                 arrival,
                 environ,
                 self._telling(arrival, signature, runtime.keys.verdict, start_response),
@@ -118,6 +121,26 @@ class Proof:
             if _seen.get() is None
             else self._call(None, environ, start_response)
         )
+
+    def _answer(
+        self, arrival: Arrival, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Call the app; what it raises past its error handlers is logged here, once, and is a
+        reply of 500 that tells so.
+        """
+        try:
+            return self._call(arrival, environ, start_response)
+        except Exception as error:
+            if arrival.body is None:  # it is no delivery, but somebody else's webhook perhaps
+                raise
+            arrival.reported = True
+            logger.error(
+                "task %s: %s", arrival.headers["webhook-id"], type(error).__name__, exc_info=error
+            )
+            start_response(
+                "500 INTERNAL SERVER ERROR", [("Content-Type", "text/plain")], sys.exc_info()
+            )
+            return [b"The application raised an exception.\n"]
 
     def _call(
         self,
@@ -136,16 +159,14 @@ class Proof:
         self, seen: Arrival, signature: str, keys: list[bytes], start_response: StartResponse
     ) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            if seen.verdict is not None:
+            if seen.verdict is not None or seen.reported:
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
-                headers.append(
-                    (
-                        verdicts.HEADER,
-                        verdicts.sign(
-                            replace(seen.verdict, reported=seen.reported), keys, signature
-                        ),
-                    )
+                verdict = replace(
+                    seen.verdict or Verdict("unseen"),
+                    reported=seen.reported,
+                    by_worker=seen.by_worker,
                 )
+                headers.append((verdicts.HEADER, verdicts.sign(verdict, keys, signature)))
             return start_response(status, headers, *error)
 
         return start
@@ -165,11 +186,7 @@ class Proof:
                 answer = call(*context)
                 if seen.verdict is None:
                     answer = self._app.make_response(answer)
-                    seen.verdict = (
-                        Verdict("no-route")
-                        if request.path.startswith(FUNCTIONS)
-                        else returned(answer)
-                    )
+                    seen.verdict = returned(answer)
                 return answer
             except Exception as error:
                 if seen.verdict is None:

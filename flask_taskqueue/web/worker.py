@@ -104,6 +104,7 @@ class Worker(Generic[P, R]):
         if delivery.ping:
             seen.verdict = Verdict("ping")
             return Response(status=204)
+        seen.by_worker = True
         rewind(current)
         runtime: Runtime = app.extensions["taskqueue"]
         token = handling.set(CurrentTask(delivery, runtime, self._actions))

@@ -245,6 +245,27 @@ def test_a_running_task_names_its_process(ward: Ward) -> None:
     found = ward.why(task)
     assert (found.code, found.until) == ("running", ward.bench.tasks.get(task.id).due_at)
     assert "in web1:4711" in found.sentence
+    assert "web1:4711, which reported " in found.sentence
+
+
+def test_a_process_that_does_not_report_is_not_said_to_run_anything(ward: Ward) -> None:
+    """As after a kill, before the lease ends: since when it is silent, and when the task is
+    attempted again.
+    """
+    ward.see()
+    task = ward.add()
+    ward.claim()
+    dispatcher = ward.store.database.tables.dispatcher
+    ward.store.transact(
+        lambda connection: connection.execute(
+            dispatcher.update().values(seen_at=ward.now() - 120 * SECOND)
+        )
+    )
+    found = ward.why(task)
+    assert (found.code, found.until) == ("silent", ward.bench.tasks.get(task.id).due_at)
+    assert "Attempt 1 ran in web1:4711, which has not reported since 2" in found.sentence
+    assert "(2 m ago)" in found.sentence
+    assert found.sentence.endswith("and the task is attempted again.")
 
 
 def test_busy_dispatchers_are_counted(ward: Ward) -> None:

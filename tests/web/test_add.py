@@ -97,6 +97,13 @@ def test_a_worker_gives_its_tasks_what_it_declares(queue: Bench) -> None:
         ({"url": "nowhere"}, InvalidUrlError, "no endpoint"),
         ({"url": "http://127.0.0.1/x"}, InvalidUrlError, "TASKQUEUE_ALLOWED_HOSTS"),
         (
+            {"url": ["/w", "/w"]},
+            InvalidUrlError,
+            r"tasks.add_many\(tasks\) takes any number.*tasks.queue\(name\).add\(\[...\]\)",
+        ),
+        ({"url": (one for one in ["/w"])}, InvalidUrlError, "tasks.add_many"),
+        ({"url": b"/w"}, InvalidUrlError, "must be a path"),
+        (
             {"url": "/w", "target": "http://evil.example"},
             InvalidUrlError,
             "TASKQUEUE_ALLOWED_HOSTS",

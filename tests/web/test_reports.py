@@ -5,55 +5,65 @@ extension's own.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from flask import got_request_exception
+import sentry_sdk
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.integrations.dedupe import DedupeIntegration
+from sentry_sdk.integrations.flask import FlaskIntegration
+from sentry_sdk.integrations.logging import LoggingIntegration
+from sentry_sdk.transport import Transport
 
 from flask_taskqueue import PermanentFailure, State
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
-
-LAST: ContextVar[BaseException | None] = ContextVar("last", default=None)
-
+from tests.waiting import wait_until
 
 PLACES = ("handler", "async handler", "transactional handler", "before_request", "teardown_request")
 
 
-class Tracker(logging.Handler):
-    """Collects what is wrong as Sentry's SDK does: Flask's signal, and errors of the log but
-    for an exception just seen in its context.
-    """
+class Tracker(Transport):
+    """What Sentry's SDK would send to its server."""
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self.reports: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is None:
-            self.reports.append(record.getMessage())
-        else:
-            self.see(None, error)
-
-    def see(self, _app: Any, exception: BaseException, **_: Any) -> None:
-        """An exception."""
-        if LAST.get() is not exception:
-            LAST.set(exception)
-            self.reports.append(repr(exception))
+    def capture_envelope(self, envelope: Envelope) -> None:
+        """An event, or something else."""
+        event: Any = envelope.get_event()
+        if event is not None:
+            errors = event.get("exception", {}).get("values", [])
+            self.reports.append(
+                f"{errors[-1]['type']}({errors[-1]['value']!r})"
+                if errors
+                else event["logentry"]["formatted"]
+            )
 
 
 @pytest.fixture
 def tracker() -> Iterator[Tracker]:
-    """Listens to all loggers."""
-    one, root = Tracker(), logging.getLogger()
-    root.addHandler(one)
-    got_request_exception.connect(one.see)
+    """Sentry as it is by default in a Flask app, as far as it reports."""
+    one = Tracker()
+    integrations = [FlaskIntegration(), LoggingIntegration(), DedupeIntegration()]
+    sentry_sdk.init(
+        "https://key@sentry.invalid/1",
+        transport=one,
+        integrations=integrations,
+        default_integrations=False,
+        auto_enabling_integrations=False,
+    )
     yield one
-    root.removeHandler(one)
-    got_request_exception.disconnect(one.see)
+    sentry_sdk.get_client().close()
+    sentry_sdk.get_global_scope().set_client(None)
+
+
+def deaths(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was logged of tasks that gave up."""
+    return [record for record in caplog.records if ", dead: " in record.getMessage()]
 
 
 def fail(*_: object) -> None:
@@ -65,11 +75,16 @@ def fail(*_: object) -> None:
 @pytest.mark.parametrize("propagates", [True, False])
 @pytest.mark.parametrize("place", PLACES)
 def test_an_exception_is_reported_once(
-    sqlite_database: TestDatabase, tracker: Tracker, place: str, propagates: bool, transport: str
+    sqlite_database: TestDatabase,
+    tracker: Tracker,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    propagates: bool,
+    transport: str,
 ) -> None:
-    """At each attempt, and not again when its task is dead."""
-    if transport == "http" and (propagates or place in ("before_request", "teardown_request")):
-        pytest.skip("the server answers for the application, and no view tells of it")
+    """At each attempt, and not again when its task is dead, which is an error of the log all
+    the same.
+    """
     with bench(sqlite_database.url, PROPAGATE_EXCEPTIONS=propagates) as one:
         retry = {"task_retry_limit": 1, "min_backoff_seconds": 0}
         if place == "async handler":
@@ -90,6 +105,7 @@ def test_an_exception_is_reported_once(
                 one.runtime.drain(**options)
         assert one.tasks.get(task.id).state is State.DEAD
         assert tracker.reports == ["RuntimeError('boom')"] * 2
+        assert [record.levelno for record in deaths(caplog)] == [logging.ERROR]
 
 
 def test_what_is_no_reported_exception_is_an_error_of_the_log(
@@ -113,3 +129,38 @@ def test_what_is_no_reported_exception_is_an_error_of_the_log(
         assert len(tracker.reports) == 1
         assert f"POST {url} attempt 1: " in tracker.reports.pop()
         assert not tracker.reports
+
+
+@pytest.mark.parametrize("transport", ["wsgi", "http"])
+def test_a_timeout_is_reported_once(
+    sqlite_database: TestDatabase,
+    tracker: Tracker,
+    caplog: pytest.LogCaptureFixture,
+    transport: str,
+) -> None:
+    """In process as the exception that ended the handler; over HTTP, where nothing of it was
+    raised, as the end of its task.
+    """
+    over = threading.Event()
+    with bench(sqlite_database.url, PROPAGATE_EXCEPTIONS=False) as one, served(one.app) as url:
+
+        @one.tasks.worker("/w", deadline=0.3, retry={"task_retry_limit": 0})
+        def handler() -> None:
+            while not over.is_set():
+                over.wait(0.01)
+
+        runtime = one.app.extensions["taskqueue"]
+        runtime.start(transport=transport, base_url=url)
+        try:
+            task = one.tasks.add("/w").wait(60)
+            wait_until(lambda: deaths(caplog), what="the death is logged")
+        finally:
+            over.set()
+            runtime.stop()
+        assert task.last_reason == "timeout"
+        (dead,) = deaths(caplog)
+        assert dead.levelno == logging.ERROR
+        assert "no reply within the deadline" in dead.getMessage()
+        assert tracker.reports == (
+            ["DeadlineExceeded('')"] if transport == "wsgi" else [dead.getMessage()]
+        )

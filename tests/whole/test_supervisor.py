@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,11 @@ def test_a_process_that_has_run_enough_is_replaced(database: TestDatabase, tmp_p
         assert len(processes) >= 3
         assert running.poll() is None
         assert loop_app.slow.add(seconds=0).wait(60).attempts == 1
+        told = here.app.test_cli_runner().invoke(args=["taskqueue", "doctor"]).output
+        numbers = re.findall(
+            r"which was replaced because it has made \d+ attempts .*; (\d+) processes so far", told
+        )
+        assert max(map(int, numbers)) >= 2
         running.terminate()
         assert running.wait(30) == 0
     assert " died: " not in here.said()

@@ -81,6 +81,8 @@ class Delivery:
     """What became of it, according to what saw its view run."""
     traceback: str | None = field(default=None, repr=False)
     """The traceback of what its view raised in this process, as it is to be stored."""
+    by_worker: bool = False
+    """Whether the view that it met is a worker's."""
     reported: bool = False
     """Whether the application was told of its exception, or the traceback was logged."""
     context: Context | None = None

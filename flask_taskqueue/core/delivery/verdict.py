@@ -19,7 +19,9 @@ from .reply import Reply
 
 HEADER = "X-TaskQueue-Verdict"
 
-Kind = Literal["returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping"]
+Kind = Literal[
+    "returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping", "unseen"
+]
 
 _MOST_OF_ERROR = 1000
 """Characters that an error may take in the header. Proxies have little room for headers."""
@@ -30,12 +32,13 @@ class Verdict:
     """What a view did.
 
     It returned, raised, asked for a retry, refused for good or had lost its lease; or there is none
-    at this URL, or none that the task fits.
+    at this URL, or none that the task fits, as when a worker's task meets another view. "unseen" is
+    no verdict: no view ran, but an exception was reported.
 
     ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
     that the handler's own transaction, with the end of the attempt in it, is committed;
     ``reported`` that the application has been told of an exception, by Flask's
-    ``got_request_exception``.
+    ``got_request_exception``; ``by_worker`` that the view was a worker's.
     """
 
     kind: Kind
@@ -44,6 +47,7 @@ class Verdict:
     retry_after: str | None = None
     committed: bool = False
     reported: bool = False
+    by_worker: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -65,6 +69,26 @@ def raised(error: BaseException) -> Verdict:
     text = str(error)
     return Verdict(
         "raised", error=f"{type(error).__name__}: {text}" if text else type(error).__name__
+    )
+
+
+def of_worker(verdict: Verdict | None, *, by_worker: bool) -> Verdict | None:
+    """Return the verdict on a worker's task, for which another view's answer counts for nothing.
+
+    Such a view may belong to a release that does not have the worker yet.
+    """
+    if (
+        verdict is None
+        or verdict.kind not in ("returned", "raised")
+        or by_worker
+        or verdict.by_worker
+    ):
+        return verdict
+    what = f"answered {verdict.status}" if verdict.error is None else f"raised {verdict.error}"
+    return Verdict(
+        "misfit",
+        error="this release of the app has no route for the task: no worker's, but another view, "
+        f"which {what}",
     )
 
 

@@ -36,6 +36,7 @@ def ping_record(method: str, url: str) -> Record:
             "answered",
             "crashes",
             "pardons",
+            "for_worker",
         ),
         0,
     )

@@ -11,6 +11,9 @@ from ..humanize import plural, relative, utc
 from ..states import State
 from .facts import Facts
 
+_SILENT = 15.0
+"""Seconds without a report after which a dispatcher counts as silent. It reports every ten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Why:
@@ -42,15 +45,28 @@ def running(facts: Facts) -> Why:
     """Return the answer for a task that runs."""
     record = facts.record
     until = to_datetime(record.due_at or 0)
+    holders = (dispatcher for dispatcher in facts.dispatchers if dispatcher.id == record.held_by)
+    holder = next(holders, None)
+    if holder is not None and (facts.time - holder.seen_at).total_seconds() > _SILENT:
+        return Why(
+            "silent",
+            f"Attempt {record.attempts} ran in {facts.process(record.held_by)}, which has "
+            f"not reported since {utc(holder.seen_at)} "
+            f"({relative(holder.seen_at, facts.time)}): its process died, hangs or is cut "
+            f"off from the database. Unless it renews the lease, that ends at {utc(until)} "
+            f"({relative(until, facts.time)}), and the task is attempted again.",
+            until,
+        )
     since = (
         f" since {relative(to_datetime(record.started_at), facts.time)}"
         if record.started_at
         else ""
     )
+    reported = "" if holder is None else f", which reported {relative(holder.seen_at, facts.time)}"
     return Why(
         "running",
         f"Attempt {record.attempts} runs{since.removesuffix(' ago')}, in "
-        f"{facts.process(record.held_by)}; "
+        f"{facts.process(record.held_by)}{reported}; "
         f"its lease lasts until {utc(until)} and is renewed while it runs.",
         until,
     )

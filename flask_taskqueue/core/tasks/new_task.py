@@ -49,6 +49,8 @@ class NewTask:
     callback_of: str | None = None
     schedule: str | None = None
     keep_result: bool = False
+    for_worker: bool = False
+    """Whether its URL is a worker's, so that nothing else may end it as done."""
 
     @property
     def headers(self) -> str | None:
@@ -81,7 +83,7 @@ _TEXTS = {
 }
 _NUMBERS = {
     **{"priority": 9, "lock_limit": 10_000, "delay": 2**60, "expires_in": 2**60},
-    **{"tombstone_ttl": 2**40, "deadline": 2**40, "keep_result": 1},
+    **{"tombstone_ttl": 2**40, "deadline": 2**40, "keep_result": 1, "for_worker": 1},
 }
 
 

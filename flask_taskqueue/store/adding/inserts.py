@@ -31,6 +31,7 @@ _NOTHING_YET = (
     *("last_status", "last_reason", "last_error"),
 )
 _COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
+_REQUEST = frozenset(("method", "url", "target", "headers", "body", "for_worker"))
 _ROUNDS = 50
 """How often one is tried: each time another transaction has changed who has the key, so that
 one of those at it goes on.
@@ -288,11 +289,7 @@ class Inserts:
     def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:
         """The task there is takes the request and the eta of the new one."""
         due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
-        fresh = {
-            name: value
-            for name, value in self._columns(new).items()
-            if name in {"method", "url", "target", "headers", "body"}
-        }
+        fresh = {name: value for name, value in self._columns(new).items() if name in _REQUEST}
         fresh |= {"eta": due, "due_at": None if holder.due_at is None else due}
         connection.execute(sa.update(self._task).where(self._task.c.id == holder.id).values(fresh))
         return Record._make(
@@ -379,6 +376,7 @@ def _plain_columns(new: NewTask) -> dict[str, Any]:
         "callback_of": new.callback_of,
         "schedule": new.schedule,
         "keep_result": int(new.keep_result),
+        "for_worker": int(new.for_worker),
         **dict.fromkeys(_COUNTED, 0),
         **dict.fromkeys(_NOTHING_YET),
     }

@@ -141,6 +141,7 @@ def _task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("last_reason", token(20)),
         sa.Column("last_error", TEXT),
         sa.Column("given_key", token(200)),
+        sa.Column("for_worker", sa.SmallInteger, nullable=False, server_default="0"),
     )
     if tuple(column.name for column in columns) != Record._fields:
         raise AssertionError("the columns of the task table are not the fields of Record")
@@ -311,6 +312,8 @@ def _dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("fingerprint", token(32)),
         sa.Column("asked", sa.Integer, nullable=False, server_default="0"),
         sa.Column("answered", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("replaced", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("replaced_for", words(100)),
     )
 
 

@@ -34,6 +34,10 @@ class Sighting:
     queues: Sequence[str] | None
     concurrency: int
     in_flight: int
+    replaced: int = 0
+    """How many worn processes there were in its place before."""
+    replaced_for: str | None = None
+    """What said that the last of them was worn."""
     fingerprint: str | None = None
     """Of the newest secret of its application (see `core.owner`)."""
 
@@ -196,4 +200,6 @@ def _info(row: sa.Row[Any]) -> DispatcherInfo:
         started_at=to_datetime(row.started_at),
         seen_at=to_datetime(row.seen_at),
         is_alive=bool(row.alive),
+        replaced=row.replaced,
+        replaced_for=row.replaced_for,
     )
