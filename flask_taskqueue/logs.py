@@ -9,7 +9,7 @@ from .core.delivery.outcome import Outcome
 from .core.record import Record
 from .core.states import State
 from .core.urls import redacted
-from .store import Result
+from .store import AttemptResult
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -20,7 +20,7 @@ _LEVELS = {
 }
 
 
-def log_attempt(result: Result, lost: bool) -> None:
+def log_attempt(result: AttemptResult, lost: bool) -> None:
     """Log an attempt that is recorded: a success as information, a failed attempt as a warning, a
     dead task as an error.
 

@@ -100,7 +100,11 @@ def forget_matching(
     how many. As `change_matching`.
     """
     refuse_many(runtime, transactional, "to forget whatever matches")
-    history, tombstones, total = runtime.store.history, Retention.of(runtime.settings).tombstones, 0
+    history, tombstones, total = (
+        runtime.store.finished_tasks,
+        Retention.of(runtime.settings).tombstones,
+        0,
+    )
     while forgotten := make_change(
         runtime,
         partial(history.forget_some, wanted=wanted, tombstones=tombstones),

@@ -118,7 +118,7 @@ class Queue:
         """The newest tasks of the queue that match, newest first; see ``tasks.find``."""
         store = self._runtime.store
         with store.reading() as connection:
-            found = store.newest.find(
+            found = store.search.find(
                 connection, self._filter(state, url, name=name, before=before), limit
             )
         return [Task.of(record, self._tasks) for record in found]

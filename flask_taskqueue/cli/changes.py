@@ -172,7 +172,7 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
     keep = None if older_than is None else older_than.total_seconds()
     kept = Retention.of(runtime.settings, keep=keep)
     with runtime.store.reading() as connection:
-        matched = runtime.store.history.count(
+        matched = runtime.store.finished_tasks.count(
             connection,
             keep_succeeded=kept.succeeded,
             keep_dead=kept.dead,
@@ -252,7 +252,7 @@ def _count(runtime: Runtime, wanted: Filter, forgets: bool) -> int:
     store = runtime.store
     with store.reading() as connection:
         if forgets:
-            return store.history.count_some(
+            return store.finished_tasks.count_some(
                 connection, wanted, Retention.of(runtime.settings).tombstones
             )
         return store.tasks.count(connection, wanted, Action.DELETE)

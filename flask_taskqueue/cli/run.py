@@ -173,7 +173,7 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
     store, app = runtime.store, runtime.app
 
     def bury(identity: str, blameless: bool) -> None:
-        give_back = store.leases.pardon if blameless else store.leases.expire
+        give_back = store.leases.release_killed if blameless else store.leases.expire
         try:
             store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
             store.transact(

@@ -14,7 +14,7 @@ from ..core.clock import SECOND, to_datetime, to_micros
 from ..core.failures import Group, group
 from ..core.queues.slowdowns import Slowdown, enforced
 from ..runtime import Runtime
-from ..store import RANGES, SLOT, Live, Minute
+from ..store import RANGES, SLOT, AttemptCounts, QueueCounts
 from .rendering import Page
 
 _RECENT = 500
@@ -44,7 +44,7 @@ class QueueLine:
     due_since: datetime | None
     attempts_last_hour: int
     failed_last_hour: int
-    minutes: Sequence[Minute]
+    minutes: Sequence[AttemptCounts]
 
     @property
     def is_paused(self) -> bool:
@@ -104,8 +104,8 @@ def page(runtime: Runtime) -> Page:
 def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     """Every queue that has ever been configured."""
     store = runtime.store
-    live = store.live_counts.of(connection)
-    totals_of = {row.queue: row for row in store.tally.totals(connection)}
+    live = store.backlog.of(connection)
+    totals_of = {row.queue: row for row in store.counters.totals(connection)}
     minutes = store.charts.last_hour(connection)
     rows = store.queues.rows(connection)
     slowdowns = store.slowdowns.active(connection)
@@ -113,9 +113,9 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     return [
         _line(
             row,
-            live.get(row.name, Live()),
+            live.get(row.name, QueueCounts()),
             totals_of.get(row.name),
-            minutes.get(row.name, [Minute()] * 60),
+            minutes.get(row.name, [AttemptCounts()] * 60),
             enforced(row.rate, row.name, slowdowns, now),
         )
         for row in rows
@@ -210,9 +210,9 @@ def _chart(
 
 def _line(
     row: sa.Row[Any],
-    live: Live,
+    live: QueueCounts,
     ended: sa.Row[Any] | None,
-    minutes: Sequence[Minute],
+    minutes: Sequence[AttemptCounts],
     enforced: float | None,
 ) -> QueueLine:
     return QueueLine(
@@ -235,8 +235,8 @@ def _line(
     )
 
 
-def _together(series: Sequence[Sequence[Minute]]) -> list[Minute]:
+def _together(series: Sequence[Sequence[AttemptCounts]]) -> list[AttemptCounts]:
     return [
-        Minute(sum(one.attempts for one in each), sum(one.failures for one in each))
+        AttemptCounts(sum(one.attempts for one in each), sum(one.failures for one in each))
         for each in zip(*series, strict=True)
     ]

@@ -209,7 +209,7 @@ def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Respon
     if page.status != 503:  # which says that the database is away
         with store.reading() as connection:
             now = store.schedules.now(connection)
-            dead = sum(row.dead for row in store.tally.totals(connection))
+            dead = sum(row.dead for row in store.counters.totals(connection))
     layout = {
         "page": page,
         "sections": sections,

@@ -23,7 +23,7 @@ from ..core.record import Record
 from ..core.security.redaction import Sight
 from ..core.states import State
 from ..runtime import Runtime
-from ..store import CAP, Action, Filter, Kind, Live, Place, Visible
+from ..store import CAP, Action, Cursor, Filter, ListKind, QueueCounts, Visible
 from ..store.tasks.filters import LastStatus
 from .audit import printable
 from .errors import ids_of
@@ -41,11 +41,11 @@ class Chosen:
     them could not be used.
     """
 
-    kind: Kind
+    kind: ListKind
     wanted: Filter
     visible: Visible
     given: Mapping[str, str]
-    after: Place | None = None
+    after: Cursor | None = None
     problems: list[str] = field(default_factory=list)
 
     @classmethod
@@ -58,9 +58,9 @@ class Chosen:
         }
         problems: list[str] = []
         state = arguments.get("state", "all")
-        if state not in list(Kind):
+        if state not in list(ListKind):
             problems.append(f"There is no list of {state[:40]!r}; this is every task.")
-            state = Kind.ALL
+            state = ListKind.ALL
         wanted = Filter(
             queue=given.get("queue"),
             status=_status(given, problems),
@@ -69,7 +69,12 @@ class Chosen:
         )
         visible = Visible(sight=sight, url=given.get("url"), search=given.get("q"))
         return cls(
-            Kind(state), wanted, visible, given, Place.parse(arguments.get("after", "")), problems
+            ListKind(state),
+            wanted,
+            visible,
+            given,
+            Cursor.parse(arguments.get("after", "")),
+            problems,
         )
 
     def among(self, ids: Sequence[str] | None) -> Chosen:
@@ -187,7 +192,7 @@ def page(runtime: Runtime) -> Page:
         template="tasks.html",
         title="Tasks",
         data=data,
-        extra={"chosen": chosen, "queues": queues, "kinds": list(Kind), "cap": CAP},
+        extra={"chosen": chosen, "queues": queues, "kinds": list(ListKind), "cap": CAP},
     )
 
 
@@ -250,10 +255,17 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
     the cap.
     """
     store = runtime.store
-    live = [one for name, one in store.live_counts.of(connection).items() if queue in (None, name)]
-    ended = [row for row in store.tally.totals(connection) if queue in (None, row.queue)]
-    found = sum(live, Live())
-    counted = (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING, Kind.WAITING)
+    live = [one for name, one in store.backlog.of(connection).items() if queue in (None, name)]
+    ended = [row for row in store.counters.totals(connection) if queue in (None, row.queue)]
+    found = sum(live, QueueCounts())
+    counted = (
+        ListKind.DUE,
+        ListKind.RUNNING,
+        ListKind.LOST,
+        ListKind.SCHEDULED,
+        ListKind.RETRYING,
+        ListKind.WAITING,
+    )
     counts = {kind.value: getattr(found, kind.value) for kind in counted}
     return counts | {
         state.value: sum(getattr(row, state.value) for row in ended)
@@ -301,7 +313,7 @@ def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Deed:
     if listing.next is None:
         return Deed(_VERBS[action], told, partial(change_ids, runtime, action, listing.ids))
     order = partial(
-        store.bulks.add,
+        store.bulk_changes.add,
         action=action,
         kind=chosen.kind,
         wanted=chosen.wanted,

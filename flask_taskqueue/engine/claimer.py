@@ -18,7 +18,7 @@ from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.queues.slowdowns import Silence, Slowdown, slowable
 from ..core.record import Record
 from ..core.states import State
-from ..store import Claims, LockedError, Result, Wait
+from ..store import AttemptResult, Claims, LockedError, Wait
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ class Taking:
             connection, self._claims.claim_unseen(connection, lane, most, **self._terms()), [], 0
         )
 
-    def note(self, results: Iterable[Result]) -> None:
+    def note(self, results: Iterable[AttemptResult]) -> None:
         """Remember which hosts do not answer, so that one of them does not take every slot; one
         that answers is forgotten.
         """
@@ -158,7 +158,7 @@ class Taking:
             elif len(self._silent) < _MOST_SILENT:
                 self._silent.add(host)
 
-    def ended(self) -> list[Result]:
+    def ended(self) -> list[AttemptResult]:
         """What became of tasks that were ended, since this was last asked, instead of being
         taken over.
         """
@@ -350,7 +350,7 @@ class Taking:
         suspects = [one.delivery.lease for one in running if one.delivery.suspect]
         suspects += [(one.id, one.lease_id or "") for one in taken if is_poison(one)]
         if suspects and taken and len(taken) + len(running) + beside > 1:
-            self._claims.forgive(connection, suspects)
+            self._claims.excuse_crash(connection, suspects)
         return taken
 
     def _terms(self) -> Terms:

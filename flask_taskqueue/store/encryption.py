@@ -19,7 +19,7 @@ _SOME = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
+class RotationResult:
     """What a rotation did: how many rows were sealed anew, and how many could not be read and
     were left.
     """
@@ -27,11 +27,11 @@ class Rotated:
     changed: int = 0
     unreadable: int = 0
 
-    def __add__(self, other: Rotated) -> Rotated:
-        return Rotated(self.changed + other.changed, self.unreadable + other.unreadable)
+    def __add__(self, other: RotationResult) -> RotationResult:
+        return RotationResult(self.changed + other.changed, self.unreadable + other.unreadable)
 
 
-class Sealed:
+class KeyRotation:
     """What is sealed in the tables of one database."""
 
     def __init__(self, tables: Tables, vault: Vault) -> None:
@@ -44,7 +44,7 @@ class Sealed:
             tables.schedule: ("task",),
         }
 
-    def rotate(self, database: Database) -> Iterable[Rotated]:
+    def rotate(self, database: Database) -> Iterable[RotationResult]:
         """Seal everything with the newest key that is not, what is plain too, some rows at a time;
         what was done to each some.
 
@@ -81,7 +81,9 @@ class Sealed:
                 statement if table is self._attempt else statement.limit(_SOME)
             ).all()
 
-    def _renew(self, database: Database, table: sa.Table, rows: Sequence[sa.Row[Any]]) -> Rotated:
+    def _renew(
+        self, database: Database, table: sa.Table, rows: Sequence[sa.Row[Any]]
+    ) -> RotationResult:
         changes: list[tuple[sa.Row[Any], dict[str, Any]]] = []
         unreadable = 0
         for row in rows:
@@ -98,7 +100,7 @@ class Sealed:
             if changed:
                 changes.append((row, changed))
         written = database.transact(partial(_write, table=table, changes=changes)) if changes else 0
-        return Rotated(written, unreadable)
+        return RotationResult(written, unreadable)
 
     def _again(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -30,7 +30,7 @@ def refuse_elsewhere(
     A task added on such a connection would be attempted by no dispatcher of this queue. Raises
     `TransientError` when either cannot be reached.
     """
-    name = store.transact(store.dispatchers.leave_witness)
+    name = store.transact(store.dispatchers.add_probe_row)
     try:
         theirs = _place_unless_seen(store, name, looking)
     finally:
@@ -54,7 +54,7 @@ def _place_unless_seen(
     try:
         with looking() as connection:
             place = dialect.place(connection)
-            return None if store.dispatchers.sees_witness(connection, name) else place
+            return None if store.dispatchers.sees_probe_row(connection, name) else place
     except sa.exc.DBAPIError as error:
         if dialect.is_missing(error):
             return place

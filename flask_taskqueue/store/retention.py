@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros
 from ..core.queues.lanes import PRIORITIES
 from ..core.states import State
-from .counters.counters import Tally, departures, ends
+from .counters.counters import Counters, departures, ends
 from .database.dialects import Dialect
 from .database.dialects.states import is_state
 from .database.tables import Tables
@@ -21,7 +21,7 @@ MOST = 500
 
 
 def end_unreachable(
-    connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int], tally: Tally
+    connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int], counters: Counters
 ) -> int:
     """End some of them as dead, with the reason; how many. ``add()`` stores none: they were written
     by hand.
@@ -46,7 +46,7 @@ def end_unreachable(
         "last_reason": "permanent",
         "last_error": "the stored task is malformed: no such queue, or a priority that is none",
     }
-    tally.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
+    counters.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
     return connection.execute(
         sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(ended)
     ).rowcount
@@ -70,14 +70,14 @@ def _foreign_priorities(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnE
 BATCH = 500
 
 
-class History:
+class FinishedTasks:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, counters: Counters) -> None:
         self._task = tables.task
         self._attempt = tables.attempt
         self._now = dialect.now
-        self._tally = tally
+        self._counters = counters
 
     def attempts(self, connection: sa.Connection, task_id: str) -> list[sa.Row[Any]]:
         """The attempts of a task that have ended, in the order they began."""
@@ -188,7 +188,7 @@ class History:
         if not ids:
             return 0
         connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
-        self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
+        self._counters.add(connection, departures((row.queue, row.state) for row in rows), "")
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def _taken_names(self, tombstones: Mapping[str, float]) -> sa.ColumnElement[bool]:

@@ -17,18 +17,18 @@ from .adding.inserts import Inserts
 from .adding.schedules import Schedules
 from .audit import Audit
 from .counters.charts import Charts
-from .counters.counters import Tally
-from .counters.failures import Failures, Troubles
-from .counters.metrics import Readings
+from .counters.counters import Counters
+from .counters.failures import Diagnostics, Failures
+from .counters.metrics import Metrics
 from .counters.statistics import Statistics
 from .database.database import Database, Wait
 from .database.refusals import LockedError
-from .encryption import Sealed
+from .encryption import KeyRotation
 from .leases.attempts import AttemptLog
 from .leases.claims import Claims
 from .leases.completions import Completions
-from .leases.finish import Endings
-from .leases.freed_places import Vacancies
+from .leases.finish import Finish
+from .leases.freed_places import FreedPlaces
 from .leases.holds import Holds
 from .leases.leases import Leases
 from .leases.slowdowns import Slowdowns
@@ -36,13 +36,13 @@ from .ownership import Ownership
 from .queues.dispatchers import Dispatchers
 from .queues.locks import Locks
 from .queues.queues import Queues
-from .retention import History, end_unreachable
-from .task_facts import Surroundings
-from .tasks.background import Bulks
-from .tasks.backlog import LiveCounts
+from .retention import FinishedTasks, end_unreachable
+from .task_facts import TaskFacts
+from .tasks.background import BulkChanges
+from .tasks.backlog import Backlog
 from .tasks.changes import Tasks
 from .tasks.listings import Listings
-from .tasks.search import Newest
+from .tasks.search import Search
 
 
 class Store:
@@ -67,56 +67,54 @@ class Store:
         self.database = database
         self.transact = database.transact
         self.reading = database.reading
-        self.tally = Tally(tables, dialect)
+        self.counters = Counters(tables, dialect)
         self.locks = Locks(tables, dialect)
         self.inserts = Inserts(tables, dialect, vault)
         self.batches = Batches(tables, dialect, self.inserts, vault)
-        vacancies = Vacancies(
+        freed_places = FreedPlaces(
             tables,
             dialect,
             lambda connection: database.in_memory or connection.engine is database.engine,
         )
-        endings = Endings(self.tally, self.locks, self.batches, self.inserts, vault, vacancies)
-        self.inserts.replaced = endings.replaced
-        log = AttemptLog(tables, dialect, endings, keep_attempts)
-        self.holds = Holds(tables, dialect, endings)
-        self.tasks = Tasks(tables, dialect, endings, self.tally, log, self.holds)
+        finish = Finish(self.counters, self.locks, self.batches, self.inserts, vault, freed_places)
+        self.inserts.replaced = finish.replaced
+        log = AttemptLog(tables, dialect, finish, keep_attempts)
+        self.holds = Holds(tables, dialect, finish)
+        self.tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
         self.queues = Queues(tables, dialect)
-        self.completions = Completions(tables, dialect, endings)
+        self.completions = Completions(tables, dialect, finish)
         self.slowdowns = Slowdowns(tables, dialect)
         self.claims = Claims(
-            tables, dialect, self.queues, self.locks, endings, log, self.completions, self.slowdowns
+            tables, dialect, self.queues, self.locks, finish, log, self.completions, self.slowdowns
         )
         self.leases = Leases(
-            tables, dialect, self.slowdowns, endings, log, self.completions, self.holds
+            tables, dialect, self.slowdowns, finish, log, self.completions, self.holds
         )
-        self.statistics = Statistics(tables, dialect, self.tally)
-        self.readings = Readings(tables, dialect)
+        self.statistics = Statistics(tables, dialect, self.counters)
+        self.metrics = Metrics(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts, vault)
-        self.history = History(tables, dialect, self.tally)
+        self.finished_tasks = FinishedTasks(tables, dialect, self.counters)
         self.dispatchers = Dispatchers(tables, dialect)
         self.ownership = Ownership(database, self.dispatchers, application)
-        self.surroundings = Surroundings(
-            tables, dialect, self.queues, self.dispatchers, self.slowdowns
-        )
-        self.live_counts = LiveCounts(tables, dialect)
+        self.task_facts = TaskFacts(tables, dialect, self.queues, self.dispatchers, self.slowdowns)
+        self.backlog = Backlog(tables, dialect)
         self.charts = Charts(tables, dialect)
-        self.troubles = Troubles(tables, dialect)
+        self.diagnostics = Diagnostics(tables, dialect)
         self.failures = Failures(tables)
         self.audit = Audit(tables, dialect)
-        self.sealed = Sealed(tables, vault)
-        self.newest = Newest(tables)
-        self.listings = Listings(tables, self.live_counts)
-        self.bulks = Bulks(tables, dialect, self.listings, self.tasks)
+        self.key_rotation = KeyRotation(tables, vault)
+        self.search = Search(tables)
+        self.listings = Listings(tables, self.backlog)
+        self.bulk_changes = BulkChanges(tables, dialect, self.listings, self.tasks)
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:
         """End rows as dead that no claim will ever find; how many."""
         return end_unreachable(
-            connection, self.database.tables, self.database.dialect.now, self.tally
+            connection, self.database.tables, self.database.dialect.now, self.counters
         )
 
-    def let_go(self) -> None:
+    def free_lapsed_places(self) -> None:
         """Let go what waits for places that are vacant: left so by a transaction of the
         application, or by a process that died.
 

@@ -20,7 +20,7 @@ _SOME = 20
 _MOST_AHEAD = 10_000
 
 
-class Surroundings:
+class TaskFacts:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(

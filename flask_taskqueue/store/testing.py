@@ -19,7 +19,7 @@ from .database.tables import Tables
 Result = TypeVar("Result")
 
 
-class Rehearsal(Database):
+class DatabaseForTests(Database):
     """One caller, whose thread is the handlers' too, and no dispatcher beside it.
 
     ``isolated`` gives the connection of a test that is going to be rolled back, or None: then

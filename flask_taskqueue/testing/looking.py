@@ -275,7 +275,7 @@ class Looking:
         with store.reading() as connection:
             return [
                 self._runtime.vault.opened(one)
-                for one in store.newest.find(connection, Filter(state=state), _MOST)
+                for one in store.search.find(connection, Filter(state=state), _MOST)
             ][::-1]
 
     def _report(self, wanted: Wanted) -> str:

@@ -13,7 +13,7 @@ from ..core.tasks.task import Task
 from ..engine.attempt import Attempts, Routes
 from ..engine.claimer import Taking
 from ..runtime import Runtime
-from ..store import Rehearsal, Store
+from ..store import DatabaseForTests, Store
 from .attempts import Attempt
 from .script import Script, Scripted
 
@@ -24,7 +24,7 @@ _LEASE = 3600.0
 class Steps:
     """Does what a dispatcher with one slot would do, step by step."""
 
-    def __init__(self, runtime: Runtime, rehearsal: Rehearsal, script: Script) -> None:
+    def __init__(self, runtime: Runtime, rehearsal: DatabaseForTests, script: Script) -> None:
         self._runtime = runtime
         self._rehearsal = rehearsal
         self._script = script

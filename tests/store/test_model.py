@@ -28,7 +28,7 @@ from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.new_task import NewTask
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.store import Filter, Result, Store
+from flask_taskqueue.store import AttemptResult, Filter, Store
 from tests.store.conftest import claim, take_over
 
 STEPS = int(os.environ.get("TEST_MODEL_STEPS", "2000"))
@@ -457,7 +457,7 @@ class StoreMachine(RuleBasedStateMachine):
         return set(
             self.transact(
                 lambda connection: self.store.leases.record(
-                    connection, [Result(record, outcome, 0.1)]
+                    connection, [AttemptResult(record, outcome, 0.1)]
                 )
             ).lost
         )

@@ -16,7 +16,7 @@ from flask_taskqueue.core.ids import lease_id
 from flask_taskqueue.core.queues.lanes import Lane
 from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import State
-from flask_taskqueue.store import Result, Store
+from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, take_over
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
@@ -31,7 +31,7 @@ def finish(store: Store, *records: Any, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(
         lambda connection: store.leases.record(
-            connection, [Result(one, outcome, 0.1) for one in records]
+            connection, [AttemptResult(one, outcome, 0.1) for one in records]
         )
     )
 
@@ -148,7 +148,7 @@ def test_statistics_are_true(store: Store) -> None:
     assert (now.last_minute, now.last_hour, now.failed_last_hour) == (6, 6, 3)
     store.transact(lambda connection: store.tasks.requeue(connection, taken[3].id))
     store.transact(
-        lambda connection: store.history.prune(
+        lambda connection: store.finished_tasks.prune(
             connection, keep_succeeded=-1, keep_dead=900, tombstones={}
         )
     )
@@ -167,8 +167,8 @@ def test_merging_the_tally_changes_no_count(store: Store) -> None:
     store.transact(
         lambda connection: connection.execute(sa.update(tally).values(slot=tally.c.slot - 400))
     )
-    assert store.transact(store.tally.merge) == 3
-    assert store.transact(store.tally.merge) == 0
+    assert store.transact(store.counters.merge) == 3
+    assert store.transact(store.counters.merge) == 0
     now = statistics(store)
     assert (now.succeeded, now.last_hour) == (3, 0)
     with store.reading() as connection:

@@ -25,7 +25,7 @@ _LAST = 20
 _MOST = 1000
 
 
-class Runs:
+class ScheduleRuns:
     """The statements of one database. Each takes the connection whose transaction it is part
     of; it has the schedule's row locked.
     """

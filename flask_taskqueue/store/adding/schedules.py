@@ -21,13 +21,13 @@ from ...core.tasks.new_task import NewTask, unpack
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .inserts import Inserts
-from .schedule_runs import Runs, last_run, noted
+from .schedule_runs import ScheduleRuns, last_run, noted
 
 _KEPT = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class ScheduleDefinition:
     """A schedule as it is declared; ``task`` is what it adds (see `pack`)."""
 
     name: str
@@ -53,7 +53,7 @@ class Schedules:
         self._now = dialect.now
         self._inserts = inserts
         self._vault = vault
-        self._runs = Runs(
+        self._runs = ScheduleRuns(
             tables, dialect, lambda connection, record: inserts.replaced(connection, record, False)
         )
         self._insert = dialect.insert_missing(tables.schedule)
@@ -66,8 +66,8 @@ class Schedules:
         return to_datetime(connection.execute(sa.select(self._now)).scalar_one())
 
     def outdated(
-        self, connection: sa.Connection, declared: Collection[Definition]
-    ) -> list[Definition]:
+        self, connection: sa.Connection, declared: Collection[ScheduleDefinition]
+    ) -> list[ScheduleDefinition]:
         """Those that have no row yet, or are declared differently since."""
         known = {row.name: row for row in self.rows(connection)}
         return [
@@ -75,7 +75,7 @@ class Schedules:
         ]
 
     def declare(
-        self, connection: sa.Connection, declared: Collection[Definition], now: datetime
+        self, connection: sa.Connection, declared: Collection[ScheduleDefinition], now: datetime
     ) -> None:
         """Store schedules as they are declared now. One whose text or time zone has changed is
         counted from now on.
@@ -215,7 +215,7 @@ class Schedules:
         old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
         return connection.execute(sa.delete(self._fire).where(old)).rowcount
 
-    def _differs(self, row: sa.Row[Any], one: Definition) -> bool:
+    def _differs(self, row: sa.Row[Any], one: ScheduleDefinition) -> bool:
         """Whether a schedule is stored otherwise than it is declared, or cannot be read any
         more.
         """

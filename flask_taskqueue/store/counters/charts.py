@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..database.dashboard_tables import PAST_COUNTS
+from ..database.dashboard_tables import ROLLUP_COUNTS
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
@@ -23,7 +23,7 @@ _TIMED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Minute:
+class AttemptCounts:
     """The attempts that ended within one minute, and how many of them failed."""
 
     attempts: int = 0
@@ -31,14 +31,18 @@ class Minute:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ChartRange:
     """A time that a chart shows: so many ``bars``, each of so many ``slots`` of the tally."""
 
     bars: int
     slots: int
 
 
-RANGES = {"24h": Range(96, QUARTER), "7d": Range(84, 8 * QUARTER), "30d": Range(90, 32 * QUARTER)}
+RANGES = {
+    "24h": ChartRange(96, QUARTER),
+    "7d": ChartRange(84, 8 * QUARTER),
+    "30d": ChartRange(90, 32 * QUARTER),
+}
 
 
 class Charts:
@@ -48,7 +52,7 @@ class Charts:
         self._tables = tables
         self._slot = dialect.now // SLOT
 
-    def last_hour(self, connection: sa.Connection) -> dict[str, list[Minute]]:
+    def last_hour(self, connection: sa.Connection) -> dict[str, list[AttemptCounts]]:
         """By queue, the attempts of each of the last 60 minutes, the latest last; from the
         tally, so no attempt is counted.
         """
@@ -66,17 +70,17 @@ class Charts:
             .where(since)
             .group_by(tally.c.queue, tally.c.slot)
         )
-        found: dict[str, list[Minute]] = defaultdict(lambda: [Minute()] * MINUTES)
+        found: dict[str, list[AttemptCounts]] = defaultdict(lambda: [AttemptCounts()] * MINUTES)
         for row in rows:
             place = MINUTES - 1 - max(0, now - row.slot) // _MINUTE
             if place >= 0:
                 before = found[row.queue][place]
-                found[row.queue][place] = Minute(
+                found[row.queue][place] = AttemptCounts(
                     before.attempts + row.attempts, before.failures + row.failures
                 )
         return dict(found)
 
-    def bars(self, connection: sa.Connection, shown: Range) -> tuple[int, list[Minute]]:
+    def bars(self, connection: sa.Connection, shown: ChartRange) -> tuple[int, list[AttemptCounts]]:
         """When the first bar begins, in microseconds, and the attempts of each, the latest last; of
         all queues together.
 
@@ -84,15 +88,15 @@ class Charts:
         """
         now = int(connection.scalar(sa.select(self._slot)) or 0)
         first = (now // shown.slots - shown.bars + 1) * shown.slots
-        found = [Minute()] * shown.bars
+        found = [AttemptCounts()] * shown.bars
         for row in self._by_slot(connection, first):
             place = min((row.slot - first) // shown.slots, shown.bars - 1)
-            found[place] = Minute(
+            found[place] = AttemptCounts(
                 found[place].attempts + row.attempts, found[place].failures + row.failures
             )
         return first * SLOT, found
 
-    def since(self, connection: sa.Connection, micros: int) -> Minute:
+    def since(self, connection: sa.Connection, micros: int) -> AttemptCounts:
         """The attempts since an instant, of all queues together; those of more than an hour ago
         by whole quarters of an hour.
         """
@@ -103,7 +107,7 @@ class Charts:
             for row in self._by_slot(connection, first)
             if row.slot >= first or first < now - MINUTES * _MINUTE
         ]
-        return Minute(sum(row.attempts for row in rows), sum(row.failures for row in rows))
+        return AttemptCounts(sum(row.attempts for row in rows), sum(row.failures for row in rows))
 
     def _by_slot(self, connection: sa.Connection, first: int) -> list[sa.Row[Any]]:
         """What the tally still has, and what has left it."""
@@ -114,7 +118,7 @@ class Charts:
         ):
             sums = [
                 sa.cast(sa.func.sum(table.c[name]), sa.BigInteger).label(name)
-                for name in PAST_COUNTS
+                for name in ROLLUP_COUNTS
             ]
             found += connection.execute(
                 sa.select(table.c.slot, *sums).where(table.c.slot >= begin).group_by(table.c.slot)

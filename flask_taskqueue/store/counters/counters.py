@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ...core.metrics import MEASURES
 from ...core.states import FINISHED, State
-from ..database.dashboard_tables import PAST_COUNTS
+from ..database.dashboard_tables import ROLLUP_COUNTS
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import COUNTS, Tables
@@ -20,7 +20,7 @@ _STATEMENTS = 256
 _NOTHING = sa.literal_column("0", sa.BigInteger)
 
 
-class Sums:
+class CounterTable:
     """The counts of one table. A statement names only those that there is something to add to:
     of the many, mostly a few.
     """
@@ -63,12 +63,12 @@ _MANY = 50
 _AT_ONCE = 500
 
 
-class Meter:
+class Measures:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._meter = tables.meter
-        self.sums = Sums(tables.meter, MEASURES, dialect)
+        self.sums = CounterTable(tables.meter, MEASURES, dialect)
 
     def add(
         self,
@@ -117,23 +117,23 @@ KEPT = 30 * 96 * QUARTER
 """How many slots a row is kept."""
 
 
-class Past:
+class Rollups:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect, slot: sa.ColumnElement[int]) -> None:
         self._past = tables.past
         self._slot = slot
-        self._add = dialect.add_up(tables.past, PAST_COUNTS)
+        self._add = dialect.add_up(tables.past, ROLLUP_COUNTS)
 
     def add(self, connection: sa.Connection, rows: Iterable[sa.Row[Any]]) -> None:
         """Add up rows that leave the tally."""
         sums: dict[tuple[str, int], dict[str, int]] = defaultdict(
-            lambda: dict.fromkeys(PAST_COUNTS, 0)
+            lambda: dict.fromkeys(ROLLUP_COUNTS, 0)
         )
         for row in rows:
             if row.attempts:
                 counts = sums[row.queue, row.slot - row.slot % QUARTER]
-                for name in PAST_COUNTS:
+                for name in ROLLUP_COUNTS:
                     counts[name] += getattr(row, name)
         if sums:
             connection.execute(
@@ -199,16 +199,16 @@ def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> di
     return found
 
 
-class Tally:
+class Counters:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tally = tables.tally
         self._slot = dialect.now // SLOT
-        self._sums = Sums(tables.tally, COUNTS, dialect, slot=self._slot)
-        self.meter = Meter(tables, dialect)
+        self._sums = CounterTable(tables.tally, COUNTS, dialect, slot=self._slot)
+        self.measures = Measures(tables, dialect)
         self._old = dialect.add_up(tables.tally, COUNTS)
-        self.past = Past(tables, dialect, self._slot)
+        self.rollups = Rollups(tables, dialect, self._slot)
 
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
         """Add counts. Writers that may write at the same time have each a ``source`` of their
@@ -217,7 +217,7 @@ class Tally:
         ordered = sorted(tallied.items())
         for queue, counts in ordered:
             self._sums.add(connection, {"queue": queue, "source": source}, counts)
-        self.meter.add(connection, ordered, source)
+        self.measures.add(connection, ordered, source)
 
     def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """By queue: how many tasks have each finished state, and attempts of the last minute
@@ -263,7 +263,7 @@ class Tally:
                 for queue, counts in sorted(sums.items())
             ]
             connection.execute(self._old, old)
-            self.past.add(connection, rows)
+            self.rollups.add(connection, rows)
         return len(rows)
 
 

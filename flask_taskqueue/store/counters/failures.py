@@ -60,7 +60,7 @@ _NEXT = 200
 """How many tasks of a queue, the next ones, are looked at."""
 
 
-class Troubles:
+class Diagnostics:
     """The statements of one database, each of which costs little, however many tasks there are.
 
     Each takes the connection whose transaction it is part of.

@@ -20,7 +20,7 @@ LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class QueueMetrics:
     """Of one queue. ``later`` are not due yet, ``retrying`` of them have been tried before;
     ``waiting`` wait for their key.
 
@@ -51,21 +51,21 @@ class Reading:
         return live + sum(self.measures[name] for name in FINISHED) - self.measures["requeued"]
 
 
-class Readings:
+class Metrics:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._now = dialect.now
 
-    def all(self, connection: sa.Connection) -> list[Reading]:
+    def all(self, connection: sa.Connection) -> list[QueueMetrics]:
         """Of every queue, by name. What is compared comes from one statement, so that sums hold."""
         found = []
         for row in connection.execute(self._statement()):
             later = row.scheduled - row.due
             looked_at, retrying = self._retrying(connection, row.name) if later else (0, 0)
             found.append(
-                Reading(
+                QueueMetrics(
                     queue=row.name,
                     later=later,
                     retrying=min(retrying, later),

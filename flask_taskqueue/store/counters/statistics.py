@@ -12,7 +12,7 @@ from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
-from .counters import Tally
+from .counters import Counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,13 @@ class Statistics:
     index.
     """
 
-    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, counters: Counters) -> None:
         self._tables = tables
-        self._tally = tally
+        self._counters = counters
 
     def of(self, connection: sa.Connection, queues: Collection[str]) -> dict[str, Counted]:
         """The statistics of these queues, as of one moment."""
-        totals = {row.queue: row._asdict() for row in self._tally.totals(connection)}
+        totals = {row.queue: row._asdict() for row in self._counters.totals(connection)}
         parked = self._parked(connection)
         found = {}
         for name in queues:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
-PAST_COUNTS = ("attempts", "failures")
+ROLLUP_COUNTS = ("attempts", "failures")
 
 
 def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
@@ -53,5 +53,5 @@ def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
         metadata,
         sa.Column("queue", token(100), primary_key=True),
         sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in PAST_COUNTS),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ROLLUP_COUNTS),
     )

@@ -22,9 +22,9 @@ from ...core.errors import (
 from ...process.interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
 from .refusals import LockedError, MovedError
-from .schema import CURRENT, Change, Schema, Stamp
+from .schema import CURRENT, Schema, SchemaChange, SchemaVersion
 from .tables import Tables
-from .transaction import Course
+from .transaction import RetriedTransaction
 from .write_lock import NoTurns, Turn, WriteLock
 
 Result = TypeVar("Result")
@@ -87,7 +87,7 @@ class Database:
         shared_file = self.dialect.locks_by_writing and not self.in_memory
         self.write_lock: Turn = WriteLock(lambda: self.file) if shared_file else NoTurns()
         self.schema = Schema(tables, self.dialect)
-        self.stamp: Stamp | None = None
+        self.stamp: SchemaVersion | None = None
         """What the tables said of themselves when they were last looked at."""
         self.around: Callable[[], AbstractContextManager[object]] = nullcontext
         """What to be within while something is written: where there is one writer only, the
@@ -187,12 +187,12 @@ class Database:
         else:
             self.schema.upgrade(connection)
 
-    def missing(self) -> list[Change]:
+    def missing(self) -> list[SchemaChange]:
         """What of the tables is not in the database. Raises `TransientError`."""
         with self._connected() as connection:
             return self.schema.missing(connection)
 
-    def upgrade(self) -> list[Change]:
+    def upgrade(self) -> list[SchemaChange]:
         """Add to the tables what is missing, one process at a time; what it was.
 
         Raises `TablesOutdatedError` when the database does not allow it.
@@ -266,7 +266,7 @@ class Database:
         wait: Wait = Wait.PATIENTLY,
         done: Work[Result | None] = lambda _: None,
     ) -> Result:
-        course = Course(tries)
+        course = RetriedTransaction(tries)
         while True:
             counted = True
             try:
@@ -282,7 +282,7 @@ class Database:
                 raise TransientError(_CROWDED) from error
             course.pause(counted=counted)
 
-    def _counts(self, error: sa.exc.DBAPIError, wait: Wait, course: Course) -> bool:
+    def _counts(self, error: sa.exc.DBAPIError, wait: Wait, course: RetriedTransaction) -> bool:
         """Whether a failure is one of the tries, of which there are few; raises if there is no
         other.
         """
@@ -313,7 +313,7 @@ class Database:
             raise self._lack(lacking)
         self._complete, self._doubted = not missing, False
 
-    def _read_stamp(self) -> Stamp | None:
+    def _read_stamp(self) -> SchemaVersion | None:
         try:
             with self._connected() as connection:
                 return self.schema.stamp(connection)
@@ -322,7 +322,7 @@ class Database:
                 return None
             raise
 
-    def _lack(self, lacking: Sequence[Change]) -> TablesMissingError:
+    def _lack(self, lacking: Sequence[SchemaChange]) -> TablesMissingError:
         if [change.name for change in lacking] == [table.name for table in self.tables.all]:
             return TablesMissingError(
                 f"the database has no table {self.tables.task.name}; create it with: flask "

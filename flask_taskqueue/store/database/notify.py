@@ -21,7 +21,7 @@ _IDLE = 1.0
 _TRY_AGAIN = 5.0
 
 
-class Notices:
+class Notifications:
     """For a database that has them (LISTEN and NOTIFY). One may be lost; then the poll sees the
     task.
 
@@ -41,7 +41,7 @@ class Notices:
     @staticmethod
     def serve(database: Database) -> bool:
         """Whether the database and its driver have notices."""
-        return database.dialect.has_notices(database.engine)
+        return database.dialect.has_notifications(database.engine)
 
     def ring(self) -> None:
         """Have a notice sent, soon. Never waits, never raises."""

@@ -16,7 +16,7 @@ _ROW = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class SchemaVersion:
     """What the tables say of themselves.
 
     ``version`` is raised by each release that changes the tables, which it does by adding to them
@@ -38,12 +38,12 @@ class Stamp:
         return self.oldest > CURRENT.version
 
 
-CURRENT = Stamp(version=2, oldest=2)
+CURRENT = SchemaVersion(version=2, oldest=2)
 """What the tables of this code say."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SchemaChange:
     """Something that is missing, and what adds it."""
 
     kind: Literal["table", "column", "index"]
@@ -77,13 +77,13 @@ class Schema:
         self._dialect = dialect
         self._insert = dialect.insert_missing(tables.schema)
 
-    def stamp(self, connection: sa.Connection) -> Stamp | None:
+    def stamp(self, connection: sa.Connection) -> SchemaVersion | None:
         """What the tables say of themselves; None if nobody has found them complete yet."""
         schema = self._tables.schema
         row = connection.execute(
             sa.select(schema.c.version, schema.c.oldest).where(schema.c.id == _ROW)
         ).one_or_none()
-        return None if row is None else Stamp(row.version, row.oldest)
+        return None if row is None else SchemaVersion(row.version, row.oldest)
 
     def mark(self, connection: sa.Connection) -> None:
         """Say that the tables are of this version, if they were of an earlier one."""
@@ -92,12 +92,12 @@ class Schema:
         earlier = sa.and_(schema.c.id == _ROW, schema.c.version < CURRENT.version)
         connection.execute(sa.update(schema).where(earlier).values(asdict(CURRENT)))
 
-    def missing(self, connection: sa.Connection) -> list[Change]:
+    def missing(self, connection: sa.Connection) -> list[SchemaChange]:
         """What the database lacks: tables, columns, indexes, found by looking at it."""
         inspector = sa.inspect(connection)
         return [change for table in self._tables.all for change in _missing(inspector, table)]
 
-    def upgrade(self, connection: sa.Connection) -> list[Change]:
+    def upgrade(self, connection: sa.Connection) -> list[SchemaChange]:
         """Add what is missing, while every other process that wants to waits; what it was."""
         with self._dialect.alone(connection, self._tables.schema.name):
             changes = self.missing(connection)
@@ -108,26 +108,26 @@ class Schema:
         return changes
 
 
-def statements(changes: Iterable[Change], dialect: sa.Dialect) -> list[str]:
+def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str]:
     """The statements of changes as a database would be given them."""
     return [
         str(one.compile(dialect=dialect)).strip() for change in changes for one in change.statements
     ]
 
 
-def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[Change]:
+def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[SchemaChange]:
     if not inspector.has_table(table.name, table.schema):
         indexes = [sa.schema.CreateIndex(index) for index in _indexes(table)]
-        yield Change("table", table.name, (sa.schema.CreateTable(table), *indexes))
+        yield SchemaChange("table", table.name, (sa.schema.CreateTable(table), *indexes))
         return
     columns = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
     for column in table.columns:
         if column.name not in columns:
-            yield Change("column", f"{table.name}.{column.name}", (AddColumn(column),))
+            yield SchemaChange("column", f"{table.name}.{column.name}", (AddColumn(column),))
     indexes_there = {index["name"] for index in inspector.get_indexes(table.name, table.schema)}
     for index in _indexes(table):
         if index.name not in indexes_there:
-            yield Change("index", str(index.name), (sa.schema.CreateIndex(index),))
+            yield SchemaChange("index", str(index.name), (sa.schema.CreateIndex(index),))
 
 
 def _indexes(table: sa.Table) -> list[sa.Index]:

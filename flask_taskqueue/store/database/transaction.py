@@ -18,7 +18,7 @@ that does not answer uses up more.
 """
 
 
-class Course:
+class RetriedTransaction:
     """Up to so many ``tries``; where the answer to a commit was lost, as many as it takes to
     find out, within twenty seconds.
     """

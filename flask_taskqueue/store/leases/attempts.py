@@ -15,8 +15,8 @@ from ..database.dialects.states import is_state
 from ..database.prepared import Prepared, among_these
 from ..database.refusals import MovedError
 from ..database.tables import Tables
-from .finish import Ending, Endings
-from .results import Result, alike, leased
+from .finish import Finish, Transition
+from .results import AttemptResult, alike, leased
 
 Lease = tuple[str, str]
 """A task's id and its lease's: what an attempt is known by."""
@@ -40,9 +40,9 @@ class AttemptLog:
     doubt, changes nothing.
     """
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, keep: float) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, finish: Finish, keep: float) -> None:
         self._keep = keep
-        self._endings = endings
+        self._finish = finish
         self._attempt = tables.attempt
         columns: dict[str, Any] = {
             column.name: sa.bindparam(column.name) for column in tables.attempt.c
@@ -59,7 +59,7 @@ class AttemptLog:
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
         self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
-    def add(self, connection: sa.Connection, results: Sequence[Result]) -> int:
+    def add(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
         """Log attempts that have ended just now, under leases that were held to the end; how many
         had not been logged.
 
@@ -79,7 +79,7 @@ class AttemptLog:
         self._forget_first(connection, [result.record for result in results])
         return added
 
-    def add_late(self, connection: sa.Connection, results: Sequence[Result]) -> None:
+    def add_late(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> None:
         """Log attempts whose lease somebody else had ended; what that one logged of a handler
         that still ran is replaced.
         """
@@ -93,7 +93,7 @@ class AttemptLog:
         self._insert.execute_many(connection, [_row(one, "late") for one in results])
         self._forget_first(connection, [result.record for result in results])
 
-    def add_reply(self, connection: sa.Connection, result: Result) -> None:
+    def add_reply(self, connection: sa.Connection, result: AttemptResult) -> None:
         """Keep the reply of an attempt that its handler's transaction has logged."""
         attempt, record = self._attempt, result.record
         mine = (
@@ -121,14 +121,14 @@ class AttemptLog:
         """
         died = Outcome(State.LEASED, "crash", error=error)
         added = self._insert.execute_many(
-            connection, [_row(Result(record, died, 0.0), "crash") for record in records]
+            connection, [_row(AttemptResult(record, died, 0.0), "crash") for record in records]
         )
         if added != len(records) and self.completed(connection, leases_of(records)):
             raise MovedError
         self._forget_first(connection, records)
-        self._endings.follow(
+        self._finish.follow(
             connection,
-            [Ending(record, State.LEASED, attempt="crash", failed=True) for record in records],
+            [Transition(record, State.LEASED, attempt="crash", failed=True) for record in records],
             source,
         )
 
@@ -199,7 +199,7 @@ def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
     )
 
 
-def _row(result: Result, reason: str) -> dict[str, Any]:
+def _row(result: AttemptResult, reason: str) -> dict[str, Any]:
     record, outcome = result.record, result.outcome
     return {
         "task_id": record.id,

@@ -21,10 +21,10 @@ from ..queues.locks import Locks, untaken
 from ..queues.queues import Queues
 from .attempts import AttemptLog, Lease
 from .completions import Completions
-from .finish import Ending, Endings
+from .finish import Finish, Transition
 from .lanes import is_open, look, prepare_look
 from .renewals import is_renewed
-from .results import Result
+from .results import AttemptResult
 from .slowdowns import Seen, Slowdowns
 
 _CLAIMS = 20
@@ -42,7 +42,7 @@ class Claims:
         dialect: Dialect,
         queues: Queues,
         locks: Locks,
-        endings: Endings,
+        finish: Finish,
         log: AttemptLog,
         completions: Completions,
         slowdowns: Slowdowns,
@@ -52,11 +52,11 @@ class Claims:
         self._is_renewed = is_renewed(tables, dialect.now)
         self._queues = queues
         self._locks = locks
-        self._endings = endings
+        self._finish = finish
         self._log = log
         self._completions = completions
         self._slowdowns = slowdowns
-        self.ended: dict[str, Result] = {}
+        self.ended: dict[str, AttemptResult] = {}
         """What was ended instead of being taken over; whoever tells of it, once that is
         committed, takes it out.
         """
@@ -198,7 +198,7 @@ class Claims:
         while (found := self._expired(connection, lane, suspects)) is not None:
             status = self._completions.finish(connection, found, holder["held_by"])
             if status is not None:
-                self.ended[found.id] = Result(found, success(status), 0.0)
+                self.ended[found.id] = AttemptResult(found, success(status), 0.0)
                 continue
             self._log.crash(connection, [found], holder["held_by"])
             if is_poison(found):
@@ -230,7 +230,7 @@ class Claims:
         self.put_off_any |= bool(late)
         keyed = [one.id for one in late if one.lock_key is not None]
         if keyed:
-            self._endings.given_back(connection, keyed)
+            self._finish.given_back(connection, keyed)
         return sent
 
     def _admitted(
@@ -257,8 +257,10 @@ class Claims:
                 .where(self._task.c.id.in_([one.id for one in expired]))
                 .values(ended)
             )
-            self._endings.follow(
-                connection, [Ending(one, State.CANCELLED, expired=True) for one in expired], source
+            self._finish.follow(
+                connection,
+                [Transition(one, State.CANCELLED, expired=True) for one in expired],
+                source,
             )
         return self._locks.admit(connection, [one for one in claimed if one not in expired])
 
@@ -266,7 +268,7 @@ class Claims:
         """Whether a lease of a lane ran out whose task is to be tried alone."""
         return connection.execute(self._expired_rows(lane, suspects=True)).one_or_none() is not None
 
-    def forgive(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
+    def excuse_crash(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
         """Not to hold against suspects the crash that may end these attempts."""
         task = self._task
         those = (
@@ -325,8 +327,8 @@ class Claims:
             "last_error": POISON.format(crashes=record.crashes + 1),
         }
         if _change(connection, self._task, record, changes):
-            self._endings.follow(connection, [Ending(record, State.DEAD)], source)
-            self.ended[record.id] = Result(record, poison(record), 0.0)
+            self._finish.follow(connection, [Transition(record, State.DEAD)], source)
+            self.ended[record.id] = AttemptResult(record, poison(record), 0.0)
 
 
 def _terms(lease_id: str, held_by: str, lease: float) -> dict[str, Any]:

@@ -22,17 +22,17 @@ from ..database.dialects import Dialect, Mark
 from ..database.dialects.states import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
-from .finish import Ending, Endings
+from .finish import Finish, Transition
 
 
 class Completions:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, finish: Finish) -> None:
         task, attempt = tables.task, tables.attempt
         self._attempt = attempt
         self._dialect = dialect
-        self._endings = endings
+        self._finish = finish
         mine = (
             task.c.id == sa.bindparam("id"),
             task.c.lease_id == sa.bindparam("lease"),
@@ -123,9 +123,9 @@ class Completions:
             == 1
         ):
             took = max(0, row.finished_at - (record.started_at or row.finished_at)) / SECOND
-            self._endings.follow(
+            self._finish.follow(
                 connection,
-                [Ending(record, State.SUCCEEDED, attempt="success", duration=took)],
+                [Transition(record, State.SUCCEEDED, attempt="success", duration=took)],
                 source,
             )
         return status

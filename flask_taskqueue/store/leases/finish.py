@@ -18,15 +18,15 @@ from ...core.states import State
 from ...core.tasks.new_task import unpack
 from ..adding.batches import Batches
 from ..adding.inserts import Inserts
-from ..counters.counters import Counts, Tally, count_end, no_counts
+from ..counters.counters import Counters, Counts, count_end, no_counts
 from ..queues.locks import Locks
-from .freed_places import Vacancies
+from .freed_places import FreedPlaces
 
 logger = logging.getLogger("flask_taskqueue")
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Transition:
     """What a task has become: ended, scheduled again, or (leased) nothing new; with an attempt that
     is over, or without.
 
@@ -43,29 +43,29 @@ class Ending:
     """Whether its place is not free yet: its handler still runs (see `Holds`)."""
 
 
-class Endings:
+class Finish:
     """Counts, lets waiting tasks go, adds the tasks that follow."""
 
     def __init__(
         self,
-        tally: Tally,
+        counters: Counters,
         locks: Locks,
         batches: Batches,
         inserts: Inserts,
         vault: Vault,
-        vacancies: Vacancies,
+        freed_places: FreedPlaces,
     ) -> None:
-        self._tally = tally
+        self._counters = counters
         self._locks = locks
         self._batches = batches
         self._inserts = inserts
         self._vault = vault
-        self._vacancies = vacancies
+        self._freed_places = freed_places
 
     def follow(
         self,
         connection: sa.Connection,
-        endings: Sequence[Ending],
+        transitions: Sequence[Transition],
         source: str,
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
@@ -75,19 +75,19 @@ class Endings:
         ``vacant`` are holds that have ended. Rows are locked in one order (keys, batches, counts),
         so that two transactions never wait for each other.
         """
-        self.let_follow(connection, endings, vacant)
-        self._tally.add(connection, _counts(endings), source)
+        self.let_follow(connection, transitions, vacant)
+        self._counters.add(connection, _counts(transitions), source)
 
     def let_follow(
         self,
         connection: sa.Connection,
-        endings: Sequence[Ending],
+        transitions: Sequence[Transition],
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
         """See to everything that follows, but count nothing."""
-        self._free_locks(connection, endings, vacant)
-        self._add_follow_ups(connection, endings)
-        self._count_batches(connection, endings, vacant)
+        self._free_locks(connection, transitions, vacant)
+        self._add_follow_ups(connection, transitions)
+        self._count_batches(connection, transitions, vacant)
 
     def given_back(self, connection: sa.Connection, ids: Collection[str]) -> None:
         """See to what may go instead of tasks that are scheduled again as if they had not been
@@ -97,32 +97,37 @@ class Endings:
 
     def replaced(self, connection: sa.Connection, record: Record, expired: bool) -> None:
         """See to what follows a task that was cancelled because another took its place."""
-        self.cancelled(connection, [Ending(record, State.CANCELLED, expired=expired)])
+        self.cancelled(connection, [Transition(record, State.CANCELLED, expired=expired)])
 
-    def cancelled(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
+    def cancelled(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
         """See to what follows tasks that were cancelled, perhaps by the application's own
         transaction.
         """
-        if not self._vacancies.leave(connection, [one.record for one in endings if not one.held]):
-            self.let_follow(connection, endings)
-        self._tally.add(connection, _counts(endings), "")
+        if not self._freed_places.leave(
+            connection, [one.record for one in transitions if not one.held]
+        ):
+            self.let_follow(connection, transitions)
+        self._counters.add(connection, _counts(transitions), "")
 
     def _free_locks(
-        self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]
+        self,
+        connection: sa.Connection,
+        transitions: Sequence[Transition],
+        vacant: Sequence[sa.Row[Any]],
     ) -> None:
         keys: dict[str, int | None] = {
             one.lock_key: one.lock_limit for one in vacant if one.lock_key is not None
         }
         keys |= {
             one.record.lock_key: one.record.lock_limit
-            for one in endings
+            for one in transitions
             if one.record.lock_key is not None and not one.held and one.state is not State.LEASED
         }
         if keys:
             self._locks.free(connection, keys)
 
-    def _add_follow_ups(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
-        for one in endings:
+    def _add_follow_ups(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
+        for one in transitions:
             if one.record.follow_up is None or one.state is not State.SUCCEEDED:
                 continue
             try:
@@ -133,10 +138,13 @@ class Endings:
             self._inserts.add_following(connection, following, f"task {one.record.id}")
 
     def _count_batches(
-        self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]
+        self,
+        connection: sa.Connection,
+        transitions: Sequence[Transition],
+        vacant: Sequence[sa.Row[Any]],
     ) -> None:
         ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for one in endings:
+        for one in transitions:
             if one.record.batch_id is not None and one.state.is_finished and not one.held:
                 ended[one.record.batch_id][one.state.value] += 1
         for place in vacant:
@@ -146,9 +154,9 @@ class Endings:
             self._batches.count(connection, ended)
 
 
-def _counts(endings: Sequence[Ending]) -> dict[str, Counts]:
+def _counts(transitions: Sequence[Transition]) -> dict[str, Counts]:
     found = no_counts()
-    for one in endings:
+    for one in transitions:
         counts = found[one.record.queue]
         if one.attempt is not None:
             _count_attempt(counts, one, one.attempt)
@@ -157,14 +165,14 @@ def _counts(endings: Sequence[Ending]) -> dict[str, Counts]:
     return found
 
 
-def _count_attempt(counts: Counts, ending: Ending, measure: str) -> None:
+def _count_attempt(counts: Counts, transition: Transition, measure: str) -> None:
     counts["attempts"] += 1
-    counts["failures"] += ending.failed
+    counts["failures"] += transition.failed
     counts[measure] += 1
     if measure in ("crash", "late"):
         return
-    _observe(counts, DURATIONS, "duration_micros", duration_micros(ending.duration))
-    record = ending.record
+    _observe(counts, DURATIONS, "duration_micros", duration_micros(transition.duration))
+    record = transition.record
     if (
         record.attempts == 1 and record.last_reason is None and record.started_at is not None
     ):  # the very first

@@ -20,7 +20,7 @@ from ..database.tables import Tables
 _LEFT = "taskqueue_vacancies"
 
 
-class Vacancies:
+class FreedPlaces:
     """The statements of one database. ``is_own`` says whether a connection is the queue's own."""
 
     def __init__(
@@ -53,6 +53,6 @@ class Vacancies:
         return True
 
 
-def has_left(connection: sa.Connection) -> bool:
+def has_freed_places(connection: sa.Connection) -> bool:
     """Whether vacancies were left since this was last asked of a connection."""
     return connection.info.pop(_LEFT, False) is True

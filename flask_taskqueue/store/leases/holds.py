@@ -21,7 +21,7 @@ from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
 from .attempts import Lease
-from .finish import Endings
+from .finish import Finish
 
 _COLUMNS = (
     "task_id",
@@ -38,12 +38,12 @@ _COLUMNS = (
 class Holds:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, finish: Finish) -> None:
         self._task = tables.task
         self._attempt = tables.attempt
         self._hold = tables.hold
         self._now = dialect.now
-        self._endings = endings
+        self._finish = finish
         self._insert_missing = dialect.insert_missing(tables.hold)
 
     def take(
@@ -159,4 +159,4 @@ class Holds:
 
     def _vacate(self, connection: sa.Connection, vacant: Sequence[sa.Row[Any]]) -> None:
         if vacant:
-            self._endings.let_follow(connection, [], vacant)
+            self._finish.let_follow(connection, [], vacant)

@@ -23,10 +23,10 @@ from ..database.tables import Tables
 from ..queues.locks import untaken
 from .attempts import AttemptLog, Lease, leases_of
 from .completions import Completions
-from .finish import Ending, Endings
+from .finish import Finish, Transition
 from .holds import Holds
 from .renewals import Renewals
-from .results import Recorded, Result, alike, leased
+from .results import AttemptResult, Recorded, alike, leased
 from .slowdowns import Slowdowns
 
 _NONE: Mapping[str, float] = MappingProxyType({})
@@ -40,7 +40,7 @@ class Leases:
         tables: Tables,
         dialect: Dialect,
         slowdowns: Slowdowns,
-        endings: Endings,
+        finish: Finish,
         log: AttemptLog,
         completions: Completions,
         holds: Holds,
@@ -48,7 +48,7 @@ class Leases:
         self._task = tables.task
         self.renewals = Renewals(tables, dialect)
         self._slowdowns = slowdowns
-        self._endings = endings
+        self._finish = finish
         self._now = dialect.now
         self._log = log
         self._completions = completions
@@ -85,7 +85,7 @@ class Leases:
             sa.select(*columns).select_from(completed).where(among_these(task.c.id))
         )
 
-    def record(self, connection: sa.Connection, results: Sequence[Result]) -> Recorded:
+    def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
         """End the leases of finished attempts, with all that follows, and log them; what of it
         there was to be recorded.
 
@@ -181,7 +181,7 @@ class Leases:
             )
         )
         released = connection.execute(statement, pairs).rowcount
-        self._endings.given_back(connection, [task_id for task_id, _ in leases])
+        self._finish.given_back(connection, [task_id for task_id, _ in leases])
         if released < len(pairs) and not begun:  # one was deleted before it could begin
             self._holds.end(connection, leases)
         return released
@@ -203,7 +203,7 @@ class Leases:
             )
         return len(free)
 
-    def pardon(self, connection: sa.Connection, held_by: str) -> int:
+    def release_killed(self, connection: sa.Connection, held_by: str) -> int:
         """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is
         blamed for; how many.
 
@@ -234,7 +234,7 @@ class Leases:
             }
             ids = [record.id for record in held]
             connection.execute(sa.update(task).where(task.c.id.in_(ids)).values(changes))
-            self._endings.given_back(connection, ids)
+            self._finish.given_back(connection, ids)
         return len(held)
 
     def is_current(self, connection: sa.Connection, task_id: str, attempt: int) -> Record | None:
@@ -264,8 +264,8 @@ class Leases:
         return list(connection.scalars(rows))
 
     def _look(
-        self, connection: sa.Connection, results: Sequence[Result]
-    ) -> list[tuple[Result, Standing]]:
+        self, connection: sa.Connection, results: Sequence[AttemptResult]
+    ) -> list[tuple[AttemptResult, Standing]]:
         """How the leases of results stand; those results that turn out to be something else are
         replaced.
         """
@@ -275,7 +275,7 @@ class Leases:
             rows |= {row.id: row for row in self._standing.execute(connection, these(ids))}
         return [_standing(result, rows.get(result.record.id)) for result in results]
 
-    def _as_seen(self, connection: sa.Connection, held: Sequence[Result]) -> bool:
+    def _as_seen(self, connection: sa.Connection, held: Sequence[AttemptResult]) -> bool:
         """Log attempts and end their leases; whether all of them were still to be logged, and
         held.
         """
@@ -288,7 +288,10 @@ class Leases:
         return logged and self._end_each(connection, held) == len(held)
 
     def _log_rest(
-        self, connection: sa.Connection, completed: Sequence[Result], late: Sequence[Result]
+        self,
+        connection: sa.Connection,
+        completed: Sequence[AttemptResult],
+        late: Sequence[AttemptResult],
     ) -> None:
         """Keep the replies of attempts that their handlers have logged; log those that came too
         late.
@@ -300,13 +303,16 @@ class Leases:
             self._log.add_late(connection, late)
 
     def _follow(
-        self, connection: sa.Connection, held: Sequence[Result], late: Sequence[Result]
+        self,
+        connection: sa.Connection,
+        held: Sequence[AttemptResult],
+        late: Sequence[AttemptResult],
     ) -> None:
         """See to what follows attempts. Of one that came too late the attempt is left to be
         counted, and its place to be freed.
         """
-        endings = [
-            Ending(
+        transitions = [
+            Transition(
                 result.record,
                 result.outcome.state,
                 attempt=attempt_measure(result.outcome, lost=False),
@@ -315,15 +321,17 @@ class Leases:
             )
             for result in held
         ]
-        endings += [
-            Ending(result.record, State.LEASED, attempt="late", duration=result.duration)
+        transitions += [
+            Transition(result.record, State.LEASED, attempt="late", duration=result.duration)
             for result in late
         ]
-        if endings:
+        if transitions:
             vacant = self._holds.remove(
                 connection, leases_of(result.record for result in late if not result.goes_on)
             )
-            self._endings.follow(connection, endings, endings[0].record.held_by or "", vacant)
+            self._finish.follow(
+                connection, transitions, transitions[0].record.held_by or "", vacant
+            )
 
     def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task
@@ -345,7 +353,7 @@ class Leases:
             )
         )
 
-    def _end_each(self, connection: sa.Connection, results: Sequence[Result]) -> int:
+    def _end_each(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
         """End leases, those of results that are alike by one statement; how many were ended."""
         together, others = alike(results)
         changed = sum(
@@ -370,12 +378,12 @@ class Standing(Enum):
     LOST = auto()
 
 
-def _as_told(results: Sequence[Result]) -> list[tuple[Result, Standing]]:
+def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Standing]]:
     """How leases stand unless something has happened to them."""
     return [(result, Standing.HELD) for result in results]
 
 
-def _standing(result: Result, row: sa.Row[Any] | None) -> tuple[Result, Standing]:
+def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptResult, Standing]:
     """How the lease of a result stands, by the row of its task; with the result that it is."""
     if row is None or row.lease_id != result.record.lease_id:
         return result, Standing.LOST
@@ -395,7 +403,7 @@ def _standing(result: Result, row: sa.Row[Any] | None) -> tuple[Result, Standing
     return result, Standing.LOST
 
 
-def _succeeded(result: Result, status: int | None) -> Result:
+def _succeeded(result: AttemptResult, status: int | None) -> AttemptResult:
     return (
         result
         if result.outcome.state is State.SUCCEEDED

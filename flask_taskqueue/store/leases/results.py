@@ -15,7 +15,7 @@ _FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class AttemptResult:
     """What became of an attempt."""
 
     record: Record
@@ -40,24 +40,26 @@ class Recorded:
     somebody else had ended.
     """
 
-    results: Sequence[Result]
+    results: Sequence[AttemptResult]
     lost: Collection[str]
 
 
-def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Result]]:
+def alike(
+    results: Collection[AttemptResult],
+) -> tuple[list[Sequence[AttemptResult]], list[AttemptResult]]:
     """Results of one claim that have the same outcome, no reply and no traceback to keep, together;
     and the others.
 
     One statement serves all of the former: of one claim no task is among them twice.
     """
-    same: dict[tuple[Outcome, str | None], list[Result]] = defaultdict(list)
-    others: list[Result] = []
+    same: dict[tuple[Outcome, str | None], list[AttemptResult]] = defaultdict(list)
+    others: list[AttemptResult] = []
     for result in results:
         kept = any(
             one is not None for one in (result.reply_headers, result.reply_body, result.traceback)
         )
         (others if kept else same[result.outcome, result.record.lease_id]).append(result)
-    together: list[Sequence[Result]] = []
+    together: list[Sequence[AttemptResult]] = []
     for group in same.values():
         for start in range(0, len(group), TOGETHER):
             some = group[start : start + TOGETHER]
@@ -68,6 +70,6 @@ def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Res
     return together, others
 
 
-def leased(results: Sequence[Result]) -> dict[str, Any]:
+def leased(results: Sequence[AttemptResult]) -> dict[str, Any]:
     """Binds the ids of results that are alike, and their lease."""
     return {"lease": results[0].record.lease_id, **these([result.record.id for result in results])}

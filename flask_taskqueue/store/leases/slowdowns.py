@@ -20,7 +20,7 @@ from ..database.dialects.claims import candidates
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
 from ..queues.locks import untaken
-from .results import Result
+from .results import AttemptResult
 
 Seen = MutableMapping[str, Slowdown | Silence]
 
@@ -50,7 +50,7 @@ class Slowdowns:
             for row in connection.execute(self._rows.order_by(self._slowdown.c.target))
         }
 
-    def ask(self, connection: sa.Connection, results: Iterable[Result]) -> None:
+    def ask(self, connection: sa.Connection, results: Iterable[AttemptResult]) -> None:
         """Slow those who asked for less."""
         longest: dict[str, tuple[float, int]] = {}
         for one in results:

@@ -23,7 +23,7 @@ _NEVER = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class DispatcherEntry:
     """What a dispatcher says of itself."""
 
     id: str
@@ -46,7 +46,7 @@ class Dispatchers:
         self._task = tables.task
         self._now = dialect.now
 
-    def see(self, connection: sa.Connection, sighting: Sighting) -> None:
+    def see(self, connection: sa.Connection, sighting: DispatcherEntry) -> None:
         """A dispatcher is there now; if it was not known, or was forgotten, it is from now on."""
         dispatcher = self._dispatcher
         known = sa.update(dispatcher).where(dispatcher.c.id == sighting.id)
@@ -153,12 +153,12 @@ class Dispatchers:
         )
         return [_info(row) for row in connection.execute(statement)]
 
-    def leave_witness(self, connection: sa.Connection) -> str:
+    def add_probe_row(self, connection: sa.Connection) -> str:
         """Store a row that is no dispatcher's, and has never been seen, so that it is forgotten
         if it is not removed; its id.
         """
         name = dispatcher_id()
-        sighting = Sighting(
+        sighting = DispatcherEntry(
             id=name,
             host="",
             pid=0,
@@ -175,7 +175,7 @@ class Dispatchers:
         )
         return name
 
-    def sees_witness(self, connection: sa.Connection, name: str) -> bool:
+    def sees_probe_row(self, connection: sa.Connection, name: str) -> bool:
         """Whether the connection looks at the table that the row is in."""
         return (
             connection.scalar(sa.select(self._dispatcher.c.id).where(self._dispatcher.c.id == name))

@@ -14,7 +14,7 @@ from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .changes import BATCH, Action, Tasks
 from .filters import Filter, LastStatus
-from .listings import Kind, Listings, Place
+from .listings import Cursor, Listings, ListKind
 from .visible import Visible
 
 _KEPT = 30 * 86_400.0
@@ -29,7 +29,7 @@ class Step:
     is_last: bool
 
 
-class Bulks:
+class BulkChanges:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect, listings: Listings, tasks: Tasks) -> None:
@@ -42,7 +42,7 @@ class Bulks:
         self,
         connection: sa.Connection,
         action: Action,
-        kind: Kind,
+        kind: ListKind,
         wanted: Filter,
         *,
         visible: Visible | None = None,
@@ -93,7 +93,7 @@ class Bulks:
             return None
         wanted, visible = unpack(row.wanted)
         listing = self._listings.page(
-            connection, Kind(row.kind), wanted, Place.parse(row.place or ""), BATCH, visible
+            connection, ListKind(row.kind), wanted, Cursor.parse(row.place or ""), BATCH, visible
         )
         changed = (
             self._tasks.change_some(connection, Filter(ids=listing.ids), Action(row.action))

@@ -22,7 +22,7 @@ CAP = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class QueueCounts:
     """Of one queue, tasks that have not ended: each is in one of the counts.
 
     ``due`` may be taken now, ``retrying`` has failed and waits for its next attempt, ``scheduled``
@@ -44,10 +44,10 @@ class Live:
         """Those that have not ended."""
         return sum(getattr(self, name) for name in _COUNTED)
 
-    def __add__(self, other: Live) -> Live:
+    def __add__(self, other: QueueCounts) -> QueueCounts:
         """Both together."""
         counts = {name: min(CAP, getattr(self, name) + getattr(other, name)) for name in _COUNTED}
-        return Live(
+        return QueueCounts(
             **counts,
             due_since=min(
                 (one for one in (self.due_since, other.due_since) if one is not None), default=None
@@ -71,7 +71,7 @@ class LiveLane:
     leased: bool
 
 
-class LiveCounts:
+class Backlog:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
@@ -100,13 +100,13 @@ class LiveCounts:
             sa.select(sa.func.count()).select_from(first).where(first.c.attempts > 0)
         )
 
-    def of(self, connection: sa.Connection) -> dict[str, Live]:
+    def of(self, connection: sa.Connection) -> dict[str, QueueCounts]:
         """By queue, for each queue that has a row."""
-        found: dict[str, Live] = {}
+        found: dict[str, QueueCounts] = {}
         for lane in self.lanes(connection):
-            found[lane.queue] = found.get(lane.queue, Live()) + self._count(connection, lane)
+            found[lane.queue] = found.get(lane.queue, QueueCounts()) + self._count(connection, lane)
         for queue, waiting in self._waiting(connection).items():
-            found[queue] = found.get(queue, Live()) + Live(waiting=waiting)
+            found[queue] = found.get(queue, QueueCounts()) + QueueCounts(waiting=waiting)
         return found
 
     def lanes(self, connection: sa.Connection) -> Sequence[LiveLane]:
@@ -117,17 +117,17 @@ class LiveCounts:
             for row in rows
         ]
 
-    def _count(self, connection: sa.Connection, lane: LiveLane) -> Live:
+    def _count(self, connection: sa.Connection, lane: LiveLane) -> QueueCounts:
         which = {"in_queue": lane.queue, "in_priority": lane.priority}
         running = self._running.execute(connection, which).scalar_one() if lane.leased else 0
         lost = self._lost.execute(connection, which).scalar_one() if lane.leased else 0
         if lane.due_at is None:
-            return Live(running=running, lost=lost)
+            return QueueCounts(running=running, lost=lost)
         until = which | {"until": lane.now}
         due = self._due.execute(connection, until).scalar_one() if lane.due_at <= lane.now else 0
         retrying = self._retrying.execute(connection, until).scalar_one()
         later = self._later.execute(connection, until).scalar_one()
-        return Live(
+        return QueueCounts(
             due=due,
             running=running,
             lost=lost,

@@ -12,13 +12,13 @@ from ...core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTas
 from ...core.ids import id_range
 from ...core.record import Record
 from ...core.states import LIVE, State
-from ..counters.counters import Tally, departures
+from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.refusals import MovedError
 from ..database.tables import Tables
 from ..leases.attempts import AttemptLog, leases_of
-from ..leases.finish import Ending, Endings
+from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
 from ..leases.renewals import is_lost
 from .filters import Filter
@@ -49,8 +49,8 @@ class Tasks:
         self,
         tables: Tables,
         dialect: Dialect,
-        endings: Endings,
-        tally: Tally,
+        finish: Finish,
+        counters: Counters,
         log: AttemptLog,
         holds: Holds,
     ) -> None:
@@ -59,8 +59,8 @@ class Tasks:
         self._key = tables.lock
         self._now = dialect.now
         self._is_lost = is_lost(tables, dialect.now)
-        self._endings = endings
-        self._tally = tally
+        self._finish = finish
+        self._counters = counters
         self._log = log
         self._holds = holds
 
@@ -153,7 +153,7 @@ class Tasks:
             self._update(connection, dead, afresh)
         except sa.exc.IntegrityError as error:
             raise MovedError from error  # somebody took a key since it was looked at
-        self._tally.add(
+        self._counters.add(
             connection, departures(((one.queue, one.state) for one in dead), requeued=True), ""
         )
         for batch_id in sorted({one.batch_id for one in dead if one.batch_id is not None}):
@@ -202,9 +202,9 @@ class Tasks:
             "unique_key": None,
         }
         self._update(connection, live, ended)
-        self._endings.cancelled(
+        self._finish.cancelled(
             connection,
-            [Ending(one, State.CANCELLED, held=(one.id, one.lease_id) in held) for one in live],
+            [Transition(one, State.CANCELLED, held=(one.id, one.lease_id) in held) for one in live],
         )
         return len(live)
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ...core.states import State
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
-from .backlog import LiveCounts
+from .backlog import Backlog
 from .filters import Filter
 from .visible import Visible
 
@@ -26,7 +26,7 @@ _JUDGED = 1_000
 _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9A-Za-z-]{1,26})", re.ASCII)
 
 
-class Kind(StrEnum):
+class ListKind(StrEnum):
     """Which list: every task, or those of one state, the scheduled ones by what they wait for."""
 
     ALL = "all"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Cursor:
     """A place in a list: right behind a task, told by what the list is ordered by and the
     task's id.
     """
@@ -54,7 +54,7 @@ class Place:
         return f"{self.at}.{self.id}"
 
     @classmethod
-    def parse(cls, text: str) -> Place | None:
+    def parse(cls, text: str) -> Cursor | None:
         """The place of a text; None for a text that is none."""
         match = _PLACE.fullmatch(text)
         return None if match is None else cls(int(match[1]), match[2])
@@ -69,7 +69,7 @@ class Listing:
     """
 
     ids: list[str]
-    next: Place | None
+    next: Cursor | None
     is_partial: bool = False
 
 
@@ -82,7 +82,7 @@ class _Range:
     descending: bool
     source: sa.FromClause
 
-    def behind(self, task: sa.Table, place: Place) -> sa.ColumnElement[bool]:
+    def behind(self, task: sa.Table, place: Cursor) -> sa.ColumnElement[bool]:
         """Whether a task comes after a place."""
         after = task.c.id < place.id if self.descending else task.c.id > place.id
         if self.key is None:
@@ -99,7 +99,7 @@ class _Range:
 class Listings:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, live_counts: LiveCounts) -> None:
+    def __init__(self, tables: Tables, live_counts: Backlog) -> None:
         self._task = tables.task
         self._lock = tables.lock
         self._live_counts = live_counts
@@ -108,9 +108,9 @@ class Listings:
     def page(
         self,
         connection: sa.Connection,
-        kind: Kind,
+        kind: ListKind,
         wanted: Filter,
-        after: Place | None,
+        after: Cursor | None,
         limit: int,
         visible: Visible | None = None,
     ) -> Listing:
@@ -120,16 +120,22 @@ class Listings:
         ``visible`` is what must be seen of them as well.
         """
         ranges = list(self._ranges(connection, kind, wanted.queue))
-        by_range = kind in (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING)
+        by_range = kind in (
+            ListKind.DUE,
+            ListKind.RUNNING,
+            ListKind.LOST,
+            ListKind.SCHEDULED,
+            ListKind.RETRYING,
+        )
         loose = (replace(wanted, queue=None) if by_range else wanted).conditions(self._task)
         seen = None if visible is None or visible.is_anything else visible
         loose += [] if seen is None else seen.conditions(self._task)
-        if kind is Kind.RETRYING:
+        if kind is ListKind.RETRYING:
             loose.append(self._task.c.attempts > 0)
-        elif kind is Kind.SCHEDULED:
+        elif kind is ListKind.SCHEDULED:
             loose.append(self._task.c.attempts == 0)
-        rows: list[Place] = []
-        ends: list[Place] = []
+        rows: list[Cursor] = []
+        ends: list[Cursor] = []
         for one in ranges:
             end = self._end(connection, one, after) if loose and wanted.ids is None else None
             ends += [] if end is None else [end]
@@ -137,13 +143,15 @@ class Listings:
             rows += self._seen(connection, one, after, more, limit + 1, seen)
         return _merged(rows, ends, limit, descending=bool(ranges) and ranges[0].descending)
 
-    def _ranges(self, connection: sa.Connection, kind: Kind, queue: str | None) -> Iterable[_Range]:
+    def _ranges(
+        self, connection: sa.Connection, kind: ListKind, queue: str | None
+    ) -> Iterable[_Range]:
         task = self._task
-        if kind is Kind.ALL:
+        if kind is ListKind.ALL:
             return [_Range([], None, True, task)]
-        if kind in (Kind.SUCCEEDED, Kind.DEAD, Kind.CANCELLED):
+        if kind in (ListKind.SUCCEEDED, ListKind.DEAD, ListKind.CANCELLED):
             return [_Range([is_state(task, State(kind.value))], task.c.finished_at, True, task)]
-        if kind is Kind.WAITING:
+        if kind is ListKind.WAITING:
             parked = sa.and_(
                 task.c.lock_key == self._lock.c.lock_key,
                 task.c.state == State.SCHEDULED.value,
@@ -152,11 +160,13 @@ class Listings:
             return [_Range([], None, False, self._lock.join(task, parked))]
         return self._lanes(connection, kind, queue)
 
-    def _lanes(self, connection: sa.Connection, kind: Kind, queue: str | None) -> Iterable[_Range]:
+    def _lanes(
+        self, connection: sa.Connection, kind: ListKind, queue: str | None
+    ) -> Iterable[_Range]:
         """What has not ended, queue by queue and priority by priority."""
         task = self._task
         for lane in self._live_counts.lanes(connection):
-            leased = kind in (Kind.RUNNING, Kind.LOST)
+            leased = kind in (ListKind.RUNNING, ListKind.LOST)
             there = lane.leased if leased else lane.due_at is not None
             if not there or queue not in (None, lane.queue):
                 continue
@@ -166,15 +176,15 @@ class Listings:
                 task.c.queue == lane.queue,
                 task.c.priority == lane.priority,
             ]
-            if kind is Kind.DUE:
+            if kind is ListKind.DUE:
                 conditions.append(task.c.due_at <= lane.now)
             elif leased:
-                conditions.append(self._is_lost if kind is Kind.LOST else ~self._is_lost)
+                conditions.append(self._is_lost if kind is ListKind.LOST else ~self._is_lost)
             else:
                 conditions.append(task.c.due_at > lane.now)
             yield _Range(conditions, task.c.due_at, False, task)
 
-    def _end(self, connection: sa.Connection, one: _Range, after: Place | None) -> Place | None:
+    def _end(self, connection: sa.Connection, one: _Range, after: Cursor | None) -> Cursor | None:
         """Where a look ends; None if the range ends before."""
         found = self._rows(connection, one, after, [], 1, offset=LOOKED_AT)
         return found[0] if found else None
@@ -183,43 +193,43 @@ class Listings:
         self,
         connection: sa.Connection,
         one: _Range,
-        after: Place | None,
+        after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         limit: int,
         seen: Visible | None,
-    ) -> list[Place]:
+    ) -> list[Cursor]:
         """The rows among which only those count that are seen to fit."""
         if seen is None:
             return self._rows(connection, one, after, more, limit)
-        found: list[Place] = []
+        found: list[Cursor] = []
         columns, read = seen.columns(self._task), _JUDGED
         while len(found) < limit and read == _JUDGED:
             rows = connection.execute(
                 self._statement(one, after, more, columns).limit(_JUDGED)
             ).all()
-            found += [Place(row.at, row.id) for row in rows if seen.fits(row.url, row.is_said)]
-            after, read = (Place(rows[-1].at, rows[-1].id) if rows else after), len(rows)
+            found += [Cursor(row.at, row.id) for row in rows if seen.fits(row.url, row.is_said)]
+            after, read = (Cursor(rows[-1].at, rows[-1].id) if rows else after), len(rows)
         return found[:limit]
 
     def _rows(
         self,
         connection: sa.Connection,
         one: _Range,
-        after: Place | None,
+        after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         limit: int,
         offset: int = 0,
-    ) -> list[Place]:
+    ) -> list[Cursor]:
         statement = self._statement(one, after, more).limit(limit)
         return [
-            Place(row.at, row.id)
+            Cursor(row.at, row.id)
             for row in connection.execute(statement.offset(offset) if offset else statement)
         ]
 
     def _statement(
         self,
         one: _Range,
-        after: Place | None,
+        after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         columns: Sequence[sa.ColumnElement[Any]] = (),
     ) -> sa.Select[Any]:
@@ -240,10 +250,10 @@ class Listings:
         return statement.order_by(*(each.desc() if one.descending else each for each in order))
 
 
-def _merged(rows: list[Place], ends: Sequence[Place], limit: int, *, descending: bool) -> Listing:
+def _merged(rows: list[Cursor], ends: Sequence[Cursor], limit: int, *, descending: bool) -> Listing:
     """Rows of several ranges in one order, as far as each of the ranges was looked at."""
 
-    def rank(place: Place) -> tuple[int, str]:
+    def rank(place: Cursor) -> tuple[int, str]:
         return place.at, place.id
 
     end = (max if descending else min)(ends, key=rank, default=None)

@@ -21,7 +21,7 @@ OF_STATE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """Tasks, the newest first. ``is_partial`` says that there are older ones, which were not
     looked at.
     """
@@ -30,7 +30,7 @@ class Found:
     is_partial: bool = False
 
 
-class Newest:
+class Search:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables) -> None:
@@ -43,7 +43,7 @@ class Newest:
             return self._along_ids(connection, wanted, limit)
         return self._of_state(connection, wanted, limit)
 
-    def look(self, connection: sa.Connection, wanted: Filter, limit: int) -> Found:
+    def look(self, connection: sa.Connection, wanted: Filter, limit: int) -> SearchResult:
         """Those that match of the newest `SEARCHED` tasks, or of the `OF_STATE` of a state that
         were the last to end.
 
@@ -51,9 +51,9 @@ class Newest:
         """
         state = wanted.state
         if wanted.name is not None or wanted.ids is not None:
-            return Found(self.find(connection, wanted, limit))
+            return SearchResult(self.find(connection, wanted, limit))
         if not self._is_crowded(connection, state):
-            return Found(self._of_state(connection, wanted, limit))
+            return SearchResult(self._of_state(connection, wanted, limit))
         task = self._task
         if state is None or state in LIVE:
             oldest = connection.scalar(
@@ -69,7 +69,7 @@ class Newest:
             )
             oldest = connection.scalar(ended.limit(1).offset(OF_STATE - 1))
             records = self._of_state(connection, wanted, limit, [task.c.finished_at >= oldest])
-        return Found(records, is_partial=oldest is not None and len(records) < limit)
+        return SearchResult(records, is_partial=oldest is not None and len(records) < limit)
 
     def _is_crowded(self, connection: sa.Connection, state: State | None) -> bool:
         """Whether more tasks have this state than are looked at along its index; of all states

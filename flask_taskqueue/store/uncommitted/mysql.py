@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .statement import Kind, Statement
+from .statement import Statement, StatementKind
 from .writes import ask
 
 _COMMITTING = set(
@@ -42,12 +42,12 @@ class MySQLWrites:
         return self._handled()
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        if statement.kind is Kind.CHANGE:
+        if statement.kind is StatementKind.CHANGE:
             return bool(cursor.rowcount != 0)
         return True if cursor.description is None and cursor.rowcount > 0 else None
 
     def ends(self, statement: Statement) -> bool:
-        if statement.kind is Kind.BEGIN:
+        if statement.kind is StatementKind.BEGIN:
             return True
         return (
             statement.keyword in _COMMITTING and not self._in_transaction()

@@ -12,7 +12,7 @@ from weakref import WeakSet, WeakValueDictionary
 import sqlalchemy as sa
 
 from ...core.errors import BadTransactionStateError
-from .statement import Kind, Statement, read_statement
+from .statement import Statement, StatementKind, read_statement
 from .writes import writes_of
 
 NO_COMMIT = (
@@ -23,7 +23,7 @@ NO_COMMIT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedChange:
     """A change of the queue's that is part of the transaction.
 
     ``names`` are the tasks that are lost if it is not committed. After the commit ``committed`` is
@@ -44,10 +44,10 @@ class _Level:
     written: bool = False
     unknown: bool = False
     noted: Any = None
-    joined: list[Joined] = field(default_factory=list)
+    joined: list[JoinedChange] = field(default_factory=list)
 
 
-class Uncommitted:
+class TrackedTransaction:
     """Follows the statements of one connection, from the begin of a session's transaction to its
     end.
 
@@ -65,7 +65,7 @@ class Uncommitted:
         self._doubted = False
         self._levels = [_Level(self._writes.count())]
         self._due: list[Callable[[], object]] = []
-        self.dropped: list[Joined] = []
+        self.dropped: list[JoinedChange] = []
         """The changes of the queue's in savepoints that have ended without a commit; whoever
         meant that takes them out.
         """
@@ -92,11 +92,11 @@ class Uncommitted:
         return len(self._levels) > 1
 
     @property
-    def joined(self) -> list[Joined]:
+    def joined(self) -> list[JoinedChange]:
         """The changes of the queue's that would be committed now."""
         return [one for level in self._levels for one in level.joined]
 
-    def join(self, joined: Joined) -> None:
+    def join(self, joined: JoinedChange) -> None:
         """Note a change that was made in the transaction."""
         self._levels[-1].written = True
         self._levels[-1].joined.append(joined)
@@ -144,10 +144,10 @@ class Uncommitted:
     def before(self, statement: Statement) -> None:
         """A statement is going to run."""
         level = self._levels[-1]
-        if statement.kind is Kind.SAVEPOINT:
+        if statement.kind is StatementKind.SAVEPOINT:
             self._resolve()
             level.noted = None
-        elif statement.kind is Kind.UNKNOWN:
+        elif statement.kind is StatementKind.UNKNOWN:
             if statement.defines or not self._writes.asks:
                 self._resolve()
             if not (level.unknown or level.written):
@@ -155,13 +155,13 @@ class Uncommitted:
 
     def after(self, statement: Statement, cursor: Any, context: Any) -> None:
         """A statement has run."""
-        if statement.kind is Kind.READ:
+        if statement.kind is StatementKind.READ:
             self._locks |= statement.locks
-        elif statement.kind is Kind.CHANGE or statement.kind is Kind.UNKNOWN:
+        elif statement.kind is StatementKind.CHANGE or statement.kind is StatementKind.UNKNOWN:
             self._changed(statement, cursor, context)
-        elif statement.kind in (Kind.COMMIT, Kind.ROLLBACK):
-            self.end(committed=statement.kind is Kind.COMMIT)
-        elif statement.kind is Kind.BEGIN:
+        elif statement.kind in (StatementKind.COMMIT, StatementKind.ROLLBACK):
+            self.end(committed=statement.kind is StatementKind.COMMIT)
+        elif statement.kind is StatementKind.BEGIN:
             self._end_if_implied(statement)
             self._begun_by = context.statement
         else:
@@ -177,7 +177,7 @@ class Uncommitted:
         if statement.defines:
             self._resolve()
         self._locks |= statement.locks
-        self._doubted |= statement.kind is Kind.UNKNOWN and cursor.description is None
+        self._doubted |= statement.kind is StatementKind.UNKNOWN and cursor.description is None
 
     def _end_if_implied(self, statement: Statement) -> bool:
         if not self._writes.ends(statement):
@@ -208,14 +208,14 @@ class Uncommitted:
             self.connection.invalidate(error)  # without a transaction it must not be used
             raise
 
-    def _begin_anew(self, joined: Iterable[Joined] = ()) -> None:
+    def _begin_anew(self, joined: Iterable[JoinedChange] = ()) -> None:
         self._levels = [_Level(self._writes.count(), joined=list(joined))]
         self._begun_by = None
         self._locks = self._shared
         self._doubted = False
 
     def _savepoint(self, statement: Statement) -> None:
-        if statement.kind is Kind.SAVEPOINT:
+        if statement.kind is StatementKind.SAVEPOINT:
             self._levels.append(_Level(self._writes.count(), name=statement.name))
             return
         places = [
@@ -228,7 +228,7 @@ class Uncommitted:
             return
         ended = self._levels[places[-1] :]
         del self._levels[places[-1] :]
-        if statement.kind is Kind.RELEASE:
+        if statement.kind is StatementKind.RELEASE:
             self._merge(ended)
             if not self._writes.asks and not self._writes.is_open():
                 self.end(
@@ -251,13 +251,13 @@ class Uncommitted:
             below.joined += level.joined
 
 
-_ANNOUNCED = (Kind.SAVEPOINT, Kind.UNKNOWN)
-_followed: WeakValueDictionary[int, Uncommitted] = WeakValueDictionary()
+_ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
+_followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
 """By the ids of their connections, which they keep alive."""
 _engines: WeakSet[sa.Engine] = WeakSet()
 
 
-def follow(connection: sa.Connection, *, shared: bool) -> Uncommitted:
+def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
     """Follow the transaction that has begun on a connection, for as long as the caller keeps what
     is returned, or until `forget`.
 
@@ -271,24 +271,24 @@ def follow(connection: sa.Connection, *, shared: bool) -> Uncommitted:
         sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
         sa.event.listen(engine, "after_cursor_execute", _after)
         sa.event.listen(engine, "commit", _committing)
-    followed = _followed[id(connection)] = Uncommitted(connection, shared=shared)
+    followed = _followed[id(connection)] = TrackedTransaction(connection, shared=shared)
     return followed
 
 
-def forget(followed: Uncommitted) -> None:
+def untrack(followed: TrackedTransaction) -> None:
     """Follow a connection no more."""
     if _find(followed.connection) is followed:
         del _followed[id(followed.connection)]
 
 
-def of_this_thread() -> list[Uncommitted]:
+def tracked_by_this_thread() -> list[TrackedTransaction]:
     """The transactions that this thread has begun and that are followed."""
     thread = get_ident()
     followed = [one() for one in _followed.valuerefs()] if _followed else []
     return [one for one in followed if one is not None and one.thread == thread]
 
 
-def _find(connection: sa.Connection) -> Uncommitted | None:
+def _find(connection: sa.Connection) -> TrackedTransaction | None:
     return _followed.get(id(connection))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from .statement import Kind, Statement
+from .statement import Statement, StatementKind
 
 
 class Writes(Protocol):
@@ -79,7 +79,7 @@ class UnknownWrites:
         return None
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        if statement.kind is Kind.CHANGE:
+        if statement.kind is StatementKind.CHANGE:
             return bool(cursor.rowcount != 0)
         return bool(statement.writes)
 

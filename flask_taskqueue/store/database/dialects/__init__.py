@@ -82,7 +82,7 @@ class Dialect(Protocol):
     def mark(self, connection: sa.Connection) -> Mark:
         """Mark the transaction of a connection."""
 
-    def has_notices(self, engine: sa.Engine) -> bool:
+    def has_notifications(self, engine: sa.Engine) -> bool:
         """Whether `notify` and `listen` can be used."""
 
     def notify(self, connection: sa.Connection, channel: str) -> None:

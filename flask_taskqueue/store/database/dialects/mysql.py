@@ -113,7 +113,7 @@ class MySQL:
     def mark(self, connection: sa.Connection) -> Mark:
         return Savepoint(connection)
 
-    def has_notices(self, engine: sa.Engine) -> bool:
+    def has_notifications(self, engine: sa.Engine) -> bool:
         return False
 
     def notify(self, connection: sa.Connection, channel: str) -> None:

@@ -128,7 +128,7 @@ class PostgreSQL:
     def mark(self, connection: sa.Connection) -> Mark:
         return TransactionId(connection)
 
-    def has_notices(self, engine: sa.Engine) -> bool:
+    def has_notifications(self, engine: sa.Engine) -> bool:
         return engine.dialect.driver == "psycopg"
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
