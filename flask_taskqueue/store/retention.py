@@ -15,6 +15,7 @@ from .counters.counters import Counters, departures, ends
 from .database.dialects import Dialect
 from .database.dialects.states import is_state
 from .database.tables import Tables
+from .database.task_columns import ended
 from .tasks.filters import Filter
 
 MOST = 500
@@ -38,17 +39,15 @@ def end_unreachable(
     if not rows:
         return 0
     ids = sorted(row.id for row in rows)
-    ended = {
-        "state": State.DEAD.value,
-        "due_at": None,
-        "finished_at": now,
-        "unique_key": None,
-        "last_reason": "permanent",
-        "last_error": "the stored task is malformed: no such queue, or a priority that is none",
-    }
+    changes = ended(
+        State.DEAD,
+        now,
+        last_reason="permanent",
+        last_error="the stored task is malformed: no such queue, or a priority that is none",
+    )
     counters.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
     return connection.execute(
-        sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(ended)
+        sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(changes)
     ).rowcount
 
 

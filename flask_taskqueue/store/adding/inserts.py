@@ -22,6 +22,7 @@ from ...core.tasks.new_task import Disposition, NewTask
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables
+from ..database.task_columns import ended
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -227,14 +228,8 @@ class Inserts:
             task.c.state == State.SCHEDULED.value,
             task.c.expires_at <= self._now,
         )
-        ended = {
-            "state": State.CANCELLED.value,
-            "unique_key": None,
-            "due_at": None,
-            "finished_at": self._now,
-            "last_reason": "expired",
-        }
-        if not connection.execute(sa.update(task).where(late).values(ended)).rowcount:
+        changes = ended(State.CANCELLED, self._now, last_reason="expired")
+        if not connection.execute(sa.update(task).where(late).values(changes)).rowcount:
             return False
         self.replaced(connection, holder, True)
         return True
@@ -274,14 +269,8 @@ class Inserts:
             return None
         if new.on_conflict == "debounce":
             return self._debounce(connection, holder, new)
-        ended = {
-            "state": State.CANCELLED.value,
-            "unique_key": None,
-            "due_at": None,
-            "finished_at": self._now,
-            "last_reason": "replaced",
-        }
-        connection.execute(sa.update(task).where(mine).values(ended))
+        changes = ended(State.CANCELLED, self._now, last_reason="replaced")
+        connection.execute(sa.update(task).where(mine).values(changes))
         self.replaced(connection, holder, False)
         return "replaced"
 

@@ -17,6 +17,7 @@ from ...core.states import FINISHED, State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
+from ..database.task_columns import ended
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -60,14 +61,8 @@ class ScheduleRuns:
         failed = [Record._make(row) for row in rows]
         if len(failed) != len(ids):
             return False
-        ended = {
-            "state": State.CANCELLED.value,
-            "unique_key": None,
-            "due_at": None,
-            "finished_at": self._now,
-            "last_reason": "replaced",
-        }
-        connection.execute(sa.update(task).where(mine).values(ended))
+        changes = ended(State.CANCELLED, self._now, last_reason="replaced")
+        connection.execute(sa.update(task).where(mine).values(changes))
         for one in failed:
             logger.warning(
                 "schedule %s: task %s failed %d times and is replaced by the next",

@@ -12,7 +12,7 @@ from ...core.metrics import FINISHED, MEASURES
 from ...core.queues.lanes import Lane
 from ...core.states import State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
 
 LOOKED_AT = 10_000
@@ -168,11 +168,7 @@ class Metrics:
 
     def _waiting(self) -> sa.Subquery:
         task, lock = self._tables.task, self._tables.lock
-        parked = sa.and_(
-            task.c.lock_key == lock.c.lock_key,
-            task.c.state == State.SCHEDULED.value,
-            task.c.due_at.is_(None),
-        )
+        parked = waits_for_key(task, lock)
         counted = sa.select(task.c.queue, sa.func.count().label("waiting")).select_from(
             lock.join(task, parked)
         )

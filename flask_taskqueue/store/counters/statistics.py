@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ...core.queues.lanes import PRIORITIES
 from ...core.states import State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
 from .counters import Counters
 
@@ -83,11 +83,7 @@ class Statistics:
     def _parked(self, connection: sa.Connection) -> dict[str, int]:
         """By queue: how many tasks wait for a key."""
         task, lock = self._tables.task, self._tables.lock
-        waiting = sa.and_(
-            task.c.lock_key == lock.c.lock_key,
-            task.c.state == State.SCHEDULED.value,
-            task.c.due_at.is_(None),
-        )
+        waiting = waits_for_key(task, lock)
         statement = (
             sa.select(task.c.queue, sa.func.count().label("number"))
             .select_from(lock.join(task, waiting))

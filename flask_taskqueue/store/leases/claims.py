@@ -17,7 +17,8 @@ from ..database.dialects import Claim, Dialect
 from ..database.dialects.claims import candidates
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
-from ..queues.locks import Locks, untaken
+from ..database.task_columns import ended, expired
+from ..queues.locks import Locks
 from ..queues.queues import Queues
 from .attempts import AttemptLog, Lease
 from .completions import Completions
@@ -239,30 +240,23 @@ class Claims:
         """Those just claimed that are to be attempted."""
         if not any(one.lock_key is not None or one.expires_at is not None for one in claimed):
             return list(claimed)
-        expired = [
-            one
-            for one in claimed
-            if one.expires_at is not None and (one.started_at or 0) > one.expires_at
+        late = [
+            task
+            for task in claimed
+            if task.expires_at is not None and (task.started_at or 0) > task.expires_at
         ]
-        if expired:
-            ended = untaken(self._task) | {
-                "state": State.CANCELLED.value,
-                "due_at": None,
-                "finished_at": self._now,
-                "unique_key": None,
-                "last_reason": "expired",
-            }
+        if late:
             connection.execute(
                 sa.update(self._task)
-                .where(self._task.c.id.in_([one.id for one in expired]))
-                .values(ended)
+                .where(self._task.c.id.in_([task.id for task in late]))
+                .values(expired(self._task, self._now))
             )
             self._finish.follow(
                 connection,
-                [Transition(one, State.CANCELLED, expired=True) for one in expired],
+                [Transition(task, State.CANCELLED, expired=True) for task in late],
                 source,
             )
-        return self._locks.admit(connection, [one for one in claimed if one not in expired])
+        return self._locks.admit(connection, [task for task in claimed if task not in late])
 
     def has_suspect(self, connection: sa.Connection, lane: Lane) -> bool:
         """Whether a lease of a lane ran out whose task is to be tried alone."""
@@ -317,15 +311,14 @@ class Claims:
         return None if row is None else Record._make(row)
 
     def _end_poison(self, connection: sa.Connection, record: Record, source: str) -> None:
-        changes = {
-            "state": State.DEAD.value,
-            "crashes": record.crashes + 1,
-            "due_at": None,
-            "finished_at": self._now,
-            "unique_key": None,
-            "last_reason": "crash",
-            "last_error": POISON.format(crashes=record.crashes + 1),
-        }
+        crashes = record.crashes + 1
+        changes = ended(
+            State.DEAD,
+            self._now,
+            crashes=crashes,
+            last_reason="crash",
+            last_error=POISON.format(crashes=crashes),
+        )
         if _change(connection, self._task, record, changes):
             self._finish.follow(connection, [Transition(record, State.DEAD)], source)
             self.ended[record.id] = AttemptResult(record, poison(record), 0.0)

@@ -22,6 +22,7 @@ from ..database.dialects import Dialect, Mark
 from ..database.dialects.states import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
+from ..database.task_columns import ended
 from .finish import Finish, Transition
 
 
@@ -133,14 +134,12 @@ class Completions:
 
 def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
     """What the end of its handler's transaction makes of a task."""
-    return {
-        "state": State.SUCCEEDED.value,
-        "due_at": None,
-        "finished_at": now,
-        "unique_key": None,
-        "executions": task.c.executions + 1,
-        "answered": task.c.answered + 1,
-        "last_status": sa.bindparam("status"),
-        "last_reason": "success",
-        "last_error": None,
-    }
+    return ended(
+        State.SUCCEEDED,
+        now,
+        executions=task.c.executions + 1,
+        answered=task.c.answered + 1,
+        last_status=sa.bindparam("status"),
+        last_reason="success",
+        last_error=None,
+    )

@@ -20,7 +20,7 @@ from ..database.dialects.states import is_state
 from ..database.prepared import TOGETHER, Prepared, among_these, these
 from ..database.refusals import MovedError
 from ..database.tables import Tables
-from ..queues.locks import untaken
+from ..database.task_columns import parked
 from .attempts import AttemptLog, Lease, leases_of
 from .completions import Completions
 from .finish import Finish, Transition
@@ -175,10 +175,7 @@ class Leases:
                 self._task.c.lease_id == sa.bindparam("lease"),
                 is_state(self._task, State.LEASED),
             )
-            .values(
-                untaken(self._task)
-                | {"due_at": self._now + sa.bindparam("after", type_=sa.BigInteger)}
-            )
+            .values(parked(self._task, self._now + sa.bindparam("after", type_=sa.BigInteger)))
         )
         released = connection.execute(statement, pairs).rowcount
         self._finish.given_back(connection, [task_id for task_id, _ in leases])

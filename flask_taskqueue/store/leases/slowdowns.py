@@ -19,7 +19,7 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import candidates
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
-from ..queues.locks import untaken
+from ..database.task_columns import parked
 from .results import AttemptResult
 
 Seen = MutableMapping[str, Slowdown | Silence]
@@ -159,7 +159,7 @@ class Slowdowns:
         ]
         taken = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.LEASED))
         connection.execute(
-            sa.update(task).where(taken).values(untaken(task) | {"due_at": sa.bindparam("due")}),
+            sa.update(task).where(taken).values(parked(task, sa.bindparam("due"))),
             back,
         )
         others = []

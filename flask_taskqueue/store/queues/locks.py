@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from ...core.record import Record
 from ...core.states import LIVE, State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
+from ..database.task_columns import parked
 
 _SOON = 10_000
 """Microseconds after which a task is looked at again whose key another dispatcher decides on."""
@@ -76,7 +77,7 @@ class Locks:
         ):
             chosen += self._next_parked(connection, key, max(0, (keys[key] or 0) - running[key]))
         if chosen:
-            waiting = sa.and_(self._task.c.id.in_(sorted(chosen)), self._is_parked())
+            waiting = sa.and_(self._task.c.id.in_(sorted(chosen)), waits_for_key(self._task))
             connection.execute(sa.update(self._task).where(waiting).values(due_at=self._now))
 
     def keys_of(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, int | None]:
@@ -96,16 +97,12 @@ class Locks:
         connection.execute(sa.delete(lock).where(~live.exists()))
         limit = (
             sa.select(sa.func.min(task.c.lock_limit))
-            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
+            .where(waits_for_key(task, lock))
             .scalar_subquery()
         )
-        parked = (
-            sa.select(task.c.id)
-            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
-            .exists()
-        )
+        waiting = sa.select(task.c.id).where(waits_for_key(task, lock)).exists()
         found = connection.execute(
-            sa.select(lock.c.lock_key, limit.label("most")).where(parked).limit(1000)
+            sa.select(lock.c.lock_key, limit.label("most")).where(waiting).limit(1000)
         ).all()
         self.free(connection, {row.lock_key: row.most for row in found})
 
@@ -173,14 +170,10 @@ class Locks:
         task, lock = self._task, self._lock
         if not keys:
             return []
-        parked = (
-            sa.select(task.c.id)
-            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
-            .exists()
-        )
+        waiting = sa.select(task.c.id).where(waits_for_key(task, lock)).exists()
         return list(
             connection.scalars(
-                sa.select(lock.c.lock_key).where(lock.c.lock_key.in_(sorted(keys)), parked)
+                sa.select(lock.c.lock_key).where(lock.c.lock_key.in_(sorted(keys)), waiting)
             )
         )
 
@@ -189,14 +182,11 @@ class Locks:
         return list(
             connection.scalars(
                 sa.select(task.c.id)
-                .where(task.c.lock_key == key, self._is_parked())
+                .where(task.c.lock_key == key, waits_for_key(self._task))
                 .order_by(task.c.id)
                 .limit(most)
             )
         )
-
-    def _is_parked(self) -> sa.ColumnElement[bool]:
-        return sa.and_(self._task.c.state == State.SCHEDULED.value, self._task.c.due_at.is_(None))
 
     def _put_back(self, connection: sa.Connection, records: Sequence[Record], due_at: Any) -> None:
         if records:
@@ -204,17 +194,5 @@ class Locks:
             connection.execute(
                 sa.update(self._task)
                 .where(self._task.c.id.in_(ids))
-                .values(untaken(self._task) | {"due_at": due_at})
+                .values(parked(self._task, due_at))
             )
-
-
-def untaken(task: sa.Table) -> dict[str, Any]:
-    """What a claim set, as it was before: the attempt is not counted."""
-    # MySQL assigns in the order of the columns: first_tried_at comes before attempts.
-    return {
-        "state": State.SCHEDULED.value,
-        "first_tried_at": sa.case((task.c.attempts > 1, task.c.first_tried_at)),
-        "attempts": task.c.attempts - 1,
-        "lease_id": None,
-        "held_by": None,
-    }

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ...core.queues.lanes import PRIORITIES
 from ...core.states import State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..leases.renewals import is_lost
@@ -138,11 +138,7 @@ class Backlog:
 
     def _waiting(self, connection: sa.Connection) -> dict[str, int]:
         task, lock = self._tables.task, self._tables.lock
-        parked = sa.and_(
-            task.c.lock_key == lock.c.lock_key,
-            task.c.state == State.SCHEDULED.value,
-            task.c.due_at.is_(None),
-        )
+        parked = waits_for_key(task, lock)
         some = (
             sa.select(task.c.queue).select_from(lock.join(task, parked)).limit(CAP).subquery("some")
         )

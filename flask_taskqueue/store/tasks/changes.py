@@ -14,9 +14,10 @@ from ...core.record import Record
 from ...core.states import LIVE, State
 from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.refusals import MovedError
 from ..database.tables import Tables
+from ..database.task_columns import ended
 from ..leases.attempts import AttemptLog, leases_of
 from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
@@ -195,13 +196,7 @@ class Tasks:
         held = self._holds.take(
             connection, leases_of(one for one in live if one.state == State.LEASED), ended=True
         )
-        ended = {
-            "state": State.CANCELLED.value,
-            "due_at": None,
-            "finished_at": self._now,
-            "unique_key": None,
-        }
-        self._update(connection, live, ended)
+        self._update(connection, live, ended(State.CANCELLED, self._now))
         self._finish.cancelled(
             connection,
             [Transition(one, State.CANCELLED, held=(one.id, one.lease_id) in held) for one in live],
@@ -290,11 +285,7 @@ class Tasks:
     ) -> list[str]:
         """The ids of some tasks that wait for a key: they are not in the index of the live ones."""
         task = self._task
-        waiting = sa.and_(
-            task.c.lock_key == self._key.c.lock_key,
-            task.c.state == State.SCHEDULED.value,
-            task.c.due_at.is_(None),
-        )
+        waiting = waits_for_key(task, self._key)
         return list(
             connection.scalars(
                 sa.select(task.c.id)

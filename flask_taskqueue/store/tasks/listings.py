@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
 from .backlog import Backlog
 from .filters import Filter
@@ -152,11 +152,7 @@ class Listings:
         if kind in (ListKind.SUCCEEDED, ListKind.DEAD, ListKind.CANCELLED):
             return [_Range([is_state(task, State(kind.value))], task.c.finished_at, True, task)]
         if kind is ListKind.WAITING:
-            parked = sa.and_(
-                task.c.lock_key == self._lock.c.lock_key,
-                task.c.state == State.SCHEDULED.value,
-                task.c.due_at.is_(None),
-            )
+            parked = waits_for_key(task, self._lock)
             return [_Range([], None, False, self._lock.join(task, parked))]
         return self._lanes(connection, kind, queue)
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ...core.record import Record
 from ...core.states import LIVE, State
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
 from .filters import SEARCHED, Filter
 
@@ -117,7 +117,7 @@ class Search:
         )
         found = _records(connection, statement.where(is_state(task, state)))
         if state is State.SCHEDULED:
-            parked = sa.and_(task.c.lock_key == self._lock.c.lock_key, task.c.due_at.is_(None))
+            parked = waits_for_key(task, self._lock)
             found += _records(connection, statement.select_from(self._lock.join(task, parked)))
         return sorted(found, key=lambda one: one.id, reverse=True)[:limit]
 
