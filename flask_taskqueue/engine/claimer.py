@@ -162,8 +162,8 @@ class Taking:
         """What became of tasks that were ended, since this was last asked, instead of being
         taken over.
         """
-        found = list(self._claims.ended.values())
-        self._claims.ended.clear()
+        found = list(self._claims.takeovers.ended.values())
+        self._claims.takeovers.ended.clear()
         return found
 
     def may_take(self, lanes: Lanes | None) -> bool:
@@ -278,7 +278,7 @@ class Taking:
         so that its turn comes. None without one.
         """
         for lane in expired:
-            if not self._claims.has_suspect(connection, lane):
+            if not self._claims.takeovers.has_suspect(connection, lane):
                 continue
             if not may_take_suspect(one.age for one in running):
                 return Taken([])
@@ -304,7 +304,7 @@ class Taking:
 
     def _take_over(self, connection: sa.Connection, lane: Lane, *, suspects: bool) -> Record | None:
         self._tried = lane, State.LEASED
-        return self._claims.take_over(
+        return self._claims.takeovers.take_over(
             connection,
             lane,
             suspects=suspects,
@@ -350,7 +350,7 @@ class Taking:
         suspects = [one.delivery.lease for one in running if one.delivery.suspect]
         suspects += [(one.id, one.lease_id or "") for one in taken if is_poison(one)]
         if suspects and taken and len(taken) + len(running) + beside > 1:
-            self._claims.excuse_crash(connection, suspects)
+            self._claims.takeovers.excuse_crash(connection, suspects)
         return taken
 
     def _terms(self) -> Terms:

@@ -263,7 +263,7 @@ class Dispatcher:
             guess = self._taking.guess(connection, likely, others) if likely is not None else []
             if guess:
                 return _Turn(_NOTHING, guess, None, since, guessed=len(guess) < others)
-            recorded = self._store.leases.record(connection, results)
+            recorded = self._store.recording.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
             seen = (
                 self._look(connection, afresh=bool(self._surplus))

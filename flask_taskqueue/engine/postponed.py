@@ -123,7 +123,7 @@ class Apart:
             return 0
 
     def _ended(self, delivery: Delivery, result: AttemptResult | None) -> bool:
-        leases = self._store.leases
+        leases, recording = self._store.leases, self._store.recording
         try:
             if result is None:
                 self._store.transact(
@@ -132,7 +132,7 @@ class Apart:
                 recorded = Recorded((), frozenset())
             else:
                 recorded = self._store.transact(
-                    lambda connection: leases.record(connection, [result]), wait=Wait.NOT
+                    lambda connection: recording.record(connection, [result]), wait=Wait.NOT
                 )
         except LockedError:
             return False

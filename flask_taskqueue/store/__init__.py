@@ -24,21 +24,15 @@ from .probe_row import refuse_elsewhere
 from .queues.dispatchers import DispatcherEntry
 from .store import Store
 from .tasks.backlog import CAP, QueueCounts
-from .tasks.changes import BATCH as CHANGED_AT_ONCE
-from .tasks.changes import Action
 from .tasks.filters import SEARCHED, Filter
 from .tasks.listings import Cursor, Listing, ListKind
 from .tasks.search import OF_STATE, SearchResult
+from .tasks.selection import BATCH as CHANGED_AT_ONCE
+from .tasks.selection import Action
 from .tasks.visible import Visible
 from .testing import DatabaseForTests
-from .uncommitted.uncommitted import (
-    NO_COMMIT,
-    JoinedChange,
-    TrackedTransaction,
-    track,
-    tracked_by_this_thread,
-    untrack,
-)
+from .uncommitted.tracking import NO_COMMIT, track, tracked_by_this_thread, untrack
+from .uncommitted.transaction import JoinedChange, TrackedTransaction
 
 __all__ = [
     "CAP",

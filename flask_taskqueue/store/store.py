@@ -13,6 +13,7 @@ from ..core.security.encryption import Vault
 from ..core.settings.app import KEEP_ATTEMPTS
 from ..core.settings.queue import QueueSettings
 from .adding.batches import Batches
+from .adding.conflicts import Conflicts
 from .adding.inserts import Inserts
 from .adding.schedules import Schedules
 from .audit import Audit
@@ -31,6 +32,7 @@ from .leases.finish import Finish
 from .leases.freed_places import FreedPlaces
 from .leases.holds import Holds
 from .leases.leases import Leases
+from .leases.recording import Recording
 from .leases.slowdowns import Slowdowns
 from .ownership import Ownership
 from .queues.dispatchers import Dispatchers
@@ -69,7 +71,8 @@ class Store:
         self.reading = database.reading
         self.counters = Counters(tables, dialect)
         self.locks = Locks(tables, dialect)
-        self.inserts = Inserts(tables, dialect, vault)
+        conflicts = Conflicts(tables, dialect, vault)
+        self.inserts = Inserts(tables, dialect, vault, conflicts)
         self.batches = Batches(tables, dialect, self.inserts, vault)
         freed_places = FreedPlaces(
             tables,
@@ -77,7 +80,7 @@ class Store:
             lambda connection: database.in_memory or connection.engine is database.engine,
         )
         finish = Finish(self.counters, self.locks, self.batches, self.inserts, vault, freed_places)
-        self.inserts.replaced = finish.replaced
+        conflicts.replaced = finish.replaced
         log = AttemptLog(tables, dialect, finish, keep_attempts)
         self.holds = Holds(tables, dialect, finish)
         self.tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
@@ -87,9 +90,8 @@ class Store:
         self.claims = Claims(
             tables, dialect, self.queues, self.locks, finish, log, self.completions, self.slowdowns
         )
-        self.leases = Leases(
-            tables, dialect, self.slowdowns, finish, log, self.completions, self.holds
-        )
+        self.leases = Leases(tables, dialect, finish, log, self.completions, self.holds)
+        self.recording = Recording(tables, dialect, self.slowdowns, finish, log, self.holds)
         self.statistics = Statistics(tables, dialect, self.counters)
         self.metrics = Metrics(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts, vault)

@@ -80,7 +80,7 @@ class Steps:
                 error="the dispatcher's process died, as the test asked for",
             )
         recorded = self._store.transact(
-            lambda connection: self._store.leases.record(connection, [result])
+            lambda connection: self._store.recording.record(connection, [result])
         )
         result, lost = recorded.results[0], recorded.lost
         self._runtime.observe(result, record.id in lost)

@@ -125,7 +125,7 @@ def test_a_receiver_that_asked_for_less_is_named(ward: Ward) -> None:
     with ward.store.reading() as connection:
         record = ward.store.tasks.get(connection, first.id)
     ward.store.transact(
-        lambda connection: ward.store.leases.record(
+        lambda connection: ward.store.recording.record(
             connection, [AttemptResult(record, outcome, 0.1)]
         )
     )

@@ -38,7 +38,7 @@ def succeed(store: Store) -> None:
     results = [
         AttemptResult(one, Outcome(State.SUCCEEDED, "success", 204), 0.1) for one in claim(store)
     ]
-    store.transact(lambda connection: store.leases.record(connection, results))
+    store.transact(lambda connection: store.recording.record(connection, results))
 
 
 @pytest.mark.parametrize(

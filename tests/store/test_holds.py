@@ -82,7 +82,7 @@ def lease(one: Record) -> tuple[str, str]:
 def record(store: Store, one: Record, outcome: Outcome = LATE, *, goes_on: bool = False) -> None:
     """Record the end of an attempt."""
     store.transact(
-        lambda connection: store.leases.record(
+        lambda connection: store.recording.record(
             connection, [AttemptResult(one, outcome, 0.1, goes_on=goes_on)]
         )
     )

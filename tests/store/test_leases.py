@@ -27,7 +27,7 @@ def record(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> set[st
     """Record outcomes; the ids whose lease was lost."""
     return set(
         store.transact(
-            lambda connection: store.leases.record(
+            lambda connection: store.recording.record(
                 connection, [AttemptResult(one, outcome, 0.1) for one in records]
             )
         ).lost
@@ -467,7 +467,7 @@ def test_what_a_handler_has_committed_is_a_success_whatever_came_back(
     assert complete(store, held)
     results = [AttemptResult(held, outcome, 0.1), AttemptResult(other, SUCCESS, 0.1)]
     for _ in range(2):  # the commit of the first was in doubt
-        recorded = store.transact(lambda connection: store.leases.record(connection, results))
+        recorded = store.transact(lambda connection: store.recording.record(connection, results))
         assert recorded.lost == set()
         assert {one.outcome for one in recorded.results} == {SUCCESS}
     assert counted(store) == {"succeeded": 2}
@@ -502,7 +502,7 @@ def test_a_handler_that_commits_while_its_timeout_is_recorded_has_succeeded(stor
                 return found
 
             store.leases._look = once  # type: ignore[method-assign]
-        return store.leases.record(
+        return store.recording.record(
             connection, [AttemptResult(held, Outcome(State.DEAD, "timeout", None), 0.1)]
         )
 

@@ -44,7 +44,7 @@ def store_new(store: Store, task: NewTask) -> tuple[Record, str]:
 def finish(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(
-        lambda connection: store.leases.record(
+        lambda connection: store.recording.record(
             connection, [AttemptResult(one, outcome, 0.1) for one in records]
         )
     )

@@ -456,7 +456,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.tasks[record.id].holds.discard(record.lease_id)
         return set(
             self.transact(
-                lambda connection: self.store.leases.record(
+                lambda connection: self.store.recording.record(
                     connection, [AttemptResult(record, outcome, 0.1)]
                 )
             ).lost

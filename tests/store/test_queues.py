@@ -30,7 +30,7 @@ def configure(store: Store, **limits: Any) -> None:
 def finish(store: Store, *records: Any, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(
-        lambda connection: store.leases.record(
+        lambda connection: store.recording.record(
             connection, [AttemptResult(one, outcome, 0.1) for one in records]
         )
     )

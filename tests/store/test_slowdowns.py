@@ -29,7 +29,7 @@ def send(store: Store, host: str | None = "a.example", **fields: Any) -> Record:
 def finish(store: Store, *records: Record, outcome: Outcome = BUSY) -> None:
     """Record outcomes."""
     store.transact(
-        lambda connection: store.leases.record(
+        lambda connection: store.recording.record(
             connection, [AttemptResult(one, outcome, 0.1) for one in records]
         )
     )

@@ -47,7 +47,7 @@ class Process:
         """It succeeds."""
         record = self.running.pop(task_id).record
         self.store.transact(
-            lambda connection: self.store.leases.record(
+            lambda connection: self.store.recording.record(
                 connection, [AttemptResult(record, SUCCESS, 0.1)]
             )
         )

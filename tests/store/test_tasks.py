@@ -332,7 +332,7 @@ def die(store: Store) -> None:
     results = [
         AttemptResult(one, Outcome(State.DEAD, "failure", 500, "no"), 0.1) for one in claim(store)
     ]
-    store.transact(lambda connection: store.leases.record(connection, results))
+    store.transact(lambda connection: store.recording.record(connection, results))
 
 
 def test_a_requeued_task_has_its_unique_key_again(store: Store) -> None:

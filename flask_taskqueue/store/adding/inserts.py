@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import to_micros
 from ...core.errors import (
     InvalidTaskError,
-    TaskAlreadyExistsError,
-    TombstonedTaskError,
     TransientError,
 )
 from ...core.record import Record
 from ...core.security.encryption import Vault
-from ...core.states import FINISHED, State
+from ...core.states import State
 from ...core.tasks.new_task import Disposition, NewTask
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables
-from ..database.task_columns import ended
+from .conflicts import Conflicts, stand_for
+from .task_rows import COUNTED, NOTHING_YET, clock_row, task_row
 
 logger = logging.getLogger("flask_taskqueue")
 
 _CLOCKS = ("eta", "due_at", "created_at", "expires_at")
-_NOTHING_YET = (
-    *("first_tried_at", "started_at", "finished_at", "progress", "lease_id", "held_by"),
-    *("last_status", "last_reason", "last_error"),
-)
-_COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
 _ROUNDS = 50
 """How often one is tried: each time another transaction has changed who has the key, so that
 one of those at it goes on.
 """
-_STAYS = ("skip", "raise")
-"""The wishes about a taken key by which the task that has it stays as it is."""
 
 
 def in_order(news: Sequence[NewTask]) -> list[NewTask]:
@@ -50,22 +41,19 @@ def in_order(news: Sequence[NewTask]) -> list[NewTask]:
 class Inserts:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, vault: Vault) -> None:
+    def __init__(
+        self, tables: Tables, dialect: Dialect, vault: Vault, conflicts: Conflicts
+    ) -> None:
         self._task = tables.task
         self._vault = vault
         self._now = dialect.now
-        self.replaced: Callable[[sa.Connection, Record, bool], object] = (
-            lambda _connection, _record, _expired: None
-        )
-        """Is called with a task whose place another takes, and whether it had expired: what
-        follows a task that is cancelled, follows.
-        """
+        self.conflicts = conflicts
         values: dict[str, Any] = {
             column.name: sa.bindparam(column.name) for column in tables.task.c
         }
         values |= (
-            {name: None for name in _NOTHING_YET}
-            | {name: 0 for name in _COUNTED}
+            {name: None for name in NOTHING_YET}
+            | {name: 0 for name in COUNTED}
             | {"state": State.SCHEDULED.value}
         )
         delay, lifetime = (
@@ -105,7 +93,7 @@ class Inserts:
             stored = self._store(connection, new)
             if stored is not None:
                 return stored, disposition
-            settled = self._settle(connection, new)
+            settled = self.conflicts.settle(connection, new)
             if isinstance(settled, Record):
                 return settled, "debounced" if new.on_conflict == "debounce" else "skipped"
             disposition = settled or disposition
@@ -123,11 +111,11 @@ class Inserts:
         transaction, and whoever attempts that task would wait. ``reader`` sees what is committed
         now, whatever the transaction's snapshot.
         """
-        held = self._find_holder(connection, new)
+        held = self.conflicts.find_holder(connection, new)
         if held is not None:
-            committed = self._find_holder(reader, new)
+            committed = self.conflicts.find_holder(reader, new)
             if committed is not None and committed.id == held.id:
-                return self._stand_for(committed, new), "skipped"
+                return stand_for(committed, new), "skipped"
         return self.add(connection, new)
 
     def add_missing(self, connection: sa.Connection, news: Sequence[NewTask]) -> set[str]:
@@ -138,9 +126,9 @@ class Inserts:
             return set()
         news = in_order(news)
         may_conflict = any(map(_may_conflict, news))
-        self._free_names(connection, news)
+        self.conflicts.free_names(connection, news)
         self._insert[may_conflict].execute_many(
-            connection, [self._columns(one) | _when(one) for one in news]
+            connection, [task_row(one, self._vault) | clock_row(one) for one in news]
         )
         if not may_conflict:
             return set()
@@ -182,18 +170,11 @@ class Inserts:
             return None
         return stored.id
 
-    def named(self, connection: sa.Connection, new: NewTask) -> Record:
-        """The task that has the name a new one asked for."""
-        holder = self._holder(connection, self._task.c.name == new.name, new.queue)
-        if holder is None:
-            raise TransientError(f"the task named {new.name!r} went away meanwhile; try again")
-        return holder
-
     def _store(self, connection: sa.Connection, new: NewTask) -> Record | None:
         """Insert a task; None if its name or key is taken."""
         missing = _may_conflict(new)
-        columns = self._columns(new)
-        row = columns | _when(new)
+        columns = task_row(new, self._vault)
+        row = columns | clock_row(new)
         if connection.dialect.insert_returning:
             clocks = self._insert_returning[missing].execute(connection, row).one_or_none()
         else:
@@ -203,181 +184,6 @@ class Inserts:
             None if clocks is None else Record(**columns, **dict(zip(_CLOCKS, clocks, strict=True)))
         )
 
-    def _settle(self, connection: sa.Connection, new: NewTask) -> Record | Disposition | None:
-        """What to do about whoever is in the way: the task that stands for the new one, or a
-        disposition and it can be tried again.
-        """
-        if new.name is not None:
-            self._settle_name(connection, new)
-        if new.unique_key is None:
-            return None
-        holder = self._holder(connection, self._task.c.unique_key == new.unique_key, new.queue)
-        if holder is None or self._ends_expired(connection, holder):
-            return None
-        if new.on_conflict in _STAYS:
-            return self._stand_for(holder, new)
-        return self._supersede(connection, holder, new)
-
-    def _ends_expired(self, connection: sa.Connection, holder: Record) -> bool:
-        """Cancel the task that has a key if it may not begin any more, so that it keeps no
-        other from beginning; whether it was.
-        """
-        task = self._task
-        late = sa.and_(
-            task.c.id == holder.id,
-            task.c.state == State.SCHEDULED.value,
-            task.c.expires_at <= self._now,
-        )
-        changes = ended(State.CANCELLED, self._now, last_reason="expired")
-        if not connection.execute(sa.update(task).where(late).values(changes)).rowcount:
-            return False
-        self.replaced(connection, holder, True)
-        return True
-
-    def _find_holder(self, connection: sa.Connection, new: NewTask) -> Record | None:
-        """The task that has the key of a new one, and stays; None if there is none."""
-        if new.unique_key is None or new.on_conflict not in _STAYS:
-            return None
-        lasts = sa.or_(
-            self._task.c.expires_at.is_(None),
-            self._task.c.expires_at > self._now,
-            self._task.c.state == State.LEASED.value,
-        )
-        mine = sa.and_(
-            self._task.c.unique_key == new.unique_key, self._task.c.queue == new.queue, lasts
-        )
-        row = connection.execute(sa.select(self._task).where(mine)).one_or_none()
-        return None if row is None else Record._make(row)
-
-    def _stand_for(self, holder: Record, new: NewTask) -> Record:
-        if new.on_conflict == "raise":
-            raise TaskAlreadyExistsError(
-                f"queue {new.queue!r} has a task with unique_key {new.unique_key!r} already: "
-                f"{holder.id}"
-            )
-        return holder
-
-    def _supersede(
-        self, connection: sa.Connection, holder: Record, new: NewTask
-    ) -> Record | Disposition | None:
-        task = self._task
-        mine = sa.and_(task.c.id == holder.id, task.c.unique_key == new.unique_key)
-        if (
-            holder.state == State.LEASED
-        ):  # it runs on, without the key: what it has begun with is past
-            connection.execute(sa.update(task).where(mine).values(unique_key=None))
-            return None
-        if new.on_conflict == "debounce":
-            return self._debounce(connection, holder, new)
-        changes = ended(State.CANCELLED, self._now, last_reason="replaced")
-        connection.execute(sa.update(task).where(mine).values(changes))
-        self.replaced(connection, holder, False)
-        return "replaced"
-
-    def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:
-        """The task there is takes the request and the eta of the new one."""
-        due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
-        fresh = {
-            name: value
-            for name, value in self._columns(new).items()
-            if name in {"method", "url", "target", "headers", "body"}
-        }
-        fresh |= {"eta": due, "due_at": None if holder.due_at is None else due}
-        connection.execute(sa.update(self._task).where(self._task.c.id == holder.id).values(fresh))
-        return Record._make(
-            connection.execute(sa.select(self._task).where(self._task.c.id == holder.id)).one()
-        )
-
-    def _settle_name(self, connection: sa.Connection, new: NewTask) -> None:
-        """Raise unless the name is free now."""
-        holder = self._holder(connection, self._task.c.name == new.name, new.queue)
-        if holder is None:
-            return
-        if State(holder.state) in FINISHED:
-            if new.tombstone is not None and self._free_name(connection, new):
-                return
-            raise self._tombstoned(holder, new)
-        raise TaskAlreadyExistsError(f"queue {new.queue!r} has a task named {new.name!r} already")
-
-    def _tombstoned(self, holder: Record, new: NewTask) -> InvalidTaskError:
-        until = (
-            "when that is pruned"
-            if new.tombstone_ttl is None
-            else f"{new.tombstone_ttl:g} s after its end"
-        )
-        return TombstonedTaskError(
-            f"queue {new.queue!r} had a task named {new.name!r} (it is {holder.state}); the "
-            f"name is free again {until}"
-        )
-
-    def _free_names(self, connection: sa.Connection, news: Sequence[NewTask]) -> None:
-        for one in news:
-            if one.name is not None and one.tombstone is not None:
-                self._free_name(connection, one)
-
-    def _free_name(self, connection: sa.Connection, new: NewTask) -> bool:
-        """Take a name from a task that ended longer ago than names are kept; whether one was."""
-        task = self._task
-        past = sa.and_(
-            task.c.queue == new.queue,
-            task.c.name == new.name,
-            task.c.finished_at < self._now - new.tombstone,
-        )
-        return connection.execute(sa.update(task).where(past).values(name=None)).rowcount == 1
-
-    def _columns(self, new: NewTask) -> dict[str, Any]:
-        """The columns of a new task, but for those the clock fills; what it holds is sealed."""
-        seal, seal_text = self._vault.seal, self._vault.seal_text
-        sealed = {
-            "headers": seal_text(new.headers),
-            "body": seal(new.request.body),
-            "follow_up": seal_text(new.follow_up),
-        }
-        return _plain_columns(new) | sealed
-
-    def _holder(
-        self, connection: sa.Connection, condition: sa.ColumnElement[bool], queue: str
-    ) -> Record | None:
-        row = connection.execute(
-            sa.select(self._task).where(condition, self._task.c.queue == queue).with_for_update()
-        ).one_or_none()
-        return None if row is None else Record._make(row)
-
 
 def _may_conflict(new: NewTask) -> bool:
     return new.name is not None or new.unique_key is not None
-
-
-def _plain_columns(new: NewTask) -> dict[str, Any]:
-    return {
-        "id": new.id,
-        "name": new.name,
-        "queue": new.queue,
-        "priority": new.priority,
-        "state": State.SCHEDULED.value,
-        "method": new.request.method,
-        "url": new.request.url,
-        "target": new.target,
-        "deadline": new.deadline,
-        "retry": new.retry,
-        "unique_key": new.unique_key,
-        "given_key": new.unique_key,
-        "lock_key": new.lock_key,
-        "lock_limit": new.lock_limit,
-        "batch_id": new.batch_id,
-        "callback_of": new.callback_of,
-        "schedule": new.schedule,
-        "keep_result": int(new.keep_result),
-        **dict.fromkeys(_COUNTED, 0),
-        **dict.fromkeys(_NOTHING_YET),
-    }
-
-
-def _when(new: NewTask) -> dict[str, Any]:
-    """What the insert binds for the columns that the clock fills."""
-    return {
-        "delay": new.delay,
-        "lifetime": new.expires_in,
-        "at": None if new.eta is None else to_micros(new.eta),
-        "until": None if new.expires_at is None else to_micros(new.expires_at),
-    }

@@ -54,7 +54,9 @@ class Schedules:
         self._inserts = inserts
         self._vault = vault
         self._runs = ScheduleRuns(
-            tables, dialect, lambda connection, record: inserts.replaced(connection, record, False)
+            tables,
+            dialect,
+            lambda connection, record: inserts.conflicts.replaced(connection, record, False),
         )
         self._insert = dialect.insert_missing(tables.schedule)
         self._insert_fire = dialect.insert_missing(tables.fire).execution_options(

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..database.dashboard_tables import ROLLUP_COUNTS
+from ..database.counter_tables import ROLLUP_COUNTS
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from ...core.metrics import MEASURES
 from ...core.states import FINISHED, State
-from ..database.dashboard_tables import ROLLUP_COUNTS
+from ..database.counter_tables import COUNTS, ROLLUP_COUNTS
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
-from ..database.tables import COUNTS, Tables
+from ..database.tables import Tables
 
 _STATEMENTS = 256
 _NOTHING = sa.literal_column("0", sa.BigInteger)

@@ -6,8 +6,6 @@ import sqlalchemy as sa
 
 from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
-ROLLUP_COUNTS = ("attempts", "failures")
-
 
 def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Who changed what on the dashboard; ``changed`` counts what was."""
@@ -41,17 +39,4 @@ def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
         *(sa.Column(name, sa.Integer) for name in ("total", "looked_at", "changed")),
         sa.Column("place", token(60)),
         sa.Column("finished_at", MICROS),
-    )
-
-
-def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The attempts of thirty days, by queue and quarter of an hour: what has left the tally.
-    ``slot`` is the tally's first of it.
-    """
-    return sa.Table(
-        f"{prefix}past",
-        metadata,
-        sa.Column("queue", token(100), primary_key=True),
-        sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ROLLUP_COUNTS),
     )

@@ -12,9 +12,10 @@ from ...core.clock import duration_micros
 from ...core.ids import task_id
 from ..database.dialects import Dialect
 from ..database.tables import Tables
-from .changes import BATCH, Action, Tasks
+from .changes import Tasks
 from .filters import Filter, LastStatus
 from .listings import Cursor, Listings, ListKind
+from .selection import BATCH, Action
 from .visible import Visible
 
 _KEPT = 30 * 86_400.0

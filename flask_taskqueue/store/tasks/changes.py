@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +10,10 @@ import sqlalchemy as sa
 from ...core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTaskError
 from ...core.ids import id_range
 from ...core.record import Record
-from ...core.states import LIVE, State
+from ...core.states import State
 from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state, waits_for_key
+from ..database.dialects.states import is_state
 from ..database.refusals import MovedError
 from ..database.tables import Tables
 from ..database.task_columns import ended
@@ -23,24 +22,7 @@ from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
 from ..leases.renewals import is_lost
 from .filters import Filter
-
-BATCH = 500
-"""How many tasks one transaction changes at most."""
-
-
-class Action(Enum):
-    """What can be done to many tasks at once."""
-
-    REQUEUE = "requeue"
-    RUN_NOW = "run now"
-    DELETE = "delete"
-
-
-_CHANGED = {
-    Action.REQUEUE: (State.DEAD,),
-    Action.RUN_NOW: (State.SCHEDULED,),
-    Action.DELETE: (State.SCHEDULED, State.LEASED),
-}
+from .selection import Action, Selection
 
 
 class Tasks:
@@ -57,7 +39,7 @@ class Tasks:
     ) -> None:
         self._task = tables.task
         self._batch = tables.batch
-        self._key = tables.lock
+        self._selection = Selection(tables, dialect)
         self._now = dialect.now
         self._is_lost = is_lost(tables, dialect.now)
         self._finish = finish
@@ -103,7 +85,9 @@ class Tasks:
     def count(self, connection: sa.Connection, wanted: Filter, action: Action | None = None) -> int:
         """How many tasks match; of those that an action applies to, if one is given."""
         conditions = (
-            wanted.conditions(self._task) if action is None else self._changeable(action, wanted)
+            wanted.conditions(self._task)
+            if action is None
+            else self._selection.conditions(action, wanted)
         )
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
@@ -140,7 +124,7 @@ class Tasks:
         """Schedule up to `BATCH` dead tasks that match again, with their unique_key; how many.
         Those whose key is taken stay dead.
         """
-        dead = _last_of_each_key(self._lock(connection, Action.REQUEUE, wanted))
+        dead = _last_of_each_key(self._selection.lock(connection, Action.REQUEUE, wanted))
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -174,7 +158,7 @@ class Tasks:
         """Make up to `BATCH` scheduled tasks that match due; how many. Those that wait for a
         key go on waiting.
         """
-        found = self._lock(connection, Action.RUN_NOW, wanted)
+        found = self._selection.lock(connection, Action.RUN_NOW, wanted)
         self._update(connection, found, {"due_at": self._now})
         return len(found)
 
@@ -192,7 +176,7 @@ class Tasks:
 
         One that runs is taken from its handler, whose end frees its place.
         """
-        live = self._withdrawn(connection, self._lock(connection, Action.DELETE, wanted))
+        live = self._withdrawn(connection, self._selection.lock(connection, Action.DELETE, wanted))
         held = self._holds.take(
             connection, leases_of(one for one in live if one.state == State.LEASED), ended=True
         )
@@ -213,86 +197,6 @@ class Tasks:
         return (
             connection.execute(sa.update(self._task).where(mine).values(progress=progress)).rowcount
             == 1
-        )
-
-    def _changeable(self, action: Action, wanted: Filter) -> list[sa.ColumnElement[bool]]:
-        """What a task must fulfil to match, and to be changed so."""
-        task = self._task
-        later = sa.or_(task.c.due_at > self._now, sa.literal(wanted.ids is not None))
-        those = {
-            Action.REQUEUE: sa.and_(task.c.state == State.DEAD.value, self._key_is_free()),
-            Action.RUN_NOW: sa.and_(is_state(task, State.SCHEDULED), later),
-            Action.DELETE: task.c.state.in_([state.value for state in LIVE]),
-        }
-        return [those[action], *wanted.conditions(task)]
-
-    def _key_is_free(self) -> sa.ColumnElement[bool]:
-        """Whether no task that has not ended has the key that a task was given."""
-        task, other = self._task, self._task.alias("other")
-        holder = sa.select(other.c.id).where(
-            other.c.queue == task.c.queue, other.c.unique_key == task.c.given_key
-        )
-        return sa.or_(task.c.given_key.is_(None), ~holder.exists())
-
-    def _lock(self, connection: sa.Connection, action: Action, wanted: Filter) -> list[Record]:
-        """Some tasks that match, which nobody else changes until the transaction ends.
-
-        Named ones by id; others along the index of each state they can have, for by id they may be
-        far apart.
-        """
-        task, conditions = self._task, self._changeable(action, wanted)
-        if wanted.ids is not None:
-            return self._locked(connection, conditions, [task.c.id], BATCH)
-        found: list[Record] = []
-        for state in _CHANGED[action]:
-            order = (
-                [task.c.queue, task.c.priority, task.c.due_at]
-                if state in LIVE
-                else [task.c.finished_at]
-            )
-            found += self._locked(
-                connection,
-                [is_state(task, state), *conditions],
-                [*order, task.c.id],
-                BATCH - len(found),
-            )
-        if action is Action.DELETE and len(found) < BATCH:
-            ids = self._parked(connection, conditions, BATCH - len(found))
-            found += self._locked(
-                connection,
-                [task.c.id.in_(ids), task.c.due_at.is_(None), *conditions],
-                [task.c.id],
-                len(ids),
-            )
-        return found
-
-    def _locked(
-        self,
-        connection: sa.Connection,
-        conditions: Sequence[sa.ColumnElement[bool]],
-        order: Sequence[sa.Column[Any]],
-        limit: int,
-    ) -> list[Record]:
-        if not limit:
-            return []
-        statement = (
-            sa.select(self._task).where(*conditions).order_by(*order).limit(limit).with_for_update()
-        )
-        return [Record._make(row) for row in connection.execute(statement)]
-
-    def _parked(
-        self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], limit: int
-    ) -> list[str]:
-        """The ids of some tasks that wait for a key: they are not in the index of the live ones."""
-        task = self._task
-        waiting = waits_for_key(task, self._key)
-        return list(
-            connection.scalars(
-                sa.select(task.c.id)
-                .select_from(self._key.join(task, waiting))
-                .where(*conditions)
-                .limit(limit)
-            )
         )
 
     def _withdrawn(self, connection: sa.Connection, live: Sequence[Record]) -> list[Record]:

@@ -7,19 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
 
 import sqlalchemy as sa
 
-from ...core.errors import BadTransactionStateError
-from .statement import Statement, StatementKind, read_statement
+from .statement import Statement, StatementKind
 from .writes import writes_of
-
-NO_COMMIT = (
-    "a transactional handler must not commit: its changes are committed together with the "
-    "end of its "
-    "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,67 +241,3 @@ class TrackedTransaction:
             below.unknown |= level.unknown
             below.noted = level.noted if below.noted is None else below.noted
             below.joined += level.joined
-
-
-_ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
-_followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
-"""By the ids of their connections, which they keep alive."""
-_engines: WeakSet[sa.Engine] = WeakSet()
-
-
-def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
-    """Follow the transaction that has begun on a connection, for as long as the caller keeps what
-    is returned, or until `forget`.
-
-    ``shared`` says that it is part of one that somebody else began, who may have written before.
-    """
-    engine: sa.Engine = getattr(
-        connection.engine, "_proxied", connection.engine
-    )  # one with execution options has its events
-    if engine not in _engines:
-        _engines.add(engine)
-        sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
-        sa.event.listen(engine, "after_cursor_execute", _after)
-        sa.event.listen(engine, "commit", _committing)
-    followed = _followed[id(connection)] = TrackedTransaction(connection, shared=shared)
-    return followed
-
-
-def untrack(followed: TrackedTransaction) -> None:
-    """Follow a connection no more."""
-    if _find(followed.connection) is followed:
-        del _followed[id(followed.connection)]
-
-
-def tracked_by_this_thread() -> list[TrackedTransaction]:
-    """The transactions that this thread has begun and that are followed."""
-    thread = get_ident()
-    followed = [one() for one in _followed.valuerefs()] if _followed else []
-    return [one for one in followed if one is not None and one.thread == thread]
-
-
-def _find(connection: sa.Connection) -> TrackedTransaction | None:
-    return _followed.get(id(connection))
-
-
-def _committing(connection: sa.Connection) -> None:
-    followed = _find(connection)
-    if followed is not None and not followed.may_commit:
-        raise BadTransactionStateError(NO_COMMIT)
-
-
-def _before(
-    connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool
-) -> tuple[str, Any]:
-    statement = read_statement(text)
-    if statement.kind in _ANNOUNCED and (followed := _find(connection)) is not None:
-        followed.before(statement)
-    return text, parameters
-
-
-def _after(
-    connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool
-) -> None:
-    statement = read_statement(text)
-    if not statement.is_harmless and (followed := _find(connection)) is not None:
-        followed.after(statement, cursor, context)
