@@ -9,13 +9,14 @@ from .counters.counters import SLOT
 from .counters.failures import LATEST as LATEST_FAILURES
 from .counters.failures import MOST_DEAD
 from .counters.metrics import QueueMetrics
-from .database.database import Database, Wait
+from .database.database import Database
 from .database.dialects import is_in_memory
 from .database.dialects.inherited import keep, replace_inherited
 from .database.notify import Notifications
 from .database.refusals import LockedError, refusal
 from .database.schema import SchemaChange, SchemaVersion, statements
 from .database.tables import Tables
+from .database.transaction import Wait
 from .encryption import RotationResult
 from .leases.claims import Claims
 from .leases.freed_places import has_freed_places

@@ -22,8 +22,9 @@ from .counters.counters import Counters
 from .counters.failures import Diagnostics, Failures
 from .counters.metrics import Metrics
 from .counters.statistics import Statistics
-from .database.database import Database, Wait
+from .database.database import Database
 from .database.refusals import LockedError
+from .database.transaction import Wait
 from .encryption import KeyRotation
 from .leases.attempts import AttemptLog
 from .leases.claims import Claims

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros
 from ..core.record import Record
 from ..core.states import State
-from .database.database import Database, Wait, Work
+from .database.database import Database, Work
 from .database.dialects import Dialect
 from .database.dialects.claims import taken
 from .database.tables import Tables
+from .database.transaction import Wait
 
 Result = TypeVar("Result")
 

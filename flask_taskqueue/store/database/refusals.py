@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 
 from ...core.errors import TransientError
+from .dialects import Dialect
+
+CROWDED = "no connection to the database became free: all that the pool may have are in use"
+UNSURE = "; the answer to a commit was lost, so that what was asked for may have been done"
 
 
 def refusal(error: BaseException) -> str | None:
@@ -30,3 +37,34 @@ class MovedError(Exception):
     """What a transaction had looked at was changed before it could change it: it is to be run
     again, whole.
     """
+
+
+def is_unreached(error: sa.exc.DBAPIError) -> bool:
+    """Return whether the database was not even reached."""
+    return error.statement is None and isinstance(error, sa.exc.OperationalError)
+
+
+def unreachable(error: sa.exc.DBAPIError) -> TransientError:
+    """Return the error to raise for a database that cannot be reached."""
+    return TransientError(f"the database cannot be reached: {type(error.orig).__name__}")
+
+
+@contextmanager
+def in_callers_transaction(dialect: Dialect) -> Iterator[None]:
+    """Raise `TransientError` within this for what fails in passing: the transaction is lost by it.
+
+    The transaction is not ours to run again.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        passes = (
+            error.connection_invalidated or dialect.is_transient(error) or dialect.is_stale(error)
+        )
+        if passes or is_unreached(error):
+            raise TransientError(
+                f"the session's transaction was refused, roll it back: {type(error.orig).__name__}"
+            ) from error
+        raise
+    except sa.exc.TimeoutError as error:
+        raise TransientError(CROWDED) from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
+from ...core.errors import TablesMissingError, TablesOutdatedError
 from .dialects import Dialect
 from .tables import Tables
 
@@ -113,6 +114,21 @@ def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str
     return [
         str(one.compile(dialect=dialect)).strip() for change in changes for one in change.statements
     ]
+
+
+def lacking_error(tables: Tables, lacking: Sequence[SchemaChange]) -> TablesMissingError:
+    """Return the error that tells what the database lacks, and what adds it."""
+    if [change.name for change in lacking] == [table.name for table in tables.all]:
+        return TablesMissingError(
+            f"the database has no table {tables.task.name}; create it with: flask "
+            "taskqueue init-db "
+            "(or db.create_all(), or flask db migrate and flask db upgrade)"
+        )
+    return TablesOutdatedError(
+        f"the tables in the database are of an earlier version, {lacking[0]} is missing; "
+        "run: flask taskqueue upgrade "
+        "(or flask db migrate and flask db upgrade)"
+    )
 
 
 def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[SchemaChange]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 from ...core.ids import chance
+from .dialects import Dialect
+from .refusals import LockedError
 
 Result = TypeVar("Result")
 
@@ -16,6 +19,27 @@ _PATIENCE = 20.0
 """Seconds after which a transaction that lost its connection is not tried again: a database
 that does not answer uses up more.
 """
+
+
+_LOCK_PATIENCE = 20.0
+"""Seconds that a transaction waits, in turns, for what another one has locked."""
+_IN_USE = (
+    "another transaction, of the application perhaps, has locked what this one was to change, "
+    "and keeps it"
+)
+
+
+class Wait(Enum):
+    """What a transaction does about the locks of others."""
+
+    PATIENTLY = auto()
+    """It is tried again for twenty seconds, for whoever asked for it waits too."""
+    BRIEFLY = auto()
+    """It waits for a moment, as long as transactions like itself take, and is given up with
+    `LockedError`.
+    """
+    NOT = auto()
+    """It is given up with `LockedError` at once."""
 
 
 class RetriedTransaction:
@@ -42,6 +66,18 @@ class RetriedTransaction:
         result = work(connection)
         self._committing = True
         return result
+
+    def was_locked_out(self, error: sa.exc.DBAPIError, wait: Wait, dialect: Dialect) -> bool:
+        """Return whether another transaction was in the way, and may be waited for once more.
+
+        Raises `LockedError` if a lock was waited for as long as it may be.
+        """
+        patient = wait is Wait.PATIENTLY and self.seconds <= _LOCK_PATIENCE
+        if dialect.is_locked(error):
+            if not patient:
+                raise LockedError(_IN_USE) from error
+            return True
+        return patient and dialect.is_deadlock(error)
 
     def is_last(self, error: sa.exc.DBAPIError) -> bool:
         """Whether the try that ended with this error was the last."""

@@ -1,0 +1,25 @@
+"""Engines of applications that commit each statement at once."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ...core.errors import ConfigurationError
+
+AUTOCOMMIT = (
+    "the application's engine commits each statement at once (AUTOCOMMIT), so that neither a "
+    "task and the rows it needs, nor a handler's "
+    "changes and the end of its task, can be committed together: remove it from "
+    "SQLALCHEMY_ENGINE_OPTIONS (or the bind's options), or give "
+    "the queue a database of its own with TASKQUEUE_DATABASE_URI"
+)
+
+
+def refuse_autocommit(engine: sa.Engine) -> None:
+    """Raise `ConfigurationError` if an engine tells, without a connection, that it does so."""
+    levels = (
+        engine.get_execution_options().get("isolation_level"),
+        getattr(engine.dialect, "_on_connect_isolation_level", None),
+    )
+    if "AUTOCOMMIT" in levels:
+        raise ConfigurationError(AUTOCOMMIT)
