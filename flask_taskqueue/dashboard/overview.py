@@ -104,8 +104,7 @@ def page(runtime: Runtime) -> Page:
 def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     """Every queue that has ever been configured."""
     store = runtime.store
-    live = store.backlog.of(connection)
-    totals_of = {row.queue: row for row in store.counters.totals(connection)}
+    live, ended = store.backlog.of(connection), store.counters.ended(connection)
     minutes = store.charts.last_hour(connection)
     rows = store.queues.rows(connection)
     slowdowns = store.slowdowns.active(connection)
@@ -113,8 +112,7 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     return [
         _line(
             row,
-            live.get(row.name, QueueCounts()),
-            totals_of.get(row.name),
+            live.get(row.name, QueueCounts()) + ended.get(row.name, QueueCounts()),
             minutes.get(row.name, [AttemptCounts()] * 60),
             enforced(row.rate, row.name, slowdowns, now),
         )
@@ -210,8 +208,7 @@ def _chart(
 
 def _line(
     row: sa.Row[Any],
-    live: QueueCounts,
-    ended: sa.Row[Any] | None,
+    counts: QueueCounts,
     minutes: Sequence[AttemptCounts],
     enforced: float | None,
 ) -> QueueLine:
@@ -224,11 +221,11 @@ def _line(
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
         **{
-            name: getattr(live, name)
+            name: getattr(counts, name)
             for name in ("due", "running", "lost", "scheduled", "retrying", "waiting")
         },
-        **{name: getattr(ended, name, 0) for name in ("dead", "succeeded", "cancelled")},
-        due_since=None if live.due_since is None else to_datetime(live.due_since),
+        **{name: getattr(counts, name) for name in ("dead", "succeeded", "cancelled")},
+        due_since=None if counts.due_since is None else to_datetime(counts.due_since),
         attempts_last_hour=sum(one.attempts for one in minutes),
         failed_last_hour=sum(one.failures for one in minutes),
         minutes=minutes,

@@ -209,7 +209,7 @@ def respond(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> Respon
     if page.status != 503:  # which says that the database is away
         with store.reading() as connection:
             now = store.schedules.now(connection)
-            dead = sum(row.dead for row in store.counters.totals(connection))
+            dead = sum(one.dead for one in store.counters.ended(connection).values())
     layout = {
         "page": page,
         "sections": sections,

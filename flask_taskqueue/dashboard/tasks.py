@@ -21,7 +21,6 @@ from ..core.errors import ConfigurationError, shown
 from ..core.ids import is_task_id
 from ..core.record import Record
 from ..core.security.redaction import Sight
-from ..core.states import State
 from ..runtime import Runtime
 from ..store import CAP, Action, Cursor, Filter, ListKind, QueueCounts, Visible
 from ..store.tasks.filters import LastStatus
@@ -255,21 +254,13 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
     the cap.
     """
     store = runtime.store
-    live = [one for name, one in store.backlog.of(connection).items() if queue in (None, name)]
-    ended = [row for row in store.counters.totals(connection) if queue in (None, row.queue)]
-    found = sum(live, QueueCounts())
-    counted = (
-        ListKind.DUE,
-        ListKind.RUNNING,
-        ListKind.LOST,
-        ListKind.SCHEDULED,
-        ListKind.RETRYING,
-        ListKind.WAITING,
+    parts = (store.backlog.of(connection), store.counters.ended(connection))
+    counts = sum(
+        (one for part in parts for name, one in part.items() if queue in (None, name)),
+        QueueCounts(),
     )
-    counts = {kind.value: getattr(found, kind.value) for kind in counted}
-    return counts | {
-        state.value: sum(getattr(row, state.value) for row in ended)
-        for state in (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+    return {
+        kind.value: getattr(counts, kind.value) for kind in ListKind if kind is not ListKind.ALL
     }
 
 

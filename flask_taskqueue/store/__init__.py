@@ -9,6 +9,7 @@ from .counters.counters import SLOT
 from .counters.failures import LATEST as LATEST_FAILURES
 from .counters.failures import MOST_DEAD
 from .counters.metrics import QueueMetrics
+from .counters.queue_counts import CAP, QueueCounts
 from .database.database import Database
 from .database.dialects import is_in_memory
 from .database.dialects.inherited import keep, replace_inherited
@@ -24,7 +25,6 @@ from .leases.results import AttemptResult, Recorded
 from .probe_row import refuse_elsewhere
 from .queues.dispatchers import DispatcherEntry
 from .store import Store
-from .tasks.backlog import CAP, QueueCounts
 from .tasks.filters import SEARCHED, Filter
 from .tasks.listings import Cursor, Listing, ListKind
 from .tasks.search import OF_STATE, SearchResult

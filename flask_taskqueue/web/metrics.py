@@ -100,14 +100,15 @@ def _of_queues(readings: Sequence[QueueMetrics]) -> dict[str, Iterable[Sample]]:
 
 def _states(reading: QueueMetrics) -> dict[str, int]:
     """Tasks by state; what is due in a paused queue is paused."""
+    counts = reading.counts
     return {
-        "scheduled": reading.later - reading.retrying,
-        "retrying": reading.retrying,
-        "due": 0 if reading.paused else reading.due,
-        "paused": reading.due if reading.paused else 0,
-        "waiting": reading.waiting,
-        "running": reading.running,
-        "dead": reading.dead,
+        "scheduled": counts.scheduled,
+        "retrying": counts.retrying,
+        "due": 0 if reading.paused else counts.due,
+        "paused": counts.due if reading.paused else 0,
+        "waiting": counts.waiting,
+        "running": counts.leased,
+        "dead": counts.dead,
     }
 
 

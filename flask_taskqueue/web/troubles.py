@@ -28,7 +28,7 @@ def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
     """What keeps tasks from being done. Where no dispatcher is alive that comes first."""
     store, queues = runtime.store, sorted(runtime.settings.queues)
     now = store.schedules.now(connection)
-    waiting = {queue: live.all for queue, live in store.backlog.of(connection).items()}
+    waiting = {queue: counts.unfinished for queue, counts in store.backlog.of(connection).items()}
     yield from judge_dispatchers(store.dispatchers.list(connection), queues, waiting, now)
     nowhere: Counter[str] = Counter()
     for (method, url), number in store.diagnostics.next_places(connection, queues).items():

@@ -99,4 +99,4 @@ def test_a_task_that_is_replaced_lets_the_next_of_its_key_go(store: Store) -> No
     assert get(store, first.id).state == "cancelled"
     assert [one.id for one in claim(store, 5)] == [behind.id]
     with store.reading() as connection:
-        assert store.statistics.of(connection, ["default"])["default"].cancelled == 1
+        assert store.statistics.of(connection, ["default"])["default"].counts.cancelled == 1

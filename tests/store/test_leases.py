@@ -423,7 +423,7 @@ def test_many_claimers_take_each_task_once(store: Store) -> None:
 def counted(store: Store) -> dict[str, int]:
     """How many tasks of the queue default have ended, by how."""
     with store.reading() as connection:
-        found = store.statistics.of(connection, ["default"])["default"]
+        found = store.statistics.of(connection, ["default"])["default"].counts
     return {
         state: getattr(found, state) for state in ("succeeded", "dead") if getattr(found, state)
     }

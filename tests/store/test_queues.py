@@ -136,15 +136,21 @@ def test_statistics_are_true(store: Store) -> None:
         add(store, queue="mail")
     add(store)
     before = statistics(store)
-    assert (before.scheduled, before.leased, before.due_at) == (8, 0, first.due_at)
+    assert (before.counts.unclaimed, before.counts.leased, before.counts.first_due_at) == (
+        8,
+        0,
+        first.due_at,
+    )
     taken = [one for one in claim(store, 9) if one.queue == "mail"]
-    assert statistics(store).leased == 8
+    assert statistics(store).counts.leased == 8
     finish(store, *taken[:3])
     finish(store, *taken[3:5], outcome=Outcome(State.DEAD, "failure", 500, "no"))
     finish(store, taken[5], outcome=Outcome(State.SCHEDULED, "failure", 500, "no", delay=60.0))
     store.transact(lambda connection: store.tasks.delete(connection, taken[6].id))
     now = statistics(store)
-    assert (now.scheduled, now.leased, now.succeeded, now.dead, now.cancelled) == (1, 1, 3, 2, 1)
+    counts = now.counts
+    assert (counts.unclaimed, counts.leased) == (1, 1)
+    assert (counts.succeeded, counts.dead, counts.cancelled) == (3, 2, 1)
     assert (now.last_minute, now.last_hour, now.failed_last_hour) == (6, 6, 3)
     store.transact(lambda connection: store.tasks.requeue(connection, taken[3].id))
     store.transact(
@@ -152,9 +158,9 @@ def test_statistics_are_true(store: Store) -> None:
             connection, keep_succeeded=-1, keep_dead=900, tombstones={}
         )
     )
-    after = statistics(store)
-    assert (after.scheduled, after.succeeded, after.dead, after.cancelled) == (2, 0, 1, 0)
-    assert statistics(store, "default").leased == 1
+    after = statistics(store).counts
+    assert (after.unclaimed, after.succeeded, after.dead, after.cancelled) == (2, 0, 1, 0)
+    assert statistics(store, "default").counts.leased == 1
 
 
 def test_merging_the_tally_changes_no_count(store: Store) -> None:
@@ -170,7 +176,7 @@ def test_merging_the_tally_changes_no_count(store: Store) -> None:
     assert store.transact(store.counters.merge) == 3
     assert store.transact(store.counters.merge) == 0
     now = statistics(store)
-    assert (now.succeeded, now.last_hour) == (3, 0)
+    assert (now.counts.succeeded, now.last_hour) == (3, 0)
     with store.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(tally)) == 1
 

@@ -15,6 +15,7 @@ from ..database.counter_tables import COUNTS, ROLLUP_COUNTS
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables
+from .queue_counts import QueueCounts
 
 _STATEMENTS = 256
 _NOTHING = sa.literal_column("0", sa.BigInteger)
@@ -164,6 +165,9 @@ _MEASURES = {
     State.CANCELLED: "ended_deleted",
 }
 
+_KEY = ("queue", "slot", "source")
+_ENDED = tuple(state.value for state in _MEASURES)
+
 
 def no_counts() -> defaultdict[str, Counts]:
     """Nothing counted yet, of any queue."""
@@ -203,7 +207,7 @@ class Counters:
     """The statements of one database. Each takes the connection whose transaction it is part of."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self._tally = tables.tally
+        self._table = tables.tally
         self._slot = dialect.now // SLOT
         self._sums = CounterTable(tables.tally, COUNTS, dialect, slot=self._slot)
         self.measures = Measures(tables, dialect)
@@ -219,44 +223,56 @@ class Counters:
             self._sums.add(connection, {"queue": queue, "source": source}, counts)
         self.measures.add(connection, ordered, source)
 
-    def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
-        """By queue: how many tasks have each finished state, and attempts of the last minute
-        and hour.
+    def ended(self, connection: sa.Connection) -> dict[str, QueueCounts]:
+        """Return by queue how many tasks have ended, and how."""
+        counter = self._table
+        columns = [_sum(counter.c[state]).label(state) for state in _ENDED]
+        rows = connection.execute(sa.select(counter.c.queue, *columns).group_by(counter.c.queue))
+        return {
+            row.queue: QueueCounts(**{state: getattr(row, state) for state in _ENDED})
+            for row in rows
+        }
+
+    def totals_by_queue(self) -> sa.Subquery:
+        """Return what `exact_counts` joins: the tasks that have ended, and the attempts of the
+        last minute and hour.
         """
-        tally = self._tally
+        counter = self._table
 
         def since(slots: int, column: str) -> sa.ColumnElement[int]:
-            return _sum(sa.case((tally.c.slot > self._slot - slots, tally.c[column]), else_=0))
+            return _sum(sa.case((counter.c.slot > self._slot - slots, counter.c[column]), else_=0))
 
         columns = [
-            *(_sum(tally.c[state]).label(state) for state in ("succeeded", "dead", "cancelled")),
+            *(_sum(counter.c[state]).label(state) for state in _ENDED),
             since(6, "attempts").label("last_minute"),
             since(_HOUR, "attempts").label("last_hour"),
             since(_HOUR, "failures").label("failed_last_hour"),
         ]
-        return list(connection.execute(sa.select(tally.c.queue, *columns).group_by(tally.c.queue)))
+        return sa.select(counter.c.queue, *columns).group_by(counter.c.queue).subquery("totals")
 
     def merge(self, connection: sa.Connection) -> int:
         """Add the rows up that are older than an hour, their attempts also by quarters of an
         hour; how many there were.
         """
-        tally = self._tally
-        late = sa.and_(tally.c.slot > 0, tally.c.slot <= self._slot - _HOUR - 1)
-        rows = connection.execute(sa.select(tally).where(late).limit(1000).with_for_update()).all()
+        counter = self._table
+        late = sa.and_(counter.c.slot > 0, counter.c.slot <= self._slot - _HOUR - 1)
+        rows = connection.execute(
+            sa.select(counter).where(late).limit(1000).with_for_update()
+        ).all()
         sums = no_counts()
         for row in rows:
             for name in COUNTS:
                 sums[row.queue][name] += getattr(row, name)
         key = sa.and_(
-            *(tally.c[name] == sa.bindparam(f"old_{name}") for name in ("queue", "slot", "source"))
+            *(
+                counter.c[name] == sa.bindparam(f"old_{name}")
+                for name in ("queue", "slot", "source")
+            )
         )
         if rows:
             connection.execute(
-                sa.delete(tally).where(key),
-                [
-                    {f"old_{name}": getattr(row, name) for name in ("queue", "slot", "source")}
-                    for row in rows
-                ],
+                sa.delete(counter).where(key),
+                [{f"old_{name}": getattr(row, name) for name in _KEY} for row in rows],
             )
             old = [
                 {"queue": queue, "slot": 0, "source": "", **counts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,8 +12,9 @@ from ...core.metrics import FINISHED, MEASURES
 from ...core.queues.lanes import Lane
 from ...core.states import State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state, waits_for_key
+from ..database.dialects.states import is_state
 from ..database.tables import Tables
+from .queue_counts import QueueCounts, exact_counts
 
 LOOKED_AT = 10_000
 """Of how many tasks that are not due it is looked at whether they have been tried before."""
@@ -21,21 +22,15 @@ LOOKED_AT = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueMetrics:
-    """Of one queue. ``later`` are not due yet, ``retrying`` of them have been tried before;
-    ``waiting`` wait for their key.
+    """The metrics of one queue. With ``capped`` only the first `LOOKED_AT` of the tasks that are
+    not due yet were looked at to tell the retrying ones from the scheduled.
 
-    With ``capped`` only the first `LOOKED_AT` of the later ones were looked at. ``oldest_due`` is
-    in microseconds, 0 when nothing is due; ``measures`` are those of the meter.
+    ``oldest_due`` is in microseconds, 0 when nothing is due; ``measures`` are those of `Measures`.
     """
 
     queue: str
-    later: int
-    retrying: int
+    counts: QueueCounts
     capped: bool
-    due: int
-    running: int
-    waiting: int
-    dead: int
     oldest_due: int
     paused: bool
     rate: float | None
@@ -47,8 +42,8 @@ class QueueMetrics:
 
         Nothing is written for it when a task is added. Rows that are deleted by hand make it fall.
         """
-        live = self.later + self.due + self.running + self.waiting
-        return live + sum(self.measures[name] for name in FINISHED) - self.measures["requeued"]
+        ended = sum(self.measures[name] for name in FINISHED)
+        return self.counts.unfinished + ended - self.measures["requeued"]
 
 
 class Metrics:
@@ -59,28 +54,28 @@ class Metrics:
         self._now = dialect.now
 
     def all(self, connection: sa.Connection) -> list[QueueMetrics]:
-        """Of every queue, by name. What is compared comes from one statement, so that sums hold."""
-        found = []
-        for row in connection.execute(self._statement()):
-            later = row.scheduled - row.due
-            looked_at, retrying = self._retrying(connection, row.name) if later else (0, 0)
-            found.append(
-                QueueMetrics(
-                    queue=row.name,
-                    later=later,
-                    retrying=min(retrying, later),
-                    capped=looked_at >= LOOKED_AT,
-                    due=row.due,
-                    running=row.running,
-                    waiting=row.waiting,
-                    dead=row.dead,
-                    oldest_due=max(0, row.now - row.first_due) if row.first_due is not None else 0,
-                    paused=row.paused_at is not None,
-                    rate=row.rate,
-                    measures={name: getattr(row, name) for name in MEASURES},
-                )
-            )
-        return found
+        """Return the metrics of every queue, by name.
+
+        What is compared comes from one statement, so that sums hold.
+        """
+        return [
+            self._of_queue(connection, row) for row in connection.execute(self._statement()).all()
+        ]
+
+    def _of_queue(self, connection: sa.Connection, row: sa.Row[Any]) -> QueueMetrics:
+        counts = QueueCounts.of(row)
+        later = counts.scheduled
+        looked_at, tried = self._retrying(connection, row.name) if later else (0, 0)
+        retrying = min(tried, later)
+        return QueueMetrics(
+            queue=row.name,
+            counts=replace(counts, retrying=retrying, scheduled=later - retrying),
+            capped=looked_at >= LOOKED_AT,
+            oldest_due=0 if row.waits_since is None else max(0, row.now - row.waits_since),
+            paused=row.paused_at is not None,
+            rate=row.rate,
+            measures={name: getattr(row, name) for name in MEASURES},
+        )
 
     def cron(self, connection: sa.Connection) -> dict[str, float]:
         """By schedule: when a task of its fire times last succeeded, in seconds since 1970; as
@@ -114,65 +109,16 @@ class Metrics:
         return min(found, default=None)
 
     def _statement(self) -> sa.Select[Any]:
-        """One row for each queue."""
-        queue, tally = self._tables.queue, self._tables.tally
-        scheduled, running, waiting = self._scheduled(), self._running(), self._waiting()
-        meter = _sums(self._tables.meter, MEASURES)
-        dead = _sums(tally, ("dead",))
-        parts = (scheduled, running, waiting, meter, dead)
-        columns = [
-            sa.func.coalesce(column, 0).label(column.name)
-            for part in parts
-            for column in part.c
-            if column.name not in _AS_IT_IS
-        ]
-        joined: sa.FromClause = queue
-        for part in parts:
-            joined = joined.outerjoin(part, part.c.queue == queue.c.name)
-        return (
-            sa.select(
-                queue.c.name,
-                queue.c.paused_at,
-                queue.c.rate,
-                scheduled.c.first_due,
-                self._now.label("now"),
-                *columns,
-            )
-            .select_from(joined)
-            .order_by(queue.c.name)
+        """Return the statement of one row for each queue."""
+        tables, task = self._tables, self._tables.task
+        since = sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task))))
+        return exact_counts(
+            tables,
+            self._now,
+            _sums(tables.meter, MEASURES),
+            _sums(tables.tally, ("succeeded", "dead", "cancelled")),
+            scheduled=[since.label("waits_since")],
         )
-
-    def _scheduled(self) -> sa.Subquery:
-        task = self._tables.task
-        due = sa.case((task.c.due_at <= self._now, 1), else_=0)
-        return (
-            sa.select(
-                task.c.queue,
-                sa.func.count().label("scheduled"),
-                _whole(sa.func.sum(due)).label("due"),
-                sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task)))).label(
-                    "first_due"
-                ),
-            )
-            .where(is_state(task, State.SCHEDULED))
-            .group_by(task.c.queue)
-            .subquery("scheduled")
-        )
-
-    def _running(self) -> sa.Subquery:
-        task = self._tables.task
-        leased = sa.select(task.c.queue, sa.func.count().label("running")).where(
-            is_state(task, State.LEASED)
-        )
-        return leased.group_by(task.c.queue).subquery("running")
-
-    def _waiting(self) -> sa.Subquery:
-        task, lock = self._tables.task, self._tables.lock
-        parked = waits_for_key(task, lock)
-        counted = sa.select(task.c.queue, sa.func.count().label("waiting")).select_from(
-            lock.join(task, parked)
-        )
-        return counted.group_by(task.c.queue).subquery("waiting")
 
     def _retrying(self, connection: sa.Connection, name: str) -> tuple[int, int]:
         """How many of the tasks that are not due were looked at, and how many of those have
@@ -186,9 +132,6 @@ class Metrics:
         tried = sa.func.coalesce(_whole(sa.func.sum(sa.case((some.c.attempts > 0, 1), else_=0))), 0)
         row = connection.execute(sa.select(sa.func.count(), tried).select_from(some)).one()
         return row[0], row[1]
-
-
-_AS_IT_IS = ("queue", "first_due")
 
 
 def _waits_since(task: sa.Table) -> sa.ColumnElement[int]:

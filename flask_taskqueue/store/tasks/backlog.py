@@ -11,51 +11,12 @@ import sqlalchemy as sa
 
 from ...core.queues.lanes import PRIORITIES
 from ...core.states import State
+from ..counters.queue_counts import CAP, QueueCounts
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..leases.renewals import is_lost
-
-CAP = 10_000
-"""Where counting ends: this many means this many or more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueCounts:
-    """Of one queue, tasks that have not ended: each is in one of the counts.
-
-    ``due`` may be taken now, ``retrying`` has failed and waits for its next attempt, ``scheduled``
-    waits for its eta, ``waiting`` for its key. ``running`` has a lease that lasts, ``lost`` one
-    that ran out, for its process died or was cut off. ``due_since`` is when the first of the due
-    ones became due, in microseconds.
-    """
-
-    due: int = 0
-    running: int = 0
-    lost: int = 0
-    retrying: int = 0
-    scheduled: int = 0
-    waiting: int = 0
-    due_since: int | None = None
-
-    @property
-    def all(self) -> int:
-        """Those that have not ended."""
-        return sum(getattr(self, name) for name in _COUNTED)
-
-    def __add__(self, other: QueueCounts) -> QueueCounts:
-        """Both together."""
-        counts = {name: min(CAP, getattr(self, name) + getattr(other, name)) for name in _COUNTED}
-        return QueueCounts(
-            **counts,
-            due_since=min(
-                (one for one in (self.due_since, other.due_since) if one is not None), default=None
-            ),
-        )
-
-
-_COUNTED = ("due", "running", "lost", "retrying", "scheduled", "waiting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +94,16 @@ class Backlog:
             lost=lost,
             retrying=retrying,
             scheduled=later if later == CAP > retrying else max(0, later - retrying),
-            due_since=lane.due_at if due else None,
+            first_due_at=lane.due_at,
         )
 
     def _waiting(self, connection: sa.Connection) -> dict[str, int]:
         task, lock = self._tables.task, self._tables.lock
-        parked = waits_for_key(task, lock)
         some = (
-            sa.select(task.c.queue).select_from(lock.join(task, parked)).limit(CAP).subquery("some")
+            sa.select(task.c.queue)
+            .select_from(lock.join(task, waits_for_key(task, lock)))
+            .limit(CAP)
+            .subquery("some")
         )
         return {
             row.queue: row.number
