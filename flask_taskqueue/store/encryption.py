@@ -1,4 +1,4 @@
-"""Sealed values, wherever they are: found, and sealed anew with the newest key."""
+"""Encrypted columns: find what they hold, and encrypt it anew with the newest key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ _SOME = 100
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """What a rotation did: how many rows were sealed anew, and how many could not be read and
-    were left.
-    """
+    """How many rows a rotation encrypted anew, and how many it left as they were unreadable."""
 
     changed: int = 0
     unreadable: int = 0
@@ -32,7 +30,7 @@ class RotationResult:
 
 
 class KeyRotation:
-    """What is sealed in the tables of one database."""
+    """Encrypts what the tables of one database hold with the newest key."""
 
     def __init__(self, tables: Tables, vault: Vault) -> None:
         self._vault = vault
@@ -45,11 +43,11 @@ class KeyRotation:
         }
 
     def rotate(self, database: Database) -> Iterable[RotationResult]:
-        """Seal everything with the newest key that is not, what is plain too, some rows at a time;
-        what was done to each some.
+        """Encrypt everything with the newest key, some rows at a time; yield what was done.
 
-        Whatever is changed or deleted meanwhile by others is theirs. Stopped half way, it is begun
-        again and passes quickly over what is done.
+        What is already encrypted with it is left, and what is plain is encrypted too. Rows that
+        others change or delete meanwhile are left to them. A rotation that was stopped half way can
+        be started again and passes quickly over what is done.
         """
         for table in self._columns:
             if table is self._attempt:

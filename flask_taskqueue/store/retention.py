@@ -1,4 +1,4 @@
-"""History: what became of attempts, and when finished tasks are forgotten."""
+"""Retention: when finished tasks are forgotten."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ MOST = 500
 def end_unreachable(
     connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int], counters: Counters
 ) -> int:
-    """End some of them as dead, with the reason; how many. ``add()`` stores none: they were written
-    by hand.
+    """End some tasks as dead, with the reason, that no claim will ever find; return how many.
 
-    Each part of the condition is a range of the index of live tasks, so it costs nothing where
-    there are none.
+    ``add()`` stores none of them: they were written by hand. Each part of the condition is a range
+    of the index of live tasks, so it costs nothing where there are none.
     """
     task = tables.task
     names = sorted(connection.scalars(sa.select(tables.queue.c.name)))
@@ -52,7 +51,7 @@ def end_unreachable(
 
 
 def _foreign_queues(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-    """The gaps between the names of queues."""
+    """Return the gaps between the names of queues."""
     if not names:
         return [sa.true()]
     between = [
@@ -70,7 +69,7 @@ BATCH = 500
 
 
 class FinishedTasks:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Forgets finished tasks. Each method is part of its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect, counters: Counters) -> None:
         self._task = tables.task
@@ -79,7 +78,7 @@ class FinishedTasks:
         self._counters = counters
 
     def attempts(self, connection: sa.Connection, task_id: str) -> list[sa.Row[Any]]:
-        """The attempts of a task that have ended, in the order they began."""
+        """Return the attempts of a task that have ended, in the order they began."""
         attempt = self._attempt
         return list(
             connection.execute(
@@ -97,11 +96,11 @@ class FinishedTasks:
         keep_dead: float,
         tombstones: Mapping[str, float],
     ) -> int:
-        """Forget some finished tasks that are older than they are kept, in seconds; how many (at
-        most `BATCH`).
+        """Forget some finished tasks that have been kept long enough; return how many.
 
-        A succeeded or cancelled task is kept ``keep_succeeded`` seconds, a dead one ``keep_dead``;
-        one with a name at least as long as its queue's ``tombstones`` say that the name is taken.
+        It is at most `BATCH`. The times are in seconds. A succeeded or cancelled task is kept
+        ``keep_succeeded`` seconds, a dead one ``keep_dead``; one with a name is kept at least as
+        long as its queue's ``tombstones`` say that the name is taken.
         """
         named = self._taken_names(tombstones)
         rows: list[sa.Row[Any]] = []
@@ -117,8 +116,9 @@ class FinishedTasks:
     def forget_some(
         self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
     ) -> int:
-        """Forget up to `BATCH` finished tasks that match, the filter naming their state; how
-        many. Names are kept as by `prune`.
+        """Forget up to `BATCH` finished tasks that match; return how many.
+
+        The filter names their state. Names are kept as by `prune`.
         """
         task = self._task
         statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
@@ -132,7 +132,7 @@ class FinishedTasks:
     def count_some(
         self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
     ) -> int:
-        """How many tasks `forget_some` would forget, called until none is left."""
+        """Count the tasks that `forget_some` would forget, called until none is left."""
         conditions = self._forgettable(wanted, tombstones)
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
@@ -147,7 +147,7 @@ class FinishedTasks:
         keep_dead: float,
         tombstones: Mapping[str, float],
     ) -> int:
-        """How many tasks `prune` would forget by now."""
+        """Count the tasks that `prune` would forget by now."""
         named = self._taken_names(tombstones)
         total = 0
         for state, kept in (
@@ -164,7 +164,7 @@ class FinishedTasks:
         return total
 
     def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
-        """The attempt that a task succeeded with."""
+        """Return the attempt that a task succeeded with."""
         attempt = self._attempt
         return connection.execute(
             sa.select(attempt)
@@ -191,9 +191,7 @@ class FinishedTasks:
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def _taken_names(self, tombstones: Mapping[str, float]) -> sa.ColumnElement[bool]:
-        """Which tasks have a name that their queue's tombstones still keep from being taken
-        again.
-        """
+        """Return which tasks have a name that their queue's tombstones still reserve."""
         task = self._task
         recent = (
             sa.and_(task.c.queue == queue, task.c.finished_at >= self._now - duration_micros(ttl))
@@ -215,9 +213,7 @@ class FinishedTasks:
         named: sa.ColumnElement[bool],
         most: int,
     ) -> list[sa.Row[Any]]:
-        """Tasks that ended so long ago, the first ended in front; a range of an index, state by
-        state.
-        """
+        """Lock tasks that ended so long ago, the first ended in front, by a range of an index."""
         task = self._task
         statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
             self._older(state, seconds, named)

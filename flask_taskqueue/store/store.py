@@ -52,8 +52,8 @@ class Store:
     """A database and, by noun, the statements that run in its transactions.
 
     ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. What
-    tasks hold is sealed by the ``vault`` where it is inserted; rows come back as they are stored.
-    ``application`` says whose tables they have to be; without it they may be anybody's.
+    tasks hold is encrypted by the ``vault`` where it is inserted; rows come back as they are
+    stored. ``application`` says whose tables they have to be; without it they may be anybody's.
     """
 
     def __init__(
@@ -112,16 +112,16 @@ class Store:
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:
-        """End rows as dead that no claim will ever find; how many."""
+        """End rows as dead that no claim will ever find; return how many."""
         return end_unreachable(
             connection, self.database.tables, self.database.dialect.now, self.counters
         )
 
     def free_lapsed_places(self) -> None:
-        """Let go what waits for places that are vacant: left so by a transaction of the
-        application, or by a process that died.
+        """Let go what waits for places that are vacant.
 
-        What somebody has locked meanwhile is let go next time.
+        A transaction of the application has left them so, or a process that died. What somebody has
+        locked meanwhile is let go next time.
         """
         with self.reading() as reader:
             if not self.holds.have_lapsed(reader):
@@ -130,12 +130,12 @@ class Store:
             self.transact(self.holds.lapse, wait=Wait.BRIEFLY)
 
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
-        """See that the tables are ours and, once per process, that each configured queue has its
-        row, with the limits configured now.
+        """Check that the tables are ours and that each configured queue has a row with its limits.
 
-        Given a connection, the rows become part of its transaction: it may hold the only write
-        lock there is, and it may be rolled back, so they are looked for again until `committed`
-        is called. Raises `ConfigurationError` for tables that are another application's.
+        That is done once per process. Given a connection, the rows become part of its transaction:
+        it may hold the only write lock there is, and it may be rolled back, so they are looked for
+        again until `committed` is called. Raises `ConfigurationError` for tables that are another
+        application's.
         """
         self.ownership.ensure(connection if self.database.dialect.locks_by_writing else None)
         if connection is None:
@@ -152,12 +152,15 @@ class Store:
         self._unseen = ()
 
     def committed(self) -> None:
-        """A transaction that `ensure_queues` was part of is committed."""
+        """Note that a transaction that `ensure_queues` was part of is committed."""
         self.ownership.confirm()
         self._unseen = ()
 
     def see_queues(self) -> None:
-        """As `ensure_queues` for who only looks: tables that are not ours stay as they are."""
+        """Check as `ensure_queues` does, but leave tables that are not ours as they are.
+
+        That is for callers who only look.
+        """
         if self._unseen:
             with self.reading() as reader:
                 found = self.ownership.look(reader)

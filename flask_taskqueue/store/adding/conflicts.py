@@ -28,7 +28,7 @@ _STAYS = ("skip", "raise")
 
 
 class Conflicts:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Decides, within the transaction of an insert, what becomes of the task that is in the way."""
 
     def __init__(self, tables: Tables, dialect: Dialect, vault: Vault) -> None:
         self._task = tables.task
@@ -42,8 +42,10 @@ class Conflicts:
         """
 
     def settle(self, connection: sa.Connection, new: NewTask) -> Record | Disposition | None:
-        """What to do about whoever is in the way: the task that stands for the new one, or a
-        disposition and it can be tried again.
+        """Deal with the task in the way and return the one that stands for the new one.
+
+        Otherwise the insert can be tried again: the disposition says what happened, if anything
+        did.
         """
         if new.name is not None:
             self._settle_name(connection, new)
@@ -57,7 +59,7 @@ class Conflicts:
         return self._supersede(connection, holder, new)
 
     def find_holder(self, connection: sa.Connection, new: NewTask) -> Record | None:
-        """The task that has the key of a new one, and stays; None if there is none."""
+        """Return the task that has the key of a new one and keeps it, or None if there is none."""
         if new.unique_key is None or new.on_conflict not in _STAYS:
             return None
         lasts = sa.or_(
@@ -72,7 +74,7 @@ class Conflicts:
         return None if row is None else Record._make(row)
 
     def named(self, connection: sa.Connection, new: NewTask) -> Record:
-        """The task that has the name a new one asked for."""
+        """Return the task that has the name a new one asked for."""
         holder = self._holder(connection, self._task.c.name == new.name, new.queue)
         if holder is None:
             raise TransientError(f"the task named {new.name!r} went away meanwhile; try again")
@@ -84,8 +86,9 @@ class Conflicts:
                 self._free_name(connection, one)
 
     def _ends_expired(self, connection: sa.Connection, holder: Record) -> bool:
-        """Cancel the task that has a key if it may not begin any more, so that it keeps no
-        other from beginning; whether it was.
+        """Cancel the task that has a key if it has expired, and return whether it had.
+
+        It may not begin any more, so it must not keep another from beginning.
         """
         task = self._task
         late = sa.and_(
@@ -117,7 +120,7 @@ class Conflicts:
         return "replaced"
 
     def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:
-        """The task there is takes the request and the eta of the new one."""
+        """Give the existing task the request and the eta of the new one."""
         due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
         fresh = {
             name: value

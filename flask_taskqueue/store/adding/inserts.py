@@ -32,14 +32,15 @@ one of those at it goes on.
 
 
 def in_order(news: Sequence[NewTask]) -> list[NewTask]:
-    """As they are to be inserted: two transactions that insert the same keys or names, each in
-    this order, never wait for each other.
+    """Return new tasks in the order in which to insert them.
+
+    Two transactions that insert the same keys or names in this order never wait for each other.
     """
     return sorted(news, key=lambda new: (new.queue, new.unique_key or "", new.name or ""))
 
 
 class Inserts:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores new tasks. Each method is part of the transaction of the connection it is given."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, vault: Vault, conflicts: Conflicts
@@ -82,11 +83,11 @@ class Inserts:
         self._clocks = Prepared(sa.select(*clocks).where(tables.task.c.id == sa.bindparam("id")))
 
     def add(self, connection: sa.Connection, new: NewTask) -> tuple[Record, Disposition]:
-        """Store a task; what there is now, and how it came about.
+        """Store a task; return what there is now, and how it came about.
 
         The database's clock says when it was created and, without an eta, when it is due. Raises
         `TaskAlreadyExistsError` or `TombstonedTaskError` when the name is taken, or the key with
-        ``on_conflict="raise"``; the unique index decides, so of two adds at once one succeeds.
+        ``on_conflict="raise"``. The unique index decides, so of two adds at once one succeeds.
         """
         disposition: Disposition = "added"
         for _ in range(_ROUNDS):
@@ -104,12 +105,12 @@ class Inserts:
     def add_joined(
         self, connection: sa.Connection, reader: sa.Connection, new: NewTask
     ) -> tuple[Record, Disposition]:
-        """As `add`, in a transaction that may stay open: a key whose task stays is looked for
-        first, without a lock.
+        """Store a task as `add` does, in a transaction of the application's that may stay open.
 
-        An insert that meets the key locks the row of the task that has it until the end of the
-        transaction, and whoever attempts that task would wait. ``reader`` sees what is committed
-        now, whatever the transaction's snapshot.
+        An insert that meets a taken key locks the row of the task that has it until the transaction
+        ends, and whoever attempts that task would have to wait. So a key whose task stays is looked
+        for first, without a lock. ``reader`` sees what is committed now, whatever the transaction's
+        snapshot.
         """
         held = self.conflicts.find_holder(connection, new)
         if held is not None:
@@ -119,9 +120,7 @@ class Inserts:
         return self.add(connection, new)
 
     def add_missing(self, connection: sa.Connection, news: Sequence[NewTask]) -> set[str]:
-        """Store many, in one statement; the ids of those that were not because their name or
-        key is taken.
-        """
+        """Store many tasks in one statement; return the ids of those whose name or key is taken."""
         if not news:
             return set()
         news = in_order(news)
@@ -140,11 +139,10 @@ class Inserts:
     def add_following(
         self, connection: sa.Connection, news: Sequence[NewTask], after: str
     ) -> list[str]:
-        """Store tasks that follow something, as `add` does each; the ids of those that stand for
-        them now.
+        """Store tasks that follow something; return the ids of those that stand for them now.
 
-        One whose name or key is taken, and that must not have it, is not stored, which the log
-        tells; ``after`` says what it follows.
+        Each is stored as by `add`. If its name or key is taken and it must not have it, it is left
+        out, which is logged; ``after`` says there what it follows.
         """
         plain = [new for new in news if not _may_conflict(new)]
         self.add_missing(connection, plain)

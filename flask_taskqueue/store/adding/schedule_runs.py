@@ -1,6 +1,4 @@
-"""Runs: the tasks that a schedule has added, at its fire times and by hand, as far as they may
-not have ended.
-"""
+"""Runs: the tasks that a schedule has added, by fire time or by hand, while they may be live."""
 
 from __future__ import annotations
 
@@ -27,20 +25,18 @@ _MOST = 1000
 
 
 class ScheduleRuns:
-    """The statements of one database. Each takes the connection whose transaction it is part
-    of; it has the schedule's row locked.
-    """
+    """Reads and replaces the runs of a schedule whose row the transaction has locked."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, replaced: Callable[[sa.Connection, Record], object]
     ) -> None:
-        """``replaced`` is called with a task whose place another takes."""
+        """Call ``replaced`` with each task whose place another takes."""
         self._task = tables.task
         self._now = dialect.now
         self._replaced = replaced
 
     def of(self, connection: sa.Connection, schedule: sa.Row[Any]) -> list[Record]:
-        """The tasks that a schedule has added, as far as they are known; the oldest first."""
+        """Return the tasks that a schedule has added, as far as they are known, oldest first."""
         ids = schedule.runs.split() if schedule.runs else [schedule.last_task_id]
         rows = connection.execute(
             sa.select(self._task).where(self._task.c.id.in_(ids)).order_by(self._task.c.id)
@@ -50,8 +46,9 @@ class ScheduleRuns:
     def replace_failed(
         self, connection: sa.Connection, schedule: sa.Row[Any], runs: Sequence[Record]
     ) -> bool:
-        """Cancel those that have failed and wait to be tried again; False, and nothing is
-        changed, if one of them is taken just now.
+        """Cancel the runs that failed and wait to be tried again; return whether that was possible.
+
+        If one of them is taken just now, nothing is changed.
         """
         task, ids = self._task, [one.id for one in runs if _has_failed(one)]
         mine = sa.and_(task.c.id.in_(ids), is_state(task, State.SCHEDULED))
@@ -75,7 +72,7 @@ class ScheduleRuns:
 
 
 def last_run(runs: Sequence[Record]) -> LastRun:
-    """What these runs mean to the next one."""
+    """Return what these runs mean to the next one."""
     live = [one for one in runs if one.state not in FINISHED]
     failed = [one for one in live if _has_failed(one)]
     ended = [one.finished_at for one in runs if one.finished_at is not None]
@@ -87,12 +84,12 @@ def last_run(runs: Sequence[Record]) -> LastRun:
 
 
 def noted(runs: Sequence[Record], added: Sequence[str]) -> str:
-    """What is to be stored of these runs and those just added."""
+    """Return the text in which these runs, and those just added, are stored."""
     live = {one.id for one in runs if one.state not in FINISHED}
     known = [*(one.id for one in runs), *added]
     return " ".join([one for one in known if one in live or one in known[-_LAST:]][-_MOST:])
 
 
 def _has_failed(one: Record) -> bool:
-    """Whether a run has failed and waits to be tried again."""
+    """Return whether a run has failed and waits to be tried again."""
     return one.state == State.SCHEDULED and one.last_reason is not None

@@ -17,7 +17,7 @@ COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
 
 
 def task_row(new: NewTask, vault: Vault) -> dict[str, Any]:
-    """The columns of a new task, but for those the clock fills; what it holds is sealed."""
+    """Return the columns of a new task, encrypted, without those that the clock fills."""
     seal, seal_text = vault.seal, vault.seal_text
     sealed = {
         "headers": seal_text(new.headers),
@@ -28,7 +28,7 @@ def task_row(new: NewTask, vault: Vault) -> dict[str, Any]:
 
 
 def clock_row(new: NewTask) -> dict[str, Any]:
-    """What the insert binds for the columns that the clock fills."""
+    """Return what an insert binds for the columns that the clock fills."""
     return {
         "delay": new.delay,
         "lifetime": new.expires_in,

@@ -1,6 +1,4 @@
-"""What charts draw: attempts of the last hour by minute, of longer ranges by longer spans, and
-how long attempts take.
-"""
+"""What charts draw: attempts by minute or by longer spans, and how long attempts take."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ _TIMED = 1000
 
 @dataclass(frozen=True, slots=True)
 class AttemptCounts:
-    """The attempts that ended within one minute, and how many of them failed."""
+    """The attempts that ended within one span of time, and how many of them failed."""
 
     attempts: int = 0
     failures: int = 0
@@ -32,7 +30,7 @@ class AttemptCounts:
 
 @dataclass(frozen=True, slots=True)
 class ChartRange:
-    """A time that a chart shows: so many ``bars``, each of so many ``slots`` of the tally."""
+    """A time that a chart shows: so many ``bars``, each of so many ``slots`` of the counters."""
 
     bars: int
     slots: int
@@ -46,15 +44,16 @@ RANGES = {
 
 
 class Charts:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads what charts draw from the counters."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._slot = dialect.now // SLOT
 
     def last_hour(self, connection: sa.Connection) -> dict[str, list[AttemptCounts]]:
-        """By queue, the attempts of each of the last 60 minutes, the latest last; from the
-        tally, so no attempt is counted.
+        """Return by queue the attempts of each of the last 60 minutes, the latest last.
+
+        They are read from the counters, so no attempt is counted.
         """
         tally = self._tables.tally
         since = tally.c.slot > self._slot - MINUTES * _MINUTE
@@ -81,10 +80,10 @@ class Charts:
         return dict(found)
 
     def bars(self, connection: sa.Connection, shown: ChartRange) -> tuple[int, list[AttemptCounts]]:
-        """When the first bar begins, in microseconds, and the attempts of each, the latest last; of
-        all queues together.
+        """Return when the first bar begins, in microseconds, and the attempts in each bar.
 
-        Bars begin at whole quarters, hours or days in UTC, so the last is not over yet.
+        The latest bar is the last. All queues are counted together. Bars begin at whole quarters,
+        hours or days in UTC, so the last one is not over yet.
         """
         now = int(connection.scalar(sa.select(self._slot)) or 0)
         first = (now // shown.slots - shown.bars + 1) * shown.slots
@@ -97,8 +96,9 @@ class Charts:
         return first * SLOT, found
 
     def since(self, connection: sa.Connection, micros: int) -> AttemptCounts:
-        """The attempts since an instant, of all queues together; those of more than an hour ago
-        by whole quarters of an hour.
+        """Return the attempts of all queues together since an instant.
+
+        Those of more than an hour ago are counted by whole quarters of an hour.
         """
         now = int(connection.scalar(sa.select(self._slot)) or 0)
         first = max(1, micros // SLOT)
@@ -110,7 +110,7 @@ class Charts:
         return AttemptCounts(sum(row.attempts for row in rows), sum(row.failures for row in rows))
 
     def _by_slot(self, connection: sa.Connection, first: int) -> list[sa.Row[Any]]:
-        """What the tally still has, and what has left it."""
+        """Return what the counters still have, and what has moved on to the rollups."""
         found: list[sa.Row[Any]] = []
         for table, begin in (
             (self._tables.tally, first),
@@ -126,7 +126,7 @@ class Charts:
         return found
 
     def durations(self, connection: sa.Connection) -> list[float]:
-        """Seconds that the attempts of the latest 1,000 tasks to succeed took, sorted."""
+        """Return how many seconds attempts of the latest 1,000 tasks to succeed took, sorted."""
         task, attempt = self._tables.task, self._tables.attempt
         latest = (
             sa.select(task.c.id)

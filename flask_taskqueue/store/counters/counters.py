@@ -1,4 +1,4 @@
-"""The tally: counts of attempts and of finished tasks, kept with what they count."""
+"""Counters: attempts and finished tasks, counted in the transaction that changes them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _NOTHING = sa.literal_column("0", sa.BigInteger)
 
 
 class CounterTable:
-    """The counts of one table. A statement names only those that there is something to add to:
-    of the many, mostly a few.
+    """The counts of one table.
+
+    A statement names only those that there is something to add to: mostly a few of many.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class CounterTable:
         dialect: Dialect,
         **computed: sa.ColumnElement[Any],
     ) -> None:
-        """``computed`` are columns of the key that the database fills in."""
+        """Prepare for one table; ``computed`` are columns of its key that the database fills in."""
         self._table = table
         self._counts = counts
         self._dialect = dialect
@@ -43,7 +44,7 @@ class CounterTable:
     def add(
         self, connection: sa.Connection, key: Mapping[str, str], counts: Mapping[str, int]
     ) -> None:
-        """Add to the counts of one row; where there is nothing to add, nothing is done."""
+        """Add to the counts of one row; do nothing where there is nothing to add."""
         added = {name: counts[name] for name in self._counts if counts.get(name)}
         if added:
             self._statement(tuple(added)).execute(connection, {**key, **added})
@@ -65,7 +66,7 @@ _AT_ONCE = 500
 
 
 class Measures:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Counts that only ever grow, for metrics; a row for each queue and writer."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._meter = tables.meter
@@ -77,12 +78,12 @@ class Measures:
         counts: Iterable[tuple[str, Mapping[str, int]]],
         source: str,
     ) -> None:
-        """Add what is measured of the counts of some queues, which are in their order."""
+        """Add what is measured of some queues, which are given in their order."""
         for queue, found in counts:
             self.sums.add(connection, {"queue": queue, "source": source}, found)
 
     def merge(self, connection: sa.Connection) -> int:
-        """Add the rows of all sources up, if there are many; how many there were."""
+        """Add the rows of all sources up if there are many; return how many there were."""
         meter = self._meter
         others = meter.c.source != ""
         if (
@@ -119,7 +120,7 @@ KEPT = 30 * 96 * QUARTER
 
 
 class Rollups:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Attempts of the past thirty days, by quarters of an hour."""
 
     def __init__(self, tables: Tables, dialect: Dialect, slot: sa.ColumnElement[int]) -> None:
         self._past = tables.past
@@ -127,7 +128,7 @@ class Rollups:
         self._add = dialect.add_up(tables.past, ROLLUP_COUNTS)
 
     def add(self, connection: sa.Connection, rows: Iterable[sa.Row[Any]]) -> None:
-        """Add up rows that leave the tally."""
+        """Add up rows that leave the counters."""
         sums: dict[tuple[str, int], dict[str, int]] = defaultdict(
             lambda: dict.fromkeys(ROLLUP_COUNTS, 0)
         )
@@ -146,7 +147,7 @@ class Rollups:
             )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget what is older than thirty days; how many rows."""
+        """Forget what is older than thirty days; return how many rows."""
         old = self._past.c.slot <= self._slot - KEPT - QUARTER
         return connection.execute(sa.delete(self._past).where(old)).rowcount
 
@@ -170,7 +171,7 @@ _ENDED = tuple(state.value for state in _MEASURES)
 
 
 def no_counts() -> defaultdict[str, Counts]:
-    """Nothing counted yet, of any queue."""
+    """Return an empty count for any queue."""
     return defaultdict(lambda: defaultdict(int, dict.fromkeys(COUNTS, 0)))
 
 
@@ -182,7 +183,7 @@ def count_end(counts: Counts, state: State, *, expired: bool = False) -> None:
 
 
 def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
-    """The counts of tasks that have ended, given as queues and states."""
+    """Return the counts of tasks that have ended, given as queues and states."""
     found = no_counts()
     for queue, state in ended:
         count_end(found[queue], state)
@@ -190,8 +191,9 @@ def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
 
 
 def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> dict[str, Counts]:
-    """The counts of tasks, given as queues and states, that are no longer there as ended:
-    pruned, or ``requeued``.
+    """Return the counts of tasks that are no longer there as ended: pruned, or ``requeued``.
+
+    They are given as queues and states.
     """
     found = no_counts()
     for queue, state in gone:
@@ -204,7 +206,7 @@ def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> di
 
 
 class Counters:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Counts attempts and finished tasks in spans of ten seconds, to spare counting rows."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._table = tables.tally
@@ -215,9 +217,7 @@ class Counters:
         self.rollups = Rollups(tables, dialect, self._slot)
 
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
-        """Add counts. Writers that may write at the same time have each a ``source`` of their
-        own.
-        """
+        """Add counts. Writers that may write at the same time each have their own ``source``."""
         ordered = sorted(tallied.items())
         for queue, counts in ordered:
             self._sums.add(connection, {"queue": queue, "source": source}, counts)
@@ -234,9 +234,7 @@ class Counters:
         }
 
     def totals_by_queue(self) -> sa.Subquery:
-        """Return what `exact_counts` joins: the tasks that have ended, and the attempts of the
-        last minute and hour.
-        """
+        """Return ended tasks and recent attempts by queue, to be joined by `exact_counts`."""
         counter = self._table
 
         def since(slots: int, column: str) -> sa.ColumnElement[int]:
@@ -251,8 +249,9 @@ class Counters:
         return sa.select(counter.c.queue, *columns).group_by(counter.c.queue).subquery("totals")
 
     def merge(self, connection: sa.Connection) -> int:
-        """Add the rows up that are older than an hour, their attempts also by quarters of an
-        hour; how many there were.
+        """Add up the rows that are older than an hour; return how many there were.
+
+        Their attempts are also added up by quarters of an hour.
         """
         counter = self._table
         late = sa.and_(counter.c.slot > 0, counter.c.slot <= self._slot - _HOUR - 1)

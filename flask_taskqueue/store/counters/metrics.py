@@ -1,4 +1,4 @@
-"""Readings: what metrics are made of, of every queue and as of one moment."""
+"""Metrics: a snapshot of every queue, as of one moment."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ LOOKED_AT = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueMetrics:
-    """The metrics of one queue. With ``capped`` only the first `LOOKED_AT` of the tasks that are
-    not due yet were looked at to tell the retrying ones from the scheduled.
+    """The metrics of one queue.
 
-    ``oldest_due`` is in microseconds, 0 when nothing is due; ``measures`` are those of `Measures`.
+    With ``capped`` only the first `LOOKED_AT` of the tasks that are not due yet were looked at, to
+    tell the retrying ones from the scheduled. ``oldest_due`` is in microseconds, 0 when nothing is
+    due; ``measures`` are those of `Measures`.
     """
 
     queue: str
@@ -47,7 +48,7 @@ class QueueMetrics:
 
 
 class Metrics:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads what metrics are made of."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
@@ -78,8 +79,9 @@ class Metrics:
         )
 
     def cron(self, connection: sa.Connection) -> dict[str, float]:
-        """By schedule: when a task of its fire times last succeeded, in seconds since 1970; as
-        long as that task is kept.
+        """Return by schedule when a task of its fire times last succeeded, in seconds since 1970.
+
+        That is known as long as the task is kept.
         """
         task, fire = self._tables.task, self._tables.fire
         succeeded = sa.and_(task.c.id == fire.c.task_id, task.c.state == State.SUCCEEDED.value)
@@ -92,8 +94,9 @@ class Metrics:
         return {row.schedule: row.last / 1_000_000 for row in rows}
 
     def waits_since(self, connection: sa.Connection, lanes: Iterable[Lane]) -> int | None:
-        """Since when the task of some lanes waits that has waited longest; it looks at all that
-        are due. None without one.
+        """Return since when the longest waiting task of some lanes waits, or None if none does.
+
+        It looks at all tasks that are due.
         """
         task = self._tables.task
         found: list[int] = []
@@ -121,9 +124,7 @@ class Metrics:
         )
 
     def _retrying(self, connection: sa.Connection, name: str) -> tuple[int, int]:
-        """How many of the tasks that are not due were looked at, and how many of those have
-        been tried before.
-        """
+        """Return how many of the later tasks were looked at, and how many were tried before."""
         task = self._tables.task
         later = sa.and_(
             is_state(task, State.SCHEDULED), task.c.queue == name, task.c.due_at > self._now
@@ -135,9 +136,7 @@ class Metrics:
 
 
 def _waits_since(task: sa.Table) -> sa.ColumnElement[int]:
-    """When a task that is due could first be taken: with an eta of the past not before it was
-    created.
-    """
+    """Return when a due task could first be taken: not before it was created, whatever its eta."""
     return sa.case((task.c.due_at > task.c.created_at, task.c.due_at), else_=task.c.created_at)
 
 

@@ -12,11 +12,11 @@ ROLLUP_COUNTS = ("attempts", "failures")
 
 
 def tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Counts, so that statistics need not count rows.
+    """Define the counters, so that statistics need not count rows.
 
-    Each row is what one ``source`` did to one queue in one span of ten seconds; a source of its
-    own per writer, so that nobody waits. ``succeeded``, ``dead`` and ``cancelled`` are changes of
-    how many tasks have that state; the rows of the past are added up in slot 0.
+    Each row is what one ``source`` did to one queue in one span of ten seconds. Each writer has a
+    source of its own, so that nobody waits. ``succeeded``, ``dead`` and ``cancelled`` are changes
+    of how many tasks have that state; the rows of the past are added up in slot 0.
     """
     return sa.Table(
         f"{prefix}tally",
@@ -29,8 +29,9 @@ def tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The attempts of thirty days, by queue and quarter of an hour: what has left the tally.
-    ``slot`` is the tally's first of it.
+    """Define the attempts of thirty days, by queue and quarter of an hour, as rolled up.
+
+    They have left the counters. ``slot`` is the counters' first of that quarter.
     """
     return sa.Table(
         f"{prefix}past",
@@ -42,11 +43,10 @@ def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def meter(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Counts that only ever grow, for metrics: attempts by what became of them, ends by how,
-    histograms.
+    """Define the counts that only ever grow, for metrics: attempts and ends by kind, histograms.
 
-    A row per queue and ``source``, which is one per writer as in the tally; those of the past are
-    added up in the source "".
+    There is a row per queue and ``source``, which is one per writer as in the counters; those of
+    the past are added up in the source "".
     """
     return sa.Table(
         f"{prefix}meter",

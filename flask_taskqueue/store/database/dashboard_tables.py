@@ -8,7 +8,7 @@ from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 
 def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Who changed what on the dashboard; ``changed`` counts what was."""
+    """Define who changed what on the dashboard; ``changed`` is how many tasks it was."""
     return sa.Table(
         f"{prefix}audit",
         metadata,
@@ -23,8 +23,9 @@ def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Changes of many tasks, carried out in the background: ``place`` is how far each has come
-    (see `Bulks`).
+    """Define changes of many tasks in the background; ``place`` is how far each has come.
+
+    See `BulkChanges`.
     """
     return sa.Table(
         f"{prefix}bulk",

@@ -1,4 +1,4 @@
-"""The database: its engine, its transactions."""
+"""The database: its engine and its transactions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TRIES = 6
 
 
 class Database:
-    """The engine and the tables, with transactions that are tried again when they fail in passing.
+    """The engine and the tables, with transactions that are retried when they fail in passing.
 
     An in-memory database is one connection; it is shared with the application's engine. Any other
     gets an engine of the queue's own, which connects as the application's does, so that its
@@ -73,8 +73,9 @@ class Database:
 
     @cached_property
     def file(self) -> str:
-        """The path of the file that holds the tables, as the database itself says. Raises
-        `ConfigurationError` if there is none.
+        """Return the path of the file that holds the tables, as the database itself says.
+
+        Raises `ConfigurationError` if there is none.
         """
         with self._connected() as connection:
             file = self.dialect.file(connection)
@@ -105,14 +106,15 @@ class Database:
         return self._run(work, tries, wait, done)
 
     def joined(self) -> AbstractContextManager[None]:
-        """Raise `TransientError` within this for what fails in passing in the caller's own
-        transaction, which is lost by it.
+        """Raise `TransientError` within this for passing failures of the caller's own transaction.
+
+        The transaction is lost by them.
         """
         return in_callers_transaction(self.dialect)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to read from, in a transaction that takes no write lock."""
+        """Yield a connection to read from, in a transaction that takes no write lock."""
         self.open()
         try:
             with self._reading.begin() as connection:
@@ -123,8 +125,9 @@ class Database:
             raise TransientError(CROWDED) from error
 
     def open(self) -> None:
-        """See once that the tables are there and not of an earlier version; add what is missing
-        where that is allowed.
+        """Check once that the tables are there and up to date.
+
+        What is missing is added where that is allowed.
         """
         if self._ready:
             return
@@ -134,8 +137,9 @@ class Database:
                 self._ready = True
 
     def open_within(self, connection: sa.Connection) -> None:
-        """As `open`, for a transaction of the caller's own, which the tables become part of
-        where it holds the only write lock.
+        """Check as `open` does, from within a transaction of the caller's own.
+
+        Where that holds the only write lock, the tables become part of it.
         """
         if self._ready or not (self.dialect.locks_by_writing and self._create and self.missing()):
             self.open()
@@ -143,12 +147,12 @@ class Database:
             self.schema.upgrade(connection)
 
     def missing(self) -> list[SchemaChange]:
-        """What of the tables is not in the database. Raises `TransientError`."""
+        """Return what the database lacks of the tables. Raises `TransientError`."""
         with self._connected() as connection:
             return self.schema.missing(connection)
 
     def upgrade(self) -> list[SchemaChange]:
-        """Add to the tables what is missing, one process at a time; what it was.
+        """Add to the tables what is missing, one process at a time; return what it was.
 
         Raises `TablesOutdatedError` when the database does not allow it.
         """
@@ -168,15 +172,16 @@ class Database:
         return changes
 
     def mark(self) -> None:
-        """Let the tables, if they have been found complete, say of which version they are."""
+        """Store the version of the tables if they have been found complete."""
         self.open()
         if self._complete and (self.stamp is None or self.stamp.is_behind):
             self._run(self.schema.mark, _TRIES)
             self.stamp, self._complete = CURRENT, False
 
     def refuse_unfit(self) -> None:
-        """Raise where dispatchers of this version must not work: `TablesTooNewError`, or
-        `ConfigurationError` without transactions.
+        """Raise if dispatchers of this version must not work on this database.
+
+        That is `TablesTooNewError`, or `ConfigurationError` where there are no transactions.
         """
         self.refuse_if_too_new()
         if self._shared is not None and not self.in_memory:
@@ -185,9 +190,7 @@ class Database:
                     raise ConfigurationError(AUTOCOMMIT)
 
     def refuse_if_too_new(self) -> None:
-        """Raise `TablesTooNewError` if dispatchers of this version must not work with these
-        tables.
-        """
+        """Raise `TablesTooNewError` if dispatchers of this version must not use these tables."""
         self.open()
         if self.stamp is not None and self.stamp.is_too_new:
             raise TablesTooNewError(
@@ -197,9 +200,7 @@ class Database:
             )
 
     def findings(self) -> list[Finding]:
-        """What whoever runs dispatchers on this database should know; an error means that none
-        can run.
-        """
+        """Return what operators of dispatchers should know; an error means that none can run."""
         return self.dialect.findings(self.engine, self._shared)
 
     def reset(self) -> None:
@@ -274,8 +275,9 @@ class Database:
 
     @contextmanager
     def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
-        """A connection to look with, before the tables are known to be there; of the queue's
-        own engine unless another is given.
+        """Yield a connection to look with before the tables are known to be there.
+
+        It is one of the queue's own engine unless another is given.
         """
         try:
             with (engine or self._reading).begin() as connection:

@@ -9,8 +9,7 @@ from .dialects.types import MICROS, SECONDS, TEXT, token, words
 
 
 def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The queues that dispatchers take from, with their limits and their token buckets (see
-    `Gate`).
+    """Define the queues, with their limits and their token buckets (see `Gate`).
 
     ``configured`` is what the application's configuration last said of the limits.
     ``enforced_rate`` and ``slowed_at`` were used by version 1 (see the slowdowns).
@@ -33,11 +32,11 @@ def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The dispatchers that run, or were killed lately. ``queues`` is None for all, otherwise names
-    with commas between.
+    """Define the dispatchers that run, or were killed lately.
 
-    ``asked`` counts how often one was asked to begin nothing more of paused queues, ``answered``
-    says up to which time it does so.
+    ``queues`` is None for all, otherwise names with commas between. ``asked`` counts how often a
+    dispatcher was asked to begin nothing more of paused queues, ``answered`` is the last of those
+    questions that it has answered.
     """
     return sa.Table(
         f"{prefix}dispatcher",
@@ -59,8 +58,9 @@ def dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """One row: which version the tables are of, the oldest version of the code whose
-    dispatchers may work with them, whose they are.
+    """Define one row: the version of the tables and whose they are.
+
+    ``oldest`` is the oldest version of the code whose dispatchers may work with them.
     """
     return sa.Table(
         f"{prefix}schema",

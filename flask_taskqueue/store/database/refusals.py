@@ -15,11 +15,10 @@ UNSURE = "; the answer to a commit was lost, so that what was asked for may have
 
 
 def refusal(error: BaseException) -> str | None:
-    """The words of the database behind an error, but their first line only: what follows may quote
-    a row. None if it said nothing.
+    """Return the first line of what the database said behind an error, or None if it said nothing.
 
-    They may name hosts and users: they are for logs and for those who operate it, not for
-    everybody.
+    What follows that line may quote a row. The line may name hosts and users: it is for logs and
+    for those who operate the queue, not for everybody.
     """
     said = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
     return (
@@ -34,9 +33,7 @@ class LockedError(TransientError):
 
 
 class MovedError(Exception):
-    """What a transaction had looked at was changed before it could change it: it is to be run
-    again, whole.
-    """
+    """What a transaction looked at was changed meanwhile, so that it has to be run again."""
 
 
 def is_unreached(error: sa.exc.DBAPIError) -> bool:

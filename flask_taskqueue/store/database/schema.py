@@ -21,8 +21,8 @@ class SchemaVersion:
     """What the tables say of themselves.
 
     ``version`` is raised by each release that changes the tables, which it does by adding to them
-    only. ``oldest`` is the oldest version whose dispatchers may work with them, as they do while
-    a release is rolled out.
+    only. ``oldest`` is the oldest version whose dispatchers may work with them, as they do while a
+    release is rolled out.
     """
 
     version: int
@@ -71,7 +71,7 @@ def _add_column(element: AddColumn, compiler: Any, **_: Any) -> str:
 
 
 class Schema:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Compares the tables in the database with those of this code, and adds what is missing."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
@@ -79,7 +79,7 @@ class Schema:
         self._insert = dialect.insert_missing(tables.schema)
 
     def stamp(self, connection: sa.Connection) -> SchemaVersion | None:
-        """What the tables say of themselves; None if nobody has found them complete yet."""
+        """Return what the tables say of themselves, or None if they were never found complete."""
         schema = self._tables.schema
         row = connection.execute(
             sa.select(schema.c.version, schema.c.oldest).where(schema.c.id == _ROW)
@@ -87,19 +87,19 @@ class Schema:
         return None if row is None else SchemaVersion(row.version, row.oldest)
 
     def mark(self, connection: sa.Connection) -> None:
-        """Say that the tables are of this version, if they were of an earlier one."""
+        """Store that the tables are of this version, if they were of an earlier one."""
         schema = self._tables.schema
         connection.execute(self._insert, {"id": _ROW, **asdict(CURRENT)})
         earlier = sa.and_(schema.c.id == _ROW, schema.c.version < CURRENT.version)
         connection.execute(sa.update(schema).where(earlier).values(asdict(CURRENT)))
 
     def missing(self, connection: sa.Connection) -> list[SchemaChange]:
-        """What the database lacks: tables, columns, indexes, found by looking at it."""
+        """Return the tables, columns and indexes that the database lacks, by looking at it."""
         inspector = sa.inspect(connection)
         return [change for table in self._tables.all for change in _missing(inspector, table)]
 
     def upgrade(self, connection: sa.Connection) -> list[SchemaChange]:
-        """Add what is missing, while every other process that wants to waits; what it was."""
+        """Add what is missing, one process at a time; return what it was."""
         with self._dialect.alone(connection, self._tables.schema.name):
             changes = self.missing(connection)
             for change in changes:
@@ -110,14 +110,14 @@ class Schema:
 
 
 def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str]:
-    """The statements of changes as a database would be given them."""
+    """Return the statements of changes as a database would be given them."""
     return [
         str(one.compile(dialect=dialect)).strip() for change in changes for one in change.statements
     ]
 
 
 def lacking_error(tables: Tables, lacking: Sequence[SchemaChange]) -> TablesMissingError:
-    """Return the error that tells what the database lacks, and what adds it."""
+    """Return the error that says what the database lacks, and what adds it."""
     if [change.name for change in lacking] == [table.name for table in tables.all]:
         return TablesMissingError(
             f"the database has no table {tables.task.name}; create it with: flask "

@@ -45,10 +45,10 @@ class Tables:
 
     @classmethod
     def join(cls, metadata: sa.MetaData, prefix: str) -> Tables:
-        """The tables in this metadata; defined there if they are not yet.
+        """Return the tables in this metadata, after defining those that are not there yet.
 
-        Once joined to the metadata of an application, ``create_all`` and Alembic's autogenerate
-        see them like the application's own.
+        Once joined to the metadata of an application, ``create_all`` and Alembic's autogenerate see
+        them like the application's own.
         """
         define = {
             "task": task_tables.task,

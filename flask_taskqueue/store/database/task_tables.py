@@ -17,10 +17,10 @@ from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
 
 
 def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Live and finished tasks; what is claimed is found through an index of the live ones.
+    """Define live and finished tasks; claims find theirs through an index of the live ones.
 
-    ``due_at`` is when the task may next be taken: for a leased one, when its lease runs out.
-    The columns are those of `Record`, in its order.
+    ``due_at`` is when the task may next be taken: for a leased one, when its lease runs out. The
+    columns are those of `Record`, in its order.
     """
     columns = (
         sa.Column("id", token(26), primary_key=True),
@@ -109,7 +109,7 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """What became of each attempt."""
+    """Define what became of each attempt."""
     return sa.Table(
         f"{prefix}attempt",
         metadata,
@@ -135,7 +135,7 @@ def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Batches of tasks, how many of them have ended and how, and what follows."""
+    """Define batches of tasks, how many of them have ended and how, and what follows."""
     return sa.Table(
         f"{prefix}batch",
         metadata,

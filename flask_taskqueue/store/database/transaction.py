@@ -1,4 +1,4 @@
-"""A course of tries: how the attempts at one transaction went, and whether to go on."""
+"""A transaction that is retried: how its tries went, and whether to try once more."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ class Wait(Enum):
 
 
 class RetriedTransaction:
-    """Up to so many ``tries``; where the answer to a commit was lost, as many as it takes to
-    find out, within twenty seconds.
+    """Up to so many ``tries`` of one transaction.
+
+    Where the answer to a commit was lost, it is tried as often as it takes to find out, within
+    twenty seconds.
     """
 
     def __init__(self, tries: int) -> None:
@@ -80,7 +82,7 @@ class RetriedTransaction:
         return patient and dialect.is_deadlock(error)
 
     def is_last(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether the try that ended with this error was the last."""
+        """Return whether the try that ended with this error was the last."""
         self.unsure |= self._committing and error.connection_invalidated
         self._committing = False
         silent = error.connection_invalidated and self.seconds > _PATIENCE
@@ -92,8 +94,9 @@ class RetriedTransaction:
         return self._attempt >= self._tries
 
     def pause(self, *, counted: bool) -> None:
-        """Wait before the next try, longer each time; ``counted`` says whether the one that
-        failed is one of the tries.
+        """Wait before the next try, longer each time.
+
+        ``counted`` says whether the one that failed is one of the tries.
         """
         self._attempt += counted
         time.sleep(chance.uniform(0.2, 1) * min(0.01 * 2**self._attempt, 0.5))

@@ -31,13 +31,14 @@ _RAN_OUT = "the lease ran out: the process died or was cut off while the task ra
 
 
 def leases_of(records: Iterable[Record]) -> set[Lease]:
-    """What the attempts that tasks are leased for are known by."""
+    """Return the leases by which the attempts of tasks are known."""
     return {(one.id, one.lease_id or "") for one in records}
 
 
 class AttemptLog:
-    """Each attempt once, whoever ends it: an insert that is repeated, because a commit was in
-    doubt, changes nothing.
+    """Logs each attempt once, whoever ends it.
+
+    An insert that is repeated, because a commit was in doubt, changes nothing.
     """
 
     def __init__(self, tables: Tables, dialect: Dialect, finish: Finish, keep: float) -> None:
@@ -60,11 +61,10 @@ class AttemptLog:
         self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
     def add(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
-        """Log attempts that have ended just now, under leases that were held to the end; how many
-        had not been logged.
+        """Log attempts that have just ended with their leases held; return how many were new.
 
-        What the rows of their tasks say need not be sent again. Of each task those before the last
-        so many are forgotten.
+        What the rows of their tasks say need not be sent again. Of each task only the last so many
+        attempts are kept.
         """
         together, others = alike(results)
         added = 0
@@ -80,8 +80,9 @@ class AttemptLog:
         return added
 
     def add_late(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> None:
-        """Log attempts whose lease somebody else had ended; what that one logged of a handler
-        that still ran is replaced.
+        """Log attempts whose lease somebody else had ended.
+
+        This replaces what was logged when the lease was taken from the handler while it ran.
         """
         attempt = self._attempt
         pairs = [(one.record.id, one.record.lease_id) for one in results]
@@ -114,10 +115,10 @@ class AttemptLog:
         source: str,
         error: str = _RAN_OUT,
     ) -> None:
-        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError`
-        if a handler has completed one.
+        """Log that the attempts of tasks ended with the death of their process.
 
-        Who writes at the same time as others has a ``source`` of its own.
+        Raises `MovedError` if a handler has completed one. Who writes at the same time as others
+        has a ``source`` of its own.
         """
         died = Outcome(State.LEASED, "crash", error=error)
         added = self._insert.execute_many(
@@ -133,8 +134,9 @@ class AttemptLog:
         )
 
     def withdraw(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
-        """Log that leases are taken from handlers that may be running, which cannot complete
-        then; those that have completed already.
+        """Log that leases are taken from handlers that may run; return those already completed.
+
+        The others cannot complete any more.
         """
         if not leases:
             return set()
@@ -158,7 +160,7 @@ class AttemptLog:
         return self.completed(connection, leases)
 
     def completed(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
-        """Those leases whose handlers have committed their success."""
+        """Return those leases whose handlers have committed their success."""
         attempt = self._attempt
         pairs = sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(sorted(leases))
         rows = connection.execute(
@@ -179,7 +181,7 @@ class AttemptLog:
 
 
 def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
-    """An insert of the attempts of results that are alike, from the rows of their tasks."""
+    """Return an insert of the attempts of results that are alike, from the rows of their tasks."""
     task = tables.task
     told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
     columns: dict[str, sa.ColumnElement[Any]] = {

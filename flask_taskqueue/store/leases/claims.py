@@ -31,7 +31,7 @@ _LATER = SECOND
 
 
 class Claims:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Claims due tasks. Each method is part of the transaction of the connection it is given."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Claims:
         self._lanes = prepare_look(tables, dialect.now)
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
-        """What waits in each lane of the queues that are not paused."""
+        """Return what waits in each lane of the queues that are not paused."""
         return look(connection, self._lanes, queues, self._queues.gates, self._slowdowns.active)
 
     def claim(
@@ -75,12 +75,11 @@ class Claims:
         limited: bool = False,
         slowdowns: Seen | None = None,
     ) -> list[Record]:
-        """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; the attempt is counted
-        with it.
+        """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; count their attempts.
 
-        Those that have expired end here, those whose key is taken are parked, those for a receiver
+        Tasks that have expired end here, those whose key is taken are parked, those for a receiver
         that is slowed are put off; others are claimed instead. With ``limited`` the queue's limits
-        are asked, and nothing is taken while somebody else asks them.
+        apply, and nothing is taken while somebody else applies them.
         """
         gate = None
         if limited:
@@ -103,8 +102,9 @@ class Claims:
         held_by: str,
         lease: float,
     ) -> list[Record]:
-        """As `claim`, from a lane that was not looked at: nothing if its queue is paused or has
-        limits, or any receiver is slowed.
+        """Claim as `claim` does, from a lane that was not looked at.
+
+        Nothing is taken if its queue is paused or has limits, or if any receiver is slowed.
         """
         return self._claim_some(
             self._claim_unseen, connection, lane, limit, _terms(lease_id, held_by, lease), {}
@@ -134,8 +134,9 @@ class Claims:
         return taken
 
     def put_off(self, connection: sa.Connection, lane: Lane, state: State) -> list[Record]:
-        """Look a moment later at the first task of a lane that is due, or whose lease ran out;
-        the task, if there is one.
+        """Put off the first task of a lane that is due, or whose lease ran out; return it.
+
+        It is looked at again a second later.
         """
         task = self._task
         first = (
@@ -153,8 +154,9 @@ class Claims:
     def _not_slowed(
         self, connection: sa.Connection, lane: Lane, found: Sequence[Record], slowdowns: Seen
     ) -> list[Record]:
-        """Those just claimed whose receiver may be given them; the others are put off, and what
-        waits for their keys goes.
+        """Return those just claimed whose receivers may be given them, and put the others off.
+
+        What waits for the keys of those is let go.
         """
         sent, late = self._slowdowns.admit(connection, lane, found, slowdowns)
         self.put_off_any |= bool(late)
@@ -166,7 +168,7 @@ class Claims:
     def _admitted(
         self, connection: sa.Connection, claimed: Sequence[Record], source: str
     ) -> list[Record]:
-        """Those just claimed that are to be attempted."""
+        """Return those just claimed that are to be attempted."""
         if not any(one.lock_key is not None or one.expires_at is not None for one in claimed):
             return list(claimed)
         late = [
@@ -199,5 +201,5 @@ class Claims:
 
 
 def _terms(lease_id: str, held_by: str, lease: float) -> dict[str, Any]:
-    """Binds how tasks are leased."""
+    """Bind how tasks are leased."""
     return {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)}

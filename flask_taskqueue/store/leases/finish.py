@@ -1,4 +1,4 @@
-"""Endings: what follows when an attempt is over or a task ends, in the same transaction."""
+"""Finish: what follows when an attempt is over or a task ends, in the same transaction."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ logger = logging.getLogger("flask_taskqueue")
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What a task has become: ended, scheduled again, or (leased) nothing new; with an attempt that
-    is over, or without.
+    """What a task has become, with an attempt that is over or without one.
 
-    ``attempt`` is what the meter counts it as (see `attempt_measure`), ``duration`` in seconds.
+    It has ended, is scheduled again, or (leased) nothing new. ``attempt`` is what it is counted as
+    (see `attempt_measure`), ``duration`` is in seconds.
     """
 
     record: Record
@@ -44,7 +44,7 @@ class Transition:
 
 
 class Finish:
-    """Counts, lets waiting tasks go, adds the tasks that follow."""
+    """Counts what has ended, lets waiting tasks go and adds the tasks that follow."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class Finish:
         source: str,
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
-        """Count, and see to everything that follows. Others that write at the same time have
-        another ``source``.
+        """Count transitions, and see to everything that follows.
 
-        ``vacant`` are holds that have ended. Rows are locked in one order (keys, batches, counts),
-        so that two transactions never wait for each other.
+        Others that write at the same time have another ``source``. ``vacant`` are holds that have
+        ended. Rows are locked in one order (keys, batches, counters), so that two transactions
+        never wait for each other.
         """
         self.let_follow(connection, transitions, vacant)
         self._counters.add(connection, _counts(transitions), source)
@@ -84,15 +84,13 @@ class Finish:
         transitions: Sequence[Transition],
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
-        """See to everything that follows, but count nothing."""
+        """See to everything that follows transitions, but count nothing."""
         self._free_locks(connection, transitions, vacant)
         self._add_follow_ups(connection, transitions)
         self._count_batches(connection, transitions, vacant)
 
     def given_back(self, connection: sa.Connection, ids: Collection[str]) -> None:
-        """See to what may go instead of tasks that are scheduled again as if they had not been
-        taken.
-        """
+        """Let go what may run instead of tasks that were given back as if never claimed."""
         self._locks.free(connection, self._locks.keys_of(connection, ids))
 
     def replaced(self, connection: sa.Connection, record: Record, expired: bool) -> None:
@@ -100,9 +98,7 @@ class Finish:
         self.cancelled(connection, [Transition(record, State.CANCELLED, expired=expired)])
 
     def cancelled(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
-        """See to what follows tasks that were cancelled, perhaps by the application's own
-        transaction.
-        """
+        """See to what follows cancelled tasks, even in the application's own transaction."""
         if not self._freed_places.leave(
             connection, [one.record for one in transitions if not one.held]
         ):

@@ -1,8 +1,7 @@
-"""Vacancies: places that become free by a transaction of the application, and are seen to once it
-is committed.
+"""Freed places: what a transaction of the application frees is passed on once it is committed.
 
 Such a transaction may be as long as the application likes, and may see no more than there was when
-it began (REPEATABLE READ): what waits for a key by then it would overlook, and whoever else decides
+it began (REPEATABLE READ). It would overlook what waits for a key by then, and whoever else decides
 on the key, or counts in the batch, would wait for it. So it leaves a hold that has run out already,
 and whoever comes across it lets go what waits (see `Holds`).
 """
@@ -21,7 +20,10 @@ _LEFT = "taskqueue_vacancies"
 
 
 class FreedPlaces:
-    """The statements of one database. ``is_own`` says whether a connection is the queue's own."""
+    """Notes the places that the application's transactions free.
+
+    ``is_own`` says whether a connection is the queue's own.
+    """
 
     def __init__(
         self, tables: Tables, dialect: Dialect, is_own: Callable[[sa.Connection], bool]
@@ -31,8 +33,9 @@ class FreedPlaces:
         self._sees_all = dialect.locks_by_writing
 
     def leave(self, connection: sa.Connection, vacated: Sequence[Record]) -> bool:
-        """Leave the places of tasks that are cancelled for later, if this is the application's
-        transaction; whether it is.
+        """Leave the places of cancelled tasks for later if the transaction is the application's.
+
+        Returns whether it is.
         """
         if self._sees_all or self._is_own(connection):
             return False
@@ -54,5 +57,5 @@ class FreedPlaces:
 
 
 def has_freed_places(connection: sa.Connection) -> bool:
-    """Whether vacancies were left since this was last asked of a connection."""
+    """Return whether places were freed since this was last asked of a connection."""
     return connection.info.pop(_LEFT, False) is True

@@ -27,9 +27,7 @@ def look(
     gates: Gates,
     slowdowns: Callable[[sa.Connection], Mapping[str, Slowdown]],
 ) -> Lanes:
-    """What waits in each lane of the queues that are not paused; of some queues only, if they
-    are given.
-    """
+    """Return what waits in each lane of the queues that are not paused, or of these among them."""
     rows = statement.execute(connection, {}).all()
     chosen = (row for row in rows if queues is None or row.queue in queues)
     waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
@@ -43,8 +41,10 @@ def look(
 
 
 def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
-    """The statement of a look: two index look-ups a lane, whatever the table holds, and one
-    more of a lease's renewal.
+    """Return the statement of a look at the lanes.
+
+    It takes two index look-ups a lane, whatever the table holds, and one more for a lease's
+    renewal.
     """
     steps = sa.union_all(
         *(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)
@@ -80,8 +80,9 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
 
 
 def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether the queue that is bound as ``in_queue`` is neither paused nor limited, and no
-    receiver is slowed.
+    """Return whether the queue bound as ``in_queue`` may be claimed from without looking.
+
+    It is neither paused nor limited, and no receiver is slowed.
     """
     queue = tables.queue
     free = sa.exists().where(

@@ -1,4 +1,7 @@
-"""Leases: the right to attempt a task, renewed, given back and ended; `Claims` takes it."""
+"""Leases: the right to attempt a task, renewed and given back.
+
+`Claims` takes it, `Recording` ends it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class Leases:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Renews leases and gives them back. Each method is part of its connection's transaction."""
 
     def __init__(
         self,
@@ -52,11 +55,11 @@ class Leases:
         self._current = Prepared(sa.select(task).where(*current))
 
     def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[str]:
-        """Prolong leases, the ids of the tasks that are still held. The places of the others are
-        held on: their handlers still run.
+        """Prolong leases; return the ids of the tasks that are still held.
 
-        A lease whose row somebody has locked does not keep the others waiting; it is prolonged
-        beside its task (see `Renewals`).
+        The places of the others are kept, because their handlers still run. A lease whose row
+        somebody has locked does not keep the others waiting; it is prolonged beside its task (see
+        `Renewals`).
         """
         mine = self._are_held(held)
         free = self._free(connection, mine)
@@ -78,7 +81,7 @@ class Leases:
         return {task_id for task_id, _ in found}
 
     def held_by(self, connection: sa.Connection, dispatcher: str) -> list[tuple[Record, float]]:
-        """The tasks that a dispatcher holds the leases of, and for how many seconds."""
+        """Return the tasks that a dispatcher has leased, and for how many seconds it has."""
         aged = sa.select(self._task, (self._now - self._task.c.started_at).label("age"))
         rows = connection.execute(
             aged.where(is_state(self._task, State.LEASED), self._task.c.held_by == dispatcher)
@@ -93,11 +96,11 @@ class Leases:
         begun: bool = False,
         away: Mapping[str, float] = _NONE,
     ) -> int:
-        """Give leases back as if they had never been taken: due now, or after the seconds that
-        ``away`` has for a task; how many.
+        """Give leases back as if they had never been taken; return how many.
 
-        The attempt is not counted. Of those that have ``begun`` a handler may still run: its place
-        is held on, and if it has completed its lease stays for `finish`.
+        Their tasks are due now, or after the seconds that ``away`` has for them, and the attempt is
+        not counted. Of those that have ``begun`` a handler may still run: its place is kept, and if
+        it has completed, its lease stays for `finish`.
         """
         leases = set(held)
         if begun:
@@ -125,10 +128,9 @@ class Leases:
         return released
 
     def expire(self, connection: sa.Connection, held_by: str) -> int:
-        """Let every lease of a dispatcher that is known to be dead run out now; how many. What it
-        held beside is free.
+        """Let every lease of a dispatcher that is known to be dead run out now; return how many.
 
-        One whose row is locked runs out by itself.
+        Whatever else it held is free. A lease whose row is locked runs out by itself.
         """
         self._holds.end_of(connection, held_by)
         self.renewals.drop(connection, held_by)
@@ -142,10 +144,9 @@ class Leases:
         return len(free)
 
     def release_killed(self, connection: sa.Connection, held_by: str) -> int:
-        """Schedule anew what a dispatcher held that was killed from outside: crashes nobody is
-        blamed for; how many.
+        """Schedule anew what a dispatcher held that was killed from outside; return how many tasks.
 
-        A lease whose row is locked runs out by itself.
+        Nobody is blamed for these crashes. A lease whose row is locked runs out by itself.
         """
         task = self._task
         self.renewals.drop(connection, held_by)
@@ -176,12 +177,12 @@ class Leases:
         return len(held)
 
     def is_current(self, connection: sa.Connection, task_id: str, attempt: int) -> Record | None:
-        """The task, if this attempt of it is under way."""
+        """Return the task if this attempt of it is under way, else None."""
         row = self._current.execute(connection, {"id": task_id, "attempt": attempt}).one_or_none()
         return None if row is None else Record._make(row)
 
     def _are_held(self, held: Iterable[Lease]) -> sa.ColumnElement[bool]:
-        """Whether a task has one of these leases; found by the ids, which are an index."""
+        """Return whether a task has one of these leases, found by the ids, which are an index."""
         pairs, task = sorted(held), self._task
         return sa.and_(
             task.c.id.in_([one for one, _ in pairs]),
@@ -190,9 +191,7 @@ class Leases:
         )
 
     def _free(self, connection: sa.Connection, mine: sa.ColumnElement[bool]) -> list[str]:
-        """The ids of tasks whose rows nobody else has locked; we have, until the transaction
-        ends.
-        """
+        """Lock the rows of tasks that nobody else has locked; return their ids."""
         rows = (
             sa.select(self._task.c.id)
             .where(mine)

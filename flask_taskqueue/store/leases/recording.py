@@ -1,4 +1,4 @@
-"""Recording: the results of attempts, written with the end of their leases."""
+"""Recording: what became of attempts, written together with the end of their leases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .slowdowns import Slowdowns
 
 
 class Recording:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Ends leases with the results of their attempts."""
 
     def __init__(
         self,
@@ -70,13 +70,13 @@ class Recording:
         )
 
     def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
-        """End the leases of finished attempts, with all that follows, and log them; what of it
-        there was to be recorded.
+        """End the leases of finished attempts, with all that follows, and log them.
 
-        The database says what an attempt was: one that its handler's transaction completed is a
-        success, whatever was replied; one whose lease somebody else ended changes nothing but the
-        log. Mostly all is as it was left; if the number of rows that change says otherwise this
-        raises `MovedError`, and looks when the transaction is run again.
+        Returns what of it there was to be recorded. The database says what an attempt was: one that
+        its handler's transaction completed is a success, whatever was replied; one whose lease
+        somebody else ended changes nothing but the log. Usually everything is as it was left. If
+        the number of changed rows says otherwise, this raises `MovedError`, and looks first when
+        the transaction is run again.
         """
         if not results:
             return Recorded((), frozenset())
@@ -97,9 +97,7 @@ class Recording:
     def _look(
         self, connection: sa.Connection, results: Sequence[AttemptResult]
     ) -> list[tuple[AttemptResult, Standing]]:
-        """How the leases of results stand; those results that turn out to be something else are
-        replaced.
-        """
+        """Return how the leases of results stand, and what the results turn out to be."""
         rows: dict[str, sa.Row[Any]] = {}
         for start in range(0, len(results), TOGETHER):
             ids = [result.record.id for result in results[start : start + TOGETHER]]
@@ -107,9 +105,7 @@ class Recording:
         return [_standing(result, rows.get(result.record.id)) for result in results]
 
     def _as_seen(self, connection: sa.Connection, held: Sequence[AttemptResult]) -> bool:
-        """Log attempts and end their leases; whether all of them were still to be logged, and
-        held.
-        """
+        """Log attempts and end their leases; return whether all were unlogged and held."""
         pending = [result for result in held if not result.completed]
         logged = self._log.add(connection, pending) == len(pending)
         if not logged and self._looks:  # a row written by hand, say, is nobody's completion
@@ -124,9 +120,7 @@ class Recording:
         completed: Sequence[AttemptResult],
         late: Sequence[AttemptResult],
     ) -> None:
-        """Keep the replies of attempts that their handlers have logged; log those that came too
-        late.
-        """
+        """Keep the replies of attempts that handlers have logged; log those that came too late."""
         for result in completed:
             if result.reply_headers is not None or result.reply_body is not None:
                 self._log.add_reply(connection, result)
@@ -139,8 +133,9 @@ class Recording:
         held: Sequence[AttemptResult],
         late: Sequence[AttemptResult],
     ) -> None:
-        """See to what follows attempts. Of one that came too late the attempt is left to be
-        counted, and its place to be freed.
+        """See to what follows attempts.
+
+        Of one that came too late only the attempt is left to be counted, and its place to be freed.
         """
         transitions = [
             Transition(
@@ -210,12 +205,12 @@ class Standing(Enum):
 
 
 def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Standing]]:
-    """How leases stand unless something has happened to them."""
+    """Return how leases stand unless something has happened to them."""
     return [(result, Standing.HELD) for result in results]
 
 
 def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptResult, Standing]:
-    """How the lease of a result stands, by the row of its task; with the result that it is."""
+    """Return what a result is by the row of its task, and how its lease stands."""
     if row is None or row.lease_id != result.record.lease_id:
         return result, Standing.LOST
     if row.state == State.LEASED:
@@ -243,7 +238,7 @@ def _succeeded(result: AttemptResult, status: int | None) -> AttemptResult:
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:
-    """What an outcome changes."""
+    """Bind what an outcome changes."""
     return {
         "new_state": outcome.state.value,
         "delay": None if outcome.delay is None else duration_micros(outcome.delay),

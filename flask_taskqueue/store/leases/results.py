@@ -36,8 +36,9 @@ class AttemptResult:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What was recorded: the results as they turned out, and the ids of those tasks whose lease
-    somebody else had ended.
+    """What was recorded: the results as they turned out, and the tasks whose lease was lost.
+
+    ``lost`` are the ids of tasks whose lease somebody else had ended.
     """
 
     results: Sequence[AttemptResult]
@@ -47,10 +48,10 @@ class Recorded:
 def alike(
     results: Collection[AttemptResult],
 ) -> tuple[list[Sequence[AttemptResult]], list[AttemptResult]]:
-    """Results of one claim that have the same outcome, no reply and no traceback to keep, together;
-    and the others.
+    """Split results of one claim into groups that one statement serves, and the others.
 
-    One statement serves all of the former: of one claim no task is among them twice.
+    Those of a group have the same outcome, and no reply or traceback to keep. Of one claim no task
+    is among them twice.
     """
     same: dict[tuple[Outcome, str | None], list[AttemptResult]] = defaultdict(list)
     others: list[AttemptResult] = []
@@ -71,5 +72,5 @@ def alike(
 
 
 def leased(results: Sequence[AttemptResult]) -> dict[str, Any]:
-    """Binds the ids of results that are alike, and their lease."""
+    """Bind the ids of results that are alike, and their lease."""
     return {"lease": results[0].record.lease_id, **these([result.record.id for result in results])}

@@ -1,6 +1,6 @@
-"""Slowdowns: receivers that asked for less, heeded by every dispatcher.
+"""Slowdowns: receivers that asked for less, respected by every dispatcher.
 
-Where no receiver is slowed nothing is read here but that, as a part of other statements.
+Where no receiver is slowed, nothing is read here but that, as a part of other statements.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TOGETHER = 200
 
 
 class Slowdowns:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores slowdowns and applies them. Each method is part of its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -44,7 +44,7 @@ class Slowdowns:
         ).with_for_update(skip_locked=True)
 
     def active(self, connection: sa.Connection) -> dict[str, Slowdown]:
-        """Who is slowed now."""
+        """Return who is slowed now."""
         return {
             row.target: Slowdown(*row)
             for row in connection.execute(self._rows.order_by(self._slowdown.c.target))
@@ -89,12 +89,11 @@ class Slowdowns:
     def admit(
         self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: Seen
     ) -> tuple[list[Record], list[Record]]:
-        """Of tasks just claimed those that may be sent, and those that were put off, whose attempt
-        is not counted.
+        """Split tasks just claimed into those that may be sent and those that were put off.
 
-        What comes next in the lane and would be put off as well is, with them, so that it is not in
-        the way of others. ``slowdowns`` are what was seen; they are changed as what they let
-        through is used.
+        The attempt of the latter is not counted. What comes next in the lane and would be put off
+        as well is put off with them, so that it is not in the way of others. ``slowdowns`` are what
+        was seen; they change as what they let through is used.
         """
         waiting: dict[str, list[Record]] = defaultdict(list)
         sent: list[Record] = []
@@ -114,7 +113,7 @@ class Slowdowns:
         return sent, [one for one in claimed if one.id in gone]
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that are over; how many."""
+        """Forget those that are over; return how many."""
         return connection.execute(
             sa.delete(self._slowdown).where(self._slowdown.c.over_at <= self._now)
         ).rowcount
@@ -122,8 +121,9 @@ class Slowdowns:
     def _take(
         self, connection: sa.Connection, slowdowns: Seen, target: str, records: Sequence[Record]
     ) -> int:
-        """Use what a receiver may be given for as many of these as it is enough for; how many.
-        None where another just does.
+        """Use up what a receiver may be given for some of these; return for how many.
+
+        There is nothing where another dispatcher uses it at the same moment.
         """
         seen, now = slowdowns[target], max(one.started_at or 0 for one in records)
         number = min(len(records), seen.tokens(now))
@@ -180,5 +180,5 @@ class Slowdowns:
 
 
 def is_any_slowed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether any receiver is slowed."""
+    """Return whether any receiver is slowed."""
     return sa.exists().where(tables.slowdown.c.over_at > now)

@@ -26,7 +26,7 @@ from .results import AttemptResult
 
 
 class Takeovers:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Takes over tasks whose leases ran out."""
 
     def __init__(
         self,
@@ -60,12 +60,11 @@ class Takeovers:
         limited: bool = False,
         suspects: bool | None = None,
     ) -> Record | None:
-        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder;
-        of ``suspects`` only, or of others.
+        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
 
-        One whose handler has completed it has succeeded, one that has crashed too often is dead,
-        and the next one is looked at. With ``limited`` it takes a token like any start; in flight
-        it was already.
+        It may be told to take only ``suspects``, or only others. A task whose handler has completed
+        it has succeeded, one that has crashed too often is dead, and the next one is looked at.
+        With ``limited`` a takeover takes a token like any start; the task was in flight already.
         """
         gate = self._queues.decide(connection, lane.queue) if limited else None
         if limited and (gate is None or gate.tokens_left == 0):
@@ -111,11 +110,11 @@ class Takeovers:
         return None
 
     def has_suspect(self, connection: sa.Connection, lane: Lane) -> bool:
-        """Whether a lease of a lane ran out whose task is to be tried alone."""
+        """Return whether a lease of a lane ran out whose task is to be tried alone."""
         return connection.execute(self._expired_rows(lane, suspects=True)).one_or_none() is not None
 
     def excuse_crash(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
-        """Not to hold against suspects the crash that may end these attempts."""
+        """Excuse suspects for the crash that may end these attempts."""
         task = self._task
         those = (
             sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
@@ -135,7 +134,7 @@ class Takeovers:
         return None if row is None else Record._make(row)
 
     def _expired_rows(self, lane: Lane, suspects: bool | None) -> sa.Select[Any]:
-        """The task of a lane whose lease ran out longest ago."""
+        """Return the statement for the task of a lane whose lease ran out longest ago."""
         task = self._task
         there = (
             is_state(task, State.LEASED),

@@ -1,4 +1,4 @@
-"""Locks: keys that tasks share, of which so many may run at a time, or one after the other.
+"""Locks: keys of which so many tasks may run at a time, or one after the other.
 
 A task that may not run yet is parked: scheduled, without ``due_at``, so that no claim sees it.
 Whatever ends or puts off a task with a key calls `free`, which lets the next ones go. The janitor
@@ -25,7 +25,7 @@ _SOON = 10_000
 
 
 class Locks:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Decides on keys. Each method is part of the transaction of the connection it is given."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -36,7 +36,7 @@ class Locks:
         self._insert = dialect.insert_missing(tables.lock)
 
     def admit(self, connection: sa.Connection, claimed: Sequence[Record]) -> list[Record]:
-        """Those just claimed that may run; the others are parked, or put back for a moment."""
+        """Return those just claimed that may run; park the others or put them back a moment."""
         admitted: list[Record] = []
         by_key: dict[str, list[Record]] = defaultdict(list)
         for record in sorted(claimed, key=lambda one: one.id):
@@ -60,8 +60,9 @@ class Locks:
         return admitted
 
     def free(self, connection: sa.Connection, keys: Mapping[str, int | None]) -> None:
-        """Something with these keys has ended or was put off: let go what may run now. ``keys``
-        are with their limits.
+        """Let go what may run now, after something with these keys has ended or was put off.
+
+        ``keys`` are given with their limits.
         """
         if not keys:
             return
@@ -81,7 +82,7 @@ class Locks:
             connection.execute(sa.update(self._task).where(waiting).values(due_at=self._now))
 
     def keys_of(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, int | None]:
-        """The keys of tasks, with their limits."""
+        """Return the keys of tasks, with their limits."""
         task = self._task
         keyed = sa.select(task.c.lock_key, task.c.lock_limit).where(
             task.c.id.in_(sorted(ids)), task.c.lock_key.is_not(None)
@@ -107,8 +108,9 @@ class Locks:
         self.free(connection, {row.lock_key: row.most for row in found})
 
     def _decide(self, connection: sa.Connection, keys: Collection[str], *, wait: bool) -> list[str]:
-        """Become the one who decides on keys until the transaction ends; those on which another
-        does are left out, or waited for.
+        """Reserve the decision on keys until the transaction ends; return those that were reserved.
+
+        Those on which another decides are left out, or waited for.
         """
         rows = (
             sa.select(self._lock.c.lock_key)
@@ -125,10 +127,10 @@ class Locks:
     def _firsts(
         self, connection: sa.Connection, limits: Mapping[str, int | None]
     ) -> dict[str, str | None]:
-        """Of each serial key the id of its first task that has not ended: the only one that may
-        run, when no other does.
+        """Return by serial key the id of its first task that has not ended.
 
-        One after it may run still: the first was dead before, and has been requeued.
+        It is the only one that may run, when no other does. One after it may still run: the first
+        was dead before, and has been requeued.
         """
         task, lock = self._task, self._lock
         serial = sorted(key for key, limit in limits.items() if limit is None)
@@ -149,10 +151,9 @@ class Locks:
         }
 
     def _count_running(self, connection: sa.Connection, keys: Collection[str]) -> Counter[str]:
-        """Of each key how many of its places are taken: by tasks that are leased, or held for them
-        (see `Holds`).
+        """Count by key how many places are taken: by leased tasks, or by holds (see `Holds`).
 
-        Asked in one statement: a lease that becomes a hold meanwhile is one or the other.
+        That is asked in one statement: a lease that becomes a hold meanwhile is one or the other.
         """
         task, hold, wanted = self._task, self._hold, sorted(keys)
         leased = sa.select(task.c.lock_key).where(
@@ -166,7 +167,7 @@ class Locks:
         return Counter({key: number for key, number in connection.execute(counted)})
 
     def _with_parked(self, connection: sa.Connection, keys: Collection[str]) -> list[str]:
-        """Those keys for which tasks wait."""
+        """Return those keys for which tasks wait."""
         task, lock = self._task, self._lock
         if not keys:
             return []

@@ -31,7 +31,7 @@ class Step:
 
 
 class BulkChanges:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores bulk changes and carries them out, a part in each transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect, listings: Listings, tasks: Tasks) -> None:
         self._bulk = tables.bulk
@@ -51,8 +51,9 @@ class BulkChanges:
         told: str,
         total: int | None,
     ) -> str:
-        """Begin to change the tasks of a list that match; the id. ``told`` says for people
-        which, ``total`` how many, if that is known.
+        """Begin to change the tasks of a list that match; return the id of the change.
+
+        ``told`` tells people which tasks they are, ``total`` is how many, if that is known.
         """
         row: dict[str, Any] = {
             "id": task_id(),
@@ -67,13 +68,13 @@ class BulkChanges:
         return str(row["id"])
 
     def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
-        """The latest bulk changes, the latest first."""
+        """Return the latest bulk changes, the latest first."""
         return list(
             connection.execute(sa.select(self._bulk).order_by(self._bulk.c.id.desc()).limit(limit))
         )
 
     def unfinished(self, connection: sa.Connection) -> list[str]:
-        """The ids of those that go on, the oldest first."""
+        """Return the ids of those that have not ended, the oldest first."""
         bulk = self._bulk
         return list(
             connection.scalars(
@@ -82,8 +83,9 @@ class BulkChanges:
         )
 
     def go_on(self, connection: sa.Connection, bulk_id: str) -> Step | None:
-        """Change the next tasks; how far that came. None if somebody else works on it, who is
-        not waited for, or it has ended.
+        """Change the next tasks; return how far that came.
+
+        Returns None if it has ended, or somebody else works on it, who is not waited for.
         """
         bulk = self._bulk
         mine = sa.and_(bulk.c.id == bulk_id, bulk.c.finished_at.is_(None))
@@ -112,13 +114,13 @@ class BulkChanges:
         return Step(row.action, values["changed"], is_last=listing.next is None)
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that ended more than 30 days ago; how many."""
+        """Forget those that ended more than 30 days ago; return how many."""
         old = self._bulk.c.finished_at < self._now - duration_micros(_KEPT)
         return connection.execute(sa.delete(self._bulk).where(old)).rowcount
 
 
 def pack(wanted: Filter, visible: Visible | None) -> str:
-    """A filter as it is stored."""
+    """Return a filter as it is stored."""
     given = {
         one.name: getattr(wanted, one.name)
         for one in fields(wanted)
@@ -130,7 +132,7 @@ def pack(wanted: Filter, visible: Visible | None) -> str:
 
 
 def unpack(text: str) -> tuple[Filter, Visible | None]:
-    """The filter of `pack`."""
+    """Return the filter that `pack` stored."""
     given = json.loads(text)
     visible = Visible.of(given.pop("visible", None))
     if "status" in given:

@@ -1,6 +1,4 @@
-"""Counts of the tasks that have not ended, as far as a limit, so that they cost little whatever
-the table holds.
-"""
+"""The backlog: tasks that have not ended, counted only as far as a cap, so that it costs little."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ from ..leases.renewals import is_lost
 
 @dataclass(frozen=True, slots=True)
 class LiveLane:
-    """A queue's tasks of one priority: whether some are leased, and when the first of the
-    scheduled is due.
-    """
+    """A queue's tasks of one priority: whether some are leased, and when the first is due."""
 
     queue: str
     priority: int
@@ -33,7 +29,7 @@ class LiveLane:
 
 
 class Backlog:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Counts the tasks that have not ended, whatever the table holds."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
@@ -62,7 +58,7 @@ class Backlog:
         )
 
     def of(self, connection: sa.Connection) -> dict[str, QueueCounts]:
-        """By queue, for each queue that has a row."""
+        """Count by queue, for each queue that has a row."""
         found: dict[str, QueueCounts] = {}
         for lane in self.lanes(connection):
             found[lane.queue] = found.get(lane.queue, QueueCounts()) + self._count(connection, lane)
@@ -71,7 +67,7 @@ class Backlog:
         return found
 
     def lanes(self, connection: sa.Connection) -> Sequence[LiveLane]:
-        """Every queue's lanes, paused ones too; two index look-ups each."""
+        """Return every queue's lanes, paused ones too, by two index look-ups each."""
         rows = self._lanes.execute(connection, {})
         return [
             LiveLane(row.queue, row.priority, row.now, row.due_at, row.expires_at is not None)

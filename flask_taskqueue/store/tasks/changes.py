@@ -26,7 +26,7 @@ from .selection import Action, Selection
 
 
 class Tasks:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads tasks and changes them. Each method is part of the transaction of its connection."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Tasks:
         self._holds = holds
 
     def get(self, connection: sa.Connection, task_id: str) -> Record:
-        """The row of a task. Raises `UnknownTaskError`."""
+        """Return the row of a task. Raises `UnknownTaskError`."""
         row = connection.execute(
             sa.select(self._task).where(*Filter(ids=[task_id]).conditions(self._task))
         ).one_or_none()
@@ -59,7 +59,7 @@ class Tasks:
         return Record._make(row)
 
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
-        """The rows of these tasks, as far as there are any."""
+        """Return the rows of these tasks, as far as there are any."""
         return [
             Record._make(row)
             for row in connection.execute(
@@ -68,12 +68,12 @@ class Tasks:
         ]
 
     def lost(self, connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-        """Those of these tasks whose lease has run out: their process died or was cut off."""
+        """Return those of these tasks whose lease ran out: their process died or was cut off."""
         out = (self._task.c.id.in_(list(ids)), is_state(self._task, State.LEASED), self._is_lost)
         return set(connection.scalars(sa.select(self._task.c.id).where(*out)))
 
     def ids_like(self, connection: sa.Connection, prefix: str, limit: int) -> list[str]:
-        """The ids that begin so, oldest first."""
+        """Return the ids that begin so, the oldest first."""
         first, last = id_range(prefix)
         between = self._task.c.id.between(first, last)
         return list(
@@ -83,7 +83,7 @@ class Tasks:
         )
 
     def count(self, connection: sa.Connection, wanted: Filter, action: Action | None = None) -> int:
-        """How many tasks match; of those that an action applies to, if one is given."""
+        """Count the tasks that match; of those that an action applies to, if one is given."""
         conditions = (
             wanted.conditions(self._task)
             if action is None
@@ -95,7 +95,7 @@ class Tasks:
         )
 
     def change_some(self, connection: sa.Connection, wanted: Filter, action: Action) -> int:
-        """Action up to `BATCH` tasks that match; how many."""
+        """Apply an action to up to `BATCH` tasks that match; return how many."""
         some = {
             Action.REQUEUE: self.requeue_some,
             Action.RUN_NOW: self.run_some_now,
@@ -121,8 +121,9 @@ class Tasks:
         self._object(connection, task_id, State.DEAD, "requeued")
 
     def requeue_some(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Schedule up to `BATCH` dead tasks that match again, with their unique_key; how many.
-        Those whose key is taken stay dead.
+        """Schedule up to `BATCH` dead tasks that match again, with their keys; return how many.
+
+        Those whose unique_key is taken stay dead.
         """
         dead = _last_of_each_key(self._selection.lock(connection, Action.REQUEUE, wanted))
         afresh: dict[str, Any] = {
@@ -155,16 +156,18 @@ class Tasks:
             self._object(connection, task_id, State.SCHEDULED, "run now")
 
     def run_some_now(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Make up to `BATCH` scheduled tasks that match due; how many. Those that wait for a
-        key go on waiting.
+        """Make up to `BATCH` scheduled tasks that match due; return how many.
+
+        Those that wait for a key go on waiting.
         """
         found = self._selection.lock(connection, Action.RUN_NOW, wanted)
         self._update(connection, found, {"due_at": self._now})
         return len(found)
 
     def delete(self, connection: sa.Connection, task_id: str) -> bool:
-        """Cancel a task that has not ended; whether there was anything to cancel. Raises
-        `UnknownTaskError`.
+        """Cancel a task that has not ended; return whether there was anything to cancel.
+
+        Raises `UnknownTaskError`.
         """
         if self.delete_some(connection, Filter(ids=[task_id])):
             return True
@@ -172,7 +175,7 @@ class Tasks:
         return False
 
     def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Cancel up to `BATCH` tasks that match and have not ended; how many.
+        """Cancel up to `BATCH` tasks that match and have not ended; return how many.
 
         One that runs is taken from its handler, whose end frees its place.
         """
@@ -188,7 +191,7 @@ class Tasks:
         return len(live)
 
     def report(self, connection: sa.Connection, record: Record, progress: str) -> bool:
-        """Keep the progress of a task while its lease holds; False if it was lost."""
+        """Store the progress of a task while its lease holds; return False if it was lost."""
         mine = sa.and_(
             self._task.c.id == record.id,
             self._task.c.lease_id == record.lease_id,
@@ -200,7 +203,7 @@ class Tasks:
         )
 
     def _withdrawn(self, connection: sa.Connection, live: Sequence[Record]) -> list[Record]:
-        """Those tasks that no handler has completed; of those that run none will."""
+        """Return those tasks that no handler has completed, or can complete any more."""
         leases = leases_of(one for one in live if one.state == State.LEASED)
         completed = self._log.withdraw(connection, leases)
         return [one for one in live if (one.id, one.lease_id) not in completed]
@@ -227,7 +230,7 @@ class Tasks:
 
 
 def _last_of_each_key(tasks: Sequence[Record]) -> list[Record]:
-    """Tasks of which no two were given the same key: the newest of those that were."""
+    """Return tasks without those that were given the same key as a newer one."""
     newest = {(one.queue, one.given_key): one.id for one in sorted(tasks, key=lambda one: one.id)}
     return [
         one for one in tasks if one.given_key is None or newest[one.queue, one.given_key] == one.id

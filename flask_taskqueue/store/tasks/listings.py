@@ -43,9 +43,7 @@ class ListKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a list: right behind a task, told by what the list is ordered by and the
-    task's id.
-    """
+    """A place in a list, right behind a task: what the list is ordered by, and the task's id."""
 
     at: int
     id: str
@@ -55,7 +53,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor | None:
-        """The place of a text; None for a text that is none."""
+        """Return the place that a text tells, or None if it tells none."""
         match = _PLACE.fullmatch(text)
         return None if match is None else cls(int(match[1]), match[2])
 
@@ -83,7 +81,7 @@ class _Range:
     source: sa.FromClause
 
     def behind(self, task: sa.Table, place: Cursor) -> sa.ColumnElement[bool]:
-        """Whether a task comes after a place."""
+        """Return whether a task comes after a place."""
         after = task.c.id < place.id if self.descending else task.c.id > place.id
         if self.key is None:
             return after
@@ -97,7 +95,7 @@ class _Range:
 
 
 class Listings:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads lists of tasks page by page."""
 
     def __init__(self, tables: Tables, live_counts: Backlog) -> None:
         self._task = tables.task
@@ -114,10 +112,10 @@ class Listings:
         limit: int,
         visible: Visible | None = None,
     ) -> Listing:
-        """The next so many tasks of a list that match: the newest, the first to be due, or the last
-        to end in front.
+        """Return the next so many tasks of a list that match.
 
-        ``visible`` is what must be seen of them as well.
+        The newest, the first to be due or the last to end comes first. ``visible`` is what else
+        must be seen of them.
         """
         ranges = list(self._ranges(connection, kind, wanted.queue))
         by_range = kind in (
@@ -159,7 +157,7 @@ class Listings:
     def _lanes(
         self, connection: sa.Connection, kind: ListKind, queue: str | None
     ) -> Iterable[_Range]:
-        """What has not ended, queue by queue and priority by priority."""
+        """Return what has not ended, queue by queue and priority by priority."""
         task = self._task
         for lane in self._live_counts.lanes(connection):
             leased = kind in (ListKind.RUNNING, ListKind.LOST)
@@ -181,7 +179,7 @@ class Listings:
             yield _Range(conditions, task.c.due_at, False, task)
 
     def _end(self, connection: sa.Connection, one: _Range, after: Cursor | None) -> Cursor | None:
-        """Where a look ends; None if the range ends before."""
+        """Return where a look ends, or None if the range ends before."""
         found = self._rows(connection, one, after, [], 1, offset=LOOKED_AT)
         return found[0] if found else None
 
@@ -194,7 +192,7 @@ class Listings:
         limit: int,
         seen: Visible | None,
     ) -> list[Cursor]:
-        """The rows among which only those count that are seen to fit."""
+        """Return the rows of a range, counting only those that are seen to fit."""
         if seen is None:
             return self._rows(connection, one, after, more, limit)
         found: list[Cursor] = []
@@ -229,7 +227,7 @@ class Listings:
         more: Sequence[sa.ColumnElement[bool]],
         columns: Sequence[sa.ColumnElement[Any]] = (),
     ) -> sa.Select[Any]:
-        """The rows behind a place, in their order."""
+        """Return the statement of the rows behind a place, in their order."""
         task = self._task
         key = sa.literal(0) if one.key is None else one.key
         # With coalesce the order is not that of the primary key, along which the few tasks of a
@@ -247,7 +245,7 @@ class Listings:
 
 
 def _merged(rows: list[Cursor], ends: Sequence[Cursor], limit: int, *, descending: bool) -> Listing:
-    """Rows of several ranges in one order, as far as each of the ranges was looked at."""
+    """Merge rows of several ranges in one order, as far as each of the ranges was looked at."""
 
     def rank(place: Cursor) -> tuple[int, str]:
         return place.at, place.id

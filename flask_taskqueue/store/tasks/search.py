@@ -1,6 +1,4 @@
-"""The newest tasks that match a filter, looked for along the index that has the fewest of those
-it leaves.
-"""
+"""Search: the newest tasks that match a filter, along the index that leaves the fewest."""
 
 from __future__ import annotations
 
@@ -22,32 +20,30 @@ OF_STATE = 50_000
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Tasks, the newest first. ``is_partial`` says that there are older ones, which were not
-    looked at.
-    """
+    """Tasks, the newest first; with ``is_partial`` there are older ones, not looked at."""
 
     records: list[Record]
     is_partial: bool = False
 
 
 class Search:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Finds tasks by a filter."""
 
     def __init__(self, tables: Tables) -> None:
         self._task = tables.task
         self._lock = tables.lock
 
     def find(self, connection: sa.Connection, wanted: Filter, limit: int) -> list[Record]:
-        """The newest that match, however many tasks are to be looked at."""
+        """Return the newest that match, however many tasks have to be looked at."""
         if self._is_crowded(connection, wanted.state):
             return self._along_ids(connection, wanted, limit)
         return self._of_state(connection, wanted, limit)
 
     def look(self, connection: sa.Connection, wanted: Filter, limit: int) -> SearchResult:
-        """Those that match of the newest `SEARCHED` tasks, or of the `OF_STATE` of a state that
-        were the last to end.
+        """Return those that match of the newest `SEARCHED` tasks, so that it costs little.
 
-        By name or id, which are indexed, among all.
+        Of a state whose tasks have ended, they are the `OF_STATE` that ended last. By name or id,
+        which are indexed, all tasks are searched.
         """
         state = wanted.state
         if wanted.name is not None or wanted.ids is not None:
@@ -72,8 +68,9 @@ class Search:
         return SearchResult(records, is_partial=oldest is not None and len(records) < limit)
 
     def _is_crowded(self, connection: sa.Connection, state: State | None) -> bool:
-        """Whether more tasks have this state than are looked at along its index; of all states
-        together, always.
+        """Return whether more tasks have this state than are looked at along its index.
+
+        Without a state that is always so.
         """
         if state is None:
             return True
@@ -105,7 +102,7 @@ class Search:
         limit: int,
         more: Sequence[sa.ColumnElement[bool]] = (),
     ) -> list[Record]:
-        """Along the index of the state; those that wait for a key are not in it."""
+        """Find along the index of the state; those that wait for a key are not in it."""
         task, state = self._task, State(wanted.state or State.SCHEDULED)
         # With coalesce the order is not that of the primary key, along which the tasks of a state
         # may be far apart.

@@ -35,7 +35,7 @@ _CHANGED = {
 
 
 class Selection:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Selects the tasks that an action applies to."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -43,10 +43,10 @@ class Selection:
         self._now = dialect.now
 
     def lock(self, connection: sa.Connection, action: Action, wanted: Filter) -> list[Record]:
-        """Some tasks that match, which nobody else changes until the transaction ends.
+        """Return some tasks that match, which nobody else changes until the transaction ends.
 
-        Named ones by id; others along the index of each state they can have, for by id they may be
-        far apart.
+        Named ones are found by id; others along the index of each state they can have, because by
+        id they may be far apart.
         """
         task, conditions = self._task, self.conditions(action, wanted)
         if wanted.ids is not None:
@@ -75,7 +75,7 @@ class Selection:
         return found
 
     def conditions(self, action: Action, wanted: Filter) -> list[sa.ColumnElement[bool]]:
-        """What a task must fulfil to match, and to be changed so."""
+        """Return what a task must fulfil to match, and to be changed in this way."""
         task = self._task
         later = sa.or_(task.c.due_at > self._now, sa.literal(wanted.ids is not None))
         those = {
@@ -86,7 +86,7 @@ class Selection:
         return [those[action], *wanted.conditions(task)]
 
     def _key_is_free(self) -> sa.ColumnElement[bool]:
-        """Whether no task that has not ended has the key that a task was given."""
+        """Return whether no task that has not ended has the key that a task was given."""
         task, other = self._task, self._task.alias("other")
         holder = sa.select(other.c.id).where(
             other.c.queue == task.c.queue, other.c.unique_key == task.c.given_key
@@ -110,7 +110,7 @@ class Selection:
     def _parked(
         self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], limit: int
     ) -> list[str]:
-        """The ids of some tasks that wait for a key: they are not in the index of the live ones."""
+        """Return the ids of some tasks that wait for a key, which the live index lacks."""
         task = self._task
         waiting = waits_for_key(task, self._key)
         return list(

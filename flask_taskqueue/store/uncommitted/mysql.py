@@ -1,6 +1,4 @@
-"""What MariaDB and MySQL know of a transaction: the rows that the session's statements have
-written, deleted and updated.
-"""
+"""What MariaDB and MySQL know of a transaction: how many rows its session has changed."""
 
 from __future__ import annotations
 
@@ -19,8 +17,10 @@ _COUNTERS = ("Handler_delete", "Handler_update", "Handler_write")
 
 
 class MySQLWrites:
-    """Exact on MariaDB. MySQL counts the rows of temporary tables among those that were
-    written: there they are left out.
+    """Exact on MariaDB.
+
+    MySQL counts rows of temporary tables among those that were written, so inserts are left out
+    there.
     """
 
     asks = True

@@ -1,6 +1,4 @@
-"""What the words of a statement tell about it: whether it may write, whether it ends a
-transaction or a savepoint.
-"""
+"""What the words of a statement tell: whether it may write, or end a transaction or savepoint."""
 
 from __future__ import annotations
 
@@ -104,8 +102,9 @@ class StatementKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement, as far as its words tell; ``name`` is that of a savepoint, ``keyword`` the
-    first word of another.
+    """A statement, as far as its words tell.
+
+    ``name`` is that of a savepoint, ``keyword`` the first word of another.
     """
 
     kind: StatementKind
@@ -125,8 +124,10 @@ class Statement:
 
 
 def read_statement(text: str) -> Statement:
-    """Tell what a statement is. What is not certain is `Kind.UNKNOWN`: comments and quotes that
-    databases read differently, say.
+    """Tell what a statement is.
+
+    What is not certain is `StatementKind.UNKNOWN`: comments and quotes that databases read
+    differently, say.
     """
     return (
         _read(text)
@@ -187,9 +188,7 @@ class _Word:
 
 
 def _words(text: str) -> Iterator[_Word]:
-    """The words outside of comments and quotes; an empty one where the text cannot be read with
-    certainty.
-    """
+    """Yield the words outside of comments and quotes; an empty one if that is uncertain."""
     word, place, adjacent = _Word(""), 0, False
     while place < len(text):
         token = _TOKEN.match(text, place)
@@ -222,7 +221,7 @@ def _next_word(token: re.Match[str], before: _Word) -> _Word:
 
 
 def _of_transactions(first: str, words: list[str]) -> Statement:
-    """A statement that begins or ends a savepoint, or begins or ends the transaction."""
+    """Return a statement that begins or ends a savepoint or the transaction."""
     kind = _TRANSACTIONS[first]
     if kind is StatementKind.ROLLBACK and "to" in words:
         kind = StatementKind.ROLLBACK_TO

@@ -1,4 +1,4 @@
-"""Which transactions are tracked: listens to the statements of their engines."""
+"""Tracking: listens to the statements of engines whose transactions are tracked."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _engines: WeakSet[sa.Engine] = WeakSet()
 
 
 def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
-    """Follow the transaction that has begun on a connection, for as long as the caller keeps what
-    is returned, or until `forget`.
+    """Track the transaction that has begun on a connection.
 
-    ``shared`` says that it is part of one that somebody else began, who may have written before.
+    It is tracked for as long as the caller keeps what is returned, or until `untrack`. ``shared``
+    says that it is part of one that somebody else began, who may have written before.
     """
     engine: sa.Engine = getattr(
         connection.engine, "_proxied", connection.engine
@@ -43,13 +43,13 @@ def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
 
 
 def untrack(followed: TrackedTransaction) -> None:
-    """Follow a connection no more."""
+    """Stop tracking a connection."""
     if _find(followed.connection) is followed:
         del _followed[id(followed.connection)]
 
 
 def tracked_by_this_thread() -> list[TrackedTransaction]:
-    """The transactions that this thread has begun and that are followed."""
+    """Return the tracked transactions that this thread has begun."""
     thread = get_ident()
     followed = [one() for one in _followed.valuerefs()] if _followed else []
     return [one for one in followed if one is not None and one.thread == thread]

@@ -40,8 +40,7 @@ class _Level:
 
 
 class TrackedTransaction:
-    """Follows the statements of one connection, from the begin of a session's transaction to its
-    end.
+    """Tracks the statements of one connection, from a transaction's start to its end.
 
     What a statement has written is known from its row count, or where that does not tell, asked of
     the database: once, before a savepoint begins or when somebody wants to know.
@@ -66,9 +65,9 @@ class TrackedTransaction:
         self._begun_by: str | None = None
 
     def has_written(self, *, ask: bool = True) -> bool:
-        """Whether the transaction holds changes; a savepoint that was rolled back counts no more.
+        """Return whether the transaction holds changes that were not rolled back.
 
-        Without ``ask`` only those that are known without a question.
+        Without ``ask`` only those count that are known without a question.
         """
         if self._writes.is_autocommit():
             return False
@@ -94,7 +93,7 @@ class TrackedTransaction:
         self._levels[-1].joined.append(joined)
 
     def end(self, *, committed: bool) -> None:
-        """Say what became of the transaction; what follows a commit is due."""
+        """Note what became of the transaction; what follows a commit is due."""
         for one in self.joined if committed else ():
             one.committed()
             self._due += one.then
@@ -102,26 +101,26 @@ class TrackedTransaction:
         self._begin_anew()
 
     def clear(self) -> None:
-        """Begin anew: the connection's transaction ends now. What became of the queue's
-        changes, the session knows.
+        """Begin anew, because the connection's transaction ends now.
+
+        What became of the queue's changes, the session knows.
         """
         self._begin_anew(self.joined)
 
     def take_due(self) -> list[Callable[[], object]]:
-        """What follows what was committed, each once; it is not given again."""
+        """Return what follows what was committed, each once, and do not give it again."""
         due, self._due = self._due, []
         return list(dict.fromkeys(due))
 
     def may_lock(self, file: str) -> bool:
-        """Whether the transaction may keep others from writing to this file."""
+        """Return whether the transaction may keep others from writing to this file."""
         return self._writes.may_lock(file)
 
     @contextmanager
     def making_way(self) -> Iterator[None]:
-        """Within this the transaction, which must hold no changes, is not there; afterwards it is
-        begun again as it was begun.
+        """End the transaction, which must hold no changes, and begin it again afterwards.
 
-        The session does not notice: none of its objects expires.
+        It is begun again as it was begun. The session does not notice: none of its objects expires.
         """
         must_begin = self._writes.let_go() and (self._begun_by_events or self._begun_by is not None)
         try:
@@ -134,7 +133,7 @@ class TrackedTransaction:
             self._begun_by = begun_by
 
     def before(self, statement: Statement) -> None:
-        """A statement is going to run."""
+        """Prepare for a statement that is going to run."""
         level = self._levels[-1]
         if statement.kind is StatementKind.SAVEPOINT:
             self._resolve()
@@ -146,7 +145,7 @@ class TrackedTransaction:
                 level.noted = self._writes.note(locks=self._locks)
 
     def after(self, statement: Statement, cursor: Any, context: Any) -> None:
-        """A statement has run."""
+        """Note a statement that has run."""
         if statement.kind is StatementKind.READ:
             self._locks |= statement.locks
         elif statement.kind is StatementKind.CHANGE or statement.kind is StatementKind.UNKNOWN:
@@ -178,9 +177,7 @@ class TrackedTransaction:
         return True
 
     def _resolve(self) -> bool:
-        """Ask whether the statements of the innermost level have written that do not tell it
-        themselves.
-        """
+        """Ask whether the innermost level has written, where its statements do not tell."""
         level = self._levels[-1]
         if not level.written and (
             level.unknown or self._writes.count() != level.counted

@@ -28,7 +28,7 @@ def waits_for_key(task: sa.Table, lock: sa.Table | None = None) -> sa.ColumnElem
 
 
 def is_state(table: sa.Table, state: State) -> sa.ColumnElement[bool]:
-    """Whether a row has this state; said again in the words of the partial index that has it."""
+    """Return whether a row has this state, in the words of the partial index that has such rows."""
     return sa.and_(
         table.c.state == state.value,
         table.c["due_at" if state in LIVE else "finished_at"].is_not(None),
