@@ -35,7 +35,7 @@ def change_matching(
     total, changed = 0, CHANGED_AT_ONCE
     while changed == CHANGED_AT_ONCE:
         changed, _ = make_change(
-            runtime, partial(tasks.change_some, wanted=those, action=action), False, wakes=False
+            runtime, partial(tasks.change_some, filter=those, action=action), False, wakes=False
         )
         total += changed
         told(changed)
@@ -107,7 +107,7 @@ def forget_matching(
     )
     while forgotten := make_change(
         runtime,
-        partial(history.forget_some, wanted=wanted, tombstones=tombstones),
+        partial(history.forget_some, filter=wanted, tombstones=tombstones),
         False,
         wakes=False,
     )[0]:

@@ -307,7 +307,7 @@ def _change_matching(runtime: Runtime, action: Action, chosen: Chosen) -> Deed:
         store.bulk_changes.add,
         action=action,
         kind=chosen.kind,
-        wanted=chosen.wanted,
+        filter=chosen.wanted,
         visible=chosen.visible,
         by=g.taskqueue_access.user,
         told=printable(told, 1000),

@@ -69,11 +69,11 @@ class KeyRotation:
         self,
         database: Database,
         table: sa.Table,
-        wanted: sa.ColumnElement[bool],
+        which: sa.ColumnElement[bool],
         order: sa.Column[Any],
     ) -> Sequence[sa.Row[Any]]:
         columns = [*table.primary_key.columns, *(table.c[name] for name in self._columns[table])]
-        statement = sa.select(*columns).where(wanted).order_by(order)
+        statement = sa.select(*columns).where(which).order_by(order)
         with database.reading() as connection:
             return connection.execute(
                 statement if table is self._attempt else statement.limit(_SOME)

@@ -114,7 +114,7 @@ class FinishedTasks:
         return self._forget(connection, rows)
 
     def forget_some(
-        self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
+        self, connection: sa.Connection, filter: Filter, tombstones: Mapping[str, float]
     ) -> int:
         """Forget up to `BATCH` finished tasks that match; return how many.
 
@@ -122,7 +122,7 @@ class FinishedTasks:
         """
         task = self._task
         statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
-            *self._forgettable(wanted, tombstones)
+            *self._forgettable(filter, tombstones)
         )
         ordered = (
             statement.order_by(task.c.finished_at).limit(BATCH).with_for_update(skip_locked=True)
@@ -130,10 +130,10 @@ class FinishedTasks:
         return self._forget(connection, list(connection.execute(ordered)))
 
     def count_some(
-        self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
+        self, connection: sa.Connection, filter: Filter, tombstones: Mapping[str, float]
     ) -> int:
         """Count the tasks that `forget_some` would forget, called until none is left."""
-        conditions = self._forgettable(wanted, tombstones)
+        conditions = self._forgettable(filter, tombstones)
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
             or 0
@@ -174,11 +174,11 @@ class FinishedTasks:
         ).one_or_none()
 
     def _forgettable(
-        self, wanted: Filter, tombstones: Mapping[str, float]
+        self, filter: Filter, tombstones: Mapping[str, float]
     ) -> list[sa.ColumnElement[bool]]:
         return [
-            is_state(self._task, wanted.state or State.DEAD),
-            *wanted.conditions(self._task),
+            is_state(self._task, filter.state or State.DEAD),
+            *filter.conditions(self._task),
             ~self._taken_names(tombstones),
         ]
 

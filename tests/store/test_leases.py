@@ -488,20 +488,20 @@ def test_a_handler_that_commits_while_its_timeout_is_recorded_has_succeeded(stor
     add(store)
     (held,) = claim(store)
     looks: list[int] = []
-    store.leases._looks = True
+    store.recording._looks = True
 
     def work(connection: sa.Connection) -> Recorded:
         if not looks:
             looks.append(1)
-            look = store.leases._look  # the handler commits right after the first look
+            look = store.recording._look  # the handler commits right after the first look
 
             def once(*given: Any) -> Any:
                 found = look(*given)
-                store.leases._look = look  # type: ignore[method-assign]
+                store.recording._look = look  # type: ignore[method-assign]
                 assert complete(store, held)
                 return found
 
-            store.leases._look = once  # type: ignore[method-assign]
+            store.recording._look = once  # type: ignore[method-assign]
         return store.recording.record(
             connection, [AttemptResult(held, Outcome(State.DEAD, "timeout", None), 0.1)]
         )

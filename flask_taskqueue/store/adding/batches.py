@@ -109,7 +109,7 @@ class Batches:
             return
         try:
             following = [
-                replace(one, callback_of=batch_id) for one in unpack(self._vault.open_text(packed))
+                replace(new, callback_of=batch_id) for new in unpack(self._vault.open_text(packed))
             ]
         except ValueError as error:
             logger.error(

@@ -81,9 +81,9 @@ class Conflicts:
         return holder
 
     def free_names(self, connection: sa.Connection, news: Sequence[NewTask]) -> None:
-        for one in news:
-            if one.name is not None and one.tombstone is not None:
-                self._free_name(connection, one)
+        for new in news:
+            if new.name is not None and new.tombstone is not None:
+                self._free_name(connection, new)
 
     def _ends_expired(self, connection: sa.Connection, holder: Record) -> bool:
         """Cancel the task that has a key if it has expired, and return whether it had.

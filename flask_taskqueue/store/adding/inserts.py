@@ -72,7 +72,7 @@ class Inserts:
             False: sa.insert(tables.task).values(values),
             True: dialect.insert_missing(tables.task).values(values),
         }
-        clocks = [tables.task.c[one] for one in _CLOCKS]
+        clocks = [tables.task.c[name] for name in _CLOCKS]
         self._insert = {
             missing: Prepared(insert, rows_in_one=dialect.sends_singly)
             for missing, insert in inserts.items()
@@ -127,11 +127,11 @@ class Inserts:
         may_conflict = any(map(_may_conflict, news))
         self.conflicts.free_names(connection, news)
         self._insert[may_conflict].execute_many(
-            connection, [task_row(one, self._vault) | clock_row(one) for one in news]
+            connection, [task_row(new, self._vault) | clock_row(new) for new in news]
         )
         if not may_conflict:
             return set()
-        ids = {one.id for one in news}
+        ids = {new.id for new in news}
         return ids - set(
             connection.scalars(sa.select(self._task.c.id).where(self._task.c.id.in_(sorted(ids))))
         )
@@ -151,7 +151,7 @@ class Inserts:
             for new in in_order(news)
             if _may_conflict(new)
         )
-        return [new.id for new in plain] + [one for one in others if one is not None]
+        return [new.id for new in plain] + [task_id for task_id in others if task_id is not None]
 
     def _add_following(self, connection: sa.Connection, new: NewTask, after: str) -> str | None:
         try:

@@ -50,7 +50,7 @@ class ScheduleRuns:
 
         If one of them is taken just now, nothing is changed.
         """
-        task, ids = self._task, [one.id for one in runs if _has_failed(one)]
+        task, ids = self._task, [run.id for run in runs if _has_failed(run)]
         mine = sa.and_(task.c.id.in_(ids), is_state(task, State.SCHEDULED))
         rows = connection.execute(
             sa.select(task).where(mine).order_by(task.c.id).with_for_update(skip_locked=True)
@@ -60,22 +60,22 @@ class ScheduleRuns:
             return False
         changes = ended(State.CANCELLED, self._now, last_reason="replaced")
         connection.execute(sa.update(task).where(mine).values(changes))
-        for one in failed:
+        for run in failed:
             logger.warning(
                 "schedule %s: task %s failed %d times and is replaced by the next",
                 schedule.name,
-                one.id,
-                one.attempts,
+                run.id,
+                run.attempts,
             )
-            self._replaced(connection, one)
+            self._replaced(connection, run)
         return True
 
 
 def last_run(runs: Sequence[Record]) -> LastRun:
     """Return what these runs mean to the next one."""
-    live = [one for one in runs if one.state not in FINISHED]
-    failed = [one for one in live if _has_failed(one)]
-    ended = [one.finished_at for one in runs if one.finished_at is not None]
+    live = [run for run in runs if run.state not in FINISHED]
+    failed = [run for run in live if _has_failed(run)]
+    ended = [run.finished_at for run in runs if run.finished_at is not None]
     return LastRun(
         is_live=len(failed) < len(live),
         has_failed=bool(failed),
@@ -85,11 +85,13 @@ def last_run(runs: Sequence[Record]) -> LastRun:
 
 def noted(runs: Sequence[Record], added: Sequence[str]) -> str:
     """Return the text in which these runs, and those just added, are stored."""
-    live = {one.id for one in runs if one.state not in FINISHED}
-    known = [*(one.id for one in runs), *added]
-    return " ".join([one for one in known if one in live or one in known[-_LAST:]][-_MOST:])
+    live = {run.id for run in runs if run.state not in FINISHED}
+    known = [*(run.id for run in runs), *added]
+    return " ".join(
+        [run_id for run_id in known if run_id in live or run_id in known[-_LAST:]][-_MOST:]
+    )
 
 
-def _has_failed(one: Record) -> bool:
+def _has_failed(run: Record) -> bool:
     """Return whether a run has failed and waits to be tried again."""
-    return one.state == State.SCHEDULED and one.last_reason is not None
+    return run.state == State.SCHEDULED and run.last_reason is not None

@@ -73,7 +73,9 @@ class Schedules:
         """Return those schedules that have no row yet, or a row that is declared differently."""
         known = {row.name: row for row in self.rows(connection)}
         return [
-            one for one in declared if one.name not in known or self._differs(known[one.name], one)
+            definition
+            for definition in declared
+            if definition.name not in known or self._differs(known[definition.name], definition)
         ]
 
     def declare(
@@ -84,14 +86,20 @@ class Schedules:
         If the text or the time zone of one has changed, its fire times are counted from now on.
         """
         schedule = self._schedule
-        for one in sorted(declared, key=lambda each: each.name):
-            values = {field: getattr(one, field) for field in _DECLARED} | {
-                "task": self._vault.seal_text(one.task)
+        for definition in sorted(declared, key=lambda each: each.name):
+            values = {field: getattr(definition, field) for field in _DECLARED} | {
+                "task": self._vault.seal_text(definition.task)
             }
-            next_at = to_micros(Schedule.parse(one.text, one.timezone).next_after(now))
-            connection.execute(self._insert, {"name": one.name, "next_at": next_at, **values})
-            mine = schedule.c.name == one.name
-            other = sa.or_(schedule.c.text != one.text, schedule.c.timezone != one.timezone)
+            next_at = to_micros(
+                Schedule.parse(definition.text, definition.timezone).next_after(now)
+            )
+            connection.execute(
+                self._insert, {"name": definition.name, "next_at": next_at, **values}
+            )
+            mine = schedule.c.name == definition.name
+            other = sa.or_(
+                schedule.c.text != definition.text, schedule.c.timezone != definition.timezone
+            )
             connection.execute(
                 sa.update(schedule).where(mine, other).values(next_at=next_at, last_error=None)
             )
@@ -140,7 +148,9 @@ class Schedules:
             runs = self._runs.of(connection, row)
             firing = self._decide(connection, row, now, runs)
             added = [
-                one for at in firing.fires if (one := self._add(connection, row, at)) is not None
+                task_id
+                for at in firing.fires
+                if (task_id := self._add(connection, row, at)) is not None
             ]
         except (InvalidScheduleError, ValueError, TypeError) as error:
             connection.execute(mine.values(next_at=None, last_error=str(error)[:1000]))
@@ -221,7 +231,7 @@ class Schedules:
         old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
         return connection.execute(sa.delete(self._fire).where(old)).rowcount
 
-    def _differs(self, row: sa.Row[Any], one: ScheduleDefinition) -> bool:
+    def _differs(self, row: sa.Row[Any], definition: ScheduleDefinition) -> bool:
         """Return whether a stored schedule differs from its declaration, or cannot be read."""
         try:
             stored = {field: getattr(row, field) for field in _DECLARED} | {
@@ -229,7 +239,7 @@ class Schedules:
             }
         except DecryptionError:
             return True
-        return any(stored[field] != getattr(one, field) for field in _DECLARED)
+        return any(stored[field] != getattr(definition, field) for field in _DECLARED)
 
     def _decide(
         self, connection: sa.Connection, row: sa.Row[Any], now: datetime, runs: Sequence[Record]

@@ -114,9 +114,9 @@ class Measures:
 
 
 QUARTER = 90
-"""How many slots of the tally are one row here."""
+"""How many slots of the counters are one row of the rollups."""
 KEPT = 30 * 96 * QUARTER
-"""How many slots a row is kept."""
+"""How many slots a row of the rollups is kept."""
 
 
 class Rollups:
@@ -157,7 +157,7 @@ SLOT = 10_000_000
 _HOUR = 3600 * 1_000_000 // SLOT
 
 Counts = dict[str, int]
-"""What is counted, and of it also what the meter counts."""
+"""Counts of the counters and of the measures, by name."""
 Tallied = Mapping[str, Counts]
 """By queue."""
 _MEASURES = {

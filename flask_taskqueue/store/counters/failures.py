@@ -44,8 +44,13 @@ class Failures:
             .subquery(reason)
             for reason in REASONS
         ]
-        some = sa.union_all(*(sa.select(one) for one in ranges)).subquery("some")
-        latest = sa.select(some).order_by(some.c.finished_at.desc()).limit(limit).subquery("latest")
+        candidates = sa.union_all(*(sa.select(part) for part in ranges)).subquery("some")
+        latest = (
+            sa.select(candidates)
+            .order_by(candidates.c.finished_at.desc())
+            .limit(limit)
+            .subquery("latest")
+        )
         rows = sa.select(latest, task.c.queue, task.c.url, task.c.state, task.c.target).select_from(
             latest.join(task, task.c.id == latest.c.task_id)
         )

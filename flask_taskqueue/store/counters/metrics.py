@@ -129,9 +129,11 @@ class Metrics:
         later = sa.and_(
             is_state(task, State.SCHEDULED), task.c.queue == name, task.c.due_at > self._now
         )
-        some = sa.select(task.c.attempts).where(later).limit(LOOKED_AT).subquery("later")
-        tried = sa.func.coalesce(_whole(sa.func.sum(sa.case((some.c.attempts > 0, 1), else_=0))), 0)
-        row = connection.execute(sa.select(sa.func.count(), tried).select_from(some)).one()
+        later_tasks = sa.select(task.c.attempts).where(later).limit(LOOKED_AT).subquery("later")
+        tried = sa.func.coalesce(
+            _whole(sa.func.sum(sa.case((later_tasks.c.attempts > 0, 1), else_=0))), 0
+        )
+        row = connection.execute(sa.select(sa.func.count(), tried).select_from(later_tasks)).one()
         return row[0], row[1]
 
 

@@ -62,7 +62,7 @@ class Prepared:
         head, values, row = self._text.rpartition(" VALUES ")
         text = head + values + ", ".join([row] * len(rows))
         return connection.exec_driver_sql(
-            text, tuple(chain.from_iterable(self._bound(one) for one in rows))
+            text, tuple(chain.from_iterable(self._bound(values) for values in rows))
         ).rowcount
 
     def _compile(self, connection: sa.Connection) -> None:
@@ -103,5 +103,6 @@ def among_these(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
 def these(ids: Sequence[str]) -> dict[str, str]:
     """Bind up to `TOGETHER` ids; the last is repeated to fill the list."""
     return {
-        f"id_{number}": one for number, one in enumerate([*ids, *[ids[-1]] * (TOGETHER - len(ids))])
+        f"id_{number}": task_id
+        for number, task_id in enumerate([*ids, *[ids[-1]] * (TOGETHER - len(ids))])
     }

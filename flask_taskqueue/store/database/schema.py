@@ -112,7 +112,9 @@ class Schema:
 def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str]:
     """Return the statements of changes as a database would be given them."""
     return [
-        str(one.compile(dialect=dialect)).strip() for change in changes for one in change.statements
+        str(statement.compile(dialect=dialect)).strip()
+        for change in changes
+        for statement in change.statements
     ]
 
 

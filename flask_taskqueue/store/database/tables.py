@@ -41,7 +41,7 @@ class Tables:
     @property
     def all(self) -> list[sa.Table]:
         """Each of them, in an order in which they can be created."""
-        return [getattr(self, one.name) for one in fields(self)]
+        return [getattr(self, field.name) for field in fields(self)]
 
     @classmethod
     def join(cls, metadata: sa.MetaData, prefix: str) -> Tables:

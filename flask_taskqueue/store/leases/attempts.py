@@ -32,7 +32,7 @@ _RAN_OUT = "the lease ran out: the process died or was cut off while the task ra
 
 def leases_of(records: Iterable[Record]) -> set[Lease]:
     """Return the leases by which the attempts of tasks are known."""
-    return {(one.id, one.lease_id or "") for one in records}
+    return {(record.id, record.lease_id or "") for record in records}
 
 
 class AttemptLog:
@@ -68,13 +68,13 @@ class AttemptLog:
         """
         together, others = alike(results)
         added = 0
-        for some in together:
-            outcome = some[0].outcome
+        for group in together:
+            outcome = group[0].outcome
             told = {"reason": outcome.reason, "status": outcome.status, "error": outcome.error}
-            added += self._insert_alike.execute(connection, leased(some) | told).rowcount
+            added += self._insert_alike.execute(connection, leased(group) | told).rowcount
         if others:
             added += self._insert.execute_many(
-                connection, [_row(one, one.outcome.reason) for one in others]
+                connection, [_row(result, result.outcome.reason) for result in others]
             )
         self._forget_first(connection, [result.record for result in results])
         return added
@@ -85,13 +85,13 @@ class AttemptLog:
         This replaces what was logged when the lease was taken from the handler while it ran.
         """
         attempt = self._attempt
-        pairs = [(one.record.id, one.record.lease_id) for one in results]
+        pairs = [(result.record.id, result.record.lease_id) for result in results]
         withdrawn = sa.and_(
             sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(pairs),
             attempt.c.reason == WITHDRAWN,
         )
         connection.execute(sa.delete(attempt).where(withdrawn))
-        self._insert.execute_many(connection, [_row(one, "late") for one in results])
+        self._insert.execute_many(connection, [_row(result, "late") for result in results])
         self._forget_first(connection, [result.record for result in results])
 
     def add_reply(self, connection: sa.Connection, result: AttemptResult) -> None:

@@ -160,7 +160,7 @@ class Claims:
         """
         sent, late = self._slowdowns.admit(connection, lane, found, slowdowns)
         self.put_off_any |= bool(late)
-        keyed = [one.id for one in late if one.lock_key is not None]
+        keyed = [record.id for record in late if record.lock_key is not None]
         if keyed:
             self._finish.given_back(connection, keyed)
         return sent
@@ -169,7 +169,9 @@ class Claims:
         self, connection: sa.Connection, claimed: Sequence[Record], source: str
     ) -> list[Record]:
         """Return those just claimed that are to be attempted."""
-        if not any(one.lock_key is not None or one.expires_at is not None for one in claimed):
+        if not any(
+            record.lock_key is not None or record.expires_at is not None for record in claimed
+        ):
             return list(claimed)
         late = [
             task

@@ -100,7 +100,7 @@ class Finish:
     def cancelled(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
         """See to what follows cancelled tasks, even in the application's own transaction."""
         if not self._freed_places.leave(
-            connection, [one.record for one in transitions if not one.held]
+            connection, [transition.record for transition in transitions if not transition.held]
         ):
             self.let_follow(connection, transitions)
         self._counters.add(connection, _counts(transitions), "")
@@ -112,26 +112,30 @@ class Finish:
         vacant: Sequence[sa.Row[Any]],
     ) -> None:
         keys: dict[str, int | None] = {
-            one.lock_key: one.lock_limit for one in vacant if one.lock_key is not None
+            place.lock_key: place.lock_limit for place in vacant if place.lock_key is not None
         }
         keys |= {
-            one.record.lock_key: one.record.lock_limit
-            for one in transitions
-            if one.record.lock_key is not None and not one.held and one.state is not State.LEASED
+            transition.record.lock_key: transition.record.lock_limit
+            for transition in transitions
+            if transition.record.lock_key is not None
+            and not transition.held
+            and transition.state is not State.LEASED
         }
         if keys:
             self._locks.free(connection, keys)
 
     def _add_follow_ups(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
-        for one in transitions:
-            if one.record.follow_up is None or one.state is not State.SUCCEEDED:
+        for transition in transitions:
+            if transition.record.follow_up is None or transition.state is not State.SUCCEEDED:
                 continue
             try:
-                following = unpack(self._vault.open_text(one.record.follow_up))
+                following = unpack(self._vault.open_text(transition.record.follow_up))
             except ValueError as error:
-                logger.error("task %s succeeded, but nothing follows: %s", one.record.id, error)
+                logger.error(
+                    "task %s succeeded, but nothing follows: %s", transition.record.id, error
+                )
                 continue
-            self._inserts.add_following(connection, following, f"task {one.record.id}")
+            self._inserts.add_following(connection, following, f"task {transition.record.id}")
 
     def _count_batches(
         self,
@@ -140,9 +144,13 @@ class Finish:
         vacant: Sequence[sa.Row[Any]],
     ) -> None:
         ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for one in transitions:
-            if one.record.batch_id is not None and one.state.is_finished and not one.held:
-                ended[one.record.batch_id][one.state.value] += 1
+        for transition in transitions:
+            if (
+                transition.record.batch_id is not None
+                and transition.state.is_finished
+                and not transition.held
+            ):
+                ended[transition.record.batch_id][transition.state.value] += 1
         for place in vacant:
             if place.batch_id is not None:  # its task was deleted
                 ended[place.batch_id][State.CANCELLED.value] += 1
@@ -152,12 +160,12 @@ class Finish:
 
 def _counts(transitions: Sequence[Transition]) -> dict[str, Counts]:
     found = no_counts()
-    for one in transitions:
-        counts = found[one.record.queue]
-        if one.attempt is not None:
-            _count_attempt(counts, one, one.attempt)
-        if one.state.is_finished:
-            count_end(counts, one.state, expired=one.expired)
+    for transition in transitions:
+        counts = found[transition.record.queue]
+        if transition.attempt is not None:
+            _count_attempt(counts, transition, transition.attempt)
+        if transition.state.is_finished:
+            count_end(counts, transition.state, expired=transition.expired)
     return found
 
 

@@ -42,13 +42,13 @@ class FreedPlaces:
         columns = ("queue", "lock_key", "lock_limit", "batch_id")
         rows = [
             {
-                "task_id": one.id,
+                "task_id": record.id,
                 "lease_id": "",
                 "held_until": 0,
-                **{name: getattr(one, name) for name in columns},
+                **{name: getattr(record, name) for name in columns},
             }
-            for one in vacated
-            if one.lock_key is not None or one.batch_id is not None
+            for record in vacated
+            if record.lock_key is not None or record.batch_id is not None
         ]
         if rows:
             connection.execute(self._insert, rows)

@@ -86,9 +86,9 @@ class Holds:
         until = self._now + duration_micros(lease)
         prolong = sa.update(self._hold).values(held_until=until)
         missing = [
-            one
-            for one in sorted(leases)
-            if connection.execute(prolong.where(self._is(one))).rowcount == 0
+            held
+            for held in sorted(leases)
+            if connection.execute(prolong.where(self._is(held))).rowcount == 0
         ]
         if not missing:
             return

@@ -47,7 +47,7 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
     renewal.
     """
     steps = sa.union_all(
-        *(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)
+        *(sa.select(sa.literal_column(str(priority)).label("priority")) for priority in PRIORITIES)
     ).subquery("step")
     queue = tables.queue
 

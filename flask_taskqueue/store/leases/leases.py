@@ -75,7 +75,9 @@ class Leases:
                 sa.select(self._task.c.id, self._task.c.lease_id).where(mine)
             )
         }
-        self.renewals.note(connection, [one for one in found if one[0] not in free], lease)
+        self.renewals.note(
+            connection, [held_lease for held_lease in found if held_lease[0] not in free], lease
+        )
         if others := set(held) - found:
             self._holds.renew(connection, others, lease)
         return {task_id for task_id, _ in found}
@@ -185,7 +187,7 @@ class Leases:
         """Return whether a task has one of these leases, found by the ids, which are an index."""
         pairs, task = sorted(held), self._task
         return sa.and_(
-            task.c.id.in_([one for one, _ in pairs]),
+            task.c.id.in_([task_id for task_id, _ in pairs]),
             sa.tuple_(task.c.id, task.c.lease_id).in_(pairs),
             is_state(task, State.LEASED),
         )

@@ -183,12 +183,12 @@ class Recording:
         """End leases, those of results that are alike by one statement; how many were ended."""
         together, others = alike(results)
         changed = sum(
-            self._end_alike.execute(connection, leased(some) | _ended(some[0].outcome)).rowcount
-            for some in together
+            self._end_alike.execute(connection, leased(group) | _ended(group[0].outcome)).rowcount
+            for group in together
         )
         single = [
-            {"id": one.record.id, "lease": one.record.lease_id, **_ended(one.outcome)}
-            for one in others
+            {"id": result.record.id, "lease": result.record.lease_id, **_ended(result.outcome)}
+            for result in others
         ]
         return changed + (self._end.execute_many(connection, single) if single else 0)
 

@@ -57,17 +57,17 @@ def alike(
     others: list[AttemptResult] = []
     for result in results:
         kept = any(
-            one is not None for one in (result.reply_headers, result.reply_body, result.traceback)
+            part is not None for part in (result.reply_headers, result.reply_body, result.traceback)
         )
         (others if kept else same[result.outcome, result.record.lease_id]).append(result)
     together: list[Sequence[AttemptResult]] = []
     for group in same.values():
         for start in range(0, len(group), TOGETHER):
-            some = group[start : start + TOGETHER]
-            if len(some) < _FEW:
-                others += some
+            chunk = group[start : start + TOGETHER]
+            if len(chunk) < _FEW:
+                others += chunk
             else:
-                together.append(some)
+                together.append(chunk)
     return together, others
 
 

@@ -53,12 +53,12 @@ class Slowdowns:
     def ask(self, connection: sa.Connection, results: Iterable[AttemptResult]) -> None:
         """Slow those who asked for less."""
         longest: dict[str, tuple[float, int]] = {}
-        for one in results:
-            if one.outcome.retry_after is not None:
-                target = slowable(one.record.queue, one.record.url, one.record.target)
+        for result in results:
+            if result.outcome.retry_after is not None:
+                target = slowable(result.record.queue, result.record.url, result.record.target)
                 longest[target] = max(
                     longest.get(target, (0.0, 0)),
-                    (one.outcome.retry_after, one.outcome.status or 0),
+                    (result.outcome.retry_after, result.outcome.status or 0),
                 )
         for target in sorted(longest):
             retry_after, status = longest[target]
@@ -97,20 +97,20 @@ class Slowdowns:
         """
         waiting: dict[str, list[Record]] = defaultdict(list)
         sent: list[Record] = []
-        for one in claimed:
-            target = slowable(one.queue, one.url, one.target)
-            (waiting[target] if target in slowdowns else sent).append(one)
+        for record in claimed:
+            target = slowable(record.queue, record.url, record.target)
+            (waiting[target] if target in slowdowns else sent).append(record)
         late: dict[str, list[str]] = {}
         for target, records in sorted(waiting.items()):
             let = self._take(connection, slowdowns, target, records)
             sent += records[:let]
             if len(records) > let:
-                late[target] = [one.id for one in records[let:]]
+                late[target] = [record.id for record in records[let:]]
         if late:
-            now = max(one.started_at or 0 for one in claimed)
+            now = max(record.started_at or 0 for record in claimed)
             self._put_off(connection, lane, late, slowdowns, now)
         gone = {task_id for ids in late.values() for task_id in ids}
-        return sent, [one for one in claimed if one.id in gone]
+        return sent, [record for record in claimed if record.id in gone]
 
     def prune(self, connection: sa.Connection) -> int:
         """Forget those that are over; return how many."""
@@ -125,7 +125,7 @@ class Slowdowns:
 
         There is nothing where another dispatcher uses it at the same moment.
         """
-        seen, now = slowdowns[target], max(one.started_at or 0 for one in records)
+        seen, now = slowdowns[target], max(record.started_at or 0 for record in records)
         number = min(len(records), seen.tokens(now))
         if not number:
             return 0
@@ -153,9 +153,9 @@ class Slowdowns:
         """Schedule tasks for when their turn may come."""
         task, places = self._task, {target: len(ids) for target, ids in late.items()}
         back = [
-            {"put_off": one, "due": slowdowns[target].turn(now, place)}
+            {"put_off": task_id, "due": slowdowns[target].turn(now, place)}
             for target in late
-            for place, one in enumerate(late[target], 1)
+            for place, task_id in enumerate(late[target], 1)
         ]
         taken = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.LEASED))
         connection.execute(

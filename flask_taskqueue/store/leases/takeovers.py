@@ -116,13 +116,13 @@ class Takeovers:
     def excuse_crash(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
         """Excuse suspects for the crash that may end these attempts."""
         task = self._task
-        those = (
+        mine = (
             sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
             is_state(task, State.LEASED),
         )
         condemned = task.c.crashes + 1 - task.c.pardons >= MAX_CRASHES
         connection.execute(
-            sa.update(task).where(*those, condemned).values(pardons=task.c.pardons + 1)
+            sa.update(task).where(*mine, condemned).values(pardons=task.c.pardons + 1)
         )
 
     def first_expired(

@@ -39,7 +39,7 @@ class Locks:
         """Return those just claimed that may run; park the others or put them back a moment."""
         admitted: list[Record] = []
         by_key: dict[str, list[Record]] = defaultdict(list)
-        for record in sorted(claimed, key=lambda one: one.id):
+        for record in sorted(claimed, key=lambda record: record.id):
             (admitted if record.lock_key is None else by_key[record.lock_key]).append(record)
         if not by_key:
             return admitted
@@ -50,12 +50,16 @@ class Locks:
         for key, limit in limits.items():
             ours = by_key.pop(key)
             room = max(0, (1 if limit is None else limit) - (running[key] - len(ours)))
-            may_run = [one for one in ours if limit is not None or one.id == firsts[key]][:room]
+            may_run = [record for record in ours if limit is not None or record.id == firsts[key]][
+                :room
+            ]
             admitted += may_run
-            parked += [one for one in ours if one not in may_run]
+            parked += [record for record in ours if record not in may_run]
         self._put_back(connection, parked, sa.null())
         self._put_back(
-            connection, [one for waiting in by_key.values() for one in waiting], self._now + _SOON
+            connection,
+            [record for waiting in by_key.values() for record in waiting],
+            self._now + _SOON,
         )
         return admitted
 
@@ -93,7 +97,7 @@ class Locks:
         """Let go what waits for a key that is free, and forget keys that nothing waits for."""
         task, lock = self._task, self._lock
         live = sa.select(task.c.id).where(
-            task.c.lock_key == lock.c.lock_key, task.c.state.in_([one.value for one in LIVE])
+            task.c.lock_key == lock.c.lock_key, task.c.state.in_([state.value for state in LIVE])
         )
         connection.execute(sa.delete(lock).where(~live.exists()))
         limit = (
@@ -147,7 +151,8 @@ class Locks:
             sa.select(lock.c.lock_key, *firsts).where(lock.c.lock_key.in_(serial))
         )
         return {
-            key: min((one for one in ids if one is not None), default=None) for key, *ids in found
+            key: min((first for first in ids if first is not None), default=None)
+            for key, *ids in found
         }
 
     def _count_running(self, connection: sa.Connection, keys: Collection[str]) -> Counter[str]:
@@ -155,12 +160,12 @@ class Locks:
 
         That is asked in one statement: a lease that becomes a hold meanwhile is one or the other.
         """
-        task, hold, wanted = self._task, self._hold, sorted(keys)
+        task, hold, in_question = self._task, self._hold, sorted(keys)
         leased = sa.select(task.c.lock_key).where(
-            task.c.lock_key.in_(wanted), is_state(task, State.LEASED)
+            task.c.lock_key.in_(in_question), is_state(task, State.LEASED)
         )
         held = sa.select(hold.c.lock_key).where(
-            hold.c.lock_key.in_(wanted), hold.c.held_until > self._now
+            hold.c.lock_key.in_(in_question), hold.c.held_until > self._now
         )
         taken = sa.union_all(leased, held).subquery("taken")
         counted = sa.select(taken.c.lock_key, sa.func.count()).group_by(taken.c.lock_key)

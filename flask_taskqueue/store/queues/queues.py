@@ -50,7 +50,7 @@ class Queues:
             row.name: row.configured
             for row in connection.execute(sa.select(self._queue.c.name, self._queue.c.configured))
         }
-        return [one for one in configured if known.get(one.name) != one.configured]
+        return [queue for queue in configured if known.get(queue.name) != queue.configured]
 
     def ensure(self, connection: sa.Connection, queues: Iterable[QueueSettings]) -> None:
         """Give each queue a row, with a full bucket, and the limits that are configured now.
@@ -58,20 +58,23 @@ class Queues:
         Limits that were changed while dispatchers ran stay until the configuration changes.
         """
         queue = self._queue
-        for one in sorted(queues, key=lambda each: each.name):
+        for settings in sorted(queues, key=lambda each: each.name):
             row = {
-                "name": one.name,
-                "configured": one.configured,
-                "tokens": float(one.bucket_size),
+                "name": settings.name,
+                "configured": settings.configured,
+                "tokens": float(settings.bucket_size),
                 "filled_at": 0,
-                **one.limits,
+                **settings.limits,
             }
             connection.execute(self._insert, row)
             changed = sa.and_(
-                queue.c.name == one.name, sa.func.coalesce(queue.c.configured, "") != one.configured
+                queue.c.name == settings.name,
+                sa.func.coalesce(queue.c.configured, "") != settings.configured,
             )
             connection.execute(
-                sa.update(queue).where(changed).values(configured=one.configured, **one.limits)
+                sa.update(queue)
+                .where(changed)
+                .values(configured=settings.configured, **settings.limits)
             )
 
     def gates(self, connection: sa.Connection, names: Collection[str]) -> dict[str, Gate]:

@@ -44,7 +44,7 @@ class BulkChanges:
         connection: sa.Connection,
         action: Action,
         kind: ListKind,
-        wanted: Filter,
+        filter: Filter,
         *,
         visible: Visible | None = None,
         by: str | None,
@@ -63,7 +63,7 @@ class BulkChanges:
             "kind": kind.value,
             "told": told,
         }
-        row |= {"wanted": pack(wanted, visible), "total": total, "looked_at": 0, "changed": 0}
+        row |= {"wanted": pack(filter, visible), "total": total, "looked_at": 0, "changed": 0}
         connection.execute(sa.insert(self._bulk).values(row))
         return str(row["id"])
 
@@ -94,9 +94,9 @@ class BulkChanges:
         ).one_or_none()
         if row is None:
             return None
-        wanted, visible = unpack(row.wanted)
+        filter, visible = unpack(row.wanted)
         listing = self._listings.page(
-            connection, ListKind(row.kind), wanted, Cursor.parse(row.place or ""), BATCH, visible
+            connection, ListKind(row.kind), filter, Cursor.parse(row.place or ""), BATCH, visible
         )
         changed = (
             self._tasks.change_some(connection, Filter(ids=listing.ids), Action(row.action))
@@ -119,15 +119,15 @@ class BulkChanges:
         return connection.execute(sa.delete(self._bulk).where(old)).rowcount
 
 
-def pack(wanted: Filter, visible: Visible | None) -> str:
+def pack(filter: Filter, visible: Visible | None) -> str:
     """Return a filter as it is stored."""
     given = {
-        one.name: getattr(wanted, one.name)
-        for one in fields(wanted)
-        if getattr(wanted, one.name) is not None
+        field.name: getattr(filter, field.name)
+        for field in fields(filter)
+        if getattr(filter, field.name) is not None
     }
-    if wanted.status is not None:
-        given["status"] = asdict(wanted.status)
+    if filter.status is not None:
+        given["status"] = asdict(filter.status)
     return json.dumps(given if visible is None else {**given, "visible": visible.packed()})
 
 

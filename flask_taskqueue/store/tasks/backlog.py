@@ -95,7 +95,7 @@ class Backlog:
 
     def _waiting(self, connection: sa.Connection) -> dict[str, int]:
         task, lock = self._tables.task, self._tables.lock
-        some = (
+        rows = (
             sa.select(task.c.queue)
             .select_from(lock.join(task, waits_for_key(task, lock)))
             .limit(CAP)
@@ -104,7 +104,7 @@ class Backlog:
         return {
             row.queue: row.number
             for row in connection.execute(
-                sa.select(some.c.queue, sa.func.count().label("number")).group_by(some.c.queue)
+                sa.select(rows.c.queue, sa.func.count().label("number")).group_by(rows.c.queue)
             )
         }
 
@@ -115,7 +115,7 @@ def _prepare_count(rows: sa.Select[tuple[str]]) -> Prepared:
 
 def _prepare_lanes(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
     steps = sa.union_all(
-        *(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)
+        *(sa.select(sa.literal_column(str(priority)).label("priority")) for priority in PRIORITIES)
     ).subquery("step")
     task, queue = tables.task, tables.queue
 

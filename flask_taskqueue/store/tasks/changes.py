@@ -82,26 +82,26 @@ class Tasks:
             )
         )
 
-    def count(self, connection: sa.Connection, wanted: Filter, action: Action | None = None) -> int:
+    def count(self, connection: sa.Connection, filter: Filter, action: Action | None = None) -> int:
         """Count the tasks that match; of those that an action applies to, if one is given."""
         conditions = (
-            wanted.conditions(self._task)
+            filter.conditions(self._task)
             if action is None
-            else self._selection.conditions(action, wanted)
+            else self._selection.conditions(action, filter)
         )
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
             or 0
         )
 
-    def change_some(self, connection: sa.Connection, wanted: Filter, action: Action) -> int:
+    def change_some(self, connection: sa.Connection, filter: Filter, action: Action) -> int:
         """Apply an action to up to `BATCH` tasks that match; return how many."""
-        some = {
+        changes = {
             Action.REQUEUE: self.requeue_some,
             Action.RUN_NOW: self.run_some_now,
             Action.DELETE: self.delete_some,
         }
-        return some[action](connection, wanted)
+        return changes[action](connection, filter)
 
     def requeue(self, connection: sa.Connection, task_id: str) -> None:
         """Schedule a dead task again, from its first attempt, with its unique_key.
@@ -120,12 +120,12 @@ class Tasks:
             )
         self._object(connection, task_id, State.DEAD, "requeued")
 
-    def requeue_some(self, connection: sa.Connection, wanted: Filter) -> int:
+    def requeue_some(self, connection: sa.Connection, filter: Filter) -> int:
         """Schedule up to `BATCH` dead tasks that match again, with their keys; return how many.
 
         Those whose unique_key is taken stay dead.
         """
-        dead = _last_of_each_key(self._selection.lock(connection, Action.REQUEUE, wanted))
+        dead = _last_of_each_key(self._selection.lock(connection, Action.REQUEUE, filter))
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -140,10 +140,12 @@ class Tasks:
         except sa.exc.IntegrityError as error:
             raise MovedError from error  # somebody took a key since it was looked at
         self._counters.add(
-            connection, departures(((one.queue, one.state) for one in dead), requeued=True), ""
+            connection,
+            departures(((record.queue, record.state) for record in dead), requeued=True),
+            "",
         )
-        for batch_id in sorted({one.batch_id for one in dead if one.batch_id is not None}):
-            again = sum(one.batch_id == batch_id for one in dead)
+        for batch_id in sorted({record.batch_id for record in dead if record.batch_id is not None}):
+            again = sum(record.batch_id == batch_id for record in dead)
             unfinished = sa.and_(self._batch.c.id == batch_id, self._batch.c.finished_at.is_(None))
             connection.execute(
                 sa.update(self._batch).where(unfinished).values(dead=self._batch.c.dead - again)
@@ -155,12 +157,12 @@ class Tasks:
         if not self.run_some_now(connection, Filter(ids=[task_id])):
             self._object(connection, task_id, State.SCHEDULED, "run now")
 
-    def run_some_now(self, connection: sa.Connection, wanted: Filter) -> int:
+    def run_some_now(self, connection: sa.Connection, filter: Filter) -> int:
         """Make up to `BATCH` scheduled tasks that match due; return how many.
 
         Those that wait for a key go on waiting.
         """
-        found = self._selection.lock(connection, Action.RUN_NOW, wanted)
+        found = self._selection.lock(connection, Action.RUN_NOW, filter)
         self._update(connection, found, {"due_at": self._now})
         return len(found)
 
@@ -174,19 +176,24 @@ class Tasks:
         self.get(connection, task_id)
         return False
 
-    def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
+    def delete_some(self, connection: sa.Connection, filter: Filter) -> int:
         """Cancel up to `BATCH` tasks that match and have not ended; return how many.
 
         One that runs is taken from its handler, whose end frees its place.
         """
-        live = self._withdrawn(connection, self._selection.lock(connection, Action.DELETE, wanted))
+        live = self._withdrawn(connection, self._selection.lock(connection, Action.DELETE, filter))
         held = self._holds.take(
-            connection, leases_of(one for one in live if one.state == State.LEASED), ended=True
+            connection,
+            leases_of(record for record in live if record.state == State.LEASED),
+            ended=True,
         )
         self._update(connection, live, ended(State.CANCELLED, self._now))
         self._finish.cancelled(
             connection,
-            [Transition(one, State.CANCELLED, held=(one.id, one.lease_id) in held) for one in live],
+            [
+                Transition(record, State.CANCELLED, held=(record.id, record.lease_id) in held)
+                for record in live
+            ],
         )
         return len(live)
 
@@ -204,15 +211,15 @@ class Tasks:
 
     def _withdrawn(self, connection: sa.Connection, live: Sequence[Record]) -> list[Record]:
         """Return those tasks that no handler has completed, or can complete any more."""
-        leases = leases_of(one for one in live if one.state == State.LEASED)
+        leases = leases_of(record for record in live if record.state == State.LEASED)
         completed = self._log.withdraw(connection, leases)
-        return [one for one in live if (one.id, one.lease_id) not in completed]
+        return [record for record in live if (record.id, record.lease_id) not in completed]
 
     def _update(
         self, connection: sa.Connection, records: Sequence[Record], changed: dict[str, Any]
     ) -> None:
         if records:
-            ids = [one.id for one in records]
+            ids = [record.id for record in records]
             connection.execute(
                 sa.update(self._task).where(self._task.c.id.in_(ids)).values(changed)
             )
@@ -231,7 +238,12 @@ class Tasks:
 
 def _last_of_each_key(tasks: Sequence[Record]) -> list[Record]:
     """Return tasks without those that were given the same key as a newer one."""
-    newest = {(one.queue, one.given_key): one.id for one in sorted(tasks, key=lambda one: one.id)}
+    newest = {
+        (record.queue, record.given_key): record.id
+        for record in sorted(tasks, key=lambda record: record.id)
+    }
     return [
-        one for one in tasks if one.given_key is None or newest[one.queue, one.given_key] == one.id
+        record
+        for record in tasks
+        if record.given_key is None or newest[record.queue, record.given_key] == record.id
     ]

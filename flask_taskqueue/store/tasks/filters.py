@@ -95,7 +95,7 @@ class Filter:
         """Return what a row of the task table must fulfil."""
         found = [*self._equal(task), *self._at_least(task)]
         if self.ids is not None:
-            found.append(task.c.id.in_([one for one in self.ids if is_token(one)]))
+            found.append(task.c.id.in_([task_id for task_id in self.ids if is_token(task_id)]))
         if self.before is not None:
             found.append(task.c.id < self.before if is_token(self.before) else sa.false())
         if self.status is not None:

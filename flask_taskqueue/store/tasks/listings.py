@@ -107,7 +107,7 @@ class Listings:
         self,
         connection: sa.Connection,
         kind: ListKind,
-        wanted: Filter,
+        filter: Filter,
         after: Cursor | None,
         limit: int,
         visible: Visible | None = None,
@@ -117,7 +117,7 @@ class Listings:
         The newest, the first to be due or the last to end comes first. ``visible`` is what else
         must be seen of them.
         """
-        ranges = list(self._ranges(connection, kind, wanted.queue))
+        ranges = list(self._ranges(connection, kind, filter.queue))
         by_range = kind in (
             ListKind.DUE,
             ListKind.RUNNING,
@@ -125,7 +125,7 @@ class Listings:
             ListKind.SCHEDULED,
             ListKind.RETRYING,
         )
-        loose = (replace(wanted, queue=None) if by_range else wanted).conditions(self._task)
+        loose = (replace(filter, queue=None) if by_range else filter).conditions(self._task)
         seen = None if visible is None or visible.is_anything else visible
         loose += [] if seen is None else seen.conditions(self._task)
         if kind is ListKind.RETRYING:
@@ -134,11 +134,11 @@ class Listings:
             loose.append(self._task.c.attempts == 0)
         rows: list[Cursor] = []
         ends: list[Cursor] = []
-        for one in ranges:
-            end = self._end(connection, one, after) if loose and wanted.ids is None else None
+        for part in ranges:
+            end = self._end(connection, part, after) if loose and filter.ids is None else None
             ends += [] if end is None else [end]
-            more = [*loose, *([] if end is None else [~one.behind(self._task, end)])]
-            rows += self._seen(connection, one, after, more, limit + 1, seen)
+            more = [*loose, *([] if end is None else [~part.behind(self._task, end)])]
+            rows += self._seen(connection, part, after, more, limit + 1, seen)
         return _merged(rows, ends, limit, descending=bool(ranges) and ranges[0].descending)
 
     def _ranges(
@@ -178,15 +178,15 @@ class Listings:
                 conditions.append(task.c.due_at > lane.now)
             yield _Range(conditions, task.c.due_at, False, task)
 
-    def _end(self, connection: sa.Connection, one: _Range, after: Cursor | None) -> Cursor | None:
+    def _end(self, connection: sa.Connection, part: _Range, after: Cursor | None) -> Cursor | None:
         """Return where a look ends, or None if the range ends before."""
-        found = self._rows(connection, one, after, [], 1, offset=LOOKED_AT)
+        found = self._rows(connection, part, after, [], 1, offset=LOOKED_AT)
         return found[0] if found else None
 
     def _seen(
         self,
         connection: sa.Connection,
-        one: _Range,
+        part: _Range,
         after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         limit: int,
@@ -194,12 +194,12 @@ class Listings:
     ) -> list[Cursor]:
         """Return the rows of a range, counting only those that are seen to fit."""
         if seen is None:
-            return self._rows(connection, one, after, more, limit)
+            return self._rows(connection, part, after, more, limit)
         found: list[Cursor] = []
         columns, read = seen.columns(self._task), _JUDGED
         while len(found) < limit and read == _JUDGED:
             rows = connection.execute(
-                self._statement(one, after, more, columns).limit(_JUDGED)
+                self._statement(part, after, more, columns).limit(_JUDGED)
             ).all()
             found += [Cursor(row.at, row.id) for row in rows if seen.fits(row.url, row.is_said)]
             after, read = (Cursor(rows[-1].at, rows[-1].id) if rows else after), len(rows)
@@ -208,13 +208,13 @@ class Listings:
     def _rows(
         self,
         connection: sa.Connection,
-        one: _Range,
+        part: _Range,
         after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         limit: int,
         offset: int = 0,
     ) -> list[Cursor]:
-        statement = self._statement(one, after, more).limit(limit)
+        statement = self._statement(part, after, more).limit(limit)
         return [
             Cursor(row.at, row.id)
             for row in connection.execute(statement.offset(offset) if offset else statement)
@@ -222,26 +222,26 @@ class Listings:
 
     def _statement(
         self,
-        one: _Range,
+        part: _Range,
         after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         columns: Sequence[sa.ColumnElement[Any]] = (),
     ) -> sa.Select[Any]:
         """Return the statement of the rows behind a place, in their order."""
         task = self._task
-        key = sa.literal(0) if one.key is None else one.key
+        key = sa.literal(0) if part.key is None else part.key
         # With coalesce the order is not that of the primary key, along which the few tasks of a
         # join are far apart.
-        by_id = task.c.id if one.source is task else sa.func.coalesce(task.c.id, "")
-        order = [by_id] if one.key is None else [one.key, by_id]
+        by_id = task.c.id if part.source is task else sa.func.coalesce(task.c.id, "")
+        order = [by_id] if part.key is None else [part.key, by_id]
         statement = (
             sa.select(key.label("at"), task.c.id, *columns)
-            .select_from(one.source)
-            .where(*one.conditions, *more)
+            .select_from(part.source)
+            .where(*part.conditions, *more)
         )
         if after is not None:
-            statement = statement.where(one.behind(task, after))
-        return statement.order_by(*(each.desc() if one.descending else each for each in order))
+            statement = statement.where(part.behind(task, after))
+        return statement.order_by(*(each.desc() if part.descending else each for each in order))
 
 
 def _merged(rows: list[Cursor], ends: Sequence[Cursor], limit: int, *, descending: bool) -> Listing:

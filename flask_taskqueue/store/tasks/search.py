@@ -33,30 +33,30 @@ class Search:
         self._task = tables.task
         self._lock = tables.lock
 
-    def find(self, connection: sa.Connection, wanted: Filter, limit: int) -> list[Record]:
+    def find(self, connection: sa.Connection, filter: Filter, limit: int) -> list[Record]:
         """Return the newest that match, however many tasks have to be looked at."""
-        if self._is_crowded(connection, wanted.state):
-            return self._along_ids(connection, wanted, limit)
-        return self._of_state(connection, wanted, limit)
+        if self._is_crowded(connection, filter.state):
+            return self._along_ids(connection, filter, limit)
+        return self._of_state(connection, filter, limit)
 
-    def look(self, connection: sa.Connection, wanted: Filter, limit: int) -> SearchResult:
+    def look(self, connection: sa.Connection, filter: Filter, limit: int) -> SearchResult:
         """Return those that match of the newest `SEARCHED` tasks, so that it costs little.
 
         Of a state whose tasks have ended, they are the `OF_STATE` that ended last. By name or id,
         which are indexed, all tasks are searched.
         """
-        state = wanted.state
-        if wanted.name is not None or wanted.ids is not None:
-            return SearchResult(self.find(connection, wanted, limit))
+        state = filter.state
+        if filter.name is not None or filter.ids is not None:
+            return SearchResult(self.find(connection, filter, limit))
         if not self._is_crowded(connection, state):
-            return SearchResult(self._of_state(connection, wanted, limit))
+            return SearchResult(self._of_state(connection, filter, limit))
         task = self._task
         if state is None or state in LIVE:
             oldest = connection.scalar(
                 sa.select(task.c.id).order_by(task.c.id.desc()).limit(1).offset(SEARCHED - 1)
             )
-            some = [] if oldest is None else [task.c.id >= oldest]
-            records = self._along_ids(connection, wanted, limit, some)
+            newest = [] if oldest is None else [task.c.id >= oldest]
+            records = self._along_ids(connection, filter, limit, newest)
         else:
             ended = (
                 sa.select(task.c.finished_at)
@@ -64,7 +64,7 @@ class Search:
                 .order_by(task.c.finished_at.desc())
             )
             oldest = connection.scalar(ended.limit(1).offset(OF_STATE - 1))
-            records = self._of_state(connection, wanted, limit, [task.c.finished_at >= oldest])
+            records = self._of_state(connection, filter, limit, [task.c.finished_at >= oldest])
         return SearchResult(records, is_partial=oldest is not None and len(records) < limit)
 
     def _is_crowded(self, connection: sa.Connection, state: State | None) -> bool:
@@ -82,7 +82,7 @@ class Search:
     def _along_ids(
         self,
         connection: sa.Connection,
-        wanted: Filter,
+        filter: Filter,
         limit: int,
         more: Sequence[sa.ColumnElement[bool]] = (),
     ) -> list[Record]:
@@ -90,7 +90,7 @@ class Search:
         return _records(
             connection,
             sa.select(task)
-            .where(*wanted.conditions(task), *more)
+            .where(*filter.conditions(task), *more)
             .order_by(task.c.id.desc())
             .limit(limit),
         )
@@ -98,17 +98,17 @@ class Search:
     def _of_state(
         self,
         connection: sa.Connection,
-        wanted: Filter,
+        filter: Filter,
         limit: int,
         more: Sequence[sa.ColumnElement[bool]] = (),
     ) -> list[Record]:
         """Find along the index of the state; those that wait for a key are not in it."""
-        task, state = self._task, State(wanted.state or State.SCHEDULED)
+        task, state = self._task, State(filter.state or State.SCHEDULED)
         # With coalesce the order is not that of the primary key, along which the tasks of a state
         # may be far apart.
         statement = (
             sa.select(task)
-            .where(*wanted.conditions(task), *more)
+            .where(*filter.conditions(task), *more)
             .order_by(sa.func.coalesce(task.c.id, "").desc())
             .limit(limit)
         )
@@ -116,7 +116,7 @@ class Search:
         if state is State.SCHEDULED:
             parked = waits_for_key(task, self._lock)
             found += _records(connection, statement.select_from(self._lock.join(task, parked)))
-        return sorted(found, key=lambda one: one.id, reverse=True)[:limit]
+        return sorted(found, key=lambda record: record.id, reverse=True)[:limit]
 
 
 def _records(connection: sa.Connection, statement: sa.Select[Any]) -> list[Record]:

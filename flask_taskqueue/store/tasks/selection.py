@@ -42,14 +42,14 @@ class Selection:
         self._key = tables.lock
         self._now = dialect.now
 
-    def lock(self, connection: sa.Connection, action: Action, wanted: Filter) -> list[Record]:
+    def lock(self, connection: sa.Connection, action: Action, filter: Filter) -> list[Record]:
         """Return some tasks that match, which nobody else changes until the transaction ends.
 
         Named ones are found by id; others along the index of each state they can have, because by
         id they may be far apart.
         """
-        task, conditions = self._task, self.conditions(action, wanted)
-        if wanted.ids is not None:
+        task, conditions = self._task, self.conditions(action, filter)
+        if filter.ids is not None:
             return self._locked(connection, conditions, [task.c.id], BATCH)
         found: list[Record] = []
         for state in _CHANGED[action]:
@@ -74,16 +74,16 @@ class Selection:
             )
         return found
 
-    def conditions(self, action: Action, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    def conditions(self, action: Action, filter: Filter) -> list[sa.ColumnElement[bool]]:
         """Return what a task must fulfil to match, and to be changed in this way."""
         task = self._task
-        later = sa.or_(task.c.due_at > self._now, sa.literal(wanted.ids is not None))
-        those = {
+        later = sa.or_(task.c.due_at > self._now, sa.literal(filter.ids is not None))
+        fits = {
             Action.REQUEUE: sa.and_(task.c.state == State.DEAD.value, self._key_is_free()),
             Action.RUN_NOW: sa.and_(is_state(task, State.SCHEDULED), later),
             Action.DELETE: task.c.state.in_([state.value for state in LIVE]),
         }
-        return [those[action], *wanted.conditions(task)]
+        return [fits[action], *filter.conditions(task)]
 
     def _key_is_free(self) -> sa.ColumnElement[bool]:
         """Return whether no task that has not ended has the key that a task was given."""

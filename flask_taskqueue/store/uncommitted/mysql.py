@@ -70,5 +70,5 @@ class MySQLWrites:
         return bool(answer[0][0]) if answer else None  # MySQL has no such variable
 
     def _handled(self) -> Any:
-        names = ", ".join(f"'{one}'" for one in self._counters)
+        names = ", ".join(f"'{name}'" for name in self._counters)
         return ask(self._connection, f"SHOW SESSION STATUS WHERE Variable_name IN ({names})")

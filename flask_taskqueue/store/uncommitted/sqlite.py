@@ -80,7 +80,7 @@ class SQLiteWrites:
             row[1].replace('"', '""') for row in ask(self._connection, "PRAGMA database_list") or ()
         } | {"temp"}
         return [
-            ask(self._connection, f'PRAGMA "{name}".{one}')
+            ask(self._connection, f'PRAGMA "{name}".{field}')
             for name in sorted(names)
-            for one in _HEADER
+            for field in _HEADER
         ]

@@ -140,18 +140,18 @@ def read_statement(text: str) -> Statement:
 def _read(text: str) -> Statement:
     keyword = _keyword(text)
     words = list(_words(text))
-    if not words or not all(one.text for one in words):
+    if not words or not all(word.text for word in words):
         return Statement(StatementKind.UNKNOWN, keyword, locks=keyword not in _DEFINES, writes=True)
     first = words[0].text
     if first in _TRANSACTIONS:
-        return _of_transactions(first, [one.text for one in words])
-    calls = any(one.calls for one in words)
-    writes = any(one.writes for one in words)
+        return _of_transactions(first, [word.text for word in words])
+    calls = any(word.calls for word in words)
+    writes = any(word.writes for word in words)
     kind = StatementKind.UNKNOWN
     sets = first == "pragma" and "=" in text
     if not calls and not sets and (first in _CHANGES or (first in _READS and not writes)):
         kind = StatementKind.CHANGE if first in _CHANGES else StatementKind.READ
-    locks = first not in _DEFINES and (calls or any(one.text == "for" for one in words))
+    locks = first not in _DEFINES and (calls or any(word.text == "for" for word in words))
     return Statement(
         kind,
         first,

@@ -51,8 +51,12 @@ def untrack(followed: TrackedTransaction) -> None:
 def tracked_by_this_thread() -> list[TrackedTransaction]:
     """Return the tracked transactions that this thread has begun."""
     thread = get_ident()
-    followed = [one() for one in _followed.valuerefs()] if _followed else []
-    return [one for one in followed if one is not None and one.thread == thread]
+    followed = [transaction() for transaction in _followed.valuerefs()] if _followed else []
+    return [
+        transaction
+        for transaction in followed
+        if transaction is not None and transaction.thread == thread
+    ]
 
 
 def _find(connection: sa.Connection) -> TrackedTransaction | None:

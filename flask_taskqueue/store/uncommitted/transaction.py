@@ -85,7 +85,7 @@ class TrackedTransaction:
     @property
     def joined(self) -> list[JoinedChange]:
         """The changes of the queue's that would be committed now."""
-        return [one for level in self._levels for one in level.joined]
+        return [change for level in self._levels for change in level.joined]
 
     def join(self, joined: JoinedChange) -> None:
         """Note a change that was made in the transaction."""
@@ -94,9 +94,9 @@ class TrackedTransaction:
 
     def end(self, *, committed: bool) -> None:
         """Note what became of the transaction; what follows a commit is due."""
-        for one in self.joined if committed else ():
-            one.committed()
-            self._due += one.then
+        for change in self.joined if committed else ():
+            change.committed()
+            self._due += change.then
         self.dropped.clear()
         self._begin_anew()
 
@@ -225,7 +225,7 @@ class TrackedTransaction:
                 )  # the outermost savepoint of SQLite, where nothing else began the transaction
             return
         self._locks = True
-        self.dropped += [one for level in ended for one in level.joined]
+        self.dropped += [change for level in ended for change in level.joined]
         if not self._levels[-1].written:
             self._levels[-1].counted = self._writes.count()
         if not statement.name.startswith("sa_savepoint_"):  # those SQLAlchemy does not use again

@@ -167,7 +167,7 @@ class MySQL:
     def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update(
-            {one: table.c[one] + insert.inserted[one] for one in counts}
+            {count: table.c[count] + insert.inserted[count] for count in counts}
         )
 
     @contextmanager

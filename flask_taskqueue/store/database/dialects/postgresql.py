@@ -202,7 +202,7 @@ class PostgreSQL:
         insert = postgresql.insert(table)
         return insert.on_conflict_do_update(
             index_elements=list(table.primary_key),
-            set_={one: table.c[one] + insert.excluded[one] for one in counts},
+            set_={count: table.c[count] + insert.excluded[count] for count in counts},
         )
 
     @contextmanager

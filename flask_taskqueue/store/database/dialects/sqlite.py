@@ -78,7 +78,7 @@ class SQLite:
             sqlite_findings.of_place(str(engine.url.database)),
             sqlite_findings.of_journal(engine),
         ]
-        return [one for one in found if one is not None]
+        return [finding for finding in found if finding is not None]
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         return sqlite_findings.of_rollbacks(source)
@@ -144,7 +144,7 @@ class SQLite:
         insert = sqlite.insert(table)
         return insert.on_conflict_do_update(
             index_elements=list(table.primary_key),
-            set_={one: table.c[one] + insert.excluded[one] for one in counts},
+            set_={count: table.c[count] + insert.excluded[count] for count in counts},
         )
 
     def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
