@@ -49,25 +49,7 @@ class Inserts:
         self._vault = vault
         self._now = dialect.now
         self.conflicts = conflicts
-        values: dict[str, Any] = {
-            column.name: sa.bindparam(column.name) for column in tables.task.c
-        }
-        values |= (
-            {name: None for name in NOTHING_YET}
-            | {name: 0 for name in COUNTED}
-            | {"state": State.SCHEDULED.value}
-        )
-        delay, lifetime = (
-            sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime")
-        )
-        at, until = (sa.bindparam(name, type_=sa.BigInteger) for name in ("at", "until"))
-        due = sa.func.coalesce(at, self._now + delay)
-        values |= {
-            "eta": due,
-            "due_at": due,
-            "created_at": self._now,
-            "expires_at": sa.func.coalesce(until, self._now + lifetime),
-        }
+        values = _bound_values(tables.task, dialect.now)
         inserts = {
             False: sa.insert(tables.task).values(values),
             True: dialect.insert_missing(tables.task).values(values),
@@ -185,3 +167,23 @@ class Inserts:
 
 def _may_conflict(new: NewTask) -> bool:
     return new.name is not None or new.unique_key is not None
+
+
+def _bound_values(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
+    """Return what an insert binds for each column, and what the clock fills."""
+    values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in task.c}
+    values |= (
+        {name: None for name in NOTHING_YET}
+        | {name: 0 for name in COUNTED}
+        | {"state": State.SCHEDULED.value}
+    )
+    delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
+    at, until = (sa.bindparam(name, type_=sa.BigInteger) for name in ("at", "until"))
+    due = sa.func.coalesce(at, now + delay)
+    values |= {
+        "eta": due,
+        "due_at": due,
+        "created_at": now,
+        "expires_at": sa.func.coalesce(until, now + lifetime),
+    }
+    return values

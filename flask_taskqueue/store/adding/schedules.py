@@ -147,15 +147,12 @@ class Schedules:
         try:
             runs = self._runs.of(connection, row)
             firing = self._decide(connection, row, now, runs)
-            added = [
-                task_id
-                for at in firing.fires
-                if (task_id := self._add(connection, row, at)) is not None
-            ]
+            tasks = [self._add(connection, row, at) for at in firing.fires]
         except (InvalidScheduleError, ValueError, TypeError) as error:
             connection.execute(mine.values(next_at=None, last_error=str(error)[:1000]))
             return 0
         changes: dict[str, Any] = {"next_at": to_micros(firing.next_at)}
+        added = [task_id for task_id in tasks if task_id is not None]
         if added:
             changes |= {
                 "fired_at": to_micros(firing.fires[-1]),

@@ -14,14 +14,13 @@ from ...core.diagnosis.finding import Finding
 from ...core.errors import (
     ConfigurationError,
     TablesOutdatedError,
-    TablesTooNewError,
     TransientError,
 )
 from ...process.interrupts import shielded
-from .autocommit import AUTOCOMMIT, refuse_autocommit
 from .dialects import Dialect, dialect_of, is_in_memory
+from .engines import AUTOCOMMIT, refuse_unfit_engine
 from .refusals import CROWDED, UNSURE, MovedError, in_callers_transaction, is_unreached, unreachable
-from .schema import CURRENT, Schema, SchemaChange, SchemaVersion, lacking_error
+from .schema import CURRENT, Schema, SchemaChange, SchemaVersion, lacking_error, too_new_error
 from .tables import Tables
 from .transaction import RetriedTransaction, Wait
 from .write_lock import NoTurns, Turn, WriteLock
@@ -44,9 +43,9 @@ class Database:
         url = source.url if isinstance(source, sa.Engine) else source
         self.tables = tables
         self.dialect: Dialect = dialect_of(url)
-        refusal = self.dialect.refusal(source) if isinstance(source, sa.Engine) else None
-        if refusal is not None:
-            raise ConfigurationError(str(refusal))
+        self._shared = source if isinstance(source, sa.Engine) else None
+        if self._shared is not None:
+            refuse_unfit_engine(self._shared, self.dialect)
         self.in_memory = is_in_memory(url)
         self.own_engine = not (self.in_memory and isinstance(source, sa.Engine))
         self.engine = (
@@ -66,9 +65,6 @@ class Database:
         """
         self._create = create
         self._ready = self._complete = self._doubted = False
-        self._shared = source if isinstance(source, sa.Engine) else None
-        if self._shared is not None:
-            refuse_autocommit(self._shared)
         self._opening = threading.Lock()
 
     @cached_property
@@ -193,11 +189,7 @@ class Database:
         """Raise `TablesTooNewError` if dispatchers of this version must not use these tables."""
         self.open()
         if self.stamp is not None and self.stamp.is_too_new:
-            raise TablesTooNewError(
-                f"the tables are of version {self.stamp.version} and need dispatchers of "
-                f"version {self.stamp.oldest}, "
-                f"this is version {CURRENT.version}: run the newer Flask-TaskQueue"
-            )
+            raise too_new_error(self.stamp)
 
     def findings(self) -> list[Finding]:
         """Return what operators of dispatchers should know; an error means that none can run."""

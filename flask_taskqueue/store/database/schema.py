@@ -9,7 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from ...core.errors import TablesMissingError, TablesOutdatedError
+from ...core.errors import TablesMissingError, TablesOutdatedError, TablesTooNewError
 from .dialects import Dialect
 from .tables import Tables
 
@@ -116,6 +116,14 @@ def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str
         for change in changes
         for statement in change.statements
     ]
+
+
+def too_new_error(stamp: SchemaVersion) -> TablesTooNewError:
+    """Return the error for tables that dispatchers of this version must leave to newer ones."""
+    return TablesTooNewError(
+        f"the tables are of version {stamp.version} and need dispatchers of version "
+        f"{stamp.oldest}, this is version {CURRENT.version}: run the newer Flask-TaskQueue"
+    )
 
 
 def lacking_error(tables: Tables, lacking: Sequence[SchemaChange]) -> TablesMissingError:

@@ -46,29 +46,14 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
     It takes two index look-ups a lane, whatever the table holds, and one more for a lease's
     renewal.
     """
-    steps = sa.union_all(
-        *(sa.select(sa.literal_column(str(priority)).label("priority")) for priority in PRIORITIES)
-    ).subquery("step")
-    queue = tables.queue
-
-    def first(state: State, *only: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
-        task = tables.task
-        waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
-        return (
-            sa.select(task.c.due_at)
-            .where(is_state(task, state), waiting, *only)
-            .order_by(task.c.due_at)
-            .limit(1)
-            .correlate(queue, steps)
-            .scalar_subquery()
-        )
-
+    queue, steps = tables.queue, priority_steps()
+    not_renewed = ~is_renewed(tables, now)
     statement = (
         sa.select(
             queue.c.name.label("queue"),
             steps.c.priority,
-            first(State.SCHEDULED).label("due_at"),
-            first(State.LEASED, ~is_renewed(tables, now)).label("expires_at"),
+            first_of_lane(tables, steps, State.SCHEDULED).label("due_at"),
+            first_of_lane(tables, steps, State.LEASED, not_renewed).label("expires_at"),
             _is_limited(queue).label("limited"),
             is_any_slowed(tables, now).label("slowed"),
             now.label("now"),
@@ -77,6 +62,30 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
         .where(queue.c.paused_at.is_(None))
     )
     return Prepared(statement)
+
+
+def priority_steps() -> sa.Subquery:
+    """Return a table of the priorities, which makes lanes of queues."""
+    steps: list[sa.Select[Any]] = [
+        sa.select(sa.literal_column(str(step)).label("priority")) for step in PRIORITIES
+    ]
+    return sa.union_all(*steps).subquery("step")
+
+
+def first_of_lane(
+    tables: Tables, steps: sa.Subquery, state: State, *only: sa.ColumnElement[bool]
+) -> sa.ScalarSelect[Any]:
+    """Return when the first task of a lane is due, or its lease runs out; an index look-up."""
+    task, queue = tables.task, tables.queue
+    of_lane = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
+    return (
+        sa.select(task.c.due_at)
+        .where(is_state(task, state), of_lane, *only)
+        .order_by(task.c.due_at)
+        .limit(1)
+        .correlate(queue, steps)
+        .scalar_subquery()
+    )
 
 
 def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:

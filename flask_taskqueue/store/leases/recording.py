@@ -47,27 +47,10 @@ class Recording:
         """Whether to look how leases stand before they are ended: something was not as
         expected. To look needlessly does no harm.
         """
-        task, attempt = tables.task, tables.attempt
+        task = tables.task
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
         self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
-        same = (
-            attempt.c.task_id == task.c.id,
-            attempt.c.number == task.c.attempts,
-            attempt.c.lease_id == task.c.lease_id,
-        )
-        completed = task.outerjoin(attempt, sa.and_(*same, attempt.c.reason == "success"))
-        columns = (
-            task.c.id,
-            task.c.lease_id,
-            task.c.state,
-            task.c.last_reason,
-            task.c.last_status,
-            attempt.c.reason,
-            attempt.c.status,
-        )
-        self._standing = Prepared(
-            sa.select(*columns).select_from(completed).where(among_these(task.c.id))
-        )
+        self._standing = Prepared(_prepare_standing(tables))
 
     def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
         """End the leases of finished attempts, with all that follows, and log them.
@@ -202,6 +185,27 @@ class Standing(Enum):
     repeated.
     """
     LOST = auto()
+
+
+def _prepare_standing(tables: Tables) -> sa.Select[Any]:
+    """Return the statement that reads how leases stand."""
+    task, attempt = tables.task, tables.attempt
+    same = (
+        attempt.c.task_id == task.c.id,
+        attempt.c.number == task.c.attempts,
+        attempt.c.lease_id == task.c.lease_id,
+    )
+    completed = task.outerjoin(attempt, sa.and_(*same, attempt.c.reason == "success"))
+    columns = (
+        task.c.id,
+        task.c.lease_id,
+        task.c.state,
+        task.c.last_reason,
+        task.c.last_status,
+        attempt.c.reason,
+        attempt.c.status,
+    )
+    return sa.select(*columns).select_from(completed).where(among_these(task.c.id))
 
 
 def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Standing]]:

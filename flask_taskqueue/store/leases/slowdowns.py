@@ -52,16 +52,7 @@ class Slowdowns:
 
     def ask(self, connection: sa.Connection, results: Iterable[AttemptResult]) -> None:
         """Slow those who asked for less."""
-        longest: dict[str, tuple[float, int]] = {}
-        for result in results:
-            if result.outcome.retry_after is not None:
-                target = slowable(result.record.queue, result.record.url, result.record.target)
-                longest[target] = max(
-                    longest.get(target, (0.0, 0)),
-                    (result.outcome.retry_after, result.outcome.status or 0),
-                )
-        for target in sorted(longest):
-            retry_after, status = longest[target]
+        for target, (retry_after, status) in sorted(_longest(results).items()):
             row = connection.execute(
                 self._rows.where(self._slowdown.c.target == target).with_for_update()
             ).one_or_none()
@@ -177,6 +168,19 @@ class Slowdowns:
             connection.execute(
                 sa.update(task).where(waits).values(due_at=sa.bindparam("due")), others
             )
+
+
+def _longest(results: Iterable[AttemptResult]) -> dict[str, tuple[float, int]]:
+    """Return by receiver the longest time that it asked for, and the status with it."""
+    longest: dict[str, tuple[float, int]] = {}
+    for result in results:
+        if result.outcome.retry_after is not None:
+            target = slowable(result.record.queue, result.record.url, result.record.target)
+            longest[target] = max(
+                longest.get(target, (0.0, 0)),
+                (result.outcome.retry_after, result.outcome.status or 0),
+            )
+    return longest
 
 
 def is_any_slowed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:

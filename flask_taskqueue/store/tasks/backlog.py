@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from ...core.queues.lanes import PRIORITIES
 from ...core.states import State
 from ..counters.queue_counts import CAP, QueueCounts
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
+from ..leases.lanes import first_of_lane, priority_steps
 from ..leases.renewals import is_lost
 
 
@@ -114,27 +114,13 @@ def _prepare_count(rows: sa.Select[tuple[str]]) -> Prepared:
 
 
 def _prepare_lanes(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
-    steps = sa.union_all(
-        *(sa.select(sa.literal_column(str(priority)).label("priority")) for priority in PRIORITIES)
-    ).subquery("step")
-    task, queue = tables.task, tables.queue
-
-    def first(state: State) -> sa.ScalarSelect[int]:
-        waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
-        found = (
-            sa.select(task.c.due_at)
-            .where(is_state(task, state), waiting)
-            .order_by(task.c.due_at)
-            .limit(1)
-        )
-        return found.correlate(queue, steps).scalar_subquery()
-
+    queue, steps = tables.queue, priority_steps()
     return Prepared(
         sa.select(
             queue.c.name.label("queue"),
             steps.c.priority,
-            first(State.SCHEDULED).label("due_at"),
-            first(State.LEASED).label("expires_at"),
+            first_of_lane(tables, steps, State.SCHEDULED).label("due_at"),
+            first_of_lane(tables, steps, State.LEASED).label("expires_at"),
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))

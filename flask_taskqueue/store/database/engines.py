@@ -1,10 +1,11 @@
-"""Engines of applications that commit each statement at once."""
+"""Engines of applications whose transactions the queue cannot be part of."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from ...core.errors import ConfigurationError
+from .dialects import Dialect
 
 AUTOCOMMIT = (
     "the application's engine commits each statement at once (AUTOCOMMIT), so that neither a "
@@ -15,8 +16,11 @@ AUTOCOMMIT = (
 )
 
 
-def refuse_autocommit(engine: sa.Engine) -> None:
-    """Raise `ConfigurationError` if an engine tells, without a connection, that it does so."""
+def refuse_unfit_engine(engine: sa.Engine, dialect: Dialect) -> None:
+    """Raise `ConfigurationError` if an engine tells, without a connection, that it is unfit."""
+    refusal = dialect.refusal(engine)
+    if refusal is not None:
+        raise ConfigurationError(str(refusal))
     levels = (
         engine.get_execution_options().get("isolation_level"),
         getattr(engine.dialect, "_on_connect_isolation_level", None),
