@@ -12,7 +12,7 @@ ROLLUP_COUNTS = ("attempts", "failures")
 
 
 def tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the counters, so that statistics need not count rows.
+    """The counters, so that statistics need not count rows.
 
     Each row is what one ``source`` did to one queue in one span of ten seconds. Each writer has a
     source of its own, so that nobody waits. ``succeeded``, ``dead`` and ``cancelled`` are changes
@@ -29,7 +29,7 @@ def tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the attempts of thirty days, by queue and quarter of an hour, as rolled up.
+    """The attempts of thirty days, by queue and quarter of an hour, as rolled up.
 
     They have left the counters. ``slot`` is the counters' first of that quarter.
     """
@@ -43,7 +43,7 @@ def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def meter(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the counts that only ever grow, for metrics: attempts and ends by kind, histograms.
+    """The counts that only ever grow, for metrics: attempts and ends by kind, histograms.
 
     There is a row per queue and ``source``, which is one per writer as in the counters; those of
     the past are added up in the source "".

@@ -8,7 +8,7 @@ from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 
 def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define who changed what on the dashboard; ``changed`` is how many tasks it was."""
+    """Who changed what on the dashboard; ``changed`` is how many tasks it was."""
     return sa.Table(
         f"{prefix}audit",
         metadata,
@@ -23,7 +23,7 @@ def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define changes of many tasks in the background; ``place`` is how far each has come.
+    """Changes of many tasks in the background; ``place`` is how far each has come.
 
     See `BulkChanges`.
     """

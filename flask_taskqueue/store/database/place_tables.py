@@ -8,12 +8,12 @@ from .dialects.types import MICROS, SECONDS, token
 
 
 def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define one row per key in use, serial or not; whoever decides on a key locks its row."""
+    """One row per key in use, serial or not; whoever decides on a key locks its row."""
     return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
 
 
 def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define attempts that go on though their leases have ended, and the places that they take.
+    """Attempts that go on though their leases have ended, and the places that they take.
 
     Those are places of a queue, a key and a batch, taken up to ``held_until``.
     """
@@ -32,7 +32,7 @@ def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define leases that hold ``until`` then although ``due_at`` has passed.
+    """Leases that hold ``until`` then although ``due_at`` has passed.
 
     Another transaction has locked the row of their task.
     """
@@ -46,7 +46,7 @@ def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the receivers that asked for less, by 429 or 503 with Retry-After, until they recover.
+    """The receivers that asked for less, by 429 or 503 with Retry-After, until they recover.
 
     See `Slowdown`.
     """

@@ -9,7 +9,7 @@ from .dialects.types import MICROS, SECONDS, TEXT, token, words
 
 
 def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the queues, with their limits and their token buckets (see `Gate`).
+    """The queues, with their limits and their token buckets (see `Gate`).
 
     ``configured`` is what the application's configuration last said of the limits.
     ``enforced_rate`` and ``slowed_at`` were used by version 1 (see the slowdowns).
@@ -32,7 +32,7 @@ def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the dispatchers that run, or were killed lately.
+    """The dispatchers that run, or were killed lately.
 
     ``queues`` is None for all, otherwise names with commas between. ``asked`` counts how often a
     dispatcher was asked to begin nothing more of paused queues, ``answered`` is the last of those
@@ -58,7 +58,7 @@ def dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define one row: the version of the tables and whose they are.
+    """One row: the version of the tables and whose they are.
 
     ``oldest`` is the oldest version of the code whose dispatchers may work with them.
     """

@@ -8,7 +8,7 @@ from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 
 def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define schedules. ``next_at`` is the next fire time, ``task`` what it adds (see `pack`)."""
+    """Schedules. ``next_at`` is the next fire time, ``task`` what it adds (see `pack`)."""
     return sa.Table(
         f"{prefix}schedule",
         metadata,
@@ -31,7 +31,7 @@ def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the fire times that have been seen to.
+    """The fire times that have been seen to.
 
     Of any number of dispatchers one inserts the row, and the task with it.
     """

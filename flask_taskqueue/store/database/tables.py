@@ -15,6 +15,27 @@ from . import (
     task_tables,
 )
 
+DEFINITIONS = {
+    "task": task_tables.task,
+    "attempt": task_tables.attempt,
+    "queue": queue_tables.queue,
+    "tally": counter_tables.tally,
+    "past": counter_tables.past,
+    "meter": counter_tables.meter,
+    "lock": place_tables.lock,
+    "renewal": place_tables.renewal,
+    "hold": place_tables.hold,
+    "slowdown": place_tables.slowdown,
+    "batch": task_tables.batch,
+    "schedule": schedule_tables.schedule,
+    "fire": schedule_tables.fire,
+    "dispatcher": queue_tables.dispatcher,
+    "schema": queue_tables.schema,
+    "audit": dashboard_tables.audit,
+    "bulk": dashboard_tables.bulk,
+}
+"""What defines each table; the docstrings are the reference of the schema."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
@@ -50,31 +71,12 @@ class Tables:
         Once joined to the metadata of an application, ``create_all`` and Alembic's autogenerate see
         them like the application's own.
         """
-        define = {
-            "task": task_tables.task,
-            "attempt": task_tables.attempt,
-            "queue": queue_tables.queue,
-            "tally": counter_tables.tally,
-            "past": counter_tables.past,
-            "meter": counter_tables.meter,
-            "lock": place_tables.lock,
-            "renewal": place_tables.renewal,
-            "hold": place_tables.hold,
-            "slowdown": place_tables.slowdown,
-            "batch": task_tables.batch,
-            "schedule": schedule_tables.schedule,
-            "fire": schedule_tables.fire,
-            "dispatcher": queue_tables.dispatcher,
-            "schema": queue_tables.schema,
-            "audit": dashboard_tables.audit,
-            "bulk": dashboard_tables.bulk,
-        }
         place = "" if metadata.schema is None else f"{metadata.schema}."
         known = metadata.tables
-        found = {name: known.get(f"{place}{prefix}{name}") for name in define}
+        found = {name: known.get(f"{place}{prefix}{name}") for name in DEFINITIONS}
         return cls(
             **{
                 name: make(metadata, prefix) if (table := found[name]) is None else table
-                for name, make in define.items()
+                for name, make in DEFINITIONS.items()
             }
         )

@@ -17,7 +17,7 @@ from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
 
 
 def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define live and finished tasks; claims find theirs through an index of the live ones.
+    """Live and finished tasks; claims find theirs through an index of the live ones.
 
     ``due_at`` is when the task may next be taken: for a leased one, when its lease runs out. The
     columns are those of `Record`, in its order.
@@ -109,7 +109,7 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define what became of each attempt."""
+    """What became of each attempt."""
     return sa.Table(
         f"{prefix}attempt",
         metadata,
@@ -135,7 +135,7 @@ def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define batches of tasks, how many of them have ended and how, and what follows."""
+    """Batches of tasks, how many of them have ended and how, and what follows."""
     return sa.Table(
         f"{prefix}batch",
         metadata,
