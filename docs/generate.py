@@ -138,7 +138,7 @@ def schema() -> str:
     """Each table: what its docstring says, its columns and its indexes."""
     found = tables.Tables.join(sa.MetaData(), "taskqueue_")
     return "\n".join(
-        _table(one, getattr(tables, f"_{one.name.removeprefix('taskqueue_')}").__doc__)
+        _table(one, tables.DEFINITIONS[one.name.removeprefix("taskqueue_")].__doc__ or "")
         for one in found.all
     )
 

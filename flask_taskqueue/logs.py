@@ -10,7 +10,7 @@ from .core.delivery.outcome import Outcome
 from .core.record import Record
 from .core.states import State
 from .core.urls import redacted
-from .store import Result
+from .store import AttemptResult
 
 logger = logging.getLogger("flask_taskqueue")
 _reported = logging.getLogger("flask_taskqueue.reported")
@@ -23,7 +23,7 @@ _LEVELS = {
 }
 
 
-def log_attempt(result: Result, lost: bool) -> None:
+def log_attempt(result: AttemptResult, lost: bool) -> None:
     """Log an attempt that is recorded: a success as information, a failed attempt as a warning, a
     dead task as an error.
 
@@ -69,7 +69,7 @@ def log_attempt(result: Result, lost: bool) -> None:
     )
 
 
-def _logger(result: Result) -> logging.Logger:
+def _logger(result: AttemptResult) -> logging.Logger:
     """What the death of a task is logged by."""
     if not result.reported:
         return logger

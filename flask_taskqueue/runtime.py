@@ -36,7 +36,7 @@ from .engine.scheduler import Scheduler
 from .engine.wakeup_socket import Bell
 from .logs import log_attempt
 from .process.threads import signals_blocked_in_uwsgi
-from .store import Database, Notices, Result, Store, is_in_memory, replace_inherited
+from .store import AttemptResult, Database, Notifications, Store, is_in_memory, replace_inherited
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -109,15 +109,15 @@ class Runtime:
         return Cron(lambda: self.store, lambda known: self.find_schedules(known), self._fired)
 
     @cached_property
-    def bell(self) -> Bell | Notices | None:
+    def bell(self) -> Bell | Notifications | None:
         """What tells the dispatchers of other processes of new tasks, and this process's of
         theirs.
         """
         database = self.store.database
         if database.in_memory or not self.settings.notify:
             return None
-        if Notices.serve(database):
-            return Notices(database)
+        if Notifications.serve(database):
+            return Notifications(database)
         url = database.engine.url
         place = (
             os.path.realpath(url.database or "")
@@ -292,12 +292,12 @@ class Runtime:
         if self.bell is not None:
             self.bell.ring()
 
-    def let_go(self) -> None:
+    def release_waiting(self) -> None:
         """Let go what waits for places that became free; if that fails now, the next heartbeat
         of any dispatcher does it.
         """
         try:
-            self.store.let_go()
+            self.store.free_lapsed_places()
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             logger.info("what waits for a place is let go by the next heartbeat: %s", error)
         self.wake()
@@ -353,7 +353,7 @@ class Runtime:
         if changed:
             signals.tasks_changed.send(self.app, action=action, changed=changed)
 
-    def observe(self, result: Result, lost: bool) -> None:
+    def observe(self, result: AttemptResult, lost: bool) -> None:
         """Log an attempt that is recorded, and send its signals; where nobody listens that
         costs next to nothing.
         """

@@ -15,7 +15,14 @@ from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .core.errors import BadTransactionStateError
-from .store import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
+from .store import (
+    NO_COMMIT,
+    JoinedChange,
+    TrackedTransaction,
+    track,
+    tracked_by_this_thread,
+    untrack,
+)
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -76,9 +83,9 @@ def has_changes(session: Session) -> bool:
     return any(one.has_written() for one in mine)
 
 
-def followed(session: Session) -> list[Uncommitted]:
+def followed(session: Session) -> list[TrackedTransaction]:
     """The connections that the session's transaction has."""
-    found: list[Uncommitted] = session.info.get(_FOLLOWED, [])
+    found: list[TrackedTransaction] = session.info.get(_FOLLOWED, [])
     return found
 
 
@@ -99,7 +106,7 @@ def join(
     When the transaction, or the savepoint it was made in, is rolled back, nothing follows. When it
     just ends, a warning names the tasks.
     """
-    joined = Joined(names, committed, then)
+    joined = JoinedChange(names, committed, then)
     for one in followed(session):
         if one.connection is connection:
             one.join(joined)
@@ -132,7 +139,7 @@ def making_way(file: str) -> AbstractContextManager[object]:
     One that holds no changes lets go of the lock it may have, and begins again as it began. Raises
     `BadTransactionStateError` for one that holds some: to wait for it would be to wait for oneself.
     """
-    in_the_way = [one for one in of_this_thread() if one.may_lock(file)]
+    in_the_way = [one for one in tracked_by_this_thread() if one.may_lock(file)]
     if not in_the_way:
         return _NOTHING
     for one in in_the_way:
@@ -157,8 +164,8 @@ def _begun(session: Session, transaction: SessionTransaction, connection: sa.Con
         _follow(session, connection)
 
 
-def _follow(session: Session, connection: sa.Connection) -> Uncommitted:
-    one = follow(connection, shared=connection.in_nested_transaction())
+def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:
+    one = track(connection, shared=connection.in_nested_transaction())
     session.info.setdefault(_FOLLOWED, []).append(one)
     return one
 
@@ -189,9 +196,9 @@ def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
 def _ended(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
-    ended: list[Uncommitted] = session.info.pop(_FOLLOWED, [])
+    ended: list[TrackedTransaction] = session.info.pop(_FOLLOWED, [])
     for one in ended:
-        forget(one)
+        untrack(one)
     lost = [
         name for one in ended for joined in (*one.dropped, *one.joined) for name in joined.names
     ]

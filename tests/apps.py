@@ -54,7 +54,7 @@ class Bench:
         with store.reading() as connection:
             return [
                 (row.number, row.reason, row.status)
-                for row in store.history.attempts(connection, task.id)
+                for row in store.finished_tasks.attempts(connection, task.id)
             ]
 
 

@@ -35,7 +35,7 @@ def change_matching(
     total, changed = 0, CHANGED_AT_ONCE
     while changed == CHANGED_AT_ONCE:
         changed, _ = make_change(
-            runtime, partial(tasks.change_some, wanted=those, action=action), False, wakes=False
+            runtime, partial(tasks.change_some, filter=those, action=action), False, wakes=False
         )
         total += changed
         told(changed)
@@ -100,10 +100,14 @@ def forget_matching(
     how many. As `change_matching`.
     """
     refuse_many(runtime, transactional, "to forget whatever matches")
-    history, tombstones, total = runtime.store.history, Retention.of(runtime.settings).tombstones, 0
+    history, tombstones, total = (
+        runtime.store.finished_tasks,
+        Retention.of(runtime.settings).tombstones,
+        0,
+    )
     while forgotten := make_change(
         runtime,
-        partial(history.forget_some, wanted=wanted, tombstones=tombstones),
+        partial(history.forget_some, filter=wanted, tombstones=tombstones),
         False,
         wakes=False,
     )[0]:

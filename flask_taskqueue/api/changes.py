@@ -21,7 +21,7 @@ from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment
 from ..core.urls import redacted
 from ..runtime import Runtime
-from ..store import has_left
+from ..store import has_freed_places
 from ..web.current_task import handling
 
 logger = logging.getLogger("flask_taskqueue")
@@ -212,7 +212,7 @@ def _join(
     commitment = Commitment(is_committed=False)
     then: list[Callable[[], Any]] = [
         runtime.store.committed,
-        *([runtime.let_go] if has_left(connection) else []),
+        *([runtime.release_waiting] if has_freed_places(connection) else []),
     ]
     then += (
         [runtime.wake, lambda: warn_if_unattended(runtime, lambda: name(result))] if wakes else []

@@ -36,7 +36,7 @@ def insert_all(store: Store, connection: sa.Connection, news: Sequence[NewTask])
         if new.id in single:
             results.append(keyed[new.id])
         elif new.id in missing:
-            results.append((store.inserts.named(connection, new), "skipped"))
+            results.append((store.inserts.conflicts.named(connection, new), "skipped"))
         else:
             results.append((found[new.id], "added"))
     return results

@@ -118,7 +118,7 @@ class Queue:
         """The newest tasks of the queue that match, newest first; see ``tasks.find``."""
         store = self._runtime.store
         with store.reading() as connection:
-            found = store.newest.find(
+            found = store.search.find(
                 connection, self._filter(state, url, name=name, before=before), limit
             )
         return [Task.of(record, self._tasks) for record in found]
@@ -286,15 +286,15 @@ def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[Q
     return [
         QueueStatistics(
             queue=name,
-            scheduled=counted[name].scheduled,
-            in_flight=counted[name].leased,
-            waiting_for_key=counted[name].parked,
-            succeeded=counted[name].succeeded,
-            dead=counted[name].dead,
-            cancelled=counted[name].cancelled,
+            scheduled=counted[name].counts.unclaimed,
+            in_flight=counted[name].counts.leased,
+            waiting_for_key=counted[name].counts.waiting,
+            succeeded=counted[name].counts.succeeded,
+            dead=counted[name].counts.dead,
+            cancelled=counted[name].counts.cancelled,
             oldest_eta=None
-            if counted[name].due_at is None
-            else to_datetime(counted[name].due_at or 0),
+            if counted[name].counts.first_due_at is None
+            else to_datetime(counted[name].counts.first_due_at or 0),
             executed_last_minute=counted[name].last_minute,
             executed_last_hour=counted[name].last_hour,
             failed_last_hour=counted[name].failed_last_hour,

@@ -27,7 +27,7 @@ from ..core.tasks.new_task import pack
 from ..core.tasks.spec import TaskSpec
 from ..core.tasks.task import Task
 from ..runtime import Runtime
-from ..store import Definition
+from ..store import ScheduleDefinition
 from ..web.worker import Worker
 from .adding import Adding
 from .changes import make_change, named
@@ -236,9 +236,9 @@ class Declared:
         if queue is not None:
             check_configured(queue, queues, f"schedule {self.name!r}")
 
-    def definition(self, adding: Adding) -> Definition:
+    def definition(self, adding: Adding) -> ScheduleDefinition:
         """As it is stored, for one application. Raises what ``tasks.add`` raises."""
-        return Definition(
+        return ScheduleDefinition(
             name=self.name,
             text=self.schedule.text,
             timezone=self.schedule.timezone,
@@ -275,7 +275,7 @@ class Schedules:
 
     def find(
         self, adding: Adding, of_the_application: Iterable[Declared] = ()
-    ) -> Callable[[Collection[str]], list[Definition]]:
+    ) -> Callable[[Collection[str]], list[ScheduleDefinition]]:
         """What finds the definitions for one application, with those of its own.
 
         A schedule whose task cannot be made is logged, once, and left out.
@@ -283,8 +283,8 @@ class Schedules:
         own = {one.name: one for one in of_the_application}
         broken: set[str] = set()
 
-        def find(known: Collection[str]) -> list[Definition]:
-            found: list[Definition] = []
+        def find(known: Collection[str]) -> list[ScheduleDefinition]:
+            found: list[ScheduleDefinition] = []
             for name, one in {**own, **self._declared}.items():
                 if name in known or name in broken:
                     continue

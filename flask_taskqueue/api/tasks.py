@@ -81,7 +81,7 @@ class StoredTasks:
         store = self._runtime.store
         with store.reading() as connection:
             return [
-                Task.of(record, self) for record in store.newest.find(connection, wanted, limit)
+                Task.of(record, self) for record in store.search.find(connection, wanted, limit)
             ]
 
     def wait(self, task_id: str, timeout: float | str | timedelta | None = None) -> Task:
@@ -151,7 +151,11 @@ class StoredTasks:
         store = self._runtime.store
         with store.reading() as connection:
             record = store.tasks.get(connection, task_id)
-            row = store.history.last_success(connection, task_id) if record.keep_result else None
+            row = (
+                store.finished_tasks.last_success(connection, task_id)
+                if record.keep_result
+                else None
+            )
         if row is None:
             return None
         encryption = self._runtime.encryption

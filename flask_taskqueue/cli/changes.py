@@ -163,7 +163,7 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
     keep = None if older_than is None else older_than.total_seconds()
     kept = Retention.of(runtime.settings, keep=keep)
     with runtime.store.reading() as connection:
-        matched = runtime.store.history.count(
+        matched = runtime.store.finished_tasks.count(
             connection,
             keep_succeeded=kept.succeeded,
             keep_dead=kept.dead,
@@ -238,7 +238,7 @@ def _count(runtime: Runtime, task_filter: Filter, forgets: bool) -> int:
     store = runtime.store
     with store.reading() as connection:
         if forgets:
-            return store.history.count_some(
+            return store.finished_tasks.count_some(
                 connection, task_filter, Retention.of(runtime.settings).tombstones
             )
         return store.tasks.count(connection, task_filter, Action.DELETE)

@@ -9,7 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..core.humanize import plural
-from ..store import Change, Database, Rotated, statements
+from ..store import Database, RotationResult, SchemaChange, statements
 from .options import current_runtime, json_option, yes_option
 from .output import confirm, echo_json
 
@@ -103,7 +103,7 @@ def adopt(yes: bool, as_json: bool) -> None:
 
 
 def _echo_document(
-    database: Database, *, added: Sequence[Change] = (), missing: Sequence[Change] = ()
+    database: Database, *, added: Sequence[SchemaChange] = (), missing: Sequence[SchemaChange] = ()
 ) -> None:
     version = None if missing or database.stamp is None else database.stamp.version
     texts = {
@@ -113,7 +113,9 @@ def _echo_document(
     echo_json({"complete": not missing, "version": version, **texts})
 
 
-def _print(database: Database, missing: Sequence[Change], *, sql: bool, as_json: bool) -> None:
+def _print(
+    database: Database, missing: Sequence[SchemaChange], *, sql: bool, as_json: bool
+) -> None:
     if as_json:
         _echo_document(database, missing=missing)
         return
@@ -126,7 +128,7 @@ def _print(database: Database, missing: Sequence[Change], *, sql: bool, as_json:
     click.echo(_state(database, missing))
 
 
-def _state(database: Database, missing: Sequence[Change]) -> str:
+def _state(database: Database, missing: Sequence[SchemaChange]) -> str:
     if missing:
         return f"The tables are behind, {missing[0]} is missing: run flask taskqueue upgrade."
     return (
@@ -148,7 +150,7 @@ def rotate_keys(as_json: bool) -> None:
     if not runtime.encryption.is_enabled:
         raise click.ClickException("there are no TASKQUEUE_ENCRYPTION_KEYS to encrypt with")
     runtime.store.ensure_queues()
-    total = sum(runtime.store.sealed.rotate(runtime.store.database), Rotated())
+    total = sum(runtime.store.key_rotation.rotate(runtime.store.database), RotationResult())
     if as_json:
         echo_json({"encrypted": total.changed, "unreadable": total.unreadable})
     else:

@@ -175,7 +175,7 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
     store, app = runtime.store, runtime.app
 
     def bury(identity: str, killed_externally: bool) -> None:
-        give_back = store.leases.excuse_crash if killed_externally else store.leases.expire
+        give_back = store.leases.release_killed if killed_externally else store.leases.expire
         try:
             store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
             store.transact(

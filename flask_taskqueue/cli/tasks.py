@@ -13,7 +13,7 @@ from ..core.states import State
 from ..core.tasks.task import Task
 from ..core.urls import redacted
 from ..runtime import Runtime
-from ..store import OF_STATE, SEARCHED, Filter, Found
+from ..store import OF_STATE, SEARCHED, Filter, SearchResult
 from .options import current_runtime, filter_options, json_option, utc_option
 from .output import chatter, echo_json, echo_json_line, echo_table, moment, task_document
 
@@ -105,10 +105,10 @@ def list_tasks(
 
 def _find(
     runtime: Runtime, connection: sa.Connection, task_filter: Filter, limit: int, deep: bool
-) -> Found:
-    newest = runtime.store.newest
+) -> SearchResult:
+    newest = runtime.store.search
     return (
-        Found(newest.find(connection, task_filter, limit))
+        SearchResult(newest.find(connection, task_filter, limit))
         if deep
         else newest.look(connection, task_filter, limit)
     )

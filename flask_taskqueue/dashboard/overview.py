@@ -14,7 +14,7 @@ from ..core.clock import SECOND, to_datetime, to_micros
 from ..core.failures import Group, group
 from ..core.queues.slowdowns import Slowdown, enforced
 from ..runtime import Runtime
-from ..store import RANGES, SLOT, Live, Minute
+from ..store import RANGES, SLOT, AttemptCounts, QueueCounts
 from .rendering import Page
 
 _RECENT = 500
@@ -44,7 +44,7 @@ class QueueLine:
     due_since: datetime | None
     attempts_last_hour: int
     failed_last_hour: int
-    minutes: Sequence[Minute]
+    minutes: Sequence[AttemptCounts]
 
     @property
     def is_paused(self) -> bool:
@@ -102,8 +102,7 @@ def page(runtime: Runtime) -> Page:
 def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     """Return a row for every queue that was ever configured."""
     store = runtime.store
-    live = store.live_counts.of(connection)
-    totals_of = {row.queue: row for row in store.tally.totals(connection)}
+    live, finished = store.backlog.of(connection), store.counters.ended(connection)
     minutes = store.charts.last_hour(connection)
     rows = store.queues.rows(connection)
     slowdowns = store.slowdowns.active(connection)
@@ -111,9 +110,8 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     return [
         _line(
             row,
-            live.get(row.name, Live()),
-            totals_of.get(row.name),
-            minutes.get(row.name, [Minute()] * 60),
+            live.get(row.name, QueueCounts()) + finished.get(row.name, QueueCounts()),
+            minutes.get(row.name, [AttemptCounts()] * 60),
             enforced(row.rate, row.name, slowdowns, now),
         )
         for row in rows
@@ -204,11 +202,16 @@ def _chart(
     )
 
 
+_COUNTED = (
+    *("due", "running", "lost", "scheduled", "retrying", "waiting"),
+    *("dead", "succeeded", "cancelled"),
+)
+
+
 def _line(
     row: sa.Row[Any],
-    live: Live,
-    ended: sa.Row[Any] | None,
-    minutes: Sequence[Minute],
+    counts: QueueCounts,
+    minutes: Sequence[AttemptCounts],
     enforced: float | None,
 ) -> QueueLine:
     return QueueLine(
@@ -219,20 +222,16 @@ def _line(
         max_concurrent=row.max_concurrent,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
-        **{
-            name: getattr(live, name)
-            for name in ("due", "running", "lost", "scheduled", "retrying", "waiting")
-        },
-        **{name: getattr(ended, name, 0) for name in ("dead", "succeeded", "cancelled")},
-        due_since=None if live.due_since is None else to_datetime(live.due_since),
+        **{name: getattr(counts, name) for name in _COUNTED},
+        due_since=None if counts.due_since is None else to_datetime(counts.due_since),
         attempts_last_hour=sum(minute.attempts for minute in minutes),
         failed_last_hour=sum(minute.failures for minute in minutes),
         minutes=minutes,
     )
 
 
-def _summed(series: Sequence[Sequence[Minute]]) -> list[Minute]:
+def _summed(series: Sequence[Sequence[AttemptCounts]]) -> list[AttemptCounts]:
     return [
-        Minute(sum(each.attempts for each in column), sum(each.failures for each in column))
+        AttemptCounts(sum(each.attempts for each in column), sum(each.failures for each in column))
         for column in zip(*series, strict=True)
     ]

@@ -214,7 +214,7 @@ def _layout(runtime: Runtime, page: Page, sections: Mapping[str, str]) -> dict[s
     if page.status != 503:  # the database cannot be reached
         with store.reading() as connection:
             now = store.schedules.now(connection)
-            dead = sum(row.dead for row in store.tally.totals(connection))
+            dead = sum(counts.dead for counts in store.counters.ended(connection).values())
     return {
         "page": page,
         "sections": sections,

@@ -11,7 +11,7 @@ from ..core.clock import SECOND
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.security.redaction import UrlRedaction
-from ..store import Filter, Kind, Place, Visible
+from ..store import Cursor, Filter, ListKind, Visible
 from ..store.tasks.filters import LastStatus
 
 _PLAIN, _URLS = ("group", "queue", "status", "attempts", "since"), ("url", "q")
@@ -27,11 +27,11 @@ class TaskSelection:
     ``given`` has the arguments as they came, ``problems`` what was wrong with them.
     """
 
-    kind: Kind
+    kind: ListKind
     filter: Filter
     visible: Visible
     given: Mapping[str, str]
-    after: Place | None = None
+    after: Cursor | None = None
     problems: list[str] = field(default_factory=list)
 
     @classmethod
@@ -42,9 +42,9 @@ class TaskSelection:
         }
         problems: list[str] = []
         state = arguments.get("state", "all")
-        if state not in list(Kind):
+        if state not in list(ListKind):
             problems.append(f"There is no list of {state[:40]!r}; this is every task.")
-            state = Kind.ALL
+            state = ListKind.ALL
         task_filter = Filter(
             queue=given.get("queue"),
             status=_status(given, problems),
@@ -53,11 +53,11 @@ class TaskSelection:
         )
         visible = Visible(sight=sight, url=given.get("url"), search=given.get("q"))
         return cls(
-            Kind(state),
+            ListKind(state),
             task_filter,
             visible,
             given,
-            Place.parse(arguments.get("after", "")),
+            Cursor.parse(arguments.get("after", "")),
             problems,
         )
 

@@ -20,7 +20,7 @@ def page(runtime: Runtime) -> Page:
     store = runtime.store
     with store.reading() as connection:
         dispatchers = list(store.dispatchers.list(connection))
-        bulks = [row._asdict() for row in store.bulks.latest(connection, 10)]
+        bulks = [row._asdict() for row in store.bulk_changes.latest(connection, 10)]
         audit = [row._asdict() for row in store.audit.latest(connection, _SHOWN)]
     for row in [*bulks, *audit]:
         for name in ("at", "created_at", "finished_at"):

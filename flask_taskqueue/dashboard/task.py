@@ -43,7 +43,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
     with store.reading() as connection:
         record = store.tasks.get(connection, task_id)
         is_lost = bool(store.tasks.lost(connection, [task_id]))
-        rows = store.history.attempts(connection, task_id)
+        rows = store.finished_tasks.attempts(connection, task_id)
         dispatchers = {
             dispatcher.id: f"{dispatcher.host}:{dispatcher.pid}"
             for dispatcher in store.dispatchers.list(connection)

@@ -17,9 +17,8 @@ from ..core.errors import shown
 from ..core.ids import is_task_id
 from ..core.record import Record
 from ..core.security.redaction import UrlRedaction
-from ..core.states import State
 from ..runtime import Runtime
-from ..store import CAP, Action, Kind, Live
+from ..store import CAP, Action, ListKind, QueueCounts
 from .audit import printable
 from .errors import ids_of
 from .rendering import Page, PlannedAction
@@ -62,7 +61,7 @@ def page(runtime: Runtime) -> Page:
         template="tasks.html",
         title="Tasks",
         data=data,
-        extra={"selection": selection, "queues": queues, "kinds": list(Kind), "cap": CAP},
+        extra={"selection": selection, "queues": queues, "kinds": list(ListKind), "cap": CAP},
     )
 
 
@@ -124,14 +123,13 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
     Tasks that have not ended are counted up to the cap.
     """
     store = runtime.store
-    live = [row for name, row in store.live_counts.of(connection).items() if queue in (None, name)]
-    ended = [row for row in store.tally.totals(connection) if queue in (None, row.queue)]
-    total = sum(live, Live())
-    counted = (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING, Kind.WAITING)
-    counts = {kind.value: getattr(total, kind.value) for kind in counted}
-    return counts | {
-        state.value: sum(getattr(row, state.value) for row in ended)
-        for state in (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+    parts = (store.backlog.of(connection), store.counters.ended(connection))
+    counts = sum(
+        (row for part in parts for name, row in part.items() if queue in (None, name)),
+        QueueCounts(),
+    )
+    return {
+        kind.value: getattr(counts, kind.value) for kind in ListKind if kind is not ListKind.ALL
     }
 
 
@@ -185,10 +183,10 @@ def _change_matching(runtime: Runtime, action: Action, selection: TaskSelection)
             _VERBS[action], label, partial(change_ids, runtime, action, listing.ids)
         )
     order = partial(
-        store.bulks.add,
+        store.bulk_changes.add,
         action=action,
         kind=selection.kind,
-        wanted=selection.filter,
+        filter=selection.filter,
         visible=selection.visible,
         by=g.taskqueue_access.user,
         told=printable(label, 1000),

@@ -13,7 +13,7 @@ from ..core.errors import TablesMissingError, TransientError
 from ..core.humanize import duration
 from ..migrations import include_object
 from ..runtime import Runtime
-from ..store import Notices, refusal
+from ..store import Notifications, refusal
 
 _SKEW = 2.0
 _POOLER = "databases#pgbouncer"
@@ -81,7 +81,7 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
 def _notices(runtime: Runtime) -> Iterator[Finding]:
     """Check that a dispatcher here would hear of tasks that are added on other hosts."""
     bell = runtime.bell
-    if not isinstance(bell, Notices):
+    if not isinstance(bell, Notifications):
         return
     try:
         heard = bell.is_heard()

@@ -14,7 +14,7 @@ def why(runtime: Runtime, task_id: str) -> Why:
     """Say what a task waits for, or how it ended. Raises `UnknownTaskError`."""
     store = runtime.store
     with store.reading() as connection:
-        facts = store.surroundings.facts(connection, store.tasks.get(connection, task_id))
+        facts = store.task_facts.facts(connection, store.tasks.get(connection, task_id))
     record = facts.record
     is_ours = record.target is None and record.url.startswith("/")
     return explain(

@@ -39,7 +39,7 @@ from ..core.tasks.new_task import unpack
 from ..core.tasks.request import check_headers
 from ..core.urls import as_host, as_sent, check_path, is_absolute, receiver_of
 from ..process.interrupts import within_deadline
-from ..store import Result
+from ..store import AttemptResult
 from .tracing import is_traced, processing
 from .transports import Transport
 
@@ -131,28 +131,30 @@ class Attempts:
             own=_is_own(record),
         )
 
-    def make(self, delivery: Delivery) -> Result:
+    def make(self, delivery: Delivery) -> AttemptResult:
         """Deliver, and judge the reply. A row that cannot be delivered is dead, with the reason."""
         record = delivery.record
         try:
             retry = self._retry(record)
             transport, request = self._prepare(self._encryption.decrypt_record(record))
         except DecryptionError as error:
-            return Result(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
+            return AttemptResult(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
-            return Result(record, permanent(_clean(f"the stored task is malformed: {error}")), 0.0)
+            return AttemptResult(
+                record, permanent(_clean(f"the stored task is malformed: {error}")), 0.0
+            )
         started = time.monotonic()
         reply = within_deadline(delivery, lambda: self._send(transport, request, delivery))
         return self.result(delivery, reply, time.monotonic() - started, retry)
 
     def result(
         self, delivery: Delivery, reply: Reply, duration: float, retry: RetryOptions | None = None
-    ) -> Result:
+    ) -> AttemptResult:
         """What is to be recorded of a reply that took so many seconds."""
         record = delivery.record
         outcome = self._judge(delivery, reply, retry or self._retry(record), duration)
         kept = outcome.state is not State.SUCCEEDED or bool(record.keep_result)
-        return Result(
+        return AttemptResult(
             record=record,
             outcome=outcome,
             duration=duration,
@@ -180,7 +182,7 @@ class Attempts:
             delivery, lambda: self._send(transport, request, delivery)
         ), delivery.verdict
 
-    def broken(self, delivery: Delivery) -> Result:
+    def broken(self, delivery: Delivery) -> AttemptResult:
         """What is to be recorded of a delivery whose thread died of something that no handler
         can raise.
         """

@@ -18,7 +18,7 @@ from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.queues.slowdowns import SilentHost, Slowdown, slowdown_target
 from ..core.record import Record
 from ..core.states import State
-from ..store import Claims, LockedError, Result, Wait
+from ..store import AttemptResult, Claims, LockedError, Wait
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ class Taking:
             connection, self._claims.claim_unseen(connection, lane, most, **self._terms()), [], 0
         )
 
-    def note(self, results: Iterable[Result]) -> None:
+    def note(self, results: Iterable[AttemptResult]) -> None:
         """Remember which hosts do not answer, so that one of them does not take every slot; one
         that answers is forgotten.
         """
@@ -158,12 +158,12 @@ class Taking:
             elif len(self._silent) < _MOST_SILENT:
                 self._silent.add(host)
 
-    def ended(self) -> list[Result]:
+    def ended(self) -> list[AttemptResult]:
         """What became of tasks that were ended, since this was last asked, instead of being
         taken over.
         """
-        found = list(self._claims.ended.values())
-        self._claims.ended.clear()
+        found = list(self._claims.takeovers.ended.values())
+        self._claims.takeovers.ended.clear()
         return found
 
     def may_take(self, lanes: Lanes | None) -> bool:
@@ -278,7 +278,7 @@ class Taking:
         so that its turn comes. None without one.
         """
         for lane in expired:
-            if not self._claims.has_suspect(connection, lane):
+            if not self._claims.takeovers.has_suspect(connection, lane):
                 continue
             if not may_take_suspect(one.age for one in running):
                 return Taken([])
@@ -304,7 +304,7 @@ class Taking:
 
     def _take_over(self, connection: sa.Connection, lane: Lane, *, suspects: bool) -> Record | None:
         self._tried = lane, State.LEASED
-        return self._claims.take_over(
+        return self._claims.takeovers.take_over(
             connection,
             lane,
             suspects=suspects,
@@ -350,7 +350,7 @@ class Taking:
         suspects = [one.delivery.lease for one in running if one.delivery.suspect]
         suspects += [(one.id, one.lease_id or "") for one in taken if is_poison(one)]
         if suspects and taken and len(taken) + len(running) + beside > 1:
-            self._claims.forgive(connection, suspects)
+            self._claims.takeovers.excuse_crash(connection, suspects)
         return taken
 
     def _terms(self) -> Terms:

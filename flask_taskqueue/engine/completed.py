@@ -10,11 +10,11 @@ from queue import Empty, SimpleQueue
 
 from ..core.delivery.delivery import Delivery
 from ..core.queues.pacing import Pacing
-from ..store import Result
+from ..store import AttemptResult
 from .in_flight import Flights
 from .pool import InlineSlot, Slots
 
-Landed = tuple[Delivery, Result]
+Landed = tuple[Delivery, AttemptResult]
 
 _MAX_WAKES = 5
 """How often threads are called before what still waits is taken for stalled: a busy machine

@@ -10,11 +10,11 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
-from ..store import Definition, LockedError, Store, Wait
+from ..store import LockedError, ScheduleDefinition, Store, Wait
 
 logger = logging.getLogger("flask_taskqueue")
 
-Find = Callable[[Collection[str]], Collection[Definition]]
+Find = Callable[[Collection[str]], Collection[ScheduleDefinition]]
 """Finds the schedules that are declared beside those of some names."""
 
 Fired = Callable[[str, int], object]
@@ -74,7 +74,7 @@ class Cron:
             self._names |= {one.name for one in definitions} - self._locked
         return self._names
 
-    def _is_declared(self, one: Definition, instant: datetime) -> bool:
+    def _is_declared(self, one: ScheduleDefinition, instant: datetime) -> bool:
         """Store a schedule as it is declared now; False if an application's transaction has
         locked it.
         """

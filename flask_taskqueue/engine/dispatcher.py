@@ -17,7 +17,7 @@ from ..core.queues.lanes import Lanes
 from ..core.queues.pacing import MIN_WAIT, Pacing
 from ..core.record import Record
 from ..process.interrupts import timed_out
-from ..store import LockedError, Recorded, Result, Store
+from ..store import AttemptResult, LockedError, Recorded, Store
 from .attempt import Attempts
 from .claimer import Taken, Taking
 from .completed import Landings
@@ -30,7 +30,7 @@ from .wakeups import Shift
 
 logger = logging.getLogger("flask_taskqueue")
 
-Observer = Callable[[Result, bool], None]
+Observer = Callable[[AttemptResult, bool], None]
 
 _NOTHING = Recorded((), frozenset())
 
@@ -235,7 +235,7 @@ class Dispatcher:
         self._surplus += self.answers.heed(self._slots, called=self._shift.hear_asked())
         return turn
 
-    def _turn(self, results: list[Result]) -> _Turn:
+    def _turn(self, results: list[AttemptResult]) -> _Turn:
         """One transaction, unless there is nothing to write; several where one of the
         application's has locked something.
         """
@@ -264,7 +264,7 @@ class Dispatcher:
             guess = self._taking.guess(connection, likely, others) if likely is not None else []
             if guess:
                 return _Turn(_NOTHING, guess, None, since, guessed=len(guess) < others)
-            recorded = self._store.leases.record(connection, results)
+            recorded = self._store.recording.record(connection, results)
             self._store.leases.release(connection, [one.lease for one in self._surplus])
             seen = (
                 self._look(connection, afresh=bool(self._surplus))
@@ -354,7 +354,7 @@ class Dispatcher:
         others = (self._flights.until_deadline(), self._apart.next_in(), self.answers.next_in())
         return max(0.001, min(self._poll, self._poll if next_in is None else next_in, *others))
 
-    def _count(self, result: Result) -> None:
+    def _count(self, result: AttemptResult) -> None:
         if result.outcome.reason == "success":
             self.ok += 1
         else:

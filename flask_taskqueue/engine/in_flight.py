@@ -184,7 +184,7 @@ class Heartbeat:
         """
         try:
             self._renew()
-            self._store.let_go()
+            self._store.free_lapsed_places()
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             logger.warning("leases could not be renewed: %s", error)
             self._flights.fence()

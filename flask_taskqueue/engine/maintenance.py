@@ -30,7 +30,7 @@ def carry_on(store: Store, tell: Callable[[str, int], object] = lambda *_: None)
     """
     try:
         with store.reading() as connection:
-            unfinished = store.bulks.unfinished(connection)
+            unfinished = store.bulk_changes.unfinished(connection)
         for bulk in unfinished:
             _go_on(store, bulk, tell)
     except (TaskQueueError, sa.exc.DBAPIError) as error:
@@ -45,7 +45,9 @@ def _go_on(store: Store, bulk: str, tell: Callable[[str, int], object]) -> None:
     """
     try:
         for _ in range(_ROUNDS):
-            step = store.transact(partial(store.bulks.go_on, bulk_id=bulk), wait=Wait.BRIEFLY)
+            step = store.transact(
+                partial(store.bulk_changes.go_on, bulk_id=bulk), wait=Wait.BRIEFLY
+            )
             if step is None or step.is_last:
                 break
     except LockedError as error:
@@ -135,14 +137,14 @@ def prune(
         store.schedules.prune,
         store.dispatchers.prune,
         store.audit.prune,
-        store.bulks.prune,
-        store.tally.past.prune,
+        store.bulk_changes.prune,
+        store.counters.rollups.prune,
         store.leases.renewals.prune,
         store.slowdowns.prune,
     ):
         transact(forget)
     while pruned := transact(
-        lambda connection: store.history.prune(
+        lambda connection: store.finished_tasks.prune(
             connection,
             keep_succeeded=retention.succeeded,
             keep_dead=retention.dead,
@@ -159,6 +161,6 @@ def _mend(store: Store, transact: Callable[[Step], int]) -> None:
             "%d stored tasks are malformed (no such queue, or a priority that is none) and dead",
             malformed,
         )
-    store.let_go()
-    for mend in (store.locks.mend, store.tally.merge, store.tally.meter.merge):
+    store.free_lapsed_places()
+    for mend in (store.locks.mend, store.counters.merge, store.counters.measures.merge):
         transact(mend)

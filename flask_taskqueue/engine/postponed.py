@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
-from ..store import LockedError, Recorded, Result, Store, Wait
+from ..store import AttemptResult, LockedError, Recorded, Store, Wait
 from .in_flight import Flights
 
 logger = logging.getLogger("flask_taskqueue")
@@ -34,7 +34,7 @@ without end.
 @dataclass(slots=True, eq=False)
 class _PutOff:
     delivery: Delivery
-    result: Result | None
+    result: AttemptResult | None
     wait: float
     due: float
 
@@ -70,7 +70,7 @@ class Apart:
         """Seconds until one is to be tried again; without end when none waits."""
         return min((one.due for one in self._waiting), default=math.inf) - time.monotonic()
 
-    def end(self, delivery: Delivery, result: Result | None) -> None:
+    def end(self, delivery: Delivery, result: AttemptResult | None) -> None:
         """Record a result, or without one give the lease back; or put it off."""
         if not self._ended(delivery, result):
             self._waiting.append(_PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST))
@@ -122,8 +122,8 @@ class Apart:
             )
             return 0
 
-    def _ended(self, delivery: Delivery, result: Result | None) -> bool:
-        leases = self._store.leases
+    def _ended(self, delivery: Delivery, result: AttemptResult | None) -> bool:
+        leases, recording = self._store.leases, self._store.recording
         try:
             if result is None:
                 self._store.transact(
@@ -132,7 +132,7 @@ class Apart:
                 recorded = Recorded((), frozenset())
             else:
                 recorded = self._store.transact(
-                    lambda connection: leases.record(connection, [result]), wait=Wait.NOT
+                    lambda connection: recording.record(connection, [result]), wait=Wait.NOT
                 )
         except LockedError:
             return False

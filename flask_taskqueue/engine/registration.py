@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from .._version import __version__
 from ..core.errors import TaskQueueError
-from ..store import Sighting, Store, Wait
+from ..store import DispatcherEntry, Store, Wait
 from .dispatcher import Dispatcher
 from .recycling import Replaced
 
@@ -82,9 +82,9 @@ class Presence:
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 logger.debug("the dispatcher could not say that it has stopped: %s", error)
 
-    def _sighting(self) -> Sighting:
+    def _sighting(self) -> DispatcherEntry:
         dispatcher = self._dispatcher
-        return Sighting(
+        return DispatcherEntry(
             id=dispatcher.id,
             host=socket.gethostname()[:255],
             pid=os.getpid(),

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 from .adding.inserts import Inserts, in_order
-from .adding.schedules import Definition
-from .counters.charts import RANGES, Minute
+from .adding.schedules import ScheduleDefinition
+from .counters.charts import RANGES, AttemptCounts
 from .counters.counters import SLOT
 from .counters.failures import LATEST as LATEST_FAILURES
 from .counters.failures import MOST_DEAD
-from .counters.metrics import Reading
-from .database.database import Database, Wait
+from .counters.metrics import QueueMetrics
+from .counters.queue_counts import CAP, QueueCounts
+from .database.database import Database
 from .database.dialects import is_in_memory
 from .database.dialects.inherited import keep, replace_inherited
-from .database.notify import Notices
+from .database.notify import Notifications
 from .database.refusals import LockedError, refusal
-from .database.schema import Change, Stamp, statements
+from .database.schema import SchemaChange, SchemaVersion, statements
 from .database.tables import Tables
-from .encryption import Rotated
+from .database.transaction import Wait
+from .encryption import RotationResult
 from .leases.claims import Claims
-from .leases.freed_places import has_left
-from .leases.results import Recorded, Result
+from .leases.freed_places import has_freed_places
+from .leases.results import AttemptResult, Recorded
 from .probe_row import refuse_elsewhere
-from .queues.dispatchers import Sighting
+from .queues.dispatchers import DispatcherEntry
 from .store import Store
-from .tasks.backlog import CAP, Live
-from .tasks.changes import BATCH as CHANGED_AT_ONCE
-from .tasks.changes import Action
 from .tasks.filters import SEARCHED, Filter
-from .tasks.listings import Kind, Listing, Place
-from .tasks.search import OF_STATE, Found
+from .tasks.listings import Cursor, Listing, ListKind
+from .tasks.search import OF_STATE, SearchResult
+from .tasks.selection import BATCH as CHANGED_AT_ONCE
+from .tasks.selection import Action
 from .tasks.visible import Visible
-from .testing import Rehearsal
-from .uncommitted.uncommitted import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
+from .testing import DatabaseForTests
+from .uncommitted.tracking import NO_COMMIT, track, tracked_by_this_thread, untrack
+from .uncommitted.transaction import JoinedChange, TrackedTransaction
 
 __all__ = [
     "CAP",
@@ -44,42 +46,42 @@ __all__ = [
     "SEARCHED",
     "SLOT",
     "Action",
-    "Change",
+    "AttemptCounts",
+    "AttemptResult",
     "Claims",
+    "Cursor",
     "Database",
-    "Definition",
+    "DatabaseForTests",
+    "DispatcherEntry",
     "Filter",
-    "Found",
     "Inserts",
-    "Joined",
-    "Kind",
+    "JoinedChange",
+    "ListKind",
     "Listing",
-    "Live",
     "LockedError",
-    "Minute",
-    "Notices",
-    "Place",
-    "Reading",
+    "Notifications",
+    "QueueCounts",
+    "QueueMetrics",
     "Recorded",
-    "Rehearsal",
-    "Result",
-    "Rotated",
-    "Sighting",
-    "Stamp",
+    "RotationResult",
+    "ScheduleDefinition",
+    "SchemaChange",
+    "SchemaVersion",
+    "SearchResult",
     "Store",
     "Tables",
-    "Uncommitted",
+    "TrackedTransaction",
     "Visible",
     "Wait",
-    "follow",
-    "forget",
-    "has_left",
+    "has_freed_places",
     "in_order",
     "is_in_memory",
     "keep",
-    "of_this_thread",
     "refusal",
     "refuse_elsewhere",
     "replace_inherited",
     "statements",
+    "track",
+    "tracked_by_this_thread",
+    "untrack",
 ]

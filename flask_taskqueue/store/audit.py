@@ -14,7 +14,7 @@ _KEPT = 90 * 86_400.0
 
 
 class Audit:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores the audit log. Each method is part of its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._audit = tables.audit
@@ -31,8 +31,9 @@ class Audit:
         subject: str,
         changed: int,
     ) -> None:
-        """Log an action and how much it changed, as the entry of this id; what a further
-        transaction of it changed is added there.
+        """Log an action, and how much it changed, as the entry with this id.
+
+        What a further transaction of the same action changed is added to that entry.
         """
         audit = self._audit
         if connection.scalar(sa.select(audit.c.id).where(audit.c.id == entry)) is not None:
@@ -54,7 +55,7 @@ class Audit:
         connection.execute(sa.insert(audit).values(row))
 
     def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
-        """The latest actions, the latest first."""
+        """Return the latest actions, the latest first."""
         return list(
             connection.execute(
                 sa.select(self._audit).order_by(self._audit.c.id.desc()).limit(limit)
@@ -62,6 +63,6 @@ class Audit:
         )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget actions of more than 90 days ago; how many."""
+        """Forget actions of more than 90 days ago; return how many."""
         old = self._audit.c.at < self._now - duration_micros(_KEPT)
         return connection.execute(sa.delete(self._audit).where(old)).rowcount

@@ -1,4 +1,4 @@
-"""Sealed values, wherever they are: found, and sealed anew with the newest key."""
+"""Encrypted columns: find what they hold, and encrypt it anew with the newest key."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ _SOME = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
-    """What a rotation did: how many rows were sealed anew, and how many could not be read and
-    were left.
-    """
+class RotationResult:
+    """How many rows a rotation encrypted anew, and how many it left as they were unreadable."""
 
     changed: int = 0
     unreadable: int = 0
 
-    def __add__(self, other: Rotated) -> Rotated:
-        return Rotated(self.changed + other.changed, self.unreadable + other.unreadable)
+    def __add__(self, other: RotationResult) -> RotationResult:
+        return RotationResult(self.changed + other.changed, self.unreadable + other.unreadable)
 
 
-class Sealed:
-    """What is sealed in the tables of one database."""
+class KeyRotation:
+    """Encrypts what the tables of one database hold with the newest key."""
 
     def __init__(self, tables: Tables, encryption: Encryption) -> None:
         self._encryption = encryption
@@ -44,12 +42,12 @@ class Sealed:
             tables.schedule: ("task",),
         }
 
-    def rotate(self, database: Database) -> Iterable[Rotated]:
-        """Seal everything with the newest key that is not, what is plain too, some rows at a time;
-        what was done to each some.
+    def rotate(self, database: Database) -> Iterable[RotationResult]:
+        """Encrypt everything with the newest key, some rows at a time; yield what was done.
 
-        Whatever is changed or deleted meanwhile by others is theirs. Stopped half way, it is begun
-        again and passes quickly over what is done.
+        What is already encrypted with it is left, and what is plain is encrypted too. Rows that
+        others change or delete meanwhile are left to them. A rotation that was stopped half way can
+        be started again and passes quickly over what is done.
         """
         for table in self._columns:
             if table is self._attempt:
@@ -71,17 +69,19 @@ class Sealed:
         self,
         database: Database,
         table: sa.Table,
-        wanted: sa.ColumnElement[bool],
+        which: sa.ColumnElement[bool],
         order: sa.Column[Any],
     ) -> Sequence[sa.Row[Any]]:
         columns = [*table.primary_key.columns, *(table.c[name] for name in self._columns[table])]
-        statement = sa.select(*columns).where(wanted).order_by(order)
+        statement = sa.select(*columns).where(which).order_by(order)
         with database.reading() as connection:
             return connection.execute(
                 statement if table is self._attempt else statement.limit(_SOME)
             ).all()
 
-    def _renew(self, database: Database, table: sa.Table, rows: Sequence[sa.Row[Any]]) -> Rotated:
+    def _renew(
+        self, database: Database, table: sa.Table, rows: Sequence[sa.Row[Any]]
+    ) -> RotationResult:
         changes: list[tuple[sa.Row[Any], dict[str, Any]]] = []
         unreadable = 0
         for row in rows:
@@ -98,7 +98,7 @@ class Sealed:
             if changed:
                 changes.append((row, changed))
         written = database.transact(partial(_write, table=table, changes=changes)) if changes else 0
-        return Rotated(written, unreadable)
+        return RotationResult(written, unreadable)
 
     def _again(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -24,9 +24,9 @@ _LOOK_AGAIN = 10.0
 
 
 class Ownership:
-    """The tables name one application as their owner, and every other one leaves them alone.
+    """Which application the tables name as their owner; every other one leaves them alone.
 
-    They are the first's that uses them, and change hands by one conditional statement.
+    They belong to the first that uses them, and change hands by one conditional statement.
     ``application`` says who we are. Without it, or without a secret, nothing is compared.
     """
 
@@ -48,21 +48,22 @@ class Ownership:
 
     @property
     def fingerprint(self) -> str | None:
-        """Of our newest secret."""
+        """The fingerprint of our newest secret."""
         ours = self._ours()
         return None if ours is None else ours.fingerprints[0]
 
     def ensure(self, connection: sa.Connection | None = None) -> None:
-        """As `check`, unless this process has looked within the last seconds."""
+        """Check as `check` does, unless this process has done so within the last seconds."""
         if time.monotonic() >= self._sure_until:
             self.check(connection)
 
     def check(self, connection: sa.Connection | None = None) -> None:
-        """See that the tables are ours; from now on, if they were nobody's, or of one of our name
-        with other secrets who is gone.
+        """Check that the tables are ours, and take over those that nobody has.
 
-        Given a connection, that becomes part of its transaction, which may be rolled back. Raises
-        `ConfigurationError`, with what to do, if they are another application's.
+        Those of an application of our name with other secrets, all of whose dispatchers are gone,
+        are taken over too. Given a connection, that becomes part of its transaction, which may be
+        rolled back. Raises `ConfigurationError`, with what to do, if they are another
+        application's.
         """
         ours = self._ours()
         if ours is None:
@@ -77,13 +78,11 @@ class Ownership:
         self.confirm()
 
     def confirm(self) -> None:
-        """What `check` saw or wrote is committed: the tables are ours."""
+        """Note that what `check` saw or wrote is committed: the tables are ours."""
         self._sure_until = time.monotonic() + _LOOK_AGAIN
 
     def hold(self, connection: sa.Connection) -> Finding | None:
-        """See, until the transaction ends, that the tables are ours; why not, if they have
-        become another application's.
-        """
+        """Keep the tables ours until the transaction ends; return why not, if they are not."""
         ours = self._ours()
         found = None if ours is None else self._settle(connection, ours, take_over=False)
         if found is not None:
@@ -91,15 +90,17 @@ class Ownership:
         return found
 
     def look(self, connection: sa.Connection) -> Finding | None:
-        """What keeps us from using the tables: an error, or a warning if they would change
-        hands. Changes nothing.
+        """Return what keeps us from using the tables, and change nothing.
+
+        It is an error, or a warning if the tables would change hands.
         """
         ours = self._ours()
         return None if ours is None else self._judge(connection, ours, self._owner(connection))
 
     def adopt(self) -> Application | None:
-        """Make the tables ours, whoever's they are; whose they were. Raises
-        `ConfigurationError` without a secret.
+        """Make the tables ours, whoever's they are; return whose they were.
+
+        Raises `ConfigurationError` without a secret.
         """
         ours = self._ours()
         if ours is None:
@@ -123,8 +124,9 @@ class Ownership:
     def _settle(
         self, connection: sa.Connection, ours: Application, *, take_over: bool
     ) -> Finding | None:
-        """Decide whose the tables are, alone; what keeps them from us, or a warning if they
-        changed hands.
+        """Decide alone whose the tables are; return what keeps them from us.
+
+        It is a warning if they changed hands.
         """
         owner = self._locked(connection)
         found = self._judge(connection, ours, owner)
@@ -143,7 +145,7 @@ class Ownership:
         return _application(connection.execute(self._query).one_or_none())
 
     def _locked(self, connection: sa.Connection) -> Application | None:
-        """The owner, decided by nobody else until the transaction ends."""
+        """Return the owner, decided by nobody else until the transaction ends."""
         row = connection.execute(self._query.with_for_update()).one_or_none()
         if row is None:
             connection.execute(

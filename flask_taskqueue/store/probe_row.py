@@ -1,4 +1,4 @@
-"""A witness: a row that is seen by those who look at the same tables, and by nobody else."""
+"""A probe row: visible to connections that lead to the same tables, and to no others."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ _REMEDY = (
 def refuse_elsewhere(
     store: Store, looking: Callable[[], AbstractContextManager[sa.Connection]]
 ) -> None:
-    """Raise `ConfigurationError` unless what the queue has committed is seen by the connection that
-    ``looking`` gives.
+    """Raise `ConfigurationError` unless a connection sees what the queue has committed.
 
-    A task added on such a connection would be attempted by no dispatcher of this queue. Raises
-    `TransientError` when either cannot be reached.
+    ``looking`` gives the connection. A task added on one that does not would be attempted by no
+    dispatcher of this queue. Raises `TransientError` when either cannot be reached.
     """
-    name = store.transact(store.dispatchers.leave_witness)
+    name = store.transact(store.dispatchers.add_probe_row)
     try:
         theirs = _place_unless_seen(store, name, looking)
     finally:
@@ -49,12 +48,12 @@ def refuse_elsewhere(
 def _place_unless_seen(
     store: Store, name: str, looking: Callable[[], AbstractContextManager[sa.Connection]]
 ) -> str | None:
-    """Where the connection leads, if it does not see the witness."""
+    """Return where the connection leads, if it does not see the probe row."""
     dialect, place = store.database.dialect, "another database"
     try:
         with looking() as connection:
             place = dialect.place(connection)
-            return None if store.dispatchers.sees_witness(connection, name) else place
+            return None if store.dispatchers.sees_probe_row(connection, name) else place
     except sa.exc.DBAPIError as error:
         if dialect.is_missing(error):
             return place

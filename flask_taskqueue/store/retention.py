@@ -1,4 +1,4 @@
-"""History: what became of attempts, and when finished tasks are forgotten."""
+"""Retention: when finished tasks are forgotten."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros
 from ..core.queues.lanes import PRIORITIES
 from ..core.states import State
-from .counters.counters import Tally, departures, ends
+from .counters.counters import Counters, departures, ends
 from .database.dialects import Dialect
 from .database.dialects.states import is_state
 from .database.tables import Tables
+from .database.task_columns import ended
 from .tasks.filters import Filter
 
 MOST = 500
 
 
 def end_unreachable(
-    connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int], tally: Tally
+    connection: sa.Connection, tables: Tables, now: sa.ColumnElement[int], counters: Counters
 ) -> int:
-    """End some of them as dead, with the reason; how many. ``add()`` stores none: they were written
-    by hand.
+    """End some tasks as dead, with the reason, that no claim will ever find; return how many.
 
-    Each part of the condition is a range of the index of live tasks, so it costs nothing where
-    there are none.
+    ``add()`` stores none of them: they were written by hand. Each part of the condition is a range
+    of the index of live tasks, so it costs nothing where there are none.
     """
     task = tables.task
     names = sorted(connection.scalars(sa.select(tables.queue.c.name)))
@@ -38,22 +38,20 @@ def end_unreachable(
     if not rows:
         return 0
     ids = sorted(row.id for row in rows)
-    ended = {
-        "state": State.DEAD.value,
-        "due_at": None,
-        "finished_at": now,
-        "unique_key": None,
-        "last_reason": "permanent",
-        "last_error": "the stored task is malformed: no such queue, or a priority that is none",
-    }
-    tally.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
+    changes = ended(
+        State.DEAD,
+        now,
+        last_reason="permanent",
+        last_error="the stored task is malformed: no such queue, or a priority that is none",
+    )
+    counters.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
     return connection.execute(
-        sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(ended)
+        sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(changes)
     ).rowcount
 
 
 def _foreign_queues(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-    """The gaps between the names of queues."""
+    """Return the gaps between the names of queues."""
     if not names:
         return [sa.true()]
     between = [
@@ -70,17 +68,17 @@ def _foreign_priorities(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnE
 BATCH = 500
 
 
-class History:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class FinishedTasks:
+    """Forgets finished tasks. Each method is part of its connection's transaction."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, tally: Tally) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, counters: Counters) -> None:
         self._task = tables.task
         self._attempt = tables.attempt
         self._now = dialect.now
-        self._tally = tally
+        self._counters = counters
 
     def attempts(self, connection: sa.Connection, task_id: str) -> list[sa.Row[Any]]:
-        """The attempts of a task that have ended, in the order they began."""
+        """Return the attempts of a task that have ended, in the order they began."""
         attempt = self._attempt
         return list(
             connection.execute(
@@ -98,11 +96,11 @@ class History:
         keep_dead: float,
         tombstones: Mapping[str, float],
     ) -> int:
-        """Forget some finished tasks that are older than they are kept, in seconds; how many (at
-        most `BATCH`).
+        """Forget some finished tasks that have been kept long enough; return how many.
 
-        A succeeded or cancelled task is kept ``keep_succeeded`` seconds, a dead one ``keep_dead``;
-        one with a name at least as long as its queue's ``tombstones`` say that the name is taken.
+        It is at most `BATCH`. The times are in seconds. A succeeded or cancelled task is kept
+        ``keep_succeeded`` seconds, a dead one ``keep_dead``; one with a name is kept at least as
+        long as its queue's ``tombstones`` say that the name is taken.
         """
         named = self._taken_names(tombstones)
         rows: list[sa.Row[Any]] = []
@@ -116,14 +114,15 @@ class History:
         return self._forget(connection, rows)
 
     def forget_some(
-        self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
+        self, connection: sa.Connection, filter: Filter, tombstones: Mapping[str, float]
     ) -> int:
-        """Forget up to `BATCH` finished tasks that match, the filter naming their state; how
-        many. Names are kept as by `prune`.
+        """Forget up to `BATCH` finished tasks that match; return how many.
+
+        The filter names their state. Names are kept as by `prune`.
         """
         task = self._task
         statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
-            *self._forgettable(wanted, tombstones)
+            *self._forgettable(filter, tombstones)
         )
         ordered = (
             statement.order_by(task.c.finished_at).limit(BATCH).with_for_update(skip_locked=True)
@@ -131,10 +130,10 @@ class History:
         return self._forget(connection, list(connection.execute(ordered)))
 
     def count_some(
-        self, connection: sa.Connection, wanted: Filter, tombstones: Mapping[str, float]
+        self, connection: sa.Connection, filter: Filter, tombstones: Mapping[str, float]
     ) -> int:
-        """How many tasks `forget_some` would forget, called until none is left."""
-        conditions = self._forgettable(wanted, tombstones)
+        """Count the tasks that `forget_some` would forget, called until none is left."""
+        conditions = self._forgettable(filter, tombstones)
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
             or 0
@@ -148,7 +147,7 @@ class History:
         keep_dead: float,
         tombstones: Mapping[str, float],
     ) -> int:
-        """How many tasks `prune` would forget by now."""
+        """Count the tasks that `prune` would forget by now."""
         named = self._taken_names(tombstones)
         total = 0
         for state, kept in (
@@ -165,7 +164,7 @@ class History:
         return total
 
     def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
-        """The attempt that a task succeeded with."""
+        """Return the attempt that a task succeeded with."""
         attempt = self._attempt
         return connection.execute(
             sa.select(attempt)
@@ -175,11 +174,11 @@ class History:
         ).one_or_none()
 
     def _forgettable(
-        self, wanted: Filter, tombstones: Mapping[str, float]
+        self, filter: Filter, tombstones: Mapping[str, float]
     ) -> list[sa.ColumnElement[bool]]:
         return [
-            is_state(self._task, wanted.state or State.DEAD),
-            *wanted.conditions(self._task),
+            is_state(self._task, filter.state or State.DEAD),
+            *filter.conditions(self._task),
             ~self._taken_names(tombstones),
         ]
 
@@ -188,13 +187,11 @@ class History:
         if not ids:
             return 0
         connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
-        self._tally.add(connection, departures((row.queue, row.state) for row in rows), "")
+        self._counters.add(connection, departures((row.queue, row.state) for row in rows), "")
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def _taken_names(self, tombstones: Mapping[str, float]) -> sa.ColumnElement[bool]:
-        """Which tasks have a name that their queue's tombstones still keep from being taken
-        again.
-        """
+        """Return which tasks have a name that their queue's tombstones still reserve."""
         task = self._task
         recent = (
             sa.and_(task.c.queue == queue, task.c.finished_at >= self._now - duration_micros(ttl))
@@ -216,9 +213,7 @@ class History:
         named: sa.ColumnElement[bool],
         most: int,
     ) -> list[sa.Row[Any]]:
-        """Tasks that ended so long ago, the first ended in front; a range of an index, state by
-        state.
-        """
+        """Lock tasks that ended so long ago, the first ended in front, by a range of an index."""
         task = self._task
         statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
             self._older(state, seconds, named)

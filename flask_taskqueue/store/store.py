@@ -13,44 +13,47 @@ from ..core.security.encryption import Encryption
 from ..core.settings.app import KEEP_ATTEMPTS
 from ..core.settings.queue import QueueSettings
 from .adding.batches import Batches
+from .adding.conflicts import Conflicts
 from .adding.inserts import Inserts
 from .adding.schedules import Schedules
 from .audit import Audit
 from .counters.charts import Charts
-from .counters.counters import Tally
-from .counters.failures import Failures, Troubles
-from .counters.metrics import Readings
+from .counters.counters import Counters
+from .counters.failures import Diagnostics, Failures
+from .counters.metrics import Metrics
 from .counters.statistics import Statistics
-from .database.database import Database, Wait
+from .database.database import Database
 from .database.refusals import LockedError
-from .encryption import Sealed
+from .database.transaction import Wait
+from .encryption import KeyRotation
 from .leases.attempts import AttemptLog
 from .leases.claims import Claims
 from .leases.completions import Completions
-from .leases.finish import Endings
-from .leases.freed_places import Vacancies
+from .leases.finish import Finish
+from .leases.freed_places import FreedPlaces
 from .leases.holds import Holds
 from .leases.leases import Leases
+from .leases.recording import Recording
 from .leases.slowdowns import Slowdowns
 from .ownership import Ownership
 from .queues.dispatchers import Dispatchers
 from .queues.locks import Locks
 from .queues.queues import Queues
-from .retention import History, end_unreachable
-from .task_facts import Surroundings
-from .tasks.background import Bulks
-from .tasks.backlog import LiveCounts
+from .retention import FinishedTasks, end_unreachable
+from .task_facts import TaskFacts
+from .tasks.background import BulkChanges
+from .tasks.backlog import Backlog
 from .tasks.changes import Tasks
 from .tasks.listings import Listings
-from .tasks.search import Newest
+from .tasks.search import Search
 
 
 class Store:
     """A database and, by noun, the statements that run in its transactions.
 
     ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. What
-    tasks hold is encrypted by ``encryption`` where it is inserted; rows come back as stored.
-    ``application`` says whose tables they have to be; without it they may be anybody's.
+    tasks hold is encrypted by the ``vault`` where it is inserted; rows come back as they are
+    stored. ``application`` says whose tables they have to be; without it they may be anybody's.
     """
 
     def __init__(
@@ -67,60 +70,60 @@ class Store:
         self.database = database
         self.transact = database.transact
         self.reading = database.reading
-        self.tally = Tally(tables, dialect)
+        self.counters = Counters(tables, dialect)
         self.locks = Locks(tables, dialect)
-        self.inserts = Inserts(tables, dialect, encryption)
+        conflicts = Conflicts(tables, dialect, encryption)
+        self.inserts = Inserts(tables, dialect, encryption, conflicts)
         self.batches = Batches(tables, dialect, self.inserts, encryption)
-        vacancies = Vacancies(
+        freed_places = FreedPlaces(
             tables,
             dialect,
             lambda connection: database.in_memory or connection.engine is database.engine,
         )
-        endings = Endings(self.tally, self.locks, self.batches, self.inserts, encryption, vacancies)
-        self.inserts.replaced = endings.replaced
-        log = AttemptLog(tables, dialect, endings, keep_attempts)
-        self.holds = Holds(tables, dialect, endings)
-        self.tasks = Tasks(tables, dialect, endings, self.tally, log, self.holds)
+        finish = Finish(
+            self.counters, self.locks, self.batches, self.inserts, encryption, freed_places
+        )
+        conflicts.replaced = finish.replaced
+        log = AttemptLog(tables, dialect, finish, keep_attempts)
+        self.holds = Holds(tables, dialect, finish)
+        self.tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
         self.queues = Queues(tables, dialect)
-        self.completions = Completions(tables, dialect, endings)
+        self.completions = Completions(tables, dialect, finish)
         self.slowdowns = Slowdowns(tables, dialect)
         self.claims = Claims(
-            tables, dialect, self.queues, self.locks, endings, log, self.completions, self.slowdowns
+            tables, dialect, self.queues, self.locks, finish, log, self.completions, self.slowdowns
         )
-        self.leases = Leases(
-            tables, dialect, self.slowdowns, endings, log, self.completions, self.holds
-        )
-        self.statistics = Statistics(tables, dialect, self.tally)
-        self.readings = Readings(tables, dialect)
+        self.leases = Leases(tables, dialect, finish, log, self.completions, self.holds)
+        self.recording = Recording(tables, dialect, self.slowdowns, finish, log, self.holds)
+        self.statistics = Statistics(tables, dialect, self.counters)
+        self.metrics = Metrics(tables, dialect)
         self.schedules = Schedules(tables, dialect, self.inserts, encryption)
-        self.history = History(tables, dialect, self.tally)
+        self.finished_tasks = FinishedTasks(tables, dialect, self.counters)
         self.dispatchers = Dispatchers(tables, dialect)
         self.ownership = Ownership(database, self.dispatchers, application)
-        self.surroundings = Surroundings(
-            tables, dialect, self.queues, self.dispatchers, self.slowdowns
-        )
-        self.live_counts = LiveCounts(tables, dialect)
+        self.task_facts = TaskFacts(tables, dialect, self.queues, self.dispatchers, self.slowdowns)
+        self.backlog = Backlog(tables, dialect)
         self.charts = Charts(tables, dialect)
-        self.troubles = Troubles(tables, dialect)
+        self.diagnostics = Diagnostics(tables, dialect)
         self.failures = Failures(tables)
         self.audit = Audit(tables, dialect)
-        self.sealed = Sealed(tables, encryption)
-        self.newest = Newest(tables)
-        self.listings = Listings(tables, self.live_counts)
-        self.bulks = Bulks(tables, dialect, self.listings, self.tasks)
+        self.key_rotation = KeyRotation(tables, encryption)
+        self.search = Search(tables)
+        self.listings = Listings(tables, self.backlog)
+        self.bulk_changes = BulkChanges(tables, dialect, self.listings, self.tasks)
         self._unseen = tuple(queues)
 
     def end_unreachable(self, connection: sa.Connection) -> int:
-        """End rows as dead that no claim will ever find; how many."""
+        """End rows as dead that no claim will ever find; return how many."""
         return end_unreachable(
-            connection, self.database.tables, self.database.dialect.now, self.tally
+            connection, self.database.tables, self.database.dialect.now, self.counters
         )
 
-    def let_go(self) -> None:
-        """Let go what waits for places that are vacant: left so by a transaction of the
-        application, or by a process that died.
+    def free_lapsed_places(self) -> None:
+        """Let go what waits for places that are vacant.
 
-        What somebody has locked meanwhile is let go next time.
+        A transaction of the application has left them so, or a process that died. What somebody has
+        locked meanwhile is let go next time.
         """
         with self.reading() as reader:
             if not self.holds.have_lapsed(reader):
@@ -129,12 +132,12 @@ class Store:
             self.transact(self.holds.lapse, wait=Wait.BRIEFLY)
 
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
-        """See that the tables are ours and, once per process, that each configured queue has its
-        row, with the limits configured now.
+        """Check that the tables are ours and that each configured queue has a row with its limits.
 
-        Given a connection, the rows become part of its transaction: it may hold the only write
-        lock there is, and it may be rolled back, so they are looked for again until `committed`
-        is called. Raises `ConfigurationError` for tables that are another application's.
+        That is done once per process. Given a connection, the rows become part of its transaction:
+        it may hold the only write lock there is, and it may be rolled back, so they are looked for
+        again until `committed` is called. Raises `ConfigurationError` for tables that are another
+        application's.
         """
         self.ownership.ensure(connection if self.database.dialect.locks_by_writing else None)
         if connection is None:
@@ -151,12 +154,15 @@ class Store:
         self._unseen = ()
 
     def committed(self) -> None:
-        """A transaction that `ensure_queues` was part of is committed."""
+        """Note that a transaction that `ensure_queues` was part of is committed."""
         self.ownership.confirm()
         self._unseen = ()
 
     def see_queues(self) -> None:
-        """As `ensure_queues` for who only looks: tables that are not ours stay as they are."""
+        """Check as `ensure_queues` does, but leave tables that are not ours as they are.
+
+        That is for callers who only look.
+        """
         if self._unseen:
             with self.reading() as reader:
                 found = self.ownership.look(reader)

@@ -1,4 +1,4 @@
-"""Surroundings: what a task has beside it, read to say what it waits for."""
+"""Task facts: what surrounds a task, read to say what it waits for."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SOME = 20
 _MOST_AHEAD = 10_000
 
 
-class Surroundings:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class TaskFacts:
+    """Reads the facts about tasks."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Surroundings:
         self._slowdowns = slowdowns
 
     def facts(self, connection: sa.Connection, record: Record) -> Facts:
-        """What is known around a task; little is read, whatever the table holds."""
+        """Return what is known around a task; little is read, whatever the table holds."""
         now = connection.scalar(sa.select(self._now)) or 0
         queue = connection.execute(
             sa.select(self._queue).where(self._queue.c.name == record.queue)
@@ -73,8 +73,9 @@ class Surroundings:
         )
 
     def _holders(self, connection: sa.Connection, record: Record) -> list[Record]:
-        """Those that come before a task by its key: for a serial one those before it in line,
-        else those that run.
+        """Return the tasks that come before one by its key.
+
+        For a serial key they are those before it in line, else those that run.
         """
         task = self._task
         if record.lock_key is None:
@@ -94,7 +95,7 @@ class Surroundings:
         return found + self._held(connection, self._hold.c.queue == queue)
 
     def _held(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Record]:
-        """Tasks that are not leased, but whose handlers still run and hold their places."""
+        """Return tasks that are not leased, but whose handlers still run and hold their places."""
         ids = connection.scalars(
             sa.select(self._hold.c.task_id)
             .where(which, self._hold.c.held_until > self._now)
@@ -117,9 +118,7 @@ class Surroundings:
         )
 
     def _suspects(self, connection: sa.Connection) -> list[Record]:
-        """Those whose lease ran out, of queues that are open, and those that were taken over to
-        be tried.
-        """
+        """Return suspects: those of open queues whose lease ran out, and those being tried."""
         task = self._task
         paused = sa.select(self._queue.c.name).where(self._queue.c.paused_at.is_not(None))
         held_against = task.c.crashes - task.c.pardons
@@ -134,7 +133,7 @@ class Surroundings:
         return self._some(connection, is_state(task, State.LEASED), sa.or_(expired, tried))
 
     def _busy(self, connection: sa.Connection) -> dict[str, int]:
-        """By dispatcher how many tasks it runs."""
+        """Count by dispatcher how many tasks it runs."""
         task = self._task
         running = sa.and_(
             is_state(task, State.LEASED), task.c.due_at > self._now, task.c.held_by.is_not(None)

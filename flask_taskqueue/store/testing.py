@@ -1,4 +1,4 @@
-"""A rehearsal: the database of a test, with a clock that can be put forward."""
+"""The database of a test, with a clock that can be put forward."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import sqlalchemy as sa
 from ..core.clock import duration_micros
 from ..core.record import Record
 from ..core.states import State
-from .database.database import Database, Wait, Work
+from .database.database import Database, Work
 from .database.dialects import Dialect
 from .database.dialects.claims import taken
 from .database.tables import Tables
+from .database.transaction import Wait
 
 Result = TypeVar("Result")
 
 
-class Rehearsal(Database):
-    """One caller, whose thread is the handlers' too, and no dispatcher beside it.
+class DatabaseForTests(Database):
+    """A database with one caller, whose thread is also the handlers', and no dispatcher beside it.
 
-    ``isolated`` gives the connection of a test that is going to be rolled back, or None: then
-    everything happens on that connection, within savepoints.
+    ``isolated`` gives the connection of a test that is going to be rolled back, or None. If there
+    is one, everything happens on it, within savepoints.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Rehearsal(Database):
         yield connection
 
     def now(self) -> int:
-        """The clock, in microseconds since 1970."""
+        """Return the clock's time, in microseconds since 1970."""
         with self.reading() as connection:
             return int(connection.execute(sa.select(self.dialect.now)).scalar_one())
 
     def clear(self) -> None:
-        """Forget everything but of which version the tables are."""
+        """Delete everything but the version of the tables."""
 
         def work(connection: sa.Connection) -> None:
             for table in self.tables.all:
@@ -69,7 +70,7 @@ class Rehearsal(Database):
         self.transact(work)
 
     def take(self, task_id: str, *, lease_id: str, held_by: str, lease: float) -> Record | None:
-        """Lease a scheduled task, whatever it waits for; None if it is not scheduled."""
+        """Lease a scheduled task, whatever it waits for; return None if it is not scheduled."""
         task = self.tables.task
         claim = (
             sa.update(task)
@@ -112,7 +113,7 @@ class Rehearsal(Database):
 
 
 def _later(dialect: Dialect, ahead: Callable[[], int]) -> Dialect:
-    """The same dialect with a clock that is ahead by so many microseconds."""
+    """Return the same dialect with a clock that is ahead by so many microseconds."""
     kind: type[Dialect] = type(dialect)
 
     class Later(kind):  # type: ignore[valid-type, misc]

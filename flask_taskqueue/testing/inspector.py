@@ -148,7 +148,7 @@ class Inspector:
         with store.reading() as connection:
             return [
                 self._runtime.encryption.decrypt_record(record)
-                for record in store.newest.find(connection, Filter(state=state), _MOST)
+                for record in store.search.find(connection, Filter(state=state), _MOST)
             ][::-1]
 
     def _report(self, expected: ExpectedTask) -> str:

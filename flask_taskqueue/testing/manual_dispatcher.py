@@ -14,7 +14,7 @@ from ..core.tasks.task import Task
 from ..engine.attempt import Attempts, Routes
 from ..engine.claimer import Taking
 from ..runtime import Runtime
-from ..store import Rehearsal, Store
+from ..store import DatabaseForTests, Store
 from .attempts import Attempt
 from .script import Script, Scripted
 
@@ -25,7 +25,7 @@ _LEASE = 3600.0
 class ManualDispatcher:
     """A dispatcher with one slot that does each step when it is called."""
 
-    def __init__(self, runtime: Runtime, rehearsal: Rehearsal, script: Script) -> None:
+    def __init__(self, runtime: Runtime, rehearsal: DatabaseForTests, script: Script) -> None:
         self._runtime = runtime
         self._rehearsal = rehearsal
         self._script = script
@@ -86,7 +86,7 @@ class ManualDispatcher:
                 error="the dispatcher's process died, as the test asked",
             )
         recorded = self._store.transact(
-            lambda connection: self._store.leases.record(connection, [result])
+            lambda connection: self._store.recording.record(connection, [result])
         )
         result, lost = recorded.results[0], recorded.lost
         self._runtime.observe(result, record.id in lost)

@@ -18,7 +18,7 @@ from ..core.states import State
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..runtime import Runtime
-from ..store import Rehearsal
+from ..store import DatabaseForTests
 from .attempts import Attempt, Run, endless, reply_maker
 from .inspector import Inspector
 from .manual_dispatcher import ManualDispatcher
@@ -55,7 +55,7 @@ class TaskQueueTester(Inspector):
         runtime = self._runtime
         self._forget()
         parts = runtime.binding.parts(self.app, runtime.settings)
-        self._rehearsal = Rehearsal(**parts, isolated=runtime.binding.isolation(self.app))
+        self._rehearsal = DatabaseForTests(**parts, isolated=runtime.binding.isolation(self.app))
         runtime.store = runtime.make_store(self._rehearsal)
         self._wake = runtime.wake
         runtime.wake = self._woken  # type: ignore[method-assign]

@@ -79,7 +79,7 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
             found = list(troubles(runtime, connection))
             since = min((lane.due_at or 0 for lane in lanes.due()), default=lanes.now)
             if lanes.now - since > max_latency * SECOND:  # by an eta of the past, perhaps
-                since = store.readings.waits_since(connection, lanes.due()) or lanes.now
+                since = store.metrics.waits_since(connection, lanes.due()) or lanes.now
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
     waited = max(0, lanes.now - since) / SECOND

@@ -17,7 +17,7 @@ from ..core.clock import SECOND
 from ..core.dispatchers import DispatcherInfo
 from ..core.metrics import ATTEMPTS, BOUNDS, DELAYS, DURATIONS, FINISHED, METRICS
 from ..runtime import Runtime
-from ..store import Reading
+from ..store import QueueMetrics
 
 _FAMILIES: Mapping[str, Any] = {
     "gauge": GaugeMetricFamily,
@@ -51,8 +51,8 @@ class Collector:
         store = self._runtime.store
         self._runtime.see_queues()
         with store.reading() as connection:
-            readings = store.readings.all(connection)
-            cron = store.readings.cron(connection)
+            readings = store.metrics.all(connection)
+            cron = store.metrics.cron(connection)
             dispatchers = _latest(store.dispatchers.list(connection))
             now = store.schedules.now(connection).timestamp()
             stamp = store.database.schema.stamp(connection)
@@ -71,7 +71,7 @@ class Collector:
             yield family
 
 
-def _of_queues(readings: Sequence[Reading]) -> dict[str, Iterable[Sample]]:
+def _of_queues(readings: Sequence[QueueMetrics]) -> dict[str, Iterable[Sample]]:
     return {
         "taskqueue_tasks": [
             ((one.queue, state), value) for one in readings for state, value in _states(one).items()
@@ -98,16 +98,17 @@ def _of_queues(readings: Sequence[Reading]) -> dict[str, Iterable[Sample]]:
     }
 
 
-def _states(reading: Reading) -> dict[str, int]:
+def _states(reading: QueueMetrics) -> dict[str, int]:
     """Tasks by state; what is due in a paused queue is paused."""
+    counts = reading.counts
     return {
-        "scheduled": reading.later - reading.retrying,
-        "retrying": reading.retrying,
-        "due": 0 if reading.paused else reading.due,
-        "paused": reading.due if reading.paused else 0,
-        "waiting": reading.waiting,
-        "running": reading.running,
-        "dead": reading.dead,
+        "scheduled": counts.scheduled,
+        "retrying": counts.retrying,
+        "due": 0 if reading.paused else counts.due,
+        "paused": counts.due if reading.paused else 0,
+        "waiting": counts.waiting,
+        "running": counts.leased,
+        "dead": counts.dead,
     }
 
 
@@ -133,7 +134,7 @@ def _latest(dispatchers: Iterable[DispatcherInfo]) -> dict[str, DispatcherInfo]:
     }
 
 
-def _add_histograms(family: Any, readings: Sequence[Reading], names: Sequence[str]) -> None:
+def _add_histograms(family: Any, readings: Sequence[QueueMetrics], names: Sequence[str]) -> None:
     bounds = [*map(str, BOUNDS), "+Inf"]
     total = f"{names[0].rpartition('_')[0]}_micros"
     for one in readings:

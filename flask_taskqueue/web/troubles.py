@@ -28,10 +28,10 @@ def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
     """What keeps tasks from being done. Where no dispatcher is alive that comes first."""
     store, queues = runtime.store, sorted(runtime.settings.queues)
     now = store.schedules.now(connection)
-    waiting = {queue: live.all for queue, live in store.live_counts.of(connection).items()}
+    waiting = {queue: live.unfinished for queue, live in store.backlog.of(connection).items()}
     yield from judge_dispatchers(store.dispatchers.list(connection), queues, waiting, now)
     nowhere: Counter[str] = Counter()
-    for (method, url), number in store.troubles.next_places(connection, queues).items():
+    for (method, url), number in store.diagnostics.next_places(connection, queues).items():
         if not answers(runtime.app, url, method):
             nowhere[f"{method} {redacted(url)}"] += number
     yield from judge_missing_routes(nowhere)
@@ -40,5 +40,5 @@ def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
         for queue, of_queue in store.charts.last_hour(connection).items()
     }
     yield from judge_queues(minutes, store.failures.latest(connection, _LATEST))
-    dead = store.troubles.dead(connection)
+    dead = store.diagnostics.dead(connection)
     yield from judge_dead_tasks(dead, more=len(dead) == MOST_DEAD)

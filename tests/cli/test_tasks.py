@@ -257,7 +257,7 @@ def test_an_unreachable_database_has_its_exit_code(
     def refuse(*_: object) -> None:
         raise TransientError("the database cannot be reached: OperationalError")
 
-    monkeypatch.setattr("flask_taskqueue.store.tasks.search.Newest.look", refuse)
+    monkeypatch.setattr("flask_taskqueue.store.tasks.search.Search.look", refuse)
     result = console.run("list")
     assert (result.exit_code, result.stderr) == (
         69,
@@ -280,7 +280,7 @@ def test_ctrl_c_has_its_exit_code(console: Console, monkeypatch: pytest.MonkeyPa
     console.add()
     monkeypatch.setattr("flask_taskqueue.cli.changes.confirm", asked)
     assert console.run("delete", "--all").exit_code == 130
-    monkeypatch.setattr("flask_taskqueue.store.tasks.search.Newest.look", interrupt)
+    monkeypatch.setattr("flask_taskqueue.store.tasks.search.Search.look", interrupt)
     assert console.run("list").exit_code == 130
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue import PermanentFailure, Task, Why
 from flask_taskqueue.core.ids import lease_id
-from flask_taskqueue.store import Sighting, Store
+from flask_taskqueue.store import DispatcherEntry, Store
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
@@ -53,7 +53,7 @@ class Ward:
             "concurrency": 8,
             "in_flight": 0,
         }
-        sighting = Sighting(id=identity, **(known | fields))
+        sighting = DispatcherEntry(id=identity, **(known | fields))
         self.store.transact(lambda connection: self.store.dispatchers.see(connection, sighting))
 
     def claim(

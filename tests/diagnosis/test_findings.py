@@ -184,7 +184,7 @@ def test_a_base_url_that_does_not_answer_is_found(sqlite_database: TestDatabase)
         assert text.startswith("/work, by HTTP, is not reached by tasks: the connection failed")
     with bench(sqlite_database.url, TASKQUEUE_TRANSPORT="http") as one, served(one.app) as url:
         one.tasks.worker("/work")(lambda: None)
-        object.__setattr__(one.app.extensions["taskqueue"].settings, "base_url", url)
+        object.__setattr__(one.runtime.settings, "base_url", url)
         assert bad(one.app) == {}
         one.app.config["TRUSTED_HOSTS"] = ["www.example.com"]
         found = bad(one.app)
@@ -266,7 +266,7 @@ def test_a_pool_smaller_than_the_threads_is_found(sqlite_database: TestDatabase)
 
 def test_a_file_without_a_write_ahead_log_is_found(patient: Bench, tmp_path: Path) -> None:
     """As while somebody else writes in another mode."""
-    database = patient.app.extensions["taskqueue"].store.database
+    database = patient.store.database
     database.close()
     patient.db.session.remove()
     patient.db.engine.dispose()
@@ -442,7 +442,7 @@ def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
     patient.tasks.worker("/other")(lambda: None)
     with served(patient.app) as url:
         patient.app.before_request(lambda: sent.append((dict(request.headers), request.get_data())))
-        _, attempts = patient.app.extensions["taskqueue"].dispatcher(transport="http", base_url=url)
+        _, attempts = patient.runtime.dispatcher(transport="http", base_url=url)
         answer, verdict = attempts.ping("POST", "/work")
         assert (answer.status, verdict) == (204, Verdict("ping"))
         attempts.close()

@@ -11,7 +11,7 @@ from flask_taskqueue import UnknownTaskError
 from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.states import State
-from flask_taskqueue.store import Result
+from flask_taskqueue.store import AttemptResult
 from tests.diagnosis.conftest import Ward
 
 
@@ -125,7 +125,9 @@ def test_a_receiver_that_asked_for_less_is_named(ward: Ward) -> None:
     with ward.store.reading() as connection:
         record = ward.store.tasks.get(connection, first.id)
     ward.store.transact(
-        lambda connection: ward.store.leases.record(connection, [Result(record, outcome, 0.1)])
+        lambda connection: ward.store.recording.record(
+            connection, [AttemptResult(record, outcome, 0.1)]
+        )
     )
     slowdown = ward.store.database.tables.slowdown
     far = ward.now() + 3600 * SECOND

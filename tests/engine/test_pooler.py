@@ -71,8 +71,10 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(
         with caplog.at_level(logging.WARNING):
             dispatcher = runtime.start().dispatcher
             works_in_threads(queue, handler)
-            has_notices = runtime.store.database.dialect.has_notices(runtime.store.database.engine)
-            if has_notices:
+            has_notifications = runtime.store.database.dialect.has_notifications(
+                runtime.store.database.engine
+            )
+            if has_notifications:
                 wait_until(
                     lambda: "notices do not come through" in caplog.text,
                     what="the log says so",
@@ -86,7 +88,7 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(
         assert dispatcher.health.last_error is None
         found = [one for one in diagnosis.findings(runtime) if "notices" in one.text]
         assert [(one.level, one.anchor) for one in found] == (
-            [("warning", "databases#pgbouncer")] if has_notices else []
+            [("warning", "databases#pgbouncer")] if has_notifications else []
         )
         runtime.stop()
 
@@ -100,7 +102,7 @@ def test_in_session_mode_notices_come_through(servers: Servers, tmp_path: Path) 
     ):
         handler = counting(queue)
         runtime = queue.runtime
-        if not runtime.store.database.dialect.has_notices(runtime.store.database.engine):
+        if not runtime.store.database.dialect.has_notifications(runtime.store.database.engine):
             pytest.skip("this driver has no notices")
         assert runtime.bell.is_heard()
         runtime.start()
@@ -119,7 +121,7 @@ def test_who_adds_through_a_pooler_is_heard_by_those_who_do_not(
         bench(url, SQLALCHEMY_ENGINE_OPTIONS=UNPREPARED) as queue,
     ):
         runtime = direct.runtime
-        if not runtime.store.database.dialect.has_notices(runtime.store.database.engine):
+        if not runtime.store.database.dialect.has_notifications(runtime.store.database.engine):
             pytest.skip("this driver has no notices")
         heard = threading.Event()
         runtime.bell.listen(heard.set)

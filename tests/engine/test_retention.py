@@ -46,7 +46,7 @@ def test_each_state_is_kept_for_its_time(database: TestDatabase) -> None:
                 )
                 == 0
             )
-            assert runtime.store.readings.all(connection)[0].enqueued == 4
+            assert runtime.store.metrics.all(connection)[0].enqueued == 4
         assert one.tasks.queue("default").statistics().succeeded == 0
 
 
@@ -112,7 +112,7 @@ def test_much_is_forgotten_in_small_transactions(database: TestDatabase) -> None
                 )
             )
         )
-        store.transact(lambda connection: store.tally.add(connection, _succeeded(MANY), ""))
+        store.transact(lambda connection: store.counters.add(connection, _succeeded(MANY), ""))
         before = one.tasks.queue("default").statistics()
         deleted: list[int] = []
         sa.event.listen(
@@ -128,7 +128,7 @@ def test_much_is_forgotten_in_small_transactions(database: TestDatabase) -> None
         assert deleted == [500] * 6
         assert (before.succeeded, one.tasks.queue("default").statistics().succeeded) == (MANY, 0)
         with store.reading() as connection:
-            assert store.readings.all(connection)[0].enqueued == MANY
+            assert store.metrics.all(connection)[0].enqueued == MANY
 
 
 def _succeeded(number: int) -> dict[str, dict[str, int]]:

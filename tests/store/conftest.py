@@ -73,7 +73,7 @@ def take_over(store: Store, *, lease: float = 30) -> Record | None:
 
     def work(connection: sa.Connection) -> Record | None:
         for lane in store.claims.lanes(connection).expired():
-            found = store.claims.take_over(
+            found = store.claims.takeovers.take_over(
                 connection, lane, lease_id=lease_id(), held_by="other", lease=lease
             )
             if found is not None:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import to_micros
 from flask_taskqueue.store import Store
-from flask_taskqueue.store.counters.charts import MINUTES, RANGES, Minute
+from flask_taskqueue.store.counters.charts import MINUTES, RANGES, AttemptCounts
 from flask_taskqueue.store.counters.counters import KEPT, QUARTER, SLOT
 
 
@@ -67,15 +67,19 @@ def test_longer_ranges_are_drawn_whatever_has_left_the_tally(store: Store) -> No
             "7d": 5031,
             "30d": 5063,
         }
-        assert since == {1: Minute(2003, 4), 24: Minute(4015, 8), 24 * 30: Minute(5063, 11)}
+        assert since == {
+            1: AttemptCounts(2003, 4),
+            24: AttemptCounts(4015, 8),
+            24 * 30: AttemptCounts(5063, 11),
+        }
         begins, bars = drawn["24h"]
         assert (
             next(number for number, one in enumerate(bars) if one.attempts)
             == (now - day // 2 - begins // SLOT) // QUARTER
         )
         assert begins // SLOT % QUARTER == 0
-        store.transact(store.tally.merge)
-    assert store.transact(store.tally.merge) == 0
+        store.transact(store.counters.merge)
+    assert store.transact(store.counters.merge) == 0
 
 
 def test_counts_of_quarters_add_up_and_are_forgotten_after_thirty_days(store: Store) -> None:
@@ -84,10 +88,10 @@ def test_counts_of_quarters_add_up_and_are_forgotten_after_thirty_days(store: St
     old = (now - 20 * QUARTER) // QUARTER * QUARTER
     for number in (1, 2, 3):
         count(store, old + number, number)
-        store.transact(store.tally.merge)
+        store.transact(store.counters.merge)
     count(store, now - KEPT - 2 * QUARTER, 7)
-    store.transact(store.tally.merge)
+    store.transact(store.counters.merge)
     past = store.database.tables.past
-    assert store.transact(store.tally.past.prune) == 1
+    assert store.transact(store.counters.rollups.prune) == 1
     with store.reading() as connection:
         assert connection.execute(sa.select(past)).all() == [("mail", old, 6, 3)]

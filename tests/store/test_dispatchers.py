@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.store import Sighting, Store
+from flask_taskqueue.store import DispatcherEntry, Store
 from tests.store.conftest import add, claim
 
 
 def sighting(
     dispatcher_id: str = "one", *, queues: tuple[str, ...] | None = None, in_flight: int = 0
-) -> Sighting:
+) -> DispatcherEntry:
     """What a dispatcher says of itself."""
-    return Sighting(
+    return DispatcherEntry(
         id=dispatcher_id,
         host="web-1",
         pid=4711,
@@ -27,7 +27,7 @@ def sighting(
     )
 
 
-def see(store: Store, seen: Sighting) -> None:
+def see(store: Store, seen: DispatcherEntry) -> None:
     """A dispatcher says that it is there."""
     store.transact(lambda connection: store.dispatchers.see(connection, seen))
 

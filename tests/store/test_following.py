@@ -13,7 +13,7 @@ from flask_taskqueue.core.ids import task_id
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.new_task import NewTask, pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.store import Filter, Result, Store
+from flask_taskqueue.store import AttemptResult, Filter, Store
 from tests.store.conftest import add, claim, get
 
 HOUR = 3600 * 1_000_000
@@ -29,14 +29,16 @@ def new(body: bytes, **fields: Any) -> NewTask:
 def waiting(store: Store) -> list[bytes]:
     """The bodies of what waits for later."""
     with store.reading() as connection:
-        found = store.newest.find(connection, Filter(state=State.SCHEDULED), 10)
+        found = store.search.find(connection, Filter(state=State.SCHEDULED), 10)
     return sorted(bytes(one.body) for one in found)
 
 
 def succeed(store: Store) -> None:
     """Attempt what is due, with success."""
-    results = [Result(one, Outcome(State.SUCCEEDED, "success", 204), 0.1) for one in claim(store)]
-    store.transact(lambda connection: store.leases.record(connection, results))
+    results = [
+        AttemptResult(one, Outcome(State.SUCCEEDED, "success", 204), 0.1) for one in claim(store)
+    ]
+    store.transact(lambda connection: store.recording.record(connection, results))
 
 
 @pytest.mark.parametrize(
@@ -97,4 +99,4 @@ def test_a_task_that_is_replaced_lets_the_next_of_its_key_go(store: Store) -> No
     assert get(store, first.id).state == "cancelled"
     assert [one.id for one in claim(store, 5)] == [behind.id]
     with store.reading() as connection:
-        assert store.statistics.of(connection, ["default"])["default"].cancelled == 1
+        assert store.statistics.of(connection, ["default"])["default"].counts.cancelled == 1

@@ -16,7 +16,7 @@ from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.new_task import NewTask, pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.store import Filter, Result, Store
+from flask_taskqueue.store import AttemptResult, Filter, Store
 from tests.store.conftest import add, claim, get, take_over
 
 LATE = Outcome(State.SUCCEEDED, "success", 204)
@@ -82,8 +82,8 @@ def lease(one: Record) -> tuple[str, str]:
 def record(store: Store, one: Record, outcome: Outcome = LATE, *, goes_on: bool = False) -> None:
     """Record the end of an attempt."""
     store.transact(
-        lambda connection: store.leases.record(
-            connection, [Result(one, outcome, 0.1, goes_on=goes_on)]
+        lambda connection: store.recording.record(
+            connection, [AttemptResult(one, outcome, 0.1, goes_on=goes_on)]
         )
     )
 
@@ -154,7 +154,7 @@ def test_a_place_outlives_its_process_by_a_lease_at_most(
     assert store.transact(store.holds.lapse) == 0
 
 
-@pytest.mark.parametrize("bury", ["expire", "excuse_crash"])
+@pytest.mark.parametrize("bury", ["expire", "release_killed"])
 def test_whoever_buries_a_process_frees_its_places(store: Store, bury: str) -> None:
     """A supervisor knows that nothing of it runs any more."""
     running, second = two(store, lock_key="s:a")
@@ -194,7 +194,7 @@ def test_a_deleted_task_that_runs_is_ended_once(store: Store) -> None:
     assert get(store, running.id).state == State.CANCELLED
     assert store.transact(lambda connection: store.tasks.delete(connection, running.id)) is False
     pruned = store.transact(
-        lambda connection: store.history.prune(
+        lambda connection: store.finished_tasks.prune(
             connection, keep_succeeded=-1.0, keep_dead=0.0, tombstones={}
         )
     )

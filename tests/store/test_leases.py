@@ -17,7 +17,7 @@ from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.new_task import NewTask, pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.store import Recorded, Result, Store
+from flask_taskqueue.store import AttemptResult, Recorded, Store
 from tests.store.conftest import add, claim, complete, get, take_over
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
@@ -27,8 +27,8 @@ def record(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> set[st
     """Record outcomes; the ids whose lease was lost."""
     return set(
         store.transact(
-            lambda connection: store.leases.record(
-                connection, [Result(one, outcome, 0.1) for one in records]
+            lambda connection: store.recording.record(
+                connection, [AttemptResult(one, outcome, 0.1) for one in records]
             )
         ).lost
     )
@@ -42,7 +42,7 @@ def expire(store: Store, held_by: str = "me") -> int:
 def log(store: Store, task: str) -> list[tuple[int, str]]:
     """The attempts of a task: number and reason."""
     with store.reading() as connection:
-        return [(row.number, row.reason) for row in store.history.attempts(connection, task)]
+        return [(row.number, row.reason) for row in store.finished_tasks.attempts(connection, task)]
 
 
 def test_a_claim_leases_and_counts_the_attempt(store: Store) -> None:
@@ -235,7 +235,7 @@ def test_an_excused_crash_is_counted_but_condemns_nobody(store: Store) -> None:
     added = add(store)
     for crashes in range(1, 6):
         claim(store)
-        assert store.transact(lambda connection: store.leases.excuse_crash(connection, "me")) == 1
+        assert store.transact(lambda connection: store.leases.release_killed(connection, "me")) == 1
         again = get(store, added.id)
         assert (again.state, again.crashes, again.attempts) == ("scheduled", crashes, crashes)
     assert log(store, added.id) == [(number, "crash") for number in range(1, 6)]
@@ -303,7 +303,7 @@ ENDED_BY_OTHERS: dict[str, Callable[[Store, Record], object]] = {
     ),
     "a crash": lambda store, held: (expire(store), take_over(store)),
     "an excused crash": lambda store, held: store.transact(
-        lambda connection: store.leases.excuse_crash(connection, "me")
+        lambda connection: store.leases.release_killed(connection, "me")
     ),
     "a stop": release,
     "a deletion": lambda store, held: store.transact(
@@ -423,7 +423,7 @@ def test_many_claimers_take_each_task_once(store: Store) -> None:
 def counted(store: Store) -> dict[str, int]:
     """How many tasks of the queue default have ended, by how."""
     with store.reading() as connection:
-        found = store.statistics.of(connection, ["default"])["default"]
+        found = store.statistics.of(connection, ["default"])["default"].counts
     return {
         state: getattr(found, state) for state in ("succeeded", "dead") if getattr(found, state)
     }
@@ -445,7 +445,7 @@ def test_a_late_reply_is_late_after_an_excused_crash(store: Store) -> None:
     """The task is scheduled anew, and will be attempted again."""
     add(store)
     (held,) = claim(store)
-    store.transact(lambda connection: store.leases.excuse_crash(connection, "me"))
+    store.transact(lambda connection: store.leases.release_killed(connection, "me"))
     assert record(store, held) == {held.id}
     assert get(store, held.id).state == "scheduled"
     assert counted(store) == {}
@@ -465,9 +465,9 @@ def test_what_a_handler_has_committed_is_a_success_whatever_came_back(
         add(store, batch_id="b" * 26)
     held, other = claim(store, 2)
     assert complete(store, held)
-    results = [Result(held, outcome, 0.1), Result(other, SUCCESS, 0.1)]
+    results = [AttemptResult(held, outcome, 0.1), AttemptResult(other, SUCCESS, 0.1)]
     for _ in range(2):  # the commit of the first was in doubt
-        recorded = store.transact(lambda connection: store.leases.record(connection, results))
+        recorded = store.transact(lambda connection: store.recording.record(connection, results))
         assert recorded.lost == set()
         assert {one.outcome for one in recorded.results} == {SUCCESS}
     assert counted(store) == {"succeeded": 2}
@@ -488,22 +488,22 @@ def test_a_handler_that_commits_while_its_timeout_is_recorded_has_succeeded(stor
     add(store)
     (held,) = claim(store)
     looks: list[int] = []
-    store.leases._looks = True
+    store.recording._looks = True
 
     def work(connection: sa.Connection) -> Recorded:
         if not looks:
             looks.append(1)
-            look = store.leases._look  # the handler commits right after the first look
+            look = store.recording._look  # the handler commits right after the first look
 
             def once(*given: Any) -> Any:
                 found = look(*given)
-                store.leases._look = look  # type: ignore[method-assign]
+                store.recording._look = look  # type: ignore[method-assign]
                 assert complete(store, held)
                 return found
 
-            store.leases._look = once  # type: ignore[method-assign]
-        return store.leases.record(
-            connection, [Result(held, Outcome(State.DEAD, "timeout", None), 0.1)]
+            store.recording._look = once  # type: ignore[method-assign]
+        return store.recording.record(
+            connection, [AttemptResult(held, Outcome(State.DEAD, "timeout", None), 0.1)]
         )
 
     recorded = store.transact(work)

@@ -20,7 +20,7 @@ from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.new_task import NewTask, pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.store import Result, Store
+from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, complete, get
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
@@ -44,8 +44,8 @@ def store_new(store: Store, task: NewTask) -> tuple[Record, str]:
 def finish(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(
-        lambda connection: store.leases.record(
-            connection, [Result(one, outcome, 0.1) for one in records]
+        lambda connection: store.recording.record(
+            connection, [AttemptResult(one, outcome, 0.1) for one in records]
         )
     )
 
@@ -57,7 +57,7 @@ def _give_back(store: Store, record: Record) -> None:
 
 
 def _excuse_crash(store: Store, record: Record) -> None:
-    store.transact(lambda connection: store.leases.excuse_crash(connection, str(record.held_by)))
+    store.transact(lambda connection: store.leases.release_killed(connection, str(record.held_by)))
 
 
 PUT_OFF: dict[str, Callable[[Store, Record], None]] = {
@@ -247,7 +247,7 @@ class TestNames:
         keep: dict[str, Any] = {"keep_succeeded": -1, "keep_dead": -1}
         assert (
             store.transact(
-                lambda connection: store.history.prune(
+                lambda connection: store.finished_tasks.prune(
                     connection, tombstones={"mail": 3600}, **keep
                 )
             )
@@ -255,7 +255,9 @@ class TestNames:
         )
         assert (
             store.transact(
-                lambda connection: store.history.prune(connection, tombstones={"mail": -1}, **keep)
+                lambda connection: store.finished_tasks.prune(
+                    connection, tombstones={"mail": -1}, **keep
+                )
             )
             == 1
         )

@@ -12,7 +12,7 @@ from flask_taskqueue.store import Store
 
 def test_adding_up_changes_no_sum(store: Store) -> None:
     """Rows of many sources become one for each queue."""
-    meter, table = store.tally.meter, store.database.tables.meter
+    meter, table = store.counters.measures, store.database.tables.meter
     for number in range(1, 61):
         store.transact(
             lambda connection, by=number: meter.add(

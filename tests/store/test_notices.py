@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.store import Database, Notices, Tables
+from flask_taskqueue.store import Database, Notifications, Tables
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 
@@ -16,13 +16,13 @@ def test_one_that_is_refused_something_is_closed(database: TestDatabase) -> None
     was.
     """
     opened = Database(Tables.join(sa.MetaData(), "t" * 64), sa.make_url(database.url), create=False)
-    if not Notices.serve(opened):
+    if not Notifications.serve(opened):
         pytest.skip("this driver has no notices")
     ended: list[object] = []
     sa.event.listen(
         opened.engine, "handle_error", lambda context: ended.append(context.original_exception)
     )
-    Notices(opened).ring()
+    Notifications(opened).ring()
     wait_until(lambda: ended, what="it is refused")
     assert "channel name too long" in str(ended[0])
     look = sa.create_engine(database.url, poolclass=sa.NullPool)

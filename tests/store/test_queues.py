@@ -16,7 +16,7 @@ from flask_taskqueue.core.ids import lease_id
 from flask_taskqueue.core.queues.lanes import Lane
 from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import State
-from flask_taskqueue.store import Result, Store
+from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, take_over
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
@@ -30,8 +30,8 @@ def configure(store: Store, **limits: Any) -> None:
 def finish(store: Store, *records: Any, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(
-        lambda connection: store.leases.record(
-            connection, [Result(one, outcome, 0.1) for one in records]
+        lambda connection: store.recording.record(
+            connection, [AttemptResult(one, outcome, 0.1) for one in records]
         )
     )
 
@@ -136,25 +136,31 @@ def test_statistics_are_true(store: Store) -> None:
         add(store, queue="mail")
     add(store)
     before = statistics(store)
-    assert (before.scheduled, before.leased, before.due_at) == (8, 0, first.due_at)
+    assert (before.counts.unclaimed, before.counts.leased, before.counts.first_due_at) == (
+        8,
+        0,
+        first.due_at,
+    )
     taken = [one for one in claim(store, 9) if one.queue == "mail"]
-    assert statistics(store).leased == 8
+    assert statistics(store).counts.leased == 8
     finish(store, *taken[:3])
     finish(store, *taken[3:5], outcome=Outcome(State.DEAD, "failure", 500, "no"))
     finish(store, taken[5], outcome=Outcome(State.SCHEDULED, "failure", 500, "no", delay=60.0))
     store.transact(lambda connection: store.tasks.delete(connection, taken[6].id))
     now = statistics(store)
-    assert (now.scheduled, now.leased, now.succeeded, now.dead, now.cancelled) == (1, 1, 3, 2, 1)
+    counts = now.counts
+    assert (counts.unclaimed, counts.leased) == (1, 1)
+    assert (counts.succeeded, counts.dead, counts.cancelled) == (3, 2, 1)
     assert (now.last_minute, now.last_hour, now.failed_last_hour) == (6, 6, 3)
     store.transact(lambda connection: store.tasks.requeue(connection, taken[3].id))
     store.transact(
-        lambda connection: store.history.prune(
+        lambda connection: store.finished_tasks.prune(
             connection, keep_succeeded=-1, keep_dead=900, tombstones={}
         )
     )
-    after = statistics(store)
-    assert (after.scheduled, after.succeeded, after.dead, after.cancelled) == (2, 0, 1, 0)
-    assert statistics(store, "default").leased == 1
+    after = statistics(store).counts
+    assert (after.unclaimed, after.succeeded, after.dead, after.cancelled) == (2, 0, 1, 0)
+    assert statistics(store, "default").counts.leased == 1
 
 
 def test_merging_the_tally_changes_no_count(store: Store) -> None:
@@ -167,10 +173,10 @@ def test_merging_the_tally_changes_no_count(store: Store) -> None:
     store.transact(
         lambda connection: connection.execute(sa.update(tally).values(slot=tally.c.slot - 400))
     )
-    assert store.transact(store.tally.merge) == 3
-    assert store.transact(store.tally.merge) == 0
+    assert store.transact(store.counters.merge) == 3
+    assert store.transact(store.counters.merge) == 0
     now = statistics(store)
-    assert (now.succeeded, now.last_hour) == (3, 0)
+    assert (now.counts.succeeded, now.last_hour) == (3, 0)
     with store.reading() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(tally)) == 1
 

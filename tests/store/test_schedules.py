@@ -20,13 +20,13 @@ from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.new_task import NewTask, pack
 from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.engine.cron import Cron
-from flask_taskqueue.store import Definition, Store
+from flask_taskqueue.store import ScheduleDefinition, Store
 from tests.store.conftest import get
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
-def definition(name: str, text: str, timezone: str = "UTC", **fields: Any) -> Definition:
+def definition(name: str, text: str, timezone: str = "UTC", **fields: Any) -> ScheduleDefinition:
     """A schedule that adds a task for /w."""
     task = pack([NewTask(id=task_id(), request=TaskRequest("GET", "/w", {}, b""), queue="mail")])
     given = {
@@ -36,13 +36,13 @@ def definition(name: str, text: str, timezone: str = "UTC", **fields: Any) -> De
         "task": task or "",
         **fields,
     }
-    return Definition(name=name, text=text, timezone=timezone, **given)
+    return ScheduleDefinition(name=name, text=text, timezone=timezone, **given)
 
 
-def cron(store: Store, *definitions: Definition) -> Cron:
+def cron(store: Store, *definitions: ScheduleDefinition) -> Cron:
     """A dispatcher's cron."""
 
-    def find(known: Collection[str]) -> list[Definition]:
+    def find(known: Collection[str]) -> list[ScheduleDefinition]:
         return [one for one in definitions if one.name not in known]
 
     return Cron(lambda: store, find)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask_taskqueue.core.errors import TablesMissingError, TablesOutdatedError, TablesTooNewError
 from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.store import Database, Store, Tables
-from flask_taskqueue.store.database.schema import CURRENT, Stamp
+from flask_taskqueue.store.database.schema import CURRENT, SchemaVersion
 from tests.databases import TestDatabase
 from tests.store.conftest import add, get, open_store
 
@@ -45,7 +45,7 @@ def another(empty_database: TestDatabase) -> Iterator[Another]:
         one.close()
 
 
-def stamp(store: Store) -> Stamp | None:
+def stamp(store: Store) -> SchemaVersion | None:
     """What the tables say of themselves."""
     with store.reading() as connection:
         return store.database.schema.stamp(connection)
@@ -181,7 +181,7 @@ def test_later_tables_take_tasks_but_not_our_dispatchers(store: Store, another: 
         later.database.refuse_if_too_new()
     add(later)
     assert later.database.upgrade() == []
-    assert stamp(later) == Stamp(4, 3)
+    assert stamp(later) == SchemaVersion(4, 3)
 
 
 def test_a_database_that_may_not_be_changed_is_said_so(sqlite_database: TestDatabase) -> None:

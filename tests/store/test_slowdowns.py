@@ -14,7 +14,7 @@ from flask_taskqueue.core.queues.slowdowns import Slowdown
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.store import Result, Store
+from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, get
 
 BUSY = Outcome(State.SCHEDULED, "failure", 429, "busy", delay=600.0, retry_after=30.0)
@@ -29,8 +29,8 @@ def send(store: Store, host: str | None = "a.example", **fields: Any) -> Record:
 def finish(store: Store, *records: Record, outcome: Outcome = BUSY) -> None:
     """Record outcomes."""
     store.transact(
-        lambda connection: store.leases.record(
-            connection, [Result(one, outcome, 0.1) for one in records]
+        lambda connection: store.recording.record(
+            connection, [AttemptResult(one, outcome, 0.1) for one in records]
         )
     )
 

@@ -11,7 +11,7 @@ from flask_taskqueue.core.queues.poison import PROBATION, is_poison, probation
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.engine.claimer import Running, Taken, Taking
-from flask_taskqueue.store import Result, Store
+from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, get
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
@@ -47,7 +47,9 @@ class Process:
         """It succeeds."""
         record = self.running.pop(task_id).record
         self.store.transact(
-            lambda connection: self.store.leases.record(connection, [Result(record, SUCCESS, 0.1)])
+            lambda connection: self.store.recording.record(
+                connection, [AttemptResult(record, SUCCESS, 0.1)]
+            )
         )
 
     def die(self) -> None:

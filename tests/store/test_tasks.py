@@ -20,7 +20,7 @@ from flask_taskqueue.core.errors import (
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.store import Filter, Result, Store
+from flask_taskqueue.store import AttemptResult, Filter, Store
 from flask_taskqueue.store.tasks.filters import LastStatus
 from tests.store.conftest import add, claim, get
 
@@ -126,7 +126,7 @@ def test_find_filters_and_pages(store: Store) -> None:
 
     def find(limit: int = 10, **wanted: object) -> list[str]:
         with store.reading() as connection:
-            return [record.id for record in store.newest.find(connection, Filter(**wanted), limit)]  # type: ignore[arg-type]
+            return [record.id for record in store.search.find(connection, Filter(**wanted), limit)]  # type: ignore[arg-type]
 
     by_age = sorted([first.id, second.id, third.id], reverse=True)
     assert find() == by_age
@@ -162,7 +162,7 @@ def test_find_looks_at_what_became_of_tasks(store: Store) -> None:
 
     def find(**wanted: object) -> set[str]:
         with store.reading() as connection:
-            return {record.id for record in store.newest.find(connection, Filter(**wanted), 10)}  # type: ignore[arg-type]
+            return {record.id for record in store.search.find(connection, Filter(**wanted), 10)}  # type: ignore[arg-type]
 
     assert find(status=LastStatus.parse("5xx")) == find(status=LastStatus.parse(502)) == {first.id}
     assert find(status=LastStatus.parse("timeout")) == {second.id}
@@ -191,7 +191,7 @@ def test_search_finds_parts_of_texts(store: Store) -> None:
         with store.reading() as connection:
             return {
                 record.id
-                for record in store.newest.find(connection, Filter(search=text, **wanted), 10)
+                for record in store.search.find(connection, Filter(search=text, **wanted), 10)
             }  # type: ignore[arg-type]
 
     assert search("invoice") == search("voice-1") == {named.id}
@@ -208,7 +208,7 @@ def test_search_ends_with_the_newest_tasks(store: Store, monkeypatch: pytest.Mon
     ids = [add(store).id for _ in range(4)]
     monkeypatch.setattr("flask_taskqueue.store.tasks.filters.SEARCHED", 3)
     with store.reading() as connection:
-        assert [one.id for one in store.newest.find(connection, Filter(search="/W"), 10)] == ids[
+        assert [one.id for one in store.search.find(connection, Filter(search="/W"), 10)] == ids[
             :0:-1
         ]
 
@@ -243,12 +243,12 @@ def test_find_gives_the_same_whichever_way_it_looks(
             Filter(state=state, queue="nowhere"),
         ):
             monkeypatch.setattr("flask_taskqueue.store.tasks.search.OF_STATE", 50)
-            found = store.newest.find(connection, wanted, 3)
-            assert found == store.newest.look(connection, wanted, 3).records
+            found = store.search.find(connection, wanted, 3)
+            assert found == store.search.look(connection, wanted, 3).records
             monkeypatch.setattr("flask_taskqueue.store.tasks.search.OF_STATE", 1)
-            assert found == store.newest.find(connection, wanted, 3)
+            assert found == store.search.find(connection, wanted, 3)
         monkeypatch.setattr("flask_taskqueue.store.tasks.search.SEARCHED", 1)
-        some = store.newest.look(connection, Filter(state=state), 9)
+        some = store.search.look(connection, Filter(state=state), 9)
     assert len(some.records) <= 1
     assert some.is_partial
 
@@ -317,7 +317,7 @@ def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
 
     def prune(**keep: float) -> int:
         return store.transact(
-            lambda connection: store.history.prune(connection, tombstones={}, **keep)
+            lambda connection: store.finished_tasks.prune(connection, tombstones={}, **keep)
         )
 
     assert prune(keep_succeeded=7200, keep_dead=7200) == 0
@@ -329,8 +329,10 @@ def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
 
 def die(store: Store) -> None:
     """Attempt what is due, which is the end of it."""
-    results = [Result(one, Outcome(State.DEAD, "failure", 500, "no"), 0.1) for one in claim(store)]
-    store.transact(lambda connection: store.leases.record(connection, results))
+    results = [
+        AttemptResult(one, Outcome(State.DEAD, "failure", 500, "no"), 0.1) for one in claim(store)
+    ]
+    store.transact(lambda connection: store.recording.record(connection, results))
 
 
 def test_a_requeued_task_has_its_unique_key_again(store: Store) -> None:

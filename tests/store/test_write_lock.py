@@ -212,9 +212,9 @@ SIGNALLED = """
         print("interrupted", flush=True)
         sys.stdin.readline()
         others = []
-        def take():
+        def take_briefly():
             others.append(lock.acquire() and lock.release() is None)
-        other = threading.Thread(target=take, daemon=True)
+        other = threading.Thread(target=take_briefly, daemon=True)
         other.start()
         other.join(60)
         print(others, flush=True)

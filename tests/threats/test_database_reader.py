@@ -196,7 +196,7 @@ class TestADatabaseReaderStealsSecrets:
             rewrite(queue, plain, body=MARK.encode())
         with bench(database, NEW, OLD) as queue:
             store = queue.store
-            begun = next(iter(store.sealed.rotate(store.database)))
+            begun = next(iter(store.key_rotation.rotate(store.database)))
             assert 0 < begun.changed <= 100
             rotate = queue.app.test_cli_runner().invoke(args=["taskqueue", "rotate-keys"])
             rows = (

@@ -220,7 +220,7 @@ class TestResponseBomb:
             )
             store = queue.store
             with store.reading() as connection:
-                (attempt,) = store.history.attempts(connection, task.id)
+                (attempt,) = store.finished_tasks.attempts(connection, task.id)
             assert 0 < len(attempt.reply_headers) <= CAP
             assert json.loads(attempt.reply_headers)["x-0"].startswith("é")
 

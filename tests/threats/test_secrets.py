@@ -17,8 +17,8 @@ from flask_taskqueue.core.signals import attempt_finished
 from flask_taskqueue.core.tasks.new_task import NewTask
 from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.tasks.task import Result
-from flask_taskqueue.store import Definition
-from flask_taskqueue.store.leases.leases import Result as Recorded
+from flask_taskqueue.store import ScheduleDefinition
+from flask_taskqueue.store.leases.results import AttemptResult
 from tests.apps import bench
 from tests.databases import TestDatabase
 from tests.misbehaving import request, server
@@ -213,10 +213,10 @@ class TestSecretsInLogsErrorsAndReprs:
             ),
             reply,
             Result(200, {"A": MARK}, MARK.encode()),
-            Recorded(record, None, 0.0, reply_headers=MARK, reply_body=MARK.encode()),  # type: ignore[arg-type]
+            AttemptResult(record, None, 0.0, reply_headers=MARK, reply_body=MARK.encode()),  # type: ignore[arg-type]
             Delivery(record=record, started=0, expires=0),
             TaskSpec(f"/w?{MARK}", {"a": MARK}, payload=MARK),
-            Definition(**definition, task=MARK),
+            ScheduleDefinition(**definition, task=MARK),
         ]
         _absent(map(repr, values))
 

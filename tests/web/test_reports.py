@@ -149,7 +149,7 @@ def test_a_timeout_is_reported_once(
             while not over.is_set():
                 over.wait(0.01)
 
-        runtime = one.app.extensions["taskqueue"]
+        runtime = one.runtime
         runtime.start(transport=transport, base_url=url)
         try:
             task = one.tasks.add("/w").wait(60)

@@ -56,7 +56,7 @@ def deliver(request: pytest.FixtureRequest, old: Bench) -> Callable[[], None]:
             old.tasks.drain()
             return
         with served(old.app) as url:
-            old.app.extensions["taskqueue"].drain(transport="http", base_url=url)
+            old.runtime.drain(transport="http", base_url=url)
 
     return run
 
@@ -126,7 +126,7 @@ def test_after_an_hour_the_task_is_dead(
     add_by(new, lambda tasks: tasks.add("/new", retry=ONCE))
     deliver()
     assert task_to("/new", old).state is State.SCHEDULED
-    store = old.app.extensions["taskqueue"].store
+    store = old.store
     table = store.database.tables.task
     earlier = table.c.first_tried_at - (ROLL_OUT + timedelta(minutes=1)) // timedelta(
         microseconds=1

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from blinker import NamedSignal
 
 import flask_taskqueue
-from flask_taskqueue.store import Action, Filter, Kind
+from flask_taskqueue.store import Action, Filter, ListKind
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench
 from tests.waiting import wait_until
@@ -122,8 +122,8 @@ def test_changes_in_the_background_are_told_at_their_end(on_sqlite: Bench, heard
     on_sqlite.tasks.add_many({"url": "/w", "countdown": 60} for _ in range(3))
     store = on_sqlite.store
     store.transact(
-        lambda one: store.bulks.add(
-            one, Action.DELETE, Kind.SCHEDULED, Filter(), by=None, told="all", total=None
+        lambda one: store.bulk_changes.add(
+            one, Action.DELETE, ListKind.SCHEDULED, Filter(), by=None, told="all", total=None
         )
     )
     runtime = on_sqlite.runtime

@@ -16,7 +16,7 @@ from flask_taskqueue import ConfigurationError, State, Task
 from flask_taskqueue.core.ownership import Application
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.runtime import Runtime
-from flask_taskqueue.store import Sighting
+from flask_taskqueue.store import DispatcherEntry
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
@@ -108,7 +108,7 @@ def see_dispatcher(tenant: Tenant) -> None:
         "concurrency": 8,
         "in_flight": 0,
     }
-    sighting = Sighting(id="other", fingerprint=tenant.runtime.keys.fingerprints[0], **known)
+    sighting = DispatcherEntry(id="other", fingerprint=tenant.runtime.keys.fingerprints[0], **known)
     tenant.runtime.store.transact(
         lambda connection: tenant.runtime.store.dispatchers.see(connection, sighting)
     )

@@ -83,7 +83,7 @@ def kept(one: Bench, task: Task) -> str | None:
     """The traceback of the task's attempt as it is stored."""
     store = one.store
     with store.reading() as connection:
-        (row,) = store.history.attempts(connection, task.id)
+        (row,) = store.finished_tasks.attempts(connection, task.id)
     return row.traceback
 
 

@@ -1,6 +1,4 @@
-"""Batches: tasks that are counted together, and what follows when all have ended, or when one
-is dead.
-"""
+"""Batches: tasks that are counted together, with callbacks once all have ended or one is dead."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ _PRUNED = 5000
 
 
 class Batches:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores and counts batches. Each method is part of its connection's transaction."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, inserts: Inserts, encryption: Encryption
@@ -54,13 +52,13 @@ class Batches:
         connection.execute(sa.insert(self._batch).values(created_at=self._now, **values, **counts))
 
     def find(self, connection: sa.Connection, batch_id: str) -> sa.Row[Any] | None:
-        """The row of a batch, None without one."""
+        """Return the row of a batch, or None if there is none."""
         return connection.execute(
             sa.select(self._batch).where(self._batch.c.id == batch_id)
         ).one_or_none()
 
     def get(self, connection: sa.Connection, batch_id: str) -> sa.Row[Any]:
-        """The row of a batch. Raises `UnknownBatchError`."""
+        """Return the row of a batch. Raises `UnknownBatchError`."""
         row = self.find(connection, batch_id) if is_token(batch_id) else None
         if row is None:
             raise UnknownBatchError(
@@ -113,8 +111,8 @@ class Batches:
             return
         try:
             following = [
-                replace(one, callback_of=batch_id)
-                for one in unpack(self._encryption.decrypt_text(packed))
+                replace(new, callback_of=batch_id)
+                for new in unpack(self._encryption.decrypt_text(packed))
             ]
         except ValueError as error:
             logger.error(

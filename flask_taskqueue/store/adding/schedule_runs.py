@@ -1,6 +1,4 @@
-"""Runs: the tasks that a schedule has added, at its fire times and by hand, as far as they may
-not have ended.
-"""
+"""Runs: the tasks that a schedule has added, by fire time or by hand, while they may be live."""
 
 from __future__ import annotations
 
@@ -17,6 +15,7 @@ from ...core.states import FINISHED, State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
+from ..database.task_columns import ended
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -25,21 +24,19 @@ _LAST = 20
 _MOST = 1000
 
 
-class Runs:
-    """The statements of one database. Each takes the connection whose transaction it is part
-    of; it has the schedule's row locked.
-    """
+class ScheduleRuns:
+    """Reads and replaces the runs of a schedule whose row the transaction has locked."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, replaced: Callable[[sa.Connection, Record], object]
     ) -> None:
-        """``replaced`` is called with a task whose place another takes."""
+        """Call ``replaced`` with each task whose place another takes."""
         self._task = tables.task
         self._now = dialect.now
         self._replaced = replaced
 
     def of(self, connection: sa.Connection, schedule: sa.Row[Any]) -> list[Record]:
-        """The tasks that a schedule has added, as far as they are known; the oldest first."""
+        """Return the tasks that a schedule has added, as far as they are known, oldest first."""
         ids = schedule.runs.split() if schedule.runs else [schedule.last_task_id]
         rows = connection.execute(
             sa.select(self._task).where(self._task.c.id.in_(ids)).order_by(self._task.c.id)
@@ -49,10 +46,11 @@ class Runs:
     def replace_failed(
         self, connection: sa.Connection, schedule: sa.Row[Any], runs: Sequence[Record]
     ) -> bool:
-        """Cancel those that have failed and wait to be tried again; False, and nothing is
-        changed, if one of them is taken just now.
+        """Cancel the runs that failed and wait to be tried again; return whether that was possible.
+
+        If one of them is taken just now, nothing is changed.
         """
-        task, ids = self._task, [one.id for one in runs if _has_failed(one)]
+        task, ids = self._task, [run.id for run in runs if _has_failed(run)]
         mine = sa.and_(task.c.id.in_(ids), is_state(task, State.SCHEDULED))
         rows = connection.execute(
             sa.select(task).where(mine).order_by(task.c.id).with_for_update(skip_locked=True)
@@ -60,30 +58,24 @@ class Runs:
         failed = [Record._make(row) for row in rows]
         if len(failed) != len(ids):
             return False
-        ended = {
-            "state": State.CANCELLED.value,
-            "unique_key": None,
-            "due_at": None,
-            "finished_at": self._now,
-            "last_reason": "replaced",
-        }
-        connection.execute(sa.update(task).where(mine).values(ended))
-        for one in failed:
+        changes = ended(State.CANCELLED, self._now, last_reason="replaced")
+        connection.execute(sa.update(task).where(mine).values(changes))
+        for run in failed:
             logger.warning(
                 "schedule %s: task %s failed %d times and is replaced by the next",
                 schedule.name,
-                one.id,
-                one.attempts,
+                run.id,
+                run.attempts,
             )
-            self._replaced(connection, one)
+            self._replaced(connection, run)
         return True
 
 
 def last_run(runs: Sequence[Record]) -> LastRun:
-    """What these runs mean to the next one."""
-    live = [one for one in runs if one.state not in FINISHED]
-    failed = [one for one in live if _has_failed(one)]
-    ended = [one.finished_at for one in runs if one.finished_at is not None]
+    """Return what these runs mean to the next one."""
+    live = [run for run in runs if run.state not in FINISHED]
+    failed = [run for run in live if _has_failed(run)]
+    ended = [run.finished_at for run in runs if run.finished_at is not None]
     return LastRun(
         is_live=len(failed) < len(live),
         has_failed=bool(failed),
@@ -92,12 +84,14 @@ def last_run(runs: Sequence[Record]) -> LastRun:
 
 
 def noted(runs: Sequence[Record], added: Sequence[str]) -> str:
-    """What is to be stored of these runs and those just added."""
-    live = {one.id for one in runs if one.state not in FINISHED}
-    known = [*(one.id for one in runs), *added]
-    return " ".join([one for one in known if one in live or one in known[-_LAST:]][-_MOST:])
+    """Return the text in which these runs, and those just added, are stored."""
+    live = {run.id for run in runs if run.state not in FINISHED}
+    known = [*(run.id for run in runs), *added]
+    return " ".join(
+        [run_id for run_id in known if run_id in live or run_id in known[-_LAST:]][-_MOST:]
+    )
 
 
-def _has_failed(one: Record) -> bool:
-    """Whether a run has failed and waits to be tried again."""
-    return one.state == State.SCHEDULED and one.last_reason is not None
+def _has_failed(run: Record) -> bool:
+    """Return whether a run has failed and waits to be tried again."""
+    return run.state == State.SCHEDULED and run.last_reason is not None

@@ -21,13 +21,13 @@ from ...core.tasks.new_task import NewTask, unpack
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .inserts import Inserts
-from .schedule_runs import Runs, last_run, noted
+from .schedule_runs import ScheduleRuns, last_run, noted
 
 _KEPT = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class ScheduleDefinition:
     """A schedule as it is declared; ``task`` is what it adds (see `pack`)."""
 
     name: str
@@ -44,7 +44,7 @@ _DECLARED = (*_WHEN, "task", "misfire", "overlap", "description")
 
 
 class Schedules:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores and fires schedules. Each method is part of the transaction of its connection."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, inserts: Inserts, encryption: Encryption
@@ -55,8 +55,10 @@ class Schedules:
         self._now = dialect.now
         self._inserts = inserts
         self._encryption = encryption
-        self._runs = Runs(
-            tables, dialect, lambda connection, record: inserts.replaced(connection, record, False)
+        self._runs = ScheduleRuns(
+            tables,
+            dialect,
+            lambda connection, record: inserts.conflicts.replaced(connection, record, False),
         )
         self._insert = dialect.insert_missing(tables.schedule)
         self._insert_fire = dialect.insert_missing(tables.fire).execution_options(
@@ -64,44 +66,53 @@ class Schedules:
         )
 
     def now(self, connection: sa.Connection) -> datetime:
-        """The database's clock."""
+        """Return the time by the database's clock."""
         return to_datetime(connection.execute(sa.select(self._now)).scalar_one())
 
     def outdated(
-        self, connection: sa.Connection, declared: Collection[Definition]
-    ) -> list[Definition]:
-        """Those that have no row yet, or are declared differently since."""
+        self, connection: sa.Connection, declared: Collection[ScheduleDefinition]
+    ) -> list[ScheduleDefinition]:
+        """Return those schedules that have no row yet, or a row that is declared differently."""
         known = {row.name: row for row in self.rows(connection)}
         return [
-            one for one in declared if one.name not in known or self._differs(known[one.name], one)
+            definition
+            for definition in declared
+            if definition.name not in known or self._differs(known[definition.name], definition)
         ]
 
     def declare(
-        self, connection: sa.Connection, declared: Collection[Definition], now: datetime
+        self, connection: sa.Connection, declared: Collection[ScheduleDefinition], now: datetime
     ) -> None:
-        """Store schedules as they are declared now. One whose text or time zone has changed is
-        counted from now on.
+        """Store schedules as they are declared now.
+
+        If the text or the time zone of one has changed, its fire times are counted from now on.
         """
         schedule = self._schedule
-        for one in sorted(declared, key=lambda each: each.name):
-            values = {field: getattr(one, field) for field in _DECLARED} | {
-                "task": self._encryption.encrypt_text(one.task)
+        for definition in sorted(declared, key=lambda each: each.name):
+            values = {field: getattr(definition, field) for field in _DECLARED} | {
+                "task": self._encryption.encrypt_text(definition.task)
             }
-            next_at = to_micros(Schedule.parse(one.text, one.timezone).next_after(now))
-            connection.execute(self._insert, {"name": one.name, "next_at": next_at, **values})
-            mine = schedule.c.name == one.name
-            other = sa.or_(schedule.c.text != one.text, schedule.c.timezone != one.timezone)
+            next_at = to_micros(
+                Schedule.parse(definition.text, definition.timezone).next_after(now)
+            )
+            connection.execute(
+                self._insert, {"name": definition.name, "next_at": next_at, **values}
+            )
+            mine = schedule.c.name == definition.name
+            other = sa.or_(
+                schedule.c.text != definition.text, schedule.c.timezone != definition.timezone
+            )
             connection.execute(
                 sa.update(schedule).where(mine, other).values(next_at=next_at, last_error=None)
             )
             connection.execute(sa.update(schedule).where(mine).values(values))
 
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
-        """Every schedule, as it is stored."""
+        """Return the row of every schedule."""
         return list(connection.execute(sa.select(self._schedule).order_by(self._schedule.c.name)))
 
     def get(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
-        """The row of a schedule. Raises `UnknownScheduleError`."""
+        """Return the row of a schedule. Raises `UnknownScheduleError`."""
         found = sa.select(self._schedule).where(self._schedule.c.name == name)
         row = connection.execute(found).one_or_none() if is_token(name) else None
         if row is None:
@@ -109,7 +120,7 @@ class Schedules:
         return row
 
     def waiting(self, connection: sa.Connection) -> dict[str, datetime]:
-        """When each schedule fires next; those that are paused or broken are left out."""
+        """Return when each schedule fires next, without those that are paused or broken."""
         schedule = self._schedule
         found = sa.select(schedule.c.name, schedule.c.next_at).where(
             schedule.c.paused_at.is_(None), schedule.c.next_at.is_not(None)
@@ -117,10 +128,11 @@ class Schedules:
         return {row.name: to_datetime(row.next_at) for row in connection.execute(found)}
 
     def fire(self, connection: sa.Connection, name: str, now: datetime) -> int:
-        """See to a schedule whose fire time has come; how many tasks were added.
+        """Fire a schedule whose time has come; return how many tasks were added.
 
-        Its row is locked, and each fire time has a row of its own that is inserted with the task:
-        of any number of dispatchers one adds it. A row that cannot be used is left with the error.
+        Its row is locked, and each fire time has a row of its own that is inserted with the task,
+        so of any number of dispatchers only one adds it. If the schedule cannot be used, the error
+        is stored in its row.
         """
         schedule = self._schedule
         open_row = sa.and_(
@@ -137,13 +149,12 @@ class Schedules:
         try:
             runs = self._runs.of(connection, row)
             firing = self._decide(connection, row, now, runs)
-            added = [
-                one for at in firing.fires if (one := self._add(connection, row, at)) is not None
-            ]
+            tasks = [self._add(connection, row, at) for at in firing.fires]
         except (InvalidScheduleError, ValueError, TypeError) as error:
             connection.execute(mine.values(next_at=None, last_error=str(error)[:1000]))
             return 0
         changes: dict[str, Any] = {"next_at": to_micros(firing.next_at)}
+        added = [task_id for task_id in tasks if task_id is not None]
         if added:
             changes |= {
                 "fired_at": to_micros(firing.fires[-1]),
@@ -154,8 +165,9 @@ class Schedules:
         return len(added)
 
     def pass_over(self, connection: sa.Connection, name: str, now: datetime) -> None:
-        """Leave out the fire times of a schedule that have passed while no code declared it;
-        not with ``misfire="all"``.
+        """Skip the fire times of a schedule that passed while no code declared it.
+
+        With ``misfire="all"`` they are kept.
         """
         schedule = self._schedule
         late = (
@@ -176,7 +188,7 @@ class Schedules:
             )
 
     def run_now(self, connection: sa.Connection, name: str) -> str:
-        """Add what a schedule adds, now, beside its fire times; the task's id."""
+        """Add what a schedule adds, now and beside its fire times; return the task's id."""
         self.get(connection, name)
         mine = self._schedule.c.name == name
         row = connection.execute(sa.select(self._schedule).where(mine).with_for_update()).one()
@@ -189,7 +201,7 @@ class Schedules:
         return new.id
 
     def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
-        """Fire no more; False if it was paused."""
+        """Stop firing a schedule; return False if it was paused already."""
         self.get(connection, name)
         going = sa.and_(self._schedule.c.name == name, self._schedule.c.paused_at.is_(None))
         return (
@@ -200,8 +212,9 @@ class Schedules:
         )
 
     def resume(self, connection: sa.Connection, name: str) -> bool:
-        """Fire again, from now on: what passed during the pause is not missed. False if it was
-        not paused.
+        """Fire a schedule again; return False if it was not paused.
+
+        It counts from now on: what passed during the pause is not missed.
         """
         row = self.get(connection, name)
         next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(self.now(connection)))
@@ -213,27 +226,26 @@ class Schedules:
         )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget fire times of long ago; how many."""
+        """Forget fire times of more than thirty days ago; return how many."""
         old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
         return connection.execute(sa.delete(self._fire).where(old)).rowcount
 
-    def _differs(self, row: sa.Row[Any], one: Definition) -> bool:
-        """Whether a schedule is stored otherwise than it is declared, or cannot be read any
-        more.
-        """
+    def _differs(self, row: sa.Row[Any], definition: ScheduleDefinition) -> bool:
+        """Return whether a stored schedule differs from its declaration, or cannot be read."""
         try:
             stored = {field: getattr(row, field) for field in _DECLARED} | {
                 "task": self._encryption.decrypt_text(row.task)
             }
         except DecryptionError:
             return True
-        return any(stored[field] != getattr(one, field) for field in _DECLARED)
+        return any(stored[field] != getattr(definition, field) for field in _DECLARED)
 
     def _decide(
         self, connection: sa.Connection, row: sa.Row[Any], now: datetime, runs: Sequence[Record]
     ) -> Firing:
-        """What follows now. Runs that have failed are replaced, unless one of them is attempted
-        just now.
+        """Decide what follows now.
+
+        Runs that have failed are replaced, unless one of them is attempted just now.
         """
 
         def of(last: LastRun) -> Firing:
@@ -248,8 +260,9 @@ class Schedules:
         return firing
 
     def _add(self, connection: sa.Connection, row: sa.Row[Any], at: datetime) -> str | None:
-        """The id of the task of one fire time; None if there is one already, or its name or
-        unique_key is taken.
+        """Add the task of one fire time and return its id.
+
+        It is None if there is one already, or if its name or unique_key is taken.
         """
         new = self._new(row, at)
         fire = {"schedule": row.name, "fire_at": to_micros(at), "task_id": new.id}

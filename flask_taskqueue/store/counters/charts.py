@@ -1,6 +1,4 @@
-"""What charts draw: attempts of the last hour by minute, of longer ranges by longer spans, and
-how long attempts take.
-"""
+"""What charts draw: attempts by minute or by longer spans, and how long attempts take."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..database.dashboard_tables import PAST_COUNTS
+from ..database.counter_tables import ROLLUP_COUNTS
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
@@ -23,34 +21,39 @@ _TIMED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Minute:
-    """The attempts that ended within one minute, and how many of them failed."""
+class AttemptCounts:
+    """The attempts that ended within one span of time, and how many of them failed."""
 
     attempts: int = 0
     failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """A time that a chart shows: so many ``bars``, each of so many ``slots`` of the tally."""
+class ChartRange:
+    """A time that a chart shows: so many ``bars``, each of so many ``slots`` of the counters."""
 
     bars: int
     slots: int
 
 
-RANGES = {"24h": Range(96, QUARTER), "7d": Range(84, 8 * QUARTER), "30d": Range(90, 32 * QUARTER)}
+RANGES = {
+    "24h": ChartRange(96, QUARTER),
+    "7d": ChartRange(84, 8 * QUARTER),
+    "30d": ChartRange(90, 32 * QUARTER),
+}
 
 
 class Charts:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads what charts draw from the counters."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._slot = dialect.now // SLOT
 
-    def last_hour(self, connection: sa.Connection) -> dict[str, list[Minute]]:
-        """By queue, the attempts of each of the last 60 minutes, the latest last; from the
-        tally, so no attempt is counted.
+    def last_hour(self, connection: sa.Connection) -> dict[str, list[AttemptCounts]]:
+        """Return by queue the attempts of each of the last 60 minutes, the latest last.
+
+        They are read from the counters, so no attempt is counted.
         """
         tally = self._tables.tally
         since = tally.c.slot > self._slot - MINUTES * _MINUTE
@@ -66,35 +69,36 @@ class Charts:
             .where(since)
             .group_by(tally.c.queue, tally.c.slot)
         )
-        found: dict[str, list[Minute]] = defaultdict(lambda: [Minute()] * MINUTES)
+        found: dict[str, list[AttemptCounts]] = defaultdict(lambda: [AttemptCounts()] * MINUTES)
         for row in rows:
             place = MINUTES - 1 - max(0, now - row.slot) // _MINUTE
             if place >= 0:
                 before = found[row.queue][place]
-                found[row.queue][place] = Minute(
+                found[row.queue][place] = AttemptCounts(
                     before.attempts + row.attempts, before.failures + row.failures
                 )
         return dict(found)
 
-    def bars(self, connection: sa.Connection, shown: Range) -> tuple[int, list[Minute]]:
-        """When the first bar begins, in microseconds, and the attempts of each, the latest last; of
-        all queues together.
+    def bars(self, connection: sa.Connection, shown: ChartRange) -> tuple[int, list[AttemptCounts]]:
+        """Return when the first bar begins, in microseconds, and the attempts in each bar.
 
-        Bars begin at whole quarters, hours or days in UTC, so the last is not over yet.
+        The latest bar is the last. All queues are counted together. Bars begin at whole quarters,
+        hours or days in UTC, so the last one is not over yet.
         """
         now = int(connection.scalar(sa.select(self._slot)) or 0)
         first = (now // shown.slots - shown.bars + 1) * shown.slots
-        found = [Minute()] * shown.bars
+        found = [AttemptCounts()] * shown.bars
         for row in self._by_slot(connection, first):
             place = min((row.slot - first) // shown.slots, shown.bars - 1)
-            found[place] = Minute(
+            found[place] = AttemptCounts(
                 found[place].attempts + row.attempts, found[place].failures + row.failures
             )
         return first * SLOT, found
 
-    def since(self, connection: sa.Connection, micros: int) -> Minute:
-        """The attempts since an instant, of all queues together; those of more than an hour ago
-        by whole quarters of an hour.
+    def since(self, connection: sa.Connection, micros: int) -> AttemptCounts:
+        """Return the attempts of all queues together since an instant.
+
+        Those of more than an hour ago are counted by whole quarters of an hour.
         """
         now = int(connection.scalar(sa.select(self._slot)) or 0)
         first = max(1, micros // SLOT)
@@ -103,10 +107,10 @@ class Charts:
             for row in self._by_slot(connection, first)
             if row.slot >= first or first < now - MINUTES * _MINUTE
         ]
-        return Minute(sum(row.attempts for row in rows), sum(row.failures for row in rows))
+        return AttemptCounts(sum(row.attempts for row in rows), sum(row.failures for row in rows))
 
     def _by_slot(self, connection: sa.Connection, first: int) -> list[sa.Row[Any]]:
-        """What the tally still has, and what has left it."""
+        """Return what the counters still have, and what has moved on to the rollups."""
         found: list[sa.Row[Any]] = []
         for table, begin in (
             (self._tables.tally, first),
@@ -114,7 +118,7 @@ class Charts:
         ):
             sums = [
                 sa.cast(sa.func.sum(table.c[name]), sa.BigInteger).label(name)
-                for name in PAST_COUNTS
+                for name in ROLLUP_COUNTS
             ]
             found += connection.execute(
                 sa.select(table.c.slot, *sums).where(table.c.slot >= begin).group_by(table.c.slot)
@@ -122,7 +126,7 @@ class Charts:
         return found
 
     def durations(self, connection: sa.Connection) -> list[float]:
-        """Seconds that the attempts of the latest 1,000 tasks to succeed took, sorted."""
+        """Return how many seconds attempts of the latest 1,000 tasks to succeed took, sorted."""
         task, attempt = self._tables.task, self._tables.attempt
         latest = (
             sa.select(task.c.id)

@@ -1,4 +1,4 @@
-"""The tally: counts of attempts and of finished tasks, kept with what they count."""
+"""Counters: attempts and finished tasks, counted in the transaction that changes them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import sqlalchemy as sa
 
 from ...core.metrics import MEASURES
 from ...core.states import FINISHED, State
-from ..database.dashboard_tables import PAST_COUNTS
+from ..database.counter_tables import COUNTS, ROLLUP_COUNTS
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
-from ..database.tables import COUNTS, Tables
+from ..database.tables import Tables
+from .queue_counts import QueueCounts
 
 _STATEMENTS = 256
 _NOTHING = sa.literal_column("0", sa.BigInteger)
 
 
-class Sums:
-    """The counts of one table. A statement names only those that there is something to add to:
-    of the many, mostly a few.
+class CounterTable:
+    """The counts of one table.
+
+    A statement names only those that there is something to add to: mostly a few of many.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class Sums:
         dialect: Dialect,
         **computed: sa.ColumnElement[Any],
     ) -> None:
-        """``computed`` are columns of the key that the database fills in."""
+        """Prepare for one table; ``computed`` are columns of its key that the database fills in."""
         self._table = table
         self._counts = counts
         self._dialect = dialect
@@ -42,7 +44,7 @@ class Sums:
     def add(
         self, connection: sa.Connection, key: Mapping[str, str], counts: Mapping[str, int]
     ) -> None:
-        """Add to the counts of one row; where there is nothing to add, nothing is done."""
+        """Add to the counts of one row; do nothing where there is nothing to add."""
         added = {name: counts[name] for name in self._counts if counts.get(name)}
         if added:
             self._statement(tuple(added)).execute(connection, {**key, **added})
@@ -63,12 +65,12 @@ _MANY = 50
 _AT_ONCE = 500
 
 
-class Meter:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class Measures:
+    """Counts that only ever grow, for metrics; a row for each queue and writer."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._meter = tables.meter
-        self.sums = Sums(tables.meter, MEASURES, dialect)
+        self.sums = CounterTable(tables.meter, MEASURES, dialect)
 
     def add(
         self,
@@ -76,12 +78,12 @@ class Meter:
         counts: Iterable[tuple[str, Mapping[str, int]]],
         source: str,
     ) -> None:
-        """Add what is measured of the counts of some queues, which are in their order."""
+        """Add what is measured of some queues, which are given in their order."""
         for queue, found in counts:
             self.sums.add(connection, {"queue": queue, "source": source}, found)
 
     def merge(self, connection: sa.Connection) -> int:
-        """Add the rows of all sources up, if there are many; how many there were."""
+        """Add the rows of all sources up if there are many; return how many there were."""
         meter = self._meter
         others = meter.c.source != ""
         if (
@@ -112,28 +114,28 @@ class Meter:
 
 
 QUARTER = 90
-"""How many slots of the tally are one row here."""
+"""How many slots of the counters are one row of the rollups."""
 KEPT = 30 * 96 * QUARTER
-"""How many slots a row is kept."""
+"""How many slots a row of the rollups is kept."""
 
 
-class Past:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class Rollups:
+    """Attempts of the past thirty days, by quarters of an hour."""
 
     def __init__(self, tables: Tables, dialect: Dialect, slot: sa.ColumnElement[int]) -> None:
         self._past = tables.past
         self._slot = slot
-        self._add = dialect.add_up(tables.past, PAST_COUNTS)
+        self._add = dialect.add_up(tables.past, ROLLUP_COUNTS)
 
     def add(self, connection: sa.Connection, rows: Iterable[sa.Row[Any]]) -> None:
-        """Add up rows that leave the tally."""
+        """Add up rows that leave the counters."""
         sums: dict[tuple[str, int], dict[str, int]] = defaultdict(
-            lambda: dict.fromkeys(PAST_COUNTS, 0)
+            lambda: dict.fromkeys(ROLLUP_COUNTS, 0)
         )
         for row in rows:
             if row.attempts:
                 counts = sums[row.queue, row.slot - row.slot % QUARTER]
-                for name in PAST_COUNTS:
+                for name in ROLLUP_COUNTS:
                     counts[name] += getattr(row, name)
         if sums:
             connection.execute(
@@ -145,7 +147,7 @@ class Past:
             )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget what is older than thirty days; how many rows."""
+        """Forget what is older than thirty days; return how many rows."""
         old = self._past.c.slot <= self._slot - KEPT - QUARTER
         return connection.execute(sa.delete(self._past).where(old)).rowcount
 
@@ -155,7 +157,7 @@ SLOT = 10_000_000
 _HOUR = 3600 * 1_000_000 // SLOT
 
 Counts = dict[str, int]
-"""What is counted, and of it also what the meter counts."""
+"""Counts of the counters and of the measures, by name."""
 Tallied = Mapping[str, Counts]
 """By queue."""
 _MEASURES = {
@@ -164,9 +166,12 @@ _MEASURES = {
     State.CANCELLED: "ended_deleted",
 }
 
+_KEY = ("queue", "slot", "source")
+_ENDED = tuple(state.value for state in _MEASURES)
+
 
 def no_counts() -> defaultdict[str, Counts]:
-    """Nothing counted yet, of any queue."""
+    """Return an empty count for any queue."""
     return defaultdict(lambda: defaultdict(int, dict.fromkeys(COUNTS, 0)))
 
 
@@ -178,7 +183,7 @@ def count_end(counts: Counts, state: State, *, expired: bool = False) -> None:
 
 
 def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
-    """The counts of tasks that have ended, given as queues and states."""
+    """Return the counts of tasks that have ended, given as queues and states."""
     found = no_counts()
     for queue, state in ended:
         count_end(found[queue], state)
@@ -186,8 +191,9 @@ def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
 
 
 def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> dict[str, Counts]:
-    """The counts of tasks, given as queues and states, that are no longer there as ended:
-    pruned, or ``requeued``.
+    """Return the counts of tasks that are no longer there as ended: pruned, or ``requeued``.
+
+    They are given as queues and states.
     """
     found = no_counts()
     for queue, state in gone:
@@ -199,71 +205,80 @@ def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> di
     return found
 
 
-class Tally:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class Counters:
+    """Counts attempts and finished tasks in spans of ten seconds, to spare counting rows."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self._tally = tables.tally
+        self._table = tables.tally
         self._slot = dialect.now // SLOT
-        self._sums = Sums(tables.tally, COUNTS, dialect, slot=self._slot)
-        self.meter = Meter(tables, dialect)
+        self._sums = CounterTable(tables.tally, COUNTS, dialect, slot=self._slot)
+        self.measures = Measures(tables, dialect)
         self._old = dialect.add_up(tables.tally, COUNTS)
-        self.past = Past(tables, dialect, self._slot)
+        self.rollups = Rollups(tables, dialect, self._slot)
 
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
-        """Add counts. Writers that may write at the same time have each a ``source`` of their
-        own.
-        """
+        """Add counts. Writers that may write at the same time each have their own ``source``."""
         ordered = sorted(tallied.items())
         for queue, counts in ordered:
             self._sums.add(connection, {"queue": queue, "source": source}, counts)
-        self.meter.add(connection, ordered, source)
+        self.measures.add(connection, ordered, source)
 
-    def totals(self, connection: sa.Connection) -> list[sa.Row[Any]]:
-        """By queue: how many tasks have each finished state, and attempts of the last minute
-        and hour.
-        """
-        tally = self._tally
+    def ended(self, connection: sa.Connection) -> dict[str, QueueCounts]:
+        """Return by queue how many tasks have ended, and how."""
+        counter = self._table
+        columns = [_sum(counter.c[state]).label(state) for state in _ENDED]
+        rows = connection.execute(sa.select(counter.c.queue, *columns).group_by(counter.c.queue))
+        return {
+            row.queue: QueueCounts(**{state: getattr(row, state) for state in _ENDED})
+            for row in rows
+        }
+
+    def totals_by_queue(self) -> sa.Subquery:
+        """Return ended tasks and recent attempts by queue, to be joined by `exact_counts`."""
+        counter = self._table
 
         def since(slots: int, column: str) -> sa.ColumnElement[int]:
-            return _sum(sa.case((tally.c.slot > self._slot - slots, tally.c[column]), else_=0))
+            return _sum(sa.case((counter.c.slot > self._slot - slots, counter.c[column]), else_=0))
 
         columns = [
-            *(_sum(tally.c[state]).label(state) for state in ("succeeded", "dead", "cancelled")),
+            *(_sum(counter.c[state]).label(state) for state in _ENDED),
             since(6, "attempts").label("last_minute"),
             since(_HOUR, "attempts").label("last_hour"),
             since(_HOUR, "failures").label("failed_last_hour"),
         ]
-        return list(connection.execute(sa.select(tally.c.queue, *columns).group_by(tally.c.queue)))
+        return sa.select(counter.c.queue, *columns).group_by(counter.c.queue).subquery("totals")
 
     def merge(self, connection: sa.Connection) -> int:
-        """Add the rows up that are older than an hour, their attempts also by quarters of an
-        hour; how many there were.
+        """Add up the rows that are older than an hour; return how many there were.
+
+        Their attempts are also added up by quarters of an hour.
         """
-        tally = self._tally
-        late = sa.and_(tally.c.slot > 0, tally.c.slot <= self._slot - _HOUR - 1)
-        rows = connection.execute(sa.select(tally).where(late).limit(1000).with_for_update()).all()
+        counter = self._table
+        late = sa.and_(counter.c.slot > 0, counter.c.slot <= self._slot - _HOUR - 1)
+        rows = connection.execute(
+            sa.select(counter).where(late).limit(1000).with_for_update()
+        ).all()
         sums = no_counts()
         for row in rows:
             for name in COUNTS:
                 sums[row.queue][name] += getattr(row, name)
         key = sa.and_(
-            *(tally.c[name] == sa.bindparam(f"old_{name}") for name in ("queue", "slot", "source"))
+            *(
+                counter.c[name] == sa.bindparam(f"old_{name}")
+                for name in ("queue", "slot", "source")
+            )
         )
         if rows:
             connection.execute(
-                sa.delete(tally).where(key),
-                [
-                    {f"old_{name}": getattr(row, name) for name in ("queue", "slot", "source")}
-                    for row in rows
-                ],
+                sa.delete(counter).where(key),
+                [{f"old_{name}": getattr(row, name) for name in _KEY} for row in rows],
             )
             old = [
                 {"queue": queue, "slot": 0, "source": "", **counts}
                 for queue, counts in sorted(sums.items())
             ]
             connection.execute(self._old, old)
-            self.past.add(connection, rows)
+            self.rollups.add(connection, rows)
         return len(rows)
 
 

@@ -17,14 +17,15 @@ LATEST = 10_000
 
 
 class Failures:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads the latest failed attempts."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     def latest(self, connection: sa.Connection, limit: int = LATEST) -> Sequence[Failure]:
-        """The latest failed attempts of tasks that are still there, the latest first; a range
-        of an index for each reason.
+        """Return the latest failed attempts of tasks that are still there, the latest first.
+
+        Each reason is a range of an index.
         """
         task, attempt = self._tables.task, self._tables.attempt
         columns = (
@@ -43,8 +44,13 @@ class Failures:
             .subquery(reason)
             for reason in REASONS
         ]
-        some = sa.union_all(*(sa.select(one) for one in ranges)).subquery("some")
-        latest = sa.select(some).order_by(some.c.finished_at.desc()).limit(limit).subquery("latest")
+        candidates = sa.union_all(*(sa.select(part) for part in ranges)).subquery("some")
+        latest = (
+            sa.select(candidates)
+            .order_by(candidates.c.finished_at.desc())
+            .limit(limit)
+            .subquery("latest")
+        )
         rows = sa.select(latest, task.c.queue, task.c.url, task.c.state, task.c.target).select_from(
             latest.join(task, task.c.id == latest.c.task_id)
         )
@@ -60,19 +66,17 @@ _NEXT = 200
 """How many tasks of a queue, the next ones, are looked at."""
 
 
-class Troubles:
-    """The statements of one database, each of which costs little, however many tasks there are.
-
-    Each takes the connection whose transaction it is part of.
-    """
+class Diagnostics:
+    """Reads what keeps tasks from being done; it costs little, however many tasks there are."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
         self._now = dialect.now
 
     def dead(self, connection: sa.Connection) -> Sequence[Failure]:
-        """The last attempts of tasks that gave up in the last hour, the latest first, at most
-        `MOST_DEAD`.
+        """Return the last attempts of tasks that gave up in the last hour, the latest first.
+
+        There are at most `MOST_DEAD`.
         """
         task = self._task
         columns = (
@@ -95,8 +99,9 @@ class Troubles:
     def next_places(
         self, connection: sa.Connection, queues: Collection[str]
     ) -> dict[tuple[str, str], int]:
-        """Method and URL of the next tasks of these queues that go to the application itself,
-        with how many of them go there.
+        """Return the methods and URLs of the app's own that the next tasks of these queues go to.
+
+        With each comes how many of those tasks go there.
         """
         task = self._task
         found: dict[tuple[str, str], int] = {}

@@ -1,9 +1,9 @@
-"""Readings: what metrics are made of, of every queue and as of one moment."""
+"""Metrics: a snapshot of every queue, as of one moment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,28 +14,24 @@ from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
+from .queue_counts import QueueCounts, exact_counts
 
 LOOKED_AT = 10_000
 """Of how many tasks that are not due it is looked at whether they have been tried before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """Of one queue. ``later`` are not due yet, ``retrying`` of them have been tried before;
-    ``waiting`` wait for their key.
+class QueueMetrics:
+    """The metrics of one queue.
 
-    With ``capped`` only the first `LOOKED_AT` of the later ones were looked at. ``oldest_due`` is
-    in microseconds, 0 when nothing is due; ``measures`` are those of the meter.
+    With ``capped`` only the first `LOOKED_AT` of the tasks that are not due yet were looked at, to
+    tell the retrying ones from the scheduled. ``oldest_due`` is in microseconds, 0 when nothing is
+    due; ``measures`` are those of `Measures`.
     """
 
     queue: str
-    later: int
-    retrying: int
+    counts: QueueCounts
     capped: bool
-    due: int
-    running: int
-    waiting: int
-    dead: int
     oldest_due: int
     paused: bool
     rate: float | None
@@ -47,44 +43,45 @@ class Reading:
 
         Nothing is written for it when a task is added. Rows that are deleted by hand make it fall.
         """
-        live = self.later + self.due + self.running + self.waiting
-        return live + sum(self.measures[name] for name in FINISHED) - self.measures["requeued"]
+        ended = sum(self.measures[name] for name in FINISHED)
+        return self.counts.unfinished + ended - self.measures["requeued"]
 
 
-class Readings:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class Metrics:
+    """Reads what metrics are made of."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._now = dialect.now
 
-    def all(self, connection: sa.Connection) -> list[Reading]:
-        """Of every queue, by name. What is compared comes from one statement, so that sums hold."""
-        found = []
-        for row in connection.execute(self._statement()):
-            later = row.scheduled - row.due
-            looked_at, retrying = self._retrying(connection, row.name) if later else (0, 0)
-            found.append(
-                Reading(
-                    queue=row.name,
-                    later=later,
-                    retrying=min(retrying, later),
-                    capped=looked_at >= LOOKED_AT,
-                    due=row.due,
-                    running=row.running,
-                    waiting=row.waiting,
-                    dead=row.dead,
-                    oldest_due=max(0, row.now - row.first_due) if row.first_due is not None else 0,
-                    paused=row.paused_at is not None,
-                    rate=row.rate,
-                    measures={name: getattr(row, name) for name in MEASURES},
-                )
-            )
-        return found
+    def all(self, connection: sa.Connection) -> list[QueueMetrics]:
+        """Return the metrics of every queue, by name.
+
+        What is compared comes from one statement, so that sums hold.
+        """
+        return [
+            self._of_queue(connection, row) for row in connection.execute(self._statement()).all()
+        ]
+
+    def _of_queue(self, connection: sa.Connection, row: sa.Row[Any]) -> QueueMetrics:
+        counts = QueueCounts.of(row)
+        later = counts.scheduled
+        looked_at, tried = self._retrying(connection, row.name) if later else (0, 0)
+        retrying = min(tried, later)
+        return QueueMetrics(
+            queue=row.name,
+            counts=replace(counts, retrying=retrying, scheduled=later - retrying),
+            capped=looked_at >= LOOKED_AT,
+            oldest_due=0 if row.waits_since is None else max(0, row.now - row.waits_since),
+            paused=row.paused_at is not None,
+            rate=row.rate,
+            measures={name: getattr(row, name) for name in MEASURES},
+        )
 
     def cron(self, connection: sa.Connection) -> dict[str, float]:
-        """By schedule: when a task of its fire times last succeeded, in seconds since 1970; as
-        long as that task is kept.
+        """Return by schedule when a task of its fire times last succeeded, in seconds since 1970.
+
+        That is known as long as the task is kept.
         """
         task, fire = self._tables.task, self._tables.fire
         succeeded = sa.and_(task.c.id == fire.c.task_id, task.c.state == State.SUCCEEDED.value)
@@ -97,8 +94,9 @@ class Readings:
         return {row.schedule: row.last / 1_000_000 for row in rows}
 
     def waits_since(self, connection: sa.Connection, lanes: Iterable[Lane]) -> int | None:
-        """Since when the task of some lanes waits that has waited longest; it looks at all that
-        are due. None without one.
+        """Return since when the longest waiting task of some lanes waits, or None if none does.
+
+        It looks at all tasks that are due.
         """
         task = self._tables.task
         found: list[int] = []
@@ -114,91 +112,33 @@ class Readings:
         return min(found, default=None)
 
     def _statement(self) -> sa.Select[Any]:
-        """One row for each queue."""
-        queue, tally = self._tables.queue, self._tables.tally
-        scheduled, running, waiting = self._scheduled(), self._running(), self._waiting()
-        meter = _sums(self._tables.meter, MEASURES)
-        dead = _sums(tally, ("dead",))
-        parts = (scheduled, running, waiting, meter, dead)
-        columns = [
-            sa.func.coalesce(column, 0).label(column.name)
-            for part in parts
-            for column in part.c
-            if column.name not in _AS_IT_IS
-        ]
-        joined: sa.FromClause = queue
-        for part in parts:
-            joined = joined.outerjoin(part, part.c.queue == queue.c.name)
-        return (
-            sa.select(
-                queue.c.name,
-                queue.c.paused_at,
-                queue.c.rate,
-                scheduled.c.first_due,
-                self._now.label("now"),
-                *columns,
-            )
-            .select_from(joined)
-            .order_by(queue.c.name)
+        """Return the statement of one row for each queue."""
+        tables, task = self._tables, self._tables.task
+        since = sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task))))
+        return exact_counts(
+            tables,
+            self._now,
+            _sums(tables.meter, MEASURES),
+            _sums(tables.tally, ("succeeded", "dead", "cancelled")),
+            scheduled=[since.label("waits_since")],
         )
-
-    def _scheduled(self) -> sa.Subquery:
-        task = self._tables.task
-        due = sa.case((task.c.due_at <= self._now, 1), else_=0)
-        return (
-            sa.select(
-                task.c.queue,
-                sa.func.count().label("scheduled"),
-                _whole(sa.func.sum(due)).label("due"),
-                sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task)))).label(
-                    "first_due"
-                ),
-            )
-            .where(is_state(task, State.SCHEDULED))
-            .group_by(task.c.queue)
-            .subquery("scheduled")
-        )
-
-    def _running(self) -> sa.Subquery:
-        task = self._tables.task
-        leased = sa.select(task.c.queue, sa.func.count().label("running")).where(
-            is_state(task, State.LEASED)
-        )
-        return leased.group_by(task.c.queue).subquery("running")
-
-    def _waiting(self) -> sa.Subquery:
-        task, lock = self._tables.task, self._tables.lock
-        parked = sa.and_(
-            task.c.lock_key == lock.c.lock_key,
-            task.c.state == State.SCHEDULED.value,
-            task.c.due_at.is_(None),
-        )
-        counted = sa.select(task.c.queue, sa.func.count().label("waiting")).select_from(
-            lock.join(task, parked)
-        )
-        return counted.group_by(task.c.queue).subquery("waiting")
 
     def _retrying(self, connection: sa.Connection, name: str) -> tuple[int, int]:
-        """How many of the tasks that are not due were looked at, and how many of those have
-        been tried before.
-        """
+        """Return how many of the later tasks were looked at, and how many were tried before."""
         task = self._tables.task
         later = sa.and_(
             is_state(task, State.SCHEDULED), task.c.queue == name, task.c.due_at > self._now
         )
-        some = sa.select(task.c.attempts).where(later).limit(LOOKED_AT).subquery("later")
-        tried = sa.func.coalesce(_whole(sa.func.sum(sa.case((some.c.attempts > 0, 1), else_=0))), 0)
-        row = connection.execute(sa.select(sa.func.count(), tried).select_from(some)).one()
+        later_tasks = sa.select(task.c.attempts).where(later).limit(LOOKED_AT).subquery("later")
+        tried = sa.func.coalesce(
+            _whole(sa.func.sum(sa.case((later_tasks.c.attempts > 0, 1), else_=0))), 0
+        )
+        row = connection.execute(sa.select(sa.func.count(), tried).select_from(later_tasks)).one()
         return row[0], row[1]
 
 
-_AS_IT_IS = ("queue", "first_due")
-
-
 def _waits_since(task: sa.Table) -> sa.ColumnElement[int]:
-    """When a task that is due could first be taken: with an eta of the past not before it was
-    created.
-    """
+    """Return when a due task could first be taken: not before it was created, whatever its eta."""
     return sa.case((task.c.due_at > task.c.created_at, task.c.due_at), else_=task.c.created_at)
 
 

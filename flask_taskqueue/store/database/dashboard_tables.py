@@ -6,11 +6,9 @@ import sqlalchemy as sa
 
 from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
-PAST_COUNTS = ("attempts", "failures")
-
 
 def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Who changed what on the dashboard; ``changed`` counts what was."""
+    """Who changed what on the dashboard; ``changed`` is how many tasks it was."""
     return sa.Table(
         f"{prefix}audit",
         metadata,
@@ -25,8 +23,9 @@ def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Changes of many tasks, carried out in the background: ``place`` is how far each has come
-    (see `Bulks`).
+    """Changes of many tasks in the background; ``place`` is how far each has come.
+
+    See `BulkChanges`.
     """
     return sa.Table(
         f"{prefix}bulk",
@@ -41,17 +40,4 @@ def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
         *(sa.Column(name, sa.Integer) for name in ("total", "looked_at", "changed")),
         sa.Column("place", token(60)),
         sa.Column("finished_at", MICROS),
-    )
-
-
-def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The attempts of thirty days, by queue and quarter of an hour: what has left the tally.
-    ``slot`` is the tally's first of it.
-    """
-    return sa.Table(
-        f"{prefix}past",
-        metadata,
-        sa.Column("queue", token(100), primary_key=True),
-        sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in PAST_COUNTS),
     )

@@ -1,11 +1,10 @@
-"""The database: its engine, its transactions."""
+"""The database: its engine and its transactions."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from enum import Enum, auto
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -14,54 +13,25 @@ import sqlalchemy as sa
 from ...core.diagnosis.finding import Finding
 from ...core.errors import (
     ConfigurationError,
-    TablesMissingError,
     TablesOutdatedError,
-    TablesTooNewError,
     TransientError,
 )
 from ...process.interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
-from .refusals import LockedError, MovedError
-from .schema import CURRENT, Change, Schema, Stamp
+from .engines import AUTOCOMMIT, refuse_unfit_engine
+from .refusals import CROWDED, UNSURE, MovedError, in_callers_transaction, is_unreached, unreachable
+from .schema import CURRENT, Schema, SchemaChange, SchemaVersion, lacking_error, too_new_error
 from .tables import Tables
-from .transaction import Course
+from .transaction import RetriedTransaction, Wait
 from .write_lock import NoTurns, Turn, WriteLock
 
 Result = TypeVar("Result")
 Work = Callable[[sa.Connection], Result]
 _TRIES = 6
-_LOCK_PATIENCE = 20.0
-"""Seconds that a transaction waits, in turns, for what another one has locked."""
-_AUTOCOMMIT = (
-    "the application's engine commits each statement at once (AUTOCOMMIT), so that neither a "
-    "task and the rows it needs, nor a handler's "
-    "changes and the end of its task, can be committed together: remove it from "
-    "SQLALCHEMY_ENGINE_OPTIONS (or the bind's options), or give "
-    "the queue a database of its own with TASKQUEUE_DATABASE_URI"
-)
-_IN_USE = (
-    "another transaction, of the application perhaps, has locked what this one was to change, "
-    "and keeps it"
-)
-_CROWDED = "no connection to the database became free: all that the pool may have are in use"
-_UNSURE = "; the answer to a commit was lost, so that what was asked for may have been done"
-
-
-class Wait(Enum):
-    """What a transaction does about the locks of others."""
-
-    PATIENTLY = auto()
-    """It is tried again for twenty seconds, for whoever asked for it waits too."""
-    BRIEFLY = auto()
-    """It waits for a moment, as long as transactions like itself take, and is given up with
-    `LockedError`.
-    """
-    NOT = auto()
-    """It is given up with `LockedError` at once."""
 
 
 class Database:
-    """The engine and the tables, with transactions that are tried again when they fail in passing.
+    """The engine and the tables, with transactions that are retried when they fail in passing.
 
     An in-memory database is one connection; it is shared with the application's engine. Any other
     gets an engine of the queue's own, which connects as the application's does, so that its
@@ -73,9 +43,9 @@ class Database:
         url = source.url if isinstance(source, sa.Engine) else source
         self.tables = tables
         self.dialect: Dialect = dialect_of(url)
-        refusal = self.dialect.refusal(source) if isinstance(source, sa.Engine) else None
-        if refusal is not None:
-            raise ConfigurationError(str(refusal))
+        self._shared = source if isinstance(source, sa.Engine) else None
+        if self._shared is not None:
+            refuse_unfit_engine(self._shared, self.dialect)
         self.in_memory = is_in_memory(url)
         self.own_engine = not (self.in_memory and isinstance(source, sa.Engine))
         self.engine = (
@@ -87,7 +57,7 @@ class Database:
         shared_file = self.dialect.locks_by_writing and not self.in_memory
         self.write_lock: Turn = WriteLock(lambda: self.file) if shared_file else NoTurns()
         self.schema = Schema(tables, self.dialect)
-        self.stamp: Stamp | None = None
+        self.stamp: SchemaVersion | None = None
         """What the tables said of themselves when they were last looked at."""
         self.around: Callable[[], AbstractContextManager[object]] = nullcontext
         """What to be within while something is written: where there is one writer only, the
@@ -95,15 +65,13 @@ class Database:
         """
         self._create = create
         self._ready = self._complete = self._doubted = False
-        self._shared = source if isinstance(source, sa.Engine) else None
-        if self._shared is not None and "AUTOCOMMIT" in _levels(self._shared):
-            raise ConfigurationError(_AUTOCOMMIT)
         self._opening = threading.Lock()
 
     @cached_property
     def file(self) -> str:
-        """The path of the file that holds the tables, as the database itself says. Raises
-        `ConfigurationError` if there is none.
+        """Return the path of the file that holds the tables, as the database itself says.
+
+        Raises `ConfigurationError` if there is none.
         """
         with self._connected() as connection:
             file = self.dialect.file(connection)
@@ -133,31 +101,16 @@ class Database:
         self.open()
         return self._run(work, tries, wait, done)
 
-    @contextmanager
-    def joined(self) -> Iterator[None]:
-        """Within this `TransientError` is raised for what fails in passing in a transaction of
-        the caller's own, which is lost by it.
+    def joined(self) -> AbstractContextManager[None]:
+        """Raise `TransientError` within this for passing failures of the caller's own transaction.
+
+        The transaction is lost by them.
         """
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            passes = (
-                error.connection_invalidated
-                or self.dialect.is_transient(error)
-                or self.dialect.is_stale(error)
-            )
-            if passes or _is_unasked(error):
-                raise TransientError(
-                    "the session's transaction was refused, roll it back: "
-                    f"{type(error.orig).__name__}"
-                ) from error
-            raise
-        except sa.exc.TimeoutError as error:
-            raise TransientError(_CROWDED) from error
+        return in_callers_transaction(self.dialect)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to read from, in a transaction that takes no write lock."""
+        """Yield a connection to read from, in a transaction that takes no write lock."""
         self.open()
         try:
             with self._reading.begin() as connection:
@@ -165,11 +118,12 @@ class Database:
         except sa.exc.DBAPIError as error:
             self._raise_if_final(error, True)
         except sa.exc.TimeoutError as error:
-            raise TransientError(_CROWDED) from error
+            raise TransientError(CROWDED) from error
 
     def open(self) -> None:
-        """See once that the tables are there and not of an earlier version; add what is missing
-        where that is allowed.
+        """Check once that the tables are there and up to date.
+
+        What is missing is added where that is allowed.
         """
         if self._ready:
             return
@@ -179,21 +133,22 @@ class Database:
                 self._ready = True
 
     def open_within(self, connection: sa.Connection) -> None:
-        """As `open`, for a transaction of the caller's own, which the tables become part of
-        where it holds the only write lock.
+        """Check as `open` does, from within a transaction of the caller's own.
+
+        Where that holds the only write lock, the tables become part of it.
         """
         if self._ready or not (self.dialect.locks_by_writing and self._create and self.missing()):
             self.open()
         else:
             self.schema.upgrade(connection)
 
-    def missing(self) -> list[Change]:
-        """What of the tables is not in the database. Raises `TransientError`."""
+    def missing(self) -> list[SchemaChange]:
+        """Return what the database lacks of the tables. Raises `TransientError`."""
         with self._connected() as connection:
             return self.schema.missing(connection)
 
-    def upgrade(self) -> list[Change]:
-        """Add to the tables what is missing, one process at a time; what it was.
+    def upgrade(self) -> list[SchemaChange]:
+        """Add to the tables what is missing, one process at a time; return what it was.
 
         Raises `TablesOutdatedError` when the database does not allow it.
         """
@@ -213,38 +168,31 @@ class Database:
         return changes
 
     def mark(self) -> None:
-        """Let the tables, if they have been found complete, say of which version they are."""
+        """Store the version of the tables if they have been found complete."""
         self.open()
         if self._complete and (self.stamp is None or self.stamp.is_behind):
             self._run(self.schema.mark, _TRIES)
             self.stamp, self._complete = CURRENT, False
 
     def refuse_unfit(self) -> None:
-        """Raise where dispatchers of this version must not work: `TablesTooNewError`, or
-        `ConfigurationError` without transactions.
+        """Raise if dispatchers of this version must not work on this database.
+
+        That is `TablesTooNewError`, or `ConfigurationError` where there are no transactions.
         """
         self.refuse_if_too_new()
         if self._shared is not None and not self.in_memory:
             with self._connected(self._shared) as connection:
                 if self.dialect.commits_by_itself(connection):
-                    raise ConfigurationError(_AUTOCOMMIT)
+                    raise ConfigurationError(AUTOCOMMIT)
 
     def refuse_if_too_new(self) -> None:
-        """Raise `TablesTooNewError` if dispatchers of this version must not work with these
-        tables.
-        """
+        """Raise `TablesTooNewError` if dispatchers of this version must not use these tables."""
         self.open()
         if self.stamp is not None and self.stamp.is_too_new:
-            raise TablesTooNewError(
-                f"the tables are of version {self.stamp.version} and need dispatchers of "
-                f"version {self.stamp.oldest}, "
-                f"this is version {CURRENT.version}: run the newer Flask-TaskQueue"
-            )
+            raise too_new_error(self.stamp)
 
     def findings(self) -> list[Finding]:
-        """What whoever runs dispatchers on this database should know; an error means that none
-        can run.
-        """
+        """Return what operators of dispatchers should know; an error means that none can run."""
         return self.dialect.findings(self.engine, self._shared)
 
     def reset(self) -> None:
@@ -266,34 +214,29 @@ class Database:
         wait: Wait = Wait.PATIENTLY,
         done: Work[Result | None] = lambda _: None,
     ) -> Result:
-        course = Course(tries)
+        transaction = RetriedTransaction(tries)
         while True:
             counted = True
             try:
                 return self._run_once(
-                    partial(course.run, work), wait, done if course.unsure else None
+                    partial(transaction.run, work), wait, done if transaction.unsure else None
                 )
             except sa.exc.DBAPIError as error:
-                counted = self._counts(error, wait, course)
+                counted = self._counts(error, wait, transaction)
             except MovedError as error:
-                if course.is_used_up:
+                if transaction.is_used_up:
                     raise TransientError("what the transaction looked at kept changing") from error
             except sa.exc.TimeoutError as error:
-                raise TransientError(_CROWDED) from error
-            course.pause(counted=counted)
+                raise TransientError(CROWDED) from error
+            transaction.pause(counted=counted)
 
-    def _counts(self, error: sa.exc.DBAPIError, wait: Wait, course: Course) -> bool:
-        """Whether a failure is one of the tries, of which there are few; raises if there is no
-        other.
-        """
-        patient = wait is Wait.PATIENTLY and course.seconds <= _LOCK_PATIENCE
-        if self.dialect.is_locked(error):
-            if not patient:
-                raise LockedError(_IN_USE) from error
+    def _counts(
+        self, error: sa.exc.DBAPIError, wait: Wait, transaction: RetriedTransaction
+    ) -> bool:
+        """Return whether a failure uses up one of the tries; raise it if there is no other try."""
+        if transaction.was_locked_out(error, wait, self.dialect):
             return False
-        if patient and self.dialect.is_deadlock(error):
-            return False
-        self._raise_if_final(error, course.is_last(error), course.unsure)
+        self._raise_if_final(error, transaction.is_last(error), transaction.unsure)
         return True
 
     def _run_once(self, work: Work[Result], wait: Wait, done: Work[Result | None] | None) -> Result:
@@ -310,10 +253,10 @@ class Database:
         if missing and self._create:
             self.upgrade()
         elif lacking := [change for change in missing if change.kind != "index"]:
-            raise self._lack(lacking)
+            raise lacking_error(self.tables, lacking)
         self._complete, self._doubted = not missing, False
 
-    def _read_stamp(self) -> Stamp | None:
+    def _read_stamp(self) -> SchemaVersion | None:
         try:
             with self._connected() as connection:
                 return self.schema.stamp(connection)
@@ -322,23 +265,11 @@ class Database:
                 return None
             raise
 
-    def _lack(self, lacking: Sequence[Change]) -> TablesMissingError:
-        if [change.name for change in lacking] == [table.name for table in self.tables.all]:
-            return TablesMissingError(
-                f"the database has no table {self.tables.task.name}; create it with: flask "
-                "taskqueue init-db "
-                "(or db.create_all(), or flask db migrate and flask db upgrade)"
-            )
-        return TablesOutdatedError(
-            f"the tables in the database are of an earlier version, {lacking[0]} is missing; "
-            "run: flask taskqueue upgrade "
-            "(or flask db migrate and flask db upgrade)"
-        )
-
     @contextmanager
     def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
-        """A connection to look with, before the tables are known to be there; of the queue's
-        own engine unless another is given.
+        """Yield a connection to look with before the tables are known to be there.
+
+        It is one of the queue's own engine unless another is given.
         """
         try:
             with (engine or self._reading).begin() as connection:
@@ -346,11 +277,9 @@ class Database:
         except sa.exc.DBAPIError as error:
             if self.dialect.is_missing(error):
                 raise
-            raise TransientError(
-                f"the database cannot be reached: {type(error.orig).__name__}"
-            ) from error
+            raise unreachable(error) from error
         except sa.exc.TimeoutError as error:
-            raise TransientError(_CROWDED) from error
+            raise TransientError(CROWDED) from error
 
     def _raise_if_final(self, error: sa.exc.DBAPIError, last: bool, unsure: bool = False) -> None:
         if self.dialect.is_missing(error) and self._ready:
@@ -359,29 +288,13 @@ class Database:
         elif not (
             error.connection_invalidated
             or self.dialect.is_transient(error)
-            or (unsure and _is_unasked(error))
+            or (unsure and is_unreached(error))
         ):
-            if _is_unasked(error):
-                raise TransientError(
-                    f"the database cannot be reached: {type(error.orig).__name__}"
-                ) from error
+            if is_unreached(error):
+                raise unreachable(error) from error
             raise error
         if last:
             raise TransientError(
                 f"the database keeps refusing: {type(error.orig).__name__}"
-                + (_UNSURE if unsure else "")
+                + (UNSURE if unsure else "")
             ) from error
-
-
-def _is_unasked(error: sa.exc.DBAPIError) -> bool:
-    """Whether the database was not even reached."""
-    return error.statement is None and isinstance(error, sa.exc.OperationalError)
-
-
-def _levels(engine: sa.Engine) -> Collection[object]:
-    """The isolation levels that an engine was made with, as far as it tells without a
-    connection.
-    """
-    return engine.get_execution_options().get("isolation_level"), getattr(
-        engine.dialect, "_on_connect_isolation_level", None
-    )

@@ -1,4 +1,4 @@
-"""Notices: tell dispatchers anywhere, through the database, that a task was added."""
+"""Notifications: tell dispatchers anywhere, through the database, that a task was added."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _IDLE = 1.0
 _TRY_AGAIN = 5.0
 
 
-class Notices:
-    """For a database that has them (LISTEN and NOTIFY). One may be lost; then the poll sees the
-    task.
+class Notifications:
+    """Sends and hears notifications on a database that has them (LISTEN and NOTIFY).
 
-    They are sent from a thread, outside of the transaction that adds: within it they would have
-    all commits wait for each other. However many tasks are added, few are sent.
+    One may be lost; then polling finds the task. They are sent from a thread, outside of the
+    transaction that adds the task, because within it they would make all commits wait for each
+    other. However many tasks are added, few notifications are sent.
     """
 
     def __init__(self, database: Database) -> None:
@@ -40,11 +40,11 @@ class Notices:
 
     @staticmethod
     def serve(database: Database) -> bool:
-        """Whether the database and its driver have notices."""
-        return database.dialect.has_notices(database.engine)
+        """Return whether the database and its driver have notifications."""
+        return database.dialect.has_notifications(database.engine)
 
     def ring(self) -> None:
-        """Have a notice sent, soon. Never waits, never raises."""
+        """Send a notification soon. Never waits, never raises."""
         self._wanted.set()
         with self._starting:
             if not self._sends:
@@ -54,30 +54,31 @@ class Notices:
                 self._sends = True
 
     def listen(self, wake: Callable[[], object]) -> bool:
-        """Call ``wake`` at each notice, from a thread that holds a connection of its own."""
+        """Call ``wake`` at each notification, from a thread that holds a connection of its own."""
         self._closed.clear()
         start_thread(self._listen, wake, self._closed, name="taskqueue-listen")
         return True
 
     def is_heard(self) -> bool:
-        """Whether notices come through to this process; it may take some seconds to tell.
+        """Return whether notifications reach this process, which may take some seconds.
+
         Raises DBAPIError.
         """
         return self._database.dialect.hears(self._connection, self._channel)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._closed.set()
 
     def reset(self) -> None:
-        """In a forked child: threads are gone."""
+        """Begin anew in a forked child, where the threads are gone."""
         self._wanted = threading.Event()
         self._closed = threading.Event()
         self._starting = threading.Lock()
         self._sends = False
 
     def _send_wanted(self) -> None:
-        """In a thread of its own, which ends when nothing was wanted for a second."""
+        """Send what is wanted, in a thread that ends when nothing was wanted for a second."""
         wanted, starting = self._wanted, self._starting
         pause = threading.Event()
         while True:
@@ -96,15 +97,16 @@ class Notices:
                     return
 
     def _send_last(self) -> None:
-        """A short program may end before its thread has come to it."""
+        """Send at exit what a short program's thread did not get to."""
         if self._wanted.is_set():
             with suppress(sa.exc.DBAPIError), self._connection() as connection:
                 self._database.dialect.notify(connection, self._channel)
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
-        """A connection that is closed after use, not given back: with a subscription, or when
-        the pool is gone perhaps.
+        """Yield a connection that is closed after use instead of given back.
+
+        It may have a subscription, or the pool may be gone.
         """
         with self._database.engine.connect().execution_options(
             isolation_level="AUTOCOMMIT"

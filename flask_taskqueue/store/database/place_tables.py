@@ -1,6 +1,4 @@
-"""The tables of what is shared or held beside the rows of tasks: keys, places, leases,
-receivers.
-"""
+"""The tables of what tasks share or hold: keys, places, leases, receivers."""
 
 from __future__ import annotations
 
@@ -10,13 +8,14 @@ from .dialects.types import MICROS, SECONDS, token
 
 
 def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """One row per concurrency or serial key in use; whoever decides on a key locks its row."""
+    """One row per key in use, serial or not; whoever decides on a key locks its row."""
     return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
 
 
 def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Attempts that go on though their leases have ended, and which places they take until
-    when: of a queue, a key, a batch.
+    """Attempts that go on though their leases have ended, and the places that they take.
+
+    Those are places of a queue, a key and a batch, taken up to ``held_until``.
     """
     return sa.Table(
         f"{prefix}hold",
@@ -33,8 +32,9 @@ def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Leases that hold until then although ``due_at`` has passed: the row of their task is
-    locked by another transaction.
+    """Leases that hold ``until`` then although ``due_at`` has passed.
+
+    Another transaction has locked the row of their task.
     """
     return sa.Table(
         f"{prefix}renewal",
@@ -46,8 +46,9 @@ def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The receivers that asked for less, by 429 or 503 with Retry-After, until they are as fast
-    as ever (see `Slowdown`).
+    """The receivers that asked for less, by 429 or 503 with Retry-After, until they recover.
+
+    See `Slowdown`.
     """
     return sa.Table(
         f"{prefix}slowdown",

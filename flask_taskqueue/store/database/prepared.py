@@ -19,16 +19,16 @@ TOGETHER = 64
 
 
 class Prepared:
-    """For the statements of each turn of the drain, where SQLAlchemy's own way costs more than the
-    database.
+    """A statement that runs in each turn, where SQLAlchemy's own way costs more than the database.
 
     The statement must have no IN list of varying length, and values that the driver takes as they
     are.
     """
 
     def __init__(self, statement: sa.ClauseElement, *, rows_in_one: bool = False) -> None:
-        """With ``rows_in_one`` the rows of an insert are sent in one statement: for drivers
-        that send each on its own.
+        """Take a statement; with ``rows_in_one`` an insert sends its rows in one statement.
+
+        That is for drivers that send each row on its own.
         """
         self._statement = statement
         self._rows_in_one = rows_in_one
@@ -43,7 +43,7 @@ class Prepared:
         return connection.exec_driver_sql(self._text, self._bound(values))
 
     def execute_many(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
-        """Run it for each row; how many rows were changed in all."""
+        """Run it for each row; return how many rows were changed in all."""
         self._compile(connection)
         if (
             not connection.dialect.supports_sane_multi_rowcount
@@ -62,7 +62,7 @@ class Prepared:
         head, values, row = self._text.rpartition(" VALUES ")
         text = head + values + ", ".join([row] * len(rows))
         return connection.exec_driver_sql(
-            text, tuple(chain.from_iterable(self._bound(one) for one in rows))
+            text, tuple(chain.from_iterable(self._bound(values) for values in rows))
         ).rowcount
 
     def _compile(self, connection: sa.Connection) -> None:
@@ -96,12 +96,13 @@ class Prepared:
 
 
 def among_these(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Whether a column is one of the ids that `these` binds: an IN list of one length."""
+    """Return whether a column is one of the ids that `these` binds: an IN list of fixed length."""
     return column.in_([sa.bindparam(f"id_{number}", type_=sa.String) for number in range(TOGETHER)])
 
 
 def these(ids: Sequence[str]) -> dict[str, str]:
-    """Binds up to `TOGETHER` ids; the last is repeated to make it so many."""
+    """Bind up to `TOGETHER` ids; the last is repeated to fill the list."""
     return {
-        f"id_{number}": one for number, one in enumerate([*ids, *[ids[-1]] * (TOGETHER - len(ids))])
+        f"id_{number}": task_id
+        for number, task_id in enumerate([*ids, *[ids[-1]] * (TOGETHER - len(ids))])
     }

@@ -8,9 +8,7 @@ from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 
 def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Schedules: what is added when. ``next_at`` is the next fire time, ``task`` what is then
-    added (see `pack`).
-    """
+    """Schedules. ``next_at`` is the next fire time, ``task`` what it adds (see `pack`)."""
     return sa.Table(
         f"{prefix}schedule",
         metadata,
@@ -33,8 +31,9 @@ def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The fire times that have been seen to: of any number of dispatchers one inserts the row,
-    and the task with it.
+    """The fire times that have been seen to.
+
+    Of any number of dispatchers one inserts the row, and the task with it.
     """
     return sa.Table(
         f"{prefix}fire",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
+from ...core.errors import TablesMissingError, TablesOutdatedError, TablesTooNewError
 from .dialects import Dialect
 from .tables import Tables
 
@@ -16,12 +17,12 @@ _ROW = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class SchemaVersion:
     """What the tables say of themselves.
 
     ``version`` is raised by each release that changes the tables, which it does by adding to them
-    only. ``oldest`` is the oldest version whose dispatchers may work with them, as they do while
-    a release is rolled out.
+    only. ``oldest`` is the oldest version whose dispatchers may work with them, as they do while a
+    release is rolled out.
     """
 
     version: int
@@ -38,12 +39,12 @@ class Stamp:
         return self.oldest > CURRENT.version
 
 
-CURRENT = Stamp(version=2, oldest=2)
+CURRENT = SchemaVersion(version=2, oldest=2)
 """What the tables of this code say."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SchemaChange:
     """Something that is missing, and what adds it."""
 
     kind: Literal["table", "column", "index"]
@@ -70,35 +71,35 @@ def _add_column(element: AddColumn, compiler: Any, **_: Any) -> str:
 
 
 class Schema:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Compares the tables in the database with those of this code, and adds what is missing."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._dialect = dialect
         self._insert = dialect.insert_missing(tables.schema)
 
-    def stamp(self, connection: sa.Connection) -> Stamp | None:
-        """What the tables say of themselves; None if nobody has found them complete yet."""
+    def stamp(self, connection: sa.Connection) -> SchemaVersion | None:
+        """Return what the tables say of themselves, or None if they were never found complete."""
         schema = self._tables.schema
         row = connection.execute(
             sa.select(schema.c.version, schema.c.oldest).where(schema.c.id == _ROW)
         ).one_or_none()
-        return None if row is None else Stamp(row.version, row.oldest)
+        return None if row is None else SchemaVersion(row.version, row.oldest)
 
     def mark(self, connection: sa.Connection) -> None:
-        """Say that the tables are of this version, if they were of an earlier one."""
+        """Store that the tables are of this version, if they were of an earlier one."""
         schema = self._tables.schema
         connection.execute(self._insert, {"id": _ROW, **asdict(CURRENT)})
         earlier = sa.and_(schema.c.id == _ROW, schema.c.version < CURRENT.version)
         connection.execute(sa.update(schema).where(earlier).values(asdict(CURRENT)))
 
-    def missing(self, connection: sa.Connection) -> list[Change]:
-        """What the database lacks: tables, columns, indexes, found by looking at it."""
+    def missing(self, connection: sa.Connection) -> list[SchemaChange]:
+        """Return the tables, columns and indexes that the database lacks, by looking at it."""
         inspector = sa.inspect(connection)
         return [change for table in self._tables.all for change in _missing(inspector, table)]
 
-    def upgrade(self, connection: sa.Connection) -> list[Change]:
-        """Add what is missing, while every other process that wants to waits; what it was."""
+    def upgrade(self, connection: sa.Connection) -> list[SchemaChange]:
+        """Add what is missing, one process at a time; return what it was."""
         with self._dialect.alone(connection, self._tables.schema.name):
             changes = self.missing(connection)
             for change in changes:
@@ -108,26 +109,51 @@ class Schema:
         return changes
 
 
-def statements(changes: Iterable[Change], dialect: sa.Dialect) -> list[str]:
-    """The statements of changes as a database would be given them."""
+def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str]:
+    """Return the statements of changes as a database would be given them."""
     return [
-        str(one.compile(dialect=dialect)).strip() for change in changes for one in change.statements
+        str(statement.compile(dialect=dialect)).strip()
+        for change in changes
+        for statement in change.statements
     ]
 
 
-def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[Change]:
+def too_new_error(stamp: SchemaVersion) -> TablesTooNewError:
+    """Return the error for tables that dispatchers of this version must leave to newer ones."""
+    return TablesTooNewError(
+        f"the tables are of version {stamp.version} and need dispatchers of version "
+        f"{stamp.oldest}, this is version {CURRENT.version}: run the newer Flask-TaskQueue"
+    )
+
+
+def lacking_error(tables: Tables, lacking: Sequence[SchemaChange]) -> TablesMissingError:
+    """Return the error that says what the database lacks, and what adds it."""
+    if [change.name for change in lacking] == [table.name for table in tables.all]:
+        return TablesMissingError(
+            f"the database has no table {tables.task.name}; create it with: flask "
+            "taskqueue init-db "
+            "(or db.create_all(), or flask db migrate and flask db upgrade)"
+        )
+    return TablesOutdatedError(
+        f"the tables in the database are of an earlier version, {lacking[0]} is missing; "
+        "run: flask taskqueue upgrade "
+        "(or flask db migrate and flask db upgrade)"
+    )
+
+
+def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[SchemaChange]:
     if not inspector.has_table(table.name, table.schema):
         indexes = [sa.schema.CreateIndex(index) for index in _indexes(table)]
-        yield Change("table", table.name, (sa.schema.CreateTable(table), *indexes))
+        yield SchemaChange("table", table.name, (sa.schema.CreateTable(table), *indexes))
         return
     columns = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
     for column in table.columns:
         if column.name not in columns:
-            yield Change("column", f"{table.name}.{column.name}", (AddColumn(column),))
+            yield SchemaChange("column", f"{table.name}.{column.name}", (AddColumn(column),))
     indexes_there = {index["name"] for index in inspector.get_indexes(table.name, table.schema)}
     for index in _indexes(table):
         if index.name not in indexes_there:
-            yield Change("index", str(index.name), (sa.schema.CreateIndex(index),))
+            yield SchemaChange("index", str(index.name), (sa.schema.CreateIndex(index),))
 
 
 def _indexes(table: sa.Table) -> list[sa.Index]:

@@ -1,14 +1,17 @@
-"""A course of tries: how the attempts at one transaction went, and whether to go on."""
+"""A transaction that is retried: how its tries went, and whether to try once more."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 from ...core.ids import chance
+from .dialects import Dialect
+from .refusals import LockedError
 
 Result = TypeVar("Result")
 
@@ -18,9 +21,32 @@ that does not answer uses up more.
 """
 
 
-class Course:
-    """Up to so many ``tries``; where the answer to a commit was lost, as many as it takes to
-    find out, within twenty seconds.
+_LOCK_PATIENCE = 20.0
+"""Seconds that a transaction waits, in turns, for what another one has locked."""
+_IN_USE = (
+    "another transaction, of the application perhaps, has locked what this one was to change, "
+    "and keeps it"
+)
+
+
+class Wait(Enum):
+    """What a transaction does about the locks of others."""
+
+    PATIENTLY = auto()
+    """It is tried again for twenty seconds, for whoever asked for it waits too."""
+    BRIEFLY = auto()
+    """It waits for a moment, as long as transactions like itself take, and is given up with
+    `LockedError`.
+    """
+    NOT = auto()
+    """It is given up with `LockedError` at once."""
+
+
+class RetriedTransaction:
+    """Up to so many ``tries`` of one transaction.
+
+    Where the answer to a commit was lost, it is tried as often as it takes to find out, within
+    twenty seconds.
     """
 
     def __init__(self, tries: int) -> None:
@@ -43,8 +69,20 @@ class Course:
         self._committing = True
         return result
 
+    def was_locked_out(self, error: sa.exc.DBAPIError, wait: Wait, dialect: Dialect) -> bool:
+        """Return whether another transaction was in the way, and may be waited for once more.
+
+        Raises `LockedError` if a lock was waited for as long as it may be.
+        """
+        patient = wait is Wait.PATIENTLY and self.seconds <= _LOCK_PATIENCE
+        if dialect.is_locked(error):
+            if not patient:
+                raise LockedError(_IN_USE) from error
+            return True
+        return patient and dialect.is_deadlock(error)
+
     def is_last(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether the try that ended with this error was the last."""
+        """Return whether the try that ended with this error was the last."""
         self.unsure |= self._committing and error.connection_invalidated
         self._committing = False
         silent = error.connection_invalidated and self.seconds > _PATIENCE
@@ -56,8 +94,9 @@ class Course:
         return self._attempt >= self._tries
 
     def pause(self, *, counted: bool) -> None:
-        """Wait before the next try, longer each time; ``counted`` says whether the one that
-        failed is one of the tries.
+        """Wait before the next try, longer each time.
+
+        ``counted`` says whether the one that failed is one of the tries.
         """
         self._attempt += counted
         time.sleep(chance.uniform(0.2, 1) * min(0.01 * 2**self._attempt, 0.5))

@@ -30,12 +30,13 @@ _LONGEST_NAP = 0.005
 
 
 class Turn(Protocol):
-    """Somebody's turn to write; used by ``with`` too, which raises `TransientError` when it
-    does not come within a minute.
+    """A turn to write, also for ``with``.
+
+    ``with`` raises `TransientError` when the turn does not come within a minute.
     """
 
     def acquire(self, until: float = math.inf) -> bool:
-        """Wait for it, up to an instant of the monotonic clock; whether it came."""
+        """Wait for it, up to an instant of the monotonic clock; return whether it came."""
 
     def release(self) -> None:
         """Let the next one write."""
@@ -44,7 +45,7 @@ class Turn(Protocol):
         """Forget it; after a fork it is the parent's."""
 
     def findings(self) -> list[Finding]:
-        """What keeps writers of other processes from taking turns."""
+        """Return what keeps writers of other processes from taking turns."""
 
     @property
     def is_mine(self) -> bool:
@@ -61,20 +62,20 @@ class Turn(Protocol):
 
 
 class NoTurns:
-    """Everybody writes when they want to."""
+    """A turn for databases on which everybody writes when they want to."""
 
     def acquire(self, until: float = math.inf) -> bool:
-        """At once."""
+        """Return at once."""
         return True
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Do nothing, as nothing is held."""
 
     def reset(self) -> None:
-        """Nothing is held."""
+        """Do nothing, as nothing is held."""
 
     def findings(self) -> list[Finding]:
-        """Nothing can be wrong."""
+        """Return nothing, as nothing can be wrong."""
         return []
 
     @property
@@ -105,8 +106,9 @@ class WriteLock:
     """
 
     def __init__(self, find_database: Callable[[], str]) -> None:
-        """``find_database`` is asked for the path of the database when the lock's file, beside
-        it, is first needed.
+        """Take a function that finds the path of the database.
+
+        It is called when the lock's file, which lies beside the database, is first needed.
         """
         self._find_database = find_database
         self._told = False
@@ -119,8 +121,9 @@ class WriteLock:
         self._file: int | None = None
 
     def acquire(self, until: float = math.inf) -> bool:
-        """Wait for it, up to an instant of the monotonic clock; whether it came. Whatever
-        interrupts that leaves it free.
+        """Wait for it, up to an instant of the monotonic clock; return whether it came.
+
+        Whatever interrupts that leaves it free.
         """
         if self.is_mine:
             self._depth += 1
@@ -146,7 +149,7 @@ class WriteLock:
             self._let_go()
 
     def findings(self) -> list[Finding]:
-        """Whether the lock's file can be had."""
+        """Return a warning if the lock's file cannot be used."""
         if fcntl is None:
             return []
         try:
@@ -215,8 +218,9 @@ class WriteLock:
 
 
 def _open(database: str) -> int:
-    """The lock's file, which gets the owner and the mode of the database, as SQLite's own files
-    beside it do. To lock it is to read it.
+    """Open the lock's file for reading, which is enough to lock it.
+
+    A new one gets the owner and the mode of the database, like SQLite's own files beside it.
     """
     path, flags = f"{database}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with suppress(FileNotFoundError):

@@ -15,8 +15,8 @@ from ..database.dialects.states import is_state
 from ..database.prepared import Prepared, among_these
 from ..database.refusals import MovedError
 from ..database.tables import Tables
-from .finish import Ending, Endings
-from .results import Result, alike, leased
+from .finish import Finish, Transition
+from .results import AttemptResult, alike, leased
 
 Lease = tuple[str, str]
 """A task's id and its lease's: what an attempt is known by."""
@@ -31,18 +31,19 @@ _RAN_OUT = "the lease ran out: the process died or was cut off while the task ra
 
 
 def leases_of(records: Iterable[Record]) -> set[Lease]:
-    """What the attempts that tasks are leased for are known by."""
-    return {(one.id, one.lease_id or "") for one in records}
+    """Return the leases by which the attempts of tasks are known."""
+    return {(record.id, record.lease_id or "") for record in records}
 
 
 class AttemptLog:
-    """Each attempt once, whoever ends it: an insert that is repeated, because a commit was in
-    doubt, changes nothing.
+    """Logs each attempt once, whoever ends it.
+
+    An insert that is repeated, because a commit was in doubt, changes nothing.
     """
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings, keep: float) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, finish: Finish, keep: float) -> None:
         self._keep = keep
-        self._endings = endings
+        self._finish = finish
         self._attempt = tables.attempt
         columns: dict[str, Any] = {
             column.name: sa.bindparam(column.name) for column in tables.attempt.c
@@ -59,41 +60,41 @@ class AttemptLog:
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
         self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
-    def add(self, connection: sa.Connection, results: Sequence[Result]) -> int:
-        """Log attempts that have ended just now, under leases that were held to the end; how many
-        had not been logged.
+    def add(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
+        """Log attempts that have just ended with their leases held; return how many were new.
 
-        What the rows of their tasks say need not be sent again. Of each task those before the last
-        so many are forgotten.
+        What the rows of their tasks say need not be sent again. Of each task only the last so many
+        attempts are kept.
         """
         together, others = alike(results)
         added = 0
-        for some in together:
-            outcome = some[0].outcome
+        for group in together:
+            outcome = group[0].outcome
             told = {"reason": outcome.reason, "status": outcome.status, "error": outcome.error}
-            added += self._insert_alike.execute(connection, leased(some) | told).rowcount
+            added += self._insert_alike.execute(connection, leased(group) | told).rowcount
         if others:
             added += self._insert.execute_many(
-                connection, [_row(one, one.outcome.reason) for one in others]
+                connection, [_row(result, result.outcome.reason) for result in others]
             )
         self._forget_first(connection, [result.record for result in results])
         return added
 
-    def add_late(self, connection: sa.Connection, results: Sequence[Result]) -> None:
-        """Log attempts whose lease somebody else had ended; what that one logged of a handler
-        that still ran is replaced.
+    def add_late(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> None:
+        """Log attempts whose lease somebody else had ended.
+
+        This replaces what was logged when the lease was taken from the handler while it ran.
         """
         attempt = self._attempt
-        pairs = [(one.record.id, one.record.lease_id) for one in results]
+        pairs = [(result.record.id, result.record.lease_id) for result in results]
         withdrawn = sa.and_(
             sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(pairs),
             attempt.c.reason == WITHDRAWN,
         )
         connection.execute(sa.delete(attempt).where(withdrawn))
-        self._insert.execute_many(connection, [_row(one, "late") for one in results])
+        self._insert.execute_many(connection, [_row(result, "late") for result in results])
         self._forget_first(connection, [result.record for result in results])
 
-    def add_reply(self, connection: sa.Connection, result: Result) -> None:
+    def add_reply(self, connection: sa.Connection, result: AttemptResult) -> None:
         """Keep the reply of an attempt that its handler's transaction has logged."""
         attempt, record = self._attempt, result.record
         mine = (
@@ -114,27 +115,28 @@ class AttemptLog:
         source: str,
         error: str = _RAN_OUT,
     ) -> None:
-        """Log that the attempts of tasks ended with the death of their process. Raises `MovedError`
-        if a handler has completed one.
+        """Log that the attempts of tasks ended with the death of their process.
 
-        Who writes at the same time as others has a ``source`` of its own.
+        Raises `MovedError` if a handler has completed one. Who writes at the same time as others
+        has a ``source`` of its own.
         """
         died = Outcome(State.LEASED, "crash", error=error)
         added = self._insert.execute_many(
-            connection, [_row(Result(record, died, 0.0), "crash") for record in records]
+            connection, [_row(AttemptResult(record, died, 0.0), "crash") for record in records]
         )
         if added != len(records) and self.completed(connection, leases_of(records)):
             raise MovedError
         self._forget_first(connection, records)
-        self._endings.follow(
+        self._finish.follow(
             connection,
-            [Ending(record, State.LEASED, attempt="crash", failed=True) for record in records],
+            [Transition(record, State.LEASED, attempt="crash", failed=True) for record in records],
             source,
         )
 
     def withdraw(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
-        """Log that leases are taken from handlers that may be running, which cannot complete
-        then; those that have completed already.
+        """Log that leases are taken from handlers that may run; return those already completed.
+
+        The others cannot complete any more.
         """
         if not leases:
             return set()
@@ -158,7 +160,7 @@ class AttemptLog:
         return self.completed(connection, leases)
 
     def completed(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
-        """Those leases whose handlers have committed their success."""
+        """Return those leases whose handlers have committed their success."""
         attempt = self._attempt
         pairs = sa.tuple_(attempt.c.task_id, attempt.c.lease_id).in_(sorted(leases))
         rows = connection.execute(
@@ -179,7 +181,7 @@ class AttemptLog:
 
 
 def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
-    """An insert of the attempts of results that are alike, from the rows of their tasks."""
+    """Return an insert of the attempts of results that are alike, from the rows of their tasks."""
     task = tables.task
     told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
     columns: dict[str, sa.ColumnElement[Any]] = {
@@ -199,7 +201,7 @@ def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
     )
 
 
-def _row(result: Result, reason: str) -> dict[str, Any]:
+def _row(result: AttemptResult, reason: str) -> dict[str, Any]:
     record, outcome = result.record, result.outcome
     return {
         "task_id": record.id,

@@ -8,24 +8,21 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.clock import SECOND, duration_micros
-from ...core.delivery.outcome import success
 from ...core.queues.lanes import Lane, Lanes
-from ...core.queues.poison import MAX_CRASHES, POISON, is_poison, poison
 from ...core.record import Record
 from ...core.states import State
 from ..database.dialects import Claim, Dialect
 from ..database.dialects.claims import candidates
-from ..database.dialects.states import is_state
 from ..database.tables import Tables
-from ..queues.locks import Locks, untaken
+from ..database.task_columns import expired
+from ..queues.locks import Locks
 from ..queues.queues import Queues
-from .attempts import AttemptLog, Lease
+from .attempts import AttemptLog
 from .completions import Completions
-from .finish import Ending, Endings
+from .finish import Finish, Transition
 from .lanes import is_open, look, prepare_look
-from .renewals import is_renewed
-from .results import Result
 from .slowdowns import Seen, Slowdowns
+from .takeovers import Takeovers
 
 _CLAIMS = 20
 """How often one claim looks for more when tasks that it found may not run yet."""
@@ -34,7 +31,7 @@ _LATER = SECOND
 
 
 class Claims:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Claims due tasks. Each method is part of the transaction of the connection it is given."""
 
     def __init__(
         self,
@@ -42,34 +39,28 @@ class Claims:
         dialect: Dialect,
         queues: Queues,
         locks: Locks,
-        endings: Endings,
+        finish: Finish,
         log: AttemptLog,
         completions: Completions,
         slowdowns: Slowdowns,
     ) -> None:
         self._task = tables.task
         self._now = dialect.now
-        self._is_renewed = is_renewed(tables, dialect.now)
         self._queues = queues
         self._locks = locks
-        self._endings = endings
-        self._log = log
-        self._completions = completions
+        self._finish = finish
         self._slowdowns = slowdowns
-        self.ended: dict[str, Result] = {}
-        """What was ended instead of being taken over; whoever tells of it, once that is
-        committed, takes it out.
-        """
         self.put_off_any = False
         """Whether something was put off because its receiver is slowed, since whoever claims
         took note of it.
         """
+        self.takeovers = Takeovers(tables, dialect, queues, finish, log, completions)
         self._claim = dialect.prepare_claim(tables.task)
         self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables, dialect.now))
         self._lanes = prepare_look(tables, dialect.now)
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
-        """What waits in each lane of the queues that are not paused."""
+        """Return what waits in each lane of the queues that are not paused."""
         return look(connection, self._lanes, queues, self._queues.gates, self._slowdowns.active)
 
     def claim(
@@ -84,12 +75,11 @@ class Claims:
         limited: bool = False,
         slowdowns: Seen | None = None,
     ) -> list[Record]:
-        """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; the attempt is counted
-        with it.
+        """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; count their attempts.
 
-        Those that have expired end here, those whose key is taken are parked, those for a receiver
+        Tasks that have expired end here, those whose key is taken are parked, those for a receiver
         that is slowed are put off; others are claimed instead. With ``limited`` the queue's limits
-        are asked, and nothing is taken while somebody else asks them.
+        apply, and nothing is taken while somebody else applies them.
         """
         gate = None
         if limited:
@@ -112,8 +102,9 @@ class Claims:
         held_by: str,
         lease: float,
     ) -> list[Record]:
-        """As `claim`, from a lane that was not looked at: nothing if its queue is paused or has
-        limits, or any receiver is slowed.
+        """Claim as `claim` does, from a lane that was not looked at.
+
+        Nothing is taken if its queue is paused or has limits, or if any receiver is slowed.
         """
         return self._claim_some(
             self._claim_unseen, connection, lane, limit, _terms(lease_id, held_by, lease), {}
@@ -142,41 +133,14 @@ class Claims:
                 break
         return taken
 
-    def take_over(
-        self,
-        connection: sa.Connection,
-        lane: Lane,
-        *,
-        lease_id: str,
-        held_by: str,
-        lease: float,
-        limited: bool = False,
-        suspects: bool | None = None,
-    ) -> Record | None:
-        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder;
-        of ``suspects`` only, or of others.
-
-        One whose handler has completed it has succeeded, one that has crashed too often is dead,
-        and the next one is looked at. With ``limited`` it takes a token like any start; in flight
-        it was already.
-        """
-        gate = self._queues.decide(connection, lane.queue) if limited else None
-        if limited and (gate is None or gate.tokens_left == 0):
-            return None
-        taken = self._take_over(
-            connection, lane, {"lease_id": lease_id, "held_by": held_by}, lease, suspects
-        )
-        if gate is not None and taken is not None:
-            self._queues.charge(connection, lane.queue, gate, 1)
-        return taken
-
     def put_off(self, connection: sa.Connection, lane: Lane, state: State) -> list[Record]:
-        """Look a moment later at the first task of a lane that is due, or whose lease ran out;
-        the task, if there is one.
+        """Put off the first task of a lane that is due, or whose lease ran out; return it.
+
+        It is looked at again a second later.
         """
         task = self._task
         first = (
-            self._expired(connection, lane, None)
+            self.takeovers.first_expired(connection, lane)
             if state is State.LEASED
             else self._first_due(connection, lane)
         )
@@ -187,122 +151,45 @@ class Claims:
         )
         return [first]
 
-    def _take_over(
-        self,
-        connection: sa.Connection,
-        lane: Lane,
-        holder: Mapping[str, Any],
-        lease: float,
-        suspects: bool | None,
-    ) -> Record | None:
-        while (found := self._expired(connection, lane, suspects)) is not None:
-            status = self._completions.finish(connection, found, holder["held_by"])
-            if status is not None:
-                self.ended[found.id] = Result(found, success(status), 0.0)
-                continue
-            self._log.crash(connection, [found], holder["held_by"])
-            if is_poison(found):
-                self._end_poison(connection, found, holder["held_by"])
-                continue
-            changes = {
-                **holder,
-                "attempts": found.attempts + 1,
-                "crashes": found.crashes + 1,
-                "last_reason": "crash",
-                "due_at": self._now + duration_micros(lease),
-                "started_at": self._now,
-            }
-            if _change(connection, self._task, found, changes):
-                return Record._make(
-                    connection.execute(
-                        sa.select(self._task).where(self._task.c.id == found.id)
-                    ).one()
-                )
-        return None
-
     def _not_slowed(
         self, connection: sa.Connection, lane: Lane, found: Sequence[Record], slowdowns: Seen
     ) -> list[Record]:
-        """Those just claimed whose receiver may be given them; the others are put off, and what
-        waits for their keys goes.
+        """Return those just claimed whose receivers may be given them, and put the others off.
+
+        What waits for the keys of those is let go.
         """
         sent, late = self._slowdowns.admit(connection, lane, found, slowdowns)
         self.put_off_any |= bool(late)
-        keyed = [one.id for one in late if one.lock_key is not None]
+        keyed = [record.id for record in late if record.lock_key is not None]
         if keyed:
-            self._endings.given_back(connection, keyed)
+            self._finish.given_back(connection, keyed)
         return sent
 
     def _admitted(
         self, connection: sa.Connection, claimed: Sequence[Record], source: str
     ) -> list[Record]:
-        """Those just claimed that are to be attempted."""
-        if not any(one.lock_key is not None or one.expires_at is not None for one in claimed):
+        """Return those just claimed that are to be attempted."""
+        if not any(
+            record.lock_key is not None or record.expires_at is not None for record in claimed
+        ):
             return list(claimed)
-        expired = [
-            one
-            for one in claimed
-            if one.expires_at is not None and (one.started_at or 0) > one.expires_at
+        late = [
+            task
+            for task in claimed
+            if task.expires_at is not None and (task.started_at or 0) > task.expires_at
         ]
-        if expired:
-            ended = untaken(self._task) | {
-                "state": State.CANCELLED.value,
-                "due_at": None,
-                "finished_at": self._now,
-                "unique_key": None,
-                "last_reason": "expired",
-            }
+        if late:
             connection.execute(
                 sa.update(self._task)
-                .where(self._task.c.id.in_([one.id for one in expired]))
-                .values(ended)
+                .where(self._task.c.id.in_([task.id for task in late]))
+                .values(expired(self._task, self._now))
             )
-            self._endings.follow(
-                connection, [Ending(one, State.CANCELLED, expired=True) for one in expired], source
+            self._finish.follow(
+                connection,
+                [Transition(task, State.CANCELLED, expired=True) for task in late],
+                source,
             )
-        return self._locks.admit(connection, [one for one in claimed if one not in expired])
-
-    def has_suspect(self, connection: sa.Connection, lane: Lane) -> bool:
-        """Whether a lease of a lane ran out whose task is to be tried alone."""
-        return connection.execute(self._expired_rows(lane, suspects=True)).one_or_none() is not None
-
-    def forgive(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
-        """Not to hold against suspects the crash that may end these attempts."""
-        task = self._task
-        those = (
-            sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
-            is_state(task, State.LEASED),
-        )
-        condemned = task.c.crashes + 1 - task.c.pardons >= MAX_CRASHES
-        connection.execute(
-            sa.update(task).where(*those, condemned).values(pardons=task.c.pardons + 1)
-        )
-
-    def _expired(
-        self, connection: sa.Connection, lane: Lane, suspects: bool | None
-    ) -> Record | None:
-        row = connection.execute(
-            self._expired_rows(lane, suspects).with_for_update(skip_locked=True)
-        ).one_or_none()
-        return None if row is None else Record._make(row)
-
-    def _expired_rows(self, lane: Lane, suspects: bool | None) -> sa.Select[Any]:
-        """The task of a lane whose lease ran out longest ago."""
-        task = self._task
-        there = (
-            is_state(task, State.LEASED),
-            task.c.queue == lane.queue,
-            task.c.priority == lane.priority,
-            task.c.due_at <= self._now,
-        )
-        on_trial = task.c.crashes + 2 - task.c.pardons == MAX_CRASHES
-        which = sa.true() if suspects is None else on_trial if suspects else sa.not_(on_trial)
-        return (
-            sa.select(task)
-            .where(*there, ~self._is_renewed, which)
-            .order_by(task.c.due_at, task.c.id)
-            .limit(1)
-        )
+        return self._locks.admit(connection, [task for task in claimed if task not in late])
 
     def _first_due(self, connection: sa.Connection, lane: Lane) -> Record | None:
         which = {"in_queue": lane.queue, "in_priority": lane.priority, "most": 1}
@@ -314,31 +201,7 @@ class Claims:
         row = connection.execute(first, which).one_or_none()
         return None if row is None else Record._make(row)
 
-    def _end_poison(self, connection: sa.Connection, record: Record, source: str) -> None:
-        changes = {
-            "state": State.DEAD.value,
-            "crashes": record.crashes + 1,
-            "due_at": None,
-            "finished_at": self._now,
-            "unique_key": None,
-            "last_reason": "crash",
-            "last_error": POISON.format(crashes=record.crashes + 1),
-        }
-        if _change(connection, self._task, record, changes):
-            self._endings.follow(connection, [Ending(record, State.DEAD)], source)
-            self.ended[record.id] = Result(record, poison(record), 0.0)
-
 
 def _terms(lease_id: str, held_by: str, lease: float) -> dict[str, Any]:
-    """Binds how tasks are leased."""
+    """Bind how tasks are leased."""
     return {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)}
-
-
-def _change(
-    connection: sa.Connection, task: sa.Table, record: Record, changes: Mapping[str, Any]
-) -> bool:
-    """Change a leased task if the lease is still the one of the record."""
-    mine = sa.and_(
-        task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED)
-    )
-    return connection.execute(sa.update(task).where(mine).values(dict(changes))).rowcount == 1

@@ -22,17 +22,18 @@ from ..database.dialects import Dialect, Mark
 from ..database.dialects.states import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
-from .finish import Ending, Endings
+from ..database.task_columns import ended
+from .finish import Finish, Transition
 
 
 class Completions:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Ends attempts in the transactions of their handlers."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, finish: Finish) -> None:
         task, attempt = tables.task, tables.attempt
         self._attempt = attempt
         self._dialect = dialect
-        self._endings = endings
+        self._finish = finish
         mine = (
             task.c.id == sa.bindparam("id"),
             task.c.lease_id == sa.bindparam("lease"),
@@ -43,11 +44,10 @@ class Completions:
         self._insert = Prepared(self._completion(mine))
 
     def begin(self, connection: sa.Connection, record: Record) -> Mark | None:
-        """Mark the handler's transaction, which has just begun; None if its lease is known to be
-        lost.
+        """Mark the handler's transaction, which has just begun; return None if its lease is lost.
 
-        Where one writer locks all, it is asked by writing: what follows in the transaction has the
-        write lock.
+        Where one writer locks all, the lease is asked for by writing, so that what follows in the
+        transaction has the write lock.
         """
         if self._dialect.locks_by_writing:
             fenced = self._fence.execute(connection, {"id": record.id, "lease": record.lease_id})
@@ -60,8 +60,8 @@ class Completions:
     ) -> bool | None:
         """Store that the handler has returned; its changes are committed with that, or neither is.
 
-        False if somebody else ended the lease, None if this is not the transaction of the ``mark``:
-        then nothing of it may be committed.
+        Returns False if somebody else ended the lease, and None if this is not the transaction of
+        the ``mark``: then nothing of it may be committed.
         """
         if not mark.holds(connection):
             return None
@@ -81,8 +81,9 @@ class Completions:
             return False
 
     def _completion(self, mine: Sequence[sa.ColumnElement[bool]]) -> sa.Insert:
-        """The insert of the attempt: only while its lease holds, where to look at that locks
-        nothing that others change.
+        """Return the insert of the attempt, which applies only while its lease holds.
+
+        That is asked only where it does not lock what others change.
         """
         attempt = self._attempt
         names = ("task_id", "number", "lease_id", "started_at", "held_by", "status")
@@ -98,10 +99,10 @@ class Completions:
         return sa.insert(attempt).from_select(list(columns), rows, include_defaults=False)
 
     def finish(self, connection: sa.Connection, record: Record, source: str) -> int | None:
-        """End a leased task whose handler has completed, with all that follows; the handler's
-        status, None if it has not.
+        """End a leased task whose handler has completed, with all that follows; return the status.
 
-        Who writes at the same time as others has a ``source`` of its own.
+        Returns None if the handler has not completed. Who writes at the same time as others has a
+        ``source`` of its own.
         """
         attempt = self._attempt
         mine = (
@@ -123,24 +124,22 @@ class Completions:
             == 1
         ):
             took = max(0, row.finished_at - (record.started_at or row.finished_at)) / SECOND
-            self._endings.follow(
+            self._finish.follow(
                 connection,
-                [Ending(record, State.SUCCEEDED, attempt="success", duration=took)],
+                [Transition(record, State.SUCCEEDED, attempt="success", duration=took)],
                 source,
             )
         return status
 
 
 def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
-    """What the end of its handler's transaction makes of a task."""
-    return {
-        "state": State.SUCCEEDED.value,
-        "due_at": None,
-        "finished_at": now,
-        "unique_key": None,
-        "executions": task.c.executions + 1,
-        "answered": task.c.answered + 1,
-        "last_status": sa.bindparam("status"),
-        "last_reason": "success",
-        "last_error": None,
-    }
+    """Return what the end of its handler's transaction makes of a task."""
+    return ended(
+        State.SUCCEEDED,
+        now,
+        executions=task.c.executions + 1,
+        answered=task.c.answered + 1,
+        last_status=sa.bindparam("status"),
+        last_reason="success",
+        last_error=None,
+    )

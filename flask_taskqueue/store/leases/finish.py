@@ -1,4 +1,4 @@
-"""Endings: what follows when an attempt is over or a task ends, in the same transaction."""
+"""Finish: what follows when an attempt is over or a task ends, in the same transaction."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ...core.states import State
 from ...core.tasks.new_task import unpack
 from ..adding.batches import Batches
 from ..adding.inserts import Inserts
-from ..counters.counters import Counts, Tally, count_end, no_counts
+from ..counters.counters import Counters, Counts, count_end, no_counts
 from ..queues.locks import Locks
-from .freed_places import Vacancies
+from .freed_places import FreedPlaces
 
 logger = logging.getLogger("flask_taskqueue")
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """What a task has become: ended, scheduled again, or (leased) nothing new; with an attempt that
-    is over, or without.
+class Transition:
+    """What a task has become, with an attempt that is over or without one.
 
-    ``attempt`` is what the meter counts it as (see `attempt_measure`), ``duration`` in seconds.
+    It has ended, is scheduled again, or (leased) nothing new. ``attempt`` is what it is counted as
+    (see `attempt_measure`), ``duration`` is in seconds.
     """
 
     record: Record
@@ -43,102 +43,114 @@ class Ending:
     """Whether its place is not free yet: its handler still runs (see `Holds`)."""
 
 
-class Endings:
-    """Counts, lets waiting tasks go, adds the tasks that follow."""
+class Finish:
+    """Counts what has ended, lets waiting tasks go and adds the tasks that follow."""
 
     def __init__(
         self,
-        tally: Tally,
+        counters: Counters,
         locks: Locks,
         batches: Batches,
         inserts: Inserts,
         encryption: Encryption,
-        vacancies: Vacancies,
+        freed_places: FreedPlaces,
     ) -> None:
-        self._tally = tally
+        self._counters = counters
         self._locks = locks
         self._batches = batches
         self._inserts = inserts
         self._encryption = encryption
-        self._vacancies = vacancies
+        self._freed_places = freed_places
 
     def follow(
         self,
         connection: sa.Connection,
-        endings: Sequence[Ending],
+        transitions: Sequence[Transition],
         source: str,
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
-        """Count, and see to everything that follows. Others that write at the same time have
-        another ``source``.
+        """Count transitions, and see to everything that follows.
 
-        ``vacant`` are holds that have ended. Rows are locked in one order (keys, batches, counts),
-        so that two transactions never wait for each other.
+        Others that write at the same time have another ``source``. ``vacant`` are holds that have
+        ended. Rows are locked in one order (keys, batches, counters), so that two transactions
+        never wait for each other.
         """
-        self.let_follow(connection, endings, vacant)
-        self._tally.add(connection, _counts(endings), source)
+        self.let_follow(connection, transitions, vacant)
+        self._counters.add(connection, _counts(transitions), source)
 
     def let_follow(
         self,
         connection: sa.Connection,
-        endings: Sequence[Ending],
+        transitions: Sequence[Transition],
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
-        """See to everything that follows, but count nothing."""
-        self._free_locks(connection, endings, vacant)
-        self._add_follow_ups(connection, endings)
-        self._count_batches(connection, endings, vacant)
+        """See to everything that follows transitions, but count nothing."""
+        self._free_locks(connection, transitions, vacant)
+        self._add_follow_ups(connection, transitions)
+        self._count_batches(connection, transitions, vacant)
 
     def given_back(self, connection: sa.Connection, ids: Collection[str]) -> None:
-        """See to what may go instead of tasks that are scheduled again as if they had not been
-        taken.
-        """
+        """Let go what may run instead of tasks that were given back as if never claimed."""
         self._locks.free(connection, self._locks.keys_of(connection, ids))
 
     def replaced(self, connection: sa.Connection, record: Record, expired: bool) -> None:
         """See to what follows a task that was cancelled because another took its place."""
-        self.cancelled(connection, [Ending(record, State.CANCELLED, expired=expired)])
+        self.cancelled(connection, [Transition(record, State.CANCELLED, expired=expired)])
 
-    def cancelled(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
-        """See to what follows tasks that were cancelled, perhaps by the application's own
-        transaction.
-        """
-        if not self._vacancies.leave(connection, [one.record for one in endings if not one.held]):
-            self.let_follow(connection, endings)
-        self._tally.add(connection, _counts(endings), "")
+    def cancelled(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
+        """See to what follows cancelled tasks, even in the application's own transaction."""
+        if not self._freed_places.leave(
+            connection, [transition.record for transition in transitions if not transition.held]
+        ):
+            self.let_follow(connection, transitions)
+        self._counters.add(connection, _counts(transitions), "")
 
     def _free_locks(
-        self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]
+        self,
+        connection: sa.Connection,
+        transitions: Sequence[Transition],
+        vacant: Sequence[sa.Row[Any]],
     ) -> None:
         keys: dict[str, int | None] = {
-            one.lock_key: one.lock_limit for one in vacant if one.lock_key is not None
+            place.lock_key: place.lock_limit for place in vacant if place.lock_key is not None
         }
         keys |= {
-            one.record.lock_key: one.record.lock_limit
-            for one in endings
-            if one.record.lock_key is not None and not one.held and one.state is not State.LEASED
+            transition.record.lock_key: transition.record.lock_limit
+            for transition in transitions
+            if transition.record.lock_key is not None
+            and not transition.held
+            and transition.state is not State.LEASED
         }
         if keys:
             self._locks.free(connection, keys)
 
-    def _add_follow_ups(self, connection: sa.Connection, endings: Sequence[Ending]) -> None:
-        for one in endings:
-            if one.record.follow_up is None or one.state is not State.SUCCEEDED:
+    def _add_follow_ups(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
+        for transition in transitions:
+            if transition.record.follow_up is None or transition.state is not State.SUCCEEDED:
                 continue
             try:
-                following = unpack(self._encryption.decrypt_text(one.record.follow_up))
+                following = unpack(self._encryption.decrypt_text(transition.record.follow_up))
             except ValueError as error:
-                logger.error("task %s succeeded, but nothing follows: %s", one.record.id, error)
+                logger.error(
+                    "task %s succeeded, but nothing follows: %s", transition.record.id, error
+                )
                 continue
-            self._inserts.add_following(connection, following, f"task {one.record.id}")
+            self._inserts.add_following(connection, following, f"task {transition.record.id}")
 
     def _count_batches(
-        self, connection: sa.Connection, endings: Sequence[Ending], vacant: Sequence[sa.Row[Any]]
+        self,
+        connection: sa.Connection,
+        transitions: Sequence[Transition],
+        vacant: Sequence[sa.Row[Any]],
     ) -> None:
         ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for one in endings:
-            if one.record.batch_id is not None and one.state.is_finished and not one.held:
-                ended[one.record.batch_id][one.state.value] += 1
+        for transition in transitions:
+            if (
+                transition.record.batch_id is not None
+                and transition.state.is_finished
+                and not transition.held
+            ):
+                ended[transition.record.batch_id][transition.state.value] += 1
         for place in vacant:
             if place.batch_id is not None:  # its task was deleted
                 ended[place.batch_id][State.CANCELLED.value] += 1
@@ -146,25 +158,25 @@ class Endings:
             self._batches.count(connection, ended)
 
 
-def _counts(endings: Sequence[Ending]) -> dict[str, Counts]:
+def _counts(transitions: Sequence[Transition]) -> dict[str, Counts]:
     found = no_counts()
-    for one in endings:
-        counts = found[one.record.queue]
-        if one.attempt is not None:
-            _count_attempt(counts, one, one.attempt)
-        if one.state.is_finished:
-            count_end(counts, one.state, expired=one.expired)
+    for transition in transitions:
+        counts = found[transition.record.queue]
+        if transition.attempt is not None:
+            _count_attempt(counts, transition, transition.attempt)
+        if transition.state.is_finished:
+            count_end(counts, transition.state, expired=transition.expired)
     return found
 
 
-def _count_attempt(counts: Counts, ending: Ending, measure: str) -> None:
+def _count_attempt(counts: Counts, transition: Transition, measure: str) -> None:
     counts["attempts"] += 1
-    counts["failures"] += ending.failed
+    counts["failures"] += transition.failed
     counts[measure] += 1
     if measure in ("crash", "late"):
         return
-    _observe(counts, DURATIONS, "duration_micros", duration_micros(ending.duration))
-    record = ending.record
+    _observe(counts, DURATIONS, "duration_micros", duration_micros(transition.duration))
+    record = transition.record
     if (
         record.attempts == 1 and record.last_reason is None and record.started_at is not None
     ):  # the very first

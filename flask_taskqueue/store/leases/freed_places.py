@@ -1,8 +1,7 @@
-"""Vacancies: places that become free by a transaction of the application, and are seen to once it
-is committed.
+"""Freed places: what a transaction of the application frees is passed on once it is committed.
 
 Such a transaction may be as long as the application likes, and may see no more than there was when
-it began (REPEATABLE READ): what waits for a key by then it would overlook, and whoever else decides
+it began (REPEATABLE READ). It would overlook what waits for a key by then, and whoever else decides
 on the key, or counts in the batch, would wait for it. So it leaves a hold that has run out already,
 and whoever comes across it lets go what waits (see `Holds`).
 """
@@ -20,8 +19,11 @@ from ..database.tables import Tables
 _LEFT = "taskqueue_vacancies"
 
 
-class Vacancies:
-    """The statements of one database. ``is_own`` says whether a connection is the queue's own."""
+class FreedPlaces:
+    """Notes the places that the application's transactions free.
+
+    ``is_own`` says whether a connection is the queue's own.
+    """
 
     def __init__(
         self, tables: Tables, dialect: Dialect, is_own: Callable[[sa.Connection], bool]
@@ -31,21 +33,22 @@ class Vacancies:
         self._sees_all = dialect.locks_by_writing
 
     def leave(self, connection: sa.Connection, vacated: Sequence[Record]) -> bool:
-        """Leave the places of tasks that are cancelled for later, if this is the application's
-        transaction; whether it is.
+        """Leave the places of cancelled tasks for later if the transaction is the application's.
+
+        Returns whether it is.
         """
         if self._sees_all or self._is_own(connection):
             return False
         columns = ("queue", "lock_key", "lock_limit", "batch_id")
         rows = [
             {
-                "task_id": one.id,
+                "task_id": record.id,
                 "lease_id": "",
                 "held_until": 0,
-                **{name: getattr(one, name) for name in columns},
+                **{name: getattr(record, name) for name in columns},
             }
-            for one in vacated
-            if one.lock_key is not None or one.batch_id is not None
+            for record in vacated
+            if record.lock_key is not None or record.batch_id is not None
         ]
         if rows:
             connection.execute(self._insert, rows)
@@ -53,6 +56,6 @@ class Vacancies:
         return True
 
 
-def has_left(connection: sa.Connection) -> bool:
-    """Whether vacancies were left since this was last asked of a connection."""
+def has_freed_places(connection: sa.Connection) -> bool:
+    """Return whether places were freed since this was last asked of a connection."""
     return connection.info.pop(_LEFT, False) is True

@@ -21,7 +21,7 @@ from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
 from .attempts import Lease
-from .finish import Endings
+from .finish import Finish
 
 _COLUMNS = (
     "task_id",
@@ -36,24 +36,23 @@ _COLUMNS = (
 
 
 class Holds:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores holds and removes them. Each method is part of the transaction of its connection."""
 
-    def __init__(self, tables: Tables, dialect: Dialect, endings: Endings) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, finish: Finish) -> None:
         self._task = tables.task
         self._attempt = tables.attempt
         self._hold = tables.hold
         self._now = dialect.now
-        self._endings = endings
+        self._finish = finish
         self._insert_missing = dialect.insert_missing(tables.hold)
 
     def take(
         self, connection: sa.Connection, leases: Collection[Lease], *, ended: bool = False
     ) -> set[Lease]:
-        """Keep the places of tasks whose leases are about to be ended, though their handlers may
-        run; of which leases.
+        """Keep the places of tasks whose leases are about to be ended; return whose were kept.
 
-        Not of one that has run out: then its process is dead, or told so. With ``ended`` their
-        batches wait for them too.
+        Their handlers may still run. A lease that has run out keeps none, because its process is
+        dead or has been told. With ``ended`` their batches wait for them too.
         """
         if not leases:
             return set()
@@ -80,15 +79,16 @@ class Holds:
         return {(row.task_id, row.lease_id) for row in found}
 
     def renew(self, connection: sa.Connection, leases: Collection[Lease], lease: float) -> None:
-        """Prolong the holds of attempts that go on without their leases; one that has none, as
-        its task was taken over, gets it.
+        """Prolong the holds of attempts that go on without their leases.
+
+        One that has no hold, because its task was taken over, gets one.
         """
         until = self._now + duration_micros(lease)
         prolong = sa.update(self._hold).values(held_until=until)
         missing = [
-            one
-            for one in sorted(leases)
-            if connection.execute(prolong.where(self._is(one))).rowcount == 0
+            held
+            for held in sorted(leases)
+            if connection.execute(prolong.where(self._is(held))).rowcount == 0
         ]
         if not missing:
             return
@@ -106,25 +106,25 @@ class Holds:
         connection.execute(self._insert_missing.from_select(_COLUMNS, rows, include_defaults=False))
 
     def end(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
-        """These attempts are over: let go what waits for their places."""
+        """Let go what waits for the places of attempts that are over."""
         self._vacate(connection, self.remove(connection, leases))
 
     def end_of(self, connection: sa.Connection, held_by: str) -> None:
-        """A dispatcher is gone, and what ran in it."""
+        """Let go what waits for the places of a dispatcher that is gone, with what ran in it."""
         self._vacate(connection, self._remove(connection, self._hold.c.held_by == held_by))
 
     def lapse(self, connection: sa.Connection) -> int:
-        """Let go what waits for places whose holds have run out; how many there were."""
+        """Let go what waits for places whose holds have run out; return how many there were."""
         lapsed = self._remove(connection, self._hold.c.held_until <= self._now)
         self._vacate(connection, lapsed)
         return len(lapsed)
 
     def remove(self, connection: sa.Connection, leases: Collection[Lease]) -> Sequence[sa.Row[Any]]:
-        """As `end`, for whoever sees to what follows: the places that are vacant now."""
+        """Remove holds, and return the places that are vacant for the caller to see to."""
         return self._remove(connection, self._are(leases)) if leases else []
 
     def have_lapsed(self, connection: sa.Connection) -> bool:
-        """Whether there is anything for `lapse` to do."""
+        """Return whether there is anything for `lapse` to do."""
         return (
             connection.scalar(
                 sa.select(self._hold.c.task_id).where(self._hold.c.held_until <= self._now).limit(1)
@@ -141,10 +141,10 @@ class Holds:
     def _remove(
         self, connection: sa.Connection, which: sa.ColumnElement[bool]
     ) -> Sequence[sa.Row[Any]]:
-        """Those that are removed here, of which each is by one only.
+        """Remove holds and return them, each to one caller only.
 
-        They are read without locks and removed by their key: what others have not committed yet is
-        not waited for.
+        They are read without locks and removed by their key, so what others have not committed yet
+        is not waited for.
         """
         hold = self._hold
         rows = connection.execute(
@@ -159,4 +159,4 @@ class Holds:
 
     def _vacate(self, connection: sa.Connection, vacant: Sequence[sa.Row[Any]]) -> None:
         if vacant:
-            self._endings.let_follow(connection, [], vacant)
+            self._finish.let_follow(connection, [], vacant)

@@ -27,9 +27,7 @@ def look(
     gates: Gates,
     slowdowns: Callable[[sa.Connection], Mapping[str, Slowdown]],
 ) -> Lanes:
-    """What waits in each lane of the queues that are not paused; of some queues only, if they
-    are given.
-    """
+    """Return what waits in each lane of the queues that are not paused, or of these among them."""
     rows = statement.execute(connection, {}).all()
     chosen = (row for row in rows if queues is None or row.queue in queues)
     waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
@@ -43,32 +41,19 @@ def look(
 
 
 def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
-    """The statement of a look: two index look-ups a lane, whatever the table holds, and one
-    more of a lease's renewal.
+    """Return the statement of a look at the lanes.
+
+    It takes two index look-ups a lane, whatever the table holds, and one more for a lease's
+    renewal.
     """
-    steps = sa.union_all(
-        *(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)
-    ).subquery("step")
-    queue = tables.queue
-
-    def first(state: State, *only: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
-        task = tables.task
-        waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
-        return (
-            sa.select(task.c.due_at)
-            .where(is_state(task, state), waiting, *only)
-            .order_by(task.c.due_at)
-            .limit(1)
-            .correlate(queue, steps)
-            .scalar_subquery()
-        )
-
+    queue, steps = tables.queue, priority_steps()
+    not_renewed = ~is_renewed(tables, now)
     statement = (
         sa.select(
             queue.c.name.label("queue"),
             steps.c.priority,
-            first(State.SCHEDULED).label("due_at"),
-            first(State.LEASED, ~is_renewed(tables, now)).label("expires_at"),
+            first_of_lane(tables, steps, State.SCHEDULED).label("due_at"),
+            first_of_lane(tables, steps, State.LEASED, not_renewed).label("expires_at"),
             _is_limited(queue).label("limited"),
             is_any_slowed(tables, now).label("slowed"),
             now.label("now"),
@@ -79,9 +64,34 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
     return Prepared(statement)
 
 
+def priority_steps() -> sa.Subquery:
+    """Return a table of the priorities, which makes lanes of queues."""
+    steps: list[sa.Select[Any]] = [
+        sa.select(sa.literal_column(str(step)).label("priority")) for step in PRIORITIES
+    ]
+    return sa.union_all(*steps).subquery("step")
+
+
+def first_of_lane(
+    tables: Tables, steps: sa.Subquery, state: State, *only: sa.ColumnElement[bool]
+) -> sa.ScalarSelect[Any]:
+    """Return when the first task of a lane is due, or its lease runs out; an index look-up."""
+    task, queue = tables.task, tables.queue
+    of_lane = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
+    return (
+        sa.select(task.c.due_at)
+        .where(is_state(task, state), of_lane, *only)
+        .order_by(task.c.due_at)
+        .limit(1)
+        .correlate(queue, steps)
+        .scalar_subquery()
+    )
+
+
 def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether the queue that is bound as ``in_queue`` is neither paused nor limited, and no
-    receiver is slowed.
+    """Return whether the queue bound as ``in_queue`` may be claimed from without looking.
+
+    It is neither paused nor limited, and no receiver is slowed.
     """
     queue = tables.queue
     free = sa.exists().where(

@@ -1,9 +1,8 @@
-"""Renewals: leases that are prolonged beside their tasks, because an application's transaction has
-locked the task's row.
+"""Renewals: leases that are prolonged beside their tasks, whose rows an application has locked.
 
-That row cannot be changed before the transaction ends, so ``due_at`` may pass although the task
-runs. While a renewal lasts nobody takes the task over. Once the row is free the heartbeat prolongs
-the lease there again.
+Such a row cannot be changed before the application's transaction ends, so ``due_at`` may pass
+although the task runs. While a renewal lasts nobody takes the task over. Once the row is free the
+heartbeat prolongs the lease there again.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..database.tables import Tables
 
 
 class Renewals:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores renewals. Each method is part of the transaction of the connection it is given."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._renewal = tables.renewal
@@ -54,19 +53,19 @@ class Renewals:
             )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that have run out; how many."""
+        """Forget those that have run out; return how many."""
         return connection.execute(
             sa.delete(self._renewal).where(self._renewal.c.until < self._now)
         ).rowcount
 
 
 def is_lost(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether the lease of a leased task has run out."""
+    """Return whether the lease of a leased task has run out."""
     return sa.and_(tables.task.c.due_at <= now, ~is_renewed(tables, now))
 
 
 def is_renewed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether a task's lease is prolonged beside it."""
+    """Return whether a task's lease is prolonged beside it."""
     task, renewal = tables.task, tables.renewal
     mine = (
         renewal.c.task_id == task.c.id,

@@ -15,7 +15,7 @@ _FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class AttemptResult:
     """What became of an attempt."""
 
     record: Record
@@ -36,38 +36,41 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What was recorded: the results as they turned out, and the ids of those tasks whose lease
-    somebody else had ended.
+    """What was recorded: the results as they turned out, and the tasks whose lease was lost.
+
+    ``lost`` are the ids of tasks whose lease somebody else had ended.
     """
 
-    results: Sequence[Result]
+    results: Sequence[AttemptResult]
     lost: Collection[str]
 
 
-def alike(results: Collection[Result]) -> tuple[list[Sequence[Result]], list[Result]]:
-    """Results of one claim that have the same outcome, no reply and no traceback to keep, together;
-    and the others.
+def alike(
+    results: Collection[AttemptResult],
+) -> tuple[list[Sequence[AttemptResult]], list[AttemptResult]]:
+    """Split results of one claim into groups that one statement serves, and the others.
 
-    One statement serves all of the former: of one claim no task is among them twice.
+    Those of a group have the same outcome, and no reply or traceback to keep. Of one claim no task
+    is among them twice.
     """
-    same: dict[tuple[Outcome, str | None], list[Result]] = defaultdict(list)
-    others: list[Result] = []
+    same: dict[tuple[Outcome, str | None], list[AttemptResult]] = defaultdict(list)
+    others: list[AttemptResult] = []
     for result in results:
         kept = any(
-            one is not None for one in (result.reply_headers, result.reply_body, result.traceback)
+            part is not None for part in (result.reply_headers, result.reply_body, result.traceback)
         )
         (others if kept else same[result.outcome, result.record.lease_id]).append(result)
-    together: list[Sequence[Result]] = []
+    together: list[Sequence[AttemptResult]] = []
     for group in same.values():
         for start in range(0, len(group), TOGETHER):
-            some = group[start : start + TOGETHER]
-            if len(some) < _FEW:
-                others += some
+            chunk = group[start : start + TOGETHER]
+            if len(chunk) < _FEW:
+                others += chunk
             else:
-                together.append(some)
+                together.append(chunk)
     return together, others
 
 
-def leased(results: Sequence[Result]) -> dict[str, Any]:
-    """Binds the ids of results that are alike, and their lease."""
+def leased(results: Sequence[AttemptResult]) -> dict[str, Any]:
+    """Bind the ids of results that are alike, and their lease."""
     return {"lease": results[0].record.lease_id, **these([result.record.id for result in results])}

@@ -1,6 +1,6 @@
-"""Slowdowns: receivers that asked for less, heeded by every dispatcher.
+"""Slowdowns: receivers that asked for less, respected by every dispatcher.
 
-Where no receiver is slowed nothing is read here but that, as a part of other statements.
+Where no receiver is slowed, nothing is read here but that, as a part of other statements.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import candidates
 from ..database.dialects.states import is_state
 from ..database.tables import Tables
-from ..queues.locks import untaken
-from .results import Result
+from ..database.task_columns import parked
+from .results import AttemptResult
 
 Seen = MutableMapping[str, Slowdown | SilentHost]
 
@@ -29,7 +29,7 @@ _TOGETHER = 200
 
 
 class Slowdowns:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores slowdowns and applies them. Each method is part of its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -44,24 +44,15 @@ class Slowdowns:
         ).with_for_update(skip_locked=True)
 
     def active(self, connection: sa.Connection) -> dict[str, Slowdown]:
-        """Who is slowed now."""
+        """Return who is slowed now."""
         return {
             row.target: Slowdown(*row)
             for row in connection.execute(self._rows.order_by(self._slowdown.c.target))
         }
 
-    def ask(self, connection: sa.Connection, results: Iterable[Result]) -> None:
+    def ask(self, connection: sa.Connection, results: Iterable[AttemptResult]) -> None:
         """Slow those who asked for less."""
-        longest: dict[str, tuple[float, int]] = {}
-        for one in results:
-            if one.outcome.retry_after is not None:
-                target = slowdown_target(one.record.queue, one.record.url, one.record.target)
-                longest[target] = max(
-                    longest.get(target, (0.0, 0)),
-                    (one.outcome.retry_after, one.outcome.status or 0),
-                )
-        for target in sorted(longest):
-            retry_after, status = longest[target]
+        for target, (retry_after, status) in sorted(_longest(results).items()):
             row = connection.execute(
                 self._rows.where(self._slowdown.c.target == target).with_for_update()
             ).one_or_none()
@@ -89,32 +80,31 @@ class Slowdowns:
     def admit(
         self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: Seen
     ) -> tuple[list[Record], list[Record]]:
-        """Of tasks just claimed those that may be sent, and those that were put off, whose attempt
-        is not counted.
+        """Split tasks just claimed into those that may be sent and those that were put off.
 
-        What comes next in the lane and would be put off as well is, with them, so that it is not in
-        the way of others. ``slowdowns`` are what was seen; they are changed as what they let
-        through is used.
+        The attempt of the latter is not counted. What comes next in the lane and would be put off
+        as well is put off with them, so that it is not in the way of others. ``slowdowns`` are what
+        was seen; they change as what they let through is used.
         """
         waiting: dict[str, list[Record]] = defaultdict(list)
         sent: list[Record] = []
-        for one in claimed:
-            target = slowdown_target(one.queue, one.url, one.target)
-            (waiting[target] if target in slowdowns else sent).append(one)
+        for record in claimed:
+            target = slowdown_target(record.queue, record.url, record.target)
+            (waiting[target] if target in slowdowns else sent).append(record)
         late: dict[str, list[str]] = {}
         for target, records in sorted(waiting.items()):
             let = self._take(connection, slowdowns, target, records)
             sent += records[:let]
             if len(records) > let:
-                late[target] = [one.id for one in records[let:]]
+                late[target] = [record.id for record in records[let:]]
         if late:
-            now = max(one.started_at or 0 for one in claimed)
+            now = max(record.started_at or 0 for record in claimed)
             self._put_off(connection, lane, late, slowdowns, now)
         gone = {task_id for ids in late.values() for task_id in ids}
-        return sent, [one for one in claimed if one.id in gone]
+        return sent, [record for record in claimed if record.id in gone]
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that are over; how many."""
+        """Forget those that are over; return how many."""
         return connection.execute(
             sa.delete(self._slowdown).where(self._slowdown.c.over_at <= self._now)
         ).rowcount
@@ -122,10 +112,11 @@ class Slowdowns:
     def _take(
         self, connection: sa.Connection, slowdowns: Seen, target: str, records: Sequence[Record]
     ) -> int:
-        """Use what a receiver may be given for as many of these as it is enough for; how many.
-        None where another just does.
+        """Use up what a receiver may be given for some of these; return for how many.
+
+        There is nothing where another dispatcher uses it at the same moment.
         """
-        seen, now = slowdowns[target], max(one.started_at or 0 for one in records)
+        seen, now = slowdowns[target], max(record.started_at or 0 for record in records)
         number = min(len(records), seen.tokens(now))
         if not number:
             return 0
@@ -153,13 +144,13 @@ class Slowdowns:
         """Schedule tasks for when their turn may come."""
         task, places = self._task, {target: len(ids) for target, ids in late.items()}
         back = [
-            {"put_off": one, "due": slowdowns[target].turn(now, place)}
+            {"put_off": task_id, "due": slowdowns[target].turn(now, place)}
             for target in late
-            for place, one in enumerate(late[target], 1)
+            for place, task_id in enumerate(late[target], 1)
         ]
         taken = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.LEASED))
         connection.execute(
-            sa.update(task).where(taken).values(untaken(task) | {"due_at": sa.bindparam("due")}),
+            sa.update(task).where(taken).values(parked(task, sa.bindparam("due"))),
             back,
         )
         others = []
@@ -179,6 +170,19 @@ class Slowdowns:
             )
 
 
+def _longest(results: Iterable[AttemptResult]) -> dict[str, tuple[float, int]]:
+    """Return by receiver the longest time that it asked for, and the status with it."""
+    longest: dict[str, tuple[float, int]] = {}
+    for result in results:
+        if result.outcome.retry_after is not None:
+            target = slowdown_target(result.record.queue, result.record.url, result.record.target)
+            longest[target] = max(
+                longest.get(target, (0.0, 0)),
+                (result.outcome.retry_after, result.outcome.status or 0),
+            )
+    return longest
+
+
 def is_any_slowed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether any receiver is slowed."""
+    """Return whether any receiver is slowed."""
     return sa.exists().where(tables.slowdown.c.over_at > now)

@@ -23,7 +23,7 @@ _NEVER = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class DispatcherEntry:
     """What a dispatcher says of itself."""
 
     id: str
@@ -43,15 +43,15 @@ class Sighting:
 
 
 class Dispatchers:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores which dispatchers there are. Each method is part of its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._dispatcher = tables.dispatcher
         self._task = tables.task
         self._now = dialect.now
 
-    def see(self, connection: sa.Connection, sighting: Sighting) -> None:
-        """A dispatcher is there now; if it was not known, or was forgotten, it is from now on."""
+    def see(self, connection: sa.Connection, sighting: DispatcherEntry) -> None:
+        """Note that a dispatcher is there now; store it if it was not known or was forgotten."""
         dispatcher = self._dispatcher
         known = sa.update(dispatcher).where(dispatcher.c.id == sighting.id)
         if connection.execute(
@@ -63,7 +63,7 @@ class Dispatchers:
         connection.execute(sa.insert(dispatcher).values(row))
 
     def remove(self, connection: sa.Connection, dispatcher_id: str) -> bool:
-        """Forget a dispatcher that has ended; whether it was known."""
+        """Forget a dispatcher that has ended; return whether it was known."""
         return (
             connection.execute(
                 sa.delete(self._dispatcher).where(self._dispatcher.c.id == dispatcher_id)
@@ -72,9 +72,7 @@ class Dispatchers:
         )
 
     def rival(self, connection: sa.Connection, fingerprints: Sequence[str]) -> str | None:
-        """Where a dispatcher is alive that has none of these fingerprints but another, if one
-        is.
-        """
+        """Return where a dispatcher is alive that has other fingerprints than these, if one is."""
         dispatcher = self._dispatcher
         alive = sa.and_(
             dispatcher.c.seen_at >= self._now - duration_micros(ALIVE),
@@ -86,10 +84,10 @@ class Dispatchers:
         return None if row is None else f"{row.host}:{row.pid}"
 
     def ask(self, connection: sa.Connection) -> dict[str, int]:
-        """Ask every dispatcher to begin nothing more of paused queues; the number of the question
-        for each, by their ids.
+        """Ask every dispatcher to begin nothing more of paused queues.
 
-        Who reads the question reads also what was committed before it was asked.
+        Returns the number of the question for each, by their ids. Who reads the question also reads
+        what was committed before it was asked.
         """
         dispatcher = self._dispatcher
         connection.execute(
@@ -103,7 +101,7 @@ class Dispatchers:
         return {row.id: row.asked for row in rows}
 
     def question(self, connection: sa.Connection, dispatcher_id: str) -> int | None:
-        """The number of the question that a dispatcher has still to answer; None without one."""
+        """Return the number of the question that a dispatcher has still to answer, or None."""
         dispatcher = self._dispatcher
         open_question = (
             dispatcher.c.id == dispatcher_id,
@@ -113,8 +111,9 @@ class Dispatchers:
         return number
 
     def answer(self, connection: sa.Connection, dispatcher_id: str, number: int) -> None:
-        """A dispatcher has given back what it had leased of paused queues: this is its answer
-        to all questions up to this one.
+        """Answer all questions up to this one.
+
+        The dispatcher has given back what it had leased of paused queues.
         """
         connection.execute(
             sa.update(self._dispatcher)
@@ -123,8 +122,9 @@ class Dispatchers:
         )
 
     def silent(self, connection: sa.Connection, asked: Mapping[str, int], queue: str) -> list[str]:
-        """Where those dispatchers are that have not answered, and may begin something of a
-        queue: they are there, or hold leases of it.
+        """Return where dispatchers are that have not answered and may begin tasks of a queue.
+
+        They are alive, or hold leases of it.
         """
         dispatcher, task = self._dispatcher, self._task
         holds = sa.exists().where(
@@ -139,12 +139,12 @@ class Dispatchers:
         return [f"{row.host}:{row.pid}" for row in rows if row.answered < asked.get(row.id, 0)]
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that have not been seen for an hour; how many."""
+        """Forget those that have not been seen for an hour; return how many."""
         gone = self._dispatcher.c.seen_at < self._now - duration_micros(_FORGET)
         return connection.execute(sa.delete(self._dispatcher).where(gone)).rowcount
 
     def list(self, connection: sa.Connection) -> Sequence[DispatcherInfo]:
-        """Those that are known, the oldest first."""
+        """Return those that are known, the oldest first."""
         dispatcher = self._dispatcher
         known = dispatcher.c.seen_at != _NEVER
         alive = sa.case(
@@ -157,12 +157,13 @@ class Dispatchers:
         )
         return [_info(row) for row in connection.execute(statement)]
 
-    def leave_witness(self, connection: sa.Connection) -> str:
-        """Store a row that is no dispatcher's, and has never been seen, so that it is forgotten
-        if it is not removed; its id.
+    def add_probe_row(self, connection: sa.Connection) -> str:
+        """Store a row that is no dispatcher's; return its id.
+
+        As it has never been seen, it is forgotten if it is not removed.
         """
         name = dispatcher_id()
-        sighting = Sighting(
+        sighting = DispatcherEntry(
             id=name,
             host="",
             pid=0,
@@ -179,8 +180,8 @@ class Dispatchers:
         )
         return name
 
-    def sees_witness(self, connection: sa.Connection, name: str) -> bool:
-        """Whether the connection looks at the table that the row is in."""
+    def sees_probe_row(self, connection: sa.Connection, name: str) -> bool:
+        """Return whether the connection leads to the table that the row is in."""
         return (
             connection.scalar(sa.select(self._dispatcher.c.id).where(self._dispatcher.c.id == name))
             is not None

@@ -1,4 +1,4 @@
-"""Locks: keys that tasks share, of which so many may run at a time, or one after the other.
+"""Locks: keys of which so many tasks may run at a time, or one after the other.
 
 A task that may not run yet is parked: scheduled, without ``due_at``, so that no claim sees it.
 Whatever ends or puts off a task with a key calls `free`, which lets the next ones go. The janitor
@@ -16,15 +16,16 @@ import sqlalchemy as sa
 from ...core.record import Record
 from ...core.states import LIVE, State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
+from ..database.task_columns import parked
 
 _SOON = 10_000
 """Microseconds after which a task is looked at again whose key another dispatcher decides on."""
 
 
 class Locks:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Decides on keys. Each method is part of the transaction of the connection it is given."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -35,10 +36,10 @@ class Locks:
         self._insert = dialect.insert_missing(tables.lock)
 
     def admit(self, connection: sa.Connection, claimed: Sequence[Record]) -> list[Record]:
-        """Those just claimed that may run; the others are parked, or put back for a moment."""
+        """Return those just claimed that may run; park the others or put them back a moment."""
         admitted: list[Record] = []
         by_key: dict[str, list[Record]] = defaultdict(list)
-        for record in sorted(claimed, key=lambda one: one.id):
+        for record in sorted(claimed, key=lambda record: record.id):
             (admitted if record.lock_key is None else by_key[record.lock_key]).append(record)
         if not by_key:
             return admitted
@@ -49,18 +50,23 @@ class Locks:
         for key, limit in limits.items():
             ours = by_key.pop(key)
             room = max(0, (1 if limit is None else limit) - (running[key] - len(ours)))
-            may_run = [one for one in ours if limit is not None or one.id == firsts[key]][:room]
+            may_run = [record for record in ours if limit is not None or record.id == firsts[key]][
+                :room
+            ]
             admitted += may_run
-            parked += [one for one in ours if one not in may_run]
+            parked += [record for record in ours if record not in may_run]
         self._put_back(connection, parked, sa.null())
         self._put_back(
-            connection, [one for waiting in by_key.values() for one in waiting], self._now + _SOON
+            connection,
+            [record for waiting in by_key.values() for record in waiting],
+            self._now + _SOON,
         )
         return admitted
 
     def free(self, connection: sa.Connection, keys: Mapping[str, int | None]) -> None:
-        """Something with these keys has ended or was put off: let go what may run now. ``keys``
-        are with their limits.
+        """Let go what may run now, after something with these keys has ended or was put off.
+
+        ``keys`` are given with their limits.
         """
         if not keys:
             return
@@ -76,11 +82,11 @@ class Locks:
         ):
             chosen += self._next_parked(connection, key, max(0, (keys[key] or 0) - running[key]))
         if chosen:
-            waiting = sa.and_(self._task.c.id.in_(sorted(chosen)), self._is_parked())
+            waiting = sa.and_(self._task.c.id.in_(sorted(chosen)), waits_for_key(self._task))
             connection.execute(sa.update(self._task).where(waiting).values(due_at=self._now))
 
     def keys_of(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, int | None]:
-        """The keys of tasks, with their limits."""
+        """Return the keys of tasks, with their limits."""
         task = self._task
         keyed = sa.select(task.c.lock_key, task.c.lock_limit).where(
             task.c.id.in_(sorted(ids)), task.c.lock_key.is_not(None)
@@ -91,27 +97,24 @@ class Locks:
         """Let go what waits for a key that is free, and forget keys that nothing waits for."""
         task, lock = self._task, self._lock
         live = sa.select(task.c.id).where(
-            task.c.lock_key == lock.c.lock_key, task.c.state.in_([one.value for one in LIVE])
+            task.c.lock_key == lock.c.lock_key, task.c.state.in_([state.value for state in LIVE])
         )
         connection.execute(sa.delete(lock).where(~live.exists()))
         limit = (
             sa.select(sa.func.min(task.c.lock_limit))
-            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
+            .where(waits_for_key(task, lock))
             .scalar_subquery()
         )
-        parked = (
-            sa.select(task.c.id)
-            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
-            .exists()
-        )
+        waiting = sa.select(task.c.id).where(waits_for_key(task, lock)).exists()
         found = connection.execute(
-            sa.select(lock.c.lock_key, limit.label("most")).where(parked).limit(1000)
+            sa.select(lock.c.lock_key, limit.label("most")).where(waiting).limit(1000)
         ).all()
         self.free(connection, {row.lock_key: row.most for row in found})
 
     def _decide(self, connection: sa.Connection, keys: Collection[str], *, wait: bool) -> list[str]:
-        """Become the one who decides on keys until the transaction ends; those on which another
-        does are left out, or waited for.
+        """Reserve the decision on keys until the transaction ends; return those that were reserved.
+
+        Those on which another decides are left out, or waited for.
         """
         rows = (
             sa.select(self._lock.c.lock_key)
@@ -128,10 +131,10 @@ class Locks:
     def _firsts(
         self, connection: sa.Connection, limits: Mapping[str, int | None]
     ) -> dict[str, str | None]:
-        """Of each serial key the id of its first task that has not ended: the only one that may
-        run, when no other does.
+        """Return by serial key the id of its first task that has not ended.
 
-        One after it may run still: the first was dead before, and has been requeued.
+        It is the only one that may run, when no other does. One after it may still run: the first
+        was dead before, and has been requeued.
         """
         task, lock = self._task, self._lock
         serial = sorted(key for key, limit in limits.items() if limit is None)
@@ -148,39 +151,35 @@ class Locks:
             sa.select(lock.c.lock_key, *firsts).where(lock.c.lock_key.in_(serial))
         )
         return {
-            key: min((one for one in ids if one is not None), default=None) for key, *ids in found
+            key: min((first for first in ids if first is not None), default=None)
+            for key, *ids in found
         }
 
     def _count_running(self, connection: sa.Connection, keys: Collection[str]) -> Counter[str]:
-        """Of each key how many of its places are taken: by tasks that are leased, or held for them
-        (see `Holds`).
+        """Count by key how many places are taken: by leased tasks, or by holds (see `Holds`).
 
-        Asked in one statement: a lease that becomes a hold meanwhile is one or the other.
+        That is asked in one statement: a lease that becomes a hold meanwhile is one or the other.
         """
-        task, hold, wanted = self._task, self._hold, sorted(keys)
+        task, hold, in_question = self._task, self._hold, sorted(keys)
         leased = sa.select(task.c.lock_key).where(
-            task.c.lock_key.in_(wanted), is_state(task, State.LEASED)
+            task.c.lock_key.in_(in_question), is_state(task, State.LEASED)
         )
         held = sa.select(hold.c.lock_key).where(
-            hold.c.lock_key.in_(wanted), hold.c.held_until > self._now
+            hold.c.lock_key.in_(in_question), hold.c.held_until > self._now
         )
         taken = sa.union_all(leased, held).subquery("taken")
         counted = sa.select(taken.c.lock_key, sa.func.count()).group_by(taken.c.lock_key)
         return Counter({key: number for key, number in connection.execute(counted)})
 
     def _with_parked(self, connection: sa.Connection, keys: Collection[str]) -> list[str]:
-        """Those keys for which tasks wait."""
+        """Return those keys for which tasks wait."""
         task, lock = self._task, self._lock
         if not keys:
             return []
-        parked = (
-            sa.select(task.c.id)
-            .where(task.c.lock_key == lock.c.lock_key, self._is_parked())
-            .exists()
-        )
+        waiting = sa.select(task.c.id).where(waits_for_key(task, lock)).exists()
         return list(
             connection.scalars(
-                sa.select(lock.c.lock_key).where(lock.c.lock_key.in_(sorted(keys)), parked)
+                sa.select(lock.c.lock_key).where(lock.c.lock_key.in_(sorted(keys)), waiting)
             )
         )
 
@@ -189,14 +188,11 @@ class Locks:
         return list(
             connection.scalars(
                 sa.select(task.c.id)
-                .where(task.c.lock_key == key, self._is_parked())
+                .where(task.c.lock_key == key, waits_for_key(self._task))
                 .order_by(task.c.id)
                 .limit(most)
             )
         )
-
-    def _is_parked(self) -> sa.ColumnElement[bool]:
-        return sa.and_(self._task.c.state == State.SCHEDULED.value, self._task.c.due_at.is_(None))
 
     def _put_back(self, connection: sa.Connection, records: Sequence[Record], due_at: Any) -> None:
         if records:
@@ -204,17 +200,5 @@ class Locks:
             connection.execute(
                 sa.update(self._task)
                 .where(self._task.c.id.in_(ids))
-                .values(untaken(self._task) | {"due_at": due_at})
+                .values(parked(self._task, due_at))
             )
-
-
-def untaken(task: sa.Table) -> dict[str, Any]:
-    """What a claim set, as it was before: the attempt is not counted."""
-    # MySQL assigns in the order of the columns: first_tried_at comes before attempts.
-    return {
-        "state": State.SCHEDULED.value,
-        "first_tried_at": sa.case((task.c.attempts > 1, task.c.first_tried_at)),
-        "attempts": task.c.attempts - 1,
-        "lease_id": None,
-        "held_by": None,
-    }

@@ -1,4 +1,4 @@
-"""Queues: which there are, what they let through, which are paused."""
+"""Queues: which there are, what they let through and which are paused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..database.tables import Tables
 
 
 class Queues:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Stores queues. Each method is part of the transaction of the connection it is given."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._queue = tables.queue
@@ -32,11 +32,10 @@ class Queues:
         )
 
     def take_turn(self, connection: sa.Connection) -> None:
-        """Where one writes at a time, be that one until the transaction ends: what it reads from
-        now on stays so.
+        """Become the only writer until the transaction ends, where the database has just one.
 
-        A transaction of an application's may have begun by reading, and its rows cannot be locked
-        there.
+        What the transaction reads from now on stays so. One of the application's may have begun by
+        reading, and its rows cannot be locked there.
         """
         if self._one_writer:
             connection.execute(
@@ -46,14 +45,12 @@ class Queues:
     def outdated(
         self, connection: sa.Connection, configured: Iterable[QueueSettings]
     ) -> list[QueueSettings]:
-        """Those queues that have no row yet, or whose limits were configured differently last
-        time.
-        """
+        """Return those queues that have no row yet, or whose limits were configured differently."""
         known = {
             row.name: row.configured
             for row in connection.execute(sa.select(self._queue.c.name, self._queue.c.configured))
         }
-        return [one for one in configured if known.get(one.name) != one.configured]
+        return [queue for queue in configured if known.get(queue.name) != queue.configured]
 
     def ensure(self, connection: sa.Connection, queues: Iterable[QueueSettings]) -> None:
         """Give each queue a row, with a full bucket, and the limits that are configured now.
@@ -61,32 +58,36 @@ class Queues:
         Limits that were changed while dispatchers ran stay until the configuration changes.
         """
         queue = self._queue
-        for one in sorted(queues, key=lambda each: each.name):
+        for settings in sorted(queues, key=lambda each: each.name):
             row = {
-                "name": one.name,
-                "configured": one.configured,
-                "tokens": float(one.bucket_size),
+                "name": settings.name,
+                "configured": settings.configured,
+                "tokens": float(settings.bucket_size),
                 "filled_at": 0,
-                **one.limits,
+                **settings.limits,
             }
             connection.execute(self._insert, row)
             changed = sa.and_(
-                queue.c.name == one.name, sa.func.coalesce(queue.c.configured, "") != one.configured
+                queue.c.name == settings.name,
+                sa.func.coalesce(queue.c.configured, "") != settings.configured,
             )
             connection.execute(
-                sa.update(queue).where(changed).values(configured=one.configured, **one.limits)
+                sa.update(queue)
+                .where(changed)
+                .values(configured=settings.configured, **settings.limits)
             )
 
     def gates(self, connection: sa.Connection, names: Collection[str]) -> dict[str, Gate]:
-        """What these queues let through now."""
+        """Return what these queues let through now."""
         return {
             row.name: _gate(row)
             for row in connection.execute(self._gates.where(self._queue.c.name.in_(sorted(names))))
         }
 
     def decide(self, connection: sa.Connection, name: str) -> Gate | None:
-        """What a queue lets through, decided by nobody else until the transaction ends; None if
-        somebody does already.
+        """Return what a queue lets through, decided by nobody else until the transaction ends.
+
+        Returns None if somebody else decides already.
         """
         row = (
             sa.select(self._queue.c.name)
@@ -103,8 +104,9 @@ class Queues:
         connection.execute(sa.update(self._queue).where(self._queue.c.name == name).values(changes))
 
     def configure(self, connection: sa.Connection, name: str, limits: Mapping[str, Any]) -> bool:
-        """Change limits of a queue; False if it has no row. The bucket keeps what it holds, up
-        to its size.
+        """Change limits of a queue; return False if it has no row.
+
+        The bucket keeps what it holds, up to its size.
         """
         if not limits:
             return True
@@ -116,7 +118,7 @@ class Queues:
         )
 
     def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
-        """Take nothing more from a queue; whether it was not paused already."""
+        """Take nothing more from a queue; return whether it was not paused already."""
         open_queue = sa.and_(self._queue.c.name == name, self._queue.c.paused_at.is_(None))
         return (
             connection.execute(
@@ -126,7 +128,7 @@ class Queues:
         )
 
     def resume(self, connection: sa.Connection, name: str) -> bool:
-        """Take from a queue again; whether it was paused."""
+        """Take from a queue again; return whether it was paused."""
         paused = sa.and_(self._queue.c.name == name, self._queue.c.paused_at.is_not(None))
         return (
             connection.execute(
@@ -136,17 +138,17 @@ class Queues:
         )
 
     def closed(self, connection: sa.Connection) -> frozenset[str]:
-        """The queues of which nothing may begin: they are paused, or their rate is 0."""
+        """Return the queues of which nothing may begin: they are paused, or their rate is 0."""
         shut = sa.or_(self._queue.c.paused_at.is_not(None), self._queue.c.rate == 0)
         return frozenset(connection.scalars(sa.select(self._queue.c.name).where(shut)))
 
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
-        """Every queue, as it is stored."""
+        """Return the row of every queue."""
         return list(connection.execute(sa.select(self._queue).order_by(self._queue.c.name)))
 
 
 def _count(queue: sa.Table, table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
-    """How many rows of a queue there are."""
+    """Count the rows of a queue."""
     rows = sa.select(sa.func.count()).select_from(table).where(which, table.c.queue == queue.c.name)
     return rows.correlate(queue).scalar_subquery()
 

@@ -12,9 +12,10 @@ from ...core.clock import duration_micros
 from ...core.ids import task_id
 from ..database.dialects import Dialect
 from ..database.tables import Tables
-from .changes import BATCH, Action, Tasks
+from .changes import Tasks
 from .filters import Filter, LastStatus
-from .listings import Kind, Listings, Place
+from .listings import Cursor, Listings, ListKind
+from .selection import BATCH, Action
 from .visible import Visible
 
 _KEPT = 30 * 86_400.0
@@ -29,8 +30,8 @@ class Step:
     is_last: bool
 
 
-class Bulks:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class BulkChanges:
+    """Stores bulk changes and carries them out, a part in each transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect, listings: Listings, tasks: Tasks) -> None:
         self._bulk = tables.bulk
@@ -42,16 +43,17 @@ class Bulks:
         self,
         connection: sa.Connection,
         action: Action,
-        kind: Kind,
-        wanted: Filter,
+        kind: ListKind,
+        filter: Filter,
         *,
         visible: Visible | None = None,
         by: str | None,
         told: str,
         total: int | None,
     ) -> str:
-        """Begin to change the tasks of a list that match; the id. ``told`` says for people
-        which, ``total`` how many, if that is known.
+        """Begin to change the tasks of a list that match; return the id of the change.
+
+        ``told`` tells people which tasks they are, ``total`` is how many, if that is known.
         """
         row: dict[str, Any] = {
             "id": task_id(),
@@ -61,18 +63,18 @@ class Bulks:
             "kind": kind.value,
             "told": told,
         }
-        row |= {"wanted": pack(wanted, visible), "total": total, "looked_at": 0, "changed": 0}
+        row |= {"wanted": pack(filter, visible), "total": total, "looked_at": 0, "changed": 0}
         connection.execute(sa.insert(self._bulk).values(row))
         return str(row["id"])
 
     def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
-        """The latest bulk changes, the latest first."""
+        """Return the latest bulk changes, the latest first."""
         return list(
             connection.execute(sa.select(self._bulk).order_by(self._bulk.c.id.desc()).limit(limit))
         )
 
     def unfinished(self, connection: sa.Connection) -> list[str]:
-        """The ids of those that go on, the oldest first."""
+        """Return the ids of those that have not ended, the oldest first."""
         bulk = self._bulk
         return list(
             connection.scalars(
@@ -81,8 +83,9 @@ class Bulks:
         )
 
     def go_on(self, connection: sa.Connection, bulk_id: str) -> Step | None:
-        """Change the next tasks; how far that came. None if somebody else works on it, who is
-        not waited for, or it has ended.
+        """Change the next tasks; return how far that came.
+
+        Returns None if it has ended, or somebody else works on it, who is not waited for.
         """
         bulk = self._bulk
         mine = sa.and_(bulk.c.id == bulk_id, bulk.c.finished_at.is_(None))
@@ -91,9 +94,9 @@ class Bulks:
         ).one_or_none()
         if row is None:
             return None
-        wanted, visible = unpack(row.wanted)
+        filter, visible = unpack(row.wanted)
         listing = self._listings.page(
-            connection, Kind(row.kind), wanted, Place.parse(row.place or ""), BATCH, visible
+            connection, ListKind(row.kind), filter, Cursor.parse(row.place or ""), BATCH, visible
         )
         changed = (
             self._tasks.change_some(connection, Filter(ids=listing.ids), Action(row.action))
@@ -111,25 +114,25 @@ class Bulks:
         return Step(row.action, values["changed"], is_last=listing.next is None)
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that ended more than 30 days ago; how many."""
+        """Forget those that ended more than 30 days ago; return how many."""
         old = self._bulk.c.finished_at < self._now - duration_micros(_KEPT)
         return connection.execute(sa.delete(self._bulk).where(old)).rowcount
 
 
-def pack(wanted: Filter, visible: Visible | None) -> str:
-    """A filter as it is stored."""
+def pack(filter: Filter, visible: Visible | None) -> str:
+    """Return a filter as it is stored."""
     given = {
-        one.name: getattr(wanted, one.name)
-        for one in fields(wanted)
-        if getattr(wanted, one.name) is not None
+        field.name: getattr(filter, field.name)
+        for field in fields(filter)
+        if getattr(filter, field.name) is not None
     }
-    if wanted.status is not None:
-        given["status"] = asdict(wanted.status)
+    if filter.status is not None:
+        given["status"] = asdict(filter.status)
     return json.dumps(given if visible is None else {**given, "visible": visible.packed()})
 
 
 def unpack(text: str) -> tuple[Filter, Visible | None]:
-    """The filter of `pack`."""
+    """Return the filter that `pack` stored."""
     given = json.loads(text)
     visible = Visible.of(given.pop("visible", None))
     if "status" in given:

@@ -1,6 +1,4 @@
-"""Counts of the tasks that have not ended, as far as a limit, so that they cost little whatever
-the table holds.
-"""
+"""The backlog: tasks that have not ended, counted only as far as a cap, so that it costs little."""
 
 from __future__ import annotations
 
@@ -9,60 +7,19 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from ...core.queues.lanes import PRIORITIES
 from ...core.states import State
+from ..counters.queue_counts import CAP, QueueCounts
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
+from ..leases.lanes import first_of_lane, priority_steps
 from ..leases.renewals import is_lost
-
-CAP = 10_000
-"""Where counting ends: this many means this many or more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """Of one queue, tasks that have not ended: each is in one of the counts.
-
-    ``due`` may be taken now, ``retrying`` has failed and waits for its next attempt, ``scheduled``
-    waits for its eta, ``waiting`` for its key. ``running`` has a lease that lasts, ``lost`` one
-    that ran out, for its process died or was cut off. ``due_since`` is when the first of the due
-    ones became due, in microseconds.
-    """
-
-    due: int = 0
-    running: int = 0
-    lost: int = 0
-    retrying: int = 0
-    scheduled: int = 0
-    waiting: int = 0
-    due_since: int | None = None
-
-    @property
-    def all(self) -> int:
-        """Those that have not ended."""
-        return sum(getattr(self, name) for name in _COUNTED)
-
-    def __add__(self, other: Live) -> Live:
-        """Both together."""
-        counts = {name: min(CAP, getattr(self, name) + getattr(other, name)) for name in _COUNTED}
-        return Live(
-            **counts,
-            due_since=min(
-                (one for one in (self.due_since, other.due_since) if one is not None), default=None
-            ),
-        )
-
-
-_COUNTED = ("due", "running", "lost", "retrying", "scheduled", "waiting")
 
 
 @dataclass(frozen=True, slots=True)
 class LiveLane:
-    """A queue's tasks of one priority: whether some are leased, and when the first of the
-    scheduled is due.
-    """
+    """A queue's tasks of one priority: whether some are leased, and when the first is due."""
 
     queue: str
     priority: int
@@ -71,8 +28,8 @@ class LiveLane:
     leased: bool
 
 
-class LiveCounts:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class Backlog:
+    """Counts the tasks that have not ended, whatever the table holds."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
@@ -100,56 +57,54 @@ class LiveCounts:
             sa.select(sa.func.count()).select_from(first).where(first.c.attempts > 0)
         )
 
-    def of(self, connection: sa.Connection) -> dict[str, Live]:
-        """By queue, for each queue that has a row."""
-        found: dict[str, Live] = {}
+    def of(self, connection: sa.Connection) -> dict[str, QueueCounts]:
+        """Count by queue, for each queue that has a row."""
+        found: dict[str, QueueCounts] = {}
         for lane in self.lanes(connection):
-            found[lane.queue] = found.get(lane.queue, Live()) + self._count(connection, lane)
+            found[lane.queue] = found.get(lane.queue, QueueCounts()) + self._count(connection, lane)
         for queue, waiting in self._waiting(connection).items():
-            found[queue] = found.get(queue, Live()) + Live(waiting=waiting)
+            found[queue] = found.get(queue, QueueCounts()) + QueueCounts(waiting=waiting)
         return found
 
     def lanes(self, connection: sa.Connection) -> Sequence[LiveLane]:
-        """Every queue's lanes, paused ones too; two index look-ups each."""
+        """Return every queue's lanes, paused ones too, by two index look-ups each."""
         rows = self._lanes.execute(connection, {})
         return [
             LiveLane(row.queue, row.priority, row.now, row.due_at, row.expires_at is not None)
             for row in rows
         ]
 
-    def _count(self, connection: sa.Connection, lane: LiveLane) -> Live:
+    def _count(self, connection: sa.Connection, lane: LiveLane) -> QueueCounts:
         which = {"in_queue": lane.queue, "in_priority": lane.priority}
         running = self._running.execute(connection, which).scalar_one() if lane.leased else 0
         lost = self._lost.execute(connection, which).scalar_one() if lane.leased else 0
         if lane.due_at is None:
-            return Live(running=running, lost=lost)
+            return QueueCounts(running=running, lost=lost)
         until = which | {"until": lane.now}
         due = self._due.execute(connection, until).scalar_one() if lane.due_at <= lane.now else 0
         retrying = self._retrying.execute(connection, until).scalar_one()
         later = self._later.execute(connection, until).scalar_one()
-        return Live(
+        return QueueCounts(
             due=due,
             running=running,
             lost=lost,
             retrying=retrying,
             scheduled=later if later == CAP > retrying else max(0, later - retrying),
-            due_since=lane.due_at if due else None,
+            first_due_at=lane.due_at,
         )
 
     def _waiting(self, connection: sa.Connection) -> dict[str, int]:
         task, lock = self._tables.task, self._tables.lock
-        parked = sa.and_(
-            task.c.lock_key == lock.c.lock_key,
-            task.c.state == State.SCHEDULED.value,
-            task.c.due_at.is_(None),
-        )
-        some = (
-            sa.select(task.c.queue).select_from(lock.join(task, parked)).limit(CAP).subquery("some")
+        rows = (
+            sa.select(task.c.queue)
+            .select_from(lock.join(task, waits_for_key(task, lock)))
+            .limit(CAP)
+            .subquery("some")
         )
         return {
             row.queue: row.number
             for row in connection.execute(
-                sa.select(some.c.queue, sa.func.count().label("number")).group_by(some.c.queue)
+                sa.select(rows.c.queue, sa.func.count().label("number")).group_by(rows.c.queue)
             )
         }
 
@@ -159,27 +114,13 @@ def _prepare_count(rows: sa.Select[tuple[str]]) -> Prepared:
 
 
 def _prepare_lanes(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
-    steps = sa.union_all(
-        *(sa.select(sa.literal_column(str(one)).label("priority")) for one in PRIORITIES)
-    ).subquery("step")
-    task, queue = tables.task, tables.queue
-
-    def first(state: State) -> sa.ScalarSelect[int]:
-        waiting = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
-        found = (
-            sa.select(task.c.due_at)
-            .where(is_state(task, state), waiting)
-            .order_by(task.c.due_at)
-            .limit(1)
-        )
-        return found.correlate(queue, steps).scalar_subquery()
-
+    queue, steps = tables.queue, priority_steps()
     return Prepared(
         sa.select(
             queue.c.name.label("queue"),
             steps.c.priority,
-            first(State.SCHEDULED).label("due_at"),
-            first(State.LEASED).label("expires_at"),
+            first_of_lane(tables, steps, State.SCHEDULED).label("due_at"),
+            first_of_lane(tables, steps, State.LEASED).label("expires_at"),
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))

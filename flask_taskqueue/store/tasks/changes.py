@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,61 +10,45 @@ import sqlalchemy as sa
 from ...core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTaskError
 from ...core.ids import id_range
 from ...core.record import Record
-from ...core.states import LIVE, State
-from ..counters.counters import Tally, departures
+from ...core.states import State
+from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
 from ..database.refusals import MovedError
 from ..database.tables import Tables
+from ..database.task_columns import ended
 from ..leases.attempts import AttemptLog, leases_of
-from ..leases.finish import Ending, Endings
+from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
 from ..leases.renewals import is_lost
 from .filters import Filter
-
-BATCH = 500
-"""How many tasks one transaction changes at most."""
-
-
-class Action(Enum):
-    """What can be done to many tasks at once."""
-
-    REQUEUE = "requeue"
-    RUN_NOW = "run now"
-    DELETE = "delete"
-
-
-_CHANGED = {
-    Action.REQUEUE: (State.DEAD,),
-    Action.RUN_NOW: (State.SCHEDULED,),
-    Action.DELETE: (State.SCHEDULED, State.LEASED),
-}
+from .selection import Action, Selection
 
 
 class Tasks:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads tasks and changes them. Each method is part of the transaction of its connection."""
 
     def __init__(
         self,
         tables: Tables,
         dialect: Dialect,
-        endings: Endings,
-        tally: Tally,
+        finish: Finish,
+        counters: Counters,
         log: AttemptLog,
         holds: Holds,
     ) -> None:
         self._task = tables.task
         self._batch = tables.batch
-        self._key = tables.lock
+        self._selection = Selection(tables, dialect)
         self._now = dialect.now
         self._is_lost = is_lost(tables, dialect.now)
-        self._endings = endings
-        self._tally = tally
+        self._finish = finish
+        self._counters = counters
         self._log = log
         self._holds = holds
 
     def get(self, connection: sa.Connection, task_id: str) -> Record:
-        """The row of a task. Raises `UnknownTaskError`."""
+        """Return the row of a task. Raises `UnknownTaskError`."""
         row = connection.execute(
             sa.select(self._task).where(*Filter(ids=[task_id]).conditions(self._task))
         ).one_or_none()
@@ -76,7 +59,7 @@ class Tasks:
         return Record._make(row)
 
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
-        """The rows of these tasks, as far as there are any."""
+        """Return the rows of these tasks, as far as there are any."""
         return [
             Record._make(row)
             for row in connection.execute(
@@ -85,12 +68,12 @@ class Tasks:
         ]
 
     def lost(self, connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-        """Those of these tasks whose lease has run out: their process died or was cut off."""
+        """Return those of these tasks whose lease ran out: their process died or was cut off."""
         out = (self._task.c.id.in_(list(ids)), is_state(self._task, State.LEASED), self._is_lost)
         return set(connection.scalars(sa.select(self._task.c.id).where(*out)))
 
     def ids_like(self, connection: sa.Connection, prefix: str, limit: int) -> list[str]:
-        """The ids that begin so, oldest first."""
+        """Return the ids that begin so, the oldest first."""
         first, last = id_range(prefix)
         between = self._task.c.id.between(first, last)
         return list(
@@ -99,24 +82,26 @@ class Tasks:
             )
         )
 
-    def count(self, connection: sa.Connection, wanted: Filter, action: Action | None = None) -> int:
-        """How many tasks match; of those that an action applies to, if one is given."""
+    def count(self, connection: sa.Connection, filter: Filter, action: Action | None = None) -> int:
+        """Count the tasks that match; of those that an action applies to, if one is given."""
         conditions = (
-            wanted.conditions(self._task) if action is None else self._changeable(action, wanted)
+            filter.conditions(self._task)
+            if action is None
+            else self._selection.conditions(action, filter)
         )
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
             or 0
         )
 
-    def change_some(self, connection: sa.Connection, wanted: Filter, action: Action) -> int:
-        """Action up to `BATCH` tasks that match; how many."""
-        some = {
+    def change_some(self, connection: sa.Connection, filter: Filter, action: Action) -> int:
+        """Apply an action to up to `BATCH` tasks that match; return how many."""
+        changes = {
             Action.REQUEUE: self.requeue_some,
             Action.RUN_NOW: self.run_some_now,
             Action.DELETE: self.delete_some,
         }
-        return some[action](connection, wanted)
+        return changes[action](connection, filter)
 
     def requeue(self, connection: sa.Connection, task_id: str) -> None:
         """Schedule a dead task again, from its first attempt, with its unique_key.
@@ -135,11 +120,12 @@ class Tasks:
             )
         self._object(connection, task_id, State.DEAD, "requeued")
 
-    def requeue_some(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Schedule up to `BATCH` dead tasks that match again, with their unique_key; how many.
-        Those whose key is taken stay dead.
+    def requeue_some(self, connection: sa.Connection, filter: Filter) -> int:
+        """Schedule up to `BATCH` dead tasks that match again, with their keys; return how many.
+
+        Those whose unique_key is taken stay dead.
         """
-        dead = _last_of_each_key(self._lock(connection, Action.REQUEUE, wanted))
+        dead = _last_of_each_key(self._selection.lock(connection, Action.REQUEUE, filter))
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -153,11 +139,13 @@ class Tasks:
             self._update(connection, dead, afresh)
         except sa.exc.IntegrityError as error:
             raise MovedError from error  # somebody took a key since it was looked at
-        self._tally.add(
-            connection, departures(((one.queue, one.state) for one in dead), requeued=True), ""
+        self._counters.add(
+            connection,
+            departures(((record.queue, record.state) for record in dead), requeued=True),
+            "",
         )
-        for batch_id in sorted({one.batch_id for one in dead if one.batch_id is not None}):
-            again = sum(one.batch_id == batch_id for one in dead)
+        for batch_id in sorted({record.batch_id for record in dead if record.batch_id is not None}):
+            again = sum(record.batch_id == batch_id for record in dead)
             unfinished = sa.and_(self._batch.c.id == batch_id, self._batch.c.finished_at.is_(None))
             connection.execute(
                 sa.update(self._batch).where(unfinished).values(dead=self._batch.c.dead - again)
@@ -169,47 +157,48 @@ class Tasks:
         if not self.run_some_now(connection, Filter(ids=[task_id])):
             self._object(connection, task_id, State.SCHEDULED, "run now")
 
-    def run_some_now(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Make up to `BATCH` scheduled tasks that match due; how many. Those that wait for a
-        key go on waiting.
+    def run_some_now(self, connection: sa.Connection, filter: Filter) -> int:
+        """Make up to `BATCH` scheduled tasks that match due; return how many.
+
+        Those that wait for a key go on waiting.
         """
-        found = self._lock(connection, Action.RUN_NOW, wanted)
+        found = self._selection.lock(connection, Action.RUN_NOW, filter)
         self._update(connection, found, {"due_at": self._now})
         return len(found)
 
     def delete(self, connection: sa.Connection, task_id: str) -> bool:
-        """Cancel a task that has not ended; whether there was anything to cancel. Raises
-        `UnknownTaskError`.
+        """Cancel a task that has not ended; return whether there was anything to cancel.
+
+        Raises `UnknownTaskError`.
         """
         if self.delete_some(connection, Filter(ids=[task_id])):
             return True
         self.get(connection, task_id)
         return False
 
-    def delete_some(self, connection: sa.Connection, wanted: Filter) -> int:
-        """Cancel up to `BATCH` tasks that match and have not ended; how many.
+    def delete_some(self, connection: sa.Connection, filter: Filter) -> int:
+        """Cancel up to `BATCH` tasks that match and have not ended; return how many.
 
         One that runs is taken from its handler, whose end frees its place.
         """
-        live = self._withdrawn(connection, self._lock(connection, Action.DELETE, wanted))
+        live = self._withdrawn(connection, self._selection.lock(connection, Action.DELETE, filter))
         held = self._holds.take(
-            connection, leases_of(one for one in live if one.state == State.LEASED), ended=True
-        )
-        ended = {
-            "state": State.CANCELLED.value,
-            "due_at": None,
-            "finished_at": self._now,
-            "unique_key": None,
-        }
-        self._update(connection, live, ended)
-        self._endings.cancelled(
             connection,
-            [Ending(one, State.CANCELLED, held=(one.id, one.lease_id) in held) for one in live],
+            leases_of(record for record in live if record.state == State.LEASED),
+            ended=True,
+        )
+        self._update(connection, live, ended(State.CANCELLED, self._now))
+        self._finish.cancelled(
+            connection,
+            [
+                Transition(record, State.CANCELLED, held=(record.id, record.lease_id) in held)
+                for record in live
+            ],
         )
         return len(live)
 
     def report(self, connection: sa.Connection, record: Record, progress: str) -> bool:
-        """Keep the progress of a task while its lease holds; False if it was lost."""
+        """Store the progress of a task while its lease holds; return False if it was lost."""
         mine = sa.and_(
             self._task.c.id == record.id,
             self._task.c.lease_id == record.lease_id,
@@ -220,101 +209,17 @@ class Tasks:
             == 1
         )
 
-    def _changeable(self, action: Action, wanted: Filter) -> list[sa.ColumnElement[bool]]:
-        """What a task must fulfil to match, and to be changed so."""
-        task = self._task
-        later = sa.or_(task.c.due_at > self._now, sa.literal(wanted.ids is not None))
-        those = {
-            Action.REQUEUE: sa.and_(task.c.state == State.DEAD.value, self._key_is_free()),
-            Action.RUN_NOW: sa.and_(is_state(task, State.SCHEDULED), later),
-            Action.DELETE: task.c.state.in_([state.value for state in LIVE]),
-        }
-        return [those[action], *wanted.conditions(task)]
-
-    def _key_is_free(self) -> sa.ColumnElement[bool]:
-        """Whether no task that has not ended has the key that a task was given."""
-        task, other = self._task, self._task.alias("other")
-        holder = sa.select(other.c.id).where(
-            other.c.queue == task.c.queue, other.c.unique_key == task.c.given_key
-        )
-        return sa.or_(task.c.given_key.is_(None), ~holder.exists())
-
-    def _lock(self, connection: sa.Connection, action: Action, wanted: Filter) -> list[Record]:
-        """Some tasks that match, which nobody else changes until the transaction ends.
-
-        Named ones by id; others along the index of each state they can have, for by id they may be
-        far apart.
-        """
-        task, conditions = self._task, self._changeable(action, wanted)
-        if wanted.ids is not None:
-            return self._locked(connection, conditions, [task.c.id], BATCH)
-        found: list[Record] = []
-        for state in _CHANGED[action]:
-            order = (
-                [task.c.queue, task.c.priority, task.c.due_at]
-                if state in LIVE
-                else [task.c.finished_at]
-            )
-            found += self._locked(
-                connection,
-                [is_state(task, state), *conditions],
-                [*order, task.c.id],
-                BATCH - len(found),
-            )
-        if action is Action.DELETE and len(found) < BATCH:
-            ids = self._parked(connection, conditions, BATCH - len(found))
-            found += self._locked(
-                connection,
-                [task.c.id.in_(ids), task.c.due_at.is_(None), *conditions],
-                [task.c.id],
-                len(ids),
-            )
-        return found
-
-    def _locked(
-        self,
-        connection: sa.Connection,
-        conditions: Sequence[sa.ColumnElement[bool]],
-        order: Sequence[sa.Column[Any]],
-        limit: int,
-    ) -> list[Record]:
-        if not limit:
-            return []
-        statement = (
-            sa.select(self._task).where(*conditions).order_by(*order).limit(limit).with_for_update()
-        )
-        return [Record._make(row) for row in connection.execute(statement)]
-
-    def _parked(
-        self, connection: sa.Connection, conditions: Sequence[sa.ColumnElement[bool]], limit: int
-    ) -> list[str]:
-        """The ids of some tasks that wait for a key: they are not in the index of the live ones."""
-        task = self._task
-        waiting = sa.and_(
-            task.c.lock_key == self._key.c.lock_key,
-            task.c.state == State.SCHEDULED.value,
-            task.c.due_at.is_(None),
-        )
-        return list(
-            connection.scalars(
-                sa.select(task.c.id)
-                .select_from(self._key.join(task, waiting))
-                .where(*conditions)
-                .limit(limit)
-            )
-        )
-
     def _withdrawn(self, connection: sa.Connection, live: Sequence[Record]) -> list[Record]:
-        """Those tasks that no handler has completed; of those that run none will."""
-        leases = leases_of(one for one in live if one.state == State.LEASED)
+        """Return those tasks that no handler has completed, or can complete any more."""
+        leases = leases_of(record for record in live if record.state == State.LEASED)
         completed = self._log.withdraw(connection, leases)
-        return [one for one in live if (one.id, one.lease_id) not in completed]
+        return [record for record in live if (record.id, record.lease_id) not in completed]
 
     def _update(
         self, connection: sa.Connection, records: Sequence[Record], changed: dict[str, Any]
     ) -> None:
         if records:
-            ids = [one.id for one in records]
+            ids = [record.id for record in records]
             connection.execute(
                 sa.update(self._task).where(self._task.c.id.in_(ids)).values(changed)
             )
@@ -332,8 +237,13 @@ class Tasks:
 
 
 def _last_of_each_key(tasks: Sequence[Record]) -> list[Record]:
-    """Tasks of which no two were given the same key: the newest of those that were."""
-    newest = {(one.queue, one.given_key): one.id for one in sorted(tasks, key=lambda one: one.id)}
+    """Return tasks without those that were given the same key as a newer one."""
+    newest = {
+        (record.queue, record.given_key): record.id
+        for record in sorted(tasks, key=lambda record: record.id)
+    }
     return [
-        one for one in tasks if one.given_key is None or newest[one.queue, one.given_key] == one.id
+        record
+        for record in tasks
+        if record.given_key is None or newest[record.queue, record.given_key] == record.id
     ]

@@ -35,9 +35,7 @@ _STATUS = re.compile(r"([1-5])(xx|[0-9]{2})", re.ASCII | re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class LastStatus:
-    """Which tasks to find: those whose last reply had a status from ``low`` to ``high``, or
-    those with a ``reason``.
-    """
+    """A filter by last reply: a status from ``low`` to ``high``, or a ``reason``."""
 
     low: int = 0
     high: int = 0
@@ -45,7 +43,7 @@ class LastStatus:
 
     @classmethod
     def parse(cls, text: str | int) -> LastStatus:
-        """A status ("502"), a class of them ("5xx"), or a reason ("timeout").
+        """Parse a status ("502"), a class of them ("5xx") or a reason ("timeout").
 
         >>> LastStatus.parse("5xx")
         LastStatus(low=500, high=599, reason=None)
@@ -94,10 +92,10 @@ class Filter:
     before: str | None = None
 
     def conditions(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
-        """What a row of the task table must fulfil."""
+        """Return what a row of the task table must fulfil."""
         found = [*self._equal(task), *self._at_least(task)]
         if self.ids is not None:
-            found.append(task.c.id.in_([one for one in self.ids if is_token(one)]))
+            found.append(task.c.id.in_([task_id for task_id in self.ids if is_token(task_id)]))
         if self.before is not None:
             found.append(task.c.id < self.before if is_token(self.before) else sa.false())
         if self.status is not None:
@@ -132,8 +130,9 @@ class Filter:
 
 
 def _has_state(task: sa.Table, state: State) -> sa.ColumnElement[bool]:
-    """Whether a row has this state. Scheduled tasks that wait for a key are not in the index of
-    the live ones.
+    """Return whether a row has this state, even while it waits for a key.
+
+    The index of live tasks does not have those.
     """
     return is_state(task, state) if state is State.LEASED else task.c.state == state.value
 
@@ -145,7 +144,7 @@ def _has_status(task: sa.Table, status: LastStatus) -> sa.ColumnElement[bool]:
 
 
 def is_recent(task: sa.Table) -> sa.ColumnElement[bool]:
-    """Whether a task is one of those that a search looks through."""
+    """Return whether a task is one of those that a search looks through."""
     other = task.alias("recent")
     oldest = (
         sa.select(other.c.id)
@@ -160,9 +159,7 @@ def is_recent(task: sa.Table) -> sa.ColumnElement[bool]:
 def says(
     task: sa.Table, text: str, tokens: Sequence[sa.ColumnElement[str]]
 ) -> sa.ColumnElement[bool]:
-    """Whether a text is in the last error of a task, or in one of its ``tokens``, whatever its
-    case.
-    """
+    """Return whether a text is in a task's last error or one of its ``tokens``, in any case."""
     if not text.isprintable():
         return sa.false()
     columns = (*tokens, task.c.last_error) if text.isascii() else (task.c.last_error,)

@@ -11,9 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
-from .backlog import LiveCounts
+from .backlog import Backlog
 from .filters import Filter
 from .visible import Visible
 
@@ -26,7 +26,7 @@ _JUDGED = 1_000
 _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9A-Za-z-]{1,26})", re.ASCII)
 
 
-class Kind(StrEnum):
+class ListKind(StrEnum):
     """Which list: every task, or those of one state, the scheduled ones by what they wait for."""
 
     ALL = "all"
@@ -42,10 +42,8 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a list: right behind a task, told by what the list is ordered by and the
-    task's id.
-    """
+class Cursor:
+    """A place in a list, right behind a task: what the list is ordered by, and the task's id."""
 
     at: int
     id: str
@@ -54,8 +52,8 @@ class Place:
         return f"{self.at}.{self.id}"
 
     @classmethod
-    def parse(cls, text: str) -> Place | None:
-        """The place of a text; None for a text that is none."""
+    def parse(cls, text: str) -> Cursor | None:
+        """Return the place that a text tells, or None if it tells none."""
         match = _PLACE.fullmatch(text)
         return None if match is None else cls(int(match[1]), match[2])
 
@@ -69,7 +67,7 @@ class Listing:
     """
 
     ids: list[str]
-    next: Place | None
+    next: Cursor | None
     is_partial: bool = False
 
 
@@ -82,8 +80,8 @@ class _Range:
     descending: bool
     source: sa.FromClause
 
-    def behind(self, task: sa.Table, place: Place) -> sa.ColumnElement[bool]:
-        """Whether a task comes after a place."""
+    def behind(self, task: sa.Table, place: Cursor) -> sa.ColumnElement[bool]:
+        """Return whether a task comes after a place."""
         after = task.c.id < place.id if self.descending else task.c.id > place.id
         if self.key is None:
             return after
@@ -97,9 +95,9 @@ class _Range:
 
 
 class Listings:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+    """Reads lists of tasks page by page."""
 
-    def __init__(self, tables: Tables, live_counts: LiveCounts) -> None:
+    def __init__(self, tables: Tables, live_counts: Backlog) -> None:
         self._task = tables.task
         self._lock = tables.lock
         self._live_counts = live_counts
@@ -108,55 +106,61 @@ class Listings:
     def page(
         self,
         connection: sa.Connection,
-        kind: Kind,
-        wanted: Filter,
-        after: Place | None,
+        kind: ListKind,
+        filter: Filter,
+        after: Cursor | None,
         limit: int,
         visible: Visible | None = None,
     ) -> Listing:
-        """The next so many tasks of a list that match: the newest, the first to be due, or the last
-        to end in front.
+        """Return the next so many tasks of a list that match.
 
-        ``visible`` is what must be seen of them as well.
+        The newest, the first to be due or the last to end comes first. ``visible`` is what else
+        must be seen of them.
         """
-        ranges = list(self._ranges(connection, kind, wanted.queue))
-        by_range = kind in (Kind.DUE, Kind.RUNNING, Kind.LOST, Kind.SCHEDULED, Kind.RETRYING)
-        loose = (replace(wanted, queue=None) if by_range else wanted).conditions(self._task)
+        ranges = list(self._ranges(connection, kind, filter.queue))
+        by_range = kind in (
+            ListKind.DUE,
+            ListKind.RUNNING,
+            ListKind.LOST,
+            ListKind.SCHEDULED,
+            ListKind.RETRYING,
+        )
+        loose = (replace(filter, queue=None) if by_range else filter).conditions(self._task)
         seen = None if visible is None or visible.is_anything else visible
         loose += [] if seen is None else seen.conditions(self._task)
-        if kind is Kind.RETRYING:
+        if kind is ListKind.RETRYING:
             loose.append(self._task.c.attempts > 0)
-        elif kind is Kind.SCHEDULED:
+        elif kind is ListKind.SCHEDULED:
             loose.append(self._task.c.attempts == 0)
-        rows: list[Place] = []
-        ends: list[Place] = []
-        for one in ranges:
-            end = self._end(connection, one, after) if loose and wanted.ids is None else None
+        rows: list[Cursor] = []
+        ends: list[Cursor] = []
+        for part in ranges:
+            end = self._end(connection, part, after) if loose and filter.ids is None else None
             ends += [] if end is None else [end]
-            more = [*loose, *([] if end is None else [~one.behind(self._task, end)])]
-            rows += self._seen(connection, one, after, more, limit + 1, seen)
+            more = [*loose, *([] if end is None else [~part.behind(self._task, end)])]
+            rows += self._seen(connection, part, after, more, limit + 1, seen)
         return _merged(rows, ends, limit, descending=bool(ranges) and ranges[0].descending)
 
-    def _ranges(self, connection: sa.Connection, kind: Kind, queue: str | None) -> Iterable[_Range]:
+    def _ranges(
+        self, connection: sa.Connection, kind: ListKind, queue: str | None
+    ) -> Iterable[_Range]:
         task = self._task
-        if kind is Kind.ALL:
+        if kind is ListKind.ALL:
             return [_Range([], None, True, task)]
-        if kind in (Kind.SUCCEEDED, Kind.DEAD, Kind.CANCELLED):
+        if kind in (ListKind.SUCCEEDED, ListKind.DEAD, ListKind.CANCELLED):
             return [_Range([is_state(task, State(kind.value))], task.c.finished_at, True, task)]
-        if kind is Kind.WAITING:
-            parked = sa.and_(
-                task.c.lock_key == self._lock.c.lock_key,
-                task.c.state == State.SCHEDULED.value,
-                task.c.due_at.is_(None),
-            )
+        if kind is ListKind.WAITING:
+            parked = waits_for_key(task, self._lock)
             return [_Range([], None, False, self._lock.join(task, parked))]
         return self._lanes(connection, kind, queue)
 
-    def _lanes(self, connection: sa.Connection, kind: Kind, queue: str | None) -> Iterable[_Range]:
-        """What has not ended, queue by queue and priority by priority."""
+    def _lanes(
+        self, connection: sa.Connection, kind: ListKind, queue: str | None
+    ) -> Iterable[_Range]:
+        """Return what has not ended, queue by queue and priority by priority."""
         task = self._task
         for lane in self._live_counts.lanes(connection):
-            leased = kind in (Kind.RUNNING, Kind.LOST)
+            leased = kind in (ListKind.RUNNING, ListKind.LOST)
             there = lane.leased if leased else lane.due_at is not None
             if not there or queue not in (None, lane.queue):
                 continue
@@ -166,84 +170,84 @@ class Listings:
                 task.c.queue == lane.queue,
                 task.c.priority == lane.priority,
             ]
-            if kind is Kind.DUE:
+            if kind is ListKind.DUE:
                 conditions.append(task.c.due_at <= lane.now)
             elif leased:
-                conditions.append(self._is_lost if kind is Kind.LOST else ~self._is_lost)
+                conditions.append(self._is_lost if kind is ListKind.LOST else ~self._is_lost)
             else:
                 conditions.append(task.c.due_at > lane.now)
             yield _Range(conditions, task.c.due_at, False, task)
 
-    def _end(self, connection: sa.Connection, one: _Range, after: Place | None) -> Place | None:
-        """Where a look ends; None if the range ends before."""
-        found = self._rows(connection, one, after, [], 1, offset=LOOKED_AT)
+    def _end(self, connection: sa.Connection, part: _Range, after: Cursor | None) -> Cursor | None:
+        """Return where a look ends, or None if the range ends before."""
+        found = self._rows(connection, part, after, [], 1, offset=LOOKED_AT)
         return found[0] if found else None
 
     def _seen(
         self,
         connection: sa.Connection,
-        one: _Range,
-        after: Place | None,
+        part: _Range,
+        after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         limit: int,
         seen: Visible | None,
-    ) -> list[Place]:
-        """The rows among which only those count that are seen to fit."""
+    ) -> list[Cursor]:
+        """Return the rows of a range, counting only those that are seen to fit."""
         if seen is None:
-            return self._rows(connection, one, after, more, limit)
-        found: list[Place] = []
+            return self._rows(connection, part, after, more, limit)
+        found: list[Cursor] = []
         columns, read = seen.columns(self._task), _JUDGED
         while len(found) < limit and read == _JUDGED:
             rows = connection.execute(
-                self._statement(one, after, more, columns).limit(_JUDGED)
+                self._statement(part, after, more, columns).limit(_JUDGED)
             ).all()
-            found += [Place(row.at, row.id) for row in rows if seen.fits(row.url, row.is_said)]
-            after, read = (Place(rows[-1].at, rows[-1].id) if rows else after), len(rows)
+            found += [Cursor(row.at, row.id) for row in rows if seen.fits(row.url, row.is_said)]
+            after, read = (Cursor(rows[-1].at, rows[-1].id) if rows else after), len(rows)
         return found[:limit]
 
     def _rows(
         self,
         connection: sa.Connection,
-        one: _Range,
-        after: Place | None,
+        part: _Range,
+        after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         limit: int,
         offset: int = 0,
-    ) -> list[Place]:
-        statement = self._statement(one, after, more).limit(limit)
+    ) -> list[Cursor]:
+        statement = self._statement(part, after, more).limit(limit)
         return [
-            Place(row.at, row.id)
+            Cursor(row.at, row.id)
             for row in connection.execute(statement.offset(offset) if offset else statement)
         ]
 
     def _statement(
         self,
-        one: _Range,
-        after: Place | None,
+        part: _Range,
+        after: Cursor | None,
         more: Sequence[sa.ColumnElement[bool]],
         columns: Sequence[sa.ColumnElement[Any]] = (),
     ) -> sa.Select[Any]:
-        """The rows behind a place, in their order."""
+        """Return the statement of the rows behind a place, in their order."""
         task = self._task
-        key = sa.literal(0) if one.key is None else one.key
+        key = sa.literal(0) if part.key is None else part.key
         # With coalesce the order is not that of the primary key, along which the few tasks of a
         # join are far apart.
-        by_id = task.c.id if one.source is task else sa.func.coalesce(task.c.id, "")
-        order = [by_id] if one.key is None else [one.key, by_id]
+        by_id = task.c.id if part.source is task else sa.func.coalesce(task.c.id, "")
+        order = [by_id] if part.key is None else [part.key, by_id]
         statement = (
             sa.select(key.label("at"), task.c.id, *columns)
-            .select_from(one.source)
-            .where(*one.conditions, *more)
+            .select_from(part.source)
+            .where(*part.conditions, *more)
         )
         if after is not None:
-            statement = statement.where(one.behind(task, after))
-        return statement.order_by(*(each.desc() if one.descending else each for each in order))
+            statement = statement.where(part.behind(task, after))
+        return statement.order_by(*(each.desc() if part.descending else each for each in order))
 
 
-def _merged(rows: list[Place], ends: Sequence[Place], limit: int, *, descending: bool) -> Listing:
-    """Rows of several ranges in one order, as far as each of the ranges was looked at."""
+def _merged(rows: list[Cursor], ends: Sequence[Cursor], limit: int, *, descending: bool) -> Listing:
+    """Merge rows of several ranges in one order, as far as each of the ranges was looked at."""
 
-    def rank(place: Place) -> tuple[int, str]:
+    def rank(place: Cursor) -> tuple[int, str]:
         return place.at, place.id
 
     end = (max if descending else min)(ends, key=rank, default=None)

@@ -1,6 +1,4 @@
-"""The newest tasks that match a filter, looked for along the index that has the fewest of those
-it leaves.
-"""
+"""Search: the newest tasks that match a filter, along the index that leaves the fewest."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import sqlalchemy as sa
 
 from ...core.record import Record
 from ...core.states import LIVE, State
-from ..database.dialects.states import is_state
+from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
 from .filters import SEARCHED, Filter
 
@@ -21,46 +19,44 @@ OF_STATE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Tasks, the newest first. ``is_partial`` says that there are older ones, which were not
-    looked at.
-    """
+class SearchResult:
+    """Tasks, the newest first; with ``is_partial`` there are older ones, not looked at."""
 
     records: list[Record]
     is_partial: bool = False
 
 
-class Newest:
-    """The statements of one database. Each takes the connection whose transaction it is part of."""
+class Search:
+    """Finds tasks by a filter."""
 
     def __init__(self, tables: Tables) -> None:
         self._task = tables.task
         self._lock = tables.lock
 
-    def find(self, connection: sa.Connection, wanted: Filter, limit: int) -> list[Record]:
-        """The newest that match, however many tasks are to be looked at."""
-        if self._is_crowded(connection, wanted.state):
-            return self._along_ids(connection, wanted, limit)
-        return self._of_state(connection, wanted, limit)
+    def find(self, connection: sa.Connection, filter: Filter, limit: int) -> list[Record]:
+        """Return the newest that match, however many tasks have to be looked at."""
+        if self._is_crowded(connection, filter.state):
+            return self._along_ids(connection, filter, limit)
+        return self._of_state(connection, filter, limit)
 
-    def look(self, connection: sa.Connection, wanted: Filter, limit: int) -> Found:
-        """Those that match of the newest `SEARCHED` tasks, or of the `OF_STATE` of a state that
-        were the last to end.
+    def look(self, connection: sa.Connection, filter: Filter, limit: int) -> SearchResult:
+        """Return those that match of the newest `SEARCHED` tasks, so that it costs little.
 
-        By name or id, which are indexed, among all.
+        Of a state whose tasks have ended, they are the `OF_STATE` that ended last. By name or id,
+        which are indexed, all tasks are searched.
         """
-        state = wanted.state
-        if wanted.name is not None or wanted.ids is not None:
-            return Found(self.find(connection, wanted, limit))
+        state = filter.state
+        if filter.name is not None or filter.ids is not None:
+            return SearchResult(self.find(connection, filter, limit))
         if not self._is_crowded(connection, state):
-            return Found(self._of_state(connection, wanted, limit))
+            return SearchResult(self._of_state(connection, filter, limit))
         task = self._task
         if state is None or state in LIVE:
             oldest = connection.scalar(
                 sa.select(task.c.id).order_by(task.c.id.desc()).limit(1).offset(SEARCHED - 1)
             )
-            some = [] if oldest is None else [task.c.id >= oldest]
-            records = self._along_ids(connection, wanted, limit, some)
+            newest = [] if oldest is None else [task.c.id >= oldest]
+            records = self._along_ids(connection, filter, limit, newest)
         else:
             ended = (
                 sa.select(task.c.finished_at)
@@ -68,12 +64,13 @@ class Newest:
                 .order_by(task.c.finished_at.desc())
             )
             oldest = connection.scalar(ended.limit(1).offset(OF_STATE - 1))
-            records = self._of_state(connection, wanted, limit, [task.c.finished_at >= oldest])
-        return Found(records, is_partial=oldest is not None and len(records) < limit)
+            records = self._of_state(connection, filter, limit, [task.c.finished_at >= oldest])
+        return SearchResult(records, is_partial=oldest is not None and len(records) < limit)
 
     def _is_crowded(self, connection: sa.Connection, state: State | None) -> bool:
-        """Whether more tasks have this state than are looked at along its index; of all states
-        together, always.
+        """Return whether more tasks have this state than are looked at along its index.
+
+        Without a state that is always so.
         """
         if state is None:
             return True
@@ -85,7 +82,7 @@ class Newest:
     def _along_ids(
         self,
         connection: sa.Connection,
-        wanted: Filter,
+        filter: Filter,
         limit: int,
         more: Sequence[sa.ColumnElement[bool]] = (),
     ) -> list[Record]:
@@ -93,7 +90,7 @@ class Newest:
         return _records(
             connection,
             sa.select(task)
-            .where(*wanted.conditions(task), *more)
+            .where(*filter.conditions(task), *more)
             .order_by(task.c.id.desc())
             .limit(limit),
         )
@@ -101,25 +98,25 @@ class Newest:
     def _of_state(
         self,
         connection: sa.Connection,
-        wanted: Filter,
+        filter: Filter,
         limit: int,
         more: Sequence[sa.ColumnElement[bool]] = (),
     ) -> list[Record]:
-        """Along the index of the state; those that wait for a key are not in it."""
-        task, state = self._task, State(wanted.state or State.SCHEDULED)
+        """Find along the index of the state; those that wait for a key are not in it."""
+        task, state = self._task, State(filter.state or State.SCHEDULED)
         # With coalesce the order is not that of the primary key, along which the tasks of a state
         # may be far apart.
         statement = (
             sa.select(task)
-            .where(*wanted.conditions(task), *more)
+            .where(*filter.conditions(task), *more)
             .order_by(sa.func.coalesce(task.c.id, "").desc())
             .limit(limit)
         )
         found = _records(connection, statement.where(is_state(task, state)))
         if state is State.SCHEDULED:
-            parked = sa.and_(task.c.lock_key == self._lock.c.lock_key, task.c.due_at.is_(None))
+            parked = waits_for_key(task, self._lock)
             found += _records(connection, statement.select_from(self._lock.join(task, parked)))
-        return sorted(found, key=lambda one: one.id, reverse=True)[:limit]
+        return sorted(found, key=lambda record: record.id, reverse=True)[:limit]
 
 
 def _records(connection: sa.Connection, statement: sa.Select[Any]) -> list[Record]:

@@ -1,6 +1,4 @@
-"""What is looked for in tasks as somebody sees them, so that nothing hidden can be found out by
-looking for it.
-"""
+"""What is visible of tasks: a search looks at nothing else, so it cannot find out hidden things."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ from .filters import is_recent, says
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visible:
-    """A URL as it is seen, and a part of what is seen of a task: its id, name, last error and URL;
-    None for whatever there is.
+    """What to look for in tasks as somebody sees them: a URL, and a part of what is seen.
+
+    What is seen are id, name, last error and URL; None stands for whatever there is.
 
     The database compares no hidden text: a row whose URL is not seen as it is stored is always a
     candidate, whatever is looked for, and `fits` judges it by what is seen. So neither what is
@@ -30,14 +29,14 @@ class Visible:
 
     @classmethod
     def of(cls, packed: dict[str, Any] | None) -> Visible | None:
-        """What `packed` tells."""
+        """Return what `packed` tells."""
         if packed is None:
             return None
         sight = UrlRedaction(packed["sight"]["queries"], tuple(packed["sight"]["redact"]))
         return cls(sight=sight, url=packed["url"], search=packed["search"])
 
     def packed(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """Return the same for JSON."""
         return asdict(self)
 
     @property
@@ -46,7 +45,7 @@ class Visible:
         return self.url is None and self.search is None
 
     def conditions(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
-        """What the row of a candidate must fulfil."""
+        """Return what the row of a candidate must fulfil."""
         found: list[sa.ColumnElement[bool]] = []
         if self.url is not None:
             path = self.url.partition("?")[0]
@@ -65,11 +64,11 @@ class Visible:
         return found
 
     def columns(self, task: sa.Table) -> list[sa.ColumnElement[Any]]:
-        """What `fits` takes of a candidate."""
+        """Return the columns of a candidate that `fits` takes."""
         return [task.c.url, sa.case((self._is_said(task), 1), else_=0).label("is_said")]
 
     def fits(self, url: str, is_said: int) -> bool:
-        """Whether a candidate is what is looked for."""
+        """Return whether a candidate is what is looked for."""
         seen = self.sight.url(url)
         if self.url is not None and seen != self.url:
             return False
@@ -80,14 +79,15 @@ class Visible:
         )
 
     def _is_said(self, task: sa.Table) -> sa.ColumnElement[bool]:
-        """Whether what is searched is in what everybody sees of a task."""
+        """Return whether the search text is in what everybody sees of a task."""
         return (
             sa.false() if self.search is None else says(task, self.search, (task.c.id, task.c.name))
         )
 
     def _is_veiled(self, task: sa.Table) -> sa.ColumnElement[bool]:
-        """Whether a URL may be seen otherwise than it is stored. Names of parameters may be
-        escaped, so an escape counts.
+        """Return whether a URL may be seen otherwise than it is stored.
+
+        Names of parameters may be escaped, so an escape counts.
         """
         url = task.c.url
         if not self.sight.queries:

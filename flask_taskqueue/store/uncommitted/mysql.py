@@ -1,6 +1,4 @@
-"""What MariaDB and MySQL know of a transaction: the rows that the session's statements have
-written, deleted and updated.
-"""
+"""What MariaDB and MySQL know of a transaction: how many rows its session has changed."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .statement import Kind, Statement
+from .statement import Statement, StatementKind
 from .writes import ask
 
 _COMMITTING = set(
@@ -19,8 +17,10 @@ _COUNTERS = ("Handler_delete", "Handler_update", "Handler_write")
 
 
 class MySQLWrites:
-    """Exact on MariaDB. MySQL counts the rows of temporary tables among those that were
-    written: there they are left out.
+    """Exact on MariaDB.
+
+    MySQL counts rows of temporary tables among those that were written, so inserts are left out
+    there.
     """
 
     asks = True
@@ -42,12 +42,12 @@ class MySQLWrites:
         return self._handled()
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        if statement.kind is Kind.CHANGE:
+        if statement.kind is StatementKind.CHANGE:
             return bool(cursor.rowcount != 0)
         return True if cursor.description is None and cursor.rowcount > 0 else None
 
     def ends(self, statement: Statement) -> bool:
-        if statement.kind is Kind.BEGIN:
+        if statement.kind is StatementKind.BEGIN:
             return True
         return (
             statement.keyword in _COMMITTING and not self._in_transaction()
@@ -70,5 +70,5 @@ class MySQLWrites:
         return bool(answer[0][0]) if answer else None  # MySQL has no such variable
 
     def _handled(self) -> Any:
-        names = ", ".join(f"'{one}'" for one in self._counters)
+        names = ", ".join(f"'{name}'" for name in self._counters)
         return ask(self._connection, f"SHOW SESSION STATUS WHERE Variable_name IN ({names})")

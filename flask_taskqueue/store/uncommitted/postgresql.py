@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .statement import Kind, Statement
+from .statement import Statement, StatementKind
 from .writes import ask
 
 _NUMBER = "SELECT txid_current_if_assigned() IS NOT NULL"
@@ -62,7 +62,7 @@ class PostgreSQLWrites:
         return ask(self._connection, _COUNTED) if locks else None
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        counts = statement.kind is Kind.CHANGE or (
+        counts = statement.kind is StatementKind.CHANGE or (
             cursor.description is None and statement.keyword not in _NO_ROWS
         )
         return True if counts and cursor.rowcount > 0 else None

@@ -1,6 +1,4 @@
-"""What SQLite knows of a transaction: its driver counts the rows that were changed, the file's
-header counts the tables.
-"""
+"""What SQLite knows of a transaction: its driver counts rows, the file's header counts tables."""
 
 from __future__ import annotations
 
@@ -18,8 +16,9 @@ _HEADER = ("schema_version", "user_version", "application_id")
 
 
 class SQLiteWrites:
-    """Exact for rows without a question; tables are compared with what they were before the
-    first statement that may change them.
+    """Exact for rows without a question.
+
+    Tables are compared with what they were before the first statement that may change them.
     """
 
     asks = False
@@ -69,7 +68,7 @@ class SQLiteWrites:
         return not self.is_open()
 
     def _files(self) -> set[str]:
-        """The files that the connection has open, those that it has attached too."""
+        """Return the files that the connection has open, including those that it has attached."""
         return {
             os.path.realpath(row[2])
             for row in ask(self._connection, "PRAGMA database_list") or ()
@@ -81,7 +80,7 @@ class SQLiteWrites:
             row[1].replace('"', '""') for row in ask(self._connection, "PRAGMA database_list") or ()
         } | {"temp"}
         return [
-            ask(self._connection, f'PRAGMA "{name}".{one}')
+            ask(self._connection, f'PRAGMA "{name}".{field}')
             for name in sorted(names)
-            for one in _HEADER
+            for field in _HEADER
         ]

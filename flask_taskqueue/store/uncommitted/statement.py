@@ -1,6 +1,4 @@
-"""What the words of a statement tell about it: whether it may write, whether it ends a
-transaction or a savepoint.
-"""
+"""What the words of a statement tell: whether it may write, or end a transaction or savepoint."""
 
 from __future__ import annotations
 
@@ -86,7 +84,7 @@ _PURE = set(
 _CALLABLE = _TAKE_PARENTHESES | _PURE
 
 
-class Kind(Enum):
+class StatementKind(Enum):
     """What a statement is, as far as its words tell."""
 
     READ = "read"
@@ -104,11 +102,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement, as far as its words tell; ``name`` is that of a savepoint, ``keyword`` the
-    first word of another.
+    """A statement, as far as its words tell.
+
+    ``name`` is that of a savepoint, ``keyword`` the first word of another.
     """
 
-    kind: Kind
+    kind: StatementKind
     keyword: str = ""
     name: str = ""
     locks: bool = False
@@ -125,13 +124,15 @@ class Statement:
 
 
 def read_statement(text: str) -> Statement:
-    """Tell what a statement is. What is not certain is `Kind.UNKNOWN`: comments and quotes that
-    databases read differently, say.
+    """Tell what a statement is.
+
+    What is not certain is `StatementKind.UNKNOWN`: comments and quotes that databases read
+    differently, say.
     """
     return (
         _read(text)
         if len(text) <= _LONGEST
-        else Statement(Kind.UNKNOWN, _keyword(text), locks=True, writes=True)
+        else Statement(StatementKind.UNKNOWN, _keyword(text), locks=True, writes=True)
     )
 
 
@@ -139,20 +140,24 @@ def read_statement(text: str) -> Statement:
 def _read(text: str) -> Statement:
     keyword = _keyword(text)
     words = list(_words(text))
-    if not words or not all(one.text for one in words):
-        return Statement(Kind.UNKNOWN, keyword, locks=keyword not in _DEFINES, writes=True)
+    if not words or not all(word.text for word in words):
+        return Statement(StatementKind.UNKNOWN, keyword, locks=keyword not in _DEFINES, writes=True)
     first = words[0].text
     if first in _TRANSACTIONS:
-        return _of_transactions(first, [one.text for one in words])
-    calls = any(one.calls for one in words)
-    writes = any(one.writes for one in words)
-    kind = Kind.UNKNOWN
+        return _of_transactions(first, [word.text for word in words])
+    calls = any(word.calls for word in words)
+    writes = any(word.writes for word in words)
+    kind = StatementKind.UNKNOWN
     sets = first == "pragma" and "=" in text
     if not calls and not sets and (first in _CHANGES or (first in _READS and not writes)):
-        kind = Kind.CHANGE if first in _CHANGES else Kind.READ
-    locks = first not in _DEFINES and (calls or any(one.text == "for" for one in words))
+        kind = StatementKind.CHANGE if first in _CHANGES else StatementKind.READ
+    locks = first not in _DEFINES and (calls or any(word.text == "for" for word in words))
     return Statement(
-        kind, first, locks=locks, writes=writes, is_harmless=kind is Kind.READ and not locks
+        kind,
+        first,
+        locks=locks,
+        writes=writes,
+        is_harmless=kind is StatementKind.READ and not locks,
     )
 
 
@@ -162,14 +167,14 @@ def _keyword(text: str) -> str:
 
 
 _TRANSACTIONS = {
-    "savepoint": Kind.SAVEPOINT,
-    "release": Kind.RELEASE,
-    "begin": Kind.BEGIN,
-    "start": Kind.BEGIN,
-    "commit": Kind.COMMIT,
-    "end": Kind.COMMIT,
-    "rollback": Kind.ROLLBACK,
-    "abort": Kind.ROLLBACK,
+    "savepoint": StatementKind.SAVEPOINT,
+    "release": StatementKind.RELEASE,
+    "begin": StatementKind.BEGIN,
+    "start": StatementKind.BEGIN,
+    "commit": StatementKind.COMMIT,
+    "end": StatementKind.COMMIT,
+    "rollback": StatementKind.ROLLBACK,
+    "abort": StatementKind.ROLLBACK,
 }
 
 
@@ -183,9 +188,7 @@ class _Word:
 
 
 def _words(text: str) -> Iterator[_Word]:
-    """The words outside of comments and quotes; an empty one where the text cannot be read with
-    certainty.
-    """
+    """Yield the words outside of comments and quotes; an empty one if that is uncertain."""
     word, place, adjacent = _Word(""), 0, False
     while place < len(text):
         token = _TOKEN.match(text, place)
@@ -218,9 +221,12 @@ def _next_word(token: re.Match[str], before: _Word) -> _Word:
 
 
 def _of_transactions(first: str, words: list[str]) -> Statement:
-    """A statement that begins or ends a savepoint, or begins or ends the transaction."""
+    """Return a statement that begins or ends a savepoint or the transaction."""
     kind = _TRANSACTIONS[first]
-    if kind is Kind.ROLLBACK and "to" in words:
-        kind = Kind.ROLLBACK_TO
-    named = kind in (Kind.SAVEPOINT, Kind.RELEASE, Kind.ROLLBACK_TO) and len(words) > 1
+    if kind is StatementKind.ROLLBACK and "to" in words:
+        kind = StatementKind.ROLLBACK_TO
+    named = (
+        kind in (StatementKind.SAVEPOINT, StatementKind.RELEASE, StatementKind.ROLLBACK_TO)
+        and len(words) > 1
+    )
     return Statement(kind, first, name=words[-1].strip('"`').lower() if named else "")

@@ -8,61 +8,57 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from .statement import Kind, Statement
+from .statement import Statement, StatementKind
 
 
 class Writes(Protocol):
-    """What one connection's database knows of its transaction. Nothing here passes through
-    SQLAlchemy's events.
-    """
+    """What one connection's database knows of its transaction, past SQLAlchemy's events."""
 
     asks: bool
     """Whether the answers below cost a question to the server."""
 
     def is_autocommit(self) -> bool:
-        """Whether the driver commits each statement by itself, so that no transaction holds
-        anything.
-        """
+        """Return whether the driver commits each statement, so that nothing is held back."""
 
     def count(self) -> int:
-        """How many changes the driver has counted; the same number as before when it does not
-        count.
-        """
+        """Return how many changes the driver has counted; a constant if it does not count."""
 
     def note(self, *, locks: bool) -> Any:
-        """What to remember from before a statement whose words do not tell what it does;
-        ``locks`` as below.
+        """Return what to remember from before a statement whose words do not tell what it does.
+
+        ``locks`` is as below.
         """
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        """Whether a statement that has run has written, as its result tells; None where the
-        database must be asked.
+        """Return whether a statement that has run has written, as its result tells.
+
+        Returns None where the database must be asked.
         """
 
     def ends(self, statement: Statement) -> bool:
-        """Whether the database has committed the transaction because of this statement."""
+        """Return whether the database has committed the transaction because of this statement."""
 
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
-        """Ask whether anything was written since these were counted and noted; ``locks`` says
-        that rows may have been locked.
+        """Ask whether anything was written since these were counted and noted.
+
+        ``locks`` says that rows may have been locked.
         """
 
     def is_open(self) -> bool:
-        """Whether the transaction has not been ended behind SQLAlchemy's back."""
+        """Return whether the transaction has not been ended behind SQLAlchemy's back."""
 
     def may_lock(self, file: str) -> bool:
-        """Whether the transaction may keep others from writing to this file."""
+        """Return whether the transaction may keep others from writing to this file."""
 
     def let_go(self) -> bool:
-        """End the transaction, in which nothing is written; whether the driver has begun none
-        by itself since.
+        """End the transaction, in which nothing is written.
+
+        Returns whether the driver has begun none by itself since.
         """
 
 
 class UnknownWrites:
-    """A database that cannot be asked: of the application's own, the queue's tables are not in
-    it.
-    """
+    """A database that cannot be asked: it is the application's own and does not hold our tables."""
 
     asks = True
 
@@ -79,7 +75,7 @@ class UnknownWrites:
         return None
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        if statement.kind is Kind.CHANGE:
+        if statement.kind is StatementKind.CHANGE:
             return bool(cursor.rowcount != 0)
         return bool(statement.writes)
 
@@ -100,8 +96,9 @@ class UnknownWrites:
 
 
 def ask(connection: sa.Connection, question: str) -> list[Any] | None:
-    """The rows that answer a question, past SQLAlchemy's events; None if the transaction cannot
-    be asked any more.
+    """Return the rows that answer a question, past SQLAlchemy's events.
+
+    Returns None if the transaction cannot be asked any more.
     """
     module: Any = connection.dialect.loaded_dbapi
     cursor = connection.connection.cursor()
@@ -115,7 +112,7 @@ def ask(connection: sa.Connection, question: str) -> list[Any] | None:
 
 
 def writes_of(connection: sa.Connection) -> Writes:
-    """What the database of this connection can be asked."""
+    """Return what the database of this connection can be asked."""
     return _kind(connection.dialect.name)(connection)
 
 

@@ -38,7 +38,15 @@ _COLUMNS = (
         "pardons",
     ),
 )
-_COUNTED = ("scheduled", "leased", "succeeded", "dead", "cancelled", "parked")
+_COUNTED = {
+    "scheduled": "unclaimed",
+    "leased": "leased",
+    "succeeded": "succeeded",
+    "dead": "dead",
+    "cancelled": "cancelled",
+    "parked": "waiting",
+}
+"""What is compared, by what the rows call it, and what it is called in the statistics."""
 
 
 def read_rows(connection: sa.Connection, store: Store) -> list[Row]:
@@ -80,8 +88,8 @@ def read_leftovers(connection: sa.Connection, store: Store) -> Leftovers:
         locks=set(connection.scalars(sa.select(tables.lock.c.lock_key))),
         paused={name for name, row in queues.items() if row.paused_at is not None},
         statistics={
-            name: {what: getattr(counts, what) for what in _COUNTED}
-            for name, counts in counted.items()
+            name: {what: getattr(found.counts, count) for what, count in _COUNTED.items()}
+            for name, found in counted.items()
         },
     )
 

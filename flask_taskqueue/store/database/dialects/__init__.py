@@ -51,99 +51,95 @@ class Dialect(Protocol):
         """The database's clock, in microseconds since 1970; the same throughout a statement."""
 
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
-        """An engine of the queue's own, whose transactions wait for a lock no longer than a moment.
+        """Return an engine of the queue's own, whose transactions wait only a moment for a lock.
 
         Its connections lead where those of the application's engine, or the URL, do.
         """
 
     def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
-        """What should be known about this database, as this engine reaches it, and the
-        application's own, if it shares the database.
+        """Return what operators should know about the database as this engine reaches it.
+
+        ``application`` is the application's own engine, if it shares the database.
         """
 
     def refusal(self, source: sa.Engine) -> Finding | None:
-        """Why the queue cannot be part of transactions of the application's engine."""
+        """Return why the queue cannot be part of transactions of the application's engine."""
 
     def commits_by_itself(self, connection: sa.Connection) -> bool:
-        """Whether each statement of this connection is committed at once, although it has begun
-        a transaction.
-        """
+        """Return whether each statement is committed at once, despite the transaction."""
 
     def place(self, connection: sa.Connection) -> str:
-        """Where this connection leads, in words: what it is that somebody else's may lead
-        beside.
-        """
+        """Describe where this connection leads, to tell it from where somebody else's may lead."""
 
     def file(self, connection: sa.Connection) -> str:
-        """The path of the file that this connection works on, whatever its URL says; the empty
-        one of a server and in memory.
+        """Return the path of the file that this connection works on, whatever its URL says.
+
+        It is empty for a server and in memory.
         """
 
     def mark(self, connection: sa.Connection) -> Mark:
         """Mark the transaction of a connection."""
 
-    def has_notices(self, engine: sa.Engine) -> bool:
-        """Whether `notify` and `listen` can be used."""
+    def has_notifications(self, engine: sa.Engine) -> bool:
+        """Return whether `notify` and `listen` can be used."""
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
-        """Send a notice to those who listen."""
+        """Send a notification to those who listen."""
 
     def hears(
         self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
     ) -> bool:
-        """Whether notices come through to the connections that ``connect`` gives. Raises
-        DBAPIError.
+        """Return whether notifications reach the connections that ``connect`` gives.
+
+        Raises DBAPIError.
         """
 
     def listen(
         self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
     ) -> None:
-        """Call ``wake`` at each notice until ``closed``. Raises DBAPIError when the connection
-        is lost.
+        """Call ``wake`` at each notification until ``closed``.
+
+        Raises DBAPIError when the connection is lost.
         """
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Claim:
-        """The claim statement for a task table; it takes nothing unless all of ``only`` hold,
-        which may ask about ``in_queue``.
+        """Return the claim statement for a task table.
+
+        It takes nothing unless all of ``only`` hold, which may ask about ``in_queue``.
         """
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
-        """An insert that skips rows whose key is there already."""
+        """Return an insert that skips rows whose key is there already."""
 
     def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
-        """An insert that adds the counts to those of a row whose key is there already."""
+        """Return an insert that adds the counts to those of a row whose key is there already."""
 
     def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
-        """Within this, of all processes that want to change the tables of this name, only one
-        is at it.
-        """
+        """Let only one process at a time change the tables of this name."""
 
     def at_once(self, connection: sa.Connection) -> AbstractContextManager[object]:
-        """Within this the transaction that has begun waits for no lock, as far as the database
-        can do that.
-        """
+        """Wait for no lock within this, as far as the database can do that."""
 
     def is_locked(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether a lock that another transaction holds was waited for in vain."""
+        """Return whether a lock that another transaction holds was waited for in vain."""
 
     def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether several transactions waited for each other, and this one was ended so that
-        the others go on.
-        """
+        """Return whether this transaction was ended because it and others waited for each other."""
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether the same transaction may succeed when it is tried again."""
+        """Return whether the same transaction may succeed when it is tried again."""
 
     def is_stale(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether it may succeed on another connection only: this one is lost, or leads to what
-        can only be read.
+        """Return whether the transaction may succeed on another connection only.
+
+        This one is lost, or leads to what can only be read.
         """
 
     def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether this connection leads to what can only be read."""
+        """Return whether this connection leads to what can only be read."""
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether a table or a column was not there."""
+        """Return whether a table or a column was not there."""
 
 
 _DRIVERS = {
@@ -174,8 +170,9 @@ def check_driver(url: sa.URL) -> None:
 
 
 def dialect_of(url: sa.URL) -> Dialect:
-    """The dialect of a URL. Raises `ConfigurationError` for a database, or a driver, that is
-    not supported.
+    """Return the dialect for a URL.
+
+    Raises `ConfigurationError` for a database, or a driver, that is not supported.
     """
     check_driver(url)
     # Each imported only where it is used: SQLAlchemy's own part for a database takes megabytes.

@@ -13,8 +13,9 @@ from .states import is_state
 def candidates(
     task: sa.Table, now: sa.ColumnElement[int], *only: sa.ColumnElement[bool]
 ) -> sa.Select[Any]:
-    """The due tasks of a lane, the first due in front, if ``only`` holds; an index range scan
-    that ends after ``limit`` rows.
+    """Return the due tasks of a lane, the first due in front, if ``only`` holds.
+
+    It is an index range scan that ends after ``limit`` rows.
     """
     return (
         sa.select(task.c.id)
@@ -31,7 +32,7 @@ def candidates(
 
 
 def taken(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
-    """What a claim sets: claiming is starting, so the attempt is counted here."""
+    """Return what a claim sets: claiming is starting, so the attempt is counted here."""
     return {
         "state": sa.literal_column(f"'{State.LEASED}'"),
         "lease_id": sa.bindparam("new_lease"),

@@ -28,16 +28,16 @@ def create_engine(
     is_stale: Callable[[sa.exc.DBAPIError], bool],
     **options: Any,
 ) -> sa.Engine:
-    """An engine with a pool of its own, whose connections lead where those of ``source`` do.
+    """Return an engine with a pool of its own, whose connections lead where those of ``source`` do.
 
     Of the application's engine it takes each connection fresh, after everything that makes one has
-    run: ``creator``, the listeners of ``do_connect``, ``connect``, ``first_connect`` and
-    ``checkout`` that there are at that moment. ``connect_args`` are passed to the driver where the
-    URL and the application do not set them; a function of the application's that connects by itself
-    is not given them.
+    run: ``creator``, and whatever listeners of ``do_connect``, ``connect``, ``first_connect`` and
+    ``checkout`` there are at that moment. ``connect_args`` are passed to the driver where the URL
+    and the application do not set them; a function of the application's that connects by itself
+    does not get them.
 
     After an error that ``is_stale`` no connection of the pool is used again: they may all lead to a
-    server that only reads now, while new ones lead to another.
+    server that is read-only now, while new ones lead to another.
     """
     if isinstance(source, sa.URL):
         unset = {name: value for name, value in connect_args.items() if name not in source.query}
@@ -75,7 +75,7 @@ def _engine_beside(
 
 
 def _connect(source: sa.Engine, connect_args: Mapping[str, object]) -> Any:
-    """A connection of the driver's that nobody else has."""
+    """Return a connection of the driver's that nobody else has."""
     token = _unset.set(connect_args)
     try:
         proxy = _new_pool(source).connect()
@@ -93,9 +93,7 @@ def _connect(source: sa.Engine, connect_args: Mapping[str, object]) -> Any:
 
 
 def _new_pool(source: sa.Engine) -> sa.Pool:
-    """One that makes connections as the engine's own does, with the listeners of now, and has
-    none yet.
-    """
+    """Return an empty pool that makes connections as the engine's own does, with its listeners."""
     try:
         return source.pool.recreate()
     except NotImplementedError as error:

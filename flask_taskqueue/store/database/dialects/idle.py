@@ -12,10 +12,9 @@ _USED_AT = "taskqueue_used_at"
 
 
 def ping_idle(engine: sa.Engine) -> sa.Engine:
-    """Have each connection of an engine asked before it is used, if it has not been for some
-    seconds.
+    """Ping each connection of an engine before it is used, if it has been idle for some seconds.
 
-    SQLAlchemy's ``pool_pre_ping`` asks every time, which a drain would pay for at each of its
+    SQLAlchemy's ``pool_pre_ping`` asks every time, which a drain would pay for in each of its
     turns.
     """
     module: Any = engine.dialect.loaded_dbapi

@@ -1,6 +1,4 @@
-"""Inherited connections: those that a forked child has of its parent, which go on to be the
-parent's.
-"""
+"""Inherited connections: those that a forked child has of its parent, and must not use."""
 
 from __future__ import annotations
 
@@ -16,15 +14,13 @@ _kept: list[Any] = []
 
 
 def replace_inherited() -> None:
-    """In a forked child: have every pool that there is, whosever it is, replace a connection of
-    the parent's when it comes to it.
-    """
+    """Have every pool in a forked child replace its parent's connections when it comes to them."""
     if not sa.event.contains(sa.Pool, "checkout", _replace):
         sa.event.listen(sa.Pool, "checkout", _replace, insert=True)
 
 
 def keep(inherited: object) -> None:
-    """Have something of the parent's not be cleared away."""
+    """Keep something of the parent's from being garbage collected."""
     _kept.append(inherited)
 
 
@@ -43,7 +39,7 @@ def _replace(connection: Any, record: Any, proxy: Any) -> None:
 
 
 def _is_in_memory(connection: Any) -> bool:
-    """Whether the fork has copied the whole database."""
+    """Return whether the fork has copied the whole database."""
     return isinstance(connection, sqlite3.Connection) and not any(
         row[2] for row in connection.execute("PRAGMA database_list")
     )

@@ -13,7 +13,7 @@ class Mark(Protocol):
     """Set in a transaction; the database loses it with that transaction, however it ends."""
 
     def holds(self, connection: sa.Connection) -> bool:
-        """Whether the connection is still in the transaction of the mark. Asked once."""
+        """Return whether the connection is still in the transaction of the mark. Ask only once."""
 
 
 class Savepoint:

@@ -76,8 +76,9 @@ class MySQL:
         )
 
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
-        """READ COMMITTED, for the default level locks the gaps that inserts go to; no lock is
-        waited for long.
+        """Return an engine with READ COMMITTED that waits only a second for a lock.
+
+        The default level locks the gaps that inserts go to.
         """
         level = "READ COMMITTED"
         engine = create_engine(
@@ -113,7 +114,7 @@ class MySQL:
     def mark(self, connection: sa.Connection) -> Mark:
         return Savepoint(connection)
 
-    def has_notices(self, engine: sa.Engine) -> bool:
+    def has_notifications(self, engine: sa.Engine) -> bool:
         return False
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
@@ -156,7 +157,9 @@ class MySQL:
         return claim
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
-        """IGNORE would cut and change values that do not fit, too: what is inserted so has been
+        """Return an INSERT IGNORE.
+
+        IGNORE also cuts and changes values that do not fit. What is inserted with it has been
         checked, and its columns hold all of it.
         """
         return mysql.insert(table).prefix_with("IGNORE")
@@ -164,13 +167,14 @@ class MySQL:
     def add_up(self, table: sa.Table, counts: Sequence[str]) -> sa.Insert:
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update(
-            {one: table.c[one] + insert.inserted[one] for one in counts}
+            {count: table.c[count] + insert.inserted[count] for count in counts}
         )
 
     @contextmanager
     def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
-        """A lock by name, for each statement that changes a table commits. One in use is waited
-        for in short turns, as on PostgreSQL.
+        """Hold a lock by name, because each statement that changes a table commits.
+
+        A table in use is waited for in short turns, as on PostgreSQL.
         """
         database = hashlib.sha256(str(connection.engine.url.database).encode()).hexdigest()[:16]
         lock = f"{database}.{name}"[-64:]
@@ -188,7 +192,7 @@ class MySQL:
 
     @contextmanager
     def at_once(self, connection: sa.Connection) -> Iterator[None]:
-        """MySQL has no shorter wait than one second."""
+        """Wait for no lock on MariaDB; MySQL has no shorter wait than one second."""
         if not getattr(connection.dialect, "is_mariadb", False):
             yield
             return
@@ -219,7 +223,7 @@ class MySQL:
 
 
 def _taken(row: sa.Row[Any], how: Mapping[str, Any]) -> Record:
-    """A task as the claim leaves it."""
+    """Return a task as the claim leaves it."""
     record = Record._make(row[:-1])
     return record._replace(
         state=State.LEASED.value,

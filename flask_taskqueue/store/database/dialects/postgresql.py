@@ -79,7 +79,10 @@ class PostgreSQL:
         )
 
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
-        """READ COMMITTED; no lock is waited for long, and a dead peer is noticed within seconds."""
+        """Return an engine with READ COMMITTED that waits briefly and notices a dead peer.
+
+        It waits half a second for a lock, and notices a peer that is gone within seconds.
+        """
         level = "READ COMMITTED"
         engine = create_engine(
             source,
@@ -97,7 +100,7 @@ class PostgreSQL:
         return limit_postgresql(ping_idle(engine), _LOCK_WAIT)
 
     def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
-        """Whether the application prepares statements at a server that it does not keep."""
+        """Return a warning if the application prepares statements where they do not stay."""
         if application is None or application.dialect.driver != "psycopg":
             return []
         try:
@@ -128,7 +131,7 @@ class PostgreSQL:
     def mark(self, connection: sa.Connection) -> Mark:
         return TransactionId(connection)
 
-    def has_notices(self, engine: sa.Engine) -> bool:
+    def has_notifications(self, engine: sa.Engine) -> bool:
         return engine.dialect.driver == "psycopg"
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
@@ -137,8 +140,9 @@ class PostgreSQL:
     def hears(
         self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
     ) -> bool:
-        """Directly at the server, always; by way of a pooler, if a notice comes through to a
-        connection that lies idle.
+        """Return whether a notification reaches a connection that lies idle.
+
+        Directly at the server it always does; by way of a pooler it is tried.
         """
         with connect() as connection, _telling(connection):
             driver: Any = connection.connection.dbapi_connection
@@ -168,10 +172,10 @@ class PostgreSQL:
                     wake()
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
-        """The rows are locked in a CTE and joined.
+        """Return a claim that locks the rows in a CTE and joins them.
 
-        ``WHERE id IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)`` may run the subquery once per
-        row and so take more than asked.
+        ``WHERE id IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)`` may run the subquery once per row
+        and so take more than asked.
         """
         pick = candidates(task, self.now, *only).with_for_update(skip_locked=True).cte("pick")
         statement = (
@@ -198,13 +202,15 @@ class PostgreSQL:
         insert = postgresql.insert(table)
         return insert.on_conflict_do_update(
             index_elements=list(table.primary_key),
-            set_={one: table.c[one] + insert.excluded[one] for one in counts},
+            set_={count: table.c[count] + insert.excluded[count] for count in counts},
         )
 
     @contextmanager
     def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
-        """Until the transaction ends. Then a table that is in use is waited for in short turns,
-        for what comes later waits behind us.
+        """Hold an advisory lock until the transaction ends.
+
+        A table that is in use is then waited for in short turns, because whatever comes later waits
+        behind us.
         """
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
@@ -214,7 +220,7 @@ class PostgreSQL:
 
     @contextmanager
     def at_once(self, connection: sa.Connection) -> Iterator[None]:
-        """Until the transaction ends."""
+        """Wait for no lock until the transaction ends."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_NO_WAIT}ms'")
         yield
 
@@ -238,13 +244,14 @@ class PostgreSQL:
 
 
 def _state(error: sa.exc.DBAPIError) -> str:
-    """The SQLSTATE, by the names that the drivers give it; empty without one."""
+    """Return the SQLSTATE, by the names that the drivers give it; empty without one."""
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
 
 
 def _settle_psycopg(connection: Any, _record: object) -> None:
-    """Have texts of any language stored, and statements prepared only where they stay: directly
-    at the server.
+    """Store texts of any language, and prepare statements only directly at the server.
+
+    Behind a pooler they would not stay where they are prepared.
     """
     if not _is_direct(connection):
         connection.prepare_threshold = None
@@ -256,7 +263,7 @@ def _settle_psycopg(connection: Any, _record: object) -> None:
 
 @contextmanager
 def _telling(connection: sa.Connection) -> Iterator[None]:
-    """Within this the driver's own errors are raised as SQLAlchemy's."""
+    """Raise the driver's own errors as SQLAlchemy's within this."""
     module: Any = connection.dialect.dbapi
     try:
         yield
@@ -265,10 +272,10 @@ def _telling(connection: sa.Connection) -> Iterator[None]:
 
 
 def _is_direct(connection: Any) -> bool:
-    """Whether a connection of psycopg's is the server's own.
+    """Return whether a connection of psycopg's is the server's own.
 
-    A pooler, which may give each transaction another of the server's, names a process of its own
-    for the client to cancel its statements by.
+    A pooler, which may give each transaction another of the server's connections, names a process
+    of its own for the client to cancel its statements by.
     """
     with connection.cursor() as cursor:
         found: bool = (
@@ -278,7 +285,7 @@ def _is_direct(connection: Any) -> bool:
 
 
 def _settle_psycopg2(connection: Any, _record: object) -> None:
-    """Have texts of any language stored, and bytes read as psycopg gives them."""
+    """Store texts of any language, and read bytes as psycopg gives them."""
     from psycopg2 import BINARY, extensions
 
     def read(value: Any, cursor: Any) -> bytes | None:

@@ -47,11 +47,10 @@ class SQLite:
         return sa.bindparam("now", callable_=_micros, type_=sa.BigInteger)
 
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
-        """Write-ahead log, every commit on disk, and each transaction takes the write lock when it
-        begins.
+        """Return an engine with a write-ahead log, every commit on disk, and early write locks.
 
-        One that took it later, after reading, could fail with "database is locked" at once,
-        whatever the busy timeout.
+        Each transaction takes the write lock when it begins. One that took it later, after reading,
+        could fail with "database is locked" at once, whatever the busy timeout.
         """
         engine = create_engine(source, {}, self.is_stale)
         seen = threading.Event()
@@ -67,7 +66,10 @@ class SQLite:
         return engine
 
     def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
-        """About its version, its place and its journal; in memory there is nothing but that."""
+        """Return findings about its version, its place and its journal.
+
+        In memory there is nothing to find but that.
+        """
         if is_in_memory(engine.url):
             return [sqlite_findings.IN_MEMORY]
         version: Any = engine.dialect.dbapi
@@ -76,7 +78,7 @@ class SQLite:
             sqlite_findings.of_place(str(engine.url.database)),
             sqlite_findings.of_journal(engine),
         ]
-        return [one for one in found if one is not None]
+        return [finding for finding in found if finding is not None]
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         return sqlite_findings.of_rollbacks(source)
@@ -100,7 +102,7 @@ class SQLite:
     def mark(self, connection: sa.Connection) -> Mark:
         return Savepoint(connection)
 
-    def has_notices(self, engine: sa.Engine) -> bool:
+    def has_notifications(self, engine: sa.Engine) -> bool:
         return False
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
@@ -117,7 +119,7 @@ class SQLite:
         raise NotImplementedError
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
-        """One UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
+        """Return one UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
         statement = (
             sa.update(task)
             .where(task.c.id.in_(candidates(task, self.now, *only)))
@@ -142,7 +144,7 @@ class SQLite:
         insert = sqlite.insert(table)
         return insert.on_conflict_do_update(
             index_elements=list(table.primary_key),
-            set_={one: table.c[one] + insert.excluded[one] for one in counts},
+            set_={count: table.c[count] + insert.excluded[count] for count in counts},
         )
 
     def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
@@ -174,7 +176,7 @@ class SQLite:
 
 
 def _code(error: sa.exc.DBAPIError) -> int:
-    """SQLite's primary result code; 0 without one."""
+    """Return SQLite's primary result code, or 0 without one."""
     return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
 
 
@@ -200,8 +202,9 @@ def _refuse_one_thread(connection: Any, module: Any) -> None:
 
 
 def _settle(connection: Any, module: Any) -> None:
-    """Transactions are begun by `_begin` alone, and rows come as SQLAlchemy reads them,
-    whatever a listener has set.
+    """Let only `_begin` begin transactions, and read rows as SQLAlchemy does.
+
+    That holds whatever a listener has set.
     """
     if getattr(connection, "autocommit", -1) != -1:
         connection.autocommit = (
@@ -230,7 +233,7 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def is_in_memory(url: sa.URL) -> bool:
-    """Whether the database lives in this process only."""
+    """Return whether the database lives in this process only."""
     return url.get_backend_name() == "sqlite" and (
         url.database in (None, "", ":memory:")
         or "mode=memory" in str(url.database)

@@ -41,8 +41,9 @@ IN_MEMORY = Finding(
 
 
 def of_version(version: tuple[int, ...]) -> Finding | None:
-    """Whether this SQLite can damage a file that several connections write to
-    (https://www.sqlite.org/wal.html#walresetbug).
+    """Return a finding if this SQLite can damage a file that several connections write to.
+
+    See https://www.sqlite.org/wal.html#walresetbug.
     """
     mended = (
         version < (3, 7)
@@ -64,7 +65,7 @@ def of_version(version: tuple[int, ...]) -> Finding | None:
 
 
 def of_place(path: str, mounts: Path = _MOUNTS) -> Finding | None:
-    """Whether a database file is on a network filesystem, as far as this system tells."""
+    """Return a finding if a database file is on a network filesystem, as far as can be told."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -84,7 +85,7 @@ def of_place(path: str, mounts: Path = _MOUNTS) -> Finding | None:
 
 
 def of_journal(engine: sa.Engine) -> Finding | None:
-    """Whether a file has no write-ahead log, though each connection of the queue's asks for one."""
+    """Return a finding if a file has no write-ahead log, although our connections ask for one."""
     try:
         with engine.connect().execution_options(taskqueue_reading=True) as connection:
             mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
@@ -103,7 +104,7 @@ def of_journal(engine: sa.Engine) -> Finding | None:
 
 
 def of_rollbacks(engine: sa.Engine) -> Finding | None:
-    """Whether an engine skips rollbacks."""
+    """Return a finding if an engine skips rollbacks."""
     if not getattr(engine.dialect, "skip_autocommit_rollback", False):
         return None
     return Finding(
@@ -116,8 +117,9 @@ def of_rollbacks(engine: sa.Engine) -> Finding | None:
 
 
 def _filesystem(path: str, mounts: Iterable[str]) -> str | None:
-    """The type of the filesystem that holds a path: that of the longest mount point above it,
-    the last mounted if there are several.
+    """Return the type of the filesystem that holds a path.
+
+    It is that of the longest mount point above the path, the last one mounted if there are several.
     """
     best, kind = "", None
     for line in mounts:

@@ -17,8 +17,18 @@ FAILED_ROWS = sa.text("reason <> 'success'")
 LOCKED_ROWS = sa.text("lock_key IS NOT NULL")
 
 
+def waits_for_key(task: sa.Table, lock: sa.Table | None = None) -> sa.ColumnElement[bool]:
+    """Return whether a task waits for a key: for the one of this row of ``lock``, if it is given.
+
+    Such tasks are not in the index of the live ones. Joined to the few keys in use they are found
+    by the index of keys.
+    """
+    waits = sa.and_(task.c.state == State.SCHEDULED.value, task.c.due_at.is_(None))
+    return waits if lock is None else sa.and_(task.c.lock_key == lock.c.lock_key, waits)
+
+
 def is_state(table: sa.Table, state: State) -> sa.ColumnElement[bool]:
-    """Whether a row has this state; said again in the words of the partial index that has it."""
+    """Return whether a row has this state, in the words of the partial index that has such rows."""
     return sa.and_(
         table.c.state == state.value,
         table.c["due_at" if state in LIVE else "finished_at"].is_not(None),

@@ -15,13 +15,13 @@ SECONDS: sa.Double[float] = sa.Double()
 
 
 def words(length: int) -> sa.types.TypeEngine[str]:
-    """A short text in people's words, in any language."""
+    """Return the type of a short text in people's words, in any language."""
     return sa.String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb"
     )
 
 
 def token(length: int) -> sa.types.TypeEngine[str]:
-    """A short ASCII text that is compared byte by byte, so that ``Mail`` is not ``mail``."""
+    """Return the type of a short ASCII text, compared byte by byte: ``Mail`` is not ``mail``."""
     ascii_text = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
     return sa.String(length).with_variant(ascii_text, "mysql", "mariadb")

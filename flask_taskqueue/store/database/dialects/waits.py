@@ -1,6 +1,4 @@
-"""How long the queue's own transactions wait for locks: those of the application's may be held
-for as long as it likes.
-"""
+"""How long the queue's own transactions wait for locks, which an application may hold for long."""
 
 from __future__ import annotations
 
@@ -12,11 +10,11 @@ _DIRECT = "taskqueue_direct"
 
 
 def limit_postgresql(engine: sa.Engine, milliseconds: int) -> sa.Engine:
-    """Have no lock waited for longer than that, by a setting of each session.
+    """Limit how long sessions wait for a lock, by a setting of each session.
 
-    Behind a pooler such as PgBouncer a session is not ours alone, and a setting would be found
-    there by others. There the process that answers is another than the one we were told of when we
-    connected; then each transaction sets it for itself.
+    Behind a pooler such as PgBouncer a session is not ours alone, and others would find the setting
+    there. The process that answers there is another than the one we were told of when we connected;
+    then each transaction sets it for itself.
     """
 
     @sa.event.listens_for(engine, "connect")
@@ -41,7 +39,7 @@ def limit_postgresql(engine: sa.Engine, milliseconds: int) -> sa.Engine:
 
 
 def limit_mysql(engine: sa.Engine, seconds: int) -> sa.Engine:
-    """Have no lock, of a row or of a table, waited for longer than that."""
+    """Limit how long sessions wait for a lock, of a row or of a table."""
 
     @sa.event.listens_for(engine, "connect")
     def _limit(connection: Any, _record: object) -> None:
@@ -53,5 +51,5 @@ def limit_mysql(engine: sa.Engine, seconds: int) -> sa.Engine:
 
 
 def limits(seconds: int) -> str:
-    """The statement by which a session of MariaDB or MySQL waits no longer."""
+    """Return the statement that makes a session of MariaDB or MySQL wait no longer."""
     return f"SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"

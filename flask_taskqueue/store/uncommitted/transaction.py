@@ -7,23 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
 
 import sqlalchemy as sa
 
-from ...core.errors import BadTransactionStateError
-from .statement import Kind, Statement, read_statement
+from .statement import Statement, StatementKind
 from .writes import writes_of
-
-NO_COMMIT = (
-    "a transactional handler must not commit: its changes are committed together with the "
-    "end of its "
-    "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
-)
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedChange:
     """A change of the queue's that is part of the transaction.
 
     ``names`` are the tasks that are lost if it is not committed. After the commit ``committed`` is
@@ -44,12 +36,11 @@ class _Level:
     written: bool = False
     unknown: bool = False
     noted: Any = None
-    joined: list[Joined] = field(default_factory=list)
+    joined: list[JoinedChange] = field(default_factory=list)
 
 
-class Uncommitted:
-    """Follows the statements of one connection, from the begin of a session's transaction to its
-    end.
+class TrackedTransaction:
+    """Tracks the statements of one connection, from a transaction's start to its end.
 
     What a statement has written is known from its row count, or where that does not tell, asked of
     the database: once, before a savepoint begins or when somebody wants to know.
@@ -65,7 +56,7 @@ class Uncommitted:
         self._doubted = False
         self._levels = [_Level(self._writes.count())]
         self._due: list[Callable[[], object]] = []
-        self.dropped: list[Joined] = []
+        self.dropped: list[JoinedChange] = []
         """The changes of the queue's in savepoints that have ended without a commit; whoever
         meant that takes them out.
         """
@@ -74,9 +65,9 @@ class Uncommitted:
         self._begun_by: str | None = None
 
     def has_written(self, *, ask: bool = True) -> bool:
-        """Whether the transaction holds changes; a savepoint that was rolled back counts no more.
+        """Return whether the transaction holds changes that were not rolled back.
 
-        Without ``ask`` only those that are known without a question.
+        Without ``ask`` only those count that are known without a question.
         """
         if self._writes.is_autocommit():
             return False
@@ -92,44 +83,44 @@ class Uncommitted:
         return len(self._levels) > 1
 
     @property
-    def joined(self) -> list[Joined]:
+    def joined(self) -> list[JoinedChange]:
         """The changes of the queue's that would be committed now."""
-        return [one for level in self._levels for one in level.joined]
+        return [change for level in self._levels for change in level.joined]
 
-    def join(self, joined: Joined) -> None:
+    def join(self, joined: JoinedChange) -> None:
         """Note a change that was made in the transaction."""
         self._levels[-1].written = True
         self._levels[-1].joined.append(joined)
 
     def end(self, *, committed: bool) -> None:
-        """Say what became of the transaction; what follows a commit is due."""
-        for one in self.joined if committed else ():
-            one.committed()
-            self._due += one.then
+        """Note what became of the transaction; what follows a commit is due."""
+        for change in self.joined if committed else ():
+            change.committed()
+            self._due += change.then
         self.dropped.clear()
         self._begin_anew()
 
     def clear(self) -> None:
-        """Begin anew: the connection's transaction ends now. What became of the queue's
-        changes, the session knows.
+        """Begin anew, because the connection's transaction ends now.
+
+        What became of the queue's changes, the session knows.
         """
         self._begin_anew(self.joined)
 
     def take_due(self) -> list[Callable[[], object]]:
-        """What follows what was committed, each once; it is not given again."""
+        """Return what follows what was committed, each once, and do not give it again."""
         due, self._due = self._due, []
         return list(dict.fromkeys(due))
 
     def may_lock(self, file: str) -> bool:
-        """Whether the transaction may keep others from writing to this file."""
+        """Return whether the transaction may keep others from writing to this file."""
         return self._writes.may_lock(file)
 
     @contextmanager
     def making_way(self) -> Iterator[None]:
-        """Within this the transaction, which must hold no changes, is not there; afterwards it is
-        begun again as it was begun.
+        """End the transaction, which must hold no changes, and begin it again afterwards.
 
-        The session does not notice: none of its objects expires.
+        It is begun again as it was begun. The session does not notice: none of its objects expires.
         """
         must_begin = self._writes.let_go() and (self._begun_by_events or self._begun_by is not None)
         try:
@@ -142,26 +133,26 @@ class Uncommitted:
             self._begun_by = begun_by
 
     def before(self, statement: Statement) -> None:
-        """A statement is going to run."""
+        """Prepare for a statement that is going to run."""
         level = self._levels[-1]
-        if statement.kind is Kind.SAVEPOINT:
+        if statement.kind is StatementKind.SAVEPOINT:
             self._resolve()
             level.noted = None
-        elif statement.kind is Kind.UNKNOWN:
+        elif statement.kind is StatementKind.UNKNOWN:
             if statement.defines or not self._writes.asks:
                 self._resolve()
             if not (level.unknown or level.written):
                 level.noted = self._writes.note(locks=self._locks)
 
     def after(self, statement: Statement, cursor: Any, context: Any) -> None:
-        """A statement has run."""
-        if statement.kind is Kind.READ:
+        """Note a statement that has run."""
+        if statement.kind is StatementKind.READ:
             self._locks |= statement.locks
-        elif statement.kind is Kind.CHANGE or statement.kind is Kind.UNKNOWN:
+        elif statement.kind is StatementKind.CHANGE or statement.kind is StatementKind.UNKNOWN:
             self._changed(statement, cursor, context)
-        elif statement.kind in (Kind.COMMIT, Kind.ROLLBACK):
-            self.end(committed=statement.kind is Kind.COMMIT)
-        elif statement.kind is Kind.BEGIN:
+        elif statement.kind in (StatementKind.COMMIT, StatementKind.ROLLBACK):
+            self.end(committed=statement.kind is StatementKind.COMMIT)
+        elif statement.kind is StatementKind.BEGIN:
             self._end_if_implied(statement)
             self._begun_by = context.statement
         else:
@@ -177,7 +168,7 @@ class Uncommitted:
         if statement.defines:
             self._resolve()
         self._locks |= statement.locks
-        self._doubted |= statement.kind is Kind.UNKNOWN and cursor.description is None
+        self._doubted |= statement.kind is StatementKind.UNKNOWN and cursor.description is None
 
     def _end_if_implied(self, statement: Statement) -> bool:
         if not self._writes.ends(statement):
@@ -186,9 +177,7 @@ class Uncommitted:
         return True
 
     def _resolve(self) -> bool:
-        """Ask whether the statements of the innermost level have written that do not tell it
-        themselves.
-        """
+        """Ask whether the innermost level has written, where its statements do not tell."""
         level = self._levels[-1]
         if not level.written and (
             level.unknown or self._writes.count() != level.counted
@@ -208,14 +197,14 @@ class Uncommitted:
             self.connection.invalidate(error)  # without a transaction it must not be used
             raise
 
-    def _begin_anew(self, joined: Iterable[Joined] = ()) -> None:
+    def _begin_anew(self, joined: Iterable[JoinedChange] = ()) -> None:
         self._levels = [_Level(self._writes.count(), joined=list(joined))]
         self._begun_by = None
         self._locks = self._shared
         self._doubted = False
 
     def _savepoint(self, statement: Statement) -> None:
-        if statement.kind is Kind.SAVEPOINT:
+        if statement.kind is StatementKind.SAVEPOINT:
             self._levels.append(_Level(self._writes.count(), name=statement.name))
             return
         places = [
@@ -228,7 +217,7 @@ class Uncommitted:
             return
         ended = self._levels[places[-1] :]
         del self._levels[places[-1] :]
-        if statement.kind is Kind.RELEASE:
+        if statement.kind is StatementKind.RELEASE:
             self._merge(ended)
             if not self._writes.asks and not self._writes.is_open():
                 self.end(
@@ -236,7 +225,7 @@ class Uncommitted:
                 )  # the outermost savepoint of SQLite, where nothing else began the transaction
             return
         self._locks = True
-        self.dropped += [one for level in ended for one in level.joined]
+        self.dropped += [change for level in ended for change in level.joined]
         if not self._levels[-1].written:
             self._levels[-1].counted = self._writes.count()
         if not statement.name.startswith("sa_savepoint_"):  # those SQLAlchemy does not use again
@@ -249,67 +238,3 @@ class Uncommitted:
             below.unknown |= level.unknown
             below.noted = level.noted if below.noted is None else below.noted
             below.joined += level.joined
-
-
-_ANNOUNCED = (Kind.SAVEPOINT, Kind.UNKNOWN)
-_followed: WeakValueDictionary[int, Uncommitted] = WeakValueDictionary()
-"""By the ids of their connections, which they keep alive."""
-_engines: WeakSet[sa.Engine] = WeakSet()
-
-
-def follow(connection: sa.Connection, *, shared: bool) -> Uncommitted:
-    """Follow the transaction that has begun on a connection, for as long as the caller keeps what
-    is returned, or until `forget`.
-
-    ``shared`` says that it is part of one that somebody else began, who may have written before.
-    """
-    engine: sa.Engine = getattr(
-        connection.engine, "_proxied", connection.engine
-    )  # one with execution options has its events
-    if engine not in _engines:
-        _engines.add(engine)
-        sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
-        sa.event.listen(engine, "after_cursor_execute", _after)
-        sa.event.listen(engine, "commit", _committing)
-    followed = _followed[id(connection)] = Uncommitted(connection, shared=shared)
-    return followed
-
-
-def forget(followed: Uncommitted) -> None:
-    """Follow a connection no more."""
-    if _find(followed.connection) is followed:
-        del _followed[id(followed.connection)]
-
-
-def of_this_thread() -> list[Uncommitted]:
-    """The transactions that this thread has begun and that are followed."""
-    thread = get_ident()
-    followed = [one() for one in _followed.valuerefs()] if _followed else []
-    return [one for one in followed if one is not None and one.thread == thread]
-
-
-def _find(connection: sa.Connection) -> Uncommitted | None:
-    return _followed.get(id(connection))
-
-
-def _committing(connection: sa.Connection) -> None:
-    followed = _find(connection)
-    if followed is not None and not followed.may_commit:
-        raise BadTransactionStateError(NO_COMMIT)
-
-
-def _before(
-    connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool
-) -> tuple[str, Any]:
-    statement = read_statement(text)
-    if statement.kind in _ANNOUNCED and (followed := _find(connection)) is not None:
-        followed.before(statement)
-    return text, parameters
-
-
-def _after(
-    connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool
-) -> None:
-    statement = read_statement(text)
-    if not statement.is_harmless and (followed := _find(connection)) is not None:
-        followed.after(statement, cursor, context)

@@ -1,0 +1,63 @@
+"""The row of a new task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.clock import to_micros
+from ...core.security.encryption import Encryption
+from ...core.states import State
+from ...core.tasks.new_task import NewTask
+
+NOTHING_YET = (
+    *("first_tried_at", "started_at", "finished_at", "progress", "lease_id", "held_by"),
+    *("last_status", "last_reason", "last_error"),
+)
+COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
+
+
+def task_row(new: NewTask, encryption: Encryption) -> dict[str, Any]:
+    """Return the columns of a new task, encrypted, without those that the clock fills."""
+    encrypt, encrypt_text = encryption.encrypt, encryption.encrypt_text
+    sealed = {
+        "headers": encrypt_text(new.headers),
+        "body": encrypt(new.request.body),
+        "follow_up": encrypt_text(new.follow_up),
+    }
+    return _plain_columns(new) | sealed
+
+
+def clock_row(new: NewTask) -> dict[str, Any]:
+    """Return what an insert binds for the columns that the clock fills."""
+    return {
+        "delay": new.delay,
+        "lifetime": new.expires_in,
+        "at": None if new.eta is None else to_micros(new.eta),
+        "until": None if new.expires_at is None else to_micros(new.expires_at),
+    }
+
+
+def _plain_columns(new: NewTask) -> dict[str, Any]:
+    return {
+        "id": new.id,
+        "name": new.name,
+        "queue": new.queue,
+        "priority": new.priority,
+        "state": State.SCHEDULED.value,
+        "method": new.request.method,
+        "url": new.request.url,
+        "target": new.target,
+        "deadline": new.deadline,
+        "retry": new.retry,
+        "unique_key": new.unique_key,
+        "given_key": new.unique_key,
+        "lock_key": new.lock_key,
+        "lock_limit": new.lock_limit,
+        "batch_id": new.batch_id,
+        "callback_of": new.callback_of,
+        "schedule": new.schedule,
+        "keep_result": int(new.keep_result),
+        "for_worker": int(new.for_worker),
+        **dict.fromkeys(COUNTED, 0),
+        **dict.fromkeys(NOTHING_YET),
+    }

@@ -1,0 +1,163 @@
+"""Queue counts: how many tasks of a queue are waiting, running and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.states import State
+from ..database.dialects.states import is_state, waits_for_key
+from ..database.tables import Tables
+
+CAP = 10_000
+"""Where counting the tasks that have not ended stops: this many means this many or more."""
+
+_LIVE = ("due", "running", "lost", "retrying", "scheduled", "waiting")
+_ENDED = ("succeeded", "dead", "cancelled")
+_AS_IT_IS = ("queue", "first_due_at", "waits_since")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCounts:
+    """The tasks of one queue; each is in one of the counts.
+
+    ``due`` may be taken now, ``retrying`` have failed and wait for their next attempt,
+    ``scheduled`` wait for their eta, ``waiting`` for their key. ``running`` have a lease that
+    lasts, ``lost`` one that ran out because their process died or was cut off.
+    ``first_due_at`` is when the first of those that wait for a time is due, in microseconds.
+
+    `Backlog` counts only as far as `CAP`. `exact_counts` counts all, but neither tells ``lost``
+    from ``running`` nor ``retrying`` from ``scheduled``: the second of each has both.
+    """
+
+    due: int = 0
+    running: int = 0
+    lost: int = 0
+    retrying: int = 0
+    scheduled: int = 0
+    waiting: int = 0
+    succeeded: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    first_due_at: int | None = None
+
+    @classmethod
+    def of(cls, row: sa.Row[Any]) -> QueueCounts:
+        """Return the counts in a row of `exact_counts`."""
+        return cls(
+            due=row.due,
+            running=row.running,
+            scheduled=row.scheduled - row.due,
+            waiting=row.waiting,
+            first_due_at=row.first_due_at,
+            **{name: getattr(row, name) for name in _ENDED},
+        )
+
+    @property
+    def due_since(self) -> int | None:
+        """When the first of the due tasks became due, in microseconds."""
+        return self.first_due_at if self.due else None
+
+    @property
+    def leased(self) -> int:
+        """How many tasks have a lease."""
+        return self.running + self.lost
+
+    @property
+    def unclaimed(self) -> int:
+        """How many tasks wait: for a time, a key or a free place."""
+        return self.due + self.retrying + self.scheduled + self.waiting
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks have not ended."""
+        return self.leased + self.unclaimed
+
+    def __add__(self, other: QueueCounts) -> QueueCounts:
+        """Return both together."""
+        counts = {name: getattr(self, name) + getattr(other, name) for name in (*_LIVE, *_ENDED)}
+        counts |= {name: min(CAP, counts[name]) for name in _LIVE}
+        firsts = [at for at in (self.first_due_at, other.first_due_at) if at is not None]
+        return QueueCounts(**counts, first_due_at=min(firsts, default=None))
+
+
+def exact_counts(
+    tables: Tables,
+    now: sa.ColumnElement[int],
+    *parts: sa.Subquery,
+    queues: Collection[str] | None = None,
+    scheduled: Sequence[sa.ColumnElement[Any]] = (),
+) -> sa.Select[Any]:
+    """Return a statement with a row for each queue, or for these, so that its sums hold.
+
+    ``parts`` are joined to it by their column ``queue``; they have to have what has ended.
+    ``scheduled`` are further columns of the tasks that wait for a time. All of those are counted
+    in the index of the live tasks.
+    """
+    queue = tables.queue
+    found = [_scheduled(tables, now, queues, scheduled), _running(tables, queues)]
+    found += [_waiting(tables), *parts]
+    joined: sa.FromClause = queue
+    for part in found:
+        joined = joined.outerjoin(part, part.c.queue == queue.c.name)
+    columns = [
+        column if column.name in _AS_IT_IS else sa.func.coalesce(column, 0).label(column.name)
+        for part in found
+        for column in part.c
+        if column.name != "queue"
+    ]
+    statement = sa.select(
+        queue.c.name, queue.c.paused_at, queue.c.rate, now.label("now"), *columns
+    ).select_from(joined)
+    if queues is not None:
+        statement = statement.where(queue.c.name.in_(sorted(queues)))
+    return statement.order_by(queue.c.name)
+
+
+def _scheduled(
+    tables: Tables,
+    now: sa.ColumnElement[int],
+    queues: Collection[str] | None,
+    more: Sequence[sa.ColumnElement[Any]],
+) -> sa.Subquery:
+    task = tables.task
+    due = sa.func.sum(sa.case((task.c.due_at <= now, 1), else_=0))
+    return (
+        sa.select(
+            task.c.queue,
+            sa.func.count().label("scheduled"),
+            sa.cast(due, sa.BigInteger).label("due"),
+            sa.func.min(task.c.due_at).label("first_due_at"),
+            *more,
+        )
+        .where(is_state(task, State.SCHEDULED), _is_of(task, queues))
+        .group_by(task.c.queue)
+        .subquery("scheduled")
+    )
+
+
+def _running(tables: Tables, queues: Collection[str] | None) -> sa.Subquery:
+    task = tables.task
+    return (
+        sa.select(task.c.queue, sa.func.count().label("running"))
+        .where(is_state(task, State.LEASED), _is_of(task, queues))
+        .group_by(task.c.queue)
+        .subquery("running")
+    )
+
+
+def _waiting(tables: Tables) -> sa.Subquery:
+    task, lock = tables.task, tables.lock
+    return (
+        sa.select(task.c.queue, sa.func.count().label("waiting"))
+        .select_from(lock.join(task, waits_for_key(task, lock)))
+        .group_by(task.c.queue)
+        .subquery("waiting")
+    )
+
+
+def _is_of(task: sa.Table, queues: Collection[str] | None) -> sa.ColumnElement[bool]:
+    return sa.true() if queues is None else task.c.queue.in_(sorted(queues))

@@ -1,0 +1,153 @@
+"""The tables of tasks, their attempts and their batches."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ...core.record import Record
+from .dialects.states import (
+    ENDED_ROWS,
+    FAILED_ROWS,
+    LIVE_ROWS,
+    LOCKED_ROWS,
+    NAMED_ROWS,
+    UNIQUE_ROWS,
+)
+from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
+
+
+def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Live and finished tasks; claims find theirs through an index of the live ones.
+
+    ``due_at`` is when the task may next be taken: for a leased one, when its lease runs out. The
+    columns are those of `Record`, in its order.
+    """
+    columns = (
+        sa.Column("id", token(26), primary_key=True),
+        sa.Column("name", token(500)),
+        sa.Column("queue", token(100), nullable=False),
+        sa.Column("priority", sa.SmallInteger, nullable=False),
+        sa.Column("state", token(10), nullable=False),
+        sa.Column("method", token(10), nullable=False),
+        sa.Column("url", TEXT, nullable=False),
+        sa.Column("target", TEXT),
+        sa.Column("headers", TEXT),
+        sa.Column("body", BODY, nullable=False),
+        sa.Column("eta", MICROS, nullable=False),
+        sa.Column("due_at", MICROS),
+        sa.Column("created_at", MICROS, nullable=False),
+        sa.Column("first_tried_at", MICROS),
+        sa.Column("started_at", MICROS),
+        sa.Column("finished_at", MICROS),
+        sa.Column("deadline", SECONDS),
+        sa.Column("retry", TEXT),
+        sa.Column("unique_key", token(200)),
+        sa.Column("lock_key", token(202)),
+        sa.Column("lock_limit", sa.SmallInteger),
+        sa.Column("expires_at", MICROS),
+        sa.Column("follow_up", LONG_TEXT),
+        sa.Column("batch_id", token(26)),
+        sa.Column("callback_of", token(26)),
+        sa.Column("schedule", token(100)),
+        sa.Column("keep_result", sa.SmallInteger, nullable=False),
+        sa.Column("progress", TEXT),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("executions", sa.Integer, nullable=False),
+        sa.Column("answered", sa.Integer, nullable=False),
+        sa.Column("crashes", sa.Integer, nullable=False),
+        sa.Column("pardons", sa.Integer, nullable=False),
+        sa.Column("lease_id", token(32)),
+        sa.Column("held_by", token(32)),
+        sa.Column("last_status", sa.Integer),
+        sa.Column("last_reason", token(20)),
+        sa.Column("last_error", TEXT),
+        sa.Column("given_key", token(200)),
+        sa.Column("for_worker", sa.SmallInteger, nullable=False, server_default="0"),
+    )
+    if tuple(column.name for column in columns) != Record._fields:
+        raise AssertionError("the columns of the task table are not the fields of Record")
+    return sa.Table(
+        f"{prefix}task",
+        metadata,
+        *columns,
+        # The name first: a planner that knows nothing yet of the data must not take it for an index
+        # of queues.
+        sa.Index(
+            f"ix_{prefix}task_name",
+            "name",
+            "queue",
+            unique=True,
+            sqlite_where=NAMED_ROWS,
+            postgresql_where=NAMED_ROWS,
+        ),
+        sa.Index(
+            f"ix_{prefix}task_unique",
+            "unique_key",
+            "queue",
+            unique=True,
+            sqlite_where=UNIQUE_ROWS,
+            postgresql_where=UNIQUE_ROWS,
+        ),
+        sa.Index(
+            f"ix_{prefix}task_lock",
+            *("lock_key", "state", "id", "due_at"),
+            sqlite_where=LOCKED_ROWS,
+            postgresql_where=LOCKED_ROWS,
+        ),
+        sa.Index(
+            f"ix_{prefix}task_due",
+            *("state", "queue", "priority", "due_at", "id"),
+            sqlite_where=LIVE_ROWS,
+            postgresql_where=LIVE_ROWS,
+        ),
+        sa.Index(
+            f"ix_{prefix}task_ended",
+            *("state", "finished_at", "id"),
+            sqlite_where=ENDED_ROWS,
+            postgresql_where=ENDED_ROWS,
+        ),
+    )
+
+
+def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """What became of each attempt."""
+    return sa.Table(
+        f"{prefix}attempt",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("started_at", MICROS, nullable=False),
+        sa.Column("finished_at", MICROS, nullable=False),
+        sa.Column("held_by", token(32)),
+        sa.Column("reason", token(20), nullable=False),
+        sa.Column("status", sa.Integer),
+        sa.Column("error", TEXT),
+        sa.Column("reply_headers", TEXT),
+        sa.Column("reply_body", BODY),
+        sa.Column("traceback", LONG_TEXT),
+        sa.Index(
+            f"ix_{prefix}attempt_failed",
+            *("reason", "finished_at"),
+            sqlite_where=FAILED_ROWS,
+            postgresql_where=FAILED_ROWS,
+        ),
+    )
+
+
+def batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Batches of tasks, how many of them have ended and how, and what follows."""
+    return sa.Table(
+        f"{prefix}batch",
+        metadata,
+        sa.Column("id", token(26), primary_key=True),
+        sa.Column("created_at", MICROS, nullable=False),
+        sa.Column("finished_at", MICROS),
+        sa.Column("total", sa.Integer, nullable=False),
+        *(
+            sa.Column(state, sa.Integer, nullable=False)
+            for state in ("succeeded", "dead", "cancelled")
+        ),
+        sa.Column("on_finish", LONG_TEXT),
+        sa.Column("on_dead", LONG_TEXT),
+    )

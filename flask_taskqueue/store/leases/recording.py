@@ -1,0 +1,256 @@
+"""Recording: what became of attempts, written together with the end of their leases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import duration_micros
+from ...core.delivery.outcome import Outcome, success
+from ...core.metrics import attempt_measure
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.prepared import TOGETHER, Prepared, among_these, these
+from ..database.refusals import MovedError
+from ..database.tables import Tables
+from .attempts import AttemptLog, leases_of
+from .finish import Finish, Transition
+from .holds import Holds
+from .results import AttemptResult, Recorded, alike, leased
+from .slowdowns import Slowdowns
+
+
+class Recording:
+    """Ends leases with the results of their attempts."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        dialect: Dialect,
+        slowdowns: Slowdowns,
+        finish: Finish,
+        log: AttemptLog,
+        holds: Holds,
+    ) -> None:
+        self._task = tables.task
+        self._slowdowns = slowdowns
+        self._finish = finish
+        self._now = dialect.now
+        self._log = log
+        self._holds = holds
+        self._looks = False
+        """Whether to look how leases stand before they are ended: something was not as
+        expected. To look needlessly does no harm.
+        """
+        task = tables.task
+        self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
+        self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
+        self._standing = Prepared(_prepare_standing(tables))
+
+    def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
+        """End the leases of finished attempts, with all that follows, and log them.
+
+        Returns what of it there was to be recorded. The database says what an attempt was: one that
+        its handler's transaction completed is a success, whatever was replied; one whose lease
+        somebody else ended changes nothing but the log. Usually everything is as it was left. If
+        the number of changed rows says otherwise, this raises `MovedError`, and looks first when
+        the transaction is run again.
+        """
+        if not results:
+            return Recorded((), frozenset())
+        ordered = sorted(results, key=lambda result: result.record.id)
+        found = self._look(connection, ordered) if self._looks else _as_told(ordered)
+        held = [result for result, standing in found if standing is Standing.HELD]
+        late = [result for result, standing in found if standing is Standing.LOST]
+        self._holds.take(connection, leases_of(result.record for result in held if result.goes_on))
+        if not self._as_seen(connection, held):
+            self._looks = True
+            raise MovedError
+        self._looks = False
+        self._follow(connection, held, late)
+        self._log_rest(connection, [result for result in held if result.completed], late)
+        self._slowdowns.ask(connection, held)
+        return Recorded([result for result, _ in found], {result.record.id for result in late})
+
+    def _look(
+        self, connection: sa.Connection, results: Sequence[AttemptResult]
+    ) -> list[tuple[AttemptResult, Standing]]:
+        """Return how the leases of results stand, and what the results turn out to be."""
+        rows: dict[str, sa.Row[Any]] = {}
+        for start in range(0, len(results), TOGETHER):
+            ids = [result.record.id for result in results[start : start + TOGETHER]]
+            rows |= {row.id: row for row in self._standing.execute(connection, these(ids))}
+        return [_standing(result, rows.get(result.record.id)) for result in results]
+
+    def _as_seen(self, connection: sa.Connection, held: Sequence[AttemptResult]) -> bool:
+        """Log attempts and end their leases; return whether all were unlogged and held."""
+        pending = [result for result in held if not result.completed]
+        logged = self._log.add(connection, pending) == len(pending)
+        if not logged and self._looks:  # a row written by hand, say, is nobody's completion
+            logged = not self._log.completed(
+                connection, leases_of(result.record for result in pending)
+            )
+        return logged and self._end_each(connection, held) == len(held)
+
+    def _log_rest(
+        self,
+        connection: sa.Connection,
+        completed: Sequence[AttemptResult],
+        late: Sequence[AttemptResult],
+    ) -> None:
+        """Keep the replies of attempts that handlers have logged; log those that came too late."""
+        for result in completed:
+            if result.reply_headers is not None or result.reply_body is not None:
+                self._log.add_reply(connection, result)
+        if late:
+            self._log.add_late(connection, late)
+
+    def _follow(
+        self,
+        connection: sa.Connection,
+        held: Sequence[AttemptResult],
+        late: Sequence[AttemptResult],
+    ) -> None:
+        """See to what follows attempts.
+
+        Of one that came too late only the attempt is left to be counted, and its place to be freed.
+        """
+        transitions = [
+            Transition(
+                result.record,
+                result.outcome.state,
+                attempt=attempt_measure(result.outcome, lost=False),
+                failed=result.outcome.state is not State.SUCCEEDED,
+                duration=result.duration,
+            )
+            for result in held
+        ]
+        transitions += [
+            Transition(result.record, State.LEASED, attempt="late", duration=result.duration)
+            for result in late
+        ]
+        if transitions:
+            vacant = self._holds.remove(
+                connection, leases_of(result.record for result in late if not result.goes_on)
+            )
+            self._finish.follow(
+                connection, transitions, transitions[0].record.held_by or "", vacant
+            )
+
+    def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
+        task = self._task
+        return (
+            sa.update(task)
+            .where(mine, task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
+            .values(
+                state=sa.bindparam("new_state"),
+                due_at=self._now + sa.bindparam("delay", type_=sa.BigInteger),
+                finished_at=self._now + sa.bindparam("ended", type_=sa.BigInteger),
+                unique_key=sa.case(
+                    (sa.bindparam("live", type_=sa.Integer) == 1, task.c.unique_key)
+                ),
+                executions=task.c.executions + sa.bindparam("executed", type_=sa.Integer),
+                answered=task.c.answered + sa.bindparam("answer", type_=sa.Integer),
+                last_status=sa.bindparam("status"),
+                last_reason=sa.bindparam("reason"),
+                last_error=sa.bindparam("error"),
+            )
+        )
+
+    def _end_each(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
+        """End leases, those of results that are alike by one statement; how many were ended."""
+        together, others = alike(results)
+        changed = sum(
+            self._end_alike.execute(connection, leased(group) | _ended(group[0].outcome)).rowcount
+            for group in together
+        )
+        single = [
+            {"id": result.record.id, "lease": result.record.lease_id, **_ended(result.outcome)}
+            for result in others
+        ]
+        return changed + (self._end.execute_many(connection, single) if single else 0)
+
+
+class Standing(Enum):
+    """How the lease of an attempt stands when it is recorded."""
+
+    HELD = auto()
+    RECORDED = auto()
+    """The attempt has been recorded already, by a transaction whose commit was in doubt and is
+    repeated.
+    """
+    LOST = auto()
+
+
+def _prepare_standing(tables: Tables) -> sa.Select[Any]:
+    """Return the statement that reads how leases stand."""
+    task, attempt = tables.task, tables.attempt
+    same = (
+        attempt.c.task_id == task.c.id,
+        attempt.c.number == task.c.attempts,
+        attempt.c.lease_id == task.c.lease_id,
+    )
+    completed = task.outerjoin(attempt, sa.and_(*same, attempt.c.reason == "success"))
+    columns = (
+        task.c.id,
+        task.c.lease_id,
+        task.c.state,
+        task.c.last_reason,
+        task.c.last_status,
+        attempt.c.reason,
+        attempt.c.status,
+    )
+    return sa.select(*columns).select_from(completed).where(among_these(task.c.id))
+
+
+def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Standing]]:
+    """Return how leases stand unless something has happened to them."""
+    return [(result, Standing.HELD) for result in results]
+
+
+def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptResult, Standing]:
+    """Return what a result is by the row of its task, and how its lease stands."""
+    if row is None or row.lease_id != result.record.lease_id:
+        return result, Standing.LOST
+    if row.state == State.LEASED:
+        return (
+            result
+            if row.reason is None
+            else replace(_succeeded(result, row.status), completed=True)
+        ), Standing.HELD
+    if (
+        row.state == State.SUCCEEDED
+    ):  # whoever took the task over found its handler's completion, or this is repeated
+        return _succeeded(result, row.last_status), Standing.RECORDED
+    # A crash ends or postpones a task under the lease that it lost.
+    if row.state == result.outcome.state and row.last_reason != "crash":
+        return result, Standing.RECORDED
+    return result, Standing.LOST
+
+
+def _succeeded(result: AttemptResult, status: int | None) -> AttemptResult:
+    return (
+        result
+        if result.outcome.state is State.SUCCEEDED
+        else replace(result, outcome=success(status))
+    )
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    """Bind what an outcome changes."""
+    return {
+        "new_state": outcome.state.value,
+        "delay": None if outcome.delay is None else duration_micros(outcome.delay),
+        "ended": 0 if outcome.state.is_finished else None,
+        "live": 0 if outcome.state.is_finished else 1,
+        "executed": 1 if outcome.executed else 0,
+        "answer": 1 if outcome.status is not None and outcome.status < 500 else 0,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "error": outcome.error,
+    }

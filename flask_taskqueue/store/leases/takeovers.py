@@ -1,0 +1,175 @@
+"""Takeovers: tasks whose leases ran out, because their process died or was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.clock import duration_micros
+from ...core.delivery.outcome import success
+from ...core.queues.lanes import Lane
+from ...core.queues.poison import MAX_CRASHES, POISON, is_poison, poison
+from ...core.record import Record
+from ...core.states import State
+from ..database.dialects import Dialect
+from ..database.dialects.states import is_state
+from ..database.tables import Tables
+from ..database.task_columns import ended
+from ..queues.queues import Queues
+from .attempts import AttemptLog, Lease
+from .completions import Completions
+from .finish import Finish, Transition
+from .renewals import is_renewed
+from .results import AttemptResult
+
+
+class Takeovers:
+    """Takes over tasks whose leases ran out."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        dialect: Dialect,
+        queues: Queues,
+        finish: Finish,
+        log: AttemptLog,
+        completions: Completions,
+    ) -> None:
+        self._task = tables.task
+        self._now = dialect.now
+        self._is_renewed = is_renewed(tables, dialect.now)
+        self._queues = queues
+        self._finish = finish
+        self._log = log
+        self._completions = completions
+        self.ended: dict[str, AttemptResult] = {}
+        """What was ended instead of being taken over; whoever tells of it, once that is
+        committed, takes it out.
+        """
+
+    def take_over(
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        *,
+        lease_id: str,
+        held_by: str,
+        lease: float,
+        limited: bool = False,
+        suspects: bool | None = None,
+    ) -> Record | None:
+        """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
+
+        It may be told to take only ``suspects``, or only others. A task whose handler has completed
+        it has succeeded, one that has crashed too often is dead, and the next one is looked at.
+        With ``limited`` a takeover takes a token like any start; the task was in flight already.
+        """
+        gate = self._queues.decide(connection, lane.queue) if limited else None
+        if limited and (gate is None or gate.tokens_left == 0):
+            return None
+        taken = self._take_over(
+            connection, lane, {"lease_id": lease_id, "held_by": held_by}, lease, suspects
+        )
+        if gate is not None and taken is not None:
+            self._queues.charge(connection, lane.queue, gate, 1)
+        return taken
+
+    def _take_over(
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        holder: Mapping[str, Any],
+        lease: float,
+        suspects: bool | None,
+    ) -> Record | None:
+        while (found := self.first_expired(connection, lane, suspects)) is not None:
+            status = self._completions.finish(connection, found, holder["held_by"])
+            if status is not None:
+                self.ended[found.id] = AttemptResult(found, success(status), 0.0)
+                continue
+            self._log.crash(connection, [found], holder["held_by"])
+            if is_poison(found):
+                self._end_poison(connection, found, holder["held_by"])
+                continue
+            changes = {
+                **holder,
+                "attempts": found.attempts + 1,
+                "crashes": found.crashes + 1,
+                "last_reason": "crash",
+                "due_at": self._now + duration_micros(lease),
+                "started_at": self._now,
+            }
+            if _change(connection, self._task, found, changes):
+                return Record._make(
+                    connection.execute(
+                        sa.select(self._task).where(self._task.c.id == found.id)
+                    ).one()
+                )
+        return None
+
+    def has_suspect(self, connection: sa.Connection, lane: Lane) -> bool:
+        """Return whether a lease of a lane ran out whose task is to be tried alone."""
+        return connection.execute(self._expired_rows(lane, suspects=True)).one_or_none() is not None
+
+    def excuse_crash(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
+        """Excuse suspects for the crash that may end these attempts."""
+        task = self._task
+        mine = (
+            sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
+            is_state(task, State.LEASED),
+        )
+        condemned = task.c.crashes + 1 - task.c.pardons >= MAX_CRASHES
+        connection.execute(
+            sa.update(task).where(*mine, condemned).values(pardons=task.c.pardons + 1)
+        )
+
+    def first_expired(
+        self, connection: sa.Connection, lane: Lane, suspects: bool | None = None
+    ) -> Record | None:
+        row = connection.execute(
+            self._expired_rows(lane, suspects).with_for_update(skip_locked=True)
+        ).one_or_none()
+        return None if row is None else Record._make(row)
+
+    def _expired_rows(self, lane: Lane, suspects: bool | None) -> sa.Select[Any]:
+        """Return the statement for the task of a lane whose lease ran out longest ago."""
+        task = self._task
+        there = (
+            is_state(task, State.LEASED),
+            task.c.queue == lane.queue,
+            task.c.priority == lane.priority,
+            task.c.due_at <= self._now,
+        )
+        on_trial = task.c.crashes + 2 - task.c.pardons == MAX_CRASHES
+        which = sa.true() if suspects is None else on_trial if suspects else sa.not_(on_trial)
+        return (
+            sa.select(task)
+            .where(*there, ~self._is_renewed, which)
+            .order_by(task.c.due_at, task.c.id)
+            .limit(1)
+        )
+
+    def _end_poison(self, connection: sa.Connection, record: Record, source: str) -> None:
+        crashes = record.crashes + 1
+        changes = ended(
+            State.DEAD,
+            self._now,
+            crashes=crashes,
+            last_reason="crash",
+            last_error=POISON.format(crashes=crashes),
+        )
+        if _change(connection, self._task, record, changes):
+            self._finish.follow(connection, [Transition(record, State.DEAD)], source)
+            self.ended[record.id] = AttemptResult(record, poison(record), 0.0)
+
+
+def _change(
+    connection: sa.Connection, task: sa.Table, record: Record, changes: Mapping[str, Any]
+) -> bool:
+    """Change a leased task if the lease is still the one of the record."""
+    mine = sa.and_(
+        task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED)
+    )
+    return connection.execute(sa.update(task).where(mine).values(dict(changes))).rowcount == 1

@@ -1,0 +1,86 @@
+"""Tracking: listens to the statements of engines whose transactions are tracked."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+import sqlalchemy as sa
+
+from ...core.errors import BadTransactionStateError
+from .statement import StatementKind, read_statement
+from .transaction import TrackedTransaction
+
+NO_COMMIT = (
+    "a transactional handler must not commit: its changes are committed together with the "
+    "end of its "
+    "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
+)
+
+_ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
+_followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
+"""By the ids of their connections, which they keep alive."""
+_engines: WeakSet[sa.Engine] = WeakSet()
+
+
+def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
+    """Track the transaction that has begun on a connection.
+
+    It is tracked for as long as the caller keeps what is returned, or until `untrack`. ``shared``
+    says that it is part of one that somebody else began, who may have written before.
+    """
+    engine: sa.Engine = getattr(
+        connection.engine, "_proxied", connection.engine
+    )  # one with execution options has its events
+    if engine not in _engines:
+        _engines.add(engine)
+        sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
+        sa.event.listen(engine, "after_cursor_execute", _after)
+        sa.event.listen(engine, "commit", _committing)
+    followed = _followed[id(connection)] = TrackedTransaction(connection, shared=shared)
+    return followed
+
+
+def untrack(followed: TrackedTransaction) -> None:
+    """Stop tracking a connection."""
+    if _find(followed.connection) is followed:
+        del _followed[id(followed.connection)]
+
+
+def tracked_by_this_thread() -> list[TrackedTransaction]:
+    """Return the tracked transactions that this thread has begun."""
+    thread = get_ident()
+    followed = [transaction() for transaction in _followed.valuerefs()] if _followed else []
+    return [
+        transaction
+        for transaction in followed
+        if transaction is not None and transaction.thread == thread
+    ]
+
+
+def _find(connection: sa.Connection) -> TrackedTransaction | None:
+    return _followed.get(id(connection))
+
+
+def _committing(connection: sa.Connection) -> None:
+    followed = _find(connection)
+    if followed is not None and not followed.may_commit:
+        raise BadTransactionStateError(NO_COMMIT)
+
+
+def _before(
+    connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool
+) -> tuple[str, Any]:
+    statement = read_statement(text)
+    if statement.kind in _ANNOUNCED and (followed := _find(connection)) is not None:
+        followed.before(statement)
+    return text, parameters
+
+
+def _after(
+    connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool
+) -> None:
+    statement = read_statement(text)
+    if not statement.is_harmless and (followed := _find(connection)) is not None:
+        followed.after(statement, cursor, context)
