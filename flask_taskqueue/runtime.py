@@ -29,10 +29,10 @@ from .engine.attempt import Attempts, Keys, Routes
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.maintenance import Retention, carry_on, prune, sweep
-from .engine.registration import Presence
+from .engine.registration import Registration
 from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
-from .engine.wakeup_socket import Bell
+from .engine.wakeup_socket import WakeupSocket
 from .logs import log_attempt
 from .process.threads import leaving_signals
 from .store import Database, Notices, Result, Store, is_in_memory, replace_inherited
@@ -108,7 +108,7 @@ class Runtime:
         return Cron(lambda: self.store, lambda known: self.find_schedules(known), self._fired)
 
     @cached_property
-    def bell(self) -> Bell | Notices | None:
+    def bell(self) -> WakeupSocket | Notices | None:
         """What tells the dispatchers of other processes of new tasks, and this process's of
         theirs.
         """
@@ -123,7 +123,7 @@ class Runtime:
             if database.dialect.clock_is_local
             else f"{url.host}:{url.port}/{url.database}"
         )
-        return Bell(f"{place} {database.tables.task.name}")
+        return WakeupSocket(f"{place} {database.tables.task.name}")
 
     @cached_property
     def keys(self) -> Keys:
@@ -190,7 +190,7 @@ class Runtime:
             _heed(self.store.database.findings())
             self._enter()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
-            presence = Presence(
+            presence = Registration(
                 self.store, dispatcher, options.get("transport") or self.settings.transport
             )
             self.scheduler = Scheduler(
@@ -247,12 +247,12 @@ class Runtime:
             dispatcher, attempts = self.dispatcher(**options)
             self._enter()
             self.cron.tick()
-            presence = Presence(
+            presence = Registration(
                 self.store, dispatcher, options.get("transport") or self.settings.transport
             )
             if not self.store.database.in_memory:
                 presence.enter()
-                dispatcher.answers.beat = presence.beat
+                dispatcher.pause_confirmations.beat = presence.beat
             try:
                 while (next_in := dispatcher.drain()) is not None and next_in <= 0:
                     pass

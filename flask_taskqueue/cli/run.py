@@ -23,7 +23,7 @@ from ..core.record import Record
 from ..core.states import State
 from ..core.urls import redacted
 from ..engine.in_flight import renew_for
-from ..engine.recycling import Wear, resident, usable_processors
+from ..engine.recycling import Recycling, resident, usable_processors
 from ..engine.supervisor import Pulse, Supervisor
 from ..process.signal_handlers import take
 from ..runtime import Runtime
@@ -108,8 +108,8 @@ def run(
         "transport": transport,
         "base_url": base_url.rstrip("/") if base_url else None,
     }
-    wear = Wear(max_tasks, None if max_memory is None else max_memory * 1_000_000)
-    if burst and wear != Wear():
+    wear = Recycling(max_tasks, None if max_memory is None else max_memory * 1_000_000)
+    if burst and wear != Recycling():
         raise click.UsageError(
             "--max-tasks and --max-memory are for processes that go on: leave them out with --burst"
         )
@@ -169,7 +169,7 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
     click.echo(" * Press Ctrl-C to finish what runs and quit")
 
 
-def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Wear) -> int:
+def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Recycling) -> int:
     store, app = runtime.store, runtime.app
 
     def bury(identity: str, blameless: bool) -> None:
@@ -203,7 +203,9 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
     ).run()
 
 
-def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse: Pulse) -> int:
+def _child(
+    app: Flask, lifeline: int, options: dict[str, Any], wear: Recycling, pulse: Pulse
+) -> int:
     """One dispatcher process: until it is told to stop, its supervisor is gone, or it is worn
     and what it runs has ended.
     """
@@ -232,7 +234,7 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse
             scheduler.dispatcher.retire()
             pulse.leave()
 
-    if wear != Wear():
+    if wear != Recycling():
         signals.attempt_finished.connect(look, app, weak=False)
 
     def is_over(seconds: float) -> bool:

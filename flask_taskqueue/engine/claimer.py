@@ -1,4 +1,4 @@
-"""Taking tasks: which to lease, as many as slots are free."""
+"""The claimer: which tasks to lease, as many as the pool has room for."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Claimed:
     """What was leased: any number of tasks, or ``alone`` a suspect."""
 
     records: list[Record]
@@ -70,7 +70,7 @@ class Taken:
     """
 
 
-class Taking:
+class Claimer:
     """Looks at the lanes and leases from them, for one dispatcher."""
 
     def __init__(
@@ -177,7 +177,7 @@ class Taking:
         free: int,
         running: Sequence[Running],
         beside: int = 0,
-    ) -> Taken:
+    ) -> Claimed:
         """Lease up to ``free`` tasks, those whose lease ran out like any other; or one suspect, to
         be tried alone.
 
@@ -185,7 +185,7 @@ class Taking:
         that are not yet begun.
         """
         if free <= 0 or any(one.age < one.delivery.alone_for for one in running):
-            return Taken([])
+            return Claimed([])
         expired = lanes.expired() if lanes is not None else []
         if self._suspects_turn and not beside and not any(one.delivery.suspect for one in running):
             trial = self._try_suspect(connection, expired, running)
@@ -201,7 +201,7 @@ class Taking:
         again = self._claims.put_off_any
         if again:
             self._due = []
-        return Taken(records, again=again)
+        return Claimed(records, again=again)
 
     def _see_silence(self, running: Sequence[Running]) -> None:
         """Let all hosts that do not answer have half of the slots here together, so that others
@@ -224,7 +224,7 @@ class Taking:
 
     def take_singly(
         self, transact: Transact, lanes: Lanes, free: int, running: Sequence[Running]
-    ) -> Taken:
+    ) -> Claimed:
         """As `take`, but each in a transaction of its own, which waits for nobody.
 
         A task that cannot be taken because something of it is locked (its key, its batch, what
@@ -249,14 +249,14 @@ class Taking:
                 return found
             if not found.records or is_poison(found.records[0]):
                 break
-        return Taken(taken, again=again)
+        return Claimed(taken, again=again)
 
     def _take_one(
         self, transact: Transact, lanes: Lanes, running: Sequence[Running], beside: int
-    ) -> Taken | None:
+    ) -> Claimed | None:
         """Lease the next task; None if it was put off."""
 
-        def work(connection: sa.Connection) -> Taken:
+        def work(connection: sa.Connection) -> Claimed:
             self._due, self._tried = lanes.due(), None
             return self.take(connection, lanes, 1, running, beside)
 
@@ -273,7 +273,7 @@ class Taking:
 
     def _try_suspect(
         self, connection: sa.Connection, expired: Sequence[Lane], running: Sequence[Running]
-    ) -> Taken | None:
+    ) -> Claimed | None:
         """The first suspect whose lease ran out; until it can be tried nothing else is taken,
         so that its turn comes. None without one.
         """
@@ -281,10 +281,10 @@ class Taking:
             if not self._claims.has_suspect(connection, lane):
                 continue
             if not may_take_suspect(one.age for one in running):
-                return Taken([])
+                return Claimed([])
             suspect = self._take_over(connection, lane, suspects=True)
             if suspect is not None:
-                return Taken([suspect], alone=True)
+                return Claimed([suspect], alone=True)
         return None
 
     def _take_others(

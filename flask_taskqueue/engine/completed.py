@@ -9,10 +9,10 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from ..core.delivery.delivery import Delivery
-from ..core.queues.pacing import Pace
+from ..core.queues.pacing import Pacing
 from ..store import Result
-from .in_flight import Flights
-from .pool import InlineSlot, Slots
+from .in_flight import InFlight
+from .pool import InlinePool, Pool
 
 Landed = tuple[Delivery, Result]
 
@@ -25,7 +25,7 @@ stands still for less.
 class Landings:
     """Handed in by any thread; gathered, and taken once they are recorded, by the drain alone."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pacing) -> None:
         self._pace = pace
         self.unrecorded: list[Landed] = []
         self.stalled = False
@@ -48,11 +48,11 @@ class Landings:
         """End the drain's wait."""
         self._signals.put(None)
 
-    def gather(self, wait: float, flights: Flights, slots: Slots | InlineSlot) -> None:
+    def gather(self, wait: float, flights: InFlight, slots: Pool | InlinePool) -> None:
         """Collect what has landed, waiting up to ``wait`` seconds for the first of it, or for a
         signal.
 
-        Results wait a little for each other (see `Pace.gathering`); with none in flight a signal
+        Results wait a little for each other (see `Pacing.gathering`); with none in flight a signal
         ends the wait at once. Deliveries that wait behind one that is not as quick after all, held
         ones too, get more threads, in the end as many as there are; if some still wait, this is
         `stalled`.
@@ -87,7 +87,7 @@ class Landings:
         taken, self.unrecorded = self.unrecorded, []
         return taken
 
-    def _gathering(self, flights: Flights, slots: Slots | InlineSlot) -> float:
+    def _gathering(self, flights: InFlight, slots: Pool | InlinePool) -> float:
         """Seconds that results wait for each other now."""
         return (
             self._pace.gathering(busy=len(flights) >= slots.size, waiting=slots.waiting > 0)
@@ -104,7 +104,7 @@ class Landings:
             while True:
                 self._signals.get_nowait()
 
-    def _hurry(self, slots: Slots | InlineSlot) -> None:
+    def _hurry(self, slots: Pool | InlinePool) -> None:
         self._spurred += 1
         if self._spurred == _SPURS:
             self.stalled = True
@@ -112,7 +112,7 @@ class Landings:
             self._pace.stall()
         slots.spur()
 
-    def _collect(self, flights: Flights) -> bool:
+    def _collect(self, flights: InFlight) -> bool:
         """Move what has landed to what waits to be recorded; whether there was any."""
         before = len(self.unrecorded)
         with suppress(IndexError):

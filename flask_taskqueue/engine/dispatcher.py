@@ -14,19 +14,19 @@ from ..core.delivery.delivery import Delivery
 from ..core.dispatchers import DispatcherHealth
 from ..core.errors import TaskQueueError
 from ..core.queues.lanes import Lanes
-from ..core.queues.pacing import GLANCE, Pace
+from ..core.queues.pacing import GLANCE, Pacing
 from ..core.record import Record
 from ..process.interrupts import timed_out
 from ..store import LockedError, Recorded, Result, Store
 from .attempt import Attempts
-from .claimer import Taken, Taking
+from .claimer import Claimed, Claimer
 from .completed import Landings
-from .in_flight import Flights, Heartbeat
+from .in_flight import Heartbeat, InFlight
 from .outages import Outages
-from .pauses import Answers
-from .pool import InlineSlot, Slots
-from .postponed import Apart
-from .wakeups import Shift
+from .pauses import PauseConfirmations
+from .pool import InlinePool, Pool
+from .postponed import Postponed
+from .wakeups import Wakeups
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -83,7 +83,7 @@ class Dispatcher:
         self.queues = None if queues is None else tuple(queues)
         self.ok = self.failed = self.dead = 0
         self._store = store
-        self._taking = Taking(
+        self._taking = Claimer(
             store.claims, queues=queues, held_by=dispatcher_id, lease=lease, slots=concurrency
         )
         self._attempts = attempts
@@ -91,17 +91,17 @@ class Dispatcher:
         self._poll = poll_interval
         self._observe = observe
         self._slots = (
-            InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
+            InlinePool(self._run) if store.database.in_memory else Pool(concurrency, self._run)
         )
-        self._pace = Pace(self._slots.size, computing=attempts.in_process)
+        self._pace = Pacing(self._slots.size, computing=attempts.in_process)
         self._landings = Landings(self._pace)
         self._surplus: list[Delivery] = []
-        self._flights = Flights()
+        self._flights = InFlight()
         self.heartbeat = Heartbeat(store, self._flights, lease, renewed)
-        self._apart = Apart(store, self._flights, self._tell)
-        self.answers = Answers(store, self._flights, dispatcher_id)
+        self._apart = Postponed(store, self._flights, self._tell)
+        self.pause_confirmations = PauseConfirmations(store, self._flights, dispatcher_id)
         self._outages = Outages()
-        self._shift = Shift(self._landings.signal)
+        self._shift = Wakeups(self._landings.signal)
 
     @property
     def in_flight(self) -> int:
@@ -231,7 +231,7 @@ class Dispatcher:
         self._start(turn)
         self._tell(turn.recorded)
         self._tell(Recorded(self._taking.ended(), frozenset()))
-        self._surplus += self.answers.heed(self._slots, called=self._shift.hear_asked())
+        self._surplus += self.pause_confirmations.heed(self._slots, called=self._shift.hear_asked())
         return turn
 
     def _turn(self, results: list[Result]) -> _Turn:
@@ -346,7 +346,11 @@ class Dispatcher:
         if turn.lanes is None and free > 0:
             return GLANCE if turn.guessed else 0.0
         next_in = self._taking.next_in if free > 0 else None
-        others = (self._flights.until_deadline(), self._apart.next_in(), self.answers.next_in())
+        others = (
+            self._flights.until_deadline(),
+            self._apart.next_in(),
+            self.pause_confirmations.next_in(),
+        )
         return max(0.001, min(self._poll, self._poll if next_in is None else next_in, *others))
 
     def _count(self, result: Result) -> None:
@@ -357,7 +361,7 @@ class Dispatcher:
             self.dead += result.outcome.state == "dead"
 
 
-def _exhausted(lanes: Lanes | None, taken: Taken, free: int) -> Lanes | None:
+def _exhausted(lanes: Lanes | None, taken: Claimed, free: int) -> Lanes | None:
     """What was seen, unless as many were taken as might be, or some were put off: then more may
     be due.
     """

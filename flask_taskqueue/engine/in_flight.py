@@ -28,7 +28,7 @@ _SURE = 0.8
 """The part of a lease after which one that was not renewed is no longer relied upon."""
 
 
-class Flights:
+class InFlight:
     """Begun and ended by the drain; looked at by the heartbeat and the watch in threads of
     theirs.
     """
@@ -164,7 +164,7 @@ class Heartbeat:
     def __init__(
         self,
         store: Store,
-        flights: Flights,
+        flights: InFlight,
         lease: float,
         renewed: Callable[[], object] = lambda: None,
     ) -> None:

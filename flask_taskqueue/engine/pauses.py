@@ -1,4 +1,4 @@
-"""Answers: to whoever has paused a queue, that nothing of it begins here any more."""
+"""Confirmations, to whoever has paused a queue, that nothing of it begins here any more."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..store import Store, Wait
-from .in_flight import Flights
-from .pool import InlineSlot, Slots
+from .in_flight import InFlight
+from .pool import InlinePool, Pool
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -25,7 +25,7 @@ _GLANCE = 0.002
 _SEEN = 10.0
 
 
-class Answers:
+class PauseConfirmations:
     """Kept by the drain, between its turns: what it claims next it claims after it has seen the
     question, and so the pause.
 
@@ -34,7 +34,7 @@ class Answers:
     whatever the number of tasks.
     """
 
-    def __init__(self, store: Store, flights: Flights, dispatcher_id: str) -> None:
+    def __init__(self, store: Store, flights: InFlight, dispatcher_id: str) -> None:
         self._store = store
         self._flights = flights
         self._id = dispatcher_id
@@ -54,7 +54,7 @@ class Answers:
             max(_GLANCE, self._looked_at + _SOON - time.monotonic()) if self._called else math.inf
         )
 
-    def heed(self, slots: Slots | InlineSlot, *, called: bool) -> list[Delivery]:
+    def heed(self, slots: Pool | InlinePool, *, called: bool) -> list[Delivery]:
         """Look for a question, if it is time to, or answer the one that was found; what is to
         be given back for it.
         """

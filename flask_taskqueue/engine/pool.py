@@ -1,4 +1,4 @@
-"""Slots: the threads in which tasks are attempted."""
+"""The pool of threads in which tasks are attempted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ gets on with what waits.
 """
 
 
-class Slots:
+class Pool:
     """At most ``size`` daemon threads, started as they are needed.
 
     Not concurrent.futures: its threads are joined when the interpreter exits, before anybody can
@@ -175,7 +175,7 @@ class Slots:
                 self._threads -= 1
 
 
-class InlineSlot:
+class InlinePool:
     """One slot, which is the thread that drains: for a database that is a single connection."""
 
     size = 1

@@ -1,6 +1,4 @@
-"""Apart: what a turn could not change together with the rest, because an application's
-transaction has locked something of it.
-"""
+"""What is postponed because an application's transaction has locked something of it."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import sqlalchemy as sa
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..store import LockedError, Recorded, Result, Store, Wait
-from .in_flight import Flights
+from .in_flight import InFlight
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -39,7 +37,7 @@ class _PutOff:
     due: float
 
 
-class Apart:
+class Postponed:
     """Kept by the drain: each delivery in a transaction of its own, which waits for nobody.
 
     What the database refuses even so is put off, and tried again at growing intervals. Until then
@@ -47,7 +45,7 @@ class Apart:
     recorded.
     """
 
-    def __init__(self, store: Store, flights: Flights, tell: Callable[[Recorded], object]) -> None:
+    def __init__(self, store: Store, flights: InFlight, tell: Callable[[Recorded], object]) -> None:
         self._store = store
         self._flights = flights
         self._tell = tell

@@ -1,4 +1,4 @@
-"""Wear: when a dispatcher process has done, or holds, so much that it is to be replaced."""
+"""Recycling: when a dispatcher process has done, or holds, so much that it is to be replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True, slots=True)
-class Wear:
+class Recycling:
     """How many attempts a process makes, and how many bytes it may have in memory; None for any
     number.
     """

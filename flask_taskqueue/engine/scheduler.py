@@ -17,7 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from ..process.threads import begin, in_no_context
 from .cron import Cron
 from .dispatcher import Dispatcher
-from .registration import Presence
+from .registration import Registration
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -97,7 +97,7 @@ class Scheduler:
         self,
         dispatcher: Dispatcher,
         cron: Cron,
-        presence: Presence,
+        presence: Registration,
         *,
         poll_interval: float,
         lease: float,

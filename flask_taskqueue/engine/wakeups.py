@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 
-class Shift:
+class Wakeups:
     """One drain at a time. Whoever calls is told whether a drain is under way that will hear of
     it.
     """
@@ -75,7 +75,7 @@ class Shift:
 
     def hear_asked(self) -> bool:
         """Whether somebody called since this was last asked, with a question perhaps (see
-        `Answers`).
+        `PauseConfirmations`).
         """
         with self._gate:
             asked, self._asked = self._asked, False

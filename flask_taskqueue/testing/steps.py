@@ -11,7 +11,7 @@ from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
 from ..core.tasks.task import Task
 from ..engine.attempt import Attempts, Routes
-from ..engine.claimer import Taking
+from ..engine.claimer import Claimer
 from ..runtime import Runtime
 from ..store import Rehearsal, Store
 from .attempts import Attempt
@@ -37,7 +37,7 @@ class Steps:
         self._attempts = Attempts(
             runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault, runtime.begun
         )
-        self._taking = Taking(
+        self._taking = Claimer(
             runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1
         )
 

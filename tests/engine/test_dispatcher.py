@@ -23,8 +23,8 @@ from flask_taskqueue import (
 )
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.diagnosis.finding import Finding, Level
-from flask_taskqueue.core.queues.pacing import Pace
-from flask_taskqueue.engine.in_flight import Flights
+from flask_taskqueue.core.queues.pacing import Pacing
+from flask_taskqueue.engine.in_flight import InFlight
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.misbehaving import RECORD
@@ -227,7 +227,7 @@ def test_what_is_due_waits_for_no_poll_while_slots_are_free(
     queue: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few tasks one turn of the drain may take."""
-    monkeypatch.setattr(Pace, "capacity", 3)
+    monkeypatch.setattr(Pacing, "capacity", 3)
     together = threading.Barrier(6, timeout=20)
 
     @queue.tasks.worker("/w")
@@ -303,7 +303,7 @@ def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
     """
     now = time.monotonic()
     delivery = Delivery(record=RECORD, started=now, expires=now + 30)
-    flights = Flights()
+    flights = InFlight()
     flights.begin([delivery], now - 25, 30)
     assert not delivery.is_ours(now)
     flights.renewed({delivery.record.id}, now, 30)

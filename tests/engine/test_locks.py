@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State, Task
-from flask_taskqueue.engine.registration import Presence
+from flask_taskqueue.engine.registration import Registration
 from flask_taskqueue.engine.scheduler import Scheduler
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -128,7 +128,7 @@ def stage(database: TestDatabase) -> Iterator[Stage]:
         other = Scheduler(
             dispatcher,
             runtime.cron,
-            Presence(runtime.store, dispatcher, "wsgi"),
+            Registration(runtime.store, dispatcher, "wsgi"),
             poll_interval=0.2,
             lease=LEASE,
             sweep=runtime.sweep,

@@ -26,7 +26,7 @@ _WEIGHT = 1 / 16
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-class Pace:
+class Pacing:
     """A moving average over handlers, in ``threads`` at most; ``computing`` says that they run in
     this process.
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.record import Record
-from flask_taskqueue.engine.pool import Slots
+from flask_taskqueue.engine.pool import Pool
 from tests.waiting import wait_until
 
 
@@ -22,7 +22,7 @@ def delivery(name: str, held_for: float) -> Delivery:
 def test_what_has_waited_past_its_lease_is_not_begun() -> None:
     """A process that was paused may go on when others have taken over what it held."""
     ran: list[Delivery] = []
-    slots = Slots(2, ran.append)
+    slots = Pool(2, ran.append)
     sure, unsure, lost = delivery("sure", 20), delivery("unsure", -1), delivery("lost", 20)
     lost.cancelled = True
     slots.start([unsure, sure, lost], in_flight=3, brisk=True)
@@ -51,7 +51,7 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
         else:
             ran_by[threading.get_ident()] += 1
 
-    slots = Slots(4, run)
+    slots = Pool(4, run)
     slots.start([delivery("slow", 20) for _ in range(4)], in_flight=4, brisk=False)
     wait_until(lambda: len(begun) == 4, what="all four threads attempt")
     slots.start(
@@ -77,7 +77,7 @@ def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
             kept.wait(20)
         ran.append(one.record.id)
 
-    slots = Slots(4, run)
+    slots = Pool(4, run)
     slots.start([delivery("long", 20)], in_flight=1, brisk=True)
     wait_until(
         lambda: began and time.monotonic() - began[0] > 0.02,
@@ -101,7 +101,7 @@ def test_spurs_call_twice_as_many_threads_each_time() -> None:
         threads.append(threading.get_ident())
         go_on.wait(20)
 
-    slots = Slots(8, run)
+    slots = Pool(8, run)
     slots.start([delivery(str(number), 20) for number in range(20)], in_flight=20, brisk=True)
     for least in (1, 2, 4, 8):
         wait_until(lambda least=least: len(threads) >= least, what=f"{least} threads attempt")

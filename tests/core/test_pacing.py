@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from flask_taskqueue.core.queues.pacing import QUICK, Pace
+from flask_taskqueue.core.queues.pacing import QUICK, Pacing
 
 
-def paced(*attempts: tuple[float, float], threads: int = 8) -> Pace:
+def paced(*attempts: tuple[float, float], threads: int = 8) -> Pacing:
     """After so many attempts of some seconds, of which so many were computed."""
-    pace = Pace(threads)
+    pace = Pacing(threads)
     for seconds, computed in attempts:
         pace.observe(seconds, computed)
     return pace
@@ -57,7 +57,7 @@ def test_with_one_thread_nothing_is_leased_ahead() -> None:
 
 def test_handlers_elsewhere_are_quick_but_never_brisk() -> None:
     """Waiting for other servers is done in many threads."""
-    pace = Pace(8, computing=False)
+    pace = Pacing(8, computing=False)
     for _ in range(100):
         pace.observe(0.003, 0.0001)
         pace.try_alone(100.0)
