@@ -119,11 +119,11 @@ def adding(app: Flask) -> Callable[[], object]:
 def claiming(app: Flask) -> Callable[[], object]:
     """Claims a task, by a lease that does not run out meanwhile."""
     store = app.extensions["taskqueue"].store
-    taking = Claimer(store.claims, queues=None, held_by="growth", lease=86400)
+    claimer = Claimer(store.claims, queues=None, held_by="growth", lease=86400, slots=1)
 
     def claim() -> None:
         taken = store.transact(
-            lambda connection: taking.take(connection, taking.look(connection, afresh=True), 1, [])
+            lambda connection: claimer.take(connection, claimer.look_anew(connection), 1, [])
         )
         assert len(taken) == 1
 

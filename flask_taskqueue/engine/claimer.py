@@ -109,9 +109,13 @@ class Claimer:
         """
         return None if self._next_at is None else max(0.0, self._next_at - time.monotonic())
 
-    def look(self, connection: sa.Connection, *, afresh: bool) -> Lanes | None:
-        """See what is due; None while the last look still serves, unless ``afresh``."""
-        if self._due and not afresh and time.monotonic() - self._looked_at < _LOOK_AGAIN:
+    def forget_look(self) -> None:
+        """See everything anew at the next look: something has changed since the last one."""
+        self._due = []
+
+    def look(self, connection: sa.Connection) -> Lanes | None:
+        """See what is due; None while the last look still serves."""
+        if self._due and time.monotonic() - self._looked_at < _LOOK_AGAIN:
             return None
         return self.look_anew(connection)
 
@@ -127,7 +131,7 @@ class Claimer:
             self._usual = self._next = None  # suspects wait for their turn
         return lanes
 
-    def likely(self, *, woken: bool) -> Lane | None:
+    def probable_lane(self, *, woken: bool) -> Lane | None:
         """The lane from which something can probably be taken now: the one that the last look
         saw to be due next, or the usual one.
         """
@@ -137,7 +141,7 @@ class Claimer:
             return None if self._next is None or self._next.queue in self._limited else self._next
         return self._usual if woken else None
 
-    def guess(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
+    def claim_unseen(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
         """Lease up to so many tasks without a look, which would cost as much again; nothing
         from a queue that is paused or limited.
         """
@@ -200,7 +204,7 @@ class Claimer:
         )
         again = self._claims.put_off_any
         if again:
-            self._due = []
+            self.forget_look()
         return Claimed(records, again=again)
 
     def _see_silence(self, running: Sequence[Running]) -> None:

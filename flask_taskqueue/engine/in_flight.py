@@ -44,9 +44,6 @@ class InFlight:
     def __iter__(self) -> Iterator[Delivery]:
         return iter(list(self._deliveries.values()))
 
-    def __contains__(self, delivery: Delivery) -> bool:
-        return self._deliveries.get(delivery.record.id) is delivery
-
     def begin(self, deliveries: Iterable[Delivery], since: float, lease: float) -> None:
         """These are under way, leased for so many seconds; that was asked for at ``since``, on
         the monotonic clock.

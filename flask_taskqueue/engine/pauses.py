@@ -13,7 +13,7 @@ from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..store import Store, Wait
 from .in_flight import InFlight
-from .pool import InlinePool, Pool
+from .pool import Collected, Pool
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -34,9 +34,9 @@ class PauseConfirmations:
     whatever the number of tasks.
     """
 
-    def __init__(self, store: Store, flights: InFlight, dispatcher_id: str) -> None:
+    def __init__(self, store: Store, in_flight: InFlight, dispatcher_id: str) -> None:
         self._store = store
-        self._flights = flights
+        self._in_flight = in_flight
         self._id = dispatcher_id
         self._looked_at = -math.inf
         self._called = False
@@ -54,7 +54,7 @@ class PauseConfirmations:
             max(_GLANCE, self._looked_at + _SOON - time.monotonic()) if self._called else math.inf
         )
 
-    def heed(self, slots: Pool | InlinePool, *, called: bool) -> list[Delivery]:
+    def heed(self, pool: Pool, *, called: bool) -> list[Collected]:
         """Look for a question, if it is time to, or answer the one that was found; what is to
         be given back for it.
         """
@@ -68,8 +68,8 @@ class PauseConfirmations:
                 return []
             self._looked_at, self._called = now, False
             self._look()
-            return [] if self._question is None else slots.take_back_of(self._closed)
-        if not any(self._may_begin(one) for one in self._flights):
+            return [] if self._question is None else pool.recall(self._closed)
+        if not any(self._may_begin(one) for one in self._in_flight):
             self._answer(self._question)
         return []
 

@@ -45,9 +45,11 @@ class Postponed:
     recorded.
     """
 
-    def __init__(self, store: Store, flights: InFlight, tell: Callable[[Recorded], object]) -> None:
+    def __init__(
+        self, store: Store, in_flight: InFlight, tell: Callable[[Recorded], object]
+    ) -> None:
         self._store = store
-        self._flights = flights
+        self._in_flight = in_flight
         self._tell = tell
         self._waiting: list[_PutOff] = []
 
@@ -72,7 +74,7 @@ class Postponed:
         """Record a result, or without one give the lease back; or put it off."""
         if not self._ended(delivery, result):
             self._waiting.append(_PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST))
-            self._flights.put_off(delivery)
+            self._in_flight.put_off(delivery)
 
     def try_again(self) -> None:
         """End those that were put off and are to be tried now. Raises what `Database.transact`
@@ -134,6 +136,6 @@ class Postponed:
                 )
         except LockedError:
             return False
-        self._flights.end(delivery)
+        self._in_flight.end(delivery)
         self._tell(recorded)
         return True

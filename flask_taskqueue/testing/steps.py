@@ -37,7 +37,7 @@ class Steps:
         self._attempts = Attempts(
             runtime.settings, runtime.targets, scripted, runtime.keys, runtime.vault, runtime.begun
         )
-        self._taking = Claimer(
+        self._claimer = Claimer(
             runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1
         )
 
@@ -45,12 +45,11 @@ class Steps:
         """Lease the task whose turn it is; None if nothing is due."""
 
         def take(connection: sa.Connection) -> list[Record]:
-            return self._taking.take(
-                connection, self._taking.look(connection, afresh=True), 1, []
-            ).records
+            lanes = self._claimer.look_anew(connection)
+            return self._claimer.take(connection, lanes, 1, []).records
 
         taken = self._store.transact(take)
-        for result in self._taking.ended():
+        for result in self._claimer.ended():
             self._runtime.observe(result, False)
         return taken[0] if taken else None
 

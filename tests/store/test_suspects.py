@@ -22,7 +22,7 @@ class Process:
 
     def __init__(self, store: Store, name: str = "one") -> None:
         self.store = store
-        self.taking = Claimer(store.claims, queues=None, held_by=name, lease=3600, slots=8)
+        self.claimer = Claimer(store.claims, queues=None, held_by=name, lease=3600, slots=8)
         self.clock = 0.0
         self.running: dict[str, Delivery] = {}
 
@@ -31,8 +31,8 @@ class Process:
         running = [Running(one, self.clock - one.started) for one in self.running.values()]
 
         def work(connection: sa.Connection) -> Claimed:
-            return self.taking.take(
-                connection, self.taking.look(connection, afresh=True), free - len(running), running
+            return self.claimer.take(
+                connection, self.claimer.look_anew(connection), free - len(running), running
             )
 
         taken = self.store.transact(work)
@@ -54,14 +54,14 @@ class Process:
         """With all that runs in it."""
         self.running.clear()
         task = self.store.database.tables.task
-        mine = sa.and_(task.c.held_by == self.taking._held_by, task.c.state == "leased")
+        mine = sa.and_(task.c.held_by == self.claimer._held_by, task.c.state == "leased")
         self.store.transact(
             lambda connection: connection.execute(
                 sa.update(task).where(mine).values(due_at=task.c.started_at)
             )
         )
-        self.taking = Claimer(
-            self.store.claims, queues=None, held_by=self.taking._held_by, lease=3600, slots=8
+        self.claimer = Claimer(
+            self.store.claims, queues=None, held_by=self.claimer._held_by, lease=3600, slots=8
         )
 
 
