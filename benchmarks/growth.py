@@ -123,9 +123,11 @@ def claiming(app: Flask) -> Callable[[], object]:
 
     def claim() -> None:
         taken = store.transact(
-            lambda connection: claimer.take(connection, claimer.look_anew(connection), 1, [])
+            lambda connection: claimer.take(
+                connection, claimer.last_look.look_anew(connection), 1, []
+            )
         )
-        assert len(taken) == 1
+        assert len(taken.records) == 1
 
     return claim
 

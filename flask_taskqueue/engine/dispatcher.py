@@ -210,7 +210,7 @@ class Dispatcher:
         room = self._turns.room
         if turn.lanes is None and room > 0:
             return GLANCE if turn.found_all else 0.0
-        next_in = self._claimer.next_in if room > 0 else None
+        next_in = self._claimer.last_look.next_in if room > 0 else None
         return max(
             0.001,
             min(

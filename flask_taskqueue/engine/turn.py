@@ -81,7 +81,7 @@ class Turns:
         if not (collected or sure or probable):
             with self._store.reading() as reader:
                 lanes = self._look(reader)
-            if not self._claimer.may_take(lanes):
+            if not self._claimer.last_look.may_claim(lanes):
                 return Turn(lanes)
 
         exchange = partial(
@@ -127,7 +127,7 @@ class Turns:
         recorded = self._store.leases.record(connection, results)
         if never_begun:
             self._store.leases.release(connection, never_begun)
-            self._claimer.forget_look()
+            self._claimer.last_look.forget()
         if room > 0 and lanes is None:
             lanes = self._look(connection)
         ended = {delivery.record.id for delivery, _ in collected}
@@ -144,18 +144,16 @@ class Turns:
             del collected[0]
         self._pool.begin_held()
         with self._store.reading() as reader:
-            lanes = self._claimer.look_anew(reader)
+            lanes = self._claimer.last_look.look_anew(reader)
         room, since = self.room, time.monotonic()
-        claimed = self._claimer.take_singly(
-            self._store.transact, lanes, room, self._in_flight.running(())
-        )
+        claimed = self._claimer.take_singly(self._store, lanes, room, self._in_flight.running(()))
         return _turn(lanes, _NOTHING, claimed, room, since)
 
     def _look(self, connection: sa.Connection) -> Lanes | None:
         """See what is due, unless the last look still serves and nobody called `wake` since."""
         if self._wakeups.hear():
-            self._claimer.forget_look()
-        return self._claimer.look(connection)
+            self._claimer.last_look.forget()
+        return self._claimer.last_look.look(connection)
 
 
 def _turn(

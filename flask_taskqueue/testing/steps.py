@@ -45,7 +45,7 @@ class Steps:
         """Lease the task whose turn it is; None if nothing is due."""
 
         def take(connection: sa.Connection) -> list[Record]:
-            lanes = self._claimer.look_anew(connection)
+            lanes = self._claimer.last_look.look_anew(connection)
             return self._claimer.take(connection, lanes, 1, []).records
 
         taken = self._store.transact(take)

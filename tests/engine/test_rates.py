@@ -24,10 +24,10 @@ def test_who_came_too_late_for_a_token_looks_again_soon(database: TestDatabase) 
             for name in ("one", "other")
         )
         with store.reading() as reader:
-            seen, stale = one.look_anew(reader), other.look_anew(reader)
+            seen, stale = one.last_look.look_anew(reader), other.last_look.look_anew(reader)
         assert (
             len(store.transact(lambda connection: one.take(connection, seen, 1, ())).records) == 1
         )
         assert store.transact(lambda connection: other.take(connection, stale, 1, ())).records == []
-        assert other.next_in is not None
-        assert other.next_in <= 0.02
+        assert other.last_look.next_in is not None
+        assert other.last_look.next_in <= 0.02

@@ -32,7 +32,10 @@ class Process:
 
         def work(connection: sa.Connection) -> Claimed:
             return self.claimer.take(
-                connection, self.claimer.look_anew(connection), free - len(running), running
+                connection,
+                self.claimer.last_look.look_anew(connection),
+                free - len(running),
+                running,
             )
 
         taken = self.store.transact(work)
