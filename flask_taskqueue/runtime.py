@@ -25,10 +25,11 @@ from .core.record import Record
 from .core.security.encryption import Vault
 from .core.security.targets import Targets
 from .core.settings.app import Settings
-from .engine.attempt import Attempts, Keys, Routes
+from .engine.attempt import Attempts
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.maintenance import Retention, carry_on, prune, sweep
+from .engine.outgoing_requests import Keys, Routes
 from .engine.registration import Registration
 from .engine.routes import find_routes
 from .engine.scheduler import Scheduler

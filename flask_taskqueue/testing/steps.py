@@ -10,8 +10,9 @@ from ..api.tasks import TasksOf
 from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
 from ..core.tasks.task import Task
-from ..engine.attempt import Attempts, Routes
+from ..engine.attempt import Attempts
 from ..engine.claimer import Claimer
+from ..engine.outgoing_requests import Routes
 from ..runtime import Runtime
 from ..store import Rehearsal, Store
 from .attempts import Attempt
