@@ -54,7 +54,6 @@ class Pool:
         self._inline = inline
         self._pacing = Pacing(self.size, computing=attempts.in_process)
         self._outstanding: set[Delivery] = set()
-        self._held: list[Delivery] = []
         self._waiting: deque[Delivery] = deque()
         self._completed: deque[Collected] = deque()
         self._signals: SimpleQueue[None] = SimpleQueue()
@@ -73,22 +72,27 @@ class Pool:
         return min(self._pacing.capacity, self._pacing.depth - len(self._outstanding))
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
-        """Have deliveries attempted; brisk ones that follow others are held for `begin_held`."""
-        follow = bool(self._outstanding)
+        """Have deliveries attempted: by one thread while handlers are brisk, else by as many as
+        there are.
+
+        Threads that only compute hinder each other, so others that do stop; should the one not be
+        as quick after all, `_call_more` calls them.
+        """
         self._outstanding.update(deliveries)
         if self._inline:
             for delivery in deliveries:
                 self._run(delivery)
-        elif follow and self._pacing.brisk:
-            self._held.extend(deliveries)
-        else:
-            self._start(deliveries)
-
-    def begin_held(self) -> None:
-        """Begin what is held: threads compute while the drain's commit waits for the disk."""
-        if self._held:
-            held, self._held = self._held, []
-            self._start(held)
+            return
+        brisk = self._pacing.brisk
+        self._waiting.extend(deliveries)
+        with self._counting:
+            self._wanted = 1 if brisk else self.size
+            missing = min(len(self._outstanding), self.size) - self._threads
+            self._threads += max(0, missing)
+        for _ in range(missing):
+            self._begin_thread()
+        for _ in deliveries[:1] if brisk else deliveries:
+            self._calls.put(True)
 
     def collect(self, wait: float) -> list[Collected]:
         """Return what has left the pool, waiting up to ``wait`` seconds for the first of it, or
@@ -107,14 +111,14 @@ class Pool:
             now = time.monotonic()
             if happened:
                 limit = settled = min(settled, now + self._gathering(collected))
-            if now >= limit or (collected and len(self._outstanding) == len(self._held)):
+            if now >= limit or (collected and not self._outstanding):
                 break
             try:
-                patience = self._pacing.patience if self._has_followers else math.inf
+                patience = self._pacing.patience if self._waiting else math.inf
                 self._await_signal(min(limit - now, patience))
                 happened = True
             except Empty:
-                if self._has_followers and not self._completed and not self._call_more():
+                if self._waiting and not self._completed and not self._call_more():
                     collected += self.recall()
                     break
         self._pacing.try_alone(time.monotonic())
@@ -127,10 +131,9 @@ class Pool:
             return queues is not None and delivery.record.queue not in queues
 
         with self._counting:  # in which threads take them up
-            known = [*self._held, *self._waiting]
-            self._held = [delivery for delivery in self._held if stays(delivery)]
-            self._waiting = deque(delivery for delivery in self._waiting if stays(delivery))
-        recalled = [delivery for delivery in known if not stays(delivery)]
+            waiting = list(self._waiting)
+            self._waiting = deque(delivery for delivery in waiting if stays(delivery))
+        recalled = [delivery for delivery in waiting if not stays(delivery)]
         self._outstanding.difference_update(recalled)
         return [Collected(delivery, None) for delivery in recalled]
 
@@ -152,32 +155,8 @@ class Pool:
             self._calls.put(False)
         self._threads = 0
 
-    @property
-    def _has_followers(self) -> bool:
-        """Whether deliveries wait for a thread."""
-        return bool(self._waiting or self._held)
-
-    def _start(self, deliveries: Sequence[Delivery]) -> None:
-        """Let threads take deliveries up: one for all of them while handlers are brisk.
-
-        Threads that only compute hinder each other, so others that do stop; should the one not be
-        as quick after all, `_call_more` calls them.
-        """
-        brisk = self._pacing.brisk
-        self._waiting.extend(deliveries)
-        with self._counting:
-            self._wanted = 1 if brisk else self.size
-            missing = min(len(self._outstanding), self.size) - self._threads
-            self._threads += max(0, missing)
-        for _ in range(missing):
-            self._begin_thread()
-        for _ in deliveries[:1] if brisk else deliveries:
-            self._calls.put(True)
-
     def _call_more(self) -> bool:
-        """Call twice as many threads for what waits or is held; whether it may wait for them."""
-        self._waiting.extend(self._held)
-        self._held.clear()
+        """Call twice as many threads for what waits; whether it may wait for them."""
         self._wanted = min(2 * self._wanted, self.size)
         for _ in range(min(len(self._waiting), self._wanted)):
             self._calls.put(True)

@@ -132,7 +132,6 @@ class Turns:
             lanes = self._look(connection)
         ended = {delivery.record.id for delivery, _ in collected}
         claimed = self._claimer.take(connection, lanes, room, self._in_flight.running(ended))
-        self._pool.begin_held()
         return _turn(lanes, recorded, claimed, room, since)
 
     def _take_singly(self, collected: list[Collected]) -> Turn:
@@ -142,7 +141,6 @@ class Turns:
         while collected:
             self._postponed.end(*collected[0])
             del collected[0]
-        self._pool.begin_held()
         with self._store.reading() as reader:
             lanes = self._claimer.last_look.look_anew(reader)
         room, since = self.room, time.monotonic()

@@ -74,7 +74,6 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
     wait_until(lambda: len(begun) == 4, what="all four threads attempt")
     pool._pacing.try_alone(time.monotonic())
     pool.submit([delivery(f"brisk {number}", 20) for number in range(1000)])
-    pool.begin_held()
     go_on.set()
     wait_until(lambda: ran_by.total() == 1000, what="all are attempted")
     assert max(ran_by.values()) >= 900
@@ -103,7 +102,6 @@ def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
     )
     for batch in range(3):
         pool.submit([delivery(f"{batch}.{number}", 20) for number in range(5)])
-        pool.begin_held()
         wait_until(lambda batch=batch: len(ran) == 5 * (batch + 1), what="the others are attempted")
     kept.set()
     wait_until(lambda: len(ran) == 16, what="the long one is over")
