@@ -208,7 +208,7 @@ class Runtime:
             with leaving_signals():
                 self.scheduler.start()
                 if self.bell is not None:
-                    self.bell.listen(self.scheduler.look)
+                    self.bell.listen(self.scheduler.wake)
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
         return self.scheduler
 
@@ -281,7 +281,7 @@ class Runtime:
     def call(self) -> None:
         """Have every dispatcher look, of this process and others: something was asked of them."""
         if self.scheduler is not None:
-            self.scheduler.look()
+            self.scheduler.wake()
         if self.bell is not None:
             self.bell.ring()
 

@@ -93,12 +93,9 @@ class Dispatcher:
         """How many threads did not stop at their deadline and still run."""
         return self._pool.stuck
 
-    def wake(self, *, sure: bool = True) -> bool:
-        """Say that something may be due. Whether a drain is under way that will see to it.
-
-        When it is ``sure``, because it was added here, the drain takes without looking first.
-        """
-        return self._wakeups.call(sure=sure)
+    def wake(self) -> bool:
+        """Say that something may be due; whether a drain is under way that will see to it."""
+        return self._wakeups.call()
 
     def drain(self, *, linger: bool = False) -> float | None:
         """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is
@@ -188,9 +185,7 @@ class Dispatcher:
         self._submit(turn)
         self._tell(turn.recorded)
         self._tell(Recorded(self._claimer.ended(), frozenset()))
-        self._collected += self.pause_confirmations.heed(
-            self._pool, called=self._wakeups.hear_asked()
-        )
+        self._collected += self.pause_confirmations.see_to(self._pool, calls=self._wakeups.calls)
         return turn
 
     def _submit(self, turn: Turn) -> None:

@@ -173,14 +173,10 @@ class Scheduler:
         self._beat()
         in_no_context(self._jobs.start)
 
-    def wake(self, *, sure: bool = True) -> None:
+    def wake(self) -> None:
         """Something may be due: drain now, or have the drain that is under way look again."""
-        if not self.dispatcher.wake(sure=sure):
+        if not self.dispatcher.wake():
             self._run_at(_DRAIN, datetime.now(UTC))
-
-    def look(self) -> None:
-        """Another process added something: as `wake`, but whoever comes first takes it."""
-        self.wake(sure=False)
 
     def stop(self, grace: float) -> int:
         """Take nothing more; wait up to ``grace`` seconds, for tasks and then for jobs that

@@ -75,10 +75,9 @@ class Turns:
         room = self.room
         if room <= 0 and not collected:
             return Turn(None)
-        sure = self._wakeups.hear_sure()
         probable = self._probable_lane(room)
         lanes = None
-        if not (collected or sure or probable):
+        if not (collected or probable):
             with self._store.reading() as reader:
                 lanes = self._look(reader)
             if not self._claimer.last_look.may_claim(lanes):
@@ -149,7 +148,7 @@ class Turns:
 
     def _look(self, connection: sa.Connection) -> Lanes | None:
         """See what is due, unless the last look still serves and nobody called `wake` since."""
-        if self._wakeups.hear():
+        if self._wakeups.answer():
             self._claimer.last_look.forget()
         return self._claimer.last_look.look(connection)
 
