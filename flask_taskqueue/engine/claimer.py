@@ -89,9 +89,7 @@ class Claimer:
         self._silent.note(results)
 
     def ended(self) -> list[Result]:
-        """What became of tasks that were ended, since this was last asked, instead of being
-        taken over.
-        """
+        """Return what became of tasks that were ended instead of being taken over, once each."""
         found = list(self._claims.ended.values())
         self._claims.ended.clear()
         return found
@@ -182,8 +180,8 @@ class Claimer:
     def _try_suspect(
         self, connection: sa.Connection, expired: Sequence[Lane], running: Sequence[Running]
     ) -> Claimed | None:
-        """The first suspect whose lease ran out; until it can be tried nothing else is taken,
-        so that its turn comes. None without one.
+        """Lease the first suspect whose lease ran out; None without one. Until it can be tried
+        nothing else is taken, so that its turn comes.
         """
         for lane in expired:
             if not self._claims.has_suspect(connection, lane):
@@ -242,8 +240,8 @@ class Claimer:
         running: Sequence[Running],
         beside: int,
     ) -> list[Record]:
-        """What was taken. Should the process die now, no suspect was alone in it: the crash
-        will condemn none.
+        """Return what was taken; a crash of this process now condemns no suspect, because none is
+        alone in it.
         """
         suspects = [one.delivery.lease for one in running if one.delivery.suspect]
         suspects += [(one.id, one.lease_id or "") for one in taken if is_poison(one)]

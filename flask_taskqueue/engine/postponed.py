@@ -38,11 +38,11 @@ class _PutOff:
 
 
 class Postponed:
-    """Kept by the drain: each delivery in a transaction of its own, which waits for nobody.
+    """The deliveries that are ended each in a transaction of its own, which waits for no lock.
 
-    What the database refuses even so is put off, and tried again at growing intervals. Until then
-    it is leased, and the heartbeat renews that; it takes no slot. ``tell`` is called with what was
-    recorded.
+    The drain keeps it. What is locked even so is postponed, and tried again at growing intervals.
+    Until then it is leased, which the heartbeat renews, and takes no slot. ``tell`` is called with
+    what was recorded.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class Postponed:
 
     @property
     def crowded(self) -> int:
-        """How many are put off beyond those that may be."""
+        """How many are postponed beyond the thousand that may be."""
         return max(0, len(self._waiting) - _MOST)
 
     def next_in(self) -> float:
-        """Seconds until one is to be tried again; without end when none waits."""
+        """Return the seconds until one is to be tried again; infinite when none waits."""
         return min((one.due for one in self._waiting), default=math.inf) - time.monotonic()
 
     def end(self, delivery: Delivery, result: Result | None) -> None:
-        """Record a result, or without one give the lease back; or put it off."""
+        """Record a result, or release the lease without one; postpone it if its rows are locked."""
         if not self._ended(delivery, result):
             self._waiting.append(_PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST))
             self._in_flight.put_off(delivery)
