@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_taskqueue.engine.claimer import Taking
+from flask_taskqueue.engine.claimer import Claimer
 
 from .apps import application, database_name, nothing
 from .table import Table
@@ -119,13 +119,15 @@ def adding(app: Flask) -> Callable[[], object]:
 def claiming(app: Flask) -> Callable[[], object]:
     """Claims a task, by a lease that does not run out meanwhile."""
     store = app.extensions["taskqueue"].store
-    taking = Taking(store.claims, queues=None, held_by="growth", lease=86400)
+    claimer = Claimer(store.claims, queues=None, held_by="growth", lease=86400, slots=1)
 
     def claim() -> None:
         taken = store.transact(
-            lambda connection: taking.take(connection, taking.look(connection, afresh=True), 1, [])
+            lambda connection: claimer.take(
+                connection, claimer.last_look.look_anew(connection), 1, []
+            )
         )
-        assert len(taken) == 1
+        assert len(taken.records) == 1
 
     return claim
 

@@ -25,15 +25,16 @@ from .core.record import Record
 from .core.security.encryption import Encryption
 from .core.security.targets import Targets
 from .core.settings.app import Settings
-from .engine.attempt import Attempts, Keys, Routes
+from .engine.attempt import Attempts
 from .engine.cron import Cron, Find
 from .engine.dispatcher import Dispatcher
 from .engine.maintenance import Retention, carry_on, prune, sweep
+from .engine.outgoing_requests import Keys, Routes
 from .engine.recycling import Replaced
-from .engine.registration import Presence
+from .engine.registration import Registration
 from .engine.routes import find_routes
 from .engine.scheduler import Scheduler
-from .engine.wakeup_socket import Bell
+from .engine.wakeup_socket import WakeupSocket
 from .logs import log_attempt
 from .process.threads import signals_blocked_in_uwsgi
 from .store import AttemptResult, Database, Notifications, Store, is_in_memory, replace_inherited
@@ -109,7 +110,7 @@ class Runtime:
         return Cron(lambda: self.store, lambda known: self.find_schedules(known), self._fired)
 
     @cached_property
-    def bell(self) -> Bell | Notifications | None:
+    def bell(self) -> WakeupSocket | Notifications | None:
         """What tells the dispatchers of other processes of new tasks, and this process's of
         theirs.
         """
@@ -124,7 +125,7 @@ class Runtime:
             if database.dialect.clock_is_local
             else f"{url.host}:{url.port}/{url.database}"
         )
-        return Bell(f"{place} {database.tables.task.name}")
+        return WakeupSocket(f"{place} {database.tables.task.name}")
 
     @cached_property
     def keys(self) -> Keys:
@@ -195,7 +196,7 @@ class Runtime:
             _heed(self.store.database.findings())
             self._enter()
             dispatcher, attempts = self.dispatcher(base_url=base_url, **options)
-            presence = Presence(
+            presence = Registration(
                 self.store,
                 dispatcher,
                 options.get("transport") or self.settings.transport,
@@ -215,7 +216,7 @@ class Runtime:
             with signals_blocked_in_uwsgi():
                 self.scheduler.start()
                 if self.bell is not None:
-                    self.bell.listen(self.scheduler.look)
+                    self.bell.listen(self.scheduler.wake)
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
         return self.scheduler
 
@@ -255,12 +256,12 @@ class Runtime:
             dispatcher, attempts = self.dispatcher(**options)
             self._enter()
             self.cron.tick()
-            presence = Presence(
+            presence = Registration(
                 self.store, dispatcher, options.get("transport") or self.settings.transport
             )
             if not self.store.database.in_memory:
                 presence.enter()
-                dispatcher.answers.beat = presence.beat
+                dispatcher.pause_confirmations.beat = presence.beat
             try:
                 while (next_in := dispatcher.drain()) is not None and next_in <= 0:
                     pass
@@ -288,7 +289,7 @@ class Runtime:
     def call(self) -> None:
         """Have every dispatcher look, of this process and others: something was asked of them."""
         if self.scheduler is not None:
-            self.scheduler.look()
+            self.scheduler.wake()
         if self.bell is not None:
             self.bell.ring()
 

@@ -23,7 +23,7 @@ from ..core.record import Record
 from ..core.states import State
 from ..core.urls import redacted
 from ..engine.in_flight import renew_for
-from ..engine.recycling import Wear, resident, usable_processors
+from ..engine.recycling import Recycling, resident, usable_processors
 from ..engine.supervisor import Pulse, Supervisor
 from ..process.signal_handlers import take
 from ..runtime import Runtime
@@ -110,8 +110,8 @@ def run(
         "transport": transport,
         "base_url": base_url.rstrip("/") if base_url else None,
     }
-    wear = Wear(max_tasks, None if max_memory is None else max_memory * 1_000_000)
-    if burst and wear != Wear():
+    wear = Recycling(max_tasks, None if max_memory is None else max_memory * 1_000_000)
+    if burst and wear != Recycling():
         raise click.UsageError(
             "--max-tasks and --max-memory have no effect with --burst: leave them out"
         )
@@ -171,7 +171,7 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
     click.echo(" * Press Ctrl-C to finish what runs and quit")
 
 
-def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Wear) -> int:
+def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Recycling) -> int:
     store, app = runtime.store, runtime.app
 
     def bury(identity: str, killed_externally: bool) -> None:
@@ -209,7 +209,9 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
     ).run()
 
 
-def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse: Pulse) -> int:
+def _child(
+    app: Flask, lifeline: int, options: dict[str, Any], wear: Recycling, pulse: Pulse
+) -> int:
     """Run one dispatcher process and return its exit code.
 
     It ends when it receives SIGTERM, when its supervisor is gone, or when it is worn and its
@@ -226,7 +228,7 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse
     signals.attempt_finished.connect(_echo_attempt, app)
     if not logger.hasHandlers():
         logger.addHandler(_warnings_handler())
-    if wear != Wear():
+    if wear != Recycling():
         _watch_wear(runtime, options["identity"], wear, pulse)
 
     def is_over(seconds: float) -> bool:
@@ -239,7 +241,7 @@ def _child(app: Flask, lifeline: int, options: dict[str, Any], wear: Wear, pulse
     return 0
 
 
-def _watch_wear(runtime: Runtime, identity: str, wear: Wear, pulse: Pulse) -> None:
+def _watch_wear(runtime: Runtime, identity: str, wear: Recycling, pulse: Pulse) -> None:
     """Retire the dispatcher once it is worn, which the drain checks after each attempt."""
 
     def check_wear(*_: object, **__: object) -> None:

@@ -1,21 +1,17 @@
-"""One attempt: from a row to a reply to what is to be recorded."""
+"""One attempt: a claimed task is sent, and the reply becomes what is to be recorded."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 from ..core.arguments.functions import FUNCTIONS
-from ..core.delivery import signatures
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
-from ..core.delivery.headers import check_words, delivery_headers, proof_headers
 from ..core.delivery.outcome import AttemptContext, Outcome, judge, judge_success, permanent
 from ..core.delivery.reply import OutgoingRequest, Reply, kept_headers
 from ..core.delivery.verdict import Verdict
@@ -35,17 +31,14 @@ from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import State
-from ..core.tasks.new_task import unpack
-from ..core.tasks.request import check_headers
-from ..core.urls import as_host, as_sent, check_path, is_absolute, receiver_of
 from ..process.interrupts import within_deadline
 from ..store import AttemptResult
+from .outgoing_requests import Keys, OutgoingRequests, Routes, is_own
 from .tracing import is_traced, processing
 from .transports import Transport
 
 logger = logging.getLogger("flask_taskqueue")
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ERROR_LENGTH = 4000
 _PING_DEADLINE = 10.0
 _MALFORMED = (
@@ -56,39 +49,6 @@ _MALFORMED = (
     AttributeError,
     RecursionError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """Where deliveries go: the application's own paths, and other hosts."""
-
-    own: Transport
-    """For paths of the application."""
-    own_url: str
-    """What its paths are appended to."""
-    remote: Transport
-    """For absolute URLs and targets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """What deliveries are signed with, newest first."""
-
-    route: list[bytes] = field(repr=False)
-    verdict: list[bytes] = field(repr=False)
-    webhook: list[bytes] = field(repr=False)
-    fingerprints: tuple[str, ...]
-    """By which the tables know whose they are."""
-
-    @classmethod
-    def of(cls, secrets: Sequence[str | bytes]) -> Keys:
-        """Those that are derived from secrets."""
-        route, verdict, webhook = (
-            signatures.route_keys(secrets),
-            signatures.verdict_keys(secrets),
-            signatures.webhook_keys(secrets),
-        )
-        return cls(route, verdict, webhook, signatures.fingerprints(secrets))
 
 
 class Attempts:
@@ -106,9 +66,9 @@ class Attempts:
         begun: Callable[[Record], object],
     ) -> None:
         self._settings = settings
-        self._targets = targets
         self._routes = routes
         self._keys = keys
+        self._requests = OutgoingRequests(settings, targets, routes, keys)
         self._encryption = encryption
         self._begun = begun
 
@@ -128,7 +88,7 @@ class Attempts:
             expires=started + self._settings.deadline_of(record.queue, record.deadline),
             suspect=is_poison(record),
             alone_for=probation(record) if alone else 0.0,
-            own=_is_own(record),
+            own=is_own(record),
         )
 
     def make(self, delivery: Delivery) -> AttemptResult:
@@ -136,7 +96,7 @@ class Attempts:
         record = delivery.record
         try:
             retry = self._retry(record)
-            transport, request = self._prepare(self._encryption.decrypt_record(record))
+            transport, request = self._requests.prepare(self._encryption.decrypt_record(record))
         except DecryptionError as error:
             return AttemptResult(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
@@ -177,7 +137,7 @@ class Attempts:
         delivery = Delivery(
             record=record, started=started, expires=started + _PING_DEADLINE, ping=True
         )
-        transport, request = self._prepare(record)
+        transport, request = self._requests.prepare(record)
         return within_deadline(
             delivery, lambda: self._send(transport, request, delivery)
         ), delivery.verdict
@@ -223,9 +183,8 @@ class Attempts:
             )
         except DeadlineExceeded as struck:
             self._keep_traceback(delivery, struck)
-            delivery.reported = (
-                self.in_process and delivery.own and delivery.entered
-            )  # to what is around the app, as Sentry's middleware
+            # To what is around the app, such as Sentry's middleware.
+            delivery.reported = self.in_process and delivery.own and delivery.entered
             raise
         except BaseException as error:  # noqa: BLE001 - it is logged, in another context
             self._keep_traceback(delivery, error)
@@ -252,8 +211,9 @@ class Attempts:
     def _exchange(
         self, transport: Transport, request: OutgoingRequest, delivery: Delivery
     ) -> Reply:
-        """Send. What a view that is no worker's says of a worker's task is that there is no
-        such worker here.
+        """Send the request and see what is said of it.
+
+        Another view's verdict on a worker's task means that there is no such worker here.
         """
         try:
             return self._replied(transport, request, delivery)
@@ -264,7 +224,7 @@ class Attempts:
                 )
 
     def _replied(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Send, and see what is said of it where the transport did not bring that itself."""
+        """Send, and take the verdict from the reply where the transport did not bring it."""
         reply = transport.send(request, delivery)
         if not delivery.own:
             delivery.verdict = verdicts.of_reply(reply)
@@ -302,52 +262,6 @@ class Attempts:
             return outcome
         return replace(outcome, error=_clean(outcome.error))
 
-    def _prepare(self, record: Record) -> tuple[Transport, OutgoingRequest]:
-        if record.method not in _METHODS or not isinstance(record.body, bytes):
-            raise InvalidTaskError(
-                f"the method is {record.method!r}, the body {type(record.body).__name__}"
-            )
-        check_words(record)
-        unpack(record.follow_up)
-        headers = {
-            **_stored_headers(record.headers),
-            **delivery_headers(record, self._settings.headers),
-        }
-        if _is_own(record):
-            own = self._routes.own
-            headers |= proof_headers(record)
-            headers |= _identified(record) if own.proves else self._signed(record)
-            return own, OutgoingRequest(
-                record.method,
-                self._routes.own_url + _checked_path(record.url),
-                headers,
-                record.body,
-            )
-        url = self._targets.check(
-            record.url if record.target is None else record.target + _checked_path(record.url)
-        )
-        headers |= self._signed(record, receiver_of(url))
-        return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
-
-    def _signed(self, record: Record, receiver: str | None = None) -> Mapping[str, str]:
-        """The headers of Standard Webhooks, for a ``receiver`` or for the application's own routes.
-
-        A path that goes to a target may be a route of the application there, so it has the
-        signatures of both.
-        """
-        now = int(time.time())
-        keys = [] if receiver is None else signatures.receiver_keys(self._keys.webhook, receiver)
-        if not is_absolute(record.url):
-            path = as_sent(_checked_path(record.url))
-            host = "" if receiver is None else as_host(receiver)
-            keys += signatures.attempt_keys(
-                self._keys.route, record.method, path, record.queue, record.attempts, host
-            )
-        return {
-            **_identified(record, now),
-            "webhook-signature": signatures.sign(keys, record.id, now, record.body),
-        }
-
     def _retry(self, record: Record) -> RetryOptions:
         if record.retry is not None:
             return RetryOptions.from_json(record.retry)
@@ -357,37 +271,12 @@ class Attempts:
         )
 
 
-def _is_own(record: Record) -> bool:
-    """Whether a task goes to the application's own paths."""
-    return record.target is None and not is_absolute(record.url)
-
-
 def _is_for_worker(record: Record) -> bool:
-    """Whether only a worker can do a task: its URL was a worker's when it was added, or it is a
-    task function's.
+    """Whether only a worker can do the task.
+
+    Its URL was a worker's when it was added, or it belongs to a task function.
     """
     return bool(record.for_worker) or record.url.startswith(FUNCTIONS)
-
-
-def _identified(record: Record, now: int | None = None) -> dict[str, str]:
-    """The headers of Standard Webhooks without the signature: enough where the transport itself
-    proves the origin.
-    """
-    return {
-        "webhook-id": record.id,
-        "webhook-timestamp": str(int(time.time()) if now is None else now),
-    }
-
-
-@lru_cache(maxsize=1024)
-def _stored_headers(text: str | None) -> Mapping[str, str]:
-    """The headers of a row, checked: it may have been written by hand. Most rows have the same
-    few.
-    """
-    return check_headers(json.loads(text)) if text else {}
-
-
-_checked_path = lru_cache(maxsize=1024)(check_path)
 
 
 def _clean(text: str) -> str:

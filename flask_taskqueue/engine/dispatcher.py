@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ..core.delivery.delivery import Delivery
 from ..core.dispatchers import DispatcherHealth
 from ..core.errors import TaskQueueError
-from ..core.queues.lanes import Lanes
-from ..core.queues.pacing import MIN_WAIT, Pacing
-from ..core.record import Record
+from ..core.queues.pacing import MIN_WAIT
 from ..process.interrupts import timed_out
-from ..store import AttemptResult, LockedError, Recorded, Store
+from ..store import AttemptResult, Recorded, Store
 from .attempt import Attempts
-from .claimer import Taken, Taking
-from .completed import Landings
-from .in_flight import Flights, Heartbeat
+from .claimer import Claimer
+from .in_flight import Heartbeat, InFlight
 from .outages import Outages
-from .pauses import Answers
-from .pool import InlineSlot, Slots
-from .postponed import Apart
-from .wakeups import Shift
+from .pauses import PauseConfirmations
+from .pool import Collected, Pool
+from .postponed import Postponed
+from .turn import Turn, Turns
+from .wakeups import Wakeups
 
 logger = logging.getLogger("flask_taskqueue")
 
 Observer = Callable[[AttemptResult, bool], None]
 
-_NOTHING = Recorded((), frozenset())
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """What one transaction brought."""
-
-    recorded: Recorded
-    taken: list[Record]
-    lanes: Lanes | None
-    """What a look saw, if all of it that may be taken was: what is due next can be waited for.
-    Otherwise None.
-    """
-    since: float = 0.0
-    """When its leases began at the latest, on the monotonic clock: before the statement that
-    took them.
-    """
-    guessed: bool = False
-    """Whether it took, without a look, all that it found."""
-    alone: bool = False
-    """Whether what it took is a suspect, tried alone."""
-
 
 class Dispatcher:
-    """Takes due tasks, has them attempted and records what became of them.
+    """Claims due tasks, has them attempted and records what became of them.
 
     `drain` does the work, in the thread that calls it; `wake`, `heartbeat` and `stop` may be called
-    from others. Each turn of a drain is one transaction: it records what has finished since the
-    last and claims as many tasks as slots are free. While handlers are short it claims a little
-    ahead, and what it claimed in the turn before is attempted while this one's commit waits for
-    the disk; what turns out to wait behind a slow one is given back (see `Landings`).
+    from others. A drain is a loop: it collects from the pool what has ended, takes a turn, submits
+    what the turn claimed and waits until something happens. docs/dispatcher.md draws it.
     """
 
     def __init__(
@@ -83,30 +54,29 @@ class Dispatcher:
         self.queues = None if queues is None else tuple(queues)
         self.ok = self.failed = self.dead = 0
         self._store = store
-        self._taking = Taking(
-            store.claims, queues=queues, held_by=dispatcher_id, lease=lease, slots=concurrency
-        )
         self._attempts = attempts
         self._lease = lease
         self._poll = poll_interval
         self._observe = observe
-        self._slots = (
-            InlineSlot(self._run) if store.database.in_memory else Slots(concurrency, self._run)
+        self._claimer = Claimer(
+            store.claims, queues=queues, held_by=dispatcher_id, lease=lease, slots=concurrency
         )
-        self._pace = Pacing(self._slots.size, computing=attempts.in_process)
-        self._landings = Landings(self._pace)
-        self._surplus: list[Delivery] = []
-        self._flights = Flights()
-        self.heartbeat = Heartbeat(store, self._flights, lease, renewed)
-        self._apart = Apart(store, self._flights, self._tell)
-        self.answers = Answers(store, self._flights, dispatcher_id)
+        self._pool = Pool(concurrency, attempts, inline=store.database.in_memory)
+        self._collected: list[Collected] = []
+        self._in_flight = InFlight()
+        self.heartbeat = Heartbeat(store, self._in_flight, lease, renewed)
+        self._postponed = Postponed(store, self._in_flight, self._tell)
+        self.pause_confirmations = PauseConfirmations(store, self._in_flight, dispatcher_id)
         self._outages = Outages()
-        self._shift = Shift(self._landings.signal)
+        self._wakeups = Wakeups(self._pool.signal)
+        self._turns = Turns(
+            store, self._claimer, self._pool, self._in_flight, self._postponed, self._wakeups
+        )
 
     @property
     def in_flight(self) -> int:
         """How many tasks are being attempted now."""
-        return len(self._flights)
+        return len(self._in_flight)
 
     @property
     def ended(self) -> int:
@@ -121,23 +91,11 @@ class Dispatcher:
     @property
     def stuck(self) -> int:
         """How many threads did not stop at their deadline and still run."""
-        return self._slots.stuck
+        return self._pool.stuck
 
-    def wake(self, *, sure: bool = True) -> bool:
-        """Say that something may be due. Whether a drain is under way that will see to it.
-
-        When it is ``sure``, because it was added here, the drain takes without looking first.
-        """
-        return self._shift.call(sure=sure)
-
-    def _free(self, ended: int = 0) -> int:
-        """How many tasks may be taken now, when so many of those in flight have ended."""
-        if self._shift.over:
-            return 0
-        return min(
-            self._pace.capacity,
-            self._pace.max_in_flight - len(self._flights) - self._apart.crowded + ended,
-        )
+    def wake(self) -> bool:
+        """Say that something may be due; whether a drain is under way that will see to it."""
+        return self._wakeups.call()
 
     def drain(self, *, linger: bool = False) -> float | None:
         """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is
@@ -148,22 +106,21 @@ class Dispatcher:
         `wake` is called, until it is retired: a task that is added then waits for no thread to be
         started.
         """
-        drain = self._shift.begin()
+        drain = self._wakeups.begin()
         if drain is None:
             return None
         try:
             return self._drain(linger)
         finally:
-            self._shift.end(drain)
+            self._wakeups.end(drain)
 
     def enforce_deadlines(self) -> None:
         """Interrupt what has reached its deadline; write off what has not stopped since."""
-        for delivery in self._flights.overdue():
-            self._slots.write_off()
+        for delivery in self._in_flight.overdue():
             result = self._attempts.result(
                 delivery, timed_out(delivery), delivery.expires - delivery.started
             )
-            self._landings.land((delivery, result), signal=True)
+            self._pool.replace(delivery, result)
             logger.warning(
                 "task %s does not stop at its deadline; its thread is left behind",
                 delivery.record.id,
@@ -171,11 +128,11 @@ class Dispatcher:
 
     def retire(self) -> None:
         """Take nothing more; what is in flight goes on."""
-        self._shift.close()
+        self._wakeups.close()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no drain is under way, up to so many seconds; whether that is so."""
-        return self._shift.wait_idle(seconds)
+        return self._wakeups.wait_idle(seconds)
 
     def stop(self, grace: float) -> int:
         """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest
@@ -187,172 +144,78 @@ class Dispatcher:
         self.retire()
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
             self.wait_idle(grace)
-        held, away = self._flights.held(), self._flights.away()
-        self._flights.lost({task_id for task_id, _ in held})
-        self._slots.close()
-        return self._apart.give_back(held, away)
+        held, away = self._in_flight.held(), self._in_flight.away()
+        self._in_flight.lost({task_id for task_id, _ in held})
+        self._pool.close()
+        return self._postponed.give_back(held, away)
 
     def _drain(self, linger: bool) -> float | None:
         wait = 0.0
         while True:
-            self._landings.gather(
-                min(wait, self._outages.backoff) if self._landings.unrecorded else wait,
-                self._flights,
-                self._slots,
-            )
-            self._surplus += self._slots.take_late()
-            if self._landings.stalled or self._shift.over:
-                self._surplus += self._slots.take_back()
-            self._pace.try_one_thread(time.monotonic())
+            self._collected += self._pool.collect(wait)
+            if self._wakeups.over:
+                self._collected += self._pool.recall()
             self.enforce_deadlines()
-            turn = self._try_turn()
+            turn = self._turn()
             if turn is None:
-                if self._shift.over and not self._flights.held():
+                if self._wakeups.over and not self._in_flight.held():
                     return None
                 wait = self._outages.backoff
                 continue
             wait = 0.0
-            if self._flights.held() or ((linger or turn.lanes is None) and not self._shift.over):
+            if self._in_flight.held() or (
+                (linger or turn.lanes is None) and not self._wakeups.over
+            ):
                 wait = self._patience(turn)
-            elif self._shift.may_end():
+            elif self._wakeups.may_end():
                 return None if turn.lanes is None else turn.lanes.next_in()
 
-    def _try_turn(self) -> _Turn | None:
-        """Record, look and claim; None when the database did not let it happen, and everything
-        is as before.
+    def _turn(self) -> Turn | None:
+        """Take a turn, and submit what it claimed; None when the database did not let it happen,
+        and everything is as before.
         """
         try:
             self.heartbeat.catch_up()
-            self._apart.try_again()
-            turn = self._turn([result for _, result in self._landings.unrecorded])
+            self._postponed.try_again()
+            turn = self._turns.take(self._collected)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             self._outages.refused(error)
             return None
         self._outages.worked()
-        self._start(turn)
+        self._submit(turn)
         self._tell(turn.recorded)
-        self._tell(Recorded(self._taking.ended(), frozenset()))
-        self._surplus += self.answers.heed(self._slots, called=self._shift.hear_asked())
+        self._tell(Recorded(self._claimer.ended(), frozenset()))
+        self._collected += self.pause_confirmations.see_to(self._pool, calls=self._wakeups.calls)
         return turn
 
-    def _turn(self, results: list[AttemptResult]) -> _Turn:
-        """One transaction, unless there is nothing to write; several where one of the
-        application's has locked something.
-        """
-        free = self._free(len(results) + len(self._surplus))
-        lanes = None
-        if free <= 0 and not (results or self._surplus):
-            return _Turn(_NOTHING, [], None)
-        sure = self._shift.hear_sure()
-        others = (
-            min(free, self._slots.size) - 1
-        )  # a slot is left free for what a look may find to go first
-        likely = (
-            self._taking.likely(woken=self._shift.is_called)
-            if others > 0 and not self._flights
-            else None
-        )
-        if not (results or self._surplus or sure or likely):
-            with self._store.reading() as reader:
-                lanes = self._look(reader)
-            if not self._taking.may_take(lanes):
-                return _Turn(_NOTHING, [], lanes)
-        running = self._flights.running({result.record.id for result in results})
-
-        def exchange(connection: sa.Connection) -> _Turn:
-            since = time.monotonic()
-            guess = self._taking.guess(connection, likely, others) if likely is not None else []
-            if guess:
-                return _Turn(_NOTHING, guess, None, since, guessed=len(guess) < others)
-            recorded = self._store.recording.record(connection, results)
-            self._store.leases.release(connection, [one.lease for one in self._surplus])
-            seen = (
-                self._look(connection, afresh=bool(self._surplus))
-                if free > 0 and lanes is None
-                else lanes
-            )
-            taken = self._taking.take(connection, seen, free, running)
-            self._slots.let_go()
-            return _Turn(
-                recorded, taken.records, _exhausted(seen, taken, free), since, alone=taken.alone
-            )
-
-        try:
-            turn = self._store.transact(exchange, wait=self._apart.wait)
-        except LockedError:
-            return self._turn_apart()
-        surplus, self._surplus = self._surplus, []
-        for delivery in [*(delivery for delivery, _ in self._landings.take()), *surplus]:
-            self._flights.end(delivery)
-        return turn
-
-    def _turn_apart(self) -> _Turn:
-        """As a turn, but each task by itself: those that nobody has locked anything of are
-        recorded, and others begin.
-        """
-        while self._landings.unrecorded:
-            self._apart.end(*self._landings.unrecorded[0])
-            del self._landings.unrecorded[0]
-        while self._surplus:
-            self._apart.end(self._surplus[0], None)
-            del self._surplus[0]
-        self._slots.let_go()
-        with self._store.reading() as reader:
-            lanes = self._taking.look_anew(reader)
-        free, since = self._free(), time.monotonic()
-        taken = self._taking.take_singly(
-            self._store.transact, lanes, free, self._flights.running(())
-        )
-        return _Turn(
-            _NOTHING, taken.records, _exhausted(lanes, taken, free), since, alone=taken.alone
-        )
+    def _submit(self, turn: Turn) -> None:
+        deliveries = [self._attempts.begin(record, alone=turn.alone) for record in turn.claimed]
+        self._in_flight.begin(deliveries, turn.since, self._lease)
+        self._pool.submit(deliveries)
 
     def _tell(self, recorded: Recorded) -> None:
         """Count, and tell whoever listens."""
-        self._taking.note(recorded.results)
+        self._claimer.note(recorded.results)
         for result in recorded.results:
             self._count(result)
             self._observe(result, result.record.id in recorded.lost)
 
-    def _look(self, connection: sa.Connection, *, afresh: bool = False) -> Lanes | None:
-        """See what is due, unless the last look still serves, nothing was given back and nobody
-        called `wake` since.
-        """
-        return self._taking.look(connection, afresh=self._shift.hear() or afresh)
-
-    def _start(self, turn: _Turn) -> None:
-        deliveries = [self._attempts.begin(record, alone=turn.alone) for record in turn.taken]
-        others = len(self._flights)
-        self._flights.begin(deliveries, turn.since, self._lease)
-        if others and self._pace.one_thread:
-            self._slots.hold(deliveries)
-        else:
-            self._slots.start(
-                deliveries, in_flight=len(self._flights), one_thread=self._pace.one_thread
-            )
-
-    def _run(self, delivery: Delivery) -> None:
-        """In a slot's thread: attempt, and hand over the result."""
-        result = None
-        began = time.thread_time()
-        try:
-            result = self._attempts.make(delivery)
-        finally:
-            delivery.computed = time.thread_time() - began
-            if not delivery.abandoned:
-                landed = delivery, result or self._attempts.broken(delivery)
-                self._landings.land(
-                    landed, signal=not (self._slots.waiting and self._pace.leases_ahead)
-                )
-
-    def _patience(self, turn: _Turn) -> float:
+    def _patience(self, turn: Turn) -> float:
         """How long nothing can happen unless something finishes or wakes the drain."""
-        free = self._free()
-        if turn.lanes is None and free > 0:
-            return MIN_WAIT if turn.guessed else 0.0
-        next_in = self._taking.next_in if free > 0 else None
-        others = (self._flights.until_deadline(), self._apart.next_in(), self.answers.next_in())
-        return max(0.001, min(self._poll, self._poll if next_in is None else next_in, *others))
+        room = self._turns.room
+        if turn.lanes is None and room > 0:
+            return MIN_WAIT if turn.found_all else 0.0
+        next_in = self._claimer.last_look.next_in if room > 0 else None
+        return max(
+            0.001,
+            min(
+                self._poll,
+                self._poll if next_in is None else next_in,
+                self._in_flight.until_deadline(),
+                self._postponed.next_in(),
+                self.pause_confirmations.next_in(),
+            ),
+        )
 
     def _count(self, result: AttemptResult) -> None:
         if result.outcome.reason == "success":
@@ -360,10 +223,3 @@ class Dispatcher:
         else:
             self.failed += 1
             self.dead += result.outcome.state == "dead"
-
-
-def _exhausted(lanes: Lanes | None, taken: Taken, free: int) -> Lanes | None:
-    """What was seen, unless as many were taken as might be, or some were put off: then more may
-    be due.
-    """
-    return lanes if len(taken.records) < free and not taken.again else None

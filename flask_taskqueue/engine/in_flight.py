@@ -1,4 +1,4 @@
-"""The heartbeat: renews the leases of what is in flight, and the places of what runs on without."""
+"""What is in flight: the deliveries whose leases the heartbeat renews."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ..process.interrupts import interrupt
 from ..store import LockedError, Store, Wait
 from .claimer import Running
 
+logger = logging.getLogger("flask_taskqueue")
+
 STOP_PATIENCE = 2.0
 """Seconds after its deadline that a handler's thread has to stop before it is written off."""
 
@@ -28,9 +30,10 @@ _SURE = 0.8
 """The part of a lease after which one that was not renewed is no longer relied upon."""
 
 
-class Flights:
-    """Begun and ended by the drain; looked at by the heartbeat and the watch in threads of
-    theirs.
+class InFlight:
+    """The deliveries of one dispatcher from their claim until they are recorded or released.
+
+    The drain begins and ends them; the heartbeat and the watch look at them from other threads.
     """
 
     def __init__(self) -> None:
@@ -44,118 +47,114 @@ class Flights:
     def __iter__(self) -> Iterator[Delivery]:
         return iter(list(self._deliveries.values()))
 
-    def __contains__(self, delivery: Delivery) -> bool:
-        return self._deliveries.get(delivery.record.id) is delivery
-
     def begin(self, deliveries: Iterable[Delivery], since: float, lease: float) -> None:
-        """These are under way, leased for so many seconds; that was asked for at ``since``, on
-        the monotonic clock.
-        """
-        for one in deliveries:
-            one.held_until = since + _SURE * lease
-            self._deliveries[one.record.id] = one
+        """Add deliveries leased for ``lease`` seconds from ``since``, on the monotonic clock."""
+        for delivery in deliveries:
+            delivery.held_until = since + _SURE * lease
+            self._deliveries[delivery.record.id] = delivery
 
     def end(self, delivery: Delivery) -> None:
-        """This one is recorded. If its thread goes on it keeps its places until that ends."""
+        """Remove a delivery that is recorded; one whose thread goes on keeps its places."""
         if self._over.pop(delivery.record.id, None) is None:
             del self._deliveries[delivery.record.id]
         if delivery.goes_on:
             self._left.append(delivery)
 
     def put_off(self, delivery: Delivery) -> None:
-        """This one is over, but cannot be recorded yet: it takes no place any more, and its
-        lease is still to be renewed.
-        """
+        """Keep only the lease of a delivery that is over but cannot be recorded yet."""
         self._over[delivery.record.id] = delivery
         self._deliveries.pop(delivery.record.id, None)
 
     def held(self) -> list[tuple[str, str]]:
-        """The leases of whatever runs, as (task id, lease id), of what is put off and of
-        threads left behind too.
-        """
-        return [one.lease for one in (*self, *self._behind())]
+        """Return all leases, as (task id, lease id), also of what is put off or left behind."""
+        return [delivery.lease for delivery in (*self, *self._behind())]
 
     def away(self) -> dict[str, float]:
-        """Seconds that handlers in other processes may still take, by task."""
+        """Return the seconds that handlers in other processes may still take, by task."""
         now = time.monotonic()
         return {
-            one.record.id: max(0.0, one.expires - now) for one in self if one.away and not one.over
+            delivery.record.id: max(0.0, delivery.expires - now)
+            for delivery in self
+            if delivery.away and not delivery.over
         }
 
     def stopped(self) -> list[Delivery]:
-        """Those recorded before whose threads, left behind, have ended since."""
-        return [one for one in self._left if one.over]
+        """Return those recorded before whose threads, left behind, have ended since."""
+        return [delivery for delivery in self._left if delivery.over]
 
     def forget(self, stopped: Iterable[Delivery]) -> None:
-        """These take no places any more."""
-        for one in stopped:
+        """Drop deliveries whose threads have ended: they take no places any more."""
+        for delivery in stopped:
             with suppress(ValueError):
-                self._left.remove(one)
+                self._left.remove(delivery)
 
     def running(self, ended: Collection[str]) -> list[Running]:
-        """What matters of them to whoever takes more; without the tasks that have ended."""
+        """Return what matters to the claimer, without the tasks that have ``ended``."""
         now = time.monotonic()
-        return [Running(one, now - one.started) for one in self if one.record.id not in ended]
+        return [
+            Running(delivery, now - delivery.started)
+            for delivery in self
+            if delivery.record.id not in ended
+        ]
 
     def until_deadline(self) -> float:
-        """Seconds until the next deadline strikes, or a thread is to be written off; without
-        end when nothing is under way.
+        """Return the seconds until a deadline passes or a thread is to be replaced; infinite
+        when nothing is under way.
         """
         now = time.monotonic()
-        return min((_next_look(one, now) for one in self), default=math.inf) - now
+        return min((_next_look(delivery, now) for delivery in self), default=math.inf) - now
 
     def overdue(self) -> list[Delivery]:
-        """Interrupt what has reached its deadline; those that have not stopped since, from now on
-        abandoned.
+        """Interrupt what has reached its deadline; return those that have not stopped since, which
+        are abandoned from now on.
 
         What could not be interrupted where it was is tried again, even when it is abandoned.
         """
         now = time.monotonic()
-        late = [one for one in self if now >= one.expires]
-        for one in (*late, *self._behind()):
-            interrupt(one)
-        return [one for one in late if now >= one.expires + STOP_PATIENCE and one.abandon()]
+        late = [delivery for delivery in self if now >= delivery.expires]
+        for delivery in (*late, *self._behind()):
+            interrupt(delivery)
+        return [
+            delivery
+            for delivery in late
+            if now >= delivery.expires + STOP_PATIENCE and delivery.abandon()
+        ]
 
     def lost(self, task_ids: Collection[str]) -> None:
         """Tell handlers that these tasks are no longer theirs."""
-        for one in self:
-            if one.record.id in task_ids:
-                one.cancelled = True
+        for delivery in self:
+            if delivery.record.id in task_ids:
+                delivery.cancelled = True
 
     def renewed(self, task_ids: Collection[str], since: float, lease: float) -> None:
-        """The leases of these tasks were prolonged; that was asked for at ``since``, on the
-        monotonic clock.
+        """Note that leases were prolonged by a statement sent at ``since``, on the monotonic
+        clock.
         """
-        for one in self:
-            if one.record.id in task_ids:
-                one.held_until = since + _SURE * lease
-                if one.lease_uncertain and not one.cancel_seen:
-                    one.lease_uncertain = one.cancelled = False
+        for delivery in self:
+            if delivery.record.id in task_ids:
+                delivery.held_until = since + _SURE * lease
+                if delivery.lease_uncertain and not delivery.cancel_seen:
+                    delivery.lease_uncertain = delivery.cancelled = False
 
     def fence(self) -> None:
-        """Tell handlers that their leases may have run out, before anybody else can take their
-        tasks.
-        """
+        """Tell handlers whose leases may have run out, before anybody else can take their tasks."""
         now = time.monotonic()
-        for one in self:
-            if now > one.held_until and not one.cancelled:
-                one.lease_uncertain = one.cancelled = True
+        for delivery in self:
+            if now > delivery.held_until and not delivery.cancelled:
+                delivery.lease_uncertain = delivery.cancelled = True
 
     def _behind(self) -> list[Delivery]:
-        """Those that take no slot any more: put off, or with threads left behind."""
+        """Return those that take no slot any more: put off, or with threads left behind."""
         return [*list(self._over.values()), *self._left]
 
 
-def _next_look(one: Delivery, now: float) -> float:
+def _next_look(delivery: Delivery, now: float) -> float:
     """When to look at a delivery because of its deadline."""
-    if now < one.expires:
-        return one.expires
-    if one.thread_id is None or one.interrupted or one.over:
-        return one.expires + STOP_PATIENCE
-    return min(now + _AGAIN, one.expires + STOP_PATIENCE)
-
-
-logger = logging.getLogger("flask_taskqueue")
+    if now < delivery.expires:
+        return delivery.expires
+    if delivery.thread_id is None or delivery.interrupted or delivery.over:
+        return delivery.expires + STOP_PATIENCE
+    return min(now + _AGAIN, delivery.expires + STOP_PATIENCE)
 
 
 class Heartbeat:
@@ -164,7 +163,7 @@ class Heartbeat:
     def __init__(
         self,
         store: Store,
-        flights: Flights,
+        flights: InFlight,
         lease: float,
         renewed: Callable[[], object] = lambda: None,
     ) -> None:

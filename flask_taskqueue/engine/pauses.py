@@ -1,4 +1,4 @@
-"""Answers: to whoever has paused a queue, that nothing of it begins here any more."""
+"""Confirmations, to whoever has paused a queue, that nothing of it begins here any more."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..store import Store, Wait
-from .in_flight import Flights
-from .pool import InlineSlot, Slots
+from .in_flight import InFlight
+from .pool import Collected, Pool
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -25,7 +25,7 @@ _GLANCE = 0.002
 _SEEN = 10.0
 
 
-class Answers:
+class PauseConfirmations:
     """Kept by the drain, between its turns: what it claims next it claims after it has seen the
     question, and so the pause.
 
@@ -34,11 +34,12 @@ class Answers:
     whatever the number of tasks.
     """
 
-    def __init__(self, store: Store, flights: Flights, dispatcher_id: str) -> None:
+    def __init__(self, store: Store, in_flight: InFlight, dispatcher_id: str) -> None:
         self._store = store
-        self._flights = flights
+        self._in_flight = in_flight
         self._id = dispatcher_id
         self._looked_at = -math.inf
+        self._calls = 0
         self._called = False
         self._question: int | None = None
         self._closed: Collection[str] = ()
@@ -47,29 +48,30 @@ class Answers:
         """Says that the dispatcher is there, now and then, where no scheduler does."""
 
     def next_in(self) -> float:
-        """Seconds until there is something to see to; without end when there is not."""
+        """Return the seconds until there is something to see to; infinite when there is nothing."""
         if self._question is not None:
             return _GLANCE
         return (
             max(_GLANCE, self._looked_at + _SOON - time.monotonic()) if self._called else math.inf
         )
 
-    def heed(self, slots: Slots | InlineSlot, *, called: bool) -> list[Delivery]:
-        """Look for a question, if it is time to, or answer the one that was found; what is to
-        be given back for it.
+    def see_to(self, pool: Pool, *, calls: int) -> list[Collected]:
+        """Look for a question if it is time to, or answer the one that was found; return what was
+        recalled for it.
         """
         now = time.monotonic()
         if self.beat is not None and now - self._seen_at > _SEEN:
             self._seen_at = now
             self.beat()
-        self._called |= called
+        self._called |= calls != self._calls
+        self._calls = calls
         if self._question is None:
             if now - self._looked_at < (_SOON if self._called else _APART):
                 return []
             self._looked_at, self._called = now, False
             self._look()
-            return [] if self._question is None else slots.take_back_of(self._closed)
-        if not any(self._may_begin(one) for one in self._flights):
+            return [] if self._question is None else pool.recall(self._closed)
+        if not any(self._may_begin(delivery) for delivery in self._in_flight):
             self._answer(self._question)
         return []
 
@@ -86,11 +88,11 @@ class Answers:
             self._question = None
             logger.debug("the dispatcher could not look whether queues were paused: %s", error)
 
-    def _may_begin(self, one: Delivery) -> bool:
+    def _may_begin(self, delivery: Delivery) -> bool:
         """Whether a delivery of a paused queue is still to begin: its lease is not given back
         yet, or its view is about to be called.
         """
-        return one.record.queue in self._closed and not (one.entered or one.over)
+        return delivery.record.queue in self._closed and not (delivery.entered or delivery.over)
 
     def _answer(self, number: int) -> None:
         try:

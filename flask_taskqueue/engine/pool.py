@@ -1,116 +1,153 @@
-"""Slots: the threads in which tasks are attempted."""
+"""The pool of threads in which tasks are attempted."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from ..core.delivery.delivery import Delivery
+from ..core.queues.pacing import Pacing
 from ..process.threads import start_thread
+from ..store import AttemptResult
+from .attempt import Attempts
 
 logger = logging.getLogger("flask_taskqueue")
 
-Run = Callable[[Delivery], None]
-
 _LONG = 0.01
-"""Seconds after which a thread that has not finished its attempt does not count as one that
-gets on with what waits.
+"""Seconds after which a thread that is still at its attempt is not counted on for what waits."""
+_CALLS = 5
+"""How often more threads are called before what still waits is recalled: a busy machine stands
+still for less.
 """
 
 
-class Slots:
+class Collected(NamedTuple):
+    """A delivery that has left the pool with its result, or without one because it never began."""
+
+    delivery: Delivery
+    result: AttemptResult | None
+
+
+class Pool:
     """At most ``size`` daemon threads, started as they are needed.
+
+    The drain alone submits, collects and recalls. How far ahead tasks are leased and how many
+    threads attempt them follows from how long handlers take (see `Pacing`). With ``inline`` there
+    are no threads: whoever submits attempts, for a database that is a single connection.
 
     Not concurrent.futures: its threads are joined when the interpreter exits, before anybody can
     stop the dispatcher, and a thread that hangs could not be written off and replaced.
     """
 
-    def __init__(self, size: int, run: Run) -> None:
-        self.size = size
+    def __init__(self, size: int, attempts: Attempts, *, inline: bool = False) -> None:
+        self.size = 1 if inline else size
         self.stuck = 0
-        self._run = run
+        """How many threads did not stop at their deadline and still run."""
+        self._attempts = attempts
+        self._inline = inline
+        self._pacing = Pacing(self.size, computing=attempts.in_process)
+        self._outstanding: set[Delivery] = set()
         self._waiting: deque[Delivery] = deque()
-        self._held: list[Delivery] = []
-        self._late: deque[Delivery] = deque()
+        self._completed: deque[Collected] = deque()
+        self._signals: SimpleQueue[None] = SimpleQueue()
         self._calls: SimpleQueue[bool] = SimpleQueue()
         self._threads = 0
-        self._wanted = size
+        self._wanted = self.size
+        self._called_in_vain = 0
         self._began: dict[int, float] = {}
         self._counting = threading.Lock()
 
     @property
-    def waiting(self) -> int:
-        """How many deliveries no thread has taken up yet."""
-        return len(self._waiting)
-
-    @property
-    def held(self) -> int:
-        """How many deliveries are not to be taken up before `let_go`."""
-        return len(self._held)
-
-    def hold(self, deliveries: Sequence[Delivery]) -> None:
-        """Keep deliveries for later: `let_go` starts them."""
-        self._held.extend(deliveries)
-
-    def let_go(self) -> None:
-        """Attempt what was held in one thread; `wake_more` calls others if it is too slow."""
-        held, self._held = self._held, []
-        self.start(held, in_flight=len(held), one_thread=True)
-
-    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, one_thread: bool) -> None:
-        """Attempt deliveries; ``in_flight`` counts all that are under way, with them.
-
-        With ``one_thread`` one thread attempts all of them and the others stop, because threads
-        that only compute hinder each other; if it is too slow after all, `wake_more` calls them.
+    def room(self) -> int:
+        """How many more deliveries to submit: for free threads, and while handlers are brisk or
+        quick some to follow.
         """
+        return min(self._pacing.capacity, self._pacing.max_in_flight - len(self._outstanding))
+
+    def submit(self, deliveries: Sequence[Delivery]) -> None:
+        """Have deliveries attempted: by one thread while handlers are brisk, else by as many as
+        there are.
+
+        Threads that only compute hinder each other, so others that do stop; should the one not be
+        as quick after all, `_call_more` calls them.
+        """
+        self._outstanding.update(deliveries)
+        if self._inline:
+            for delivery in deliveries:
+                self._run(delivery)
+            return
+        one_thread = self._pacing.one_thread
         self._waiting.extend(deliveries)
         with self._counting:
             self._wanted = 1 if one_thread else self.size
-            missing = min(in_flight, self.size) - self._threads
+            missing = min(len(self._outstanding), self.size) - self._threads
             self._threads += max(0, missing)
         for _ in range(missing):
             self._begin_thread()
         for _ in deliveries[:1] if one_thread else deliveries:
             self._calls.put(True)
 
-    def wake_more(self) -> None:
-        """Call more threads for what still waits for one, or was held: twice as many each time."""
-        self._waiting.extend(self._held)
-        self._held.clear()
-        self._wanted = min(2 * self._wanted, self.size)
-        for _ in range(min(len(self._waiting), self._wanted)):
-            self._calls.put(True)
+    def collect(self, wait: float) -> list[Collected]:
+        """Return what has left the pool, waiting up to ``wait`` seconds for the first of it, or
+        for a signal.
 
-    def take_back(self) -> list[Delivery]:
-        """The deliveries that no thread has taken up, which will not be attempted."""
-        taken, self._held = self._held, []
-        return taken + _all_of(self._waiting)
-
-    def take_back_of(self, queues: Collection[str]) -> list[Delivery]:
-        """As `take_back`, those of some queues only."""
-        with self._counting:  # in which threads take them up
-            known = [*self._held, *self._waiting]
-            self._held = [one for one in self._held if one.record.queue not in queues]
-            waiting = _all_of(self._waiting)
-            self._waiting.extend(one for one in waiting if one.record.queue not in queues)
-        return [one for one in known if one.record.queue in queues]
-
-    def take_late(self) -> list[Delivery]:
-        """The deliveries that were not begun because their leases were not sure any more: the
-        process was paused, say.
+        Results wait a little for each other (see `Pacing.gathering`); while nothing is attempted a
+        signal ends the wait at once. Deliveries that wait behind one that is not as quick after all
+        get more threads, in the end as many as there are; if some still wait, they are recalled.
         """
-        return _all_of(self._late)
+        collected: list[Collected] = []
+        limit = time.monotonic() + wait
+        settled = math.inf
+        happened = False
+        while True:
+            happened |= self._move_completed(collected)
+            now = time.monotonic()
+            if happened:
+                limit = settled = min(settled, now + self._gathering(collected))
+            if now >= limit or (collected and not self._outstanding):
+                break
+            try:
+                slow_after = self._pacing.slow_after if self._waiting else math.inf
+                self._await_signal(min(limit - now, slow_after))
+                happened = True
+            except Empty:
+                if self._waiting and not self._completed and not self._call_more():
+                    collected += self.recall()
+                    break
+        self._pacing.try_one_thread(time.monotonic())
+        return collected
 
-    def write_off(self) -> None:
-        """A thread does not stop: its slot gets a new one."""
-        with self._counting:
-            self.stuck += 1
-            self._threads -= 1
+    def recall(self, queues: Collection[str] | None = None) -> list[Collected]:
+        """Take back what no thread has taken up, of all queues or some; it will not begin."""
+
+        def stays(delivery: Delivery) -> bool:
+            return queues is not None and delivery.record.queue not in queues
+
+        with self._counting:  # in which threads take them up
+            waiting = list(self._waiting)
+            self._waiting = deque(delivery for delivery in waiting if stays(delivery))
+        recalled = [delivery for delivery in waiting if not stays(delivery)]
+        self._outstanding.difference_update(recalled)
+        return [Collected(delivery, None) for delivery in recalled]
+
+    def replace(self, delivery: Delivery, result: AttemptResult) -> None:
+        """Complete a delivery whose thread does not stop; another takes the thread's place."""
+        if not self._inline:
+            with self._counting:
+                self.stuck += 1
+                self._threads -= 1
+        self._complete(delivery, result, signal=True)
+
+    def signal(self) -> None:
+        """End the wait of `collect`."""
+        self._signals.put(None)
 
     def close(self) -> None:
         """Let the threads end when they have nothing left."""
@@ -118,12 +155,59 @@ class Slots:
             self._calls.put(False)
         self._threads = 0
 
+    def _call_more(self) -> bool:
+        """Call twice as many threads for what waits; whether it may wait for them."""
+        self._wanted = min(2 * self._wanted, self.size)
+        for _ in range(min(len(self._waiting), self._wanted)):
+            self._calls.put(True)
+        self._called_in_vain += 1
+        if self._called_in_vain < _CALLS:
+            return True
+        self._called_in_vain = 0
+        self._pacing.stall()
+        return False
+
+    def _move_completed(self, collected: list[Collected]) -> bool:
+        """Move what threads have completed to what is collected; whether there was any."""
+        before = len(collected)
+        with suppress(IndexError):
+            while True:
+                completed = self._completed.popleft()
+                delivery, result = completed
+                if delivery not in self._outstanding:
+                    continue
+                self._outstanding.remove(delivery)
+                collected.append(completed)
+                if result is not None:
+                    self._pacing.observe(result.duration - delivery.waited, delivery.computed)
+        if len(collected) == before:
+            return False
+        self._called_in_vain = 0
+        return True
+
+    def _gathering(self, collected: Sequence[Collected]) -> float:
+        """Seconds that results wait for each other now."""
+        attempted = len(self._outstanding) + len(collected)
+        if not attempted:
+            return 0.0
+        return self._pacing.batch_wait(busy=attempted >= self.size, waiting=bool(self._waiting))
+
+    def _await_signal(self, seconds: float) -> None:
+        """Take every signal that is there: what they tell of is looked at next. Raises
+        `queue.Empty` if none comes in time.
+        """
+        self._signals.get(timeout=seconds)
+        with suppress(Empty):
+            while True:
+                self._signals.get_nowait()
+
     def _work(self) -> None:
+        """In a thread: attempt what waits, each time it is called."""
         while self._calls.get():
             try:
                 while (delivery := self._next()) is not None:
                     if not delivery.may_begin(time.monotonic()):
-                        self._late.append(delivery)
+                        self._complete(delivery, None, signal=True)
                         continue
                     self._attempt(delivery)
                     if delivery.abandoned:
@@ -160,67 +244,31 @@ class Slots:
                 self._begin_thread()
                 self._calls.put(True)
 
-    def _begin_thread(self) -> None:
-        """Start a thread that is counted already. Where there can be no more, what waits for it
-        is given back.
+    def _run(self, delivery: Delivery) -> None:
+        """Attempt a delivery and hand over its result, which nobody waits for if it was written
+        off.
         """
+        result = None
+        began = time.thread_time()
+        try:
+            result = self._attempts.make(delivery)
+        finally:
+            delivery.computed = time.thread_time() - began
+            if not delivery.abandoned:
+                # while others wait for this thread the drain looks soon by itself
+                soon = self._waiting and self._pacing.leases_ahead
+                self._complete(delivery, result or self._attempts.broken(delivery), signal=not soon)
+
+    def _complete(self, delivery: Delivery, result: AttemptResult | None, *, signal: bool) -> None:
+        self._completed.append(Collected(delivery, result))
+        if signal:
+            self._signals.put(None)
+
+    def _begin_thread(self) -> None:
+        """Start a thread that is counted already; if there can be no more, `collect` recalls."""
         try:
             start_thread(self._work, name="taskqueue-slot")
         except RuntimeError as error:
             logger.warning("no thread could be started for a task: %s", error)
             with self._counting:
                 self._threads -= 1
-
-
-class InlineSlot:
-    """One slot, which is the thread that drains: for a database that is a single connection."""
-
-    size = 1
-    stuck = 0
-    waiting = 0
-    held = 0
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def start(self, deliveries: Sequence[Delivery], *, in_flight: int, one_thread: bool) -> None:
-        """Attempt deliveries, now."""
-        for delivery in deliveries:
-            self._run(delivery)
-
-    def hold(self, deliveries: Sequence[Delivery]) -> None:
-        """Attempt deliveries, now."""
-        self.start(deliveries, in_flight=1, one_thread=False)
-
-    def let_go(self) -> None:
-        """None are held."""
-
-    def wake_more(self) -> None:
-        """Nobody waits."""
-
-    def take_back(self) -> list[Delivery]:
-        """None wait."""
-        return []
-
-    def take_back_of(self, queues: Collection[str]) -> list[Delivery]:
-        """None wait."""
-        return []
-
-    def take_late(self) -> list[Delivery]:
-        """None is: each is attempted when it has been leased."""
-        return []
-
-    def write_off(self) -> None:
-        """Nothing can be: there is no thread but this."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def _all_of(waiting: deque[Delivery]) -> list[Delivery]:
-    """Take everything, though threads take from it at the same time."""
-    taken: list[Delivery] = []
-    with suppress(IndexError):
-        while True:
-            taken.append(waiting.popleft())
-    return taken

@@ -1,6 +1,4 @@
-"""Apart: what a turn could not change together with the rest, because an application's
-transaction has locked something of it.
-"""
+"""What is postponed because an application's transaction has locked something of it."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import sqlalchemy as sa
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..store import AttemptResult, LockedError, Recorded, Store, Wait
-from .in_flight import Flights
+from .in_flight import InFlight
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -39,17 +37,19 @@ class _PutOff:
     due: float
 
 
-class Apart:
-    """Kept by the drain: each delivery in a transaction of its own, which waits for nobody.
+class Postponed:
+    """The deliveries that are ended each in a transaction of its own, which waits for no lock.
 
-    What the database refuses even so is put off, and tried again at growing intervals. Until then
-    it is leased, and the heartbeat renews that; it takes no slot. ``tell`` is called with what was
-    recorded.
+    The drain keeps it. What is locked even so is postponed, and tried again at growing intervals.
+    Until then it is leased, which the heartbeat renews, and takes no slot. ``tell`` is called with
+    what was recorded.
     """
 
-    def __init__(self, store: Store, flights: Flights, tell: Callable[[Recorded], object]) -> None:
+    def __init__(
+        self, store: Store, in_flight: InFlight, tell: Callable[[Recorded], object]
+    ) -> None:
         self._store = store
-        self._flights = flights
+        self._in_flight = in_flight
         self._tell = tell
         self._waiting: list[_PutOff] = []
 
@@ -63,18 +63,18 @@ class Apart:
 
     @property
     def crowded(self) -> int:
-        """How many are put off beyond those that may be."""
+        """How many are postponed beyond the thousand that may be."""
         return max(0, len(self._waiting) - _MOST)
 
     def next_in(self) -> float:
-        """Seconds until one is to be tried again; without end when none waits."""
+        """Return the seconds until one is to be tried again; infinite when none waits."""
         return min((one.due for one in self._waiting), default=math.inf) - time.monotonic()
 
     def end(self, delivery: Delivery, result: AttemptResult | None) -> None:
-        """Record a result, or without one give the lease back; or put it off."""
+        """Record a result, or release the lease without one; postpone it if its rows are locked."""
         if not self._ended(delivery, result):
             self._waiting.append(_PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST))
-            self._flights.put_off(delivery)
+            self._in_flight.put_off(delivery)
 
     def try_again(self) -> None:
         """End those that were put off and are to be tried now. Raises what `Database.transact`
@@ -136,6 +136,6 @@ class Apart:
                 )
         except LockedError:
             return False
-        self._flights.end(delivery)
+        self._in_flight.end(delivery)
         self._tell(recorded)
         return True

@@ -1,4 +1,4 @@
-"""Wear: when a dispatcher process has done, or holds, so much that it is to be replaced."""
+"""Recycling: when a dispatcher process has done, or holds, so much that it is to be replaced."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ _STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """How many worn processes there were in the place of one before, and what said so of the
-    last.
-    """
+    """How many worn processes had this one's place before, and why the last of them left."""
 
     number: int = 0
     why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Wear:
+class Recycling:
     """How many attempts a process makes, and how many bytes it may have in memory; None for any
     number.
     """

@@ -1,4 +1,4 @@
-"""Presence: that a dispatcher is there, said to all who look at the database."""
+"""Registration: the row by which a dispatcher says that it is there."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ logger = logging.getLogger("flask_taskqueue")
 _TOO_NEW = "the tables are of a later version now, whose dispatchers do the work"
 
 
-class Presence:
+class Registration:
     """The row of one dispatcher, from its start to its stop: what people see, and what others
-    ask it by (see `Answers`).
+    ask it by (see `PauseConfirmations`).
     """
 
     def __init__(

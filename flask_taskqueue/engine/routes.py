@@ -9,7 +9,7 @@ from flask import Flask
 from ..core.errors import ConfigurationError
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
-from .attempt import Routes
+from .outgoing_requests import Routes
 from .transports import Transport
 from .transports.wsgi import WsgiTransport
 

@@ -17,7 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from ..process.threads import in_empty_context, start_thread
 from .cron import Cron
 from .dispatcher import Dispatcher
-from .registration import Presence
+from .registration import Registration
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -97,7 +97,7 @@ class Scheduler:
         self,
         dispatcher: Dispatcher,
         cron: Cron,
-        presence: Presence,
+        presence: Registration,
         *,
         poll_interval: float,
         lease: float,
@@ -173,14 +173,10 @@ class Scheduler:
         self._beat()
         in_empty_context(self._jobs.start)
 
-    def wake(self, *, sure: bool = True) -> None:
+    def wake(self) -> None:
         """Something may be due: drain now, or have the drain that is under way look again."""
-        if not self.dispatcher.wake(sure=sure):
+        if not self.dispatcher.wake():
             self._run_at(_DRAIN, datetime.now(UTC))
-
-    def look(self) -> None:
-        """Another process added something: as `wake`, but whoever comes first takes it."""
-        self.wake(sure=False)
 
     def stop(self, grace: float) -> int:
         """Take nothing more; wait up to ``grace`` seconds, for tasks and then for jobs that

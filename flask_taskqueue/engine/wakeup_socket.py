@@ -23,7 +23,7 @@ _LINGER = 0.001
 """Seconds in which further rings are one with the first."""
 
 
-class Bell:
+class WakeupSocket:
     """Datagram sockets of live dispatchers in a folder of this user's that belongs to one database.
 
     A ring may be lost (other users, hosts, private temporary folders): then the poll sees the task.

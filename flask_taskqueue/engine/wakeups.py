@@ -1,4 +1,4 @@
-"""The shift: which thread drains, and what it was told since it last looked."""
+"""Wakeups: which thread drains, and what it was told since it last looked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 
 
-class Shift:
-    """One drain at a time. Whoever calls is told whether a drain is under way that will hear of
-    it.
+class Wakeups:
+    """Lets one thread drain at a time, and passes calls of others on to it.
+
+    Whoever calls is told whether a drain is under way that will see to it.
     """
 
     def __init__(self, signal: Callable[[], None]) -> None:
@@ -16,16 +17,18 @@ class Shift:
         self._signal = signal
         self._gate = threading.Lock()
         self._drain: object | None = None
-        self._called = self._sure = self._asked = False
+        self._answered = 0
         self._idle = threading.Event()
         self._idle.set()
+        self.calls = 0
+        """How often somebody has called."""
         self.over = False
         """Whether nothing more is to be taken."""
 
     @property
     def is_called(self) -> bool:
         """Whether somebody called since the last look."""
-        return self._called
+        return self.calls != self._answered
 
     def begin(self) -> object | None:
         """Begin a drain; None when one is under way, or none is to begin any more."""
@@ -45,41 +48,24 @@ class Shift:
     def may_end(self) -> bool:
         """End the drain that is under way, unless somebody called since it looked."""
         with self._gate:
-            if self._called and not self.over:
+            if self.is_called and not self.over:
                 return False
             self._leave()
             return True
 
-    def call(self, *, sure: bool) -> bool:
-        """Something may be due, or is for ``sure``; whether a drain is under way that will see
-        to it.
-        """
+    def call(self) -> bool:
+        """Say that something may be due; whether a drain is under way that will see to it."""
         with self._gate:
-            self._called = self._asked = True
-            self._sure |= sure
+            self.calls += 1
             if self._drain is not None:
                 self._signal()
             return self._drain is not None
 
-    def hear(self) -> bool:
-        """Whether somebody called; asked when the drain looks, which answers the calls."""
+    def answer(self) -> bool:
+        """Whether somebody called; asked by the drain before it looks, which answers the calls."""
         with self._gate:
-            called, self._called = self._called, False
+            called, self._answered = self.is_called, self.calls
             return called
-
-    def hear_sure(self) -> bool:
-        """Whether somebody was sure; asked once."""
-        with self._gate:
-            sure, self._sure = self._sure, False
-            return sure
-
-    def hear_asked(self) -> bool:
-        """Whether somebody called since this was last asked, with a question perhaps (see
-        `Answers`).
-        """
-        with self._gate:
-            asked, self._asked = self._asked, False
-            return asked
 
     def close(self) -> None:
         """Nothing more is to be taken."""

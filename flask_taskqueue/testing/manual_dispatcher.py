@@ -11,8 +11,9 @@ from ..core.clock import SECOND, to_micros
 from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
 from ..core.tasks.task import Task
-from ..engine.attempt import Attempts, Routes
-from ..engine.claimer import Taking
+from ..engine.attempt import Attempts
+from ..engine.claimer import Claimer
+from ..engine.outgoing_requests import Routes
 from ..runtime import Runtime
 from ..store import DatabaseForTests, Store
 from .attempts import Attempt
@@ -43,7 +44,7 @@ class ManualDispatcher:
             runtime.encryption,
             runtime.begun,
         )
-        self._taking = Taking(
+        self._claimer = Claimer(
             runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1
         )
 
@@ -51,12 +52,11 @@ class ManualDispatcher:
         """Lease the next due task; None if there is none."""
 
         def take(connection: sa.Connection) -> list[Record]:
-            return self._taking.take(
-                connection, self._taking.look(connection, afresh=True), 1, []
-            ).records
+            lanes = self._claimer.last_look.look_anew(connection)
+            return self._claimer.take(connection, lanes, 1, []).records
 
         taken = self._store.transact(take)
-        for result in self._taking.ended():
+        for result in self._claimer.ended():
             self._runtime.observe(result, False)
         return taken[0] if taken else None
 

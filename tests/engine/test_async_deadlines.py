@@ -143,7 +143,7 @@ def test_a_deadline_that_strikes_before_the_loop_runs_ends_it(queue: Bench) -> N
     task = handler.add()
     dispatcher = dispatcher_of(queue)
     wait_until(
-        lambda: any(one.interrupted for one in dispatcher._flights), what="the deadline strikes"
+        lambda: any(one.interrupted for one in dispatcher._in_flight), what="the deadline strikes"
     )
     late.set()
     assert "deadline" in str(task.wait(60).last_error)

@@ -24,7 +24,7 @@ from flask_taskqueue import (
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.diagnosis.finding import Finding, Level
 from flask_taskqueue.core.queues.pacing import Pacing
-from flask_taskqueue.engine.in_flight import Flights
+from flask_taskqueue.engine.in_flight import InFlight
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.misbehaving import RECORD
@@ -305,7 +305,7 @@ def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
     """
     now = time.monotonic()
     delivery = Delivery(record=RECORD, started=now, expires=now + 30)
-    flights = Flights()
+    flights = InFlight()
     flights.begin([delivery], now - 25, 30)
     assert not delivery.may_begin(now)
     flights.renewed({delivery.record.id}, now, 30)

@@ -15,14 +15,14 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State, Task
-from flask_taskqueue.engine.registration import Presence
+from flask_taskqueue.engine.registration import Registration
 from flask_taskqueue.engine.scheduler import Scheduler
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 
 LEASE = 2.0
-QUICK = 15
+SHORT_BELOW = 15
 """How many tasks have to run while the lock is held."""
 
 on_servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
@@ -90,7 +90,7 @@ class Stage:
         self.ends["soon"].set()
         ends = time.monotonic() + 1.5 * LEASE
         number = 0
-        while number < QUICK or time.monotonic() < ends:
+        while number < SHORT_BELOW or time.monotonic() < ends:
             number += 1
             task = self.quick.add(name=f"quick {number}")
             assert task.wait(30).state is State.SUCCEEDED
@@ -128,7 +128,7 @@ def stage(database: TestDatabase) -> Iterator[Stage]:
         other = Scheduler(
             dispatcher,
             runtime.cron,
-            Presence(runtime.store, dispatcher, "wsgi"),
+            Registration(runtime.store, dispatcher, "wsgi"),
             poll_interval=0.2,
             lease=LEASE,
             sweep=runtime.sweep,

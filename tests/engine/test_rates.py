@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_taskqueue.engine.claimer import Taking
+from flask_taskqueue.engine.claimer import Claimer
 from tests.databases import TestDatabase
 from tests.store.conftest import add, open_store
 
@@ -20,14 +20,14 @@ def test_who_came_too_late_for_a_token_looks_again_soon(database: TestDatabase) 
         for _ in range(2):
             add(store, queue="mail")
         one, other = (
-            Taking(store.claims, queues=None, held_by=name, lease=30, slots=8)
+            Claimer(store.claims, queues=None, held_by=name, lease=30, slots=8)
             for name in ("one", "other")
         )
         with store.reading() as reader:
-            seen, stale = one.look_anew(reader), other.look_anew(reader)
+            seen, stale = one.last_look.look_anew(reader), other.last_look.look_anew(reader)
         assert (
             len(store.transact(lambda connection: one.take(connection, seen, 1, ())).records) == 1
         )
         assert store.transact(lambda connection: other.take(connection, stale, 1, ())).records == []
-        assert other.next_in is not None
-        assert other.next_in <= 0.02
+        assert other.last_look.next_in is not None
+        assert other.last_look.next_in <= 0.02

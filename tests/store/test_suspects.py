@@ -10,7 +10,7 @@ from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.queues.poison import PROBATION, is_poison, probation
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
-from flask_taskqueue.engine.claimer import Running, Taken, Taking
+from flask_taskqueue.engine.claimer import Claimed, Claimer, Running
 from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, get
 
@@ -22,7 +22,7 @@ class Process:
 
     def __init__(self, store: Store, name: str = "one") -> None:
         self.store = store
-        self.taking = Taking(store.claims, queues=None, held_by=name, lease=3600, slots=8)
+        self.claimer = Claimer(store.claims, queues=None, held_by=name, lease=3600, slots=8)
         self.clock = 0.0
         self.running: dict[str, Delivery] = {}
 
@@ -30,9 +30,12 @@ class Process:
         """One turn; the ids of what begins."""
         running = [Running(one, self.clock - one.started) for one in self.running.values()]
 
-        def work(connection: sa.Connection) -> Taken:
-            return self.taking.take(
-                connection, self.taking.look(connection, afresh=True), free - len(running), running
+        def work(connection: sa.Connection) -> Claimed:
+            return self.claimer.take(
+                connection,
+                self.claimer.last_look.look_anew(connection),
+                free - len(running),
+                running,
             )
 
         taken = self.store.transact(work)
@@ -56,14 +59,14 @@ class Process:
         """With all that runs in it."""
         self.running.clear()
         task = self.store.database.tables.task
-        mine = sa.and_(task.c.held_by == self.taking._held_by, task.c.state == "leased")
+        mine = sa.and_(task.c.held_by == self.claimer._held_by, task.c.state == "leased")
         self.store.transact(
             lambda connection: connection.execute(
                 sa.update(task).where(mine).values(due_at=task.c.started_at)
             )
         )
-        self.taking = Taking(
-            self.store.claims, queues=None, held_by=self.taking._held_by, lease=3600, slots=8
+        self.claimer = Claimer(
+            self.store.claims, queues=None, held_by=self.claimer._held_by, lease=3600, slots=8
         )
 
 

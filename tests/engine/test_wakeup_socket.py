@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_taskqueue.engine.wakeup_socket import Bell
+from flask_taskqueue.engine.wakeup_socket import WakeupSocket
 from tests.waiting import wait_until
 
 Made = Callable[[Path, Path], None]
@@ -32,10 +32,10 @@ def sockets(folder: Path) -> list[Path]:
 def test_each_dispatcher_of_a_database_hears_a_ring(folder: Path) -> None:
     """Those of another database do not, nor does who rings."""
     heard: list[str] = []
-    bells = {name: Bell(name[0]) for name in ("a1", "a2", "b1")}
+    bells = {name: WakeupSocket(name[0]) for name in ("a1", "a2", "b1")}
     for name, bell in bells.items():
         assert bell.listen(lambda name=name: heard.append(name))
-    Bell("a").ring()
+    WakeupSocket("a").ring()
     wait_until(lambda: sorted(heard) == ["a1", "a2"], what="both have heard")
     bells["a1"].ring()
     wait_until(lambda: sorted(heard) == ["a1", "a2", "a2"], what="the other has heard")
@@ -46,13 +46,13 @@ def test_each_dispatcher_of_a_database_hears_a_ring(folder: Path) -> None:
 
 def test_a_dispatcher_that_was_killed_is_forgotten(folder: Path) -> None:
     """Its socket is removed by whoever rings next."""
-    bell = Bell("a")
+    bell = WakeupSocket("a")
     bell.listen(lambda: None)
     place = sockets(folder)[0].parent
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     dead.bind(str(place / "dead"))
     dead.close()
-    Bell("a").ring()
+    WakeupSocket("a").ring()
     assert [path.name for path in sockets(folder)] != []
     assert not (place / "dead").exists()
     bell.close()
@@ -60,8 +60,8 @@ def test_a_dispatcher_that_was_killed_is_forgotten(folder: Path) -> None:
 
 def test_a_ring_that_nobody_hears_does_nothing(folder: Path) -> None:
     """Nor do thousands that nobody reads."""
-    Bell("nobody").ring()
-    bell = Bell("a")
+    WakeupSocket("nobody").ring()
+    bell = WakeupSocket("a")
     bell.listen(lambda: None)
     place = sockets(folder)[0].parent
     deaf = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -74,7 +74,7 @@ def test_a_ring_that_nobody_hears_does_nothing(folder: Path) -> None:
 
 def test_a_ring_removes_nothing_but_sockets(folder: Path) -> None:
     """Whatever else is in the folder, or is named by links there."""
-    bell = Bell("a")
+    bell = WakeupSocket("a")
     bell.listen(lambda: None)
     place = sockets(folder)[0].parent
     dead = folder / "dead"
@@ -87,7 +87,7 @@ def test_a_ring_removes_nothing_but_sockets(folder: Path) -> None:
     (place / "to a socket").symlink_to(dead)
     (place / "folder").mkdir()
     before = sorted(folder.rglob("*"))
-    Bell("a").ring()
+    WakeupSocket("a").ring()
     assert sorted(folder.rglob("*")) == before
     for name in ("file", "to a file", "to a socket"):
         (place / name).unlink()
@@ -131,7 +131,7 @@ def test_a_folder_that_somebody_else_may_have_made_is_not_used(
     private.mkdir(mode=0o700)
     place = folder / f"flask-taskqueue-{os.getuid()}"
     made(place, private)
-    bell = Bell("a")
+    bell = WakeupSocket("a")
     if place.is_dir():
         _dead_socket_in(place / bell._folder.name)
     before = sorted(folder.rglob("*"))
@@ -150,7 +150,7 @@ def test_nor_is_one_below_it(folder: Path, made: Made) -> None:
     """The folder of a database is held to the same."""
     private = folder / "private"
     private.mkdir(mode=0o700)
-    bell = Bell("a")
+    bell = WakeupSocket("a")
     bell._parent.mkdir(mode=0o700)
     made(bell._folder, private)
     if bell._folder.is_dir():
@@ -175,4 +175,4 @@ def test_a_folder_with_too_long_a_name_is_not_used(
     long = folder / ("x" * 120)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    assert not Bell("a").listen(lambda: None)
+    assert not WakeupSocket("a").listen(lambda: None)

@@ -1,14 +1,18 @@
-"""The threads in which tasks are attempted."""
+"""The pool of threads in which tasks are attempted."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from flask_taskqueue.core.delivery.delivery import Delivery
+from flask_taskqueue.core.delivery.outcome import permanent
 from flask_taskqueue.core.record import Record
-from flask_taskqueue.engine.pool import Slots
+from flask_taskqueue.engine.pool import Pool
+from flask_taskqueue.store import Result
 from tests.waiting import wait_until
 
 
@@ -19,26 +23,42 @@ def delivery(name: str, held_for: float) -> Delivery:
     return Delivery(record=record, started=now, expires=now + 30, held_until=now + held_for)
 
 
+DONE = Result(delivery("any", 20).record, permanent("that was all"), 0.0001)
+
+
+@dataclass
+class Attempts:
+    """Attempts that do no more than call a function."""
+
+    run: Callable[[Delivery], object]
+    in_process: bool = True
+
+    def make(self, delivery: Delivery) -> Result:
+        """Run it."""
+        self.run(delivery)
+        return DONE
+
+
 def test_what_has_waited_past_its_lease_is_not_begun() -> None:
     """A process that was paused may go on when others have taken over what it held."""
     ran: list[Delivery] = []
-    slots = Slots(2, ran.append)
+    pool = Pool(2, Attempts(ran.append))
     sure, unsure, lost = delivery("sure", 20), delivery("unsure", -1), delivery("lost", 20)
     lost.cancelled = True
-    slots.start([unsure, sure, lost], in_flight=3, one_thread=True)
+    pool.submit([unsure, sure, lost])
     late: list[Delivery] = []
 
     def all_are_seen() -> bool:
-        late.extend(slots.take_late())
+        late.extend(one for one, result in pool.collect(0.0) if result is None)
         return len(ran) + len(late) == 3
 
     wait_until(all_are_seen, what="all were looked at")
     assert ran == [sure]
     assert {one.record.id for one in late} == {"unsure", "lost"}
-    slots.close()
+    pool.close()
 
 
-def test_very_short_deliveries_are_attempted_by_one_thread() -> None:
+def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
     """Even when more had been called for those before: they stop when they are through."""
     go_on = threading.Event()
     ran_by: Counter[int] = Counter()
@@ -51,21 +71,21 @@ def test_very_short_deliveries_are_attempted_by_one_thread() -> None:
         else:
             ran_by[threading.get_ident()] += 1
 
-    slots = Slots(4, run)
-    slots.start([delivery("slow", 20) for _ in range(4)], in_flight=4, one_thread=False)
+    pool = Pool(4, Attempts(run))
+    pool._pacing.stall()
+    pool.submit([delivery("slow", 20) for _ in range(4)])
     wait_until(lambda: len(begun) == 4, what="all four threads attempt")
-    slots.start(
-        [delivery(f"short {number}", 20) for number in range(1000)], in_flight=1004, one_thread=True
-    )
+    pool._pacing.try_alone(time.monotonic())
+    pool.submit([delivery(f"brisk {number}", 20) for number in range(1000)])
     go_on.set()
     wait_until(lambda: ran_by.total() == 1000, what="all are attempted")
     assert max(ran_by.values()) >= 900
-    slots.close()
+    pool.close()
 
 
 def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
-    """One attempt lasts; what is started later, for one thread, is attempted by another thread,
-    without waking more threads.
+    """One attempt lasts; what is started later, as brisk, is attempted by another thread,
+    without a call.
     """
     kept = threading.Event()
     began: list[float] = []
@@ -77,23 +97,21 @@ def test_a_thread_that_is_kept_does_not_keep_the_others() -> None:
             kept.wait(20)
         ran.append(one.record.id)
 
-    slots = Slots(4, run)
-    slots.start([delivery("long", 20)], in_flight=1, one_thread=True)
+    pool = Pool(4, Attempts(run))
+    pool.submit([delivery("long", 20)])
     wait_until(
         lambda: began and time.monotonic() - began[0] > 0.02,
         what="it lasts longer than an attempt that gets on",
     )
     for batch in range(3):
-        slots.start(
-            [delivery(f"{batch}.{number}", 20) for number in range(5)], in_flight=6, one_thread=True
-        )
+        pool.submit([delivery(f"{batch}.{number}", 20) for number in range(5)])
         wait_until(lambda batch=batch: len(ran) == 5 * (batch + 1), what="the others are attempted")
     kept.set()
     wait_until(lambda: len(ran) == 16, what="the long one is over")
-    slots.close()
+    pool.close()
 
 
-def test_spurs_call_twice_as_many_threads_each_time() -> None:
+def test_each_call_is_for_twice_as_many_threads_each_time() -> None:
     go_on = threading.Event()
     threads: list[int] = []
 
@@ -101,12 +119,12 @@ def test_spurs_call_twice_as_many_threads_each_time() -> None:
         threads.append(threading.get_ident())
         go_on.wait(20)
 
-    slots = Slots(8, run)
-    slots.start([delivery(str(number), 20) for number in range(20)], in_flight=20, one_thread=True)
+    pool = Pool(8, Attempts(run))
+    pool.submit([delivery(str(number), 20) for number in range(20)])
     for least in (1, 2, 4, 8):
         wait_until(lambda least=least: len(threads) >= least, what=f"{least} threads attempt")
-        slots.wake_more()
-    assert slots.waiting == 12
+        pool._call_more()
+    assert len(pool._waiting) == 12
     go_on.set()
     wait_until(lambda: len(threads) == 20, what="all are attempted")
-    slots.close()
+    pool.close()

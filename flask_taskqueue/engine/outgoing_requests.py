@@ -1,0 +1,143 @@
+"""The requests that deliveries send: where to, with which headers and signatures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from ..core.delivery import signatures
+from ..core.delivery.headers import check_words, delivery_headers, proof_headers
+from ..core.delivery.reply import OutgoingRequest
+from ..core.errors import InvalidTaskError
+from ..core.record import Record
+from ..core.security.targets import Targets
+from ..core.settings.app import Settings
+from ..core.tasks.new_task import unpack
+from ..core.tasks.request import check_headers
+from ..core.urls import as_host, as_sent, check_path, is_absolute, receiver_of
+from .transports import Transport
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where deliveries go: the application's own paths, and other hosts."""
+
+    own: Transport
+    """For paths of the application."""
+    own_url: str
+    """What its paths are appended to."""
+    remote: Transport
+    """For absolute URLs and targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What deliveries are signed with, newest first."""
+
+    route: list[bytes] = field(repr=False)
+    verdict: list[bytes] = field(repr=False)
+    webhook: list[bytes] = field(repr=False)
+    fingerprints: tuple[str, ...]
+    """By which the tables know whose they are."""
+
+    @classmethod
+    def of(cls, secrets: Sequence[str | bytes]) -> Keys:
+        """Those that are derived from secrets."""
+        route, verdict, webhook = (
+            signatures.route_keys(secrets),
+            signatures.verdict_keys(secrets),
+            signatures.webhook_keys(secrets),
+        )
+        return cls(route, verdict, webhook, signatures.fingerprints(secrets))
+
+
+class OutgoingRequests:
+    """Makes the requests of one application's tasks."""
+
+    def __init__(self, settings: Settings, targets: Targets, routes: Routes, keys: Keys) -> None:
+        self._settings = settings
+        self._targets = targets
+        self._routes = routes
+        self._keys = keys
+
+    def prepare(self, record: Record) -> tuple[Transport, OutgoingRequest]:
+        """Return what to send for a task, and by which transport.
+
+        Raises `InvalidTaskError`, another of its kind, or what Python's parsers raise, when the row
+        was written by hand and cannot be sent.
+        """
+        if record.method not in _METHODS or not isinstance(record.body, bytes):
+            raise InvalidTaskError(
+                f"the method is {record.method!r}, the body {type(record.body).__name__}"
+            )
+        check_words(record)
+        unpack(record.follow_up)
+        headers = {
+            **_stored_headers(record.headers),
+            **delivery_headers(record, self._settings.headers),
+        }
+        if is_own(record):
+            own = self._routes.own
+            headers |= proof_headers(record)
+            headers |= _identified(record) if own.proves else self._signed(record)
+            return own, OutgoingRequest(
+                record.method,
+                self._routes.own_url + _checked_path(record.url),
+                headers,
+                record.body,
+            )
+        url = self._targets.check(
+            record.url if record.target is None else record.target + _checked_path(record.url)
+        )
+        headers |= self._signed(record, receiver_of(url))
+        return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
+
+    def _signed(self, record: Record, receiver: str | None = None) -> Mapping[str, str]:
+        """The headers of Standard Webhooks, for a ``receiver`` or for the application's own routes.
+
+        A path that goes to a target may be a route of the application there, so it has the
+        signatures of both.
+        """
+        now = int(time.time())
+        keys = [] if receiver is None else signatures.receiver_keys(self._keys.webhook, receiver)
+        if not is_absolute(record.url):
+            path = as_sent(_checked_path(record.url))
+            host = "" if receiver is None else as_host(receiver)
+            keys += signatures.attempt_keys(
+                self._keys.route, record.method, path, record.queue, record.attempts, host
+            )
+        return {
+            **_identified(record, now),
+            "webhook-signature": signatures.sign(keys, record.id, now, record.body),
+        }
+
+
+def is_own(record: Record) -> bool:
+    """Whether a task goes to the application's own paths."""
+    return record.target is None and not is_absolute(record.url)
+
+
+def _identified(record: Record, now: int | None = None) -> dict[str, str]:
+    """The headers of Standard Webhooks without the signature: enough where the transport itself
+    proves the origin.
+    """
+    return {
+        "webhook-id": record.id,
+        "webhook-timestamp": str(int(time.time()) if now is None else now),
+    }
+
+
+@lru_cache(maxsize=1024)
+def _stored_headers(text: str | None) -> Mapping[str, str]:
+    """The headers of a row, checked: it may have been written by hand. Most rows have the same
+    few.
+    """
+    return check_headers(json.loads(text)) if text else {}
+
+
+_checked_path = lru_cache(maxsize=1024)(check_path)

@@ -1,0 +1,163 @@
+"""The turn: one transaction that records what has ended and claims what is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import sqlalchemy as sa
+
+from ..core.queues.lanes import Lane, Lanes
+from ..core.record import Record
+from ..store import LockedError, Recorded, Store
+from .claimer import Claimed, Claimer
+from .in_flight import InFlight
+from .pool import Collected, Pool
+from .postponed import Postponed
+from .wakeups import Wakeups
+
+_NOTHING = Recorded((), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn recorded, claimed and saw."""
+
+    lanes: Lanes | None
+    """What a look saw, if everything that may be claimed now was: the drain can wait for what is
+    due next. Otherwise None.
+    """
+    recorded: Recorded = _NOTHING
+    claimed: Sequence[Record] = ()
+    alone: bool = False
+    """Whether what it claimed is a suspect, attempted alone."""
+    since: float = 0.0
+    """When its leases began at the latest, on the monotonic clock: before the statement that took
+    them.
+    """
+    found_all: bool = False
+    """Whether it claimed all that it found, without a look."""
+
+
+class Turns:
+    """Makes the turns of one dispatcher, in the drain's thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        claimer: Claimer,
+        pool: Pool,
+        in_flight: InFlight,
+        postponed: Postponed,
+        wakeups: Wakeups,
+    ) -> None:
+        self._store = store
+        self._claimer = claimer
+        self._pool = pool
+        self._in_flight = in_flight
+        self._postponed = postponed
+        self._wakeups = wakeups
+
+    @property
+    def room(self) -> int:
+        """How many tasks may be claimed now."""
+        return 0 if self._wakeups.over else self._pool.room - self._postponed.crowded
+
+    def take(self, collected: list[Collected]) -> Turn:
+        """Take one turn: one transaction unless there is nothing to write, several where one of
+        the application's has locked something.
+
+        What is recorded, or given back, is removed from ``collected``. Raises what
+        `Database.transact` raises; what is left in ``collected`` is for the next turn then.
+        """
+        room = self.room
+        if room <= 0 and not collected:
+            return Turn(None)
+        probable = self._probable_lane(room)
+        lanes = None
+        if not (collected or probable):
+            with self._store.reading() as reader:
+                lanes = self._look(reader)
+            if not self._claimer.last_look.may_claim(lanes):
+                return Turn(lanes)
+
+        exchange = partial(
+            self._exchange, collected=collected, probable=probable, lanes=lanes, room=room
+        )
+        try:
+            turn = self._store.transact(exchange, wait=self._postponed.wait)
+        except LockedError:
+            return self._take_singly(collected)
+        for delivery, _ in collected:
+            self._in_flight.end(delivery)
+        collected.clear()
+        return turn
+
+    def _most_unseen(self, room: int) -> int:
+        """How many to claim without a look: a slot is left for what a look may find to go first."""
+        return min(room, self._pool.size) - 1
+
+    def _probable_lane(self, room: int) -> Lane | None:
+        """The lane to claim from without a look, if the dispatcher was idle."""
+        if self._most_unseen(room) <= 0 or self._in_flight:
+            return None
+        return self._claimer.probable_lane(woken=self._wakeups.is_called)
+
+    def _exchange(
+        self,
+        connection: sa.Connection,
+        *,
+        collected: Sequence[Collected],
+        probable: Lane | None,
+        lanes: Lanes | None,
+        room: int,
+    ) -> Turn:
+        """In one transaction: claim without a look; or record, give back, look and claim."""
+        since = time.monotonic()
+        if probable is not None:
+            most = self._most_unseen(room)
+            unseen = self._claimer.claim_unseen(connection, probable, most)
+            if unseen:
+                return Turn(None, claimed=unseen, since=since, found_all=len(unseen) < most)
+        results = [result for _, result in collected if result is not None]
+        never_begun = [delivery.lease for delivery, result in collected if result is None]
+        recorded = self._store.recording.record(connection, results)
+        if never_begun:
+            self._store.leases.release(connection, never_begun)
+            self._claimer.last_look.forget()
+        if room > 0 and lanes is None:
+            lanes = self._look(connection)
+        ended = {delivery.record.id for delivery, _ in collected}
+        claimed = self._claimer.take(connection, lanes, room, self._in_flight.running(ended))
+        return _turn(lanes, recorded, claimed, room, since)
+
+    def _take_singly(self, collected: list[Collected]) -> Turn:
+        """As `take`, but each task by itself: those of which nobody has locked anything are
+        recorded, and others begin.
+        """
+        while collected:
+            self._postponed.end(*collected[0])
+            del collected[0]
+        with self._store.reading() as reader:
+            lanes = self._claimer.last_look.look_anew(reader)
+        room, since = self.room, time.monotonic()
+        claimed = self._claimer.take_singly(self._store, lanes, room, self._in_flight.running(()))
+        return _turn(lanes, _NOTHING, claimed, room, since)
+
+    def _look(self, connection: sa.Connection) -> Lanes | None:
+        """See what is due, unless the last look still serves and nobody called `wake` since."""
+        if self._wakeups.answer():
+            self._claimer.last_look.forget()
+        return self._claimer.last_look.look(connection)
+
+
+def _turn(
+    lanes: Lanes | None, recorded: Recorded, claimed: Claimed, room: int, since: float
+) -> Turn:
+    """Forget what was seen if as many were claimed as might be, or some were put off: then more
+    may be due.
+    """
+    seen_all = len(claimed.records) < room and not claimed.again
+    return Turn(lanes if seen_all else None, recorded, claimed.records, claimed.alone, since)
