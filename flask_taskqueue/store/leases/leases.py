@@ -17,7 +17,7 @@ from ...core.record import Record
 from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
-from ..database.prepared import TOGETHER, Prepared, among_these, these
+from ..database.prepared import Prepared
 from ..database.refusals import MovedError
 from ..database.tables import Tables
 from ..queues.locks import untaken
@@ -49,6 +49,7 @@ class Leases:
         self.renewals = Renewals(tables, dialect)
         self._slowdowns = slowdowns
         self._endings = endings
+        self._bound = dialect.bound
         self._now = dialect.now
         self._log = log
         self._completions = completions
@@ -59,7 +60,7 @@ class Leases:
         """
         task, attempt = tables.task, tables.attempt
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
-        self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
+        self._end_all = Prepared(self._prepare_end(dialect.among(task.c.id)))
         current = (
             task.c.id == sa.bindparam("id"),
             task.c.attempts == sa.bindparam("attempt"),
@@ -82,7 +83,7 @@ class Leases:
             attempt.c.status,
         )
         self._standing = Prepared(
-            sa.select(*columns).select_from(completed).where(among_these(task.c.id))
+            sa.select(*columns).select_from(completed).where(dialect.among(task.c.id))
         )
 
     def record(self, connection: sa.Connection, results: Sequence[Result]) -> Recorded:
@@ -269,10 +270,8 @@ class Leases:
         """How the leases of results stand; those results that turn out to be something else are
         replaced.
         """
-        rows: dict[str, sa.Row[Any]] = {}
-        for start in range(0, len(results), TOGETHER):
-            ids = [result.record.id for result in results[start : start + TOGETHER]]
-            rows |= {row.id: row for row in self._standing.execute(connection, these(ids))}
+        ids = self._bound([result.record.id for result in results])
+        rows = {row.id: row for row in self._standing.execute(connection, {"among": ids})}
         return [_standing(result, rows.get(result.record.id)) for result in results]
 
     def _as_seen(self, connection: sa.Connection, held: Sequence[Result]) -> bool:
@@ -349,7 +348,9 @@ class Leases:
         """End leases, those of results that are alike by one statement; how many were ended."""
         together, others = alike(results)
         changed = sum(
-            self._end_alike.execute(connection, leased(some) | _ended(some[0].outcome)).rowcount
+            self._end_all.execute(
+                connection, leased(some, self._bound) | _ended(some[0].outcome)
+            ).rowcount
             for some in together
         )
         single = [
