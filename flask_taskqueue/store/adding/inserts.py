@@ -31,6 +31,12 @@ _NOTHING_YET = (
     *("last_status", "last_reason", "last_error"),
 )
 _COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
+_BEGINNING: dict[str, Any] = {
+    "state": State.SCHEDULED.value,
+    **dict.fromkeys(_COUNTED, 0),
+    **dict.fromkeys(_NOTHING_YET),
+}
+"""What is the same of all new tasks."""
 _ROUNDS = 50
 """How often one is tried: each time another transaction has changed who has the key, so that
 one of those at it goes on.
@@ -62,11 +68,7 @@ class Inserts:
         values: dict[str, Any] = {
             column.name: sa.bindparam(column.name) for column in tables.task.c
         }
-        values |= (
-            {name: None for name in _NOTHING_YET}
-            | {name: 0 for name in _COUNTED}
-            | {"state": State.SCHEDULED.value}
-        )
+        values |= _BEGINNING
         delay, lifetime = (
             sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime")
         )
@@ -199,7 +201,9 @@ class Inserts:
             stored = self._insert[missing].execute(connection, row).rowcount == 1
             clocks = self._clocks.execute(connection, {"id": new.id}).one() if stored else None
         return (
-            None if clocks is None else Record(**columns, **dict(zip(_CLOCKS, clocks, strict=True)))
+            None
+            if clocks is None
+            else Record(**columns, **_BEGINNING, **dict(zip(_CLOCKS, clocks, strict=True)))
         )
 
     def _settle(self, connection: sa.Connection, new: NewTask) -> Record | Disposition | None:
@@ -337,14 +341,31 @@ class Inserts:
         return connection.execute(sa.update(task).where(past).values(name=None)).rowcount == 1
 
     def _columns(self, new: NewTask) -> dict[str, Any]:
-        """The columns of a new task, but for those the clock fills; what it holds is sealed."""
-        seal, seal_text = self._vault.seal, self._vault.seal_text
-        sealed = {
-            "headers": seal_text(new.headers),
-            "body": seal(new.request.body),
-            "follow_up": seal_text(new.follow_up),
+        """The columns in which a new task differs from others, but for those the clock fills;
+        what it holds is sealed.
+        """
+        return {
+            "id": new.id,
+            "name": new.name,
+            "queue": new.queue,
+            "priority": new.priority,
+            "method": new.request.method,
+            "url": new.request.url,
+            "target": new.target,
+            "headers": self._vault.seal_text(new.headers),
+            "body": self._vault.seal(new.request.body),
+            "deadline": new.deadline,
+            "retry": new.retry,
+            "unique_key": new.unique_key,
+            "given_key": new.unique_key,
+            "lock_key": new.lock_key,
+            "lock_limit": new.lock_limit,
+            "follow_up": self._vault.seal_text(new.follow_up),
+            "batch_id": new.batch_id,
+            "callback_of": new.callback_of,
+            "schedule": new.schedule,
+            "keep_result": int(new.keep_result),
         }
-        return _plain_columns(new) | sealed
 
     def _holder(
         self, connection: sa.Connection, condition: sa.ColumnElement[bool], queue: str
@@ -357,31 +378,6 @@ class Inserts:
 
 def _may_conflict(new: NewTask) -> bool:
     return new.name is not None or new.unique_key is not None
-
-
-def _plain_columns(new: NewTask) -> dict[str, Any]:
-    return {
-        "id": new.id,
-        "name": new.name,
-        "queue": new.queue,
-        "priority": new.priority,
-        "state": State.SCHEDULED.value,
-        "method": new.request.method,
-        "url": new.request.url,
-        "target": new.target,
-        "deadline": new.deadline,
-        "retry": new.retry,
-        "unique_key": new.unique_key,
-        "given_key": new.unique_key,
-        "lock_key": new.lock_key,
-        "lock_limit": new.lock_limit,
-        "batch_id": new.batch_id,
-        "callback_of": new.callback_of,
-        "schedule": new.schedule,
-        "keep_result": int(new.keep_result),
-        **dict.fromkeys(_COUNTED, 0),
-        **dict.fromkeys(_NOTHING_YET),
-    }
 
 
 def _when(new: NewTask) -> dict[str, Any]:
