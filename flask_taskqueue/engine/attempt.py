@@ -135,7 +135,7 @@ class Attempts:
         record = delivery.record
         try:
             retry = self._retry(record)
-            transport, request = self._prepare(self._vault.opened(record))
+            transport, request = self._prepare(self._vault.opened(record), own=delivery.own)
         except DecryptionError as error:
             return Result(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
@@ -175,7 +175,7 @@ class Attempts:
         delivery = Delivery(
             record=record, started=started, expires=started + _PING_DEADLINE, ping=True
         )
-        transport, request = self._prepare(record)
+        transport, request = self._prepare(record, own=True)
         return within_deadline(
             delivery, lambda: self._send(transport, request, delivery)
         ), delivery.verdict
@@ -283,7 +283,7 @@ class Attempts:
             return outcome
         return replace(outcome, error=_clean(outcome.error))
 
-    def _prepare(self, record: Record) -> tuple[Transport, OutgoingRequest]:
+    def _prepare(self, record: Record, *, own: bool) -> tuple[Transport, OutgoingRequest]:
         if record.method not in _METHODS or not isinstance(record.body, bytes):
             raise InvalidTaskError(
                 f"the method is {record.method!r}, the body {type(record.body).__name__}"
@@ -294,11 +294,10 @@ class Attempts:
             **_stored_headers(record.headers),
             **delivery_headers(record, self._settings.headers),
         }
-        if _is_own(record):
-            own = self._routes.own
+        if own:
             headers |= proof_headers(record)
-            headers |= _identified(record) if own.proves else self._signed(record)
-            return own, OutgoingRequest(
+            headers |= _identified(record) if self.in_process else self._signed(record)
+            return self._routes.own, OutgoingRequest(
                 record.method,
                 self._routes.own_url + _checked_path(record.url),
                 headers,
