@@ -206,12 +206,12 @@ class Dispatcher:
             self.enforce_deadlines()
             turn = self._try_turn()
             if turn is None:
-                if self._shift.over and not self._flights.held():
+                if self._shift.over and not self._flights.holds_any:
                     return None
                 wait = self._outages.backoff
                 continue
             wait = 0.0
-            if self._flights.held() or ((linger or turn.lanes is None) and not self._shift.over):
+            if self._flights.holds_any or ((linger or turn.lanes is None) and not self._shift.over):
                 wait = self._patience(turn)
             elif self._shift.may_end():
                 return None if turn.lanes is None else turn.lanes.next_in()

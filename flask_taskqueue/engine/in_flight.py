@@ -69,6 +69,11 @@ class Flights:
         self._over[delivery.record.id] = delivery
         self._deliveries.pop(delivery.record.id, None)
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is anything that `held` would have."""
+        return bool(self._deliveries or self._over or self._left)
+
     def held(self) -> list[tuple[str, str]]:
         """The leases of whatever runs, as (task id, lease id), of what is put off and of
         threads left behind too.
