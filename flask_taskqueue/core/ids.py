@@ -24,9 +24,12 @@ def task_id() -> str:
     """
     global _last
     with _counting:
-        number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
-        if number <= _last or number >> 80 == _last >> 80:
-            number = _last + 1 + secrets.randbits(40)
+        millis = time.time_ns() // 1_000_000
+        number = (
+            (millis << 80) | secrets.randbits(80)
+            if millis > _last >> 80
+            else _last + 1 + secrets.randbits(40)
+        )
         _last = number
     return _written(number)
 
@@ -57,7 +60,7 @@ def dispatcher_id() -> str:
 
 
 def _written(number: int) -> str:
-    return "".join(_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
 
 
 def _after_fork() -> None:

@@ -96,7 +96,9 @@ class Attempts:
         record = delivery.record
         try:
             retry = self._retry(record)
-            transport, request = self._requests.prepare(self._encryption.decrypt_record(record))
+            transport, request = self._requests.prepare(
+                self._encryption.decrypt_record(record), own=delivery.own
+            )
         except DecryptionError as error:
             return AttemptResult(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
@@ -137,7 +139,7 @@ class Attempts:
         delivery = Delivery(
             record=record, started=started, expires=started + _PING_DEADLINE, ping=True
         )
-        transport, request = self._requests.prepare(record)
+        transport, request = self._requests.prepare(record, own=True)
         return within_deadline(
             delivery, lambda: self._send(transport, request, delivery)
         ), delivery.verdict

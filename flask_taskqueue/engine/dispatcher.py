@@ -158,12 +158,12 @@ class Dispatcher:
             self.enforce_deadlines()
             turn = self._turn()
             if turn is None:
-                if self._wakeups.over and not self._in_flight.held():
+                if self._wakeups.over and not self._in_flight.holds_any:
                     return None
                 wait = self._outages.backoff
                 continue
             wait = 0.0
-            if self._in_flight.held() or (
+            if self._in_flight.holds_any or (
                 (linger or turn.lanes is None) and not self._wakeups.over
             ):
                 wait = self._patience(turn)

@@ -65,6 +65,11 @@ class InFlight:
         self._over[delivery.record.id] = delivery
         self._deliveries.pop(delivery.record.id, None)
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is anything that `held` would have."""
+        return bool(self._deliveries or self._over or self._left)
+
     def held(self) -> list[tuple[str, str]]:
         """Return all leases, as (task id, lease id), also of what is put off or left behind."""
         return [delivery.lease for delivery in (*self, *self._behind())]

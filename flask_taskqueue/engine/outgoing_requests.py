@@ -65,8 +65,10 @@ class OutgoingRequests:
         self._routes = routes
         self._keys = keys
 
-    def prepare(self, record: Record) -> tuple[Transport, OutgoingRequest]:
+    def prepare(self, record: Record, *, own: bool) -> tuple[Transport, OutgoingRequest]:
         """Return what to send for a task, and by which transport.
+
+        ``own`` says that it goes to a route of the application.
 
         Raises `InvalidTaskError`, another of its kind, or what Python's parsers raise, when the row
         was written by hand and cannot be sent.
@@ -81,11 +83,11 @@ class OutgoingRequests:
             **_stored_headers(record.headers),
             **delivery_headers(record, self._settings.headers),
         }
-        if is_own(record):
-            own = self._routes.own
+        if own:
+            transport = self._routes.own
             headers |= proof_headers(record)
-            headers |= _identified(record) if own.proves else self._signed(record)
-            return own, OutgoingRequest(
+            headers |= _identified(record) if transport.proves else self._signed(record)
+            return transport, OutgoingRequest(
                 record.method,
                 self._routes.own_url + _checked_path(record.url),
                 headers,

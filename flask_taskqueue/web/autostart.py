@@ -18,6 +18,7 @@ from flask.helpers import get_debug_flag
 from flask.signals import request_started
 from werkzeug.serving import is_running_from_reloader
 
+from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError, TransientError
 from ..process.stop_signals import guard, is_stopping, prepare
 from ..process.threads import at_exit, start_thread
@@ -27,6 +28,7 @@ from .app_ready import is_made_to_fork, when_whole
 from .current_task import handling
 from .development_server import ends_with_its_request, on_serving
 from .guard import verified
+from .proof import witness
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -73,9 +75,10 @@ class _Serving:
         """A request is being served: start, unless it is a delivery, or say why not. From then
         on there is nothing to do.
         """
+        if self._decided or isinstance(witness(app), Delivery):
+            return
         if (
-            self._decided
-            or is_stopping()
+            is_stopping()
             or self._is_asleep(app)
             or handling.get(None) is not None
             or verified(app, request) is not None

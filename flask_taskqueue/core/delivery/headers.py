@@ -42,18 +42,18 @@ def check_words(record: Record) -> None:
 
     A row may have been written by hand. Raises `InvalidTaskError`.
     """
-    words = (
+    for word in (
         record.id,
         record.queue,
         record.name,
         record.batch_id,
         record.callback_of,
         record.last_reason,
-    )
-    if any(word is not None and not _WORD.fullmatch(word) for word in words):
-        raise InvalidTaskError(
-            "id, queue, name, batch and reason are letters, digits, hyphens and underscores"
-        )
+    ):
+        if word is not None and not _WORD.fullmatch(word):
+            raise InvalidTaskError(
+                "id, queue, name, batch and reason are letters, digits, hyphens and underscores"
+            )
     if record.schedule is not None and not _SCHEDULE.fullmatch(record.schedule):
         raise InvalidTaskError("the name of a schedule is printable ASCII")
 

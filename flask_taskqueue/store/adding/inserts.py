@@ -14,13 +14,12 @@ from ...core.errors import (
 )
 from ...core.record import Record
 from ...core.security.encryption import Encryption
-from ...core.states import State
 from ...core.tasks.new_task import Disposition, NewTask
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from .conflicts import Conflicts, stand_for
-from .task_rows import COUNTED, NOTHING_YET, clock_row, task_row
+from .task_rows import BEGINNING, clock_row, task_row
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -161,7 +160,9 @@ class Inserts:
             stored = self._insert[missing].execute(connection, row).rowcount == 1
             clocks = self._clocks.execute(connection, {"id": new.id}).one() if stored else None
         return (
-            None if clocks is None else Record(**columns, **dict(zip(_CLOCKS, clocks, strict=True)))
+            None
+            if clocks is None
+            else Record(**columns, **BEGINNING, **dict(zip(_CLOCKS, clocks, strict=True)))
         )
 
 
@@ -172,11 +173,7 @@ def _may_conflict(new: NewTask) -> bool:
 def _bound_values(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
     """Return what an insert binds for each column, and what the clock fills."""
     values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in task.c}
-    values |= (
-        {name: None for name in NOTHING_YET}
-        | {name: 0 for name in COUNTED}
-        | {"state": State.SCHEDULED.value}
-    )
+    values |= BEGINNING
     delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
     at, until = (sa.bindparam(name, type_=sa.BigInteger) for name in ("at", "until"))
     due = sa.func.coalesce(at, now + delay)

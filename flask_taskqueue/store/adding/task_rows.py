@@ -9,22 +9,47 @@ from ...core.security.encryption import Encryption
 from ...core.states import State
 from ...core.tasks.new_task import NewTask
 
-NOTHING_YET = (
+_NOTHING_YET = (
     *("first_tried_at", "started_at", "finished_at", "progress", "lease_id", "held_by"),
     *("last_status", "last_reason", "last_error"),
 )
-COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
+_COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
+BEGINNING: dict[str, Any] = {
+    "state": State.SCHEDULED.value,
+    **dict.fromkeys(_COUNTED, 0),
+    **dict.fromkeys(_NOTHING_YET),
+}
+"""The columns that are the same in every new task."""
 
 
 def task_row(new: NewTask, encryption: Encryption) -> dict[str, Any]:
-    """Return the columns of a new task, encrypted, without those that the clock fills."""
-    encrypt, encrypt_text = encryption.encrypt, encryption.encrypt_text
-    sealed = {
-        "headers": encrypt_text(new.headers),
-        "body": encrypt(new.request.body),
-        "follow_up": encrypt_text(new.follow_up),
+    """Return the columns in which a new task differs from others, encrypted.
+
+    Those that the clock fills are not among them: see `clock_row`.
+    """
+    return {
+        "id": new.id,
+        "name": new.name,
+        "queue": new.queue,
+        "priority": new.priority,
+        "method": new.request.method,
+        "url": new.request.url,
+        "target": new.target,
+        "headers": encryption.encrypt_text(new.headers),
+        "body": encryption.encrypt(new.request.body),
+        "deadline": new.deadline,
+        "retry": new.retry,
+        "unique_key": new.unique_key,
+        "given_key": new.unique_key,
+        "lock_key": new.lock_key,
+        "lock_limit": new.lock_limit,
+        "follow_up": encryption.encrypt_text(new.follow_up),
+        "batch_id": new.batch_id,
+        "callback_of": new.callback_of,
+        "schedule": new.schedule,
+        "keep_result": int(new.keep_result),
+        "for_worker": int(new.for_worker),
     }
-    return _plain_columns(new) | sealed
 
 
 def clock_row(new: NewTask) -> dict[str, Any]:
@@ -34,30 +59,4 @@ def clock_row(new: NewTask) -> dict[str, Any]:
         "lifetime": new.expires_in,
         "at": None if new.eta is None else to_micros(new.eta),
         "until": None if new.expires_at is None else to_micros(new.expires_at),
-    }
-
-
-def _plain_columns(new: NewTask) -> dict[str, Any]:
-    return {
-        "id": new.id,
-        "name": new.name,
-        "queue": new.queue,
-        "priority": new.priority,
-        "state": State.SCHEDULED.value,
-        "method": new.request.method,
-        "url": new.request.url,
-        "target": new.target,
-        "deadline": new.deadline,
-        "retry": new.retry,
-        "unique_key": new.unique_key,
-        "given_key": new.unique_key,
-        "lock_key": new.lock_key,
-        "lock_limit": new.lock_limit,
-        "batch_id": new.batch_id,
-        "callback_of": new.callback_of,
-        "schedule": new.schedule,
-        "keep_result": int(new.keep_result),
-        "for_worker": int(new.for_worker),
-        **dict.fromkeys(COUNTED, 0),
-        **dict.fromkeys(NOTHING_YET),
     }

@@ -14,15 +14,12 @@ Values = Mapping[str, Any]
 _ROWS = 100
 """The most rows of one statement: with the largest bodies it stays below what servers take."""
 
-TOGETHER = 64
-"""The most ids of one statement."""
-
 
 class Prepared:
     """A statement that runs in each turn, where SQLAlchemy's own way costs more than the database.
 
-    The statement must have no IN list of varying length, and values that the driver takes as they
-    are.
+    The statement must have no IN list of varying length (see `Dialect.among`), and values that the
+    driver takes as they are.
     """
 
     def __init__(self, statement: sa.ClauseElement, *, rows_in_one: bool = False) -> None:
@@ -93,16 +90,3 @@ class Prepared:
         for name, clock in self._clocks.items():
             bound[name] = clock()
         return bound if self._ordered is None else self._ordered(bound)
-
-
-def among_these(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Return whether a column is one of the ids that `these` binds: an IN list of fixed length."""
-    return column.in_([sa.bindparam(f"id_{number}", type_=sa.String) for number in range(TOGETHER)])
-
-
-def these(ids: Sequence[str]) -> dict[str, str]:
-    """Bind up to `TOGETHER` ids; the last is repeated to fill the list."""
-    return {
-        f"id_{number}": task_id
-        for number, task_id in enumerate([*ids, *[ids[-1]] * (TOGETHER - len(ids))])
-    }

@@ -12,7 +12,7 @@ from ...core.record import Record
 from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
-from ..database.prepared import Prepared, among_these
+from ..database.prepared import Prepared
 from ..database.refusals import MovedError
 from ..database.tables import Tables
 from .finish import Finish, Transition
@@ -50,6 +50,7 @@ class AttemptLog:
         }
         self._task = tables.task
         self._now = dialect.now
+        self._bound = dialect.bound
         self._insert_missing = dialect.insert_missing(tables.attempt)
         insert = self._insert_missing.values(columns | {"finished_at": dialect.now})
         past = sa.and_(
@@ -71,7 +72,9 @@ class AttemptLog:
         for group in together:
             outcome = group[0].outcome
             told = {"reason": outcome.reason, "status": outcome.status, "error": outcome.error}
-            added += self._insert_alike.execute(connection, leased(group) | told).rowcount
+            added += self._insert_alike.execute(
+                connection, leased(group, self._bound) | told
+            ).rowcount
         if others:
             added += self._insert.execute_many(
                 connection, [_row(result, result.outcome.reason) for result in others]
@@ -194,7 +197,7 @@ def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
         **{name: sa.bindparam(name, type_=kind) for name, kind in told.items()},
     }
     rows = sa.select(*columns.values()).where(
-        among_these(task.c.id), task.c.lease_id == sa.bindparam("lease")
+        dialect.among(task.c.id), task.c.lease_id == sa.bindparam("lease")
     )
     return dialect.insert_missing(tables.attempt).from_select(
         list(columns), rows, include_defaults=False

@@ -15,7 +15,7 @@ from ...core.metrics import attempt_measure
 from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
-from ..database.prepared import TOGETHER, Prepared, among_these, these
+from ..database.prepared import Prepared
 from ..database.refusals import MovedError
 from ..database.tables import Tables
 from .attempts import AttemptLog, leases_of
@@ -41,6 +41,7 @@ class Recording:
         self._slowdowns = slowdowns
         self._finish = finish
         self._now = dialect.now
+        self._bound = dialect.bound
         self._log = log
         self._holds = holds
         self._looks = False
@@ -49,8 +50,8 @@ class Recording:
         """
         task = tables.task
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
-        self._end_alike = Prepared(self._prepare_end(among_these(task.c.id)))
-        self._standing = Prepared(_prepare_standing(tables))
+        self._end_all = Prepared(self._prepare_end(dialect.among(task.c.id)))
+        self._standing = Prepared(_prepare_standing(tables, dialect))
 
     def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
         """End the leases of finished attempts, with all that follows, and log them.
@@ -81,10 +82,8 @@ class Recording:
         self, connection: sa.Connection, results: Sequence[AttemptResult]
     ) -> list[tuple[AttemptResult, Standing]]:
         """Return how the leases of results stand, and what the results turn out to be."""
-        rows: dict[str, sa.Row[Any]] = {}
-        for start in range(0, len(results), TOGETHER):
-            ids = [result.record.id for result in results[start : start + TOGETHER]]
-            rows |= {row.id: row for row in self._standing.execute(connection, these(ids))}
+        ids = self._bound([result.record.id for result in results])
+        rows = {row.id: row for row in self._standing.execute(connection, {"among": ids})}
         return [_standing(result, rows.get(result.record.id)) for result in results]
 
     def _as_seen(self, connection: sa.Connection, held: Sequence[AttemptResult]) -> bool:
@@ -166,7 +165,9 @@ class Recording:
         """End leases, those of results that are alike by one statement; how many were ended."""
         together, others = alike(results)
         changed = sum(
-            self._end_alike.execute(connection, leased(group) | _ended(group[0].outcome)).rowcount
+            self._end_all.execute(
+                connection, leased(group, self._bound) | _ended(group[0].outcome)
+            ).rowcount
             for group in together
         )
         single = [
@@ -187,7 +188,7 @@ class Standing(Enum):
     LOST = auto()
 
 
-def _prepare_standing(tables: Tables) -> sa.Select[Any]:
+def _prepare_standing(tables: Tables, dialect: Dialect) -> sa.Select[Any]:
     """Return the statement that reads how leases stand."""
     task, attempt = tables.task, tables.attempt
     same = (
@@ -205,7 +206,7 @@ def _prepare_standing(tables: Tables) -> sa.Select[Any]:
         attempt.c.reason,
         attempt.c.status,
     )
-    return sa.select(*columns).select_from(completed).where(among_these(task.c.id))
+    return sa.select(*columns).select_from(completed).where(dialect.among(task.c.id))
 
 
 def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Standing]]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.delivery.outcome import Outcome
 from ...core.record import Record
-from ..database.prepared import TOGETHER, these
-
-_FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +53,20 @@ def alike(
     same: dict[tuple[Outcome, str | None], list[AttemptResult]] = defaultdict(list)
     others: list[AttemptResult] = []
     for result in results:
-        kept = any(
-            part is not None for part in (result.reply_headers, result.reply_body, result.traceback)
+        kept = (
+            result.reply_headers is not None
+            or result.reply_body is not None
+            or result.traceback is not None
         )
         (others if kept else same[result.outcome, result.record.lease_id]).append(result)
-    together: list[Sequence[AttemptResult]] = []
-    for group in same.values():
-        for start in range(0, len(group), TOGETHER):
-            chunk = group[start : start + TOGETHER]
-            if len(chunk) < _FEW:
-                others += chunk
-            else:
-                together.append(chunk)
-    return together, others
+    return list(same.values()), others
 
 
-def leased(results: Sequence[AttemptResult]) -> dict[str, Any]:
+def leased(
+    results: Sequence[AttemptResult], bound: Callable[[Sequence[str]], Any]
+) -> dict[str, Any]:
     """Bind the ids of results that are alike, and their lease."""
-    return {"lease": results[0].record.lease_id, **these([result.record.id for result in results])}
+    return {
+        "lease": results[0].record.lease_id,
+        "among": bound([result.record.id for result in results]),
+    }

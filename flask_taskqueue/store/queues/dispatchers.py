@@ -14,6 +14,7 @@ from ...core.ids import dispatcher_id
 from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.states import is_state
+from ..database.prepared import Prepared
 from ..database.tables import Tables
 
 ALIVE = 30.0
@@ -49,6 +50,11 @@ class Dispatchers:
         self._dispatcher = tables.dispatcher
         self._task = tables.task
         self._now = dialect.now
+        mine = (
+            tables.dispatcher.c.id == sa.bindparam("id"),
+            tables.dispatcher.c.asked != tables.dispatcher.c.answered,
+        )
+        self._question = Prepared(sa.select(tables.dispatcher.c.asked).where(*mine))
 
     def see(self, connection: sa.Connection, sighting: DispatcherEntry) -> None:
         """Note that a dispatcher is there now; store it if it was not known or was forgotten."""
@@ -102,12 +108,7 @@ class Dispatchers:
 
     def question(self, connection: sa.Connection, dispatcher_id: str) -> int | None:
         """Return the number of the question that a dispatcher has still to answer, or None."""
-        dispatcher = self._dispatcher
-        open_question = (
-            dispatcher.c.id == dispatcher_id,
-            dispatcher.c.asked != dispatcher.c.answered,
-        )
-        number: int | None = connection.scalar(sa.select(dispatcher.c.asked).where(*open_question))
+        number: int | None = self._question.execute(connection, {"id": dispatcher_id}).scalar()
         return number
 
     def answer(self, connection: sa.Connection, dispatcher_id: str, number: int) -> None:

@@ -108,6 +108,14 @@ class Dialect(Protocol):
         It takes nothing unless all of ``only`` hold, which may ask about ``in_queue``.
         """
 
+    def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """Whether a column is one of the ids that are bound as ``among``: any number of them,
+        by statements that read the same.
+        """
+
+    def bound(self, ids: Sequence[str]) -> Any:
+        """What binds ids for `among`."""
+
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """Return an insert that skips rows whose key is there already."""
 

@@ -15,7 +15,7 @@ from ....core.diagnosis.finding import Finding
 from ....core.errors import TransientError
 from ....core.record import Record
 from ....core.states import State
-from ..prepared import TOGETHER, Prepared, among_these, these
+from ..prepared import Prepared
 from .claims import candidates, taken
 from .connections import create_engine
 from .idle import ping_idle
@@ -139,7 +139,7 @@ class MySQL:
         pick = Prepared(due.with_for_update(skip_locked=True))
         update = Prepared(
             sa.update(task)
-            .where(among_these(task.c.id))
+            .where(self.among(task.c.id))
             .values(taken(task, sa.bindparam("now", type_=sa.BigInteger)))
         )
 
@@ -147,14 +147,24 @@ class MySQL:
             connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
         ) -> list[Record]:
             rows = sorted(pick.execute(connection, which).all(), key=lambda row: row.id)
-            for start in range(0, len(rows), TOGETHER):
-                ids = [row.id for row in rows[start : start + TOGETHER]]
-                update.execute(connection, {**these(ids), **how, "now": rows[0].now})
+            if rows:
+                update.execute(
+                    connection,
+                    {"among": self.bound([row.id for row in rows]), **how, "now": rows[0].now},
+                )
             return sorted(
                 (_taken(row, how) for row in rows), key=lambda record: (record.eta, record.id)
             )
 
         return claim
+
+    def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return column.bool_op("IN")(
+            sa.bindparam("among")
+        )  # the drivers write a tuple as a list in parentheses
+
+    def bound(self, ids: Sequence[str]) -> Any:
+        return tuple(ids)
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """Return an INSERT IGNORE.

@@ -195,6 +195,12 @@ class PostgreSQL:
 
         return claim
 
+    def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return column == sa.func.any(sa.bindparam("among", type_=postgresql.ARRAY(sa.String)))
+
+    def bound(self, ids: Sequence[str]) -> Any:
+        return list(ids)
+
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
 

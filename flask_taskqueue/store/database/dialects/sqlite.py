@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -136,6 +137,14 @@ class SQLite:
             return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
 
         return claim
+
+    def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return column.in_(
+            sa.select(sa.func.json_each(sa.bindparam("among")).table_valued("value").c.value)
+        )
+
+    def bound(self, ids: Sequence[str]) -> Any:
+        return json.dumps(ids)
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
