@@ -150,7 +150,8 @@ def _next_look(one: Delivery, now: float) -> float:
     """When to look at a delivery because of its deadline."""
     if now < one.expires:
         return one.expires
-    if one.thread_id is None or one.interrupted or one.over:
+    struck = one.interrupted and (one.strike is None or not one.strike.pending)
+    if one.thread_id is None or struck or one.over:
         return one.expires + STOP_PATIENCE
     return min(now + _AGAIN, one.expires + STOP_PATIENCE)
 
