@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def of_print(stream: io.TextIOWrapper) -> Callable[[], object]:
     return lambda: print("a line", file=stream, flush=True)
 
 
-def of_pool(folder: Path) -> Callable[[], object]:
+def of_pool(folder: Path, stack: ExitStack) -> Callable[[], object]:
     """Take the only connection of a pool and give it back."""
     engine = sa.create_engine(
         f"sqlite:///{folder / 'one.db'}",
@@ -180,6 +180,7 @@ def of_pool(folder: Path) -> Callable[[], object]:
         pool_timeout=30,
         poolclass=sa.QueuePool,
     )
+    stack.callback(engine.dispose)
 
     def connect() -> None:
         with engine.connect():
@@ -237,6 +238,7 @@ def step_of(name: str, folder: Path) -> Any:
         (folder / "out").open("w", buffering=1) as stream,
         ThreadPoolExecutor(2) as executor,
         closing(file),
+        ExitStack() as stack,
     ):
         steps: dict[str, Callable[[], Callable[[], object]]] = {
             "a stream": lambda: of_logging(logging.StreamHandler(io.StringIO())),
@@ -247,7 +249,7 @@ def step_of(name: str, folder: Path) -> Any:
             "condition": of_condition,
             "semaphore": of_semaphore,
             "executor": lambda: lambda: executor.submit(int).result(30),
-            "pool": lambda: of_pool(folder),
+            "pool": lambda: of_pool(folder, stack),
             "import": lambda: of_import(folder),
             "manager": of_manager,
             "lines": lambda: of_lines(folder),
