@@ -157,7 +157,9 @@ def _next_look(delivery: Delivery, now: float) -> float:
     """When to look at a delivery because of its deadline."""
     if now < delivery.expires:
         return delivery.expires
-    if delivery.thread_id is None or delivery.interrupted or delivery.over:
+    strike = delivery.strike
+    struck = delivery.interrupted and (strike is None or not strike.pending)
+    if delivery.thread_id is None or struck or delivery.over:
         return delivery.expires + STOP_PATIENCE
     return min(now + _AGAIN, delivery.expires + STOP_PATIENCE)
 

@@ -28,14 +28,17 @@ _BY_HAND = ("logging", "importlib")
 """Packages whose functions call those before and behind a ``try``."""
 
 
-def may_be_interrupted(frame: FrameType, outermost: CodeType) -> bool:
+def may_be_interrupted(frame: FrameType, outermost: CodeType, called: str = "") -> bool:
     """Whether an exception may be raised where a thread is, down to the ``outermost`` function of
     what is interrupted.
 
-    A wait for a condition may be: `threading` has it restore what it had.
+    A wait for a condition may be: `threading` has it restore what it had. Where something
+    ``called`` has just returned, its name tells whether it was a turn.
     """
     if _waits(frame):
         return True
+    if called in _TURNS:
+        return False
     if (
         _is_of(frame, _BY_HAND)
         and not _TURNS.isdisjoint(frame.f_code.co_names)
@@ -43,8 +46,36 @@ def may_be_interrupted(frame: FrameType, outermost: CodeType) -> bool:
     ):
         return False
     return not any(
-        one.f_code.co_name in _TURNS or _is_whole(one) for one in _stack(frame, outermost)
+        one.f_code.co_name in _TURNS or _is_whole(one) for one in stack(frame, outermost)
     )
+
+
+def protection(code: CodeType, place: int) -> int | None:
+    """Where an exception that is raised at a place of a function leads, if not out of it."""
+    return next(
+        (
+            target
+            for start, end, target in _protected(code.co_exceptiontable)
+            if start <= place < end
+        ),
+        None,
+    )
+
+
+def stack(frame: FrameType | None, outermost: CodeType) -> Iterator[FrameType]:
+    """The calls that a thread is in, from the innermost, without the ``outermost`` and what
+    called that.
+    """
+    while frame is not None and frame.f_code is not outermost:
+        yield frame
+        frame = frame.f_back
+
+
+def find(frame: FrameType | None, code: CodeType) -> FrameType | None:
+    """The innermost call of a function that a thread is in."""
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame
 
 
 def _waits(frame: FrameType) -> bool:
@@ -55,6 +86,7 @@ def _waits(frame: FrameType) -> bool:
         frame.f_code.co_name == "wait"
         and _is_of(frame, ("threading",))
         and "saved_state" in frame.f_locals
+        and _is_in_try(frame)
     )
 
 
@@ -76,22 +108,19 @@ def _is_in_try(frame: FrameType) -> bool:
     """Whether what the frame does now is within a ``try`` or ``with`` of its own, by the table
     of its code.
     """
-    return any(
-        start <= frame.f_lasti < end for start, end in _protected(frame.f_code.co_exceptiontable)
-    )
+    return protection(frame.f_code, frame.f_lasti) is not None
 
 
-def _protected(table: bytes) -> Iterator[tuple[int, int]]:
-    """The ranges of bytecode of an exception table: four numbers an entry (start, length,
-    target, depth), in words of two bytes.
+def _protected(table: bytes) -> Iterator[tuple[int, int, int]]:
+    """The ranges of bytecode of an exception table, and where they lead.
+
+    Four numbers an entry (start, length, target, depth), in words of two bytes.
     """
     numbers = iter(table)
     for first in numbers:
         start = _number(first, numbers)
-        length = _number(next(numbers), numbers)
-        for _ in ("target", "depth"):
-            _number(next(numbers), numbers)
-        yield 2 * start, 2 * (start + length)
+        length, target, _depth = (_number(next(numbers), numbers) for _ in range(3))
+        yield 2 * start, 2 * (start + length), 2 * target
 
 
 def _number(first: int, rest: Iterator[int]) -> int:
@@ -101,10 +130,3 @@ def _number(first: int, rest: Iterator[int]) -> int:
         first = next(rest)
         value = value << 6 | first & 63
     return value
-
-
-def _stack(frame: FrameType, outermost: CodeType) -> Iterator[FrameType]:
-    one: FrameType | None = frame
-    while one is not None and one.f_code is not outermost:
-        yield one
-        one = one.f_back

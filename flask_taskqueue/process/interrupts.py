@@ -5,18 +5,17 @@ not be left half done.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, TracebackType
 from typing import Any, TypeVar
 
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.reply import Reply
 from ..core.errors import DeadlineExceeded
-from .interruptible import may_be_interrupted
+from .interruptible import find
+from .strikes import AnyStrike
 
 T = TypeVar("T")
 
@@ -40,30 +39,25 @@ def within_deadline(delivery: Delivery, call: Callable[[], Reply]) -> Reply:
 
 
 def interrupt(delivery: Delivery) -> bool:
-    """Raise `DeadlineExceeded` in the delivery's thread, unless the delivery is over; once, and
-    whether it was this time.
+    """Have `DeadlineExceeded` raised in the delivery's thread, unless the delivery is over; once,
+    and whether it was this time.
 
-    Not while the thread takes or lets go of a lock, or is within what must be left whole (see
-    `interruptible`): then it is to be tried again soon. It takes effect at the thread's next step
-    of Python, or when it leaves what is `shielded`; a call blocked outside Python goes on. A
-    coroutine is cancelled where it awaits.
+    It is raised where no lock is lost, and nothing is left half done that must be whole (see
+    `interruptible`), or when the thread leaves what is `shielded`. Until then it is to be tried
+    again soon, so that it follows the thread; a call blocked outside Python goes on. A coroutine is
+    cancelled where it awaits.
     """
-    time.sleep(
-        0
-        # who has just been given the interpreter keeps it for a while, in which the other thread
-        # stays
-        # where it is
-    )
-    began = time.perf_counter()
     with delivery.guard:
-        if delivery.over or delivery.interrupted or delivery.thread_id is None:
+        if delivery.over or delivery.thread_id is None:
+            return False
+        if delivery.interrupted:
+            if delivery.strike is not None:
+                delivery.strike.aim()
             return False
         if delivery.shields:
-            delivery.interrupted = delivery.postponed = delivery.cancel is None or delivery.cancel(
-                began
-            )
+            delivery.interrupted = delivery.postponed = delivery.cancel is None or delivery.cancel()
         else:
-            delivery.interrupted = _strike(delivery.thread_id, within_deadline.__code__, began)
+            delivery.interrupted = _strike(delivery, delivery.thread_id, within_deadline.__code__)
         return delivery.interrupted
 
 
@@ -141,9 +135,9 @@ class shielded:  # used as a statement, like contextlib's
         )
         assert task is not None
 
-        def cancel(began: float) -> bool:
-            if _find(sys._current_frames().get(thread_id), shielded.awaits.__code__) is not None:
-                return _strike(thread_id, shielded.awaits.__code__, began)
+        def cancel() -> bool:
+            if find(sys._current_frames().get(thread_id), shielded.awaits.__code__) is not None:
+                return _strike(delivery, thread_id, shielded.awaits.__code__)
             loop.call_soon_threadsafe(task.cancel)
             return True
 
@@ -156,43 +150,39 @@ class shielded:  # used as a statement, like contextlib's
         finally:
             with delivery.guard:
                 delivery.cancel = None
-                if delivery.postponed:
-                    _raise_in(thread_id, None)
+                _withdraw(delivery)
 
 
-def _strike(thread_id: int, outermost: CodeType, began: float) -> bool:
-    """Raise `DeadlineExceeded` in a thread if that may be where it is; ``began`` tells how long
-    the interpreter has been ours.
+def _strike(delivery: Delivery, thread_id: int, outermost: CodeType) -> bool:
+    """Have `DeadlineExceeded` raised in a thread, within a call of a function; a loop that
+    waits there goes on to be struck.
     """
-    frame = sys._current_frames().get(thread_id)
-    if frame is None or not may_be_interrupted(frame, outermost):
+    strike = AnyStrike(thread_id, outermost)
+    if not strike.aim():
         return False
-    if time.perf_counter() - began > sys.getswitchinterval() / 2:
-        return False
-    _raise_in(thread_id, ctypes.py_object(DeadlineExceeded))
-    loop = _find(frame, asyncio.BaseEventLoop.run_forever.__code__)
+    delivery.strike = strike
+    loop = find(sys._current_frames().get(thread_id), asyncio.BaseEventLoop.run_forever.__code__)
     if loop is not None:
-        loop.f_locals["self"].call_soon_threadsafe(_surface)
+        loop.f_locals["self"].call_soon_threadsafe(_nothing)
     return True
 
 
-def _find(frame: FrameType | None, code: CodeType) -> FrameType | None:
-    """The innermost call of a function that a thread is in."""
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    return frame
+def _nothing() -> None:
+    """What an event loop is woken for."""
+
+
+def _withdraw(delivery: Delivery) -> None:
+    if delivery.strike is not None:
+        delivery.strike.withdraw()
+        delivery.strike = None
 
 
 def _shield(delivery: Delivery) -> None:
     with delivery.guard:
         delivery.shields += 1
-    _surface()
-
-
-def _surface() -> None:
-    """Where an interrupt that was raised before surfaces at the latest: an interpreter looks
-    for one when it enters a function.
-    """
+        strike = delivery.strike
+    if strike is not None:
+        strike.land()
 
 
 def _lift(delivery: Delivery) -> None:
@@ -206,15 +196,8 @@ def _lift(delivery: Delivery) -> None:
 
 
 def _end(delivery: Delivery) -> None:
-    """After this no deadline strikes any more, not even one that was raised and has not
-    surfaced yet.
-    """
+    """After this no deadline strikes any more, not even one that has not been raised yet."""
     _thread.delivery = None
     with delivery.guard:
         delivery.over = True
-        if delivery.interrupted and delivery.thread_id is not None:
-            _raise_in(delivery.thread_id, None)
-
-
-def _raise_in(thread_id: int, exception: object) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), exception)
+        _withdraw(delivery)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,21 @@ def strike(step: Callable[[], object]) -> None:
     assert handler.end().kind == "timeout"
 
 
-def done_elsewhere(step: Callable[[], object]) -> None:
-    """Another thread can take the step too."""
-    thread = threading.Thread(target=step, daemon=True)
+@contextmanager
+def done_elsewhere(step: Callable[[], object]) -> Iterator[None]:
+    """After this another thread can take the step too; one that was there before, so that no
+    lock takes it for the one that has ended.
+    """
+    leave = threading.Event()
+
+    def work() -> None:
+        leave.wait()
+        step()
+
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
+    yield
+    leave.set()
     thread.join(30)
     assert not thread.is_alive()
 
@@ -160,7 +171,7 @@ def of_print(stream: io.TextIOWrapper) -> Callable[[], object]:
     return lambda: print("a line", file=stream, flush=True)
 
 
-def of_pool(folder: Path) -> Callable[[], object]:
+def of_pool(folder: Path, stack: ExitStack) -> Callable[[], object]:
     """Take the only connection of a pool and give it back."""
     engine = sa.create_engine(
         f"sqlite:///{folder / 'one.db'}",
@@ -169,6 +180,7 @@ def of_pool(folder: Path) -> Callable[[], object]:
         pool_timeout=30,
         poolclass=sa.QueuePool,
     )
+    stack.callback(engine.dispose)
 
     def connect() -> None:
         with engine.connect():
@@ -177,24 +189,45 @@ def of_pool(folder: Path) -> Callable[[], object]:
     return connect
 
 
-def of_manager() -> Callable[[], object]:
+class Manager:
     """A context manager of the application's that takes a lock in several steps."""
-    lock = threading.Lock()
 
-    class Manager:
-        def __enter__(self) -> None:
-            lock.acquire()
-            sum(range(20))
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
 
-        def __exit__(self, *_: object) -> None:
-            sum(range(20))
-            lock.release()
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        sum(range(20))
+
+    def __exit__(self, *_: object) -> None:
+        sum(range(20))
+        self._lock.release()
+
+
+def of_manager() -> Callable[[], object]:
+    """Compute under a lock."""
+    manager = Manager()
 
     def use() -> None:
-        with Manager():
+        with manager:
             sum(range(20))
 
     return use
+
+
+def of_lines(folder: Path) -> Callable[[], object]:
+    """Read the lines of a file under a lock: the interpreter is let go where none of its calls
+    are.
+    """
+    manager = Manager()
+    (folder / "lines").write_text("a line\n" * 3)
+
+    def read() -> None:
+        with (folder / "lines").open() as lines, manager:
+            for _ in lines:
+                pass
+
+    return read
 
 
 @contextmanager
@@ -205,6 +238,7 @@ def step_of(name: str, folder: Path) -> Any:
         (folder / "out").open("w", buffering=1) as stream,
         ThreadPoolExecutor(2) as executor,
         closing(file),
+        ExitStack() as stack,
     ):
         steps: dict[str, Callable[[], Callable[[], object]]] = {
             "a stream": lambda: of_logging(logging.StreamHandler(io.StringIO())),
@@ -215,9 +249,10 @@ def step_of(name: str, folder: Path) -> Any:
             "condition": of_condition,
             "semaphore": of_semaphore,
             "executor": lambda: lambda: executor.submit(int).result(30),
-            "pool": lambda: of_pool(folder),
+            "pool": lambda: of_pool(folder, stack),
             "import": lambda: of_import(folder),
             "manager": of_manager,
+            "lines": lambda: of_lines(folder),
         }
         yield steps[name]()
 
@@ -234,6 +269,7 @@ NAMES = (
     "pool",
     "import",
     "manager",
+    "lines",
 )
 
 
@@ -248,8 +284,8 @@ def test_whenever_a_deadline_strikes_others_go_on(tmp_path: Path, name: str) -> 
     """
     with step_of(name, tmp_path) as step:
         for _ in range(STRIKES):
-            strike(step)
-            done_elsewhere(step)
+            with done_elsewhere(step):
+                strike(step)
 
 
 @pytest.mark.parametrize("name", ["a file", "a slow handler"])
@@ -278,5 +314,7 @@ def test_the_exception_table_is_read_as_python_reads_it() -> None:
     ]
     assert len(codes) > 100
     for code in codes:
-        theirs = [(entry.start, entry.end) for entry in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
+        theirs = [
+            (entry.start, entry.end, entry.target) for entry in dis._parse_exception_table(code)
+        ]  # type: ignore[attr-defined]
         assert list(_protected(code.co_exceptiontable)) == theirs

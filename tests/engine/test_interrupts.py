@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -95,6 +97,30 @@ def test_a_handler_is_interrupted_once() -> None:
     assert handler.end().kind == "timeout"
     assert cleaned.is_set()
     assert not interrupt(handler.delivery)
+
+
+def test_a_call_that_blocks_outside_python_is_the_last() -> None:
+    """The deadline is raised as soon as it has returned, although nothing is repeated behind it."""
+    begun, answers = threading.Event(), queue.SimpleQueue[int]()
+    went_on: list[int] = []
+
+    def call() -> Reply:
+        begun.set()
+        answer = answers.get()
+        went_on.append(answer)
+        return DONE
+
+    handler = Handler(call)
+    handler.start()
+    assert begun.wait(30)
+    wait_until(
+        lambda: sys._current_frames()[handler.delivery.thread_id or 0].f_code is call.__code__,
+        what="it waits",
+    )
+    wait_until(lambda: interrupt(handler.delivery), what="it is interrupted")
+    answers.put(1)
+    assert handler.end().kind == "timeout"
+    assert not went_on
 
 
 def test_whenever_a_deadline_strikes_the_lock_is_let_go(tmp_path: Path) -> None:

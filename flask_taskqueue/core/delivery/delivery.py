@@ -9,6 +9,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 
 from ..record import Record
+from ..strike import Strike
 from .verdict import Verdict
 
 
@@ -47,11 +48,14 @@ class Delivery:
     alone_for: float = 0.0
     """Seconds from its start for which nothing begins beside it."""
     interrupted: bool = False
+    """Whether its deadline is going to be raised, or was."""
+    strike: Strike | None = None
+    """What raises it."""
     shields: int = 0
     """How many parts of its thread's work must not be interrupted now."""
     postponed: bool = False
     """Whether the deadline is raised when those parts are done."""
-    cancel: Callable[[float], bool] | None = None
+    cancel: Callable[[], bool] | None = None
     """Ends what the shielded part of its thread's work waits for.
 
     That is a coroutine in an event loop; the result is whether it was possible just now.

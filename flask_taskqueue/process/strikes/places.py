@@ -1,0 +1,74 @@
+"""Places of a function at which an exception from outside is like one that is raised there."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from types import CodeType
+
+from ..interruptible import protection
+
+_GOES_ON_ELSEWHERE = (
+    "RETURN_VALUE",
+    "RETURN_CONST",
+    "RERAISE",
+    "RAISE_VARARGS",
+    "JUMP_FORWARD",
+    "JUMP_BACKWARD",
+)
+
+
+class Places:
+    """Those of one function, as offsets of its bytecode."""
+
+    def __init__(self, code: CodeType) -> None:
+        instructions = list(dis.get_instructions(code))
+        self.loop_heads = frozenset(_loop_heads(instructions))
+        """The instructions with which a loop begins each of its rounds."""
+        self.behind_calls = dict(_behind_calls(code, instructions))
+        """Where the function goes on after each of its calls, unless a ``try`` or ``with`` ends
+        there.
+        """
+
+
+def _loop_heads(instructions: list[dis.Instruction]) -> Iterator[int]:
+    """Where jumps back lead that close a loop, which leads to its jump again.
+
+    The end of an ``except`` may jump back too, to what follows the ``try``. That may be the end of
+    a ``with``, where an exception would keep it from being left.
+    """
+    back = [(one.offset, int(one.argval)) for one in instructions if one.opname == "JUMP_BACKWARD"]
+    ways = _ways(instructions) if back else {}
+    return (head for jump, head in back if jump in _reachable(head, ways))
+
+
+def _behind_calls(code: CodeType, instructions: list[dis.Instruction]) -> Iterator[tuple[int, int]]:
+    for one, following in pairwise(instructions):
+        if one.opname.startswith("CALL") and protection(code, one.offset) == protection(
+            code, following.offset
+        ):
+            yield one.offset, following.offset
+
+
+def _ways(instructions: list[dis.Instruction]) -> dict[int, list[int]]:
+    """Where each instruction leads without an exception."""
+    ways: dict[int, list[int]] = {one.offset: [] for one in instructions}
+    for one, following in pairwise(instructions):
+        if not one.opname.startswith(_GOES_ON_ELSEWHERE):
+            ways[one.offset].append(following.offset)
+    for one in instructions:
+        if one.opcode in dis.hasjrel or one.opcode in dis.hasjabs:
+            ways[one.offset].append(int(one.argval))
+    return ways
+
+
+def _reachable(start: int, ways: Mapping[int, list[int]]) -> set[int]:
+    found: set[int] = set()
+    ahead = [start]
+    while ahead:
+        one = ahead.pop()
+        if one not in found:
+            found.add(one)
+            ahead += ways[one]
+    return found
