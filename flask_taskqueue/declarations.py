@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, Flask
 
-from .api.schedules import Declared, Schedules
+from .api.schedules import DeclaredSchedule, DeclaredSchedules
 from .api.tasks import StoredTasks
 from .core.arguments.form import listed
 from .core.errors import ConfigurationError
@@ -35,7 +35,7 @@ class Declarations(StoredTasks):
 
     def __init__(self) -> None:
         self._workers = Workers()
-        self._schedules = Schedules()
+        self._schedules = DeclaredSchedules()
 
     def add(self, url: Any = None) -> Task:
         """Store a task; see `TaskQueue.add`."""
@@ -177,7 +177,7 @@ class Declarations(StoredTasks):
             own = name or str(getattr(chosen, "__name__", ""))
             spec = chosen.options(**options).spec()
             self._schedule(
-                Declared.of(
+                DeclaredSchedule.of(
                     own,
                     spec,
                     schedule,
@@ -226,7 +226,7 @@ class Declarations(StoredTasks):
         else:
             spec = TaskSpec(url, None if params is None else listed(params), **options)
         self._schedule(
-            Declared.of(
+            DeclaredSchedule.of(
                 name,
                 spec,
                 schedule,
@@ -237,7 +237,7 @@ class Declarations(StoredTasks):
             )
         )
 
-    def _schedule(self, declared: Declared) -> None:
+    def _schedule(self, declared: DeclaredSchedule) -> None:
         for app in self._set_up():
             declared.check(app.extensions["taskqueue"].settings.queues)
         self._schedules.add(declared)

@@ -31,8 +31,8 @@ from .web.app_checks import check_application, check_at_first_request
 from .web.autostart import arrange_start
 from .web.csrf import exempt_workers
 from .web.guard import verified
+from .web.middleware import install
 from .web.monitoring import mount as mount_monitoring
-from .web.proof import install
 from .web.worker import Worker
 
 

@@ -108,7 +108,7 @@ class Runtime:
         return Cron(lambda: self.store, lambda known: self.find_schedules(known), self._fired)
 
     @cached_property
-    def bell(self) -> Bell | Notices | None:
+    def wakeup_channel(self) -> Bell | Notices | None:
         """What tells the dispatchers of other processes of new tasks, and this process's of
         theirs.
         """
@@ -206,8 +206,8 @@ class Runtime:
             self._reset_attempts = attempts.reset
             with leaving_signals():
                 self.scheduler.start()
-                if self.bell is not None:
-                    self.bell.listen(self.scheduler.look)
+                if self.wakeup_channel is not None:
+                    self.wakeup_channel.listen(self.scheduler.look)
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
         return self.scheduler
 
@@ -233,8 +233,8 @@ class Runtime:
         return scheduler is None or scheduler.dispatcher.wait_idle(seconds)
 
     def _stop(self, scheduler: Scheduler, grace: float | None) -> int:
-        if self.bell is not None:
-            self.bell.close()
+        if self.wakeup_channel is not None:
+            self.wakeup_channel.close()
         given_back = scheduler.stop(self.settings.grace_period if grace is None else grace)
         self._stop_attempts()
         signals.dispatcher_stopped.send(self.app, dispatcher=scheduler.dispatcher)
@@ -274,17 +274,17 @@ class Runtime:
         """Something may be due: tell this process's dispatcher, and those of others."""
         if self.scheduler is not None:
             self.scheduler.wake()
-        if self.bell is not None:
-            self.bell.ring()
+        if self.wakeup_channel is not None:
+            self.wakeup_channel.ring()
 
-    def call(self) -> None:
+    def notify_dispatchers(self) -> None:
         """Have every dispatcher look, of this process and others: something was asked of them."""
         if self.scheduler is not None:
             self.scheduler.look()
-        if self.bell is not None:
-            self.bell.ring()
+        if self.wakeup_channel is not None:
+            self.wakeup_channel.ring()
 
-    def let_go(self) -> None:
+    def release_waiting(self) -> None:
         """Let go what waits for places that became free; if that fails now, the next heartbeat
         of any dispatcher does it.
         """
@@ -315,9 +315,9 @@ class Runtime:
         if "store" in self.__dict__:
             self.store.database.reset()
         self.binding.reset(self._app())
-        bell = self.__dict__.get("bell")
-        if bell is not None:
-            bell.reset()
+        channel = self.__dict__.get("wakeup_channel")
+        if channel is not None:
+            channel.reset()
 
     def routes(self, base_url: str | None, transport: str) -> Routes:
         """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know

@@ -23,7 +23,7 @@ from ..web.worker import Worker
 from .adding import Adding
 from .bulk import change_ids, change_matching
 from .changes import make_change
-from .pausing import await_standstill
+from .pausing import await_pause
 from .tasks import TasksOf
 
 
@@ -170,7 +170,7 @@ class Queue:
             return store.queues.pause(connection, self.name, by and by[:100])
 
         def tell(changed: bool) -> None:
-            await_standstill(self._runtime, self.name)
+            await_pause(self._runtime, self.name)
             if changed:
                 signals.queue_paused.send(self._runtime.app, queue=self.name, by=by)
 
@@ -214,7 +214,7 @@ class Queue:
 
         def tell(_: bool) -> None:
             if checked.get("rate") == 0:
-                await_standstill(self._runtime, self.name)
+                await_pause(self._runtime, self.name)
 
         self._change(work, transactional, "configure", tell, wakes=True)
 

@@ -185,7 +185,7 @@ _NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class DeclaredSchedule:
     """A schedule, and the task it adds."""
 
     name: str
@@ -206,7 +206,7 @@ class Declared:
         misfire: Misfire = "run_once",
         overlap: Overlap = "skip",
         description: str | None = None,
-    ) -> Declared:
+    ) -> DeclaredSchedule:
         """A schedule of checked parts. Raises `InvalidScheduleError` for what cannot be used."""
         for option in _NOT_SCHEDULED:
             if spec.options.get(option) is not None:
@@ -249,13 +249,13 @@ class Declared:
         )
 
 
-class Schedules:
+class DeclaredSchedules:
     """Schedules by name. They may be declared before and after an application is set up."""
 
     def __init__(self) -> None:
-        self._declared: dict[str, Declared] = {}
+        self._declared: dict[str, DeclaredSchedule] = {}
 
-    def add(self, one: Declared) -> None:
+    def add(self, one: DeclaredSchedule) -> None:
         """Declare a schedule. The same one may be declared again, as by a factory; another of
         that name raises `InvalidScheduleError`.
         """
@@ -274,7 +274,7 @@ class Schedules:
             one.check(queues)
 
     def find(
-        self, adding: Adding, of_the_application: Iterable[Declared] = ()
+        self, adding: Adding, of_the_application: Iterable[DeclaredSchedule] = ()
     ) -> Callable[[Collection[str]], list[Definition]]:
         """What finds the definitions for one application, with those of its own.
 

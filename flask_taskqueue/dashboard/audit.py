@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import g, request
 
-from ..api.changes import joins_session, make_change, noted
+from ..api.changes import audited, joins_session, make_change
 from ..core.ids import task_id
 from ..runtime import Runtime
 from .rendering import Deed, Done
@@ -22,7 +22,7 @@ def carry_out(runtime: Runtime, deed: Deed) -> Done:
     entry = _Entry(runtime, deed)
     joined = joins_session(runtime, None)
     try:
-        with noted(entry.write):
+        with audited(entry.write):
             result = deed.do()
         if not entry.is_written:  # nothing had to be changed
             make_change(runtime, lambda connection: entry.write(connection, 0), None, wakes=False)

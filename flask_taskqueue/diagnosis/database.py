@@ -82,7 +82,7 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
 
 def _notices(runtime: Runtime) -> Iterator[Finding]:
     """Whether a dispatcher here would hear of what is added on other hosts."""
-    bell = runtime.bell
+    bell = runtime.wakeup_channel
     if not isinstance(bell, Notices):
         return
     try:

@@ -286,7 +286,7 @@ class TaskQueueTester(Looking):
         opened = self._runtime.__dict__
         if "store" in opened:
             self._runtime.store.database.close()
-        for name in ("store", "cron", "bell"):
+        for name in ("store", "cron", "wakeup_channel"):
             opened.pop(name, None)
 
     @contextmanager

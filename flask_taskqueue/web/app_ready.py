@@ -15,7 +15,7 @@ from ..process.threads import begin
 _LOOK_AGAIN = 0.02
 
 
-def when_whole(app: Flask, then: Callable[[], object]) -> None:
+def when_ready(app: Flask, then: Callable[[], object]) -> None:
     """Call ``then``, in another thread, as soon as whoever makes the application, which is being
     set up now, has returned.
 
@@ -26,7 +26,7 @@ def when_whole(app: Flask, then: Callable[[], object]) -> None:
     """
     maker = _maker(sys._getframe(1), app)
     if maker is not None:
-        begin(_wait, threading.get_ident(), maker, then, name="taskqueue-whole")
+        begin(_wait, threading.get_ident(), maker, then, name="taskqueue-app-ready")
 
 
 def is_made_to_fork() -> bool:

@@ -19,26 +19,26 @@ from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.delivery.verdict import Verdict
 from ..runtime import Runtime
-from .incoming import Arrival, arrive
+from .incoming import IncomingRequest, receive
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_PROOF = "flask_taskqueue.proof"
+_EXTENSION_KEY = "flask_taskqueue.middleware"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
 
-_seen: ContextVar[tuple[Flask, Delivery | Arrival] | None] = ContextVar(
-    "flask_taskqueue.seen", default=None
+_claim: ContextVar[tuple[Flask, Delivery | IncomingRequest] | None] = ContextVar(
+    "flask_taskqueue.claimed_delivery", default=None
 )
 """The delivery that a request is, or claims to be, and to which app; None for other requests."""
 
 
-def witness(app: Flask) -> Delivery | Arrival | None:
+def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
     """Where to put the verdict on the view of the current request; None if the request is no
     delivery to this app.
     """
-    seen = _seen.get()
-    return seen[1] if seen is not None and seen[0] is app else None
+    claim = _claim.get()
+    return claim[1] if claim is not None and claim[0] is app else None
 
 
 def returned(response: Response) -> Verdict:
@@ -55,29 +55,29 @@ def returned(response: Response) -> Verdict:
     )
 
 
-def keep_traceback(runtime: Runtime, seen: Delivery | Arrival, error: Exception) -> None:
+def keep_traceback(runtime: Runtime, claim: Delivery | IncomingRequest, error: Exception) -> None:
     """Keep the traceback of what a view raised, where the dispatcher is in this process: over
     HTTP there is no room for it in a header.
     """
-    if isinstance(seen, Delivery) and not seen.remote:
-        seen.traceback = tracebacks.told(error, runtime.settings.traceback_excerpt)
+    if isinstance(claim, Delivery) and not claim.remote:
+        claim.traceback = tracebacks.told(error, runtime.settings.traceback_excerpt)
 
 
 def install(app: Flask) -> None:
     """Put the proof around an app, once."""
-    if _PROOF not in app.extensions:
-        app.extensions[_PROOF] = Proof(app)
+    if _EXTENSION_KEY not in app.extensions:
+        app.extensions[_EXTENSION_KEY] = DeliveryMiddleware(app)
         got_request_exception.connect(_note_report, app)
 
 
 def _note_report(app: Flask, **_: Any) -> None:
     """Flask has told of an exception, and has logged it or raises it."""
-    seen = witness(app)
-    if seen is not None:
-        seen.reported = True
+    claim = claimed_delivery(app)
+    if claim is not None:
+        claim.reported = True
 
 
-class Proof:
+class DeliveryMiddleware:
     """Around an app: over HTTP it takes what deliveries bring, and puts the verdict on replies,
     signed; and it sees which views run.
 
@@ -98,7 +98,7 @@ class Proof:
         ):  # with the first request, or another extension has put its own there
             self._watch_dispatch()
         if (
-            witness(self._app) is not None
+            claimed_delivery(self._app) is not None
         ):  # a request within a delivery, with its environ perhaps, is not the delivery
             return self._call(None, environ, start_response)
         delivery = environ.get(ENVIRON_KEY)
@@ -107,42 +107,46 @@ class Proof:
         signature = environ.get(_SIGNATURE)
         if signature is not None:
             runtime: Runtime = self._app.extensions["taskqueue"]
-            arrival = arrive(environ, runtime.settings.max_body, time.time())
+            incoming = receive(environ, runtime.settings.max_body, time.time())
             return self._call(
-                arrival,
+                incoming,
                 environ,
-                self._telling(arrival, signature, runtime.keys.verdict, start_response),
+                self._telling(incoming, signature, runtime.keys.verdict, start_response),
             )
         return (
             self._inner(environ, start_response)
-            if _seen.get() is None
+            if _claim.get() is None
             else self._call(None, environ, start_response)
         )
 
     def _call(
         self,
-        seen: Delivery | Arrival | None,
+        claim: Delivery | IncomingRequest | None,
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         """Call the app; a request that a view makes meanwhile has a witness of its own, or none."""
-        token = _seen.set(None if seen is None else (self._app, seen))
+        token = _claim.set(None if claim is None else (self._app, claim))
         try:
             return self._inner(environ, start_response)
         finally:
-            _seen.reset(token)
+            _claim.reset(token)
 
     def _telling(
-        self, seen: Arrival, signature: str, keys: list[bytes], start_response: StartResponse
+        self,
+        claim: IncomingRequest,
+        signature: str,
+        keys: list[bytes],
+        start_response: StartResponse,
     ) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            if seen.verdict is not None:
+            if claim.verdict is not None:
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
                 headers.append(
                     (
                         verdicts.HEADER,
                         verdicts.seal(
-                            replace(seen.verdict, reported=seen.reported), keys, signature
+                            replace(claim.verdict, reported=claim.reported), keys, signature
                         ),
                     )
                 )
@@ -157,25 +161,25 @@ class Proof:
         call = self._app.dispatch_request
 
         def dispatch_request(*context: Any) -> Any:
-            if _seen.get() is None or (seen := witness(self._app)) is None:
+            if _claim.get() is None or (claim := claimed_delivery(self._app)) is None:
                 return call(*context)
-            if isinstance(seen, Delivery):
-                seen.entered = True
+            if isinstance(claim, Delivery):
+                claim.entered = True
             try:
                 answer = call(*context)
-                if seen.verdict is None:
+                if claim.verdict is None:
                     answer = self._app.make_response(answer)
-                    seen.verdict = (
+                    claim.verdict = (
                         Verdict("no-route")
                         if request.path.startswith(FUNCTIONS)
                         else returned(answer)
                     )
                 return answer
             except Exception as error:
-                if seen.verdict is None:
-                    seen.verdict = _of_error(error)
-                    if seen.verdict is not None and seen.verdict.kind == "raised":
-                        keep_traceback(self._app.extensions["taskqueue"], seen, error)
+                if claim.verdict is None:
+                    claim.verdict = _of_error(error)
+                    if claim.verdict is not None and claim.verdict.kind == "raised":
+                        keep_traceback(self._app.extensions["taskqueue"], claim, error)
                 raise
 
         self._dispatch = self._app.dispatch_request = dispatch_request  # type: ignore[method-assign]
