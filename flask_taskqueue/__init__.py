@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ._version import __version__
-from .api.queue import AddedMany, Queue
+from .api.adding import AddedMany
+from .api.queue import Queue
 from .api.schedules import ScheduleEntry
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo

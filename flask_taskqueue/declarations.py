@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, Flask
 
+from .api.adding import add_task
 from .api.schedules import DeclaredSchedule, DeclaredSchedules
-from .api.tasks import StoredTasks
+from .api.tasks import Tasks
 from .core.arguments.form import listed
 from .core.errors import ConfigurationError
 from .core.names import check_task_name
@@ -18,6 +19,7 @@ from .core.schedules.firing import Misfire, Overlap
 from .core.tasks.options import check_deadline, check_flag
 from .core.tasks.spec import TaskSpec
 from .core.tasks.task import Task
+from .runtime import Runtime
 from .web.rules import check_endpoint, check_methods, check_rule
 from .web.task_function import TaskFunction, route_of
 from .web.worker import Route, Worker
@@ -28,22 +30,14 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Declarations(StoredTasks):
-    """What `TaskQueue` offers to declare at import time, before or after an application is set
-    up.
-    """
+class Declarations(Tasks):
+    """What can be declared at import time, before or after an application is set up."""
 
-    def __init__(self) -> None:
+    def __init__(self, find_runtime: Callable[[], Runtime], apps: Iterable[Flask]) -> None:
+        super().__init__(find_runtime)
+        self._set_up = apps
         self._workers = Workers()
         self._schedules = DeclaredSchedules()
-
-    def add(self, url: Any = None) -> Task:
-        """Store a task; see `TaskQueue.add`."""
-        raise NotImplementedError
-
-    def _set_up(self) -> list[Flask]:
-        """The applications that are set up."""
-        raise NotImplementedError
 
     def worker(
         self,
@@ -146,7 +140,7 @@ class Declarations(StoredTasks):
                 transactional=transactional,
             )
             return TaskFunction(
-                function, lambda handler: self._worker(handler, route, None), self.add
+                function, lambda handler: self._worker(handler, route, None), self._add
             )
 
         return decorate if function is None else decorate(function)
@@ -238,16 +232,19 @@ class Declarations(StoredTasks):
         )
 
     def _schedule(self, declared: DeclaredSchedule) -> None:
-        for app in self._set_up():
+        for app in list(self._set_up):
             declared.check(app.extensions["taskqueue"].settings.queues)
         self._schedules.add(declared)
 
     def _worker(
         self, function: Callable[P, R], route: Route, blueprint: Blueprint | None
     ) -> Worker[P, R]:
-        worker = Worker(function, route, self, self.add)
-        self._workers.add(worker, blueprint, self._set_up())
+        worker = Worker(function, route, self, self._add)
+        self._workers.add(worker, blueprint, list(self._set_up))
         return worker
+
+    def _add(self, spec: TaskSpec) -> Task:
+        return add_task(self._runtime, spec, None)
 
 
 def _check_options(deadline: float | timedelta | None, transactional: bool) -> None:

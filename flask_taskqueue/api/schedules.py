@@ -26,12 +26,12 @@ from ..core.settings.queue import QueueSettings, check_configured
 from ..core.tasks.new_task import pack
 from ..core.tasks.spec import TaskSpec
 from ..core.tasks.task import Task
+from ..resources import MakeTask
 from ..runtime import Runtime
 from ..store import Definition
 from ..web.worker import Worker
-from .adding import Adding
 from .changes import make_change, named
-from .tasks import TasksOf
+from .tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class ScheduleEntry:
         record, commitment = make_change(
             self._runtime, work, transactional, name=lambda record: [named(record)]
         )
-        task = Task.of(record, TasksOf(self._runtime), "added", commitment)
+        task = Task.of(record, Tasks.of(self._runtime), "added", commitment)
         signals.task_added.send(app, task=task)
         return task
 
@@ -236,13 +236,13 @@ class DeclaredSchedule:
         if queue is not None:
             check_configured(queue, queues, f"schedule {self.name!r}")
 
-    def definition(self, adding: Adding) -> Definition:
+    def definition(self, new_task: MakeTask) -> Definition:
         """As it is stored, for one application. Raises what ``tasks.add`` raises."""
         return Definition(
             name=self.name,
             text=self.schedule.text,
             timezone=self.schedule.timezone,
-            task=pack([adding.new_task(self.spec)]) or "",
+            task=pack([new_task(self.spec)]) or "",
             misfire=self.misfire,
             overlap=self.overlap,
             description=self.description,
@@ -274,7 +274,7 @@ class DeclaredSchedules:
             one.check(queues)
 
     def find(
-        self, adding: Adding, of_the_application: Iterable[DeclaredSchedule] = ()
+        self, new_task: MakeTask, of_the_application: Iterable[DeclaredSchedule] = ()
     ) -> Callable[[Collection[str]], list[Definition]]:
         """What finds the definitions for one application, with those of its own.
 
@@ -289,7 +289,7 @@ class DeclaredSchedules:
                 if name in known or name in broken:
                     continue
                 try:
-                    found.append(one.definition(adding))
+                    found.append(one.definition(new_task))
                 except TaskQueueError as error:
                     broken.add(name)
                     logger.error("schedule %s is left out: %s", name, error)

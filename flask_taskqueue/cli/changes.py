@@ -12,7 +12,7 @@ from flask.cli import with_appcontext
 
 from ..api.bulk import change_matching, forget_matching
 from ..api.queue import Queue
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.clock import to_micros
 from ..core.errors import BadTaskStateError
 from ..core.humanize import count
@@ -41,7 +41,7 @@ class _Verb:
     name: str
     past: str
     action: Action
-    one: Callable[[TasksOf, str], Any]
+    one: Callable[[Tasks, str], Any]
 
 
 def _command(verb: _Verb, help_text: str) -> click.Command:
@@ -90,7 +90,7 @@ def _change_each(runtime: Runtime, verb: _Verb, ids: Sequence[str]) -> int:
     changed = 0
     for one in ids:
         try:
-            done = verb.one(TasksOf(runtime), one)
+            done = verb.one(Tasks.of(runtime), one)
         except BadTaskStateError as error:
             chatter(f"{error}.")
             continue
@@ -137,16 +137,16 @@ def _report(
 
 
 retry = _command(
-    _Verb("retry", "Retried", Action.REQUEUE, TasksOf.requeue),
+    _Verb("retry", "Retried", Action.REQUEUE, Tasks.requeue),
     "Schedule dead tasks again, from their first attempt: those with these IDs, or each that "
     "the filters leave, with --all.",
 )
 run_now = _command(
-    _Verb("run-now", "Made due", Action.RUN_NOW, TasksOf.run_now),
+    _Verb("run-now", "Made due", Action.RUN_NOW, Tasks.run_now),
     "Make scheduled tasks due: those with these IDs, or each that the filters leave, with --all.",
 )
 delete = _command(
-    _Verb("delete", "Deleted", Action.DELETE, TasksOf.delete),
+    _Verb("delete", "Deleted", Action.DELETE, Tasks.delete),
     "Cancel tasks that have not ended: those with these IDs, or each that the filters leave, "
     "with --all.",
 )

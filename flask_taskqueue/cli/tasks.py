@@ -6,7 +6,7 @@ import click
 import sqlalchemy as sa
 from flask.cli import with_appcontext
 
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.errors import UnknownTaskError
 from ..core.humanize import count
 from ..core.states import State
@@ -87,7 +87,7 @@ def list_tasks(
     runtime = current_runtime()
     with runtime.store.reading() as connection:
         found = _look(runtime, connection, wanted or Filter(), limit, deep)
-    tasks = [Task.of(record, TasksOf(runtime)) for record in found.records]
+    tasks = [Task.of(record, Tasks.of(runtime)) for record in found.records]
     if found.is_partial:
         chatter(_partly(wanted or Filter()))
     if as_json:

@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import urljoin
 
 import sqlalchemy as sa
-from flask import current_app, g, request, url_for
+from flask import g, request, url_for
 from werkzeug.exceptions import BadRequest, Forbidden
 
 from .. import diagnosis
-from ..api.adding import Adding
-from ..api.tasks import TasksOf
+from ..api.adding import add_task
+from ..api.tasks import Tasks
 from ..core.curl import curl
 from ..core.delivery.reply import stored_headers
 from ..core.errors import InvalidTaskError
@@ -49,7 +49,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
         }
     redaction = Redaction(runtime.settings.redact)
     may_see = g.taskqueue_access.may("view_payload")
-    task = Task.of(record, TasksOf(runtime))
+    task = Task.of(record, Tasks.of(runtime))
     data = {
         **line(runtime, record, is_lost=is_lost),
         "why": " ".join(diagnosis.why(runtime, task_id).sentences),
@@ -85,17 +85,17 @@ def page(runtime: Runtime, task_id: str) -> Page:
 
 def requeue(runtime: Runtime, task_id: str) -> Deed:
     """Schedule it again."""
-    return Deed("requeue", task_id, partial(TasksOf(runtime).requeue, task_id))
+    return Deed("requeue", task_id, partial(Tasks.of(runtime).requeue, task_id))
 
 
 def run(runtime: Runtime, task_id: str) -> Deed:
     """Make it due."""
-    return Deed("run", task_id, partial(TasksOf(runtime).run_now, task_id))
+    return Deed("run", task_id, partial(Tasks.of(runtime).run_now, task_id))
 
 
 def delete(runtime: Runtime, task_id: str) -> Deed:
     """Cancel it."""
-    return Deed("delete", task_id, partial(TasksOf(runtime).delete, task_id))
+    return Deed("delete", task_id, partial(Tasks.of(runtime).delete, task_id))
 
 
 def copy(runtime: Runtime, task_id: str) -> Deed:
@@ -121,13 +121,12 @@ def copy(runtime: Runtime, task_id: str) -> Deed:
         options["payload"] = restored or None
     elif record.body:
         options["payload"] = bytes(record.body)
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
     url = request.form.get("url") or record.url
     spec = TaskSpec(_url(url, record, runtime), **options)
     return Deed(
         "copy",
         lambda added: f"{task_id} as {added[0].id}",
-        partial(Adding(app, runtime).add, spec, transactional=None),
+        partial(add_task, runtime, spec, transactional=None),
         lambda new: url_for(".task", task_id=new.id),
     )
 

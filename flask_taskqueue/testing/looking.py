@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from flask import Flask
 
 from .. import sessions
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.clock import duration_micros, to_datetime, to_micros
 from ..core.record import Record
 from ..core.states import State
@@ -160,7 +160,7 @@ class Looking:
         self.app = app
         self._runtime = runtime
         self._routes = RouteFinder(app)
-        self._actions = TasksOf(runtime)
+        self._actions = Tasks.of(runtime)
 
     def tasks(
         self,

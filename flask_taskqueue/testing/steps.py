@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
 from ..core.tasks.task import Task
@@ -29,7 +29,7 @@ class Steps:
         self._rehearsal = rehearsal
         self._script = script
         self._id = dispatcher_id()
-        self._actions = TasksOf(runtime)
+        self._actions = Tasks.of(runtime)
         routes = runtime.routes(None, "wsgi")
         scripted = Routes(
             Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script)

@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 
 from flask import Flask
 
-from ..api.adding import Adding
+from ..api.adding import add_task
 from ..core.clock import LONGEST, SECOND, duration_micros, to_datetime, to_micros
 from ..core.errors import BadTaskStateError, BadTransactionStateError, ConfigurationError
 from ..core.settings import checks
@@ -54,12 +54,9 @@ class TaskQueueTester(Looking):
                 "a dispatcher runs in this process: leave TASKQUEUE_DISPATCHER out of the tests"
             )
         runtime = self._runtime
-        self._forget()
         parts = runtime.binding.parts(self.app, runtime.settings)
         self._rehearsal = Rehearsal(**parts, isolated=runtime.binding.isolation(self.app))
-        runtime.store = runtime.make_store(self._rehearsal)
-        self._wake = runtime.wake
-        runtime.wake = self._woken  # type: ignore[method-assign]
+        runtime.substitute(self._rehearsal, self._woken)
         self._steps = Steps(runtime, self._rehearsal, self._script)
         self._rehearsal.clear()
         runtime.store.ensure_queues()
@@ -71,13 +68,11 @@ class TaskQueueTester(Looking):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        runtime = self._runtime
-        runtime.wake = self._wake  # type: ignore[method-assign]
         try:
             self._rehearsal.clear()
         finally:
             self._steps.close()
-            self._forget()
+            self._runtime.substitute()
 
     @property
     def now(self) -> datetime:
@@ -220,9 +215,7 @@ class TaskQueueTester(Looking):
         """
         self._settle()
         with self._as_running():
-            record = Adding(self.app, self._runtime).add(
-                TaskSpec(url, params, **options), transactional=False
-            )
+            record = add_task(self._runtime, TaskSpec(url, params, **options), transactional=False)
             taken = self._steps.take(record.id)
             if taken is None:
                 raise AssertionError(
@@ -280,14 +273,6 @@ class TaskQueueTester(Looking):
     def _woken(self) -> None:
         if self._immediately and not self._running:
             self._run_all(MAX_TASKS)
-
-    def _forget(self) -> None:
-        """Let the runtime make its store anew when it is next asked for."""
-        opened = self._runtime.__dict__
-        if "store" in opened:
-            self._runtime.store.database.close()
-        for name in ("store", "cron", "wakeup_channel"):
-            opened.pop(name, None)
 
     @contextmanager
     def _as_running(self) -> Iterator[None]:

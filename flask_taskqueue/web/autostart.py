@@ -168,7 +168,7 @@ class _Autostart:
         with _start_lock:
             if is_stopping() or self._is_disabled:
                 return
-            scheduler = runtime.start(runtime.settings.base_url or base_url)
+            scheduler = runtime.start(base_url=runtime.settings.base_url or base_url)
         settings = runtime.settings
         logger.info(
             "dispatcher %s started (pid %d, transport %s, %d slots, poll %g s, %s)",

@@ -1,10 +1,13 @@
-"""The log: one line per attempt."""
+"""Reports: the log line and the signals of each attempt, and the signals of other changes."""
 
 from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
 
+from flask import Flask
+
+from .core import signals
 from .core.delivery.outcome import Outcome
 from .core.record import Record
 from .core.states import State
@@ -20,22 +23,39 @@ _LEVELS = {
 }
 
 
+def report_attempt(app: Flask, result: Result, lost: bool) -> None:
+    """Log an attempt that is recorded, and send its signals.
+
+    Where nobody listens this costs next to nothing.
+    """
+    log_attempt(result, lost)
+    outcome = result.outcome
+    if signals.attempt_finished.receivers:
+        signals.attempt_finished.send(
+            app, record=result.record, outcome=outcome, duration=result.duration, lost=lost
+        )
+    if lost or not outcome.state.is_finished:
+        return
+    signal = signals.task_dead if outcome.state is State.DEAD else signals.task_succeeded
+    if signal.receivers:
+        signal.send(app, record=result.record, outcome=outcome)
+
+
 def log_attempt(result: Result, lost: bool) -> None:
-    """Log an attempt that is recorded: a success as information, a failed attempt as a warning, a
-    dead task as an error.
+    """Log a success as information, a failed attempt as a warning, a dead task as an error.
 
-    So failures are seen where logging was never set up: Python prints warnings to stderr then.
+    So failures are seen even where logging was never set up, because Python then prints warnings
+    to stderr. A dead task is logged as a warning if the exception that ended it has been reported
+    already, so that it is reported once.
 
-    A dead task is a warning too if the exception that ended it has been reported already, so that
-    it is reported once.
-
-    Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
-    too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the
-    eta to the begin of the first attempt; None at later ones) and next_eta (of the next attempt).
+    The line never has bodies, headers or query strings. The record's attributes describe the
+    attempt too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms
+    (from the eta to the beginning of the first attempt; None for later attempts) and next_eta (of
+    the next attempt).
     """
     record, outcome = result.record, result.outcome
-    told = result.reported and outcome.state is State.DEAD
-    level = logging.WARNING if lost or told else _LEVELS[outcome.state]
+    already_reported = result.reported and outcome.state is State.DEAD
+    level = logging.WARNING if lost or already_reported else _LEVELS[outcome.state]
     if not logger.isEnabledFor(level):
         return
     extra = {
