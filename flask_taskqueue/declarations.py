@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from flask import Blueprint, Flask
 
@@ -17,7 +17,7 @@ from .core.names import check_task_name
 from .core.retry import RetryOptions
 from .core.schedules.firing import Misfire, Overlap
 from .core.tasks.options import check_deadline, check_flag
-from .core.tasks.spec import TaskSpec
+from .core.tasks.spec import ScheduleOptions, TaskSpec
 from .core.tasks.task import Task
 from .runtime import Runtime
 from .web.rules import check_endpoint, check_methods, check_rule
@@ -154,7 +154,7 @@ class Declarations(Tasks):
         misfire: Misfire = "run_once",
         overlap: Overlap = "skip",
         description: str | None = None,
-        **options: Any,
+        **options: Unpack[ScheduleOptions],
     ) -> Callable[[F], F]:
         """Have a handler, a task function or a plain function (which becomes one) run on a
         schedule.
@@ -196,7 +196,7 @@ class Declarations(Tasks):
         misfire: Misfire = "run_once",
         overlap: Overlap = "skip",
         description: str | None = None,
-        **options: Any,
+        **options: Unpack[ScheduleOptions],
     ) -> None:
         """Declare a schedule: a task for ``url`` is added at each of its fire times, by any number
         of dispatchers once.

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
-from . import diagnosis, sessions
+from . import diagnosis
 from .api import schedules
 from .api.adding import AddedMany, add_batch, add_many, add_task
 from .api.queue import Queue
@@ -16,7 +16,6 @@ from .api.schedules import ScheduleEntry
 from .api.statistics import statistics
 from .api.task_maker import TaskMaker
 from .api.tasks import batch_of
-from .binding import Binding
 from .cli import taskqueue
 from .config_files import cron_yaml_schedules, with_queue_yaml
 from .core.delivery.signatures import webhook_secret
@@ -25,11 +24,12 @@ from .core.dispatchers import DispatcherInfo
 from .core.queues.statistics import QueueStatistics
 from .core.security.targets import Targets
 from .core.settings.app import Settings
-from .core.tasks.spec import TaskOptions, TaskSpec
+from .core.tasks.spec import SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Task
 from .dashboard import mount
 from .declarations import Declarations
-from .runtime import Runtime
+from .runtime import Runtime, sessions
+from .runtime.binding import Binding
 from .web.app_checks import check_application, check_at_first_request
 from .web.autostart import arrange_start
 from .web.csrf import exempt_workers
@@ -115,20 +115,22 @@ class TaskQueue(Declarations):
         spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
         return add_task(self._runtime, spec, transactional)
 
-    def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
-        """Store any number of tasks, from a generator too, a few hundred to a transaction; how
-        many.
+    def add_many(
+        self, specs: Iterable[SpecLike], *, transactional: bool | None = None
+    ) -> AddedMany:
+        """Store any number of tasks, a few hundred to a transaction; how many.
 
-        Each is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of arguments. Those
-        whose name or unique_key is taken are skipped. When one is malformed this raises, and what
-        came before it in the same transaction is not stored, what was in earlier ones is. As part
-        of the session's transaction it takes at most 1,000, all or none. No ``task_added`` is sent.
+        ``specs`` may be a generator. Each is a `TaskSpec`, a URL, a pair of URL and params, or a
+        mapping of arguments. Those whose name or unique_key is taken are skipped. When one is
+        malformed this raises: nothing of its own transaction is stored, but what earlier
+        transactions stored stays. As part of the session's transaction it takes at most 1,000
+        tasks, all or none. No ``task_added`` is sent.
         """
         return add_many(self._runtime, map(TaskSpec.of, specs), transactional)
 
     def batch(
         self,
-        specs: Iterable[Any],
+        specs: Iterable[SpecLike],
         *,
         on_finish: TaskSpec | None = None,
         on_dead: TaskSpec | None = None,

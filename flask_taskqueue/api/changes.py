@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from flask import has_app_context
 
-from .. import sessions
 from ..core.errors import BadTransactionStateError, TaskQueueError
 from ..core.record import Record
 from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment
 from ..core.urls import redacted
-from ..runtime import Runtime
+from ..runtime import Runtime, sessions
 from ..store import has_left
 from ..web.current_task import handling
 

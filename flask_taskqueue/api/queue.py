@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from ..core import signals
 from ..core.errors import ConfigurationError, UnknownQueueError
 from ..core.queues.statistics import QueueStatistics
-from ..core.settings.queue import LIMITS
+from ..core.settings.queue import LIMITS, LimitOptions
 from ..core.states import State
-from ..core.tasks.spec import TaskOptions, TaskSpec
+from ..core.tasks.spec import SpecLike, TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..runtime import Runtime
 from ..store import Action, Filter, Store
@@ -48,7 +48,7 @@ class Queue:
         return f"<Queue {self.name}>"
 
     @overload
-    def add(self, url: list[Any], *, transactional: bool | None = None) -> list[Task]: ...
+    def add(self, url: list[SpecLike], *, transactional: bool | None = None) -> list[Task]: ...
 
     @overload
     def add(
@@ -86,7 +86,9 @@ class Queue:
             transactional,
         )
 
-    def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
+    def add_many(
+        self, specs: Iterable[SpecLike], *, transactional: bool | None = None
+    ) -> AddedMany:
         """``tasks.add_many`` with this queue."""
         return add_many(
             self._runtime,
@@ -181,7 +183,9 @@ class Queue:
 
         return self._change(work, transactional, "resume", tell, wakes=True)
 
-    def configure(self, *, transactional: bool | None = None, **limits: Any) -> None:
+    def configure(
+        self, *, transactional: bool | None = None, **limits: Unpack[LimitOptions]
+    ) -> None:
         """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` (None for no limit) for
         all dispatchers.
 

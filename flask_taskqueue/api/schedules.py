@@ -26,8 +26,7 @@ from ..core.settings.queue import QueueSettings, check_configured
 from ..core.tasks.new_task import pack
 from ..core.tasks.spec import TaskSpec
 from ..core.tasks.task import Task
-from ..resources import MakeTask
-from ..runtime import Runtime
+from ..runtime import MakeTask, Runtime
 from ..store import Definition
 from ..web.worker import Worker
 from .changes import make_change, named

@@ -19,6 +19,7 @@ from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.humanize import count
 from ..web.health import Probe, dispatching
+from ..web.rules import worker_rules
 from ..web.worker import Worker
 from .options import FAILED, UNAVAILABLE, current_runtime, json_option
 from .output import chatter, echo_json, echo_table
@@ -107,11 +108,7 @@ def routes(as_json: bool) -> None:
     """
     current_runtime()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    found = [
-        _document(rule, worker)
-        for rule in app.url_map.iter_rules()
-        if (worker := _worker(app, rule)) is not None
-    ]
+    found = [_document(rule, worker) for rule, worker in worker_rules(app)]
     found.sort(key=lambda one: str(one["rule"]))
     if as_json:
         echo_json(found)
@@ -130,11 +127,6 @@ def routes(as_json: bool) -> None:
         echo_table(("ROUTE", "METHODS", "QUEUE", "DEADLINE", "MODE", "HANDLER"), rows)
     else:
         chatter("No handlers are declared.")
-
-
-def _worker(app: Flask, rule: Rule) -> Worker[..., Any] | None:
-    worker = getattr(app.view_functions.get(rule.endpoint), "__self__", None)
-    return worker if isinstance(worker, Worker) else None
 
 
 def _document(rule: Rule, worker: Worker[..., Any]) -> dict[str, Any]:

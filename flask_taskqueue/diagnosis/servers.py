@@ -13,7 +13,7 @@ from pathlib import Path
 from ..core.diagnosis.finding import Finding
 from ..core.durations import seconds
 from ..runtime import Runtime
-from ..web.rules import worker_of
+from ..web.rules import worker_rules
 
 _GUNICORN_DEFAULT = 30.0
 
@@ -62,9 +62,8 @@ def longest_deadline(runtime: Runtime) -> float:
     """
     app, settings = runtime.app, runtime.settings
     found = [settings.deadline, *(queue.deadline or 0 for queue in settings.queues.values())]
-    for rule in app.url_map.iter_rules():
-        worker = worker_of(app, rule)
-        if worker is not None and worker.route.deadline is not None:
+    for _, worker in worker_rules(app):
+        if worker.route.deadline is not None:
             found.append(seconds(worker.route.deadline, what="deadline"))
     return max(found)
 

@@ -11,14 +11,13 @@ from urllib.parse import parse_qs
 
 from flask import Flask
 
-from .. import sessions
 from ..api.tasks import Tasks
 from ..core.clock import duration_micros, to_datetime, to_micros
 from ..core.record import Record
 from ..core.states import State
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, normal
-from ..runtime import Runtime
+from ..runtime import Runtime, sessions
 from ..store import Filter
 from ..web.routes import RouteFinder
 from ..web.task_function import TaskFunction

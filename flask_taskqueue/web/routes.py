@@ -17,7 +17,7 @@ from ..core.arguments.equality import same
 from ..core.arguments.form import Call
 from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
-from .worker import Worker
+from .worker import Worker, worker_behind
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -79,7 +79,7 @@ class RouteFinder:
         if worker in self._endpoints:
             return self._endpoints[worker]
         for endpoint, view in self._app.view_functions.items():
-            if getattr(view, "__self__", None) is worker:
+            if worker_behind(view) is worker:
                 self._endpoints[worker] = endpoint
                 return endpoint
         raise InvalidUrlError(
@@ -238,8 +238,7 @@ class RouteFinder:
         except NotFound:
             self._object(f"no route of the application answers {method} {path}")
         else:
-            worker = getattr(self._app.view_functions[endpoint], "__self__", None)
-            return FoundRoute(path, worker if isinstance(worker, Worker) else None)
+            return FoundRoute(path, worker_behind(self._app.view_functions[endpoint]))
         return FoundRoute(path, None)
 
     def _object(self, complaint: str) -> None:

@@ -63,7 +63,7 @@ class Worker(Generic[P, R]):
         self.route = route
         self.variables = variables_of(route.rule)
         self.parameters = Parameters.of(function, skip=self.variables)
-        self.is_async = iscoroutinefunction(function)
+        self.is_async: bool = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
 
@@ -155,6 +155,12 @@ class Worker(Generic[P, R]):
             values, form = _values()
             arguments = self.parameters.bind(values, form=form, skip=variables)
         return response_of(self.function(**variables, **arguments), self.function)  # type: ignore[call-arg]
+
+
+def worker_behind(view: object) -> Worker[..., Any] | None:
+    """Return the worker whose view this is; None for any other view."""
+    worker = getattr(view, "__self__", None)
+    return worker if isinstance(worker, Worker) else None
 
 
 class PreparedWorker(Generic[P]):

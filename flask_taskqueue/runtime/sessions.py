@@ -14,8 +14,8 @@ from flask import Flask, current_app, has_app_context
 from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .core.errors import BadTransactionStateError
-from .store import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
+from ..core.errors import BadTransactionStateError
+from ..store import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
 
 logger = logging.getLogger("flask_taskqueue")
 

@@ -10,19 +10,19 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from typing import Any, TypedDict, Unpack
 
+from ..core import signals
+from ..core.diagnosis.finding import Finding
+from ..core.errors import ConfigurationError
+from ..core.ids import dispatcher_id
+from ..engine.attempt import Attempts
+from ..engine.dispatcher import Dispatcher
+from ..engine.maintenance import carry_on
+from ..engine.registration import Presence
+from ..engine.scheduler import Scheduler
+from ..process.threads import leaving_signals
+from ..store import replace_inherited
 from . import sessions
-from .core import signals
-from .core.diagnosis.finding import Finding
-from .core.errors import ConfigurationError
-from .core.ids import dispatcher_id
-from .engine.attempt import Attempts
-from .engine.dispatcher import Dispatcher
-from .engine.maintenance import carry_on
-from .engine.registration import Presence
-from .engine.scheduler import Scheduler
-from .process.threads import leaving_signals
 from .resources import Resources
-from .store import replace_inherited
 
 logger = logging.getLogger("flask_taskqueue")
 

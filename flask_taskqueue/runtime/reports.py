@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Flask
 
-from .core import signals
-from .core.delivery.outcome import Outcome
-from .core.record import Record
-from .core.states import State
-from .core.urls import redacted
-from .store import Result
+from ..core import signals
+from ..core.delivery.outcome import Outcome
+from ..core.record import Record
+from ..core.states import State
+from ..core.urls import redacted
+from ..store import Result
 
 logger = logging.getLogger("flask_taskqueue")
 

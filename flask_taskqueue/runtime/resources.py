@@ -12,26 +12,26 @@ from typing import Protocol
 import sqlalchemy as sa
 from flask import Flask
 
+from ..core import signals
+from ..core.errors import BadTransactionStateError, ConfigurationError, TaskQueueError
+from ..core.ownership import Application
+from ..core.record import Record
+from ..core.security.encryption import Vault
+from ..core.security.targets import Targets
+from ..core.settings.app import Settings
+from ..core.tasks.new_task import NewTask
+from ..core.tasks.spec import TaskSpec
+from ..engine.attempt import Keys, Routes
+from ..engine.cron import Cron, Find
+from ..engine.maintenance import Retention, prune, sweep
+from ..engine.routes import find_routes
+from ..engine.scheduler import Scheduler
+from ..engine.wakeup_socket import Bell
+from ..process.threads import built_once
+from ..store import Database, Notices, Result, Store, is_in_memory
 from . import sessions
 from .binding import Binding
-from .core import signals
-from .core.errors import BadTransactionStateError, ConfigurationError, TaskQueueError
-from .core.ownership import Application
-from .core.record import Record
-from .core.security.encryption import Vault
-from .core.security.targets import Targets
-from .core.settings.app import Settings
-from .core.tasks.new_task import NewTask
-from .core.tasks.spec import TaskSpec
-from .engine.attempt import Keys, Routes
-from .engine.cron import Cron, Find
-from .engine.maintenance import Retention, prune, sweep
-from .engine.routes import find_routes
-from .engine.scheduler import Scheduler
-from .engine.wakeup_socket import Bell
-from .process.threads import built_once
 from .reports import report_attempt
-from .store import Database, Notices, Result, Store, is_in_memory
 
 logger = logging.getLogger("flask_taskqueue")
 
