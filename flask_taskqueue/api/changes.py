@@ -23,7 +23,7 @@ from ..runtime import Runtime, sessions
 from ..store import has_left
 from ..web.current_task import handling
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 
 def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..runtime import Runtime
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 ANSWER_TIMEOUT = 5.0
 """Seconds that dispatchers have to answer."""

@@ -178,7 +178,7 @@ def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> Sch
     )
 
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
 

@@ -14,7 +14,7 @@ from ..core.states import State
 from ..core.urls import redacted
 from ..store import Result
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _LEVELS = {
     State.SUCCEEDED: logging.INFO,

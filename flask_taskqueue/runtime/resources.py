@@ -33,7 +33,7 @@ from . import sessions
 from .binding import Binding
 from .reports import report_attempt
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 
 class MakeTask(Protocol):
@@ -61,11 +61,11 @@ class Resources:
     ) -> None:
         self.settings = settings
         self.targets = targets
-        self.vault = Vault(settings.encryption_keys)
+        self.vault: Vault = Vault(settings.encryption_keys)
         self.binding = binding
         self.scheduler: Scheduler | None = None
         """The jobs of this process's dispatcher, while one runs."""
-        self.is_attended = False
+        self.is_attended: bool = False
         """Whether tasks are known to be attempted, by this process or another, now or soon."""
         self.new_task = new_task
         self.find_schedules = find_schedules

@@ -24,7 +24,7 @@ from ..store import replace_inherited
 from . import sessions
 from .resources import Resources
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 
 class DispatcherOptions(TypedDict, total=False):

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from ..core.errors import BadTransactionStateError
 from ..store import NO_COMMIT, Joined, Uncommitted, follow, forget, of_this_thread
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _FOLLOWED = "taskqueue_followed"
 _MOST_NAMED = 50

@@ -28,7 +28,7 @@ from .current_task import handling
 from .development_server import ends_with_its_request, on_serving
 from .guard import verified
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _RELOAD_GRACE = 2.0
 _START_AGAIN = 1.0

@@ -19,7 +19,7 @@ from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
 from .worker import Worker, worker_behind
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _MOST_REMEMBERED = 4096
 

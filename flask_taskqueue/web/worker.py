@@ -61,8 +61,8 @@ class Worker(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.route = route
-        self.variables = variables_of(route.rule)
-        self.parameters = Parameters.of(function, skip=self.variables)
+        self.variables: frozenset[str] = variables_of(route.rule)
+        self.parameters: Parameters = Parameters.of(function, skip=self.variables)
         self.is_async: bool = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
