@@ -19,6 +19,7 @@ NAMES = (
     "counting",
     "upkeep",
     "compare",
+    "figures",
 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ._version import __version__
-from .api.queue import AddedMany, Queue
+from .api.adding import AddedMany
+from .api.queue import Queue
 from .api.schedules import ScheduleEntry
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo
@@ -46,7 +47,7 @@ from .core.queues.statistics import QueueStatistics
 from .core.retry import RetryOptions
 from .core.schedules.schedule import Schedule
 from .core.settings.app import Settings
-from .core.settings.queue import QueueSettings
+from .core.settings.queue import LimitOptions, QueueSettings
 from .core.signals import (
     attempt_finished,
     attempt_started,
@@ -63,7 +64,7 @@ from .core.signals import (
     tasks_changed,
 )
 from .core.states import State
-from .core.tasks.spec import TaskOptions, TaskSpec
+from .core.tasks.spec import ScheduleOptions, SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Progress, Result, Task
 from .extension import TaskQueue
 from .migrations import include_object
@@ -89,6 +90,7 @@ __all__ = [
     "InvalidTaskNameError",
     "InvalidTaskRetryOptionsError",
     "InvalidUrlError",
+    "LimitOptions",
     "PermanentFailure",
     "Progress",
     "Queue",
@@ -100,7 +102,9 @@ __all__ = [
     "RetryOptions",
     "Schedule",
     "ScheduleEntry",
+    "ScheduleOptions",
     "Settings",
+    "SpecLike",
     "State",
     "TablesMissingError",
     "TablesOutdatedError",

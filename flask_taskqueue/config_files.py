@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask
 
-from .api.schedules import Declared
+from .api.schedules import DeclaredSchedule
 from .core.appengine.cron_yaml import CronEntry, parse_cron_yaml
 from .core.appengine.queue_yaml import parse_queue_yaml
 from .core.errors import ConfigurationError, InvalidScheduleError
@@ -39,7 +39,7 @@ def with_queue_yaml(app: Flask, settings: Settings) -> Settings:
     return replace(settings, queues=parse_queues("TASKQUEUE_QUEUES", {**found, **given}))
 
 
-def cron_yaml_schedules(app: Flask, settings: Settings) -> list[Declared]:
+def cron_yaml_schedules(app: Flask, settings: Settings) -> list[DeclaredSchedule]:
     """The schedules of ``TASKQUEUE_CRON_YAML``: a GET of each URL, named by it, as App Engine has
     no names.
 
@@ -49,12 +49,12 @@ def cron_yaml_schedules(app: Flask, settings: Settings) -> list[Declared]:
         return []
     file = _path(app, settings.cron_yaml)
     seen: Counter[str] = Counter()
-    found: list[Declared] = []
+    found: list[DeclaredSchedule] = []
     for entry in parse_cron_yaml(_read("TASKQUEUE_CRON_YAML", file), file=file.name):
         seen[entry.url] += 1
         try:
             found.append(
-                Declared.of(
+                DeclaredSchedule.of(
                     _name(entry.url, seen[entry.url]),
                     _spec(entry),
                     entry.schedule,

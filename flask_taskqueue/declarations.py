@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from flask import Blueprint, Flask
 
-from .api.schedules import Declared, Schedules
-from .api.tasks import StoredTasks
+from .api.adding import add_task
+from .api.schedules import DeclaredSchedule, DeclaredSchedules
+from .api.tasks import Tasks
 from .core.arguments.form import listed
 from .core.errors import ConfigurationError
 from .core.names import check_task_name
 from .core.retry import RetryOptions
 from .core.schedules.firing import Misfire, Overlap
 from .core.tasks.options import check_deadline, check_flag
-from .core.tasks.spec import TaskSpec
+from .core.tasks.spec import ScheduleOptions, TaskSpec
 from .core.tasks.task import Task
+from .runtime import Runtime
 from .web.rules import check_endpoint, check_methods, check_rule
 from .web.task_function import TaskFunction, route_of
 from .web.worker import Route, Worker
@@ -28,22 +30,14 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Declarations(StoredTasks):
-    """What `TaskQueue` offers to declare at import time, before or after an application is set
-    up.
-    """
+class Declarations(Tasks):
+    """What can be declared at import time, before or after an application is set up."""
 
-    def __init__(self) -> None:
+    def __init__(self, find_runtime: Callable[[], Runtime], apps: Iterable[Flask]) -> None:
+        super().__init__(find_runtime)
+        self._set_up = apps
         self._workers = Workers()
-        self._schedules = Schedules()
-
-    def add(self, url: Any = None) -> Task:
-        """Store a task; see `TaskQueue.add`."""
-        raise NotImplementedError
-
-    def _set_up(self) -> list[Flask]:
-        """The applications that are set up."""
-        raise NotImplementedError
+        self._schedules = DeclaredSchedules()
 
     def worker(
         self,
@@ -146,7 +140,7 @@ class Declarations(StoredTasks):
                 transactional=transactional,
             )
             return TaskFunction(
-                function, lambda handler: self._worker(handler, route, None), self.add
+                function, lambda handler: self._worker(handler, route, None), self._add
             )
 
         return decorate if function is None else decorate(function)
@@ -160,7 +154,7 @@ class Declarations(StoredTasks):
         misfire: Misfire = "run_once",
         overlap: Overlap = "skip",
         description: str | None = None,
-        **options: Any,
+        **options: Unpack[ScheduleOptions],
     ) -> Callable[[F], F]:
         """Have a handler, a task function or a plain function (which becomes one) run on a
         schedule.
@@ -177,7 +171,7 @@ class Declarations(StoredTasks):
             own = name or str(getattr(chosen, "__name__", ""))
             spec = chosen.options(**options).spec()
             self._schedule(
-                Declared.of(
+                DeclaredSchedule.of(
                     own,
                     spec,
                     schedule,
@@ -202,7 +196,7 @@ class Declarations(StoredTasks):
         misfire: Misfire = "run_once",
         overlap: Overlap = "skip",
         description: str | None = None,
-        **options: Any,
+        **options: Unpack[ScheduleOptions],
     ) -> None:
         """Declare a schedule: a task for ``url`` is added at each of its fire times, by any number
         of dispatchers once.
@@ -226,7 +220,7 @@ class Declarations(StoredTasks):
         else:
             spec = TaskSpec(url, None if params is None else listed(params), **options)
         self._schedule(
-            Declared.of(
+            DeclaredSchedule.of(
                 name,
                 spec,
                 schedule,
@@ -237,17 +231,20 @@ class Declarations(StoredTasks):
             )
         )
 
-    def _schedule(self, declared: Declared) -> None:
-        for app in self._set_up():
+    def _schedule(self, declared: DeclaredSchedule) -> None:
+        for app in list(self._set_up):
             declared.check(app.extensions["taskqueue"].settings.queues)
         self._schedules.add(declared)
 
     def _worker(
         self, function: Callable[P, R], route: Route, blueprint: Blueprint | None
     ) -> Worker[P, R]:
-        worker = Worker(function, route, self, self.add)
-        self._workers.add(worker, blueprint, self._set_up())
+        worker = Worker(function, route, self, self._add)
+        self._workers.add(worker, blueprint, list(self._set_up))
         return worker
+
+    def _add(self, spec: TaskSpec) -> Task:
+        return add_task(self._runtime, spec, None)
 
 
 def _check_options(deadline: float | timedelta | None, transactional: bool) -> None:

@@ -8,31 +8,34 @@ from typing import Any, Unpack
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
-from . import diagnosis, sessions
+from . import diagnosis
 from .api import schedules
-from .api.adding import Adding
-from .api.queue import AddedMany, Queue, statistics
+from .api.adding import AddedMany, add_batch, add_many, add_task
+from .api.queue import Queue
 from .api.schedules import ScheduleEntry
+from .api.statistics import statistics
+from .api.task_maker import TaskMaker
 from .api.tasks import batch_of
-from .binding import Binding
 from .cli import taskqueue
 from .config_files import cron_yaml_schedules, with_queue_yaml
 from .core.delivery.signatures import webhook_secret
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo
 from .core.queues.statistics import QueueStatistics
+from .core.security.targets import Targets
 from .core.settings.app import Settings
-from .core.tasks.spec import TaskOptions, TaskSpec
+from .core.tasks.spec import SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Task
 from .dashboard import mount
 from .declarations import Declarations
-from .runtime import Runtime
+from .runtime import Runtime, sessions
+from .runtime.binding import Binding
 from .web.app_checks import check_application, check_at_first_request
 from .web.autostart import arrange_start
 from .web.csrf import exempt_workers
 from .web.guard import verified
+from .web.middleware import install
 from .web.monitoring import mount as mount_monitoring
-from .web.proof import install
 from .web.worker import Worker
 
 
@@ -46,9 +49,9 @@ class TaskQueue(Declarations):
     """
 
     def __init__(self, app: Flask | None = None, db: Any = None) -> None:
-        super().__init__()
+        self._apps: weakref.WeakKeyDictionary[Flask, Runtime] = weakref.WeakKeyDictionary()
+        super().__init__(lambda: self._apps[self._app()], self._apps)
         self._db = db
-        self._apps: weakref.WeakKeyDictionary[Flask, Adding] = weakref.WeakKeyDictionary()
         if app is not None:
             self.init_app(app)
 
@@ -64,11 +67,13 @@ class TaskQueue(Declarations):
         of_files = cron_yaml_schedules(app, settings)
         self._schedules.check(settings.queues)
         binding = Binding.of(app, db if db is not None else self._db, settings)
-        runtime = Runtime(app, settings, binding)
+        targets = Targets.of(settings)
+        new_task = TaskMaker(app, settings, targets).new_task
+        find_schedules = self._schedules.find(new_task, of_files)
+        runtime = Runtime(app, settings, targets, binding, new_task, find_schedules)
         self._workers.check(app, runtime)
         app.extensions["taskqueue"] = runtime
-        self._apps[app] = Adding(app, runtime)
-        runtime.find_schedules = self._schedules.find(self._apps[app], of_files)
+        self._apps[app] = runtime
         for session in binding.sessions(app):
             sessions.watch(session)
         self._workers.register(app)
@@ -108,22 +113,24 @@ class TaskQueue(Declarations):
         errors are App Engine's.
         """
         spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
-        return self._apps[self._app()].add(spec, transactional)
+        return add_task(self._runtime, spec, transactional)
 
-    def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
-        """Store any number of tasks, from a generator too, a few hundred to a transaction; how
-        many.
+    def add_many(
+        self, specs: Iterable[SpecLike], *, transactional: bool | None = None
+    ) -> AddedMany:
+        """Store any number of tasks, a few hundred to a transaction; how many.
 
-        Each is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of arguments. Those
-        whose name or unique_key is taken are skipped. When one is malformed this raises, and what
-        came before it in the same transaction is not stored, what was in earlier ones is. As part
-        of the session's transaction it takes at most 1,000, all or none. No ``task_added`` is sent.
+        ``specs`` may be a generator. Each is a `TaskSpec`, a URL, a pair of URL and params, or a
+        mapping of arguments. Those whose name or unique_key is taken are skipped. When one is
+        malformed this raises: nothing of its own transaction is stored, but what earlier
+        transactions stored stays. As part of the session's transaction it takes at most 1,000
+        tasks, all or none. No ``task_added`` is sent.
         """
-        return AddedMany(*self._apps[self._app()].add_many(map(TaskSpec.of, specs), transactional))
+        return add_many(self._runtime, map(TaskSpec.of, specs), transactional)
 
     def batch(
         self,
-        specs: Iterable[Any],
+        specs: Iterable[SpecLike],
         *,
         on_finish: TaskSpec | None = None,
         on_dead: TaskSpec | None = None,
@@ -135,14 +142,18 @@ class TaskQueue(Declarations):
         once, when the first of them is dead. Within those ``current_task.batch`` has the counts.
         """
         return batch_of(
-            self._apps[self._app()].add_batch(
-                [TaskSpec.of(spec) for spec in specs], on_finish, on_dead, transactional
+            add_batch(
+                self._runtime,
+                [TaskSpec.of(spec) for spec in specs],
+                on_finish,
+                on_dead,
+                transactional,
             )
         )
 
     def queue(self, name: str) -> Queue:
         """A queue, to look at it and to work on it. Raises `UnknownQueueError`."""
-        return Queue(name, self._runtime, self._apps[self._app()])
+        return Queue(name, self._runtime)
 
     def queues(self) -> list[Queue]:
         """The queues that are configured."""
@@ -203,14 +214,6 @@ class TaskQueue(Declarations):
         secret of its own, so that none can sign for another. Raises `InvalidUrlError`.
         """
         return webhook_secret(self._runtime.keys.webhook, target)
-
-    def _set_up(self) -> list[Flask]:
-        return list(self._apps)
-
-    @property
-    def _runtime(self) -> Runtime:
-        runtime: Runtime = self._app().extensions["taskqueue"]
-        return runtime
 
     def _app(self) -> Flask:
         """The current application; outside of any, the only one that was set up."""

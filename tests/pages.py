@@ -21,7 +21,8 @@ from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
 import flask_taskqueue
 from flask_taskqueue import TaskQueue
-from flask_taskqueue.runtime import Runtime, _runtimes
+from flask_taskqueue.runtime import Runtime
+from flask_taskqueue.runtime.runtime import _runtimes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]

@@ -19,26 +19,30 @@ from .changes import joins_session, make_change, refuse_many, refuse_own_task
 def change_matching(
     runtime: Runtime,
     action: Action,
-    wanted: Filter,
-    told: Callable[[int], object] = lambda _: None,
+    filter: Filter,
+    on_progress: Callable[[int], object] = lambda _: None,
     *,
     transactional: bool | None = None,
 ) -> int:
-    """Change the tasks that match, some to a transaction so that nobody waits long; how many.
+    """Change the tasks that match, in small transactions so that nobody waits long; how many.
 
-    Only those that were there when it began; ``told`` is called with each number that is done.
-    Raises `BadTransactionStateError` if it would have to be part of the session's transaction.
+    Tasks added after it began are left alone. ``on_progress`` is called with the number of tasks
+    that each transaction changed. Raises `BadTransactionStateError` if it would have to be part of
+    the session's transaction.
     """
     refuse_many(runtime, transactional, f"to {action.value} whatever matches")
     tasks = runtime.store.tasks
-    those = wanted if wanted.before is not None else replace(wanted, before=task_id())
+    earlier = filter if filter.before is not None else replace(filter, before=task_id())
     total, changed = 0, CHANGED_AT_ONCE
     while changed == CHANGED_AT_ONCE:
         changed, _ = make_change(
-            runtime, partial(tasks.change_some, filter=those, action=action), False, wakes=False
+            runtime,
+            lambda connection: tasks.change_some(connection, earlier, action),
+            False,
+            wakes=False,
         )
         total += changed
-        told(changed)
+        on_progress(changed)
     if action is not Action.DELETE:
         runtime.wake()
     runtime.tell_changed(action.value, total)
@@ -53,35 +57,37 @@ def change_ids(
     queue: str | None = None,
     transactional: bool | None = None,
 ) -> int:
-    """Change these tasks, as far as their states allow (and only those of this queue, if one is
-    given); how many.
+    """Change these tasks, as far as their states allow; how many.
 
-    In one transaction if that is the session's, otherwise some to a transaction.
+    With ``queue`` only those of that queue. One transaction if that is the session's, otherwise
+    several small ones.
     """
     if action is Action.DELETE:
         refuse_own_task(runtime, ids, transactional)
-    tasks, wakes, tell = (
-        runtime.store.tasks,
-        action is not Action.DELETE,
-        partial(runtime.tell_changed, action.value),
-    )
+    tasks, wakes = runtime.store.tasks, action is not Action.DELETE
+    tell = partial(runtime.tell_changed, action.value)
     parts = [
         Filter(ids=ids[start : start + CHANGED_AT_ONCE], queue=queue)
         for start in range(0, len(ids), CHANGED_AT_ONCE)
     ]
 
-    def work(connection: sa.Connection, some: Sequence[Filter]) -> int:
-        return sum(tasks.change_some(connection, one, action) for one in some)
+    def work(connection: sa.Connection, filters: Sequence[Filter]) -> int:
+        return sum(tasks.change_some(connection, part, action) for part in filters)
 
     if joins_session(runtime, transactional):
         name = f"to {action.value} {plural(len(ids), 'task')}"
         total: int = make_change(
-            runtime, partial(work, some=parts), True, wakes=wakes, tell=tell, name=lambda _: [name]
+            runtime,
+            partial(work, filters=parts),
+            True,
+            wakes=wakes,
+            tell=tell,
+            name=lambda _: name,
         )[0]
         return total
     total = sum(
-        make_change(runtime, partial(work, some=[one]), transactional, wakes=False)[0]
-        for one in parts
+        make_change(runtime, partial(work, filters=[part]), transactional, wakes=False)[0]
+        for part in parts
     )
     if total and wakes:
         runtime.wake()
@@ -91,13 +97,14 @@ def change_ids(
 
 def forget_matching(
     runtime: Runtime,
-    wanted: Filter,
-    told: Callable[[int], object] = lambda _: None,
+    filter: Filter,
+    on_progress: Callable[[int], object] = lambda _: None,
     *,
     transactional: bool | None = None,
 ) -> int:
-    """Forget the finished tasks that match, but for names that are kept from being taken again;
-    how many. As `change_matching`.
+    """Forget the finished tasks that match, in small transactions as `change_matching`; how many.
+
+    Names that a tombstone still keeps from being taken again are not forgotten.
     """
     refuse_many(runtime, transactional, "to forget whatever matches")
     history, tombstones, total = (
@@ -107,11 +114,11 @@ def forget_matching(
     )
     while forgotten := make_change(
         runtime,
-        partial(history.forget_some, filter=wanted, tombstones=tombstones),
+        lambda connection: history.forget_some(connection, filter, tombstones),
         False,
         wakes=False,
     )[0]:
         total += forgotten
-        told(forgotten)
+        on_progress(forgotten)
     runtime.tell_changed("forget", total)
     return total

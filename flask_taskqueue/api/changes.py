@@ -14,17 +14,16 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from flask import has_app_context
 
-from .. import sessions
 from ..core.errors import BadTransactionStateError, TaskQueueError
 from ..core.record import Record
 from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment
 from ..core.urls import redacted
-from ..runtime import Runtime
+from ..runtime import Runtime, sessions
 from ..store import has_freed_places
 from ..web.current_task import handling
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 
 def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> None:
@@ -57,39 +56,41 @@ def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> N
         )
 
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
-Note = Callable[[sa.Connection, Any], object]
+AuditWrite = Callable[[sa.Connection, Any], object]
 """Writes, in the transaction of a change, what is to be told of it; it is called with the
 change's result.
 """
 
-_note: ContextVar[Note | None] = ContextVar("flask_taskqueue.note", default=None)
+_audit_write: ContextVar[AuditWrite | None] = ContextVar(
+    "flask_taskqueue.audit_write", default=None
+)
 
 
 @contextmanager
-def noted(note: Note | None) -> Iterator[None]:
+def audited(note: AuditWrite | None) -> Iterator[None]:
     """Within this no change commits without what ``note`` writes in the same transaction; if it
     raises, nothing is changed.
     """
-    token = _note.set(note)
+    token = _audit_write.set(note)
     try:
         yield
     finally:
-        _note.reset(token)
+        _audit_write.reset(token)
 
 
 def make_change(
     runtime: Runtime,
-    work: Callable[[sa.Connection], Result],
+    work: Callable[[sa.Connection], T],
     transactional: bool | None,
     *,
     wakes: bool = True,
-    tell: Callable[[Result], object] = lambda _: None,
-    name: Callable[[Result], Sequence[str]] = lambda _: (),
+    tell: Callable[[T], object] = lambda _: None,
+    name: Callable[[T], Sequence[str]] = lambda _: (),
     waits: bool = True,
-    done: Callable[[sa.Connection], Result | None] = lambda _: None,
-) -> tuple[Result, Commitment]:
+    done: Callable[[sa.Connection], T | None] = lambda _: None,
+) -> tuple[T, Commitment]:
     """Run ``work(connection)`` in the session's transaction or in one of its own, as the
     transaction rule says.
 
@@ -103,7 +104,7 @@ def make_change(
     Raises `BadTransactionStateError` where the change cannot be part of the transaction it should
     be part of, or would wait for the caller's own.
     """
-    note = _note.get()
+    note = _audit_write.get()
     if note is not None:
         work, tell = partial(_work_noted, work, note), partial(_tell_unnoted, tell)
     if joins_session(runtime, transactional):
@@ -175,26 +176,26 @@ def named(record: Record) -> str:
 
 
 def _work_noted(
-    work: Callable[[sa.Connection], Result], note: Note, connection: sa.Connection
-) -> Result:
+    work: Callable[[sa.Connection], T], note: AuditWrite, connection: sa.Connection
+) -> T:
     result = work(connection)
     note(connection, result)
     return result
 
 
-def _tell_unnoted(tell: Callable[[Result], object], result: Result) -> None:
+def _tell_unnoted(tell: Callable[[T], object], result: T) -> None:
     """Tell of a change; what receivers change then is not part of it."""
-    with noted(None):
+    with audited(None):
         tell(result)
 
 
 def _join(
     runtime: Runtime,
-    work: Callable[[sa.Connection], Result],
+    work: Callable[[sa.Connection], T],
     wakes: bool,
-    tell: Callable[[Result], object],
-    name: Callable[[Result], Sequence[str]],
-) -> tuple[Result, Commitment]:
+    tell: Callable[[T], object],
+    name: Callable[[T], Sequence[str]],
+) -> tuple[T, Commitment]:
     database = runtime.store.database
     try:
         with database.joined():

@@ -12,15 +12,15 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..runtime import Runtime
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
-PATIENCE = 5.0
+ANSWER_TIMEOUT = 5.0
 """Seconds that dispatchers have to answer."""
 _CALL_AGAIN = 1.0
 _SHORTEST_NAP, _LONGEST_NAP = 0.002, 0.05
 
 
-def await_standstill(runtime: Runtime, queue: str) -> None:
+def await_pause(runtime: Runtime, queue: str) -> None:
     """Return when nothing more begins of a queue whose pause is committed: every dispatcher has
     given back what it had leased ahead.
 
@@ -51,7 +51,7 @@ def await_standstill(runtime: Runtime, queue: str) -> None:
             "queue %s is paused, but these dispatchers have not answered within %g seconds "
             "and may still begin what they had leased: %s",
             queue,
-            PATIENCE,
+            ANSWER_TIMEOUT,
             ", ".join(silent),
         )
 
@@ -60,12 +60,12 @@ def _ask(runtime: Runtime, queue: str) -> list[str]:
     """Ask all dispatchers, and wait for their answers; where those are that gave none."""
     store = runtime.store
     asked = store.transact(store.dispatchers.ask)
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + ANSWER_TIMEOUT
     called_at, nap = 0.0, _SHORTEST_NAP
     while asked:
         if time.monotonic() - called_at > _CALL_AGAIN:  # a ring may be lost
             called_at = time.monotonic()
-            runtime.call()
+            runtime.notify_dispatchers()
         with store.reading() as reader:
             silent = store.dispatchers.silent(reader, asked, queue)
         if not silent or time.monotonic() > limit:

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Unpack, overload
+from typing import Any, Unpack, overload
 
 import sqlalchemy as sa
 
 from ..core import signals
-from ..core.clock import to_datetime
 from ..core.errors import ConfigurationError, UnknownQueueError
-from ..core.queues.slowdowns import enforced
 from ..core.queues.statistics import QueueStatistics
-from ..core.settings.queue import LIMITS
+from ..core.settings.queue import LIMITS, LimitOptions
 from ..core.states import State
-from ..core.tasks.spec import TaskOptions, TaskSpec
+from ..core.tasks.spec import SpecLike, TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..runtime import Runtime
 from ..store import Action, Filter, Store
 from ..web.worker import Worker
-from .adding import Adding
+from .adding import AddedMany, add_many, add_task, add_tasks
 from .bulk import change_ids, change_matching
 from .changes import make_change
-from .pausing import await_standstill
-from .tasks import TasksOf
-
-
-class AddedMany(NamedTuple):
-    """How many tasks were added, and how many were not because their name or key was taken."""
-
-    added: int
-    skipped: int
+from .pausing import await_pause
+from .statistics import statistics
+from .tasks import Tasks
 
 
 class Queue:
@@ -42,7 +34,7 @@ class Queue:
     does.
     """
 
-    def __init__(self, name: str, runtime: Runtime, adding: Adding | None = None) -> None:
+    def __init__(self, name: str, runtime: Runtime) -> None:
         known = runtime.settings.queues
         if name not in known:
             raise UnknownQueueError(
@@ -50,14 +42,13 @@ class Queue:
             )
         self.name = name
         self._runtime = runtime
-        self._tasks = TasksOf(runtime)
-        self._adding = adding
+        self._tasks = Tasks.of(runtime)
 
     def __repr__(self) -> str:
         return f"<Queue {self.name}>"
 
     @overload
-    def add(self, url: list[Any], *, transactional: bool | None = None) -> list[Task]: ...
+    def add(self, url: list[SpecLike], *, transactional: bool | None = None) -> list[Task]: ...
 
     @overload
     def add(
@@ -86,19 +77,23 @@ class Queue:
         """
         if not isinstance(url, list):
             spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
-            return self._adder().add(spec.in_queue(self.name), transactional)
+            return add_task(self._runtime, spec.in_queue(self.name), transactional)
         if params is not None or options:
             raise TypeError("a list of tasks takes no params or options: give each of its own")
-        return self._adder().add_all(
-            [TaskSpec.of(spec).in_queue(self.name) for spec in url], transactional
+        return add_tasks(
+            self._runtime,
+            [TaskSpec.of(spec).in_queue(self.name) for spec in url],
+            transactional,
         )
 
-    def add_many(self, specs: Iterable[Any], *, transactional: bool | None = None) -> AddedMany:
+    def add_many(
+        self, specs: Iterable[SpecLike], *, transactional: bool | None = None
+    ) -> AddedMany:
         """``tasks.add_many`` with this queue."""
-        return AddedMany(
-            *self._adder().add_many(
-                (TaskSpec.of(spec).in_queue(self.name) for spec in specs), transactional
-            )
+        return add_many(
+            self._runtime,
+            (TaskSpec.of(spec).in_queue(self.name) for spec in specs),
+            transactional,
         )
 
     def get(self, name: str) -> Task | None:
@@ -170,7 +165,7 @@ class Queue:
             return store.queues.pause(connection, self.name, by and by[:100])
 
         def tell(changed: bool) -> None:
-            await_standstill(self._runtime, self.name)
+            await_pause(self._runtime, self.name)
             if changed:
                 signals.queue_paused.send(self._runtime.app, queue=self.name, by=by)
 
@@ -188,7 +183,9 @@ class Queue:
 
         return self._change(work, transactional, "resume", tell, wakes=True)
 
-    def configure(self, *, transactional: bool | None = None, **limits: Any) -> None:
+    def configure(
+        self, *, transactional: bool | None = None, **limits: Unpack[LimitOptions]
+    ) -> None:
         """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` (None for no limit) for
         all dispatchers.
 
@@ -214,7 +211,7 @@ class Queue:
 
         def tell(_: bool) -> None:
             if checked.get("rate") == 0:
-                await_standstill(self._runtime, self.name)
+                await_pause(self._runtime, self.name)
 
         self._change(work, transactional, "configure", tell, wakes=True)
 
@@ -261,49 +258,3 @@ class Queue:
         return make_change(
             self._runtime, work, transactional, wakes=wakes, tell=tell, name=lambda _: name
         )[0]
-
-    def _adder(self) -> Adding:
-        if self._adding is None:
-            self._adding = Adding(self._runtime.app, self._runtime)
-        return self._adding
-
-
-def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[QueueStatistics]:
-    """The statistics of some queues, or of all, by name. Raises `UnknownQueueError`."""
-    runtime.see_queues()
-    store = runtime.store
-    with store.reading() as connection:
-        rows = {row.name: row for row in store.queues.rows(connection)}
-        chosen = sorted(rows) if names is None else list(names)
-        for name in chosen:
-            if name not in rows:
-                raise UnknownQueueError(
-                    f"there is no queue {name!r}; there are {', '.join(sorted(rows))}"
-                )
-        counted = store.statistics.of(connection, chosen)
-        gates = store.queues.gates(connection, chosen)
-        slowdowns = store.slowdowns.active(connection)
-    return [
-        QueueStatistics(
-            queue=name,
-            scheduled=counted[name].counts.unclaimed,
-            in_flight=counted[name].counts.leased,
-            waiting_for_key=counted[name].counts.waiting,
-            succeeded=counted[name].counts.succeeded,
-            dead=counted[name].counts.dead,
-            cancelled=counted[name].counts.cancelled,
-            oldest_eta=None
-            if counted[name].counts.first_due_at is None
-            else to_datetime(counted[name].counts.first_due_at or 0),
-            executed_last_minute=counted[name].last_minute,
-            executed_last_hour=counted[name].last_hour,
-            failed_last_hour=counted[name].failed_last_hour,
-            rate=rows[name].rate,
-            bucket_size=rows[name].bucket_size,
-            max_concurrent=rows[name].max_concurrent,
-            enforced_rate=enforced(gates[name].rate, name, slowdowns, gates[name].now),
-            paused_at=None if rows[name].paused_at is None else to_datetime(rows[name].paused_at),
-            paused_by=rows[name].paused_by,
-        )
-        for name in chosen
-    ]

@@ -26,12 +26,11 @@ from ..core.settings.queue import QueueSettings, check_configured
 from ..core.tasks.new_task import pack
 from ..core.tasks.spec import TaskSpec
 from ..core.tasks.task import Task
-from ..runtime import Runtime
+from ..runtime import MakeTask, Runtime
 from ..store import ScheduleDefinition
 from ..web.worker import Worker
-from .adding import Adding
 from .changes import make_change, named
-from .tasks import TasksOf
+from .tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,7 @@ class ScheduleEntry:
         record, commitment = make_change(
             self._runtime, work, transactional, name=lambda record: [named(record)]
         )
-        task = Task.of(record, TasksOf(self._runtime), "added", commitment)
+        task = Task.of(record, Tasks.of(self._runtime), "added", commitment)
         signals.task_added.send(app, task=task)
         return task
 
@@ -179,13 +178,13 @@ def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> Sch
     )
 
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class DeclaredSchedule:
     """A schedule, and the task it adds."""
 
     name: str
@@ -206,7 +205,7 @@ class Declared:
         misfire: Misfire = "run_once",
         overlap: Overlap = "skip",
         description: str | None = None,
-    ) -> Declared:
+    ) -> DeclaredSchedule:
         """A schedule of checked parts. Raises `InvalidScheduleError` for what cannot be used."""
         for option in _NOT_SCHEDULED:
             if spec.options.get(option) is not None:
@@ -236,26 +235,26 @@ class Declared:
         if queue is not None:
             check_configured(queue, queues, f"schedule {self.name!r}")
 
-    def definition(self, adding: Adding) -> ScheduleDefinition:
+    def definition(self, new_task: MakeTask) -> ScheduleDefinition:
         """As it is stored, for one application. Raises what ``tasks.add`` raises."""
         return ScheduleDefinition(
             name=self.name,
             text=self.schedule.text,
             timezone=self.schedule.timezone,
-            task=pack([adding.new_task(self.spec)]) or "",
+            task=pack([new_task(self.spec)]) or "",
             misfire=self.misfire,
             overlap=self.overlap,
             description=self.description,
         )
 
 
-class Schedules:
+class DeclaredSchedules:
     """Schedules by name. They may be declared before and after an application is set up."""
 
     def __init__(self) -> None:
-        self._declared: dict[str, Declared] = {}
+        self._declared: dict[str, DeclaredSchedule] = {}
 
-    def add(self, one: Declared) -> None:
+    def add(self, one: DeclaredSchedule) -> None:
         """Declare a schedule. The same one may be declared again, as by a factory; another of
         that name raises `InvalidScheduleError`.
         """
@@ -274,7 +273,7 @@ class Schedules:
             one.check(queues)
 
     def find(
-        self, adding: Adding, of_the_application: Iterable[Declared] = ()
+        self, new_task: MakeTask, of_the_application: Iterable[DeclaredSchedule] = ()
     ) -> Callable[[Collection[str]], list[ScheduleDefinition]]:
         """What finds the definitions for one application, with those of its own.
 
@@ -289,7 +288,7 @@ class Schedules:
                 if name in known or name in broken:
                     continue
                 try:
-                    found.append(one.definition(adding))
+                    found.append(one.definition(new_task))
                 except TaskQueueError as error:
                     broken.add(name)
                     logger.error("schedule %s is left out: %s", name, error)

@@ -1,6 +1,4 @@
-"""Stored tasks: found, waited for and changed; the part of `TaskQueue` that needs no
-application but its store.
-"""
+"""Stored tasks: found, waited for and changed."""
 
 from __future__ import annotations
 
@@ -28,12 +26,20 @@ from .changes import make_change, refuse_own_task
 _LONGEST_NAP = 0.25
 
 
-class StoredTasks:
-    """What `TaskQueue` offers for tasks that are stored."""
+class Tasks:
+    """The stored tasks of one application; `TaskQueue` offers those of the current one."""
+
+    def __init__(self, find_runtime: Callable[[], Runtime]) -> None:
+        self._find_runtime = find_runtime
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> Tasks:
+        """The tasks of this application."""
+        return Tasks(lambda: runtime)
 
     @property
     def _runtime(self) -> Runtime:
-        raise NotImplementedError
+        return self._find_runtime()
 
     def get(self, task_id: str) -> Task:
         """The task of that id, as it is now. Raises `UnknownTaskError`."""
@@ -132,7 +138,7 @@ class StoredTasks:
 
         def tell(deleted: bool) -> None:
             if deleted and signals.task_deleted.receivers:
-                signals.task_deleted.send(runtime.app, task=TasksOf(runtime).get(task_id))
+                signals.task_deleted.send(runtime.app, task=Tasks.of(runtime).get(task_id))
 
         def work(connection: sa.Connection) -> bool:
             return store.tasks.delete(connection, task_id)
@@ -179,7 +185,7 @@ class StoredTasks:
         signal: NamedSignal | None = None,
     ) -> Task:
         """Change one task, and send its signal; the task as it is then."""
-        actions = TasksOf(self._runtime)
+        actions = Tasks.of(self._runtime)
 
         def tell(record: Record) -> None:
             if signal is not None:
@@ -189,17 +195,6 @@ class StoredTasks:
             self._runtime, work, transactional, tell=tell, name=lambda _: [what]
         )
         return Task.of(record, actions, commitment=commitment)
-
-
-class TasksOf(StoredTasks):
-    """The stored tasks of one application."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._owner = runtime
-
-    @property
-    def _runtime(self) -> Runtime:
-        return self._owner
 
 
 def filter_of(

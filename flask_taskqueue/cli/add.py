@@ -13,8 +13,8 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from ..api.adding import Adding
-from ..api.tasks import TasksOf
+from ..api.adding import add_task
+from ..api.tasks import Tasks
 from ..core.errors import WaitTimeoutError
 from ..core.humanize import duration, plural
 from ..core.states import State
@@ -112,13 +112,13 @@ def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
             name: values[0] for name, values in _pairs(given["headers"], ":", "--header").items()
         }
     checked: TaskOptions = options
-    return Adding(runtime.app, runtime).add(TaskSpec(url, params or None, **checked), None)
+    return add_task(runtime, TaskSpec(url, params or None, **checked), None)
 
 
 def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:
     with runtime.store.reading() as connection:
         alive = any(found.is_alive for found in runtime.store.dispatchers.list(connection))
-    if not alive and not TasksOf(runtime).get(task.id).state.is_finished:
+    if not alive and not Tasks.of(runtime).get(task.id).state.is_finished:
         raise CommandFailure(
             f"no dispatcher is alive to run task {task.id}; start one: flask taskqueue run",
             UNAVAILABLE,

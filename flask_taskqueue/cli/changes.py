@@ -12,7 +12,7 @@ from flask.cli import with_appcontext
 
 from ..api.bulk import change_matching, forget_matching
 from ..api.queue import Queue
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.clock import to_micros
 from ..core.errors import BadTaskStateError
 from ..core.humanize import plural
@@ -42,7 +42,7 @@ class _Verb:
     present: str
     past: str
     action: Action
-    change: Callable[[TasksOf, str], Any]
+    change: Callable[[Tasks, str], Any]
 
 
 def _command(verb: _Verb, help_text: str) -> click.Command:
@@ -90,7 +90,7 @@ def _change_each(runtime: Runtime, verb: _Verb, ids: Sequence[str]) -> int:
     changed = 0
     for task_id in ids:
         try:
-            done = verb.change(TasksOf(runtime), task_id)
+            done = verb.change(Tasks.of(runtime), task_id)
         except BadTaskStateError as error:
             chatter(f"{error}.")
             continue
@@ -115,7 +115,7 @@ def _change_all(
 
 
 requeue = _command(
-    _Verb("requeue", "requeue {}", "Requeued {}.", Action.REQUEUE, TasksOf.requeue),
+    _Verb("requeue", "requeue {}", "Requeued {}.", Action.REQUEUE, Tasks.requeue),
     "Schedule dead tasks again, starting from their first attempt. Give their IDs, or --all with "
     "filters.",
 )
@@ -133,12 +133,12 @@ def retry(context: click.Context, /, **_: Any) -> None:
 
 
 run_now = _command(
-    _Verb("run-now", "run {} now", "{} will run now.", Action.RUN_NOW, TasksOf.run_now),
+    _Verb("run-now", "run {} now", "{} will run now.", Action.RUN_NOW, Tasks.run_now),
     "Run scheduled tasks now, without waiting for their eta or retry. Give their IDs, or --all "
     "with filters.",
 )
 delete = _command(
-    _Verb("delete", "delete {}", "Deleted {}.", Action.DELETE, TasksOf.delete),
+    _Verb("delete", "delete {}", "Deleted {}.", Action.DELETE, Tasks.delete),
     "Cancel tasks that have not ended. Give their IDs, or --all with filters.",
 )
 

@@ -14,7 +14,8 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from ..api.queue import Queue, statistics
+from ..api.queue import Queue
+from ..api.statistics import statistics
 from ..core.clock import to_micros
 from ..core.dispatchers import DispatcherInfo
 from ..core.humanize import duration, relative

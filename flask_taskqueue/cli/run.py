@@ -29,7 +29,7 @@ from ..process.signal_handlers import take
 from ..runtime import Runtime
 from ..store import Wait
 from ..web.app_checks import check_application
-from ..web.autostart import leave
+from ..web.autostart import disable_autostart
 from .options import current_runtime
 
 logger = logging.getLogger("flask_taskqueue")
@@ -103,7 +103,7 @@ def run(
     not wait.
     """
     runtime = current_runtime()
-    leave(runtime.app)
+    disable_autostart(runtime.app)
     options = {
         "concurrency": threads,
         "queues": _chosen(runtime, queues),

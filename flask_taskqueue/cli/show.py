@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from .. import diagnosis
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.curl import curl
 from ..core.humanize import duration
 from ..core.record import Record
@@ -72,7 +72,7 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
 
 def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None) -> None:
     document = {
-        **task_document(Task.of(record, TasksOf(runtime))),
+        **task_document(Task.of(record, Tasks.of(runtime))),
         "request": request_document(record),
     }
     if ended is not None:
@@ -81,7 +81,7 @@ def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None
 
 
 def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
-    task = Task.of(record, TasksOf(runtime))
+    task = Task.of(record, Tasks.of(runtime))
     request = request_document(record)
     body = (
         request["body"]

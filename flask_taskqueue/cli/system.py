@@ -19,6 +19,7 @@ from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.humanize import plural
 from ..web.health import Probe, dispatching
+from ..web.rules import worker_rules
 from ..web.worker import Worker
 from .options import FAILED, UNAVAILABLE, current_runtime, json_option
 from .output import chatter, echo_json, echo_table
@@ -102,11 +103,7 @@ def routes(as_json: bool) -> None:
     """List the worker routes with the defaults for their tasks."""
     current_runtime()
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    documents = [
-        _document(rule, worker)
-        for rule in app.url_map.iter_rules()
-        if (worker := _worker(app, rule)) is not None
-    ]
+    documents = [_document(rule, worker) for rule, worker in worker_rules(app)]
     documents.sort(key=lambda document: str(document["rule"]))
     if as_json:
         echo_json(documents)
@@ -125,11 +122,6 @@ def routes(as_json: bool) -> None:
         echo_table(("ROUTE", "METHODS", "QUEUE", "DEADLINE", "MODE", "HANDLER"), rows)
     else:
         chatter("The app declares no worker routes.")
-
-
-def _worker(app: Flask, rule: Rule) -> Worker[..., Any] | None:
-    worker = getattr(app.view_functions.get(rule.endpoint), "__self__", None)
-    return worker if isinstance(worker, Worker) else None
 
 
 def _document(rule: Rule, worker: Worker[..., Any]) -> dict[str, Any]:

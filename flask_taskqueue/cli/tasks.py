@@ -6,7 +6,7 @@ import click
 import sqlalchemy as sa
 from flask.cli import with_appcontext
 
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.errors import UnknownTaskError
 from ..core.humanize import plural
 from ..core.states import State
@@ -88,7 +88,7 @@ def list_tasks(
     runtime = current_runtime()
     with runtime.store.reading() as connection:
         found = _find(runtime, connection, task_filter or Filter(), limit, deep)
-    tasks = [Task.of(record, TasksOf(runtime)) for record in found.records]
+    tasks = [Task.of(record, Tasks.of(runtime)) for record in found.records]
     if found.is_partial:
         chatter(_partial_note(task_filter or Filter()))
     if as_json:

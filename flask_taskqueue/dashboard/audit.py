@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import g, request
 
-from ..api.changes import joins_session, make_change, noted
+from ..api.changes import audited, joins_session, make_change
 from ..core.ids import task_id
 from ..runtime import Runtime
 from .rendering import CompletedAction, PlannedAction
@@ -23,7 +23,7 @@ def carry_out(runtime: Runtime, action: PlannedAction) -> CompletedAction:
     entry = _Entry(runtime, action)
     joined = joins_session(runtime, None)
     try:
-        with noted(entry.write):
+        with audited(entry.write):
             result = action.do()
         if not entry.is_written:  # there was nothing to change
             make_change(runtime, lambda connection: entry.write(connection, 0), None, wakes=False)

@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import urljoin
 
 import sqlalchemy as sa
-from flask import current_app, g, request, url_for
+from flask import g, request, url_for
 from werkzeug.exceptions import BadRequest, Forbidden
 
 from .. import diagnosis
-from ..api.adding import Adding
-from ..api.tasks import TasksOf
+from ..api.adding import add_task
+from ..api.tasks import Tasks
 from ..core.curl import curl
 from ..core.delivery.reply import stored_headers
 from ..core.errors import InvalidTaskError
@@ -73,7 +73,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
 
 def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
     """Return what the page says of the task itself."""
-    task = Task.of(record, TasksOf(runtime))
+    task = Task.of(record, Tasks.of(runtime))
     return {
         **line(runtime, record, is_lost=is_lost),
         "why": " ".join(diagnosis.why(runtime, record.id).sentences),
@@ -97,17 +97,17 @@ def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]
 
 def requeue(runtime: Runtime, task_id: str) -> PlannedAction:
     """Requeue it."""
-    return PlannedAction("requeue", task_id, partial(TasksOf(runtime).requeue, task_id))
+    return PlannedAction("requeue", task_id, partial(Tasks.of(runtime).requeue, task_id))
 
 
 def run(runtime: Runtime, task_id: str) -> PlannedAction:
     """Run it now."""
-    return PlannedAction("run", task_id, partial(TasksOf(runtime).run_now, task_id))
+    return PlannedAction("run", task_id, partial(Tasks.of(runtime).run_now, task_id))
 
 
 def delete(runtime: Runtime, task_id: str) -> PlannedAction:
     """Cancel it."""
-    return PlannedAction("delete", task_id, partial(TasksOf(runtime).delete, task_id))
+    return PlannedAction("delete", task_id, partial(Tasks.of(runtime).delete, task_id))
 
 
 def copy(runtime: Runtime, task_id: str) -> PlannedAction:
@@ -134,13 +134,12 @@ def copy(runtime: Runtime, task_id: str) -> PlannedAction:
         options["payload"] = restored or None
     elif record.body:
         options["payload"] = bytes(record.body)
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
     url = request.form.get("url") or record.url
     spec = TaskSpec(_url(url, record, runtime), **options)
     return PlannedAction(
         "copy",
         lambda added: f"{task_id} as {added[0].id}",
-        partial(Adding(app, runtime).add, spec, transactional=None),
+        partial(add_task, runtime, spec, transactional=None),
         lambda new: url_for(".task", task_id=new.id),
     )
 

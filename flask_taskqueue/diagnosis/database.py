@@ -80,7 +80,7 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
 
 def _notices(runtime: Runtime) -> Iterator[Finding]:
     """Check that a dispatcher here would hear of tasks that are added on other hosts."""
-    bell = runtime.bell
+    bell = runtime.wakeup_channel
     if not isinstance(bell, Notifications):
         return
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..core.diagnosis.finding import Finding
 from ..core.durations import seconds
 from ..runtime import Runtime
-from ..web.rules import worker_of
+from ..web.rules import worker_rules
 
 
 def check(runtime: Runtime) -> Iterator[Finding]:
@@ -26,8 +26,7 @@ def longest_deadline(runtime: Runtime) -> float:
     """Return the longest deadline in seconds, of the settings, the queues and the handlers."""
     app, settings = runtime.app, runtime.settings
     deadlines = [settings.deadline, *(queue.deadline or 0 for queue in settings.queues.values())]
-    for rule in app.url_map.iter_rules():
-        worker = worker_of(app, rule)
-        if worker is not None and worker.route.deadline is not None:
+    for _, worker in worker_rules(app):
+        if worker.route.deadline is not None:
             deadlines.append(seconds(worker.route.deadline, what="deadline"))
     return max(deadlines)

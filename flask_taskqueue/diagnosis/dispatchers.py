@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ..api.queue import statistics
+from ..api.statistics import statistics
 from ..core.diagnosis.finding import Finding
 from ..core.dispatchers import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError

@@ -15,7 +15,7 @@ from ..core.diagnosis.finding import Finding
 from ..core.diagnosis.ping import judge_ping
 from ..core.errors import ConfigurationError, TablesMissingError, TransientError
 from ..runtime import Runtime
-from ..web.rules import worker_of
+from ..web.rules import worker_rules
 from ..web.worker import Worker
 
 _SAMPLES = ("1", "1.0", "ping", "00000000-0000-4000-8000-000000000000")
@@ -24,11 +24,7 @@ _SAMPLES = ("1", "1.0", "ping", "00000000-0000-4000-8000-000000000000")
 def check(runtime: Runtime) -> Iterator[Finding]:
     """Ping each worker route in process, and one over the network with the http transport."""
     app = runtime.app
-    rules = [
-        (rule, worker)
-        for rule in app.url_map.iter_rules()
-        if (worker := worker_of(app, rule)) is not None
-    ]
+    rules = list(worker_rules(app))
     for rule, worker in rules:
         yield from _declared(rule, worker)
     try:

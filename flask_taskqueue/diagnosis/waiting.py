@@ -16,7 +16,7 @@ def why(runtime: Runtime, task_id: str) -> Why:
     with store.reading() as connection:
         facts = store.task_facts.facts(connection, store.tasks.get(connection, task_id))
     record = facts.record
-    is_ours = record.target is None and record.url.startswith("/")
+    may_begin = record.target is None and record.url.startswith("/")
     return explain(
-        replace(facts, is_answered=not is_ours or answers(runtime.app, record.url, record.method))
+        replace(facts, is_answered=not may_begin or answers(runtime.app, record.url, record.method))
     )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread  # noqa: F401 - its own end is registered by this, so that ours comes before it
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
+
+Owner = TypeVar("Owner")
+Value = TypeVar("Value")
+
+_building = threading.RLock()
 
 
 def start_thread(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
@@ -56,3 +62,41 @@ def signals_blocked_in_uwsgi() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class built_once(Generic[Owner, Value]):
+    """A property that is built at its first use, by one thread while the others wait for it.
+
+    Like `functools.cached_property`, which from Python 3.12 has no lock, so that several threads
+    may build several values. Deleting the attribute has it built anew.
+    """
+
+    def __init__(self, build: Callable[[Owner], Value]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> built_once[Owner, Value]: ...
+
+    @overload
+    def __get__(self, instance: Owner, owner: type) -> Value: ...
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        with _building:
+            if self._name not in instance.__dict__:
+                instance.__dict__[self._name] = self._build(instance)
+            return instance.__dict__[self._name]
+
+
+def _after_fork() -> None:
+    global _building
+    _building = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

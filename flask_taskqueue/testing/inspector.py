@@ -8,13 +8,12 @@ from typing import Any
 
 from flask import Flask
 
-from .. import sessions
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.record import Record
 from ..core.states import State
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, normal
-from ..runtime import Runtime
+from ..runtime import Runtime, sessions
 from ..store import Filter
 from ..web.routes import RouteFinder
 from ..web.task_function import TaskFunction
@@ -34,7 +33,7 @@ class Inspector:
         self.app = app
         self._runtime = runtime
         self._routes = RouteFinder(app)
-        self._actions = TasksOf(runtime)
+        self._actions = Tasks.of(runtime)
 
     def tasks(
         self,

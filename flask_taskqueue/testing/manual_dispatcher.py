@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from ..api.tasks import TasksOf
+from ..api.tasks import Tasks
 from ..core.clock import SECOND, to_micros
 from ..core.ids import dispatcher_id, lease_id
 from ..core.record import Record
@@ -31,7 +31,7 @@ class ManualDispatcher:
         self._rehearsal = rehearsal
         self._script = script
         self._id = dispatcher_id()
-        self._actions = TasksOf(runtime)
+        self._actions = Tasks.of(runtime)
         routes = runtime.routes(None, "wsgi")
         scripted = Routes(
             Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script)

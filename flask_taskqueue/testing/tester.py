@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 
 from flask import Flask
 
-from ..api.adding import Adding
+from ..api.adding import add_task
 from ..core.clock import LONGEST, duration_micros, to_datetime
 from ..core.errors import BadTaskStateError, BadTransactionStateError, ConfigurationError
 from ..core.settings import checks
@@ -53,12 +53,9 @@ class TaskQueueTester(Inspector):
                 "a dispatcher runs in this process: do not set TASKQUEUE_DISPATCHER in tests"
             )
         runtime = self._runtime
-        self._forget()
         parts = runtime.binding.parts(self.app, runtime.settings)
         self._rehearsal = DatabaseForTests(**parts, isolated=runtime.binding.isolation(self.app))
-        runtime.store = runtime.make_store(self._rehearsal)
-        self._wake = runtime.wake
-        runtime.wake = self._woken  # type: ignore[method-assign]
+        runtime.substitute(self._rehearsal, self._woken)
         self._dispatcher = ManualDispatcher(runtime, self._rehearsal, self._script)
         self._rehearsal.clear()
         runtime.store.ensure_queues()
@@ -70,13 +67,11 @@ class TaskQueueTester(Inspector):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        runtime = self._runtime
-        runtime.wake = self._wake  # type: ignore[method-assign]
         try:
             self._rehearsal.clear()
         finally:
             self._dispatcher.close()
-            self._forget()
+            self._runtime.substitute()
 
     @property
     def now(self) -> datetime:
@@ -218,9 +213,7 @@ class TaskQueueTester(Inspector):
         """
         self._settle()
         with self._as_running():
-            record = Adding(self.app, self._runtime).add(
-                TaskSpec(url, params, **options), transactional=False
-            )
+            record = add_task(self._runtime, TaskSpec(url, params, **options), transactional=False)
             taken = self._dispatcher.take(record.id)
             if taken is None:
                 raise AssertionError(f"not added: task {record.id} already has this unique key")
@@ -259,14 +252,6 @@ class TaskQueueTester(Inspector):
     def _woken(self) -> None:
         if self._immediately and not self._running:
             self._run_all(MAX_TASKS)
-
-    def _forget(self) -> None:
-        """Close the store, so that the runtime makes a new one when it needs it."""
-        opened = self._runtime.__dict__
-        if "store" in opened:
-            self._runtime.store.database.close()
-        for name in ("store", "cron", "bell"):
-            opened.pop(name, None)
 
     @contextmanager
     def _as_running(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from ..core.delivery.signatures import derive
 from ..runtime import Runtime
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 PARAMETER = "key"
 COOKIE = "taskqueue_dashboard"

@@ -8,7 +8,7 @@ from flask.signals import request_started
 from ..core.errors import ConfigurationError
 from ..core.settings.queue import check_configured
 from ..runtime import Runtime
-from .rules import check_routes, worker_of
+from .rules import check_routes, worker_rules
 from .worker import Route
 
 
@@ -26,10 +26,8 @@ def check_workers(app: Flask, runtime: Runtime) -> None:
     cannot work there.
     """
     check_routes(app)
-    for rule in app.url_map.iter_rules():
-        worker = worker_of(app, rule)
-        if worker is not None:
-            check_route(worker.route, rule.endpoint, runtime)
+    for rule, worker in worker_rules(app):
+        check_route(worker.route, rule.endpoint, runtime)
 
 
 def check_route(route: Route, endpoint: str, runtime: Runtime) -> None:

@@ -15,7 +15,7 @@ from ..process.threads import start_thread
 _LOOK_AGAIN = 0.02
 
 
-def when_whole(app: Flask, then: Callable[[], object]) -> None:
+def when_ready(app: Flask, then: Callable[[], object]) -> None:
     """Call ``then``, in another thread, as soon as whoever makes the application, which is being
     set up now, has returned.
 

@@ -24,13 +24,13 @@ from ..process.stop_signals import guard, is_stopping, prepare
 from ..process.threads import at_exit, start_thread
 from ..runtime import Runtime
 from .app_checks import check_application
-from .app_ready import is_made_to_fork, when_whole
+from .app_ready import is_made_to_fork, when_ready
 from .current_task import handling
 from .development_server import ends_with_its_request, on_serving
 from .guard import verified
-from .proof import witness
+from .middleware import claimed_delivery
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _RELOAD_GRACE = 2.0
 _START_AGAIN = 1.0
@@ -41,30 +41,30 @@ def arrange_start(app: Flask, runtime: Runtime) -> None:
     """Have the dispatcher start when, and if, this process serves requests; with "on" as soon
     as the application is whole.
     """
-    serving = _Serving(runtime)
-    _all[app] = serving
-    request_started.connect(serving.at_request, app, weak=False)
+    autostart = _Autostart(runtime)
+    _autostarts[app] = autostart
+    request_started.connect(autostart.at_request, app, weak=False)
     if runtime.settings.dispatcher == "off":
         return
     prepare()
     on_serving(_at_serving)
     if runtime.settings.dispatcher == "on" and not _is_reloaders_parent():
-        serving.is_in_master = is_made_to_fork()
-        if not serving.is_in_master:
-            when_whole(app, serving.start)
+        autostart.is_in_master = is_made_to_fork()
+        if not autostart.is_in_master:
+            when_ready(app, autostart.start)
 
 
-def leave(app: Flask) -> None:
+def disable_autostart(app: Flask) -> None:
     """Start no dispatcher in this process by itself."""
-    _all[app].leave()
+    _autostarts[app].disable()
 
 
-class _Serving:
+class _Autostart:
     """Whether and how the process that this is in runs the dispatcher of one application."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = weakref.ref(runtime)
-        self._decided = self._left = False
+        self._decided = self._is_disabled = False
         self._deciding = threading.Lock()
         self._stops_in: int | None = None
         self._setting = runtime.settings.dispatcher
@@ -75,7 +75,7 @@ class _Serving:
         """A request is being served: start, unless it is a delivery, or say why not. From then
         on there is nothing to do.
         """
-        if self._decided or isinstance(witness(app), Delivery):
+        if self._decided or isinstance(claimed_delivery(app), Delivery):
             return
         if (
             is_stopping()
@@ -102,7 +102,7 @@ class _Serving:
         """
         with self._deciding:
             runtime = self._runtime()
-            if self._decided or self._left or self._setting == "off" or runtime is None:
+            if self._decided or self._is_disabled or self._setting == "off" or runtime is None:
                 return
             self._decided = runtime.is_attended = True
         prepare()
@@ -119,7 +119,7 @@ class _Serving:
                 error,
             )
 
-    def start_over(self) -> None:
+    def reset(self) -> None:
         """Nothing is begun: this is a forked process, or one that a signal was to end goes on."""
         self._decided = False
         self._deciding = threading.Lock()
@@ -129,10 +129,10 @@ class _Serving:
         """What it runs; None when the application is gone."""
         return self._runtime()
 
-    def leave(self) -> None:
+    def disable(self) -> None:
         """Start nothing in this process, whose program runs dispatchers itself."""
-        with _gate:
-            self._decided = self._left = True
+        with _start_lock:
+            self._decided = self._is_disabled = True
             runtime = self._runtime()
         if runtime is not None:
             runtime.stop(0)
@@ -149,15 +149,15 @@ class _Serving:
         return None
 
     def _start(self, base_url: str | None) -> None:
-        told = False
+        warned = False
         while (runtime := self._runtime()) is not None:
             try:
                 self._start_now(runtime, base_url)
                 return
             except TransientError as error:
-                if not told:
+                if not warned:
                     logger.warning("the dispatcher cannot start yet: %s", error)
-                told = True
+                warned = True
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
                 logger.error("the dispatcher does not start: %s", error)
                 runtime.is_attended = False
@@ -167,11 +167,11 @@ class _Serving:
 
     def _start_now(self, runtime: Runtime, base_url: str | None) -> None:
         check_application(runtime.app)
-        guard(_finish)
-        with _gate:
-            if is_stopping() or self._left:
+        guard(_stop_gracefully)
+        with _start_lock:
+            if is_stopping() or self._is_disabled:
                 return
-            scheduler = runtime.start(runtime.settings.base_url or base_url)
+            scheduler = runtime.start(base_url=runtime.settings.base_url or base_url)
         settings = runtime.settings
         logger.info(
             "dispatcher %s started (pid %d, transport %s, %d slots, poll %g s, %s)",
@@ -185,17 +185,17 @@ class _Serving:
 
 
 def _at_serving(app: Flask, base_url: str | None) -> None:
-    serving = _all.get(app)
-    if serving is not None:
-        serving.at_serving(app, base_url)
+    autostart = _autostarts.get(app)
+    if autostart is not None:
+        autostart.at_serving(app, base_url)
 
 
-def _finish(is_hurried: Callable[[], bool]) -> None:
+def _stop_gracefully(is_hurried: Callable[[], bool]) -> None:
     """A signal has come that ends the process: let running tasks end within the grace period,
     give the rest back.
     """
-    with _gate:  # what is being started now is stopped too
-        runtimes = [serving.runtime for serving in list(_all.values())]
+    with _start_lock:  # what is being started now is stopped too
+        runtimes = [autostart.runtime for autostart in list(_autostarts.values())]
     running = [
         runtime for runtime in runtimes if runtime is not None and runtime.scheduler is not None
     ]
@@ -211,8 +211,8 @@ def _finish(is_hurried: Callable[[], bool]) -> None:
             continue
     for runtime in running:
         runtime.stop(0)
-    for serving in list(_all.values()):
-        serving.start_over()
+    for autostart in list(_autostarts.values()):
+        autostart.reset()
 
 
 def _stop(runtime: weakref.ref[Runtime], pid: int) -> None:
@@ -248,17 +248,17 @@ def _warn_without_threads() -> None:
 
 
 def _after_fork() -> None:
-    global _gate
-    _gate = threading.Lock()
-    for serving in list(_all.values()):
-        serving.start_over()
-        if serving.is_in_master:
-            serving.is_in_master = False
-            serving.start()
+    global _start_lock
+    _start_lock = threading.Lock()
+    for autostart in list(_autostarts.values()):
+        autostart.reset()
+        if autostart.is_in_master:
+            autostart.is_in_master = False
+            autostart.start()
 
 
-_all: weakref.WeakKeyDictionary[Flask, _Serving] = weakref.WeakKeyDictionary()
-_gate = threading.Lock()
+_autostarts: weakref.WeakKeyDictionary[Flask, _Autostart] = weakref.WeakKeyDictionary()
+_start_lock = threading.Lock()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from flask.signals import request_started
 
-from .worker import Worker
+from .worker import worker_behind
 
 
 def exempt_workers(app: Flask) -> None:
@@ -20,7 +20,7 @@ def exempt_workers(app: Flask) -> None:
         if protection is None:
             return
         for view in app.view_functions.values():
-            if isinstance(getattr(view, "__self__", None), Worker):
+            if worker_behind(view) is not None:
                 protection._exempt_views.add(f"{view.__module__}.{view.__name__}")
 
     request_started.connect(exempt, app, weak=False)

@@ -110,7 +110,7 @@ class CurrentTask:
 
 handling: ContextVar[CurrentTask] = ContextVar("flask_taskqueue.current_task")
 
-current_task = cast(
+current_task: CurrentTask = cast(
     CurrentTask,
     LocalProxy(
         handling,

@@ -14,8 +14,8 @@ from ..core.diagnosis.ping import PING, ping_record
 from ..core.record import Record
 from ..core.urls import as_host, as_seen
 from ..runtime import Runtime
-from .incoming import ARRIVAL_KEY, Arrival
-from .proof import witness
+from .incoming import INCOMING_KEY, IncomingRequest
+from .middleware import claimed_delivery
 
 
 def verified(app: Flask, request: Request) -> Delivery | None:
@@ -29,50 +29,53 @@ def verified(app: Flask, request: Request) -> Delivery | None:
     delivery = request.environ.get(ENVIRON_KEY)
     if isinstance(delivery, Delivery):
         return (
-            None if witness(app) is None else delivery
+            None if claimed_delivery(app) is None else delivery
         )  # a request within a delivery may have taken its environ along
-    arrival = _arrival(app, request)
-    if arrival is None:
+    incoming = _incoming(app, request)
+    if incoming is None:
         return None
-    if not arrival.examined:
-        arrival.examined = True
-        arrival.delivery = _verify(app.extensions["taskqueue"], request, arrival)
-    return arrival.delivery
+    if not incoming.examined:
+        incoming.examined = True
+        incoming.delivery = _verify(app.extensions["taskqueue"], request, incoming)
+    return incoming.delivery
 
 
 def is_stale(app: Flask, request: Request) -> bool:
     """Whether a request that was refused is a genuine delivery of an attempt that is not under
     way.
     """
-    arrival = _arrival(app, request)
-    return arrival is not None and arrival.stale
+    incoming = _incoming(app, request)
+    return incoming is not None and incoming.stale
 
 
 def why_refused(app: Flask, request: Request) -> str:
     """What a request that was refused lacks, in a sentence for whoever develops the application."""
-    arrival = _arrival(app, request)
+    incoming = _incoming(app, request)
     if isinstance(request.environ.get(ENVIRON_KEY), Delivery):
         return (
             "This request was made within a delivery and has taken its environ along; only the "
             "delivery itself counts."
         )
-    if arrival is None or not any(arrival.headers.values()):
+    if incoming is None or not any(incoming.headers.values()):
         return (
             "Only a dispatcher of this application may call a worker route, and this request "
             "has no signature of one. "
             f"Add a task instead: flask taskqueue add {request.path}"
         )
-    if arrival.stale:
+    if incoming.stale:
         return (
-            f"This is a delivery of attempt {arrival.attempt}, which is not under way (any more)."
+            f"This is a delivery of attempt {incoming.attempt}, which is not under way (any more)."
         )
-    if arrival.attempt is None or signatures.fresh_message_id(arrival.headers, time.time()) is None:
+    if (
+        incoming.attempt is None
+        or signatures.fresh_message_id(incoming.headers, time.time()) is None
+    ):
         return (
             "The headers of the signature are malformed, or not all there, or "
             "webhook-timestamp is more than "
             f"{signatures.TOLERANCE} seconds from this machine's clock."
         )
-    if arrival.body is None:
+    if incoming.body is None:
         return (
             "The body is longer than a task can have (TASKQUEUE_MAX_BODY), shorter than its "
             "Content-Length, or comes in chunks."
@@ -99,42 +102,48 @@ def rewind(request: Request) -> None:
         del request.__dict__["stream"]
 
 
-def _arrival(app: Flask, request: Request) -> Arrival | None:
+def _incoming(app: Flask, request: Request) -> IncomingRequest | None:
     """What the request itself claims, not one that was made within it."""
-    seen = witness(app)
-    return seen if isinstance(seen, Arrival) and request.environ.get(ARRIVAL_KEY) is seen else None
+    claim = claimed_delivery(app)
+    return (
+        claim
+        if isinstance(claim, IncomingRequest) and request.environ.get(INCOMING_KEY) is claim
+        else None
+    )
 
 
-def _verify(runtime: Runtime, request: Request, arrival: Arrival) -> Delivery | None:
-    if arrival.body is None or arrival.attempt is None:
+def _verify(runtime: Runtime, request: Request, incoming: IncomingRequest) -> Delivery | None:
+    if incoming.body is None or incoming.attempt is None:
         return None
     environ = request.environ
     path = as_seen(environ.get("PATH_INFO", "").encode("latin-1"), environ.get("QUERY_STRING", ""))
-    here = _is_signed(runtime, arrival, request.method, path, "")
+    here = _is_signed(runtime, incoming, request.method, path, "")
     if not here and not _is_signed(
-        runtime, arrival, request.method, path, as_host(environ.get("HTTP_HOST", ""))
+        runtime, incoming, request.method, path, as_host(environ.get("HTTP_HOST", ""))
     ):
         return None
-    if arrival.queue == PING:
+    if incoming.queue == PING:
         return _remote(runtime, ping_record(request.method, request.path), ping=True)
     with runtime.store.reading() as reader:
         record = runtime.store.leases.is_current(
-            reader, arrival.headers["webhook-id"], arrival.attempt
+            reader, incoming.headers["webhook-id"], incoming.attempt
         )
     if record is not None and (record.target is None) != here:
         return None
-    arrival.stale = record is None
+    incoming.stale = record is None
     return None if record is None else _remote(runtime, record)
 
 
-def _is_signed(runtime: Runtime, arrival: Arrival, method: str, path: str, host: str) -> bool:
+def _is_signed(
+    runtime: Runtime, incoming: IncomingRequest, method: str, path: str, host: str
+) -> bool:
     """Whether a request is signed for a route: of the application itself, or at the host that
     one of its targets names.
     """
     keys = signatures.attempt_keys(
-        runtime.keys.route, method, path, arrival.queue, arrival.attempt or 0, host
+        runtime.keys.route, method, path, incoming.queue, incoming.attempt or 0, host
     )
-    return signatures.verify(keys, arrival.headers, arrival.body or b"", time.time())
+    return signatures.verify(keys, incoming.headers, incoming.body or b"", time.time())
 
 
 def _remote(runtime: Runtime, record: Record, *, ping: bool = False) -> Delivery:

@@ -125,7 +125,7 @@ def _outage(runtime: Runtime, in_detail: bool) -> list[str]:
     ]
 
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds within which a look is over, or the database does not answer."""
 
 
@@ -139,13 +139,13 @@ class Probe:
         self._turn = threading.Semaphore()
 
     def ask(self, look: Callable[[], Health]) -> Health:
-        """What ``look`` finds, run in a thread; after `PATIENCE`, waiting for one that is under
+        """What ``look`` finds, run in a thread; after `TIMEOUT`, waiting for one that is under
         way included, that nothing answers.
         """
         if self._runtime.store.database.in_memory:  # one connection, for one thread
             return look()
-        limit = time.monotonic() + PATIENCE
-        if not self._turn.acquire(timeout=PATIENCE):
+        limit = time.monotonic() + TIMEOUT
+        if not self._turn.acquire(timeout=TIMEOUT):
             return _silent()
         found: list[Health] = []
         with signals_blocked_in_uwsgi():
@@ -167,4 +167,4 @@ class Probe:
 
 
 def _silent() -> Health:
-    return Health(problems=(f"the database has not answered for {PATIENCE:g} s",), reached=False)
+    return Health(problems=(f"the database has not answered for {TIMEOUT:g} s",), reached=False)

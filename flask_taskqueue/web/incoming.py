@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
-ARRIVAL_KEY = "flask_taskqueue.arrival"
-"""Where the environ of a request that claims to be a delivery has its `Arrival`."""
+INCOMING_KEY = "flask_taskqueue.incoming"
+"""Where the environ of a request that claims to be a delivery has its `IncomingRequest`."""
 
 _PIECE = 65_536
 
 
 @dataclass(slots=True, eq=False)
-class Arrival:
+class IncomingRequest:
     """What a request claims, and what is found out of it. One object from end to end, though
     middleware copies environs.
 
@@ -52,7 +52,7 @@ class Arrival:
     """Whether the application has been told of an exception of it."""
 
 
-def arrive(environ: WSGIEnvironment, most: int, now: float) -> Arrival:
+def receive(environ: WSGIEnvironment, most: int, now: float) -> IncomingRequest:
     """What a request claims that carries a signature of Standard Webhooks.
 
     If all its headers are well formed and fresh, its body is read, up to ``most`` bytes, and put
@@ -63,11 +63,11 @@ def arrive(environ: WSGIEnvironment, most: int, now: float) -> Arrival:
         for name in signatures.HEADERS
     }
     attempt = _attempt(environ.get("HTTP_X_TASKQUEUE_TASKRETRYCOUNT", ""))
-    arrival = Arrival(headers, environ.get("HTTP_X_TASKQUEUE_QUEUENAME", ""), attempt)
+    incoming = IncomingRequest(headers, environ.get("HTTP_X_TASKQUEUE_QUEUENAME", ""), attempt)
     if attempt is not None and signatures.fresh_message_id(headers, now) is not None:
-        arrival.body = _take_body(environ, most)
-    environ[ARRIVAL_KEY] = arrival
-    return arrival
+        incoming.body = _take_body(environ, most)
+    environ[INCOMING_KEY] = incoming
+    return incoming
 
 
 def _attempt(count: str) -> int | None:

@@ -17,15 +17,15 @@ from ..core.arguments.equality import same
 from ..core.arguments.form import Call
 from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
-from .worker import Worker
+from .worker import Worker, worker_behind
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FoundRoute:
     """A path of the application, and the worker that answers there, if it is one's."""
 
     path: str
@@ -52,13 +52,13 @@ class RouteFinder:
 
     def __init__(self, app: Flask) -> None:
         self._of = weakref.ref(app)
-        self._found: dict[tuple[str, str], Place] = {}
+        self._found: dict[tuple[str, str], FoundRoute] = {}
         self._endpoints: dict[Worker[..., Any], str] = {}
         self._fixed: dict[tuple[str, str], str] = {}
         self._variables: dict[str, frozenset[str]] = {}
         self._bound: MapAdapter | None = None
 
-    def find(self, url: str, method: str) -> Place:
+    def find(self, url: str, method: str) -> FoundRoute:
         """The route that answers a path (which may have a query).
 
         A path that no route answers with this method raises `InvalidUrlError` in debug and
@@ -70,7 +70,7 @@ class RouteFinder:
             place = self._match(path, method)
             if len(self._found) < _MOST_REMEMBERED:
                 self._found[path, method] = place
-        return Place(place.path + mark + query, place.worker)
+        return FoundRoute(place.path + mark + query, place.worker)
 
     def endpoint_of(self, worker: Worker[..., Any]) -> str:
         """The endpoint under which a worker is registered. Raises `InvalidUrlError` if it is
@@ -79,7 +79,7 @@ class RouteFinder:
         if worker in self._endpoints:
             return self._endpoints[worker]
         for endpoint, view in self._app.view_functions.items():
-            if getattr(view, "__self__", None) is worker:
+            if worker_behind(view) is worker:
                 self._endpoints[worker] = endpoint
                 return endpoint
         raise InvalidUrlError(
@@ -221,15 +221,15 @@ class RouteFinder:
             raise RuntimeError("the application of these routes is gone")
         return app
 
-    def _match(self, path: str, method: str) -> Place:
+    def _match(self, path: str, method: str) -> FoundRoute:
         if self._app.url_map.host_matching or self._app.subdomain_matching:
-            return Place(path, None)
+            return FoundRoute(path, None)
         try:
             endpoint, _ = self._adapter().match(unquote(path), method=method)
         except RequestRedirect as redirect:
             canonical = check_path(urlsplit(redirect.new_url).path)
             logger.warning("%s redirects to %s; the task goes there at once", path, canonical)
-            return Place(canonical, self._match(canonical, method).worker)
+            return FoundRoute(canonical, self._match(canonical, method).worker)
         except MethodNotAllowed as error:
             self._object(
                 f"no route of the application answers {method} {path}; it answers "
@@ -238,9 +238,8 @@ class RouteFinder:
         except NotFound:
             self._object(f"no route of the application answers {method} {path}")
         else:
-            worker = getattr(self._app.view_functions[endpoint], "__self__", None)
-            return Place(path, worker if isinstance(worker, Worker) else None)
-        return Place(path, None)
+            return FoundRoute(path, worker_behind(self._app.view_functions[endpoint]))
+        return FoundRoute(path, None)
 
     def _object(self, complaint: str) -> None:
         if self._app.debug or self._app.testing:

@@ -10,7 +10,7 @@ from werkzeug.routing import Rule
 
 from ..core.errors import ConfigurationError
 from ..core.tasks.request import METHODS
-from .worker import Worker
+from .worker import Worker, worker_behind
 
 
 def check_rule(rule: Any, *, on_blueprint: bool) -> str:
@@ -56,10 +56,12 @@ def check_endpoint(endpoint: Any) -> None:
         )
 
 
-def worker_of(app: Flask, rule: Rule) -> Worker[..., Any] | None:
-    """The worker that answers a rule; None if something else does."""
-    worker = getattr(app.view_functions.get(rule.endpoint), "__self__", None)
-    return worker if isinstance(worker, Worker) else None
+def worker_rules(app: Flask) -> Iterator[tuple[Rule, Worker[..., Any]]]:
+    """The rules of an application that workers answer, each with its worker."""
+    for rule in app.url_map.iter_rules():
+        worker = worker_behind(app.view_functions.get(rule.endpoint))
+        if worker is not None:
+            yield rule, worker
 
 
 def check_routes(app: Flask) -> None:
@@ -71,7 +73,7 @@ def check_routes(app: Flask) -> None:
             app.view_functions.get(known.endpoint),
             app.view_functions.get(rule.endpoint),
         )
-        if first != second and (worker_of(app, known) or worker_of(app, rule)):
+        if first != second and (worker_behind(first) or worker_behind(second)):
             raise clash(known, rule)
 
 

@@ -36,7 +36,7 @@ class TaskFunction(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self._arguments = Arguments(function)
-        self.worker = make_worker(self._handler())
+        self.worker: Worker[..., Response] = make_worker(self._handler())
         self._add = add
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

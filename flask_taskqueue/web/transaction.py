@@ -16,7 +16,7 @@ from ..core.errors import BadTransactionStateError, TransientError
 from ..core.record import Record
 from ..process.interrupts import shielded
 from ..runtime import Runtime
-from ..sessions import followed, has_changes, no_commit
+from ..runtime.sessions import followed, has_changes, no_commit
 
 Answer = tuple[Response, Verdict]
 

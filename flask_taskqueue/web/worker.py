@@ -24,8 +24,8 @@ from ..runtime import Runtime
 from .calls import json_object, response_of, spec_of
 from .current_task import CurrentTask, handling
 from .guard import is_stale, rewind, verified, why_refused
+from .middleware import claimed_delivery, keep_traceback, returned
 from .parsed_rules import variables_of
-from .proof import keep_traceback, returned, witness
 from .transaction import LeaseLostError, in_transaction
 
 P = ParamSpec("P")
@@ -61,9 +61,9 @@ class Worker(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.route = route
-        self.variables = variables_of(route.rule)
-        self.parameters = Parameters.of(function, skip=self.variables)
-        self.is_async = iscoroutinefunction(function)
+        self.variables: frozenset[str] = variables_of(route.rule)
+        self.parameters: Parameters = Parameters.of(function, skip=self.variables)
+        self.is_async: bool = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
 
@@ -83,11 +83,11 @@ class Worker(Generic[P, R]):
         """The task that `add` would add, for lists, batches and ``then``."""
         return spec_of(self, args, kwargs, {})
 
-    def options(self, **options: Unpack[SpecOptions]) -> Prepared[P]:
+    def options(self, **options: Unpack[SpecOptions]) -> PreparedWorker[P]:
         """The same with options of ``tasks.add``:
         ``handler.options(countdown=60).add(key="a")``.
         """
-        return Prepared(self, self._add, options)
+        return PreparedWorker(self, self._add, options)
 
     def view(self, **variables: Any) -> Response:
         """Answer a request: 403 for anybody but this application's dispatcher, which in debug
@@ -95,16 +95,16 @@ class Worker(Generic[P, R]):
         """
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         current: Request = request._get_current_object()  # type: ignore[attr-defined]
-        delivery, seen = verified(app, current), witness(app)
-        if delivery is None or seen is None:
+        delivery, claim = verified(app, current), claimed_delivery(app)
+        if delivery is None or claim is None:
             why = f"{why_refused(app, current)}\n" if app.debug else None
             return Response(
                 why, status=409 if is_stale(app, current) else 403, mimetype="text/plain"
             )
         if delivery.ping:
-            seen.verdict = Verdict("ping")
+            claim.verdict = Verdict("ping")
             return Response(status=204)
-        seen.by_worker = True
+        claim.by_worker = True
         rewind(current)
         runtime: Runtime = app.extensions["taskqueue"]
         token = handling.set(CurrentTask(delivery, runtime, self._actions))
@@ -118,9 +118,9 @@ class Worker(Generic[P, R]):
         finally:
             handling.reset(token)
             if (
-                seen.verdict is None or not seen.verdict.committed
+                claim.verdict is None or not claim.verdict.committed
             ):  # a request that arrives twice changes nothing
-                seen.verdict = verdict
+                claim.verdict = verdict
         return response
 
     def _answer(
@@ -158,7 +158,13 @@ class Worker(Generic[P, R]):
         return response_of(self.function(**variables, **arguments), self.function)  # type: ignore[call-arg]
 
 
-class Prepared(Generic[P]):
+def worker_behind(view: object) -> Worker[..., Any] | None:
+    """Return the worker whose view this is; None for any other view."""
+    worker = getattr(view, "__self__", None)
+    return worker if isinstance(worker, Worker) else None
+
+
+class PreparedWorker(Generic[P]):
     """A worker with options for its next tasks."""
 
     def __init__(self, worker: Worker[P, Any], add: Add, options: SpecOptions) -> None:

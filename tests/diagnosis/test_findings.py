@@ -37,7 +37,7 @@ def look(app: Flask) -> list[Finding]:
     """What is found, the ways of this machine's SQLite left out; each remedy leads to a place
     in the documentation.
     """
-    found = [one for one in findings(app.extensions["taskqueue"]) if "WAL-reset" not in one.text]
+    found = [one for one in findings(runtime_of(app)) if "WAL-reset" not in one.text]
     for one in found:
         assert one.level == "ok" or one.remedy, one
         if one.anchor:
@@ -310,7 +310,7 @@ def test_tables_that_a_migration_would_drop_are_found(sqlite_database: TestDatab
     assert any(text.startswith("Flask-Migrate does not know taskqueue_task") for text in bad(wrong))
     assert not any("Flask-Migrate" in text for text in bad(right))
     for app in (wrong, right):
-        app.extensions["taskqueue"].store.database.close()
+        runtime_of(app).store.database.close()
 
 
 def test_settings_that_came_too_late_are_found(patient: Bench) -> None:

@@ -104,7 +104,7 @@ def test_in_session_mode_notices_come_through(servers: Servers, tmp_path: Path) 
         runtime = queue.runtime
         if not runtime.store.database.dialect.has_notifications(runtime.store.database.engine):
             pytest.skip("this driver has no notices")
-        assert runtime.bell.is_heard()
+        assert runtime.wakeup_channel.is_heard()
         runtime.start()
         handler.add().wait(30)
         runtime.stop()
@@ -124,16 +124,16 @@ def test_who_adds_through_a_pooler_is_heard_by_those_who_do_not(
         if not runtime.store.database.dialect.has_notifications(runtime.store.database.engine):
             pytest.skip("this driver has no notices")
         heard = threading.Event()
-        runtime.bell.listen(heard.set)
+        runtime.wakeup_channel.listen(heard.set)
         assert heard.wait(20)  # as it begins to listen
         heard.clear()
-        ringing = queue.runtime.bell
+        ringing = queue.runtime.wakeup_channel
         ends = time.monotonic() + 20
         while not heard.is_set() and time.monotonic() < ends:
             ringing.ring()
             heard.wait(0.2)
         assert heard.is_set()
-        runtime.bell.close()
+        runtime.wakeup_channel.close()
 
 
 def test_statements_are_prepared_where_the_connection_is_the_servers_own(

@@ -15,7 +15,7 @@ import pytest
 
 from flask_taskqueue import State, TransientError
 from flask_taskqueue.store.database import transaction as course
-from flask_taskqueue.web import health as probe
+from flask_taskqueue.web import health
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, fresh
 from tests.outages import Proxy
@@ -73,7 +73,7 @@ class TestAStuckDatabaseExhaustsResources:
         self, servers: Servers, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """However often they are asked, one thread waits; when the database is back they say so."""
-        monkeypatch.setattr(probe, "PATIENCE", 0.2)
+        monkeypatch.setattr(health, "TIMEOUT", 0.2)
         with proxied(name, servers, tmp_path) as (queue, proxy):
             client = queue.app.test_client()
             wait_until(

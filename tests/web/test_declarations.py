@@ -14,7 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from werkzeug.routing import BaseConverter
 
 from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
-from flask_taskqueue.web import autostart as serving
+from flask_taskqueue.web import autostart
 from tests.apps import runtime_of
 from tests.waiting import wait_until
 
@@ -174,7 +174,7 @@ def test_a_view_on_a_workers_url_is_refused_as_soon_as_it_is_known(
     caplog.set_level(logging.ERROR)
     late.testing = False
     assert late.test_client().get("/").status_code == 500
-    serving._all[late].start()
+    autostart._autostarts[late].start()
     wait_until(
         lambda: "the dispatcher does not start: POST /w" in caplog.text, what="the log says why"
     )

@@ -76,7 +76,7 @@ def test_a_rolled_back_change_frees_nothing(queue: Bench) -> None:
     queue.db.session.add(queue.Counter(id=2, count=0))
     assert first.delete()
     queue.db.session.rollback()
-    queue.runtime.let_go()
+    queue.runtime.release_waiting()
     handler.add("other").wait(20)
     assert parked(queue, second)
     assert first.delete()

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State
-from flask_taskqueue.api import pausing as standstill
+from flask_taskqueue.api import pausing
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 from tests.whole import loop_app
@@ -86,7 +86,7 @@ def test_a_dispatcher_that_does_not_answer_is_named(
     """The queue is paused all the same, and the log says which process may still begin what it
     had leased.
     """
-    monkeypatch.setattr(standstill, "PATIENCE", 0.3)
+    monkeypatch.setattr(pausing, "ANSWER_TIMEOUT", 0.3)
     with stage(sqlite_database, tmp_path, {}) as here, here.dispatchers(1) as parent:
         loop_app.plain.add().wait(30)
         (child,) = descendants(parent.pid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import ConfigurationError, InvalidQueueNameError, UnknownQueueError, shown
 from ..names import check_queue_name
@@ -59,6 +59,17 @@ def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) 
             f"{what} is for queue {shown(name)}, which is not configured: add it to "
             f"TASKQUEUE_QUEUES, which has {', '.join(sorted(queues))}"
         )
+
+
+class LimitOptions(TypedDict, total=False):
+    """The limits of a queue that can be changed while dispatchers run; None means no limit.
+
+    ``rate`` is in tasks per second, or a text such as "20/m".
+    """
+
+    rate: float | str | None
+    bucket_size: int
+    max_concurrent: int | None
 
 
 LIMITS: Mapping[str, checks.Check] = {

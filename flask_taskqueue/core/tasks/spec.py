@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -15,10 +15,31 @@ if TYPE_CHECKING:
     Duration = float | str | timedelta
 
 
-class TaskOptions(TypedDict, total=False):
-    """What a task may have beside its URL and params.
+class ScheduleOptions(TypedDict, total=False):
+    """What the tasks of a schedule may have: `TaskOptions` without name, eta and countdown."""
 
-    Durations are seconds, texts such as "10m", or timedeltas.
+    json: Any
+    payload: str | bytes | None
+    method: str | None
+    headers: Mapping[str, str] | None
+    queue: str | None
+    priority: int | None
+    expires: datetime | Duration | None
+    deadline: Duration | None
+    retry: RetryOptions | Mapping[str, Any] | None
+    target: str | None
+    unique_key: str | None
+    on_conflict: OnConflict
+    concurrency_key: str | None
+    concurrency_limit: int
+    serial_key: str | None
+    then: TaskSpec | Iterable[TaskSpec] | None
+    keep_result: bool
+
+
+class TaskOptions(ScheduleOptions, total=False):
+    """What a task may have beside its URL and params. Durations are seconds, texts such as "10m",
+    or timedeltas.
 
     ``json``, ``payload``: the body, instead of params. ``method``: POST unless given. ``headers``:
     of the request. ``queue``: its queue. ``priority``: from -9 to 9, the higher the sooner; each
@@ -38,26 +59,9 @@ class TaskOptions(TypedDict, total=False):
     success is kept, for `Task.result`.
     """
 
-    json: Any
-    payload: str | bytes | None
-    method: str | None
-    headers: Mapping[str, str] | None
-    queue: str | None
-    priority: int | None
     eta: datetime | None
     countdown: Duration | None
-    expires: datetime | Duration | None
-    deadline: Duration | None
-    retry: RetryOptions | Mapping[str, Any] | None
-    target: str | None
     name: str | None
-    unique_key: str | None
-    on_conflict: OnConflict
-    concurrency_key: str | None
-    concurrency_limit: int
-    serial_key: str | None
-    then: TaskSpec | Iterable[TaskSpec] | None
-    keep_result: bool
 
 
 class SpecOptions(TaskOptions, total=False):
@@ -69,7 +73,7 @@ class SpecOptions(TaskOptions, total=False):
     transactional: bool | None
 
 
-_NAMES = frozenset(SpecOptions.__annotations__)
+_NAMES = SpecOptions.__optional_keys__
 
 
 class TaskSpec:
@@ -131,3 +135,11 @@ class TaskSpec:
         if isinstance(given, tuple) and len(given) == 2:
             return cls(*given)
         return cls(given)
+
+
+SpecLike = (
+    TaskSpec | str | Callable[..., Any] | tuple[Any, Mapping[str, Any] | None] | Mapping[str, Any]
+)
+"""What stands for a task in a list: a `TaskSpec`, a URL or a worker, a pair of these and params,
+or a mapping of the arguments of ``tasks.add``.
+"""

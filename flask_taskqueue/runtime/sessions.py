@@ -14,8 +14,8 @@ from flask import Flask, current_app, has_app_context
 from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .core.errors import BadTransactionStateError
-from .store import (
+from ..core.errors import BadTransactionStateError
+from ..store import (
     NO_COMMIT,
     JoinedChange,
     TrackedTransaction,
@@ -24,7 +24,7 @@ from .store import (
     untrack,
 )
 
-logger = logging.getLogger("flask_taskqueue")
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 _FOLLOWED = "taskqueue_followed"
 _MOST_NAMED = 50

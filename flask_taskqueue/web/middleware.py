@@ -20,28 +20,28 @@ from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.delivery.verdict import Verdict
 from ..core.failures import traceback_excerpt
 from ..runtime import Runtime
-from .incoming import Arrival, arrive
+from .incoming import IncomingRequest, receive
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("flask_taskqueue")
 
-_PROOF = "flask_taskqueue.proof"
+_EXTENSION_KEY = "flask_taskqueue.middleware"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
 
-_seen: ContextVar[tuple[Flask, Delivery | Arrival] | None] = ContextVar(
-    "flask_taskqueue.seen", default=None
+_claim: ContextVar[tuple[Flask, Delivery | IncomingRequest] | None] = ContextVar(
+    "flask_taskqueue.claimed_delivery", default=None
 )
 """The delivery that a request is, or claims to be, and to which app; None for other requests."""
 
 
-def witness(app: Flask) -> Delivery | Arrival | None:
+def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
     """Where to put the verdict on the view of the current request; None if the request is no
     delivery to this app.
     """
-    seen = _seen.get()
-    return seen[1] if seen is not None and seen[0] is app else None
+    claim = _claim.get()
+    return claim[1] if claim is not None and claim[0] is app else None
 
 
 def returned(response: Response) -> Verdict:
@@ -58,29 +58,29 @@ def returned(response: Response) -> Verdict:
     )
 
 
-def keep_traceback(runtime: Runtime, seen: Delivery | Arrival, error: Exception) -> None:
+def keep_traceback(runtime: Runtime, claim: Delivery | IncomingRequest, error: Exception) -> None:
     """Keep the traceback of what a view raised, where the dispatcher is in this process: over
     HTTP there is no room for it in a header.
     """
-    if isinstance(seen, Delivery) and not seen.remote:
-        seen.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
+    if isinstance(claim, Delivery) and not claim.remote:
+        claim.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
 
 
 def install(app: Flask) -> None:
     """Put the proof around an app, once."""
-    if _PROOF not in app.extensions:
-        app.extensions[_PROOF] = Proof(app)
+    if _EXTENSION_KEY not in app.extensions:
+        app.extensions[_EXTENSION_KEY] = DeliveryMiddleware(app)
         got_request_exception.connect(_note_report, app)
 
 
 def _note_report(app: Flask, **_: Any) -> None:
     """Flask has told of an exception, and has logged it or raises it."""
-    seen = witness(app)
-    if seen is not None:
-        seen.reported = True
+    claim = claimed_delivery(app)
+    if claim is not None:
+        claim.reported = True
 
 
-class Proof:
+class DeliveryMiddleware:
     """Around an app: over HTTP it takes what deliveries bring, and puts the verdict on replies,
     signed; and it sees which views run.
 
@@ -101,7 +101,7 @@ class Proof:
         ):  # with the first request, or another extension has put its own there
             self._watch_dispatch()
         if (
-            witness(self._app) is not None
+            claimed_delivery(self._app) is not None
         ):  # a request within a delivery, with its environ perhaps, is not the delivery
             return self._call(None, environ, start_response)
         delivery = environ.get(ENVIRON_KEY)
@@ -110,32 +110,32 @@ class Proof:
         signature = environ.get(_SIGNATURE)
         if signature is not None:
             runtime: Runtime = self._app.extensions["taskqueue"]
-            arrival = arrive(environ, runtime.settings.max_body, time.time())
+            incoming = receive(environ, runtime.settings.max_body, time.time())
             return self._answer(
-                arrival,
+                incoming,
                 environ,
-                self._telling(arrival, signature, runtime.keys.verdict, start_response),
+                self._telling(incoming, signature, runtime.keys.verdict, start_response),
             )
         return (
             self._inner(environ, start_response)
-            if _seen.get() is None
+            if _claim.get() is None
             else self._call(None, environ, start_response)
         )
 
     def _answer(
-        self, arrival: Arrival, environ: WSGIEnvironment, start_response: StartResponse
+        self, incoming: IncomingRequest, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Call the app; what it raises past its error handlers is logged here, once, and is a
         reply of 500 that tells so.
         """
         try:
-            return self._call(arrival, environ, start_response)
+            return self._call(incoming, environ, start_response)
         except Exception as error:
-            if arrival.body is None:  # it is no delivery, but somebody else's webhook perhaps
+            if incoming.body is None:  # it is no delivery, but somebody else's webhook perhaps
                 raise
-            arrival.reported = True
+            incoming.reported = True
             logger.error(
-                "task %s: %s", arrival.headers["webhook-id"], type(error).__name__, exc_info=error
+                "task %s: %s", incoming.headers["webhook-id"], type(error).__name__, exc_info=error
             )
             start_response(
                 "500 INTERNAL SERVER ERROR", [("Content-Type", "text/plain")], sys.exc_info()
@@ -144,27 +144,31 @@ class Proof:
 
     def _call(
         self,
-        seen: Delivery | Arrival | None,
+        claim: Delivery | IncomingRequest | None,
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         """Call the app; a request that a view makes meanwhile has a witness of its own, or none."""
-        token = _seen.set(None if seen is None else (self._app, seen))
+        token = _claim.set(None if claim is None else (self._app, claim))
         try:
             return self._inner(environ, start_response)
         finally:
-            _seen.reset(token)
+            _claim.reset(token)
 
     def _telling(
-        self, seen: Arrival, signature: str, keys: list[bytes], start_response: StartResponse
+        self,
+        claim: IncomingRequest,
+        signature: str,
+        keys: list[bytes],
+        start_response: StartResponse,
     ) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            if seen.verdict is not None or seen.reported:
+            if claim.verdict is not None or claim.reported:
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
                 verdict = replace(
-                    seen.verdict or Verdict("unseen"),
-                    reported=seen.reported,
-                    by_worker=seen.by_worker,
+                    claim.verdict or Verdict("unseen"),
+                    reported=claim.reported,
+                    by_worker=claim.by_worker,
                 )
                 headers.append((verdicts.HEADER, verdicts.sign(verdict, keys, signature)))
             return start_response(status, headers, *error)
@@ -178,21 +182,21 @@ class Proof:
         call = self._app.dispatch_request
 
         def dispatch_request(*context: Any) -> Any:
-            if _seen.get() is None or (seen := witness(self._app)) is None:
+            if _claim.get() is None or (claim := claimed_delivery(self._app)) is None:
                 return call(*context)
-            if isinstance(seen, Delivery):
-                seen.entered = True
+            if isinstance(claim, Delivery):
+                claim.entered = True
             try:
                 answer = call(*context)
-                if seen.verdict is None:
+                if claim.verdict is None:
                     answer = self._app.make_response(answer)
-                    seen.verdict = returned(answer)
+                    claim.verdict = returned(answer)
                 return answer
             except Exception as error:
-                if seen.verdict is None:
-                    seen.verdict = _of_error(error)
-                    if seen.verdict is not None and seen.verdict.kind == "raised":
-                        keep_traceback(self._app.extensions["taskqueue"], seen, error)
+                if claim.verdict is None:
+                    claim.verdict = _of_error(error)
+                    if claim.verdict is not None and claim.verdict.kind == "raised":
+                        keep_traceback(self._app.extensions["taskqueue"], claim, error)
                 raise
 
         self._dispatch = self._app.dispatch_request = dispatch_request  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""The log: one line per attempt."""
+"""Reports: the log line and the signals of each attempt, and the signals of other changes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import logging
 import sys
 from datetime import UTC, datetime, timedelta
 
-from .core.delivery.outcome import Outcome
-from .core.record import Record
-from .core.states import State
-from .core.urls import redacted
-from .store import AttemptResult
+from flask import Flask
 
-logger = logging.getLogger("flask_taskqueue")
+from ..core import signals
+from ..core.delivery.outcome import Outcome
+from ..core.record import Record
+from ..core.states import State
+from ..core.urls import redacted
+from ..store import AttemptResult
+
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
 _reported = logging.getLogger("flask_taskqueue.reported")
-"""Of tasks whose exception an error tracker has been told of already."""
+"""For tasks whose exception an error tracker has already been told of."""
 
 _LEVELS = {
     State.SUCCEEDED: logging.INFO,
@@ -23,18 +26,35 @@ _LEVELS = {
 }
 
 
+def report_attempt(app: Flask, result: AttemptResult, lost: bool) -> None:
+    """Log an attempt that is recorded, and send its signals.
+
+    Where nobody listens this costs next to nothing.
+    """
+    log_attempt(result, lost)
+    outcome = result.outcome
+    if signals.attempt_finished.receivers:
+        signals.attempt_finished.send(
+            app, record=result.record, outcome=outcome, duration=result.duration, lost=lost
+        )
+    if lost or not outcome.state.is_finished:
+        return
+    signal = signals.task_dead if outcome.state is State.DEAD else signals.task_succeeded
+    if signal.receivers:
+        signal.send(app, record=result.record, outcome=outcome)
+
+
 def log_attempt(result: AttemptResult, lost: bool) -> None:
-    """Log an attempt that is recorded: a success as information, a failed attempt as a warning, a
-    dead task as an error.
+    """Log a success as information, a failed attempt as a warning, a dead task as an error.
 
-    So failures are seen where logging was never set up: Python prints warnings to stderr then.
+    So failures are seen even where logging was never set up, because Python then prints warnings
+    to stderr. If the exception that ended a dead task has already been reported, a logger of its
+    own logs the death, which Sentry ignores, so that the exception is reported once.
 
-    The death of a task by an exception that has been reported already is logged by a logger of its
-    own, which Sentry ignores, so that it is reported once.
-
-    Never in it: bodies, headers, query strings. What an attempt was is in the record's attributes
-    too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms (from the
-    eta to the begin of the first attempt; None at later ones) and next_eta (of the next attempt).
+    The line never has bodies, headers or query strings. The record's attributes describe the
+    attempt too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms
+    (from the eta to the beginning of the first attempt; None for later attempts) and next_eta (of
+    the next attempt).
     """
     record, outcome = result.record, result.outcome
     level = logging.WARNING if lost else _LEVELS[outcome.state]
@@ -70,7 +90,7 @@ def log_attempt(result: AttemptResult, lost: bool) -> None:
 
 
 def _logger(result: AttemptResult) -> logging.Logger:
-    """What the death of a task is logged by."""
+    """Return the logger for the death of a task."""
     if not result.reported:
         return logger
     sentry = sys.modules.get("sentry_sdk.integrations.logging")

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 
-from .core.errors import ConfigurationError
-from .core.settings.app import Settings
-from .store import Database, Store, Tables, is_in_memory, keep, refuse_elsewhere
+from ..core.errors import ConfigurationError
+from ..core.settings.app import Settings
+from ..store import Database, Store, Tables, is_in_memory, keep, refuse_elsewhere
 
 OWN_FILE = "taskqueue.sqlite3"
 

@@ -1,0 +1,183 @@
+"""The maker of tasks: from what is asked of ``tasks.add`` to a checked task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Flask
+
+from ..core.arguments.form import fields
+from ..core.clock import duration_micros
+from ..core.errors import InvalidTaskError, InvalidUrlError, UnknownQueueError
+from ..core.ids import task_id
+from ..core.names import check_key, check_queue_name, check_task_name
+from ..core.security.targets import Targets
+from ..core.settings.app import Settings
+from ..core.settings.queue import QueueSettings
+from ..core.tasks.new_task import NewTask, pack
+from ..core.tasks.options import (
+    check_deadline,
+    check_flag,
+    check_priority,
+    conflict,
+    expiry,
+    lock,
+    resolve_delay,
+    retry_json,
+)
+from ..core.tasks.request import UNSET, build_request, check_method
+from ..core.tasks.spec import SpecOptions, TaskSpec
+from ..core.urls import check_path, is_absolute, no_url
+from ..web.routes import RouteFinder
+from ..web.worker import Route, Worker
+
+_NO_ROUTE = Route(rule="", endpoint="")
+
+
+class TaskMaker:
+    """Makes the tasks of one application from their specs; it stores nothing."""
+
+    def __init__(self, app: Flask, settings: Settings, targets: Targets) -> None:
+        self._settings = settings
+        self._targets = targets
+        self._routes = RouteFinder(app)
+
+    def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+        """The task that a spec asks for. Raises `InvalidTaskError` and its kinds, saying which
+        one of a list it is.
+        """
+        try:
+            return self._new_task(spec)
+        except InvalidTaskError as error:
+            if not place:
+                raise
+            raise type(error)(f"{place}{error}") from error
+
+    def _new_task(self, spec: TaskSpec) -> NewTask:
+        url, options = spec.url, spec.options
+        if options.get("transactional") is not None:
+            raise InvalidTaskError(
+                "one of several tasks has transactional of its own: give it to the call that "
+                "adds them all"
+            )
+        method = check_method(options.get("method") or _method_of(url))
+        path, worker, params = self._resolve(url, spec.params, method, options)
+        route = worker.route if worker is not None else _NO_ROUTE
+        queue = self._queue(options.get("queue") or route.queue or "default")
+        name, unique_key = options.get("name"), options.get("unique_key")
+        return NewTask(
+            id=task_id(),
+            request=build_request(
+                path,
+                params,
+                json=options.get("json", UNSET),
+                payload=options.get("payload"),
+                method=method,
+                headers=options.get("headers"),
+                max_body=self._settings.max_body,
+            ),
+            name=None if name is None else check_task_name(name),
+            tombstone_ttl=queue.tombstone_ttl,
+            queue=queue.name,
+            priority=queue.priority
+            if (priority := options.get("priority")) is None
+            else check_priority(priority),
+            **self._when(options),
+            deadline=check_deadline(
+                route.deadline if (deadline := options.get("deadline")) is None else deadline
+            ),
+            retry=retry_json(route.retry if (retry := options.get("retry")) is None else retry),
+            target=self._target(options.get("target") or queue.target, path),
+            unique_key=None if unique_key is None else check_key("unique_key", unique_key),
+            on_conflict=conflict(options),
+            **lock(options),
+            follow_up=self._follow_up(options),
+            keep_result=check_flag("keep_result", options.get("keep_result", False)),
+            for_worker=worker is not None,
+        )
+
+    def _resolve(
+        self,
+        url: str | Worker[..., Any] | None,
+        params: Mapping[str, Any] | None,
+        method: str,
+        options: SpecOptions,
+    ) -> tuple[str, Worker[..., Any] | None, Mapping[str, Any] | None]:
+        """The path or absolute URL, the worker that answers there, and the params it has no
+        place for.
+        """
+        if url is None or url == "":
+            url = f"/_ah/queue/{options.get('queue') or 'default'}"
+        if params is not None:
+            params = fields(params)
+        if isinstance(url, Worker):
+            path, params = self._routes.build_call(url, {} if params is None else params, method)
+            return check_path(path), url, params or None
+        if not isinstance(url, str):
+            raise no_url(url)
+        if is_absolute(url):
+            return self._targets.check(url), None, params
+        if not url.startswith("/"):
+            path, rest = self._routes.build(url, params or {}, method)
+            path = check_path(path)
+            return path, self._routes.find(path, method).worker, rest or None
+        if options.get("target") is not None:
+            return check_path(url), None, params
+        place = self._routes.find(check_path(url), method)
+        return place.path, place.worker, params
+
+    def _queue(self, name: str) -> QueueSettings:
+        if not isinstance(name, str) or name not in self._settings.queues:
+            check_queue_name(name)
+            known = ", ".join(sorted(self._settings.queues))
+            raise UnknownQueueError(f"there is no queue {name!r}; TASKQUEUE_QUEUES has {known}")
+        return self._settings.queues[name]
+
+    def _when(self, options: SpecOptions) -> dict[str, Any]:
+        """The instant asked for, or the microseconds to wait from when the database stores the
+        task; and when it expires.
+        """
+        limit = timedelta(seconds=self._settings.max_eta)
+        eta = options.get("eta")
+        delay = resolve_delay(eta, options.get("countdown"), now=datetime.now(UTC), max_eta=limit)
+        when: dict[str, Any] = (
+            {"eta": eta}
+            if eta is not None or delay is None
+            else {"delay": duration_micros(delay.total_seconds())}
+        )
+        return when | expiry(options.get("expires"))
+
+    def _follow_up(self, options: SpecOptions) -> str | None:
+        then = options.get("then")
+        if then is None:
+            return None
+        if isinstance(then, str | Mapping) or not isinstance(then, TaskSpec | Iterable):
+            raise InvalidTaskError(
+                f"then is of type {type(then).__name__}; it must be a TaskSpec, as of "
+                "handler.spec(), or a list of them"
+            )
+        specs = [then] if isinstance(then, TaskSpec) else list(then)
+        return pack(
+            self.new_task(TaskSpec.of(spec), place=f"then, task {number}: ")
+            for number, spec in enumerate(specs)
+        )
+
+    def _target(self, target: str | None, path: str) -> str | None:
+        if target is None:
+            return None
+        if not isinstance(target, str):
+            raise InvalidUrlError(
+                f"target is of type {type(target).__name__}; it must be a base URL, such as "
+                "'https://api.example.com'"
+            )
+        if is_absolute(path):
+            raise InvalidTaskError("an absolute URL names its host; leave target out")
+        base = target.rstrip("/")
+        self._targets.check(base + path)
+        return base
+
+
+def _method_of(url: str | Worker[..., Any] | None) -> str:
+    return url.route.methods[0] if isinstance(url, Worker) else "POST"

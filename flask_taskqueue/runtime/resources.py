@@ -1,0 +1,249 @@
+"""Resources: what the queue of one application works with."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from typing import Protocol
+
+import sqlalchemy as sa
+from flask import Flask
+
+from ..core import signals
+from ..core.errors import BadTransactionStateError, ConfigurationError, TaskQueueError
+from ..core.ownership import Application
+from ..core.record import Record
+from ..core.security.encryption import Encryption
+from ..core.security.targets import Targets
+from ..core.settings.app import Settings
+from ..core.tasks.new_task import NewTask
+from ..core.tasks.spec import TaskSpec
+from ..engine.cron import Cron, Find
+from ..engine.maintenance import Retention, prune, sweep
+from ..engine.outgoing_requests import Keys, Routes
+from ..engine.routes import find_routes
+from ..engine.scheduler import Scheduler
+from ..engine.wakeup_socket import WakeupSocket
+from ..process.threads import built_once
+from ..store import AttemptResult, Database, Notifications, Store, is_in_memory
+from . import sessions
+from .binding import Binding
+from .reports import report_attempt
+
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
+
+
+class MakeTask(Protocol):
+    """Makes the task that a spec asks for; ``place`` says which one of a list it is."""
+
+    def __call__(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+        """Raises `InvalidTaskError` and its kinds."""
+
+
+class Resources:
+    """The settings, the store and the keys of one application's queue, and who is told of changes.
+
+    ``new_task`` makes tasks from their specs, ``find_schedules`` finds the schedules that the
+    application declares.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        targets: Targets,
+        binding: Binding,
+        new_task: MakeTask,
+        find_schedules: Find,
+    ) -> None:
+        self.settings = settings
+        self.targets = targets
+        self.encryption: Encryption = Encryption(settings.encryption_keys)
+        self.binding = binding
+        self.scheduler: Scheduler | None = None
+        """The jobs of this process's dispatcher, while one runs."""
+        self.is_attended: bool = False
+        """Whether tasks are known to be attempted, by this process or another, now or soon."""
+        self.new_task = new_task
+        self.find_schedules = find_schedules
+        self._app = weakref.ref(app)
+        self._test_database: Database | None = None
+        self._on_wake: Callable[[], object] | None = None
+
+    @property
+    def app(self) -> Flask:
+        """The application."""
+        app = self._app()
+        if app is None:
+            raise RuntimeError("the application of this task queue is gone")
+        return app
+
+    @built_once
+    def store(self) -> Store:
+        """The store, opened at its first use, so the database need not be there before."""
+        database = self._test_database or self.binding.open(self.app, self.settings)
+        if database.dialect.locks_by_writing and not is_in_memory(database.engine.url):
+            database.around = lambda: sessions.making_way(database.file)
+        return Store(
+            database,
+            self.settings.queues.values(),
+            keep_attempts=self.settings.keep_attempts,
+            encryption=self.encryption,
+            application=None if database.in_memory else self.application,
+        )
+
+    def substitute(
+        self,
+        database: Database | None = None,
+        on_wake: Callable[[], object] | None = None,
+    ) -> None:
+        """Close the store, and open this database in its place at the next use.
+
+        ``on_wake`` is then called instead of waking dispatchers. This is the test kit's seam;
+        without arguments the application's own database and dispatchers are used again.
+        """
+        if "store" in self.__dict__:
+            self.store.database.close()
+        for name in ("store", "cron", "wakeup_channel"):
+            self.__dict__.pop(name, None)
+        self._test_database, self._on_wake = database, on_wake
+
+    def see_queues(self) -> None:
+        """Have each configured queue its row before they are looked at; not now if the caller's
+        transaction holds the only write lock.
+        """
+        with suppress(BadTransactionStateError):
+            self.store.see_queues()
+
+    def application(self) -> Application:
+        """As which the tables know the application; without a secret they cannot."""
+        try:
+            return Application(self.app.name, self.keys.fingerprints)
+        except ConfigurationError:
+            return Application(self.app.name, ())
+
+    @built_once
+    def cron(self) -> Cron:
+        """What sees to the schedules that the application declares."""
+        return Cron(lambda: self.store, self.find_schedules, self._fired)
+
+    @built_once
+    def wakeup_channel(self) -> WakeupSocket | Notifications | None:
+        """What tells the dispatchers of other processes of new tasks, and this process's of
+        theirs.
+        """
+        database = self.store.database
+        if database.in_memory or not self.settings.notify:
+            return None
+        if Notifications.serve(database):
+            return Notifications(database)
+        url = database.engine.url
+        place = (
+            os.path.realpath(url.database or "")
+            if database.dialect.clock_is_local
+            else f"{url.host}:{url.port}/{url.database}"
+        )
+        return WakeupSocket(f"{place} {database.tables.task.name}")
+
+    @built_once
+    def keys(self) -> Keys:
+        """What deliveries are signed with. Raises `ConfigurationError` without a secret."""
+        return Keys.of(self.secrets)
+
+    @property
+    def secrets(self) -> list[str | bytes]:
+        """What every key is derived from, newest first. Raises `ConfigurationError` if there is
+        none.
+        """
+        config = self.app.config
+        given = self.settings.secret or config.get("SECRET_KEY")
+        if not given:
+            raise ConfigurationError(
+                "deliveries are signed: set SECRET_KEY or TASKQUEUE_SECRET to a random text "
+                "of at least 16 characters"
+            )
+        fallbacks = config.get("SECRET_KEY_FALLBACKS") or []
+        return [given] if self.settings.secret else [given, *fallbacks]
+
+    def making_way(self) -> AbstractContextManager[object]:
+        """Within this, where there is one writer only, the caller's session is not it.
+
+        Raises `BadTransactionStateError` if it holds changes, for which others would wait.
+        """
+        return self.store.database.around()
+
+    def wake(self) -> None:
+        """Tell the dispatchers of this process and of others that something may be due."""
+        if self._on_wake is not None:
+            self._on_wake()
+            return
+        if self.scheduler is not None:
+            self.scheduler.wake()
+        if self.wakeup_channel is not None:
+            self.wakeup_channel.ring()
+
+    def notify_dispatchers(self) -> None:
+        """Have the dispatchers of this process and of others look at what was asked of them."""
+        if self.scheduler is not None:
+            self.scheduler.wake()
+        if self.wakeup_channel is not None:
+            self.wakeup_channel.ring()
+
+    def release_waiting(self) -> None:
+        """Let go what waits for places that became free; if that fails now, the next heartbeat
+        of any dispatcher does it.
+        """
+        try:
+            self.store.free_lapsed_places()
+        except (TaskQueueError, sa.exc.DBAPIError) as error:
+            logger.info("what waits for a place is let go by the next heartbeat: %s", error)
+        self.wake()
+
+    def sweep(self) -> int:
+        """Mend, and forget what has been kept long enough; how many tasks."""
+        return sweep(self.store, Retention.of(self.settings))
+
+    def prune(self, *, keep: float | None = None) -> Iterator[int]:
+        """Forget what has been kept long enough, or ended more than ``keep`` seconds ago; how
+        many tasks by each small transaction.
+        """
+        self.store.ensure_queues()
+        return prune(self.store, Retention.of(self.settings, keep=keep))
+
+    def after_fork(self) -> None:
+        """In a forked child, leave the connections to the parent."""
+        self.is_attended = False
+        if "store" in self.__dict__:
+            self.store.database.reset()
+        self.binding.reset(self._app())
+        channel = self.__dict__.get("wakeup_channel")
+        if channel is not None:
+            channel.reset()
+
+    def routes(self, base_url: str | None, transport: str) -> Routes:
+        """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know
+        it.
+        """
+        return find_routes(self.app, self.settings, self.targets, base_url, transport)
+
+    def _fired(self, schedule: str, added: int) -> None:
+        signals.schedule_fired.send(self.app, schedule=schedule, added=added)
+
+    def begun(self, record: Record) -> None:
+        """Send the signal of an attempt that begins; where nobody listens it costs next to
+        nothing.
+        """
+        if signals.attempt_started.receivers:
+            signals.attempt_started.send(self.app, record=record)
+
+    def tell_changed(self, action: str, changed: int) -> None:
+        """Send the signal of a change of many tasks, if it changed any."""
+        if changed:
+            signals.tasks_changed.send(self.app, action=action, changed=changed)
+
+    def observe(self, result: AttemptResult, lost: bool) -> None:
+        """Log an attempt that is recorded, and send its signals."""
+        report_attempt(self.app, result, lost)

@@ -1,0 +1,208 @@
+"""The runtime: what one application owns, in ``app.extensions["taskqueue"]``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
+from typing import Any, TypedDict, Unpack
+
+from ..core import signals
+from ..core.diagnosis.finding import Finding
+from ..core.errors import ConfigurationError
+from ..core.ids import dispatcher_id
+from ..engine.attempt import Attempts
+from ..engine.dispatcher import Dispatcher
+from ..engine.maintenance import carry_on
+from ..engine.recycling import Replaced
+from ..engine.registration import Registration
+from ..engine.scheduler import Scheduler
+from ..process.threads import signals_blocked_in_uwsgi
+from ..store import replace_inherited
+from . import sessions
+from .resources import Resources
+
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
+
+
+class DispatcherOptions(TypedDict, total=False):
+    """What a dispatcher does differently from the settings.
+
+    ``base_url``, ``transport`` and ``concurrency`` replace the settings of these names, ``queues``
+    limits it to some, ``identity`` is its id, ``renewed`` is called whenever it renews its leases,
+    and ``replaced`` tells of the worn processes that had its place before.
+    """
+
+    base_url: str | None
+    transport: str | None
+    concurrency: int | None
+    queues: Collection[str] | None
+    identity: str | None
+    renewed: Callable[[], object]
+    replaced: Replaced | None
+
+
+class Runtime(Resources):
+    """The queue of one application, with the dispatcher of this process where one runs."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lock = threading.Lock()
+        self._stopping = threading.Lock()
+        _runtimes.add(self)
+
+    def dispatcher(self, **options: Unpack[DispatcherOptions]) -> tuple[Dispatcher, Attempts]:
+        """Make a dispatcher, which is not started yet, and what makes its attempts.
+
+        Raises `TablesTooNewError` where only newer ones may work, and `ConfigurationError` where
+        the application adds elsewhere.
+        """
+        self.store.database.refuse_unfit()
+        with nullcontext() if sessions.is_current(self.app) else self.app.app_context():
+            self.binding.refuse_elsewhere(self.store)
+        settings = self.settings
+        transport = options.get("transport") or settings.transport
+        routes = self.routes(options.get("base_url"), transport)
+        attempts = Attempts(settings, self.targets, routes, self.keys, self.encryption, self.begun)
+        dispatcher = Dispatcher(
+            self.store,
+            attempts,
+            dispatcher_id=options.get("identity") or dispatcher_id(),
+            concurrency=options.get("concurrency") or settings.concurrency,
+            lease=settings.lease,
+            poll_interval=settings.poll_interval,
+            observe=self.observe,
+            queues=options.get("queues"),
+            renewed=options.get("renewed", _nothing),
+        )
+        return dispatcher, attempts
+
+    def start(self, **options: Unpack[DispatcherOptions]) -> Scheduler:
+        """Start this process's dispatcher; harmless when it runs already."""
+        with self._lock:
+            if self.scheduler is not None:
+                return self.scheduler
+            _log_findings(self.store.database.findings())
+            self._enter()
+            dispatcher, attempts = self.dispatcher(**options)
+            registration = Registration(
+                self.store,
+                dispatcher,
+                options.get("transport") or self.settings.transport,
+                options.get("replaced"),
+            )
+            self.scheduler = Scheduler(
+                dispatcher,
+                self.cron,
+                registration,
+                poll_interval=self.settings.poll_interval,
+                lease=self.settings.lease,
+                sweep=self.sweep,
+                carry_on=lambda: carry_on(self.store, self.tell_changed),
+            )
+            self._stop_attempts = attempts.close
+            self._reset_attempts = attempts.reset
+            with signals_blocked_in_uwsgi():
+                self.scheduler.start()
+                if self.wakeup_channel is not None:
+                    self.wakeup_channel.listen(self.scheduler.wake)
+        signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
+        return self.scheduler
+
+    def stop(self, grace: float | None = None) -> int:
+        """Stop this process's dispatcher, if it runs; how many tasks were given back. Who asks
+        meanwhile waits until it has stopped.
+        """
+        with self._stopping:
+            with self._lock:
+                scheduler, self.scheduler = self.scheduler, None
+            return 0 if scheduler is None else self._stop(scheduler, grace)
+
+    def retire(self) -> None:
+        """Have this process's dispatcher take nothing more."""
+        if (scheduler := self.scheduler) is not None:
+            scheduler.dispatcher.retire()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until this process's retired dispatcher has nothing more to record, up to so
+        many seconds; whether that is so.
+        """
+        scheduler = self.scheduler
+        return scheduler is None or scheduler.dispatcher.wait_idle(seconds)
+
+    def _stop(self, scheduler: Scheduler, grace: float | None) -> int:
+        if self.wakeup_channel is not None:
+            self.wakeup_channel.close()
+        given_back = scheduler.stop(self.settings.grace_period if grace is None else grace)
+        self._stop_attempts()
+        signals.dispatcher_stopped.send(self.app, dispatcher=scheduler.dispatcher)
+        return given_back
+
+    def drain(self, **options: Unpack[DispatcherOptions]) -> int:
+        """Attempt what is due in this process, until nothing is; how many attempts ended."""
+        self.is_attended = True
+        with self.making_way():
+            dispatcher, attempts = self.dispatcher(**options)
+            self._enter()
+            self.cron.tick()
+            registration = Registration(
+                self.store, dispatcher, options.get("transport") or self.settings.transport
+            )
+            if not self.store.database.in_memory:
+                registration.enter()
+                dispatcher.pause_confirmations.beat = registration.beat
+            try:
+                while (next_in := dispatcher.drain()) is not None and next_in <= 0:
+                    pass
+            finally:
+                dispatcher.stop(self.settings.grace_period)
+                attempts.close()
+                if registration.is_known:
+                    registration.leave()
+            return dispatcher.ok + dispatcher.failed
+
+    def after_fork(self) -> None:
+        """In a forked child, forget the dispatcher, whose threads are the parent's."""
+        self._lock, self._stopping = threading.Lock(), threading.Lock()
+        if self.scheduler is not None:
+            self.scheduler = None
+            self._reset_attempts()
+        super().after_fork()
+
+    def _enter(self) -> None:
+        """Before tasks are taken: see that the tables are ours now, and ready."""
+        self.store.ownership.check()
+        self.store.ensure_queues()
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _log_findings(findings: Iterable[Finding]) -> None:
+    """Log each once per process. Raises `ConfigurationError` for an error."""
+    for finding in findings:
+        if finding.level == "error":
+            raise ConfigurationError(str(finding))
+        if finding not in _logged:
+            _logged.add(finding)
+            logger.log(
+                logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding
+            )
+
+
+_logged: set[Finding] = set()
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    replace_inherited()
+    for runtime in list(_runtimes):
+        runtime.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
