@@ -26,7 +26,7 @@ from flask_taskqueue.core.diagnosis.finding import Finding
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.migrations import include_object
-from tests.apps import Bench, bench, served
+from tests.apps import Bench, bench, runtime_of, served
 from tests.databases import TestDatabase
 from tests.diagnosis.conftest import Ward
 
