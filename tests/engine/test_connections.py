@@ -323,6 +323,23 @@ def test_connections_for_one_thread_only_are_refused(sqlite_database: TestDataba
         Database(Tables.join(sa.MetaData(), "taskqueue_"), engine, create=True).open()
 
 
+def test_a_sqlite_without_json_functions_is_refused(sqlite_database: TestDatabase) -> None:
+    """With its version; here an authorizer keeps them from being used."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(file_of(sqlite_database), check_same_thread=False)
+        connection.set_authorizer(
+            lambda _action, table, *_: (
+                sqlite3.SQLITE_DENY if table == "json_each" else sqlite3.SQLITE_OK
+            )
+        )
+        return connection
+
+    engine = sa.create_engine(sqlite_database.url, creator=connect, poolclass=sa.NullPool)
+    with pytest.raises(ConfigurationError, match=f"SQLite {sqlite3.sqlite_version}.*JSON"):
+        Database(Tables.join(sa.MetaData(), "taskqueue_"), engine, create=True).open()
+
+
 def test_the_callers_own_lock_is_seen_by_the_file_that_is_open(
     sqlite_database: TestDatabase,
 ) -> None:

@@ -58,8 +58,10 @@ class SQLite:
 
         @sa.event.listens_for(engine, "connect")
         def _connect(connection: Any, _record: object) -> None:
-            if not (seen.is_set() or is_in_memory(engine.url)):
-                _refuse_one_thread(connection, engine.dialect.loaded_dbapi)
+            if not seen.is_set():
+                _refuse_without_json(connection, engine.dialect.loaded_dbapi)
+                if not is_in_memory(engine.url):
+                    _refuse_one_thread(connection, engine.dialect.loaded_dbapi)
                 seen.set()
             _settle(connection, engine.dialect.loaded_dbapi)
 
@@ -187,6 +189,18 @@ class SQLite:
 def _code(error: sa.exc.DBAPIError) -> int:
     """Return SQLite's primary result code, or 0 without one."""
     return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+
+
+def _refuse_without_json(connection: Any, module: Any) -> None:
+    """Raise `ConfigurationError` if this SQLite lacks the functions that read a list of ids."""
+    try:
+        connection.execute("SELECT count(*) FROM json_each('[]')").close()
+    except module.Error as error:
+        raise ConfigurationError(
+            f"SQLite {module.sqlite_version} of this Python cannot read JSON ({error}), with which "
+            "the queue names its tasks: use a Python with SQLite 3.38 or later, or one that was "
+            "built with JSON1"
+        ) from error
 
 
 def _refuse_one_thread(connection: Any, module: Any) -> None:
