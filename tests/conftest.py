@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from flask_taskqueue.store.database import transaction, write_lock
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, TestDatabase, fresh
 from tests.laid import Laid
@@ -70,6 +72,22 @@ def sqlite_database(laid: Laid, tmp_path: Path) -> Iterator[TestDatabase]:
     """A SQLite file with tables and no rows."""
     with laid.lend("sqlite", tmp_path) as one:
         yield one
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The queue's transactions wait for each other as long as a slow machine needs.
+
+    Returns the configuration by which the application's engine waits as long on SQLite.
+    """
+    for module, name in (
+        (transaction, "_PATIENCE"),
+        (transaction, "_LOCK_PATIENCE"),
+        (write_lock, "_PATIENCE"),
+    ):
+        assert getattr(module, name) > 0
+        monkeypatch.setattr(module, name, 600.0)
+    return {"SQLALCHEMY_ENGINE_OPTIONS": {"connect_args": {"timeout": 600}}}
 
 
 @pytest.fixture
