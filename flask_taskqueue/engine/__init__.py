@@ -1,1 +1,1 @@
-"""The dispatcher: takes tasks, attempts them, records what became of them."""
+"""The dispatcher: takes tasks, attempts them and records what became of them."""

@@ -1,4 +1,4 @@
-"""One attempt: a claimed task is sent, and the reply becomes what is to be recorded."""
+"""One attempt: sends a claimed task and turns the reply into the result to record."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ _MALFORMED = (
 
 
 class Attempts:
-    """Makes attempts for one application; ``begun`` is called with the record of each that is
-    sent, in the thread that sends it.
+    """The maker of attempts for one application.
+
+    ``begun`` is called with the record of each task that is sent, in the thread that sends it.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Attempts:
         return self._routes.own.proves
 
     def begin(self, record: Record, *, alone: bool = False) -> Delivery:
-        """The delivery of a task that has just been claimed, to be tried ``alone`` perhaps; its
-        deadline begins now.
+        """Return the delivery of a task that has just been claimed.
+
+        Its deadline begins now. ``alone`` says that the task is tried with nothing beside it.
         """
         started = time.monotonic()
         return Delivery(
@@ -92,7 +94,10 @@ class Attempts:
         )
 
     def make(self, delivery: Delivery) -> AttemptResult:
-        """Deliver, and judge the reply. A row that cannot be delivered is dead, with the reason."""
+        """Deliver a task and judge the reply.
+
+        A row that cannot be delivered becomes dead, and the result says why.
+        """
         record = delivery.record
         try:
             retry = self._retry(record)
@@ -112,7 +117,7 @@ class Attempts:
     def result(
         self, delivery: Delivery, reply: Reply, duration: float, retry: RetryOptions | None = None
     ) -> AttemptResult:
-        """What is to be recorded of a reply that took so many seconds."""
+        """Return the result to record for a reply that took ``duration`` seconds."""
         record = delivery.record
         outcome = self._judge(delivery, reply, retry or self._retry(record), duration)
         kept = outcome.state is not State.SUCCEEDED or bool(record.keep_result)
@@ -131,9 +136,7 @@ class Attempts:
         )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
-        """What a worker route of the application answers to a delivery that its handler never
-        sees, and what it says of it.
-        """
+        """Return a worker route's reply and verdict on a delivery that its handler never sees."""
         record = ping_record(method, path)
         started = time.monotonic()
         delivery = Delivery(
@@ -145,8 +148,9 @@ class Attempts:
         ), delivery.verdict
 
     def broken(self, delivery: Delivery) -> AttemptResult:
-        """What is to be recorded of a delivery whose thread died of something that no handler
-        can raise.
+        """Return the result to record for a delivery whose thread died.
+
+        It died of something that no handler can raise.
         """
         reply = Reply(
             status=500,
@@ -157,21 +161,21 @@ class Attempts:
         return self.result(delivery, reply, time.monotonic() - delivery.started)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._routes.own.close()
         self._routes.remote.close()
 
     def reset(self) -> None:
-        """Forget connections without closing them: after a fork they are the parent's."""
+        """Forget connections without closing them, because after a fork they are the parent's."""
         self._routes.own.reset()
         self._routes.remote.reset()
 
     def _send(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Send; what the application raises, past its error handlers or when it is told, is logged
-        here, once, and is a reply of 500.
+        """Send the request; log what the app raises and turn it into a 500 reply.
 
-        Whatever it raises: there are libraries whose own exceptions are no `Exception`, as gevent's
-        and asyncio's.
+        The exception has passed the app's error handlers, or comes from the ``begun`` callback. It
+        is logged here only, once. Every exception is caught, because some libraries, such as gevent
+        and asyncio, have exceptions of their own that are not subclasses of `Exception`.
         """
         try:
             if not delivery.ping:
@@ -185,7 +189,7 @@ class Attempts:
             )
         except DeadlineExceeded as struck:
             self._keep_traceback(delivery, struck)
-            # To what is around the app, such as Sentry's middleware.
+            # Whatever wraps the app, such as Sentry's middleware, has been told of it.
             delivery.reported = self.in_process and delivery.own and delivery.entered
             raise
         except BaseException as error:  # noqa: BLE001 - it is logged, in another context
@@ -193,7 +197,7 @@ class Attempts:
             delivery.reported = True
             context = (
                 delivery.context or Context()
-            )  # the application's, by which Sentry knows what it has been told already
+            )  # the app's context, from which Sentry knows what it has been told already
             context.run(
                 logger.error,
                 "task %s: %s",
@@ -204,18 +208,16 @@ class Attempts:
             return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
 
     def _keep_traceback(self, delivery: Delivery, error: BaseException) -> None:
-        """Keep where the application failed, or was at its deadline, unless that is known
-        already.
-        """
+        """Keep the traceback of the app's failure or deadline, unless it is known already."""
         if delivery.own and self.in_process and delivery.traceback is None:
             delivery.traceback = traceback_excerpt(error, self._settings.traceback_excerpt)
 
     def _exchange(
         self, transport: Transport, request: OutgoingRequest, delivery: Delivery
     ) -> Reply:
-        """Send the request and see what is said of it.
+        """Send the request and note the verdict on it.
 
-        Another view's verdict on a worker's task means that there is no such worker here.
+        If the verdict on a worker's task comes from another view, there is no such worker here.
         """
         try:
             return self._replied(transport, request, delivery)
@@ -226,7 +228,7 @@ class Attempts:
                 )
 
     def _replied(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Send, and take the verdict from the reply where the transport did not bring it."""
+        """Send the request; read the verdict from the reply if the transport did not bring it."""
         reply = transport.send(request, delivery)
         if not delivery.own:
             delivery.verdict = verdicts.of_reply(reply)
@@ -274,15 +276,15 @@ class Attempts:
 
 
 def _is_for_worker(record: Record) -> bool:
-    """Whether only a worker can do the task.
+    """Return whether only a worker can do the task.
 
-    Its URL was a worker's when it was added, or it belongs to a task function.
+    That is so if its URL was a worker's when it was added, or if it belongs to a task function.
     """
     return bool(record.for_worker) or record.url.startswith(FUNCTIONS)
 
 
 def _clean(text: str) -> str:
-    """An error text that can be stored and shown: no control characters, not endless."""
+    """Return an error text fit to be stored and shown: no control characters, limited length."""
     return "".join(
         character if character.isprintable() else " " for character in text[:_ERROR_LENGTH]
     )

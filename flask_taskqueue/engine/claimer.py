@@ -1,4 +1,4 @@
-"""The claimer: which tasks to lease, as many as the pool has room for."""
+"""The claimer: decides which tasks to lease, up to the room that the pool has."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .last_look import LastLook
 from .silent_hosts import SilentHosts
 
 _REFUSALS = 20
-"""How many tasks of which something is locked one turn goes past."""
+"""The number of tasks with something locked that one turn skips at most."""
 
 
 class Terms(TypedDict):
-    """How a lease is taken."""
+    """The terms of a lease."""
 
     lease_id: str
     held_by: str
@@ -33,7 +33,7 @@ class Terms(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A delivery that is under way, and for how many seconds."""
+    """A delivery under way, and its age in seconds."""
 
     delivery: Delivery
     age: float
@@ -41,18 +41,19 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What was leased: any number of tasks, or ``alone`` a suspect."""
+    """The tasks that were leased: any number of them, or one suspect, to be tried ``alone``."""
 
     records: list[Record]
     alone: bool = False
     again: bool = False
-    """Whether others were put off because their receivers are slowed, so that another look
-    would see something else.
+    """Whether other tasks were put off because their receivers are slowed.
+
+    Another look would then see something else.
     """
 
 
 class Claimer:
-    """Leases tasks for one dispatcher, from the lanes that its last look saw."""
+    """The claimer of one dispatcher, which leases tasks from the lanes that its last look saw."""
 
     def __init__(
         self,
@@ -70,15 +71,19 @@ class Claimer:
         self._silent = SilentHosts(slots)
         self._suspects_turn = True
         self._tried: tuple[Lane, State] | None = None
-        """Where the last attempt to claim something was made."""
+        """The lane and the state of the last attempt to claim something."""
 
     def probable_lane(self, *, woken: bool) -> Lane | None:
-        """As `LastLook.probable_lane`; None while hosts do not answer, for a look gives shares."""
+        """Return `LastLook.probable_lane`, or None while some hosts do not answer.
+
+        A look is needed then, because it works out their shares.
+        """
         return None if self._silent else self.last_look.probable_lane(woken=woken)
 
     def claim_unseen(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
-        """Lease up to so many tasks without a look, which would cost as much again; nothing
-        from a queue that is paused or limited.
+        """Lease up to ``most`` tasks without a look, which would cost as much again.
+
+        Nothing is taken from a queue that is paused or limited.
         """
         return self._forgiven(
             connection, self._claims.claim_unseen(connection, lane, most, **self._terms()), [], 0
@@ -89,7 +94,7 @@ class Claimer:
         self._silent.note(results)
 
     def ended(self) -> list[AttemptResult]:
-        """Return what became of tasks that were ended instead of being taken over, once each."""
+        """Return the results of tasks that were ended instead of being taken over, once each."""
         found = list(self._claims.takeovers.ended.values())
         self._claims.takeovers.ended.clear()
         return found
@@ -102,11 +107,11 @@ class Claimer:
         running: Sequence[Running],
         beside: int = 0,
     ) -> Claimed:
-        """Lease up to ``free`` tasks, those whose lease ran out like any other; or one suspect, to
-        be tried alone.
+        """Lease up to ``free`` tasks, or one suspect to be tried alone.
 
-        Each time one was tried, what is due goes first. ``beside`` says how many others were taken
-        that are not yet begun.
+        Tasks whose lease ran out are taken like any other. Each time a suspect was tried, tasks
+        that are due go first. ``beside`` is the number of other tasks that were taken but have not
+        begun yet.
         """
         if free <= 0 or any(one.age < one.delivery.alone_for for one in running):
             return Claimed([])
@@ -131,11 +136,7 @@ class Claimer:
     def take_singly(
         self, store: Store, lanes: Lanes, free: int, running: Sequence[Running]
     ) -> Claimed:
-        """As `take`, but each in a transaction of its own, which waits for nobody.
-
-        A task that cannot be taken because something of it is locked (its key, its batch, what
-        follows its end) is looked at again a moment later, and others are taken instead.
-        """
+        """Lease tasks as `take` does, but each in its own transaction, which waits for nobody."""
         taken: list[Record] = []
         again = False
         for _ in range(max(0, free) + _REFUSALS):
@@ -146,7 +147,7 @@ class Claimer:
             except (TaskQueueError, sa.exc.DBAPIError):
                 if not taken:
                     raise
-                break  # what has been taken is begun
+                break  # begin what has been taken
             if found is None:
                 continue
             taken += found.records
@@ -160,7 +161,7 @@ class Claimer:
     def _take_one(
         self, store: Store, lanes: Lanes, running: Sequence[Running], beside: int
     ) -> Claimed | None:
-        """Lease the next task; None if it was put off."""
+        """Lease the next task; return None if it was put off."""
 
         def work(connection: sa.Connection) -> Claimed:
             self.last_look.due, self._tried = lanes.due(), None
@@ -180,8 +181,9 @@ class Claimer:
     def _try_suspect(
         self, connection: sa.Connection, expired: Sequence[Lane], running: Sequence[Running]
     ) -> Claimed | None:
-        """Lease the first suspect whose lease ran out; None without one. Until it can be tried
-        nothing else is taken, so that its turn comes.
+        """Lease the first suspect whose lease ran out; return None if there is none.
+
+        Until the suspect can be tried nothing else is taken, so that its turn comes.
         """
         for lane in expired:
             if not self._claims.takeovers.has_suspect(connection, lane):
@@ -240,8 +242,9 @@ class Claimer:
         running: Sequence[Running],
         beside: int,
     ) -> list[Record]:
-        """Return what was taken; a crash of this process now condemns no suspect, because none is
-        alone in it.
+        """Return what was taken, excusing suspects that are not alone in this process.
+
+        A crash of the process now condemns no suspect, because none is alone in it.
         """
         suspects = [one.delivery.lease for one in running if one.delivery.suspect]
         suspects += [(one.id, one.lease_id or "") for one in taken if is_poison(one)]

@@ -1,4 +1,4 @@
-"""Cron: adds the tasks of schedules when their fire times have come."""
+"""Cron: adds the tasks of schedules when they are due to fire."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from ..store import LockedError, ScheduleDefinition, Store, Wait
 logger = logging.getLogger("flask_taskqueue")
 
 Find = Callable[[Collection[str]], Collection[ScheduleDefinition]]
-"""Finds the schedules that are declared beside those of some names."""
+"""A function that finds the declared schedules other than those with the given names."""
 
 Fired = Callable[[str, int], object]
-"""Is told the name of a schedule that fired and how many tasks it added."""
+"""A callback with the name of a schedule that fired and the number of tasks it added."""
 
 _LOOK_AGAIN = 5.0
-"""Seconds after which schedules are looked at again: another process may have changed one."""
+"""The seconds until schedules are looked at again: another process may have changed one."""
 _SHORTEST = 0.05
 _GONE = timedelta(minutes=2)
-"""How late a fire time is when no process can be there whose code declares its schedule, while
-dispatchers are.
+"""How late a fire time must be to show that no process declares its schedule any more.
+
+It shows this because dispatchers are running: one whose code declared the schedule would have fired
+it.
 """
 
 
 class Cron:
-    """Sees to the schedules that this process's application declares, as every other dispatcher
-    does to its own.
+    """The cron of one process, which fires the schedules that its application declares.
 
-    `tick` may be called at any time, from any number of processes.
+    Every other dispatcher does the same for its own. `tick` may be called at any time, from any
+    number of processes.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Cron:
         """Whether the last tick added tasks."""
 
     def tick(self, now: datetime | None = None) -> float:
-        """Fire what is due by the database's clock, or at ``now``; the seconds after which to
-        tick again.
+        """Fire the schedules that are due; return the seconds until the next tick.
+
+        Whether a schedule is due is decided by the database's clock, or by ``now`` if it is given.
         """
         try:
             return self._tick(now)
@@ -61,8 +64,9 @@ class Cron:
             return _LOOK_AGAIN
 
     def declare(self, now: datetime | None = None) -> Collection[str]:
-        """See, once per process and schedule, that what is declared is stored as it is declared
-        now; the names.
+        """Store what is declared as it is declared now; return the names of what is stored so.
+
+        Each schedule is checked once per process.
         """
         definitions = self._find_undeclared(self._names)
         if definitions:
@@ -75,8 +79,9 @@ class Cron:
         return self._names
 
     def _is_declared(self, one: ScheduleDefinition, instant: datetime) -> bool:
-        """Store a schedule as it is declared now; False if an application's transaction has
-        locked it.
+        """Store a schedule as it is declared now; return whether that worked.
+
+        It does not work while an application's transaction has locked the schedule.
         """
         declare = partial(self._store.schedules.declare, declared=[one], now=instant)
         try:
@@ -117,8 +122,9 @@ class Cron:
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
 
     def _fire(self, name: str, instant: datetime) -> None:
-        """Fire one schedule; if an application's transaction has locked what that needs, it is
-        looked at again, and the others fire.
+        """Fire one schedule, unless an application's transaction has locked what that needs.
+
+        A schedule that cannot fire yet is looked at again later, and the others fire.
         """
         try:
             added = self._store.transact(

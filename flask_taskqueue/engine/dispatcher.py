@@ -1,4 +1,4 @@
-"""The dispatcher: one pass of it is a drain."""
+"""The dispatcher, one pass of which is called a drain."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ Observer = Callable[[AttemptResult, bool], None]
 
 
 class Dispatcher:
-    """Claims due tasks, has them attempted and records what became of them.
+    """A dispatcher, which claims due tasks, has them attempted and records the results.
 
     `drain` does the work, in the thread that calls it; `wake`, `heartbeat` and `stop` may be called
-    from others. A drain is a loop: it collects from the pool what has ended, takes a turn, submits
-    what the turn claimed and waits until something happens. docs/dispatcher.md draws it.
+    from other threads. A drain is a loop: it collects from the pool what has ended, takes a turn,
+    submits what the turn claimed and waits until something happens. docs/dispatcher.md has a
+    diagram.
     """
 
     def __init__(
@@ -75,36 +76,35 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """How many tasks are being attempted now."""
+        """The number of tasks being attempted now."""
         return len(self._in_flight)
 
     @property
     def ended(self) -> int:
-        """How many attempts have ended."""
+        """The number of attempts that have ended."""
         return self.ok + self.failed
 
     @property
     def health(self) -> DispatcherHealth:
-        """How it gets on with the database."""
+        """The time of the last successful turn, and the outage of the database if there is one."""
         return self._outages.health
 
     @property
     def stuck(self) -> int:
-        """How many threads did not stop at their deadline and still run."""
+        """The number of threads that did not stop at their deadline and still run."""
         return self._pool.stuck
 
     def wake(self) -> bool:
-        """Say that something may be due; whether a drain is under way that will see to it."""
+        """Say that something may be due; return whether a running drain will see to it."""
         return self._wakeups.call()
 
     def drain(self, *, linger: bool = False) -> float | None:
-        """Attempt tasks until nothing is due and nothing in flight; the seconds until the next is
-        due.
+        """Attempt tasks until none is due or in flight; return the seconds until one is due.
 
-        Returns None when nothing waits, and at once when a drain is under way already. With
-        ``linger`` it goes on, and looks again at each poll, when the next task falls due and when
-        `wake` is called, until it is retired: a task that is added then waits for no thread to be
-        started.
+        Returns None when nothing waits, and at once when a drain is already under way. With
+        ``linger`` the drain goes on until it is retired, and looks again at each poll, when the
+        next task falls due and when `wake` is called, so that a newly added task does not wait for
+        a thread to start.
         """
         drain = self._wakeups.begin()
         if drain is None:
@@ -115,7 +115,7 @@ class Dispatcher:
             self._wakeups.end(drain)
 
     def enforce_deadlines(self) -> None:
-        """Interrupt what has reached its deadline; write off what has not stopped since."""
+        """Interrupt attempts that have reached their deadline; write off those that do not stop."""
         for delivery in self._in_flight.overdue():
             result = self._attempts.result(
                 delivery, timed_out(delivery), delivery.expires - delivery.started
@@ -127,22 +127,22 @@ class Dispatcher:
             )
 
     def retire(self) -> None:
-        """Take nothing more; what is in flight goes on."""
+        """Stop taking tasks; those in flight go on."""
         self._wakeups.close()
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until no drain is under way, up to so many seconds; whether that is so."""
+        """Wait up to ``seconds`` until no drain is under way; return whether that is so."""
         return self._wakeups.wait_idle(seconds)
 
     def stop(self, grace: float) -> int:
-        """Take nothing more, wait up to ``grace`` seconds for what is in flight, give the rest
-        back.
+        """Stop taking tasks, let those in flight end within ``grace`` seconds, release the rest.
 
-        Returns how many were given back. Their attempts are not counted. What was sent to another
-        process is due again when its deadline has passed: till then its handler may be at it.
+        Returns how many were given back. Their attempts are not counted. A task that was sent to
+        another process is due again only when its deadline has passed, because until then its
+        handler may still be running.
         """
         self.retire()
-        with suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
+        with suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
             self.wait_idle(grace)
         held, away = self._in_flight.held(), self._in_flight.away()
         self._in_flight.lost({task_id for task_id, _ in held})
@@ -171,8 +171,9 @@ class Dispatcher:
                 return None if turn.lanes is None else turn.lanes.next_in()
 
     def _turn(self) -> Turn | None:
-        """Take a turn, and submit what it claimed; None when the database did not let it happen,
-        and everything is as before.
+        """Take a turn and submit what it claimed; return None if the database did not allow it.
+
+        In that case everything is as before.
         """
         try:
             self.heartbeat.catch_up()
@@ -194,14 +195,14 @@ class Dispatcher:
         self._pool.submit(deliveries)
 
     def _tell(self, recorded: Recorded) -> None:
-        """Count, and tell whoever listens."""
+        """Count the results and pass them to the observer."""
         self._claimer.note(recorded.results)
         for result in recorded.results:
             self._count(result)
             self._observe(result, result.record.id in recorded.lost)
 
     def _patience(self, turn: Turn) -> float:
-        """How long nothing can happen unless something finishes or wakes the drain."""
+        """Return the seconds in which nothing can happen unless a task ends or `wake` is called."""
         room = self._turns.room
         if turn.lanes is None and room > 0:
             return MIN_WAIT if turn.found_all else 0.0

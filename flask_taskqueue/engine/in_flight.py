@@ -1,4 +1,4 @@
-"""What is in flight: the deliveries whose leases the heartbeat renews."""
+"""The deliveries in flight, whose leases the heartbeat renews."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from .claimer import Running
 logger = logging.getLogger("flask_taskqueue")
 
 STOP_PATIENCE = 2.0
-"""Seconds after its deadline that a handler's thread has to stop before it is written off."""
+"""The seconds after its deadline that a handler's thread has to stop before it is written off."""
 
 
 _AGAIN = 0.01
-"""Seconds after which a handler is interrupted that could not be where it was."""
+"""The seconds until the next try to interrupt a handler that could not be interrupted."""
 
 _SURE = 0.8
-"""The part of a lease after which one that was not renewed is no longer relied upon."""
+"""The fraction of a lease after which it is not relied upon any more unless it was renewed."""
 
 
 class InFlight:
     """The deliveries of one dispatcher from their claim until they are recorded or released.
 
-    The drain begins and ends them; the heartbeat and the watch look at them from other threads.
+    The drain adds and removes them; the heartbeat and the deadline watch read them from other
+    threads.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class InFlight:
             self._deliveries[delivery.record.id] = delivery
 
     def end(self, delivery: Delivery) -> None:
-        """Remove a delivery that is recorded; one whose thread goes on keeps its places."""
+        """Remove a recorded delivery, which keeps its places if its thread goes on."""
         if self._over.pop(delivery.record.id, None) is None:
             del self._deliveries[delivery.record.id]
         if delivery.goes_on:
@@ -67,15 +68,15 @@ class InFlight:
 
     @property
     def holds_any(self) -> bool:
-        """Whether there is anything that `held` would have."""
+        """Whether `held` would return anything."""
         return bool(self._deliveries or self._over or self._left)
 
     def held(self) -> list[tuple[str, str]]:
-        """Return all leases, as (task id, lease id), also of what is put off or left behind."""
+        """Return all leases as (task id, lease id), also of what is put off or left behind."""
         return [delivery.lease for delivery in (*self, *self._behind())]
 
     def away(self) -> dict[str, float]:
-        """Return the seconds that handlers in other processes may still take, by task."""
+        """Return by task id the seconds that handlers in other processes may still take."""
         now = time.monotonic()
         return {
             delivery.record.id: max(0.0, delivery.expires - now)
@@ -84,17 +85,17 @@ class InFlight:
         }
 
     def stopped(self) -> list[Delivery]:
-        """Return those recorded before whose threads, left behind, have ended since."""
+        """Return the recorded deliveries whose threads were left behind and have ended since."""
         return [delivery for delivery in self._left if delivery.over]
 
     def forget(self, stopped: Iterable[Delivery]) -> None:
-        """Drop deliveries whose threads have ended: they take no places any more."""
+        """Drop deliveries whose threads have ended, so that they take no places any more."""
         for delivery in stopped:
             with suppress(ValueError):
                 self._left.remove(delivery)
 
     def running(self, ended: Collection[str]) -> list[Running]:
-        """Return what matters to the claimer, without the tasks that have ``ended``."""
+        """Return the running deliveries for the claimer, without the tasks that have ``ended``."""
         now = time.monotonic()
         return [
             Running(delivery, now - delivery.started)
@@ -103,17 +104,18 @@ class InFlight:
         ]
 
     def until_deadline(self) -> float:
-        """Return the seconds until a deadline passes or a thread is to be replaced; infinite
-        when nothing is under way.
+        """Return the seconds until a deadline passes or a thread must be replaced.
+
+        They are infinite when nothing is under way.
         """
         now = time.monotonic()
         return min((_next_look(delivery, now) for delivery in self), default=math.inf) - now
 
     def overdue(self) -> list[Delivery]:
-        """Interrupt what has reached its deadline; return those that have not stopped since, which
-        are abandoned from now on.
+        """Interrupt deliveries past their deadline; return those that still do not stop.
 
-        What could not be interrupted where it was is tried again, even when it is abandoned.
+        These are abandoned from now on. A delivery that could not be interrupted where it was is
+        tried again, even when it is abandoned.
         """
         now = time.monotonic()
         late = [delivery for delivery in self if now >= delivery.expires]
@@ -132,9 +134,7 @@ class InFlight:
                 delivery.cancelled = True
 
     def renewed(self, task_ids: Collection[str], since: float, lease: float) -> None:
-        """Note that leases were prolonged by a statement sent at ``since``, on the monotonic
-        clock.
-        """
+        """Note that leases were renewed by a statement sent at ``since`` (monotonic clock)."""
         for delivery in self:
             if delivery.record.id in task_ids:
                 delivery.held_until = since + _SURE * lease
@@ -149,12 +149,12 @@ class InFlight:
                 delivery.lease_uncertain = delivery.cancelled = True
 
     def _behind(self) -> list[Delivery]:
-        """Return those that take no slot any more: put off, or with threads left behind."""
+        """Return deliveries that take no slot any more: put off, or with threads left behind."""
         return [*list(self._over.values()), *self._left]
 
 
 def _next_look(delivery: Delivery, now: float) -> float:
-    """When to look at a delivery because of its deadline."""
+    """Return when, on the monotonic clock, to look at a delivery because of its deadline."""
     if now < delivery.expires:
         return delivery.expires
     strike = delivery.strike
@@ -165,7 +165,10 @@ def _next_look(delivery: Delivery, now: float) -> float:
 
 
 class Heartbeat:
-    """For one dispatcher, from a thread of its own; `catch_up` is the drain's."""
+    """The heartbeat of one dispatcher, which renews leases from a thread of its own.
+
+    Only `catch_up` is called by the drain.
+    """
 
     def __init__(
         self,
@@ -174,7 +177,7 @@ class Heartbeat:
         lease: float,
         renewed: Callable[[], object] = lambda: None,
     ) -> None:
-        """``renewed`` is called now, and whenever leases are prolonged."""
+        """Call ``renewed`` now and whenever leases are renewed."""
         self._store = store
         self._flights = flights
         self._lease = lease
@@ -182,11 +185,11 @@ class Heartbeat:
         self._note(time.monotonic())
 
     def beat(self) -> None:
-        """Prolong the leases of what is in flight; what is no longer ours is told to its handler,
-        and keeps its places until it ends.
+        """Renew the leases of what is in flight, and tell handlers that have lost theirs.
 
-        So it is when the database does not answer for so long that the leases may have run out.
-        Places of processes that renew them no longer are let go.
+        A task that is no longer ours keeps its places until its handler ends. Handlers are also
+        told when the database does not answer for so long that the leases may have run out. Places
+        of processes that no longer renew them are freed.
         """
         try:
             self._renew()
@@ -196,12 +199,11 @@ class Heartbeat:
             self._flights.fence()
 
     def catch_up(self) -> None:
-        """Prolong the leases if that has not been done for half a lease: the database was away, or
-        this process was paused.
+        """Renew the leases if that has not been done for half a lease.
 
-        Otherwise the drain, which is ahead of the next beat, would take over what still runs here.
-        Leases that have run out are ours as long as nobody has taken them. Raises what
-        `Database.transact` raises.
+        This happens when the database was away or this process was paused. Without it the drain,
+        which runs before the next beat, would take over tasks that still run here. Leases that have
+        run out are ours as long as nobody has taken them. Raises what `Database.transact` raises.
         """
         if time.monotonic() - self._renewed_at > self._lease / 2:
             self._renew()
@@ -224,8 +226,9 @@ class Heartbeat:
             self._flights.forget(stopped)
 
     def _let_go(self, ended: Collection[tuple[str, str]]) -> None:
-        """Free the places of handlers that have ended; what is locked meanwhile is free when
-        nobody prolongs it.
+        """Free the places of handlers that have ended.
+
+        A place that is locked now becomes free once nobody renews it.
         """
         try:
             self._store.transact(
@@ -242,10 +245,10 @@ class Heartbeat:
 def renew(
     store: Store, held: Collection[tuple[str, str]], lease: float, *, tries: int = 6
 ) -> set[str]:
-    """Prolong leases; the ids of the tasks that are still held.
+    """Renew leases; return the ids of the tasks that are still held.
 
-    Nothing that somebody has locked keeps the others from being prolonged: what the database
-    refuses together is prolonged one by one, or beside its task. Raises what `Database.transact`
+    A lock on one task does not keep the others from being renewed: leases that the database refuses
+    together are renewed one by one, or noted beside the task. Raises what `Database.transact`
     raises.
     """
     try:
@@ -271,11 +274,10 @@ def _renew_alone(store: Store, one: tuple[str, str], lease: float) -> set[str]:
 
 
 def renew_for(store: Store, settings: Settings, held_by: str) -> None:
-    """Prolong the leases of another dispatcher that is known to live; raises what
-    `Database.transact` raises.
+    """Renew the leases of another dispatcher that is known to live.
 
-    Not those of tasks that have passed their deadline by a whole lease: what cannot be interrupted
-    is not kept for ever.
+    Tasks that have passed their deadline by a whole lease are left out, because what cannot be
+    interrupted is not kept for ever. Raises what `Database.transact` raises.
     """
     with store.reading() as connection:
         held = store.leases.held_by(connection, held_by)

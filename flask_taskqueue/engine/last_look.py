@@ -1,4 +1,4 @@
-"""The last look at the lanes: what a dispatcher saw to be due, and what it makes of it."""
+"""The last look at the lanes: what a dispatcher saw to be due, and what follows from it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from ..core.queues.slowdowns import SilentHost, Slowdown
 from ..store import Claims
 
 _SERVES = 0.05
-"""Seconds that a look serves for while the tasks of its lanes keep coming."""
+"""The seconds for which a look serves while the tasks of its lanes keep coming."""
 
 _GATE_AGAIN = 0.005
-"""Half the seconds after which a queue with limits is looked at again that others decide about."""
+"""Half the first pause, in seconds, before looking again at a limited queue.
+
+Other dispatchers decide about that queue too.
+"""
 
 
 class LastLook:
-    """What one dispatcher saw; kept by its drain."""
+    """The last look of one dispatcher, used only by its drain."""
 
     def __init__(self, claims: Claims, queues: Collection[str] | None) -> None:
         self._claims = claims
@@ -34,27 +37,28 @@ class LastLook:
         self.limited: frozenset[str] = frozenset()
         """The queues that have limits."""
         self.slowdowns: dict[str, Slowdown | SilentHost] = {}
-        """The receivers that get less than there is, and how much."""
+        """The receivers that are slowed down, and how much each may get."""
 
     @property
     def next_in(self) -> float | None:
-        """Seconds until something can be claimed that was not due; None when nothing waited, or
-        what did was due already.
+        """The seconds until something that was not due can be claimed.
+
+        None when nothing waited, or when everything that waited was due already.
         """
         return None if self._next_at is None else max(0.0, self._next_at - time.monotonic())
 
     def forget(self) -> None:
-        """Have `look` see everything anew: something has changed."""
+        """Make the next `look` read everything anew, because something has changed."""
         self.due = []
 
     def look(self, connection: sa.Connection) -> Lanes | None:
-        """See what is due; None while the last look still serves."""
+        """Read what is due; return None while the last look still serves."""
         if self.due and time.monotonic() - self._looked_at < _SERVES:
             return None
         return self.look_anew(connection)
 
     def look_anew(self, connection: sa.Connection) -> Lanes:
-        """See what is due."""
+        """Read what is due, even while the last look still serves."""
         now = time.monotonic()
         lanes = self._claims.lanes(connection, self._queues)
         self.due, self.limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
@@ -66,19 +70,21 @@ class LastLook:
         return lanes
 
     def may_claim(self, lanes: Lanes | None) -> bool:
-        """Whether there may be anything to claim, after a look that saw these."""
+        """Return whether there may be anything to claim after a look that saw ``lanes``."""
         return bool(self.due) or (lanes is not None and bool(lanes.expired()))
 
     def probable_lane(self, *, woken: bool) -> Lane | None:
-        """The lane from which something can probably be claimed now: the one that was to be due
-        next, or when the dispatcher was ``woken`` the one that it claimed from last.
+        """Return the lane from which something can probably be claimed now.
+
+        That is the lane that was to be due next or, when the dispatcher was ``woken``, the one that
+        it claimed from last. None if there is no such lane.
         """
         if self.next_in == 0.0:
             return None if self._next is None or self._next.queue in self.limited else self._next
         return self._usual if woken else None
 
     def claimed(self, lane: Lane, found: int, *, wanted: int) -> None:
-        """Remember how many of those that were wanted a claim has found."""
+        """Note how many of the ``wanted`` tasks a claim has found."""
         if found:
             self._usual = lane
         if lane.queue in self.limited:
@@ -87,8 +93,9 @@ class LastLook:
             self.due = [other for other in self.due if other is not lane]
 
     def _look_at_gate_again(self, lane: Lane, *, in_vain: bool) -> None:
-        """Look again soon if a gate that was open is not: another dispatcher decides at this
-        moment, or has taken the token.
+        """Look again soon if a gate that was open no longer is.
+
+        Another dispatcher is deciding at this moment, or has taken the token.
         """
         self._in_vain = self._in_vain + 1 if in_vain else 0
         if in_vain:

@@ -1,5 +1,6 @@
-"""The janitor: forgets finished tasks when they have been kept long enough, and ends rows that
-nobody could take.
+"""Maintenance: forgets finished tasks and ends rows that nobody could take.
+
+Finished tasks are forgotten when they have been kept long enough.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ _ROUNDS = 20
 
 
 def carry_on(store: Store, tell: Callable[[str, int], object] = lambda *_: None) -> bool:
-    """Do some of what is unfinished, in small transactions; whether there was anything. The rest is
-    for the next call.
+    """Do some of the unfinished bulk changes; return whether there were any.
 
-    ``tell`` is called with the action and the number of tasks of each bulk change that has come to
-    its end.
+    They are done in small transactions, and the rest is left for the next call. ``tell`` is called
+    with the action and the number of tasks of each bulk change that has come to its end.
     """
     try:
         with store.reading() as connection:
@@ -40,8 +40,10 @@ def carry_on(store: Store, tell: Callable[[str, int], object] = lambda *_: None)
 
 
 def _go_on(store: Store, bulk: str, tell: Callable[[str, int], object]) -> None:
-    """Do some of one change; while an application's transaction has locked a task that it is to
-    change, it waits and others go on.
+    """Do some of one bulk change.
+
+    While an application's transaction has locked a task that it must change, it waits and the
+    others go on.
     """
     try:
         for _ in range(_ROUNDS):
@@ -58,18 +60,19 @@ def _go_on(store: Store, bulk: str, tell: Callable[[str, int], object]) -> None:
 
 
 Step = Callable[[sa.Connection], int | None]
-"""What one transaction does, and to how many rows."""
+"""The work of one transaction, which returns how many rows it affected."""
 
 _LONGEST = 15.0
-"""Seconds that one sweep forgets tasks at most; the rest is for the next one."""
+"""The most seconds that one sweep forgets tasks; the rest is left for the next one."""
 _BREATH = 0.002
-"""Seconds between two transactions, so that others come to write."""
+"""The seconds between two transactions, so that others get to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long finished tasks are kept, in seconds (infinite: for ever), and by queue how long
-    their names stay taken.
+    """How long finished tasks are kept, and how long their names stay taken.
+
+    Both are in seconds (infinite: for ever); ``tombstones`` has the times for names, by queue.
     """
 
     succeeded: float
@@ -78,7 +81,7 @@ class Retention:
 
     @classmethod
     def of(cls, settings: Settings, *, keep: float | None = None) -> Retention:
-        """What the settings say; or ``keep`` seconds, whatever became of the task."""
+        """Return the settings' retention, or ``keep`` seconds whatever became of the task."""
         tombstones = {
             name: queue.tombstone_ttl
             for name, queue in settings.queues.items()
@@ -92,11 +95,10 @@ class Retention:
 
 
 def sweep(store: Store, retention: Retention) -> int:
-    """Mend, and forget finished tasks, in small transactions so that nobody waits long for one; how
-    many were forgotten.
+    """Mend the tables and forget finished tasks; return how many were forgotten.
 
-    What is left over after some seconds is for the next sweep, and so is what an application's
-    transaction has locked.
+    This is done in small transactions, so that nobody waits long for one. What is left over after
+    some seconds is for the next sweep, and so is what an application's transaction has locked.
     """
     total = 0
     limit = time.monotonic() + _LONGEST
@@ -123,11 +125,10 @@ def sweep(store: Store, retention: Retention) -> int:
 def prune(
     store: Store, retention: Retention, transact: Callable[[Step], int | None] | None = None
 ) -> Iterator[int]:
-    """Forget what has been kept long enough, some hundred tasks in each transaction; how many each
-    forgot, until none is left.
+    """Forget tasks that were kept long enough; yield how many each transaction forgot.
 
-    Batches are forgotten with the tasks that are kept longest. ``transact`` runs a step,
-    `Database.transact` unless it is given.
+    Each transaction forgets some hundred tasks, until none is left. Batches are forgotten with the
+    tasks that are kept longest. ``transact`` runs a step; the default is `Database.transact`.
     """
     transact = transact or store.transact
     for forget in (

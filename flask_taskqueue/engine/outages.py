@@ -1,4 +1,4 @@
-"""Outages: the times in which the database refuses what a dispatcher does."""
+"""Outages: the times when the database refuses a dispatcher's work."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ _LONGEST_BACKOFF = 5.0
 
 
 class Outages:
-    """Kept by the drain; `health` may be asked in any thread. Each outage is logged once when
-    it begins and once when it ends.
+    """The outages that one dispatcher meets, noted by its drain.
+
+    `health` may be read in any thread. Each outage is logged once when it begins and once when it
+    ends.
     """
 
     def __init__(self) -> None:
         self.backoff = 0.0
-        """For how many seconds to leave the database alone."""
+        """The seconds for which to leave the database alone."""
         self._turned_at: datetime | None = None
         self._since: datetime | None = None
         self._last_error: str | None = None
 
     @property
     def health(self) -> DispatcherHealth:
-        """How it stands."""
+        """The time of the last successful turn, and the outage if there is one."""
         return DispatcherHealth(
             turned_at=self._turned_at, refusing_since=self._since, last_error=self._last_error
         )
 
     def refused(self, error: Exception) -> None:
-        """It did not work; next time wait longer, up to five seconds."""
+        """Note a failure; the next wait is longer, up to five seconds."""
         self.backoff = chance.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self.backoff * 2 + 0.1)
         self._last_error = refusal(error) or str(error)
         if self._since is None:
@@ -44,7 +46,7 @@ class Outages:
             )
 
     def worked(self) -> None:
-        """It worked."""
+        """Note a success, which ends an outage."""
         self.backoff = 0.0
         self._turned_at = now = datetime.now(UTC)
         if self._since is not None:

@@ -1,4 +1,4 @@
-"""The requests that deliveries send: where to, with which headers and signatures."""
+"""The requests that deliveries send: their addresses, headers and signatures."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Where deliveries go: the application's own paths, and other hosts."""
+    """The transports of deliveries, to the application's own paths and to other hosts."""
 
     own: Transport
-    """For paths of the application."""
+    """The transport for paths of the application."""
     own_url: str
-    """What its paths are appended to."""
+    """The URL that its paths are appended to."""
     remote: Transport
-    """For absolute URLs and targets."""
+    """The transport for absolute URLs and targets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What deliveries are signed with, newest first."""
+    """The keys that deliveries are signed with, newest first."""
 
     route: list[bytes] = field(repr=False)
     verdict: list[bytes] = field(repr=False)
     webhook: list[bytes] = field(repr=False)
     fingerprints: tuple[str, ...]
-    """By which the tables know whose they are."""
+    """The fingerprints by which the tables know their owner."""
 
     @classmethod
     def of(cls, secrets: Sequence[str | bytes]) -> Keys:
-        """Those that are derived from secrets."""
+        """Return the keys that are derived from ``secrets``."""
         route, verdict, webhook = (
             signatures.route_keys(secrets),
             signatures.verdict_keys(secrets),
@@ -57,7 +57,7 @@ class Keys:
 
 
 class OutgoingRequests:
-    """Makes the requests of one application's tasks."""
+    """The maker of requests for one application's tasks."""
 
     def __init__(self, settings: Settings, targets: Targets, routes: Routes, keys: Keys) -> None:
         self._settings = settings
@@ -66,12 +66,12 @@ class OutgoingRequests:
         self._keys = keys
 
     def prepare(self, record: Record, *, own: bool) -> tuple[Transport, OutgoingRequest]:
-        """Return what to send for a task, and by which transport.
+        """Return the transport and the request for a task.
 
         ``own`` says that it goes to a route of the application.
 
-        Raises `InvalidTaskError`, another of its kind, or what Python's parsers raise, when the row
-        was written by hand and cannot be sent.
+        Raises `InvalidTaskError`, another error of its kind or what Python's parsers raise, when
+        the row was written by hand and cannot be sent.
         """
         if record.method not in _METHODS or not isinstance(record.body, bytes):
             raise InvalidTaskError(
@@ -100,9 +100,9 @@ class OutgoingRequests:
         return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
 
     def _signed(self, record: Record, receiver: str | None = None) -> Mapping[str, str]:
-        """The headers of Standard Webhooks, for a ``receiver`` or for the application's own routes.
+        """Return the Standard Webhooks headers for a ``receiver`` or for the app's own routes.
 
-        A path that goes to a target may be a route of the application there, so it has the
+        A path that goes to a target may be a route of the application there, so it carries the
         signatures of both.
         """
         now = int(time.time())
@@ -120,13 +120,14 @@ class OutgoingRequests:
 
 
 def is_own(record: Record) -> bool:
-    """Whether a task goes to the application's own paths."""
+    """Return whether a task goes to the application's own paths."""
     return record.target is None and not is_absolute(record.url)
 
 
 def _identified(record: Record, now: int | None = None) -> dict[str, str]:
-    """The headers of Standard Webhooks without the signature: enough where the transport itself
-    proves the origin.
+    """Return the Standard Webhooks headers without the signature.
+
+    They are enough where the transport itself proves the origin.
     """
     return {
         "webhook-id": record.id,
@@ -136,8 +137,9 @@ def _identified(record: Record, now: int | None = None) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _stored_headers(text: str | None) -> Mapping[str, str]:
-    """The headers of a row, checked: it may have been written by hand. Most rows have the same
-    few.
+    """Return the headers of a row, checked because it may have been written by hand.
+
+    Results are cached, because most rows have the same few headers.
     """
     return check_headers(json.loads(text)) if text else {}
 

@@ -1,4 +1,4 @@
-"""Confirmations, to whoever has paused a queue, that nothing of it begins here any more."""
+"""Confirmations to whoever has paused a queue that none of its tasks begins here any more."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .pool import Collected, Pool
 logger = logging.getLogger("flask_taskqueue")
 
 _APART = 0.1
-"""Seconds between two looks for a question while nobody calls."""
+"""The seconds between two looks for a question while nobody calls."""
 _SOON = 0.01
-"""Seconds between two looks while somebody does: mostly because a task was added."""
+"""The seconds between two looks while somebody calls, mostly because a task was added."""
 _GLANCE = 0.002
 _SEEN = 10.0
 
 
 class PauseConfirmations:
-    """Kept by the drain, between its turns: what it claims next it claims after it has seen the
-    question, and so the pause.
+    """The confirmations of one dispatcher, given by its drain between turns.
 
-    A question is answered when everything of the paused queues that was leased ahead has been given
-    back, and what a thread had taken up already has begun. Looking for one is a query now and then,
-    whatever the number of tasks.
+    What the drain claims next, it claims after it has seen the question, and so the pause. A
+    question is answered when everything of the paused queues that was leased ahead has been given
+    back, and what a thread had already taken up has begun. Looking for a question is an occasional
+    query, however many tasks there are.
     """
 
     def __init__(self, store: Store, in_flight: InFlight, dispatcher_id: str) -> None:
@@ -45,7 +45,7 @@ class PauseConfirmations:
         self._closed: Collection[str] = ()
         self._seen_at = time.monotonic()
         self.beat: Callable[[], object] | None = None
-        """Says that the dispatcher is there, now and then, where no scheduler does."""
+        """The function that reports that the dispatcher is alive, where no scheduler does."""
 
     def next_in(self) -> float:
         """Return the seconds until there is something to see to; infinite when there is nothing."""
@@ -56,8 +56,9 @@ class PauseConfirmations:
         )
 
     def see_to(self, pool: Pool, *, calls: int) -> list[Collected]:
-        """Look for a question if it is time to, or answer the one that was found; return what was
-        recalled for it.
+        """Look for a question when it is time, or answer the one found; return what is recalled.
+
+        Deliveries are recalled when a question is found, to be given back before it is answered.
         """
         now = time.monotonic()
         if self.beat is not None and now - self._seen_at > _SEEN:
@@ -76,8 +77,9 @@ class PauseConfirmations:
         return []
 
     def _look(self) -> None:
-        """Find a question, and which queues it is about; in this order, for it is asked after
-        they were paused.
+        """Find a question and the queues that it is about.
+
+        The order matters, because the question is asked after the queues were paused.
         """
         try:
             with self._store.reading() as reader:
@@ -89,8 +91,9 @@ class PauseConfirmations:
             logger.debug("the dispatcher could not look whether queues were paused: %s", error)
 
     def _may_begin(self, delivery: Delivery) -> bool:
-        """Whether a delivery of a paused queue is still to begin: its lease is not given back
-        yet, or its view is about to be called.
+        """Return whether a delivery of a paused queue may still begin.
+
+        That is so while its lease is not given back yet, or its view is about to be called.
         """
         return delivery.record.queue in self._closed and not (delivery.entered or delivery.over)
 

@@ -21,10 +21,11 @@ from .attempt import Attempts
 logger = logging.getLogger("flask_taskqueue")
 
 _LONG = 0.01
-"""Seconds after which a thread that is still at its attempt is not counted on for what waits."""
+"""The seconds after which a thread still at its attempt is not counted on for what waits."""
 _CALLS = 5
-"""How often more threads are called before what still waits is recalled: a busy machine stands
-still for less.
+"""How often more threads are called before what still waits is recalled.
+
+A busy machine stands still for less time than that takes.
 """
 
 
@@ -36,20 +37,22 @@ class Collected(NamedTuple):
 
 
 class Pool:
-    """At most ``size`` daemon threads, started as they are needed.
+    """A pool of at most ``size`` daemon threads, started as they are needed.
 
-    The drain alone submits, collects and recalls. How far ahead tasks are leased and how many
-    threads attempt them follows from how long handlers take (see `Pacing`). With ``inline`` there
-    are no threads: whoever submits attempts, for a database that is a single connection.
+    Only the drain submits, collects and recalls. How far ahead tasks are leased and how many
+    threads attempt them depends on how long handlers take (see `Pacing`). With ``inline`` there are
+    no threads: whoever submits a delivery also attempts it, for a database that is a single
+    connection.
 
-    Not concurrent.futures: its threads are joined when the interpreter exits, before anybody can
-    stop the dispatcher, and a thread that hangs could not be written off and replaced.
+    The pool does not use concurrent.futures, because its threads are joined when the interpreter
+    exits, before anybody can stop the dispatcher, and a thread that hangs could not be written off
+    and replaced.
     """
 
     def __init__(self, size: int, attempts: Attempts, *, inline: bool = False) -> None:
         self.size = 1 if inline else size
         self.stuck = 0
-        """How many threads did not stop at their deadline and still run."""
+        """The number of threads that did not stop at their deadline and still run."""
         self._attempts = attempts
         self._inline = inline
         self._pacing = Pacing(self.size, computing=attempts.in_process)
@@ -66,17 +69,17 @@ class Pool:
 
     @property
     def room(self) -> int:
-        """How many more deliveries to submit: for free threads, and while handlers are brisk or
-        quick some to follow.
+        """The number of further deliveries to submit.
+
+        They are for free threads and, while handlers are brisk or quick, some more to follow.
         """
         return min(self._pacing.capacity, self._pacing.max_in_flight - len(self._outstanding))
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
-        """Have deliveries attempted: by one thread while handlers are brisk, else by as many as
-        there are.
+        """Have deliveries attempted, by one thread while handlers are brisk, else by all.
 
-        Threads that only compute hinder each other, so others that do stop; should the one not be
-        as quick after all, `_call_more` calls them.
+        Threads that only compute slow each other down, so while one is enough the others stop. If
+        it turns out not to be that quick, `_call_more` calls them.
         """
         self._outstanding.update(deliveries)
         if self._inline:
@@ -95,12 +98,11 @@ class Pool:
             self._calls.put(True)
 
     def collect(self, wait: float) -> list[Collected]:
-        """Return what has left the pool, waiting up to ``wait`` seconds for the first of it, or
-        for a signal.
+        """Return what has left the pool, waiting up to ``wait`` seconds for an item or a signal.
 
-        Results wait a little for each other (see `Pacing.gathering`); while nothing is attempted a
-        signal ends the wait at once. Deliveries that wait behind one that is not as quick after all
-        get more threads, in the end as many as there are; if some still wait, they are recalled.
+        Results wait a little for each other (see `Pacing.batch_wait`); while nothing is attempted,
+        a signal ends the wait at once. Deliveries that wait behind one that turns out not to be
+        quick get more threads, in the end all there are; those that still wait then are recalled.
         """
         collected: list[Collected] = []
         limit = time.monotonic() + wait
@@ -125,12 +127,12 @@ class Pool:
         return collected
 
     def recall(self, queues: Collection[str] | None = None) -> list[Collected]:
-        """Take back what no thread has taken up, of all queues or some; it will not begin."""
+        """Take back what no thread has taken up, of all ``queues`` or some; it never begins."""
 
         def stays(delivery: Delivery) -> bool:
             return queues is not None and delivery.record.queue not in queues
 
-        with self._counting:  # in which threads take them up
+        with self._counting:  # threads take them up under this lock
             waiting = list(self._waiting)
             self._waiting = deque(delivery for delivery in waiting if stays(delivery))
         recalled = [delivery for delivery in waiting if not stays(delivery)]
@@ -150,13 +152,13 @@ class Pool:
         self._signals.put(None)
 
     def close(self) -> None:
-        """Let the threads end when they have nothing left."""
+        """Let the threads end when they have nothing left to do."""
         for _ in range(self._threads):
             self._calls.put(False)
         self._threads = 0
 
     def _call_more(self) -> bool:
-        """Call twice as many threads for what waits; whether it may wait for them."""
+        """Call twice as many threads for what waits; return whether it may wait for them."""
         self._wanted = min(2 * self._wanted, self.size)
         for _ in range(min(len(self._waiting), self._wanted)):
             self._calls.put(True)
@@ -168,7 +170,7 @@ class Pool:
         return False
 
     def _move_completed(self, collected: list[Collected]) -> bool:
-        """Move what threads have completed to what is collected; whether there was any."""
+        """Move completed deliveries to ``collected``; return whether there were any."""
         before = len(collected)
         with suppress(IndexError):
             while True:
@@ -186,15 +188,16 @@ class Pool:
         return True
 
     def _gathering(self, collected: Sequence[Collected]) -> float:
-        """Seconds that results wait for each other now."""
+        """Return the seconds for which results wait for each other now."""
         attempted = len(self._outstanding) + len(collected)
         if not attempted:
             return 0.0
         return self._pacing.batch_wait(busy=attempted >= self.size, waiting=bool(self._waiting))
 
     def _await_signal(self, seconds: float) -> None:
-        """Take every signal that is there: what they tell of is looked at next. Raises
-        `queue.Empty` if none comes in time.
+        """Wait for a signal and take every one there is: what they tell of is looked at next.
+
+        Raises `queue.Empty` if none comes in time.
         """
         self._signals.get(timeout=seconds)
         with suppress(Empty):
@@ -202,7 +205,7 @@ class Pool:
                 self._signals.get_nowait()
 
     def _work(self) -> None:
-        """In a thread: attempt what waits, each time it is called."""
+        """Attempt what waits each time this thread is called."""
         while self._calls.get():
             try:
                 while (delivery := self._next()) is not None:
@@ -216,7 +219,10 @@ class Pool:
                 self._began.pop(threading.get_ident(), None)
 
     def _next(self) -> Delivery | None:
-        """What this thread is to attempt; None when nothing waits, or others do enough."""
+        """Return the delivery that this thread should attempt, or None if there is none for it.
+
+        That is so when nothing waits, or when enough other threads are at work.
+        """
         with self._counting:
             now = self._began[threading.get_ident()] = time.monotonic()
             if (
@@ -229,8 +235,9 @@ class Pool:
             return None
 
     def _attempt(self, delivery: Delivery) -> None:
-        """Run it. A thread that dies of that is replaced at once, unless it was written off
-        before.
+        """Run a delivery; if its thread dies of it, start another at once.
+
+        A thread that was written off before is not replaced here.
         """
         survived = False
         try:
@@ -245,8 +252,9 @@ class Pool:
                 self._calls.put(True)
 
     def _run(self, delivery: Delivery) -> None:
-        """Attempt a delivery and hand over its result, which nobody waits for if it was written
-        off.
+        """Attempt a delivery and hand over its result.
+
+        If the delivery was written off, nobody waits for the result.
         """
         result = None
         began = time.thread_time()
@@ -255,7 +263,7 @@ class Pool:
         finally:
             delivery.computed = time.thread_time() - began
             if not delivery.abandoned:
-                # while others wait for this thread the drain looks soon by itself
+                # while others wait for this thread, the drain soon looks by itself
                 soon = self._waiting and self._pacing.leases_ahead
                 self._complete(delivery, result or self._attempts.broken(delivery), signal=not soon)
 
@@ -265,7 +273,10 @@ class Pool:
             self._signals.put(None)
 
     def _begin_thread(self) -> None:
-        """Start a thread that is counted already; if there can be no more, `collect` recalls."""
+        """Start a thread that is counted already.
+
+        If no more threads can be started, `collect` recalls what waits.
+        """
         try:
             start_thread(self._work, name="taskqueue-slot")
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What is postponed because an application's transaction has locked something of it."""
+"""Deliveries whose end is postponed because an application's transaction holds a lock."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ logger = logging.getLogger("flask_taskqueue")
 _FIRST = 0.1
 _LONGEST = 2.0
 _AT_ONCE = 20
-"""How many that were put off are tried in one turn, so that the others wait for no more than
-these.
-"""
+"""How many postponed deliveries are tried in one turn, so that others wait for no more."""
 _MOST = 1000
-"""How many may be put off before they count as tasks that run, so that they do not pile up
-without end.
+"""How many may be postponed before they count as running tasks.
+
+The limit keeps them from piling up without end.
 """
 
 
@@ -38,11 +37,11 @@ class _PutOff:
 
 
 class Postponed:
-    """The deliveries that are ended each in a transaction of its own, which waits for no lock.
+    """The deliveries that are each ended in a transaction of its own, which waits for no lock.
 
-    The drain keeps it. What is locked even so is postponed, and tried again at growing intervals.
-    Until then it is leased, which the heartbeat renews, and takes no slot. ``tell`` is called with
-    what was recorded.
+    Only the drain uses this object. A delivery whose rows are locked is postponed, and tried again
+    at growing intervals. Until then it keeps its lease, which the heartbeat renews, and takes no
+    slot. ``tell`` is called with what was recorded.
     """
 
     def __init__(
@@ -58,27 +57,31 @@ class Postponed:
 
     @property
     def wait(self) -> Wait:
-        """How a turn is to wait now: while something is locked it is likely to meet that again."""
+        """How a turn should wait for locks now: not at all while something is postponed.
+
+        It is likely to meet the same lock again.
+        """
         return Wait.NOT if self._waiting else Wait.BRIEFLY
 
     @property
     def crowded(self) -> int:
-        """How many are postponed beyond the thousand that may be."""
+        """The number of postponed deliveries beyond the thousand that are allowed."""
         return max(0, len(self._waiting) - _MOST)
 
     def next_in(self) -> float:
-        """Return the seconds until one is to be tried again; infinite when none waits."""
+        """Return the seconds until the next try; infinite when nothing is postponed."""
         return min((one.due for one in self._waiting), default=math.inf) - time.monotonic()
 
     def end(self, delivery: Delivery, result: AttemptResult | None) -> None:
-        """Record a result, or release the lease without one; postpone it if its rows are locked."""
+        """Record a result, or without one release the lease; postpone this if rows are locked."""
         if not self._ended(delivery, result):
             self._waiting.append(_PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST))
             self._in_flight.put_off(delivery)
 
     def try_again(self) -> None:
-        """End those that were put off and are to be tried now. Raises what `Database.transact`
-        raises, but for locks.
+        """End the postponed deliveries that are due for another try.
+
+        Raises what `Database.transact` raises, except for locks.
         """
         now = time.monotonic()
         for one in [one for one in self._waiting if one.due <= now][:_AT_ONCE]:
@@ -88,10 +91,10 @@ class Postponed:
                 self._waiting.remove(one)
 
     def give_back(self, held: Collection[tuple[str, str]], away: Mapping[str, float]) -> int:
-        """Give back what is under way, or put off, at a stop; how many. Leases whose rows are
-        locked run out by themselves.
+        """Give back, at a stop, what is under way or postponed; return how many tasks.
 
-        Those that are ``away`` become due after so many seconds.
+        Leases whose rows are locked run out by themselves. Tasks that are ``away`` become due after
+        the seconds given there.
         """
         if not held:
             return 0

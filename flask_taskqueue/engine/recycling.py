@@ -1,4 +1,4 @@
-"""Recycling: when a dispatcher process has done, or holds, so much that it is to be replaced."""
+"""Recycling: when a dispatcher process has done, or holds, so much that it must be replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """How many worn processes had this one's place before, and why the last of them left."""
+    """The number of worn processes that had this one's place before, and why the last one left."""
 
     number: int = 0
     why: str | None = None
@@ -19,18 +19,19 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Recycling:
-    """How many attempts a process makes, and how many bytes it may have in memory; None for any
-    number.
+    """The attempts that a process may make, and the bytes of memory that it may hold.
+
+    None allows any number. A process that has reached either limit is replaced.
     """
 
     attempts: int | None = None
     memory: int | None = None
 
     def reached(self, attempts: int) -> str | None:
-        """What says that a process that has made so many attempts is to be replaced; None if
-        nothing does.
+        """Return why a process that has made ``attempts`` attempts must be replaced, or None.
 
-        One that has made none is not, however much it holds: then no task would ever run.
+        A process that has made none is not replaced, however much it holds, because otherwise no
+        task would ever run.
         """
         if self.attempts is not None and attempts >= self.attempts:
             return f"it has made {attempts} attempts"
@@ -45,7 +46,7 @@ class Recycling:
 
 
 def resident() -> int | None:
-    """The bytes that this process has in memory; None where the system does not tell."""
+    """Return the bytes that this process has in memory, or None where the system does not tell."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -53,7 +54,7 @@ def resident() -> int | None:
 
 
 def usable_processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):

@@ -1,4 +1,4 @@
-"""Registration: the row by which a dispatcher says that it is there."""
+"""Registration: the row with which a dispatcher shows that it is alive."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _TOO_NEW = "the tables are of a later version now, whose dispatchers do the work
 
 
 class Registration:
-    """The row of one dispatcher, from its start to its stop: what people see, and what others
-    ask it by (see `PauseConfirmations`).
+    """The row of one dispatcher, from its start to its stop.
+
+    People see it, and others use it to ask the dispatcher something (see `PauseConfirmations`).
     """
 
     def __init__(
@@ -36,20 +37,25 @@ class Registration:
         self._beating = threading.Lock()
         self._left = False
         self.is_known = False
-        """Whether the row is there: nothing is to be taken before, for whoever pauses a queue
-        asks those that have one.
+        """Whether the row is there.
+
+        No task may be taken before, because whoever pauses a queue asks only dispatchers that have
+        a row.
         """
 
     def enter(self) -> None:
-        """Say that it is there before it takes anything. Raises what `Database.transact` raises."""
+        """Write the row, before the dispatcher takes anything.
+
+        Raises what `Database.transact` raises.
+        """
         sighting = self._sighting()
         self._store.transact(lambda connection: self._store.dispatchers.see(connection, sighting))
         self.is_known = True
 
     def beat(self) -> str | None:
-        """Say that it is there; why it must not work with the tables any more, if so.
+        """Update the row; return why the dispatcher must not use the tables any more, if so.
 
-        A database that does not take it is asked again at the next beat.
+        If the database refuses, the next beat tries again.
         """
         with self._beating:
             if self._left:
@@ -73,7 +79,7 @@ class Registration:
                 return None
 
     def leave(self) -> None:
-        """It has stopped."""
+        """Remove the row, because the dispatcher has stopped."""
         with self._beating:
             self._left = True
             try:

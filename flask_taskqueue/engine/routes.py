@@ -1,4 +1,4 @@
-"""Routes: where the deliveries of an application go."""
+"""Routes: where an application's deliveries go."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from .transports.wsgi import WsgiTransport
 def find_routes(
     app: Flask, settings: Settings, targets: Targets, base_url: str | None, transport: str
 ) -> Routes:
-    """Where deliveries go by this transport. Raises `ConfigurationError` when the http
-    transport cannot know it.
+    """Return where deliveries go with this transport.
+
+    Raises `ConfigurationError` when the http transport cannot know it.
     """
     from .transports.http import (
-        HttpTransport,  # with requests, which a process that only adds tasks never needs
+        HttpTransport,  # imports requests, which a process that only adds tasks never needs
     )
 
     caps: dict[str, Any] = {
@@ -57,6 +58,6 @@ def _server_url(app: Flask) -> str | None:
 
 
 def _trusted_url(app: Flask) -> str | None:
-    """An address that TRUSTED_HOSTS lets through."""
+    """Return an address that TRUSTED_HOSTS lets through, or None."""
     trusted = app.config.get("TRUSTED_HOSTS") or []
     return f"{app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}" if trusted else None

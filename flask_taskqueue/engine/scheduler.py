@@ -1,4 +1,4 @@
-"""The scheduler: APScheduler's jobs, which are the dispatcher's clock."""
+"""The scheduler: APScheduler jobs that act as the dispatcher's clock."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _SWEEP = "sweep"
 _BULK = "bulk"
 _ALIAS = "taskqueue"
 _SET_BACK = 0.5
-"""Seconds by which a clock may be corrected unnoticed."""
+"""The seconds by which a clock may be set back unnoticed."""
 
 
 class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
-    """Runs each job in a daemon thread.
+    """An executor that runs each job in a daemon thread.
 
-    APScheduler's thread pool is joined when the interpreter exits, before an exit handler can
-    stop the dispatcher.
+    APScheduler's thread pool is joined when the interpreter exits, before an exit handler can stop
+    the dispatcher.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
         self._threads: list[threading.Thread] = []
 
     def join(self, ends: float) -> None:
-        """Wait until what runs has ended, or until ``ends`` by the monotonic clock."""
+        """Wait until running jobs have ended, or until ``ends`` on the monotonic clock."""
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends - time.monotonic()))
@@ -66,10 +66,10 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 
 
 class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
-    """Runs every job at once when the machine's clock was set back; by that clock all of them would
-    wait until it has caught up.
+    """A scheduler that runs every job at once when the machine's clock was set back.
 
-    It wakes at least once per poll, by the monotonic clock, so that is noticed.
+    By that clock all jobs would otherwise wait until it has caught up. The scheduler wakes at least
+    once per poll, by the monotonic clock, so it notices.
     """
 
     _lead = 0.0
@@ -86,11 +86,11 @@ class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Seven jobs in one process: drain, cron, renew leases, watch deadlines, say that it is there,
-    sweep, carry on with bulk changes.
+    """The seven jobs of one dispatcher process.
 
-    The drain lingers once it has begun; should its thread die, the next poll, or whoever wakes it,
-    begins another. Cron runs when the next schedule fires.
+    They are: drain, cron, renew leases, watch deadlines, show that the dispatcher is alive, sweep,
+    and carry on with bulk changes. The drain lingers once it has begun; if its thread dies, the
+    next poll, or whoever wakes it, begins another. Cron runs when the next schedule fires.
     """
 
     def __init__(
@@ -169,18 +169,19 @@ class Scheduler:
         )
 
     def start(self) -> None:
-        """Begin, in a daemon thread."""
+        """Start the jobs in a daemon thread."""
         self._beat()
         in_empty_context(self._jobs.start)
 
     def wake(self) -> None:
-        """Something may be due: drain now, or have the drain that is under way look again."""
+        """Drain now, or have the running drain look again, because something may be due."""
         if not self.dispatcher.wake():
             self._run_at(_DRAIN, datetime.now(UTC))
 
     def stop(self, grace: float) -> int:
-        """Take nothing more; wait up to ``grace`` seconds, for tasks and then for jobs that
-        run; how many tasks were given back.
+        """Stop taking tasks; return how many were given back.
+
+        Waits up to ``grace`` seconds, first for tasks and then for jobs that run.
         """
         ends = time.monotonic() + grace
         given_back = self.dispatcher.stop(grace)
@@ -207,9 +208,7 @@ class Scheduler:
             self.wake()
 
     def _beat(self) -> None:
-        """Say that the dispatcher is there; if it must not work with the tables any more, have
-        it retire.
-        """
+        """Show that the dispatcher is alive; retire it if it must not use the tables any more."""
         why = self._presence.beat()
         if why is None:
             return
@@ -227,7 +226,10 @@ class Scheduler:
 
 
 def _quiet(part: str) -> logging.Logger:
-    """APScheduler's logger of our jobs alone; it tells of every run, once a second."""
+    """Return APScheduler's logger of our jobs alone, limited to errors.
+
+    Without the limit it would report every run, once a second.
+    """
     logger = logging.getLogger(f"apscheduler.{part}.{_ALIAS}")
     logger.setLevel(logging.ERROR)
     return logger

@@ -1,4 +1,4 @@
-"""Hosts that do not answer, which get half of the slots together."""
+"""Hosts that do not answer, which together get half of the slots."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from ..core.record import Record
 from ..store import AttemptResult
 
 _MOST = 1000
-"""How many are remembered."""
+"""The most hosts that are remembered."""
 
 
 class SilentHosts:
-    """The hosts whose latest attempt in this process got no answer; kept by the drain."""
+    """The hosts whose latest attempt in this process got no answer.
+
+    Only the drain uses this object.
+    """
 
     def __init__(self, slots: int) -> None:
         self._half = max(1, slots // 2)
@@ -25,7 +28,7 @@ class SilentHosts:
         return bool(self._hosts)
 
     def note(self, results: Iterable[AttemptResult]) -> None:
-        """Remember which hosts do not answer; one that answers is forgotten."""
+        """Remember hosts that do not answer; forget those that do."""
         for result in results:
             record = result.record
             if record.target is None and record.url.startswith("/"):
@@ -37,8 +40,9 @@ class SilentHosts:
                 self._hosts.add(host)
 
     def shares(self, running: Iterable[Record]) -> dict[str, SilentHost]:
-        """How many tasks of each may be claimed beside those that run, so that all of them together
-        have half of the slots and others the rest.
+        """Return how many tasks of each silent host may be claimed beside the ``running`` ones.
+
+        All silent hosts together have half of the slots, and other hosts the rest.
         """
         if not self._hosts:
             return {}
@@ -51,7 +55,7 @@ class SilentHosts:
         first = self._turns % len(hosts)
         shares = {}
         for left, host in zip(range(len(hosts), 0, -1), hosts[first:] + hosts[:first], strict=True):
-            share = -(-room // left)  # rounded up: what is left over goes to those that come first
+            share = -(-room // left)  # rounded up: the first hosts get what is left over
             shares[host] = SilentHost(share, self._half)
             room -= share
         return shares

@@ -29,9 +29,12 @@ _LONGEST_PAUSE = 5.0
 _BURY_AGAIN = 1.0
 
 _SILENT = 0.45
-"""The part of a lease after which a child has missed its heartbeat, which comes every third."""
+"""The fraction of a lease after which a child has missed its heartbeat.
+
+The heartbeat comes every third of a lease.
+"""
 _SUSTAIN_AGAIN = 0.15
-"""The part of a lease after which what a silent child holds is renewed again."""
+"""The fraction of a lease after which what a silent child holds is renewed again."""
 
 _MOST_WHY = 100
 
@@ -39,8 +42,10 @@ Work = Callable[[str, int, "Pulse"], int]
 
 
 class Pulse:
-    """What parent and child share: a byte that each beat of the child changes, and another that
-    its leave sets, with why it leaves.
+    """The memory that parent and child share.
+
+    One byte changes with each beat of the child. Another is set when the child leaves, and the rest
+    says why it leaves.
     """
 
     def __init__(self, replaced: Replaced) -> None:
@@ -49,25 +54,34 @@ class Pulse:
         """What was in the child's place before."""
 
     def beat(self) -> None:
-        """In the child: it has renewed its leases."""
+        """Tell the parent that the child has renewed its leases.
+
+        Called in the child.
+        """
         self._shared[0] = (self._shared[0] + 1) % 256
 
     def read(self) -> int:
-        """In the parent: another value than last time if the child has beaten since."""
+        """Return a value that differs from the last one if the child has beaten since.
+
+        Called in the parent.
+        """
         return self._shared[0]
 
     def leave(self, why: str) -> None:
-        """In the child: it takes nothing more, and ends when what runs has ended."""
+        """Tell the parent that the child takes nothing more, and why.
+
+        Called in the child, which ends when what runs has ended.
+        """
         self._shared[2:] = why.encode("ascii", "replace")[:_MOST_WHY].ljust(_MOST_WHY, b"\0")
         self._shared[1] = 1
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it is to be replaced."""
+        """Whether the child is leaving and must be replaced."""
         return bool(self._shared[1])
 
     def succeeded(self) -> Replaced:
-        """In the parent: what was in the place of the next one before, when this one has left."""
+        """Return what was in the place of this child's successor before, once this one has left."""
         return Replaced(self.replaced.number + 1, self._shared[2:].rstrip(b"\0").decode())
 
 
@@ -80,14 +94,15 @@ class _Child:
     has_successor: bool = False
     beats: int = 0
     silent_since: float | None = None
-    """When it last beat; None before it first has, when it holds nothing."""
+    """When it last beat; None before its first beat, while it holds nothing."""
     sustained_at: float = 0.0
     stopped: bool = False
     """Whether somebody has stopped it (SIGSTOP)."""
 
     def is_silent(self, now: float, lease: float) -> bool:
-        """Whether it should have renewed its leases and has not, so that it is done for it;
-        listened to at each call.
+        """Return whether the child has missed renewing its leases, so that the parent must.
+
+        Each call also notices a beat.
         """
         if (beats := self.pulse.read()) != self.beats:
             self.beats, self.silent_since = beats, now
@@ -100,15 +115,15 @@ class _Child:
 
 
 class Supervisor:
-    """Forks children that each run a dispatcher, and replaces those that die.
+    """The parent process, which forks children that run dispatchers and replaces dead ones.
 
     ``work(identity, lifeline, pulse)`` is what a child runs; it returns its exit code. ``lifeline``
-    is a file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` is to be
+    is a file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` must be
     called whenever leases are renewed. A child that calls ``pulse.leave`` is replaced before it has
-    ended, so there may be twice as many for a while. ``bury(identity, killed_externally)`` gives
-    back what a child that has ended held. ``sustain(identity)``
-    renews the leases of one that lives and does not do so itself, because a handler holds its
-    interpreter. The parent holds no database connection while it forks.
+    ended, so there may be twice as many children for a while. ``bury(identity, killed_externally)``
+    gives back what a child that has ended held. ``sustain(identity)`` renews the leases of a child
+    that lives but does not renew them itself, because a handler holds its interpreter. The parent
+    holds no database connection while it forks.
     """
 
     def __init__(
@@ -133,11 +148,12 @@ class Supervisor:
         self._stopping = False
         self._pause = 0.0
         self._worn: deque[_Child] = deque()
-        """Those that have left and ended before another took their place."""
+        """The children that left and ended before another took their place."""
 
     def run(self) -> int:
-        """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully. A second
-        signal ends them at once.
+        """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully.
+
+        A second signal ends them at once.
         """
         for number in _ENDING:
             take(number, self._stop)
@@ -159,7 +175,7 @@ class Supervisor:
         for number in _ENDING:
             signal.signal(
                 number, signal.SIG_IGN
-            )  # one that comes while the interpreter ends must not become the exit code
+            )  # a signal while the interpreter ends must not become the exit code
         return 0
 
     def _lacks_one(self) -> bool:
@@ -186,7 +202,7 @@ class Supervisor:
             os._exit(code)
 
     def _place(self) -> Replaced:
-        """What was in the place of the next child before."""
+        """Return what was in the place of the next child before."""
         leaving = (
             one for one in self._children.values() if one.pulse.is_leaving and not one.has_successor
         )
@@ -213,17 +229,15 @@ class Supervisor:
             self._worn.append(gone)
         if status:
             logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
-        # One that ended well may have left handlers that ran past the grace period: with it they
-        # have ended.
+        # A child that ended well may have left handlers that ran past the grace period, but they
+        # have ended with it.
         self._dead.append((gone.identity, _killed_from_outside(status, gone)))
         self._bury_dead()
         if status and not self._stopping:
             self._wait_if_short(time.monotonic() - gone.started)
 
     def _bury_dead(self) -> None:
-        """Give back what those that ended held; what the database does not take now is tried
-        again.
-        """
+        """Give back what ended children held; if the database refuses, try again later."""
         while self._dead and time.monotonic() >= self._bury_at:
             try:
                 self._bury(*self._dead[0])
@@ -238,9 +252,9 @@ class Supervisor:
             self._dead.popleft()
 
     def _sustain_silent(self) -> None:
-        """Renew the leases of children that live, by the word of the kernel, and do not renew them.
+        """Renew the leases of children that do not renew them, but live according to the kernel.
 
-        One that was stopped is left alone: others may take its tasks over.
+        A child that was stopped is left alone: others may take its tasks over.
         """
         now = time.monotonic()
         for one in self._children.values():
@@ -258,7 +272,7 @@ class Supervisor:
                 )
 
     def _wait_if_short(self, life: float) -> None:
-        """Children that die as soon as they live are not replaced in a tight loop."""
+        """Wait after a child that died early, so that children are not replaced in a tight loop."""
         if life >= _MIN_LIFE:
             self._pause = 0.0
             return
@@ -281,8 +295,9 @@ class Supervisor:
 
 
 def out_of_memory_kills() -> int | None:
-    """How many processes this machine's kernel has killed for want of memory; None where it
-    does not say.
+    """Return how many processes this machine's kernel has killed for lack of memory.
+
+    None where the kernel does not say.
     """
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
@@ -293,8 +308,9 @@ def out_of_memory_kills() -> int | None:
 
 
 def _killed_from_outside(status: int, child: _Child) -> bool:
-    """Whether a death was somebody's kill -9, not the work of a task nor of its hunger for
-    memory.
+    """Return whether a child was killed by somebody's ``kill -9``.
+
+    A death that a task caused, or its hunger for memory, is none.
     """
     now = out_of_memory_kills()
     return (

@@ -1,5 +1,6 @@
-"""The trace context in which a task is added: of the current span, or of the request that is
-being answered.
+"""The trace context in which a task is added.
+
+It is that of the current span, or of the request that is being answered.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from ..core.tasks.new_task import NewTask
 from ..core.tasks.request import TaskRequest, check_headers
 
 TRACE = ("traceparent", "tracestate")
-"""W3C Trace Context; harmless to tell anybody."""
+"""The headers of W3C Trace Context, which are harmless to tell anybody."""
 BAGGAGE = ("baggage", "sentry-trace")
-"""W3C Baggage and Sentry's own: for the application itself only, for anything may be in it."""
+"""The headers of W3C Baggage and of Sentry.
+
+They are for the application itself only, because anything may be in them.
+"""
 
 
 def with_trace(request: TaskRequest, context: Mapping[str, str], *, foreign: bool) -> TaskRequest:
-    """A request with the headers of a trace context, except those that the user gave.
+    """Return a request with a trace context's headers, except those that the user gave.
 
-    One that goes to a ``foreign`` host has no baggage. A context that cannot be sent is left out:
-    it never keeps a task from being added, and does not count towards its size.
+    A request to a ``foreign`` host gets no baggage. A context that cannot be sent is left out: it
+    never keeps a task from being added, and does not count towards its size.
     """
     given = {name.lower() for name in request.headers}
     if not context or not given.isdisjoint(TRACE):
@@ -47,7 +51,7 @@ def with_trace(request: TaskRequest, context: Mapping[str, str], *, foreign: boo
 
 
 def in_place_of(headers: Mapping[str, str], context: Mapping[str, str]) -> dict[str, str]:
-    """Headers with those of a trace context in the place of their namesakes."""
+    """Return headers in which those of a trace context replace their namesakes."""
     names = {name.lower() for name in context}
     return {name: value for name, value in headers.items() if name.lower() not in names} | dict(
         context
@@ -57,21 +61,21 @@ def in_place_of(headers: Mapping[str, str], context: Mapping[str, str]) -> dict[
 try:
     from opentelemetry import propagate, trace
     from opentelemetry.context import Context
-except ImportError:  # an extra
+except ImportError:  # opentelemetry is an optional extra
     trace = None  # type: ignore[assignment]
 
 Send = Callable[[OutgoingRequest], Reply]
 
 
 def is_traced() -> bool:
-    """Whether anybody wants spans."""
+    """Return whether the app has set up tracing, so that somebody wants spans."""
     return trace is not None and not isinstance(
         trace.get_tracer_provider(), trace.ProxyTracerProvider
     )
 
 
 def current_context() -> dict[str, str]:
-    """The headers of the current span; none without one."""
+    """Return the headers of the current span, or none without a span."""
     carrier: dict[str, str] = {}
     if trace is not None and trace.get_current_span().get_span_context().is_valid:
         propagate.inject(carrier)
@@ -80,8 +84,9 @@ def current_context() -> dict[str, str]:
 
 @contextmanager
 def sending(*, wanted: bool) -> Iterator[Callable[[NewTask], None]]:
-    """A producer span, if one is ``wanted``, around the storing of a task; the function that it
-    gives is told which.
+    """Open a producer span around the storing of a task, if one is ``wanted``.
+
+    Yields a function to call with the task, which describes it in the span.
     """
     if not (wanted and is_traced()):
         yield lambda _: None
@@ -100,8 +105,9 @@ def sending(*, wanted: bool) -> Iterator[Callable[[NewTask], None]]:
 def processing(delivery: Delivery, request: OutgoingRequest, send: Send) -> Reply:
     """Send within a consumer span, with its context in the headers.
 
-    The first attempt is in the trace of what added the task. Later ones begin traces of their
-    own, linked to it: a retry hours later must not stretch a trace that was sampled long ago.
+    The first attempt belongs to the trace of what added the task. Later attempts begin traces of
+    their own, linked to it, because a retry hours later must not stretch a trace that was sampled
+    long ago.
     """
     record = delivery.record
     carried = propagate.extract({name.lower(): value for name, value in request.headers.items()})
@@ -150,8 +156,9 @@ def _tracer(provider: Any) -> Any:
 
 
 def of_caller() -> dict[str, str]:
-    """Its headers. Those that came with the request are passed on where nobody makes spans of
-    it.
+    """Return the headers of the caller's trace context.
+
+    Headers that came with the request are passed on where nobody makes spans of it.
     """
     context = current_context()
     if not context and has_request_context():

@@ -23,26 +23,25 @@ _NOTHING = Recorded((), frozenset())
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn recorded, claimed and saw."""
+    """The outcome of one turn: what it recorded, claimed and saw."""
 
     lanes: Lanes | None
-    """What a look saw, if everything that may be claimed now was: the drain can wait for what is
-    due next. Otherwise None.
+    """What a look saw, if everything that may be claimed now was claimed; otherwise None.
+
+    If it is given, the drain can wait for what is due next.
     """
     recorded: Recorded = _NOTHING
     claimed: Sequence[Record] = ()
     alone: bool = False
-    """Whether what it claimed is a suspect, attempted alone."""
+    """Whether the turn claimed a suspect, which is attempted alone."""
     since: float = 0.0
-    """When its leases began at the latest, on the monotonic clock: before the statement that took
-    them.
-    """
+    """When its leases count as begun (monotonic clock): before the statement that took them."""
     found_all: bool = False
-    """Whether it claimed all that it found, without a look."""
+    """Whether the turn claimed, without a look, everything that it found."""
 
 
 class Turns:
-    """Makes the turns of one dispatcher, in the drain's thread."""
+    """The turns of one dispatcher, taken in the drain's thread."""
 
     def __init__(
         self,
@@ -62,15 +61,16 @@ class Turns:
 
     @property
     def room(self) -> int:
-        """How many tasks may be claimed now."""
+        """The number of tasks that may be claimed now."""
         return 0 if self._wakeups.over else self._pool.room - self._postponed.crowded
 
     def take(self, collected: list[Collected]) -> Turn:
-        """Take one turn: one transaction unless there is nothing to write, several where one of
-        the application's has locked something.
+        """Take one turn, normally in one transaction.
 
-        What is recorded, or given back, is removed from ``collected``. Raises what
-        `Database.transact` raises; what is left in ``collected`` is for the next turn then.
+        There is none when there is nothing to write, and there are several when one of the
+        application's transactions has locked something. What is recorded, or given back, is removed
+        from ``collected``. Raises what `Database.transact` raises; what is left in ``collected`` is
+        for the next turn then.
         """
         room = self.room
         if room <= 0 and not collected:
@@ -96,11 +96,14 @@ class Turns:
         return turn
 
     def _most_unseen(self, room: int) -> int:
-        """How many to claim without a look: a slot is left for what a look may find to go first."""
+        """Return how many to claim without a look.
+
+        One slot is left for what a look may find to go first.
+        """
         return min(room, self._pool.size) - 1
 
     def _probable_lane(self, room: int) -> Lane | None:
-        """The lane to claim from without a look, if the dispatcher was idle."""
+        """Return the lane to claim from without a look, if the dispatcher was idle."""
         if self._most_unseen(room) <= 0 or self._in_flight:
             return None
         return self._claimer.probable_lane(woken=self._wakeups.is_called)
@@ -114,7 +117,10 @@ class Turns:
         lanes: Lanes | None,
         room: int,
     ) -> Turn:
-        """In one transaction: claim without a look; or record, give back, look and claim."""
+        """Claim without a look; or record, give back, look and claim.
+
+        All of it happens in the transaction of ``connection``.
+        """
         since = time.monotonic()
         if probable is not None:
             most = self._most_unseen(room)
@@ -134,8 +140,9 @@ class Turns:
         return _turn(lanes, recorded, claimed, room, since)
 
     def _take_singly(self, collected: list[Collected]) -> Turn:
-        """As `take`, but each task by itself: those of which nobody has locked anything are
-        recorded, and others begin.
+        """Take a turn as `take` does, but with each task by itself.
+
+        Tasks of which nobody has locked anything are recorded, and others begin.
         """
         while collected:
             self._postponed.end(*collected[0])
@@ -147,7 +154,7 @@ class Turns:
         return _turn(lanes, _NOTHING, claimed, room, since)
 
     def _look(self, connection: sa.Connection) -> Lanes | None:
-        """See what is due, unless the last look still serves and nobody called `wake` since."""
+        """Read what is due, unless the last look still serves and nobody called `wake` since."""
         if self._wakeups.answer():
             self._claimer.last_look.forget()
         return self._claimer.last_look.look(connection)
@@ -156,8 +163,9 @@ class Turns:
 def _turn(
     lanes: Lanes | None, recorded: Recorded, claimed: Claimed, room: int, since: float
 ) -> Turn:
-    """Forget what was seen if as many were claimed as might be, or some were put off: then more
-    may be due.
+    """Return a turn, without what was seen if more may be due.
+
+    That is so if as many were claimed as there was room for, or if some were put off.
     """
     seen_all = len(claimed.records) < room and not claimed.again
     return Turn(lanes if seen_all else None, recorded, claimed.records, claimed.alone, since)

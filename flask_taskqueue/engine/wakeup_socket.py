@@ -1,4 +1,4 @@
-"""The bell: tells the dispatchers of other processes on this host that a task was added."""
+"""The wakeup socket: tells dispatchers in other processes on this host of a new task."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..process.threads import start_thread
 logger = logging.getLogger("flask_taskqueue")
 
 _LINGER = 0.001
-"""Seconds in which further rings are one with the first."""
+"""The seconds in which further rings count as one with the first."""
 
 
 class WakeupSocket:
-    """Datagram sockets of live dispatchers in a folder of this user's that belongs to one database.
+    """The datagram sockets of live dispatchers, in a folder of this user for one database.
 
-    A ring may be lost (other users, hosts, private temporary folders): then the poll sees the task.
-    The folder is in the temporary one, where anybody may have made it: it is used only if it is a
-    folder, not a link to one, that belongs to this user and that nobody else can enter.
+    A ring may be lost (other users, hosts, private temporary folders); then polling finds the task.
+    The folder is in the temporary one, where anybody may have made it, so it is used only if it is
+    a folder, not a link to one, belongs to this user and cannot be entered by anybody else.
     """
 
     def __init__(self, identity: str) -> None:
@@ -39,14 +39,15 @@ class WakeupSocket:
         self._told = False
 
     def ring(self) -> None:
-        """Tell every dispatcher that listens, but for one in this process. Never waits, never
-        raises.
+        """Tell every dispatcher that listens, except one in this process.
+
+        Never waits, never raises.
         """
         with self._quietly(), self._opened() as folder:
             _ring(self._folder, folder, [name for name in os.listdir(folder) if name != self._own])
 
     def listen(self, wake: Callable[[], object]) -> bool:
-        """Call ``wake`` at each ring, from a thread; whether that can be done here."""
+        """Call ``wake`` at each ring, from a thread; return whether that is possible here."""
         with self._quietly():
             with suppress(FileExistsError):
                 self._parent.mkdir(mode=0o700)
@@ -59,31 +60,34 @@ class WakeupSocket:
         return self._own is not None
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         own, self._own, self._listening = self._own, None, None
         if own is None:
             return
         with suppress(OSError, _NotPrivateError), _private(self._parent) as parent:
             with _private(self._folder.name, parent) as folder:
-                _ring(self._folder, folder, [own])  # the thread looks up, and ends
+                _ring(self._folder, folder, [own])  # this wakes the thread, which then ends
                 os.unlink(own, dir_fd=folder)
-            os.rmdir(self._folder.name, dir_fd=parent)  # unless others are there
+            os.rmdir(self._folder.name, dir_fd=parent)  # fails if others are still there
 
     def reset(self) -> None:
-        """In a forked child: the socket is the parent's."""
+        """Close the socket in a forked child, because it is the parent's."""
         if self._listening is not None:
             self._listening.close()
         self._listening = self._own = None
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        """The folder, opened by way of the one above it, and seen to be private."""
+        """Yield the folder, opened by way of the one above it and checked to be private."""
         with _private(self._parent) as parent, _private(self._folder.name, parent) as folder:
             yield folder
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        """Without a bell tasks are seen by polling: say so, once if somebody is to do something."""
+        """Suppress errors, because without a wakeup socket tasks are seen by polling.
+
+        If somebody can do something about it, a warning says so, once.
+        """
         try:
             yield
         except _NotPrivateError:
@@ -105,12 +109,12 @@ class WakeupSocket:
         pause = threading.Event()
         with suppress(OSError), listening:
             while listening.recv(1) and self._listening is listening:
-                listening.setblocking(False)  # no flag of recv: gevent's sockets wait all the same
+                listening.setblocking(False)  # not a flag of recv: gevent's sockets ignore it
                 with suppress(BlockingIOError):
                     while listening.recv(1):
                         continue
                 listening.setblocking(True)
-                # for all that has rung until now; whoever rings from now on is heard next time
+                # one call answers all rings until now; later ones are heard next time
                 wake()
                 pause.wait(_LINGER)
 
@@ -135,7 +139,7 @@ def _ring(path: Path, folder: int, names: Iterable[str]) -> None:
                 try:
                     ringing.sendto(b"!", f"{path}/{name}")
                 except BlockingIOError:
-                    continue  # it has rung often enough
+                    continue  # it has enough rings waiting
                 except ConnectionRefusedError:
                     os.unlink(name, dir_fd=folder)  # its process was killed
 
@@ -146,8 +150,9 @@ def _user() -> int:
 
 @contextmanager
 def _private(path: Path | str, within: int | None = None) -> Iterator[int]:
-    """A folder that nobody else can put anything into, opened. Raises `_NotPrivateError` if it
-    is another, FileNotFoundError without it.
+    """Yield a folder, opened, that nobody else can put anything into.
+
+    Raises `_NotPrivateError` if it is anything else, and FileNotFoundError if there is none.
     """
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
@@ -156,7 +161,7 @@ def _private(path: Path | str, within: int | None = None) -> Iterator[int]:
             errno.ELOOP,
             errno.ENOTDIR,
             errno.EACCES,
-        ):  # a link, a file, a folder of somebody else
+        ):  # a link, a file, somebody else's folder
             raise _NotPrivateError(path) from error
         raise
     try:
@@ -169,4 +174,4 @@ def _private(path: Path | str, within: int | None = None) -> Iterator[int]:
 
 
 class _NotPrivateError(Exception):
-    """Somebody else made the folder, or can enter it."""
+    """A folder that somebody else made, or can enter."""

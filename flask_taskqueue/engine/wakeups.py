@@ -1,4 +1,4 @@
-"""Wakeups: which thread drains, and what it was told since it last looked."""
+"""Wakeups: which thread drains, and who has called it since it last looked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 
 class Wakeups:
-    """Lets one thread drain at a time, and passes calls of others on to it.
+    """The gate that lets one thread drain at a time and passes the calls of others on to it.
 
-    Whoever calls is told whether a drain is under way that will see to it.
+    Whoever calls learns whether a drain is under way that will see to it.
     """
 
     def __init__(self, signal: Callable[[], None]) -> None:
-        """``signal`` ends the wait of the drain that is under way."""
+        """Keep ``signal``, which ends the wait of the drain that is under way."""
         self._signal = signal
         self._gate = threading.Lock()
         self._drain: object | None = None
@@ -21,9 +21,9 @@ class Wakeups:
         self._idle = threading.Event()
         self._idle.set()
         self.calls = 0
-        """How often somebody has called."""
+        """The number of calls so far."""
         self.over = False
-        """Whether nothing more is to be taken."""
+        """Whether no more tasks may be taken."""
 
     @property
     def is_called(self) -> bool:
@@ -31,7 +31,7 @@ class Wakeups:
         return self.calls != self._answered
 
     def begin(self) -> object | None:
-        """Begin a drain; None when one is under way, or none is to begin any more."""
+        """Begin a drain; return None when one is under way, or none may begin any more."""
         with self._gate:
             if self._drain is not None or self.over:
                 return None
@@ -40,13 +40,13 @@ class Wakeups:
             return self._drain
 
     def end(self, drain: object) -> None:
-        """This drain is over, if it was not already: another may have begun since."""
+        """End this drain, if it is not over already: another may have begun since."""
         with self._gate:
             if self._drain is drain:
                 self._leave()
 
     def may_end(self) -> bool:
-        """End the drain that is under way, unless somebody called since it looked."""
+        """End the running drain unless somebody called since it looked; return whether it ended."""
         with self._gate:
             if self.is_called and not self.over:
                 return False
@@ -54,7 +54,7 @@ class Wakeups:
             return True
 
     def call(self) -> bool:
-        """Say that something may be due; whether a drain is under way that will see to it."""
+        """Say that something may be due; return whether a running drain will see to it."""
         with self._gate:
             self.calls += 1
             if self._drain is not None:
@@ -62,19 +62,22 @@ class Wakeups:
             return self._drain is not None
 
     def answer(self) -> bool:
-        """Whether somebody called; asked by the drain before it looks, which answers the calls."""
+        """Return whether somebody called, and count those calls as answered.
+
+        The drain asks this before it looks.
+        """
         with self._gate:
             called, self._answered = self.is_called, self.calls
             return called
 
     def close(self) -> None:
-        """Nothing more is to be taken."""
+        """Let no more tasks be taken."""
         with self._gate:
             self.over = True
             self._signal()
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until no drain is under way, up to so many seconds; whether that is so."""
+        """Wait up to ``seconds`` until no drain is under way; return whether that is so."""
         return self._idle.wait(seconds)
 
     def _leave(self) -> None:

@@ -1,1 +1,1 @@
-"""What belongs to the operating system process: threads, signals, interrupted handlers."""
+"""The operating system process: its threads, signals and interrupted handlers."""

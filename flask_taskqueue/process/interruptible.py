@@ -1,4 +1,4 @@
-"""Places in a thread's work where an exception from outside would lose what it holds for good.
+"""Places where an exception from outside would lose what a thread holds for good.
 
 What it holds may be a lock, a permit or a connection.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 
 _WHOLE = ("threading", "queue", "concurrent.futures", "sqlalchemy.pool", "sqlalchemy.util.queue")
-"""Modules that leave what others wait for half done when they are interrupted."""
+"""Modules that leave half done what others wait for when they are interrupted."""
 _TURNS = frozenset(
     (
         "acquire",
@@ -23,17 +23,17 @@ _TURNS = frozenset(
         "release_lock",
     )
 )
-"""Functions that begin or end what is held: between the two it does not show who holds it."""
+"""Functions that take or release what is held: within them nothing shows who holds it."""
 _BY_HAND = ("logging", "importlib")
-"""Packages whose functions call those before and behind a ``try``."""
+"""Packages whose functions call those just before and after a ``try``."""
 
 
 def may_be_interrupted(frame: FrameType, outermost: CodeType, called: str = "") -> bool:
-    """Whether an exception may be raised where a thread is, down to the ``outermost`` function of
-    what is interrupted.
+    """Return whether an exception may be raised where a thread is.
 
-    A wait for a condition may be: `threading` has it restore what it had. Where something
-    ``called`` has just returned, its name tells whether it was a turn.
+    All calls down to the ``outermost`` function of what is interrupted count. A wait for a
+    condition may be interrupted, because `threading` then restores what it held. Where something
+    ``called`` has just returned, its name tells whether it took or released something.
     """
     if _waits(frame):
         return True
@@ -51,7 +51,7 @@ def may_be_interrupted(frame: FrameType, outermost: CodeType, called: str = "") 
 
 
 def protection(code: CodeType, place: int) -> int | None:
-    """Where an exception that is raised at a place of a function leads, if not out of it."""
+    """Return where an exception raised at ``place`` leads within ``code``, or None if out of it."""
     return next(
         (
             target
@@ -63,8 +63,9 @@ def protection(code: CodeType, place: int) -> int | None:
 
 
 def stack(frame: FrameType | None, outermost: CodeType) -> Iterator[FrameType]:
-    """The calls that a thread is in, from the innermost, without the ``outermost`` and what
-    called that.
+    """Yield the calls that a thread is in, from the innermost.
+
+    The ``outermost`` call is left out, and so is what called that.
     """
     while frame is not None and frame.f_code is not outermost:
         yield frame
@@ -72,15 +73,16 @@ def stack(frame: FrameType | None, outermost: CodeType) -> Iterator[FrameType]:
 
 
 def find(frame: FrameType | None, code: CodeType) -> FrameType | None:
-    """The innermost call of a function that a thread is in."""
+    """Return the innermost call of a function that a thread is in, or None."""
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
     return frame
 
 
 def _waits(frame: FrameType) -> bool:
-    """Whether it is `threading.Condition.wait`, at the point where the lock is let go and is
-    going to be taken again.
+    """Return whether a frame is in `threading.Condition.wait` with its lock released.
+
+    It is where the lock has been let go and is going to be taken again.
     """
     return (
         frame.f_code.co_name == "wait"
@@ -91,8 +93,10 @@ def _waits(frame: FrameType) -> bool:
 
 
 def _is_whole(frame: FrameType) -> bool:
-    """Whether it is a function that must run to its end; those of `threading` that only look
-    (``is_set``) have no ``with`` nor ``try``.
+    """Return whether a frame belongs to a function that must run to its end.
+
+    The functions of `threading` that only look (``is_set``) have neither ``with`` nor ``try``, and
+    need not.
     """
     return _is_of(frame, _WHOLE) and not (
         _is_of(frame, ("threading",)) and not frame.f_code.co_exceptiontable
@@ -105,16 +109,17 @@ def _is_of(frame: FrameType, modules: tuple[str, ...]) -> bool:
 
 
 def _is_in_try(frame: FrameType) -> bool:
-    """Whether what the frame does now is within a ``try`` or ``with`` of its own, by the table
-    of its code.
+    """Return whether a frame is within a ``try`` or ``with`` of its own function.
+
+    The exception table of its code tells.
     """
     return protection(frame.f_code, frame.f_lasti) is not None
 
 
 def _protected(table: bytes) -> Iterator[tuple[int, int, int]]:
-    """The ranges of bytecode of an exception table, and where they lead.
+    """Yield the ranges of bytecode of an exception table, and where they lead.
 
-    Four numbers an entry (start, length, target, depth), in words of two bytes.
+    Each entry is four numbers (start, length, target, depth), in words of two bytes.
     """
     numbers = iter(table)
     for first in numbers:
@@ -124,7 +129,10 @@ def _protected(table: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _number(first: int, rest: Iterator[int]) -> int:
-    """A number of six bits a byte, the highest first; a byte with 64 has another behind it."""
+    """Return a number of six bits a byte, the highest first.
+
+    A byte with the bit 64 has another behind it.
+    """
     value = first & 63
     while first & 64:
         first = next(rest)

@@ -1,5 +1,6 @@
-"""Interrupts: a handler's deadline, raised in its thread, and never in the middle of what must
-not be left half done.
+"""Interrupts: a handler's deadline, raised in its thread where it does no harm.
+
+It is never raised in the middle of what must not be left half done.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _thread = threading.local()
 
 
 def within_deadline(delivery: Delivery, call: Callable[[], Reply]) -> Reply:
-    """Run ``call`` in this thread so that `interrupt` can end it; a deadline that struck is a
-    timeout.
+    """Run ``call`` in this thread so that `interrupt` can end it.
+
+    A deadline that struck becomes the reply of a timeout.
     """
     try:
         try:
@@ -39,13 +41,12 @@ def within_deadline(delivery: Delivery, call: Callable[[], Reply]) -> Reply:
 
 
 def interrupt(delivery: Delivery) -> bool:
-    """Have `DeadlineExceeded` raised in the delivery's thread, unless the delivery is over; once,
-    and whether it was this time.
+    """Have `DeadlineExceeded` raised in the delivery's thread; return whether it was this time.
 
-    It is raised where no lock is lost, and nothing is left half done that must be whole (see
-    `interruptible`), or when the thread leaves what is `shielded`. Until then it is to be tried
-    again soon, so that it follows the thread; a call blocked outside Python goes on. A coroutine is
-    cancelled where it awaits.
+    It is raised once, and not if the delivery is over. It is raised where no lock is lost and
+    nothing is left half done that must be whole (see `interruptible`), or when the thread leaves
+    what is `shielded`. Until then the caller must soon try again, so that the attempt follows the
+    thread; a call blocked outside Python goes on. A coroutine is cancelled where it awaits.
     """
     with delivery.guard:
         if delivery.over or delivery.thread_id is None:
@@ -64,18 +65,18 @@ def interrupt(delivery: Delivery) -> bool:
 def run_async(
     ensure_sync: Callable[[Callable[..., Any]], Callable[..., Any]], awaitable: Awaitable[Any]
 ) -> Any:
-    """What comes of ``awaitable``, which ``ensure_sync`` runs in an event loop; this thread waits,
-    usually for another.
+    """Return the result of ``awaitable``, which ``ensure_sync`` runs in an event loop.
 
-    A deadline ends it there, and is raised here when its loop has ended, with what that waits for:
-    its tasks and executor.
+    This thread waits meanwhile, usually for another thread. A deadline ends the awaitable there,
+    and is raised here when its loop has ended together with what that waits for: its tasks and
+    executor.
     """
     with shielded() as shield:
         return ensure_sync(shield.awaits)(awaitable)
 
 
 def timed_out(delivery: Delivery) -> Reply:
-    """The reply of a delivery that reached its deadline."""
+    """Return the reply of a delivery that reached its deadline."""
     seconds = delivery.expires - delivery.started
     return Reply(
         status=None,
@@ -87,12 +88,12 @@ def timed_out(delivery: Delivery) -> Reply:
 
 
 class shielded:  # used as a statement, like contextlib's
-    """Within this no deadline strikes in this thread: locks are taken and let go, and transactions
-    ended, whole.
+    """A block in which no deadline strikes in this thread.
 
-    What is within must end by itself. A deadline that comes meanwhile is raised on leaving; one
-    that was raised before, and has not surfaced, on entering. As each delivery is interrupted once,
-    what follows is undisturbed.
+    So locks are taken and released, and transactions ended, as a whole. What is within must end by
+    itself. A deadline that comes meanwhile is raised on leaving; one that was raised before, and
+    has not surfaced, on entering. As each delivery is interrupted once, what follows is
+    undisturbed.
     """
 
     def __init__(self) -> None:
@@ -124,7 +125,7 @@ class shielded:  # used as a statement, like contextlib's
             _shield(delivery)
 
     async def awaits(self, awaitable: Awaitable[Any]) -> Any:
-        """Await something, in whatever thread, so that a deadline ends it."""
+        """Await something, in any thread, so that a deadline ends it."""
         delivery = self._delivery
         if delivery is None:
             return await awaitable
@@ -154,8 +155,10 @@ class shielded:  # used as a statement, like contextlib's
 
 
 def _strike(delivery: Delivery, thread_id: int, outermost: CodeType) -> bool:
-    """Have `DeadlineExceeded` raised in a thread, within a call of a function; a loop that
-    waits there goes on to be struck.
+    """Have `DeadlineExceeded` raised in a thread, within a call of ``outermost``.
+
+    An event loop that waits there is woken, so that it can be struck. Returns whether the strike is
+    on its way.
     """
     strike = AnyStrike(thread_id, outermost)
     if not strike.aim():
@@ -168,7 +171,7 @@ def _strike(delivery: Delivery, thread_id: int, outermost: CodeType) -> bool:
 
 
 def _nothing() -> None:
-    """What an event loop is woken for."""
+    """Do nothing: an event loop is woken by calling this."""
 
 
 def _withdraw(delivery: Delivery) -> None:
@@ -196,7 +199,7 @@ def _lift(delivery: Delivery) -> None:
 
 
 def _end(delivery: Delivery) -> None:
-    """After this no deadline strikes any more, not even one that has not been raised yet."""
+    """End a delivery: no deadline strikes any more, not even one that has not been raised yet."""
     _thread.delivery = None
     with delivery.guard:
         delivery.over = True

@@ -18,8 +18,9 @@ from .threads import start_thread
 Finish = Callable[[Callable[[], bool]], object]
 
 _CALL: signal.Signals | None = getattr(signal, "SIGURG", None)
-"""By this other threads call the main thread, the only one that may change handlers. A process
-that does not handle it ignores it.
+"""The signal by which other threads call the main thread.
+
+Only the main thread may change handlers. A process that does not handle this signal ignores it.
 """
 _STOPPING = [
     getattr(signal, name)
@@ -30,7 +31,7 @@ _OFTEN_REUSED = [getattr(signal, "SIGHUP", None)]
 _LOOK_AGAIN = 1.0
 _PATIENCE = 1.0
 _FOREIGN = ("uwsgi", "mod_wsgi")
-"""Servers that see to signals outside of Python, and end the interpreter with its exit handlers."""
+"""Servers that handle signals outside Python, and end the interpreter with its exit handlers."""
 
 
 def prepare() -> None:
@@ -52,14 +53,14 @@ def prepare() -> None:
 def guard(finish: Finish) -> None:
     """Hold each signal that ends this process until ``finish(is_hurried)`` has returned.
 
-    ``finish`` runs in a thread of its own. Then what would have been done at the signal is done:
-    the handler that was there is called, in the main thread, whoever installed it and whenever; or
-    the process dies of the signal. While ``is_hurried()`` there is nothing to wait for: a second
-    Ctrl-C has come, or an abort from outside.
+    ``finish`` runs in a thread of its own. Afterwards the signal does what it would have done: the
+    handler that was there is called in the main thread, whoever installed it and whenever, or the
+    process dies of the signal. While ``is_hurried()`` is true there is nothing to wait for: a
+    second Ctrl-C has come, or an abort from outside.
 
-    Not held are Ctrl-C in an interactive interpreter, which goes on after it, and a hangup for
-    which there is a handler, which usually means something else. A forked child is not guarded; nor
-    is anything where `prepare` never ran in the main thread.
+    Two signals are not held: Ctrl-C in an interactive interpreter, which goes on after it, and a
+    hangup for which there is a handler, which usually means something else. A forked child is not
+    guarded, and neither is anything where `prepare` never ran in the main thread.
     """
     global _guard
     prepare()
@@ -89,7 +90,7 @@ class _Guard:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has done its work and the process may go on all the same."""
+        """Whether the guard has done its work and the process may go on nevertheless."""
         return self.finished and all(handler.may_be_survived for _, handler in self._held)
 
     def hold(self, number: int, handler: _Hold) -> None:
@@ -138,12 +139,12 @@ class _Guard:
 
 
 class _Hold:
-    """In place of a signal's handler."""
+    """The handler that is installed in place of a signal's own."""
 
     def __init__(self, number: int, before: Any) -> None:
         self._before = before
         self.may_be_survived = number == signal.SIGINT and before is signal.default_int_handler
-        """Whether all it does is to raise KeyboardInterrupt."""
+        """Whether all that the signal does is to raise KeyboardInterrupt."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         here = _guard
@@ -159,7 +160,7 @@ class _Hold:
         self.act(number, frame)
 
     def act(self, number: int, frame: FrameType | None) -> None:
-        """Do what would have been done without us."""
+        """Do what the signal would have done without us."""
         if callable(self._before):
             self._before(number, frame)
             return

@@ -1,4 +1,4 @@
-"""How a request goes out."""
+"""The transports, by which requests go out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Transport(Protocol):
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send the request and return what came back before ``delivery.expires``.
 
-        Trouble on the way is told by the reply, not raised.
+        Trouble on the way is reported in the reply, not raised.
         """
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
     def reset(self) -> None:
-        """Forget connections without closing them: after a fork they are the parent's."""
+        """Forget connections without closing them, because after a fork they are the parent's."""

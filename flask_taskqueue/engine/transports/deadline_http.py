@@ -1,8 +1,8 @@
-"""Connections with a total deadline, of an adapter of requests.
+"""Connections with a total deadline, for an adapter of requests.
 
-The timeouts of requests and urllib3 are per read: a server that drips bytes holds its client for
-ever. Here every step - name look-up, connecting, TLS, each send and each read - gets what is left
-of one deadline.
+The timeouts of requests and urllib3 apply to each read, so a server that drips bytes can hold its
+client for ever. Here every step (name look-up, connecting, TLS, each send and each read) gets what
+is left of one deadline.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from .kept import KeptConnection, WatchedSocket
 from .lookups import Lookups
 
 Objection = Callable[[str, int, str], str | None]
-"""Why a connection to a host, at a port and an address it leads to, is not made; None if it may
-be.
+"""A function that says why a connection must not be made, or returns None if it may be.
+
+It takes a host, a port and an address that the host leads to.
 """
 
 deadline: contextvars.ContextVar[float] = contextvars.ContextVar("flask_taskqueue.http_deadline")
@@ -37,20 +38,20 @@ deadline: contextvars.ContextVar[float] = contextvars.ContextVar("flask_taskqueu
 
 
 PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""After how many seconds of silence the system asks whether the peer is still there, how far apart,
-and how often before it gives up.
+"""The options by which the system asks whether a silent peer is still there.
 
-A peer that vanished (its machine lost power, a firewall forgot the connection) says nothing, and
-would be waited for until the deadline.
+They say after how many seconds of silence it asks, how many seconds apart, and how often before it
+gives up. A peer that vanished (its machine lost power, a firewall forgot the connection) says
+nothing, and would otherwise be waited for until the deadline.
 """
 
 
 class AddressRefusedError(HTTPError):
-    """A host leads to an address that connections are not made to."""
+    """The refusal of a host that leads to an address that connections must not be made to."""
 
 
 def remaining() -> float:
-    """Seconds left. Raises TimeoutError when there are none."""
+    """Return the seconds left, or raise TimeoutError when there are none."""
     left = deadline.get() - time.monotonic()
     if left <= 0:
         raise TimeoutError("the deadline has passed")
@@ -83,7 +84,7 @@ class _Timed:
         return super().send(*args, **kwargs)  # type: ignore[misc, no-any-return]
 
     def sendall(self, data: Any, *args: Any) -> None:
-        """In pieces, so that a reader that stalls is noticed."""
+        """Send the data in pieces, so that a reader that stalls is noticed."""
         view = memoryview(data).cast("B")
         while view:
             view = view[self.send(view[:65536]) :]
@@ -98,11 +99,11 @@ class _TLSSocket(WatchedSocket, _Timed, ssl.SSLSocket):
 
 
 class _Connecting:
-    """How a connection is made: the look-up in a thread that can be left behind, then each address
-    in turn.
+    """The making of a connection: the look-up, then each address in turn.
 
-    The addresses that are objected to are those that are connected, so there is no second look-up
-    that could give others; one that is bad refuses all.
+    The look-up runs in a thread that can be left behind. The addresses that are checked are the
+    ones that are connected to, so there is no second look-up that could give others. One bad
+    address refuses them all.
     """
 
     lookups: Lookups
@@ -150,8 +151,9 @@ class _Connecting:
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """An adapter of requests whose connections keep the deadline of their context; one thread's
-    own.
+    """An adapter of requests whose connections keep the deadline of their context.
+
+    Each thread has its own.
     """
 
     def __init__(self, lookups: Lookups, objection: Objection) -> None:
@@ -164,13 +166,17 @@ class DeadlineAdapter(HTTPAdapter):
         )
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Called by the constructor of the base."""
+        """Set up the pools of connections.
+
+        The constructor of the base class calls this.
+        """
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def pool(self, url: Url) -> HTTPConnectionPool:
-        """The connections to where a URL is, as the adapter's own `send` would take them,
-        without what is around them.
+        """Return the connections for a URL, as the adapter's own `send` would take them.
+
+        What `send` does around them is left out.
         """
         origin = url.scheme, url.host, url.port
         if self._last is None or self._last[0] != origin:
@@ -182,9 +188,9 @@ class DeadlineAdapter(HTTPAdapter):
 
 
 def tls_context() -> ssl.SSLContext:
-    """A context that verifies certificates and host names, always.
+    """Return a context that always verifies certificates and host names.
 
-    By the authorities of OpenSSL, which ``SSL_CERT_FILE`` may name, and by those that requests
+    It trusts the authorities of OpenSSL, which ``SSL_CERT_FILE`` may name, and those that requests
     brings.
     """
     context = ssl.create_default_context()
@@ -194,7 +200,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 def _pools(shared: Lookups, object_to: Objection) -> dict[str, type[HTTPConnectionPool]]:
-    context = cache(tls_context)  # made when it is needed: it takes as long as a hundred requests
+    context = cache(tls_context)  # made when it is needed: this takes as long as a hundred requests
 
     class Connecting(_Connecting):
         lookups = shared
@@ -219,7 +225,7 @@ def _pools(shared: Lookups, object_to: Objection) -> dict[str, type[HTTPConnecti
 
 
 def _keep_alive(sock: socket.socket) -> None:
-    """Have the system look whether the peer is still there, as often as it lets that be said."""
+    """Have the system check whether the peer is still there, with the options that it offers."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in PROBES.items():
         if hasattr(socket, name):
@@ -227,5 +233,5 @@ def _keep_alive(sock: socket.socket) -> None:
 
 
 def no_objection(_host: str, _port: int, _address: str) -> str | None:
-    """For the application's own address, which its configuration names."""
+    """Allow every address: it is the application's own, which its configuration names."""
     return None

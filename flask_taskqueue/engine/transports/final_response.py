@@ -1,6 +1,4 @@
-"""The final response to a request, on a connection that the next request gets only if nothing
-about it was odd.
-"""
+"""The final response to a request, whose connection is reused only if nothing was odd."""
 
 from __future__ import annotations
 
@@ -17,19 +15,20 @@ _HEADER_DEFECTS = (
 _HEADERS = 1000
 _HEAD_SIZE = 262_144
 _PIECE = 32_768
-"""Bytes of headers that http.client is handed at a time; it takes no line of more than twice
-that.
+"""The bytes of headers that http.client is handed at a time.
+
+It takes no line of more than twice that.
 """
 
 
 class FinalResponse(http.client.HTTPResponse):
-    """Reads and forgets responses of 1xx that come before it (RFC 9110, 15.2), and up to a thousand
-    headers.
+    """A response that skips the responses of 1xx that come before it (RFC 9110, 15.2).
 
-    http.client knows of 100 only, and takes 103 (Early Hints) for the answer: the real one is then
-    read as that of the next request on the connection. What could make the next request's answer
-    another's ends the connection: bytes behind the body, a body where there is to be none, more
-    than one length, 101. It is shut down, so that whoever takes it next finds it closed.
+    It takes up to a thousand headers. http.client skips 100 only and takes 103 (Early Hints) for
+    the answer, so that the real one is read as the answer to the next request on the connection.
+    Whatever could make the next request's answer another's ends the connection: bytes behind the
+    body, a body where there must be none, more than one length, 101. The connection is shut down,
+    so that whoever takes it next finds it closed.
     """
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
@@ -56,7 +55,7 @@ class FinalResponse(http.client.HTTPResponse):
         return version, status, reason
 
     def _is_ambiguous(self) -> bool:
-        """Whether client and server may differ about where the response ends."""
+        """Return whether client and server may differ about where the response ends."""
         lengths = {
             one.strip()
             for given in self.headers.get_all("Content-Length", ())
@@ -69,29 +68,34 @@ class FinalResponse(http.client.HTTPResponse):
         return self.status < 200 or cut or len(lengths) + encoded > 1 or (bodiless and has_body)
 
     def _close_conn(self) -> None:
-        """Called when the body has been read to its end."""
+        """Shut the connection down if the response was odd or bytes follow it.
+
+        Called when the body has been read to its end.
+        """
         if self.fp is not None and not self.will_close and (self._odd or self._has_more()):
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
         super()._close_conn()  # type: ignore[misc]
 
     def _has_more(self) -> bool:
-        """Whether something is there already behind the body, where the answer to the next
-        request would be.
+        """Return whether something follows the body already.
+
+        It would be in the place of the answer to the next request.
         """
         stream: Any = self.fp
         try:
             self._socket.settimeout(0)
             return bool(stream.peek(1))
-        except OSError:  # by TLS: nothing to read now
+        except OSError:  # over TLS: nothing to read now
             return False
         finally:
-            self._socket.settimeout(None)  # each step has the deadline
+            self._socket.settimeout(None)  # each step sets its own from the deadline
 
 
 class _Head:
-    """The headers of a response, handed to http.client in large pieces, each of which it takes
-    for one line: it allows few lines.
+    """The headers of a response, handed to http.client in large pieces.
+
+    http.client takes each piece for one line, because it allows only few lines.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -101,7 +105,7 @@ class _Head:
         self._count = 0
 
     def readline(self, _limit: int) -> bytes:
-        """Some headers; at the end the empty line."""
+        """Return some headers, or the empty line at the end."""
         piece = b""
         while len(piece) < _PIECE:
             line = self._next()

@@ -1,4 +1,4 @@
-"""The http transport: a real request, over the connections of requests."""
+"""The http transport: sends real requests over connections of the requests library."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ONCE = urllib3.Retry(0, read=False)
 
 
 class HttpTransport:
-    """One adapter of requests per thread, its connections kept open between tasks.
+    """A transport with one adapter of requests per thread, its connections kept between tasks.
 
-    Its session has no part: what it would do for a request (cookies, redirects, proxies, netrc,
-    hooks) is not wanted here, and costs more than sending it. The deadline is total. Redirects are
-    never followed, nor their bodies read. A reply is read up to ``reply_cap`` bytes, as sent
-    (identity encoding), and not drained beyond.
+    Sessions of requests are not used: what they would do for a request (cookies, redirects,
+    proxies, netrc, hooks) is not wanted here, and costs more than sending it. The deadline is
+    total. Redirects are never followed, nor their bodies read. A reply is read up to ``reply_cap``
+    bytes, as sent (identity encoding), and not drained beyond.
     """
 
     proves = False
@@ -46,8 +46,9 @@ class HttpTransport:
         self.reset()
 
     def reset(self) -> None:
-        """Forget connections and threads without closing anything: after a fork they are the
-        parent's.
+        """Forget connections and threads without closing anything.
+
+        After a fork they are the parent's.
         """
         self._local = threading.local()
         self._adapters: list[DeadlineAdapter] = []
@@ -59,7 +60,7 @@ class HttpTransport:
             adapter.close()
 
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Send a request; trouble on the way is told by the reply, not raised."""
+        """Send a request; trouble on the way is reported in the reply, not raised."""
         return contextvars.copy_context().run(self._send, request, delivery)
 
     def _send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
@@ -69,7 +70,8 @@ class HttpTransport:
             while True:
                 try:
                     return self._exchange(request)
-                except NotReceivedError:  # said of kept connections only, which then are one less
+                except NotReceivedError:
+                    # only a kept connection raises this, and there is now one fewer of them
                     continue
         except (HTTPError, OSError, ValueError) as error:
             return _trouble(error, delivery)
@@ -117,7 +119,7 @@ class HttpTransport:
         )
 
     def _pool(self, url: str) -> tuple[HTTPConnectionPool, str]:
-        """This thread's connections to where a URL is, and what is asked for there."""
+        """Return this thread's connections for a URL, and what to request there."""
         adapter: DeadlineAdapter | None = getattr(self._local, "adapter", None)
         if adapter is None:
             adapter = self._local.adapter = DeadlineAdapter(self._lookups, self._objection)
@@ -130,12 +132,13 @@ _parsed = lru_cache(maxsize=1024)(urllib3.util.parse_url)
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a request, with ours where it has none of its own. Raises InvalidHeader
-    for one of several lines.
+    """Return the headers of a request, with our defaults for those it lacks.
+
+    Raises InvalidHeader for a header of several lines.
     """
     names = {name.lower() for name in given}
     values = "".join(given.values())
-    if "\n" in values or "\r" in values:  # which http.client would send, folded
+    if "\n" in values or "\r" in values:  # http.client would send it, folded
         raise InvalidHeader("a header has more than one line")
     return {
         **{name: value for name, value in _DEFAULTS.items() if name.lower() not in names},
@@ -144,7 +147,10 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _trouble(error: Exception, delivery: Delivery) -> Reply:
-    """A reply that says what went wrong, in words of ours: those of requests hold the whole URL."""
+    """Return a reply that says in our own words what went wrong.
+
+    The words of requests contain the whole URL.
+    """
     kind: Literal["timeout", "connection", "tls", "refused"]
     causes = _causes(error)
     if isinstance(error, AddressRefusedError):
@@ -155,13 +161,13 @@ def _trouble(error: Exception, delivery: Delivery) -> Reply:
         )
     elif any(
         isinstance(cause, NewConnectionError) for cause in causes
-    ):  # of which ConnectTimeoutError is a base
+    ):  # ConnectTimeoutError is a base of it
         kind, text = "connection", f"the connection failed: {_root(causes)}"
     elif any(isinstance(cause, ConnectTimeoutError) for cause in causes):
         kind, text = "timeout", "no connection within the time allowed"
     elif any(
         isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT for cause in causes
-    ):  # of the probes, not of the deadline
+    ):  # from the probes, not from the deadline
         kind, text = "connection", "the connection failed: the other side does not answer any more"
     elif any(isinstance(cause, TimeoutError | PoolTimeoutError) for cause in causes):
         kind, text = (
@@ -176,7 +182,7 @@ def _trouble(error: Exception, delivery: Delivery) -> Reply:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The error, and those it was raised for."""
+    """Return the error and those that it was raised for."""
     found: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:

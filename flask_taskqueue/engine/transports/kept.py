@@ -1,11 +1,10 @@
-"""Connections that are kept between requests, and what is known of a request when the peer has
-closed one.
+"""Connections kept between requests, and what is known of a request when the peer closes one.
 
-A server closes an idle connection when it likes, so that the next request may cross with the close.
+A server closes an idle connection when it likes, so the next request may cross with the close.
 Whether that request can have been handled is told by TCP: what the peer sends once its system has
 received something acknowledges it. If the stream ends (FIN) and nothing of the request is
 acknowledged, the peer had closed before a byte of it arrived, and nobody can have read one. A reset
-(RST) says nothing of the kind: the peer may have read the request, acknowledged nothing yet, and
+(RST) shows nothing of the kind: the peer may have read the request, acknowledged nothing yet, and
 broken off.
 """
 
@@ -21,41 +20,40 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 
 anew: contextvars.ContextVar[bool] = contextvars.ContextVar("flask_taskqueue.anew", default=False)
-"""Whether requests of this context are to go by a connection of their own."""
+"""Whether requests of this context must use a new connection."""
 
 _CLOSED = "the connection was closed before the request arrived"
 _BROKEN = "the connection, kept from an earlier request, broke before a byte of the reply came"
 _ACKNOWLEDGED = 120
-"""Where Linux's tcp_info has tcpi_bytes_acked."""
+"""The offset of tcpi_bytes_acked in Linux's tcp_info."""
 
 
 class NotReceivedError(HTTPError):
-    """The peer of a kept connection had closed it before anything of the request arrived."""
+    """A kept connection that the peer had closed before anything of the request arrived."""
 
 
 class SeveredError(HTTPError):
-    """A kept connection broke before a byte of the reply came, and the request may have been
-    read or not.
+    """A kept connection that broke before a byte of the reply came.
+
+    The request may have been read or not.
     """
 
 
 class WatchedSocket:
-    """Socket methods that note what becomes of the request that is under way, of a connection
-    that was kept for it.
-    """
+    """Socket methods that note what becomes of a request on a kept connection."""
 
     answered = False
-    """Whether it has brought a reply."""
+    """Whether the connection has brought a reply."""
     severed = False
     unreceived = False
     _acknowledged: int | None = None
     sent = 0
-    """Bytes of the request, as far as they are known to have been taken."""
+    """The bytes of the request that are known to have been taken."""
     _heard = False
     _torn = False
 
     def watch(self) -> None:
-        """Note from now on; called before each request but the first."""
+        """Start to note what happens; called before each request but the first."""
         self._acknowledged = _acknowledged(self)
         self.sent = 0
         self._heard = self._torn = self.severed = self.unreceived = False
@@ -98,7 +96,7 @@ class KeptConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Asked before it is used again."""
+        """Whether the connection can be used again, which urllib3 asks before it does so."""
         connected: bool = super().is_connected  # type: ignore[misc]
         return connected and not anew.get()
 
@@ -110,15 +108,13 @@ class KeptConnection:
             super().request(*args, **kwargs)  # type: ignore[misc]
         except (
             ssl.SSLEOFError
-        ) as error:  # other than of a broken pipe, urllib3 does not look for a reply after it
+        ) as error:  # unlike after a broken pipe, urllib3 does not look for a reply
             if kept is None:
                 raise
             if not kept.sent:
                 raise NotReceivedError(_CLOSED) from error
             raise SeveredError(_BROKEN) from error
-        except (
-            ConnectionResetError
-        ) as error:  # after which urllib3 looks for a reply since 2.2 only
+        except ConnectionResetError as error:  # urllib3 looks for a reply after it only since 2.2
             if kept is not None and not kept.sent:
                 raise NotReceivedError(_CLOSED) from error
             raise
@@ -138,8 +134,9 @@ class KeptConnection:
 
 
 def _acknowledged(sock: Any) -> int | None:
-    """How many bytes of what was sent the peer's system has received; None where that is not
-    told.
+    """Return how many bytes of what was sent the peer's system has received.
+
+    None where that is not told.
     """
     if sys.platform != "linux":
         return None
@@ -147,6 +144,4 @@ def _acknowledged(sock: Any) -> int | None:
     if len(info) < _ACKNOWLEDGED + 8:
         return None
     count: int = struct.unpack_from("=Q", info, _ACKNOWLEDGED)[0]
-    return (
-        count or None
-    )  # a system that does not count has 0; a connection that has brought a reply has not
+    return count or None  # after a reply, 0 means that the system does not count

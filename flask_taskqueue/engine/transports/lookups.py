@@ -1,4 +1,4 @@
-"""Look-ups of names, in threads that can be left behind: the system's own has no time limit."""
+"""Name look-ups in threads that can be left behind: the system's own have no time limit."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 from ...process.threads import start_thread
 
 Addresses = list[tuple[Any, ...]]
-"""As getaddrinfo gives them."""
+"""Addresses, as getaddrinfo returns them."""
 
 _MOST = 256
-"""Threads: no process attempts so many tasks that this many names are looked up unless hardly
-one has an answer.
+"""The most threads that look up names at a time.
+
+No process attempts so many tasks that it looks up this many names at once, unless hardly one has an
+answer.
 """
 
 
 class Lookups:
-    """One look-up of each name at a time, in a thread of its own, for all that wait for it.
+    """One look-up of each name at a time, in a thread of its own, for all who wait for it.
 
-    So a name server that does not answer holds up nobody who looks for names of others. Nothing is
-    kept: who asks after a look-up has ended has the name looked up anew.
+    So a name server that does not answer holds up nobody who looks for names of other servers.
+    Nothing is cached: whoever asks after a look-up has ended has the name looked up anew.
     """
 
     def __init__(self) -> None:
@@ -30,8 +32,10 @@ class Lookups:
         self._running: dict[tuple[str, int], Future[Addresses]] = {}
 
     def find(self, host: str, port: int, limit: float) -> Addresses:
-        """The addresses of a host. Raises TimeoutError after ``limit`` seconds, and OSError as
-        getaddrinfo does.
+        """Return the addresses of a host.
+
+        Raises TimeoutError after ``limit`` seconds, and OSError as getaddrinfo does or when too
+        many look-ups are under way.
         """
         key = host, port
         with self._lock:

@@ -1,4 +1,4 @@
-"""The wsgi transport: the application is called in this process."""
+"""The wsgi transport: calls the application in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...core.delivery.reply import OutgoingRequest, Reply
 
 
 class WsgiTransport:
-    """Calls the application with an environ of its own per delivery, in a fresh context.
+    """A transport that calls the application, with its own environ and context per delivery.
 
     The whole application runs: middleware, hooks, error handlers. ``base_url`` is what the
     application believes to be its address.
@@ -32,15 +32,15 @@ class WsgiTransport:
         self._template = _template(base_url)
 
     def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
-        """Call the application. What it raises past its error handlers is raised here."""
+        """Call the application; exceptions that pass its error handlers are raised here."""
         delivery.context = contextvars.Context()
         return delivery.context.run(self._send, request, delivery)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because nothing is held."""
 
     def reset(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because nothing is held."""
 
     def _send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
         environ = self._environ(request)
@@ -68,8 +68,9 @@ class WsgiTransport:
         return environ
 
     def _read(self, chunks: Iterable[bytes]) -> bytes:
-        """The reply, read to its end so that the handler runs to its end; one byte beyond the
-        cap is kept.
+        """Return the body of the reply, read to its end so that the handler runs to its end.
+
+        One byte beyond the cap is kept.
         """
         body = bytearray()
         try:
@@ -85,7 +86,7 @@ class WsgiTransport:
 
 @lru_cache(maxsize=1024)
 def _environ_key(name: str) -> str:
-    """Where a header is in an environ (PEP 3333)."""
+    """Return a header's key in an environ (PEP 3333)."""
     key = name.upper().replace("-", "_")
     return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
 

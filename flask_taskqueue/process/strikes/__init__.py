@@ -1,6 +1,4 @@
-"""Strikes: `DeadlineExceeded` raised in another thread, exactly where that was judged to be
-harmless.
-"""
+"""Strikes: `DeadlineExceeded` raised in another thread, exactly where it was judged harmless."""
 
 import sys
 

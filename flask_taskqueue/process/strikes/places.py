@@ -1,4 +1,4 @@
-"""Places of a function at which an exception from outside is like one that is raised there."""
+"""Places in a function where an exception from outside is like one raised there."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ _GOES_ON_ELSEWHERE = (
 
 
 class Places:
-    """Those of one function, as offsets of its bytecode."""
+    """The places of one function, as offsets in its bytecode."""
 
     def __init__(self, code: CodeType) -> None:
         instructions = list(dis.get_instructions(code))
         self.loop_heads = frozenset(_loop_heads(instructions))
         """The instructions with which a loop begins each of its rounds."""
         self.behind_calls = dict(_behind_calls(code, instructions))
-        """Where the function goes on after each of its calls, unless a ``try`` or ``with`` ends
-        there.
+        """The offsets where the function goes on after each of its calls.
+
+        Calls are left out if a ``try`` or ``with`` ends there.
         """
 
 
 def _loop_heads(instructions: list[dis.Instruction]) -> Iterator[int]:
-    """Where jumps back lead that close a loop, which leads to its jump again.
+    """Return where the backward jumps lead that close a loop.
 
-    The end of an ``except`` may jump back too, to what follows the ``try``. That may be the end of
-    a ``with``, where an exception would keep it from being left.
+    A jump closes a loop if its target leads to the jump again. The end of an ``except`` may jump
+    back too, to what follows the ``try``. That may be the end of a ``with``, where an exception
+    would keep it from being left.
     """
     back = [(one.offset, int(one.argval)) for one in instructions if one.opname == "JUMP_BACKWARD"]
     ways = _ways(instructions) if back else {}
@@ -52,7 +54,7 @@ def _behind_calls(code: CodeType, instructions: list[dis.Instruction]) -> Iterat
 
 
 def _ways(instructions: list[dis.Instruction]) -> dict[int, list[int]]:
-    """Where each instruction leads without an exception."""
+    """Return where each instruction leads without an exception."""
     ways: dict[int, list[int]] = {one.offset: [] for one in instructions}
     for one, following in pairwise(instructions):
         if not one.opname.startswith(_GOES_ON_ELSEWHERE):

@@ -1,7 +1,7 @@
 """Strikes on Python 3.11: sent to the thread, which raises the exception when it goes on.
 
-That is where it is if its instruction is one behind which the interpreter looks for exceptions, and
-it does not get on meanwhile.
+It does so where it was judged to be harmless, if its instruction is one behind which the
+interpreter looks for exceptions and the thread does not get on in the meantime.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Sent:
         if not self._sent:
             time.sleep(
                 0
-                # who has just been given the interpreter keeps it for a while, in which the other
-                # thread stays where it is
+                # a thread that has just been given the interpreter keeps it for a while,
+                # in which the other thread stays where it is
             )
             began = time.perf_counter()
             frame = sys._current_frames().get(self._thread_id)
@@ -48,7 +48,7 @@ class Sent:
         return self._sent
 
     def land(self) -> None:
-        """Nothing: the interpreter looks when it enters a function."""
+        """Do nothing, because the interpreter looks when it enters a function."""
 
     def withdraw(self) -> None:
         if self._sent:
@@ -59,7 +59,8 @@ class Sent:
 
 
 def _is_looked_behind(frame: FrameType) -> bool:
-    """Whether the interpreter looks behind what the frame does now: not while a ``for`` waits
-    for its next line, say.
+    """Return whether the interpreter looks for exceptions behind what a frame does now.
+
+    It does not while a ``for`` waits for its next line, say.
     """
     return frame.f_lasti >= 0 and dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith(_LOOKS)

@@ -1,10 +1,10 @@
-"""Strikes since Python 3.12: the thread itself judges each place that it comes to, and raises the
-exception there.
+"""Strikes since Python 3.12: the thread raises the exception where it judges it harmless.
 
-The interpreter calls back (`sys.monitoring`) from the functions that the thread is in, and from no
-others, until it is struck. An exception sent from outside is raised one or more places later since
-3.13: the interpreter reads what is to be done before it lets other threads run
-(``_Py_HandlePending``), and what they ask for waits until its next look.
+The thread itself judges each place that it comes to. The interpreter calls back (`sys.monitoring`)
+from the functions that the thread is in, and from no others, until it is struck. Since 3.13 an
+exception sent from outside would be raised one or more places later: the interpreter reads what is
+to be done before it lets other threads run (``_Py_HandlePending``), and what they ask for waits
+until its next look.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ from .places import Places
 assert sys.version_info >= (3, 12)
 
 _lock = threading.Lock()
-"""Held while functions are watched or no longer watched; never in a callback, which may come at
-any time.
+"""The lock held while functions become watched, or no longer are.
+
+It is never taken in a callback, which may come at any time.
 """
 _due: dict[int, Watched] = {}
-"""What is to be raised, by thread; who takes it out raises it."""
+"""The strikes to be raised, by thread; whoever takes one out raises it."""
 _watched: Counter[int] = Counter()
-"""For how many strikes a function is watched, by the identity of its code: equal codes are
-different functions.
+"""The number of strikes for which a function is watched, by the identity of its code.
+
+Equal codes are different functions.
 """
 
 
@@ -91,15 +93,17 @@ class Watched:
                     sys.monitoring.set_local_events(tool, code, 0)
 
     def judge(self, frame: FrameType, called: str = "") -> None:
-        """Raise the exception if it may be where the thread is, which has come back from what
-        it ``called`` just now.
+        """Raise the exception if that is harmless where the thread is.
+
+        The thread has just come back from what it ``called``.
         """
         if may_be_interrupted(frame, self._outermost, called):
             self._raise()
 
     def is_at(self, code: CodeType, place: int) -> bool:
-        """Whether the thread begins a round of a loop, or has come back from the call that it
-        was last seen in.
+        """Return whether the thread begins a round of a loop or has come back from a call.
+
+        The call is the one that the thread was last seen in.
         """
         return (id(code), place) == self._behind or place in self._places_of(code).loop_heads
 
@@ -110,8 +114,9 @@ class Watched:
             sys.monitoring.set_local_events(tool, code, _EVENTS)
 
     def _places_of(self, code: CodeType) -> Places:
-        """Found when they are needed: few of the functions that a thread is in get on before it
-        is struck.
+        """Return the places of a function, found when they are needed.
+
+        Few of the functions that a thread is in get on before it is struck.
         """
         found = self._places.get(id(code))
         if found is None:
@@ -144,8 +149,9 @@ def _comes_back(
 
 
 _OF_C = (BuiltinFunctionType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType)
-"""What tells its name without code of the application's: a proxy, say, has to ask whom it
-stands for.
+"""The types that tell their name without running code of the application.
+
+A proxy, say, has to ask whom it stands for.
 """
 _NAME = "flask-taskqueue"
 _CALLBACKS: dict[int, Callable[..., object]] = {
@@ -153,11 +159,10 @@ _CALLBACKS: dict[int, Callable[..., object]] = {
     sys.monitoring.events.INSTRUCTION: _steps,
     sys.monitoring.events.C_RETURN: _comes_back,
 }
-"""Places like those where the interpreter itself looks for exceptions, and at which it finds what
-handles them.
+"""The callbacks, at places like those where the interpreter itself looks for exceptions.
 
-That is not so where it tells of a jump: an exception raised there passes every ``finally`` by, up
-to Python 3.13 at least.
+At these it also finds what handles them. That is not so where it tells of a jump: an exception
+raised there skips every ``finally``, up to Python 3.13 at least.
 """
 _EVENTS = (
     sys.monitoring.events.PY_START | sys.monitoring.events.INSTRUCTION | sys.monitoring.events.CALL
@@ -165,8 +170,9 @@ _EVENTS = (
 
 
 def _tool() -> int | None:
-    """The number by which the interpreter knows who watches; the first free one, from those
-    that no kind of tool is known by.
+    """Return the number by which the interpreter knows this tool, or None if all are taken.
+
+    It is the first free one, beginning with those by which no kind of tool is known.
     """
     free = None
     for number in (4, 3, 5, 2, 1, 0):
