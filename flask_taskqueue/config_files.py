@@ -1,4 +1,4 @@
-"""App Engine's files: queue.yaml and cron.yaml, read where the configuration names them."""
+"""App Engine's files, queue.yaml and cron.yaml, read from where the configuration says."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .core.tasks.spec import TaskOptions, TaskSpec
 
 
 def with_queue_yaml(app: Flask, settings: Settings) -> Settings:
-    """The settings with the queues of ``TASKQUEUE_QUEUE_YAML``.
+    """Return the settings with the queues of ``TASKQUEUE_QUEUE_YAML`` added.
 
     Raises `ConfigurationError` for a file that cannot be read or is malformed, naming file, line
-    and key, and for a queue that is in ``TASKQUEUE_QUEUES`` too.
+    and key, and for a queue that is in ``TASKQUEUE_QUEUES`` as well.
     """
     if settings.queue_yaml is None:
         return settings
@@ -40,10 +40,10 @@ def with_queue_yaml(app: Flask, settings: Settings) -> Settings:
 
 
 def cron_yaml_schedules(app: Flask, settings: Settings) -> list[DeclaredSchedule]:
-    """The schedules of ``TASKQUEUE_CRON_YAML``: a GET of each URL, named by it, as App Engine has
-    no names.
+    """Return the schedules of ``TASKQUEUE_CRON_YAML``, each a GET of its URL.
 
-    Raises `ConfigurationError`, naming file, line and key.
+    Each schedule is named after its URL, because schedules have no names in App Engine. Raises
+    `ConfigurationError`, naming file, line and key.
     """
     if settings.cron_yaml is None:
         return []
@@ -85,7 +85,7 @@ def _name(url: str, number: int) -> str:
 
 
 def _path(app: Flask, given: str) -> Path:
-    """A file's place: relative to the application's folder."""
+    """Return the path of a file that is given relative to the application's folder."""
     return Path(app.root_path) / given
 
 

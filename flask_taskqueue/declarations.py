@@ -1,4 +1,4 @@
-"""Declarations: handlers, task functions and schedules, as decorators name them."""
+"""Declarations of handlers, task functions and schedules, made with decorators."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Declarations(Tasks):
-    """What can be declared at import time, before or after an application is set up."""
+    """The declarations you can make at import time, before or after an app is set up."""
 
     def __init__(self, find_runtime: Callable[[], Runtime], apps: Iterable[Flask]) -> None:
         super().__init__(find_runtime)
@@ -53,20 +53,20 @@ class Declarations(Tasks):
     ) -> Callable[[Callable[P, R]], Worker[P, R]]:
         """Mark a function as the handler that answers at ``rule``.
 
-        It runs as an ordinary view, in a real request, but only for deliveries of this
-        application; anybody else gets a 403. Its named parameters are filled from the task's
-        params or JSON object and converted by their annotations; one that is missing or does not
-        fit makes the task dead, with a reason that names it. None is answered as 204.
+        The function runs as an ordinary view, in a real request, but only for deliveries of this
+        application; anyone else gets a 403. Its named parameters are filled from the task's params
+        or JSON object and converted by their annotations. A missing or invalid parameter makes the
+        task dead, with a reason that names the parameter. Returning None sends 204.
 
-        ``queue``, ``deadline`` (seconds) and ``retry`` are what its tasks have unless add() says
-        otherwise. With ``transactional`` the handler's changes in ``db.session`` and the task's
-        completion commit together, once; it must not commit itself. ``blueprint`` puts the route
-        on a blueprint of yours, which is then registered as usual.
+        ``queue``, ``deadline`` (seconds) and ``retry`` are the defaults of its tasks; add() can
+        override them. With ``transactional`` the handler's changes in ``db.session`` and the task's
+        completion commit together, exactly once; the handler must not commit itself. ``blueprint``
+        puts the route on a blueprint of yours, which you then register as usual.
 
-        Raises `ConfigurationError` for a URL or methods that another handler or view has, or that
-        cannot be, `UnknownQueueError` for a queue that is not configured, and TypeError for a
-        function that cannot be called with what a task holds; as soon as it can be known: now,
-        when an application is set up, or at its first request.
+        Raises `ConfigurationError` for a URL or methods that are invalid or that another handler or
+        view has, `UnknownQueueError` for a queue that is not configured, and TypeError for a
+        function that cannot be called with what a task holds. Each error is raised as soon as it
+        can be detected: now, when an app is set up, or at the app's first request.
         """
 
         check_rule(rule, on_blueprint=blueprint is not None)
@@ -119,14 +119,14 @@ class Declarations(Tasks):
         retry: RetryOptions | Mapping[str, Any] | None = None,
         transactional: bool = False,
     ) -> Any:
-        """Mark a plain function as a task function: ``function.enqueue(1, step=2)`` has it called
-        in the background.
+        """Mark a plain function as a task function, to be called in the background.
 
-        The arguments are stored as JSON and converted back by the annotations: what JSON has, and
-        datetime, date, time, timedelta, UUID, Decimal, Enum, dataclasses, and containers of them.
-        The task names the function by ``name`` (by default its own), never by an import path, and
-        runs like any other, through a route below ``/_taskqueue/task/``. What it returns is the
-        reply, if JSON can hold it. The other arguments are those of `worker`.
+        ``function.enqueue(1, step=2)`` adds a task that calls it. The arguments are stored as JSON
+        and converted back by the annotations. They can be anything that JSON has, datetime, date,
+        time, timedelta, UUID, Decimal, Enum and dataclasses, and containers of these. The task
+        refers to the function by ``name`` (by default the function's own), never by an import path,
+        and runs like any other task, through a route below ``/_taskqueue/task/``. The function's
+        return value is the reply, if JSON can hold it. The other arguments are those of `worker`.
         """
 
         _check_options(deadline, transactional)
@@ -156,12 +156,12 @@ class Declarations(Tasks):
         description: str | None = None,
         **options: Unpack[ScheduleOptions],
     ) -> Callable[[F], F]:
-        """Have a handler, a task function or a plain function (which becomes one) run on a
-        schedule.
+        """Run a handler, a task function or a plain function on a schedule.
 
-        Put it above ``@tasks.worker`` or ``@tasks.task``, or alone; several may be put on one
-        function, each with a ``name`` of its own. It is called without arguments. The arguments
-        here are those of `schedule`.
+        A plain function becomes a task function. Put this decorator above ``@tasks.worker`` or
+        ``@tasks.task``, or use it alone. You can put several on one function if each has its own
+        ``name``. The function is called without arguments. The arguments of the decorator are those
+        of `schedule`.
         """
 
         def decorate(function: Any) -> Any:
@@ -198,22 +198,24 @@ class Declarations(Tasks):
         description: str | None = None,
         **options: Unpack[ScheduleOptions],
     ) -> None:
-        """Declare a schedule: a task for ``url`` is added at each of its fire times, by any number
-        of dispatchers once.
+        """Declare a schedule, which adds a task for ``url`` at each of its fire times.
 
-        ``schedule`` is App Engine's ("every 5 minutes", "every monday 09:00", "1st day of month
-        03:00") or a crontab line (``*/5 * * * *``, "@daily"), on the clock of ``timezone``. Call it
-        where the application is set up, as you declare routes: what the code no longer declares no
-        longer fires.
+        Each fire time adds its task once, however many dispatchers run.
 
-        ``misfire`` says what becomes of fire times that passed by more than a minute while no
-        dispatcher ran: one run for all of them ("run_once"), none ("skip"), or one each ("all").
-        ``overlap``: while the task before has not ended, a fire time is left out ("skip"; with
-        ``misfire="all"`` it waits), or not ("allow"). A plain "every 5 minutes" counts from the end
-        of the task before, as App Engine's, unless runs may overlap.
+        ``schedule`` is in App Engine's format ("every 5 minutes", "every monday 09:00", "1st day of
+        month 03:00") or a crontab line (``*/5 * * * *``, "@daily"), in the time zone ``timezone``.
+        Call this where the app is set up, as you declare routes: a schedule that the code no longer
+        declares no longer fires.
+
+        ``misfire`` says what happens to fire times that passed by more than a minute while no
+        dispatcher ran: one run for all of them ("run_once"), none ("skip"), or one run each
+        ("all"). ``overlap`` says what happens at a fire time while the previous task has not ended:
+        it is left out ("skip"; with ``misfire="all"`` it waits) or it fires all the same ("allow").
+        A plain "every 5 minutes" counts from the end of the previous task, as in App Engine, unless
+        runs may overlap.
 
         The other arguments are those of ``tasks.add`` without name, eta and countdown. Raises
-        `InvalidScheduleError` for a schedule, a time zone or a name that cannot be used.
+        `InvalidScheduleError` for an invalid schedule, time zone or name.
         """
         if isinstance(url, TaskFunction):
             spec = url.options(**options).spec(**(params or {}))
@@ -248,8 +250,9 @@ class Declarations(Tasks):
 
 
 def _check_options(deadline: float | timedelta | None, transactional: bool) -> None:
-    """See that each task of a handler can have what it declares. Raises `InvalidDeadlineError`,
-    `InvalidTaskError`.
+    """Check the options that a handler declares for its tasks.
+
+    Raises `InvalidDeadlineError` and `InvalidTaskError`.
     """
     check_deadline(deadline)
     check_flag("transactional", transactional)

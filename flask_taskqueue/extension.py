@@ -1,4 +1,4 @@
-"""The extension: `TaskQueue`."""
+"""The Flask extension, `TaskQueue`."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from .web.worker import Worker
 class TaskQueue(Declarations):
     """A push task queue for Flask applications.
 
-    ``TaskQueue(app)`` or ``TaskQueue(); tasks.init_app(app)``, with ``db``, a Flask-SQLAlchemy
-    extension, to say where the tables are. Without it the application's own Flask-SQLAlchemy is
-    used if it was initialised before, otherwise a SQLite file in the instance folder. One
-    TaskQueue serves any number of applications.
+    Set it up with ``TaskQueue(app)``, or with ``TaskQueue()`` and later ``tasks.init_app(app)``.
+    Pass ``db``, a Flask-SQLAlchemy extension, to say which database holds the tables. Without it,
+    the app's own Flask-SQLAlchemy is used if it was initialised first, and otherwise a SQLite file
+    in the instance folder. One TaskQueue can serve any number of apps.
     """
 
     def __init__(self, app: Flask | None = None, db: Any = None) -> None:
@@ -56,12 +56,13 @@ class TaskQueue(Declarations):
             self.init_app(app)
 
     def init_app(self, app: Flask, db: Any = None) -> None:
-        """Set an application up: settings, tables, worker routes, commands, dispatcher.
+        """Set up an application: settings, tables, worker routes, commands and dispatcher.
 
-        Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or cannot be used, for
-        a queue.yaml or cron.yaml that is malformed, by file and line, for workers that cannot work
-        in this application, and for another extension in the place of Flask-SQLAlchemy;
-        `UnknownQueueError` for a worker or schedule whose queue is not configured.
+        Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or has an unusable
+        value, for a malformed queue.yaml or cron.yaml (naming file and line), for workers that
+        cannot work in this app, and if another extension is registered in place of
+        Flask-SQLAlchemy. Raises `UnknownQueueError` for a worker or schedule whose queue is not
+        configured.
         """
         settings = with_queue_yaml(app, Settings.of(app.config))
         of_files = cron_yaml_schedules(app, settings)
@@ -93,24 +94,24 @@ class TaskQueue(Declarations):
         transactional: bool | None = None,
         **options: Unpack[TaskOptions],
     ) -> Task:
-        """Store a task: a request that will be sent to ``url`` until it gets a 2xx.
+        """Store a task: a request that is sent to ``url`` until it receives a 2xx response.
 
-        Once this has returned, or once the transaction it joined has committed, the task is
-        attempted at least once, until it succeeds, is dead or is deleted.
+        Once this has returned, or once the transaction that the task joined has committed, the task
+        is attempted at least once, and again until it succeeds, is dead or is deleted.
 
-        ``url`` is a path of the application, an endpoint name, a worker, or an absolute URL
-        where ``TASKQUEUE_TARGETS`` allows it; by default ``/_ah/queue/<queue>``, as App Engine's.
-        ``params`` are sent as a form (a list repeats its key), with GET, HEAD and DELETE in the
-        query. The other arguments are those of `TaskOptions`. Or ``url`` is a `TaskSpec`, which
-        has them all.
+        ``url`` is a path of the app, an endpoint name, a worker, or an absolute URL that
+        ``TASKQUEUE_TARGETS`` allows. It defaults to ``/_ah/queue/<queue>``, as in App Engine.
+        ``params`` are sent as a form (a list repeats its key), or in the query for GET, HEAD and
+        DELETE. The other arguments are those of `TaskOptions`. Instead of all these, ``url`` can be
+        a `TaskSpec`, which holds them.
 
-        With ``transactional`` None the task is part of the session's transaction if the session
-        holds uncommitted changes, and is stored at once otherwise; True and False force either.
+        With ``transactional=None`` the task joins the session's transaction if the session holds
+        uncommitted changes, and is stored at once otherwise; True and False force one or the other.
 
-        Raises `InvalidTaskError` and its kinds, `UnknownQueueError`, `BadTransactionStateError`,
-        `TablesMissingError`, `ConfigurationError` for tables that are another application's, and
-        `TransientError` when the database cannot be reached; then nothing was stored. Limits and
-        errors are App Engine's.
+        Raises `InvalidTaskError` and its subclasses, `UnknownQueueError`,
+        `BadTransactionStateError`, `TablesMissingError`, `ConfigurationError` if the tables belong
+        to another application, and `TransientError` if the database cannot be reached. In each case
+        nothing was stored. Limits and errors are those of App Engine.
         """
         spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
         return add_task(self._runtime, spec, transactional)
@@ -118,13 +119,13 @@ class TaskQueue(Declarations):
     def add_many(
         self, specs: Iterable[SpecLike], *, transactional: bool | None = None
     ) -> AddedMany:
-        """Store any number of tasks, a few hundred to a transaction; how many.
+        """Store any number of tasks, a few hundred per transaction, and return how many.
 
-        ``specs`` may be a generator. Each is a `TaskSpec`, a URL, a pair of URL and params, or a
-        mapping of arguments. Those whose name or unique_key is taken are skipped. When one is
-        malformed this raises: nothing of its own transaction is stored, but what earlier
-        transactions stored stays. As part of the session's transaction it takes at most 1,000
-        tasks, all or none. No ``task_added`` is sent.
+        ``specs`` may be a generator. Each item is a `TaskSpec`, a URL, a pair of URL and params, or
+        a mapping of arguments. Tasks whose name or unique_key is taken are skipped. A malformed
+        item raises an error: nothing of its own transaction is stored, but what earlier
+        transactions stored stays. As part of the session's transaction, at most 1,000 tasks are
+        accepted, and either all or none are stored. No ``task_added`` signal is sent.
         """
         return add_many(self._runtime, map(TaskSpec.of, specs), transactional)
 
@@ -136,10 +137,11 @@ class TaskQueue(Declarations):
         on_dead: TaskSpec | None = None,
         transactional: bool | None = None,
     ) -> Batch:
-        """Store up to 1,000 tasks, in one transaction, that are counted together.
+        """Store up to 1,000 tasks in one transaction and count them together.
 
-        ``on_finish`` is added once, when all of them have ended, whatever dies when; ``on_dead``
-        once, when the first of them is dead. Within those ``current_task.batch`` has the counts.
+        ``on_finish`` is added exactly once, when all of the tasks have ended, even if processes
+        crash meanwhile. ``on_dead`` is added once, when the first of them is dead. In these
+        callbacks ``tasks.get_batch(current_task.batch_id)`` gives the counts.
         """
         return batch_of(
             add_batch(
@@ -152,71 +154,77 @@ class TaskQueue(Declarations):
         )
 
     def queue(self, name: str) -> Queue:
-        """A queue, to look at it and to work on it. Raises `UnknownQueueError`."""
+        """Return a queue, to inspect it or work on it.
+
+        Raises `UnknownQueueError`.
+        """
         return Queue(name, self._runtime)
 
     def queues(self) -> list[Queue]:
-        """The queues that are configured."""
+        """Return the configured queues."""
         return [self.queue(name) for name in self._runtime.settings.queues]
 
     def schedules(self) -> list[ScheduleEntry]:
-        """The schedules that are declared or have been, by name."""
+        """Return the schedules that are or once were declared, sorted by name."""
         return schedules.entries(self._runtime)
 
     def get_schedule(self, name: str) -> ScheduleEntry:
-        """A schedule, to look at it, to pause it or to run it now. Raises
-        `UnknownScheduleError`.
+        """Return a schedule, to inspect it, pause it or run it now.
+
+        Raises `UnknownScheduleError`.
         """
         return schedules.entry(self._runtime, name)
 
     def statistics(self) -> list[QueueStatistics]:
-        """The statistics of every queue that has ever been configured, by name."""
+        """Return the statistics of every queue that was ever configured, sorted by name."""
         return statistics(self._runtime)
 
     def dispatchers(self) -> list[DispatcherInfo]:
-        """The dispatchers of all processes and hosts that are known, the oldest first; which of
-        them are alive.
+        """Return the known dispatchers of all processes and hosts, oldest first.
 
-        One that drains only, as `drain` and ``flask taskqueue run --burst`` do, is not among them.
+        Each says whether it is alive. Dispatchers that only drain, as `drain` and ``flask taskqueue
+        run --burst`` do, are not included.
         """
         store = self._runtime.store
         with store.reading() as connection:
             return list(store.dispatchers.list(connection))
 
     def why(self, task: Task | str) -> Why:
-        """What a task (or the one of that id) waits for, or what became of it, in one sentence.
+        """Return what a task waits for, or what became of it, in one sentence.
 
-        Of several causes it is the one that matters first. Raises `UnknownTaskError`.
+        ``task`` is a task or its id. If there are several causes, the one that matters first is
+        given. Raises `UnknownTaskError`.
         """
         return diagnosis.why(self._runtime, task.id if isinstance(task, Task) else task)
 
     def drain(self) -> int:
-        """Attempt in this process what is due, until nothing is; how many attempts ended.
+        """Attempt due tasks in this process until none is left, and return how many attempts ended.
 
-        For tests, scripts and cron: nothing has to run beside it. Where a dispatcher runs,
-        both share the work. Not for use inside a transaction.
+        This is for tests, scripts and cron, because nothing else has to run. If a dispatcher runs
+        as well, the two share the work. Do not use it inside a transaction.
         """
         check_application(self._app())
         return self._runtime.drain()
 
     def is_task_request(self) -> bool:
-        """Whether the current request is a delivery of this application, proven, not claimed.
+        """Return whether the current request is a genuine delivery of this application.
 
-        For a login hook: ``if tasks.is_task_request(): return``.
+        The request has to prove it; a claim is not enough. Use this in a login hook: ``if
+        tasks.is_task_request(): return``.
         """
         return has_request_context() and verified(self._app(), request) is not None
 
     def webhook_secret(self, target: str) -> str:
-        """The secret (``whsec_…``) by which another host verifies deliveries, after Standard
-        Webhooks.
+        """Return the secret (``whsec_…``) with which another host verifies deliveries.
 
-        ``target`` is the URL that tasks are sent to, or its host and port. Each host and port has a
-        secret of its own, so that none can sign for another. Raises `InvalidUrlError`.
+        Verification follows Standard Webhooks. ``target`` is the URL that tasks are sent to, or its
+        host and port. Each host and port has its own secret, so that no host can sign for another.
+        Raises `InvalidUrlError`.
         """
         return webhook_secret(self._runtime.keys.webhook, target)
 
     def _app(self) -> Flask:
-        """The current application; outside of any, the only one that was set up."""
+        """Return the current application or, outside of any, the only one that was set up."""
         if has_app_context():
             app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
             if app not in self._apps:

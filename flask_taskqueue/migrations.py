@@ -1,4 +1,4 @@
-"""Migrations by Alembic: which objects are the application's."""
+"""Support for migrations by Alembic."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .runtime import Runtime
 def include_object(
     schema_item: Any, name: str | None, kind: str, _reflected: bool = False, _compare_to: Any = None
 ) -> bool:
-    """Alembic's ``include_object``: leaves the queue's tables alone where they are not in the
-    application's metadata.
+    """Leave the queue's tables out of Alembic's autogenerate if they are not in the app's metadata.
 
-    Without it autogenerate would drop them, for it finds them in the database only. Where they are
-    in the application's metadata (``TaskQueue(app, db)``) it changes nothing: they are migrated
-    like the application's own. For ``Migrate(app, db, include_object=include_object)``, or
-    ``context.configure`` in env.py, within an application context.
+    This is an ``include_object`` function of Alembic. Without it autogenerate would drop the
+    tables, because it finds them in the database only. If they are in the app's metadata
+    (``TaskQueue(app, db)``) it changes nothing, and they are migrated like the app's own tables.
+    Pass it to ``Migrate(app, db, include_object=include_object)``, or to ``context.configure`` in
+    env.py, within an application context.
     """
     if not has_app_context():
         return True

@@ -1,4 +1,4 @@
-"""The workers of a task queue, and the blueprint that puts them into applications."""
+"""The workers of a task queue, with the blueprint that registers them in applications."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _PLAIN = Map()
 
 
 class Workers:
-    """Workers by endpoint. They may be declared before and after an application is set up."""
+    """Workers by endpoint.
+
+    They can be declared before and after an application is set up.
+    """
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker[..., Any]] = {}
@@ -34,12 +37,13 @@ class Workers:
     def add(
         self, worker: Worker[..., Any], blueprint: Blueprint | None, apps: Iterable[Flask]
     ) -> None:
-        """Give a worker its route: on a blueprint of the user's, or in every application that is
-        and will be set up.
+        """Give a worker its route.
 
-        A worker declared again (a factory that declares them, a reloaded module) takes the place
-        of the former in the application that was set up last. Raises `ConfigurationError` for one
-        whose URL or name is another's, `UnknownQueueError` for one whose queue is not configured.
+        The route goes on a blueprint of the user's or, without one, into every application that has
+        been or will be set up. A worker that is declared again (by a factory that declares it, or
+        by a reloaded module) replaces the earlier one in the application that was set up last.
+        Raises `ConfigurationError` for a worker whose URL or name another one has, and
+        `UnknownQueueError` for a worker whose queue is not configured.
         """
         if blueprint is not None:
             others = self._elsewhere.setdefault(blueprint, [])
@@ -59,15 +63,16 @@ class Workers:
                 app.view_functions[endpoint] = worker.view
 
     def check(self, app: Flask, runtime: Runtime) -> None:
-        """See that the workers declared so far can be put into an application that is about to
-        be set up.
+        """Check that the workers declared so far fit an application that is about to be set up.
+
+        Raises `ConfigurationError` and `UnknownQueueError`.
         """
         check_workers(app, runtime)
         for worker in self._workers.values():
             _check_in(app, worker, runtime)
 
     def register(self, app: Flask) -> None:
-        """Put the workers declared so far into an application, as the routes of a blueprint."""
+        """Register the workers declared so far in an application, as a blueprint's routes."""
         blueprint = Blueprint(BLUEPRINT, __name__)
         for endpoint, worker in self._workers.items():
             _route(blueprint, worker, endpoint)
@@ -102,8 +107,10 @@ def _route(place: Flask | Blueprint, worker: Worker[..., Any], endpoint: str) ->
 
 
 def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]]) -> None:
-    """See that no other worker is for its URLs, as far as the rules tell without an
-    application, whose converters are not known.
+    """Check that no other worker has the same URLs.
+
+    The rules are compared without an application, so rules with an app's own converters, which are
+    not known here, are left out.
     """
     with suppress(LookupError):
         new = bound_rule(

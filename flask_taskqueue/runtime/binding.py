@@ -1,4 +1,4 @@
-"""Which database the queue's tables are in."""
+"""The choice of the database that holds the queue's tables."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ OWN_FILE = "taskqueue.sqlite3"
 
 @dataclass(slots=True)
 class Binding:
-    """Where the tables are: in the application's Flask-SQLAlchemy database, or in one of their
-    own.
+    """Where the tables are.
+
+    They are in the database of the application's Flask-SQLAlchemy, or in one of their own.
     """
 
     db: Any | None
-    """The Flask-SQLAlchemy extension, None for a database of the queue's own."""
+    """The Flask-SQLAlchemy extension; None if the queue has its own database."""
     bind_key: str | None
     tables: Tables = field(repr=False)
     own_file: bool = False
-    """Whether nothing says where the tables are, so that they are in a file of the queue's own."""
+    """Whether the tables are in the queue's own file because nothing says where to put them."""
     _seen: sa.Engine | None = field(default=None, repr=False)
-    """The application's engine when its session was last seen to look at the queue's tables."""
+    """The application's engine when its session was last seen to use the queue's tables."""
 
     @classmethod
     def of(cls, app: Flask, db: Any | None, settings: Settings) -> Binding:
@@ -58,8 +59,9 @@ class Binding:
         return cls(db, settings.bind_key, Tables.join(metadata, settings.table_prefix))
 
     def check(self, app: Flask) -> None:
-        """See that the application got no Flask-SQLAlchemy after the queue made a database of
-        its own. Raises `ConfigurationError`.
+        """Check that Flask-SQLAlchemy was not set up after the queue made its own database.
+
+        Raises `ConfigurationError`.
         """
         if self.own_file and app.extensions.get("sqlalchemy") is not None:
             raise ConfigurationError(
@@ -70,11 +72,14 @@ class Binding:
             )
 
     def open(self, app: Flask, settings: Settings) -> Database:
-        """The database, with an engine of the queue's own. Nothing is connected yet."""
+        """Return the database, with an engine of the queue's own.
+
+        Nothing is connected yet.
+        """
         return Database(**self.parts(app, settings))
 
     def parts(self, app: Flask, settings: Settings) -> dict[str, Any]:
-        """What the `Database` is made of."""
+        """Return the arguments that the `Database` is made from."""
         self.check(app)
         create = (
             app.debug or app.testing if settings.create_tables is None else settings.create_tables
@@ -89,12 +94,14 @@ class Binding:
         return parts | {"source": own, "create": settings.create_tables is not False}
 
     def engine(self, app: Flask) -> sa.Engine:
-        """The application's engine for the database that holds the tables."""
+        """Return the application's engine for the database that holds the tables.
+
+        Raises `ConfigurationError` if ``TASKQUEUE_BIND_KEY`` names no bind.
+        """
         with app.app_context():
             try:
-                engine: sa.Engine = self._db.engines[
-                    self.bind_key
-                ].engine  # a test may have put a connection there
+                # A test may have put a connection there, which has the engine.
+                engine: sa.Engine = self._db.engines[self.bind_key].engine
             except KeyError:
                 raise ConfigurationError(
                     f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no "
@@ -103,11 +110,11 @@ class Binding:
             return engine
 
     def refuse_elsewhere(self, store: Store) -> None:
-        """In a context of the application, see once per engine that its session looks at the tables
-        which the queue works on.
+        """Raise `ConfigurationError` if the app's session does not see the tables in use.
 
-        Raises `ConfigurationError` if it does not. Where the engine is shared, or a test has put a
-        connection in its place, there is nothing to see.
+        That is, it looks at other tables than those on which the queue works. Call this in a
+        context of the application; each engine is checked once. Nothing needs checking where the
+        engine is shared, or where a test has put a connection in its place.
         """
         if self.db is None or not store.database.own_engine:
             return
@@ -117,17 +124,18 @@ class Binding:
             self._seen = engine
 
     def sessions(self, app: Flask) -> list[Any]:
-        """The application's session; also where the tables are elsewhere, for it may be of the
-        same file.
+        """Return the application's session, if it has one.
+
+        It is included even if the tables are elsewhere, because it may use the same file.
         """
         db = self.db if self.db is not None else app.extensions.get("sqlalchemy")
         return [db.session] if isinstance(db, SQLAlchemy) else []
 
     def reset(self, app: Flask | None) -> None:
-        """After a fork: leave the application's session and the connections of its engines, of all
-        binds, to the parent, as they are.
+        """Leave the app's session and connections to the parent after a fork, untouched.
 
-        A database in memory was copied, and stays as it is.
+        This covers the engines of all binds. A database in memory was copied by the fork, and stays
+        as it is.
         """
         db = self.db if self.db is not None or app is None else app.extensions.get("sqlalchemy")
         if app is None or not isinstance(db, SQLAlchemy):
@@ -146,12 +154,13 @@ class Binding:
 
     @property
     def session(self) -> Any:
-        """The application's session, where the tables share a database with it."""
+        """The application's session, if the tables share a database with it."""
         return self._db.session
 
     def isolation(self, app: Flask) -> Callable[[], sa.Connection | None]:
-        """What finds the connection that a test has put in the engine's place, to roll all
-        back; None outside of such tests.
+        """Return a function that finds the connection a test has put in the engine's place.
+
+        Tests do so to roll everything back. The function returns None outside of such tests.
         """
         if self.db is None:
             return lambda: None
@@ -165,7 +174,7 @@ class Binding:
         return find
 
     def session_connection(self) -> sa.Connection:
-        """The connection of the application's session, in the session's transaction."""
+        """Return the connection that the app's session uses in its current transaction."""
         connection: sa.Connection = self._db.session.connection(
             bind_arguments={"bind": self._db.engines[self.bind_key]}
         )
@@ -173,8 +182,9 @@ class Binding:
 
     @contextmanager
     def _looking(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        """A connection as the application's session has one, with all that its listeners do,
-        but in a session beside that.
+        """Yield a connection such as the app's session gets, from a separate session.
+
+        All listeners of the application's session apply to it.
         """
         with self.session.session_factory() as session:
             yield session.connection(bind_arguments={"bind": engine})
@@ -190,8 +200,9 @@ class Binding:
 
 
 def _check_extension(db: Any) -> None:
-    """See that it is Flask-SQLAlchemy: other extensions have its name, and no metadata that the
-    tables could join.
+    """Check that an extension is Flask-SQLAlchemy, and raise `ConfigurationError` if not.
+
+    Other extensions have the same name, but no metadata that the tables could join.
     """
     if not isinstance(getattr(db, "metadatas", None), Mapping) or not hasattr(db, "session"):
         kind = type(db)

@@ -1,4 +1,4 @@
-"""Reports: the log line and the signals of each attempt, and the signals of other changes."""
+"""Reports of attempts: the log line and the signals of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..store import AttemptResult
 
 logger: logging.Logger = logging.getLogger("flask_taskqueue")
 _reported = logging.getLogger("flask_taskqueue.reported")
-"""For tasks whose exception an error tracker has already been told of."""
+"""The logger for tasks whose exception an error tracker has already received."""
 
 _LEVELS = {
     State.SUCCEEDED: logging.INFO,
@@ -27,9 +27,9 @@ _LEVELS = {
 
 
 def report_attempt(app: Flask, result: AttemptResult, lost: bool) -> None:
-    """Log an attempt that is recorded, and send its signals.
+    """Log a recorded attempt, and send its signals.
 
-    Where nobody listens this costs next to nothing.
+    Without listeners the signals cost next to nothing.
     """
     log_attempt(result, lost)
     outcome = result.outcome
@@ -47,11 +47,11 @@ def report_attempt(app: Flask, result: AttemptResult, lost: bool) -> None:
 def log_attempt(result: AttemptResult, lost: bool) -> None:
     """Log a success as information, a failed attempt as a warning, a dead task as an error.
 
-    So failures are seen even where logging was never set up, because Python then prints warnings
-    to stderr. If the exception that ended a dead task has already been reported, a logger of its
-    own logs the death, which Sentry ignores, so that the exception is reported once.
+    Failures are therefore visible even if logging was never set up, because Python then prints
+    warnings to stderr. If the exception that ended a dead task has already been reported, the death
+    is logged by a separate logger that Sentry ignores, so that the exception is reported only once.
 
-    The line never has bodies, headers or query strings. The record's attributes describe the
+    The line never contains bodies, headers or query strings. The record's attributes describe the
     attempt too: task_id, task_name, queue, url, attempt, status, outcome, duration_ms, latency_ms
     (from the eta to the beginning of the first attempt; None for later attempts) and next_eta (of
     the next attempt).
@@ -100,7 +100,10 @@ def _logger(result: AttemptResult) -> logging.Logger:
 
 
 def _latency(record: Record) -> float | None:
-    """Milliseconds from the eta, or the creation if that was later, to the first attempt."""
+    """Return the milliseconds from the eta to the beginning of the first attempt.
+
+    They count from the creation if that was later than the eta. None for later attempts.
+    """
     if record.attempts != 1 or record.started_at is None:
         return None
     return max(0, record.started_at - max(record.eta, record.created_at)) / 1000

@@ -1,4 +1,4 @@
-"""Resources: what the queue of one application works with."""
+"""The resources that one application's queue works with."""
 
 from __future__ import annotations
 
@@ -37,16 +37,22 @@ logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 
 class MakeTask(Protocol):
-    """Makes the task that a spec asks for; ``place`` says which one of a list it is."""
+    """A function that makes the task for a spec.
+
+    ``place`` says which item of a list the spec is.
+    """
 
     def __call__(self, spec: TaskSpec, *, place: str = "") -> NewTask:
-        """Raises `InvalidTaskError` and its kinds."""
+        """Make the task.
+
+        Raises `InvalidTaskError` and its subclasses.
+        """
 
 
 class Resources:
-    """The settings, the store and the keys of one application's queue, and who is told of changes.
+    """The settings, the store and the keys of one application's queue, and its signals.
 
-    ``new_task`` makes tasks from their specs, ``find_schedules`` finds the schedules that the
+    ``new_task`` makes tasks from their specs, and ``find_schedules`` finds the schedules that the
     application declares.
     """
 
@@ -83,7 +89,7 @@ class Resources:
 
     @built_once
     def store(self) -> Store:
-        """The store, opened at its first use, so the database need not be there before."""
+        """Open the store at its first use, so that the database need not exist earlier."""
         database = self._test_database or self.binding.open(self.app, self.settings)
         if database.dialect.locks_by_writing and not is_in_memory(database.engine.url):
             database.around = lambda: sessions.making_way(database.file)
@@ -102,8 +108,8 @@ class Resources:
     ) -> None:
         """Close the store, and open this database in its place at the next use.
 
-        ``on_wake`` is then called instead of waking dispatchers. This is the test kit's seam;
-        without arguments the application's own database and dispatchers are used again.
+        ``on_wake`` is then called instead of waking dispatchers. The test kit plugs in here.
+        Without arguments, the application's own database and dispatchers are used again.
         """
         if "store" in self.__dict__:
             self.store.database.close()
@@ -112,14 +118,18 @@ class Resources:
         self._test_database, self._on_wake = database, on_wake
 
     def see_queues(self) -> None:
-        """Have each configured queue its row before they are looked at; not now if the caller's
-        transaction holds the only write lock.
+        """Make sure that each configured queue has its row, before the queues are looked at.
+
+        This is skipped if the caller's transaction holds the only write lock.
         """
         with suppress(BadTransactionStateError):
             self.store.see_queues()
 
     def application(self) -> Application:
-        """As which the tables know the application; without a secret they cannot."""
+        """Return the identity by which the tables know the application.
+
+        Without a secret it has no fingerprints, so the tables cannot recognise the application.
+        """
         try:
             return Application(self.app.name, self.keys.fingerprints)
         except ConfigurationError:
@@ -127,13 +137,14 @@ class Resources:
 
     @built_once
     def cron(self) -> Cron:
-        """What sees to the schedules that the application declares."""
+        """Return the object that looks after the schedules the application declares."""
         return Cron(lambda: self.store, self.find_schedules, self._fired)
 
     @built_once
     def wakeup_channel(self) -> WakeupSocket | Notifications | None:
-        """What tells the dispatchers of other processes of new tasks, and this process's of
-        theirs.
+        """Return the channel for news of new tasks, to and from the dispatchers of other processes.
+
+        None if the database is in memory or ``TASKQUEUE_NOTIFY`` is off.
         """
         database = self.store.database
         if database.in_memory or not self.settings.notify:
@@ -150,13 +161,17 @@ class Resources:
 
     @built_once
     def keys(self) -> Keys:
-        """What deliveries are signed with. Raises `ConfigurationError` without a secret."""
+        """Return the keys with which deliveries are signed.
+
+        Raises `ConfigurationError` without a secret.
+        """
         return Keys.of(self.secrets)
 
     @property
     def secrets(self) -> list[str | bytes]:
-        """What every key is derived from, newest first. Raises `ConfigurationError` if there is
-        none.
+        """The secrets from which every key is derived, newest first.
+
+        Raises `ConfigurationError` if there is none.
         """
         config = self.app.config
         given = self.settings.secret or config.get("SECRET_KEY")
@@ -169,9 +184,10 @@ class Resources:
         return [given] if self.settings.secret else [given, *fallbacks]
 
     def making_way(self) -> AbstractContextManager[object]:
-        """Within this, where there is one writer only, the caller's session is not it.
+        """Return a context in which the caller's session does not block the only writer.
 
-        Raises `BadTransactionStateError` if it holds changes, for which others would wait.
+        This matters on databases that have one writer at a time. Raises `BadTransactionStateError`
+        if the session holds changes, because others would have to wait for them.
         """
         return self.store.database.around()
 
@@ -186,15 +202,16 @@ class Resources:
             self.wakeup_channel.ring()
 
     def notify_dispatchers(self) -> None:
-        """Have the dispatchers of this process and of others look at what was asked of them."""
+        """Tell the dispatchers of this process and of others to look for instructions."""
         if self.scheduler is not None:
             self.scheduler.wake()
         if self.wakeup_channel is not None:
             self.wakeup_channel.ring()
 
     def release_waiting(self) -> None:
-        """Let go what waits for places that became free; if that fails now, the next heartbeat
-        of any dispatcher does it.
+        """Release the tasks that wait for places which have become free.
+
+        If that fails now, the next heartbeat of any dispatcher does it.
         """
         try:
             self.store.free_lapsed_places()
@@ -203,18 +220,23 @@ class Resources:
         self.wake()
 
     def sweep(self) -> int:
-        """Mend, and forget what has been kept long enough; how many tasks."""
+        """Repair the tables, and delete tasks that were kept long enough.
+
+        Returns how many were deleted.
+        """
         return sweep(self.store, Retention.of(self.settings))
 
     def prune(self, *, keep: float | None = None) -> Iterator[int]:
-        """Forget what has been kept long enough, or ended more than ``keep`` seconds ago; how
-        many tasks by each small transaction.
+        """Delete what was kept long enough, yielding the number of tasks per transaction.
+
+        With ``keep``, tasks that ended more than that many seconds ago are deleted, instead of
+        those that the settings no longer keep. The transactions are small.
         """
         self.store.ensure_queues()
         return prune(self.store, Retention.of(self.settings, keep=keep))
 
     def after_fork(self) -> None:
-        """In a forked child, leave the connections to the parent."""
+        """Leave the connections to the parent, in a forked child."""
         self.is_attended = False
         if "store" in self.__dict__:
             self.store.database.reset()
@@ -224,8 +246,9 @@ class Resources:
             channel.reset()
 
     def routes(self, base_url: str | None, transport: str) -> Routes:
-        """Where deliveries go. Raises `ConfigurationError` when the http transport cannot know
-        it.
+        """Return where deliveries go.
+
+        Raises `ConfigurationError` if the http transport cannot know it.
         """
         return find_routes(self.app, self.settings, self.targets, base_url, transport)
 
@@ -233,17 +256,18 @@ class Resources:
         signals.schedule_fired.send(self.app, schedule=schedule, added=added)
 
     def begun(self, record: Record) -> None:
-        """Send the signal of an attempt that begins; where nobody listens it costs next to
-        nothing.
+        """Send the signal of an attempt that begins.
+
+        Without listeners this costs next to nothing.
         """
         if signals.attempt_started.receivers:
             signals.attempt_started.send(self.app, record=record)
 
     def tell_changed(self, action: str, changed: int) -> None:
-        """Send the signal of a change of many tasks, if it changed any."""
+        """Send the signal of a bulk change, if it changed any tasks."""
         if changed:
             signals.tasks_changed.send(self.app, action=action, changed=changed)
 
     def observe(self, result: AttemptResult, lost: bool) -> None:
-        """Log an attempt that is recorded, and send its signals."""
+        """Log a recorded attempt, and send its signals."""
         report_attempt(self.app, result, lost)

@@ -1,4 +1,4 @@
-"""The runtime: what one application owns, in ``app.extensions["taskqueue"]``."""
+"""The runtime that one application owns, in ``app.extensions["taskqueue"]``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 
 class DispatcherOptions(TypedDict, total=False):
-    """What a dispatcher does differently from the settings.
+    """Options in which a dispatcher differs from the settings.
 
-    ``base_url``, ``transport`` and ``concurrency`` replace the settings of these names, ``queues``
-    limits it to some, ``identity`` is its id, ``renewed`` is called whenever it renews its leases,
-    and ``replaced`` tells of the worn processes that had its place before.
+    ``base_url``, ``transport`` and ``concurrency`` replace the settings of the same names.
+    ``queues`` limits the dispatcher to some queues, and ``identity`` is its id. ``renewed`` is
+    called whenever it renews its leases. ``replaced`` describes the worn processes whose place it
+    has taken.
     """
 
     base_url: str | None
@@ -46,7 +47,7 @@ class DispatcherOptions(TypedDict, total=False):
 
 
 class Runtime(Resources):
-    """The queue of one application, with the dispatcher of this process where one runs."""
+    """The queue of one application, with this process's dispatcher if one runs."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -55,10 +56,11 @@ class Runtime(Resources):
         _runtimes.add(self)
 
     def dispatcher(self, **options: Unpack[DispatcherOptions]) -> tuple[Dispatcher, Attempts]:
-        """Make a dispatcher, which is not started yet, and what makes its attempts.
+        """Make a dispatcher, which is not started yet, and the object that makes its attempts.
 
-        Raises `TablesTooNewError` where only newer ones may work, and `ConfigurationError` where
-        the application adds elsewhere.
+        Raises `TablesTooNewError` if only newer versions may work on the tables, and
+        `ConfigurationError` if the database has no transactions or the application adds its tasks
+        elsewhere.
         """
         self.store.database.refuse_unfit()
         with nullcontext() if sessions.is_current(self.app) else self.app.app_context():
@@ -81,7 +83,7 @@ class Runtime(Resources):
         return dispatcher, attempts
 
     def start(self, **options: Unpack[DispatcherOptions]) -> Scheduler:
-        """Start this process's dispatcher; harmless when it runs already."""
+        """Start this process's dispatcher, unless it runs already, and return its scheduler."""
         with self._lock:
             if self.scheduler is not None:
                 return self.scheduler
@@ -113,8 +115,10 @@ class Runtime(Resources):
         return self.scheduler
 
     def stop(self, grace: float | None = None) -> int:
-        """Stop this process's dispatcher, if it runs; how many tasks were given back. Who asks
-        meanwhile waits until it has stopped.
+        """Stop this process's dispatcher, if it runs, and return how many tasks were given back.
+
+        A concurrent call waits until the dispatcher has stopped. ``grace`` is in seconds and
+        defaults to ``TASKQUEUE_GRACE_PERIOD``.
         """
         with self._stopping:
             with self._lock:
@@ -122,13 +126,14 @@ class Runtime(Resources):
             return 0 if scheduler is None else self._stop(scheduler, grace)
 
     def retire(self) -> None:
-        """Have this process's dispatcher take nothing more."""
+        """Keep this process's dispatcher from taking any more tasks."""
         if (scheduler := self.scheduler) is not None:
             scheduler.dispatcher.retire()
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until this process's retired dispatcher has nothing more to record, up to so
-        many seconds; whether that is so.
+        """Wait until this process's retired dispatcher has nothing more to record.
+
+        Waits up to ``seconds``, and returns whether that is so.
         """
         scheduler = self.scheduler
         return scheduler is None or scheduler.dispatcher.wait_idle(seconds)
@@ -142,7 +147,10 @@ class Runtime(Resources):
         return given_back
 
     def drain(self, **options: Unpack[DispatcherOptions]) -> int:
-        """Attempt what is due in this process, until nothing is; how many attempts ended."""
+        """Attempt due tasks in this process until none is left.
+
+        Returns how many attempts ended.
+        """
         self.is_attended = True
         with self.making_way():
             dispatcher, attempts = self.dispatcher(**options)
@@ -165,7 +173,7 @@ class Runtime(Resources):
             return dispatcher.ok + dispatcher.failed
 
     def after_fork(self) -> None:
-        """In a forked child, forget the dispatcher, whose threads are the parent's."""
+        """Forget the dispatcher in a forked child, because its threads are the parent's."""
         self._lock, self._stopping = threading.Lock(), threading.Lock()
         if self.scheduler is not None:
             self.scheduler = None
@@ -173,7 +181,7 @@ class Runtime(Resources):
         super().after_fork()
 
     def _enter(self) -> None:
-        """Before tasks are taken: see that the tables are ours now, and ready."""
+        """Check that the tables are ours and ready, before tasks are taken."""
         self.store.ownership.check()
         self.store.ensure_queues()
 
@@ -183,7 +191,10 @@ def _nothing() -> None:
 
 
 def _log_findings(findings: Iterable[Finding]) -> None:
-    """Log each once per process. Raises `ConfigurationError` for an error."""
+    """Log each finding once per process.
+
+    Raises `ConfigurationError` for one that is an error.
+    """
     for finding in findings:
         if finding.level == "error":
             raise ConfigurationError(str(finding))

@@ -45,35 +45,32 @@ _watched: WeakSet[Any] = WeakSet()
 _NOTHING: AbstractContextManager[object] = nullcontext()
 
 _handler: ContextVar[object] = ContextVar("taskqueue_handler", default=None)
-"""The application context of the transactional handler that runs, if one does."""
+"""The application context of the running transactional handler, or None."""
 
 
 def watch(session: Any) -> None:
-    """Follow the sessions of a Flask-SQLAlchemy extension; harmless when it is done twice."""
-    if (
-        session not in _watched
-    ):  # sa.event.contains goes by ids, which come back when another application's session is gone
+    """Follow the sessions of a Flask-SQLAlchemy extension; harmless if repeated."""
+    # sa.event.contains compares ids, which are reused once another application's session is gone.
+    if session not in _watched:
         _watched.add(session)
         sa.event.listen(session, "after_begin", _begun)
         sa.event.listen(session, "before_commit", _committing)
-        sa.event.listen(
-            session, "after_commit", _committed, insert=True
-        )  # before the application's, which may add tasks
+        # Before the application's own listeners, which may add tasks.
+        sa.event.listen(session, "after_commit", _committed, insert=True)
         sa.event.listen(session, "after_rollback", _rolled_back, insert=True)
         sa.event.listen(session, "after_soft_rollback", _rolled_back_to)
         sa.event.listen(session, "after_transaction_end", _ended)
 
 
 def has_changes(session: Session) -> bool:
-    """Whether the session holds changes that are not committed, flushed or not, in any of its
-    databases.
+    """Return whether the session holds uncommitted changes, flushed or not, in any database.
 
-    Where the statements that ran do not tell, the database is asked. In a transactional handler,
-    whose transaction will be committed or rolled back whatever it holds, it always does.
+    If the statements that ran do not show it, the database is asked. In a transactional handler the
+    answer is always True, because its transaction will be committed or rolled back whatever it
+    holds.
     """
-    if (
-        not session.is_active
-    ):  # in a hook behind its commit or rollback, or to be rolled back: there is nothing to join
+    # In a hook after its commit or rollback, or due to be rolled back: there is nothing to join.
+    if not session.is_active:
         return False
     mine = followed(session)
     if is_handlers() or any(one.has_written(ask=False) for one in mine):
@@ -84,13 +81,16 @@ def has_changes(session: Session) -> bool:
 
 
 def followed(session: Session) -> list[TrackedTransaction]:
-    """The connections that the session's transaction has."""
+    """Return the connections that the session's transaction has."""
     found: list[TrackedTransaction] = session.info.get(_FOLLOWED, [])
     return found
 
 
 def is_current(app: Flask) -> bool:
-    """Whether the caller is in a context of this application, which its session is bound to."""
+    """Return whether the caller is in a context of this application.
+
+    The application's session is bound to that context.
+    """
     return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
 
 
@@ -101,25 +101,26 @@ def join(
     committed: Callable[[], object],
     then: Sequence[Callable[[], object]],
 ) -> None:
-    """Note a change of the queue's that was made on a connection of the session's; see `Joined`.
+    """Record a change to the queue that was made on one of the session's connections.
 
-    When the transaction, or the savepoint it was made in, is rolled back, nothing follows. When it
-    just ends, a warning names the tasks.
+    See `JoinedChange` for what follows it. If the transaction, or the savepoint in which the change
+    was made, is rolled back, nothing follows. If the transaction just ends, a warning names the
+    tasks.
     """
     joined = JoinedChange(names, committed, then)
     for one in followed(session):
         if one.connection is connection:
             one.join(joined)
             return
-    _follow(session, connection).join(
-        joined
-    )  # a transaction that began before the session was watched
+    # The transaction began before the session was watched.
+    _follow(session, connection).join(joined)
 
 
 @contextmanager
 def no_commit(session: Session) -> Iterator[None]:
-    """Within this a commit raises `BadTransactionStateError`, of the session or of its
-    connection; savepoints may come and go.
+    """Forbid commits of the session and of its connections, within this context.
+
+    A commit raises `BadTransactionStateError`; savepoints can come and go.
     """
     token = _handler.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
     kept = followed(session)
@@ -134,10 +135,11 @@ def no_commit(session: Session) -> Iterator[None]:
 
 
 def making_way(file: str) -> AbstractContextManager[object]:
-    """Within this no session of this thread keeps others from writing to a SQLite file.
+    """Return a context in which no session of this thread blocks writes to a SQLite file.
 
-    One that holds no changes lets go of the lock it may have, and begins again as it began. Raises
-    `BadTransactionStateError` for one that holds some: to wait for it would be to wait for oneself.
+    A session without changes releases the lock that it may have, and begins again as it began.
+    Raises `BadTransactionStateError` for a session with changes, because waiting for it would mean
+    that this thread waits for itself.
     """
     in_the_way = [one for one in tracked_by_this_thread() if one.may_lock(file)]
     if not in_the_way:
@@ -154,7 +156,7 @@ def making_way(file: str) -> AbstractContextManager[object]:
 
 
 def is_handlers() -> bool:
-    """Whether the session of this context is that of a transactional handler."""
+    """Return whether the session of this context is a transactional handler's."""
     handler = _handler.get()
     return handler is not None and has_app_context() and app_ctx._get_current_object() is handler  # type: ignore[attr-defined]
 
@@ -188,7 +190,10 @@ def _rolled_back(session: Session) -> None:
 
 
 def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
-    """A savepoint, or the transaction, was rolled back because the application asked for it."""
+    """Forget dropped changes, because the application asked for the rollback.
+
+    It rolled back a savepoint or the whole transaction.
+    """
     for one in followed(session):
         one.dropped.clear()
 

@@ -1,1 +1,1 @@
-"""What answers requests: worker routes and their guard."""
+"""Everything that answers requests: worker routes and their guard."""

@@ -1,5 +1,6 @@
-"""Opening: what lets a request see what is not for everybody. Never the address that it comes
-from: by a proxy that is the proxy's.
+"""Access: what lets a request see pages that are not public.
+
+The address that a request comes from never does, because behind a proxy it is the proxy's.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ COOKIE = "taskqueue_dashboard"
 
 
 def asked(function: Callable[[], Any], key: str) -> Any:
-    """What the application's function, that setting ``key``, says; an error in it closes the
-    door, whatever kind it is.
+    """Return what a function of the application says, or None if it fails.
+
+    ``key`` is the setting that holds the function. An error of any kind is logged and lets nobody
+    in. HTTP exceptions, such as a redirect to a login, are passed on.
     """
     try:
         return function()
@@ -35,25 +38,25 @@ def asked(function: Callable[[], Any], key: str) -> Any:
 
 
 def is_same(given: str | None, wanted: str) -> bool:
-    """Whether a secret is the right one, compared in constant time."""
+    """Return whether a secret is the right one, comparing in constant time."""
     return hmac.compare_digest((given or "").encode("utf-8", "replace"), wanted.encode())
 
 
 def has_token(request: Request, token: str) -> bool:
-    """Whether a request brings this bearer token."""
+    """Return whether a request brings this bearer token."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     return scheme.lower() == "bearer" and is_same(given, token)
 
 
 def link_keys(runtime: Runtime) -> list[str]:
-    """What opens the dashboard in debug, newest first: derived from the secret, so that reloads and
-    processes agree.
+    """Return the keys that open the dashboard in debug mode, newest first.
 
-    Raises `ConfigurationError` without a secret.
+    They are derived from the secret, so that reloads and processes agree. Raises
+    `ConfigurationError` without a secret.
     """
     return [derive(secret, "flask-taskqueue/dashboard/v1").hex()[:32] for secret in runtime.secrets]
 
 
 def has_link(runtime: Runtime, given: str | None) -> bool:
-    """Whether this is what the link holds, or the cookie that it leaves."""
+    """Return whether this is the key in the link, or the cookie that the link leaves."""
     return any([is_same(given, key) for key in link_keys(runtime)])

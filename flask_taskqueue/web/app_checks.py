@@ -1,4 +1,7 @@
-"""A look at an application that is whole: at its first request, and before a dispatcher works."""
+"""Checks of a complete application.
+
+They are made at its first request, and before a dispatcher works.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from .worker import Route
 
 
 def check_application(app: Flask) -> None:
-    """Raise `ConfigurationError` or `UnknownQueueError` for what cannot work and could not be
-    known before.
+    """Check what could not be known before the application was complete.
+
+    Raises `ConfigurationError` or `UnknownQueueError` for anything that cannot work.
     """
     runtime: Runtime = app.extensions["taskqueue"]
     runtime.binding.check(app)
@@ -22,8 +26,9 @@ def check_application(app: Flask) -> None:
 
 
 def check_workers(app: Flask, runtime: Runtime) -> None:
-    """Raise `ConfigurationError` or `UnknownQueueError` for a worker of an application that
-    cannot work there.
+    """Check that the workers of an application can work there.
+
+    Raises `ConfigurationError` or `UnknownQueueError` for one that cannot.
     """
     check_routes(app)
     for rule, worker in worker_rules(app):
@@ -31,8 +36,10 @@ def check_workers(app: Flask, runtime: Runtime) -> None:
 
 
 def check_route(route: Route, endpoint: str, runtime: Runtime) -> None:
-    """See that an application has what a worker declares: its queue, and a session where it is
-    transactional.
+    """Check that an application has what a worker declares.
+
+    That is its queue and, if it is transactional, a session. Raises `UnknownQueueError` and
+    `ConfigurationError`.
     """
     if route.queue is not None:
         check_configured(route.queue, runtime.settings.queues, f"worker {endpoint!r}")
@@ -45,12 +52,13 @@ def check_route(route: Route, endpoint: str, runtime: Runtime) -> None:
 
 
 def check_at_first_request(app: Flask) -> None:
-    """Look at the first request, with which routes cease to change. A request fails as long as
-    something cannot work.
+    """Check the application at its first request, after which routes no longer change.
+
+    Requests fail for as long as something cannot work.
     """
 
     def check(app: Flask, **_: object) -> None:
         check_application(app)
-        request_started.disconnect(check, app)  # a signal that nobody hears costs nothing
+        request_started.disconnect(check, app)  # a signal without listeners costs nothing
 
     request_started.connect(check, app, weak=False)

@@ -1,4 +1,7 @@
-"""When an application that is being made is whole: whoever makes it has returned."""
+"""The moment at which an app under construction is complete.
+
+That is when the code that makes it has returned.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ _LOOK_AGAIN = 0.02
 
 
 def when_ready(app: Flask, then: Callable[[], object]) -> None:
-    """Call ``then``, in another thread, as soon as whoever makes the application, which is being
-    set up now, has returned.
+    """Call ``then`` in another thread as soon as the code that makes the app has returned.
 
-    That is the outermost caller that is a function of the application's package, or has the
-    application in a variable or an attribute of one, or is a module that is being imported. Where
-    nobody can say when that is, because the program's own file makes the application, or the
-    function that serves it, ``then`` is not called in time, or never.
+    Call this while the app is being set up. The code that makes it is the outermost caller that is
+    a function of the app's package, has the app in a variable or in an attribute of one, or is a
+    module being imported. Where it cannot be known when that code has returned, because the
+    program's own file makes the app, or the function that serves it does, ``then`` is called too
+    late or never.
     """
     maker = _maker(sys._getframe(1), app)
     if maker is not None:
@@ -30,8 +33,9 @@ def when_ready(app: Flask, then: Callable[[], object]) -> None:
 
 
 def is_made_to_fork() -> bool:
-    """Whether this process makes the application only to fork its workers: uWSGI without
-    lazy-apps, gunicorn with preload.
+    """Return whether this process makes the app only to fork its workers.
+
+    So do uWSGI without lazy-apps and gunicorn with preload.
     """
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None and hasattr(uwsgi, "worker_id"):
@@ -54,9 +58,7 @@ def _maker(frame: FrameType | None, app: Flask) -> FrameType | None:
 
 
 def _may_go_on(frame: FrameType, app: Flask) -> bool:
-    """Whether what runs in a frame may have more to do with an application once its call
-    returns.
-    """
+    """Return whether a frame may still use the app after its current call returns."""
     module = str(frame.f_globals.get("__name__"))
     if frame.f_code.co_name == "<module>":
         return module != "__main__"

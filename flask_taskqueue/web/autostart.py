@@ -1,4 +1,4 @@
-"""The dispatcher of a process that serves requests: when it starts and stops."""
+"""When the dispatcher of a process that serves requests starts and stops."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ _NOT_LONG = 0.05
 
 
 def arrange_start(app: Flask, runtime: Runtime) -> None:
-    """Have the dispatcher start when, and if, this process serves requests; with "on" as soon
-    as the application is whole.
+    """Start the dispatcher once this process serves requests, if it ever does.
+
+    With ``TASKQUEUE_DISPATCHER`` "on" it starts as soon as the app is complete.
     """
     autostart = _Autostart(runtime)
     _autostarts[app] = autostart
@@ -55,12 +56,12 @@ def arrange_start(app: Flask, runtime: Runtime) -> None:
 
 
 def disable_autostart(app: Flask) -> None:
-    """Start no dispatcher in this process by itself."""
+    """Keep a dispatcher from starting by itself in this process."""
     _autostarts[app].disable()
 
 
 class _Autostart:
-    """Whether and how the process that this is in runs the dispatcher of one application."""
+    """Whether and how the current process runs the dispatcher of one application."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = weakref.ref(runtime)
@@ -69,11 +70,13 @@ class _Autostart:
         self._stops_in: int | None = None
         self._setting = runtime.settings.dispatcher
         self.is_in_master = False
-        """Whether the workers are to start as soon as they are forked."""
+        """Whether each forked worker is to start its dispatcher as soon as it is forked."""
 
     def at_request(self, app: Flask, **_: object) -> None:
-        """A request is being served: start, unless it is a delivery, or say why not. From then
-        on there is nothing to do.
+        """Start, as a request is being served, or log why not.
+
+        Nothing happens for a delivery. Once this has decided, later requests have nothing left to
+        do.
         """
         if self._decided or isinstance(claimed_delivery(app), Delivery):
             return
@@ -92,13 +95,15 @@ class _Autostart:
             logger.info("this process (pid %d) runs no dispatcher: %s", os.getpid(), why_not)
 
     def at_serving(self, app: Flask, base_url: str | None) -> None:
-        """Requests will be served: start."""
+        """Start, because requests will be served."""
         if not self._is_asleep(app):
             self.start(base_url)
 
     def start(self, base_url: str | None = None) -> None:
-        """Start in a thread, so that nobody waits for the database nor appears in the start's
-        traces; harmless when it was begun.
+        """Start the dispatcher in a thread; harmless if that has begun already.
+
+        The thread keeps the caller from waiting for the database and from appearing in the traces
+        of the start.
         """
         with self._deciding:
             runtime = self._runtime()
@@ -120,17 +125,20 @@ class _Autostart:
             )
 
     def reset(self) -> None:
-        """Nothing is begun: this is a forked process, or one that a signal was to end goes on."""
+        """Forget that anything was started.
+
+        This is a forked process, or one that goes on although a signal was to end it.
+        """
         self._decided = False
         self._deciding = threading.Lock()
 
     @property
     def runtime(self) -> Runtime | None:
-        """What it runs; None when the application is gone."""
+        """The runtime whose dispatcher this starts; None once the application is gone."""
         return self._runtime()
 
     def disable(self) -> None:
-        """Start nothing in this process, whose program runs dispatchers itself."""
+        """Start nothing in this process, because its program runs dispatchers itself."""
         with _start_lock:
             self._decided = self._is_disabled = True
             runtime = self._runtime()
@@ -138,7 +146,7 @@ class _Autostart:
             runtime.stop(0)
 
     def _is_asleep(self, app: Flask) -> bool:
-        """Whether nothing runs by itself: under test."""
+        """Return whether nothing starts by itself, because the app is under test."""
         return app.testing and self._setting != "on"
 
     def _why_not(self) -> str | None:
@@ -191,10 +199,11 @@ def _at_serving(app: Flask, base_url: str | None) -> None:
 
 
 def _stop_gracefully(is_hurried: Callable[[], bool]) -> None:
-    """A signal has come that ends the process: let running tasks end within the grace period,
-    give the rest back.
+    """Stop all dispatchers, because a signal has come that ends the process.
+
+    Running tasks may end within the grace period; the rest are given back.
     """
-    with _start_lock:  # what is being started now is stopped too
+    with _start_lock:  # so that a dispatcher that is just starting is stopped too
         runtimes = [autostart.runtime for autostart in list(_autostarts.values())]
     running = [
         runtime for runtime in runtimes if runtime is not None and runtime.scheduler is not None
@@ -228,7 +237,7 @@ def _grace(runtime: Runtime) -> float:
 
 
 def _is_reloaders_parent() -> bool:
-    """Whether this is the process that ``flask run`` only watches files in."""
+    """Return whether this is ``flask run``'s process that only watches files."""
     if is_running_from_reloader():
         return False
     context = click.get_current_context(silent=True)

@@ -1,4 +1,4 @@
-"""Calls of handlers: as tasks hold them, and as they are made."""
+"""Calls of handlers, as tasks store them and as they are made."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 def spec_of(
     worker: Worker[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: SpecOptions
 ) -> TaskSpec:
-    """The task of a call with these arguments: a form if that says them exactly, otherwise JSON.
+    """Return the task of a call with these arguments.
 
-    Raises TypeError and `InvalidTaskError` as `Parameters.write` does.
+    It is a form if a form can express the arguments exactly, and JSON otherwise. Raises TypeError
+    and `InvalidTaskError` as `Parameters.write` does.
     """
     params, body = worker.parameters.write(
         args, kwargs, skip=worker.variables, form=_only_form(worker, options)
@@ -37,8 +38,9 @@ def spec_of(
 
 
 def awaited(result: Any) -> Any:
-    """What a handler returned; if that is to be awaited, as of an async function behind a plain
-    decorator, what comes of it.
+    """Return what a handler returned, or its result if that is awaitable.
+
+    An async function behind a plain decorator, for example, returns an awaitable.
     """
     return (
         run_async(current_app.ensure_sync, _await(result))
@@ -48,8 +50,10 @@ def awaited(result: Any) -> Any:
 
 
 def response_of(result: Any, function: Callable[..., Any]) -> Response:
-    """The response to what a handler returned. Raises `PermanentFailure` for an async
-    generator, which nobody would run.
+    """Return the response to what a handler returned.
+
+    Raises `PermanentFailure` for an async generator or a context manager made from a generator,
+    whose body nobody would run.
     """
     if result is not None:
         result = awaited(result)
@@ -61,15 +65,16 @@ def response_of(result: Any, function: Callable[..., Any]) -> Response:
 
 
 def is_context(result: Any) -> bool:
-    """Whether a function returned what `contextlib.contextmanager` makes of a generator, of
-    which nobody runs the body.
+    """Return whether this is what `contextlib.contextmanager` makes of a generator.
+
+    Nobody would run the body of such a generator.
     """
     made_of = getattr(result, "gen", None)
     return inspect.isgenerator(made_of) or inspect.isasyncgen(made_of)
 
 
 def not_run(function: Callable[..., Any]) -> PermanentFailure:
-    """What a generator that was returned comes to: nobody would run its body."""
+    """Return the failure for a returned generator, whose body nobody would run."""
     return PermanentFailure(
         f"{name_of(function)} returned a generator, so its body has not run: collect what it "
         "makes and return that"
@@ -77,9 +82,10 @@ def not_run(function: Callable[..., Any]) -> PermanentFailure:
 
 
 def json_object(otherwise: str) -> dict[str, Any]:
-    """The JSON object that is the request's body. Raises `PermanentFailure` for any other body.
+    """Return the JSON object in the request's body.
 
-    Read as it was written, whatever JSON provider the application has.
+    It is read as it was written, whatever JSON provider the application has. Raises
+    `PermanentFailure` for any other body.
     """
     try:
         found = json.loads(request.get_data())
@@ -97,7 +103,10 @@ async def _await(result: Any) -> Any:
 
 
 def _only_form(worker: Worker[..., Any], options: SpecOptions) -> str | None:
-    """What has to say the arguments because there can be no JSON; None if there can."""
+    """Return the name of the part that must hold the arguments if JSON is not possible.
+
+    None if JSON is possible.
+    """
     method = str(options.get("method") or worker.route.methods[0]).upper()
     if method in WITHOUT_BODY:
         return f"the query of a {method}"

@@ -9,13 +9,14 @@ from .worker import worker_behind
 
 
 def exempt_workers(app: Flask) -> None:
-    """With the first request, exempt each worker route: its guard asks for more than a CSRF token.
+    """Exempt each worker route from CSRF protection, at the first request.
 
-    Only then, so that it does not matter which extension is initialised first.
+    The guard of worker routes demands more than a CSRF token. Waiting for the first request means
+    that the order in which extensions are initialised does not matter.
     """
 
     def exempt(app: Flask, **_: object) -> None:
-        request_started.disconnect(exempt, app)  # a signal that nobody hears costs nothing
+        request_started.disconnect(exempt, app)  # a signal without listeners costs nothing
         protection = app.extensions.get("csrf")
         if protection is None:
             return

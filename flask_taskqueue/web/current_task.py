@@ -21,7 +21,7 @@ _REPORT_AGAIN = 0.5
 
 
 class CurrentTask:
-    """What a handler can know of its own task and attempt."""
+    """What a handler can find out about its own task and attempt."""
 
     def __init__(self, delivery: Delivery, runtime: Runtime, actions: TaskActions) -> None:
         self._delivery = delivery
@@ -37,38 +37,39 @@ class CurrentTask:
 
     @property
     def id(self) -> str:
-        """The task's id, the same at every attempt: the idempotency key to hand to other
-        services.
+        """The task's id, the same at every attempt.
+
+        Hand it to other services as the idempotency key.
         """
         return self._delivery.record.id
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, counted from 1; attempts that crashed count."""
+        """The number of this attempt, counted from 1; attempts that crashed count too."""
         return self._delivery.record.attempts
 
     @property
     def first_tried_at(self) -> datetime:
-        """When the first attempt began, aware, in UTC."""
+        """When the first attempt began, as an aware datetime in UTC."""
         record = self._delivery.record
         return to_datetime(record.first_tried_at or record.started_at or record.eta)
 
     @property
     def last_status(self) -> int | None:
-        """The status of the attempt before this one; None without one, or if it had no reply."""
+        """The status of the previous attempt; None without one, or if it had no reply."""
         return self._delivery.record.last_status
 
     @property
     def batch_id(self) -> str | None:
-        """The id of the batch whose task or callback this is, for ``tasks.get_batch``."""
+        """The id of the batch of this task or callback, for ``tasks.get_batch``."""
         return self._delivery.record.callback_of or self._delivery.record.batch_id
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
-        """Say how far the handler has come, for `Task.progress`: so many done, of so many, with a
-        few words.
+        """Report how far the handler has come, for `Task.progress`.
 
-        Raises ValueError for numbers below 0. It is stored at most twice a second. In a
-        transactional handler on SQLite it is seen when the handler commits.
+        ``done`` and ``total`` are counts, and ``note`` is a few words. The report is stored at most
+        twice a second. In a transactional handler on SQLite it becomes visible when the handler
+        commits. Raises ValueError for numbers below 0.
         """
         if done < 0 or (total is not None and total < 0):
             raise ValueError(f"progress is {done} of {total}; neither can be below 0")
@@ -82,16 +83,16 @@ class CurrentTask:
 
     @property
     def remaining(self) -> float:
-        """Seconds until the deadline; 0 when it has passed."""
+        """Seconds until the deadline; 0 once it has passed."""
         return max(0.0, self._delivery.expires - time.monotonic())
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the result any more: the task was deleted, or its lease lost.
+        """Whether the result is no longer wanted: the task was deleted, or its lease lost.
 
-        It takes up to a third of the lease to become true. Look at it in long loops and return
-        early. It is also true when the database was away for so long that the lease may be lost;
-        then the task is attempted again, whatever the handler that was told so answers.
+        It can take up to a third of the lease to become true. Check it in long loops and return
+        early. It is also true if the database was away for so long that the lease may be lost. If
+        the handler has seen it then, the task is attempted again, whatever the handler answers.
         """
         delivery = self._delivery
         if (

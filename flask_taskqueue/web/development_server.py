@@ -1,5 +1,6 @@
-"""The server of werkzeug, which serves under ``flask run`` and ``app.run``: when it begins to,
-which applications, and where.
+"""Werkzeug's server, which serves under ``flask run`` and ``app.run``.
+
+This module finds out when it begins to serve, which applications, and where.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ _forks_requests_in: list[int] = []
 
 
 def on_serving(begin: Begin) -> None:
-    """Have ``begin(application, base URL)`` called whenever a server of werkzeug begins to serve an
-    application in this process.
+    """Call ``begin(app, base_url)`` whenever a werkzeug server begins to serve in this process.
 
-    There is nothing to ask for that: neither the application nor anybody else is told before the
-    first request. The parent of a reloader makes a server too, and never serves.
+    Werkzeug offers no hook for this: neither the app nor anyone else is told before the first
+    request. The parent process of a reloader makes a server too, but never serves.
     """
     if not _listeners:
         _watch()
@@ -31,7 +31,7 @@ def on_serving(begin: Begin) -> None:
 
 
 def ends_with_its_request() -> bool:
-    """Whether this process was forked for a single request."""
+    """Return whether this process was forked for a single request."""
     return hasattr(os, "getppid") and os.getppid() in _forks_requests_in
 
 
@@ -50,8 +50,9 @@ def _watch() -> None:
 
 
 def _applications(served: object, seen: list[object]) -> Iterator[Flask]:
-    """The applications in what is served: it is one, or middleware around some, or a method of
-    such.
+    """Yield the applications in the object that is served.
+
+    It is an application, middleware around one or several, or a method of either.
     """
     if served is None or any(served is one for one in seen):
         return
@@ -66,7 +67,10 @@ def _applications(served: object, seen: list[object]) -> Iterator[Flask]:
 
 
 def _address(server: BaseWSGIServer) -> str | None:
-    """The base URL of a server, as this machine can reach it; None for a socket that is a file."""
+    """Return the base URL at which this machine can reach a server.
+
+    None for a server on a Unix socket, which is a file.
+    """
     host = server.host
     if "/" in host:
         return None

@@ -1,4 +1,4 @@
-"""The guard of worker routes: only deliveries of this application pass."""
+"""The guard of worker routes, which lets only deliveries of this application pass."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from .middleware import claimed_delivery
 
 
 def verified(app: Flask, request: Request) -> Delivery | None:
-    """The delivery that a request is, or None for anybody else's request.
+    """Return the delivery that a request is, or None if it comes from anyone else.
 
-    In process, the dispatcher's own object in the environ proves it. Over HTTP, a signature that
-    is fresh, by a key bound to method, path, queue and attempt, for an attempt that is under way:
-    a delivery replayed later is nobody's. It is a signature of the bytes that came, whatever
-    hooks and middleware have read of them.
+    In process, the dispatcher's own object in the environ is the proof. Over HTTP, the proof is a
+    fresh signature, made with a key bound to method, path, queue and attempt, for an attempt that
+    is under way, so a delivery that is replayed later is refused. The signature is checked against
+    the bytes that arrived, whatever hooks and middleware have read of them.
     """
     delivery = request.environ.get(ENVIRON_KEY)
     if isinstance(delivery, Delivery):
-        return (
-            None if claimed_delivery(app) is None else delivery
-        )  # a request within a delivery may have taken its environ along
+        # A request made within a delivery may have taken its environ along.
+        return None if claimed_delivery(app) is None else delivery
     incoming = _incoming(app, request)
     if incoming is None:
         return None
@@ -41,15 +40,19 @@ def verified(app: Flask, request: Request) -> Delivery | None:
 
 
 def is_stale(app: Flask, request: Request) -> bool:
-    """Whether a request that was refused is a genuine delivery of an attempt that is not under
-    way.
+    """Return whether a refused request is a genuine delivery that is out of date.
+
+    That is one of an attempt that is not under way.
     """
     incoming = _incoming(app, request)
     return incoming is not None and incoming.stale
 
 
 def why_refused(app: Flask, request: Request) -> str:
-    """What a request that was refused lacks, in a sentence for whoever develops the application."""
+    """Return what a refused request lacks, in a sentence or two.
+
+    The text is meant for the developers of the application.
+    """
     incoming = _incoming(app, request)
     if isinstance(request.environ.get(ENVIRON_KEY), Delivery):
         return (
@@ -89,21 +92,19 @@ def why_refused(app: Flask, request: Request) -> str:
 
 
 def rewind(request: Request) -> None:
-    """Have the body read from its beginning, where hooks have read of it."""
+    """Rewind the request's body to its beginning, in case hooks have read some of it."""
     body = request.environ.get("wsgi.input")
-    if not isinstance(
-        body, io.BytesIO
-    ):  # something else was put there, or it is no body of a delivery
+    # Leave alone what something else has put there, and a body that is not a delivery's.
+    if not isinstance(body, io.BytesIO):
         return
     body.seek(0)
-    if isinstance(
-        request.__dict__.get("stream"), LimitedStream
-    ):  # which keeps a position of its own
+    # A LimitedStream keeps its own position.
+    if isinstance(request.__dict__.get("stream"), LimitedStream):
         del request.__dict__["stream"]
 
 
 def _incoming(app: Flask, request: Request) -> IncomingRequest | None:
-    """What the request itself claims, not one that was made within it."""
+    """Return the claim of the request itself, not that of one made within it."""
     claim = claimed_delivery(app)
     return (
         claim
@@ -137,8 +138,9 @@ def _verify(runtime: Runtime, request: Request, incoming: IncomingRequest) -> De
 def _is_signed(
     runtime: Runtime, incoming: IncomingRequest, method: str, path: str, host: str
 ) -> bool:
-    """Whether a request is signed for a route: of the application itself, or at the host that
-    one of its targets names.
+    """Return whether a request is signed for a route.
+
+    The route is the application's own, or one at the host that one of its targets names.
     """
     keys = signatures.attempt_keys(
         runtime.keys.route, method, path, incoming.queue, incoming.attempt or 0, host

@@ -1,4 +1,4 @@
-"""Health: whether the queue can do its work."""
+"""Health checks, which say whether the queue can do its work."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .troubles import troubles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What was found. ``problems`` are sentences, none when all is well; ``reached`` is whether
-    anybody is there to work.
+    """The result of a health check.
 
-    ``warnings`` are sentences about what goes wrong though the queue works: tasks fail, a
-    dispatcher has died.
+    ``problems`` are sentences, none if all is well. ``warnings`` are sentences about what goes
+    wrong although the queue works, such as failing tasks or a dispatcher that has died. ``reached``
+    says whether the database answered and, if dispatchers were looked for, whether one is alive.
     """
 
     problems: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Health:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """The result as an object for JSON."""
         found = {"status": "ok" if self.ok else "failing", "problems": list(self.problems)}
         if self.dispatchers is None:
             return found
@@ -52,8 +52,10 @@ class Health:
 
 
 def ready(runtime: Runtime) -> Health:
-    """Whether tasks can be stored: the database answers, and the tables are this application's,
-    and those that this version works with.
+    """Check whether tasks can be stored.
+
+    They can if the database answers, and its tables are this application's and work with this
+    version.
     """
     try:
         with runtime.store.reading() as connection:
@@ -64,11 +66,12 @@ def ready(runtime: Runtime) -> Health:
 
 
 def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False) -> Health:
-    """Whether tasks are attempted: a dispatcher is alive for every queue, and nothing that may
-    start has been due for so many seconds.
+    """Check whether tasks are attempted.
 
-    The database must not refuse this process's own dispatcher, if it has one. What the database
-    says of that, and how tasks fail, which may name hosts and users, is told only ``in_detail``.
+    They are if a dispatcher is alive for every queue, and no task that may start has been due for
+    more than ``max_latency`` seconds. If this process has a dispatcher of its own, the database
+    must not refuse it either. The database's message about that, and the ways in which tasks fail,
+    may name hosts and users, so they are included only with ``in_detail``.
     """
     store, outage = runtime.store, _outage(runtime, in_detail)
     try:
@@ -78,7 +81,7 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
             taken = _taken(runtime, connection)
             found = list(troubles(runtime, connection))
             since = min((lane.due_at or 0 for lane in lanes.due()), default=lanes.now)
-            if lanes.now - since > max_latency * SECOND:  # by an eta of the past, perhaps
+            if lanes.now - since > max_latency * SECOND:  # perhaps because of a past eta
                 since = store.metrics.waits_since(connection, lanes.due()) or lanes.now
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
@@ -103,7 +106,10 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
 
 
 def _taken(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:
-    """That the tables are another application's; which, the log and the doctor say."""
+    """Return the problem that the tables belong to another application, if they do.
+
+    The log and ``flask taskqueue doctor`` say which application it is.
+    """
     found = runtime.store.ownership.look(connection)
     return (
         ()
@@ -113,7 +119,7 @@ def _taken(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:
 
 
 def _outage(runtime: Runtime, in_detail: bool) -> list[str]:
-    """What keeps the dispatcher of this process from working."""
+    """Return what keeps this process's dispatcher from working."""
     scheduler = runtime.scheduler
     health = None if scheduler is None else scheduler.dispatcher.health
     if health is None or health.refusing_since is None:
@@ -126,12 +132,14 @@ def _outage(runtime: Runtime, in_detail: bool) -> list[str]:
 
 
 TIMEOUT = 5.0
-"""Seconds within which a look is over, or the database does not answer."""
+"""Seconds after which a check is given up and the database counts as not answering."""
 
 
 class Probe:
-    """Of one application. One look at a time, so that a silent database costs one thread and
-    one connection, however often it is asked.
+    """A health probe of one application, which makes one check at a time.
+
+    A silent database therefore costs one thread and one connection, however often the probe is
+    asked.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -139,10 +147,12 @@ class Probe:
         self._turn = threading.Semaphore()
 
     def ask(self, look: Callable[[], Health]) -> Health:
-        """What ``look`` finds, run in a thread; after `TIMEOUT`, waiting for one that is under
-        way included, that nothing answers.
+        """Return what ``look`` finds, run in a thread, or a failure after `TIMEOUT` seconds.
+
+        The time includes waiting for a check that is under way. The failure says that the database
+        does not answer.
         """
-        if self._runtime.store.database.in_memory:  # one connection, for one thread
+        if self._runtime.store.database.in_memory:  # it has one connection, for one thread
             return look()
         limit = time.monotonic() + TIMEOUT
         if not self._turn.acquire(timeout=TIMEOUT):

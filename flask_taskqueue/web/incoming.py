@@ -1,5 +1,6 @@
-"""A request that claims to be a delivery over HTTP: what it claims, and its body, taken before
-anything in the app can read of it.
+"""A request that claims to be a delivery over HTTP.
+
+Its claim and its body are taken before anything in the app can read from it.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
 
 
 INCOMING_KEY = "flask_taskqueue.incoming"
-"""Where the environ of a request that claims to be a delivery has its `IncomingRequest`."""
+"""The environ key of the `IncomingRequest`, in requests that claim to be deliveries."""
 
 _PIECE = 65_536
 
 
 @dataclass(slots=True, eq=False)
 class IncomingRequest:
-    """What a request claims, and what is found out of it. One object from end to end, though
-    middleware copies environs.
+    """What a request claims, and what is found out about it.
 
-    ``body`` is what its signature has to be of. It is None where that need not be looked at: the
-    headers are malformed or stale, or there is more than a task can have.
+    It stays the same object throughout, even though middleware copies environs. ``body`` holds the
+    bytes that the signature has to cover. It is None if they need not be examined, because the
+    headers are malformed or stale, or because no delivery has such a body, for example one that is
+    longer than a task can have.
     """
 
     headers: Mapping[str, str]
@@ -40,23 +42,23 @@ class IncomingRequest:
     attempt: int | None
     body: bytes | None = None
     delivery: Delivery | None = None
-    """Which delivery it is, once that is proven."""
+    """The delivery that the request is, once that is proven."""
     examined: bool = False
     stale: bool = False
     """Whether it is a genuine delivery of an attempt that is not under way."""
     verdict: Verdict | None = None
-    """What became of it, said by whoever saw its view run."""
+    """What became of the request, recorded where its view was seen to run."""
     by_worker: bool = False
-    """Whether the view that it met is a worker's."""
+    """Whether a worker's view answered the request."""
     reported: bool = False
-    """Whether the application has been told of an exception of it."""
+    """Whether the application has been told of an exception in this request."""
 
 
 def receive(environ: WSGIEnvironment, most: int, now: float) -> IncomingRequest:
-    """What a request claims that carries a signature of Standard Webhooks.
+    """Return the claim of a request that carries a signature of Standard Webhooks.
 
-    If all its headers are well formed and fresh, its body is read, up to ``most`` bytes, and put
-    back, so that what reads it later gets it whole.
+    If all of the signature's headers are well formed and fresh, the body is read, up to ``most``
+    bytes, and put back, so that later readers get the whole of it.
     """
     headers = {
         name: environ.get(f"HTTP_{name.upper().replace('-', '_')}", "")
@@ -75,14 +77,15 @@ def _attempt(count: str) -> int | None:
 
 
 def _take_body(environ: WSGIEnvironment, most: int) -> bytes | None:
-    """The body, which stays to be read in the environ; None for one that no delivery has, of
-    which no more than that is read.
+    """Return the body, and leave it in the environ to be read again.
+
+    None for a body that no delivery has, of which no more is read than it takes to see that.
     """
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
     length = get_content_length(environ)
     if length is None and "wsgi.input_terminated" not in environ:
-        return b""  # no server and no framework reads anything there
+        return b""  # no server and no framework would read anything here
     if length is not None and length > most:
         return None
     rest = cast(IO[bytes], environ["wsgi.input"])
@@ -95,21 +98,19 @@ def _take_body(environ: WSGIEnvironment, most: int) -> bytes | None:
 
 
 def _read(stream: IO[bytes], size: int) -> bytes:
-    """So many bytes, or less if the stream ends or breaks before."""
+    """Return this many bytes, or fewer if the stream ends or breaks earlier."""
     body = bytearray()
     try:
         while len(body) < size and (piece := stream.read(min(size - len(body), _PIECE))):
             body += piece
-    except (
-        OSError,
-        HTTPException,
-    ):  # the latter are raised by werkzeug's streams, which middleware may have put there
+    # Werkzeug's streams, which middleware may have put there, raise HTTPException.
+    except (OSError, HTTPException):
         pass
     return bytes(body)
 
 
 class _Joined(io.RawIOBase):
-    """What was read of a stream, and then the rest of it, with its errors."""
+    """A stream of what was already read, followed by the rest, with its errors."""
 
     def __init__(self, begin: bytes, rest: IO[bytes]) -> None:
         self._begin = io.BytesIO(begin)

@@ -1,5 +1,7 @@
-"""Metrics, as Prometheus reads them: made from SQL at each request, so the same from every
-process and after a restart.
+"""Metrics in the format of Prometheus.
+
+They are computed with SQL at each request, so every process gives the same values, and so does a
+restarted one.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ Sample = tuple[Sequence[str], float]
 
 
 def exposition(runtime: Runtime, accept: str) -> tuple[bytes, str]:
-    """The metrics as text, in the format asked for, and its content type."""
+    """Return the metrics as text in the format asked for, and its content type."""
     registry = CollectorRegistry()
     registry.register(Collector(runtime))
     encode, content_type = choose_encoder(accept)
@@ -37,17 +39,23 @@ def exposition(runtime: Runtime, accept: str) -> tuple[bytes, str]:
 
 
 class Collector:
-    """Reads the metrics of one application; for a registry of your own too."""
+    """A Prometheus collector for the metrics of one application.
+
+    You can also register it in a registry of your own.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
     def describe(self) -> list[Any]:
-        """The families, without values: so a registry need not read any to know them."""
+        """Return the families without values.
+
+        A registry can thus learn which there are without reading the database.
+        """
         return [_FAMILIES[one.kind](one.name, one.doc, labels=one.labels) for one in METRICS]
 
     def collect(self) -> Iterator[Any]:
-        """The families with their values, as of now."""
+        """Yield the families with their current values."""
         store = self._runtime.store
         self._runtime.see_queues()
         with store.reading() as connection:
@@ -99,7 +107,7 @@ def _of_queues(readings: Sequence[QueueMetrics]) -> dict[str, Iterable[Sample]]:
 
 
 def _states(reading: QueueMetrics) -> dict[str, int]:
-    """Tasks by state; what is due in a paused queue is paused."""
+    """Count the tasks by state; a paused queue's due tasks count as paused."""
     counts = reading.counts
     return {
         "scheduled": counts.scheduled,
@@ -128,7 +136,10 @@ def _of_dispatchers(known: Mapping[str, DispatcherInfo], now: float) -> dict[str
 
 
 def _latest(dispatchers: Iterable[DispatcherInfo]) -> dict[str, DispatcherInfo]:
-    """By host and process number; of those that had the same, the one seen last."""
+    """Return the dispatchers by host and process number.
+
+    If several had the same, the one seen last is kept.
+    """
     return {
         f"{one.host}:{one.pid}": one for one in sorted(dispatchers, key=lambda one: one.seen_at)
     }

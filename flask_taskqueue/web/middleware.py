@@ -1,5 +1,7 @@
-"""The proof that a task's view ran: seen where the app calls it, told where the app cannot
-change it.
+"""Middleware that reports what became of a task's view.
+
+The view is watched where the app calls it, and the verdict is added to the reply outside of the
+app, where the app cannot change it.
 """
 
 from __future__ import annotations
@@ -33,20 +35,23 @@ _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
 _claim: ContextVar[tuple[Flask, Delivery | IncomingRequest] | None] = ContextVar(
     "flask_taskqueue.claimed_delivery", default=None
 )
-"""The delivery that a request is, or claims to be, and to which app; None for other requests."""
+"""The app, and the delivery to it that a request is or claims to be; None for other requests."""
 
 
 def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
-    """Where to put the verdict on the view of the current request; None if the request is no
-    delivery to this app.
+    """Return the current request's delivery, on which to put the verdict on its view.
+
+    Over HTTP the delivery may be a claim that is not proven yet. None if the request is no delivery
+    to this app.
     """
     claim = _claim.get()
     return claim[1] if claim is not None and claim[0] is app else None
 
 
 def returned(response: Response) -> Verdict:
-    """The verdict on a view that returned this. Its body is run to its end before, so that a
-    failure in it is the view's.
+    """Return the verdict on a view that returned this response.
+
+    The response's body is run to its end first, so that a failure in it counts as the view's.
     """
     if not response.is_sequence and not response.direct_passthrough:
         response.make_sequence()
@@ -59,33 +64,33 @@ def returned(response: Response) -> Verdict:
 
 
 def keep_traceback(runtime: Runtime, claim: Delivery | IncomingRequest, error: Exception) -> None:
-    """Keep the traceback of what a view raised, where the dispatcher is in this process: over
-    HTTP there is no room for it in a header.
+    """Keep the traceback of what a view raised, for a dispatcher in this process.
+
+    Over HTTP it is not kept, because a header has no room for it.
     """
     if isinstance(claim, Delivery) and not claim.remote:
         claim.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
 
 
 def install(app: Flask) -> None:
-    """Put the proof around an app, once."""
+    """Put the middleware around an app, once."""
     if _EXTENSION_KEY not in app.extensions:
         app.extensions[_EXTENSION_KEY] = DeliveryMiddleware(app)
         got_request_exception.connect(_note_report, app)
 
 
 def _note_report(app: Flask, **_: Any) -> None:
-    """Flask has told of an exception, and has logged it or raises it."""
+    """Note that Flask has reported an exception: it has logged it or raises it."""
     claim = claimed_delivery(app)
     if claim is not None:
         claim.reported = True
 
 
 class DeliveryMiddleware:
-    """Around an app: over HTTP it takes what deliveries bring, and puts the verdict on replies,
-    signed; and it sees which views run.
+    """Middleware that receives deliveries over HTTP and adds the signed verdict to replies.
 
-    It is the app's ``wsgi_app``, inside of whatever is put around that later. Requests that carry
-    no signature of Standard Webhooks pass as they are.
+    It also observes which views run. It is the app's ``wsgi_app``, inside of whatever is wrapped
+    around that later. Requests without a signature of Standard Webhooks pass through unchanged.
     """
 
     def __init__(self, app: Flask) -> None:
@@ -96,13 +101,11 @@ class DeliveryMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Call the app."""
-        if (
-            self._app.dispatch_request is not self._dispatch
-        ):  # with the first request, or another extension has put its own there
+        # True at the first request, and if another extension has put its own method there.
+        if self._app.dispatch_request is not self._dispatch:
             self._watch_dispatch()
-        if (
-            claimed_delivery(self._app) is not None
-        ):  # a request within a delivery, with its environ perhaps, is not the delivery
+        # A request made within a delivery, perhaps with its environ, is not the delivery.
+        if claimed_delivery(self._app) is not None:
             return self._call(None, environ, start_response)
         delivery = environ.get(ENVIRON_KEY)
         if isinstance(delivery, Delivery):
@@ -125,13 +128,14 @@ class DeliveryMiddleware:
     def _answer(
         self, incoming: IncomingRequest, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Call the app; what it raises past its error handlers is logged here, once, and is a
-        reply of 500 that tells so.
+        """Call the app, and answer 500 for an exception that its error handlers let through.
+
+        The exception is logged here, once, and the reply's verdict says that it was reported.
         """
         try:
             return self._call(incoming, environ, start_response)
         except Exception as error:
-            if incoming.body is None:  # it is no delivery, but somebody else's webhook perhaps
+            if incoming.body is None:  # not a delivery, but perhaps someone else's webhook
                 raise
             incoming.reported = True
             logger.error(
@@ -148,7 +152,10 @@ class DeliveryMiddleware:
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        """Call the app; a request that a view makes meanwhile has a witness of its own, or none."""
+        """Call the app with this claim as the current one.
+
+        A request that a view makes meanwhile gets a claim of its own, or none.
+        """
         token = _claim.set(None if claim is None else (self._app, claim))
         try:
             return self._inner(environ, start_response)
@@ -176,8 +183,9 @@ class DeliveryMiddleware:
         return start
 
     def _watch_dispatch(self) -> None:
-        """Have what the app calls its views by say what became of them, where a view has not
-        said it itself.
+        """Wrap the method with which the app calls its views, to record what becomes of them.
+
+        A verdict that a view has already given itself is kept.
         """
         call = self._app.dispatch_request
 
@@ -203,8 +211,9 @@ class DeliveryMiddleware:
 
 
 def _of_error(error: Exception) -> Verdict | None:
-    """The verdict on what calling a view raised; None for a redirect to the canonical URL,
-    which says itself what it is.
+    """Return the verdict on what calling a view raised.
+
+    None for a redirect to the canonical URL, because the reply itself shows what it is.
     """
     if error is not request.routing_exception:
         return verdicts.raised(error)

@@ -1,4 +1,4 @@
-"""Monitoring: the routes that tell machines how the queue is doing."""
+"""Monitoring routes, which tell machines how the queue is doing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _CLOSED = (
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
-    """Give an application the routes that its settings ask for. Raises `ConfigurationError` for
-    metrics without prometheus-client.
+    """Register the monitoring routes that the settings ask for.
+
+    Raises `ConfigurationError` for metrics without prometheus-client.
     """
     settings = runtime.settings
     blueprint = Blueprint(BLUEPRINT, __name__)
@@ -56,7 +57,7 @@ def _dispatching(runtime: Runtime, probe: Probe) -> health.Health:
 
 
 def _metrics(runtime: Runtime) -> Response:
-    """The metrics, for those to whom they are open."""
+    """Return the metrics if the request may see them."""
     from .metrics import exposition  # prometheus-client is an extra
 
     if not _is_open(runtime):
@@ -76,7 +77,7 @@ def _metrics(runtime: Runtime) -> Response:
 
 
 def _is_open(runtime: Runtime) -> bool:
-    """Whether whoever asks has the token, or is let in by the application's function."""
+    """Return whether the request has the token or is let in by the app's function."""
     token, access = runtime.settings.metrics_token, runtime.settings.metrics_access
     if token is not None and has_token(request, token):
         return True

@@ -1,4 +1,4 @@
-"""Rules as werkzeug reads their texts."""
+"""Rules as werkzeug parses them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _UNREACHABLE = re.compile(r"[?#\\\s\x00-\x20\x7f]|/\.{1,2}(?=/|$)")
 
 
 def bound_rule(rule: str, methods: Iterable[str], endpoint: str, url_map: Map) -> Rule:
-    """A rule as this map reads it, without being one of its rules. Raises LookupError and
-    ValueError as werkzeug does.
+    """Return a rule as this map reads it, without adding it to the map.
+
+    Raises LookupError and ValueError as werkzeug does.
     """
     found = Rule(
         rule, methods=list(methods), endpoint=endpoint, strict_slashes=url_map.strict_slashes
@@ -26,18 +27,16 @@ def bound_rule(rule: str, methods: Iterable[str], endpoint: str, url_map: Map) -
 
 
 def variables_of(rule: str) -> frozenset[str]:
-    """The variables of a rule, whatever converters it names. Raises `ConfigurationError` for a
-    malformed one.
+    """Return the variables of a rule, whatever converters it names.
+
+    Raises `ConfigurationError` for a malformed rule.
     """
     try:
         parsed = bound_rule(
             rule if rule.startswith("/") else f"/{rule}", ("POST",), "", _Unconverted()
         )
-    except (
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ) as error:  # werkzeug compiles a rule, so a name that is there twice is a SyntaxError
+    # Werkzeug compiles a rule to Python, so a repeated variable name is a SyntaxError.
+    except (SyntaxError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the rule {rule!r} of a worker cannot be read: {error}"
         ) from error
@@ -51,7 +50,10 @@ def variables_of(rule: str) -> frozenset[str]:
 
 
 class _AnyConverters(dict[str, type[BaseConverter]]):
-    """Every name is a converter's: which there are is known to the application only."""
+    """A mapping in which every name is that of a converter.
+
+    Only the application knows which converters there really are.
+    """
 
     def __contains__(self, _: object) -> bool:
         return True

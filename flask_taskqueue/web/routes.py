@@ -1,4 +1,4 @@
-"""The application's routes: where a task's URL leads."""
+"""The application's routes, to which tasks' URLs lead."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ _MOST_REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class FoundRoute:
-    """A path of the application, and the worker that answers there, if it is one's."""
+    """A path of the application, with the worker that answers there, if one does."""
 
     path: str
     worker: Worker[..., Any] | None
 
 
 def answers(app: Flask, url: str, method: str) -> bool:
-    """Whether a route of the application answers a path (which may have a query); where hosts
-    matter that is not looked at.
+    """Return whether a route of the application answers a path, which may have a query.
+
+    If the app's routes depend on the host, this is not checked and the answer is True.
     """
     if app.url_map.host_matching or app.subdomain_matching:
         return True
@@ -48,7 +49,10 @@ def answers(app: Flask, url: str, method: str) -> bool:
 
 
 class RouteFinder:
-    """Finds routes of one application; remembers what it found, for the routes no longer change."""
+    """A finder of one application's routes.
+
+    It remembers what it has found, because the routes no longer change.
+    """
 
     def __init__(self, app: Flask) -> None:
         self._of = weakref.ref(app)
@@ -59,10 +63,11 @@ class RouteFinder:
         self._bound: MapAdapter | None = None
 
     def find(self, url: str, method: str) -> FoundRoute:
-        """The route that answers a path (which may have a query).
+        """Return the route that answers a path, which may have a query.
 
-        A path that no route answers with this method raises `InvalidUrlError` in debug and
-        testing and is logged otherwise: it may be served by something in front of the application.
+        If no route answers the path with this method, this raises `InvalidUrlError` in debug mode
+        and testing. Otherwise it logs a warning, because something in front of the application may
+        serve the path.
         """
         path, mark, query = url.partition("?")
         place = self._found.get((path, method))
@@ -73,8 +78,9 @@ class RouteFinder:
         return FoundRoute(place.path + mark + query, place.worker)
 
     def endpoint_of(self, worker: Worker[..., Any]) -> str:
-        """The endpoint under which a worker is registered. Raises `InvalidUrlError` if it is
-        not.
+        """Return the endpoint under which a worker is registered.
+
+        Raises `InvalidUrlError` if it is not registered.
         """
         if worker in self._endpoints:
             return self._endpoints[worker]
@@ -91,8 +97,9 @@ class RouteFinder:
     def build(
         self, endpoint: str, values: dict[str, Any], method: str
     ) -> tuple[str, dict[str, Any]]:
-        """The path of an endpoint, and the values its rule has no place for. Raises
-        `InvalidUrlError`.
+        """Return the path of an endpoint, and the values that its rule has no place for.
+
+        Raises `InvalidUrlError`.
         """
         if (endpoint, method) in self._fixed:
             return self._fixed[endpoint, method], values
@@ -106,10 +113,10 @@ class RouteFinder:
     def build_call(
         self, worker: Worker[..., Any], params: dict[str, Any], method: str
     ) -> tuple[str, dict[str, Any]]:
-        """The path that has a worker called, and the params its rule has no place for.
+        """Return the path that calls a worker, and the params that its rule has no place for.
 
-        Raises `InvalidUrlError` if that path leads elsewhere, or the variables in it would be other
-        values for the handler than those of a `Call`.
+        Raises `InvalidUrlError` if the path leads elsewhere, or if the handler would get values
+        from the path's variables that differ from those of a `Call`.
         """
         endpoint = self.endpoint_of(worker)
         if (endpoint, method) in self._fixed:
@@ -133,8 +140,9 @@ class RouteFinder:
     def _completed(
         self, endpoint: str, filled: Mapping[str, Any], variables: frozenset[str]
     ) -> dict[str, Any]:
-        """The values of a URL's variables, with those that the application's ``url_defaults``
-        know for the ones that are missing.
+        """Return the values of a URL's variables, completed by the app's ``url_defaults``.
+
+        Raises `InvalidUrlError` if ``url_defaults`` fail here.
         """
         values = dict(filled)
         if variables <= values.keys():
@@ -145,7 +153,7 @@ class RouteFinder:
             AttributeError,
             LookupError,
             RuntimeError,
-        ) as error:  # it looks into a request, or at what one has left in g
+        ) as error:  # the function looks at a request, or at what one has left in g
             missing = sorted(variables - filled.keys())
             raise InvalidUrlError(
                 f"the URL of endpoint {endpoint!r} has a place for "
@@ -183,7 +191,10 @@ class RouteFinder:
         method: str,
         given: Mapping[str, Any],
     ) -> None:
-        """See that a path leads to this worker, with these values."""
+        """Check that a path leads to this worker, with these values.
+
+        Raises `InvalidUrlError` otherwise.
+        """
         if not {".", ".."}.isdisjoint(path.split("/")):
             raise InvalidUrlError(
                 f"{redacted(path)!r} has a part '.' or '..', which HTTP takes away: give the "
@@ -253,7 +264,10 @@ class RouteFinder:
 
 
 def _single(name: str, value: Any) -> Any:
-    """The value of a variable; of a list, such as a MultiDict has, the only one."""
+    """Return the value of a variable or, of a list such as a MultiDict has, the only one.
+
+    Raises `InvalidUrlError` if the list does not hold exactly one.
+    """
     if not isinstance(value, list):
         return value
     if len(value) != 1:

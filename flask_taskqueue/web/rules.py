@@ -1,4 +1,4 @@
-"""Rules of workers: which can be, and which two exclude each other."""
+"""Checks of worker rules: which are valid, and which exclude each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .worker import Worker, worker_behind
 
 
 def check_rule(rule: Any, *, on_blueprint: bool) -> str:
-    """A worker's rule. Raises `ConfigurationError` for what is none."""
+    """Return a worker's rule. Raise `ConfigurationError` if it is not valid."""
     if callable(rule):
         name = getattr(rule, "__name__", "handler")
         raise ConfigurationError(
@@ -30,8 +30,9 @@ def check_rule(rule: Any, *, on_blueprint: bool) -> str:
 
 
 def check_methods(rule: str, methods: Any) -> tuple[str, ...]:
-    """A worker's methods, in capitals. Raises `ConfigurationError` for none, and for what is no
-    method of a task.
+    """Return a worker's methods in capitals.
+
+    Raises `ConfigurationError` if there are none, or if one is not a method that a task can have.
     """
     if isinstance(methods, str) or not isinstance(methods, Iterable):
         raise ConfigurationError(
@@ -48,7 +49,7 @@ def check_methods(rule: str, methods: Any) -> tuple[str, ...]:
 
 
 def check_endpoint(endpoint: Any) -> None:
-    """See that a name is one of an endpoint. Raises `ConfigurationError`."""
+    """Raise `ConfigurationError` if a name cannot be an endpoint."""
     if not isinstance(endpoint, str) or not endpoint or "." in endpoint:
         raise ConfigurationError(
             f"the endpoint of a worker is {endpoint!r}; it must be a name without a dot, "
@@ -57,7 +58,7 @@ def check_endpoint(endpoint: Any) -> None:
 
 
 def worker_rules(app: Flask) -> Iterator[tuple[Rule, Worker[..., Any]]]:
-    """The rules of an application that workers answer, each with its worker."""
+    """Yield the rules of an application that workers answer, each with its worker."""
     for rule in app.url_map.iter_rules():
         worker = worker_behind(app.view_functions.get(rule.endpoint))
         if worker is not None:
@@ -65,8 +66,9 @@ def worker_rules(app: Flask) -> Iterator[tuple[Rule, Worker[..., Any]]]:
 
 
 def check_routes(app: Flask) -> None:
-    """Raise `ConfigurationError` if two rules of an application match the same URLs, and one of
-    them is a worker's.
+    """Raise `ConfigurationError` if a worker's rule matches the same URLs as another rule.
+
+    The other rule may be a worker's or any other view's.
     """
     for known, rule in _doubles(app.url_map.iter_rules()):
         first, second = (
@@ -78,8 +80,9 @@ def check_routes(app: Flask) -> None:
 
 
 def check_new(app: Flask, new: Rule) -> None:
-    """Raise `ConfigurationError` if an application has a rule for the URLs of a new one, of
-    another endpoint.
+    """Raise `ConfigurationError` if an application already has a rule for a new rule's URLs.
+
+    Rules of the same endpoint are allowed.
     """
     for known in app.url_map.iter_rules():
         if known.endpoint != new.endpoint and excludes(known, new):
@@ -87,12 +90,12 @@ def check_new(app: Flask, new: Rule) -> None:
 
 
 def excludes(known: Rule, rule: Rule) -> bool:
-    """Whether a rule takes from another what it is for: the same URLs, and a method of both."""
+    """Return whether two rules have the same URLs and a method in common."""
     return _pattern(known) == _pattern(rule) and bool(_common(known, rule))
 
 
 def clash(known: Rule, rule: Rule) -> ConfigurationError:
-    """What two rules that exclude each other come to."""
+    """Return the error for two rules that exclude each other."""
     same = f"{', '.join(sorted(_common(known, rule)))} {rule.rule}"
     also = "" if known.rule == rule.rule else f" (as {known.rule})"
     return ConfigurationError(
@@ -115,8 +118,9 @@ def _doubles(rules: Iterable[Rule]) -> Iterator[tuple[Rule, Rule]]:
 
 
 def _pattern(rule: Rule) -> Hashable:
-    """What the URLs of a rule have in common with no other's: its parts, without the names of
-    its variables.
+    """Return what identifies the URLs that a rule matches.
+
+    It consists of the rule's parts, without the names of its variables.
     """
     return tuple((part.content, part.static, part.final, part.suffixed) for part in rule._parts)
 

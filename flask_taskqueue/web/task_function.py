@@ -1,4 +1,4 @@
-"""A task function: a plain function that is run as a task, without a URL of its own."""
+"""A task function: a plain function that runs as a task, without a URL of its own."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ R = TypeVar("R")
 
 
 class TaskFunction(Generic[P, R]):
-    """A function under ``@tasks.task``: still the function it was, with `enqueue`.
+    """A function marked with ``@tasks.task``: still the same function, with `enqueue`.
 
-    Its tasks are JSON and name it by its registered name; ``worker`` is the handler that runs it.
+    Its tasks are JSON and refer to it by its registered name. ``worker`` is the handler that runs
+    it.
     """
 
     def __init__(
@@ -43,23 +44,26 @@ class TaskFunction(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task:
-        """Add a task that calls the function so.
+        """Add a task that calls the function with these arguments.
 
-        Raises what ``tasks.add`` raises, TypeError when the arguments do not fit the function, and
-        `InvalidTaskError` for one that JSON would not give back the same.
+        Raises whatever ``tasks.add`` raises, TypeError if the arguments do not fit the function,
+        and `InvalidTaskError` for an argument that JSON would not give back unchanged.
         """
         return self._add(self.spec(*args, **kwargs))
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
-        """The task that `enqueue` would add, for lists, batches and ``then``."""
+        """Return the task that `enqueue` would add, for lists, batches and ``then``."""
         return self.options().spec(*args, **kwargs)
 
     def options(self, **options: Unpack[SpecOptions]) -> PreparedFunction[P]:
-        """The same with options of ``tasks.add``: ``function.options(countdown=60).enqueue(1)``."""
+        """Return the same function with options of ``tasks.add`` for its next tasks.
+
+        For example, ``function.options(countdown=60).enqueue(1)``.
+        """
         return PreparedFunction(self.worker, self._arguments, self._add, options)
 
     def _handler(self) -> Callable[[], Response]:
-        """A handler without parameters of its own, known by the function's name."""
+        """Return a handler without parameters, which has the function's name."""
 
         def handle() -> Response:
             return self._handle()
@@ -72,8 +76,9 @@ class TaskFunction(Generic[P, R]):
         return handle
 
     def _handle(self) -> Response:
-        """Call the function with what the task holds; its result, where JSON can hold it, is
-        the reply.
+        """Call the function with the task's arguments, and return the reply.
+
+        The reply is the function's result, if JSON can hold it.
         """
         bound = self._arguments.load(json_object("it has no arguments"))
         result = awaited(self.function(*bound.args, **bound.kwargs))
@@ -99,11 +104,11 @@ class PreparedFunction(Generic[P]):
         return self._add(self.spec(*args, **kwargs))
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
-        """The task that `enqueue` would add, for lists, batches and ``then``."""
+        """Return the task that `enqueue` would add, for lists, batches and ``then``."""
         options: SpecOptions = {**self._options, "json": self._arguments.dump(args, kwargs)}
         return TaskSpec(self._worker, **options)
 
 
 def route_of(name: str, **options: Any) -> Route:
-    """The route of a task function."""
+    """Return the route of a task function."""
     return Route(rule=FUNCTIONS + name, endpoint=f"task-{name}", **options)

@@ -1,4 +1,4 @@
-"""The transaction of a handler: its changes and the end of its attempt commit together."""
+"""The transaction of a handler, which commits its changes with the end of its attempt."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _ENDED = (
 
 
 class LeaseLostError(Exception):
-    """Somebody else has ended the lease of the attempt, so that nothing of it counts."""
+    """The attempt's lease was ended by someone else, so nothing that it did counts."""
 
 
 def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answer]) -> Answer:
-    """Run ``call`` in one transaction of the application's session; what it answered, and what
-    became of that.
+    """Run ``call`` in one transaction of the app's session, and return its answer and verdict.
 
-    A 2xx commits its changes and the end of the attempt together, so they happen exactly once,
-    whatever dies when. All else rolls back: another status, an exception, a lease that was lost
-    meanwhile. So does a transaction that is no longer the one which was begun. Where one writer
-    locks all, it waits for its turn up to the deadline. Raises `LeaseLostError`,
-    `BadTransactionStateError`, and `TransientError` when its turn does not come.
+    A 2xx commits its changes and the end of the attempt together, so they happen exactly once, even
+    if processes crash at any point. Everything else rolls back: another status, an exception, a
+    lease that was lost meanwhile, and a transaction that is no longer the one that was begun. On a
+    database where one writer locks out all others, the handler waits for its turn, up to the
+    deadline. Raises `LeaseLostError`, `BadTransactionStateError`, and `TransientError` if the turn
+    does not come.
     """
     lock = runtime.store.database.write_lock
     asked = time.monotonic()
@@ -60,8 +60,10 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answ
 
 
 def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
-    """Store how far a handler has come; in its own transaction where that may hold the only
-    write lock there is.
+    """Store how far a handler has come.
+
+    Where the handler's own transaction may hold the only write lock, the report is stored in that
+    transaction.
     """
     store = runtime.store
     if (
@@ -75,7 +77,7 @@ def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
 
 
 class _Transaction:
-    """The transaction of the session that one handler runs in."""
+    """The session's transaction in which one handler runs."""
 
     def __init__(self, runtime: Runtime, record: Record) -> None:
         self._binding = runtime.binding
@@ -84,7 +86,10 @@ class _Transaction:
         self._session = self._binding.session()
 
     def run(self, call: Callable[[], Answer]) -> Answer:
-        """Run ``call`` in it, and commit it with the end of the attempt; or roll it back."""
+        """Run ``call`` in the transaction, and commit it with the end of the attempt.
+
+        If that is not possible it is rolled back.
+        """
         committed = False
         try:
             if self._session.in_nested_transaction():
@@ -113,7 +118,7 @@ class _Transaction:
         finally:
             if not committed:
                 self._session.rollback()
-                self._binding.session.rollback()  # another one, if the handler removed this
+                self._binding.session.rollback()  # a new session, if the handler removed this
 
     def _see_that_it_goes_on(self, begun: Any) -> None:
         if (
@@ -138,7 +143,7 @@ class _Transaction:
             )
 
     def _flush(self) -> None:
-        """Bring everything to the database, out of savepoints that were left open too."""
+        """Write all changes to the database, also from savepoints that were left open."""
         self._session.flush()
         while (nested := self._session.get_nested_transaction()) is not None:
             nested.commit()

@@ -1,4 +1,4 @@
-"""Troubles: what is judged of the tables and of the routes of this release."""
+"""Troubles: problems found in the tables and in the routes of this release."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ from ..store import MOST_DEAD
 from .routes import answers
 
 _LATEST = 100
-"""Failed attempts that are looked at for the errors of queues."""
+"""How many of the latest failed attempts are examined for the errors of queues."""
 
 
 def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
-    """What keeps tasks from being done. Where no dispatcher is alive that comes first."""
+    """Yield what keeps tasks from being done.
+
+    If no dispatcher is alive, that comes first.
+    """
     store, queues = runtime.store, sorted(runtime.settings.queues)
     now = store.schedules.now(connection)
     waiting = {queue: live.unfinished for queue, live in store.backlog.of(connection).items()}

@@ -1,4 +1,4 @@
-"""A worker: a handler, its route and how its tasks are made."""
+"""A worker: a handler with its route and its way of making tasks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HEEDED = "the lease may have been lost, and the handler was told so: it may hav
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a handler answers, and what its tasks have unless add() says otherwise."""
+    """Where a handler answers, and the defaults of its tasks, which add() can override."""
 
     rule: str
     endpoint: str
@@ -49,9 +49,9 @@ class Route:
 
 
 class Worker(Generic[P, R]):
-    """A handler under ``@tasks.worker``: still the function it was, with `add`.
+    """A handler marked with ``@tasks.worker``: still the same function, with `add`.
 
-    Called directly it is the plain function. Its `view` is what the route runs.
+    Called directly it is the plain function. The route runs its `view`.
     """
 
     def __init__(
@@ -73,25 +73,28 @@ class Worker(Generic[P, R]):
     def add(self, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task for this handler, with the handler's own parameters.
 
-        The handler gets them as they are, of their types; `InvalidTaskError` refuses one that it
-        would get otherwise. Raises what else ``tasks.add`` raises, and TypeError when they do not
-        fit the handler.
+        The handler gets the values unchanged, with their types; a value that would arrive changed
+        is refused with `InvalidTaskError`. Raises whatever else ``tasks.add`` raises, and TypeError
+        if the arguments do not fit the handler.
         """
         return self._add(self.spec(*args, **kwargs))
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
-        """The task that `add` would add, for lists, batches and ``then``."""
+        """Return the task that `add` would add, for lists, batches and ``then``."""
         return spec_of(self, args, kwargs, {})
 
     def options(self, **options: Unpack[SpecOptions]) -> PreparedWorker[P]:
-        """The same with options of ``tasks.add``:
-        ``handler.options(countdown=60).add(key="a")``.
+        """Return the same worker with options of ``tasks.add`` for its next tasks.
+
+        For example, ``handler.options(countdown=60).add(key="a")``.
         """
         return PreparedWorker(self, self._add, options)
 
     def view(self, **variables: Any) -> Response:
-        """Answer a request: 403 for anybody but this application's dispatcher, which in debug
-        says why.
+        """Answer a request, or refuse it unless it comes from this application's dispatcher.
+
+        Anyone else gets a 403, which says why if the app is in debug mode. A genuine delivery of an
+        attempt that is no longer under way gets a 409.
         """
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         current: Request = request._get_current_object()  # type: ignore[attr-defined]
@@ -117,16 +120,15 @@ class Worker(Generic[P, R]):
             raise
         finally:
             handling.reset(token)
-            if (
-                claim.verdict is None or not claim.verdict.committed
-            ):  # a request that arrives twice changes nothing
+            # A request that arrives twice changes nothing.
+            if claim.verdict is None or not claim.verdict.committed:
                 claim.verdict = verdict
         return response
 
     def _answer(
         self, runtime: Runtime, delivery: Delivery, variables: Mapping[str, Any]
     ) -> tuple[Response, Verdict]:
-        """Run the handler; what it answers, and the verdict on it."""
+        """Run the handler, and return its response with the verdict on it."""
         try:
             if self.route.transactional:
                 return in_transaction(runtime, delivery, lambda: self._run(delivery, variables))
@@ -177,13 +179,15 @@ class PreparedWorker(Generic[P]):
         return self._add(self.spec(*args, **kwargs))
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
-        """The task that `add` would add, for lists, batches and ``then``."""
+        """Return the task that `add` would add, for lists, batches and ``then``."""
         return spec_of(self._worker, args, kwargs, self._options)
 
 
 def _values() -> tuple[Mapping[str, Any], bool]:
-    """What the task brings: its JSON object, or its form and query parameters, each a list;
-    whether it is these.
+    """Return the task's values, and whether they are form values.
+
+    The values are the task's JSON object, or its form and query parameters, each of which is a
+    list.
     """
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     if not current.is_json:
@@ -193,6 +197,6 @@ def _values() -> tuple[Mapping[str, Any], bool]:
 
 
 def _refusal(verdict: Verdict) -> tuple[Response, Verdict]:
-    """What is answered in a handler's place."""
+    """Return the response that is sent in place of the handler's, with the verdict."""
     headers = {} if verdict.retry_after is None else {"Retry-After": verdict.retry_after}
     return Response(verdict.error, verdict.status, mimetype="text/plain", headers=headers), verdict
