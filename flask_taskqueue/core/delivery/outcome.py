@@ -28,7 +28,7 @@ _LONGEST_RETRY_AFTER = 100
 """The number of characters that are read; a date has thirty."""
 
 ROLL_OUT = timedelta(hours=1)
-"""The longest time, in seconds, until a release has reached every process.
+"""The longest time until a release has reached every process.
 
 Until then, a task that this release does not know may belong to the other one.
 """

@@ -71,7 +71,7 @@ class Facts:
         ]
 
     def on_probation(self) -> list[Record]:
-        """Return other tasks that are being tried alone, so that nothing begins beside them."""
+        """Return other tasks being tried alone; nothing begins beside them in their process."""
         begun = [
             suspect
             for suspect in self.suspects

@@ -32,7 +32,7 @@ def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the table of renewals: leases that last ``until`` then although ``due_at`` has passed.
+    """Define the table of renewals: leases that last up to ``until`` although ``due_at`` is past.
 
     The row of their task is locked by another transaction.
     """

@@ -30,7 +30,7 @@ class Claim(Protocol):
 
 
 class Dialect(Protocol):
-    """What the queue needs of a database that differs from one to the next."""
+    """The operations that each database does in its own way."""
 
     clock_is_local: bool
     """Whether the database's clock is the clock of this machine."""
@@ -50,7 +50,7 @@ class Dialect(Protocol):
 
     @property
     def now(self) -> sa.ColumnElement[int]:
-        """Return the database's clock, in microseconds since 1970; it is constant in a statement."""
+        """Return the database's clock, in microseconds since 1970; constant in a statement."""
 
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
         """Return an engine of the queue's own, whose transactions wait only a moment for a lock.
