@@ -1,3 +1,1 @@
-"""What an application, a command and the dashboard do with tasks, queues and schedules, each in
-one place.
-"""
+"""Actions that the app, a command and the dashboard take on tasks, queues and schedules."""

@@ -1,4 +1,4 @@
-"""Adding: the one place where tasks are stored, in the transaction that they are part of."""
+"""Adding: the one place where tasks are stored, in the transaction they belong to."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ MOST_AT_ONCE = 1000
 _CHUNK = 500
 
 Added = tuple[Record, Disposition]
-"""A task as it is stored now, and how that came about."""
+"""A task as it is stored now, with how that came about."""
 
 
 class AddedMany(NamedTuple):
-    """How many tasks were added, and how many were not because their name or key was taken."""
+    """The number of tasks added, and of those left out because their name or key was taken."""
 
     added: int
     skipped: int
@@ -62,9 +62,10 @@ def add_task(runtime: Runtime, spec: TaskSpec, transactional: bool | None) -> Ta
 def add_tasks(
     runtime: Runtime, specs: Sequence[TaskSpec], transactional: bool | None
 ) -> list[Task]:
-    """Store up to 1,000 tasks in one transaction, or none if one is malformed; each as it is now.
+    """Store up to 1,000 tasks in one transaction, and return each as it is now.
 
-    Raises `TooManyTasksError` for more, and `DuplicateTaskNameError` if two have the same name.
+    If one is malformed, none is stored. Raises `TooManyTasksError` for more than 1,000, and
+    `DuplicateTaskNameError` if two have the same name.
     """
     if len(specs) > MOST_AT_ONCE:
         raise TooManyTasksError(
@@ -88,7 +89,7 @@ def add_tasks(
 
 
 def add_many(runtime: Runtime, specs: Iterable[TaskSpec], transactional: bool | None) -> AddedMany:
-    """Store any number of tasks, a few hundred to a transaction; how many."""
+    """Store any number of tasks, a few hundred to a transaction, and return how many."""
     if joins_session(runtime, transactional):
         added = add_tasks(runtime, list(islice(specs, MOST_AT_ONCE + 1)), True)
         new = sum(task.was_enqueued for task in added)
@@ -117,7 +118,7 @@ def add_batch(
     on_dead: TaskSpec | None,
     transactional: bool | None,
 ) -> sa.Row[Any]:
-    """Store a batch and its tasks in one transaction; its row."""
+    """Store a batch and its tasks in one transaction, and return the batch's row."""
     batch_id = task_id()
     news = _of_batch(runtime, specs, batch_id)
     callbacks = [
@@ -157,7 +158,7 @@ def _of_batch(runtime: Runtime, specs: Sequence[TaskSpec], batch_id: str) -> lis
 
 
 def _context(runtime: Runtime) -> Mapping[str, str]:
-    """The caller's trace context, if traces are propagated."""
+    """Return the caller's trace context, or an empty one if traces are not propagated."""
     return of_caller() if runtime.settings.trace_propagation else {}
 
 
@@ -205,14 +206,18 @@ def _counted(tasks: int, _missing: int) -> list[str]:
 
 
 def _waits(new: NewTask) -> bool:
-    """Whether to store a task may wait for another transaction that has stored one: of its name
-    or of its keys.
+    """Tell whether storing a task may wait for another transaction.
+
+    It may if that transaction has stored a task with the same name or with one of the same keys.
     """
     return new.name is not None or new.unique_key is not None or new.lock_key is not None
 
 
 def _insert(store: Store, connection: sa.Connection, new: NewTask) -> Added:
-    """Store a task; what there is now, and how it came about. Raises as `Inserts.add`."""
+    """Store a task, and return what is stored now and how it came about.
+
+    Raises what `Inserts.add` raises.
+    """
     if new.unique_key is None or connection.engine is store.database.engine:
         return store.inserts.add(connection, new)
     with store.reading() as reader:
@@ -220,9 +225,7 @@ def _insert(store: Store, connection: sa.Connection, new: NewTask) -> Added:
 
 
 def _insert_all(store: Store, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added]:
-    """Store up to a thousand tasks, each as `_insert` does; those whose name is taken are
-    skipped.
-    """
+    """Store up to a thousand tasks, each as `_insert` does, but skip those whose name is taken."""
     single = {new.id for new in news if new.unique_key is not None}
     missing = store.inserts.add_missing(connection, [new for new in news if new.id not in single])
     found = {
@@ -241,8 +244,9 @@ def _insert_all(store: Store, connection: sa.Connection, news: Sequence[NewTask]
 
 
 def _insert_many(inserts: Inserts, connection: sa.Connection, news: Sequence[NewTask]) -> int:
-    """Store tasks, in one statement where that can be; how many were not because their name or
-    key was taken.
+    """Store tasks, in one statement where possible, and return how many were left out.
+
+    A task is left out because its name or key is taken.
     """
     if all(new.unique_key is None or new.on_conflict == "skip" for new in news):
         return len(inserts.add_missing(connection, news))
@@ -254,8 +258,9 @@ def _insert_many(inserts: Inserts, connection: sa.Connection, news: Sequence[New
 def _inserted(
     store: Store, connection: sa.Connection, news: Sequence[NewTask]
 ) -> list[Added] | None:
-    """What a transaction did that was to store these, if it committed; None if nothing is there
-    that it would have stored.
+    """Return the result of a transaction that was to store these tasks, if it committed.
+
+    Returns None if none of the tasks it would have stored is there.
     """
     found = {
         record.id: record for record in store.tasks.get_all(connection, [new.id for new in news])
@@ -269,7 +274,7 @@ def _inserted(
 
 
 def _inserted_many(store: Store, connection: sa.Connection, news: Sequence[NewTask]) -> int | None:
-    """As `_inserted`: how many were not stored."""
+    """Return how many tasks were not stored; None as for `_inserted`."""
     return (
         len(news) - len(found)
         if (found := store.tasks.get_all(connection, [new.id for new in news]))

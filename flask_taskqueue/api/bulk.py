@@ -1,4 +1,4 @@
-"""Many tasks, changed at a time."""
+"""Changes of many tasks at a time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def change_matching(
     *,
     transactional: bool | None = None,
 ) -> int:
-    """Change the tasks that match, in small transactions so that nobody waits long; how many.
+    """Change the tasks that match, and return how many were changed.
 
-    Tasks added after it began are left alone. ``on_progress`` is called with the number of tasks
-    that each transaction changed. Raises `BadTransactionStateError` if it would have to be part of
-    the session's transaction.
+    The transactions are small, so that nobody waits long. Tasks added after the change began are
+    left alone. ``on_progress`` is called with the number of tasks that each transaction changed.
+    Raises `BadTransactionStateError` if the change would have to be part of the session's
+    transaction.
     """
     refuse_many(runtime, transactional, f"to {action.value} whatever matches")
     tasks = runtime.store.tasks
@@ -57,10 +58,10 @@ def change_ids(
     queue: str | None = None,
     transactional: bool | None = None,
 ) -> int:
-    """Change these tasks, as far as their states allow; how many.
+    """Change these tasks, as far as their states allow, and return how many were changed.
 
-    With ``queue`` only those of that queue. One transaction if that is the session's, otherwise
-    several small ones.
+    With ``queue``, only tasks of that queue are changed. If the change is part of the session's
+    transaction, it takes that one transaction; otherwise it takes several small ones.
     """
     if action is Action.DELETE:
         refuse_own_task(runtime, ids, transactional)
@@ -102,9 +103,10 @@ def forget_matching(
     *,
     transactional: bool | None = None,
 ) -> int:
-    """Forget the finished tasks that match, in small transactions as `change_matching`; how many.
+    """Forget the finished tasks that match, and return how many were forgotten.
 
-    Names that a tombstone still keeps from being taken again are not forgotten.
+    The transactions are small, as those of `change_matching`. A task is not forgotten while a
+    tombstone still keeps its name from being taken again.
     """
     refuse_many(runtime, transactional, "to forget whatever matches")
     history, tombstones, total = (

@@ -1,6 +1,4 @@
-"""Changes: the one place that everything goes through which an application, a command or the
-dashboard changes.
-"""
+"""Changes: everything that the app, a command or the dashboard changes goes through here."""
 
 from __future__ import annotations
 
@@ -27,11 +25,11 @@ logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 
 def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> None:
-    """Warn of what was changed, by the name it has, if no dispatcher runs here and by the database
-    none is alive anywhere.
+    """Warn that a change has to wait if no dispatcher runs here and none is alive anywhere.
 
-    The database is asked once per process, outside of the transaction that was committed; not under
-    test, nor for a database that no other process can see.
+    The database knows which dispatchers are alive. It is asked once per process, outside of the
+    transaction that was committed. It is not asked while testing, nor if no other process can see
+    the database. ``name`` returns the names of what was changed, for the warning.
     """
     if (
         runtime.is_attended
@@ -59,9 +57,7 @@ def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> N
 T = TypeVar("T")
 
 AuditWrite = Callable[[sa.Connection, Any], object]
-"""Writes, in the transaction of a change, what is to be told of it; it is called with the
-change's result.
-"""
+"""A function that records a change in the change's own transaction, given its result."""
 
 _audit_write: ContextVar[AuditWrite | None] = ContextVar(
     "flask_taskqueue.audit_write", default=None
@@ -70,8 +66,9 @@ _audit_write: ContextVar[AuditWrite | None] = ContextVar(
 
 @contextmanager
 def audited(note: AuditWrite | None) -> Iterator[None]:
-    """Within this no change commits without what ``note`` writes in the same transaction; if it
-    raises, nothing is changed.
+    """Commit changes made within only together with what ``note`` writes.
+
+    ``note`` writes in the transaction of the change; if it raises, nothing is changed.
     """
     token = _audit_write.set(note)
     try:
@@ -91,18 +88,17 @@ def make_change(
     waits: bool = True,
     done: Callable[[sa.Connection], T | None] = lambda _: None,
 ) -> tuple[T, Commitment]:
-    """Run ``work(connection)`` in the session's transaction or in one of its own, as the
-    transaction rule says.
+    """Run ``work(connection)`` in the session's transaction or its own, by the transaction rule.
 
-    After the commit dispatchers are woken (if it ``wakes`` them) and ``tell(result)`` is called,
-    once; not at all when the transaction is rolled back. ``name(result)`` names for a warning what
-    is lost when the session is closed without a commit, or waits for a dispatcher where none is
-    alive. ``waits`` says that the change may wait for another transaction that changes the queue.
-    ``work`` may run several times; when a connection was lost ``done`` looks first for what it has
-    committed already.
+    After the commit, dispatchers are woken (if ``wakes``) and ``tell(result)`` is called once;
+    neither happens when the transaction is rolled back. ``name(result)`` gives names for two
+    warnings: that a change is lost because the session was closed without a commit, and that it
+    waits because no dispatcher is alive. ``waits`` says that the change may wait for another
+    transaction that changes the queue. ``work`` may run several times; after a lost connection,
+    ``done`` first looks for what it has already committed.
 
-    Raises `BadTransactionStateError` where the change cannot be part of the transaction it should
-    be part of, or would wait for the caller's own.
+    Raises `BadTransactionStateError` if the change cannot be part of the transaction it belongs to,
+    or would wait for the caller's own transaction.
     """
     note = _audit_write.get()
     if note is not None:
@@ -121,8 +117,9 @@ def make_change(
 
 
 def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
-    """Whether a change is part of the session's transaction. Raises `BadTransactionStateError`
-    if it must be and cannot.
+    """Tell whether a change is part of the session's transaction.
+
+    Raises `BadTransactionStateError` if it must be and cannot.
     """
     if transactional is not None:
         check_flag("transactional", transactional)
@@ -139,8 +136,9 @@ def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
 
 
 def refuse_many(runtime: Runtime, transactional: bool | None, what: str) -> None:
-    """Raise `BadTransactionStateError` if a change that takes several transactions would have
-    to be part of the session's.
+    """Raise `BadTransactionStateError` if such a change would have to join the session.
+
+    The change takes several transactions, so it cannot be part of the session's.
     """
     if joins_session(runtime, transactional):
         raise BadTransactionStateError(
@@ -153,8 +151,9 @@ def refuse_many(runtime: Runtime, transactional: bool | None, what: str) -> None
 
 
 def refuse_own_task(runtime: Runtime, ids: Sequence[str], transactional: bool | None) -> None:
-    """Raise `BadTransactionStateError` if a transactional handler would end its own task in the
-    transaction that is to complete it.
+    """Raise `BadTransactionStateError` if a transactional handler would end its own task.
+
+    The handler's transaction is the one that completes that task.
     """
     current = handling.get(None)
     if (
@@ -171,7 +170,7 @@ def refuse_own_task(runtime: Runtime, ids: Sequence[str], transactional: bool | 
 
 
 def named(record: Record) -> str:
-    """A task, for a warning."""
+    """Name a task for a warning."""
     return f"task {record.id} ({redacted(record.url)})"
 
 
@@ -184,7 +183,7 @@ def _work_noted(
 
 
 def _tell_unnoted(tell: Callable[[T], object], result: T) -> None:
-    """Tell of a change; what receivers change then is not part of it."""
+    """Tell of a change; whatever receivers then change is not part of it."""
     with audited(None):
         tell(result)
 
@@ -229,8 +228,9 @@ def _join(
 
 
 def _refuse_to_wait(runtime: Runtime) -> None:
-    """Raise where the session's own transaction has changed the queue, which another could wait
-    for in vain.
+    """Raise `BadTransactionStateError` if the session's transaction has changed the queue.
+
+    Another transaction could then wait for it in vain.
     """
     if runtime.binding.db is None or not has_app_context():
         return

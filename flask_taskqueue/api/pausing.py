@@ -1,6 +1,4 @@
-"""The standstill of a queue: nothing of it begins any more, said by everybody who could begin
-something.
-"""
+"""Waiting until nothing more of a paused queue begins, as every dispatcher confirms."""
 
 from __future__ import annotations
 
@@ -15,17 +13,16 @@ from ..runtime import Runtime
 logger: logging.Logger = logging.getLogger("flask_taskqueue")
 
 ANSWER_TIMEOUT = 5.0
-"""Seconds that dispatchers have to answer."""
+"""The number of seconds that dispatchers have to answer."""
 _CALL_AGAIN = 1.0
 _SHORTEST_NAP, _LONGEST_NAP = 0.002, 0.05
 
 
 def await_pause(runtime: Runtime, queue: str) -> None:
-    """Return when nothing more begins of a queue whose pause is committed: every dispatcher has
-    given back what it had leased ahead.
+    """Wait until nothing more begins of a queue whose pause is committed.
 
-    Where one has not answered within five seconds, a warning says which. Never raises: the queue is
-    paused.
+    By then every dispatcher has given back what it had leased ahead. If one has not answered within
+    five seconds, a warning says which. Never raises, because the queue is already paused.
     """
     if runtime.store.database.in_memory:  # one task at a time, in one thread: none is leased ahead
         return
@@ -57,13 +54,13 @@ def await_pause(runtime: Runtime, queue: str) -> None:
 
 
 def _ask(runtime: Runtime, queue: str) -> list[str]:
-    """Ask all dispatchers, and wait for their answers; where those are that gave none."""
+    """Ask all dispatchers, wait for their answers, and return where the silent ones run."""
     store = runtime.store
     asked = store.transact(store.dispatchers.ask)
     limit = time.monotonic() + ANSWER_TIMEOUT
     called_at, nap = 0.0, _SHORTEST_NAP
     while asked:
-        if time.monotonic() - called_at > _CALL_AGAIN:  # a ring may be lost
+        if time.monotonic() - called_at > _CALL_AGAIN:  # a notification may be lost
             called_at = time.monotonic()
             runtime.notify_dispatchers()
         with store.reading() as reader:

@@ -27,11 +27,12 @@ from .tasks import Tasks
 
 
 class Queue:
-    """One queue of one application. Nothing is read until something is asked. Raises
-    `UnknownQueueError`.
+    """One queue of one app.
 
-    What changes it follows the transaction rule of ``tasks.add``, and takes ``transactional`` as it
-    does.
+    Creating it reads nothing from the database. Raises `UnknownQueueError`.
+
+    The methods that change the queue follow the transaction rule of ``tasks.add`` and take
+    ``transactional`` as it does.
     """
 
     def __init__(self, name: str, runtime: Runtime) -> None:
@@ -68,12 +69,12 @@ class Queue:
         transactional: bool | None = None,
         **options: Any,
     ) -> Task | list[Task]:
-        """``tasks.add`` with this queue; or a list of up to 1,000 tasks, in one transaction.
+        """Add a task as ``tasks.add`` does, or up to 1,000 in one transaction, to this queue.
 
-        In a list each is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of arguments.
-        If one is malformed none is added. One whose name or unique_key is taken comes back as the
-        task that has it, with ``was_enqueued`` False; the others are stored. Raises
-        `TooManyTasksError`, `DuplicateTaskNameError` and what ``tasks.add`` raises.
+        Each item of a list is a `TaskSpec`, a URL, a pair of URL and params, or a mapping of
+        arguments. If one is malformed, none is added. If the name or unique_key of one is taken,
+        the task that has it is returned in its place, with ``was_enqueued`` False; the others are
+        stored. Raises `TooManyTasksError`, `DuplicateTaskNameError` and what ``tasks.add`` raises.
         """
         if not isinstance(url, list):
             spec = url if isinstance(url, TaskSpec) else TaskSpec(url, params, **options)
@@ -89,7 +90,7 @@ class Queue:
     def add_many(
         self, specs: Iterable[SpecLike], *, transactional: bool | None = None
     ) -> AddedMany:
-        """``tasks.add_many`` with this queue."""
+        """Add any number of tasks to this queue, as ``tasks.add_many`` does."""
         return add_many(
             self._runtime,
             (TaskSpec.of(spec).in_queue(self.name) for spec in specs),
@@ -97,7 +98,7 @@ class Queue:
         )
 
     def get(self, name: str) -> Task | None:
-        """The task of that name, ended or not; None if there is none."""
+        """Return the task with this name, ended or not, or None if there is none."""
         found = self.find(name=name, limit=1)
         return found[0] if found else None
 
@@ -110,7 +111,7 @@ class Queue:
         limit: int = 100,
         before: str | None = None,
     ) -> list[Task]:
-        """The newest tasks of the queue that match, newest first; see ``tasks.find``."""
+        """Return the newest tasks of the queue that match, newest first; see ``tasks.find``."""
         store = self._runtime.store
         with store.reading() as connection:
             found = store.search.find(
@@ -121,8 +122,9 @@ class Queue:
     def delete(
         self, tasks: Task | str | Collection[Task | str], *, transactional: bool | None = None
     ) -> int:
-        """Cancel tasks, given as such or by their ids; how many had not ended. See
-        `Task.delete`.
+        """Cancel tasks, given as such or by their ids, and return how many had not ended.
+
+        See `Task.delete`.
         """
         one = [tasks] if isinstance(tasks, Task | str) else list(tasks)
         ids = [task.id if isinstance(task, Task) else task for task in one]
@@ -137,28 +139,29 @@ class Queue:
         url: str | None = None,
         transactional: bool | None = None,
     ) -> int:
-        """Cancel the tasks that match and have not ended; how many. In small transactions, so
-        others are not kept waiting.
+        """Cancel the tasks that match and have not ended, and return how many.
 
-        Raises `BadTransactionStateError` if the session holds changes: several transactions cannot
+        The transactions are small, so that others are not kept waiting. Raises
+        `BadTransactionStateError` if the session holds changes, because several transactions cannot
         be part of one.
         """
         return self._each(Action.DELETE, state, url, transactional)
 
     def purge(self, *, transactional: bool | None = None) -> int:
-        """Cancel every task that was added before now and has not ended; how many. As
-        `delete_matching`.
+        """Cancel every task that was added before now and has not ended, and return how many.
+
+        Works and raises as `delete_matching`.
         """
         return self.delete_matching(transactional=transactional)
 
     def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
-        """Take nothing more from the queue, in any process; what runs goes on, and tasks can be
-        added. False if it was paused.
+        """Stop taking tasks from the queue, in every process; return False if it was paused.
 
-        When it has returned (or, as part of the session's transaction, when that has committed)
-        nothing more of the queue begins: each dispatcher has given back what it had leased ahead,
-        which counts as no attempt. Where one does not answer within five seconds, a warning says
-        which. ``by`` says who, up to 100 characters, for those who wonder later.
+        Running tasks continue, and tasks can still be added. Once this has returned (or, as part of
+        the session's transaction, once that has committed), nothing more of the queue begins: each
+        dispatcher has given back what it had leased ahead, which does not count as an attempt. If
+        one does not answer within five seconds, a warning says which. ``by`` records who paused the
+        queue, in up to 100 characters.
         """
 
         def work(store: Store, connection: sa.Connection) -> bool:
@@ -172,7 +175,7 @@ class Queue:
         return self._change(work, transactional, "pause", tell)
 
     def resume(self, *, transactional: bool | None = None) -> bool:
-        """Take from the queue again; False if it was not paused."""
+        """Take tasks from the queue again; return False if it was not paused."""
 
         def work(store: Store, connection: sa.Connection) -> bool:
             return store.queues.resume(connection, self.name)
@@ -186,11 +189,10 @@ class Queue:
     def configure(
         self, *, transactional: bool | None = None, **limits: Unpack[LimitOptions]
     ) -> None:
-        """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` (None for no limit) for
-        all dispatchers.
+        """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` for all dispatchers.
 
-        They stay, over restarts too, until the configuration of the queue changes. Raises
-        `ConfigurationError` for a value that cannot be used.
+        None removes the limit. The values last, across restarts too, until the queue's
+        configuration changes. Raises `ConfigurationError` for a value that cannot be used.
         """
         for name in limits:
             if name not in LIMITS:
@@ -216,20 +218,23 @@ class Queue:
         self._change(work, transactional, "configure", tell, wakes=True)
 
     def run_now(self, *, url: str | None = None, transactional: bool | None = None) -> int:
-        """Make the scheduled tasks due that are not yet (with this URL only, if it is given);
-        how many. As `delete_matching`.
+        """Make scheduled tasks that are not due yet due now, and return how many.
+
+        With ``url``, only tasks with that URL. Works and raises as `delete_matching`.
         """
         return self._each(Action.RUN_NOW, None, url, transactional)
 
     def requeue_dead(self, *, url: str | None = None, transactional: bool | None = None) -> int:
-        """Schedule dead tasks again (with this URL only, if it is given), as `Task.requeue`;
-        how many. As `delete_matching`.
+        """Schedule dead tasks again, as `Task.requeue` does, and return how many.
+
+        With ``url``, only tasks with that URL. Works and raises as `delete_matching`.
         """
         return self._each(Action.REQUEUE, None, url, transactional)
 
     def statistics(self) -> QueueStatistics:
-        """How the queue is doing. Finished tasks are counted as they finish, so it costs little
-        however many there are.
+        """Return how the queue is doing.
+
+        Finished tasks are counted as they finish, so this is cheap however many there are.
         """
         return statistics(self._runtime, [self.name])[0]
 

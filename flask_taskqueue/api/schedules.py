@@ -1,4 +1,4 @@
-"""The schedules of an application: declared, stored, and what can be done with one."""
+"""The schedules of an app: how they are declared, stored and changed."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from .tasks import Tasks
 class ScheduleEntry:
     """What was known of a schedule when this value was read; it does not change afterwards.
 
-    ``next_at`` is the next fire time, None if there is none any more (``last_error`` says why).
-    ``fired_at`` is the last fire time that was seen to, ``last_task_id`` the task it added.
-    ``is_declared`` says whether this application's code declares it; otherwise it no longer fires
-    unless other processes do. All instants are aware, in UTC.
+    ``next_at`` is the next fire time, or None if there will be none (``last_error`` says why).
+    ``fired_at`` is the last fire time that was handled, and ``last_task_id`` the task it added.
+    ``is_declared`` says whether this app's code declares the schedule; if not, it no longer fires
+    unless other processes declare it. All datetimes are aware, in UTC.
     """
 
     name: str
@@ -60,14 +60,14 @@ class ScheduleEntry:
 
     @property
     def is_paused(self) -> bool:
-        """Whether it does not fire until it is resumed."""
+        """Whether the schedule is paused, so that it does not fire until it is resumed."""
         return self.paused_at is not None
 
     def next_runs(self, count: int = 5) -> Sequence[datetime]:
-        """The next so many fire times, aware, in UTC; none while it is paused or broken.
+        """Return the next ``count`` fire times, aware, in UTC; none while paused or broken.
 
-        A plain interval counts from the end of each run, so its later ones are the earliest there
-        can be.
+        A plain interval counts from the end of each run, so for its later runs these are the
+        earliest possible times.
         """
         if self.next_at is None or self.is_paused:
             return []
@@ -77,11 +77,10 @@ class ScheduleEntry:
         ][:count]
 
     def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
-        """Fire no more, in any process, until it is resumed; False if it was paused. ``by`` says
-        who.
+        """Stop firing, in every process, until it is resumed; return False if it was paused.
 
-        This and what follows obey the transaction rule of ``tasks.add``, and take ``transactional``
-        as it does.
+        ``by`` records who paused it. This method and the following ones obey the transaction rule
+        of ``tasks.add`` and take ``transactional`` as it does.
         """
         schedules = self._runtime.store.schedules
         return self._change(
@@ -91,8 +90,9 @@ class ScheduleEntry:
         )
 
     def resume(self, *, transactional: bool | None = None) -> bool:
-        """Fire again; fire times that passed meanwhile are not missed. False if it was not
-        paused.
+        """Fire again; return False if it was not paused.
+
+        Fire times that passed meanwhile do not count as missed.
         """
         schedules = self._runtime.store.schedules
         return self._change(
@@ -100,7 +100,7 @@ class ScheduleEntry:
         )
 
     def run_now(self, *, transactional: bool | None = None) -> Task:
-        """Add its task now, whatever the schedule says."""
+        """Add its task now, whatever the schedule says, and return it."""
         store, app = self._runtime.store, self._runtime.app
 
         def work(connection: sa.Connection) -> Record:
@@ -126,14 +126,14 @@ class ScheduleEntry:
 
 
 def entries(runtime: Runtime) -> list[ScheduleEntry]:
-    """Every schedule there is, by name."""
+    """Return all schedules, sorted by name."""
     declared, _ = _declare(runtime)
     with runtime.store.reading() as connection:
         return [_entry(runtime, row, declared) for row in runtime.store.schedules.rows(connection)]
 
 
 def entry(runtime: Runtime, name: str) -> ScheduleEntry:
-    """One schedule. Raises `UnknownScheduleError`."""
+    """Return one schedule. Raises `UnknownScheduleError`."""
     declared, refusal = _declare(runtime)
     try:
         with runtime.store.reading() as connection:
@@ -145,8 +145,9 @@ def entry(runtime: Runtime, name: str) -> ScheduleEntry:
 
 
 def _declare(runtime: Runtime) -> tuple[Collection[str], BadTransactionStateError | None]:
-    """The schedules that are declared; and why they could not be stored, if the caller's
-    transaction holds the only write lock.
+    """Return the names of the declared schedules, and why they could not be stored.
+
+    They cannot be stored if the caller's transaction holds the only write lock.
     """
     try:
         return runtime.cron.declare(), None
@@ -185,7 +186,7 @@ _NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredSchedule:
-    """A schedule, and the task it adds."""
+    """A schedule and the task it adds."""
 
     name: str
     schedule: Schedule
@@ -206,7 +207,10 @@ class DeclaredSchedule:
         overlap: Overlap = "skip",
         description: str | None = None,
     ) -> DeclaredSchedule:
-        """A schedule of checked parts. Raises `InvalidScheduleError` for what cannot be used."""
+        """Check the parts of a schedule and make it.
+
+        Raises `InvalidScheduleError` for a part that cannot be used.
+        """
         for option in _NOT_SCHEDULED:
             if spec.options.get(option) is not None:
                 raise InvalidScheduleError(
@@ -225,18 +229,18 @@ class DeclaredSchedule:
 
     @property
     def target(self) -> str:
-        """What its tasks are for."""
+        """The worker or URL that its tasks call."""
         url = self.spec.url
         return url.route.endpoint if isinstance(url, Worker) else str(url)
 
     def check(self, queues: Mapping[str, QueueSettings]) -> None:
-        """See that its queue is configured. Raises `UnknownQueueError`."""
+        """Check that its queue is configured. Raises `UnknownQueueError`."""
         queue = self.spec.options.get("queue")
         if queue is not None:
             check_configured(queue, queues, f"schedule {self.name!r}")
 
     def definition(self, new_task: MakeTask) -> ScheduleDefinition:
-        """As it is stored, for one application. Raises what ``tasks.add`` raises."""
+        """Return the definition to store for one app. Raises what ``tasks.add`` raises."""
         return ScheduleDefinition(
             name=self.name,
             text=self.schedule.text,
@@ -249,14 +253,16 @@ class DeclaredSchedule:
 
 
 class DeclaredSchedules:
-    """Schedules by name. They may be declared before and after an application is set up."""
+    """Schedules by name, which may be declared before and after an app is set up."""
 
     def __init__(self) -> None:
         self._declared: dict[str, DeclaredSchedule] = {}
 
     def add(self, one: DeclaredSchedule) -> None:
-        """Declare a schedule. The same one may be declared again, as by a factory; another of
-        that name raises `InvalidScheduleError`.
+        """Declare a schedule.
+
+        The same one may be declared again, as an app factory does. A different one with that name
+        raises `InvalidScheduleError`.
         """
         known = self._declared.setdefault(one.name, one)
         if (known.schedule, known.target) != (one.schedule, one.target):
@@ -266,8 +272,9 @@ class DeclaredSchedules:
         self._declared[one.name] = one
 
     def check(self, queues: Mapping[str, QueueSettings]) -> None:
-        """See that the queues of the schedules declared so far are configured. Raises
-        `UnknownQueueError`.
+        """Check that the queues of the schedules declared so far are configured.
+
+        Raises `UnknownQueueError`.
         """
         for one in self._declared.values():
             one.check(queues)
@@ -275,9 +282,9 @@ class DeclaredSchedules:
     def find(
         self, new_task: MakeTask, of_the_application: Iterable[DeclaredSchedule] = ()
     ) -> Callable[[Collection[str]], list[ScheduleDefinition]]:
-        """What finds the definitions for one application, with those of its own.
+        """Return a function that finds the definitions for one app, with the app's own.
 
-        A schedule whose task cannot be made is logged, once, and left out.
+        A schedule whose task cannot be made is logged once and left out.
         """
         own = {one.name: one for one in of_the_application}
         broken: set[str] = set()

@@ -12,7 +12,7 @@ from ..runtime import Runtime
 
 
 def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[QueueStatistics]:
-    """The statistics of some queues, or of all, by name. Raises `UnknownQueueError`."""
+    """Return the statistics of some queues, or of all, by name. Raises `UnknownQueueError`."""
     runtime.see_queues()
     store = runtime.store
     with store.reading() as connection:

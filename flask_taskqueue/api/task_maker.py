@@ -1,4 +1,4 @@
-"""The maker of tasks: from what is asked of ``tasks.add`` to a checked task."""
+"""The maker of tasks, which turns the arguments of ``tasks.add`` into a checked task."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_ROUTE = Route(rule="", endpoint="")
 
 
 class TaskMaker:
-    """Makes the tasks of one application from their specs; it stores nothing."""
+    """A maker of an app's tasks from their specs; it stores nothing."""
 
     def __init__(self, app: Flask, settings: Settings, targets: Targets) -> None:
         self._settings = settings
@@ -45,8 +45,10 @@ class TaskMaker:
         self._routes = RouteFinder(app)
 
     def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
-        """The task that a spec asks for. Raises `InvalidTaskError` and its kinds, saying which
-        one of a list it is.
+        """Return the task that a spec asks for.
+
+        ``place`` says which one of a list it is, for the message of an error. Raises
+        `InvalidTaskError` and its subclasses.
         """
         try:
             return self._new_task(spec)
@@ -105,8 +107,9 @@ class TaskMaker:
         method: str,
         options: SpecOptions,
     ) -> tuple[str, Worker[..., Any] | None, Mapping[str, Any] | None]:
-        """The path or absolute URL, the worker that answers there, and the params it has no
-        place for.
+        """Return the path or absolute URL, the worker that answers there, and the remaining params.
+
+        The remaining params are those that the URL has no place for.
         """
         if url is None or url == "":
             url = f"/_ah/queue/{options.get('queue') or 'default'}"
@@ -136,8 +139,10 @@ class TaskMaker:
         return self._settings.queues[name]
 
     def _when(self, options: SpecOptions) -> dict[str, Any]:
-        """The instant asked for, or the microseconds to wait from when the database stores the
-        task; and when it expires.
+        """Return when the task is due and when it expires.
+
+        That is the datetime asked for, or the microseconds to wait from when the database stores
+        the task.
         """
         limit = timedelta(seconds=self._settings.max_eta)
         eta = options.get("eta")

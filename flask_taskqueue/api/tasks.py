@@ -1,4 +1,4 @@
-"""Stored tasks: found, waited for and changed."""
+"""Finding stored tasks, waiting for them and changing them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _LONGEST_NAP = 0.25
 
 
 class Tasks:
-    """The stored tasks of one application; `TaskQueue` offers those of the current one."""
+    """The stored tasks of one app; `TaskQueue` offers those of the current one."""
 
     def __init__(self, find_runtime: Callable[[], Runtime]) -> None:
         self._find_runtime = find_runtime
 
     @classmethod
     def of(cls, runtime: Runtime) -> Tasks:
-        """The tasks of this application."""
+        """Return the tasks of this app."""
         return Tasks(lambda: runtime)
 
     @property
@@ -42,7 +42,7 @@ class Tasks:
         return self._find_runtime()
 
     def get(self, task_id: str) -> Task:
-        """The task of that id, as it is now. Raises `UnknownTaskError`."""
+        """Return the task with this id, as it is now. Raises `UnknownTaskError`."""
         store = self._runtime.store
         with store.reading() as connection:
             return Task.of(store.tasks.get(connection, task_id), self)
@@ -62,15 +62,16 @@ class Tasks:
         limit: int = 100,
         before: Task | str | None = None,
     ) -> list[Task]:
-        """The newest tasks that match every argument given, newest first, at most ``limit``.
+        """Return the newest tasks that match every argument given, newest first.
 
-        ``status`` is that of the last attempt: a number, a class such as "5xx", or a reason such as
-        "timeout". ``since`` is the earliest creation, an aware datetime, or how long ago that may
-        be. ``search`` is a part of the id, the name, the URL or the last error, whatever its case;
-        it looks through the newest 100,000 tasks. ``before`` is a task or its id: only older ones
-        are found, so that pages can follow.
+        At most ``limit`` tasks are returned. ``status`` is that of the last attempt: a number, a
+        class such as "5xx", or a reason such as "timeout". ``since`` is the earliest creation time,
+        given as an aware datetime or as a timedelta before now. ``search`` is a part of the id, the
+        name, the URL or the last error, in upper or lower case; only the newest 100,000 tasks are
+        searched. ``before`` is a task or its id: only older tasks are found, so that you can ask
+        for the next page.
 
-        Raises ValueError for a state or a status that there is not, and for a naive ``since``.
+        Raises ValueError for an unknown state or status, and for a naive ``since``.
         """
         wanted = filter_of(
             state=state,
@@ -153,7 +154,7 @@ class Tasks:
         )[0]
 
     def result(self, task_id: str) -> Result | None:
-        """The reply a task succeeded with; see `Task.result`."""
+        """Return the reply that a task succeeded with; see `Task.result`."""
         store = self._runtime.store
         with store.reading() as connection:
             record = store.tasks.get(connection, task_id)
@@ -171,7 +172,7 @@ class Tasks:
         )
 
     def get_batch(self, batch_id: str) -> Batch:
-        """A batch, as it is now. Raises `UnknownBatchError`."""
+        """Return a batch, as it is now. Raises `UnknownBatchError`."""
         store = self._runtime.store
         with store.reading() as connection:
             row = store.batches.get(connection, batch_id)
@@ -184,7 +185,7 @@ class Tasks:
         what: str,
         signal: NamedSignal | None = None,
     ) -> Task:
-        """Change one task, and send its signal; the task as it is then."""
+        """Change one task, send its signal, and return the task as it is then."""
         actions = Tasks.of(self._runtime)
 
         def tell(record: Record) -> None:
@@ -210,8 +211,9 @@ def filter_of(
     search: str | None = None,
     before: Task | str | None = None,
 ) -> Filter:
-    """The filter that the arguments of ``tasks.find`` make. Raises ValueError for what cannot
-    be meant.
+    """Return the filter that the arguments of ``tasks.find`` describe.
+
+    Raises ValueError for a value that makes no sense.
     """
     return Filter(
         state=None if state is None else State(state),
@@ -228,7 +230,7 @@ def filter_of(
 
 
 def batch_of(row: sa.Row[Any]) -> Batch:
-    """The batch of a row."""
+    """Make the batch of a row."""
     return Batch(
         id=row.id,
         created_at=to_datetime(row.created_at),

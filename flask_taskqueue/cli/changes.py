@@ -36,7 +36,7 @@ from .tasks import explain_no_match, task_id_of
 
 @dataclass(frozen=True, slots=True)
 class _Verb:
-    """What a command does to tasks, and how it says so; ``{}`` stands for how many."""
+    """An action of a command on tasks, and the words for it; ``{}`` stands for their number."""
 
     name: str
     present: str

@@ -142,7 +142,7 @@ def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:
 
 
 def _check(runtime: Runtime, options: dict[str, Any]) -> None:
-    """Fail now, once, for what would stop every process: no tables, no secret, no base URL."""
+    """Fail now, once, for whatever would stop every process: no tables, secret or base URL."""
     if runtime.store.database.in_memory:
         raise click.ClickException(
             "an in-memory SQLite database cannot be shared with another process: use a file"
@@ -259,7 +259,7 @@ def _watch_wear(runtime: Runtime, identity: str, wear: Recycling, pulse: Pulse) 
 
 
 def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:
-    """Start as soon as the database can be reached; False if the end came first."""
+    """Start as soon as the database can be reached; return False if the end came first."""
     while not is_over(0):
         try:
             runtime.start(**options)

@@ -1,7 +1,7 @@
 """Instants as the tables hold them: whole microseconds since 1970 in UTC.
 
-An integer means the same in every database, time zone and driver; ``datetime`` starts where
-people look.
+An integer means the same in every database, time zone and driver; it becomes a ``datetime`` only
+where people see it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 SECOND = 1_000_000
 LONGEST = 36_525 * 86_400.0
-"""The most seconds that a duration may have.
+"""The longest duration, in seconds.
 
-It is a hundred years, so that no instant is beyond the calendar.
+It is a hundred years, so that no instant lies beyond the calendar.
 """
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
@@ -27,9 +27,9 @@ def to_micros(instant: datetime) -> int:
 
 
 def to_datetime(micros: int) -> datetime:
-    """Return the aware UTC ``datetime`` of some microseconds, exactly.
+    """Return the aware UTC ``datetime`` of a number of microseconds, exactly.
 
-    Beyond the calendar that is its first or last instant.
+    Beyond the calendar, it is the calendar's first or last instant.
     """
     try:
         return _EPOCH + timedelta(microseconds=micros)

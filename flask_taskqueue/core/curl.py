@@ -1,4 +1,4 @@
-"""A request as a command line of curl."""
+"""A request as a curl command."""
 
 from __future__ import annotations
 

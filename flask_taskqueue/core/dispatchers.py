@@ -1,4 +1,4 @@
-"""What is known of a dispatcher: by the tables, and by its own process."""
+"""What is known of a dispatcher, from the tables and from its own process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from datetime import datetime
 class DispatcherInfo:
     """What was known of a dispatcher when this value was read; it does not change afterwards.
 
-    A dispatcher reports every ten seconds that it is there. ``is_alive`` is whether it was seen
-    within the last thirty, by the database's clock; one that was stopped is forgotten at once, one
+    A dispatcher reports every ten seconds. ``is_alive`` is whether it reported within the last
+    thirty, by the database's clock; a dispatcher that was stopped is forgotten immediately, one
     that was killed after an hour at most. ``concurrency`` is how many tasks it attempts at a time,
-    ``in_flight`` how many it did when it was last seen, ``queues`` those it takes from (None for
-    all). ``replaced`` is how many processes before it were replaced in its place because of
-    ``--max-tasks`` or ``--max-memory``, ``replaced_for`` what said so of the last. All instants are
-    aware, in UTC.
+    ``in_flight`` how many it was attempting at its last report, ``queues`` the queues it takes from
+    (None for all). ``replaced`` is how many processes before it were replaced because of
+    ``--max-tasks`` or ``--max-memory``, ``replaced_for`` the reason for the last replacement. All
+    datetimes are aware, in UTC.
     """
 
     id: str
@@ -39,9 +39,9 @@ class DispatcherHealth:
     """How a dispatcher gets on with the database, at one moment.
 
     ``turned_at`` is when it could last look, record and claim; None if it never could.
-    ``refusing_since`` is when the database began to refuse that, None while it does not, and
-    ``last_error`` what it said last, kept after it has recovered. Instants are by this machine's
-    clock, aware, in UTC.
+    ``refusing_since`` is when the database began to refuse that, or None while it does not;
+    ``last_error`` is the database's last error, kept after it has recovered. Datetimes are by this
+    machine's clock, aware, in UTC.
     """
 
     turned_at: datetime | None
@@ -50,5 +50,5 @@ class DispatcherHealth:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the database refuses."""
+        """Whether the database refuses at the moment."""
         return self.refusing_since is not None

@@ -14,7 +14,7 @@ _TEXT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([smhd]?)", re.ASCII)
 
 
 class _TooLongError(ConfigurationError, OverflowError):
-    """A duration with which nothing can be reckoned."""
+    """A duration that is too long to calculate with."""
 
 
 def seconds(value: float | str | timedelta, *, what: str) -> float:
@@ -38,9 +38,9 @@ def seconds(value: float | str | timedelta, *, what: str) -> float:
 
 
 def _number(value: object) -> float:
-    """Return the seconds of a duration; NaN if it is none.
+    """Return the seconds of a duration; NaN if it is not one.
 
-    They are infinite where they are too many for a number.
+    The result is infinite if the seconds are too many for a number.
     """
     if isinstance(value, timedelta):
         return value.total_seconds()

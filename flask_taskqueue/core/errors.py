@@ -47,9 +47,9 @@ _LONGEST = 200
 
 
 def shown(value: object) -> str:
-    """Return a value's repr, cut where it is long.
+    """Return a value's repr, cut if it is long.
 
-    Where it has none, such as a whole number of very many digits, return its type.
+    If it has none, as a whole number of very many digits, return its type.
     """
     try:
         text = repr(value)
@@ -85,15 +85,15 @@ class TablesTooNewError(TaskQueueError):
 
 
 class UnknownQueueError(TaskQueueError, LookupError):
-    """No queue of that name is configured."""
+    """No queue with that name is configured."""
 
 
 class UnknownTaskError(TaskQueueError, LookupError):
-    """No task has that id (it never existed, or was pruned)."""
+    """No task has that id: it never existed, or was pruned."""
 
 
 class UnknownBatchError(TaskQueueError, LookupError):
-    """No batch has that id (it never existed, or was pruned)."""
+    """No batch has that id: it never existed, or was pruned."""
 
 
 class UnknownScheduleError(TaskQueueError, LookupError):
@@ -111,8 +111,8 @@ class WaitTimeoutError(TaskQueueError, TimeoutError):
 class TransientError(TaskQueueError):
     """The database could not be reached or refused for now; try again.
 
-    Nothing was stored, unless the message says that the answer to a commit was lost, and that it
-    could not be found out within twenty seconds what became of it: a task with a ``name`` or
+    Nothing was stored, unless the message says that the answer to a commit was lost and that the
+    outcome could not be found out within twenty seconds. Even then, a task with a ``name`` or
     ``unique_key`` can be added again without harm.
     """
 
@@ -185,7 +185,7 @@ class TaskTooLargeError(InvalidTaskError):
 
 
 class TaskAlreadyExistsError(InvalidTaskError):
-    """A live task of that queue has the name already."""
+    """A live task of that queue already has the name."""
 
 
 class TombstonedTaskError(InvalidTaskError):
@@ -196,9 +196,9 @@ class Retry(TaskQueueError):
     """Raise it in a handler to have the task attempted again.
 
     ``after`` is the delay in seconds (or a timedelta) before the next attempt; without it the retry
-    policy decides. It counts as a failed attempt: the limits of the task's retry options hold.
+    policy decides. It counts as a failed attempt, so the limits of the task's retry options apply.
     Raises `InvalidTaskRetryOptionsError` for a delay below 0 or above a hundred years, and for
-    anything that is no delay.
+    anything that is not a delay.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Retry(TaskQueueError):
 
 
 class PermanentFailure(TaskQueueError):
-    """Raise it in a handler when trying again is pointless: the task is dead at once.
+    """Raise it in a handler when trying again is pointless: the task fails permanently.
 
     The message is recorded as the reason.
     """

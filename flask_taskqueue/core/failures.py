@@ -14,8 +14,10 @@ from .states import State
 from .urls import MAX_LENGTH, redacted
 
 REASONS = ("failure", "timeout", "connection", "tls", "crash", "permanent")
-"""Why an attempt failed: a reply that is no success, none in time, no connection, no trust, a
-process that died, a refusal.
+"""The reason for which an attempt failed.
+
+It is a reply that is not a success, no reply in time, no connection, no trust, a process that died,
+or a refusal.
 """
 
 _GAVE_UP = " (gave up after "
@@ -23,13 +25,13 @@ _QUOTED_OR_RUN = re.compile(r"""'[^']*'|"[^"]*"|[0-9A-Za-z_-]+""")
 _NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
 _LONGEST = 200
 _IDENTIFIER = 8
-"""The fewest letters and digits that an identifier begins with."""
+"""The fewest letters and digits with which an identifier begins."""
 
 _HOST = re.compile(
     r"""://(?:[^\s/?#@'"]*@)?([^\s/?#@'"]+)|\bhost=['"]([^'"]*)['"]|\b([0-9]{1,3}(?:\.[0-9]{1,3}){3})\b""",
     re.ASCII,
 )
-"""The host of a URL with its port, a host as urllib3 tells it, an address."""
+"""The host of a URL with its port, a host as urllib3 reports it, or an address."""
 
 
 class Failure(NamedTuple):
@@ -56,7 +58,7 @@ class Signature(NamedTuple):
     status: int | None
     text: str
     hosts: tuple[str, ...] = ()
-    """Those that the error names."""
+    """The hosts that the error names."""
 
     @property
     def id(self) -> str:
@@ -77,11 +79,11 @@ class Signature(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Failures with one signature; ``error`` and ``last_task`` are the latest one's.
+    """Failures with one signature; ``error`` and ``last_task`` are those of the latest one.
 
-    ``tasks`` maps the ids of those whose last failure is among them to their states, the latest
-    first: a task that failed in several ways is in the group of the last one only, while its
-    attempts count where each belongs.
+    ``tasks`` maps the ids of tasks whose last failure is in this group to their states, the latest
+    first. A task that failed in several ways is only in the group of its last failure, but each of
+    its attempts counts in its own group.
     """
 
     signature: Signature
@@ -104,7 +106,7 @@ class Group:
 
 
 def group(failures: Iterable[Failure]) -> list[Group]:
-    """Return the groups of some failures. Both come with the latest first."""
+    """Return the groups of some failures; both are sorted with the latest first."""
     groups: dict[Signature, Group] = {}
     seen: set[str] = set()
     for failure in failures:
@@ -131,7 +133,7 @@ def _hosts(error: str) -> tuple[str, ...]:
 def _place(failure: Failure) -> str:
     """Return where failures of one kind were sent.
 
-    Host and port stay as they are; of the path what varies is replaced.
+    Host and port stay as they are; the varying parts of the path are replaced.
     """
     scheme, mark, rest = redacted(f"{failure.target or ''}{failure.url[:MAX_LENGTH]}").partition(
         "://"
@@ -149,9 +151,9 @@ def _unending(error: str) -> str:
 
 
 def _alike(text: str) -> str:
-    """Return a text with ``*`` for what varies.
+    """Return a text with ``*`` in place of its varying parts.
 
-    Others send the text, so this takes no longer than in proportion to its length.
+    Strangers can send the text, so the time this takes only grows in proportion to its length.
     """
     return _QUOTED_OR_RUN.sub(
         lambda found: "*" if found[0][0] in "'\"" else _without_identifier(found[0]), text
@@ -161,7 +163,8 @@ def _alike(text: str) -> str:
 def _without_identifier(run: str) -> str:
     """Return a run of letters, digits and hyphens without its numbers and its identifier.
 
-    An identifier is a long part, with a digit in it or after it; the run is cut where it begins.
+    An identifier is a long part that contains a digit or is followed by one; the run is cut where
+    the identifier begins.
     """
     if "_" not in run:
         begin = 0
@@ -174,7 +177,7 @@ def _without_identifier(run: str) -> str:
 
 
 _WAY_THERE = frozenset({"flask_taskqueue", "flask", "werkzeug"})
-"""Packages whose frames lead to the app's own code, and say nothing."""
+"""The packages whose frames only lead to the app's own code, and explain nothing."""
 
 _LONGEST_LINE = 500
 
@@ -182,9 +185,9 @@ _LONGEST_LINE = 500
 def traceback_excerpt(error: BaseException, most: int) -> str | None:
     """Return the end of an error's traceback, in whole lines of at most ``most`` characters in all.
 
-    It begins at the first frame of the app's own. It holds what Python prints: lines of source and
-    the texts of exceptions, no values of variables. None where none is to be kept, or none can be
-    written.
+    It begins at the first frame of the app's own code. It holds what Python prints: lines of source
+    and the texts of exceptions, but no values of variables. Returns None if no traceback is to be
+    kept, or none can be written.
     """
     if not most:
         return None
@@ -206,7 +209,7 @@ def traceback_excerpt(error: BaseException, most: int) -> str | None:
 
 
 def _of_app(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without the frames that lead to the app's own; whole where it has none."""
+    """Return a traceback from the app's first frame on, or all of it if it has no such frame."""
     inner = trace
     while (
         inner is not None

@@ -1,4 +1,4 @@
-"""Numbers, durations and instants, as people read them."""
+"""Numbers, durations and instants in the form in which people read them."""
 
 from __future__ import annotations
 

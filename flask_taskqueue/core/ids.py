@@ -1,4 +1,4 @@
-"""Identifiers: of tasks, of leases, of dispatchers."""
+"""Identifiers of tasks, leases and dispatchers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _counting = threading.Lock()
 def task_id() -> str:
     """Return a new task id: 26 characters in the form of a ULID.
 
-    48 bits of milliseconds, so that ids sort by creation, and 80 random bits, so that they
-    cannot be guessed. In one process each is greater than the one before, also within a
+    It has 48 bits of milliseconds, so that ids sort by creation, and 80 random bits, so that ids
+    cannot be guessed. In one process each id is greater than the one before, also within a
     millisecond and when the clock goes back.
     """
     global _last
@@ -55,7 +55,7 @@ def lease_id() -> str:
 
 
 def dispatcher_id() -> str:
-    """Return a new dispatcher id, unique to a process; host names and pids come back."""
+    """Return a new dispatcher id, unique to a process, unlike host names and pids."""
     return secrets.token_hex(8)
 
 

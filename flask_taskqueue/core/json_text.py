@@ -1,6 +1,7 @@
-"""JSON that reads back as what it was made of; anything else is refused.
+"""JSON that reads back as the value it was made from; any other value is refused.
 
-That is: texts that are not Unicode, numbers that are not finite, and keys that would become others.
+Refused are texts that are not Unicode, numbers that are not finite, and keys that would become
+other keys.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 def dumps(value: Any) -> str:
     """Return a value as JSON.
 
-    Raises TypeError or ValueError for what JSON does not have, or not every reader would read.
+    Raises TypeError or ValueError for a value that JSON does not have, or that not every reader
+    would read.
     """
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
@@ -33,8 +35,8 @@ def dumps(value: Any) -> str:
 def document(value: Any) -> bytes:
     """Return the body that ``json=`` asks for.
 
-    What is read from it is what was given, except that tuples become lists. Raises TypeError or
-    ValueError, with a reason, for what would be read as something else.
+    It reads back as the value that was given, except that tuples become lists. Raises TypeError or
+    ValueError, with a reason, for a value that would be read as another one.
     """
     text = dumps(value)
     if json.loads(text) != value:

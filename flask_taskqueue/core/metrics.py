@@ -11,7 +11,7 @@ from .delivery.outcome import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A family of values. A counter's name lacks the ``_total`` with which it is exposed."""
+    """A family of values; a counter's name lacks the ``_total`` with which it is exposed."""
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
@@ -94,7 +94,7 @@ METRICS = (
 
 
 BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
-"""The upper bounds of the histograms' buckets, in seconds; one without a bound follows."""
+"""The upper bounds of the histograms' buckets, in seconds; one bucket without a bound follows."""
 
 ATTEMPTS = {
     "success": ("success", "2xx"),
@@ -108,7 +108,10 @@ ATTEMPTS = {
     "crash": ("crash", "none"),
     "late": ("late", "none"),
 }
-"""Attempts, by outcome and by the class of the status. ``late`` are replies of a lost lease."""
+"""Attempts, by outcome and by the class of the status.
+
+``late`` are replies that came after the lease was lost.
+"""
 
 FINISHED = {
     "ended_succeeded": "succeeded",
@@ -116,7 +119,7 @@ FINISHED = {
     "ended_deleted": "deleted",
     "ended_expired": "expired",
 }
-"""Tasks that ended, by how."""
+"""Ended tasks, by the way they ended."""
 
 DURATIONS = tuple(f"duration_{number}" for number in range(len(BOUNDS) + 1))
 DELAYS = tuple(f"delay_{number}" for number in range(len(BOUNDS) + 1))
@@ -130,8 +133,10 @@ MEASURES = (
     *DELAYS,
     "delay_micros",
 )
-"""All of them. ``requeued`` are dead tasks that were scheduled again; the rest are the buckets
-and sums of the histograms.
+"""The names of all measures.
+
+``requeued`` are dead tasks that were scheduled again; the rest are the buckets and sums of the
+histograms.
 """
 
 _OTHERS = {

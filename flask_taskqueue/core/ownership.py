@@ -1,4 +1,4 @@
-"""The owner: which application the tables belong to, and what other applications are told."""
+"""The owner: which app the tables belong to, and what other apps are told."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ _ANCHOR = "troubleshooting#another-application"
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application as the tables know it.
+    """An app as the tables know it.
 
-    ``fingerprints`` are of the secrets that sign its deliveries, newest first (see
-    `signatures.fingerprints`); without a secret there are none. An application that knows one of
-    another's secrets is the same one, whatever either is called: a new key, or a process that
-    loads it under another name.
+    ``fingerprints`` are those of the secrets that sign its deliveries, newest first (see
+    `signatures.fingerprints`); without a secret there are none. Two apps that share a secret are
+    the same app, whatever each is called: one may have a new key, or be a process that loads the
+    app under another name.
     """
 
     name: str
     fingerprints: tuple[str, ...]
 
     def is_same(self, other: Application) -> bool:
-        """Return whether they share a secret."""
+        """Return whether the two apps share a secret."""
         return not set(self.fingerprints).isdisjoint(other.fingerprints)
 
     def is_up_to_date(self, owner: Application) -> bool:
-        """Return whether the owner that the tables name has this one's newest secret."""
+        """Return whether the owner that the tables name has this app's newest secret."""
         return bool(self.fingerprints) and self.fingerprints[0] in owner.fingerprints
 
 
 def judge(
     ours: Application, owner: Application | None, find_rival: Callable[[], str | None]
 ) -> Finding | None:
-    """Return what keeps an application from tables of this owner; None if nothing does.
+    """Return what keeps an app from using tables of this owner; None if nothing does.
 
-    Nothing does where the tables have no owner. ``find_rival`` finds where a dispatcher with none
-    of our secrets is alive, if one is. With a warning the tables may change hands, with an error
-    they may not.
+    Tables without an owner can be used. ``find_rival`` returns where a dispatcher with none of our
+    secrets is alive, or None. A warning means that the tables may change hands, an error that they
+    may not.
     """
     if owner is None or not ours.fingerprints or ours.is_same(owner):
         return None

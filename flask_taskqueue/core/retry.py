@@ -22,12 +22,12 @@ class RetryOptions:
     """How often and how long a failed task is tried again; the rules and names are App Engine's.
 
     ``task_retry_limit`` is how many times it is tried again (0: one attempt in all),
-    ``task_age_limit`` the time since its first attempt within which it is (seconds, or a text such
-    as "2d"). With both, tries go on until both are exhausted, as App Engine's do; with
-    ``limits="any"`` until one is. With neither they go on for ever.
+    ``task_age_limit`` the time since its first attempt within which it is tried again (seconds, or
+    a text such as "2d"). With both limits, retries continue until both are exhausted, as App
+    Engine's do; with ``limits="any"`` they stop at the first. With neither they continue for ever.
 
     The n-th retry waits ``min_backoff_seconds``, doubled ``max_doublings`` times, then growing by
-    the last step, never more than ``max_backoff_seconds``, counted from the end of the failed
+    the last step, but never more than ``max_backoff_seconds``, counted from the end of the failed
     attempt. With ``jitter`` the wait is a random part of that ("full jitter").
 
     >>> retry = RetryOptions(min_backoff_seconds=10, max_backoff_seconds=300, max_doublings=3)
@@ -50,7 +50,8 @@ class RetryOptions:
             self._set("task_age_limit", _duration("task_age_limit", self.task_age_limit))
         for name in ("min_backoff_seconds", "max_backoff_seconds"):
             self._set(name, _duration(name, getattr(self, name)))
-        # As in queue.yaml: one given alone beyond the other's default moves that along.
+        # As in queue.yaml: if only one is given, beyond the other's default, it moves that default
+        # along.
         if self.min_backoff_seconds > self.max_backoff_seconds:
             if self.max_backoff_seconds == _MAX_BACKOFF:
                 self._set("max_backoff_seconds", self.min_backoff_seconds)

@@ -1,6 +1,6 @@
 """The signals that are sent (blinker); logs, metrics and traces subscribe to them.
 
-The sender is the Flask application. A receiver runs in the thread that sends: keep it short.
+The sender is the Flask app. A receiver runs in the thread that sends, so keep it short.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class State(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing will happen to the task any more unless somebody requeues it."""
+        """Whether nothing more will happen to the task unless somebody requeues it."""
         return self in FINISHED
 
 

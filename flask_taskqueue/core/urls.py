@@ -1,4 +1,4 @@
-"""URLs of tasks: paths of the application, and absolute URLs."""
+"""The URLs of tasks: paths of the app, and absolute URLs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def is_absolute(url: str) -> bool:
 
 
 def no_url(given: object) -> InvalidUrlError:
-    """What is said of something that is no text where a URL was to be given; a list of tasks
-    belongs elsewhere.
+    """Return the error for a value that should be a URL but is not text.
+
+    For a list of tasks, it says where lists belong.
     """
     if isinstance(given, Iterable) and not isinstance(given, bytes | Mapping):
         return InvalidUrlError(
@@ -48,7 +49,7 @@ def check_path(url: str) -> str:
     return _path(url)
 
 
-@lru_cache(1024)  # most tasks have one of a few
+@lru_cache(1024)  # most tasks have one of a few paths
 def _path(url: str) -> str:
     path = normal(url)
     if path.startswith("//"):
@@ -60,12 +61,12 @@ def _path(url: str) -> str:
 
 
 def normal(url: str) -> str:
-    """Return the form in which a URL is stored, signed and sent, which nothing on its way rewrites.
+    """Return the form in which a URL is stored, signed and sent, so that nothing rewrites it.
 
-    It is that of RFC 3986 (6.2.2). What has to be escaped is escaped, in capitals, and nothing
-    else; a ``%`` that begins no escape stands for itself; parts ``.`` and ``..`` of the path are
-    resolved. Apart from these an app gets the same path, and the same parameters. Raises
-    `InvalidUrlError` for what is no URL.
+    It is the normal form of RFC 3986 (6.2.2). Characters that have to be escaped are escaped, in
+    capitals, and no others are; a ``%`` that begins no escape stands for itself; the parts ``.``
+    and ``..`` of the path are resolved. Apart from these, an app receives the same path and the
+    same parameters. Raises `InvalidUrlError` if it is not a URL.
     """
     _check_characters(url)
     origin = "" if url.startswith("/") else _ORIGIN.match(url)[0]  # type: ignore[index]
@@ -82,16 +83,16 @@ def normal(url: str) -> str:
 
 
 def as_seen(path: bytes, query: str) -> str:
-    """Return the part of a URL that a signature is bound to: what every server hands over.
+    """Return the part of a URL that a signature is bound to, as every server passes it on.
 
-    The path is unescaped, the query is not. Some servers, and werkzeug, leave one slash of several
-    that a path begins with.
+    The path is unescaped, the query is not. If a path begins with several slashes, some servers,
+    and werkzeug, leave one of them.
     """
     return f"/{quote(path.lstrip(b'/'))}?{query}"
 
 
 def as_sent(url: str) -> str:
-    """Return the same of a URL's path and query as they are sent."""
+    """Return the same part of a URL whose path and query are as they are sent."""
     path, _, query = url.partition("?")
     return as_seen(unquote_to_bytes(path), query)
 
@@ -132,15 +133,15 @@ def receiver_of(url: str) -> str:
 
 
 def as_host(text: str) -> str:
-    """Return a receiver, or a Host header, in the form in which the two can be compared.
+    """Return a receiver, or a Host header, in a form in which the two can be compared.
 
-    It lacks the usual ports.
+    It has no port if that is the usual one.
     """
     return text.lower().removesuffix(":80").removesuffix(":443").removesuffix(".")
 
 
 def redacted(url: str) -> str:
-    """Return a URL for logs, without user information, query and fragment, which hold secrets."""
+    """Return a URL for logs, without user information, query and fragment: they may be secret."""
     text = str(url).partition("?")[0].partition("#")[0]
     scheme, mark, rest = text.partition("://")
     if not mark:
@@ -174,7 +175,7 @@ def _without_dots(path: str) -> str:
 
 
 def _check_text(path: str) -> None:
-    """Refuse a path that no app gets as it was sent.
+    """Raise for a path that an app would not receive as it was sent.
 
     ASGI servers and werkzeug take a path for UTF-8, and proxies answer a NUL themselves.
     """

@@ -56,7 +56,7 @@ PERMISSIONS = SHOWING | {"run", "requeue", "delete", "purge", "pause", "configur
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the sender of a request may do: nothing, unless permissions say so."""
+    """The permissions of whoever sends a request: none, unless they are granted."""
 
     permissions: frozenset[str] = frozenset()
     user: str | None = None

@@ -103,9 +103,9 @@ def blueprint() -> Blueprint:
 
 
 def _check() -> BaseResponse | None:
-    """Refuse whoever has no access, for every page, action and static file."""
+    """Refuse anyone without access, for every page, action and static file."""
     g.taskqueue_started = time.perf_counter()
-    # where an app context outlives its request, that of the request before is still there
+    # if an app context outlives its request, the one of the request before is still there
     g.pop("taskqueue_access", None)
     refuse_illegible(request)
     runtime = _runtime()

@@ -34,7 +34,7 @@ def page(runtime: Runtime) -> Page:
 
 
 def pause(runtime: Runtime, name: str) -> PlannedAction:
-    """Stop it from firing."""
+    """Stop the schedule from firing."""
     return PlannedAction(
         "pause-cron",
         name,
@@ -43,12 +43,12 @@ def pause(runtime: Runtime, name: str) -> PlannedAction:
 
 
 def resume(runtime: Runtime, name: str) -> PlannedAction:
-    """Let it fire again."""
+    """Let the schedule fire again."""
     return PlannedAction("resume-cron", name, entry(runtime, name).resume)
 
 
 def run(runtime: Runtime, name: str) -> PlannedAction:
-    """Add its task now."""
+    """Add the schedule's task now."""
     return PlannedAction("run-cron", name, entry(runtime, name).run_now)
 
 

@@ -38,24 +38,24 @@ def pause(runtime: Runtime, queue: str) -> PlannedAction:
 
 
 def resume(runtime: Runtime, queue: str) -> PlannedAction:
-    """Resume it."""
+    """Resume a queue."""
     return PlannedAction("resume", queue, Queue(queue, runtime).resume)
 
 
 def purge(runtime: Runtime, queue: str) -> PlannedAction:
-    """Cancel its tasks that have not ended."""
+    """Cancel a queue's tasks that have not ended."""
     return PlannedAction("purge", queue, Queue(queue, runtime).purge)
 
 
 def requeue_dead(runtime: Runtime, queue: str) -> PlannedAction:
-    """Requeue its dead tasks."""
+    """Requeue a queue's dead tasks."""
     return PlannedAction(
         "requeue", f"dead tasks of queue {queue}", Queue(queue, runtime).requeue_dead
     )
 
 
 def configure(runtime: Runtime, queue: str) -> PlannedAction:
-    """Change its limits: an empty field means no limit, a missing one stays as it is."""
+    """Change a queue's limits: an empty field means no limit, a missing one stays as it is."""
     limits = {
         name: _limit(name, request.form[name].strip()) for name in _LIMITS if name in request.form
     }

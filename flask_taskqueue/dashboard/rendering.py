@@ -22,7 +22,7 @@ from ..store import CAP
 NONE = "\N{EN DASH}"
 
 NOBODY = "someone on the dashboard"
-"""Who paused something, where the app does not say who uses the dashboard."""
+"""The name of whoever paused something, if the app does not say who uses the dashboard."""
 
 
 def number(value: int | float | None) -> str:
@@ -145,7 +145,7 @@ class PlannedAction:
     changes: bool = True
 
     def count(self, result: Any) -> int:
-        """Return how much a result of ``do`` changed: the number it is, or 1."""
+        """Return how much a result of ``do`` changed: the result if it is a number, else 1."""
         if not self.changes:
             return 0
         return int(result) if isinstance(result, int) else 1
@@ -176,7 +176,7 @@ def message(arguments: Mapping[str, str]) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What a page shows: ``data`` also makes up its JSON twin, ``extra`` is for its template."""
+    """The content of a page: ``data`` is also its JSON twin, ``extra`` is for its template."""
 
     template: str
     title: str

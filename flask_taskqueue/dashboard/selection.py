@@ -99,7 +99,7 @@ class TaskSelection:
 
 
 def without_urls(label: str) -> str:
-    """Return a `TaskSelection.label` without what somebody looked for in URLs."""
+    """Return a `TaskSelection.label` without the text that somebody searched for in URLs."""
     return _SOUGHT_URLS.sub(", …", label)
 
 

@@ -96,17 +96,17 @@ def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]
 
 
 def requeue(runtime: Runtime, task_id: str) -> PlannedAction:
-    """Requeue it."""
+    """Requeue the task."""
     return PlannedAction("requeue", task_id, partial(Tasks.of(runtime).requeue, task_id))
 
 
 def run(runtime: Runtime, task_id: str) -> PlannedAction:
-    """Run it now."""
+    """Run the task now."""
     return PlannedAction("run", task_id, partial(Tasks.of(runtime).run_now, task_id))
 
 
 def delete(runtime: Runtime, task_id: str) -> PlannedAction:
-    """Cancel it."""
+    """Cancel the task."""
     return PlannedAction("delete", task_id, partial(Tasks.of(runtime).delete, task_id))
 
 

@@ -79,7 +79,7 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
 
 
 def _notices(runtime: Runtime) -> Iterator[Finding]:
-    """Check that a dispatcher here would hear of tasks that are added on other hosts."""
+    """Check that a dispatcher here would be notified of tasks that are added on other hosts."""
     bell = runtime.wakeup_channel
     if not isinstance(bell, Notifications):
         return

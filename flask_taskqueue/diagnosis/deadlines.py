@@ -1,4 +1,4 @@
-"""How long a web server and its proxies must let a delivery take."""
+"""The time that a web server and its proxies must let a delivery take."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _WORST_FIRST = ("error", "warning", "info", "ok")
 
 
 def findings(runtime: Runtime) -> list[Finding]:
-    """Return what is well, what may go wrong and what does, each with its remedy, worst first.
+    """Return what is well, what may go wrong and what is wrong, each with its remedy, worst first.
 
     Each worker route gets a ping: a delivery that passes the app's hooks but reaches no handler.
     Nothing is changed.

@@ -1,4 +1,4 @@
-"""The settings, and what they leave unread, closed or too small."""
+"""The settings, and the mistakes in them: keys set too late, closed pages, a small pool."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def judge_keys(config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _pages(runtime: Runtime) -> Iterator[Finding]:
-    """Say what opens the metrics and the dashboard, where they are on."""
+    """Say what opens the metrics and the dashboard, if they are on."""
     settings = runtime.settings
     if settings.metrics:
         keys = {

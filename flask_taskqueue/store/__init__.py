@@ -1,4 +1,4 @@
-"""Every SQL statement."""
+"""The store, which holds every SQL statement."""
 
 from __future__ import annotations
 

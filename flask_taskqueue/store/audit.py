@@ -1,4 +1,4 @@
-"""The audit log: who changed what on the dashboard."""
+"""The audit log, which records who changed what on the dashboard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEPT = 90 * 86_400.0
 
 
 class Audit:
-    """Stores the audit log. Each method is part of its connection's transaction."""
+    """A store of the audit log; each method joins its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._audit = tables.audit
@@ -33,7 +33,7 @@ class Audit:
     ) -> None:
         """Log an action, and how much it changed, as the entry with this id.
 
-        What a further transaction of the same action changed is added to that entry.
+        If a further transaction of the same action changes more, that is added to the same entry.
         """
         audit = self._audit
         if connection.scalar(sa.select(audit.c.id).where(audit.c.id == entry)) is not None:
@@ -63,6 +63,6 @@ class Audit:
         )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget actions of more than 90 days ago; return how many."""
+        """Forget actions older than 90 days; return how many."""
         old = self._audit.c.at < self._now - duration_micros(_KEPT)
         return connection.execute(sa.delete(self._audit).where(old)).rowcount

@@ -1,4 +1,4 @@
-"""Encrypted columns: find what they hold, and encrypt it anew with the newest key."""
+"""Encrypted columns, whose contents a key rotation encrypts again with the newest key."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .database.database import Database
 from .database.tables import Tables
 
 _SOME = 100
-"""Rows of one transaction."""
+"""The number of rows in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """How many rows a rotation encrypted anew, and how many it left as they were unreadable."""
+    """The number of rows that a rotation encrypted again, and of those it left as unreadable."""
 
     changed: int = 0
     unreadable: int = 0
@@ -30,7 +30,7 @@ class RotationResult:
 
 
 class KeyRotation:
-    """Encrypts what the tables of one database hold with the newest key."""
+    """A rotation that encrypts the contents of one database's tables with the newest key."""
 
     def __init__(self, tables: Tables, encryption: Encryption) -> None:
         self._encryption = encryption
@@ -45,9 +45,9 @@ class KeyRotation:
     def rotate(self, database: Database) -> Iterable[RotationResult]:
         """Encrypt everything with the newest key, some rows at a time; yield what was done.
 
-        What is already encrypted with it is left, and what is plain is encrypted too. Rows that
-        others change or delete meanwhile are left to them. A rotation that was stopped half way can
-        be started again and passes quickly over what is done.
+        Values that are already encrypted with it are left alone, and plain values are encrypted
+        too. Rows that others change or delete in the meantime are left to them. A rotation that was
+        stopped half way can be started again and passes quickly over the finished part.
         """
         for table in self._columns:
             if table is self._attempt:
@@ -111,7 +111,7 @@ def _write(
     table: sa.Table,
     changes: Sequence[tuple[sa.Row[Any], dict[str, Any]]],
 ) -> int:
-    """Change rows that are still as they were read; how many."""
+    """Change the rows that are still as they were read, and return how many."""
     written = 0
     for row, changed in changes:
         same = [

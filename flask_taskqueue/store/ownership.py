@@ -20,13 +20,13 @@ logger = logging.getLogger("flask_taskqueue")
 
 _ROW = 1
 _LOOK_AGAIN = 10.0
-"""Seconds after which a process that changes the tables looks again whose they are."""
+"""The seconds after which a process that changes the tables checks again who owns them."""
 
 
 class Ownership:
-    """Which application the tables name as their owner; every other one leaves them alone.
+    """The app that the tables name as their owner; every other app leaves them alone.
 
-    They belong to the first that uses them, and change hands by one conditional statement.
+    They belong to the first app that uses them, and change hands by one conditional statement.
     ``application`` says who we are. Without it, or without a secret, nothing is compared.
     """
 
@@ -58,12 +58,11 @@ class Ownership:
             self.check(connection)
 
     def check(self, connection: sa.Connection | None = None) -> None:
-        """Check that the tables are ours, and take over those that nobody has.
+        """Check that the tables are ours, and take them over if nobody owns them.
 
-        Those of an application of our name with other secrets, all of whose dispatchers are gone,
-        are taken over too. Given a connection, that becomes part of its transaction, which may be
-        rolled back. Raises `ConfigurationError`, with what to do, if they are another
-        application's.
+        Tables of an app with our name and other secrets are also taken over, if all its dispatchers
+        are gone. Given a connection, the takeover becomes part of its transaction, which may be
+        rolled back. Raises `ConfigurationError`, with what to do, if they are another app's.
         """
         ours = self._ours()
         if ours is None:
@@ -78,11 +77,11 @@ class Ownership:
         self.confirm()
 
     def confirm(self) -> None:
-        """Note that what `check` saw or wrote is committed: the tables are ours."""
+        """Note that the result of `check` is committed: the tables are ours."""
         self._sure_until = time.monotonic() + _LOOK_AGAIN
 
     def hold(self, connection: sa.Connection) -> Finding | None:
-        """Keep the tables ours until the transaction ends; return why not, if they are not."""
+        """Keep the tables ours until the transaction ends; if they are not, return why."""
         ours = self._ours()
         found = None if ours is None else self._settle(connection, ours, take_over=False)
         if found is not None:
@@ -98,7 +97,7 @@ class Ownership:
         return None if ours is None else self._judge(connection, ours, self._owner(connection))
 
     def adopt(self) -> Application | None:
-        """Make the tables ours, whoever's they are; return whose they were.
+        """Make the tables ours, whoever owns them, and return the former owner.
 
         Raises `ConfigurationError` without a secret.
         """
@@ -124,7 +123,7 @@ class Ownership:
     def _settle(
         self, connection: sa.Connection, ours: Application, *, take_over: bool
     ) -> Finding | None:
-        """Decide alone whose the tables are; return what keeps them from us.
+        """Decide who owns the tables while nobody else can; return what keeps them from us.
 
         It is a warning if they changed hands.
         """
@@ -145,7 +144,7 @@ class Ownership:
         return _application(connection.execute(self._query).one_or_none())
 
     def _locked(self, connection: sa.Connection) -> Application | None:
-        """Return the owner, decided by nobody else until the transaction ends."""
+        """Return the owner, who cannot change until the transaction ends."""
         row = connection.execute(self._query.with_for_update()).one_or_none()
         if row is None:
             connection.execute(

@@ -26,8 +26,9 @@ def refuse_elsewhere(
 ) -> None:
     """Raise `ConfigurationError` unless a connection sees what the queue has committed.
 
-    ``looking`` gives the connection. A task added on one that does not would be attempted by no
-    dispatcher of this queue. Raises `TransientError` when either cannot be reached.
+    ``looking`` returns the connection. If a connection does not see it, no dispatcher of this queue
+    would attempt a task that is added there. Raises `TransientError` if either database cannot be
+    reached.
     """
     name = store.transact(store.dispatchers.add_probe_row)
     try:

@@ -1,4 +1,4 @@
-"""Retention: when finished tasks are forgotten."""
+"""Retention: how long finished tasks are kept."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def end_unreachable(
 ) -> int:
     """End some tasks as dead, with the reason, that no claim will ever find; return how many.
 
-    ``add()`` stores none of them: they were written by hand. Each part of the condition is a range
-    of the index of live tasks, so it costs nothing where there are none.
+    ``add()`` stores no such task: they were written by hand. Each part of the condition is a range
+    of the index of live tasks, so this costs nothing if there are none.
     """
     task = tables.task
     names = sorted(connection.scalars(sa.select(tables.queue.c.name)))
@@ -69,7 +69,7 @@ BATCH = 500
 
 
 class FinishedTasks:
-    """Forgets finished tasks. Each method is part of its connection's transaction."""
+    """A keeper that forgets finished tasks; each method joins its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect, counters: Counters) -> None:
         self._task = tables.task
@@ -78,7 +78,7 @@ class FinishedTasks:
         self._counters = counters
 
     def attempts(self, connection: sa.Connection, task_id: str) -> list[sa.Row[Any]]:
-        """Return the attempts of a task that have ended, in the order they began."""
+        """Return the attempts of a task that have ended, in the order in which they began."""
         attempt = self._attempt
         return list(
             connection.execute(
@@ -98,9 +98,9 @@ class FinishedTasks:
     ) -> int:
         """Forget some finished tasks that have been kept long enough; return how many.
 
-        It is at most `BATCH`. The times are in seconds. A succeeded or cancelled task is kept
-        ``keep_succeeded`` seconds, a dead one ``keep_dead``; one with a name is kept at least as
-        long as its queue's ``tombstones`` say that the name is taken.
+        At most `BATCH` are forgotten. The times are in seconds. A succeeded or cancelled task is
+        kept for ``keep_succeeded`` seconds, a dead one for ``keep_dead``; one with a name is kept
+        at least for as long as its queue's ``tombstones`` reserve the name.
         """
         named = self._taken_names(tombstones)
         rows: list[sa.Row[Any]] = []
@@ -132,7 +132,7 @@ class FinishedTasks:
     def count_some(
         self, connection: sa.Connection, filter: Filter, tombstones: Mapping[str, float]
     ) -> int:
-        """Count the tasks that `forget_some` would forget, called until none is left."""
+        """Count the tasks that repeated calls of `forget_some` would forget."""
         conditions = self._forgettable(filter, tombstones)
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
@@ -164,7 +164,7 @@ class FinishedTasks:
         return total
 
     def last_success(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
-        """Return the attempt that a task succeeded with."""
+        """Return the attempt with which a task succeeded."""
         attempt = self._attempt
         return connection.execute(
             sa.select(attempt)
@@ -191,7 +191,7 @@ class FinishedTasks:
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def _taken_names(self, tombstones: Mapping[str, float]) -> sa.ColumnElement[bool]:
-        """Return which tasks have a name that their queue's tombstones still reserve."""
+        """Return the condition for a name that a queue's tombstones still reserve."""
         task = self._task
         recent = (
             sa.and_(task.c.queue == queue, task.c.finished_at >= self._now - duration_micros(ttl))
@@ -213,7 +213,7 @@ class FinishedTasks:
         named: sa.ColumnElement[bool],
         most: int,
     ) -> list[sa.Row[Any]]:
-        """Lock tasks that ended so long ago, the first ended in front, by a range of an index."""
+        """Lock tasks that ended long enough ago, the first to end first, by a range of an index."""
         task = self._task
         statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
             self._older(state, seconds, named)

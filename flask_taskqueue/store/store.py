@@ -1,4 +1,4 @@
-"""The store: the tables of one application and everything that is done with them."""
+"""The store: the tables of one app and everything that is done with them."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ from .tasks.search import Search
 class Store:
     """A database and, by noun, the statements that run in its transactions.
 
-    ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. What
-    tasks hold is encrypted by the ``vault`` where it is inserted; rows come back as they are
-    stored. ``application`` says whose tables they have to be; without it they may be anybody's.
+    ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. The
+    ``vault`` encrypts the contents of tasks where they are inserted; rows come back as they are
+    stored. ``application`` names the app that must own the tables; without it they may be
+    anybody's.
     """
 
     def __init__(
@@ -120,10 +121,10 @@ class Store:
         )
 
     def free_lapsed_places(self) -> None:
-        """Let go what waits for places that are vacant.
+        """Let tasks go that wait for places that are vacant.
 
-        A transaction of the application has left them so, or a process that died. What somebody has
-        locked meanwhile is let go next time.
+        A transaction of the app, or a process that died, has left the places vacant. If somebody
+        has locked a waiting task meanwhile, it is let go next time.
         """
         with self.reading() as reader:
             if not self.holds.have_lapsed(reader):
@@ -134,10 +135,9 @@ class Store:
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
         """Check that the tables are ours and that each configured queue has a row with its limits.
 
-        That is done once per process. Given a connection, the rows become part of its transaction:
-        it may hold the only write lock there is, and it may be rolled back, so they are looked for
-        again until `committed` is called. Raises `ConfigurationError` for tables that are another
-        application's.
+        This is done once per process. Given a connection, the rows become part of its transaction:
+        it may hold the only write lock, and it may be rolled back, so the rows are checked again
+        until `committed` is called. Raises `ConfigurationError` for tables of another app.
         """
         self.ownership.ensure(connection if self.database.dialect.locks_by_writing else None)
         if connection is None:
@@ -161,7 +161,7 @@ class Store:
     def see_queues(self) -> None:
         """Check as `ensure_queues` does, but leave tables that are not ours as they are.
 
-        That is for callers who only look.
+        This is for callers that only look.
         """
         if self._unseen:
             with self.reading() as reader:

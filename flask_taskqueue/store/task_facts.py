@@ -1,4 +1,4 @@
-"""Task facts: what surrounds a task, read to say what it waits for."""
+"""Task facts: the surroundings of a task, read to explain what it waits for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_AHEAD = 10_000
 
 
 class TaskFacts:
-    """Reads the facts about tasks."""
+    """A reader of the facts about tasks."""
 
     def __init__(
         self,
@@ -73,9 +73,10 @@ class TaskFacts:
         )
 
     def _holders(self, connection: sa.Connection, record: Record) -> list[Record]:
-        """Return the tasks that come before one by its key.
+        """Return the tasks that come before this one by its key.
 
-        For a serial key they are those before it in line, else those that run.
+        For a serial key they are the tasks before it in line; for any other key, the tasks that
+        run.
         """
         task = self._task
         if record.lock_key is None:
@@ -118,7 +119,7 @@ class TaskFacts:
         )
 
     def _suspects(self, connection: sa.Connection) -> list[Record]:
-        """Return suspects: those of open queues whose lease ran out, and those being tried."""
+        """Return suspects: tasks of open queues whose lease ran out, and those being tried."""
         task = self._task
         paused = sa.select(self._queue.c.name).where(self._queue.c.paused_at.is_not(None))
         held_against = task.c.crashes - task.c.pardons
@@ -133,7 +134,7 @@ class TaskFacts:
         return self._some(connection, is_state(task, State.LEASED), sa.or_(expired, tried))
 
     def _busy(self, connection: sa.Connection) -> dict[str, int]:
-        """Count by dispatcher how many tasks it runs."""
+        """Count, by dispatcher, how many tasks it runs."""
         task = self._task
         running = sa.and_(
             is_state(task, State.LEASED), task.c.due_at > self._now, task.c.held_by.is_not(None)

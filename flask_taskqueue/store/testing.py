@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 
 
 class DatabaseForTests(Database):
-    """A database with one caller, whose thread is also the handlers', and no dispatcher beside it.
+    """A database with one caller, whose thread also runs the handlers, and no dispatcher beside it.
 
-    ``isolated`` gives the connection of a test that is going to be rolled back, or None. If there
+    ``isolated`` returns the connection of a test that is going to be rolled back, or None. If there
     is one, everything happens on it, within savepoints.
     """
 
@@ -36,12 +36,10 @@ class DatabaseForTests(Database):
         isolated: Callable[[], sa.Connection | None],
     ) -> None:
         super().__init__(tables, source, create=create)
-        self.in_memory = (
-            True  # which is to say: one connection at a time, and nobody to tell of new tasks
-        )
+        self.in_memory = True  # that is, one connection at a time, and nobody to tell of new tasks
         self.dialect = _later(self.dialect, lambda: self.ahead)
         self.ahead = 0
-        """How far the clock is put forward, in microseconds."""
+        """The microseconds by which the clock is put forward."""
         self._isolated = isolated
 
     @contextmanager
@@ -113,7 +111,7 @@ class DatabaseForTests(Database):
 
 
 def _later(dialect: Dialect, ahead: Callable[[], int]) -> Dialect:
-    """Return the same dialect with a clock that is ahead by so many microseconds."""
+    """Return the same dialect with a clock that is ahead by a number of microseconds."""
     kind: type[Dialect] = type(dialect)
 
     class Later(kind):  # type: ignore[valid-type, misc]

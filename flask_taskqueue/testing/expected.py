@@ -1,4 +1,4 @@
-"""What a test expects a task to be, and how stored tasks differ from it."""
+"""The task that a test expects, and how stored tasks differ from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedTask:
-    """What a test expects of a task; None leaves a field open.
+    """A test's expectation of a task; None leaves a field open.
 
     ``params`` must be among those of the task.
     """

@@ -1,4 +1,4 @@
-"""A dispatcher that a test moves by hand: one task at a time, in the thread of the test."""
+"""A dispatcher that a test steps by hand: one task at a time, in the thread of the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .attempts import Attempt
 from .script import Script, Scripted
 
 _LEASE = 3600.0
-"""Seconds; a test may stand still in a debugger."""
+"""Seconds; a test may be stopped in a debugger for long."""
 
 
 class ManualDispatcher:
@@ -49,7 +49,7 @@ class ManualDispatcher:
         )
 
     def next(self) -> Record | None:
-        """Lease the next due task; None if there is none."""
+        """Lease the next due task; return None if there is none."""
 
         def take(connection: sa.Connection) -> list[Record]:
             lanes = self._claimer.last_look.look_anew(connection)
@@ -61,7 +61,7 @@ class ManualDispatcher:
         return taken[0] if taken else None
 
     def take(self, task_id: str) -> Record | None:
-        """Lease a task whatever it waits for; None if it is not scheduled."""
+        """Lease a task, whatever it waits for; return None if it is not scheduled."""
         return self._rehearsal.take(task_id, lease_id=lease_id(), held_by=self._id, lease=_LEASE)
 
     def release(self, records: Sequence[Record]) -> None:
@@ -106,7 +106,7 @@ class ManualDispatcher:
     def next_event(self, *, run: bool) -> int | None:
         """Return the microseconds until a schedule fires or, with ``run``, a task may be leased.
 
-        None if neither is to come.
+        Returns None if neither is ahead.
         """
         names = self._runtime.cron.declare()
         now = self._rehearsal.now()

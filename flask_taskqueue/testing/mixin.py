@@ -8,9 +8,9 @@ from .tester import TaskQueueTester
 
 
 class TaskQueueMixin:
-    """Gives a ``unittest.TestCase`` the task queue of its application as ``self.taskqueue``.
+    """A mixin that gives a ``unittest.TestCase`` its app's task queue as ``self.taskqueue``.
 
-    ``self.app`` must be there before ``super().setUp()`` is called.
+    Set ``self.app`` before you call ``super().setUp()``.
     """
 
     app: Flask

@@ -15,7 +15,7 @@ Send = Callable[[], Reply]
 
 @dataclass(slots=True, eq=False)
 class Scene:
-    """What happens to the next deliveries, to any URL or only to ``url``.
+    """A change to the next deliveries, to any URL or only to ``url``.
 
     ``times`` counts the deliveries that are left; None means all of them.
     """
@@ -23,14 +23,14 @@ class Scene:
     url: str | None
     times: int | None
     reply: Callable[[], Reply] | None = None
-    """Replaces the handler's reply."""
+    """A function that replaces the handler's reply."""
     duplicate: bool = False
-    """The request arrives twice; the first reply counts."""
+    """Whether the request arrives twice; the first reply counts."""
     crash: bool = False
-    """The dispatcher's process dies when the handler is done, before the result is recorded."""
+    """Whether the dispatcher's process dies after the handler, before the result is recorded."""
 
     def begins(self, url: str) -> bool:
-        """Return whether it happens to a delivery to this URL, and count that."""
+        """Return whether it applies to a delivery to this URL, and count that delivery."""
         if self.times == 0 or self.url not in (None, url.partition("?")[0]):
             return False
         self.times = None if self.times is None else self.times - 1

@@ -21,10 +21,10 @@ _MOST_RETRIES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CronEntry:
-    """One job of a cron.yaml. ``line`` is where it begins, ``deadline`` in seconds.
+    """One job of a cron.yaml; ``line`` is where it begins, ``deadline`` is in seconds.
 
-    ``schedule`` and ``timezone`` are texts as they stand there: whether they mean anything is for
-    the schedules to say. ``target`` is a base URL.
+    ``schedule`` and ``timezone`` are texts as the file has them; the schedules check what they
+    mean. ``target`` is a base URL.
     """
 
     url: str

@@ -43,7 +43,7 @@ def parse_queue_yaml(text: str, *, file: str) -> dict[str, dict[str, Any]]:
 
 
 def target(entry: Entry) -> str:
-    """Return where tasks go, as a base URL.
+    """Return the base URL that tasks go to.
 
     Raises `ConfigurationError` for a module or version, which App Engine has there.
     """
@@ -59,12 +59,12 @@ def target(entry: Entry) -> str:
 def retry_parameters(
     entry: Entry, *, kind: str = "task", most: int = 1_000_000_000
 ) -> dict[str, Any]:
-    """Return what `RetryOptions` takes, read from a block of retry parameters.
+    """Return the arguments of `RetryOptions`, read from a block of retry parameters.
 
     The names of its limits begin with ``kind``; ``most`` is the highest retry limit allowed.
 
-    `RetryOptions` itself moves the default of one backoff along when the other alone is given
-    beyond it.
+    If only one backoff is given and it lies beyond the default of the other, `RetryOptions` moves
+    that default along.
     """
     readers: Mapping[str, Reader] = {
         f"{kind}_retry_limit": lambda limit: checks.count(0, most)(limit.what, limit.whole()),

@@ -27,7 +27,7 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a file holds at a key, or at one place of the list there.
+    """The value that a file holds at a key, or at one place of the list there.
 
     Each method raises `ConfigurationError` for a value that it cannot read.
     """
@@ -95,7 +95,7 @@ class Entry:
     def entries(self, known: Collection[str]) -> dict[str, Entry]:
         """Return the entries of a mapping by key, without the empty ones.
 
-        Each key must be known, and may be there once.
+        Each key must be known, and may appear only once.
         """
         if not isinstance(self.node, yaml.MappingNode):
             self.must_be("a mapping")
@@ -119,7 +119,7 @@ class Entry:
     ) -> dict[str, Any]:
         """Return the values of a mapping, each as its key's reader returns it.
 
-        ``needed`` has an example for each key that must be there.
+        ``needed`` has an example for each required key.
         """
         values = {key: readers[key](entry) for key, entry in self.entries(readers).items()}
         for key, example in (needed or {}).items():
@@ -149,10 +149,10 @@ def read_yaml(text: str, *, file: str, readers: Mapping[str, Reader]) -> dict[st
     """Return the values of a file that is one mapping, each as its key's reader returns it.
 
     An empty file has none. Only plain YAML is read: anchors, aliases and tags are refused, so that
-    a short file stays short, and only texts, lists and mappings are constructed. Keys without a
-    value count as left out.
+    a short file stays short, and only texts, lists and mappings are constructed. A key without a
+    value counts as left out.
 
-    Raises `ConfigurationError` naming ``file``, the line and, where there is one, the key.
+    Raises `ConfigurationError` naming ``file``, the line and, if possible, the key.
     """
     node = _compose(text, file)
     return (
@@ -178,9 +178,10 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 
 
 def _not_plain(text: str) -> tuple[int, str | None]:
-    """Return the line of what a plain file may not hold, and what is wrong; None if nothing is.
+    """Return the line of the first construct that plain YAML does not have, and what is wrong.
 
-    The file is read bit by bit, so that the problem is found before anything can grow out of it.
+    The problem is None if there is none. The file is read bit by bit, so that a problem is found
+    before anything can grow out of it.
     """
     line, documents, depth = 1, 0, 0
     try:

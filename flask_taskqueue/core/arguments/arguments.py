@@ -24,7 +24,7 @@ _CONVERTER = make(naive=True)
 
 @dataclass(frozen=True, slots=True)
 class _Argument:
-    """A parameter: its key in the JSON object, and what reads its value; None if nothing can."""
+    """A parameter: its key in the JSON object, and the reader of its value, None if nothing can."""
 
     key: str
     hint: Any
@@ -49,11 +49,12 @@ class _Argument:
 
 
 class Arguments:
-    """How one function's arguments are written and read.
+    """The writer and reader of one function's arguments.
 
-    An object has a member per parameter, by name; ``*`` and ``**`` parameters have theirs under
-    the name with its stars. A parameter added with a default, or moved, leaves stored tasks valid.
-    Raises TypeError for a parameter without default to whose annotation no value can be converted.
+    The JSON object has a member per parameter, by name; ``*`` and ``**`` parameters have theirs
+    under the name with its stars. Stored tasks stay valid when a parameter is moved, or added with
+    a default. Raises TypeError for a parameter without default to whose annotation no value can be
+    converted.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -67,10 +68,10 @@ class Arguments:
         self._keys = {parameter.key: name for name, parameter in self._arguments.items()}
 
     def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call, as JSON holds them.
+        """Return the arguments of a call as JSON holds them.
 
-        Raises TypeError when they do not fit the function, `InvalidTaskError` naming the parameter
-        whose value would not be the same when it is read again.
+        Raises TypeError if they do not fit the function, and `InvalidTaskError`, naming the
+        parameter, for a value that would not be the same when it is read again.
         """
         bound = self._signature.bind(*args, **kwargs)
         return {
@@ -79,7 +80,7 @@ class Arguments:
         }
 
     def load(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
-        """Return the call that was stored.
+        """Return the stored call.
 
         Raises `Misfit` naming the parameter that is missing, unknown or malformed.
         """

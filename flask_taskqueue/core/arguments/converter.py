@@ -20,7 +20,7 @@ from ..json_text import dumps
 from .scalars import to_bool, to_decimal, to_duration, to_float, to_instant, to_int, to_text
 
 Read = Callable[[Any, Any], Any]
-"""Makes a value of what JSON holds, by an annotation."""
+"""A function that makes a value from JSON, given its annotation."""
 
 BAD_VALUE = (
     cattrs.BaseValidationError,
@@ -32,7 +32,7 @@ BAD_VALUE = (
     TypeError,
     ValueError,
 )
-"""What converting raises for a value that does not fit."""
+"""The errors that converting raises for a value that does not fit."""
 
 _PLAIN = (str, int, float, bool, bytes)
 
@@ -40,9 +40,10 @@ _PLAIN = (str, int, float, bool, bytes)
 def make(*, naive: bool, form: bool = False) -> JsonConverter:
     """Return a converter for JSON's own types, some of the standard library's, and dataclasses.
 
-    It converts what the standard library can write as text (dates, durations, UUIDs, decimals,
-    enums), dataclasses, and containers of all these. Unless ``naive`` is allowed, a datetime must
-    have its offset. In a ``form`` bytes are those of a text, in JSON they are in base 85.
+    It converts values that the standard library can write as text (dates, durations, UUIDs,
+    decimals, enums), dataclasses, and containers of all these. Unless ``naive`` is allowed, a
+    datetime must have its offset. In a ``form`` bytes are those of a text; in JSON they are in base
+    85.
     """
     converter = make_converter(structure_fallback_factory=_refuse)
     for kind, read in _reads(naive=naive, form=form).items():
@@ -71,7 +72,7 @@ def _reads(*, naive: bool, form: bool) -> dict[Any, Callable[[Any], Any]]:
         Decimal: to_decimal,
         timedelta: to_duration,
         UUID: UUID,
-        time: lambda raw: time.fromisoformat(raw),  # late: what freezes clocks replaces it
+        time: lambda raw: time.fromisoformat(raw),  # late: freezing clocks replaces it
         bytes: str.encode if form else _from_base85,
         datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
     }
@@ -86,7 +87,7 @@ _WRITES: dict[Any, Callable[[Any], Any]] = {
 
 
 def read_of(converter: JsonConverter, hint: Any) -> Read | None:
-    """Return what makes values of an annotation; None if nothing does."""
+    """Return a function that makes values of an annotation, or None if there is none."""
     return (
         _hook(converter, hint)
         if all(_hook(converter, part) is not None for part in _parts(hint))
@@ -100,7 +101,7 @@ def written(converter: JsonConverter, value: Any, hint: Any) -> Any:
 
 
 def takes_several(hint: Any) -> bool:
-    """Return whether an annotation asks for several values, for which a form repeats the name."""
+    """Return whether an annotation asks for several values; a form then repeats the name."""
     hint = _bare(hint)
     if _is_union(hint):
         return all(takes_several(part) for part in typing.get_args(hint) if part is not type(None))
@@ -132,7 +133,7 @@ def _is(kind: type) -> Callable[[Any], bool]:
 
 
 def _exactly(kind: type, read: Callable[[Any], Any]) -> Read:
-    """Read a type, and the enums derived from it, which cattrs asks it for too."""
+    """Read values of a type; cattrs also asks it for the enums derived from that type."""
     return lambda raw, hint: read(raw) if hint is kind else _read_member(raw, hint)
 
 
@@ -180,7 +181,7 @@ def _hook(converter: JsonConverter, hint: Any) -> Read | None:
         and not _is_enum(hint)
     ):
         return None
-    if hasattr(hint, "__mapper__"):  # a row of SQLAlchemy's: what arrived would be a copy of it
+    if hasattr(hint, "__mapper__"):  # a row of SQLAlchemy's would arrive as a copy
         return None
     try:
         return converter.get_structure_hook(hint)
@@ -195,7 +196,7 @@ def _hook(converter: JsonConverter, hint: Any) -> Read | None:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """Yield the parts of an annotation; cattrs looks at some only when there is a value."""
+    """Yield the parts of an annotation; cattrs looks at some of them only once there is a value."""
     hint = _bare(hint)
     if not _is_literal(hint):
         for part in typing.get_args(hint):
@@ -205,7 +206,7 @@ def _parts(hint: Any) -> Iterator[Any]:
 
 
 def _written_member(member: Enum) -> Any:
-    """Return a member's value where JSON has it, otherwise its name."""
+    """Return a member's value if JSON can hold it, otherwise its name."""
     value = member.value
     return value if type(value) in (str, int, float, bool) else member.name
 
@@ -224,7 +225,7 @@ def _member(members: list[Any], raw: Any) -> Any:
 
 
 def _composed(hint: Any, raw: Any) -> Any:
-    """Return a member of an enum that is not among those it lists: several flags, or an alias."""
+    """Return an enum member that the enum does not list: several flags combined, or an alias."""
     if isinstance(raw, str) and raw in hint.__members__:
         return hint[raw]
     return hint(to_int(raw) if issubclass(hint, int | Flag) else raw)
@@ -250,7 +251,8 @@ def _choice(choices: list[tuple[Any, Any]], raw: Any) -> Any:
 def _guard_containers(converter: JsonConverter) -> None:
     """Let only a list become a container.
 
-    cattrs takes a text for a list of its characters, and an object for a list of its names.
+    Without this, cattrs takes a text for a list of its characters, and an object for a list of its
+    names.
     """
     building: set[Any] = set()
 

@@ -1,4 +1,4 @@
-"""Comparison of a value with what would arrive: equal, with the same types all through."""
+"""Comparison of a value with the one that would arrive: equal, with the same types throughout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 _PLAIN = frozenset({str, int, bool, bytes, type(None)})
-_INSTANTS = (datetime, date)  # in a tuple, where what freezes clocks in tests leaves them
+_INSTANTS = (datetime, date)  # in a tuple, where tools that freeze clocks in tests leave them
 
 
 def same(given: Any, arrived: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Params: values by name, as a form or a query expresses them."""
+"""Params: values by name, as a form or a query can express them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from .scalars import can_be_sent
 
 
 class Call(dict[str, Any]):
-    """What a handler is to be called with: texts for a form, the original arguments in ``given``.
+    """The params of a call to a handler: texts for a form, the original arguments in ``given``.
 
-    The variables of the handler's URL are made of ``given``, because only the application knows
-    them.
+    The variables of the handler's URL are made from ``given``, because only the app knows them.
     """
 
     __slots__ = ("given",)
@@ -32,9 +31,9 @@ _SEVERAL = (list, tuple, set, frozenset, range, Iterator, KeysView, ValuesView)
 
 
 def fields(params: Any) -> dict[str, Any]:
-    """Return params by name; several values of one name are a list.
+    """Return params by name, with a list for several values of one name.
 
-    A MultiDict, such as ``request.form``, has such names. Raises `InvalidTaskError` for anything
+    A MultiDict, such as ``request.form``, may have several. Raises `InvalidTaskError` for anything
     but a mapping.
     """
     if type(params) is dict or isinstance(params, Call):
@@ -48,9 +47,9 @@ def fields(params: Any) -> dict[str, Any]:
 
 
 def listed(params: Any) -> dict[str, Any]:
-    """Return params that can be sent more than once: an iterator becomes a list.
+    """Return params that can be sent more than once, with a list in place of each iterator.
 
-    Raises `InvalidTaskError` for what `encode` refuses.
+    Raises `InvalidTaskError` for a value that `encode` refuses.
     """
     found = {
         name: list(value) if isinstance(value, Iterator) else value
@@ -64,7 +63,7 @@ def encode(params: Mapping[str, Any]) -> str:
     """Return params as a form, in which a list repeats its name.
 
     A form can express texts, numbers, dates and UUIDs. Raises `InvalidTaskError`, naming the param,
-    for everything else: None, an empty list, objects, and what would be read as another value.
+    for everything else: None, an empty list, objects, and values that would be read as other ones.
     """
     pairs: list[tuple[str, str]] = []
     for name, value in params.items():
@@ -85,7 +84,7 @@ def encode(params: Mapping[str, Any]) -> str:
 
 
 def _collected(params: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return the params of any other mapping that repeats names, with a list for each of those."""
+    """Return the params of another mapping that repeats names, with a list for each of them."""
     found: dict[Any, Any] = {}
     for name, value in params.items():
         found.setdefault(name, []).append(value)

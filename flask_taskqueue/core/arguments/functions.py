@@ -1,4 +1,4 @@
-"""Functions as handlers: which can be called with a task, and which cannot."""
+"""Functions as handlers, and the check that a task can call one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 FUNCTIONS = "/_taskqueue/task/"
-"""What the paths of task functions begin with.
+"""The beginning of the paths of task functions.
 
-Nothing else answers there, whatever matching route the app has.
+Nothing else answers there, even if the app has a matching route.
 """
 
 
 def check_function(function: Any) -> None:
     """Check that calling a function runs it.
 
-    Raises TypeError for what is no function, and for a generator function.
+    Raises TypeError for anything but a function, and for a generator function.
     """
     name = name_of(function)
     if not callable(function) or isinstance(function, type):
@@ -45,8 +45,8 @@ def name_of(function: Any) -> str:
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of a function's parameters, evaluated.
 
-    The return annotation is left out, because it may name what does not exist at run time. Raises
-    TypeError for an annotation that cannot be evaluated.
+    The return annotation is left out, because it may name something that does not exist at run
+    time. Raises TypeError for an annotation that cannot be evaluated.
     """
 
     def bare() -> None: ...

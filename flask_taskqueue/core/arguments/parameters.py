@@ -1,4 +1,4 @@
-"""The named parameters of a handler: written into a task, and filled from it, by annotation."""
+"""The named parameters of a handler, which a task stores and gives back by their annotations."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class _Parameter:
 class Parameters:
     """The named parameters of one handler.
 
-    What `write` makes of arguments `bind` reads back, and `write` tries that first: an argument
-    that would arrive as another is refused.
+    `bind` reads back what `write` makes of arguments. `write` tries that first: it refuses an
+    argument that would arrive as another one.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Parameters:
     def of(cls, function: Callable[..., Any], *, skip: Collection[str] = ()) -> Parameters:
         """Return the parameters of a function.
 
-        Those in ``skip``, which the URL fills, may have any annotation. Raises TypeError for one
-        that cannot be filled by name, or to whose annotation nothing can be converted.
+        Those in ``skip``, which the URL fills, may have any annotation. Raises TypeError for a
+        parameter that cannot be filled by name, or to whose annotation nothing can be converted.
         """
         name = name_of(function)
         hints = type_hints(function)
@@ -117,8 +117,8 @@ class Parameters:
     ) -> dict[str, Any]:
         """Return the arguments for a call, from a form or from a JSON object.
 
-        A form brings a list of texts for each name. Names in ``skip`` (variables of the URL) are
-        filled already. Raises `Misfit` naming the parameter that is missing or cannot be converted.
+        A form has a list of texts for each name. Names in ``skip`` (variables of the URL) are
+        already filled. Raises `Misfit` naming the parameter that is missing or cannot be converted.
         """
         arguments: dict[str, Any] = {}
         for name, parameter in self._parameters.items():
@@ -144,11 +144,11 @@ class Parameters:
         skip: Collection[str] = (),
         form: str | None = None,
     ) -> tuple[Call | None, dict[str, Any] | None]:
-        """Return a call's arguments as a form, or as a JSON object where a form would change one.
+        """Return a call's arguments as a form, or as a JSON object if a form would change one.
 
-        ``form`` names what must express all of them where there can be no JSON, such as "the query
-        of a GET". Raises TypeError when they do not fit the function, and `InvalidTaskError` naming
-        the one that the handler would not get as it is.
+        Where JSON is not possible, ``form`` names what must express all of them, such as "the query
+        of a GET". Raises TypeError if they do not fit the function, and `InvalidTaskError` naming
+        the argument that the handler would not receive as it is.
         """
         given = self._named(args, kwargs)
         if not given:

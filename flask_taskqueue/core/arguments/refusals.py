@@ -1,4 +1,4 @@
-"""Errors for arguments that would not arrive as they are.
+"""Errors for arguments that would not arrive unchanged.
 
 They never hold the value, which may be a secret.
 """
@@ -17,19 +17,19 @@ from .scalars import can_be_sent
 class Misfit(Exception):
     """The task's arguments do not fit its handler, so that it was not called.
 
-    A parameter is missing, there is one too many, or a value cannot be converted. The handler of
-    another release may be one that they fit.
+    A parameter is missing, there is one too many, or a value cannot be converted. They may fit the
+    handler of another release.
     """
 
 
 _LARGEST = 10**640
-"""Python may be set to read no more digits than this."""
+"""The most digits of a number; Python may be configured to read no more."""
 
 _REMEDY = "convert it before, annotate the parameter with its type, or store it and pass its key"
 
 
 def altered(what: str, value: Any, hint: Any, arrived: Any = None) -> InvalidTaskError:
-    """Return the error for an argument; ``arrived`` is what would have been made of it, or None."""
+    """Return the error for an argument; ``arrived`` is the value it would become, or None."""
     kind = type(value).__name__
     return InvalidTaskError(
         f"{what} has a value of type {kind}, which would not arrive as it is: "

@@ -1,4 +1,4 @@
-"""Single values as texts: how a form writes them, and how such a text is read."""
+"""Single values as texts: how a form writes them and reads them back."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ def to_decimal(raw: Any) -> Decimal:
 
 
 def to_duration(raw: Any) -> timedelta:
-    """Return the duration of some seconds."""
+    """Return the duration of a number of seconds."""
     return timedelta(seconds=to_float(raw))
 
 
 def form_text(value: Any) -> str | None:
     """Return the text of a value in a form; None for a value that a form cannot express.
 
-    Numbers, truth values, dates and UUIDs are their texts, members of an Enum the texts of their
-    values.
+    Numbers, truth values, dates and UUIDs are written as text, members of an Enum as the texts of
+    their values.
     """
     write = _WRITTEN.get(type(value))
     if write is not None:

@@ -1,1 +1,1 @@
-"""One delivery: what is sent, what comes back, and what that means."""
+"""One delivery: the request, the reply, and what the reply means."""

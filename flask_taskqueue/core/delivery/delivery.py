@@ -17,95 +17,99 @@ from .verdict import Verdict
 class Delivery:
     """One attempt under way.
 
-    In process this object itself, in the WSGI environ under `ENVIRON_KEY`, proves that a request
-    comes from this application's dispatcher, because no HTTP client can put an object there.
-    ``started``, ``expires`` and ``held_until`` are seconds of the monotonic clock.
+    In process, this object itself, in the WSGI environ under `ENVIRON_KEY`, proves that a request
+    comes from this app's dispatcher, because no HTTP client can put an object there. ``started``,
+    ``expires`` and ``held_until`` are seconds of the monotonic clock.
     """
 
     record: Record
     started: float
     expires: float
     held_until: float = math.inf
-    """Until when this process may be sure of its lease.
+    """The time until which this process may be sure of its lease.
 
-    That is before the lease runs out, unless it is renewed.
+    It lies before the time at which the lease runs out, unless the lease is renewed.
     """
     thread_id: int | None = None
     cancelled: bool = False
-    """Whether nobody waits for the result any more. The task was deleted, or its lease lost."""
-    lease_uncertain: bool = False
-    """Whether ``cancelled`` only says that its lease may have run out.
+    """Whether nobody waits for the result any more.
 
-    That may turn out not to be so.
+    The task was deleted, or its lease was lost.
+    """
+    lease_uncertain: bool = False
+    """Whether ``cancelled`` is set only because its lease may have run out.
+
+    The lease may turn out to be held after all.
     """
     cancel_seen: bool = False
     """Whether its handler has seen ``cancelled`` while its lease was uncertain.
 
-    It may have stopped half way, so that its reply is no success.
+    The handler may have stopped half way, so its reply does not count as a success.
     """
     suspect: bool = False
     """Whether one more death of its process would condemn its task."""
     alone_for: float = 0.0
-    """Seconds from its start for which nothing begins beside it."""
+    """The number of seconds from its start within which nothing begins beside it."""
     interrupted: bool = False
-    """Whether its deadline is going to be raised, or was."""
+    """Whether its deadline is going to be raised, or has been."""
     strike: Strike | None = None
-    """What raises it."""
+    """The strike that raises the deadline."""
     shields: int = 0
-    """How many parts of its thread's work must not be interrupted now."""
+    """The number of parts of its thread's work that must not be interrupted now."""
     postponed: bool = False
-    """Whether the deadline is raised when those parts are done."""
+    """Whether the deadline is raised as soon as those parts are done."""
     cancel: Callable[[], bool] | None = None
-    """Ends what the shielded part of its thread's work waits for.
+    """A function that ends what the shielded part of its thread's work waits for.
 
-    That is a coroutine in an event loop; the result is whether it was possible just now.
+    That is a coroutine in an event loop; the function returns whether it was possible just now.
     """
     abandoned: bool = False
     """Whether its thread did not stop at the deadline.
 
-    What the thread still brings is not trusted.
+    Results that the thread still brings are not trusted.
     """
     remote: bool = False
     """Whether the dispatcher that waits for the reply is in another process."""
     ping: bool = False
-    """Whether it only asks if the route is reached. No handler sees it."""
+    """Whether it only tests that the route is reached, without calling a handler."""
     entered: bool = False
     """Whether it has begun.
 
-    Its view was called in this process, or it was handed to a transport that leads out of it.
+    Its view was called in this process, or it was handed to a transport that leads out of the
+    process.
     """
     away: bool = False
     """Whether it was handed to a transport that leads out of this process.
 
-    This process cannot end what became of it there.
+    This process cannot end its work there.
     """
     own: bool = True
-    """Whether it goes to the application's own routes."""
+    """Whether it goes to the app's own routes."""
     verdict: Verdict | None = None
-    """What became of it, according to what saw its view run."""
+    """The outcome, as reported by the code that saw its view run."""
     traceback: str | None = field(default=None, repr=False)
-    """The traceback of what its view raised in this process, as it is to be stored."""
+    """The traceback of the exception that its view raised in this process, ready to be stored."""
     by_worker: bool = False
-    """Whether the view that it met is a worker's."""
+    """Whether the view that it reached is a worker's."""
     reported: bool = False
-    """Whether the application was told of its exception, or the traceback was logged."""
+    """Whether the app was told of its exception, or the traceback was logged."""
     context: Context | None = None
-    """The context in which the application was called here.
+    """The context in which the app was called here.
 
-    What is logged in it belongs to the delivery.
+    Anything logged in this context belongs to the delivery.
     """
     waited: float = 0.0
-    """Seconds that its transaction waited for its turn to write.
+    """The number of seconds that its transaction waited for its turn to write.
 
     They say nothing about how long the handler takes.
     """
     computed: float = 0.0
-    """Seconds of processor time that its thread has used."""
+    """The number of seconds of processor time that its thread has used."""
     over: bool = False
     guard: threading.Lock = field(default_factory=threading.Lock)
-    """Held while ``over`` is set and while the deadline's exception is raised.
+    """A lock held while ``over`` is set and while the deadline's exception is raised.
 
-    So the exception never lands outside.
+    It keeps the exception from being raised outside of the delivery.
     """
 
     @property

@@ -16,11 +16,11 @@ _SCHEDULE = re.compile(r"[\x20-\x7e]{1,100}", re.ASCII)
 def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -> dict[str, str]:
     """Return the task headers of App Engine and Cloud Tasks, under each of the prefixes asked for.
 
-    The retry count is 0 at the first attempt and counts crashes too. The execution count counts
-    the earlier attempts that got a reply; Cloud Tasks' does not count those of 5xx. Previous
-    response and retry reason are there on retries only. The response is 0 when there was none (a
-    timeout, a lost connection, a crash), Cloud Tasks' is 504; the reason is ours, App Engine's
-    words, or empty.
+    The retry count is 0 at the first attempt and includes crashes. The execution count is the
+    number of earlier attempts that received a reply; Cloud Tasks' does not include replies of 5xx.
+    Previous response and retry reason are sent on retries only. If there was no response (a
+    timeout, a lost connection, a crash), the previous response is 0, and 504 for Cloud Tasks; the
+    retry reason is ours, App Engine's wording, or empty.
     """
     headers: dict[str, str] = {}
     if "taskqueue" in families:
@@ -38,7 +38,7 @@ def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -
 
 
 def check_words(record: Record) -> None:
-    """Check that what goes into these headers, and into signatures, is what ``add()`` stores.
+    """Check that the values for these headers, and for signatures, are such as ``add()`` stores.
 
     A row may have been written by hand. Raises `InvalidTaskError`.
     """
@@ -59,7 +59,7 @@ def check_words(record: Record) -> None:
 
 
 def proof_headers(record: Record) -> dict[str, str]:
-    """Return the headers that a delivery to the app's own routes is always signed with."""
+    """Return the headers with which every delivery to the app's own routes is signed."""
     return {
         "X-TaskQueue-QueueName": record.queue,
         "X-TaskQueue-TaskRetryCount": str(record.attempts - 1),

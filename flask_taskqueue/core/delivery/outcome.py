@@ -1,4 +1,4 @@
-"""What a reply means for its task."""
+"""The outcome of an attempt, judged by its reply."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .verdict import Verdict
 RETRY_AFTER_CAP = 3600.0
 """The longest Retry-After that is honoured, in seconds.
 
-Retry options that wait longer themselves raise it.
+Retry options with longer waits of their own raise it.
 """
 
 _LONGEST_ASKED = 365 * 86_400.0
 _LONGEST_RETRY_AFTER = 100
-"""The characters that are read; a date has thirty."""
+"""The number of characters that are read; a date has thirty."""
 
 ROLL_OUT = timedelta(hours=1)
-"""How long it takes at most until a release is everywhere.
+"""The longest time until a release has reached every process.
 
-Until then a task that this release does not know may be the other one's.
+Until then, a task that this release does not know may belong to the other one.
 """
 
 HTTPS_REMEDY = (
@@ -41,10 +41,10 @@ HTTPS_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is to be recorded of an attempt.
+    """The result of an attempt, to be recorded.
 
     ``delay`` is in seconds from the end of the attempt, for a task that is tried again.
-    ``retry_after`` is the seconds that a 429 or 503 named: its receiver asks to be sent less of
+    ``retry_after`` is the number of seconds that a 429 or 503 named: its receiver asks for less of
     everything.
     """
 
@@ -59,7 +59,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class AttemptContext:
-    """What `judge` needs to know of an attempt beside its reply.
+    """The facts about an attempt, beside its reply, that `judge` needs.
 
     ``number`` counts from 1; ``age`` is the time since the first attempt began.
     """
@@ -72,12 +72,11 @@ class AttemptContext:
 
 
 def judge(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> Outcome:
-    """Return the outcome of a delivery, by the reply and by the verdict of what saw the view run.
+    """Return the outcome of a delivery, by its reply and by the verdict on its view.
 
     It is a success if the view returned a 2xx and a 2xx went out, or if the handler's transaction
-    is committed, whatever went out. Everything else is a failed attempt, also a 2xx without a
-    verdict. What follows a failed attempt is decided by App Engine's retry policy (see
-    `RetryOptions`).
+    is committed, whatever went out. Everything else is a failed attempt, even a 2xx without a
+    verdict. App Engine's retry policy decides what follows a failed attempt (see `RetryOptions`).
     """
     succeeded = judge_success(reply, verdict)
     if succeeded is not None:
@@ -134,7 +133,7 @@ def _failed(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> O
 
 
 def _is_rolling_out(verdict: Verdict | None, attempt: AttemptContext) -> bool:
-    """Return whether the task may be for another release, which is not everywhere yet."""
+    """Return whether the task may belong to another release that is not everywhere yet."""
     if verdict is None or verdict.kind not in ("misfit", "no-route"):
         return False
     return attempt.age < ROLL_OUT
@@ -143,7 +142,7 @@ def _is_rolling_out(verdict: Verdict | None, attempt: AttemptContext) -> bool:
 def _status(reply: Reply, verdict: Verdict | None) -> int | None:
     """Return the status that explains the failure.
 
-    It is the view's own, unless that was a success and something else went out.
+    It is the view's own, unless the view succeeded and something else went out.
     """
     if verdict is None or verdict.status is None or verdict.is_success:
         return reply.status

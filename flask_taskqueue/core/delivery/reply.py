@@ -13,7 +13,7 @@ from ..urls import redacted
 
 _HEADERS = 16_384
 _TRUNCATED = ":truncated"
-"""Among a reply's headers it says that the body was longer than what is kept.
+"""The name under which a reply's headers record that the body was longer than what is kept.
 
 No header can have this name.
 """
@@ -35,22 +35,22 @@ class OutgoingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back.
+    """The reply to a request, or the reason why there is none.
 
-    ``kind`` is "reply" when a whole answer came; ``error`` says in a sentence, without secrets, why
-    none did.
+    ``kind`` is "reply" when a complete reply came; otherwise ``error`` says why none did, in a
+    sentence without secrets.
     """
 
     status: int | None
     headers: Mapping[str, str] = field(repr=False)
-    """Names in lower case."""
+    """The headers, with names in lower case."""
     body: bytes = field(repr=False)
     """The body, up to the cap of the transport."""
     truncated: bool = False
     error: str | None = None
     kind: Literal["reply", "timeout", "connection", "tls", "refused"] = "reply"
     severed: bool = False
-    """Whether a kept connection broke before a byte of a reply came.
+    """Whether a kept connection broke before the first byte of a reply came.
 
     Then the request may never have been read.
     """

@@ -1,10 +1,10 @@
 """Signatures of deliveries, after the Standard Webhooks specification 1.0.0.
 
-The specification signs ``id.timestamp.body`` with HMAC-SHA256. The key of a delivery to the
-application's own routes binds it to more than that: it is derived from the secret, and from method,
-path, queue and attempt, so that a captured delivery fits no other route and no other attempt. Each
-other host has a key of its own, so that what it is given signs nothing that another accepts. Keys
-are derived per purpose (HKDF, RFC 5869); the secret itself never signs anything.
+The specification signs ``id.timestamp.body`` with HMAC-SHA256. The key of a delivery to the app's
+own routes binds it to more: it is derived from the secret and from method, path, queue and attempt,
+so that a captured delivery fits no other route and no other attempt. Each other host has its own
+key, so that the key it is given signs nothing that another host accepts. Keys are derived per
+purpose (HKDF, RFC 5869); the secret itself never signs anything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def derive(secret: str | bytes, purpose: str) -> bytes:
 
 
 def webhook_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
-    """Return the keys from which those of other hosts are made, newest first.
+    """Return the keys from which the keys of other hosts are derived, newest first.
 
     No host is given one of these.
     """
@@ -46,17 +46,17 @@ def receiver_keys(keys: Iterable[bytes], receiver: str) -> list[bytes]:
 
 
 def route_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
-    """Return the keys from which those of the application's own routes are made, newest first."""
+    """Return the keys from which those of the app's own routes are derived, newest first."""
     return [derive(secret, "flask-taskqueue/route/v1") for secret in secrets]
 
 
 def verdict_keys(secrets: Iterable[str | bytes]) -> list[bytes]:
-    """Return the keys that sign the verdicts of the application's own routes, newest first."""
+    """Return the keys that sign the verdicts of the app's own routes, newest first."""
     return [derive(secret, "flask-taskqueue/verdict/v1") for secret in secrets]
 
 
 def fingerprints(secrets: Iterable[str | bytes]) -> tuple[str, ...]:
-    """Return what identifies secrets in the tables, newest first, and reveals nothing of them."""
+    """Return values that identify secrets in the tables without revealing them, newest first."""
     return tuple(derive(secret, "flask-taskqueue/owner/v1").hex()[:32] for secret in secrets)
 
 
@@ -65,7 +65,7 @@ def attempt_keys(
 ) -> list[bytes]:
     """Return the keys of one route, queue and attempt.
 
-    ``host`` is where the route is, if the application has a target there.
+    ``host`` is where the route is, if the app has a target there.
     """
     words = "\n".join((method, path, queue, str(attempt), *([host] if host else ()))).encode()
     return [hmac.digest(key, words, "sha256") for key in keys]
@@ -74,8 +74,8 @@ def attempt_keys(
 def webhook_secret(keys: Sequence[bytes], target: str) -> str:
     """Return the newest secret of one receiver.
 
-    ``target`` is the URL that it is called at, or its host and port. Raises `InvalidUrlError` for
-    anything else.
+    ``target`` is the URL at which the receiver is called, or its host and port. Raises
+    `InvalidUrlError` for anything else.
     """
     receiver = receiver_of(target if "://" in target else f"https://{target}")
     if "://" not in target and target.lower() != receiver:
@@ -101,8 +101,8 @@ def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) ->
 def fresh_message_id(headers: Mapping[str, str], now: float) -> str | None:
     """Return the message id, if the headers carry a well-formed, fresh set of signature headers.
 
-    This says nothing of the signature itself; it lets a stranger be refused before a body is read.
-    ``now`` is in seconds since 1970; five minutes either way are tolerated.
+    This does not check the signature itself; it lets the app refuse a stranger before reading a
+    body. ``now`` is in seconds since 1970; five minutes either way are tolerated.
     """
     message_id = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
@@ -114,7 +114,7 @@ def fresh_message_id(headers: Mapping[str, str], now: float) -> str | None:
 
 
 def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Return whether one of the signatures is by one of the keys.
+    """Return whether one of the signatures was made with one of the keys.
 
     Malformed input is False, never an error.
     """

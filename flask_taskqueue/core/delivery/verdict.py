@@ -1,10 +1,10 @@
-"""The verdict: what became of a delivery, by what saw the view run rather than by the reply.
+"""The verdict on a delivery, by the code that saw the view run rather than by the reply.
 
 A reply of 2xx proves nothing about a handler: a hook, an error handler or a page of something else
-may have sent it. So for the app's own routes the place where the view is called says whether it was
-called and returned. In process the verdict is put on the delivery; over HTTP it is signed, outside
-of everything in the app that changes replies. Other hosts know nothing of this: what they answer is
-the verdict.
+may have sent it. So for the app's own routes the code that calls the view says whether the view was
+called and returned. In process, the verdict is put on the delivery; over HTTP it is signed, outside
+of everything in the app that changes replies. Other hosts know nothing of this: their reply is the
+verdict.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Kind = Literal[
 ]
 
 _MOST_OF_ERROR = 1000
-"""Characters that an error may take in the header. Proxies have little room for headers."""
+"""The number of characters for an error in the header; proxies have little room for headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a view did.
 
-    It returned, raised, asked for a retry, refused for good or had lost its lease; or there is none
-    at this URL, or none that the task fits, as when a worker's task meets another view. "unseen" is
-    no verdict: no view ran, but an exception was reported.
+    It returned, raised, asked for a retry, refused for good or had lost its lease; or there is no
+    view at this URL, or none that the task fits, as when a worker's task meets another view.
+    "unseen" is no verdict: no view ran, but an exception was reported.
 
-    ``status`` is what it answered, ``retry_after`` the text of its Retry-After. ``committed`` says
-    that the handler's own transaction, with the end of the attempt in it, is committed;
-    ``reported`` that the application has been told of an exception, by Flask's
+    ``status`` is the status of its response, ``retry_after`` the text of its Retry-After.
+    ``committed`` says that the handler's own transaction, with the end of the attempt in it, is
+    committed; ``reported`` that the app has been told of an exception, by Flask's
     ``got_request_exception``; ``by_worker`` that the view was a worker's.
     """
 
@@ -59,7 +59,7 @@ class Verdict:
 def returned(status: int, retry_after: str | None = None) -> Verdict:
     """Return the verdict on a view that returned a response with this status.
 
-    ``retry_after`` is its Retry-After, if the response is no success.
+    ``retry_after`` is its Retry-After, if the response is not a success.
     """
     return Verdict("returned", status, retry_after=retry_after)
 
@@ -73,7 +73,7 @@ def raised(error: BaseException) -> Verdict:
 
 
 def of_worker(verdict: Verdict | None, *, by_worker: bool) -> Verdict | None:
-    """Return the verdict on a worker's task, for which another view's answer counts for nothing.
+    """Return the verdict on a worker's task; it does not count if another view answered.
 
     Such a view may belong to a release that does not have the worker yet.
     """
@@ -93,7 +93,7 @@ def of_worker(verdict: Verdict | None, *, by_worker: bool) -> Verdict | None:
 
 
 def of_reply(reply: Reply) -> Verdict | None:
-    """Return the verdict on a delivery to another host: its reply; None if it sent none."""
+    """Return the verdict on a delivery to another host: its reply, or None if it sent none."""
     if reply.kind != "reply":
         return None
     return Verdict("returned", reply.status, retry_after=reply.headers.get("retry-after"))
@@ -113,7 +113,7 @@ def sign(verdict: Verdict, keys: list[bytes], request_signature: str) -> str:
 def verify(header: str | None, keys: list[bytes], request_signature: str) -> Verdict | None:
     """Return the verdict in a header, if it is signed by one of the keys for this very request.
 
-    It is None otherwise; this never raises.
+    Returns None otherwise; never raises.
     """
     if not header:
         return None
@@ -131,7 +131,7 @@ def verify(header: str | None, keys: list[bytes], request_signature: str) -> Ver
 def _short(error: str | None) -> str | None:
     """Return as much of an error as a header has room for.
 
-    A character that is not ASCII takes six there.
+    A character that is not ASCII takes the room of six.
     """
     while error and len(json.dumps(error)) > _MOST_OF_ERROR:
         error = error[: min(len(error) - 1, _MOST_OF_ERROR) * 3 // 4]

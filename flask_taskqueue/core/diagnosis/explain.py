@@ -1,4 +1,4 @@
-"""The explanation of a task: what it waits for, or what became of it."""
+"""The explanation of a task: what it waits for, or how it ended."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .why import ENDED, Why, running
 
 
 def explain(facts: Facts) -> Why:
-    """Return why a task has not run: the cause that matters first, and the others.
+    """Return why a task has not run: the most important cause, and the others.
 
-    Nothing else helps before the first has passed. A task that is not due waits for its time,
-    whatever else is wrong. Once it is due, a dispatcher must be there, its queue open, its key
-    free; then come the limits, and its turn.
+    Nothing else helps until the first cause has passed. A task that is not due waits for its time,
+    whatever else is wrong. Once it is due, it needs a dispatcher, an open queue and a free key;
+    then come the limits, and its turn.
     """
     state = facts.record.state
     if state in ENDED:

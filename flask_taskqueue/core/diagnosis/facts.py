@@ -1,4 +1,4 @@
-"""What is known of a task and its surroundings at one instant."""
+"""The facts about a task and its surroundings at one instant."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..record import Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What `explain` decides on; instants are microseconds of the database's clock.
+    """The facts on which `explain` decides; instants are microseconds of the database's clock.
 
-    ``holders`` are tasks that come before this one by its key, ``in_flight`` some that run in its
-    queue, ``suspects`` those that wait to be tried alone and those that are. ``going_on`` is who
-    still runs this task, although it has ended.
-    ``busy`` says by dispatcher how many tasks it runs, ``ahead`` how many tasks of the queue are
-    due before this one; ``is_answered`` is false where a route of the application would have to
-    answer the task and none does.
+    ``holders`` are the tasks that come before this one by its key, ``in_flight`` some of those that
+    run in its queue, ``suspects`` those that wait to be tried alone and those that are being tried.
+    ``going_on`` is the dispatcher that still runs this task although it has ended. ``busy`` maps
+    dispatchers to the number of tasks they run, ``ahead`` is the number of tasks of the queue that
+    are due before this one; ``is_answered`` is False if a route of the app would have to answer the
+    task and none does.
     """
 
     now: int
@@ -43,7 +43,7 @@ class Facts:
 
     @property
     def time(self) -> datetime:
-        """The instant at which all this was so."""
+        """The instant that these facts describe."""
         return to_datetime(self.now)
 
     @property
@@ -53,7 +53,7 @@ class Facts:
 
     @property
     def takers(self) -> list[DispatcherInfo]:
-        """The living dispatchers that take from the task's queue."""
+        """The living dispatchers that take tasks from the task's queue."""
         return [
             dispatcher
             for dispatcher in self.alive
@@ -61,7 +61,7 @@ class Facts:
         ]
 
     def expired(self) -> list[Record]:
-        """Return other tasks whose lease ran out and which are to be tried alone."""
+        """Return other tasks whose leases ran out and that are to be tried alone."""
         return [
             suspect
             for suspect in self.suspects
@@ -71,7 +71,7 @@ class Facts:
         ]
 
     def on_probation(self) -> list[Record]:
-        """Return other tasks beside which nothing begins in their process."""
+        """Return other tasks being tried alone; nothing begins beside them in their process."""
         begun = [
             suspect
             for suspect in self.suspects
@@ -84,7 +84,7 @@ class Facts:
         ]
 
     def process(self, dispatcher: str | None) -> str:
-        """Return a dispatcher's host and process, by which people find it."""
+        """Return a dispatcher's host and process, by which people can find it."""
         for known in self.dispatchers:
             if known.id == dispatcher:
                 return f"{known.host}:{known.pid}"

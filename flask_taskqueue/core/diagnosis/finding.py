@@ -1,4 +1,4 @@
-"""A finding: something that whoever runs the application should know about its surroundings."""
+"""A finding: something that operators of the app should know about its surroundings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Finding:
     """What was found, in a sentence, and what to do about it.
 
     An error means that something is refused or does not work, a warning that it may not; "info" is
-    for those who ask, "ok" says that all is well. ``anchor`` is the place in the documentation, as
+    shown on request, "ok" says that all is well. ``anchor`` is the place in the documentation, as
     page and label.
     """
 

@@ -9,9 +9,10 @@ from ..record import Record
 from .finding import Finding, Level
 
 PING = "__ping__"
-"""The queue that a ping claims to be of.
+"""The queue that a ping claims to belong to.
 
-The name of a queue has no underscore, so no signature of one fits a delivery of the other.
+The name of a real queue has no underscore, so no signature of a ping fits a delivery, or the other
+way round.
 """
 
 
@@ -48,8 +49,8 @@ def judge_ping(
 ) -> Finding:
     """Return what the reply to a ping, and the verdict on it, say about a route.
 
-    It is not ``certain`` when the values in the path were made up, because then the application may
-    have had its reasons.
+    The answer is not ``certain`` if the values in the path were made up, because the app may then
+    have its reasons to refuse them.
     """
     if verdict is not None and verdict.kind == "ping":
         return Finding("ok", f"{route} is reached by tasks")

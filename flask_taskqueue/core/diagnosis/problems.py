@@ -1,4 +1,4 @@
-"""Problems that keep tasks from being done, judged by the tables, for health and doctor alike."""
+"""Problems that keep tasks from running, judged by the tables, for health and doctor alike."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .finding import Finding
 _NOTHING_RUNS = "troubleshooting#nothing-runs"
 _FAILS = "troubleshooting#fails"
 _SHORT, _LONG = 10, 60
-"""Minutes after which a queue fails all the time."""
+"""The number of minutes after which a queue counts as failing all the time."""
 _ENOUGH = 5
-"""Attempts in the shorter time that are no coincidence."""
+"""The number of attempts, within the shorter time, that rule out a coincidence."""
 _SHOWN = 200
 
 
 class Attempts(NamedTuple):
-    """How many attempts there were, and how many of them failed."""
+    """The number of attempts, and of those that failed."""
 
     all: int
     failed: int
 
     @property
     def are_all_failed(self) -> bool:
-        """Whether none succeeded, of at least one."""
+        """Whether there was at least one attempt and all of them failed."""
         return 0 < self.all == self.failed
 
 
@@ -42,7 +42,8 @@ def judge_dispatchers(
 ) -> Iterator[Finding]:
     """Yield what is wrong with the dispatchers.
 
-    ``waiting`` says how many tasks of each queue wait, or ran when the last dispatcher was seen.
+    ``waiting`` maps each queue to the number of its tasks that wait, or that ran when the last
+    dispatcher was seen.
     """
     alive = [dispatcher for dispatcher in known if dispatcher.is_alive]
     if not alive:
@@ -72,9 +73,9 @@ def judge_dispatchers(
 
 
 def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding]:
-    """Yield what the tasks that gave up of late mean, given with the latest first.
+    """Yield findings about tasks that gave up recently, given with the latest first.
 
-    ``more`` says that these are not all.
+    ``more`` says that there are others beside these.
     """
     if not dead:
         return
@@ -100,7 +101,7 @@ def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding
 def judge_queues(
     minutes: Mapping[str, Sequence[Attempts]], failures: Iterable[Failure]
 ) -> Iterator[Finding]:
-    """Yield the queues of which every attempt fails.
+    """Yield the queues in which every attempt fails.
 
     ``minutes`` has the attempts of each minute, the latest last; ``failures`` are the latest ones.
     """
@@ -131,7 +132,7 @@ def judge_queues(
 def judge_missing_routes(nowhere: Mapping[str, int]) -> Iterator[Finding]:
     """Yield the URLs, with methods, that no route answers.
 
-    ``nowhere`` says for each how many of the tasks that were looked at go there.
+    ``nowhere`` maps each of them to the number of tasks, among those examined, that go there.
     """
     for place, number in Counter(nowhere).most_common(3):
         yield Finding(

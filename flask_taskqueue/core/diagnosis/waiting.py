@@ -1,4 +1,4 @@
-"""What a task waits for, in a sentence for each cause."""
+"""The causes for which a task waits, with a sentence for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .facts import Facts
 from .why import Why, sentence
 
 _NAMED = 3
-"""How many ids of tasks a sentence names."""
+"""The number of task ids that a sentence names."""
 
 
 def causes(facts: Facts) -> Iterator[Why]:

@@ -1,4 +1,4 @@
-"""Why a task has not run, or how it ended: the answer, and that for tasks that have begun."""
+"""Why a task has not run, or how it ended, with the answers for tasks that have begun."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..states import State
 from .facts import Facts
 
 _SILENT = 15.0
-"""Seconds without a report after which a dispatcher counts as silent. It reports every ten."""
+"""The number of seconds without a report after which a dispatcher, due every ten, is silent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """What a task waits for, or what became of it.
+    """What a task waits for, or how it ended.
 
-    ``code`` is one word that stays the same, ``sentence`` is for people. ``until`` is when that
-    passes, where it is known (aware, in UTC); ``holders`` are the ids of the tasks that the task
-    waits for. ``others`` is what else is in its way, in the order in which it matters.
+    ``code`` is one word that stays the same, ``sentence`` is for people. ``until`` is when the
+    cause passes, if that is known (aware, in UTC); ``holders`` are the ids of the tasks that the
+    task waits for. ``others`` are the other causes, the most important first.
     """
 
     code: str
@@ -32,12 +32,12 @@ class Why:
 
     @property
     def also(self) -> tuple[str, ...]:
-        """The codes of the others."""
+        """The codes of the other causes."""
         return tuple(cause.code for cause in self.others)
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """All of them, that of the cause that matters first before the others'."""
+        """The sentences of all causes, the most important first."""
         return self.sentence, *(cause.sentence for cause in self.others)
 
 

@@ -1,1 +1,1 @@
-"""What may start in a queue, and in which order."""
+"""The rules by which tasks of a queue start, and in which order."""

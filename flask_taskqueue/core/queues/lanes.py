@@ -1,4 +1,4 @@
-"""Lanes: from which queue and priority tasks are taken first."""
+"""Lanes, and the order in which tasks are taken from them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .slowdowns import Slowdown
 
 PRIORITIES = range(-9, 10)
 AGEING = 60 * SECOND
-"""What one step of priority is worth: a minute of waiting, so that nothing starves."""
+"""The worth of one step of priority: a minute of waiting, so that low priorities get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
     """The tasks of one queue with one priority, and when the first of them is due.
 
-    ``due_at`` is that of the first scheduled task, ``expires_at`` that of the first lease to run
-    out; microseconds, None when there is none.
+    ``due_at`` is when the first scheduled task is due, ``expires_at`` when the first lease runs
+    out; both in microseconds, None if there is none.
     """
 
     queue: str
@@ -29,7 +29,7 @@ class Lane:
 
     @property
     def rank(self) -> int:
-        """What lanes are sorted by: the earlier due, or with a lease that ran out, comes first.
+        """The number by which lanes are sorted: the earlier due, or out of lease, comes first.
 
         Each step of priority counts as a minute of waiting.
         """
@@ -42,7 +42,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """What could be taken, seen at one instant of the database's clock.
+    """The lanes from which tasks could be taken, at one instant of the database's clock.
 
     ``gates`` are the limits of the queues that have any, ``slowdowns`` those of receivers.
     """
@@ -60,9 +60,9 @@ class Lanes:
         return sorted(found, key=lambda lane: lane.rank)
 
     def expired(self) -> list[Lane]:
-        """Return the lanes with a lease that has run out, the longest ago in front.
+        """Return the lanes with a lease that has run out, the longest ago first.
 
-        Whoever takes such a task over is in flight already.
+        A task that is taken over this way already counts as in flight.
         """
         found = (
             lane
@@ -72,12 +72,12 @@ class Lanes:
         return sorted(found, key=lambda lane: lane.expires_at or 0)
 
     def next_in(self) -> float | None:
-        """Return the seconds until something can be taken; None when nothing waits."""
+        """Return the seconds until a task can be taken; None if nothing waits."""
         first = min((instant for instant, _ in self._instants()), default=None)
         return None if first is None else max(0.0, (first - self.now) / SECOND)
 
     def next_lane(self) -> Lane | None:
-        """Return the lane from which something can be taken next; None when nothing waits."""
+        """Return the lane from which a task can be taken next; None if nothing waits."""
         return min(self._instants(), key=lambda found: found[0], default=(0, None))[1]
 
     def _allows(self, lane: Lane) -> bool:
@@ -89,7 +89,7 @@ class Lanes:
         return gate is None or gate.tokens_left != 0
 
     def _instants(self) -> Iterator[tuple[int, Lane]]:
-        """Yield when something can be taken, and from which lane."""
+        """Yield when a task can be taken, and from which lane."""
         for lane in self.lanes:
             gate = self.gates.get(lane.queue)
             opens_at = 0 if gate is None else gate.opens_at()

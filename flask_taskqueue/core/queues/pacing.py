@@ -1,14 +1,16 @@
-"""How many threads, leases and results at a time handlers are worth, by how long they run."""
+"""The number of threads, leases and results at a time that pays off, by how long handlers run."""
 
 from __future__ import annotations
 
 ONE_THREAD_BELOW = 0.004
-"""Seconds: handlers that take less on average are leased together, run by one thread and recorded
-together.
+"""The number of seconds below which handlers are grouped.
+
+If they take less on average, tasks are leased together, run by one thread and recorded together.
 """
 SHORT_BELOW = 0.04
-"""Seconds: while handlers take less, as many tasks as there are threads are leased to follow those
-that run.
+"""The number of seconds below which tasks are leased ahead.
+
+While handlers take less, as many tasks as there are threads are leased to follow the running ones.
 """
 MIN_WAIT = 0.002
 """The shortest wait that is worth while, in seconds."""
@@ -17,7 +19,7 @@ _MAX_BATCH_WAIT = 0.02
 _IDLE_WEIGHT = 3
 """How much more a handler's waiting seconds count, because other threads could use them."""
 _WORK_AHEAD = 0.02
-"""Seconds of work that are leased together for one thread."""
+"""The number of seconds of work that are leased together for one thread."""
 _MAX_CLAIM = 128
 _WEIGHT = 1 / 16
 """The weight of one attempt in the moving averages."""
@@ -25,26 +27,27 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class Pacing:
-    """A moving average of how long handlers run, and what follows from it for a dispatcher.
+    """A moving average of how long handlers run, and the pace that a dispatcher derives from it.
 
-    There are at most ``threads`` of them; ``computing`` says that handlers run in this process.
-    Threads that compute hinder each other, and all the more if they wait for the same lock in the
-    database; then each handler looks slow, though one thread alone would be fast. So now and then
-    one thread is tried. Instants are seconds of the monotonic clock.
+    There are at most ``threads`` threads; ``computing`` says that handlers run in this process.
+    Threads that compute hinder each other, all the more if they wait for the same lock in the
+    database; then each handler looks slow, though one thread alone would be fast. So one thread is
+    tried from time to time. Instants are seconds of the monotonic clock.
     """
 
     def __init__(self, threads: int, *, computing: bool = True) -> None:
         self._threads = threads
         self._computing = computing
-        self._seconds = self._effective = ONE_THREAD_BELOW / 2  # in the latter waiting counts more
+        self._seconds = self._effective = ONE_THREAD_BELOW / 2  # in the latter, waiting counts more
         self._tried_at = 0.0
         self._pause = _FIRST_PAUSE
 
     @property
     def one_thread(self) -> bool:
-        """Whether one thread is enough, because handlers take less than what surrounds them costs.
+        """Whether one thread is enough, because handlers take less time than the work around them.
 
-        Only for handlers that compute in this process: many threads wait for other servers.
+        This only applies to handlers that compute in this process: waiting for other servers takes
+        many threads.
         """
         return self._computing and self._effective < ONE_THREAD_BELOW
 
@@ -75,7 +78,7 @@ class Pacing:
 
     @property
     def slow_after(self) -> float:
-        """Seconds within which one of the running tasks should end; later they count as slow."""
+        """The seconds within which a running task should end; after that they count as slow."""
         if self.one_thread:
             return max(MIN_WAIT, 3 * self._seconds)
         return max(MIN_WAIT, self._seconds) if self.short else MIN_WAIT
@@ -83,9 +86,8 @@ class Pacing:
     def batch_wait(self, *, busy: bool, waiting: bool) -> float:
         """Return how many seconds results wait for each other, so that one turn records them.
 
-        They wait longer while every thread is ``busy``. Results of short handlers wait only while
-        tasks that were leased ahead are ``waiting``, because otherwise a thread would have nothing
-        to do.
+        They wait longer while every thread is ``busy``. Results of short handlers only wait while
+        tasks that were leased ahead are ``waiting``; otherwise a thread would have nothing to do.
         """
         if self.one_thread:
             return _MAX_BATCH_WAIT if busy else MIN_WAIT
@@ -94,8 +96,8 @@ class Pacing:
     def observe(self, seconds: float, computed: float) -> None:
         """Count an attempt that took some seconds, for some of which the processor computed.
 
-        One that is much slower than the others counts only so much that it takes a few of them to
-        make a difference.
+        An attempt that is much slower than the others is limited in its weight, so that it takes a
+        few of them to make a difference.
         """
         idle = max(0.0, seconds - computed)
         limit = (
@@ -107,7 +109,7 @@ class Pacing:
         self._effective += _WEIGHT * (min(seconds + _IDLE_WEIGHT * idle, limit) - self._effective)
 
     def stall(self) -> None:
-        """Take handlers for slower, because those that run keep the others waiting."""
+        """Assume that handlers are slower, because the running ones keep the others waiting."""
         if not self.one_thread:
             self._seconds = max(self._seconds, SHORT_BELOW)
         self._effective = max(self._effective, ONE_THREAD_BELOW)
@@ -115,7 +117,7 @@ class Pacing:
     def try_one_thread(self, now: float) -> None:
         """Try one thread again, if it is time for that.
 
-        So many threads make each handler look at most that many times as slow.
+        With many threads, each handler looks slower, but at most by a factor of their number.
         """
         if not self._computing:
             return

@@ -1,16 +1,15 @@
 """Poison: tasks whose processes keep dying, and suspects, which the next death would condemn.
 
-A process dies, and any task that was in flight may have killed it. The crash is counted for each of
-them; otherwise they are attempted again like any other. After `MAX_CRASHES` a task is dead as
-poison, but only by a crash that it had alone: a suspect is taken over to be tried alone, beside
-nothing that began less than `PROBATION` seconds before, and nothing begins beside it while it is so
-young itself. From then on others may begin beside it, and the same transaction excuses the crash
-that may come: the task is tried again then, and for twice as long. Wherever else a suspect is
-attempted beside others, its crash is excused likewise.
+When a process dies, any task that was in flight may have killed it. The crash is counted for each
+of them, and they are attempted again like any other. After `MAX_CRASHES` a task is dead as poison,
+but only by a crash that it had alone. So a suspect is taken over to be tried alone: beside nothing
+that began less than `PROBATION` seconds before, and nothing begins beside it while it is that young
+itself. After that, others may begin beside it, and the same transaction excuses the crash that may
+come: the task is then tried again, for twice as long. If a suspect is attempted beside others for
+any other reason, its crash is excused in the same way.
 
-Where a supervisor sees that its child was killed from outside, the crash is excused for the tasks
-that ran in it: it is counted, but not held against them. The column ``pardons`` counts excused
-crashes.
+If a supervisor sees that its child was killed from outside, the crash is excused for the tasks that
+ran in it: it is counted, but not held against them. The column ``pardons`` counts excused crashes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _DOUBLINGS = 6
 
 
 def poison(record: Record) -> Outcome:
-    """Return the outcome of a task whose crashes are too many."""
+    """Return the outcome of a task that has crashed too often."""
     return Outcome(
         State.DEAD, "crash", error=POISON.format(crashes=record.crashes + 1), executed=False
     )
@@ -46,9 +45,9 @@ def will_be_suspect(record: Record) -> bool:
 
 
 def probation(record: Record) -> float:
-    """Return for how many seconds nothing begins beside a suspect that is tried.
+    """Return for how many seconds nothing begins beside a suspect that is being tried.
 
-    They double after each crash that was excused.
+    The time doubles after each crash that was excused.
     """
     return float(PROBATION * 2 ** min(record.pardons, _DOUBLINGS))
 

@@ -10,18 +10,16 @@ from ..errors import ConfigurationError, shown
 
 BUCKET_SIZE = 5
 FASTEST = 500.0
-"""Tasks a second at which a slowed receiver is as fast as ever; App Engine's highest rate."""
+"""The rate, in tasks a second, at which a slowed receiver has recovered: App Engine's highest."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"0|([0-9]+(?:\.[0-9]*)?)/([smhd])", re.ASCII)
 _HIGHEST = 1_000_000.0
 _LOOK_AGAIN = SECOND // 10
 _LATE = 0.5
-"""How many tokens a full bucket keeps beyond its size for a start that is late: fewer than one."""
+"""The number of tokens, below one, that a full bucket keeps beyond its size for a late start."""
 _IDLE = 2.0
-"""How many tokens more would have flowed in when nothing is late: the queue had nothing to
-start.
-"""
+"""The number of extra tokens from which on no start was late: the queue had nothing to start."""
 
 
 def parse_rate(text: object, *, what: str) -> float:
@@ -70,10 +68,10 @@ class Gate:
 
     ``rate`` is in tasks per second; it and ``max_concurrent`` are None without a limit. The token
     bucket held ``tokens`` at ``filled_at``: it fills at the rate up to ``bucket_size``, and each
-    start takes a token. So over any time the tasks started are at most the bucket's size and the
-    rate times that time. Of what flowed in while a start was late up to half a token is kept, so
-    that those after it are not late too: two may then be nearer to each other, but no more start in
-    any time in which whole tokens flow in. Instants are in microseconds.
+    start takes a token. So in any period, at most as many tasks start as the bucket's size plus the
+    rate times the period. If a start is late, up to half a token of what flowed in meanwhile is
+    kept, so that the following starts are not late too. Two starts may then be closer together, but
+    no more of them fit into any period in which whole tokens flow in. Instants are in microseconds.
     """
 
     now: int
@@ -86,14 +84,14 @@ class Gate:
 
     @property
     def filled(self) -> float:
-        """The tokens in the bucket now; a clock that goes backwards adds none."""
+        """The number of tokens in the bucket now; a clock that goes backwards adds none."""
         passed = max(0, self.now - self.filled_at) / SECOND
         there, size = self.tokens + passed * (self.rate or 0.0), float(self.bucket_size)
         return size if there >= size + _IDLE else min(there, size + _LATE)
 
     @property
     def tokens_left(self) -> int | None:
-        """How many tasks the rate lets start now; None without a rate, 0 with a rate of 0."""
+        """The number of tasks the rate lets start now; None without a rate, 0 with a rate of 0."""
         if self.rate is None:
             return None
         return max(0, int(self.filled + 1e-9)) if self.rate > 0 else 0
@@ -108,10 +106,10 @@ class Gate:
         return min(limits)
 
     def opens_at(self) -> int | None:
-        """Return when it is worth looking again: now if something may start, None with a rate of 0.
+        """Return when it is worth looking again: now if a task may start, None with a rate of 0.
 
-        With as many in flight as may be, the end of any opens it; one in another process is noticed
-        by looking again soon.
+        When ``max_concurrent`` tasks are in flight, the gate opens as soon as one ends; if that
+        happens in another process, it is noticed by looking again soon.
         """
         if self.tokens_left == 0:
             return self.now + int((1 - self.filled) / self.rate * SECOND) + 1 if self.rate else None

@@ -12,20 +12,21 @@ from ..urls import is_absolute, receiver_of
 from .rates import FASTEST
 
 _FIRST = 10.0
-"""Tasks a second that a host is given when it first asks for less. Nobody knows how fast it
-was; it soon is as fast again.
+"""The rate, in tasks a second, for a host that asks for less for the first time.
+
+Nobody knows how fast it was; it is soon as fast again.
 """
 _SLOWEST = 0.1
 _RECOVERY = 30 * SECOND
 _APART = SECOND
 _LOOK_AGAIN = 30
-"""The longest, in seconds, that a task waits for another look whose host did not answer."""
+"""The longest, in seconds, that a task waits for another look if its host did not answer."""
 
 
 def slowdown_target(queue: str, url: str, target: str | None) -> str:
     """Return the name of the receiver that may slow such tasks down.
 
-    It is a host and port; of the application's own routes those of one queue count as one receiver.
+    It is a host and port; the app's own routes count as one receiver per queue.
 
     >>> slowdown_target("mail", "https://example.com/hook", None)
     'example.com:443'
@@ -44,8 +45,8 @@ def slowdown_target(queue: str, url: str, target: str | None) -> str:
 class Slowdown:
     """A receiver that answered 429 or 503, with Retry-After.
 
-    Since ``asked_at`` it is given ``rate`` tasks a second, twice as many every half minute until it
-    is as fast as ever. ``empty_at`` is when what it may be given was last used up. Instants are
+    From ``asked_at`` on it is sent ``rate`` tasks a second, and twice as many every half minute
+    until it has recovered. ``empty_at`` is when its tokens were last used up. Instants are
     microseconds of the database's clock.
     """
 
@@ -59,7 +60,7 @@ class Slowdown:
 
     @property
     def name(self) -> str:
-        """The receiver, as people are told of it."""
+        """The receiver's name for people."""
         return (
             f"the app's own routes in queue {self.target[1:]}"
             if self.target.startswith("/")
@@ -68,12 +69,12 @@ class Slowdown:
 
     @property
     def said(self) -> str:
-        """What it answered last."""
+        """The receiver's last answer."""
         return f"{self.status}, Retry-After {self.retry_after:g} s"
 
     @property
     def over_at(self) -> int:
-        """When it is as fast as ever, unless it asks again."""
+        """When it has recovered, unless it asks for less again."""
         return self.asked_at + int(_RECOVERY * math.log2(FASTEST / self.rate))
 
     def rate_at(self, now: int) -> float:
@@ -84,18 +85,19 @@ class Slowdown:
     def tokens(self, now: int) -> int:
         """Return how many tasks may be sent now.
 
-        That is what has gathered, for a second at most, but at least one once it has.
+        These are the tokens that have gathered, of one second at most, but at least one as soon as
+        there is one.
         """
         return int(self._filled(now) + 1e-9)
 
     def taken(self, now: int, number: int) -> Slowdown:
-        """Return the slowdown after so many tasks were sent."""
+        """Return the slowdown after this number of tasks was sent."""
         return replace(
             self, empty_at=now - int((self._filled(now) - number) / self.rate_at(now) * SECOND)
         )
 
     def turn(self, now: int, place: int) -> int:
-        """Return when a task that is put off may be sent; its place among those is from 1."""
+        """Return when a postponed task may be sent; ``place`` is its place among them, from 1."""
         first = max(now, self.empty_at)
         growth = place * math.log(2) * SECOND / (self.rate_at(first) * _RECOVERY)
         return first + max(SECOND // 1000, int(_RECOVERY * math.log2(1 + growth)))
@@ -109,8 +111,8 @@ class Slowdown:
 class SilentHost:
     """A host whose latest attempt in this process ran out of time.
 
-    Until it answers it may have a share of half of the slots here. ``room`` is how many that is
-    now; ``half`` is what all such hosts have together.
+    Until it answers, it may have a share of half of the slots in this process. ``room`` is the
+    number of slots it may have now, ``half`` the number that all such hosts have together.
     """
 
     room: int
@@ -121,11 +123,11 @@ class SilentHost:
         return self.room
 
     def taken(self, now: int, number: int) -> SilentHost:
-        """Return what is left after so many tasks were sent."""
+        """Return the state after this number of tasks was sent."""
         return SilentHost(self.room - number, self.half)
 
     def turn(self, now: int, place: int) -> int:
-        """Return when a task that is put off is looked at again."""
+        """Return when a postponed task is looked at again."""
         return now + min(1 + place // self.half, _LOOK_AGAIN) * SECOND
 
 
@@ -134,10 +136,10 @@ def slowed(
 ) -> Slowdown:
     """Return the slowdown of a receiver after a reply that asked for less.
 
-    It is given half of what it was, or ten tasks a second to begin with. Several such replies
-    within a second are one complaint, because requests that were under way bring them. How long the
-    task itself waits is another matter: each reply speaks for its own task, so others for the same
-    receiver go on, at that rate.
+    The receiver gets half of its former rate, or ten tasks a second to begin with. Several such
+    replies within a second are one complaint, because requests that were under way cause them. How
+    long the task itself waits is another matter: each reply speaks for its own task, so other tasks
+    for the same receiver continue, at that rate.
     """
     if before is None:
         return Slowdown(
@@ -165,7 +167,7 @@ def slowed(
 def enforced(
     rate: float | None, queue: str, slowdowns: Mapping[str, Slowdown], now: int
 ) -> float | None:
-    """Return the rate of a queue for the application's own routes; None without a limit."""
+    """Return the rate of a queue for the app's own routes; None without a limit."""
     slowdown = slowdowns.get(f"/{queue}")
     return (
         rate if slowdown is None else min(FASTEST if rate is None else rate, slowdown.rate_at(now))

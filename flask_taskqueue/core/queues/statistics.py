@@ -8,15 +8,15 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatistics:
-    """True values of one moment; the words are App Engine's where it had them.
+    """The exact numbers of one moment; the words are App Engine's where it had them.
 
-    ``tasks`` have not ended: ``scheduled`` and ``in_flight``. ``waiting_for_key`` of the scheduled
-    ones wait for a key. ``oldest_eta`` is when the first of them is or was due. ``succeeded``,
-    ``dead`` and ``cancelled`` are those that are kept. ``executed_last_minute`` and ``_hour`` count
-    attempts, in steps of ten seconds, ``failed_last_hour`` those that failed. ``rate`` (tasks per
-    second), ``bucket_size`` and ``max_concurrent`` are the limits; ``enforced_rate`` is below the
-    rate while the application's own routes ask for less (503 or 429, with Retry-After). None is no
-    limit.
+    ``tasks`` counts those that have not ended: ``scheduled`` and ``in_flight``. ``waiting_for_key``
+    of the scheduled ones wait for a key. ``oldest_eta`` is when the first of them is or was due.
+    ``succeeded``, ``dead`` and ``cancelled`` count the tasks that are kept.
+    ``executed_last_minute`` and ``executed_last_hour`` count attempts, in steps of ten seconds;
+    ``failed_last_hour`` counts those that failed. ``rate`` (tasks per second), ``bucket_size`` and
+    ``max_concurrent`` are the limits; ``enforced_rate`` is below the rate while the app's own
+    routes ask for less (503 or 429, with Retry-After). None means no limit.
     """
 
     queue: str
@@ -39,10 +39,10 @@ class QueueStatistics:
 
     @property
     def tasks(self) -> int:
-        """How many have not ended."""
+        """The number of tasks that have not ended."""
         return self.scheduled + self.in_flight
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is taken from it."""
+        """Whether the queue is paused, so that nothing is taken from it."""
         return self.paused_at is not None or self.rate == 0

@@ -1,4 +1,4 @@
-"""When a schedule fires: decided from what is stored of it."""
+"""When a schedule fires, decided from what is stored about it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Misfire = Literal["run_once", "skip", "all"]
 Overlap = Literal["skip", "allow"]
 
 GRACE = timedelta(seconds=60)
-"""How late a fire time may be seen to without having been missed."""
+"""The longest delay with which a fire time can be handled without counting as missed."""
 _MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The tasks that a schedule has added, by hand too. They may have been forgotten since.
+    """The tasks that a schedule has added, by hand too; they may have been forgotten since.
 
-    ``is_live`` says that one runs or is to run for the first time, ``has_failed`` that one has
-    failed and waits to be tried again, ``finished_at`` when the last one ended.
+    ``is_live`` says that one is running or about to run for the first time, ``has_failed`` that one
+    has failed and waits to be tried again; ``finished_at`` is when the last one ended.
     """
 
     is_live: bool = False
@@ -32,7 +32,7 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """What to do now: add a task for each of the fire times, and look again at ``next_at``.
+    """The decision for now: add a task for each of the fire times, and look again at ``next_at``.
 
     With ``replaces`` the tasks take the place of runs that have failed.
     """
@@ -63,13 +63,13 @@ def decide(
     overlap: Overlap,
     last: LastRun,
 ) -> Firing:
-    """Return what follows at ``now``, when the fire time ``due`` has come.
+    """Return what to do at ``now``, when the fire time ``due`` has come.
 
     A plain interval counts from the end of the last run, as App Engine's cron does, unless runs may
     overlap. Fire times that were missed by more than `GRACE`, because no dispatcher ran, give one
     run together, none, or one each, as ``misfire`` says. While the last run has not ended, fire
-    times are left out, but one that has failed and waits to be tried again is replaced; with
-    ``misfire="all"`` they wait for it.
+    times are left out, but a run that has failed and waits to be tried again is replaced; with
+    ``misfire="all"`` the fire times wait for it instead.
     """
     one_by_one = overlap == "skip"
     if one_by_one and last.has_failed:

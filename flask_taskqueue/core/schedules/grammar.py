@@ -67,13 +67,13 @@ def parse_app_engine(text: str) -> Interval | SpecificTime:
     >>> parse_app_engine("every 100 minutes").every
     datetime.timedelta(seconds=6000)
 
-    Raises `InvalidScheduleError`, saying what was found where, and what was wanted.
+    Raises `InvalidScheduleError`, which says what was found, where, and what was expected.
     """
     return _Parser(text).schedule()
 
 
 class _Parser:
-    """Recursive descent: a method for each rule of the grammar."""
+    """A recursive descent parser, with a method for each rule of the grammar."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -203,7 +203,7 @@ class _Parser:
         return self._words[place][0] if place < len(self._words) else ""
 
     def _refuse(self, wanted: str) -> NoReturn:
-        """Say what is wrong with the next word."""
+        """Raise an error that says what is wrong with the next word."""
         if not self._words:
             raise InvalidScheduleError(
                 f"schedule is empty; it must be a text such as {_EXAMPLES}, or a crontab "

@@ -1,4 +1,4 @@
-"""The rules that a schedule can be; each finds its next run."""
+"""The rules of schedules, each of which finds its next run."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ _ANY_START = datetime(2000, 1, 1, tzinfo=UTC)
 class Interval:
     """App Engine's interval: every so often, all day or within a window of the day.
 
-    Without ``start`` it counts from whatever instant it is given. With it there is a grid, anchored
-    anew each day at ``start``: up to ``end`` inclusive (the next day's if that is earlier), or
-    without one up to the next day's start. Its steps are elapsed time, whatever the clocks do.
+    Without ``start`` it counts from whatever instant it is given. With ``start`` there is a grid,
+    anchored anew each day at ``start``: up to ``end`` inclusive (the next day's if that is
+    earlier), or, without an end, up to the next day's start. Its steps are elapsed time, whatever
+    the clocks do.
     """
 
     every: timedelta
@@ -85,14 +86,14 @@ class SpecificTime:
 
     @property
     def ever_runs(self) -> bool:
-        """Whether there is such a day, in leap years at least."""
+        """Whether such a day exists, at least in leap years."""
         return bool(self.weekdays) or any(
             day in self.monthdays for month in self.months for day in _days_of(2000, month)
         )
 
     def next_after(self, after: datetime, zone: tzinfo) -> datetime:
         """Return the next run after an instant, both in UTC."""
-        # A time that the clocks skip may be made up for on the following day.
+        # If the clocks skip a time, it may be made up for on the following day.
         yesterday = after.astimezone(zone).date() - _DAY
         return next(
             run for day in self._days_from(yesterday) if (run := _later(day, self.at, zone)) > after
@@ -151,7 +152,7 @@ class Crontab:
 
     def next_after(self, after: datetime, zone: tzinfo) -> datetime:
         """Return the next run after an instant, both in UTC."""
-        # In the hour that the clocks repeat, cronsim counts from its first pass.
+        # In an hour that the clocks repeat, cronsim counts from its first pass.
         runs = (run.astimezone(UTC) for run in CronSim(self.line, after.astimezone(zone)))
         return next(run for run in runs if run > after)
 
@@ -173,7 +174,7 @@ def _days_of(year: int, month: int) -> range:
 def _earlier(day: date, at: time, zone: tzinfo) -> datetime:
     """Return the instant of an end point of an interval.
 
-    Of a time that the clocks repeat it is the first, for one that they skip the first minute that
+    If the clocks repeat the time, it is the first instant; if they skip it, the first minute that
     exists.
     """
     return _instant(datetime.combine(day, at, zone), _MINUTE)
@@ -182,8 +183,8 @@ def _earlier(day: date, at: time, zone: tzinfo) -> datetime:
 def _later(day: date, at: time, zone: tzinfo) -> datetime:
     """Return the instant of a specific time.
 
-    Of a time that the clocks repeat it is the second (standard time), for one that they skip it is
-    whole hours later.
+    If the clocks repeat the time, it is the second instant (standard time); if they skip it, the
+    instant is whole hours later.
     """
     return _instant(datetime.combine(day, at.replace(fold=1), zone), _HOUR)
 

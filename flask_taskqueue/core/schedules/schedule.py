@@ -59,7 +59,7 @@ class Schedule:
 
     @property
     def is_plain_interval(self) -> bool:
-        """Whether it is "every N minutes" or hours and no more.
+        """Whether it is "every N minutes" or hours and nothing more.
 
         As in App Engine, N then counts from the end of the last run.
         """
@@ -77,13 +77,13 @@ class Schedule:
     def next_after(self, after: datetime) -> datetime:
         """Return the next run, always later than ``after``, in UTC.
 
-        For a plain interval give the instant the last run ended; for any other schedule it does not
-        matter how long a run took. A time that the clocks skip is not lost, and a repeated time
-        fires once: for App Engine's grammar as App Engine did it, for crontab lines as Debian's
-        cron does. (A crontab line whose minute or hour begins with ``*`` follows the clock
-        instead.)
+        For a plain interval give the instant at which the last run ended; for any other schedule it
+        does not matter how long a run took. If the clocks skip a time, its run is not lost, and if
+        they repeat a time, it fires once: for App Engine's grammar as App Engine did it, for
+        crontab lines as Debian's cron does. (A crontab line whose minute or hour begins with ``*``
+        follows the clock instead.)
 
-        Raises ``ValueError`` when ``after`` has no time zone, or a year before 1900 or after 9900.
+        Raises ``ValueError`` if ``after`` has no time zone, or a year before 1900 or after 9900.
         """
         if after.utcoffset() is None:
             raise ValueError(

@@ -1,1 +1,1 @@
-"""Where tasks may go, and what is encrypted or hidden."""
+"""The rules about where tasks may go, and what is encrypted or hidden."""

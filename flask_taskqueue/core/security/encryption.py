@@ -1,8 +1,8 @@
-"""Encryption of what tasks hold in the tables.
+"""Encryption of the contents of tasks in the tables.
 
 An encrypted value is a mark, eight characters that name its key, and a token of Fernet (AES-128-CBC
-and HMAC-SHA256). A value without the mark is plain, so that rows from before encryption was set up
-still read. The store holds either as it is; values are encrypted where they are inserted and
+and HMAC-SHA256). A value without the mark is plain, so rows from before encryption was set up can
+still be read. The store holds either as it is; values are encrypted where they are inserted and
 decrypted where they are used.
 """
 
@@ -25,12 +25,12 @@ _NAMED = len(MARK) + 9
 
 
 class Encryption:
-    """Encrypts with the newest of its keys, decrypts with any; without keys it changes nothing."""
+    """A cipher: it encrypts with its newest key, decrypts with any; without keys it is inactive."""
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
         """Take Fernet keys, newest first.
 
-        Raises `ConfigurationError` when the extra is not installed.
+        Raises `ConfigurationError` if the extra is not installed.
         """
         self._keys: Mapping[bytes, Fernet] = {_name(key): _fernet(key) for key in keys}
         self._newest = next(iter(self._keys), b"")
@@ -57,7 +57,7 @@ class Encryption:
     def decrypt(self, stored: bytes) -> bytes:
         """Return the value as it was before it was stored.
 
-        Raises `DecryptionError` for one of another key, and one that was changed.
+        Raises `DecryptionError` for a value of another key, and for one that was changed.
         """
         if not stored.startswith(MARK):
             return stored
@@ -77,7 +77,7 @@ class Encryption:
     def decrypt_text(self, stored: str | None) -> str | None:
         """Return the text as it was before it was stored.
 
-        Raises `DecryptionError` for one of another key, and one that was changed.
+        Raises `DecryptionError` for a text of another key, and for one that was changed.
         """
         if stored is None or not stored.startswith(_TEXT_MARK):
             return stored

@@ -19,12 +19,12 @@ _MARKED = re.compile(f'"{_MARK}([^"]*){_MARK}"')
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """Hides the values whose names contain one of ``parts``, in any case."""
+    """A filter that hides the values whose names contain one of ``parts``, in any case."""
 
     parts: tuple[str, ...]
 
     def hides(self, name: object) -> bool:
-        """Return whether a value of this name is hidden."""
+        """Return whether a value with this name is hidden."""
         return any(part.lower() in str(name).lower() for part in self.parts)
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
@@ -34,7 +34,7 @@ class Redaction:
     def url(self, url: str) -> str:
         """Return a URL as it may be shown.
 
-        Its query lacks what is hidden, and its host user information.
+        Hidden values are removed from its query, and user information from its host.
         """
         path, mark, query = url.partition("?")
         scheme, separator, rest = path.partition("://")
@@ -43,22 +43,23 @@ class Redaction:
         return shown + mark + self._form(query)
 
     def body(self, body: bytes, content_type: str) -> str | None:
-        """Return a body as it may be shown; None if it is no text.
+        """Return a body as it may be shown; None if it is not text.
 
-        A form or JSON lacks what is hidden, and JSON is indented; any other text stays as it is.
+        Hidden values are removed from a form or JSON, and JSON is indented; any other text stays as
+        it is.
         """
         text = _text(body)
         if text is None:
             return None
         if content_type.startswith(_FORM):
             return self._form(text)
-        if content_type.startswith("multipart/"):  # its fields may have names to be hidden
+        if content_type.startswith("multipart/"):  # its fields may have names that are hidden
             return HIDDEN
         document = _json(text, content_type)
         return text if document is None else _dumped(self._walk(document, None), indent=2)
 
     def restore(self, edited: str, body: bytes, content_type: str) -> bytes:
-        """Return the body of an edited text; what is still hidden in it has its value in ``body``.
+        """Return the body of an edited text; values still hidden in it are taken from ``body``.
 
         Raises ValueError for JSON that is malformed.
         """
@@ -106,7 +107,7 @@ def _text(body: bytes) -> str | None:
 
 
 def _json(text: str, content_type: str) -> Any:
-    """Return the document of a text that claims to be JSON; None otherwise."""
+    """Return the document of a text that claims to be JSON; None for any other text."""
     if "json" not in content_type.lower():
         return None
     try:
@@ -149,7 +150,7 @@ def _filled(edited: Any, original: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class UrlRedaction:
-    """What is shown of URLs.
+    """How much of a URL is shown.
 
     With ``queries`` that includes the query, without values whose names contain one of ``redact``;
     otherwise it is the path alone.

@@ -1,7 +1,7 @@
-"""Targets: where deliveries may go besides the application itself.
+"""Targets: the hosts that deliveries may go to besides the app itself.
 
-They are checked twice: a URL by its host when a task is added and when it is attempted, and each
-address that the host leads to when the connection is made.
+They are checked twice: a URL by its host, when a task is added and when it is attempted; and each
+address that the host leads to, when the connection is made.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Where an application's deliveries may go.
+    """Where an app's deliveries may go.
 
-    ``internal``: to itself only. ``allowlist``: to hosts that are allowed. ``public``: to these,
-    and to any host all of whose addresses are public, on some ports.
+    ``internal``: only to itself. ``allowlist``: to hosts that are allowed. ``public``: to these,
+    and on some ports to any host all of whose addresses are public.
 
     A host that is allowed by name may lead to private addresses. It may lead to this machine, its
-    link or its cloud's metadata only if the list has that address too, or the name is
+    link or its cloud's metadata only if the list also has that address, or the name is
     ``localhost``.
     """
 
@@ -47,7 +47,7 @@ class Targets:
     def of(cls, settings: Settings) -> Targets:
         """Return the targets that are configured.
 
-        Raises `ConfigurationError` for a list that the policy has no use for.
+        Raises `ConfigurationError` for a list that the policy does not use.
         """
         allowed = (
             *settings.allowed_hosts,

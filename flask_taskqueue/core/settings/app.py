@@ -27,7 +27,7 @@ def _key(default: Any, check: checks.Check, doc: str, *, secret: bool = False) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one application, checked. A key left out, or set to None, has its default."""
+    """The checked settings of one app; a key that is left out, or None, has its default."""
 
     database_uri: str | None = _key(
         None,
@@ -259,8 +259,8 @@ class Settings:
     def of(cls, config: Mapping[str, Any]) -> Settings:
         """Return the settings in a Flask configuration.
 
-        Raises `ConfigurationError` for an unknown ``TASKQUEUE_`` key, with the nearest match, and
-        for a value that cannot be used.
+        Raises `ConfigurationError` for an unknown ``TASKQUEUE_`` key, suggesting the nearest match,
+        and for a value that cannot be used.
         """
         checked = {PREFIX + setting.name.upper(): setting for setting in fields(cls)}
         given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
@@ -280,7 +280,7 @@ class Settings:
     def deadline_of(self, queue: str, given: float | None) -> float:
         """Return the deadline, in seconds, of an attempt of a task.
 
-        It is the task's own (``given``), or else its queue's, or else the general one.
+        It is the task's own (``given``), otherwise its queue's, otherwise the general one.
         """
         known = self.queues.get(queue)
         found = given or (known.deadline if known is not None else None)

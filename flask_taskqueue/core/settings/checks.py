@@ -1,7 +1,7 @@
 """Checks of configuration values.
 
-Each takes the key and the value, and returns the value or raises an error that says what it must
-be.
+Each takes the key and the value, and returns the value or raises an error that says what the value
+must be.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def refuse(key: str, value: object, wanted: str) -> NoReturn:
 
 
 def nearest(word: object, known: Collection[str]) -> str:
-    """Return a hint at what an unknown word may have been meant to be."""
+    """Return a hint at the known word that an unknown word may have meant."""
     matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]}?" if matches else f"; there are {', '.join(sorted(known))}"
 
@@ -45,7 +45,7 @@ def boolean(key: str, value: Any) -> bool:
 
 
 def path(key: str, value: Any) -> str:
-    """Check a path of the application."""
+    """Check a path of the app."""
     if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)+", value, re.ASCII):
         refuse(key, value, "a path such as '/taskqueue/metrics'")
     return value
@@ -178,7 +178,7 @@ def password(key: str, value: Any) -> str:
 
 
 def url_prefix(key: str, value: Any) -> str:
-    """Check a path below which pages are."""
+    """Check a path under which pages are served."""
     if (
         not isinstance(value, str)
         or not value.startswith("/")

@@ -18,14 +18,15 @@ def _networks(text: str) -> tuple[Network, ...]:
 _NAT64 = IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 _UNICAST = IPv6Network("2000::/3")
-"""All of version 6 that is routed on the internet; what is given out later is refused until it
-is known.
+"""All version 6 networks that are routed on the internet.
+
+Networks that are assigned later are refused until they are added here.
 """
 
 _METADATA = _networks(
     "169.254.0.0/16 100.100.100.200 168.63.129.16 192.0.0.0/24 fd00:ec2::/32 fd20:ce::/32"
 )
-"""Where clouds tell a machine its secrets: AWS, Google, Azure, Alibaba, Oracle."""
+"""The addresses at which clouds tell a machine its secrets: AWS, Google, Azure, Alibaba, Oracle."""
 
 _LOCAL = _METADATA + _networks(
     "0.0.0.0/8 127.0.0.0/8 224.0.0.0/4 240.0.0.0/4 ::/96 64:ff9b:1::/48 2001::/32 fe80::/10 "
@@ -42,16 +43,16 @@ _NOT_PUBLIC = _LOCAL + _networks(
 def parse_address(text: str) -> Address:
     """Return the address of a text, without its zone. Raises ValueError.
 
-    An address of version 4 that is written as version 6 becomes one of version 4.
+    A version 4 address that is written as version 6 becomes a version 4 address.
     """
     address = ip_address(text.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address can be anybody's on the internet.
+    """Return whether an address can belong to anyone on the internet.
 
-    It is neither private nor reserved, nor another way to such an address.
+    Such an address is neither private nor reserved, nor another way to an address that is.
     """
     return (address.version == 4 or address in _UNICAST) and not _within(address, _NOT_PUBLIC)
 
@@ -66,7 +67,7 @@ def _within(address: Address, networks: Iterable[Network]) -> bool:
 
 
 def _translated(address: Address) -> Address:
-    """Return where a packet to an address that contains one of version 4 ends up."""
+    """Return where a packet to an address that contains a version 4 address ends up."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     if address in _SIX_TO_FOUR:
@@ -82,7 +83,7 @@ _ENTRY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AllowedHost:
-    """A host that is allowed: by its name, or by addresses; on one port, or on any."""
+    """A host that is allowed by its name or by addresses, on one port or on any."""
 
     name: str | None
     network: Network | None
@@ -112,17 +113,17 @@ class AllowedHost:
         )
 
     def names(self, host: str) -> bool:
-        """Return whether it allows this name, as itself or as a subdomain."""
+        """Return whether the entry allows this name, as itself or as a subdomain."""
         if self.name is None:
             return False
         return host.endswith(self.name[1:]) if self.name.startswith("*.") else host == self.name
 
     def holds(self, address: Address) -> bool:
-        """Return whether it allows this address."""
+        """Return whether the entry allows this address."""
         return self.network is not None and address in self.network
 
     def is_at(self, port: int) -> bool:
-        """Return whether it allows this port."""
+        """Return whether the entry allows this port."""
         return self.port is None or self.port == port
 
 

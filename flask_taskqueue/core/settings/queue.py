@@ -22,8 +22,8 @@ MAX_DEADLINE = DAY
 class QueueSettings:
     """The settings of one queue; None means the general setting, or no limit.
 
-    ``rate`` is in tasks per second, ``bucket_size`` the most that start at once after a pause,
-    ``max_concurrent`` the most that run at one time, in all processes together. ``deadline`` and
+    ``rate`` is in tasks per second, ``bucket_size`` is how many can start at once after a pause,
+    ``max_concurrent`` how many can run at one time, in all processes together. ``deadline`` and
     ``tombstone_ttl`` (how long the name of a task that has ended stays taken) are in seconds.
     """
 
@@ -39,7 +39,7 @@ class QueueSettings:
 
     @property
     def limits(self) -> Mapping[str, Any]:
-        """What may be changed while dispatchers run."""
+        """The limits that may be changed while dispatchers run."""
         return {
             "rate": self.rate,
             "bucket_size": self.bucket_size,
@@ -48,12 +48,12 @@ class QueueSettings:
 
     @property
     def configured(self) -> str:
-        """The limits as a text, by which a changed configuration is noticed."""
+        """The limits as a text, which shows whether the configuration has changed."""
         return json.dumps(self.limits, separators=(",", ":"))
 
 
 def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) -> None:
-    """Check that the queue for which something is declared exists. Raises `UnknownQueueError`."""
+    """Check that the queue of a declaration exists. Raises `UnknownQueueError`."""
     if not isinstance(name, str) or name not in queues:
         raise UnknownQueueError(
             f"{what} is for queue {shown(name)}, which is not configured: add it to "

@@ -19,10 +19,10 @@ Disposition = Literal["added", "skipped", "replaced", "debounced"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """What add() makes of its arguments, all of it checked.
+    """The task that add() makes from its arguments, fully checked.
 
-    ``eta`` is the instant asked for, or None: then the task is due ``delay`` microseconds after
-    the database's clock says it was stored. It expires at ``expires_at``, or ``expires_in``
+    ``eta`` is the datetime asked for; if it is None, the task is due ``delay`` microseconds after
+    it was stored, by the database's clock. It expires at ``expires_at``, or ``expires_in``
     microseconds after it was stored. ``lock_key`` is shared by tasks of which ``lock_limit`` may
     run at a time; without a limit they run one by one in the order of their ids.
     """
@@ -50,7 +50,7 @@ class NewTask:
     schedule: str | None = None
     keep_result: bool = False
     for_worker: bool = False
-    """Whether its URL is a worker's, so that nothing else may end it as done."""
+    """Whether its URL is a worker's, so that no other view may complete it."""
 
     @property
     def headers(self) -> str | None:
@@ -63,7 +63,7 @@ class NewTask:
 
     @property
     def tombstone(self) -> int | None:
-        """Microseconds that the name stays taken after the end; None while the task is kept."""
+        """Microseconds that the name outlives the end; None means as long as the task is kept."""
         return None if self.tombstone_ttl is None else duration_micros(self.tombstone_ttl)
 
 
@@ -88,7 +88,7 @@ _NUMBERS = {
 
 
 def pack(tasks: Iterable[NewTask]) -> str | None:
-    """Return tasks that are to be added later, as JSON; None for none."""
+    """Return tasks that are to be added later, as JSON; None if there are none."""
     packed = [_packed(task) for task in tasks]
     return json.dumps(packed, separators=(",", ":")) if packed else None
 
@@ -133,7 +133,7 @@ def _unpacked(packed: Mapping[str, Any]) -> NewTask:
 def _check(given: Mapping[str, Any]) -> None:
     """Check that a column takes each value.
 
-    Otherwise the database would refuse it in the middle of other work.
+    Otherwise the database would refuse a value in the middle of other work.
     """
     for name, value in given.items():
         if name in _NUMBERS:

@@ -1,4 +1,4 @@
-"""The options of a task, checked one by one and turned into what the columns hold."""
+"""The options of a task, checked one by one and converted to the values of its columns."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def resolve_delay(
     now: datetime,
     max_eta: timedelta,
 ) -> timedelta | None:
-    """Return how far away the instant asked for is; None if none was asked for.
+    """Return how far away the time asked for is; None if none was asked for.
 
-    It may lie in the past. Raises `InvalidTaskError` when both are given or are no instant and no
-    duration, `InvalidEtaError` for a naive eta and for more than ``max_eta``.
+    It may lie in the past. Raises `InvalidTaskError` if both are given, or if the value is neither
+    a datetime nor a duration, and `InvalidEtaError` for a naive eta and for more than ``max_eta``.
     """
     if eta is None and countdown is None:
         return None
@@ -51,10 +51,10 @@ def resolve_delay(
 
 
 def aware_utc(what: str, instant: datetime) -> datetime:
-    """Return an instant in UTC. Raises `InvalidEtaError` for a naive one.
+    """Return a datetime in UTC. Raises `InvalidEtaError` for a naive one.
 
-    One that has no date in UTC, such as ``datetime.max`` west of Greenwich, becomes the last one
-    that has, or the first.
+    A datetime that has no date in UTC, such as ``datetime.max`` west of Greenwich, becomes the last
+    one that has, or the first.
     """
     if instant.tzinfo is None or instant.utcoffset() is None:
         raise InvalidEtaError(
@@ -118,7 +118,7 @@ def check_flag(what: str, flag: bool) -> bool:
 
 
 def expiry(expires: Any) -> dict[str, Any]:
-    """Return when a task expires: an instant, or microseconds from when it is stored.
+    """Return when a task expires: a datetime, or microseconds from when it is stored.
 
     Raises `InvalidTaskError` and `InvalidEtaError`.
     """
@@ -139,7 +139,7 @@ def expiry(expires: Any) -> dict[str, Any]:
 
 
 def lock(options: TaskOptions) -> dict[str, Any]:
-    """Return the key that a task shares with others; serial keys and concurrency keys are apart.
+    """Return the key that a task shares with others; serial and concurrency keys are kept apart.
 
     Raises `InvalidKeyError`.
     """
@@ -159,7 +159,7 @@ def lock(options: TaskOptions) -> dict[str, Any]:
 
 
 def conflict(options: TaskOptions) -> Any:
-    """Return what is to happen when the unique_key is taken. Raises `InvalidTaskError`."""
+    """Return what happens if the unique_key is taken. Raises `InvalidTaskError`."""
     wish = options.get("on_conflict", "skip")
     if not isinstance(wish, str) or wish not in _CONFLICTS:
         raise InvalidTaskError(

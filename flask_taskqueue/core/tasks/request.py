@@ -1,4 +1,4 @@
-"""The request that add() makes of its arguments."""
+"""The request that add() makes from its arguments."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _DROPPED = ("x-appengine-", "x-cloudtasks-")
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Return the headers, if they can be sent as they are (RFC 9110, 5.1 and 5.5).
 
-    App Engine's own task headers are dropped, as App Engine does. Raises `InvalidHeaderError` for
-    a name that is no token or has an underscore (which some servers read as a hyphen), a value
+    App Engine's own task headers are dropped, as App Engine does. Raises `InvalidHeaderError` for a
+    name that is not a token or has an underscore (which some servers read as a hyphen), a value
     with control characters or more than 8 kB, more than 16 kB in all, a name given twice, and names
     that belong to the connection or to the task queue.
     """
@@ -91,7 +91,7 @@ class _Unset(Enum):
 
 
 UNSET: Final = _Unset.UNSET
-"""Tells "not given" from None, which is a JSON value."""
+"""The mark of an argument that was not given, unlike None, which is a JSON value."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -109,7 +109,7 @@ class TaskRequest:
 
     @property
     def size(self) -> int:
-        """Its size in bytes, counted as App Engine counts."""
+        """The size in bytes, counted as App Engine counts it."""
         return (
             len(self.method)
             + len(self.url)
@@ -131,7 +131,7 @@ def build_request(
     """Return the request of a task; the rules are those of App Engine's Task.
 
     Raises `InvalidTaskError` for arguments that exclude each other, an unknown method and values
-    that cannot be sent, `TaskTooLargeError` above ``max_body`` bytes.
+    that cannot be sent, and `TaskTooLargeError` above ``max_body`` bytes.
     """
     check_method(method)
     checked = check_headers(headers)

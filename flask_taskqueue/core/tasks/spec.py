@@ -1,4 +1,4 @@
-"""What add() is asked for: a task in its user's words."""
+"""The arguments of add(): a task as its user describes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ScheduleOptions(TypedDict, total=False):
-    """What the tasks of a schedule may have: `TaskOptions` without name, eta and countdown."""
+    """The options of the tasks of a schedule: `TaskOptions` without name, eta and countdown."""
 
     json: Any
     payload: str | bytes | None
@@ -38,22 +38,23 @@ class ScheduleOptions(TypedDict, total=False):
 
 
 class TaskOptions(ScheduleOptions, total=False):
-    """What a task may have beside its URL and params. Durations are seconds, texts such as "10m",
-    or timedeltas.
+    """The options of a task beside its URL and params.
+
+    Durations are seconds, texts such as "10m", or timedeltas.
 
     ``json``, ``payload``: the body, instead of params. ``method``: POST unless given. ``headers``:
-    of the request. ``queue``: its queue. ``priority``: from -9 to 9, the higher the sooner; each
-    step counts as a minute of waiting. ``eta``, ``countdown``: not before this aware datetime, not
-    before so long from now. ``expires``: an aware datetime or a duration; what has not begun by
-    then is cancelled. ``deadline``: how long one attempt may take. ``retry``: the retry policy.
-    ``target``: another base URL to send a path to.
+    the headers of the request. ``queue``: its queue. ``priority``: from -9 to 9, the higher the
+    sooner; each step counts as a minute of waiting. ``eta``, ``countdown``: run it no earlier than
+    this aware datetime, or this long from now. ``expires``: an aware datetime or a duration; a task
+    that has not begun by then is cancelled. ``deadline``: how long one attempt may take. ``retry``:
+    the retry policy. ``target``: another base URL to send a path to.
 
     ``name``: unique in its queue, for as long as the task is kept or the queue's ``tombstone_ttl``
     says. ``unique_key``: unique among the queue's tasks that have not ended; ``on_conflict`` says
-    what becomes of a second one: "skip" (the default: it is not added), "raise", "replace" (the
+    what happens to a second one: "skip" (the default: it is not added), "raise", "replace" (the
     first is cancelled) or "debounce" (the first takes its request and eta). ``concurrency_key``: at
-    most ``concurrency_limit`` (1) tasks with it run at a time. ``serial_key``: tasks with it run
-    one after the other, in the order in which they were added.
+    most ``concurrency_limit`` (1) tasks with this key run at a time. ``serial_key``: tasks with
+    this key run one after the other, in the order in which they were added.
 
     ``then``: tasks that are added when this one succeeds. ``keep_result``: whether the reply of the
     success is kept, for `Task.result`.
@@ -67,7 +68,7 @@ class TaskOptions(ScheduleOptions, total=False):
 class SpecOptions(TaskOptions, total=False):
     """Every argument of ``tasks.add`` beside the URL and the params.
 
-    It has what `TaskOptions` has, and ``transactional``.
+    These are the options of `TaskOptions`, and ``transactional``.
     """
 
     transactional: bool | None
@@ -77,7 +78,7 @@ _NAMES = SpecOptions.__optional_keys__
 
 
 class TaskSpec:
-    """A task that has not been added, for lists, batches and what follows a task.
+    """A task that has not been added yet, for lists, batches and follow-up tasks.
 
     The arguments are those of ``tasks.add``; they are checked when it is added. ``transactional``
     is for a task that is added alone: in a list or batch it belongs to the call that adds them.
@@ -110,9 +111,9 @@ class TaskSpec:
         return TaskSpec(self.url, self.params, **options)
 
     def split_transactional(self, transactional: bool | None) -> tuple[TaskSpec, bool | None]:
-        """Return the task without ``transactional``, and the value that holds.
+        """Return the task without ``transactional``, and the value that applies.
 
-        The call's value goes before the task's own.
+        The call's value takes precedence over the task's own.
         """
         if "transactional" not in self.options:
             return self, transactional
@@ -124,7 +125,7 @@ class TaskSpec:
 
     @classmethod
     def of(cls, given: Any) -> TaskSpec:
-        """Return a spec of what makes one.
+        """Make a spec from anything that describes a task.
 
         That is a spec, a URL, a pair of URL and params, or a mapping of arguments.
         """
@@ -140,6 +141,8 @@ class TaskSpec:
 SpecLike = (
     TaskSpec | str | Callable[..., Any] | tuple[Any, Mapping[str, Any] | None] | Mapping[str, Any]
 )
-"""What stands for a task in a list: a `TaskSpec`, a URL or a worker, a pair of these and params,
-or a mapping of the arguments of ``tasks.add``.
+"""A task as an item of a list.
+
+It is a `TaskSpec`, a URL or a worker, a pair of these and params, or a mapping of the arguments of
+``tasks.add``.
 """

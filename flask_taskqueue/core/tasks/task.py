@@ -18,7 +18,7 @@ from .new_task import Disposition
 
 
 class TaskActions(Protocol):
-    """What a task can ask of the queue that holds it."""
+    """The actions that a task asks of the queue that holds it."""
 
     def wait(self, task_id: str, timeout: float | str | timedelta | None) -> Task: ...
     def requeue(self, task_id: str, *, transactional: bool | None) -> Task: ...
@@ -47,7 +47,7 @@ class Result:
 
     @property
     def json(self) -> Any:
-        """The body, decoded.
+        """The body, decoded from JSON.
 
         Raises `ResultTruncatedError` if only its beginning was kept, ValueError if it is not JSON.
         """
@@ -56,7 +56,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a handler said it had come."""
+    """The progress that a handler reported."""
 
     done: int
     total: int | None = None
@@ -65,7 +65,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Commitment:
-    """Whether the transaction that stored a task has committed; shared by those who wait for it."""
+    """Whether the transaction that stored a task has committed; shared by all who wait for it."""
 
     is_committed: bool = True
 
@@ -81,10 +81,11 @@ class Task:
     ``eta`` is the earliest time asked for and never changes; ``due_at`` is when the task may next
     be taken (for a leased one, when its lease runs out; None once it has ended). ``attempts``
     counts deliveries started, ``crashes`` those whose process died. A scheduled task without
-    ``due_at`` waits for its key. ``disposition`` says what add() did: "added", "replaced" (another
-    task for it), "skipped" or "debounced" (then this is the task that was there). ``last_reason``
-    is one word for what the last attempt came to: "success", "failure" (a reply that is none),
-    "timeout", "connection", "tls", "crash", "permanent". All instants are aware, in UTC.
+    ``due_at`` waits for its key. ``disposition`` says what add() did: "added", "replaced" (this
+    task took the place of another), "skipped" or "debounced" (in both cases this is the task that
+    was already there). ``last_reason`` is one word for the outcome of the last attempt: "success",
+    "failure" (an unsuccessful reply), "timeout", "connection", "tls", "crash", "permanent". All
+    datetimes are aware, in UTC.
     """
 
     id: str
@@ -163,15 +164,16 @@ class Task:
 
     @property
     def was_enqueued(self) -> bool:
-        """Whether add() stored this task, rather than finding one; App Engine's word."""
+        """Whether add() stored this task, rather than finding one; the word is App Engine's."""
         return self.disposition in ("added", "replaced")
 
     @property
     def is_committed(self) -> bool:
         """Whether the task is stored for good.
 
-        False only for one that add() made part of the session's transaction, until that commits;
-        it stays False when the transaction is rolled back. A task that was read is committed.
+        It is False only for a task that add() made part of the session's transaction, until that
+        commits; it stays False if the transaction is rolled back. A task that was read is
+        committed.
         """
         return self._commitment.is_committed
 
@@ -183,11 +185,11 @@ class Task:
     def wait(self, timeout: float | str | timedelta | None = None) -> Task:
         """Block until the task has ended and return it as it is then.
 
-        ``timeout`` is a duration, in seconds or as "10m"; None waits for ever, also while the
-        database is away. Raises `WaitTimeoutError` when it passes (the task itself goes on),
+        ``timeout`` is a duration, in seconds or as "10m"; None waits for ever, even while the
+        database is away. Raises `WaitTimeoutError` when it passes (the task itself continues),
         `ConfigurationError` for anything but a duration, and `BadTransactionStateError` for a task
-        whose own transaction has not been committed, or on SQLite while the session holds changes
-        that would be waited for.
+        whose own transaction has not been committed, or, on SQLite, while the session holds changes
+        that the task would have to wait for.
         """
         if not self.is_committed:
             raise BadTransactionStateError(
@@ -199,11 +201,11 @@ class Task:
     def requeue(self, *, transactional: bool | None = None) -> Task:
         """Schedule a dead task again, due now, its attempts and crashes counted from zero.
 
-        This, `delete` and `run_now` obey the transaction rule of ``tasks.add``: they are part of
-        the session's transaction if it holds changes; ``transactional`` True or False forces
-        either.
+        This method, `delete` and `run_now` follow the transaction rule of ``tasks.add``: they are
+        part of the session's transaction if it holds changes; ``transactional`` True or False
+        forces one or the other.
 
-        Raises `BadTaskStateError` unless the task is dead, `UnknownTaskError` when it was pruned.
+        Raises `BadTaskStateError` unless the task is dead, and `UnknownTaskError` if it was pruned.
         """
         return self._actions.requeue(self.id, transactional=transactional)
 
@@ -211,13 +213,13 @@ class Task:
         """Cancel the task; return whether it was still scheduled or leased.
 
         A delivery under way is not interrupted, but ``current_task.cancelled`` becomes true within
-        a heartbeat, and its result is not recorded as success. Until it ends, what waits for its
-        key or its place in the queue goes on waiting.
+        a heartbeat, and its result is not recorded as success. Until it ends, tasks that wait for
+        its key or its place in the queue keep waiting.
         """
         return self._actions.delete(self.id, transactional=transactional)
 
     def run_now(self, *, transactional: bool | None = None) -> Task:
-        """Make a scheduled task due at once; its eta stays what it was.
+        """Make a scheduled task due now; its eta stays what it was.
 
         Raises `BadTaskStateError` unless the task is scheduled.
         """
@@ -242,10 +244,10 @@ class Batch:
 
     @property
     def pending(self) -> int:
-        """How many of its tasks have not ended."""
+        """The number of its tasks that have not ended."""
         return max(0, self.total - self.succeeded - self.dead - self.cancelled)
 
     @property
     def is_finished(self) -> bool:
-        """Whether all have ended; dead ones that are requeued afterwards are not counted again."""
+        """Whether all tasks have ended; dead ones that are requeued later are not counted again."""
         return self.finished_at is not None

@@ -1,1 +1,1 @@
-"""Add tasks: one, a batch, those of a schedule."""
+"""Adding tasks: one by one, in batches, and by schedules."""

@@ -25,7 +25,7 @@ _PRUNED = 5000
 
 
 class Batches:
-    """Stores and counts batches. Each method is part of its connection's transaction."""
+    """A store of batches that counts their tasks, each method in its connection's transaction."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, inserts: Inserts, encryption: Encryption
@@ -43,7 +43,7 @@ class Batches:
         on_finish: str | None,
         on_dead: str | None,
     ) -> None:
-        """Store a batch of so many tasks, with the tasks that are to follow (see `pack`)."""
+        """Store a batch of ``total`` tasks, with the tasks of its callbacks (see `pack`)."""
         values = {"id": batch_id, "total": total} | {
             name: self._encryption.encrypt_text(packed)
             for name, packed in (("on_finish", on_finish), ("on_dead", on_dead))
@@ -67,9 +67,9 @@ class Batches:
         return row
 
     def count(self, connection: sa.Connection, ended: Mapping[str, Mapping[str, int]]) -> None:
-        """Count tasks that have ended, by batch and state; add what follows.
+        """Count tasks that have ended, by batch and state, and add the follow-up tasks.
 
-        The row is locked by the update, so of those who end the last tasks exactly one sees that
+        The update locks the batch's row. So of all who end its last tasks, exactly one sees that
         they were the last, and adds the callback in the same transaction.
         """
         batch = self._batch
@@ -92,7 +92,7 @@ class Batches:
                 self._follow(connection, batch_id, "on_finish", row.on_finish)
 
     def prune(self, connection: sa.Connection, seconds: float) -> int:
-        """Forget some batches that finished so long ago; how many."""
+        """Forget some batches that finished longer than ``seconds`` ago; return how many."""
         if math.isinf(seconds):
             return 0
         batch = self._batch

@@ -1,4 +1,4 @@
-"""Conflicts: what happens when the name or the unique key of a new task is taken."""
+"""Conflicts: what happens if the name or the unique key of a new task is taken."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .task_rows import task_row
 _REQUEST = frozenset(("method", "url", "target", "headers", "body", "for_worker"))
 """The columns that a debounced task takes from the new one."""
 _STAYS = ("skip", "raise")
-"""The wishes about a taken key by which the task that has it stays as it is."""
+"""The values of ``on_conflict`` with which the existing task stays as it is."""
 
 
 class Conflicts:
-    """Decides, within the transaction of an insert, what becomes of the task that is in the way."""
+    """The decision, within the transaction of an insert, about the task that is in the way."""
 
     def __init__(self, tables: Tables, dialect: Dialect, encryption: Encryption) -> None:
         self._task = tables.task
@@ -39,15 +39,16 @@ class Conflicts:
         self.replaced: Callable[[sa.Connection, Record, bool], object] = (
             lambda _connection, _record, _expired: None
         )
-        """Is called with a task whose place another takes, and whether it had expired: what
-        follows a task that is cancelled, follows.
+        """A function called with each task whose place another takes, and whether it had expired.
+
+        It adds the follow-up of a cancelled task.
         """
 
     def settle(self, connection: sa.Connection, new: NewTask) -> Record | Disposition | None:
-        """Deal with the task in the way and return the one that stands for the new one.
+        """Deal with the task in the way and return the task that stands for the new one.
 
-        Otherwise the insert can be tried again: the disposition says what happened, if anything
-        did.
+        If none does, the insert can be tried again; the disposition then says what happened, if
+        anything did.
         """
         if new.name is not None:
             self._settle_name(connection, new)
@@ -76,7 +77,7 @@ class Conflicts:
         return None if row is None else Record._make(row)
 
     def named(self, connection: sa.Connection, new: NewTask) -> Record:
-        """Return the task that has the name a new one asked for."""
+        """Return the task that has the name that a new one asked for."""
         holder = self._holder(connection, self._task.c.name == new.name, new.queue)
         if holder is None:
             raise TransientError(f"the task named {new.name!r} went away meanwhile; try again")
@@ -109,9 +110,7 @@ class Conflicts:
     ) -> Record | Disposition | None:
         task = self._task
         mine = sa.and_(task.c.id == holder.id, task.c.unique_key == new.unique_key)
-        if (
-            holder.state == State.LEASED
-        ):  # it runs on, without the key: what it has begun with is past
+        if holder.state == State.LEASED:  # it runs on without the key: what it began with is old
             connection.execute(sa.update(task).where(mine).values(unique_key=None))
             return None
         if new.on_conflict == "debounce":
@@ -155,7 +154,7 @@ class Conflicts:
         )
 
     def _free_name(self, connection: sa.Connection, new: NewTask) -> bool:
-        """Take a name from a task that ended longer ago than names are kept; whether one was."""
+        """Free a name whose task ended longer ago than names are kept; return whether it did."""
         task = self._task
         past = sa.and_(
             task.c.queue == new.queue,

@@ -1,4 +1,4 @@
-"""Inserts: tasks stored, and what happens when a name or a key is taken."""
+"""Inserts: how tasks are stored, even if a name or a key is taken."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ logger = logging.getLogger("flask_taskqueue")
 
 _CLOCKS = ("eta", "due_at", "created_at", "expires_at")
 _ROUNDS = 50
-"""How often one is tried: each time another transaction has changed who has the key, so that
-one of those at it goes on.
+"""The number of tries of one insert.
+
+Each try fails because another transaction has changed who has the key, so one of those that compete
+for it succeeds.
 """
 
 
@@ -39,7 +41,7 @@ def in_order(news: Sequence[NewTask]) -> list[NewTask]:
 
 
 class Inserts:
-    """Stores new tasks. Each method is part of the transaction of the connection it is given."""
+    """A store of new tasks; each method joins the transaction of the connection it is given."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, encryption: Encryption, conflicts: Conflicts
@@ -64,11 +66,11 @@ class Inserts:
         self._clocks = Prepared(sa.select(*clocks).where(tables.task.c.id == sa.bindparam("id")))
 
     def add(self, connection: sa.Connection, new: NewTask) -> tuple[Record, Disposition]:
-        """Store a task; return what there is now, and how it came about.
+        """Store a task; return the task that is stored now, and how it came about.
 
         The database's clock says when it was created and, without an eta, when it is due. Raises
-        `TaskAlreadyExistsError` or `TombstonedTaskError` when the name is taken, or the key with
-        ``on_conflict="raise"``. The unique index decides, so of two adds at once one succeeds.
+        `TaskAlreadyExistsError` or `TombstonedTaskError` if the name is taken, or the key with
+        ``on_conflict="raise"``. The unique index decides, so of two concurrent adds one succeeds.
         """
         disposition: Disposition = "added"
         for _ in range(_ROUNDS):
@@ -86,12 +88,12 @@ class Inserts:
     def add_joined(
         self, connection: sa.Connection, reader: sa.Connection, new: NewTask
     ) -> tuple[Record, Disposition]:
-        """Store a task as `add` does, in a transaction of the application's that may stay open.
+        """Store a task as `add` does, in a transaction of the app's that may stay open.
 
         An insert that meets a taken key locks the row of the task that has it until the transaction
-        ends, and whoever attempts that task would have to wait. So a key whose task stays is looked
-        for first, without a lock. ``reader`` sees what is committed now, whatever the transaction's
-        snapshot.
+        ends, and whoever attempts that task would have to wait. So this first looks, without a
+        lock, for a task that keeps the key. ``reader`` sees what is committed now, whatever the
+        transaction's snapshot.
         """
         held = self.conflicts.find_holder(connection, new)
         if held is not None:
@@ -120,10 +122,10 @@ class Inserts:
     def add_following(
         self, connection: sa.Connection, news: Sequence[NewTask], after: str
     ) -> list[str]:
-        """Store tasks that follow something; return the ids of those that stand for them now.
+        """Store follow-up tasks; return the ids of the tasks that stand for them now.
 
-        Each is stored as by `add`. If its name or key is taken and it must not have it, it is left
-        out, which is logged; ``after`` says there what it follows.
+        Each is stored as by `add`. A task that must not be added, because its name or key is taken,
+        is left out, and that is logged; ``after`` says in the log what it follows.
         """
         plain = [new for new in news if not _may_conflict(new)]
         self.add_missing(connection, plain)
@@ -171,7 +173,7 @@ def _may_conflict(new: NewTask) -> bool:
 
 
 def _bound_values(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
-    """Return what an insert binds for each column, and what the clock fills."""
+    """Return the values that an insert binds for each column, and those that the clock fills."""
     values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in task.c}
     values |= BEGINNING
     delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))

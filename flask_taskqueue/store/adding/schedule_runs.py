@@ -20,12 +20,12 @@ from ..database.task_columns import ended
 logger = logging.getLogger("flask_taskqueue")
 
 _LAST = 20
-"""How many of those that have ended are kept: a dead one may be requeued."""
+"""The number of ended runs that are kept, because a dead one may be requeued."""
 _MOST = 1000
 
 
 class ScheduleRuns:
-    """Reads and replaces the runs of a schedule whose row the transaction has locked."""
+    """The runs of a schedule whose row the transaction has locked."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, replaced: Callable[[sa.Connection, Record], object]
@@ -36,7 +36,7 @@ class ScheduleRuns:
         self._replaced = replaced
 
     def of(self, connection: sa.Connection, schedule: sa.Row[Any]) -> list[Record]:
-        """Return the tasks that a schedule has added, as far as they are known, oldest first."""
+        """Return the known tasks that a schedule has added, oldest first."""
         ids = schedule.runs.split() if schedule.runs else [schedule.last_task_id]
         rows = connection.execute(
             sa.select(self._task).where(self._task.c.id.in_(ids)).order_by(self._task.c.id)
@@ -46,9 +46,9 @@ class ScheduleRuns:
     def replace_failed(
         self, connection: sa.Connection, schedule: sa.Row[Any], runs: Sequence[Record]
     ) -> bool:
-        """Cancel the runs that failed and wait to be tried again; return whether that was possible.
+        """Cancel the failed runs that wait to be tried again; return whether that was possible.
 
-        If one of them is taken just now, nothing is changed.
+        If one of them is being taken at this moment, nothing is changed.
         """
         task, ids = self._task, [run.id for run in runs if _has_failed(run)]
         mine = sa.and_(task.c.id.in_(ids), is_state(task, State.SCHEDULED))
@@ -72,7 +72,7 @@ class ScheduleRuns:
 
 
 def last_run(runs: Sequence[Record]) -> LastRun:
-    """Return what these runs mean to the next one."""
+    """Return what these runs mean for the next one."""
     live = [run for run in runs if run.state not in FINISHED]
     failed = [run for run in live if _has_failed(run)]
     ended = [run.finished_at for run in runs if run.finished_at is not None]

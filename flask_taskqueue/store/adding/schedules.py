@@ -1,4 +1,4 @@
-"""Schedules: what is added when, and who has seen to it."""
+"""Schedules: what is added when, and which fire times have been handled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEPT = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleDefinition:
-    """A schedule as it is declared; ``task`` is what it adds (see `pack`)."""
+    """A schedule as it is declared; ``task`` is the task that it adds (see `pack`)."""
 
     name: str
     text: str
@@ -44,7 +44,7 @@ _DECLARED = (*_WHEN, "task", "misfire", "overlap", "description")
 
 
 class Schedules:
-    """Stores and fires schedules. Each method is part of the transaction of its connection."""
+    """A store that also fires schedules; each method joins the transaction of its connection."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, inserts: Inserts, encryption: Encryption
@@ -72,7 +72,7 @@ class Schedules:
     def outdated(
         self, connection: sa.Connection, declared: Collection[ScheduleDefinition]
     ) -> list[ScheduleDefinition]:
-        """Return those schedules that have no row yet, or a row that is declared differently."""
+        """Return the schedules that have no row yet, or a row that is declared differently."""
         known = {row.name: row for row in self.rows(connection)}
         return [
             definition
@@ -85,7 +85,8 @@ class Schedules:
     ) -> None:
         """Store schedules as they are declared now.
 
-        If the text or the time zone of one has changed, its fire times are counted from now on.
+        If the text or the time zone of a schedule has changed, its fire times are counted from now
+        on.
         """
         schedule = self._schedule
         for definition in sorted(declared, key=lambda each: each.name):
@@ -131,8 +132,8 @@ class Schedules:
         """Fire a schedule whose time has come; return how many tasks were added.
 
         Its row is locked, and each fire time has a row of its own that is inserted with the task,
-        so of any number of dispatchers only one adds it. If the schedule cannot be used, the error
-        is stored in its row.
+        so only one dispatcher adds it, however many there are. If the schedule cannot be used, the
+        error is stored in its row.
         """
         schedule = self._schedule
         open_row = sa.and_(
@@ -181,14 +182,14 @@ class Schedules:
         ).one_or_none()
         if row is None:
             return
-        with suppress(InvalidScheduleError):  # of a later version, perhaps
+        with suppress(InvalidScheduleError):  # perhaps the schedule of a later version
             next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(now))
             connection.execute(
                 sa.update(schedule).where(schedule.c.name == name).values(next_at=next_at)
             )
 
     def run_now(self, connection: sa.Connection, name: str) -> str:
-        """Add what a schedule adds, now and beside its fire times; return the task's id."""
+        """Add a schedule's task now, independently of its fire times; return the task's id."""
         self.get(connection, name)
         mine = self._schedule.c.name == name
         row = connection.execute(sa.select(self._schedule).where(mine).with_for_update()).one()
@@ -214,7 +215,7 @@ class Schedules:
     def resume(self, connection: sa.Connection, name: str) -> bool:
         """Fire a schedule again; return False if it was not paused.
 
-        It counts from now on: what passed during the pause is not missed.
+        It counts from now on: fire times that passed during the pause do not count as missed.
         """
         row = self.get(connection, name)
         next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(self.now(connection)))
@@ -226,7 +227,7 @@ class Schedules:
         )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget fire times of more than thirty days ago; return how many."""
+        """Forget fire times older than thirty days; return how many."""
         old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
         return connection.execute(sa.delete(self._fire).where(old)).rowcount
 
@@ -243,9 +244,9 @@ class Schedules:
     def _decide(
         self, connection: sa.Connection, row: sa.Row[Any], now: datetime, runs: Sequence[Record]
     ) -> Firing:
-        """Decide what follows now.
+        """Decide what to do now.
 
-        Runs that have failed are replaced, unless one of them is attempted just now.
+        Runs that have failed are replaced, unless one of them is being attempted at this moment.
         """
 
         def of(last: LastRun) -> Firing:
@@ -262,7 +263,7 @@ class Schedules:
     def _add(self, connection: sa.Connection, row: sa.Row[Any], at: datetime) -> str | None:
         """Add the task of one fire time and return its id.
 
-        It is None if there is one already, or if its name or unique_key is taken.
+        Returns None if the task exists already, or if its name or unique_key is taken.
         """
         new = self._new(row, at)
         fire = {"schedule": row.name, "fire_at": to_micros(at), "task_id": new.id}

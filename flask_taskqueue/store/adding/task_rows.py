@@ -19,13 +19,13 @@ BEGINNING: dict[str, Any] = {
     **dict.fromkeys(_COUNTED, 0),
     **dict.fromkeys(_NOTHING_YET),
 }
-"""The columns that are the same in every new task."""
+"""The columns that have the same value in every new task."""
 
 
 def task_row(new: NewTask, encryption: Encryption) -> dict[str, Any]:
     """Return the columns in which a new task differs from others, encrypted.
 
-    Those that the clock fills are not among them: see `clock_row`.
+    The columns that the clock fills are not included: see `clock_row`.
     """
     return {
         "id": new.id,
@@ -53,7 +53,7 @@ def task_row(new: NewTask, encryption: Encryption) -> dict[str, Any]:
 
 
 def clock_row(new: NewTask) -> dict[str, Any]:
-    """Return what an insert binds for the columns that the clock fills."""
+    """Return the values that an insert binds for the columns that the clock fills."""
     return {
         "delay": new.delay,
         "lifetime": new.expires_in,

@@ -1,1 +1,1 @@
-"""Counts: for statistics, metrics and charts."""
+"""The counts for statistics, metrics and charts."""

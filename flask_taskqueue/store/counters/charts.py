@@ -1,4 +1,4 @@
-"""What charts draw: attempts by minute or by longer spans, and how long attempts take."""
+"""The data of charts: attempts by minute or by longer spans, and how long attempts take."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AttemptCounts:
 
 @dataclass(frozen=True, slots=True)
 class ChartRange:
-    """A time that a chart shows: so many ``bars``, each of so many ``slots`` of the counters."""
+    """The time that a chart shows: so many ``bars``, each of so many ``slots`` of the counters."""
 
     bars: int
     slots: int
@@ -44,16 +44,16 @@ RANGES = {
 
 
 class Charts:
-    """Reads what charts draw from the counters."""
+    """A reader that takes the data of charts from the counters."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._slot = dialect.now // SLOT
 
     def last_hour(self, connection: sa.Connection) -> dict[str, list[AttemptCounts]]:
-        """Return by queue the attempts of each of the last 60 minutes, the latest last.
+        """Return, by queue, the attempts of each of the last 60 minutes, the latest last.
 
-        They are read from the counters, so no attempt is counted.
+        They come from the counters, so no attempt has to be counted.
         """
         tally = self._tables.tally
         since = tally.c.slot > self._slot - MINUTES * _MINUTE
@@ -98,7 +98,7 @@ class Charts:
     def since(self, connection: sa.Connection, micros: int) -> AttemptCounts:
         """Return the attempts of all queues together since an instant.
 
-        Those of more than an hour ago are counted by whole quarters of an hour.
+        Attempts of more than an hour ago are counted by whole quarters of an hour.
         """
         now = int(connection.scalar(sa.select(self._slot)) or 0)
         first = max(1, micros // SLOT)
@@ -110,7 +110,7 @@ class Charts:
         return AttemptCounts(sum(row.attempts for row in rows), sum(row.failures for row in rows))
 
     def _by_slot(self, connection: sa.Connection, first: int) -> list[sa.Row[Any]]:
-        """Return what the counters still have, and what has moved on to the rollups."""
+        """Return the counts that the counters still have, and those moved to the rollups."""
         found: list[sa.Row[Any]] = []
         for table, begin in (
             (self._tables.tally, first),

@@ -24,7 +24,7 @@ _NOTHING = sa.literal_column("0", sa.BigInteger)
 class CounterTable:
     """The counts of one table.
 
-    A statement names only those that there is something to add to: mostly a few of many.
+    A statement only names the counts that something is added to, usually a few of many.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CounterTable:
     def add(
         self, connection: sa.Connection, key: Mapping[str, str], counts: Mapping[str, int]
     ) -> None:
-        """Add to the counts of one row; do nothing where there is nothing to add."""
+        """Add to the counts of one row; do nothing if there is nothing to add."""
         added = {name: counts[name] for name in self._counts if counts.get(name)}
         if added:
             self._statement(tuple(added)).execute(connection, {**key, **added})
@@ -54,19 +54,19 @@ class CounterTable:
             column.name: sa.bindparam(column.name) for column in self._table.primary_key
         }
         given |= {name: sa.bindparam(name) if name in names else _NOTHING for name in self._counts}
-        # Inline: else SQLAlchemy asks for what is computed back.
+        # Inline, because SQLAlchemy would otherwise ask for computed values back.
         return Prepared(
             self._dialect.add_up(self._table, names).inline().values(given | self._computed)
         )
 
 
 _MANY = 50
-"""How many rows there may be of the past before they are added up."""
+"""The number of old rows from which on they are added up."""
 _AT_ONCE = 500
 
 
 class Measures:
-    """Counts that only ever grow, for metrics; a row for each queue and writer."""
+    """The counts that only ever grow, for metrics, with a row for each queue and writer."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._meter = tables.meter
@@ -78,12 +78,12 @@ class Measures:
         counts: Iterable[tuple[str, Mapping[str, int]]],
         source: str,
     ) -> None:
-        """Add what is measured of some queues, which are given in their order."""
+        """Add the measures of some queues, which are given in the order to write them."""
         for queue, found in counts:
             self.sums.add(connection, {"queue": queue, "source": source}, found)
 
     def merge(self, connection: sa.Connection) -> int:
-        """Add the rows of all sources up if there are many; return how many there were."""
+        """Add up the rows of all sources if there are many; return how many there were."""
         meter = self._meter
         others = meter.c.source != ""
         if (
@@ -114,13 +114,13 @@ class Measures:
 
 
 QUARTER = 90
-"""How many slots of the counters are one row of the rollups."""
+"""The number of slots of the counters in one row of the rollups."""
 KEPT = 30 * 96 * QUARTER
-"""How many slots a row of the rollups is kept."""
+"""The number of slots for which a row of the rollups is kept."""
 
 
 class Rollups:
-    """Attempts of the past thirty days, by quarters of an hour."""
+    """The attempts of the past thirty days, by quarter of an hour."""
 
     def __init__(self, tables: Tables, dialect: Dialect, slot: sa.ColumnElement[int]) -> None:
         self._past = tables.past
@@ -147,13 +147,13 @@ class Rollups:
             )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget what is older than thirty days; return how many rows."""
+        """Forget rows older than thirty days; return how many."""
         old = self._past.c.slot <= self._slot - KEPT - QUARTER
         return connection.execute(sa.delete(self._past).where(old)).rowcount
 
 
 SLOT = 10_000_000
-"""Microseconds of a slot."""
+"""The microseconds of a slot."""
 _HOUR = 3600 * 1_000_000 // SLOT
 
 Counts = dict[str, int]
@@ -191,7 +191,7 @@ def ends(ended: Iterable[tuple[str, State]]) -> dict[str, Counts]:
 
 
 def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> dict[str, Counts]:
-    """Return the counts of tasks that are no longer there as ended: pruned, or ``requeued``.
+    """Return the counts for tasks that no longer count as ended: pruned, or ``requeued``.
 
     They are given as queues and states.
     """
@@ -206,7 +206,7 @@ def departures(gone: Iterable[tuple[str, str]], *, requeued: bool = False) -> di
 
 
 class Counters:
-    """Counts attempts and finished tasks in spans of ten seconds, to spare counting rows."""
+    """The counts of attempts and finished tasks in spans of ten seconds, to spare counting rows."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._table = tables.tally
@@ -224,7 +224,7 @@ class Counters:
         self.measures.add(connection, ordered, source)
 
     def ended(self, connection: sa.Connection) -> dict[str, QueueCounts]:
-        """Return by queue how many tasks have ended, and how."""
+        """Return, by queue, how many tasks have ended, and how."""
         counter = self._table
         columns = [_sum(counter.c[state]).label(state) for state in _ENDED]
         rows = connection.execute(sa.select(counter.c.queue, *columns).group_by(counter.c.queue))
@@ -251,7 +251,7 @@ class Counters:
     def merge(self, connection: sa.Connection) -> int:
         """Add up the rows that are older than an hour; return how many there were.
 
-        Their attempts are also added up by quarters of an hour.
+        Their attempts are also added up by quarter of an hour.
         """
         counter = self._table
         late = sa.and_(counter.c.slot > 0, counter.c.slot <= self._slot - _HOUR - 1)

@@ -13,17 +13,17 @@ from ..database.dialects.states import FAILED_ROWS, is_state
 from ..database.tables import Tables
 
 LATEST = 10_000
-"""How many failed attempts are looked at."""
+"""The number of failed attempts that are examined."""
 
 
 class Failures:
-    """Reads the latest failed attempts."""
+    """A reader of the latest failed attempts."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     def latest(self, connection: sa.Connection, limit: int = LATEST) -> Sequence[Failure]:
-        """Return the latest failed attempts of tasks that are still there, the latest first.
+        """Return the latest failed attempts of tasks that still exist, the latest first.
 
         Each reason is a range of an index.
         """
@@ -63,11 +63,11 @@ class Failures:
 _HOUR = 3600 * 1_000_000
 MOST_DEAD = 1000
 _NEXT = 200
-"""How many tasks of a queue, the next ones, are looked at."""
+"""The number of tasks of a queue, in the order they are due, that are examined."""
 
 
 class Diagnostics:
-    """Reads what keeps tasks from being done; it costs little, however many tasks there are."""
+    """A reader of what keeps tasks from running; it is cheap, however many tasks there are."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -101,7 +101,7 @@ class Diagnostics:
     ) -> dict[tuple[str, str], int]:
         """Return the methods and URLs of the app's own that the next tasks of these queues go to.
 
-        With each comes how many of those tasks go there.
+        Each comes with the number of those tasks that go there.
         """
         task = self._task
         found: dict[tuple[str, str], int] = {}

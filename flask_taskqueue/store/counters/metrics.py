@@ -1,4 +1,4 @@
-"""Metrics: a snapshot of every queue, as of one moment."""
+"""A metrics snapshot of every queue, as of one moment."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..database.tables import Tables
 from .queue_counts import QueueCounts, exact_counts
 
 LOOKED_AT = 10_000
-"""Of how many tasks that are not due it is looked at whether they have been tried before."""
+"""The number of tasks that are not due whose earlier attempts are examined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueMetrics:
     """The metrics of one queue.
 
-    With ``capped`` only the first `LOOKED_AT` of the tasks that are not due yet were looked at, to
-    tell the retrying ones from the scheduled. ``oldest_due`` is in microseconds, 0 when nothing is
+    With ``capped``, only the first `LOOKED_AT` of the tasks that are not due yet were examined to
+    tell the retrying ones from the scheduled. ``oldest_due`` is in microseconds, 0 if nothing is
     due; ``measures`` are those of `Measures`.
     """
 
@@ -39,16 +39,16 @@ class QueueMetrics:
 
     @property
     def enqueued(self) -> int:
-        """How many tasks have ever been stored: those that have not ended, and those that have.
+        """The number of tasks ever stored: those that have not ended, and those that have.
 
-        Nothing is written for it when a task is added. Rows that are deleted by hand make it fall.
+        Adding a task writes nothing for it. Rows that are deleted by hand make it fall.
         """
         ended = sum(self.measures[name] for name in FINISHED)
         return self.counts.unfinished + ended - self.measures["requeued"]
 
 
 class Metrics:
-    """Reads what metrics are made of."""
+    """A reader of the values of metrics."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
@@ -57,7 +57,7 @@ class Metrics:
     def all(self, connection: sa.Connection) -> list[QueueMetrics]:
         """Return the metrics of every queue, by name.
 
-        What is compared comes from one statement, so that sums hold.
+        Values that are compared with each other come from one statement, so that sums hold.
         """
         return [
             self._of_queue(connection, row) for row in connection.execute(self._statement()).all()
@@ -79,9 +79,9 @@ class Metrics:
         )
 
     def cron(self, connection: sa.Connection) -> dict[str, float]:
-        """Return by schedule when a task of its fire times last succeeded, in seconds since 1970.
+        """Return when a task of each schedule's fire times last succeeded, in seconds since 1970.
 
-        That is known as long as the task is kept.
+        It is known as long as the task is kept.
         """
         task, fire = self._tables.task, self._tables.fire
         succeeded = sa.and_(task.c.id == fire.c.task_id, task.c.state == State.SUCCEEDED.value)
@@ -94,9 +94,9 @@ class Metrics:
         return {row.schedule: row.last / 1_000_000 for row in rows}
 
     def waits_since(self, connection: sa.Connection, lanes: Iterable[Lane]) -> int | None:
-        """Return since when the longest waiting task of some lanes waits, or None if none does.
+        """Return when the longest waiting task of some lanes began to wait, or None if none does.
 
-        It looks at all tasks that are due.
+        All tasks that are due are examined.
         """
         task = self._tables.task
         found: list[int] = []
@@ -112,7 +112,7 @@ class Metrics:
         return min(found, default=None)
 
     def _statement(self) -> sa.Select[Any]:
-        """Return the statement of one row for each queue."""
+        """Return the statement that has one row for each queue."""
         tables, task = self._tables, self._tables.task
         since = sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task))))
         return exact_counts(
@@ -124,7 +124,7 @@ class Metrics:
         )
 
     def _retrying(self, connection: sa.Connection, name: str) -> tuple[int, int]:
-        """Return how many of the later tasks were looked at, and how many were tried before."""
+        """Return how many of the later tasks were examined, and how many were tried before."""
         task = self._tables.task
         later = sa.and_(
             is_state(task, State.SCHEDULED), task.c.queue == name, task.c.due_at > self._now
@@ -138,7 +138,7 @@ class Metrics:
 
 
 def _waits_since(task: sa.Table) -> sa.ColumnElement[int]:
-    """Return when a due task could first be taken: not before it was created, whatever its eta."""
+    """Return when a due task could first be taken: not before its creation, whatever its eta."""
     return sa.case((task.c.due_at > task.c.created_at, task.c.due_at), else_=task.c.created_at)
 
 

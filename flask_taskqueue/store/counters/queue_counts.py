@@ -13,7 +13,7 @@ from ..database.dialects.states import is_state, waits_for_key
 from ..database.tables import Tables
 
 CAP = 10_000
-"""Where counting the tasks that have not ended stops: this many means this many or more."""
+"""The number at which counting the tasks that have not ended stops; it means this many or more."""
 
 _LIVE = ("due", "running", "lost", "retrying", "scheduled", "waiting")
 _ENDED = ("succeeded", "dead", "cancelled")
@@ -25,12 +25,12 @@ class QueueCounts:
     """The tasks of one queue; each is in one of the counts.
 
     ``due`` may be taken now, ``retrying`` have failed and wait for their next attempt,
-    ``scheduled`` wait for their eta, ``waiting`` for their key. ``running`` have a lease that
-    lasts, ``lost`` one that ran out because their process died or was cut off.
+    ``scheduled`` wait for their eta, ``waiting`` for their key. ``running`` have a lease that has
+    not run out, ``lost`` one that ran out because their process died or was cut off.
     ``first_due_at`` is when the first of those that wait for a time is due, in microseconds.
-
-    `Backlog` counts only as far as `CAP`. `exact_counts` counts all, but neither tells ``lost``
-    from ``running`` nor ``retrying`` from ``scheduled``: the second of each has both.
+    `Backlog` counts only as far as `CAP`. `exact_counts` counts all, but does not tell ``lost``
+    from ``running`` or ``retrying`` from ``scheduled``: ``running`` and ``scheduled`` then include
+    both.
     """
 
     due: int = 0
@@ -63,21 +63,21 @@ class QueueCounts:
 
     @property
     def leased(self) -> int:
-        """How many tasks have a lease."""
+        """The number of tasks that have a lease."""
         return self.running + self.lost
 
     @property
     def unclaimed(self) -> int:
-        """How many tasks wait: for a time, a key or a free place."""
+        """The number of tasks that wait for a time, a key or a free place."""
         return self.due + self.retrying + self.scheduled + self.waiting
 
     @property
     def unfinished(self) -> int:
-        """How many tasks have not ended."""
+        """The number of tasks that have not ended."""
         return self.leased + self.unclaimed
 
     def __add__(self, other: QueueCounts) -> QueueCounts:
-        """Return both together."""
+        """Return the sum of both."""
         counts = {name: getattr(self, name) + getattr(other, name) for name in (*_LIVE, *_ENDED)}
         counts |= {name: min(CAP, counts[name]) for name in _LIVE}
         firsts = [at for at in (self.first_due_at, other.first_due_at) if at is not None]
@@ -93,9 +93,9 @@ def exact_counts(
 ) -> sa.Select[Any]:
     """Return a statement with a row for each queue, or for these, so that its sums hold.
 
-    ``parts`` are joined to it by their column ``queue``; they have to have what has ended.
-    ``scheduled`` are further columns of the tasks that wait for a time. All of those are counted
-    in the index of the live tasks.
+    ``parts`` are joined to it by their column ``queue``; they must have the counts of ended tasks.
+    ``scheduled`` are further columns about the tasks that wait for a time. All these tasks are
+    counted in the index of the live tasks.
     """
     queue = tables.queue
     found = [_scheduled(tables, now, queues, scheduled), _running(tables, queues)]

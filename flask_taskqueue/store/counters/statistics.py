@@ -1,4 +1,4 @@
-"""Statistics of queues: exact values that cost little, however many tasks there are."""
+"""The statistics of queues: exact values that are cheap, however many tasks there are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .queue_counts import QueueCounts, exact_counts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueActivity:
-    """The tasks of one queue, and how many attempts ended lately."""
+    """The tasks of one queue, and how many attempts ended recently."""
 
     counts: QueueCounts = field(default_factory=QueueCounts)
     last_minute: int = 0
@@ -24,7 +24,7 @@ class QueueActivity:
 
 
 class Statistics:
-    """Reads the statistics of queues.
+    """A reader of the statistics of queues.
 
     Finished tasks are counted as they finish (see `Counters`), live ones in a range of their index.
     """

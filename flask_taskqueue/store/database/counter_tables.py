@@ -12,11 +12,12 @@ ROLLUP_COUNTS = ("attempts", "failures")
 
 
 def tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The counters, so that statistics need not count rows.
+    """Define the table of counters, so that statistics need not count rows.
 
-    Each row is what one ``source`` did to one queue in one span of ten seconds. Each writer has a
-    source of its own, so that nobody waits. ``succeeded``, ``dead`` and ``cancelled`` are changes
-    of how many tasks have that state; the rows of the past are added up in slot 0.
+    Each row holds what one ``source`` did to one queue within one span of ten seconds. Each writer
+    has a source of its own, so that no writer waits for another. ``succeeded``, ``dead`` and
+    ``cancelled`` hold by how much the number of tasks in that state changed. Old rows are added up
+    in slot 0.
     """
     return sa.Table(
         f"{prefix}tally",
@@ -29,9 +30,9 @@ def tally(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The attempts of thirty days, by queue and quarter of an hour, as rolled up.
+    """Define the table of rollups: the attempts of thirty days, by queue and quarter of an hour.
 
-    They have left the counters. ``slot`` is the counters' first of that quarter.
+    Its attempts have left the counters. ``slot`` is the counters' first slot of that quarter.
     """
     return sa.Table(
         f"{prefix}past",
@@ -43,10 +44,11 @@ def past(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def meter(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The counts that only ever grow, for metrics: attempts and ends by kind, histograms.
+    """Define the table of counts that only ever grow, for metrics.
 
-    There is a row per queue and ``source``, which is one per writer as in the counters; those of
-    the past are added up in the source "".
+    It counts attempts and ended tasks by kind, and holds the histograms. There is a row per queue
+    and ``source``, with a source per writer as in the counters; old rows are added up in the source
+    "".
     """
     return sa.Table(
         f"{prefix}meter",

@@ -8,7 +8,7 @@ from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 
 def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Who changed what on the dashboard; ``changed`` is how many tasks it was."""
+    """Define the audit log: who changed what on the dashboard, and ``changed``, how many tasks."""
     return sa.Table(
         f"{prefix}audit",
         metadata,
@@ -23,9 +23,9 @@ def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def bulk(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Changes of many tasks in the background; ``place`` is how far each has come.
+    """Define the table of bulk changes, which run in the background.
 
-    See `BulkChanges`.
+    ``place`` is how far each has come. See `BulkChanges`.
     """
     return sa.Table(
         f"{prefix}bulk",

@@ -31,12 +31,11 @@ _TRIES = 6
 
 
 class Database:
-    """The engine and the tables, with transactions that are retried when they fail in passing.
+    """The engine and the tables, with transactions that are retried after temporary failures.
 
-    An in-memory database is one connection; it is shared with the application's engine. Any other
-    gets an engine of the queue's own, which connects as the application's does, so that its
-    settings (isolation, write-ahead log, disk synchronisation) neither depend on the application's
-    nor change them.
+    An in-memory database is one connection; it is shared with the app's engine. Any other database
+    gets an engine of the queue's own, which connects as the app's does, so that its settings
+    (isolation, write-ahead log, disk synchronisation) neither depend on the app's nor change them.
     """
 
     def __init__(self, tables: Tables, source: sa.Engine | sa.URL, *, create: bool) -> None:
@@ -58,10 +57,11 @@ class Database:
         self.write_lock: Turn = WriteLock(lambda: self.file) if shared_file else NoTurns()
         self.schema = Schema(tables, self.dialect)
         self.stamp: SchemaVersion | None = None
-        """What the tables said of themselves when they were last looked at."""
+        """The version that the tables had when they were last looked at."""
         self.around: Callable[[], AbstractContextManager[object]] = nullcontext
-        """What to be within while something is written: where there is one writer only, the
-        caller's own transaction makes way.
+        """The context in which everything is written.
+
+        If the database has only one writer, the caller's own transaction makes way.
         """
         self._create = create
         self._ready = self._complete = self._doubted = False
@@ -69,7 +69,7 @@ class Database:
 
     @cached_property
     def file(self) -> str:
-        """Return the path of the file that holds the tables, as the database itself says.
+        """Return the path of the file that holds the tables, as the database itself reports it.
 
         Raises `ConfigurationError` if there is none.
         """
@@ -90,21 +90,21 @@ class Database:
         wait: Wait = Wait.PATIENTLY,
         done: Work[Result | None] = lambda _: None,
     ) -> Result:
-        """Run ``work`` in a transaction and commit; run it again, whole, when it fails in passing.
+        """Run ``work`` in a transaction and commit; run all of it again after a temporary failure.
 
-        So ``work`` may run several times; it must do nothing but SQL, and may ask for it by
-        `MovedError`. Where the answer to a commit was lost, ``done`` first looks for what ``work``
-        has committed already, for up to twenty seconds. Raises `TransientError` when it keeps
-        failing, `LockedError` when it would have to ``wait`` longer than it may for what another
-        transaction has locked, `TablesMissingError` when the tables are not there.
+        So ``work`` may run several times; it must do nothing but SQL, and may ask for another run
+        by raising `MovedError`. If the answer to a commit was lost, ``done`` first looks for what
+        ``work`` has already committed, for up to twenty seconds. Raises `TransientError` if it
+        keeps failing, `LockedError` if it would have to ``wait`` longer than allowed for a lock of
+        another transaction, and `TablesMissingError` if the tables are not there.
         """
         self.open()
         return self._run(work, tries, wait, done)
 
     def joined(self) -> AbstractContextManager[None]:
-        """Raise `TransientError` within this for passing failures of the caller's own transaction.
+        """Raise `TransientError` in this block for temporary failures of the caller's transaction.
 
-        The transaction is lost by them.
+        Such a failure ends that transaction.
         """
         return in_callers_transaction(self.dialect)
 
@@ -123,7 +123,7 @@ class Database:
     def open(self) -> None:
         """Check once that the tables are there and up to date.
 
-        What is missing is added where that is allowed.
+        Missing parts are added if that is allowed.
         """
         if self._ready:
             return
@@ -135,7 +135,7 @@ class Database:
     def open_within(self, connection: sa.Connection) -> None:
         """Check as `open` does, from within a transaction of the caller's own.
 
-        Where that holds the only write lock, the tables become part of it.
+        If that transaction holds the only write lock, the tables become part of it.
         """
         if self._ready or not (self.dialect.locks_by_writing and self._create and self.missing()):
             self.open()
@@ -143,14 +143,14 @@ class Database:
             self.schema.upgrade(connection)
 
     def missing(self) -> list[SchemaChange]:
-        """Return what the database lacks of the tables. Raises `TransientError`."""
+        """Return the parts of the tables that the database lacks. Raises `TransientError`."""
         with self._connected() as connection:
             return self.schema.missing(connection)
 
     def upgrade(self) -> list[SchemaChange]:
-        """Add to the tables what is missing, one process at a time; return what it was.
+        """Add the missing parts to the tables, one process at a time, and return them.
 
-        Raises `TablesOutdatedError` when the database does not allow it.
+        Raises `TablesOutdatedError` if the database does not allow it.
         """
         try:
             changes = self._run(self.schema.upgrade, _TRIES)
@@ -177,7 +177,7 @@ class Database:
     def refuse_unfit(self) -> None:
         """Raise if dispatchers of this version must not work on this database.
 
-        That is `TablesTooNewError`, or `ConfigurationError` where there are no transactions.
+        Raises `TablesTooNewError`, or `ConfigurationError` if the database has no transactions.
         """
         self.refuse_if_too_new()
         if self._shared is not None and not self.in_memory:
@@ -196,7 +196,7 @@ class Database:
         return self.dialect.findings(self.engine, self._shared)
 
     def reset(self) -> None:
-        """Forget every connection without closing it: after a fork they are the parent's."""
+        """Forget every connection without closing it; after a fork they are the parent's."""
         self._opening = threading.Lock()
         self.write_lock.reset()
         if self.own_engine:
@@ -269,7 +269,7 @@ class Database:
     def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
         """Yield a connection to look with before the tables are known to be there.
 
-        It is one of the queue's own engine unless another is given.
+        It comes from the queue's own engine unless another engine is given.
         """
         try:
             with (engine or self._reading).begin() as connection:

@@ -1,4 +1,4 @@
-"""Engines of applications whose transactions the queue cannot be part of."""
+"""Engines of apps whose transactions the queue cannot be part of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AUTOCOMMIT = (
 
 
 def refuse_unfit_engine(engine: sa.Engine, dialect: Dialect) -> None:
-    """Raise `ConfigurationError` if an engine tells, without a connection, that it is unfit."""
+    """Raise `ConfigurationError` if an engine shows, without a connection, that it is unfit."""
     refusal = dialect.refusal(engine)
     if refusal is not None:
         raise ConfigurationError(str(refusal))

@@ -1,4 +1,4 @@
-"""Notifications: tell dispatchers anywhere, through the database, that a task was added."""
+"""Notifications through the database that tell dispatchers anywhere that a task was added."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TRY_AGAIN = 5.0
 
 
 class Notifications:
-    """Sends and hears notifications on a database that has them (LISTEN and NOTIFY).
+    """A sender and listener of notifications on a database that has them (LISTEN and NOTIFY).
 
-    One may be lost; then polling finds the task. They are sent from a thread, outside of the
-    transaction that adds the task, because within it they would make all commits wait for each
+    A notification may be lost; polling then finds the task. They are sent from a thread, outside of
+    the transaction that adds the task, because within it they would make all commits wait for each
     other. However many tasks are added, few notifications are sent.
     """
 
@@ -78,7 +78,7 @@ class Notifications:
         self._sends = False
 
     def _send_wanted(self) -> None:
-        """Send what is wanted, in a thread that ends when nothing was wanted for a second."""
+        """Send what is due, in a thread that ends after a second without anything to send."""
         wanted, starting = self._wanted, self._starting
         pause = threading.Event()
         while True:
@@ -97,7 +97,7 @@ class Notifications:
                     return
 
     def _send_last(self) -> None:
-        """Send at exit what a short program's thread did not get to."""
+        """Send at exit the notification that a short program's thread did not get to."""
         if self._wanted.is_set():
             with suppress(sa.exc.DBAPIError), self._connection() as connection:
                 self._database.dialect.notify(connection, self._channel)
@@ -117,7 +117,7 @@ class Notifications:
                 yield connection
             except sa.exc.DBAPIError:
                 connection.invalidate()
-                driver.close()  # it has no pool that would
+                driver.close()  # it has no pool that would close it
                 raise
 
     def _listen(self, wake: Callable[[], object], closed: threading.Event) -> None:

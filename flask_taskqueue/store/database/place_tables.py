@@ -1,4 +1,4 @@
-"""The tables of what tasks share or hold: keys, places, leases, receivers."""
+"""The tables of what tasks share or hold: keys, places, leases and receivers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from .dialects.types import MICROS, SECONDS, token
 
 
 def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """One row per key in use, serial or not; whoever decides on a key locks its row."""
+    """Define the table of keys in use, serial or not; a decision on a key locks its row."""
     return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
 
 
 def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Attempts that go on though their leases have ended, and the places that they take.
+    """Define the table of holds: attempts that continue after their leases have ended.
 
-    Those are places of a queue, a key and a batch, taken up to ``held_until``.
+    A hold takes places of a queue, a key and a batch, up to ``held_until``.
     """
     return sa.Table(
         f"{prefix}hold",
@@ -32,9 +32,9 @@ def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Leases that hold ``until`` then although ``due_at`` has passed.
+    """Define the table of renewals: leases that last up to ``until`` although ``due_at`` is past.
 
-    Another transaction has locked the row of their task.
+    The row of their task is locked by another transaction.
     """
     return sa.Table(
         f"{prefix}renewal",
@@ -46,9 +46,9 @@ def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The receivers that asked for less, by 429 or 503 with Retry-After, until they recover.
+    """Define the table of receivers that asked for less, until they recover.
 
-    See `Slowdown`.
+    They asked by 429 or 503 with Retry-After. See `Slowdown`.
     """
     return sa.Table(
         f"{prefix}slowdown",

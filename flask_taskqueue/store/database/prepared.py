@@ -12,20 +12,20 @@ import sqlalchemy as sa
 Values = Mapping[str, Any]
 
 _ROWS = 100
-"""The most rows of one statement: with the largest bodies it stays below what servers take."""
+"""The most rows of one statement; even the largest bodies then stay below what servers take."""
 
 
 class Prepared:
     """A statement that runs in each turn, where SQLAlchemy's own way costs more than the database.
 
-    The statement must have no IN list of varying length (see `Dialect.among`), and values that the
-    driver takes as they are.
+    The statement must have no IN list of varying length (see `Dialect.among`), and only values that
+    the driver takes as they are.
     """
 
     def __init__(self, statement: sa.ClauseElement, *, rows_in_one: bool = False) -> None:
         """Take a statement; with ``rows_in_one`` an insert sends its rows in one statement.
 
-        That is for drivers that send each row on its own.
+        That is for drivers that would send each row separately.
         """
         self._statement = statement
         self._rows_in_one = rows_in_one
@@ -35,16 +35,16 @@ class Prepared:
         self._clocks: dict[str, Callable[[], Any]] = {}
 
     def execute(self, connection: sa.Connection, values: Values) -> sa.CursorResult[Any]:
-        """Run it once."""
+        """Run the statement once."""
         self._compile(connection)
         return connection.exec_driver_sql(self._text, self._bound(values))
 
     def execute_many(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
-        """Run it for each row; return how many rows were changed in all."""
+        """Run the statement for each row; return how many rows were changed in all."""
         self._compile(connection)
         if (
             not connection.dialect.supports_sane_multi_rowcount
-        ):  # the driver tells of the last row only
+        ):  # the driver only reports on the last row
             return sum(self.execute(connection, values).rowcount for values in rows)
         if not self._rows_in_one:
             return connection.exec_driver_sql(

@@ -1,4 +1,4 @@
-"""The tables of queues, of the dispatchers that take from them, and of the schema itself."""
+"""The tables of queues, of the dispatchers that serve them, and of the schema itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .dialects.types import MICROS, SECONDS, TEXT, token, words
 
 
 def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The queues, with their limits and their token buckets (see `Gate`).
+    """Define the table of queues, with their limits and their token buckets (see `Gate`).
 
-    ``configured`` is what the application's configuration last said of the limits.
-    ``enforced_rate`` and ``slowed_at`` were used by version 1 (see the slowdowns).
+    ``configured`` holds the limits as the app last configured them. ``enforced_rate`` and
+    ``slowed_at`` were used by version 1 (see the slowdowns).
     """
     return sa.Table(
         f"{prefix}queue",
@@ -32,11 +32,11 @@ def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The dispatchers that run, or were killed lately.
+    """Define the table of dispatchers that run, or were killed lately.
 
-    ``queues`` is None for all, otherwise names with commas between. ``asked`` counts how often a
-    dispatcher was asked to begin nothing more of paused queues, ``answered`` is the last of those
-    questions that it has answered.
+    ``queues`` is None for all, otherwise their names separated by commas. ``asked`` counts how
+    often a dispatcher was asked to begin nothing more of paused queues; ``answered`` is the last of
+    those questions that it has answered.
     """
     return sa.Table(
         f"{prefix}dispatcher",
@@ -60,7 +60,7 @@ def dispatcher(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """One row: the version of the tables and whose they are.
+    """Define the table whose one row holds the version of the tables and who owns them.
 
     ``oldest`` is the oldest version of the code whose dispatchers may work with them.
     """

@@ -1,4 +1,4 @@
-"""Refusals: what a database said when it did not do what it was asked."""
+"""Refusals: the errors of a database that did not do as it was asked."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ UNSURE = "; the answer to a commit was lost, so that what was asked for may have
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return the first line of what the database said behind an error, or None if it said nothing.
+    """Return the first line of the database's message behind an error, or None if it has none.
 
-    What follows that line may quote a row. The line may name hosts and users: it is for logs and
-    for those who operate the queue, not for everybody.
+    The lines after it may quote a row. The line itself may name hosts and users, so it is for logs
+    and for operators of the queue, not for everybody.
     """
     said = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
     return (
@@ -29,11 +29,11 @@ def refusal(error: BaseException) -> str | None:
 
 
 class LockedError(TransientError):
-    """Another transaction holds a lock that one would have to wait for; nothing was changed."""
+    """Another transaction holds a lock that would have to be waited for; nothing was changed."""
 
 
 class MovedError(Exception):
-    """What a transaction looked at was changed meanwhile, so that it has to be run again."""
+    """What a transaction had looked at was changed in the meantime, so it has to be run again."""
 
 
 def is_unreached(error: sa.exc.DBAPIError) -> bool:
@@ -48,9 +48,9 @@ def unreachable(error: sa.exc.DBAPIError) -> TransientError:
 
 @contextmanager
 def in_callers_transaction(dialect: Dialect) -> Iterator[None]:
-    """Raise `TransientError` within this for what fails in passing: the transaction is lost by it.
+    """Raise `TransientError` in this block for temporary failures, which end the transaction.
 
-    The transaction is not ours to run again.
+    The transaction is the caller's, so it is not ours to run again.
     """
     try:
         yield

@@ -8,7 +8,10 @@ from .dialects.types import LONG_TEXT, MICROS, TEXT, token, words
 
 
 def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Schedules. ``next_at`` is the next fire time, ``task`` what it adds (see `pack`)."""
+    """Define the table of schedules.
+
+    ``next_at`` is the next fire time, ``task`` the task that it adds (see `pack`).
+    """
     return sa.Table(
         f"{prefix}schedule",
         metadata,
@@ -31,9 +34,9 @@ def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """The fire times that have been seen to.
+    """Define the table of fire times that have been handled.
 
-    Of any number of dispatchers one inserts the row, and the task with it.
+    However many dispatchers there are, only one can insert the row, and the task with it.
     """
     return sa.Table(
         f"{prefix}fire",

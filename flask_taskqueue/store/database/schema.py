@@ -1,4 +1,4 @@
-"""The schema: whether the tables in the database are those that this code works with."""
+"""The schema: whether the tables in the database are the ones that this code needs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ROW = 1
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
-    """What the tables say of themselves.
+    """The version that the tables declare.
 
-    ``version`` is raised by each release that changes the tables, which it does by adding to them
-    only. ``oldest`` is the oldest version whose dispatchers may work with them, as they do while a
+    ``version`` is raised by each release that changes the tables, and a release only ever adds to
+    them. ``oldest`` is the oldest version whose dispatchers may work with them, as happens while a
     release is rolled out.
     """
 
@@ -30,22 +30,22 @@ class SchemaVersion:
 
     @property
     def is_behind(self) -> bool:
-        """Whether they are of an earlier version than this code."""
+        """Whether the tables are of an earlier version than this code."""
         return self.version < CURRENT.version
 
     @property
     def is_too_new(self) -> bool:
-        """Whether dispatchers of this code must leave them to newer ones."""
+        """Whether dispatchers of this code must leave the tables to newer ones."""
         return self.oldest > CURRENT.version
 
 
 CURRENT = SchemaVersion(version=2, oldest=2)
-"""What the tables of this code say."""
+"""The version that this code's tables declare."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """Something that is missing, and what adds it."""
+    """A missing part of the tables, and the statement that adds it."""
 
     kind: Literal["table", "column", "index"]
     name: str
@@ -71,7 +71,7 @@ def _add_column(element: AddColumn, compiler: Any, **_: Any) -> str:
 
 
 class Schema:
-    """Compares the tables in the database with those of this code, and adds what is missing."""
+    """A comparison of the tables in the database with those of this code, which can add to them."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
@@ -79,7 +79,7 @@ class Schema:
         self._insert = dialect.insert_missing(tables.schema)
 
     def stamp(self, connection: sa.Connection) -> SchemaVersion | None:
-        """Return what the tables say of themselves, or None if they were never found complete."""
+        """Return the version that the tables declare, or None if they were never found complete."""
         schema = self._tables.schema
         row = connection.execute(
             sa.select(schema.c.version, schema.c.oldest).where(schema.c.id == _ROW)
@@ -99,7 +99,7 @@ class Schema:
         return [change for table in self._tables.all for change in _missing(inspector, table)]
 
     def upgrade(self, connection: sa.Connection) -> list[SchemaChange]:
-        """Add what is missing, one process at a time; return what it was."""
+        """Add the missing parts, one process at a time, and return them."""
         with self._dialect.alone(connection, self._tables.schema.name):
             changes = self.missing(connection)
             for change in changes:
@@ -110,7 +110,7 @@ class Schema:
 
 
 def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str]:
-    """Return the statements of changes as a database would be given them."""
+    """Return the statements of changes as they are sent to a database."""
     return [
         str(statement.compile(dialect=dialect)).strip()
         for change in changes

@@ -34,7 +34,7 @@ DEFINITIONS = {
     "audit": dashboard_tables.audit,
     "bulk": dashboard_tables.bulk,
 }
-"""What defines each table; the docstrings are the reference of the schema."""
+"""The functions that define the tables; their docstrings are the reference of the schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,15 @@ class Tables:
 
     @property
     def all(self) -> list[sa.Table]:
-        """Each of them, in an order in which they can be created."""
+        """All tables, in an order in which they can be created."""
         return [getattr(self, field.name) for field in fields(self)]
 
     @classmethod
     def join(cls, metadata: sa.MetaData, prefix: str) -> Tables:
         """Return the tables in this metadata, after defining those that are not there yet.
 
-        Once joined to the metadata of an application, ``create_all`` and Alembic's autogenerate see
-        them like the application's own.
+        Once they have joined the metadata of an app, ``create_all`` and Alembic's autogenerate see
+        them like the app's own.
         """
         place = "" if metadata.schema is None else f"{metadata.schema}."
         known = metadata.tables

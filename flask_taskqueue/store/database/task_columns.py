@@ -1,4 +1,4 @@
-"""The columns that a task gets when it ends, and when it has to wait again."""
+"""The columns of a task that change when it ends, and when it has to wait again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...core.states import State
 
 
 def ended(state: State, now: sa.ColumnElement[int], **more: Any) -> dict[str, Any]:
-    """Return the columns of a task that has ended in this state, with whatever else changes.
+    """Return the columns of a task that has ended in this state, with any other changes.
 
     Its key is free for another task, and the indexes of live tasks no longer hold it.
     """

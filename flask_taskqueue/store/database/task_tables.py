@@ -17,7 +17,7 @@ from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
 
 
 def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Live and finished tasks; claims find theirs through an index of the live ones.
+    """Define the table of live and finished tasks, with an index of the live ones for claims.
 
     ``due_at`` is when the task may next be taken: for a leased one, when its lease runs out. The
     columns are those of `Record`, in its order.
@@ -70,8 +70,8 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         f"{prefix}task",
         metadata,
         *columns,
-        # The name first: a planner that knows nothing yet of the data must not take it for an index
-        # of queues.
+        # The name comes first, because a planner that does not know the data yet must not take it
+        # for an index of queues.
         sa.Index(
             f"ix_{prefix}task_name",
             "name",
@@ -110,7 +110,7 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """What became of each attempt."""
+    """Define the table of attempts and their outcomes."""
     return sa.Table(
         f"{prefix}attempt",
         metadata,
@@ -136,7 +136,7 @@ def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Batches of tasks, how many of them have ended and how, and what follows."""
+    """Define the table of batches: how many of their tasks have ended and how, and what follows."""
     return sa.Table(
         f"{prefix}batch",
         metadata,

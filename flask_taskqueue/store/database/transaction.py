@@ -16,13 +16,14 @@ from .refusals import LockedError
 Result = TypeVar("Result")
 
 _PATIENCE = 20.0
-"""Seconds after which a transaction that lost its connection is not tried again: a database
-that does not answer uses up more.
+"""The seconds after which a transaction that lost its connection is not tried again.
+
+A database that does not answer uses up more.
 """
 
 
 _LOCK_PATIENCE = 20.0
-"""Seconds that a transaction waits, in turns, for what another one has locked."""
+"""The seconds that a transaction waits, in turns, for locks of another one."""
 _IN_USE = (
     "another transaction, of the application perhaps, has locked what this one was to change, "
     "and keeps it"
@@ -30,23 +31,21 @@ _IN_USE = (
 
 
 class Wait(Enum):
-    """What a transaction does about the locks of others."""
+    """How a transaction treats the locks of others."""
 
     PATIENTLY = auto()
-    """It is tried again for twenty seconds, for whoever asked for it waits too."""
+    """Try again for twenty seconds, because whoever asked for the transaction waits too."""
     BRIEFLY = auto()
-    """It waits for a moment, as long as transactions like itself take, and is given up with
-    `LockedError`.
-    """
+    """Wait a moment, as long as similar transactions take, then give up with `LockedError`."""
     NOT = auto()
-    """It is given up with `LockedError` at once."""
+    """Give up with `LockedError` immediately."""
 
 
 class RetriedTransaction:
-    """Up to so many ``tries`` of one transaction.
+    """A transaction with up to a number of ``tries``.
 
-    Where the answer to a commit was lost, it is tried as often as it takes to find out, within
-    twenty seconds.
+    If the answer to a commit was lost, it is tried as often as it takes to find out, within twenty
+    seconds.
     """
 
     def __init__(self, tries: int) -> None:
@@ -59,11 +58,11 @@ class RetriedTransaction:
 
     @property
     def seconds(self) -> float:
-        """How long it has been going on."""
+        """The number of seconds that it has been going on."""
         return time.monotonic() - self._began
 
     def run(self, work: Callable[[sa.Connection], Result], connection: sa.Connection) -> Result:
-        """Do the work; what fails from now on is its commit."""
+        """Do the work; from then on, a failure is a failure of the commit."""
         self._committing = False
         result = work(connection)
         self._committing = True
@@ -72,7 +71,7 @@ class RetriedTransaction:
     def was_locked_out(self, error: sa.exc.DBAPIError, wait: Wait, dialect: Dialect) -> bool:
         """Return whether another transaction was in the way, and may be waited for once more.
 
-        Raises `LockedError` if a lock was waited for as long as it may be.
+        Raises `LockedError` if a lock was waited for as long as allowed.
         """
         patient = wait is Wait.PATIENTLY and self.seconds <= _LOCK_PATIENCE
         if dialect.is_locked(error):
@@ -90,13 +89,13 @@ class RetriedTransaction:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether there were as many tries as there may be."""
+        """Whether all tries have been used."""
         return self._attempt >= self._tries
 
     def pause(self, *, counted: bool) -> None:
         """Wait before the next try, longer each time.
 
-        ``counted`` says whether the one that failed is one of the tries.
+        ``counted`` says whether the failed one is one of the tries.
         """
         self._attempt += counted
         time.sleep(chance.uniform(0.2, 1) * min(0.01 * 2**self._attempt, 0.5))

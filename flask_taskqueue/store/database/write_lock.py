@@ -1,4 +1,4 @@
-"""The write lock of a SQLite file: who writes next."""
+"""The write lock of a SQLite file, which decides who writes next."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from ...core.errors import TransientError
 
 try:
     import fcntl
-except ImportError:  # not on Windows; SQLite's own lock does alone there
+except ImportError:  # not on Windows, where SQLite's own lock has to do
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("flask_taskqueue")
 
 LIMIT = 60.0
-"""Seconds that a transaction waits for its turn."""
+"""The number of seconds that a transaction waits for its turn."""
 _PATIENCE = 10.0
 _SHORTEST_NAP = 0.0005
 _LONGEST_NAP = 0.005
 
 
 class Turn(Protocol):
-    """A turn to write, also for ``with``.
+    """A turn to write, which can be used with ``with``.
 
-    ``with`` raises `TransientError` when the turn does not come within a minute.
+    ``with`` raises `TransientError` if the turn does not come within a minute.
     """
 
     def acquire(self, until: float = math.inf) -> bool:
-        """Wait for it, up to an instant of the monotonic clock; return whether it came."""
+        """Wait for the turn, up to an instant of the monotonic clock; return whether it came."""
 
     def release(self) -> None:
         """Let the next one write."""
 
     def reset(self) -> None:
-        """Forget it; after a fork it is the parent's."""
+        """Forget the turn, because after a fork it is the parent's."""
 
     def findings(self) -> list[Finding]:
         """Return what keeps writers of other processes from taking turns."""
 
     @property
     def is_mine(self) -> bool:
-        """Whether it is this thread's, so that nobody else writes until it is done."""
+        """Whether this thread has the turn, so that nobody else writes until it is done."""
 
     def __enter__(self) -> object: ...
 
@@ -62,7 +62,7 @@ class Turn(Protocol):
 
 
 class NoTurns:
-    """A turn for databases on which everybody writes when they want to."""
+    """A turn for databases where everybody can write at any time."""
 
     def acquire(self, until: float = math.inf) -> bool:
         """Return at once."""
@@ -80,7 +80,7 @@ class NoTurns:
 
     @property
     def is_mine(self) -> bool:
-        """It is nobody's."""
+        """Nobody's turn, so always False."""
         return False
 
     def __enter__(self) -> None:
@@ -96,13 +96,13 @@ class NoTurns:
 
 
 class WriteLock:
-    """Held by one writer at a time, of all processes on this machine.
+    """A lock that one writer holds at a time, among all processes on this machine.
 
-    SQLite lets those who find it locked sleep longer and longer, up to a tenth of a second, so some
-    starve and the disk idles. Taking turns on a file beside the database avoids both. It is never
-    needed for correctness: after ten seconds a writer goes on without it, and at once where its
-    file cannot be had. Whoever takes it in a handler's thread is `shielded`, for what is held when
-    a deadline strikes is held for ever.
+    SQLite makes writers that find it locked sleep for growing intervals, up to a tenth of a second,
+    so some starve and the disk idles. Taking turns on a file beside the database avoids both. The
+    lock is never needed for correctness: after ten seconds a writer continues without it, and
+    immediately if its file cannot be used. A handler's thread that takes it is `shielded`, because
+    a lock that is held when a deadline strikes would be held for ever.
     """
 
     def __init__(self, find_database: Callable[[], str]) -> None:
@@ -115,15 +115,15 @@ class WriteLock:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the lock; after a fork it is the parent's."""
+        """Forget the lock, because after a fork it is the parent's."""
         self._turn = threading.RLock()
         self._depth = 0
         self._file: int | None = None
 
     def acquire(self, until: float = math.inf) -> bool:
-        """Wait for it, up to an instant of the monotonic clock; return whether it came.
+        """Wait for the lock, up to an instant of the monotonic clock; return whether it came.
 
-        Whatever interrupts that leaves it free.
+        If anything interrupts that, the lock stays free.
         """
         if self.is_mine:
             self._depth += 1
@@ -186,7 +186,7 @@ class WriteLock:
 
     @property
     def is_mine(self) -> bool:
-        """Whether this thread holds it."""
+        """Whether this thread holds the lock."""
         return self._turn._is_owned()  # type: ignore[attr-defined, no-any-return]  # as threading.Condition asks it
 
     def _let_go(self) -> None:
@@ -198,7 +198,7 @@ class WriteLock:
             self._turn.release()
 
     def _lock_file(self, limit: float) -> None:
-        """Wait for those of other processes, up to a limit."""
+        """Wait for the writers of other processes, up to a limit."""
         try:
             if self._file is None:
                 self._file = _open(self._find_database())
@@ -220,7 +220,7 @@ class WriteLock:
 def _open(database: str) -> int:
     """Open the lock's file for reading, which is enough to lock it.
 
-    A new one gets the owner and the mode of the database, like SQLite's own files beside it.
+    A new file gets the owner and the mode of the database, like SQLite's own files beside it.
     """
     path, flags = f"{database}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with suppress(FileNotFoundError):

@@ -1,1 +1,1 @@
-"""Leases: claimed, renewed, ended."""
+"""Leases: how they are claimed, renewed and ended."""

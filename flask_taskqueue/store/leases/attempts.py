@@ -19,11 +19,12 @@ from .finish import Finish, Transition
 from .results import AttemptResult, alike, leased
 
 Lease = tuple[str, str]
-"""A task's id and its lease's: what an attempt is known by."""
+"""The ids of a task and its lease, which identify an attempt."""
 
 WITHDRAWN = "withdrawn"
-"""The reason of an attempt whose lease was taken from its handler: the task was deleted, or
-given back at a stop, while it ran.
+"""The reason of an attempt whose lease was taken from its handler while it ran.
+
+The task was deleted, or given back at a stop.
 """
 
 
@@ -31,12 +32,12 @@ _RAN_OUT = "the lease ran out: the process died or was cut off while the task ra
 
 
 def leases_of(records: Iterable[Record]) -> set[Lease]:
-    """Return the leases by which the attempts of tasks are known."""
+    """Return the leases that identify the attempts of tasks."""
     return {(record.id, record.lease_id or "") for record in records}
 
 
 class AttemptLog:
-    """Logs each attempt once, whoever ends it.
+    """A log that records each attempt once, whoever ends it.
 
     An insert that is repeated, because a commit was in doubt, changes nothing.
     """
@@ -64,8 +65,8 @@ class AttemptLog:
     def add(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
         """Log attempts that have just ended with their leases held; return how many were new.
 
-        What the rows of their tasks say need not be sent again. Of each task only the last so many
-        attempts are kept.
+        Facts that the rows of their tasks hold need not be sent again. Only a limited number of
+        each task's latest attempts is kept.
         """
         together, others = alike(results)
         added = 0
@@ -85,7 +86,7 @@ class AttemptLog:
     def add_late(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> None:
         """Log attempts whose lease somebody else had ended.
 
-        This replaces what was logged when the lease was taken from the handler while it ran.
+        This replaces the entry that was logged when the lease was taken from the running handler.
         """
         attempt = self._attempt
         pairs = [(result.record.id, result.record.lease_id) for result in results]
@@ -120,8 +121,8 @@ class AttemptLog:
     ) -> None:
         """Log that the attempts of tasks ended with the death of their process.
 
-        Raises `MovedError` if a handler has completed one. Who writes at the same time as others
-        has a ``source`` of its own.
+        Raises `MovedError` if a handler has completed one. Each concurrent writer has a ``source``
+        of its own.
         """
         died = Outcome(State.LEASED, "crash", error=error)
         added = self._insert.execute_many(
@@ -139,7 +140,7 @@ class AttemptLog:
     def withdraw(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
         """Log that leases are taken from handlers that may run; return those already completed.
 
-        The others cannot complete any more.
+        The others can no longer complete.
         """
         if not leases:
             return set()
@@ -184,7 +185,7 @@ class AttemptLog:
 
 
 def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
-    """Return an insert of the attempts of results that are alike, from the rows of their tasks."""
+    """Return an insert of the attempts of similar results, from the rows of their tasks."""
     task = tables.task
     told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
     columns: dict[str, sa.ColumnElement[Any]] = {

@@ -1,4 +1,4 @@
-"""Claims: tasks leased to whoever is going to attempt them."""
+"""Claims: tasks that are leased to the dispatcher that is going to attempt them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .slowdowns import Seen, Slowdowns
 from .takeovers import Takeovers
 
 _CLAIMS = 20
-"""How often one claim looks for more when tasks that it found may not run yet."""
+"""How often one claim looks for more when it found tasks that may not run yet."""
 _LATER = SECOND
-"""After how many microseconds a task is looked at again of which something was locked."""
+"""The microseconds after which to look again at a task of which something was locked."""
 
 
 class Claims:
-    """Claims due tasks. Each method is part of the transaction of the connection it is given."""
+    """A claimer of due tasks; each method joins the transaction of the connection it is given."""
 
     def __init__(
         self,
@@ -51,16 +51,14 @@ class Claims:
         self._finish = finish
         self._slowdowns = slowdowns
         self.put_off_any = False
-        """Whether something was put off because its receiver is slowed, since whoever claims
-        took note of it.
-        """
+        """Whether a task was put off for a slowed receiver since the caller last reset this."""
         self.takeovers = Takeovers(tables, dialect, queues, finish, log, completions)
         self._claim = dialect.prepare_claim(tables.task)
         self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables, dialect.now))
         self._lanes = prepare_look(tables, dialect.now)
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
-        """Return what waits in each lane of the queues that are not paused."""
+        """Return the tasks that wait in each lane of the queues that are not paused."""
         return look(connection, self._lanes, queues, self._queues.gates, self._slowdowns.active)
 
     def claim(
@@ -77,9 +75,9 @@ class Claims:
     ) -> list[Record]:
         """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; count their attempts.
 
-        Tasks that have expired end here, those whose key is taken are parked, those for a receiver
-        that is slowed are put off; others are claimed instead. With ``limited`` the queue's limits
-        apply, and nothing is taken while somebody else applies them.
+        Tasks that have expired end here, those whose key is taken are parked, and those for a
+        slowed receiver are put off; others are claimed instead. With ``limited``, the queue's
+        limits apply, and nothing is taken while somebody else applies them.
         """
         gate = None
         if limited:
@@ -154,9 +152,9 @@ class Claims:
     def _not_slowed(
         self, connection: sa.Connection, lane: Lane, found: Sequence[Record], slowdowns: Seen
     ) -> list[Record]:
-        """Return those just claimed whose receivers may be given them, and put the others off.
+        """Return the claimed tasks that their receivers may be given, and put the others off.
 
-        What waits for the keys of those is let go.
+        Tasks that wait for the keys of those put off may then run.
         """
         sent, late = self._slowdowns.admit(connection, lane, found, slowdowns)
         self.put_off_any |= bool(late)
@@ -168,7 +166,7 @@ class Claims:
     def _admitted(
         self, connection: sa.Connection, claimed: Sequence[Record], source: str
     ) -> list[Record]:
-        """Return those just claimed that are to be attempted."""
+        """Return the claimed tasks that are to be attempted."""
         if not any(
             record.lock_key is not None or record.expires_at is not None for record in claimed
         ):
@@ -203,5 +201,5 @@ class Claims:
 
 
 def _terms(lease_id: str, held_by: str, lease: float) -> dict[str, Any]:
-    """Bind how tasks are leased."""
+    """Bind the terms on which tasks are leased."""
     return {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)}

@@ -1,11 +1,11 @@
 """Completions: the end of an attempt in the transaction of its handler.
 
-The row of an attempt, of which there is one for each (task, attempt number, lease), says who ended
-it. A transactional handler inserts it in its own transaction, so it is there exactly if the
-handler's changes are. Whoever else ends a lease that a handler may still hold (it ran out, was
-given back, its task was deleted, its deadline passed) inserts it too: of both, the database lets
-one commit. The task's own row is changed afterwards, by the dispatcher that records the attempt or,
-if that has died, by the one that would take the task over.
+There is one row for each attempt (task, attempt number, lease), and it records who ended the
+attempt. A transactional handler inserts it in its own transaction, so the row is there exactly if
+the handler's changes are. Anyone else who ends a lease that a handler may still hold (it ran out,
+was given back, its task was deleted, its deadline passed) inserts the row too, and the database
+lets only one of them commit. The task's own row is changed afterwards, by the dispatcher that
+records the attempt or, if that has died, by the one that would take the task over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .finish import Finish, Transition
 
 
 class Completions:
-    """Ends attempts in the transactions of their handlers."""
+    """The ends of attempts in the transactions of their handlers."""
 
     def __init__(self, tables: Tables, dialect: Dialect, finish: Finish) -> None:
         task, attempt = tables.task, tables.attempt
@@ -46,8 +46,8 @@ class Completions:
     def begin(self, connection: sa.Connection, record: Record) -> Mark | None:
         """Mark the handler's transaction, which has just begun; return None if its lease is lost.
 
-        Where one writer locks all, the lease is asked for by writing, so that what follows in the
-        transaction has the write lock.
+        If one writer locks the whole database, the lease is checked by writing, so that the rest of
+        the transaction has the write lock.
         """
         if self._dialect.locks_by_writing:
             fenced = self._fence.execute(connection, {"id": record.id, "lease": record.lease_id})
@@ -58,7 +58,7 @@ class Completions:
     def complete(
         self, connection: sa.Connection, record: Record, status: int, mark: Mark
     ) -> bool | None:
-        """Store that the handler has returned; its changes are committed with that, or neither is.
+        """Store that the handler has returned; its changes are committed together with this.
 
         Returns False if somebody else ended the lease, and None if this is not the transaction of
         the ``mark``: then nothing of it may be committed.
@@ -83,7 +83,7 @@ class Completions:
     def _completion(self, mine: Sequence[sa.ColumnElement[bool]]) -> sa.Insert:
         """Return the insert of the attempt, which applies only while its lease holds.
 
-        That is asked only where it does not lock what others change.
+        It checks the lease only if that does not lock rows that others change.
         """
         attempt = self._attempt
         names = ("task_id", "number", "lease_id", "started_at", "held_by", "status")
@@ -99,10 +99,10 @@ class Completions:
         return sa.insert(attempt).from_select(list(columns), rows, include_defaults=False)
 
     def finish(self, connection: sa.Connection, record: Record, source: str) -> int | None:
-        """End a leased task whose handler has completed, with all that follows; return the status.
+        """End a leased task whose handler has completed, and all that follows; return the status.
 
-        Returns None if the handler has not completed. Who writes at the same time as others has a
-        ``source`` of its own.
+        Returns None if the handler has not completed. Each concurrent writer has a ``source`` of
+        its own.
         """
         attempt = self._attempt
         mine = (
@@ -133,7 +133,7 @@ class Completions:
 
 
 def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
-    """Return what the end of its handler's transaction makes of a task."""
+    """Return the changes to a task that follow from the end of its handler's transaction."""
     return ended(
         State.SUCCEEDED,
         now,

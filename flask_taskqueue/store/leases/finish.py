@@ -1,4 +1,4 @@
-"""Finish: what follows when an attempt is over or a task ends, in the same transaction."""
+"""Finish: all that follows when an attempt is over or a task ends, in the same transaction."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ logger = logging.getLogger("flask_taskqueue")
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What a task has become, with an attempt that is over or without one.
+    """A change of a task's state, with an attempt that is over or without one.
 
-    It has ended, is scheduled again, or (leased) nothing new. ``attempt`` is what it is counted as
-    (see `attempt_measure`), ``duration`` is in seconds.
+    The task has ended, is scheduled again, or (leased) is unchanged. ``attempt`` is the measure
+    under which the attempt is counted (see `attempt_measure`), ``duration`` is in seconds.
     """
 
     record: Record
@@ -40,11 +40,11 @@ class Transition:
     duration: float = 0.0
     expired: bool = False
     held: bool = False
-    """Whether its place is not free yet: its handler still runs (see `Holds`)."""
+    """Whether its place is not free yet, because its handler still runs (see `Holds`)."""
 
 
 class Finish:
-    """Counts what has ended, lets waiting tasks go and adds the tasks that follow."""
+    """A finisher, which counts ended tasks, lets waiting tasks go and adds the follow-up tasks."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class Finish:
         source: str,
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
-        """Count transitions, and see to everything that follows.
+        """Count transitions, and do everything that follows from them.
 
-        Others that write at the same time have another ``source``. ``vacant`` are holds that have
-        ended. Rows are locked in one order (keys, batches, counters), so that two transactions
-        never wait for each other.
+        Each concurrent writer has a ``source`` of its own. ``vacant`` are holds that have ended.
+        Rows are locked in one order (keys, batches, counters), so that two transactions never wait
+        for each other.
         """
         self.let_follow(connection, transitions, vacant)
         self._counters.add(connection, _counts(transitions), source)
@@ -84,21 +84,21 @@ class Finish:
         transitions: Sequence[Transition],
         vacant: Sequence[sa.Row[Any]] = (),
     ) -> None:
-        """See to everything that follows transitions, but count nothing."""
+        """Do everything that follows from transitions, but count nothing."""
         self._free_locks(connection, transitions, vacant)
         self._add_follow_ups(connection, transitions)
         self._count_batches(connection, transitions, vacant)
 
     def given_back(self, connection: sa.Connection, ids: Collection[str]) -> None:
-        """Let go what may run instead of tasks that were given back as if never claimed."""
+        """Let tasks go that may run instead of tasks that were given back as if never claimed."""
         self._locks.free(connection, self._locks.keys_of(connection, ids))
 
     def replaced(self, connection: sa.Connection, record: Record, expired: bool) -> None:
-        """See to what follows a task that was cancelled because another took its place."""
+        """Do what follows for a task that was cancelled because another took its place."""
         self.cancelled(connection, [Transition(record, State.CANCELLED, expired=expired)])
 
     def cancelled(self, connection: sa.Connection, transitions: Sequence[Transition]) -> None:
-        """See to what follows cancelled tasks, even in the application's own transaction."""
+        """Do what follows for cancelled tasks, even in the app's own transaction."""
         if not self._freed_places.leave(
             connection, [transition.record for transition in transitions if not transition.held]
         ):
@@ -179,7 +179,7 @@ def _count_attempt(counts: Counts, transition: Transition, measure: str) -> None
     record = transition.record
     if (
         record.attempts == 1 and record.last_reason is None and record.started_at is not None
-    ):  # the very first
+    ):  # the very first attempt
         _observe(
             counts,
             DELAYS,

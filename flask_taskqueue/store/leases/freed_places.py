@@ -1,9 +1,9 @@
-"""Freed places: what a transaction of the application frees is passed on once it is committed.
+"""Places freed by a transaction of the app, which are passed on once it is committed.
 
-Such a transaction may be as long as the application likes, and may see no more than there was when
-it began (REPEATABLE READ). It would overlook what waits for a key by then, and whoever else decides
-on the key, or counts in the batch, would wait for it. So it leaves a hold that has run out already,
-and whoever comes across it lets go what waits (see `Holds`).
+Such a transaction may be as long as the app likes, and may only see what existed when it began
+(REPEATABLE READ). It would overlook tasks that have begun to wait for a key since then, and anyone
+else who decides on the key, or counts in the batch, would have to wait for it. So it leaves a hold
+that has already run out, and whoever finds that hold lets the waiting tasks go (see `Holds`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LEFT = "taskqueue_vacancies"
 
 
 class FreedPlaces:
-    """Notes the places that the application's transactions free.
+    """A record of the places that the app's transactions free.
 
     ``is_own`` says whether a connection is the queue's own.
     """
@@ -33,7 +33,7 @@ class FreedPlaces:
         self._sees_all = dialect.locks_by_writing
 
     def leave(self, connection: sa.Connection, vacated: Sequence[Record]) -> bool:
-        """Leave the places of cancelled tasks for later if the transaction is the application's.
+        """Leave the places of cancelled tasks for later if the transaction is the app's.
 
         Returns whether it is.
         """
@@ -57,5 +57,5 @@ class FreedPlaces:
 
 
 def has_freed_places(connection: sa.Connection) -> bool:
-    """Return whether places were freed since this was last asked of a connection."""
+    """Return whether places were freed since a connection was last asked this."""
     return connection.info.pop(_LEFT, False) is True

@@ -1,11 +1,11 @@
-"""Holds: places that stay taken because a handler still runs, though its task's lease has ended.
+"""Holds: places that stay taken because a handler still runs though its task's lease has ended.
 
 A task that is leased takes a place of its key, of its queue's ``max_concurrent`` and in its batch.
-When somebody ends its lease while its handler may run (the task is deleted, given back at a stop,
-its deadline passes and its thread does not stop, another dispatcher takes it over), a row here
-takes that place instead, from within the same transaction. The row goes when the attempt is
-recorded, or with the process it ran in; the heartbeat of that process renews it like a lease, and
-when it has run out it counts no longer.
+If somebody ends its lease while its handler may run (the task is deleted, or given back at a stop;
+its deadline passes and its thread does not stop; another dispatcher takes it over), a row here
+takes that place instead, from within the same transaction. The row is removed when the attempt is
+recorded, or together with the process it ran in. The heartbeat of that process renews the row like
+a lease; once it has run out, it no longer counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _COLUMNS = (
 
 
 class Holds:
-    """Stores holds and removes them. Each method is part of the transaction of its connection."""
+    """A store of holds, each of whose methods joins the transaction of its connection."""
 
     def __init__(self, tables: Tables, dialect: Dialect, finish: Finish) -> None:
         self._task = tables.task
@@ -51,8 +51,8 @@ class Holds:
     ) -> set[Lease]:
         """Keep the places of tasks whose leases are about to be ended; return whose were kept.
 
-        Their handlers may still run. A lease that has run out keeps none, because its process is
-        dead or has been told. With ``ended`` their batches wait for them too.
+        Their handlers may still run. A lease that has run out keeps no place, because its process
+        is dead or has been told. With ``ended`` their batches wait for them too.
         """
         if not leases:
             return set()
@@ -79,9 +79,9 @@ class Holds:
         return {(row.task_id, row.lease_id) for row in found}
 
     def renew(self, connection: sa.Connection, leases: Collection[Lease], lease: float) -> None:
-        """Prolong the holds of attempts that go on without their leases.
+        """Prolong the holds of attempts that continue without their leases.
 
-        One that has no hold, because its task was taken over, gets one.
+        An attempt that has no hold, because its task was taken over, gets one.
         """
         until = self._now + duration_micros(lease)
         prolong = sa.update(self._hold).values(held_until=until)
@@ -106,21 +106,21 @@ class Holds:
         connection.execute(self._insert_missing.from_select(_COLUMNS, rows, include_defaults=False))
 
     def end(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
-        """Let go what waits for the places of attempts that are over."""
+        """Let tasks go that wait for the places of attempts that are over."""
         self._vacate(connection, self.remove(connection, leases))
 
     def end_of(self, connection: sa.Connection, held_by: str) -> None:
-        """Let go what waits for the places of a dispatcher that is gone, with what ran in it."""
+        """Let tasks go that wait for the places of a dispatcher that is gone with its attempts."""
         self._vacate(connection, self._remove(connection, self._hold.c.held_by == held_by))
 
     def lapse(self, connection: sa.Connection) -> int:
-        """Let go what waits for places whose holds have run out; return how many there were."""
+        """Let tasks go that wait for places whose holds have run out; return how many holds."""
         lapsed = self._remove(connection, self._hold.c.held_until <= self._now)
         self._vacate(connection, lapsed)
         return len(lapsed)
 
     def remove(self, connection: sa.Connection, leases: Collection[Lease]) -> Sequence[sa.Row[Any]]:
-        """Remove holds, and return the places that are vacant for the caller to see to."""
+        """Remove holds, and return the vacant places for the caller to handle."""
         return self._remove(connection, self._are(leases)) if leases else []
 
     def have_lapsed(self, connection: sa.Connection) -> bool:
@@ -143,8 +143,8 @@ class Holds:
     ) -> Sequence[sa.Row[Any]]:
         """Remove holds and return them, each to one caller only.
 
-        They are read without locks and removed by their key, so what others have not committed yet
-        is not waited for.
+        They are read without locks and removed by their key, so that changes that others have not
+        committed yet do not have to be waited for.
         """
         hold = self._hold
         rows = connection.execute(

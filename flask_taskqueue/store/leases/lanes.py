@@ -1,4 +1,4 @@
-"""Lanes: what waits, by queue and priority."""
+"""Lanes: the tasks that wait, by queue and priority."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def look(
     gates: Gates,
     slowdowns: Callable[[sa.Connection], Mapping[str, Slowdown]],
 ) -> Lanes:
-    """Return what waits in each lane of the queues that are not paused, or of these among them."""
+    """Return what waits in each lane of the unpaused queues, or of those also in ``queues``."""
     rows = statement.execute(connection, {}).all()
     chosen = (row for row in rows if queues is None or row.queue in queues)
     waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
@@ -43,8 +43,8 @@ def look(
 def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
     """Return the statement of a look at the lanes.
 
-    It takes two index look-ups a lane, whatever the table holds, and one more for a lease's
-    renewal.
+    It takes two index look-ups a lane, whatever the table holds, and one more for the renewal of a
+    lease.
     """
     queue, steps = tables.queue, priority_steps()
     not_renewed = ~is_renewed(tables, now)
@@ -91,7 +91,7 @@ def first_of_lane(
 def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Return whether the queue bound as ``in_queue`` may be claimed from without looking.
 
-    It is neither paused nor limited, and no receiver is slowed.
+    It may if it is neither paused nor limited, and no receiver is slowed.
     """
     queue = tables.queue
     free = sa.exists().where(

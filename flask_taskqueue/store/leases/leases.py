@@ -28,7 +28,7 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class Leases:
-    """Renews leases and gives them back. Each method is part of its connection's transaction."""
+    """A keeper that renews leases and gives them back, in its connection's transaction."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class Leases:
     def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[str]:
         """Prolong leases; return the ids of the tasks that are still held.
 
-        The places of the others are kept, because their handlers still run. A lease whose row
-        somebody has locked does not keep the others waiting; it is prolonged beside its task (see
-        `Renewals`).
+        The places of the others are kept, because their handlers still run. If somebody has locked
+        the row of a task, its lease does not keep the others waiting: it is prolonged beside the
+        task (see `Renewals`).
         """
         mine = self._are_held(held)
         free = self._free(connection, mine)
@@ -83,7 +83,7 @@ class Leases:
         return {task_id for task_id, _ in found}
 
     def held_by(self, connection: sa.Connection, dispatcher: str) -> list[tuple[Record, float]]:
-        """Return the tasks that a dispatcher has leased, and for how many seconds it has."""
+        """Return the tasks that a dispatcher has leased, and for how many seconds each still is."""
         aged = sa.select(self._task, (self._now - self._task.c.started_at).label("age"))
         rows = connection.execute(
             aged.where(is_state(self._task, State.LEASED), self._task.c.held_by == dispatcher)
@@ -101,8 +101,8 @@ class Leases:
         """Give leases back as if they had never been taken; return how many.
 
         Their tasks are due now, or after the seconds that ``away`` has for them, and the attempt is
-        not counted. Of those that have ``begun`` a handler may still run: its place is kept, and if
-        it has completed, its lease stays for `finish`.
+        not counted. A handler may still run for those that have ``begun``: their place is kept, and
+        if the handler has completed, the lease stays for `finish`.
         """
         leases = set(held)
         if begun:
@@ -132,7 +132,7 @@ class Leases:
     def expire(self, connection: sa.Connection, held_by: str) -> int:
         """Let every lease of a dispatcher that is known to be dead run out now; return how many.
 
-        Whatever else it held is free. A lease whose row is locked runs out by itself.
+        Everything else that it held is freed. A lease whose row is locked runs out by itself.
         """
         self._holds.end_of(connection, held_by)
         self.renewals.drop(connection, held_by)
@@ -146,9 +146,9 @@ class Leases:
         return len(free)
 
     def release_killed(self, connection: sa.Connection, held_by: str) -> int:
-        """Schedule anew what a dispatcher held that was killed from outside; return how many tasks.
+        """Schedule the tasks of a dispatcher that was killed from outside again; return how many.
 
-        Nobody is blamed for these crashes. A lease whose row is locked runs out by itself.
+        These crashes are not held against any task. A lease whose row is locked runs out by itself.
         """
         task = self._task
         self.renewals.drop(connection, held_by)
@@ -184,7 +184,7 @@ class Leases:
         return None if row is None else Record._make(row)
 
     def _are_held(self, held: Iterable[Lease]) -> sa.ColumnElement[bool]:
-        """Return whether a task has one of these leases, found by the ids, which are an index."""
+        """Return whether a task has one of these leases, which the index of ids finds."""
         pairs, task = sorted(held), self._task
         return sa.and_(
             task.c.id.in_([task_id for task_id, _ in pairs]),

@@ -1,4 +1,4 @@
-"""Recording: what became of attempts, written together with the end of their leases."""
+"""Recording: the results of attempts, written together with the end of their leases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .slowdowns import Slowdowns
 
 
 class Recording:
-    """Ends leases with the results of their attempts."""
+    """A recorder that ends leases with the results of their attempts."""
 
     def __init__(
         self,
@@ -45,8 +45,9 @@ class Recording:
         self._log = log
         self._holds = holds
         self._looks = False
-        """Whether to look how leases stand before they are ended: something was not as
-        expected. To look needlessly does no harm.
+        """Whether to look at the leases before they are ended, because something was unexpected.
+
+        Looking needlessly does no harm.
         """
         task = tables.task
         self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
@@ -54,13 +55,13 @@ class Recording:
         self._standing = Prepared(_prepare_standing(tables, dialect))
 
     def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
-        """End the leases of finished attempts, with all that follows, and log them.
+        """End the leases of finished attempts, with everything that follows, and log them.
 
-        Returns what of it there was to be recorded. The database says what an attempt was: one that
+        Returns the results that were recorded. The database decides what an attempt was: one that
         its handler's transaction completed is a success, whatever was replied; one whose lease
-        somebody else ended changes nothing but the log. Usually everything is as it was left. If
-        the number of changed rows says otherwise, this raises `MovedError`, and looks first when
-        the transaction is run again.
+        somebody else ended changes nothing but the log. Usually nothing has changed in the
+        meantime. If the number of changed rows says otherwise, this raises `MovedError`, and looks
+        first when the transaction is run again.
         """
         if not results:
             return Recorded((), frozenset())
@@ -115,9 +116,9 @@ class Recording:
         held: Sequence[AttemptResult],
         late: Sequence[AttemptResult],
     ) -> None:
-        """See to what follows attempts.
+        """Do everything that follows from attempts.
 
-        Of one that came too late only the attempt is left to be counted, and its place to be freed.
+        For an attempt that came too late, this only counts the attempt and frees its place.
         """
         transitions = [
             Transition(
@@ -162,7 +163,7 @@ class Recording:
         )
 
     def _end_each(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
-        """End leases, those of results that are alike by one statement; how many were ended."""
+        """End leases, with one statement for similar results, and return how many were ended."""
         together, others = alike(results)
         changed = sum(
             self._end_all.execute(
@@ -178,12 +179,13 @@ class Recording:
 
 
 class Standing(Enum):
-    """How the lease of an attempt stands when it is recorded."""
+    """The state of an attempt's lease when the attempt is recorded."""
 
     HELD = auto()
     RECORDED = auto()
-    """The attempt has been recorded already, by a transaction whose commit was in doubt and is
-    repeated.
+    """The attempt is already recorded.
+
+    The commit of that transaction was in doubt, so it is repeated.
     """
     LOST = auto()
 
@@ -215,7 +217,7 @@ def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Stan
 
 
 def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptResult, Standing]:
-    """Return what a result is by the row of its task, and how its lease stands."""
+    """Return the result according to the row of its task, and how its lease stands."""
     if row is None or row.lease_id != result.record.lease_id:
         return result, Standing.LOST
     if row.state == State.LEASED:
@@ -243,7 +245,7 @@ def _succeeded(result: AttemptResult, status: int | None) -> AttemptResult:
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:
-    """Bind what an outcome changes."""
+    """Bind the changes of an outcome."""
     return {
         "new_state": outcome.state.value,
         "delay": None if outcome.delay is None else duration_micros(outcome.delay),

@@ -1,8 +1,8 @@
-"""Renewals: leases that are prolonged beside their tasks, whose rows an application has locked.
+"""Renewals: leases that are prolonged beside their tasks, whose rows an app has locked.
 
-Such a row cannot be changed before the application's transaction ends, so ``due_at`` may pass
-although the task runs. While a renewal lasts nobody takes the task over. Once the row is free the
-heartbeat prolongs the lease there again.
+Such a row cannot be changed before the app's transaction ends, so ``due_at`` may pass although the
+task runs. While a renewal lasts, nobody takes the task over. Once the row is free, the heartbeat
+prolongs the lease there again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..database.tables import Tables
 
 
 class Renewals:
-    """Stores renewals. Each method is part of the transaction of the connection it is given."""
+    """A store of renewals; each method joins the transaction of the connection it is given."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._renewal = tables.renewal
@@ -28,7 +28,7 @@ class Renewals:
     def note(
         self, connection: sa.Connection, leases: Collection[tuple[str, str]], lease: float
     ) -> None:
-        """Prolong leases, given as (task id, lease id), by so many seconds from now."""
+        """Prolong leases, given as (task id, lease id), by a number of seconds from now."""
         until = self._now + duration_micros(lease)
         for task_id, lease_id in sorted(leases):
             mine = sa.and_(self._renewal.c.task_id == task_id, self._renewal.c.lease_id == lease_id)
@@ -40,7 +40,7 @@ class Renewals:
                 )
 
     def drop(self, connection: sa.Connection, held_by: str) -> None:
-        """Forget those of a dispatcher that is known to be dead."""
+        """Forget the renewals of a dispatcher that is known to be dead."""
         task, renewal = self._task, self._renewal
         rows = sa.select(renewal.c.task_id, renewal.c.lease_id).join_from(
             renewal, task, task.c.id == renewal.c.task_id
@@ -53,7 +53,7 @@ class Renewals:
             )
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that have run out; return how many."""
+        """Forget the renewals that have run out; return how many."""
         return connection.execute(
             sa.delete(self._renewal).where(self._renewal.c.until < self._now)
         ).rowcount
@@ -65,7 +65,7 @@ def is_lost(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool
 
 
 def is_renewed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Return whether a task's lease is prolonged beside it."""
+    """Return whether a task's lease is prolonged beside the task."""
     task, renewal = tables.task, tables.renewal
     mine = (
         renewal.c.task_id == task.c.id,

@@ -1,4 +1,4 @@
-"""Results: what became of attempts, ready to be recorded."""
+"""The results of attempts, ready to be recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...core.record import Record
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What became of an attempt."""
+    """The result of an attempt."""
 
     record: Record
     outcome: Outcome
@@ -24,16 +24,17 @@ class AttemptResult:
     completed: bool = False
     """Whether the handler's own transaction has logged the attempt."""
     goes_on: bool = False
-    """Whether its thread has not stopped at the deadline and may still be at it, so that its
-    places stay taken.
+    """Whether its thread has not stopped at the deadline and may still run.
+
+    Its places then stay taken.
     """
     reported: bool = False
-    """Whether its exception has been reported already, by whoever called the handler."""
+    """Whether the caller of the handler has already reported its exception."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What was recorded: the results as they turned out, and the tasks whose lease was lost.
+    """The recorded results, as they turned out, and the tasks whose lease was lost.
 
     ``lost`` are the ids of tasks whose lease somebody else had ended.
     """
@@ -47,8 +48,8 @@ def alike(
 ) -> tuple[list[Sequence[AttemptResult]], list[AttemptResult]]:
     """Split results of one claim into groups that one statement serves, and the others.
 
-    Those of a group have the same outcome, and no reply or traceback to keep. Of one claim no task
-    is among them twice.
+    The results of a group have the same outcome, and no reply or traceback to keep. No task is
+    among them twice, because one claim takes it only once.
     """
     same: dict[tuple[Outcome, str | None], list[AttemptResult]] = defaultdict(list)
     others: list[AttemptResult] = []
@@ -65,7 +66,7 @@ def alike(
 def leased(
     results: Sequence[AttemptResult], bound: Callable[[Sequence[str]], Any]
 ) -> dict[str, Any]:
-    """Bind the ids of results that are alike, and their lease."""
+    """Bind the ids of similar results, and their lease."""
     return {
         "lease": results[0].record.lease_id,
         "among": bound([result.record.id for result in results]),

@@ -1,6 +1,6 @@
 """Slowdowns: receivers that asked for less, respected by every dispatcher.
 
-Where no receiver is slowed, nothing is read here but that, as a part of other statements.
+If no receiver is slowed, only that is read, as a part of other statements.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .results import AttemptResult
 Seen = MutableMapping[str, Slowdown | SilentHost]
 
 _TOGETHER = 200
-"""How many tasks of a lane are looked at when one of them is put off."""
+"""The number of tasks of a lane that are examined when one of them is put off."""
 
 
 class Slowdowns:
-    """Stores slowdowns and applies them. Each method is part of its connection's transaction."""
+    """A store that applies slowdowns; each method joins its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -44,14 +44,14 @@ class Slowdowns:
         ).with_for_update(skip_locked=True)
 
     def active(self, connection: sa.Connection) -> dict[str, Slowdown]:
-        """Return who is slowed now."""
+        """Return the receivers that are slowed now."""
         return {
             row.target: Slowdown(*row)
             for row in connection.execute(self._rows.order_by(self._slowdown.c.target))
         }
 
     def ask(self, connection: sa.Connection, results: Iterable[AttemptResult]) -> None:
-        """Slow those who asked for less."""
+        """Slow the receivers that asked for less."""
         for target, (retry_after, status) in sorted(_longest(results).items()):
             row = connection.execute(
                 self._rows.where(self._slowdown.c.target == target).with_for_update()
@@ -80,11 +80,11 @@ class Slowdowns:
     def admit(
         self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: Seen
     ) -> tuple[list[Record], list[Record]]:
-        """Split tasks just claimed into those that may be sent and those that were put off.
+        """Split claimed tasks into those that may be sent and those that were put off.
 
-        The attempt of the latter is not counted. What comes next in the lane and would be put off
-        as well is put off with them, so that it is not in the way of others. ``slowdowns`` are what
-        was seen; they change as what they let through is used.
+        The attempt of the latter is not counted. The next tasks of the lane that would be put off
+        too are put off with them, so that they are not in the way of others. ``slowdowns`` are the
+        slowdowns that were seen; they change as their tokens are used.
         """
         waiting: dict[str, list[Record]] = defaultdict(list)
         sent: list[Record] = []
@@ -104,7 +104,7 @@ class Slowdowns:
         return sent, [record for record in claimed if record.id in gone]
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that are over; return how many."""
+        """Forget slowdowns that are over; return how many."""
         return connection.execute(
             sa.delete(self._slowdown).where(self._slowdown.c.over_at <= self._now)
         ).rowcount
@@ -112,9 +112,9 @@ class Slowdowns:
     def _take(
         self, connection: sa.Connection, slowdowns: Seen, target: str, records: Sequence[Record]
     ) -> int:
-        """Use up what a receiver may be given for some of these; return for how many.
+        """Use up a receiver's tokens for some of these tasks; return for how many there were any.
 
-        There is nothing where another dispatcher uses it at the same moment.
+        There are none if another dispatcher uses them at the same moment.
         """
         seen, now = slowdowns[target], max(record.started_at or 0 for record in records)
         number = min(len(records), seen.tokens(now))
@@ -171,7 +171,7 @@ class Slowdowns:
 
 
 def _longest(results: Iterable[AttemptResult]) -> dict[str, tuple[float, int]]:
-    """Return by receiver the longest time that it asked for, and the status with it."""
+    """Return, by receiver, the longest time that it asked for, with the status of that reply."""
     longest: dict[str, tuple[float, int]] = {}
     for result in results:
         if result.outcome.retry_after is not None:

@@ -26,7 +26,7 @@ from .results import AttemptResult
 
 
 class Takeovers:
-    """Takes over tasks whose leases ran out."""
+    """A taker of tasks whose leases ran out."""
 
     def __init__(
         self,
@@ -45,8 +45,9 @@ class Takeovers:
         self._log = log
         self._completions = completions
         self.ended: dict[str, AttemptResult] = {}
-        """What was ended instead of being taken over; whoever tells of it, once that is
-        committed, takes it out.
+        """The tasks that were ended instead of being taken over.
+
+        Whoever tells of them, once that is committed, takes them out.
         """
 
     def take_over(
@@ -62,9 +63,10 @@ class Takeovers:
     ) -> Record | None:
         """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
 
-        It may be told to take only ``suspects``, or only others. A task whose handler has completed
-        it has succeeded, one that has crashed too often is dead, and the next one is looked at.
-        With ``limited`` a takeover takes a token like any start; the task was in flight already.
+        It can be limited to ``suspects``, or to others. A task whose handler has completed it has
+        succeeded and one that has crashed too often is dead; in both cases the next one is
+        examined. With ``limited`` a takeover takes a token like any start; the task was in flight
+        already.
         """
         gate = self._queues.decide(connection, lane.queue) if limited else None
         if limited and (gate is None or gate.tokens_left == 0):
@@ -110,7 +112,7 @@ class Takeovers:
         return None
 
     def has_suspect(self, connection: sa.Connection, lane: Lane) -> bool:
-        """Return whether a lease of a lane ran out whose task is to be tried alone."""
+        """Return whether a lane has a lease that ran out whose task is to be tried alone."""
         return connection.execute(self._expired_rows(lane, suspects=True)).one_or_none() is not None
 
     def excuse_crash(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
@@ -168,7 +170,7 @@ class Takeovers:
 def _change(
     connection: sa.Connection, task: sa.Table, record: Record, changes: Mapping[str, Any]
 ) -> bool:
-    """Change a leased task if the lease is still the one of the record."""
+    """Change a leased task if its lease is still the one of the record."""
     mine = sa.and_(
         task.c.id == record.id, task.c.lease_id == record.lease_id, is_state(task, State.LEASED)
     )

@@ -1,4 +1,4 @@
-"""Dispatchers: which there are, and when each was last seen."""
+"""Dispatchers: which ones exist, and when each was last seen."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..database.prepared import Prepared
 from ..database.tables import Tables
 
 ALIVE = 30.0
-"""Seconds after which a dispatcher that is not seen counts as gone."""
+"""The seconds after which a dispatcher that is not seen counts as gone."""
 _FORGET = 3600.0
 _NEVER = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherEntry:
-    """What a dispatcher says of itself."""
+    """The facts that a dispatcher reports about itself."""
 
     id: str
     host: str
@@ -36,15 +36,15 @@ class DispatcherEntry:
     concurrency: int
     in_flight: int
     replaced: int = 0
-    """How many worn processes there were in its place before."""
+    """The number of worn processes that were replaced before it."""
     replaced_for: str | None = None
-    """What said that the last of them was worn."""
+    """The reason for which the last of them was worn."""
     fingerprint: str | None = None
-    """Of the newest secret of its application (see `core.owner`)."""
+    """The fingerprint of its app's newest secret (see `core.owner`)."""
 
 
 class Dispatchers:
-    """Stores which dispatchers there are. Each method is part of its connection's transaction."""
+    """A store of dispatchers; each method joins its connection's transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._dispatcher = tables.dispatcher
@@ -78,7 +78,7 @@ class Dispatchers:
         )
 
     def rival(self, connection: sa.Connection, fingerprints: Sequence[str]) -> str | None:
-        """Return where a dispatcher is alive that has other fingerprints than these, if one is."""
+        """Return where a dispatcher with other fingerprints than these is alive, or None."""
         dispatcher = self._dispatcher
         alive = sa.and_(
             dispatcher.c.seen_at >= self._now - duration_micros(ALIVE),
@@ -92,8 +92,8 @@ class Dispatchers:
     def ask(self, connection: sa.Connection) -> dict[str, int]:
         """Ask every dispatcher to begin nothing more of paused queues.
 
-        Returns the number of the question for each, by their ids. Who reads the question also reads
-        what was committed before it was asked.
+        Returns the number of the question for each, by their ids. A dispatcher that reads the
+        question also reads everything that was committed before it was asked.
         """
         dispatcher = self._dispatcher
         connection.execute(
@@ -107,14 +107,14 @@ class Dispatchers:
         return {row.id: row.asked for row in rows}
 
     def question(self, connection: sa.Connection, dispatcher_id: str) -> int | None:
-        """Return the number of the question that a dispatcher has still to answer, or None."""
+        """Return the number of the question that a dispatcher still has to answer, or None."""
         number: int | None = self._question.execute(connection, {"id": dispatcher_id}).scalar()
         return number
 
     def answer(self, connection: sa.Connection, dispatcher_id: str, number: int) -> None:
         """Answer all questions up to this one.
 
-        The dispatcher has given back what it had leased of paused queues.
+        The dispatcher has given back the tasks of paused queues that it had leased.
         """
         connection.execute(
             sa.update(self._dispatcher)
@@ -125,7 +125,7 @@ class Dispatchers:
     def silent(self, connection: sa.Connection, asked: Mapping[str, int], queue: str) -> list[str]:
         """Return where dispatchers are that have not answered and may begin tasks of a queue.
 
-        They are alive, or hold leases of it.
+        They are alive, or hold leases of the queue.
         """
         dispatcher, task = self._dispatcher, self._task
         holds = sa.exists().where(
@@ -140,12 +140,12 @@ class Dispatchers:
         return [f"{row.host}:{row.pid}" for row in rows if row.answered < asked.get(row.id, 0)]
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that have not been seen for an hour; return how many."""
+        """Forget dispatchers that have not been seen for an hour; return how many."""
         gone = self._dispatcher.c.seen_at < self._now - duration_micros(_FORGET)
         return connection.execute(sa.delete(self._dispatcher).where(gone)).rowcount
 
     def list(self, connection: sa.Connection) -> Sequence[DispatcherInfo]:
-        """Return those that are known, the oldest first."""
+        """Return the known dispatchers, the oldest first."""
         dispatcher = self._dispatcher
         known = dispatcher.c.seen_at != _NEVER
         alive = sa.case(
@@ -159,9 +159,9 @@ class Dispatchers:
         return [_info(row) for row in connection.execute(statement)]
 
     def add_probe_row(self, connection: sa.Connection) -> str:
-        """Store a row that is no dispatcher's; return its id.
+        """Store a row that belongs to no dispatcher; return its id.
 
-        As it has never been seen, it is forgotten if it is not removed.
+        Because it has never been seen, it is forgotten even if it is not removed.
         """
         name = dispatcher_id()
         sighting = DispatcherEntry(

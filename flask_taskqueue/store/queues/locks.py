@@ -1,8 +1,8 @@
-"""Locks: keys of which so many tasks may run at a time, or one after the other.
+"""Locks: keys whose tasks run only so many at a time, or one after the other.
 
 A task that may not run yet is parked: scheduled, without ``due_at``, so that no claim sees it.
-Whatever ends or puts off a task with a key calls `free`, which lets the next ones go. The janitor
-does so for every key, in case something was missed.
+Everything that ends or puts off a task with a key calls `free`, which lets the next ones go. The
+janitor does so for every key, in case something was missed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..database.tables import Tables
 from ..database.task_columns import parked
 
 _SOON = 10_000
-"""Microseconds after which a task is looked at again whose key another dispatcher decides on."""
+"""The microseconds after which to look again at a task whose key another dispatcher decides on."""
 
 
 class Locks:
-    """Decides on keys. Each method is part of the transaction of the connection it is given."""
+    """A judge of keys; each method joins the transaction of the connection it is given."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -36,7 +36,7 @@ class Locks:
         self._insert = dialect.insert_missing(tables.lock)
 
     def admit(self, connection: sa.Connection, claimed: Sequence[Record]) -> list[Record]:
-        """Return those just claimed that may run; park the others or put them back a moment."""
+        """Return the claimed tasks that may run; park the others or put them back for a moment."""
         admitted: list[Record] = []
         by_key: dict[str, list[Record]] = defaultdict(list)
         for record in sorted(claimed, key=lambda record: record.id):
@@ -64,7 +64,7 @@ class Locks:
         return admitted
 
     def free(self, connection: sa.Connection, keys: Mapping[str, int | None]) -> None:
-        """Let go what may run now, after something with these keys has ended or was put off.
+        """Let tasks go that may run after a task with one of these keys ended or was put off.
 
         ``keys`` are given with their limits.
         """
@@ -94,7 +94,7 @@ class Locks:
         return {row.lock_key: row.lock_limit for row in connection.execute(keyed)}
 
     def mend(self, connection: sa.Connection) -> None:
-        """Let go what waits for a key that is free, and forget keys that nothing waits for."""
+        """Let tasks go that wait for a free key, and forget keys that nothing waits for."""
         task, lock = self._task, self._lock
         live = sa.select(task.c.id).where(
             task.c.lock_key == lock.c.lock_key, task.c.state.in_([state.value for state in LIVE])
@@ -114,7 +114,7 @@ class Locks:
     def _decide(self, connection: sa.Connection, keys: Collection[str], *, wait: bool) -> list[str]:
         """Reserve the decision on keys until the transaction ends; return those that were reserved.
 
-        Those on which another decides are left out, or waited for.
+        Keys on which another dispatcher decides are left out, or waited for.
         """
         rows = (
             sa.select(self._lock.c.lock_key)
@@ -131,16 +131,16 @@ class Locks:
     def _firsts(
         self, connection: sa.Connection, limits: Mapping[str, int | None]
     ) -> dict[str, str | None]:
-        """Return by serial key the id of its first task that has not ended.
+        """Return, by serial key, the id of its first task that has not ended.
 
-        It is the only one that may run, when no other does. One after it may still run: the first
-        was dead before, and has been requeued.
+        It is the only one that may run, unless another one is running. A later one may still be
+        running if the first was dead before and has been requeued.
         """
         task, lock = self._task, self._lock
         serial = sorted(key for key, limit in limits.items() if limit is None)
         if not serial:
             return {}
-        # Parked ones count, which have no due_at.
+        # Parked tasks count too; they have no due_at.
         firsts = [
             sa.select(sa.func.min(task.c.id))
             .where(task.c.lock_key == lock.c.lock_key, task.c.state == state.value)
@@ -156,9 +156,10 @@ class Locks:
         }
 
     def _count_running(self, connection: sa.Connection, keys: Collection[str]) -> Counter[str]:
-        """Count by key how many places are taken: by leased tasks, or by holds (see `Holds`).
+        """Count, by key, how many places are taken: by leased tasks, or by holds (see `Holds`).
 
-        That is asked in one statement: a lease that becomes a hold meanwhile is one or the other.
+        It takes one statement, so that a lease that becomes a hold meanwhile counts as one or the
+        other.
         """
         task, hold, in_question = self._task, self._hold, sorted(keys)
         leased = sa.select(task.c.lock_key).where(
@@ -172,7 +173,7 @@ class Locks:
         return Counter({key: number for key, number in connection.execute(counted)})
 
     def _with_parked(self, connection: sa.Connection, keys: Collection[str]) -> list[str]:
-        """Return those keys for which tasks wait."""
+        """Return the keys for which tasks wait."""
         task, lock = self._task, self._lock
         if not keys:
             return []

@@ -1,4 +1,4 @@
-"""Queues: which there are, what they let through and which are paused."""
+"""Queues: which ones exist, what they let through and which are paused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..database.tables import Tables
 
 
 class Queues:
-    """Stores queues. Each method is part of the transaction of the connection it is given."""
+    """A store of queues; each method joins the transaction of the connection it is given."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._queue = tables.queue
@@ -32,10 +32,10 @@ class Queues:
         )
 
     def take_turn(self, connection: sa.Connection) -> None:
-        """Become the only writer until the transaction ends, where the database has just one.
+        """Become the only writer until the transaction ends, if the database has just one.
 
-        What the transaction reads from now on stays so. One of the application's may have begun by
-        reading, and its rows cannot be locked there.
+        Everything that the transaction reads from then on stays the same. This is for a transaction
+        of the app's, which may have begun by reading and whose rows cannot be locked there.
         """
         if self._one_writer:
             connection.execute(
@@ -45,7 +45,7 @@ class Queues:
     def outdated(
         self, connection: sa.Connection, configured: Iterable[QueueSettings]
     ) -> list[QueueSettings]:
-        """Return those queues that have no row yet, or whose limits were configured differently."""
+        """Return the queues that have no row yet, or whose limits were configured differently."""
         known = {
             row.name: row.configured
             for row in connection.execute(sa.select(self._queue.c.name, self._queue.c.configured))
@@ -85,9 +85,9 @@ class Queues:
         }
 
     def decide(self, connection: sa.Connection, name: str) -> Gate | None:
-        """Return what a queue lets through, decided by nobody else until the transaction ends.
+        """Return what a queue lets through; nobody else can decide until the transaction ends.
 
-        Returns None if somebody else decides already.
+        Returns None if somebody else is already deciding.
         """
         row = (
             sa.select(self._queue.c.name)
@@ -106,7 +106,7 @@ class Queues:
     def configure(self, connection: sa.Connection, name: str, limits: Mapping[str, Any]) -> bool:
         """Change limits of a queue; return False if it has no row.
 
-        The bucket keeps what it holds, up to its size.
+        The bucket keeps its tokens, up to its size.
         """
         if not limits:
             return True
@@ -118,7 +118,7 @@ class Queues:
         )
 
     def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
-        """Take nothing more from a queue; return whether it was not paused already."""
+        """Stop taking tasks from a queue; return whether it was not paused already."""
         open_queue = sa.and_(self._queue.c.name == name, self._queue.c.paused_at.is_(None))
         return (
             connection.execute(
@@ -128,7 +128,7 @@ class Queues:
         )
 
     def resume(self, connection: sa.Connection, name: str) -> bool:
-        """Take from a queue again; return whether it was paused."""
+        """Take tasks from a queue again; return whether it was paused."""
         paused = sa.and_(self._queue.c.name == name, self._queue.c.paused_at.is_not(None))
         return (
             connection.execute(

@@ -1,1 +1,1 @@
-"""Find, list and change stored tasks."""
+"""Finding, listing and changing stored tasks."""

@@ -1,4 +1,4 @@
-"""Bulk changes: many tasks, changed in the background, some at a time."""
+"""Bulk changes: changes of many tasks in the background, some at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEPT = 30 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How many tasks a bulk change has changed, and whether that was all."""
+    """The number of tasks that a bulk change has changed, and whether it is finished."""
 
     action: str
     changed: int
@@ -31,7 +31,7 @@ class Step:
 
 
 class BulkChanges:
-    """Stores bulk changes and carries them out, a part in each transaction."""
+    """A store of bulk changes that carries them out, a part in each transaction."""
 
     def __init__(self, tables: Tables, dialect: Dialect, listings: Listings, tasks: Tasks) -> None:
         self._bulk = tables.bulk
@@ -53,7 +53,7 @@ class BulkChanges:
     ) -> str:
         """Begin to change the tasks of a list that match; return the id of the change.
 
-        ``told`` tells people which tasks they are, ``total`` is how many, if that is known.
+        ``told`` describes these tasks to people; ``total`` is their number, if it is known.
         """
         row: dict[str, Any] = {
             "id": task_id(),
@@ -74,7 +74,7 @@ class BulkChanges:
         )
 
     def unfinished(self, connection: sa.Connection) -> list[str]:
-        """Return the ids of those that have not ended, the oldest first."""
+        """Return the ids of the changes that have not ended, the oldest first."""
         bulk = self._bulk
         return list(
             connection.scalars(
@@ -83,9 +83,9 @@ class BulkChanges:
         )
 
     def go_on(self, connection: sa.Connection, bulk_id: str) -> Step | None:
-        """Change the next tasks; return how far that came.
+        """Change the next tasks, and return the progress that this made.
 
-        Returns None if it has ended, or somebody else works on it, who is not waited for.
+        Returns None, without waiting, if the change has ended or somebody else works on it.
         """
         bulk = self._bulk
         mine = sa.and_(bulk.c.id == bulk_id, bulk.c.finished_at.is_(None))
@@ -114,13 +114,13 @@ class BulkChanges:
         return Step(row.action, values["changed"], is_last=listing.next is None)
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget those that ended more than 30 days ago; return how many."""
+        """Forget changes that ended more than 30 days ago; return how many."""
         old = self._bulk.c.finished_at < self._now - duration_micros(_KEPT)
         return connection.execute(sa.delete(self._bulk).where(old)).rowcount
 
 
 def pack(filter: Filter, visible: Visible | None) -> str:
-    """Return a filter as it is stored."""
+    """Return a filter in the form in which it is stored."""
     given = {
         field.name: getattr(filter, field.name)
         for field in fields(filter)

@@ -1,4 +1,4 @@
-"""The backlog: tasks that have not ended, counted only as far as a cap, so that it costs little."""
+"""The backlog: tasks that have not ended, counted up to a cap so that counting is cheap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LiveLane:
 
 
 class Backlog:
-    """Counts the tasks that have not ended, whatever the table holds."""
+    """A counter of the tasks that have not ended, which is cheap whatever the table holds."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
@@ -51,7 +51,7 @@ class Backlog:
         self._running = _prepare_count(sa.select(task.c.id).where(*leased, ~self.is_lost))
         self._lost = _prepare_count(sa.select(task.c.id).where(*leased, self.is_lost))
         later = sa.select(task.c.attempts).where(*scheduled, task.c.due_at > sa.bindparam("until"))
-        # The first to be due are looked at: those that are tried again are among them.
+        # The first to be due are examined: tasks that are tried again are among them.
         first = later.order_by(task.c.due_at).limit(CAP).subquery("first")
         self._retrying = Prepared(
             sa.select(sa.func.count()).select_from(first).where(first.c.attempts > 0)

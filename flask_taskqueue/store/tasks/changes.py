@@ -1,4 +1,4 @@
-"""Tasks: read, and changed by their users."""
+"""Reading and changing tasks on behalf of their users."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .selection import Action, Selection
 
 
 class Tasks:
-    """Reads tasks and changes them. Each method is part of the transaction of its connection."""
+    """A reader of tasks that also changes them; each method joins its connection's transaction."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Tasks:
         return Record._make(row)
 
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
-        """Return the rows of these tasks, as far as there are any."""
+        """Return the rows of these tasks, as far as they exist."""
         return [
             Record._make(row)
             for row in connection.execute(
@@ -73,7 +73,7 @@ class Tasks:
         return set(connection.scalars(sa.select(self._task.c.id).where(*out)))
 
     def ids_like(self, connection: sa.Connection, prefix: str, limit: int) -> list[str]:
-        """Return the ids that begin so, the oldest first."""
+        """Return the ids that begin with ``prefix``, the oldest first."""
         first, last = id_range(prefix)
         between = self._task.c.id.between(first, last)
         return list(
@@ -83,7 +83,7 @@ class Tasks:
         )
 
     def count(self, connection: sa.Connection, filter: Filter, action: Action | None = None) -> int:
-        """Count the tasks that match; of those that an action applies to, if one is given."""
+        """Count the tasks that match and, if an action is given, to which it applies."""
         conditions = (
             filter.conditions(self._task)
             if action is None
@@ -123,7 +123,7 @@ class Tasks:
     def requeue_some(self, connection: sa.Connection, filter: Filter) -> int:
         """Schedule up to `BATCH` dead tasks that match again, with their keys; return how many.
 
-        Those whose unique_key is taken stay dead.
+        Tasks whose unique_key is taken stay dead.
         """
         dead = _last_of_each_key(self._selection.lock(connection, Action.REQUEUE, filter))
         afresh: dict[str, Any] = {
@@ -160,7 +160,7 @@ class Tasks:
     def run_some_now(self, connection: sa.Connection, filter: Filter) -> int:
         """Make up to `BATCH` scheduled tasks that match due; return how many.
 
-        Those that wait for a key go on waiting.
+        Tasks that wait for a key keep waiting.
         """
         found = self._selection.lock(connection, Action.RUN_NOW, filter)
         self._update(connection, found, {"due_at": self._now})
@@ -179,7 +179,7 @@ class Tasks:
     def delete_some(self, connection: sa.Connection, filter: Filter) -> int:
         """Cancel up to `BATCH` tasks that match and have not ended; return how many.
 
-        One that runs is taken from its handler, whose end frees its place.
+        A running task is taken from its handler; its place is freed when the handler ends.
         """
         live = self._withdrawn(connection, self._selection.lock(connection, Action.DELETE, filter))
         held = self._holds.take(
@@ -210,7 +210,7 @@ class Tasks:
         )
 
     def _withdrawn(self, connection: sa.Connection, live: Sequence[Record]) -> list[Record]:
-        """Return those tasks that no handler has completed, or can complete any more."""
+        """Return the tasks that no handler has completed, or can complete any more."""
         leases = leases_of(record for record in live if record.state == State.LEASED)
         completed = self._log.withdraw(connection, leases)
         return [record for record in live if (record.id, record.lease_id) not in completed]

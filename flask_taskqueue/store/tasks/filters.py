@@ -1,4 +1,4 @@
-"""Filters: which tasks to find or to change."""
+"""Filters, which choose the tasks to find or to change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REASONS = (
     "expired",
     "replaced",
 )
-"""What a task's last attempt, or its end, is put down to."""
+"""The reasons for the result of a task's last attempt, or for its end."""
 
 _STATUS = re.compile(r"([1-5])(xx|[0-9]{2})", re.ASCII | re.IGNORECASE)
 
@@ -64,19 +64,19 @@ class LastStatus:
 
 
 SEARCHED = 100_000
-"""How many of the newest tasks a search looks through: no index helps it."""
+"""The number of the newest tasks that a search looks through, because no index helps it."""
 
 _SKEW = 3600 * SECOND
-"""How far the clocks of those who add tasks may be from the database's."""
+"""The largest difference between the clock of a process that adds tasks and the database's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which tasks to find; None leaves a field open, and all that are given must fit.
+    """A filter of tasks; None leaves a field open, and all given fields must match.
 
     ``since`` is the earliest creation, in microseconds. ``search`` is a part of the id, the name,
-    the URL or the last error, whatever its case; only the newest `SEARCHED` tasks are searched.
-    ``before`` is a task id, ``batch`` a batch's.
+    the URL or the last error, in upper or lower case; only the newest `SEARCHED` tasks are
+    searched. ``before`` is a task id, ``batch`` a batch id.
     """
 
     ids: Sequence[str] | None = None
@@ -92,7 +92,7 @@ class Filter:
     before: str | None = None
 
     def conditions(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
-        """Return what a row of the task table must fulfil."""
+        """Return the conditions for a row of the task table."""
         found = [*self._equal(task), *self._at_least(task)]
         if self.ids is not None:
             found.append(task.c.id.in_([task_id for task_id in self.ids if is_token(task_id)]))
@@ -119,7 +119,7 @@ class Filter:
     def _at_least(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
         found: list[sa.ColumnElement[bool]] = []
         if self.since is not None:
-            # The id says about the same, and is what tasks are found by.
+            # The id says about the same, and has the index that finds tasks.
             found += [
                 task.c.id >= first_id(max(0, self.since - _SKEW)),
                 task.c.created_at >= self.since,
@@ -132,7 +132,7 @@ class Filter:
 def _has_state(task: sa.Table, state: State) -> sa.ColumnElement[bool]:
     """Return whether a row has this state, even while it waits for a key.
 
-    The index of live tasks does not have those.
+    The index of live tasks does not have tasks that wait for a key.
     """
     return is_state(task, state) if state is State.LEASED else task.c.state == state.value
 

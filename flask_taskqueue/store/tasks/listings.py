@@ -1,4 +1,4 @@
-"""Listings: tasks page by page, each list in the order in which its index has them."""
+"""Listings: tasks page by page, each list in the order of its index."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .filters import Filter
 from .visible import Visible
 
 LOOKED_AT = 20_000
-"""How many tasks of a list a filter looks through before it asks whether to go on."""
+"""The number of tasks that a filter looks through before it asks whether to continue."""
 
 _JUDGED = 1_000
-"""How many candidates are read at a time, of which what is seen decides."""
+"""The number of candidates read at a time, if what is visible decides about them."""
 
 _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9A-Za-z-]{1,26})", re.ASCII)
 
 
 class ListKind(StrEnum):
-    """Which list: every task, or those of one state, the scheduled ones by what they wait for."""
+    """A list of tasks: all of them, or those of one state, scheduled ones by what they wait for."""
 
     ALL = "all"
     DUE = "due"
@@ -43,7 +43,7 @@ class ListKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a list, right behind a task: what the list is ordered by, and the task's id."""
+    """A place in a list, right behind a task: the list's sort key for that task, and its id."""
 
     at: int
     id: str
@@ -53,14 +53,14 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor | None:
-        """Return the place that a text tells, or None if it tells none."""
+        """Return the place that a text describes, or None if it describes none."""
         match = _PLACE.fullmatch(text)
         return None if match is None else cls(int(match[1]), match[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page: ids of tasks, and where the next begins, if there may be one.
+    """One page: ids of tasks, and where the next page begins, if there may be one.
 
     ``is_partial`` says that a filter has looked through as many tasks as it may and found fewer
     than a page.
@@ -73,7 +73,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """A range of an index: its tasks, by ``key`` and id, up or down. Without a key by id alone."""
+    """A range of an index: its tasks, by ``key`` and id, up or down; without a key by id alone."""
 
     conditions: Sequence[sa.ColumnElement[bool]]
     key: sa.Column[Any] | None
@@ -85,7 +85,7 @@ class _Range:
         after = task.c.id < place.id if self.descending else task.c.id > place.id
         if self.key is None:
             return after
-        # The bound by the key alone is what an index can be entered by.
+        # An index can be entered by the bound on the key alone.
         beyond, from_there = (
             (self.key < place.at, self.key <= place.at)
             if self.descending
@@ -95,7 +95,7 @@ class _Range:
 
 
 class Listings:
-    """Reads lists of tasks page by page."""
+    """A reader of lists of tasks, page by page."""
 
     def __init__(self, tables: Tables, live_counts: Backlog) -> None:
         self._task = tables.task
@@ -112,10 +112,10 @@ class Listings:
         limit: int,
         visible: Visible | None = None,
     ) -> Listing:
-        """Return the next so many tasks of a list that match.
+        """Return the next ``limit`` tasks of a list that match.
 
-        The newest, the first to be due or the last to end comes first. ``visible`` is what else
-        must be seen of them.
+        The newest, the first to be due or the last to end comes first. ``visible`` restricts them
+        by what can be seen of them.
         """
         ranges = list(self._ranges(connection, kind, filter.queue))
         by_range = kind in (
@@ -157,7 +157,7 @@ class Listings:
     def _lanes(
         self, connection: sa.Connection, kind: ListKind, queue: str | None
     ) -> Iterable[_Range]:
-        """Return what has not ended, queue by queue and priority by priority."""
+        """Return the tasks that have not ended, queue by queue and priority by priority."""
         task = self._task
         for lane in self._live_counts.lanes(connection):
             leased = kind in (ListKind.RUNNING, ListKind.LOST)
@@ -192,7 +192,7 @@ class Listings:
         limit: int,
         seen: Visible | None,
     ) -> list[Cursor]:
-        """Return the rows of a range, counting only those that are seen to fit."""
+        """Return the rows of a range, counting only those that are seen to match."""
         if seen is None:
             return self._rows(connection, part, after, more, limit)
         found: list[Cursor] = []
@@ -227,7 +227,7 @@ class Listings:
         more: Sequence[sa.ColumnElement[bool]],
         columns: Sequence[sa.ColumnElement[Any]] = (),
     ) -> sa.Select[Any]:
-        """Return the statement of the rows behind a place, in their order."""
+        """Return the statement for the rows behind a place, in their order."""
         task = self._task
         key = sa.literal(0) if part.key is None else part.key
         # With coalesce the order is not that of the primary key, along which the few tasks of a
@@ -245,7 +245,7 @@ class Listings:
 
 
 def _merged(rows: list[Cursor], ends: Sequence[Cursor], limit: int, *, descending: bool) -> Listing:
-    """Merge rows of several ranges in one order, as far as each of the ranges was looked at."""
+    """Merge rows of several ranges in one order, as far as each of the ranges was read."""
 
     def rank(place: Cursor) -> tuple[int, str]:
         return place.at, place.id

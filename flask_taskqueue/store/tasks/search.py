@@ -15,34 +15,34 @@ from ..database.tables import Tables
 from .filters import SEARCHED, Filter
 
 OF_STATE = 50_000
-"""How many tasks of one state are looked at along their index."""
+"""The number of tasks of one state that are examined along their index."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Tasks, the newest first; with ``is_partial`` there are older ones, not looked at."""
+    """Tasks, the newest first; with ``is_partial`` there are older ones that were not examined."""
 
     records: list[Record]
     is_partial: bool = False
 
 
 class Search:
-    """Finds tasks by a filter."""
+    """A finder of tasks by a filter."""
 
     def __init__(self, tables: Tables) -> None:
         self._task = tables.task
         self._lock = tables.lock
 
     def find(self, connection: sa.Connection, filter: Filter, limit: int) -> list[Record]:
-        """Return the newest that match, however many tasks have to be looked at."""
+        """Return the newest tasks that match, however many have to be examined."""
         if self._is_crowded(connection, filter.state):
             return self._along_ids(connection, filter, limit)
         return self._of_state(connection, filter, limit)
 
     def look(self, connection: sa.Connection, filter: Filter, limit: int) -> SearchResult:
-        """Return those that match of the newest `SEARCHED` tasks, so that it costs little.
+        """Return the matching tasks among the newest `SEARCHED`, so that it is cheap.
 
-        Of a state whose tasks have ended, they are the `OF_STATE` that ended last. By name or id,
+        For a state of ended tasks, the `OF_STATE` that ended last are examined. By name or id,
         which are indexed, all tasks are searched.
         """
         state = filter.state
@@ -68,9 +68,9 @@ class Search:
         return SearchResult(records, is_partial=oldest is not None and len(records) < limit)
 
     def _is_crowded(self, connection: sa.Connection, state: State | None) -> bool:
-        """Return whether more tasks have this state than are looked at along its index.
+        """Return whether more tasks have this state than are examined along its index.
 
-        Without a state that is always so.
+        Without a state, that is always so.
         """
         if state is None:
             return True
@@ -102,7 +102,7 @@ class Search:
         limit: int,
         more: Sequence[sa.ColumnElement[bool]] = (),
     ) -> list[Record]:
-        """Find along the index of the state; those that wait for a key are not in it."""
+        """Find tasks along the index of the state, which lacks tasks that wait for a key."""
         task, state = self._task, State(filter.state or State.SCHEDULED)
         # With coalesce the order is not that of the primary key, along which the tasks of a state
         # may be far apart.

@@ -1,4 +1,4 @@
-"""Selection: which tasks an action applies to, locked until they have been changed."""
+"""Selection: the tasks that an action applies to, locked until they have been changed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..database.tables import Tables
 from .filters import Filter
 
 BATCH = 500
-"""How many tasks one transaction changes at most."""
+"""The most tasks that one transaction changes."""
 
 
 class Action(Enum):
-    """What can be done to many tasks at once."""
+    """An action on many tasks at once."""
 
     REQUEUE = "requeue"
     RUN_NOW = "run now"
@@ -35,7 +35,7 @@ _CHANGED = {
 
 
 class Selection:
-    """Selects the tasks that an action applies to."""
+    """A selector of the tasks that an action applies to."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
@@ -45,8 +45,8 @@ class Selection:
     def lock(self, connection: sa.Connection, action: Action, filter: Filter) -> list[Record]:
         """Return some tasks that match, which nobody else changes until the transaction ends.
 
-        Named ones are found by id; others along the index of each state they can have, because by
-        id they may be far apart.
+        Tasks given by id are found by id; others are found along the index of each state they can
+        have, because by id they may be far apart.
         """
         task, conditions = self._task, self.conditions(action, filter)
         if filter.ids is not None:
@@ -75,7 +75,7 @@ class Selection:
         return found
 
     def conditions(self, action: Action, filter: Filter) -> list[sa.ColumnElement[bool]]:
-        """Return what a task must fulfil to match, and to be changed in this way."""
+        """Return the conditions for a task that matches and can be changed in this way."""
         task = self._task
         later = sa.or_(task.c.due_at > self._now, sa.literal(filter.ids is not None))
         fits = {
@@ -86,7 +86,7 @@ class Selection:
         return [fits[action], *filter.conditions(task)]
 
     def _key_is_free(self) -> sa.ColumnElement[bool]:
-        """Return whether no task that has not ended has the key that a task was given."""
+        """Return whether no unfinished task has the key that a task was given."""
         task, other = self._task, self._task.alias("other")
         holder = sa.select(other.c.id).where(
             other.c.queue == task.c.queue, other.c.unique_key == task.c.given_key

@@ -1,4 +1,4 @@
-"""What is visible of tasks: a search looks at nothing else, so it cannot find out hidden things."""
+"""The visible part of tasks, to which a search is limited so that it reveals nothing hidden."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .filters import is_recent, says
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visible:
-    """What to look for in tasks as somebody sees them: a URL, and a part of what is seen.
+    """A search in tasks as somebody sees them, for a URL and for a part of what is seen.
 
-    What is seen are id, name, last error and URL; None stands for whatever there is.
+    The visible parts are id, name, last error and URL; None means no restriction.
 
-    The database compares no hidden text: a row whose URL is not seen as it is stored is always a
-    candidate, whatever is looked for, and `fits` judges it by what is seen. So neither what is
-    found, nor how much has to be looked at, tells anything of the rest.
+    The database compares no hidden text: a row whose URL is shown otherwise than it is stored is
+    always a candidate, whatever the search is for, and `fits` judges it by what is seen. So neither
+    the results, nor the amount of work, reveals anything about the hidden parts.
     """
 
     sight: UrlRedaction
@@ -29,7 +29,7 @@ class Visible:
 
     @classmethod
     def of(cls, packed: dict[str, Any] | None) -> Visible | None:
-        """Return what `packed` tells."""
+        """Return the search that `packed` describes."""
         if packed is None:
             return None
         sight = UrlRedaction(packed["sight"]["queries"], tuple(packed["sight"]["redact"]))
@@ -45,7 +45,7 @@ class Visible:
         return self.url is None and self.search is None
 
     def conditions(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
-        """Return what the row of a candidate must fulfil."""
+        """Return the conditions for the row of a candidate."""
         found: list[sa.ColumnElement[bool]] = []
         if self.url is not None:
             path = self.url.partition("?")[0]
@@ -68,7 +68,7 @@ class Visible:
         return [task.c.url, sa.case((self._is_said(task), 1), else_=0).label("is_said")]
 
     def fits(self, url: str, is_said: int) -> bool:
-        """Return whether a candidate is what is looked for."""
+        """Return whether a candidate matches the search."""
         seen = self.sight.url(url)
         if self.url is not None and seen != self.url:
             return False
@@ -79,13 +79,13 @@ class Visible:
         )
 
     def _is_said(self, task: sa.Table) -> sa.ColumnElement[bool]:
-        """Return whether the search text is in what everybody sees of a task."""
+        """Return whether the search text is in the parts of a task that everybody sees."""
         return (
             sa.false() if self.search is None else says(task, self.search, (task.c.id, task.c.name))
         )
 
     def _is_veiled(self, task: sa.Table) -> sa.ColumnElement[bool]:
-        """Return whether a URL may be seen otherwise than it is stored.
+        """Return whether a URL may be shown otherwise than it is stored.
 
         Names of parameters may be escaped, so an escape counts.
         """

@@ -1,1 +1,1 @@
-"""What the application's own transaction has written and not yet committed."""
+"""The uncommitted changes of the app's own transaction."""

@@ -17,7 +17,7 @@ _COUNTERS = ("Handler_delete", "Handler_update", "Handler_write")
 
 
 class MySQLWrites:
-    """Exact on MariaDB.
+    """The writes of a transaction, exact on MariaDB.
 
     MySQL counts rows of temporary tables among those that were written, so inserts are left out
     there.
@@ -51,7 +51,7 @@ class MySQLWrites:
             return True
         return (
             statement.keyword in _COMMITTING and not self._in_transaction()
-        )  # that of a temporary table commits nothing
+        )  # dropping a temporary table commits nothing
 
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
         return noted is not None and self._handled() != noted and self.is_open()

@@ -25,8 +25,9 @@ SELECT EXISTS (
     )
 )
 """
-"""What a transaction that has a number for another reason (a row lock, a savepoint that was
-rolled back) holds if it has written, too.
+"""The question whether a transaction holds what only a write leaves.
+
+Its number may have another reason (a row lock, a savepoint that was rolled back).
 """
 
 _COUNTED = """
@@ -37,15 +38,16 @@ SELECT sum(
 )
 FROM pg_class WHERE relkind IN ('r', 'p', 'm', 't')
 """
-"""Rows of all tables, the catalog's too, and of savepoints that were rolled back: only what it
-has grown by tells.
+"""The rows of all tables, the catalog's and those of rolled back savepoints too.
+
+So only the growth of this number is significant.
 """
 
 _NO_ROWS = {"move", "fetch"}
 
 
 class PostgreSQLWrites:
-    """Exact, by one question of the transaction itself."""
+    """The writes of a transaction, exactly, by one question to the transaction itself."""
 
     asks = True
 

@@ -16,9 +16,9 @@ _HEADER = ("schema_version", "user_version", "application_id")
 
 
 class SQLiteWrites:
-    """Exact for rows without a question.
+    """The writes of a transaction, exact for rows without a question.
 
-    Tables are compared with what they were before the first statement that may change them.
+    Tables are compared with their state before the first statement that may change them.
     """
 
     asks = False
@@ -28,7 +28,7 @@ class SQLiteWrites:
         self._driver: Any = connection.connection.dbapi_connection
 
     def is_autocommit(self) -> bool:
-        return False  # a recipe for transactions may look so: whether one is open is asked instead
+        return False  # a recipe for transactions may look so: whether one is open is asked
 
     def count(self) -> int:
         return int(self._driver.total_changes)
@@ -42,7 +42,7 @@ class SQLiteWrites:
             and cursor.description is not None
             and context.execute_style is not ExecuteStyle.INSERTMANYVALUES
         ):
-            # SQLite counts what a statement with RETURNING has changed only when its rows have been
+            # SQLite counts the changes of a statement with RETURNING only when its rows have been
             # fetched.
             context.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(
                 cursor, initial_buffer=cursor.fetchall()

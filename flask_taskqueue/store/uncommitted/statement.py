@@ -1,4 +1,4 @@
-"""What the words of a statement tell: whether it may write, or end a transaction or savepoint."""
+"""What the words of a statement show: whether it may write, or end a transaction or savepoint."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ _WRITING = _CHANGES | {
     "autocommit",
     "constraints",
 }
-"""Words that a statement which only reads does not have, but ``FOR UPDATE`` and the function
-``replace()``.
+"""Words that a statement which only reads does not have.
+
+The exceptions are ``FOR UPDATE`` and the function ``replace()``.
 """
 
 _DEFINES = {"alter", "comment", "create", "drop", "grant", "revoke", "truncate"}
@@ -85,11 +86,11 @@ _CALLABLE = _TAKE_PARENTHESES | _PURE
 
 
 class StatementKind(Enum):
-    """What a statement is, as far as its words tell."""
+    """The kind of a statement, as far as its words show."""
 
     READ = "read"
     CHANGE = "change"
-    """Changes rows, and as many as the database counts."""
+    """It changes rows, and the database counts how many."""
     SAVEPOINT = "savepoint"
     ROLLBACK_TO = "rollback to"
     RELEASE = "release"
@@ -97,14 +98,14 @@ class StatementKind(Enum):
     COMMIT = "commit"
     ROLLBACK = "rollback"
     UNKNOWN = "unknown"
-    """May write; only the database knows."""
+    """It may write; only the database knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement, as far as its words tell.
+    """A statement, as far as its words show.
 
-    ``name`` is that of a savepoint, ``keyword`` the first word of another.
+    ``name`` is the name of a savepoint, ``keyword`` the first word of another statement.
     """
 
     kind: StatementKind
@@ -119,15 +120,15 @@ class Statement:
 
     @property
     def defines(self) -> bool:
-        """Whether it is about tables and the like, not about their rows."""
+        """Whether it is about tables and the like, rather than their rows."""
         return self.keyword in _DEFINES
 
 
 def read_statement(text: str) -> Statement:
-    """Tell what a statement is.
+    """Return what kind of statement this is.
 
-    What is not certain is `StatementKind.UNKNOWN`: comments and quotes that databases read
-    differently, say.
+    An uncertain one is `StatementKind.UNKNOWN`, for example because of comments and quotes that
+    databases read differently.
     """
     return (
         _read(text)
@@ -184,7 +185,7 @@ class _Word:
     calls: bool = False
     writes: bool = False
     names: bool = False
-    """Whether a table is named here, whose columns may follow in parentheses."""
+    """Whether a table is named here, so that its columns may follow in parentheses."""
 
 
 def _words(text: str) -> Iterator[_Word]:

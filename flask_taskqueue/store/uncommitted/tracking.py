@@ -1,4 +1,4 @@
-"""Tracking: listens to the statements of engines whose transactions are tracked."""
+"""Tracking: listening to the statements of engines whose transactions are tracked."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NO_COMMIT = (
 
 _ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
-"""By the ids of their connections, which they keep alive."""
+"""The tracked transactions by the ids of their connections, which they keep alive."""
 _engines: WeakSet[sa.Engine] = WeakSet()
 
 
 def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
     """Track the transaction that has begun on a connection.
 
-    It is tracked for as long as the caller keeps what is returned, or until `untrack`. ``shared``
-    says that it is part of one that somebody else began, who may have written before.
+    It is tracked for as long as the caller keeps the returned value, or until `untrack`. ``shared``
+    says that somebody else began the transaction, and may have written before.
     """
     engine: sa.Engine = getattr(
         connection.engine, "_proxied", connection.engine

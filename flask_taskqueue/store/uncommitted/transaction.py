@@ -1,4 +1,4 @@
-"""What the transaction of an application's connection has written and not yet committed."""
+"""The uncommitted changes of the transaction of an app's connection."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .writes import writes_of
 class JoinedChange:
     """A change of the queue's that is part of the transaction.
 
-    ``names`` are the tasks that are lost if it is not committed. After the commit ``committed`` is
-    called at once, when the session cannot be used, and each of ``then`` when it can.
+    ``names`` are the tasks that are lost if it is not committed. After the commit, ``committed`` is
+    called at once, when the session cannot be used, and each function of ``then`` when it can.
     """
 
     names: Sequence[str]
@@ -40,34 +40,35 @@ class _Level:
 
 
 class TrackedTransaction:
-    """Tracks the statements of one connection, from a transaction's start to its end.
+    """A tracker of the statements of one connection, from a transaction's start to its end.
 
-    What a statement has written is known from its row count, or where that does not tell, asked of
-    the database: once, before a savepoint begins or when somebody wants to know.
+    Whether a statement has written is known from its row count. If that does not tell, the database
+    is asked: once, before a savepoint begins or when somebody wants to know.
     """
 
     def __init__(self, connection: sa.Connection, *, shared: bool) -> None:
         self.connection = connection
         self.thread = get_ident()
         self.may_commit = True
-        """Whether whoever has the connection may commit it."""
+        """Whether the owner of the connection may commit it."""
         self._writes = writes_of(connection)
         self._shared = self._locks = shared
         self._doubted = False
         self._levels = [_Level(self._writes.count())]
         self._due: list[Callable[[], object]] = []
         self.dropped: list[JoinedChange] = []
-        """The changes of the queue's in savepoints that have ended without a commit; whoever
-        meant that takes them out.
+        """The queue's changes in savepoints that have ended without a commit.
+
+        Whoever ended them on purpose takes them out.
         """
-        # What the driver begins by itself is not there before the first change.
+        # A transaction that the driver begins by itself is not there before the first change.
         self._begun_by_events = not self._writes.asks and self._writes.is_open()
         self._begun_by: str | None = None
 
     def has_written(self, *, ask: bool = True) -> bool:
         """Return whether the transaction holds changes that were not rolled back.
 
-        Without ``ask`` only those count that are known without a question.
+        Without ``ask``, only changes that are known without a question count.
         """
         if self._writes.is_autocommit():
             return False
@@ -84,16 +85,16 @@ class TrackedTransaction:
 
     @property
     def joined(self) -> list[JoinedChange]:
-        """The changes of the queue's that would be committed now."""
+        """The queue's changes that would be committed now."""
         return [change for level in self._levels for change in level.joined]
 
     def join(self, joined: JoinedChange) -> None:
-        """Note a change that was made in the transaction."""
+        """Note a change of the queue's that was made in the transaction."""
         self._levels[-1].written = True
         self._levels[-1].joined.append(joined)
 
     def end(self, *, committed: bool) -> None:
-        """Note what became of the transaction; what follows a commit is due."""
+        """Note how the transaction ended; after a commit, its follow-up functions are due."""
         for change in self.joined if committed else ():
             change.committed()
             self._due += change.then
@@ -103,12 +104,12 @@ class TrackedTransaction:
     def clear(self) -> None:
         """Begin anew, because the connection's transaction ends now.
 
-        What became of the queue's changes, the session knows.
+        The session knows what happened to the queue's changes.
         """
         self._begin_anew(self.joined)
 
     def take_due(self) -> list[Callable[[], object]]:
-        """Return what follows what was committed, each once, and do not give it again."""
+        """Return the functions due after a commit, each only once."""
         due, self._due = self._due, []
         return list(dict.fromkeys(due))
 
@@ -120,7 +121,7 @@ class TrackedTransaction:
     def making_way(self) -> Iterator[None]:
         """End the transaction, which must hold no changes, and begin it again afterwards.
 
-        It is begun again as it was begun. The session does not notice: none of its objects expires.
+        It begins again in the same way. The session does not notice: none of its objects expires.
         """
         must_begin = self._writes.let_go() and (self._begun_by_events or self._begun_by is not None)
         try:
@@ -177,7 +178,7 @@ class TrackedTransaction:
         return True
 
     def _resolve(self) -> bool:
-        """Ask whether the innermost level has written, where its statements do not tell."""
+        """Ask whether the innermost level has written, if its statements do not show it."""
         level = self._levels[-1]
         if not level.written and (
             level.unknown or self._writes.count() != level.counted
@@ -228,7 +229,7 @@ class TrackedTransaction:
         self.dropped += [change for level in ended for change in level.joined]
         if not self._levels[-1].written:
             self._levels[-1].counted = self._writes.count()
-        if not statement.name.startswith("sa_savepoint_"):  # those SQLAlchemy does not use again
+        if not statement.name.startswith("sa_savepoint_"):  # SQLAlchemy does not reuse its own
             self._levels.append(_Level(self._writes.count(), name=statement.name))
 
     def _merge(self, ended: list[_Level]) -> None:

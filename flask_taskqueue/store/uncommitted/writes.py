@@ -1,4 +1,4 @@
-"""Whether the transaction of a connection has written: what each database can be asked."""
+"""Whether the transaction of a connection has written, as far as each database can tell."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .statement import Statement, StatementKind
 
 
 class Writes(Protocol):
-    """What one connection's database knows of its transaction, past SQLAlchemy's events."""
+    """The knowledge of a connection's database about its transaction, past SQLAlchemy's events."""
 
     asks: bool
-    """Whether the answers below cost a question to the server."""
+    """Whether the answers below take a question to the server."""
 
     def is_autocommit(self) -> bool:
         """Return whether the driver commits each statement, so that nothing is held back."""
@@ -24,22 +24,22 @@ class Writes(Protocol):
         """Return how many changes the driver has counted; a constant if it does not count."""
 
     def note(self, *, locks: bool) -> Any:
-        """Return what to remember from before a statement whose words do not tell what it does.
+        """Return what to remember before a statement whose words do not show what it does.
 
         ``locks`` is as below.
         """
 
     def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        """Return whether a statement that has run has written, as its result tells.
+        """Return whether a statement that has run has written, as its result shows.
 
-        Returns None where the database must be asked.
+        Returns None if the database must be asked.
         """
 
     def ends(self, statement: Statement) -> bool:
         """Return whether the database has committed the transaction because of this statement."""
 
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
-        """Ask whether anything was written since these were counted and noted.
+        """Ask whether anything was written since ``counted`` and ``noted`` were taken.
 
         ``locks`` says that rows may have been locked.
         """
@@ -58,7 +58,7 @@ class Writes(Protocol):
 
 
 class UnknownWrites:
-    """A database that cannot be asked: it is the application's own and does not hold our tables."""
+    """A database that cannot be asked; it is the app's own and does not hold our tables."""
 
     asks = True
 
@@ -98,7 +98,7 @@ class UnknownWrites:
 def ask(connection: sa.Connection, question: str) -> list[Any] | None:
     """Return the rows that answer a question, past SQLAlchemy's events.
 
-    Returns None if the transaction cannot be asked any more.
+    Returns None if the transaction can no longer be asked.
     """
     module: Any = connection.dialect.loaded_dbapi
     cursor = connection.connection.cursor()
@@ -112,7 +112,7 @@ def ask(connection: sa.Connection, question: str) -> list[Any] | None:
 
 
 def writes_of(connection: sa.Connection) -> Writes:
-    """Return what the database of this connection can be asked."""
+    """Return the questions that the database of this connection can be asked."""
     return _kind(connection.dialect.name)(connection)
 
 

@@ -1,4 +1,4 @@
-"""What differs between the databases: the only place that names one."""
+"""The differences between the databases; no other module names a database."""
 
 from __future__ import annotations
 
@@ -30,25 +30,27 @@ class Claim(Protocol):
 
 
 class Dialect(Protocol):
-    """A database, as far as it differs from the others."""
+    """The operations that each database does in its own way."""
 
     clock_is_local: bool
-    """Whether the database's clock is that of this machine."""
+    """Whether the database's clock is the clock of this machine."""
     locks_by_writing: bool
-    """Whether a transaction has to write first, because one that reads first may fail to write
-    later.
+    """Whether a transaction has to write first.
+
+    On such a database, one that reads first may later fail to write.
     """
 
     sends_singly: bool
-    """Whether the driver sends the rows of an executemany one by one, so that one statement for
-    many had better be written.
+    """Whether the driver sends the rows of an executemany one by one.
+
+    If so, one statement for many rows is faster.
     """
     locks_what_it_copies: bool
     """Whether an INSERT … SELECT locks the rows that it reads."""
 
     @property
     def now(self) -> sa.ColumnElement[int]:
-        """The database's clock, in microseconds since 1970; the same throughout a statement."""
+        """Return the database's clock, in microseconds since 1970; constant in a statement."""
 
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
         """Return an engine of the queue's own, whose transactions wait only a moment for a lock.
@@ -69,7 +71,7 @@ class Dialect(Protocol):
         """Return whether each statement is committed at once, despite the transaction."""
 
     def place(self, connection: sa.Connection) -> str:
-        """Describe where this connection leads, to tell it from where somebody else's may lead."""
+        """Describe where this connection leads, to tell it from where another one leads."""
 
     def file(self, connection: sa.Connection) -> str:
         """Return the path of the file that this connection works on, whatever its URL says.
@@ -84,12 +86,12 @@ class Dialect(Protocol):
         """Return whether `notify` and `listen` can be used."""
 
     def notify(self, connection: sa.Connection, channel: str) -> None:
-        """Send a notification to those who listen."""
+        """Send a notification to everyone who listens."""
 
     def hears(
         self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
     ) -> bool:
-        """Return whether notifications reach the connections that ``connect`` gives.
+        """Return whether notifications reach the connections that ``connect`` returns.
 
         Raises DBAPIError.
         """
@@ -109,12 +111,13 @@ class Dialect(Protocol):
         """
 
     def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-        """Whether a column is one of the ids that are bound as ``among``: any number of them,
-        by statements that read the same.
+        """Return whether a column is one of the ids that are bound as ``among``.
+
+        The statement reads the same for any number of ids.
         """
 
     def bound(self, ids: Sequence[str]) -> Any:
-        """What binds ids for `among`."""
+        """Return the value that binds ids for `among`."""
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """Return an insert that skips rows whose key is there already."""
@@ -126,25 +129,25 @@ class Dialect(Protocol):
         """Let only one process at a time change the tables of this name."""
 
     def at_once(self, connection: sa.Connection) -> AbstractContextManager[object]:
-        """Wait for no lock within this, as far as the database can do that."""
+        """Wait for no lock in this block, as far as the database can do that."""
 
     def is_locked(self, error: sa.exc.DBAPIError) -> bool:
-        """Return whether a lock that another transaction holds was waited for in vain."""
+        """Return whether the transaction waited in vain for a lock that another one holds."""
 
     def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
-        """Return whether this transaction was ended because it and others waited for each other."""
+        """Return whether this transaction was ended to resolve a deadlock with others."""
 
     def is_transient(self, error: sa.exc.DBAPIError) -> bool:
         """Return whether the same transaction may succeed when it is tried again."""
 
     def is_stale(self, error: sa.exc.DBAPIError) -> bool:
-        """Return whether the transaction may succeed on another connection only.
+        """Return whether the transaction may succeed, but only on another connection.
 
-        This one is lost, or leads to what can only be read.
+        This connection is lost, or leads to a database that is read-only.
         """
 
     def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
-        """Return whether this connection leads to what can only be read."""
+        """Return whether this connection leads to a database that is read-only."""
 
     def is_missing(self, error: sa.exc.DBAPIError) -> bool:
         """Return whether a table or a column was not there."""
@@ -156,11 +159,11 @@ _DRIVERS = {
     "mysql": ("pymysql", "mysqldb"),
     "mariadb": ("pymysql", "mysqldb"),
 }
-"""What each database can be reached by."""
+"""The drivers with which each database can be reached."""
 
 
 def check_driver(url: sa.URL) -> None:
-    """Raise `ConfigurationError` for a driver that is not supported, or not there."""
+    """Raise `ConfigurationError` for a driver that is not supported or not installed."""
     name = url.get_backend_name()
     try:
         driver = url.get_dialect().driver
@@ -183,7 +186,7 @@ def dialect_of(url: sa.URL) -> Dialect:
     Raises `ConfigurationError` for a database, or a driver, that is not supported.
     """
     check_driver(url)
-    # Each imported only where it is used: SQLAlchemy's own part for a database takes megabytes.
+    # Each is imported only when it is used: SQLAlchemy's own part for a database takes megabytes.
     match url.get_backend_name():
         case "sqlite":
             return SQLite()

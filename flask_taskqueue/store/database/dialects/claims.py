@@ -1,4 +1,4 @@
-"""The parts of a claim that every database has."""
+"""The parts of a claim that all databases share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .states import is_state
 def candidates(
     task: sa.Table, now: sa.ColumnElement[int], *only: sa.ColumnElement[bool]
 ) -> sa.Select[Any]:
-    """Return the due tasks of a lane, the first due in front, if ``only`` holds.
+    """Return the due tasks of a lane, the first due first, if ``only`` holds.
 
     It is an index range scan that ends after ``limit`` rows.
     """
@@ -32,7 +32,7 @@ def candidates(
 
 
 def taken(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
-    """Return what a claim sets: claiming is starting, so the attempt is counted here."""
+    """Return the changes of a claim; claiming is starting, so the attempt is counted here."""
     return {
         "state": sa.literal_column(f"'{State.LEASED}'"),
         "lease_id": sa.bindparam("new_lease"),

@@ -1,4 +1,4 @@
-"""Connections of the queue's own, made just as the application's engine makes its own."""
+"""Connections of the queue's own, made just as the app's engine makes its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from ....core.errors import ConfigurationError
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _unset: ContextVar[Mapping[str, object]] = ContextVar("taskqueue_connect_args", default=_NOTHING)
-"""What to pass to the driver, beside what the application passes, while a connection of the
-queue's own is made.
-"""
+"""The arguments for the driver, beside the app's, while the queue makes a connection."""
 
 _prepared: WeakSet[sa.Dialect] = WeakSet()
 
@@ -28,16 +26,16 @@ def create_engine(
     is_stale: Callable[[sa.exc.DBAPIError], bool],
     **options: Any,
 ) -> sa.Engine:
-    """Return an engine with a pool of its own, whose connections lead where those of ``source`` do.
+    """Return an engine with its own pool, whose connections lead where those of ``source`` do.
 
-    Of the application's engine it takes each connection fresh, after everything that makes one has
-    run: ``creator``, and whatever listeners of ``do_connect``, ``connect``, ``first_connect`` and
-    ``checkout`` there are at that moment. ``connect_args`` are passed to the driver where the URL
-    and the application do not set them; a function of the application's that connects by itself
-    does not get them.
+    If ``source`` is the app's engine, it makes each connection afresh, with everything that takes
+    part in making one: ``creator``, and all listeners of ``do_connect``, ``connect``,
+    ``first_connect`` and ``checkout`` that exist at that moment. ``connect_args`` are passed to the
+    driver unless the URL or the app sets them; a function of the app's that connects by itself does
+    not receive them.
 
     After an error that ``is_stale`` no connection of the pool is used again: they may all lead to a
-    server that is read-only now, while new ones lead to another.
+    server that is now read-only, while new ones lead to another.
     """
     if isinstance(source, sa.URL):
         unset = {name: value for name, value in connect_args.items() if name not in source.query}

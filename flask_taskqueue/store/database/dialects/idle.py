@@ -1,4 +1,4 @@
-"""Connections that have lain idle: the server may have closed them meanwhile."""
+"""Idle connections, which the server may have closed in the meantime."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ _USED_AT = "taskqueue_used_at"
 def ping_idle(engine: sa.Engine) -> sa.Engine:
     """Ping each connection of an engine before it is used, if it has been idle for some seconds.
 
-    SQLAlchemy's ``pool_pre_ping`` asks every time, which a drain would pay for in each of its
-    turns.
+    SQLAlchemy's ``pool_pre_ping`` asks every time, which would slow down each turn of a drain.
     """
     module: Any = engine.dialect.loaded_dbapi
 

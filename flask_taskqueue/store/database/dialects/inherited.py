@@ -1,4 +1,4 @@
-"""Inherited connections: those that a forked child has of its parent, and must not use."""
+"""Inherited connections, which a forked child has from its parent and must not use."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 _PID = "taskqueue_pid"
 _kept: list[Any] = []
-"""The parent's: to close or to roll back one would be done to the parent."""
+"""The parent's connections; closing one or rolling it back would also happen to the parent."""
 
 
 def replace_inherited() -> None:
-    """Have every pool in a forked child replace its parent's connections when it comes to them."""
+    """Have every pool in a forked child replace its parent's connections when it meets them."""
     if not sa.event.contains(sa.Pool, "checkout", _replace):
         sa.event.listen(sa.Pool, "checkout", _replace, insert=True)
 
@@ -32,7 +32,7 @@ def _replace(connection: Any, record: Any, proxy: Any) -> None:
     if record.info.get(_PID) == os.getpid() or _is_in_memory(connection):
         return
     keep(connection)
-    record.dbapi_connection = proxy.dbapi_connection = None  # by SQLAlchemy's own recipe
+    record.dbapi_connection = proxy.dbapi_connection = None  # after SQLAlchemy's own recipe
     raise sa.exc.DisconnectionError(
         "the connection is that of the process which this one was forked from"
     )

@@ -1,4 +1,4 @@
-"""Marks: by which the database tells whether a transaction is still the one that it was."""
+"""Marks, by which the database tells whether a transaction is still the same one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _SAVEPOINT = "taskqueue_handler"
 
 
 class Mark(Protocol):
-    """Set in a transaction; the database loses it with that transaction, however it ends."""
+    """A mark in a transaction; the database loses it with that transaction, however it ends."""
 
     def holds(self, connection: sa.Connection) -> bool:
-        """Return whether the connection is still in the transaction of the mark. Ask only once."""
+        """Return whether the connection is still in the transaction of the mark; ask only once."""
 
 
 class Savepoint:
-    """A savepoint: a commit, a rollback and a statement that commits implicitly let it go."""
+    """A savepoint, which a commit, a rollback and a statement that commits implicitly release."""
 
     def __init__(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
@@ -33,7 +33,7 @@ class Savepoint:
 
 
 class TransactionId:
-    """The number that the server gives a transaction that writes."""
+    """The number that the server gives to a transaction that writes."""
 
     _ASKED = "SELECT txid_current()"
 

@@ -1,4 +1,4 @@
-"""MariaDB and MySQL, by the statements that both have."""
+"""MariaDB and MySQL, with statements that both of them have."""
 
 from __future__ import annotations
 
@@ -40,12 +40,16 @@ _RETRIED = {
     3101,
     3572,
 }
-"""Record changed, lock wait timeout, no wait, deadlock, a statement that took too long, too
-many connections and other want.
+"""Errors that pass.
+
+Record changed, lock wait timeout, no wait, deadlock, a statement that took too long, too many
+connections and other shortages.
 """
 _STALE = {1036, 1047, 1053, 1290, 1792, 1836, 1874, 1927}
-"""A server, a table or a transaction that may only be read, a node without its cluster, a
-shutdown, a connection that was killed.
+"""Errors after which only another connection can help.
+
+A server, a table or a transaction that is read-only, a node without its cluster, a shutdown, a
+connection that was killed.
 """
 
 _LOCKED = {1205, 3572}
@@ -60,7 +64,7 @@ _CONNECT_ARGS: dict[str, object] = {"connect_timeout": 10, "read_timeout": 30, "
 
 
 class MySQL:
-    """Rows are picked with SKIP LOCKED, then updated by primary key, in one transaction."""
+    """A dialect that picks rows with SKIP LOCKED, then updates them by primary key."""
 
     clock_is_local = False
     locks_by_writing = False
@@ -69,7 +73,7 @@ class MySQL:
 
     @property
     def now(self) -> sa.ColumnElement[int]:
-        # Not UNIX_TIMESTAMP(NOW(6)): that goes through the session's time zone and its clock
+        # Not UNIX_TIMESTAMP(NOW(6)), which depends on the session's time zone and its clock
         # changes.
         return sa.literal_column(
             "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))", sa.BigInteger
@@ -78,7 +82,7 @@ class MySQL:
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
         """Return an engine with READ COMMITTED that waits only a second for a lock.
 
-        The default level locks the gaps that inserts go to.
+        The default level locks the gaps into which inserts go.
         """
         level = "READ COMMITTED"
         engine = create_engine(
@@ -131,9 +135,9 @@ class MySQL:
         raise NotImplementedError
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
-        """Read and lock, then update: there is no UPDATE … RETURNING that both have.
+        """Read and lock, then update, because there is no UPDATE … RETURNING that both have.
 
-        What is locked cannot change, so what the update makes of it need not be read again.
+        Locked rows cannot change, so the result of the update need not be read again.
         """
         due = candidates(task, self.now, *only).with_only_columns(*task.c, self.now.label("now"))
         pick = Prepared(due.with_for_update(skip_locked=True))
@@ -169,7 +173,7 @@ class MySQL:
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """Return an INSERT IGNORE.
 
-        IGNORE also cuts and changes values that do not fit. What is inserted with it has been
+        IGNORE also cuts and changes values that do not fit. Everything inserted with it has been
         checked, and its columns hold all of it.
         """
         return mysql.insert(table).prefix_with("IGNORE")
@@ -184,7 +188,7 @@ class MySQL:
     def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
         """Hold a lock by name, because each statement that changes a table commits.
 
-        A table in use is waited for in short turns, as on PostgreSQL.
+        If a table is in use, it is waited for in short turns, as on PostgreSQL.
         """
         database = hashlib.sha256(str(connection.engine.url.database).encode()).hexdigest()[:16]
         lock = f"{database}.{name}"[-64:]
@@ -196,7 +200,7 @@ class MySQL:
         try:
             yield
         finally:
-            if not connection.invalidated:  # with a connection that is lost the lock is let go
+            if not connection.invalidated:  # the lock of a lost connection is already released
                 connection.exec_driver_sql(limits(_LOCK_WAIT))
                 connection.execute(sa.select(sa.func.release_lock(lock)))
 

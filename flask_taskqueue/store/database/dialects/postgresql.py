@@ -23,19 +23,24 @@ from .marks import Mark, TransactionId
 from .waits import limit_postgresql
 
 _RETRIED = {"40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "53400", "58030"}
-"""Serialization failure, deadlock, lock not available, a statement that took too long, a full
-disk and other want, a failing disk.
+"""Errors that pass.
+
+Serialization failure, deadlock, lock not available, a statement that took too long, a full disk and
+other shortages, a failing disk.
 """
 _STALE = ("08", "57P", "25006", "25P03", "25P04", "26000", "42P05")
-"""Beginnings: connection lost, shutdowns and starts, a transaction that may only read, one that was
-ended for its length, and prepared statements that another's connection has.
+"""The beginnings of errors after which only another connection can help.
+
+Connection lost, shutdowns and starts, a read-only transaction, a transaction that was ended for its
+length, and prepared statements that the connection of another has.
 """
 
 _LOCKED = "55P03"
 _DEADLOCK = "40P01"
 _LOCK_WAIT = 500
-"""Milliseconds; less than deadlock_timeout, so that in a deadlock with the application it is we
-who give way.
+"""The longest wait for a lock, in milliseconds.
+
+It is less than deadlock_timeout, so that in a deadlock with the app it is the queue that gives way.
 """
 _NO_WAIT = 10
 
@@ -64,7 +69,7 @@ _PREPARES = Finding(
 
 
 class PostgreSQL:
-    """Claims skip rows that another claim has locked; any number of dispatchers."""
+    """A dialect whose claims skip rows that another claim has locked, for many dispatchers."""
 
     clock_is_local = False
     locks_by_writing = False
@@ -73,7 +78,7 @@ class PostgreSQL:
 
     @property
     def now(self) -> sa.ColumnElement[int]:
-        # Stable within a statement, unlike clock_timestamp(), so that an index can be used.
+        # Constant within a statement, unlike clock_timestamp(), so that an index can be used.
         return sa.literal_column(
             "(extract(epoch from statement_timestamp()) * 1000000)::bigint", sa.BigInteger
         )
@@ -81,7 +86,7 @@ class PostgreSQL:
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
         """Return an engine with READ COMMITTED that waits briefly and notices a dead peer.
 
-        It waits half a second for a lock, and notices a peer that is gone within seconds.
+        It waits half a second for a lock, and notices within seconds that a peer is gone.
         """
         level = "READ COMMITTED"
         engine = create_engine(
@@ -100,7 +105,7 @@ class PostgreSQL:
         return limit_postgresql(ping_idle(engine), _LOCK_WAIT)
 
     def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
-        """Return a warning if the application prepares statements where they do not stay."""
+        """Return a warning if the app prepares statements where they do not last."""
         if application is None or application.dialect.driver != "psycopg":
             return []
         try:
@@ -140,9 +145,9 @@ class PostgreSQL:
     def hears(
         self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
     ) -> bool:
-        """Return whether a notification reaches a connection that lies idle.
+        """Return whether a notification reaches a connection that is idle.
 
-        Directly at the server it always does; by way of a pooler it is tried.
+        Directly at the server it always does; through a pooler this tries it out.
         """
         with connect() as connection, _telling(connection):
             driver: Any = connection.connection.dbapi_connection
@@ -164,7 +169,7 @@ class PostgreSQL:
         self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
     ) -> None:
         connection.exec_driver_sql(f'LISTEN "{channel}"')
-        wake()  # what was added before somebody listened
+        wake()  # for tasks that were added before anybody listened
         driver: Any = connection.connection.dbapi_connection
         with _telling(connection):
             while not closed.is_set():
@@ -215,8 +220,8 @@ class PostgreSQL:
     def alone(self, connection: sa.Connection, name: str) -> Iterator[None]:
         """Hold an advisory lock until the transaction ends.
 
-        A table that is in use is then waited for in short turns, because whatever comes later waits
-        behind us.
+        A table that is in use is then waited for in short turns, because everything that comes
+        later waits behind us.
         """
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
@@ -257,7 +262,7 @@ def _state(error: sa.exc.DBAPIError) -> str:
 def _settle_psycopg(connection: Any, _record: object) -> None:
     """Store texts of any language, and prepare statements only directly at the server.
 
-    Behind a pooler they would not stay where they are prepared.
+    Behind a pooler, they would not stay where they were prepared.
     """
     if not _is_direct(connection):
         connection.prepare_threshold = None
@@ -269,7 +274,7 @@ def _settle_psycopg(connection: Any, _record: object) -> None:
 
 @contextmanager
 def _telling(connection: sa.Connection) -> Iterator[None]:
-    """Raise the driver's own errors as SQLAlchemy's within this."""
+    """Raise the driver's own errors in this block as SQLAlchemy's."""
     module: Any = connection.dialect.dbapi
     try:
         yield
@@ -278,10 +283,10 @@ def _telling(connection: sa.Connection) -> Iterator[None]:
 
 
 def _is_direct(connection: Any) -> bool:
-    """Return whether a connection of psycopg's is the server's own.
+    """Return whether a connection of psycopg's leads directly to the server.
 
-    A pooler, which may give each transaction another of the server's connections, names a process
-    of its own for the client to cancel its statements by.
+    A pooler, which may give each transaction another of the server's connections, reports a process
+    of its own by which the client can cancel statements.
     """
     with connection.cursor() as cursor:
         found: bool = (

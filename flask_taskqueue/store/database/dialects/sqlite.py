@@ -25,10 +25,13 @@ from .marks import Mark, Savepoint
 
 BUSY_TIMEOUT = 10_000
 _RETRIED = {5, 6, 13, 15}
-"""Busy, locked, a full disk, a lock that others were faster to take."""
+"""Errors that pass: busy, locked, a full disk, a lock that others took first."""
 _READ_ONLY = 8
 _STALE = {_READ_ONLY, 10, 14}
-"""A file that may only be read or was replaced, a failing disk, a file that cannot be opened."""
+"""Errors that need another connection: a file that is read-only or replaced, or a failing disk.
+
+A file that cannot be opened is one of them.
+"""
 
 
 def _micros() -> int:
@@ -36,7 +39,10 @@ def _micros() -> int:
 
 
 class SQLite:
-    """One file, one writer at a time, several processes; its clock is this machine's."""
+    """A dialect for one file with one writer at a time, whose clock is this machine's.
+
+    Several processes can use the file.
+    """
 
     clock_is_local = True
     locks_by_writing = True
@@ -50,8 +56,8 @@ class SQLite:
     def create_engine(self, source: sa.Engine | sa.URL) -> sa.Engine:
         """Return an engine with a write-ahead log, every commit on disk, and early write locks.
 
-        Each transaction takes the write lock when it begins. One that took it later, after reading,
-        could fail with "database is locked" at once, whatever the busy timeout.
+        Each transaction takes the write lock when it begins. If it took the lock later, after
+        reading, it could fail with "database is locked" immediately, whatever the busy timeout.
         """
         engine = create_engine(source, {}, self.is_stale)
         seen = threading.Event()
@@ -71,7 +77,7 @@ class SQLite:
     def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
         """Return findings about its version, its place and its journal.
 
-        In memory there is nothing to find but that.
+        In memory, the only finding is that the database is in memory.
         """
         if is_in_memory(engine.url):
             return [sqlite_findings.IN_MEMORY]
@@ -89,7 +95,7 @@ class SQLite:
     def commits_by_itself(self, connection: sa.Connection) -> bool:
         driver: Any = connection.connection.dbapi_connection
         by_driver = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
-        return by_driver and not driver.in_transaction  # an application may emit BEGIN itself
+        return by_driver and not driver.in_transaction  # an app may emit BEGIN itself
 
     def place(self, connection: sa.Connection) -> str:
         return f"the file {self.file(connection)}"
@@ -159,13 +165,13 @@ class SQLite:
         )
 
     def alone(self, connection: sa.Connection, name: str) -> AbstractContextManager[object]:
-        return nullcontext()  # the transaction has the write lock since it began
+        return nullcontext()  # the transaction has had the write lock since it began
 
     def at_once(self, connection: sa.Connection) -> AbstractContextManager[object]:
-        return nullcontext()  # who has begun has the only lock
+        return nullcontext()  # a transaction that has begun has the only lock
 
     def is_locked(self, error: sa.exc.DBAPIError) -> bool:
-        return False  # it has one writer, whom everybody waits for
+        return False  # it has one writer, for whom everybody waits
 
     def is_deadlock(self, error: sa.exc.DBAPIError) -> bool:
         return False
@@ -204,7 +210,7 @@ def _refuse_without_json(connection: Any, module: Any) -> None:
 
 
 def _refuse_one_thread(connection: Any, module: Any) -> None:
-    """Raise `ConfigurationError` if the connection works in no other thread than this one."""
+    """Raise `ConfigurationError` if the connection only works in this thread."""
     refused: list[bool] = []
 
     def use() -> None:
@@ -237,8 +243,8 @@ def _settle(connection: Any, module: Any) -> None:
     connection.isolation_level = None
     connection.row_factory, connection.text_factory = None, str
     cursor = connection.cursor()
-    # Not while somebody writes in another mode, the caller's own session perhaps: then a later
-    # connection does it.
+    # Not while another connection writes in another mode, perhaps the caller's own session; a later
+    # connection then does it.
     with suppress(module.OperationalError):
         cursor.execute("PRAGMA busy_timeout=0")
         cursor.execute("PRAGMA journal_mode=WAL")

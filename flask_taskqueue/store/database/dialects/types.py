@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 MICROS = sa.BigInteger()
-"""An instant: microseconds since 1970 in UTC."""
+"""The type of an instant: microseconds since 1970 in UTC."""
 
 TEXT = sa.Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql", "mariadb")
 LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
@@ -15,7 +15,7 @@ SECONDS: sa.Double[float] = sa.Double()
 
 
 def words(length: int) -> sa.types.TypeEngine[str]:
-    """Return the type of a short text in people's words, in any language."""
+    """Return the type of a short text for people, in any language."""
     return sa.String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb"
     )

@@ -1,4 +1,4 @@
-"""How long the queue's own transactions wait for locks, which an application may hold for long."""
+"""Limits on waiting for locks, which an app may hold for long."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _DIRECT = "taskqueue_direct"
 def limit_postgresql(engine: sa.Engine, milliseconds: int) -> sa.Engine:
     """Limit how long sessions wait for a lock, by a setting of each session.
 
-    Behind a pooler such as PgBouncer a session is not ours alone, and others would find the setting
-    there. The process that answers there is another than the one we were told of when we connected;
-    then each transaction sets it for itself.
+    Behind a pooler such as PgBouncer a session is not ours alone, and others would inherit the
+    setting. There, the process that answers differs from the one that was reported when we
+    connected; each transaction then sets the limit for itself.
     """
 
     @sa.event.listens_for(engine, "connect")
