@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask
 
-from .api.schedules import DeclaredSchedule
+from .api.declared_schedules import DeclaredSchedule
 from .core.appengine.cron_yaml import CronEntry, parse_cron_yaml
 from .core.appengine.queue_yaml import parse_queue_yaml
 from .core.errors import ConfigurationError, InvalidScheduleError

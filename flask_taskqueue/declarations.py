@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from flask import Blueprint, Flask
 
 from .api.adding import add_task
-from .api.schedules import DeclaredSchedule, DeclaredSchedules
+from .api.declared_schedules import DeclaredSchedule, DeclaredSchedules
 from .api.tasks import Tasks
 from .core.arguments.form import listed
 from .core.errors import ConfigurationError

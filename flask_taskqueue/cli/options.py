@@ -25,6 +25,7 @@ from ..core.errors import (
     WaitTimeoutError,
 )
 from ..core.states import State
+from ..engine.recycling import usable_processors
 from ..runtime import Runtime
 from ..store import refusal
 
@@ -94,6 +95,22 @@ def current_runtime() -> Runtime:
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_MOST_PROCESSES = 64
+
+
+class Processes(click.ParamType):  # type: ignore[type-arg]
+    """A number of processes, or "auto" for one per usable processor."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return (
+            min(usable_processors(), _MOST_PROCESSES)
+            if value == "auto"
+            else click.IntRange(1, _MOST_PROCESSES).convert(value, param, ctx)
+        )
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]

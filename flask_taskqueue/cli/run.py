@@ -23,32 +23,19 @@ from ..core.record import Record
 from ..core.states import State
 from ..core.urls import redacted
 from ..engine.in_flight import renew_for
-from ..engine.recycling import Recycling, resident, usable_processors
-from ..engine.supervisor import Pulse, Supervisor
+from ..engine.pulse import Pulse
+from ..engine.recycling import Recycling, resident
+from ..engine.supervisor import Supervisor
 from ..process.signal_handlers import take
 from ..runtime import Runtime
 from ..store import Wait
 from ..web.app_checks import check_application
 from ..web.autostart import disable_autostart
-from .options import current_runtime
+from .options import Processes, current_runtime
 
 logger = logging.getLogger("flask_taskqueue")
 
 _START_AGAIN = 1.0
-_MOST = 64
-
-
-class Processes(click.ParamType):  # type: ignore[type-arg]
-    """A number of processes, or "auto" for one per usable processor."""
-
-    name = "number|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return (
-            min(usable_processors(), _MOST)
-            if value == "auto"
-            else click.IntRange(1, _MOST).convert(value, param, ctx)
-        )
 
 
 @click.command("run")

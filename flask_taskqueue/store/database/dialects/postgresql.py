@@ -20,6 +20,7 @@ from .claims import candidates, taken
 from .connections import create_engine
 from .idle import ping_idle
 from .marks import Mark, TransactionId
+from .postgresql_drivers import driver_errors, is_direct, settle_psycopg, settle_psycopg2
 from .waits import limit_postgresql
 
 _RETRIED = {"40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "53400", "58030"}
@@ -100,7 +101,7 @@ class PostgreSQL:
         sa.event.listen(
             engine,
             "connect",
-            _settle_psycopg if engine.dialect.driver == "psycopg" else _settle_psycopg2,
+            settle_psycopg if engine.dialect.driver == "psycopg" else settle_psycopg2,
         )
         return limit_postgresql(ping_idle(engine), _LOCK_WAIT)
 
@@ -109,9 +110,9 @@ class PostgreSQL:
         if application is None or application.dialect.driver != "psycopg":
             return []
         try:
-            with application.connect() as connection, _telling(connection):
+            with application.connect() as connection, driver_errors(connection):
                 driver: Any = connection.connection.dbapi_connection
-                prepares = driver.prepare_threshold is not None and not _is_direct(driver)
+                prepares = driver.prepare_threshold is not None and not is_direct(driver)
         except sa.exc.SQLAlchemyError:
             return []
         return [_PREPARES] if prepares else []
@@ -149,9 +150,9 @@ class PostgreSQL:
 
         Directly at the server it always does; through a pooler this tries it out.
         """
-        with connect() as connection, _telling(connection):
+        with connect() as connection, driver_errors(connection):
             driver: Any = connection.connection.dbapi_connection
-            if _is_direct(driver):
+            if is_direct(driver):
                 return True
             sent = secrets.token_hex(8)
             connection.exec_driver_sql(f'LISTEN "{channel}"')
@@ -171,7 +172,7 @@ class PostgreSQL:
         connection.exec_driver_sql(f'LISTEN "{channel}"')
         wake()  # for tasks that were added before anybody listened
         driver: Any = connection.connection.dbapi_connection
-        with _telling(connection):
+        with driver_errors(connection):
             while not closed.is_set():
                 for _ in driver.notifies(timeout=_LISTEN_FOR, stop_after=1):
                     wake()
@@ -257,51 +258,3 @@ class PostgreSQL:
 def _state(error: sa.exc.DBAPIError) -> str:
     """Return the SQLSTATE, by the names that the drivers give it; empty without one."""
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
-
-
-def _settle_psycopg(connection: Any, _record: object) -> None:
-    """Store texts of any language, and prepare statements only directly at the server.
-
-    Behind a pooler, they would not stay where they were prepared.
-    """
-    if not _is_direct(connection):
-        connection.prepare_threshold = None
-    if connection.info.parameter_status("client_encoding") != "UTF8":
-        with connection.cursor() as cursor:
-            cursor.execute("SET client_encoding TO 'UTF8'")
-    connection.commit()
-
-
-@contextmanager
-def _telling(connection: sa.Connection) -> Iterator[None]:
-    """Raise the driver's own errors in this block as SQLAlchemy's."""
-    module: Any = connection.dialect.dbapi
-    try:
-        yield
-    except module.Error as error:
-        raise sa.exc.DBAPIError("LISTEN", {}, error) from error
-
-
-def _is_direct(connection: Any) -> bool:
-    """Return whether a connection of psycopg's leads directly to the server.
-
-    A pooler, which may give each transaction another of the server's connections, reports a process
-    of its own by which the client can cancel statements.
-    """
-    with connection.cursor() as cursor:
-        found: bool = (
-            cursor.execute("SELECT pg_backend_pid()").fetchone()[0] == connection.info.backend_pid
-        )
-    return found
-
-
-def _settle_psycopg2(connection: Any, _record: object) -> None:
-    """Store texts of any language, and read bytes as psycopg gives them."""
-    from psycopg2 import BINARY, extensions
-
-    def read(value: Any, cursor: Any) -> bytes | None:
-        return None if value is None else bytes(BINARY(value, cursor))
-
-    if connection.encoding != "UTF8":
-        connection.set_client_encoding("UTF8")
-    extensions.register_type(extensions.new_type(BINARY.values, "BYTEA", read), connection)

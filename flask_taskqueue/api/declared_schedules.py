@@ -1,0 +1,145 @@
+"""The schedules that an app declares in its code, and how they are stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from ..core.errors import (
+    InvalidScheduleError,
+    TaskQueueError,
+)
+from ..core.names import check_schedule_name
+from ..core.schedules.firing import Misfire, Overlap, check_rules
+from ..core.schedules.schedule import Schedule
+from ..core.settings.queue import QueueSettings, check_configured
+from ..core.tasks.new_task import pack
+from ..core.tasks.spec import TaskSpec
+from ..runtime import MakeTask
+from ..store import ScheduleDefinition
+from ..web.worker import Worker
+
+logger: logging.Logger = logging.getLogger("flask_taskqueue")
+
+_NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredSchedule:
+    """A schedule and the task it adds."""
+
+    name: str
+    schedule: Schedule
+    spec: TaskSpec
+    misfire: Misfire
+    overlap: Overlap
+    description: str | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        spec: TaskSpec,
+        text: str,
+        timezone: str,
+        *,
+        misfire: Misfire = "run_once",
+        overlap: Overlap = "skip",
+        description: str | None = None,
+    ) -> DeclaredSchedule:
+        """Check the parts of a schedule and make it.
+
+        Raises `InvalidScheduleError` for a part that cannot be used.
+        """
+        for option in _NOT_SCHEDULED:
+            if spec.options.get(option) is not None:
+                raise InvalidScheduleError(
+                    f"schedule {name!r}: its tasks cannot have {option!r}: a dispatcher adds "
+                    "each, a new one, when the schedule says"
+                )
+        check_rules(misfire, overlap)
+        return cls(
+            name=check_schedule_name(name),
+            schedule=Schedule.parse(text, timezone),
+            spec=spec,
+            misfire=misfire,
+            overlap=overlap,
+            description=description,
+        )
+
+    @property
+    def target(self) -> str:
+        """The worker or URL that its tasks call."""
+        url = self.spec.url
+        return url.route.endpoint if isinstance(url, Worker) else str(url)
+
+    def check(self, queues: Mapping[str, QueueSettings]) -> None:
+        """Check that its queue is configured. Raises `UnknownQueueError`."""
+        queue = self.spec.options.get("queue")
+        if queue is not None:
+            check_configured(queue, queues, f"schedule {self.name!r}")
+
+    def definition(self, new_task: MakeTask) -> ScheduleDefinition:
+        """Return the definition to store for one app. Raises what ``tasks.add`` raises."""
+        return ScheduleDefinition(
+            name=self.name,
+            text=self.schedule.text,
+            timezone=self.schedule.timezone,
+            task=pack([new_task(self.spec)]) or "",
+            misfire=self.misfire,
+            overlap=self.overlap,
+            description=self.description,
+        )
+
+
+class DeclaredSchedules:
+    """Schedules by name, which may be declared before and after an app is set up."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, DeclaredSchedule] = {}
+
+    def add(self, one: DeclaredSchedule) -> None:
+        """Declare a schedule.
+
+        The same one may be declared again, as an app factory does. A different one with that name
+        raises `InvalidScheduleError`.
+        """
+        known = self._declared.setdefault(one.name, one)
+        if (known.schedule, known.target) != (one.schedule, one.target):
+            raise InvalidScheduleError(
+                f"there are two schedules named {one.name!r}: give one another name"
+            )
+        self._declared[one.name] = one
+
+    def check(self, queues: Mapping[str, QueueSettings]) -> None:
+        """Check that the queues of the schedules declared so far are configured.
+
+        Raises `UnknownQueueError`.
+        """
+        for one in self._declared.values():
+            one.check(queues)
+
+    def find(
+        self, new_task: MakeTask, of_the_application: Iterable[DeclaredSchedule] = ()
+    ) -> Callable[[Collection[str]], list[ScheduleDefinition]]:
+        """Return a function that finds the definitions for one app, with the app's own.
+
+        A schedule whose task cannot be made is logged once and left out.
+        """
+        own = {one.name: one for one in of_the_application}
+        broken: set[str] = set()
+
+        def find(known: Collection[str]) -> list[ScheduleDefinition]:
+            found: list[ScheduleDefinition] = []
+            for name, one in {**own, **self._declared}.items():
+                if name in known or name in broken:
+                    continue
+                try:
+                    found.append(one.definition(new_task))
+                except TaskQueueError as error:
+                    broken.add(name)
+                    logger.error("schedule %s is left out: %s", name, error)
+            return found
+
+        return find
