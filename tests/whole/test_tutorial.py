@@ -22,7 +22,7 @@ BLOCK = re.compile(
     r"^```(?:\{code-block\} )?(python|console|text)\n((?::[a-z-]+:[^\n]*\n)*)\n*(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-SETTING_UP = "An empty folder"
+SETTING_UP = "Start in an empty folder"
 
 
 class Block(NamedTuple):
