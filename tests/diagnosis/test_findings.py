@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from flask import Flask, Response, redirect, request
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from flask_taskqueue.core.diagnosis.troubles import judge_dispatchers
 from flask_wtf import CSRFProtect
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.delivery.verdict import Verdict
 from flask_taskqueue.core.diagnosis.finding import Finding
+from flask_taskqueue.core.diagnosis.problems import judge_dispatchers
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.migrations import include_object

@@ -12,7 +12,7 @@ from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.delivery.outcome import permanent
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.engine.pool import Pool
-from flask_taskqueue.store import Result
+from flask_taskqueue.store import AttemptResult
 from tests.waiting import wait_until
 
 
@@ -23,7 +23,7 @@ def delivery(name: str, held_for: float) -> Delivery:
     return Delivery(record=record, started=now, expires=now + 30, held_until=now + held_for)
 
 
-DONE = Result(delivery("any", 20).record, permanent("that was all"), 0.0001)
+DONE = AttemptResult(delivery("any", 20).record, permanent("that was all"), 0.0001)
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Attempts:
     run: Callable[[Delivery], object]
     in_process: bool = True
 
-    def make(self, delivery: Delivery) -> Result:
+    def make(self, delivery: Delivery) -> AttemptResult:
         """Run it."""
         self.run(delivery)
         return DONE
@@ -75,7 +75,7 @@ def test_brisk_deliveries_are_attempted_by_one_thread() -> None:
     pool._pacing.stall()
     pool.submit([delivery("slow", 20) for _ in range(4)])
     wait_until(lambda: len(begun) == 4, what="all four threads attempt")
-    pool._pacing.try_alone(time.monotonic())
+    pool._pacing.try_one_thread(time.monotonic())
     pool.submit([delivery(f"brisk {number}", 20) for number in range(1000)])
     go_on.set()
     wait_until(lambda: ran_by.total() == 1000, what="all are attempted")

@@ -193,7 +193,7 @@ class TestAReceiverForgesForAnother:
         """There is no secret for all."""
         told = sender.app.test_cli_runner().invoke(args=["taskqueue", "webhook-secret"])
         assert told.exit_code == 2
-        assert "each receiver has a secret of its own" in told.output
+        assert "each receiver has its own secret" in told.output
 
     def test_the_command_tells_it(self, sender: Bench) -> None:
         """The same as the method does, also as JSON."""

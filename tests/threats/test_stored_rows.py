@@ -238,7 +238,7 @@ SQL = [
 
 
 CONSTANTS = {
-    "sa.literal_column(str(one))": "the priorities, which are numbers of ours",
+    "sa.literal_column(str(step))": "the priorities, which are numbers of ours",
     "sa.literal_column(f\"'{State.LEASED}'\")": "the name of a state",
     "sa.literal_column(f\"'{reason}'\")": "the reasons of core.failures",
 }
