@@ -161,7 +161,7 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
 def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Recycling) -> int:
     store, app = runtime.store, runtime.app
 
-    def bury(identity: str, killed_externally: bool) -> None:
+    def release_dead_worker(identity: str, killed_externally: bool) -> None:
         give_back = store.leases.release_killed if killed_externally else store.leases.expire
         try:
             store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
@@ -189,7 +189,7 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
     return Supervisor(
         processes,
         work,
-        bury=bury,
+        release_dead_worker=release_dead_worker,
         sustain=sustain,
         grace=runtime.settings.grace_period,
         lease=runtime.settings.lease,

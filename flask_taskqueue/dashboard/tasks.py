@@ -189,7 +189,7 @@ def _change_matching(runtime: Runtime, action: Action, selection: TaskSelection)
         filter=selection.filter,
         visible=selection.visible,
         by=g.taskqueue_access.user,
-        told=printable(label, 1000),
+        label=printable(label, 1000),
         total=counts.get(selection.kind.value),
     )
     return PlannedAction(

@@ -80,11 +80,11 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
 
 def _notices(runtime: Runtime) -> Iterator[Finding]:
     """Check that a dispatcher here would be notified of tasks that are added on other hosts."""
-    bell = runtime.wakeup_channel
-    if not isinstance(bell, Notifications):
+    channel = runtime.wakeup_channel
+    if not isinstance(channel, Notifications):
         return
     try:
-        heard = bell.is_heard()
+        heard = channel.is_heard()
     except sa.exc.DBAPIError as error:
         yield Finding(
             "warning",

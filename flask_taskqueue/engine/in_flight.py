@@ -173,13 +173,13 @@ class Heartbeat:
     def __init__(
         self,
         store: Store,
-        flights: InFlight,
+        in_flight: InFlight,
         lease: float,
         renewed: Callable[[], object] = lambda: None,
     ) -> None:
         """Call ``renewed`` now and whenever leases are renewed."""
         self._store = store
-        self._flights = flights
+        self._in_flight = in_flight
         self._lease = lease
         self._renewed = renewed
         self._note(time.monotonic())
@@ -196,7 +196,7 @@ class Heartbeat:
             self._store.free_lapsed_places()
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             logger.warning("leases could not be renewed: %s", error)
-            self._flights.fence()
+            self._in_flight.fence()
 
     def catch_up(self) -> None:
         """Renew the leases if that has not been done for half a lease.
@@ -210,20 +210,20 @@ class Heartbeat:
 
     def _renew(self) -> None:
         since = time.monotonic()
-        stopped = self._flights.stopped()
+        stopped = self._in_flight.stopped()
         ended = {one.lease for one in stopped}
-        held = sorted(set(self._flights.held()) - ended)
+        held = sorted(set(self._in_flight.held()) - ended)
         if held:
             mine = renew(self._store, held, self._lease)
-            self._flights.lost({task_id for task_id, _ in held} - mine)
-            self._flights.renewed(mine, since, self._lease)
+            self._in_flight.lost({task_id for task_id, _ in held} - mine)
+            self._in_flight.renewed(mine, since, self._lease)
             ended |= {one for one in held if one[0] not in mine} - set(
-                self._flights.held()
+                self._in_flight.held()
             )  # recorded meanwhile
         self._note(since)
         if ended:
             self._let_go(ended)
-            self._flights.forget(stopped)
+            self._in_flight.forget(stopped)
 
     def _let_go(self, ended: Collection[tuple[str, str]]) -> None:
         """Free the places of handlers that have ended.

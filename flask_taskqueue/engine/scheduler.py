@@ -97,7 +97,7 @@ class Scheduler:
         self,
         dispatcher: Dispatcher,
         cron: Cron,
-        presence: Registration,
+        registration: Registration,
         *,
         poll_interval: float,
         lease: float,
@@ -105,7 +105,7 @@ class Scheduler:
         carry_on: Callable[[], bool],
     ) -> None:
         self.dispatcher = dispatcher
-        self._presence = presence
+        self._registration = registration
         self._cron = cron
         self._carry_on = carry_on
         settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
@@ -188,13 +188,13 @@ class Scheduler:
         if self._jobs.running:
             self._jobs.shutdown(wait=False)
         self._executor.join(ends)
-        self._presence.leave()
+        self._registration.leave()
         return given_back
 
     def _drain(self) -> None:
-        if not self._presence.is_known:
+        if not self._registration.is_known:
             self._beat()
-        if self._presence.is_known:
+        if self._registration.is_known:
             self.dispatcher.drain(linger=True)
 
     def _tick(self) -> None:
@@ -209,12 +209,12 @@ class Scheduler:
 
     def _beat(self) -> None:
         """Show that the dispatcher is alive; retire it if it must not use the tables any more."""
-        why = self._presence.beat()
+        why = self._registration.beat()
         if why is None:
             return
         logger.error("this dispatcher takes nothing more: %s", why)
         self.dispatcher.retire()
-        self._presence.leave()
+        self._registration.leave()
         for job in (_DRAIN, _CRON, _BEAT, _SWEEP, _BULK):
             self._jobs.remove_job(job)
 

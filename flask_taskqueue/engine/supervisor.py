@@ -26,7 +26,7 @@ logger = logging.getLogger("flask_taskqueue")
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MIN_LIFE = 1.0
 _LONGEST_PAUSE = 5.0
-_BURY_AGAIN = 1.0
+_RELEASE_AGAIN = 1.0
 
 _SILENT = 0.45
 """The fraction of a lease after which a child has missed its heartbeat.
@@ -74,10 +74,11 @@ class Supervisor:
     ``work(identity, lifeline, pulse)`` is what a child runs; it returns its exit code. ``lifeline``
     is a file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` must be
     called whenever leases are renewed. A child that calls ``pulse.leave`` is replaced before it has
-    ended, so there may be twice as many children for a while. ``bury(identity, killed_externally)``
-    gives back what a child that has ended held. ``sustain(identity)`` renews the leases of a child
-    that lives but does not renew them itself, because a handler holds its interpreter. The parent
-    holds no database connection while it forks.
+    ended, so there may be twice as many children for a while.
+    ``release_dead_worker(identity, killed_externally)`` gives back what a child that has ended
+    held. ``sustain(identity)`` renews the leases of a child that lives but does not renew them
+    itself, because a handler holds its interpreter. The parent holds no database connection while
+    it forks.
     """
 
     def __init__(
@@ -85,20 +86,20 @@ class Supervisor:
         processes: int,
         work: Work,
         *,
-        bury: Callable[[str, bool], object],
+        release_dead_worker: Callable[[str, bool], object],
         sustain: Callable[[str], object],
         grace: float,
         lease: float,
     ) -> None:
         self._processes = processes
         self._work = work
-        self._bury = bury
+        self._release_dead_worker = release_dead_worker
         self._sustain = sustain
         self._grace = grace
         self._lease = lease
         self._children: dict[int, _Child] = {}
         self._dead: deque[tuple[str, bool]] = deque()
-        self._bury_at = 0.0
+        self._release_at = 0.0
         self._stopping = False
         self._pause = 0.0
         self._worn: deque[_Child] = deque()
@@ -116,7 +117,7 @@ class Supervisor:
             while self._lacks_one() and not self._stopping:
                 self._fork()
             self._reap()
-            self._bury_dead()
+            self._release_dead()
             self._sustain_silent()
         self._signal(signal.SIGTERM)
         limit = time.monotonic() + self._grace + 5
@@ -186,22 +187,22 @@ class Supervisor:
         # A child that ended well may have left handlers that ran past the grace period, but they
         # have ended with it.
         self._dead.append((gone.identity, _killed_from_outside(status, gone)))
-        self._bury_dead()
+        self._release_dead()
         if status and not self._stopping:
             self._wait_if_short(time.monotonic() - gone.started)
 
-    def _bury_dead(self) -> None:
+    def _release_dead(self) -> None:
         """Give back what ended children held; if the database refuses, try again later."""
-        while self._dead and time.monotonic() >= self._bury_at:
+        while self._dead and time.monotonic() >= self._release_at:
             try:
-                self._bury(*self._dead[0])
+                self._release_dead_worker(*self._dead[0])
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
                 logger.warning(
                     "what dispatcher %s held could not be given back, and is tried again: %s",
                     self._dead[0][0],
                     error,
                 )
-                self._bury_at = time.monotonic() + _BURY_AGAIN
+                self._release_at = time.monotonic() + _RELEASE_AGAIN
                 return
             self._dead.popleft()
 

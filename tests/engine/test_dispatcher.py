@@ -305,10 +305,10 @@ def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
     """
     now = time.monotonic()
     delivery = Delivery(record=RECORD, started=now, expires=now + 30)
-    flights = InFlight()
-    flights.begin([delivery], now - 25, 30)
+    in_flight = InFlight()
+    in_flight.begin([delivery], now - 25, 30)
     assert not delivery.may_begin(now)
-    flights.renewed({delivery.record.id}, now, 30)
+    in_flight.renewed({delivery.record.id}, now, 30)
     assert delivery.may_begin(now)
 
 

@@ -57,7 +57,7 @@ def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(
             with pytest.raises(TransientError):
                 change()
             queue.db.session.rollback()
-        assert scheduler._presence.beat() is None
+        assert scheduler._registration.beat() is None
         assert (runtime.sweep(), runtime.cron.tick() > 0) == (0, True)
         only_read.clear()
         task = handler.add()

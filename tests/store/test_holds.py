@@ -154,12 +154,12 @@ def test_a_place_outlives_its_process_by_a_lease_at_most(
     assert store.transact(store.holds.lapse) == 0
 
 
-@pytest.mark.parametrize("bury", ["expire", "release_killed"])
-def test_whoever_buries_a_process_frees_its_places(store: Store, bury: str) -> None:
+@pytest.mark.parametrize("end", ["expire", "release_killed"])
+def test_whoever_ends_the_leases_of_a_dead_process_frees_its_places(store: Store, end: str) -> None:
     """A supervisor knows that nothing of it runs any more."""
     running, second = two(store, lock_key="s:a")
     delete(store, running)
-    store.transact(lambda connection: getattr(store.leases, bury)(connection, "me"))
+    store.transact(lambda connection: getattr(store.leases, end)(connection, "me"))
     assert [one.id for one in claim(store, 5)] == [second.id]
 
 

@@ -123,7 +123,7 @@ def test_changes_in_the_background_are_told_at_their_end(on_sqlite: Bench, heard
     store = on_sqlite.store
     store.transact(
         lambda one: store.bulk_changes.add(
-            one, Action.DELETE, ListKind.SCHEDULED, Filter(), by=None, told="all", total=None
+            one, Action.DELETE, ListKind.SCHEDULED, Filter(), by=None, label="all", total=None
         )
     )
     runtime = on_sqlite.runtime

@@ -48,12 +48,12 @@ class BulkChanges:
         *,
         visible: Visible | None = None,
         by: str | None,
-        told: str,
+        label: str,
         total: int | None,
     ) -> str:
         """Begin to change the tasks of a list that match; return the id of the change.
 
-        ``told`` describes these tasks to people; ``total`` is their number, if it is known.
+        ``label`` describes these tasks to people; ``total`` is their number, if it is known.
         """
         row: dict[str, Any] = {
             "id": task_id(),
@@ -61,7 +61,7 @@ class BulkChanges:
             "created_by": by,
             "action": action.value,
             "kind": kind.value,
-            "told": told,
+            "told": label,
         }
         row |= {"wanted": pack(filter, visible), "total": total, "looked_at": 0, "changed": 0}
         connection.execute(sa.insert(self._bulk).values(row))

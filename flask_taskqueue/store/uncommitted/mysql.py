@@ -41,7 +41,7 @@ class MySQLWrites:
     def note(self, *, locks: bool) -> Any:
         return self._handled()
 
-    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+    def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         if statement.kind is StatementKind.CHANGE:
             return bool(cursor.rowcount != 0)
         return True if cursor.description is None and cursor.rowcount > 0 else None

@@ -63,7 +63,7 @@ class PostgreSQLWrites:
     def note(self, *, locks: bool) -> Any:
         return ask(self._connection, _COUNTED) if locks else None
 
-    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+    def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         counts = statement.kind is StatementKind.CHANGE or (
             cursor.description is None and statement.keyword not in _NO_ROWS
         )

@@ -36,7 +36,7 @@ class SQLiteWrites:
     def note(self, *, locks: bool) -> Any:
         return self._headers()
 
-    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+    def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         if (
             statement.writes
             and cursor.description is not None

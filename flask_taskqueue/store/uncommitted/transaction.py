@@ -160,12 +160,12 @@ class TrackedTransaction:
             self._savepoint(statement)
 
     def _changed(self, statement: Statement, cursor: Any, context: Any) -> None:
-        told = self._writes.told(statement, cursor, context)
+        wrote = self._writes.wrote(statement, cursor, context)
         if self._end_if_implied(statement):
             return
         level = self._levels[-1]
-        level.written |= bool(told)
-        level.unknown |= told is None
+        level.written |= bool(wrote)
+        level.unknown |= wrote is None
         if statement.defines:
             self._resolve()
         self._locks |= statement.locks

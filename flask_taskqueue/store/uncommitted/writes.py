@@ -29,7 +29,7 @@ class Writes(Protocol):
         ``locks`` is as below.
         """
 
-    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+    def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         """Return whether a statement that has run has written, as its result shows.
 
         Returns None if the database must be asked.
@@ -74,7 +74,7 @@ class UnknownWrites:
     def note(self, *, locks: bool) -> Any:
         return None
 
-    def told(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
+    def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         if statement.kind is StatementKind.CHANGE:
             return bool(cursor.rowcount != 0)
         return bool(statement.writes)
