@@ -323,6 +323,18 @@ def test_connections_for_one_thread_only_are_refused(sqlite_database: TestDataba
         Database(Tables.join(sa.MetaData(), "taskqueue_"), engine, create=True).open()
 
 
+def test_a_connection_in_use_is_closed_when_it_is_given_back(database: TestDatabase) -> None:
+    """Though everything else was closed before: nothing is left to the garbage collector."""
+    with bench(database.url) as queue:
+        connection = queue.store.database.engine.connect()
+        driver: Any = connection.connection.dbapi_connection
+        queue.store.database.close()
+        connection.execute(sa.select(1))
+        connection.close()
+        with pytest.raises(queue.store.database.engine.dialect.loaded_dbapi.Error):
+            driver.cursor().execute("SELECT 1")
+
+
 def test_a_sqlite_without_json_functions_is_refused(sqlite_database: TestDatabase) -> None:
     """With its version; here an authorizer keeps them from being used."""
 

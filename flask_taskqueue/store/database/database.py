@@ -18,7 +18,7 @@ from ...core.errors import (
 )
 from ...process.interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
-from .engines import AUTOCOMMIT, refuse_unfit_engine
+from .engines import AUTOCOMMIT, close_engine, refuse_unfit_engine
 from .refusals import CROWDED, UNSURE, MovedError, in_callers_transaction, is_unreached, unreachable
 from .schema import CURRENT, Schema, SchemaChange, SchemaVersion, lacking_error, too_new_error
 from .tables import Tables
@@ -203,9 +203,9 @@ class Database:
             self.engine.dispose(close=False)
 
     def close(self) -> None:
-        """Close every connection of the queue's own engine."""
+        """Close every connection of the queue's own engine, one in use when it is given back."""
         if self.own_engine:
-            self.engine.dispose()
+            close_engine(self.engine)
 
     def _run(
         self,

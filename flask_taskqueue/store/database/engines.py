@@ -1,4 +1,4 @@
-"""Engines of apps whose transactions the queue cannot be part of."""
+"""Engines: those of apps whose transactions the queue cannot join, and how one is closed."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ def refuse_unfit_engine(engine: sa.Engine, dialect: Dialect) -> None:
     )
     if "AUTOCOMMIT" in levels:
         raise ConfigurationError(AUTOCOMMIT)
+
+
+def close_engine(engine: sa.Engine) -> None:
+    """Close every connection of an engine.
+
+    SQLAlchemy leaves a connection that is in use to a pool that nobody has any more, where it stays
+    open until it is collected as garbage. Here it is closed when it is given back.
+    """
+    pool = engine.pool
+    engine.dispose()
+    sa.event.listen(pool, "checkin", _close_given_back)
+
+
+def _close_given_back(connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+    if connection is not None:
+        record.invalidate()
