@@ -269,9 +269,10 @@ def test_the_queues_own_settings_come_on_top(sqlite_database: TestDatabase) -> N
 
     def connected(connection: Any, _record: object) -> None:
         connection.row_factory, connection.text_factory = sqlite3.Row, bytes
-        if hasattr(connection, "autocommit"):
-            connection.autocommit = False
         connection.execute("PRAGMA synchronous = OFF")
+        if hasattr(connection, "autocommit"):
+            # Since Python 3.12; it begins a transaction, in which the pragma is refused.
+            connection.autocommit = False
 
     def begun(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN")
@@ -452,7 +453,7 @@ def test_an_engine_that_was_replaced_is_noticed(
     """Also when the one before was seen to be right."""
     with bench(sqlite_database.url) as queue:
         works(queue)
-        queue.db.engines[None].dispose()
+        before = queue.db.engine
         queue.db._app_engines[queue.app][None] = sa.create_engine(
             f"sqlite:///{tmp_path / 'another.db'}"
         )
@@ -461,6 +462,7 @@ def test_an_engine_that_was_replaced_is_noticed(
             match=r"looks at the file .*another\.db, .* what the queue has stored at the file",
         ):
             queue.tasks.drain()
+        before.dispose()
 
 
 def test_a_session_that_cannot_be_begun_is_refused_in_words(on_sqlite: Bench) -> None:
