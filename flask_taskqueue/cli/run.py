@@ -97,8 +97,8 @@ def run(
         "transport": transport,
         "base_url": base_url.rstrip("/") if base_url else None,
     }
-    wear = Recycling(max_tasks, None if max_memory is None else max_memory * 1_000_000)
-    if burst and wear != Recycling():
+    recycling = Recycling(max_tasks, None if max_memory is None else max_memory * 1_000_000)
+    if burst and recycling != Recycling():
         raise click.UsageError(
             "--max-tasks and --max-memory have no effect with --burst: leave them out"
         )
@@ -112,7 +112,7 @@ def run(
         _burst(runtime, options)
         return
     _announce(runtime, processes, options)
-    sys.exit(_supervise(runtime, processes, options, wear))
+    sys.exit(_supervise(runtime, processes, options, recycling))
 
 
 def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:
@@ -158,7 +158,9 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
     click.echo(" * Press Ctrl-C to finish what runs and quit")
 
 
-def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: Recycling) -> int:
+def _supervise(
+    runtime: Runtime, processes: int, options: dict[str, Any], recycling: Recycling
+) -> int:
     store, app = runtime.store, runtime.app
 
     def release_dead_worker(identity: str, killed_externally: bool) -> None:
@@ -182,7 +184,7 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
             app,
             lifeline,
             {**options, "identity": identity, "renewed": pulse.beat, "replaced": pulse.replaced},
-            wear,
+            recycling,
             pulse,
         )
 
@@ -197,7 +199,7 @@ def _supervise(runtime: Runtime, processes: int, options: dict[str, Any], wear: 
 
 
 def _child(
-    app: Flask, lifeline: int, options: dict[str, Any], wear: Recycling, pulse: Pulse
+    app: Flask, lifeline: int, options: dict[str, Any], recycling: Recycling, pulse: Pulse
 ) -> int:
     """Run one dispatcher process and return its exit code.
 
@@ -215,8 +217,8 @@ def _child(
     signals.attempt_finished.connect(_echo_attempt, app)
     if not logger.hasHandlers():
         logger.addHandler(_warnings_handler())
-    if wear != Recycling():
-        _watch_wear(runtime, options["identity"], wear, pulse)
+    if recycling != Recycling():
+        _watch_recycling(runtime, options["identity"], recycling, pulse)
 
     def is_over(seconds: float) -> bool:
         return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
@@ -228,21 +230,21 @@ def _child(
     return 0
 
 
-def _watch_wear(runtime: Runtime, identity: str, wear: Recycling, pulse: Pulse) -> None:
+def _watch_recycling(runtime: Runtime, identity: str, recycling: Recycling, pulse: Pulse) -> None:
     """Retire the dispatcher once it is worn, which the drain checks after each attempt."""
 
-    def check_wear(*_: object, **__: object) -> None:
+    def check_recycling(*_: object, **__: object) -> None:
         scheduler = runtime.scheduler
         if (
             scheduler is not None
             and not pulse.is_leaving
-            and (worn := wear.reached(scheduler.dispatcher.ended)) is not None
+            and (why := recycling.reached(scheduler.dispatcher.ended)) is not None
         ):
-            logger.info("dispatcher %s is replaced: %s", identity, worn)
+            logger.info("dispatcher %s is replaced: %s", identity, why)
             scheduler.dispatcher.retire()
-            pulse.leave(worn)
+            pulse.leave(why)
 
-    signals.attempt_finished.connect(check_wear, runtime.app, weak=False)
+    signals.attempt_finished.connect(check_recycling, runtime.app, weak=False)
 
 
 def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:

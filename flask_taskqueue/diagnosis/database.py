@@ -88,7 +88,7 @@ def _notices(runtime: Runtime) -> Iterator[Finding]:
     except sa.exc.DBAPIError as error:
         yield Finding(
             "warning",
-            f"could not check whether notices come through: {refusal(error)}",
+            f"could not check whether notifications get through: {refusal(error)}",
             "run doctor again",
             _POOLER,
         )
@@ -96,7 +96,7 @@ def _notices(runtime: Runtime) -> Iterator[Finding]:
     if not heard:
         yield Finding(
             "warning",
-            "notices of the database do not come through to this process, perhaps because of a "
+            "notifications of the database do not reach this process, perhaps because of a "
             "pooler in transaction mode: tasks that other processes add start at the next poll",
             "let dispatchers connect to PostgreSQL directly, or set TASKQUEUE_NOTIFY = False and "
             "accept the delay",

@@ -12,7 +12,7 @@ from ..core.errors import TablesMissingError, TransientError
 from ..core.humanize import plural, relative
 from ..core.queues.statistics import QueueStatistics
 from ..runtime import Runtime
-from ..web.troubles import troubles
+from ..web.problems import find_problems
 
 _ANCHOR = "troubleshooting#nothing-runs"
 
@@ -24,7 +24,7 @@ def check(runtime: Runtime) -> Iterator[Finding]:
         queues = statistics(runtime)
         with store.reading() as connection:
             dispatchers = store.dispatchers.list(connection)
-            findings = list(troubles(runtime, connection))
+            findings = list(find_problems(runtime, connection))
     except (TransientError, TablesMissingError):
         return  # the check of the database reports it
     yield from findings

@@ -71,12 +71,12 @@ class Pool:
     def room(self) -> int:
         """The number of further deliveries to submit.
 
-        They are for free threads and, while handlers are brisk or quick, some more to follow.
+        They are for free threads and, while handlers are short, some more to follow.
         """
         return min(self._pacing.capacity, self._pacing.max_in_flight - len(self._outstanding))
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
-        """Have deliveries attempted, by one thread while handlers are brisk, else by all.
+        """Have deliveries attempted, by one thread while handlers are very short, else by all.
 
         Threads that only compute slow each other down, so while one is enough the others stop. If
         it turns out not to be that quick, `_call_more` calls them.

@@ -56,7 +56,7 @@ class WakeupSocket:
             with self._opened():
                 own = secrets.token_hex(8)
                 self._listening, self._own = _bound(self._folder / own), own
-            start_thread(self._wait, self._listening, wake, name="taskqueue-bell")
+            start_thread(self._wait, self._listening, wake, name="taskqueue-wakeup")
         return self._own is not None
 
     def close(self) -> None:
@@ -103,7 +103,9 @@ class WakeupSocket:
         except FileNotFoundError:
             return  # nobody listens
         except (OSError, AttributeError) as error:  # some systems have no such sockets
-            logger.debug("no bell, tasks of other processes are seen by polling: %s", error)
+            logger.debug(
+                "no wake-up socket, tasks of other processes are seen by polling: %s", error
+            )
 
     def _wait(self, listening: socket.socket, wake: Callable[[], object]) -> None:
         pause = threading.Event()

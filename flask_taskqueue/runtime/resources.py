@@ -149,8 +149,8 @@ class Resources:
         database = self.store.database
         if database.in_memory or not self.settings.notify:
             return None
-        if Notifications.serve(database):
-            return Notifications(database)
+        if (notifications := Notifications.of(database)) is not None:
+            return notifications
         url = database.engine.url
         place = (
             os.path.realpath(url.database or "")

@@ -51,9 +51,9 @@ from .tasks.search import Search
 class Store:
     """A database and, by noun, the statements that run in its transactions.
 
-    ``queues`` must have a row, with these limits, before a task of theirs is stored or taken. The
-    ``vault`` encrypts the contents of tasks where they are inserted; rows come back as they are
-    stored. ``application`` names the app that must own the tables; without it they may be
+    ``queues`` must have a row, with these limits, before a task of theirs is stored or taken.
+    ``encryption`` encrypts the contents of tasks where they are inserted; rows come back as they
+    are stored. ``application`` names the app that must own the tables; without it they may be
     anybody's.
     """
 

@@ -1,4 +1,4 @@
-"""Task facts: the surroundings of a task, read to explain what it waits for."""
+"""Task facts: what surrounds a task, read to explain what it waits for."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ _LEASE = 3600.0
 class ManualDispatcher:
     """A dispatcher with one slot that does each step when it is called."""
 
-    def __init__(self, runtime: Runtime, rehearsal: DatabaseForTests, script: Script) -> None:
+    def __init__(self, runtime: Runtime, database: DatabaseForTests, script: Script) -> None:
         self._runtime = runtime
-        self._rehearsal = rehearsal
+        self._database = database
         self._script = script
         self._id = dispatcher_id()
         self._actions = Tasks.of(runtime)
@@ -62,7 +62,7 @@ class ManualDispatcher:
 
     def take(self, task_id: str) -> Record | None:
         """Lease a task, whatever it waits for; return None if it is not scheduled."""
-        return self._rehearsal.take(task_id, lease_id=lease_id(), held_by=self._id, lease=_LEASE)
+        return self._database.take(task_id, lease_id=lease_id(), held_by=self._id, lease=_LEASE)
 
     def release(self, records: Sequence[Record]) -> None:
         """Give tasks back as if they had never been leased."""
@@ -109,7 +109,7 @@ class ManualDispatcher:
         Returns None if neither is ahead.
         """
         names = self._runtime.cron.declare()
-        now = self._rehearsal.now()
+        now = self._database.now()
         with self._store.reading() as connection:
             waits = [
                 to_micros(at) - now

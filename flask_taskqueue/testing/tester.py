@@ -54,10 +54,10 @@ class TaskQueueTester(Inspector):
             )
         runtime = self._runtime
         parts = runtime.binding.parts(self.app, runtime.settings)
-        self._rehearsal = DatabaseForTests(**parts, isolated=runtime.binding.isolation(self.app))
-        runtime.substitute(self._rehearsal, self._woken)
-        self._dispatcher = ManualDispatcher(runtime, self._rehearsal, self._script)
-        self._rehearsal.clear()
+        self._database = DatabaseForTests(**parts, isolated=runtime.binding.isolation(self.app))
+        runtime.substitute(self._database, self._woken)
+        self._dispatcher = ManualDispatcher(runtime, self._database, self._script)
+        self._database.clear()
         runtime.store.ensure_queues()
         return self
 
@@ -68,7 +68,7 @@ class TaskQueueTester(Inspector):
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._rehearsal.clear()
+            self._database.clear()
         finally:
             self._dispatcher.close()
             self._runtime.substitute()
@@ -76,7 +76,7 @@ class TaskQueueTester(Inspector):
     @property
     def now(self) -> datetime:
         """The time of the queue's clock."""
-        return to_datetime(self._rehearsal.now())
+        return to_datetime(self._database.now())
 
     def run(self, task: Task | str) -> Attempt:
         """Attempt a task (or the task with this id) once, whatever it waits for.
@@ -103,7 +103,7 @@ class TaskQueueTester(Inspector):
         self._settle()
         with self._as_running():
             self._runtime.cron.tick()
-            now = self._rehearsal.now()
+            now = self._database.now()
             waiting = {
                 record.id
                 for state in (State.SCHEDULED, State.LEASED)
@@ -148,7 +148,7 @@ class TaskQueueTester(Inspector):
             if left <= 0:
                 return Run(attempts)
             step = min(left, self._dispatcher.next_event(run=run) or left)
-            self._rehearsal.ahead += step
+            self._database.ahead += step
             left -= step
 
     @contextmanager

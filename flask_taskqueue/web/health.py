@@ -15,7 +15,7 @@ from ..core.errors import TaskQueueError
 from ..core.humanize import utc
 from ..process.threads import signals_blocked_in_uwsgi, start_thread
 from ..runtime import Runtime
-from .troubles import troubles
+from .problems import find_problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
             alive = sum(one.is_alive for one in store.dispatchers.list(connection))
             lanes = store.claims.lanes(connection)
             taken = _taken(runtime, connection)
-            found = list(troubles(runtime, connection))
+            found = list(find_problems(runtime, connection))
             since = min((lane.due_at or 0 for lane in lanes.due()), default=lanes.now)
             if lanes.now - since > max_latency * SECOND:  # perhaps because of a past eta
                 since = store.metrics.waits_since(connection, lanes.due()) or lanes.now

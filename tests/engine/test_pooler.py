@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import State, diagnosis
+from flask_taskqueue.store import Notifications
 from tests.apps import Bench, bench
 from tests.databases import Servers, fresh
 from tests.pooler import pooled
@@ -71,12 +72,10 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(
         with caplog.at_level(logging.WARNING):
             dispatcher = runtime.start().dispatcher
             works_in_threads(queue, handler)
-            has_notifications = runtime.store.database.dialect.has_notifications(
-                runtime.store.database.engine
-            )
+            has_notifications = Notifications.of(runtime.store.database) is not None
             if has_notifications:
                 wait_until(
-                    lambda: "notices do not come through" in caplog.text,
+                    lambda: "notifications do not reach this process" in caplog.text,
                     what="the log says so",
                     timeout=30,
                 )
@@ -86,14 +85,14 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(
             timeout=30,
         )
         assert dispatcher.health.last_error is None
-        found = [one for one in diagnosis.findings(runtime) if "notices" in one.text]
+        found = [one for one in diagnosis.findings(runtime) if "notifications" in one.text]
         assert [(one.level, one.anchor) for one in found] == (
             [("warning", "databases#pgbouncer")] if has_notifications else []
         )
         runtime.stop()
 
 
-def test_in_session_mode_notices_come_through(servers: Servers, tmp_path: Path) -> None:
+def test_in_session_mode_notifications_get_through(servers: Servers, tmp_path: Path) -> None:
     """A task that another process adds starts long before the next poll."""
     with (
         fresh("postgresql", servers, tmp_path) as database,
@@ -102,8 +101,8 @@ def test_in_session_mode_notices_come_through(servers: Servers, tmp_path: Path) 
     ):
         handler = counting(queue)
         runtime = queue.runtime
-        if not runtime.store.database.dialect.has_notifications(runtime.store.database.engine):
-            pytest.skip("this driver has no notices")
+        if Notifications.of(runtime.store.database) is None:
+            pytest.skip("this driver has no notifications")
         assert runtime.wakeup_channel.is_heard()
         runtime.start()
         handler.add().wait(30)
@@ -121,8 +120,8 @@ def test_who_adds_through_a_pooler_is_heard_by_those_who_do_not(
         bench(url, SQLALCHEMY_ENGINE_OPTIONS=UNPREPARED) as queue,
     ):
         runtime = direct.runtime
-        if not runtime.store.database.dialect.has_notifications(runtime.store.database.engine):
-            pytest.skip("this driver has no notices")
+        if Notifications.of(runtime.store.database) is None:
+            pytest.skip("this driver has no notifications")
         heard = threading.Event()
         runtime.wakeup_channel.listen(heard.set)
         assert heard.wait(20)  # as it begins to listen

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from ...process.threads import signals_blocked_in_uwsgi, start_thread
 from .database import Database
+from .dialects import ListenNotify
 
 logger = logging.getLogger("flask_taskqueue")
 
@@ -29,8 +30,9 @@ class Notifications:
     other. However many tasks are added, few notifications are sent.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, statements: ListenNotify) -> None:
         self._database = database
+        self._statements = statements
         self._channel = f"{database.tables.task.name}_added"
         self._wanted = threading.Event()
         self._closed = threading.Event()
@@ -38,10 +40,11 @@ class Notifications:
         self._sends = False
         """Whether there is a thread that sends."""
 
-    @staticmethod
-    def serve(database: Database) -> bool:
-        """Return whether the database and its driver have notifications."""
-        return database.dialect.has_notifications(database.engine)
+    @classmethod
+    def of(cls, database: Database) -> Notifications | None:
+        """Return the notifications of a database, or None if it or its driver has none."""
+        statements = database.dialect.notifications(database.engine)
+        return None if statements is None else cls(database, statements)
 
     def ring(self) -> None:
         """Send a notification soon. Never waits, never raises."""
@@ -49,7 +52,7 @@ class Notifications:
         with self._starting:
             if not self._sends:
                 with signals_blocked_in_uwsgi():
-                    start_thread(self._send_wanted, name="taskqueue-notices")
+                    start_thread(self._send_wanted, name="taskqueue-notify")
                 atexit.register(self._send_last)
                 self._sends = True
 
@@ -64,7 +67,7 @@ class Notifications:
 
         Raises DBAPIError.
         """
-        return self._database.dialect.hears(self._connection, self._channel)
+        return self._statements.hears(self._connection, self._channel)
 
     def close(self) -> None:
         """Stop listening."""
@@ -86,7 +89,7 @@ class Notifications:
                 with self._connection() as connection:
                     while wanted.wait(_IDLE):
                         wanted.clear()
-                        self._database.dialect.notify(connection, self._channel)
+                        self._statements.notify(connection, self._channel)
                         pause.wait(_APART)
             except sa.exc.DBAPIError:
                 pause.wait(_TRY_AGAIN)
@@ -100,7 +103,7 @@ class Notifications:
         """Send at exit the notification that a short program's thread did not get to."""
         if self._wanted.is_set():
             with suppress(sa.exc.DBAPIError), self._connection() as connection:
-                self._database.dialect.notify(connection, self._channel)
+                self._statements.notify(connection, self._channel)
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
@@ -125,13 +128,13 @@ class Notifications:
             try:
                 if not self.is_heard():
                     logger.warning(
-                        "notices do not come through to this process, by way of a pooler in "
+                        "notifications do not reach this process, by way of a pooler in "
                         "transaction mode say: what is added in other "
                         "processes is seen by polling, after TASKQUEUE_POLL_INTERVAL at most"
                     )
                     return
                 with self._connection() as connection:
-                    self._database.dialect.listen(connection, self._channel, wake, closed)
+                    self._statements.listen(connection, self._channel, wake, closed)
             except sa.exc.DBAPIError as error:
                 logger.debug(
                     "not listening, tasks of other processes are seen by polling: %s", error

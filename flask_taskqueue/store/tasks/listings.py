@@ -97,11 +97,11 @@ class _Range:
 class Listings:
     """A reader of lists of tasks, page by page."""
 
-    def __init__(self, tables: Tables, live_counts: Backlog) -> None:
+    def __init__(self, tables: Tables, backlog: Backlog) -> None:
         self._task = tables.task
         self._lock = tables.lock
-        self._live_counts = live_counts
-        self._is_lost = live_counts.is_lost
+        self._backlog = backlog
+        self._is_lost = backlog.is_lost
 
     def page(
         self,
@@ -159,7 +159,7 @@ class Listings:
     ) -> Iterable[_Range]:
         """Return the tasks that have not ended, queue by queue and priority by priority."""
         task = self._task
-        for lane in self._live_counts.lanes(connection):
+        for lane in self._backlog.lanes(connection):
             leased = kind in (ListKind.RUNNING, ListKind.LOST)
             there = lane.leased if leased else lane.due_at is not None
             if not there or queue not in (None, lane.queue):

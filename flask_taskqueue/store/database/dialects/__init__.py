@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from threading import Event
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -12,10 +11,11 @@ import sqlalchemy as sa
 from ....core.diagnosis.finding import Finding
 from ....core.errors import ConfigurationError
 from ....core.record import Record
+from .listen_notify import ListenNotify
 from .marks import Mark
 from .sqlite import SQLite, is_in_memory
 
-__all__ = ["Claim", "Dialect", "Mark", "dialect_of", "is_in_memory"]
+__all__ = ["Claim", "Dialect", "ListenNotify", "Mark", "dialect_of", "is_in_memory"]
 
 
 class Claim(Protocol):
@@ -82,26 +82,10 @@ class Dialect(Protocol):
     def mark(self, connection: sa.Connection) -> Mark:
         """Mark the transaction of a connection."""
 
-    def has_notifications(self, engine: sa.Engine) -> bool:
-        """Return whether `notify` and `listen` can be used."""
+    def notifications(self, engine: sa.Engine) -> ListenNotify | None:
+        """Return the statements for notifications, or None without them.
 
-    def notify(self, connection: sa.Connection, channel: str) -> None:
-        """Send a notification to everyone who listens."""
-
-    def hears(
-        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
-    ) -> bool:
-        """Return whether notifications reach the connections that ``connect`` returns.
-
-        Raises DBAPIError.
-        """
-
-    def listen(
-        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
-    ) -> None:
-        """Call ``wake`` at each notification until ``closed``.
-
-        Raises DBAPIError when the connection is lost.
+        The database and its driver both need to have them.
         """
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Claim:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from threading import Event
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -118,21 +117,8 @@ class MySQL:
     def mark(self, connection: sa.Connection) -> Mark:
         return Savepoint(connection)
 
-    def has_notifications(self, engine: sa.Engine) -> bool:
-        return False
-
-    def notify(self, connection: sa.Connection, channel: str) -> None:
-        raise NotImplementedError
-
-    def hears(
-        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
-    ) -> bool:
-        raise NotImplementedError
-
-    def listen(
-        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
-    ) -> None:
-        raise NotImplementedError
+    def notifications(self, engine: sa.Engine) -> None:
+        return None
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
         """Read and lock, then update, because there is no UPDATE … RETURNING that both have.

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from threading import Event
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +16,7 @@ from ..prepared import Prepared
 from .claims import candidates, taken
 from .connections import create_engine
 from .idle import ping_idle
+from .listen_notify import ListenNotify
 from .marks import Mark, TransactionId
 from .postgresql_drivers import driver_errors, is_direct, settle_psycopg, settle_psycopg2
 from .waits import limit_postgresql
@@ -45,8 +43,6 @@ It is less than deadlock_timeout, so that in a deadlock with the app it is the q
 """
 _NO_WAIT = 10
 
-_LISTEN_FOR = 1.0
-_HEARD_WITHIN = 5.0
 _TABLE_PATIENCE = 5
 
 _CONNECT_ARGS: dict[str, object] = {
@@ -137,45 +133,8 @@ class PostgreSQL:
     def mark(self, connection: sa.Connection) -> Mark:
         return TransactionId(connection)
 
-    def has_notifications(self, engine: sa.Engine) -> bool:
-        return engine.dialect.driver == "psycopg"
-
-    def notify(self, connection: sa.Connection, channel: str) -> None:
-        connection.execute(sa.select(sa.func.pg_notify(channel, "")))
-
-    def hears(
-        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
-    ) -> bool:
-        """Return whether a notification reaches a connection that is idle.
-
-        Directly at the server it always does; through a pooler this tries it out.
-        """
-        with connect() as connection, driver_errors(connection):
-            driver: Any = connection.connection.dbapi_connection
-            if is_direct(driver):
-                return True
-            sent = secrets.token_hex(8)
-            connection.exec_driver_sql(f'LISTEN "{channel}"')
-            with connect() as other:
-                other.execute(sa.select(sa.func.pg_notify(channel, sent)))
-            ends = time.monotonic() + _HEARD_WITHIN
-            while (left := ends - time.monotonic()) > 0:
-                if any(
-                    notice.payload == sent for notice in driver.notifies(timeout=left, stop_after=1)
-                ):
-                    return True
-            return False
-
-    def listen(
-        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
-    ) -> None:
-        connection.exec_driver_sql(f'LISTEN "{channel}"')
-        wake()  # for tasks that were added before anybody listened
-        driver: Any = connection.connection.dbapi_connection
-        with driver_errors(connection):
-            while not closed.is_set():
-                for _ in driver.notifies(timeout=_LISTEN_FOR, stop_after=1):
-                    wake()
+    def notifications(self, engine: sa.Engine) -> ListenNotify | None:
+        return ListenNotify() if engine.dialect.driver == "psycopg" else None
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
         """Return a claim that locks the rows in a CTE and joins them.

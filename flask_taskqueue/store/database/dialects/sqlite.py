@@ -6,9 +6,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,21 +110,8 @@ class SQLite:
     def mark(self, connection: sa.Connection) -> Mark:
         return Savepoint(connection)
 
-    def has_notifications(self, engine: sa.Engine) -> bool:
-        return False
-
-    def notify(self, connection: sa.Connection, channel: str) -> None:
-        raise NotImplementedError
-
-    def hears(
-        self, connect: Callable[[], AbstractContextManager[sa.Connection]], channel: str
-    ) -> bool:
-        raise NotImplementedError
-
-    def listen(
-        self, connection: sa.Connection, channel: str, wake: Callable[[], object], closed: Event
-    ) -> None:
-        raise NotImplementedError
+    def notifications(self, engine: sa.Engine) -> None:
+        return None
 
     def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
         """Return one UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""

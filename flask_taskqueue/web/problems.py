@@ -1,4 +1,4 @@
-"""Troubles: problems found in the tables and in the routes of this release."""
+"""Problems found in the tables and in the routes of this release."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LATEST = 100
 """How many of the latest failed attempts are examined for the errors of queues."""
 
 
-def troubles(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
+def find_problems(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
     """Yield what keeps tasks from being done.
 
     If no dispatcher is alive, that comes first.

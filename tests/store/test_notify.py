@@ -1,4 +1,4 @@
-"""The connections that notices are sent over."""
+"""The connections that notifications are sent over."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ def test_one_that_is_refused_something_is_closed(database: TestDatabase) -> None
     was.
     """
     opened = Database(Tables.join(sa.MetaData(), "t" * 64), sa.make_url(database.url), create=False)
-    if not Notifications.serve(opened):
-        pytest.skip("this driver has no notices")
+    notifications = Notifications.of(opened)
+    if notifications is None:
+        pytest.skip("this driver has no notifications")
     ended: list[object] = []
     sa.event.listen(
         opened.engine, "handle_error", lambda context: ended.append(context.original_exception)
     )
-    Notifications(opened).ring()
+    notifications.ring()
     wait_until(lambda: ended, what="it is refused")
     assert "channel name too long" in str(ended[0])
     look = sa.create_engine(database.url, poolclass=sa.NullPool)
