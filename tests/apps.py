@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask
+from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.serving import make_server
@@ -87,14 +87,28 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
         db.create_all()
         db.session.merge(Counter(id=1, count=0))
         db.session.commit()
-        try:
+        with closing(app):
             yield Bench(app, db, tasks, Counter)
-        finally:
-            db.session.remove()
-            runtime_of(app).stop(5)
-            runtime_of(app).store.database.close()
-            for engine in db.engines.values():
-                engine.dispose()
+
+
+@contextmanager
+def closing(app: Flask) -> Iterator[None]:
+    """In the end nothing of the application is connected to a database."""
+    try:
+        yield
+    finally:
+        runtime = app.extensions.get("taskqueue")
+        if runtime is not None:
+            runtime.stop(5)
+            if "store" in runtime.__dict__:
+                runtime.store.database.close()
+        db = app.extensions.get("sqlalchemy")
+        if isinstance(db, SQLAlchemy):
+            if current_app:  # the session belongs to its context
+                db.session.remove()
+            with app.app_context():
+                for engine in db.engines.values():
+                    engine.dispose()
 
 
 @contextmanager

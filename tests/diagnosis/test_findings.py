@@ -26,7 +26,7 @@ from flask_taskqueue.core.diagnosis.problems import judge_dispatchers
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.migrations import include_object
-from tests.apps import Bench, bench, runtime_of, served
+from tests.apps import Bench, bench, closing, runtime_of, served
 from tests.databases import TestDatabase
 from tests.diagnosis.conftest import Ward
 
@@ -307,10 +307,10 @@ def test_tables_that_a_migration_would_drop_are_found(sqlite_database: TestDatab
         return app
 
     wrong, right = application(), application(include_object=include_object)
-    assert any(text.startswith("Flask-Migrate does not know taskqueue_task") for text in bad(wrong))
-    assert not any("Flask-Migrate" in text for text in bad(right))
-    for app in (wrong, right):
-        runtime_of(app).store.database.close()
+    with closing(wrong), closing(right):
+        missing = "Flask-Migrate does not know taskqueue_task"
+        assert any(text.startswith(missing) for text in bad(wrong))
+        assert not any("Flask-Migrate" in text for text in bad(right))
 
 
 def test_settings_that_came_too_late_are_found(patient: Bench) -> None:

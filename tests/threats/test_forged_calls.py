@@ -35,7 +35,7 @@ from flask_taskqueue.core.ids import lease_id
 from flask_taskqueue.core.record import Record
 from flask_taskqueue.core.states import State
 from flask_taskqueue.web.worker import Worker
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, closing
 from tests.databases import TestDatabase
 from tests.readers import PLACES, READS, arrange, in_middleware
 
@@ -540,7 +540,7 @@ class TestWhatReadsTheBodyFirst:
         tasks.worker("/a")(lambda: CALLS.append(request.get_data(as_text=True)))
         if place == "outside":
             app.wsgi_app = in_middleware(app.wsgi_app)  # type: ignore[method-assign]
-        with app.app_context():
+        with app.app_context(), closing(app):
             db.create_all()
             headers = signed(claimed(Bench(app, db, tasks, None)))
             assert app.test_client().post("/a", headers=headers, data=b"[]").status_code == 403

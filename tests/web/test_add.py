@@ -29,7 +29,7 @@ from flask_taskqueue import (
     UnknownTaskError,
     WaitTimeoutError,
 )
-from tests.apps import Bench, bench, runtime_of
+from tests.apps import Bench, bench, closing, runtime_of
 from tests.databases import TestDatabase
 
 
@@ -205,13 +205,13 @@ def test_missing_tables_name_the_command(tmp_path: Path) -> None:
     SQLAlchemy(app)
     tasks = TaskQueue(app)
     tasks.worker("/w")(lambda: None)
-    with pytest.raises(TablesMissingError, match="flask taskqueue init-db"):
-        tasks.add("/w")
-    runner = app.test_cli_runner()
-    assert "Created taskqueue_task" in runner.invoke(args=["taskqueue", "init-db"]).output
-    assert "there already" in runner.invoke(args=["taskqueue", "init-db"]).output
-    assert tasks.add("/w").state is State.SCHEDULED
-    runtime_of(app).store.database.close()
+    with closing(app):
+        with pytest.raises(TablesMissingError, match="flask taskqueue init-db"):
+            tasks.add("/w")
+        runner = app.test_cli_runner()
+        assert "Created taskqueue_task" in runner.invoke(args=["taskqueue", "init-db"]).output
+        assert "there already" in runner.invoke(args=["taskqueue", "init-db"]).output
+        assert tasks.add("/w").state is State.SCHEDULED
 
 
 def test_without_a_database_of_the_app_a_file_is_made(tmp_path: Path) -> None:
@@ -243,12 +243,10 @@ def test_a_bind_of_the_app_holds_the_tables(tmp_path: Path) -> None:
     app.config["SQLALCHEMY_BINDS"] = {"queue": f"sqlite:///{tmp_path}/queue.db"}
     db = SQLAlchemy(app)
     TaskQueue(app, db)
-    with app.app_context():
+    with closing(app), app.app_context():
         db.create_all()
         assert sa.inspect(db.engines["queue"]).has_table("taskqueue_task")
         assert not sa.inspect(db.engine).has_table("taskqueue_task")
-        for engine in db.engines.values():
-            engine.dispose()
 
 
 @pytest.mark.parametrize(

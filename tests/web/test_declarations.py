@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from werkzeug.routing import BaseConverter
 
 from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
 from flask_taskqueue.web import autostart
-from tests.apps import runtime_of
+from tests.apps import closing
 from tests.waiting import wait_until
 
 Declare = Callable[[TaskQueue], Any]
@@ -24,18 +26,17 @@ Declare = Callable[[TaskQueue], Any]
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
     """Applications in testing, each with a database of the queue's own."""
-    apps: list[Flask] = []
+    apps = ExitStack()
+    number = count()
 
     def make_app(**config: Any) -> Flask:
-        app = Flask(f"app{len(apps)}", instance_path=str(tmp_path / str(len(apps))))
+        app = Flask(f"app{next(number)}", instance_path=str(tmp_path / str(next(number))))
         app.config.update(TESTING=True, SECRET_KEY="a secret for tests", **config)
-        apps.append(app)
+        apps.enter_context(closing(app))
         return app
 
-    yield make_app
-    for app in apps:
-        if "taskqueue" in app.extensions and "store" in runtime_of(app).__dict__:
-            runtime_of(app).store.database.close()
+    with apps:
+        yield make_app
 
 
 @pytest.fixture(params=["before", "after"])
@@ -383,9 +384,6 @@ def test_a_queue_that_came_before_its_database_is_refused(make: Callable[..., Fl
     handler = tasks.worker("/w")(anything)
     db.init_app(app)
     assert handler.add().state is State.SCHEDULED
-    with app.app_context():
-        db.engine.dispose()
-
     app = make(**uri, TASKQUEUE_DATABASE_URI="sqlite://")
     tasks = TaskQueue(app)
     SQLAlchemy(app)

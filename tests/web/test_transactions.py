@@ -21,7 +21,7 @@ from flask_taskqueue import (
     task_dead,
     task_succeeded,
 )
-from tests.apps import Bench, bench, runtime_of
+from tests.apps import Bench, bench, closing, runtime_of
 from tests.databases import TestDatabase
 from tests.laid import Laid
 from tests.waiting import wait_until
@@ -185,7 +185,8 @@ def test_a_lost_lease_rolls_back(queue: Bench) -> None:
             sa.update(table).where(table.c.id == current_task.id).values(lease_id="another")
         )
 
-    task = queue.run(lost.add())
+    later = RetryOptions(min_backoff_seconds=60)  # than this drain, however slow the machine is
+    task = queue.run(lost.options(retry=later).add())
     deleted = store.database.dialect.locks_what_it_copies
     assert (task.state, queue.count()) == (State.CANCELLED if deleted else State.SCHEDULED, 0)
     assert queue.attempts(task) == [(1, "late" if deleted else "failure", 409)]
@@ -367,7 +368,11 @@ def test_an_engine_that_commits_each_statement_is_refused(database: TestDatabase
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"isolation_level": "AUTOCOMMIT"}
     tasks = TaskQueue(app, SQLAlchemy(app))
     tasks.worker("/w")(lambda: None)
-    with app.app_context(), pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+    with (
+        closing(app),
+        app.app_context(),
+        pytest.raises(ConfigurationError, match="AUTOCOMMIT"),
+    ):
         tasks.add("/w")
 
 
@@ -383,7 +388,7 @@ def test_a_driver_that_commits_each_statement_is_refused_at_the_start(
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": driver}
     db = SQLAlchemy(app)
     tasks = TaskQueue(app, db)
-    with app.app_context():
+    with closing(app), app.app_context():
         db.create_all()
         if (
             database.name == "postgresql"
@@ -392,8 +397,6 @@ def test_a_driver_that_commits_each_statement_is_refused_at_the_start(
         else:
             with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
                 tasks.drain()
-        runtime_of(app).store.database.close()
-        db.engine.dispose()
 
 
 def test_tasks_added_in_a_handler_share_its_transaction(queue: Bench) -> None:
