@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_taskqueue import (
     BadTransactionStateError,
     ConfigurationError,
+    RetryOptions,
     State,
     TaskAlreadyExistsError,
     TaskQueue,
