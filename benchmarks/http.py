@@ -19,9 +19,8 @@ import psutil
 import requests
 import urllib3
 
-from flask_taskqueue.core.delivery.delivery import Delivery
-from flask_taskqueue.core.delivery.headers import delivery_headers
-from flask_taskqueue.core.delivery.reply import OutgoingRequest, Reply
+from flask_taskqueue.core.delivery.delivery import Delivery, delivery_headers
+from flask_taskqueue.core.delivery.verdict import OutgoingRequest, Reply
 from flask_taskqueue.core.diagnosis.ping import ping_record
 from flask_taskqueue.engine.transports.http import HttpTransport
 

@@ -15,7 +15,7 @@ from .core.arguments.form import listed
 from .core.errors import ConfigurationError
 from .core.names import check_task_name
 from .core.retry import RetryOptions
-from .core.schedules.firing import Misfire, Overlap
+from .core.schedules.schedule import Misfire, Overlap
 from .core.tasks.options import check_deadline, check_flag
 from .core.tasks.spec import ScheduleOptions, TaskSpec
 from .core.tasks.task import Task

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from flask_taskqueue.core.delivery.delivery import Delivery
-from flask_taskqueue.core.delivery.reply import OutgoingRequest
-from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.delivery.verdict import OutgoingRequest
+from flask_taskqueue.core.states import Record
 
 RECORD = Record(*[None] * len(Record._fields))  # type: ignore[arg-type]
 

@@ -19,9 +19,9 @@ import flask_taskqueue
 from flask_taskqueue import QueueSettings, Settings, TaskOptions
 from flask_taskqueue.cli import taskqueue
 from flask_taskqueue.core import signals
-from flask_taskqueue.core.delivery.headers import FAMILIES, delivery_headers
+from flask_taskqueue.core.delivery.delivery import FAMILIES, delivery_headers
 from flask_taskqueue.core.metrics import METRICS, Metric
-from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.states import Record
 from flask_taskqueue.dashboard.access import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]

@@ -12,12 +12,11 @@ import sqlalchemy as sa
 
 from ..core import signals
 from ..core.errors import DuplicateTaskNameError, InvalidTaskError, TooManyTasksError
-from ..core.humanize import plural
-from ..core.ids import task_id
-from ..core.record import Record
-from ..core.tasks.new_task import Disposition, NewTask, pack
-from ..core.tasks.spec import TaskSpec
+from ..core.names import task_id
+from ..core.states import Record
+from ..core.tasks.spec import Disposition, NewTask, TaskSpec, pack
 from ..core.tasks.task import Task
+from ..core.times import plural
 from ..core.urls import is_absolute
 from ..engine.tracing import of_caller, sending, with_trace
 from ..runtime import Runtime

@@ -8,8 +8,8 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from ..core.humanize import plural
-from ..core.ids import task_id
+from ..core.names import task_id
+from ..core.times import plural
 from ..engine.maintenance import Retention
 from ..runtime import Runtime
 from ..store import CHANGED_AT_ONCE, Action, Filter

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import has_app_context
 
 from ..core.errors import BadTransactionStateError, TaskQueueError
-from ..core.record import Record
+from ..core.states import Record
 from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment
 from ..core.urls import redacted

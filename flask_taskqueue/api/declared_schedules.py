@@ -6,16 +6,11 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..core.errors import (
-    InvalidScheduleError,
-    TaskQueueError,
-)
+from ..core.errors import InvalidScheduleError, TaskQueueError
 from ..core.names import check_schedule_name
-from ..core.schedules.firing import Misfire, Overlap, check_rules
-from ..core.schedules.schedule import Schedule
+from ..core.schedules.schedule import Misfire, Overlap, Schedule, check_rules
 from ..core.settings.queue import QueueSettings, check_configured
-from ..core.tasks.new_task import pack
-from ..core.tasks.spec import TaskSpec
+from ..core.tasks.spec import TaskSpec, pack
 from ..runtime import MakeTask
 from ..store import ScheduleDefinition
 from ..web.worker import Worker

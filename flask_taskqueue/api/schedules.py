@@ -11,14 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..core import signals
-from ..core.clock import to_datetime
-from ..core.errors import (
-    BadTransactionStateError,
-    UnknownScheduleError,
-)
-from ..core.record import Record
+from ..core.errors import BadTransactionStateError, UnknownScheduleError
 from ..core.schedules.schedule import Schedule
+from ..core.states import Record
 from ..core.tasks.task import Task
+from ..core.times import to_datetime
 from ..runtime import Runtime
 from .changes import make_change, named
 from .tasks import Tasks

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..core.clock import to_datetime
 from ..core.errors import UnknownQueueError
 from ..core.queues.slowdowns import enforced
 from ..core.queues.statistics import QueueStatistics
+from ..core.times import to_datetime
 from ..runtime import Runtime
 
 

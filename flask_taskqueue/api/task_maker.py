@@ -9,14 +9,11 @@ from typing import Any
 from flask import Flask
 
 from ..core.arguments.form import fields
-from ..core.clock import duration_micros
 from ..core.errors import InvalidTaskError, InvalidUrlError, UnknownQueueError
-from ..core.ids import task_id
-from ..core.names import check_key, check_queue_name, check_task_name
+from ..core.names import check_key, check_queue_name, check_task_name, task_id
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.settings.queue import QueueSettings
-from ..core.tasks.new_task import NewTask, pack
 from ..core.tasks.options import (
     check_deadline,
     check_flag,
@@ -28,7 +25,8 @@ from ..core.tasks.options import (
     retry_json,
 )
 from ..core.tasks.request import UNSET, build_request, check_method
-from ..core.tasks.spec import SpecOptions, TaskSpec
+from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec, pack
+from ..core.times import duration_micros
 from ..core.urls import check_path, is_absolute, no_url
 from ..web.routes import RouteFinder
 from ..web.worker import Route, Worker

@@ -11,13 +11,12 @@ import sqlalchemy as sa
 from blinker import NamedSignal
 
 from ..core import signals
-from ..core.clock import to_datetime, to_micros
-from ..core.delivery.reply import stored_headers
+from ..core.delivery.verdict import stored_headers
 from ..core.durations import seconds
 from ..core.errors import TransientError, WaitTimeoutError
-from ..core.record import Record
-from ..core.states import State
+from ..core.states import Record, State
 from ..core.tasks.task import Batch, Result, Task
+from ..core.times import to_datetime, to_micros
 from ..runtime import Runtime
 from ..store import Filter
 from ..store.tasks.filters import LastStatus

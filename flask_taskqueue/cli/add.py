@@ -16,10 +16,10 @@ from flask.cli import with_appcontext
 from ..api.adding import add_task
 from ..api.tasks import Tasks
 from ..core.errors import WaitTimeoutError
-from ..core.humanize import duration, plural
 from ..core.states import State
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
+from ..core.times import duration, plural
 from ..runtime import Runtime
 from .options import (
     FAILED,

@@ -13,11 +13,10 @@ from flask.cli import with_appcontext
 from ..api.bulk import change_matching, forget_matching
 from ..api.queue import Queue
 from ..api.tasks import Tasks
-from ..core.clock import to_micros
 from ..core.errors import BadTaskStateError
-from ..core.humanize import plural
-from ..core.ids import first_id
+from ..core.names import first_id
 from ..core.states import State
+from ..core.times import plural, to_micros
 from ..engine.maintenance import Retention
 from ..runtime import Runtime
 from ..store import Action, Filter

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from flask.cli import with_appcontext
 
-from ..core.humanize import plural
+from ..core.times import plural
 from ..store import Database, RotationResult, SchemaChange, statements
 from .options import current_runtime, json_option, yes_option
 from .output import confirm, echo_json

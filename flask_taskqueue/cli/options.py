@@ -25,7 +25,7 @@ from ..core.errors import (
     WaitTimeoutError,
 )
 from ..core.states import State
-from ..engine.recycling import usable_processors
+from ..engine.pulse import usable_processors
 from ..runtime import Runtime
 from ..store import refusal
 

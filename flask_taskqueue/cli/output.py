@@ -14,12 +14,11 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from ..core.clock import to_datetime
-from ..core.delivery.reply import stored_headers
-from ..core.humanize import plural, relative, utc
-from ..core.record import Record
+from ..core.delivery.verdict import stored_headers
 from ..core.security.encryption import Encryption
+from ..core.states import Record
 from ..core.tasks.task import Task
+from ..core.times import plural, relative, to_datetime, utc
 
 
 def echo_json(document: Any) -> None:

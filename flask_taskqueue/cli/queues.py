@@ -16,11 +16,10 @@ from flask.cli import with_appcontext
 
 from ..api.queue import Queue
 from ..api.statistics import statistics
-from ..core.clock import to_micros
 from ..core.dispatchers import DispatcherInfo
-from ..core.humanize import duration, relative
 from ..core.queues.rates import rate_text
 from ..core.queues.statistics import QueueStatistics
+from ..core.times import duration, relative, to_micros
 from ..runtime import Runtime
 from .options import Duration, current_runtime, json_option, utc_option
 from .output import echo_change, echo_json, echo_json_line, echo_table, moment

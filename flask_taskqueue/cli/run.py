@@ -18,13 +18,11 @@ from flask.cli import with_appcontext
 from ..core import signals
 from ..core.delivery.outcome import Outcome
 from ..core.errors import TransientError
-from ..core.humanize import plural
-from ..core.record import Record
-from ..core.states import State
+from ..core.states import Record, State
+from ..core.times import plural
 from ..core.urls import redacted
 from ..engine.in_flight import renew_for
-from ..engine.pulse import Pulse
-from ..engine.recycling import Recycling, resident
+from ..engine.pulse import Pulse, Recycling, resident
 from ..engine.supervisor import Supervisor
 from ..process.signal_handlers import take
 from ..runtime import Runtime

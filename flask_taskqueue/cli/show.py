@@ -14,9 +14,9 @@ from flask.cli import with_appcontext
 from .. import diagnosis
 from ..api.tasks import Tasks
 from ..core.curl import curl
-from ..core.humanize import duration
-from ..core.record import Record
+from ..core.states import Record
 from ..core.tasks.task import Task
+from ..core.times import duration
 from ..core.urls import is_absolute
 from ..runtime import Runtime
 from .options import current_runtime, json_option, utc_option

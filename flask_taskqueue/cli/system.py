@@ -14,10 +14,10 @@ from werkzeug.routing import Rule
 
 from .. import diagnosis
 from ..core.delivery import signatures
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
-from ..core.humanize import plural
+from ..core.times import plural
 from ..web.health import Probe, dispatching
 from ..web.rules import worker_rules
 from ..web.worker import Worker

@@ -8,9 +8,9 @@ from flask.cli import with_appcontext
 
 from ..api.tasks import Tasks
 from ..core.errors import UnknownTaskError
-from ..core.humanize import plural
 from ..core.states import State
 from ..core.tasks.task import Task
+from ..core.times import plural
 from ..core.urls import redacted
 from ..runtime import Runtime
 from ..store import OF_STATE, SEARCHED, Filter, SearchResult

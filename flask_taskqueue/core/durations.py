@@ -6,8 +6,8 @@ import math
 import re
 from datetime import timedelta
 
-from .clock import LONGEST
 from .errors import ConfigurationError, shown
+from .times import LONGEST
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([smhd]?)", re.ASCII)

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from .clock import LONGEST
+from .times import LONGEST
 
 _LONGEST = 200
 

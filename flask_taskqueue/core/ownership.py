@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .diagnosis.finding import Finding
+from .diagnosis.facts import Finding
 
 _ANCHOR = "troubleshooting#another-application"
 

@@ -1,8 +1,9 @@
-"""The states of a task."""
+"""The states of a task, and its row as the store reads it."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -31,3 +32,55 @@ class State(StrEnum):
 
 LIVE = frozenset({State.SCHEDULED, State.LEASED})
 FINISHED = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
+
+
+class Record(NamedTuple):
+    """The columns of the task table, in their order; instants are microseconds since 1970.
+
+    Nothing is checked here: a row may have been written by hand. What uses a field checks it.
+    """
+
+    id: str
+    name: str | None
+    queue: str
+    priority: int
+    state: str
+    method: str
+    url: str
+    target: str | None
+    headers: str | None
+    body: bytes
+    eta: int
+    due_at: int | None
+    created_at: int
+    first_tried_at: int | None
+    started_at: int | None
+    finished_at: int | None
+    deadline: float | None
+    retry: str | None
+    unique_key: str | None
+    lock_key: str | None
+    lock_limit: int | None
+    expires_at: int | None
+    follow_up: str | None
+    batch_id: str | None
+    callback_of: str | None
+    schedule: str | None
+    keep_result: int
+    progress: str | None
+    attempts: int
+    executions: int
+    answered: int
+    crashes: int
+    pardons: int
+    lease_id: str | None
+    held_by: str | None
+    last_status: int | None
+    last_reason: str | None
+    last_error: str | None
+    given_key: str | None
+    for_worker: int
+
+    def __repr__(self) -> str:
+        """Leave out what the task holds, because a repr ends up in logs."""
+        return f"<Record {self.id} {self.state} queue={self.queue}>"

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import g, request
 
 from ..api.changes import audited, joins_session, make_change
-from ..core.ids import task_id
+from ..core.names import task_id
 from ..runtime import Runtime
 from .rendering import CompletedAction, PlannedAction
 

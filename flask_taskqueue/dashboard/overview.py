@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from flask import request
 
-from ..core.clock import SECOND, to_datetime, to_micros
 from ..core.failures import Group, group
 from ..core.queues.slowdowns import Slowdown, enforced
+from ..core.times import SECOND, to_datetime, to_micros
 from ..runtime import Runtime
 from ..store import RANGES, SLOT, AttemptCounts, QueueCounts
 from .rendering import Page

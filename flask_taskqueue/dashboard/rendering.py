@@ -14,8 +14,8 @@ from flask import Response, g, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .._version import __version__
-from ..core.humanize import duration, plural, relative
 from ..core.queues.rates import rate_text
+from ..core.times import duration, plural, relative
 from ..runtime import Runtime
 from ..store import CAP
 

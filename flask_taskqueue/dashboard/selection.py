@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..core.clock import SECOND
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.security.redaction import UrlRedaction
+from ..core.times import SECOND
 from ..store import Cursor, Filter, ListKind, Visible
 from ..store.tasks.filters import LastStatus
 

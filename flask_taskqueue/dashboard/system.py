@@ -7,7 +7,7 @@ from dataclasses import asdict
 from flask import g, request
 
 from .. import diagnosis
-from ..core.clock import to_datetime
+from ..core.times import to_datetime
 from ..runtime import Runtime
 from .rendering import Page
 from .selection import without_urls

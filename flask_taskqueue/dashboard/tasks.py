@@ -12,11 +12,11 @@ from werkzeug.exceptions import BadRequest
 
 from ..api.bulk import change_ids
 from ..api.changes import make_change
-from ..core.clock import to_datetime
 from ..core.errors import shown
-from ..core.ids import is_task_id
-from ..core.record import Record
+from ..core.names import is_task_id
 from ..core.security.redaction import UrlRedaction
+from ..core.states import Record
+from ..core.times import to_datetime
 from ..runtime import Runtime
 from ..store import CAP, Action, ListKind, QueueCounts
 from .audit import printable

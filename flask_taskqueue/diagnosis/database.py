@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from ..core.clock import SECOND
-from ..core.diagnosis.finding import Finding, Level
+from ..core.diagnosis.facts import Finding, Level
 from ..core.errors import TablesMissingError, TransientError
-from ..core.humanize import duration
+from ..core.times import SECOND, duration
 from ..migrations import include_object
 from ..runtime import Runtime
 from ..store import Notifications, refusal

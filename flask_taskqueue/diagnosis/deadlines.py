@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.durations import seconds
 from ..runtime import Runtime
 from ..web.rules import worker_rules

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..api.statistics import statistics
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.dispatchers import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError
-from ..core.humanize import plural, relative
 from ..core.queues.statistics import QueueStatistics
+from ..core.times import plural, relative
 from ..runtime import Runtime
 from ..web.problems import find_problems
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..runtime import Runtime
 from . import database, deadlines, dispatchers, routes, settings, slowdowns
 

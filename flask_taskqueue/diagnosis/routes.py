@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.routing import BuildError, Rule
 
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.diagnosis.ping import judge_ping
 from ..core.errors import ConfigurationError, TablesMissingError, TransientError
 from ..runtime import Runtime

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from ..core.diagnosis.finding import Finding
-from ..core.humanize import plural
+from ..core.diagnosis.facts import Finding
 from ..core.settings.app import PREFIX, Settings
 from ..core.settings.checks import nearest
+from ..core.times import plural
 from ..runtime import Runtime
 
 _ANCHOR = "troubleshooting#unknown-setting"

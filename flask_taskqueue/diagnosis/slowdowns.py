@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..core.clock import to_datetime
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.errors import TablesMissingError, TransientError
-from ..core.humanize import utc
 from ..core.queues.rates import rate_text
 from ..core.queues.slowdowns import Slowdown
+from ..core.times import to_datetime, utc
 from ..runtime import Runtime
 
 

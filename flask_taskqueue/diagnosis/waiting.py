@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..core.diagnosis.explain import explain
+from ..core.diagnosis.waiting import explain
 from ..core.diagnosis.why import Why
 from ..runtime import Runtime
 from ..web.routes import answers

@@ -13,8 +13,7 @@ from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.outcome import AttemptContext, Outcome, judge, judge_success, permanent
-from ..core.delivery.reply import OutgoingRequest, Reply, kept_headers
-from ..core.delivery.verdict import Verdict
+from ..core.delivery.verdict import OutgoingRequest, Reply, Verdict, kept_headers
 from ..core.diagnosis.ping import ping_record
 from ..core.errors import (
     DeadlineExceeded,
@@ -23,14 +22,13 @@ from ..core.errors import (
     InvalidTaskRetryOptionsError,
 )
 from ..core.failures import traceback_excerpt
-from ..core.ids import chance
+from ..core.names import chance
 from ..core.queues.poison import is_poison, probation
-from ..core.record import Record
 from ..core.retry import RetryOptions
 from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
-from ..core.states import State
+from ..core.states import Record, State
 from ..process.interrupts import within_deadline
 from ..store import AttemptResult
 from .outgoing_requests import Keys, OutgoingRequests, Routes, is_own

@@ -10,14 +10,12 @@ import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
-from ..core.ids import lease_id
+from ..core.names import lease_id
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
-from ..core.record import Record
-from ..core.states import State
+from ..core.states import Record, State
 from ..store import AttemptResult, Claims, LockedError, Store, Wait
-from .last_look import LastLook
-from .silent_hosts import SilentHosts
+from .last_look import LastLook, SilentHosts
 
 _REFUSALS = 20
 """The number of tasks with something locked that one turn skips at most."""

@@ -14,7 +14,7 @@ from .._version import __version__
 from ..core.errors import TaskQueueError
 from ..store import DispatcherEntry, Store, Wait
 from .dispatcher import Dispatcher
-from .recycling import Replaced
+from .pulse import Replaced
 
 logger = logging.getLogger("flask_taskqueue")
 

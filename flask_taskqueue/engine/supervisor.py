@@ -16,10 +16,9 @@ from types import FrameType
 import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
-from ..core.ids import dispatcher_id
+from ..core.names import dispatcher_id
 from ..process.signal_handlers import take
-from .pulse import Pulse
-from .recycling import Replaced
+from .pulse import Pulse, Replaced
 
 logger = logging.getLogger("flask_taskqueue")
 

@@ -10,7 +10,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core.queues.lanes import Lane, Lanes
-from ..core.record import Record
+from ..core.states import Record
 from ..store import LockedError, Recorded, Store
 from .claimer import Claimed, Claimer
 from .in_flight import InFlight

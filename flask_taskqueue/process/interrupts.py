@@ -13,7 +13,7 @@ from types import CodeType, TracebackType
 from typing import Any, TypeVar
 
 from ..core.delivery.delivery import Delivery
-from ..core.delivery.reply import Reply
+from ..core.delivery.verdict import Reply
 from ..core.errors import DeadlineExceeded
 from .interruptible import find
 from .strikes import AnyStrike

@@ -10,8 +10,7 @@ from flask import Flask
 
 from ..core import signals
 from ..core.delivery.outcome import Outcome
-from ..core.record import Record
-from ..core.states import State
+from ..core.states import Record, State
 from ..core.urls import redacted
 from ..store import AttemptResult
 

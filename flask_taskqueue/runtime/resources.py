@@ -15,18 +15,16 @@ from flask import Flask
 from ..core import signals
 from ..core.errors import BadTransactionStateError, ConfigurationError, TaskQueueError
 from ..core.ownership import Application
-from ..core.record import Record
 from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
-from ..core.tasks.new_task import NewTask
-from ..core.tasks.spec import TaskSpec
+from ..core.states import Record
+from ..core.tasks.spec import NewTask, TaskSpec
 from ..engine.cron import Cron, Find
 from ..engine.maintenance import Retention, prune, sweep
-from ..engine.outgoing_requests import Keys, Routes
-from ..engine.routes import find_routes
+from ..engine.outgoing_requests import Keys, Routes, find_routes
 from ..engine.scheduler import Scheduler
-from ..engine.wakeup_socket import WakeupSocket
+from ..engine.wakeups import WakeupSocket
 from ..process.threads import built_once
 from ..store import AttemptResult, Database, Notifications, Store, is_in_memory
 from . import sessions

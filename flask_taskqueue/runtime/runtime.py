@@ -11,13 +11,13 @@ from contextlib import nullcontext
 from typing import Any, TypedDict, Unpack
 
 from ..core import signals
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.errors import ConfigurationError
-from ..core.ids import dispatcher_id
+from ..core.names import dispatcher_id
 from ..engine.attempt import Attempts
 from ..engine.dispatcher import Dispatcher
 from ..engine.maintenance import carry_on
-from ..engine.recycling import Replaced
+from ..engine.pulse import Replaced
 from ..engine.registration import Registration
 from ..engine.scheduler import Scheduler
 from ..process.threads import signals_blocked_in_uwsgi

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from .adding.inserts import Inserts, in_order
 from .adding.schedules import ScheduleDefinition
-from .counters.charts import RANGES, AttemptCounts
+from .counters.charts import LATEST as LATEST_FAILURES
+from .counters.charts import MOST_DEAD, RANGES, AttemptCounts
 from .counters.counters import SLOT
-from .counters.failures import LATEST as LATEST_FAILURES
-from .counters.failures import MOST_DEAD
 from .counters.metrics import QueueMetrics
 from .counters.queue_counts import CAP, QueueCounts
 from .database.database import Database
 from .database.dialects import is_in_memory
-from .database.dialects.inherited import keep, replace_inherited
+from .database.dialects.connections import keep, replace_inherited
 from .database.notify import Notifications
-from .database.refusals import LockedError, refusal
 from .database.schema import SchemaChange, SchemaVersion, statements
 from .database.tables import Tables
-from .database.transaction import Wait
+from .database.transaction import LockedError, Wait, refusal
 from .encryption import RotationResult
 from .leases.claims import Claims
 from .leases.freed_places import has_freed_places
@@ -25,12 +23,10 @@ from .leases.results import AttemptResult, Recorded
 from .probe_row import refuse_elsewhere
 from .queues.dispatchers import DispatcherEntry
 from .store import Store
-from .tasks.filters import SEARCHED, Filter
+from .tasks.filters import SEARCHED, Filter, Visible
 from .tasks.listings import Cursor, Listing, ListKind
-from .tasks.search import OF_STATE, SearchResult
-from .tasks.selection import BATCH as CHANGED_AT_ONCE
-from .tasks.selection import Action
-from .tasks.visible import Visible
+from .tasks.search import BATCH as CHANGED_AT_ONCE
+from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
 from .uncommitted.tracking import NO_COMMIT, track, tracked_by_this_thread, untrack
 from .uncommitted.transaction import JoinedChange, TrackedTransaction

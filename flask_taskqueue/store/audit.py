@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.clock import duration_micros
+from ..core.times import duration_micros
 from .database.dialects import Dialect
 from .database.tables import Tables
 

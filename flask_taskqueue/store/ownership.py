@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.errors import ConfigurationError
 from ..core.ownership import Application, judge
 from .database.database import Database
-from .database.refusals import MovedError
+from .database.transaction import MovedError
 from .queues.dispatchers import Dispatchers
 
 logger = logging.getLogger("flask_taskqueue")

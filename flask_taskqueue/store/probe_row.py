@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import sqlalchemy as sa
 
 from ..core.errors import ConfigurationError, TransientError
-from .database.refusals import refusal
+from .database.transaction import refusal
 from .store import Store
 
 _REMEDY = (

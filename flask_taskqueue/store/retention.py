@@ -8,14 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.clock import duration_micros
 from ..core.queues.lanes import PRIORITIES
 from ..core.states import State
+from ..core.times import duration_micros
 from .counters.counters import Counters, departures, ends
 from .database.dialects import Dialect
-from .database.dialects.states import is_state
+from .database.dialects.claims import is_state
 from .database.tables import Tables
-from .database.task_columns import ended
+from .database.task_tables import ended
 from .tasks.filters import Filter
 
 MOST = 500

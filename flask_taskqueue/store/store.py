@@ -17,14 +17,12 @@ from .adding.conflicts import Conflicts
 from .adding.inserts import Inserts
 from .adding.schedules import Schedules
 from .audit import Audit
-from .counters.charts import Charts
+from .counters.charts import Charts, Diagnostics, Failures
 from .counters.counters import Counters
-from .counters.failures import Diagnostics, Failures
 from .counters.metrics import Metrics
 from .counters.statistics import Statistics
 from .database.database import Database
-from .database.refusals import LockedError
-from .database.transaction import Wait
+from .database.transaction import LockedError, Wait
 from .encryption import KeyRotation
 from .leases.attempts import AttemptLog
 from .leases.claims import Claims

@@ -7,10 +7,9 @@ import sqlalchemy as sa
 from ..core.diagnosis.facts import Facts
 from ..core.queues.poison import MAX_CRASHES
 from ..core.queues.slowdowns import slowdown_target
-from ..core.record import Record
-from ..core.states import LIVE, State
+from ..core.states import LIVE, Record, State
 from .database.dialects import Dialect
-from .database.dialects.states import is_state
+from .database.dialects.claims import is_state
 from .database.tables import Tables
 from .leases.slowdowns import Slowdowns
 from .queues.dispatchers import Dispatchers

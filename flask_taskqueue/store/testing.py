@@ -8,9 +8,8 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ..core.clock import duration_micros
-from ..core.record import Record
-from ..core.states import State
+from ..core.states import Record, State
+from ..core.times import duration_micros
 from .database.database import Database, Work
 from .database.dialects import Dialect
 from .database.dialects.claims import taken

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.delivery.reply import Reply, complete_body
+from ..core.delivery.verdict import Reply, complete_body
 from ..core.tasks.task import Task
 
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
-from ..core.clock import duration_micros, to_datetime, to_micros
-from ..core.record import Record
+from ..core.states import Record
+from ..core.times import duration_micros, to_datetime, to_micros
 
 _TOLERANCE = 1_000_000
 """Microseconds by which an eta may differ."""

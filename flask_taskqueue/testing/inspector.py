@@ -9,8 +9,7 @@ from typing import Any
 from flask import Flask
 
 from ..api.tasks import Tasks
-from ..core.record import Record
-from ..core.states import State
+from ..core.states import Record, State
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, normal
 from ..runtime import Runtime, sessions

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from ..api.tasks import Tasks
-from ..core.clock import SECOND, to_micros
-from ..core.ids import dispatcher_id, lease_id
-from ..core.record import Record
+from ..core.names import dispatcher_id, lease_id
+from ..core.states import Record
 from ..core.tasks.task import Task
+from ..core.times import SECOND, to_micros
 from ..engine.attempt import Attempts
 from ..engine.claimer import Claimer
 from ..engine.outgoing_requests import Routes

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..core.delivery.delivery import Delivery
-from ..core.delivery.reply import OutgoingRequest, Reply
-from ..core.delivery.verdict import of_reply
+from ..core.delivery.verdict import OutgoingRequest, Reply, of_reply
 from ..engine.transports import Transport
 
 Send = Callable[[], Reply]

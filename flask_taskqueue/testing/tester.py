@@ -11,12 +11,12 @@ from typing import Any, Self, Unpack
 from flask import Flask
 
 from ..api.adding import add_task
-from ..core.clock import LONGEST, duration_micros, to_datetime
 from ..core.errors import BadTaskStateError, BadTransactionStateError, ConfigurationError
 from ..core.settings import checks
 from ..core.states import State
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
+from ..core.times import LONGEST, duration_micros, to_datetime
 from ..runtime import Runtime
 from ..store import DatabaseForTests
 from .attempts import Attempt, Run, endless, reply_maker

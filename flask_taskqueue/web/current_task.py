@@ -10,9 +10,9 @@ from typing import cast
 
 from werkzeug.local import LocalProxy
 
-from ..core.clock import to_datetime
 from ..core.delivery.delivery import Delivery
 from ..core.tasks.task import Task, TaskActions
+from ..core.times import to_datetime
 from ..runtime import Runtime
 from .transaction import report_progress
 

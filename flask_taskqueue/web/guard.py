@@ -11,7 +11,7 @@ from werkzeug.wsgi import LimitedStream
 from ..core.delivery import signatures
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.diagnosis.ping import PING, ping_record
-from ..core.record import Record
+from ..core.states import Record
 from ..core.urls import as_host, as_seen
 from ..runtime import Runtime
 from .incoming import INCOMING_KEY, IncomingRequest

@@ -10,9 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.clock import SECOND
 from ..core.errors import TaskQueueError
-from ..core.humanize import utc
+from ..core.times import SECOND, utc
 from ..process.threads import signals_blocked_in_uwsgi, start_thread
 from ..runtime import Runtime
 from .problems import find_problems

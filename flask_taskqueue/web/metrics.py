@@ -15,9 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 
 from .._version import __version__
-from ..core.clock import SECOND
 from ..core.dispatchers import DispatcherInfo
 from ..core.metrics import ATTEMPTS, BOUNDS, DELAYS, DURATIONS, FINISHED, METRICS
+from ..core.times import SECOND
 from ..runtime import Runtime
 from ..store import QueueMetrics
 

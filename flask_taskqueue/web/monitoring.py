@@ -58,7 +58,7 @@ def _dispatching(runtime: Runtime, probe: Probe) -> health.Health:
 
 def _metrics(runtime: Runtime) -> Response:
     """Return the metrics if the request may see them."""
-    from .metrics import exposition  # prometheus-client is an extra
+    from .metrics import exposition
 
     if not _is_open(runtime):
         if runtime.settings.metrics_token is not None:

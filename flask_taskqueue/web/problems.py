@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from ..core.diagnosis.finding import Finding
+from ..core.diagnosis.facts import Finding
 from ..core.diagnosis.problems import (
     Attempts,
     judge_dead_tasks,

@@ -13,7 +13,7 @@ from flask import Response
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict
 from ..core.errors import BadTransactionStateError, TransientError
-from ..core.record import Record
+from ..core.states import Record
 from ..process.interrupts import shielded
 from ..runtime import Runtime
 from ..runtime.sessions import followed, has_changes, no_commit

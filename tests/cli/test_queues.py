@@ -7,7 +7,7 @@ import re
 
 import sqlalchemy as sa
 
-from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.times import SECOND
 from tests.cli.conftest import Console
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flask_taskqueue.core.clock import SECOND
-from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.queues.lanes import Lane, Lanes
 from flask_taskqueue.core.queues.poison import PROBATION, may_take_suspect
 from flask_taskqueue.core.queues.rates import Gate
+from flask_taskqueue.core.times import SECOND
 
 MINUTE = 60 * SECOND
 NOW = 10**15

@@ -20,10 +20,10 @@ from flask_taskqueue import (
     State,
     TaskQueueError,
 )
-from flask_taskqueue.core.clock import LONGEST
 from flask_taskqueue.core.delivery.outcome import retry_after
 from flask_taskqueue.core.durations import seconds
 from flask_taskqueue.core.queues.rates import parse_rate
+from flask_taskqueue.core.times import LONGEST
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import InvalidScheduleError
-from flask_taskqueue.core.schedules.firing import Firing, LastRun, check_rules, decide
-from flask_taskqueue.core.schedules.schedule import Schedule
+from flask_taskqueue.core.schedules.schedule import Firing, LastRun, Schedule, check_rules, decide
 
 HOURLY = Schedule.parse("0 * * * *")
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

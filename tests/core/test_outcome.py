@@ -10,8 +10,7 @@ import pytest
 
 from flask_taskqueue import RetryOptions, State
 from flask_taskqueue.core.delivery.outcome import AttemptContext, Outcome, judge, retry_after
-from flask_taskqueue.core.delivery.reply import Reply
-from flask_taskqueue.core.delivery.verdict import Verdict, of_reply, raised
+from flask_taskqueue.core.delivery.verdict import Reply, Verdict, of_reply, raised
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ import pytest
 
 import flask_taskqueue
 from flask_taskqueue.core.delivery.outcome import retry_after
-from flask_taskqueue.core.durations import LONGEST
 from flask_taskqueue.core.failures import Failure, Signature, group
+from flask_taskqueue.core.times import LONGEST
 
 PACKAGE = Path(flask_taskqueue.__file__).parent
 METHODS = ("match", "fullmatch", "search", "sub", "findall", "finditer", "split")

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_taskqueue import ConfigurationError
-from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.queues.lanes import Lane, Lanes
 from flask_taskqueue.core.queues.rates import Gate, parse_rate
+from flask_taskqueue.core.times import SECOND
 
 NOW = 1_800_000_000 * SECOND
 

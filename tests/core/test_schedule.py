@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_taskqueue import InvalidScheduleError
-from flask_taskqueue.core.clock import to_datetime
 from flask_taskqueue.core.schedules.grammar import parse_app_engine
 from flask_taskqueue.core.schedules.schedule import Schedule
+from flask_taskqueue.core.times import to_datetime
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/cron.json").read_text())
 RUNS = [(one["schedule"], run) for one in VECTORS["valid"] for run in one["runs"]]

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.queues.slowdowns import (
     SilentHost,
     Slowdown,
@@ -14,6 +13,7 @@ from flask_taskqueue.core.queues.slowdowns import (
     slowdown_target,
     slowed,
 )
+from flask_taskqueue.core.times import SECOND
 
 NOW = 1_700_000_000 * SECOND
 HOST = "a.example:443"

@@ -6,7 +6,7 @@ import json
 
 import sqlalchemy as sa
 
-from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.names import task_id
 from flask_taskqueue.store import Store
 
 MARK = "xss_ran"

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import PermanentFailure, Task, Why
-from flask_taskqueue.core.ids import lease_id
+from flask_taskqueue.core.names import lease_id
 from flask_taskqueue.store import DispatcherEntry, Store
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase

@@ -21,7 +21,7 @@ from flask_wtf import CSRFProtect
 
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.core.delivery.verdict import Verdict
-from flask_taskqueue.core.diagnosis.finding import Finding
+from flask_taskqueue.core.diagnosis.facts import Finding
 from flask_taskqueue.core.diagnosis.problems import judge_dispatchers
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock

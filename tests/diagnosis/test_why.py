@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flask_taskqueue import UnknownTaskError
-from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult
 from tests.diagnosis.conftest import Ward
 

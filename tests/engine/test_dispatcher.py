@@ -22,7 +22,7 @@ from flask_taskqueue import (
     current_task,
 )
 from flask_taskqueue.core.delivery.delivery import Delivery
-from flask_taskqueue.core.diagnosis.finding import Finding, Level
+from flask_taskqueue.core.diagnosis.facts import Finding, Level
 from flask_taskqueue.core.queues.pacing import Pacing
 from flask_taskqueue.engine.in_flight import InFlight
 from tests.apps import Bench, bench

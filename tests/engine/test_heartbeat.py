@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from flask_taskqueue.core.ids import lease_id
+from flask_taskqueue.core.names import lease_id
 from flask_taskqueue.engine.in_flight import renew_for
 from tests.apps import bench
 from tests.databases import TestDatabase

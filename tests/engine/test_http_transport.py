@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import pytest
 
 from flask_taskqueue.core.delivery.delivery import Delivery
-from flask_taskqueue.core.delivery.reply import OutgoingRequest, Reply
-from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.delivery.verdict import OutgoingRequest, Reply
+from flask_taskqueue.core.states import Record
 from flask_taskqueue.engine.transports.http import HttpTransport
 from tests.misbehaving import ok, request, server
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.core.delivery.verdict import Reply
 from flask_taskqueue.process.interruptible import _protected
 from flask_taskqueue.process.interrupts import interrupt
 from tests.engine.test_interrupts import Handler

@@ -15,7 +15,7 @@ from flask import request
 
 from flask_taskqueue import DeadlineExceeded, State
 from flask_taskqueue.core.delivery.delivery import Delivery
-from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.core.delivery.verdict import Reply
 from flask_taskqueue.process.interrupts import interrupt, shielded, within_deadline
 from flask_taskqueue.store.database.write_lock import WriteLock
 from tests.apps import Bench

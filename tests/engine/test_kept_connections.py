@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from urllib3.connection import HTTPConnection
 
-from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.core.delivery.verdict import Reply
 from flask_taskqueue.engine.transports.http import HttpTransport
 from tests.apps import bench
 from tests.certificates import Authority

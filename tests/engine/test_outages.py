@@ -22,7 +22,7 @@ from flask_taskqueue import (
     current_task,
 )
 from flask_taskqueue.core.queues import poison
-from flask_taskqueue.store.database.dialects import idle
+from flask_taskqueue.store.database.dialects import connections as idle
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
 from tests.outages import Proxy, switched

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.delivery.outcome import permanent
-from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.states import Record
 from flask_taskqueue.engine.pool import Pool
 from flask_taskqueue.store import AttemptResult
 from tests.waiting import wait_until

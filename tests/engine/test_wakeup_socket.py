@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_taskqueue.engine.wakeup_socket import WakeupSocket
+from flask_taskqueue.engine.wakeups import WakeupSocket
 from tests.waiting import wait_until
 
 Made = Callable[[Path, Path], None]

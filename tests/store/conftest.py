@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.ids import lease_id, task_id
-from flask_taskqueue.core.record import Record
+from flask_taskqueue.core.names import lease_id, task_id
 from flask_taskqueue.core.settings.queue import QueueSettings
-from flask_taskqueue.core.tasks.new_task import NewTask
+from flask_taskqueue.core.states import Record
 from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.store import Database, Store, Tables
 from tests.databases import TestDatabase
 

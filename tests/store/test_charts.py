@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from flask_taskqueue.core.clock import to_micros
+from flask_taskqueue.core.times import to_micros
 from flask_taskqueue.store import Store
 from flask_taskqueue.store.counters.charts import MINUTES, RANGES, AttemptCounts
 from flask_taskqueue.store.counters.counters import KEPT, QUARTER, SLOT

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from flask_taskqueue.core.clock import SECOND
+from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import DispatcherEntry, Store
 from tests.store.conftest import add, claim
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from flask_taskqueue.core.delivery.outcome import Outcome
-from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.states import State
-from flask_taskqueue.core.tasks.new_task import NewTask, pack
 from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.tasks.spec import NewTask, pack
 from flask_taskqueue.store import AttemptResult, Filter, Store
 from tests.store.conftest import add, claim, get
 

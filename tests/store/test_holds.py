@@ -11,11 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.delivery.outcome import Outcome
-from flask_taskqueue.core.ids import task_id
-from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.states import State
-from flask_taskqueue.core.tasks.new_task import NewTask, pack
+from flask_taskqueue.core.names import task_id
+from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.tasks.spec import NewTask, pack
 from flask_taskqueue.store import AttemptResult, Filter, Store
 from tests.store.conftest import add, claim, get, take_over
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.delivery.outcome import Outcome
-from flask_taskqueue.core.ids import lease_id
+from flask_taskqueue.core.names import lease_id
 from flask_taskqueue.core.queues.lanes import Lane
 from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, take_over
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.clock import to_datetime
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.times import to_datetime
 from flask_taskqueue.store import Store
 from tests.store.conftest import claim, get
 from tests.store.test_schedules import START, cron, definition, end, fired, row

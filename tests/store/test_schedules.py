@@ -13,12 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import UnknownScheduleError
-from flask_taskqueue.core.clock import to_datetime, to_micros
-from flask_taskqueue.core.ids import task_id
+from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.schedules.schedule import Schedule
 from flask_taskqueue.core.states import State
-from flask_taskqueue.core.tasks.new_task import NewTask, pack
 from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.tasks.spec import NewTask, pack
+from flask_taskqueue.core.times import to_datetime, to_micros
 from flask_taskqueue.engine.cron import Cron
 from flask_taskqueue.store import ScheduleDefinition, Store
 from tests.store.conftest import get

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.clock import SECOND
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.queues.slowdowns import Slowdown
-from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.states import State
+from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, get
 

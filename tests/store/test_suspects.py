@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.queues.poison import PROBATION, is_poison, probation
-from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.states import State
+from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.engine.claimer import Claimed, Claimer, Running
 from flask_taskqueue.store import AttemptResult, Store
 from tests.store.conftest import add, claim, get

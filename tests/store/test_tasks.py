@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.clock import SECOND, to_micros
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.errors import (
     BadTaskStateError,
@@ -17,9 +16,9 @@ from flask_taskqueue.core.errors import (
     TombstonedTaskError,
     UnknownTaskError,
 )
-from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.states import State
+from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.times import SECOND, to_micros
 from flask_taskqueue.store import AttemptResult, Filter, Store
 from flask_taskqueue.store.tasks.filters import LastStatus
 from tests.store.conftest import add, claim, get
@@ -105,7 +104,7 @@ def test_a_rolled_back_task_never_was(store: Store) -> None:
     """An error in the transaction leaves nothing behind."""
 
     def work(connection: sa.Connection) -> None:
-        from flask_taskqueue.core.tasks.new_task import NewTask
+        from flask_taskqueue.core.tasks.spec import NewTask
 
         store.inserts.add(
             connection, NewTask(id="X" * 26, request=TaskRequest("POST", "/w", {}, b""))

@@ -31,9 +31,8 @@ from flask_taskqueue.core.delivery.signatures import (
     verify,
     webhook_keys,
 )
-from flask_taskqueue.core.ids import lease_id
-from flask_taskqueue.core.record import Record
-from flask_taskqueue.core.states import State
+from flask_taskqueue.core.names import lease_id
+from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.web.worker import Worker
 from tests.apps import Bench, bench, closing
 from tests.databases import TestDatabase

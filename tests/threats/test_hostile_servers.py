@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from flask_taskqueue import Settings
-from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.core.delivery.verdict import Reply
 from flask_taskqueue.core.states import State
 from flask_taskqueue.engine.transports.deadline_http import tls_context
 from flask_taskqueue.engine.transports.http import HttpTransport

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.delivery.reply import Reply
+from flask_taskqueue.core.delivery.verdict import Reply
 from flask_taskqueue.core.errors import InvalidUrlError
 from flask_taskqueue.core.security.targets import Targets
 from flask_taskqueue.core.settings.app import Settings

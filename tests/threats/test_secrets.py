@@ -12,10 +12,10 @@ from flask import Response, redirect
 
 from flask_taskqueue import Task, TaskQueueError, TaskSpec
 from flask_taskqueue.core.delivery.delivery import Delivery
-from flask_taskqueue.core.delivery.reply import OutgoingRequest, Reply
+from flask_taskqueue.core.delivery.verdict import OutgoingRequest, Reply
 from flask_taskqueue.core.signals import attempt_finished
-from flask_taskqueue.core.tasks.new_task import NewTask
 from flask_taskqueue.core.tasks.request import TaskRequest
+from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.core.tasks.task import Result
 from flask_taskqueue.store import ScheduleDefinition
 from flask_taskqueue.store.leases.results import AttemptResult

@@ -20,7 +20,7 @@ from flask_taskqueue import (
     TaskQueue,
     UnknownScheduleError,
 )
-from flask_taskqueue.core.clock import to_micros
+from flask_taskqueue.core.times import to_micros
 from tests.apps import Bench, bench, runtime_of
 from tests.databases import TestDatabase
 from tests.waiting import wait_until

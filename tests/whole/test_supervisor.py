@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from flask_taskqueue import State
 from flask_taskqueue.cli.run import run as run_command
-from flask_taskqueue.engine.recycling import resident, usable_processors
+from flask_taskqueue.engine.pulse import resident, usable_processors
 from tests.databases import TestDatabase
 from tests.outages import switched
 from tests.waiting import wait_until

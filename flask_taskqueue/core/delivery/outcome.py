@@ -9,13 +9,11 @@ from functools import lru_cache
 
 from werkzeug.http import parse_date
 
-from ..clock import LONGEST
-from ..humanize import plural
 from ..retry import RetryOptions
 from ..states import State
+from ..times import LONGEST, plural
 from ..urls import redacted
-from .reply import Reply
-from .verdict import Verdict
+from .verdict import Reply, Verdict
 
 RETRY_AFTER_CAP = 3600.0
 """The longest Retry-After that is honoured, in seconds.

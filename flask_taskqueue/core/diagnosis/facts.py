@@ -1,17 +1,38 @@
-"""The facts about a task and its surroundings at one instant."""
+"""What a diagnosis starts from, the facts about a task, and what it ends with, findings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
-from ..clock import SECOND, to_datetime
 from ..dispatchers import DispatcherInfo
 from ..queues.poison import probation
 from ..queues.rates import Gate
 from ..queues.slowdowns import Slowdown
-from ..record import Record
+from ..states import Record
+from ..times import SECOND, to_datetime
+
+Level = Literal["ok", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found, in a sentence, and what to do about it.
+
+    An error means that something is refused or does not work, a warning that it may not; "info" is
+    shown on request, "ok" says that all is well. ``anchor`` is the place in the documentation, as
+    page and label.
+    """
+
+    level: Level
+    text: str
+    remedy: str = ""
+    anchor: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

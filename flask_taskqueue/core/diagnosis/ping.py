@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..delivery.outcome import HTTPS_REMEDY
-from ..delivery.reply import Reply
-from ..delivery.verdict import Verdict
-from ..record import Record
-from .finding import Finding, Level
+from ..delivery.verdict import Reply, Verdict
+from ..states import Record
+from .facts import Finding, Level
 
 PING = "__ping__"
 """The queue that a ping claims to belong to.

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from ..dispatchers import DispatcherInfo
 from ..failures import Failure, group
-from ..humanize import plural, relative
+from ..times import plural, relative
 from ..urls import redacted
-from .finding import Finding
+from .facts import Finding
 
 _NOTHING_RUNS = "troubleshooting#nothing-runs"
 _FAILS = "troubleshooting#fails"

@@ -1,17 +1,17 @@
-"""The causes for which a task waits, with a sentence for each."""
+"""The explanation of a task: the causes for which it waits, the most important first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from ..clock import SECOND, to_datetime
-from ..humanize import plural, relative, utc
 from ..queues.poison import probation, will_be_suspect
 from ..queues.rates import rate_text
 from ..states import State
+from ..times import SECOND, plural, relative, to_datetime, utc
 from ..urls import redacted
 from .facts import Facts
-from .why import Why, sentence
+from .why import ENDED, Why, running, sentence
 
 _NAMED = 3
 """The number of task ids that a sentence names."""
@@ -267,3 +267,19 @@ def _in_front(facts: Facts) -> str:
 def _list(ids: Sequence[str]) -> str:
     more = len(ids) - _NAMED
     return ", ".join(ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def explain(facts: Facts) -> Why:
+    """Return why a task has not run: the most important cause, and the others.
+
+    Nothing else helps until the first cause has passed. A task that is not due waits for its time,
+    whatever else is wrong. Once it is due, it needs a dispatcher, an open queue and a free key;
+    then come the limits, and its turn.
+    """
+    state = facts.record.state
+    if state in ENDED:
+        return ENDED[State(state)](facts)
+    if state == State.LEASED and (facts.record.due_at or 0) > facts.now:
+        return running(facts)
+    first, *others = causes(facts)
+    return replace(first, others=tuple(cause for cause in others if cause.code != "turn"))

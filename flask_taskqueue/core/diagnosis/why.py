@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..clock import to_datetime
-from ..humanize import plural, relative, utc
 from ..states import State
+from ..times import plural, relative, to_datetime, utc
 from .facts import Facts
 
 _SILENT = 15.0

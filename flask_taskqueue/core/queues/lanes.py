@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..clock import SECOND
+from ..times import SECOND
 from .rates import Gate
 from .slowdowns import Slowdown
 

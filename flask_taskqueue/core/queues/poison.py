@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..delivery.outcome import Outcome
-from ..record import Record
-from ..states import State
+from ..states import Record, State
 
 PROBATION = 10.0
 MAX_CRASHES = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..clock import LONGEST, SECOND
 from ..errors import ConfigurationError, shown
+from ..times import LONGEST, SECOND
 
 BUCKET_SIZE = 5
 FASTEST = 500.0

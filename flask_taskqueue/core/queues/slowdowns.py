@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..clock import SECOND
 from ..errors import InvalidUrlError
+from ..times import SECOND
 from ..urls import is_absolute, receiver_of
 from .rates import FASTEST
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, DecryptionError
-from ..record import Record
+from ..states import Record
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet

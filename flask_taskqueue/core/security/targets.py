@@ -13,14 +13,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, InvalidUrlError
 from ..settings.app import Settings
-from ..settings.hosts import (
-    Address,
-    AllowedHost,
-    is_local,
-    is_public,
-    literal,
-    parse_address,
-)
+from ..settings.hosts import Address, AllowedHost, is_local, is_public, literal, parse_address
 from ..settings.queue import QueueSettings
 from ..urls import check_absolute, normal
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..delivery.headers import FAMILIES
+from ..delivery.delivery import FAMILIES
 from ..errors import ConfigurationError
 from ..retry import RetryOptions
 from . import checks

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..clock import FIRST, LAST, LONGEST, duration_micros
 from ..durations import seconds
 from ..errors import (
     ConfigurationError,
@@ -21,6 +20,7 @@ from ..names import check_key
 from ..queues.lanes import PRIORITIES
 from ..retry import RetryOptions
 from ..settings.queue import MAX_DEADLINE
+from ..times import FIRST, LAST, LONGEST, duration_micros
 from .spec import TaskOptions
 
 

@@ -1,15 +1,20 @@
-"""The arguments of add(): a task as its user describes it."""
+"""A task before it is stored: as its user describes it, and as it is checked."""
 
 from __future__ import annotations
 
+import base64
 import difflib
+import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from ..names import task_id
 from ..retry import RetryOptions
+from ..times import duration_micros
 from ..urls import redacted
-from .new_task import OnConflict
+from .request import TaskRequest
 
 if TYPE_CHECKING:
     Duration = float | str | timedelta
@@ -146,3 +151,136 @@ SpecLike = (
 It is a `TaskSpec`, a URL or a worker, a pair of these and params, or a mapping of the arguments of
 ``tasks.add``.
 """
+
+
+OnConflict = Literal["skip", "raise", "replace", "debounce"]
+Disposition = Literal["added", "skipped", "replaced", "debounced"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """The task that add() makes from its arguments, fully checked.
+
+    ``eta`` is the datetime asked for; if it is None, the task is due ``delay`` microseconds after
+    it was stored, by the database's clock. It expires at ``expires_at``, or ``expires_in``
+    microseconds after it was stored. ``lock_key`` is shared by tasks of which ``lock_limit`` may
+    run at a time; without a limit they run one by one in the order of their ids.
+    """
+
+    id: str
+    request: TaskRequest
+    name: str | None = None
+    tombstone_ttl: float | None = None
+    queue: str = "default"
+    priority: int = 0
+    eta: datetime | None = None
+    delay: int = 0
+    deadline: float | None = None
+    retry: str | None = None
+    target: str | None = None
+    unique_key: str | None = None
+    on_conflict: OnConflict = "skip"
+    lock_key: str | None = None
+    lock_limit: int | None = None
+    expires_at: datetime | None = None
+    expires_in: int | None = None
+    follow_up: str | None = field(default=None, repr=False)
+    batch_id: str | None = None
+    callback_of: str | None = None
+    schedule: str | None = None
+    keep_result: bool = False
+    for_worker: bool = False
+    """Whether its URL is a worker's, so that no other view may complete it."""
+
+    @property
+    def headers(self) -> str | None:
+        """The headers as they are stored: JSON, or None for none."""
+        return (
+            json.dumps(self.request.headers, separators=(",", ":"))
+            if self.request.headers
+            else None
+        )
+
+    @property
+    def tombstone(self) -> int | None:
+        """Microseconds that the name outlives the end; None means as long as the task is kept."""
+        return None if self.tombstone_ttl is None else duration_micros(self.tombstone_ttl)
+
+
+_TEXTS = {
+    **{
+        "method": 10,
+        "url": 65_535,
+        "body": 2**26,
+        "name": 500,
+        "queue": 100,
+        "retry": 65_535,
+        "target": 65_535,
+        "eta": 40,
+    },
+    **{"unique_key": 200, "on_conflict": 10, "lock_key": 202, "expires_at": 40, "follow_up": 2**24},
+    **{"batch_id": 26, "callback_of": 26, "schedule": 100},
+}
+_NUMBERS = {
+    **{"priority": 9, "lock_limit": 10_000, "delay": 2**60, "expires_in": 2**60},
+    **{"tombstone_ttl": 2**40, "deadline": 2**40, "keep_result": 1, "for_worker": 1},
+}
+
+
+def pack(tasks: Iterable[NewTask]) -> str | None:
+    """Return tasks that are to be added later, as JSON; None if there are none."""
+    packed = [_packed(task) for task in tasks]
+    return json.dumps(packed, separators=(",", ":")) if packed else None
+
+
+def unpack(text: str | None) -> list[NewTask]:
+    """Return the tasks of `pack`, each with a new id. Raises ValueError for anything else."""
+    if text is None:
+        return []
+    try:
+        return [_unpacked(packed) for packed in json.loads(text)]
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"the tasks that follow are malformed: {error}") from error
+
+
+def _packed(task: NewTask) -> dict[str, Any]:
+    changed = {
+        option.name: getattr(task, option.name)
+        for option in fields(task)
+        if getattr(task, option.name) != option.default
+    }
+    for name in ("eta", "expires_at"):
+        if name in changed:
+            changed[name] = changed[name].isoformat()
+    request = asdict(task.request)
+    del changed["id"]
+    return changed | {"request": request | {"body": base64.b85encode(task.request.body).decode()}}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> NewTask:
+    given = dict(packed)
+    request = given["request"]
+    _check({**given, **request})
+    given["request"] = TaskRequest(
+        request["method"], request["url"], request["headers"], base64.b85decode(request["body"])
+    )
+    for name in ("eta", "expires_at"):
+        if name in given:
+            given[name] = datetime.fromisoformat(given[name]).astimezone(UTC)
+    return NewTask(id=task_id(), **given)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Check that a column takes each value.
+
+    Otherwise the database would refuse a value in the middle of other work.
+    """
+    for name, value in given.items():
+        if name in _NUMBERS:
+            fits = isinstance(value, int | float) and abs(value) <= _NUMBERS[name]
+        elif name in _TEXTS:
+            fits = isinstance(value, str) and len(value) <= _TEXTS[name] and "\x00" not in value
+        else:
+            fits = name in ("headers", "request") and isinstance(value, dict)
+        if not fits:
+            raise ValueError(f"{name} is of type {type(value).__name__}, or too large")

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ..clock import to_datetime
-from ..delivery.reply import complete_body
+from ..delivery.verdict import complete_body
 from ..errors import BadTransactionStateError
-from ..record import Record
-from ..states import State
+from ..states import Record, State
+from ..times import to_datetime
 from ..urls import redacted
-from .new_task import Disposition
+from .spec import Disposition
 
 
 class TaskActions(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ...core.delivery.delivery import Delivery
-from ...core.delivery.reply import OutgoingRequest, Reply
+from ...core.delivery.verdict import OutgoingRequest, Reply
 
 
 class Transport(Protocol):

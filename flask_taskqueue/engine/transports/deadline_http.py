@@ -24,8 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.util import Url
 
 from .final_response import FinalResponse
-from .kept import KeptConnection, WatchedSocket
-from .lookups import Lookups
+from .kept import KeptConnection, Lookups, WatchedSocket
 
 Objection = Callable[[str, int, str], str | None]
 """A function that says why a connection must not be made, or returns None if it may be.

@@ -16,10 +16,9 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from ...core.delivery.delivery import Delivery
-from ...core.delivery.reply import OutgoingRequest, Reply
+from ...core.delivery.verdict import OutgoingRequest, Reply
 from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection
-from .kept import NotReceivedError, SeveredError, anew
-from .lookups import Lookups
+from .kept import Lookups, NotReceivedError, SeveredError, anew
 
 _CHUNK = 4096
 _DEFAULTS = {"User-Agent": "Flask-TaskQueue", "Accept": "*/*", "Accept-Encoding": "identity"}

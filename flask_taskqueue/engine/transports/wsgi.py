@@ -14,7 +14,7 @@ from flask import Flask
 from werkzeug.test import run_wsgi_app
 
 from ...core.delivery.delivery import ENVIRON_KEY, Delivery
-from ...core.delivery.reply import OutgoingRequest, Reply
+from ...core.delivery.verdict import OutgoingRequest, Reply
 
 
 class WsgiTransport:

@@ -10,11 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import duration_micros
 from ...core.errors import UnknownBatchError
 from ...core.names import is_token
 from ...core.security.encryption import Encryption
-from ...core.tasks.new_task import unpack
+from ...core.tasks.spec import unpack
+from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .inserts import Inserts

@@ -7,20 +7,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import to_micros
 from ...core.errors import (
     InvalidTaskError,
     TaskAlreadyExistsError,
     TombstonedTaskError,
     TransientError,
 )
-from ...core.record import Record
 from ...core.security.encryption import Encryption
-from ...core.states import FINISHED, State
-from ...core.tasks.new_task import Disposition, NewTask
+from ...core.states import FINISHED, Record, State
+from ...core.tasks.spec import Disposition, NewTask
+from ...core.times import to_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
-from ..database.task_columns import ended
+from ..database.task_tables import ended
 from .task_rows import task_row
 
 _REQUEST = frozenset(("method", "url", "target", "headers", "body", "for_worker"))

@@ -12,9 +12,9 @@ from ...core.errors import (
     InvalidTaskError,
     TransientError,
 )
-from ...core.record import Record
 from ...core.security.encryption import Encryption
-from ...core.tasks.new_task import Disposition, NewTask
+from ...core.states import Record
+from ...core.tasks.spec import Disposition, NewTask
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables

@@ -8,14 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import to_datetime
-from ...core.record import Record
-from ...core.schedules.firing import LastRun
-from ...core.states import FINISHED, State
+from ...core.schedules.schedule import LastRun
+from ...core.states import FINISHED, Record, State
+from ...core.times import to_datetime
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.tables import Tables
-from ..database.task_columns import ended
+from ..database.task_tables import ended
 
 logger = logging.getLogger("flask_taskqueue")
 

@@ -10,14 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import duration_micros, to_datetime, to_micros
 from ...core.errors import DecryptionError, InvalidScheduleError, UnknownScheduleError
 from ...core.names import is_token
-from ...core.record import Record
-from ...core.schedules.firing import Firing, LastRun, decide
-from ...core.schedules.schedule import Schedule
+from ...core.schedules.schedule import Firing, LastRun, Schedule, decide
 from ...core.security.encryption import Encryption
-from ...core.tasks.new_task import NewTask, unpack
+from ...core.states import Record
+from ...core.tasks.spec import NewTask, unpack
+from ...core.times import duration_micros, to_datetime, to_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .inserts import Inserts

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.clock import to_micros
 from ...core.security.encryption import Encryption
 from ...core.states import State
-from ...core.tasks.new_task import NewTask
+from ...core.tasks.spec import NewTask
+from ...core.times import to_micros
 
 _NOTHING_YET = (
     *("first_tried_at", "started_at", "finished_at", "progress", "lease_id", "held_by"),

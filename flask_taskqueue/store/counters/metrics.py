@@ -12,7 +12,7 @@ from ...core.metrics import FINISHED, MEASURES
 from ...core.queues.lanes import Lane
 from ...core.states import State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 from .queue_counts import QueueCounts, exact_counts
 

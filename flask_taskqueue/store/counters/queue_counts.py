@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..database.dialects.states import is_state, waits_for_key
+from ..database.dialects.claims import is_state, waits_for_key
 from ..database.tables import Tables
 
 CAP = 10_000

@@ -10,19 +10,24 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ...core.diagnosis.finding import Finding
-from ...core.errors import (
-    ConfigurationError,
-    TablesOutdatedError,
-    TransientError,
-)
+from ...core.diagnosis.facts import Finding
+from ...core.errors import ConfigurationError, TablesOutdatedError, TransientError
 from ...process.interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
-from .engines import AUTOCOMMIT, close_engine, refuse_unfit_engine
-from .refusals import CROWDED, UNSURE, MovedError, in_callers_transaction, is_unreached, unreachable
 from .schema import CURRENT, Schema, SchemaChange, SchemaVersion, lacking_error, too_new_error
 from .tables import Tables
-from .transaction import RetriedTransaction, Wait
+from .transaction import (
+    AUTOCOMMIT,
+    CROWDED,
+    MovedError,
+    RetriedTransaction,
+    Wait,
+    close_engine,
+    in_callers_transaction,
+    raise_if_final,
+    refuse_unfit_engine,
+    unreachable,
+)
 from .write_lock import NoTurns, Turn, WriteLock
 
 Result = TypeVar("Result")
@@ -285,16 +290,7 @@ class Database:
         if self.dialect.is_missing(error) and self._ready:
             self._ready, self._doubted = False, True
             self.open()
-        elif not (
-            error.connection_invalidated
-            or self.dialect.is_transient(error)
-            or (unsure and is_unreached(error))
-        ):
-            if is_unreached(error):
-                raise unreachable(error) from error
-            raise error
-        if last:
-            raise TransientError(
-                f"the database keeps refusing: {type(error.orig).__name__}"
-                + (UNSURE if unsure else "")
-            ) from error
+            passes = True
+        else:
+            passes = self.dialect.is_transient(error)
+        raise_if_final(error, passes=passes, last=last, unsure=unsure)

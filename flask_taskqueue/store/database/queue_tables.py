@@ -1,11 +1,11 @@
-"""The tables of queues, of the dispatchers that serve them, and of the schema itself."""
+"""The tables of queues and their dispatchers, of places that are taken, and of schedules."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from ...core.queues.rates import BUCKET_SIZE
-from .dialects.types import MICROS, SECONDS, TEXT, token, words
+from .dialects.types import LONG_TEXT, MICROS, SECONDS, TEXT, token, words
 
 
 def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
@@ -72,4 +72,101 @@ def schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("oldest", sa.Integer, nullable=False),
         sa.Column("application", TEXT),
         sa.Column("fingerprints", TEXT),
+    )
+
+
+def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Define the table of keys in use, serial or not; a decision on a key locks its row."""
+    return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
+
+
+def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Define the table of holds: attempts that continue after their leases have ended.
+
+    A hold takes places of a queue, a key and a batch, up to ``held_until``.
+    """
+    return sa.Table(
+        f"{prefix}hold",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("queue", token(100), nullable=False),
+        sa.Column("lock_key", token(202)),
+        sa.Column("lock_limit", sa.SmallInteger),
+        sa.Column("batch_id", token(26)),
+        sa.Column("held_by", token(32)),
+        sa.Column("held_until", MICROS, nullable=False),
+    )
+
+
+def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Define the table of renewals: leases that last up to ``until`` although ``due_at`` is past.
+
+    The row of their task is locked by another transaction.
+    """
+    return sa.Table(
+        f"{prefix}renewal",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("until", MICROS, nullable=False),
+    )
+
+
+def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Define the table of receivers that asked for less, until they recover.
+
+    They asked by 429 or 503 with Retry-After. See `Slowdown`.
+    """
+    return sa.Table(
+        f"{prefix}slowdown",
+        metadata,
+        sa.Column("target", token(320), primary_key=True),
+        sa.Column("slowed_at", MICROS, nullable=False),
+        sa.Column("asked_at", MICROS, nullable=False),
+        sa.Column("status", sa.Integer, nullable=False),
+        sa.Column("retry_after", SECONDS, nullable=False),
+        sa.Column("rate", SECONDS, nullable=False),
+        sa.Column("empty_at", MICROS, nullable=False),
+        sa.Column("over_at", MICROS, nullable=False),
+    )
+
+
+def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Define the table of schedules.
+
+    ``next_at`` is the next fire time, ``task`` the task that it adds (see `pack`).
+    """
+    return sa.Table(
+        f"{prefix}schedule",
+        metadata,
+        sa.Column("name", token(100), primary_key=True),
+        sa.Column("text", TEXT, nullable=False),
+        sa.Column("timezone", token(64), nullable=False),
+        sa.Column("task", LONG_TEXT, nullable=False),
+        sa.Column("misfire", token(10), nullable=False),
+        sa.Column("overlap", token(10), nullable=False),
+        sa.Column("description", TEXT),
+        sa.Column("next_at", MICROS),
+        sa.Column("fired_at", MICROS),
+        sa.Column("last_task_id", token(26)),
+        sa.Column("paused_at", MICROS),
+        sa.Column("paused_by", words(100)),
+        sa.Column("last_error", TEXT),
+        sa.Column("given_key", token(200)),
+        sa.Column("runs", TEXT),
+    )
+
+
+def fire(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Define the table of fire times that have been handled.
+
+    However many dispatchers there are, only one can insert the row, and the task with it.
+    """
+    return sa.Table(
+        f"{prefix}fire",
+        metadata,
+        sa.Column("schedule", token(100), primary_key=True),
+        sa.Column("fire_at", MICROS, primary_key=True, autoincrement=False),
+        sa.Column("task_id", token(26)),
     )

@@ -6,14 +6,7 @@ from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
-from . import (
-    counter_tables,
-    dashboard_tables,
-    place_tables,
-    queue_tables,
-    schedule_tables,
-    task_tables,
-)
+from . import counter_tables, queue_tables, task_tables
 
 DEFINITIONS = {
     "task": task_tables.task,
@@ -22,17 +15,17 @@ DEFINITIONS = {
     "tally": counter_tables.tally,
     "past": counter_tables.past,
     "meter": counter_tables.meter,
-    "lock": place_tables.lock,
-    "renewal": place_tables.renewal,
-    "hold": place_tables.hold,
-    "slowdown": place_tables.slowdown,
+    "lock": queue_tables.lock,
+    "renewal": queue_tables.renewal,
+    "hold": queue_tables.hold,
+    "slowdown": queue_tables.slowdown,
     "batch": task_tables.batch,
-    "schedule": schedule_tables.schedule,
-    "fire": schedule_tables.fire,
+    "schedule": queue_tables.schedule,
+    "fire": queue_tables.fire,
     "dispatcher": queue_tables.dispatcher,
     "schema": queue_tables.schema,
-    "audit": dashboard_tables.audit,
-    "bulk": dashboard_tables.bulk,
+    "audit": counter_tables.audit,
+    "bulk": counter_tables.bulk,
 }
 """The functions that define the tables; their docstrings are the reference of the schema."""
 

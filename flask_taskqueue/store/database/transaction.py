@@ -1,17 +1,129 @@
-"""A transaction that is retried: how its tries went, and whether to try once more."""
+"""Transactions: how one is run, run again, and refused."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ...core.ids import chance
+from ...core.errors import ConfigurationError, TransientError
+from ...core.names import chance
 from .dialects import Dialect
-from .refusals import LockedError
+
+AUTOCOMMIT = (
+    "the application's engine commits each statement at once (AUTOCOMMIT), so that neither a "
+    "task and the rows it needs, nor a handler's "
+    "changes and the end of its task, can be committed together: remove it from "
+    "SQLALCHEMY_ENGINE_OPTIONS (or the bind's options), or give "
+    "the queue a database of its own with TASKQUEUE_DATABASE_URI"
+)
+
+
+def refuse_unfit_engine(engine: sa.Engine, dialect: Dialect) -> None:
+    """Raise `ConfigurationError` if an engine shows, without a connection, that it is unfit."""
+    refusal = dialect.refusal(engine)
+    if refusal is not None:
+        raise ConfigurationError(str(refusal))
+    levels = (
+        engine.get_execution_options().get("isolation_level"),
+        getattr(engine.dialect, "_on_connect_isolation_level", None),
+    )
+    if "AUTOCOMMIT" in levels:
+        raise ConfigurationError(AUTOCOMMIT)
+
+
+def close_engine(engine: sa.Engine) -> None:
+    """Close every connection of an engine.
+
+    SQLAlchemy leaves a connection that is in use to a pool that nobody has any more, where it stays
+    open until it is collected as garbage. Here it is closed when it is given back.
+    """
+    pool = engine.pool
+    engine.dispose()
+    sa.event.listen(pool, "checkin", _close_given_back)
+
+
+def _close_given_back(connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
+    if connection is not None:
+        record.invalidate()
+
+
+CROWDED = "no connection to the database became free: all that the pool may have are in use"
+_UNSURE = "; the answer to a commit was lost, so that what was asked for may have been done"
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return the first line of the database's message behind an error, or None if it has none.
+
+    The lines after it may quote a row. The line itself may name hosts and users, so it is for logs
+    and for operators of the queue, not for everybody.
+    """
+    said = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
+    return (
+        str(said.orig).strip().partition("\n")[0] or None
+        if isinstance(said, sa.exc.DBAPIError)
+        else None
+    )
+
+
+class LockedError(TransientError):
+    """Another transaction holds a lock that would have to be waited for; nothing was changed."""
+
+
+class MovedError(Exception):
+    """What a transaction had looked at was changed in the meantime, so it has to be run again."""
+
+
+def is_unreached(error: sa.exc.DBAPIError) -> bool:
+    """Return whether the database was not even reached."""
+    return error.statement is None and isinstance(error, sa.exc.OperationalError)
+
+
+def unreachable(error: sa.exc.DBAPIError) -> TransientError:
+    """Return the error to raise for a database that cannot be reached."""
+    return TransientError(f"the database cannot be reached: {type(error.orig).__name__}")
+
+
+def raise_if_final(error: sa.exc.DBAPIError, *, passes: bool, last: bool, unsure: bool) -> None:
+    """Raise what a failed try means to its caller, unless there is to be another try.
+
+    There is none after the ``last``, nor if the failure neither ``passes`` nor lost its connection.
+    """
+    if not (passes or error.connection_invalidated or (unsure and is_unreached(error))):
+        if is_unreached(error):
+            raise unreachable(error) from error
+        raise error
+    if last:
+        raise TransientError(
+            f"the database keeps refusing: {type(error.orig).__name__}"
+            + (_UNSURE if unsure else "")
+        ) from error
+
+
+@contextmanager
+def in_callers_transaction(dialect: Dialect) -> Iterator[None]:
+    """Raise `TransientError` in this block for temporary failures, which end the transaction.
+
+    The transaction is the caller's, so it is not ours to run again.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        passes = (
+            error.connection_invalidated or dialect.is_transient(error) or dialect.is_stale(error)
+        )
+        if passes or is_unreached(error):
+            raise TransientError(
+                f"the session's transaction was refused, roll it back: {type(error.orig).__name__}"
+            ) from error
+        raise
+    except sa.exc.TimeoutError as error:
+        raise TransientError(CROWDED) from error
+
 
 Result = TypeVar("Result")
 

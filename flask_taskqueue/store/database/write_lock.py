@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Protocol
 
-from ...core.diagnosis.finding import Finding
+from ...core.diagnosis.facts import Finding
 from ...core.errors import TransientError
 
 try:

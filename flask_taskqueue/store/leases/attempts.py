@@ -8,13 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.delivery.outcome import Outcome
-from ...core.record import Record
-from ...core.states import State
+from ...core.states import Record, State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
-from ..database.refusals import MovedError
 from ..database.tables import Tables
+from ..database.transaction import MovedError
 from .finish import Finish, Transition
 from .results import AttemptResult, alike, leased
 

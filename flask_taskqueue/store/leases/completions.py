@@ -15,14 +15,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import SECOND
-from ...core.record import Record
-from ...core.states import State
+from ...core.states import Record, State
+from ...core.times import SECOND
 from ..database.dialects import Dialect, Mark
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
-from ..database.task_columns import ended
+from ..database.task_tables import ended
 from .finish import Finish, Transition
 
 

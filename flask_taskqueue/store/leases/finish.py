@@ -10,12 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import SECOND, duration_micros
 from ...core.metrics import DELAYS, DURATIONS, bucket
-from ...core.record import Record
 from ...core.security.encryption import Encryption
-from ...core.states import State
-from ...core.tasks.new_task import unpack
+from ...core.states import Record, State
+from ...core.tasks.spec import unpack
+from ...core.times import SECOND, duration_micros
 from ..adding.batches import Batches
 from ..adding.inserts import Inserts
 from ..counters.counters import Counters, Counts, count_end, no_counts

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from ...core.record import Record
+from ...core.states import Record
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import duration_micros
 from ...core.states import State
+from ...core.times import duration_micros
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 from .attempts import Lease
 from .finish import Finish

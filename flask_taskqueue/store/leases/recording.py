@@ -9,15 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import duration_micros
 from ...core.delivery.outcome import Outcome, success
 from ...core.metrics import attempt_measure
 from ...core.states import State
+from ...core.times import duration_micros
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
-from ..database.refusals import MovedError
 from ..database.tables import Tables
+from ..database.transaction import MovedError
 from .attempts import AttemptLog, leases_of
 from .finish import Finish, Transition
 from .holds import Holds

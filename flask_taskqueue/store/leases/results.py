@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.delivery.outcome import Outcome
-from ...core.record import Record
+from ...core.states import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,11 @@ import sqlalchemy as sa
 
 from ...core.queues.lanes import Lane
 from ...core.queues.slowdowns import SilentHost, Slowdown, slowdown_target, slowed
-from ...core.record import Record
-from ...core.states import State
+from ...core.states import Record, State
 from ..database.dialects import Dialect
-from ..database.dialects.claims import candidates
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import candidates, is_state
 from ..database.tables import Tables
-from ..database.task_columns import parked
+from ..database.task_tables import parked
 from .results import AttemptResult
 
 Seen = MutableMapping[str, Slowdown | SilentHost]

@@ -7,21 +7,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import duration_micros
 from ...core.delivery.outcome import success
 from ...core.queues.lanes import Lane
 from ...core.queues.poison import MAX_CRASHES, POISON, is_poison, poison
-from ...core.record import Record
-from ...core.states import State
+from ...core.states import Record, State
+from ...core.times import duration_micros
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.tables import Tables
-from ..database.task_columns import ended
+from ..database.task_tables import ended
 from ..queues.queues import Queues
 from .attempts import AttemptLog, Lease
 from .completions import Completions
 from .finish import Finish, Transition
-from .renewals import is_renewed
+from .leases import is_renewed
 from .results import AttemptResult
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import duration_micros, to_datetime
 from ...core.dispatchers import DispatcherInfo
-from ...core.ids import dispatcher_id
+from ...core.names import dispatcher_id
 from ...core.states import State
+from ...core.times import duration_micros, to_datetime
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.record import Record
-from ...core.states import LIVE, State
+from ...core.states import LIVE, Record, State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state, waits_for_key
+from ..database.dialects.claims import is_state, waits_for_key
 from ..database.tables import Tables
-from ..database.task_columns import parked
+from ..database.task_tables import parked
 
 _SOON = 10_000
 """The microseconds after which to look again at a task whose key another dispatcher decides on."""

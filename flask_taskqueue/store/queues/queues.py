@@ -11,7 +11,7 @@ from ...core.queues.rates import Gate
 from ...core.settings.queue import QueueSettings
 from ...core.states import State
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
+from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 
 

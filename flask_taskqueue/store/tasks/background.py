@@ -8,15 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.clock import duration_micros
-from ...core.ids import task_id
+from ...core.names import task_id
+from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .changes import Tasks
-from .filters import Filter, LastStatus
+from .filters import Filter, LastStatus, Visible
 from .listings import Cursor, Listings, ListKind
-from .selection import BATCH, Action
-from .visible import Visible
+from .search import BATCH, Action
 
 _KEPT = 30 * 86_400.0
 

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from ...core.states import State
 from ..counters.queue_counts import CAP, QueueCounts
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state, waits_for_key
+from ..database.dialects.claims import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
-from ..leases.lanes import first_of_lane, priority_steps
-from ..leases.renewals import is_lost
+from ..leases.claims import first_of_lane, priority_steps
+from ..leases.leases import is_lost
 
 
 @dataclass(frozen=True, slots=True)

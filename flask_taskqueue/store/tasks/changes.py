@@ -8,21 +8,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTaskError
-from ...core.ids import id_range
-from ...core.record import Record
-from ...core.states import State
+from ...core.names import id_range
+from ...core.states import Record, State
 from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
-from ..database.dialects.states import is_state
-from ..database.refusals import MovedError
+from ..database.dialects.claims import is_state
 from ..database.tables import Tables
-from ..database.task_columns import ended
+from ..database.task_tables import ended
+from ..database.transaction import MovedError
 from ..leases.attempts import AttemptLog, leases_of
 from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
-from ..leases.renewals import is_lost
+from ..leases.leases import is_lost
 from .filters import Filter
-from .selection import Action, Selection
+from .search import Action, Selection
 
 
 class Tasks:

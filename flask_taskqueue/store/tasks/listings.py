@@ -11,11 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..database.dialects.states import is_state, waits_for_key
+from ..database.dialects.claims import is_state, waits_for_key
 from ..database.tables import Tables
 from .backlog import Backlog
-from .filters import Filter
-from .visible import Visible
+from .filters import Filter, Visible
 
 LOOKED_AT = 20_000
 """The number of tasks that a filter looks through before it asks whether to continue."""

@@ -16,7 +16,7 @@ import flask
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_taskqueue.core.ids import dispatcher_id
+from flask_taskqueue.core.names import dispatcher_id
 from flask_taskqueue.runtime import Runtime
 from tests.apps import runtime_of
 from tests.whole import loop_app

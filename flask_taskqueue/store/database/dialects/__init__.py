@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from ....core.diagnosis.finding import Finding
+from ....core.diagnosis.facts import Finding
 from ....core.errors import ConfigurationError
-from ....core.record import Record
+from ....core.states import Record
 from .listen_notify import ListenNotify
-from .marks import Mark
 from .sqlite import SQLite, is_in_memory
+from .transactions import Mark
 
 __all__ = ["Claim", "Dialect", "ListenNotify", "Mark", "dialect_of", "is_in_memory"]
 

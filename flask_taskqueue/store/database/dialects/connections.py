@@ -1,7 +1,10 @@
-"""Connections of the queue's own, made just as the app's engine makes its own."""
+"""Connections of the queue's own, made as the app's engine makes its own, and never inherited."""
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -108,3 +111,71 @@ def _set_unset(
 ) -> None:
     for name, value in _unset.get().items():
         parameters.setdefault(name, value)
+
+
+_IDLE = 5.0
+_USED_AT = "taskqueue_used_at"
+
+
+def ping_idle(engine: sa.Engine) -> sa.Engine:
+    """Ping each connection of an engine before it is used, if it has been idle for some seconds.
+
+    SQLAlchemy's ``pool_pre_ping`` asks every time, which would slow down each turn of a drain.
+    """
+    module: Any = engine.dialect.loaded_dbapi
+
+    @sa.event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: Any) -> None:
+        record.info[_USED_AT] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _ping(connection: Any, record: Any, _proxy: object) -> None:
+        now = time.monotonic()
+        if now - record.info.get(_USED_AT, now) < _IDLE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except module.Error as error:
+            raise sa.exc.DisconnectionError from error
+
+    return engine
+
+
+_PID = "taskqueue_pid"
+_kept: list[Any] = []
+"""The parent's connections; closing one or rolling it back would also happen to the parent."""
+
+
+def replace_inherited() -> None:
+    """Have every pool in a forked child replace its parent's connections when it meets them."""
+    if not sa.event.contains(sa.Pool, "checkout", _replace):
+        sa.event.listen(sa.Pool, "checkout", _replace, insert=True)
+
+
+def keep(inherited: object) -> None:
+    """Keep something of the parent's from being garbage collected."""
+    _kept.append(inherited)
+
+
+def _note(_connection: Any, record: Any) -> None:
+    record.info[_PID] = os.getpid()
+
+
+def _replace(connection: Any, record: Any, proxy: Any) -> None:
+    if record.info.get(_PID) == os.getpid() or _is_in_memory(connection):
+        return
+    keep(connection)
+    record.dbapi_connection = proxy.dbapi_connection = None  # after SQLAlchemy's own recipe
+    raise sa.exc.DisconnectionError(
+        "the connection is that of the process which this one was forked from"
+    )
+
+
+def _is_in_memory(connection: Any) -> bool:
+    """Return whether the fork has copied the whole database."""
+    return isinstance(connection, sqlite3.Connection) and not any(
+        row[2] for row in connection.execute("PRAGMA database_list")
+    )
+
+
+sa.event.listen(sa.Pool, "connect", _note)

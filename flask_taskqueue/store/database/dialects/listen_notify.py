@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
-
-from .postgresql_drivers import driver_errors, is_direct
 
 _LISTEN_FOR = 1.0
 _HEARD_WITHIN = 5.0
@@ -61,3 +59,26 @@ class ListenNotify:
             while not closed.is_set():
                 for _ in driver.notifies(timeout=_LISTEN_FOR, stop_after=1):
                     wake()
+
+
+@contextmanager
+def driver_errors(connection: sa.Connection) -> Iterator[None]:
+    """Raise the driver's own errors in this block as SQLAlchemy's."""
+    module: Any = connection.dialect.dbapi
+    try:
+        yield
+    except module.Error as error:
+        raise sa.exc.DBAPIError("LISTEN", {}, error) from error
+
+
+def is_direct(connection: Any) -> bool:
+    """Return whether a connection of psycopg's leads directly to the server.
+
+    A pooler, which may give each transaction another of the server's connections, reports a process
+    of its own by which the client can cancel statements.
+    """
+    with connection.cursor() as cursor:
+        found: bool = (
+            cursor.execute("SELECT pg_backend_pid()").fetchone()[0] == connection.info.backend_pid
+        )
+    return found

@@ -10,16 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from ....core.diagnosis.finding import Finding
+from ....core.diagnosis.facts import Finding
 from ....core.errors import TransientError
-from ....core.record import Record
-from ....core.states import State
+from ....core.states import Record, State
 from ..prepared import Prepared
 from .claims import candidates, taken
-from .connections import create_engine
-from .idle import ping_idle
-from .marks import Mark, Savepoint
-from .waits import limit_mysql, limits
+from .connections import create_engine, ping_idle
+from .transactions import Mark, Savepoint, limit_mysql, limits
 
 _RETRIED = {
     1020,

@@ -1,4 +1,4 @@
-"""PostgreSQL."""
+"""PostgreSQL, with what psycopg and psycopg2 need beyond what SQLAlchemy does for them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,39 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from ....core.diagnosis.finding import Finding
-from ....core.record import Record
+from ....core.diagnosis.facts import Finding
+from ....core.states import Record
 from ..prepared import Prepared
 from .claims import candidates, taken
-from .connections import create_engine
-from .idle import ping_idle
-from .listen_notify import ListenNotify
-from .marks import Mark, TransactionId
-from .postgresql_drivers import driver_errors, is_direct, settle_psycopg, settle_psycopg2
-from .waits import limit_postgresql
+from .connections import create_engine, ping_idle
+from .listen_notify import ListenNotify, driver_errors, is_direct
+from .transactions import Mark, TransactionId, limit_postgresql
+
+
+def settle_psycopg(connection: Any, _record: object) -> None:
+    """Store texts of any language, and prepare statements only directly at the server.
+
+    Behind a pooler, they would not stay where they were prepared.
+    """
+    if not is_direct(connection):
+        connection.prepare_threshold = None
+    if connection.info.parameter_status("client_encoding") != "UTF8":
+        with connection.cursor() as cursor:
+            cursor.execute("SET client_encoding TO 'UTF8'")
+    connection.commit()
+
+
+def settle_psycopg2(connection: Any, _record: object) -> None:
+    """Store texts of any language, and read bytes as psycopg gives them."""
+    from psycopg2 import BINARY, extensions
+
+    def read(value: Any, cursor: Any) -> bytes | None:
+        return None if value is None else bytes(BINARY(value, cursor))
+
+    if connection.encoding != "UTF8":
+        connection.set_client_encoding("UTF8")
+    extensions.register_type(extensions.new_type(BINARY.values, "BYTEA", read), connection)
+
 
 _RETRIED = {"40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "53400", "58030"}
 """Errors that pass.

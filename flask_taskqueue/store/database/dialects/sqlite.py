@@ -13,14 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from ....core.diagnosis.finding import Finding
+from ....core.diagnosis.facts import Finding
 from ....core.errors import ConfigurationError
-from ....core.record import Record
+from ....core.states import Record
 from ..prepared import Prepared
 from . import sqlite_findings
 from .claims import candidates, taken
 from .connections import create_engine
-from .marks import Mark, Savepoint
+from .transactions import Mark, Savepoint
 
 BUSY_TIMEOUT = 10_000
 _RETRIED = {5, 6, 13, 15}

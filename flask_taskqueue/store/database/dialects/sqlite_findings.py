@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ....core.diagnosis.finding import Finding
+from ....core.diagnosis.facts import Finding
 
 _NETWORK = {
     "9p",

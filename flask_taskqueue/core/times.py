@@ -1,10 +1,48 @@
-"""Numbers, durations and instants in the form in which people read them."""
+"""Instants and lengths of time, as the tables hold them and as people read them.
+
+An instant is a whole number of microseconds since 1970 in UTC, which means the same in every
+database, time zone and driver. It becomes a ``datetime`` only where people see it.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+SECOND = 1_000_000
+LONGEST = 36_525 * 86_400.0
+"""The longest duration, in seconds.
+
+It is a hundred years, so that no instant lies beyond the calendar.
+"""
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def to_micros(instant: datetime) -> int:
+    """Return the microseconds of an aware ``datetime``, exactly."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def to_datetime(micros: int) -> datetime:
+    """Return the aware UTC ``datetime`` of a number of microseconds, exactly.
+
+    Beyond the calendar, it is the calendar's first or last instant.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return LAST if micros > 0 else FIRST
+
+
+def duration_micros(seconds: float) -> int:
+    """Return a duration in seconds as microseconds."""
+    return round(seconds * SECOND)
+
+
+_SPANS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 
 def duration(seconds: float) -> str:
@@ -17,7 +55,7 @@ def duration(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     whole = round(seconds)
-    for (size, unit), (smaller, small) in zip(_UNITS, (*_UNITS[1:], (1, "s")), strict=True):
+    for (size, unit), (smaller, small) in zip(_SPANS, (*_SPANS[1:], (1, "s")), strict=True):
         if whole >= size:
             rest = whole % size // smaller
             return f"{whole // size} {unit}" + (
