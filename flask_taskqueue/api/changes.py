@@ -21,7 +21,7 @@ from ..runtime import Runtime, sessions
 from ..store import has_freed_places
 from ..web.current_task import handling
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 
 def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> None:
@@ -43,10 +43,10 @@ def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> N
         with runtime.store.reading() as connection:
             alive = any(one.is_alive for one in runtime.store.dispatchers.list(connection))
     except (TaskQueueError, sa.exc.DBAPIError) as error:
-        logger.debug("it is not known whether a dispatcher is alive: %s", error)
+        _logger.debug("it is not known whether a dispatcher is alive: %s", error)
         return
     if not alive:
-        logger.warning(
+        _logger.warning(
             "no dispatcher is alive, so what was stored waits until one is (%s): run flask "
             "taskqueue run, or a server of the application, "
             "which starts one with its first request unless TASKQUEUE_DISPATCHER is off",

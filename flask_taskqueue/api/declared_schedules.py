@@ -15,7 +15,7 @@ from ..runtime import MakeTask
 from ..store import ScheduleDefinition
 from ..web.worker import Worker
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
 
@@ -134,7 +134,7 @@ class DeclaredSchedules:
                     found.append(one.definition(new_task))
                 except TaskQueueError as error:
                     broken.add(name)
-                    logger.error("schedule %s is left out: %s", name, error)
+                    _logger.error("schedule %s is left out: %s", name, error)
             return found
 
         return find

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..runtime import Runtime
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 ANSWER_TIMEOUT = 5.0
 """The number of seconds that dispatchers have to answer."""
@@ -27,7 +27,7 @@ def await_pause(runtime: Runtime, queue: str) -> None:
     if runtime.store.database.in_memory:  # one task at a time, in one thread: none is leased ahead
         return
     if runtime.store.database.write_lock.is_mine:
-        logger.info(
+        _logger.info(
             "queue %s is paused; as this transactional handler has the only write lock, what "
             "was leased may still begin",
             queue,
@@ -36,7 +36,7 @@ def await_pause(runtime: Runtime, queue: str) -> None:
     try:
         silent = _ask(runtime, queue)
     except (TaskQueueError, sa.exc.DBAPIError) as error:
-        logger.warning(
+        _logger.warning(
             "queue %s is paused; dispatchers could not be asked whether they still begin "
             "some of its tasks: %s",
             queue,
@@ -44,7 +44,7 @@ def await_pause(runtime: Runtime, queue: str) -> None:
         )
         return
     if silent:
-        logger.warning(
+        _logger.warning(
             "queue %s is paused, but these dispatchers have not answered within %g seconds "
             "and may still begin what they had leased: %s",
             queue,

@@ -167,4 +167,4 @@ def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> Sch
     )
 
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")

@@ -13,11 +13,11 @@ from .show import show, why
 from .system import doctor, health, routes, webhook_secret
 from .tasks import list_tasks
 
-taskqueue = Commands(
+taskqueue: Commands = Commands(
     "taskqueue", help="The task queue: tables, dispatcher, tasks, queues, schedules."
 )
 _TASKS = (add, list_tasks, show, why, requeue, retry, run_now, delete, prune)
 _QUEUES = (queues, pause, resume, purge, configure, cron, stats, top)
 _SYSTEM = (run, init_db, upgrade, check, adopt, health, doctor, routes, webhook_secret, rotate_keys)
-for command in (*_SYSTEM, *_TASKS, *_QUEUES):
-    taskqueue.add_command(command)
+for _command in (*_SYSTEM, *_TASKS, *_QUEUES):
+    taskqueue.add_command(_command)

@@ -113,7 +113,7 @@ def _change_all(
         return matched, change_matching(runtime, verb.action, task_filter, on_progress)
 
 
-requeue = _command(
+requeue: click.Command = _command(
     _Verb("requeue", "requeue {}", "Requeued {}.", Action.REQUEUE, Tasks.requeue),
     "Schedule dead tasks again, starting from their first attempt. Give their IDs, or --all with "
     "filters.",
@@ -131,12 +131,12 @@ def retry(context: click.Context, /, **_: Any) -> None:
     context.forward(requeue)
 
 
-run_now = _command(
+run_now: click.Command = _command(
     _Verb("run-now", "run {} now", "{} will run now.", Action.RUN_NOW, Tasks.run_now),
     "Run scheduled tasks now, without waiting for their eta or retry. Give their IDs, or --all "
     "with filters.",
 )
-delete = _command(
+delete: click.Command = _command(
     _Verb("delete", "delete {}", "Deleted {}.", Action.DELETE, Tasks.delete),
     "Cancel tasks that have not ended. Give their IDs, or --all with filters.",
 )

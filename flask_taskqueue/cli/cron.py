@@ -13,7 +13,7 @@ from ..api.schedules import ScheduleEntry, entries, entry
 from .options import current_runtime, json_option, utc_option
 from .output import chatter, echo_change, echo_json, echo_table, moment, task_document
 
-cron = AppGroup("cron", help="List, run, pause and resume schedules.")
+cron: AppGroup = AppGroup("cron", help="List, run, pause and resume schedules.")
 
 
 @cron.command("list")

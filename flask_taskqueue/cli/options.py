@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 from flask import current_app
@@ -28,6 +28,11 @@ from ..core.states import State
 from ..engine.pulse import usable_processors
 from ..runtime import Runtime
 from ..store import refusal
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
 
 FAILED = 1
 NOT_FOUND = 3
@@ -97,10 +102,16 @@ def current_runtime() -> Runtime:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Option(Protocol):
+    """A decorator that gives a command an option."""
+
+    def __call__(self, command: Command, /) -> Command: ...
+
+
 _MOST_PROCESSES = 64
 
 
-class Processes(click.ParamType):  # type: ignore[type-arg]
+class Processes(_ParamType):
     """A number of processes, or "auto" for one per usable processor."""
 
     name = "number|auto"
@@ -113,7 +124,7 @@ class Processes(click.ParamType):  # type: ignore[type-arg]
         )
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]
+class Duration(_ParamType):
     """A duration in seconds, or as a text such as 10m."""
 
     name = "duration"
@@ -136,7 +147,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             )
 
 
-class Instant(click.ParamType):  # type: ignore[type-arg]
+class Instant(_ParamType):
     """A time in ISO 8601, with its offset from UTC."""
 
     name = "instant"
@@ -158,14 +169,14 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
         return instant
 
 
-json_option = click.option(
+json_option: Option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document with stable keys."
 )
-utc_option = click.option(
+utc_option: Option = click.option(
     "--utc", "in_utc", is_flag=True, help="Show full times in UTC, not relative to now."
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-dry_run_option = click.option(
+yes_option: Option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+dry_run_option: Option = click.option(
     "--dry-run", is_flag=True, help="Only count the tasks; change nothing."
 )
 

@@ -31,7 +31,7 @@ from ..web.app_checks import check_application
 from ..web.autostart import disable_autostart
 from .options import Processes, current_runtime
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _START_AGAIN = 1.0
 
@@ -213,8 +213,8 @@ def _child(
     take(signal.SIGHUP, lambda *_: None)
     runtime: Runtime = app.extensions["taskqueue"]
     signals.attempt_finished.connect(_echo_attempt, app)
-    if not logger.hasHandlers():
-        logger.addHandler(_warnings_handler())
+    if not _logger.hasHandlers():
+        _logger.addHandler(_warnings_handler())
     if recycling != Recycling():
         _watch_recycling(runtime, options["identity"], recycling, pulse)
 
@@ -238,7 +238,7 @@ def _watch_recycling(runtime: Runtime, identity: str, recycling: Recycling, puls
             and not pulse.is_leaving
             and (why := recycling.reached(scheduler.dispatcher.ended)) is not None
         ):
-            logger.info("dispatcher %s is replaced: %s", identity, why)
+            _logger.info("dispatcher %s is replaced: %s", identity, why)
             scheduler.dispatcher.retire()
             pulse.leave(why)
 
@@ -252,7 +252,7 @@ def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -
             runtime.start(**options)
             return True
         except TransientError as error:
-            logger.warning("the dispatcher cannot start yet: %s", error)
+            _logger.warning("the dispatcher cannot start yet: %s", error)
             is_over(_START_AGAIN)
     return False
 

@@ -82,7 +82,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-chance = random.SystemRandom()
+chance: random.SystemRandom = random.SystemRandom()
 
 
 _TASK_NAME = re.compile(r"[a-zA-Z0-9_-]{1,500}", re.ASCII)

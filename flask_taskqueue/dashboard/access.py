@@ -47,7 +47,7 @@ def _host(origin: str) -> str | None:
         return None
 
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 READ = frozenset({"view"})
 SHOWING = frozenset({"view", "view_payload"})
@@ -123,7 +123,7 @@ def _granted(answer: Any) -> frozenset[str]:
         and PERMISSIONS.issuperset(answer)
     ):
         return frozenset(answer)
-    logger.error(
+    _logger.error(
         "TASKQUEUE_DASHBOARD_ACCESS returned a %s, so nothing is allowed; it must be True, "
         "'read', None or a set of permissions out of %s",
         type(answer).__name__,

@@ -35,7 +35,7 @@ from .outgoing_requests import Keys, OutgoingRequests, Routes, is_own
 from .tracing import is_traced, processing
 from .transports import Transport
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _ERROR_LENGTH = 4000
 _PING_DEADLINE = 10.0
@@ -197,7 +197,7 @@ class Attempts:
                 delivery.context or Context()
             )  # the app's context, from which Sentry knows what it has been told already
             context.run(
-                logger.error,
+                _logger.error,
                 "task %s: %s",
                 delivery.record.id,
                 type(error).__name__,

@@ -62,7 +62,7 @@ class Claimer:
         lease: float,
         slots: int,
     ) -> None:
-        self.last_look = LastLook(claims, queues)
+        self.last_look: LastLook = LastLook(claims, queues)
         self._claims = claims
         self._held_by = held_by
         self._lease = lease

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..store import LockedError, ScheduleDefinition, Store, Wait
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 Find = Callable[[Collection[str]], Collection[ScheduleDefinition]]
 """A function that finds the declared schedules other than those with the given names."""
@@ -49,7 +49,7 @@ class Cron:
         self._fired = fired
         self._names: set[str] = set()
         self._locked: set[str] = set()
-        self.has_added = False
+        self.has_added: bool = False
         """Whether the last tick added tasks."""
 
     def tick(self, now: datetime | None = None) -> float:
@@ -60,7 +60,7 @@ class Cron:
         try:
             return self._tick(now)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
-            logger.warning("schedules could not be looked at: %s", error)
+            _logger.warning("schedules could not be looked at: %s", error)
             return _LOOK_AGAIN
 
     def declare(self, now: datetime | None = None) -> Collection[str]:
@@ -87,7 +87,7 @@ class Cron:
         try:
             self._store.transact(declare, wait=Wait.BRIEFLY)
         except LockedError as error:
-            logger.warning(
+            _logger.warning(
                 "schedule %s cannot be stored as it is declared, yet: %s", one.name, error
             )
             return False
@@ -131,9 +131,9 @@ class Cron:
                 partial(self._store.schedules.fire, name=name, now=instant), wait=Wait.BRIEFLY
             )
         except LockedError as error:
-            logger.warning("schedule %s cannot fire yet: %s", name, error)
+            _logger.warning("schedule %s cannot fire yet: %s", name, error)
             return
         if added:
             self.has_added = True
-            logger.info("schedule %s added %d tasks", name, added)
+            _logger.info("schedule %s added %d tasks", name, added)
             self._fired(name, added)

@@ -24,7 +24,7 @@ from .postponed import Postponed
 from .turn import Turn, Turns
 from .wakeups import Wakeups
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _LONGEST_BACKOFF = 5.0
 
@@ -37,7 +37,7 @@ class Outages:
     """
 
     def __init__(self) -> None:
-        self.backoff = 0.0
+        self.backoff: float = 0.0
         """The seconds for which to leave the database alone."""
         self._turned_at: datetime | None = None
         self._since: datetime | None = None
@@ -56,7 +56,7 @@ class Outages:
         self._last_error = refusal(error) or str(error)
         if self._since is None:
             self._since = datetime.now(UTC)
-            logger.warning(
+            _logger.warning(
                 "the database refuses, and is tried until it does not: %s", self._last_error
             )
 
@@ -65,7 +65,7 @@ class Outages:
         self.backoff = 0.0
         self._turned_at = now = datetime.now(UTC)
         if self._since is not None:
-            logger.warning(
+            _logger.warning(
                 "the database works again, after %.1f s", (now - self._since).total_seconds()
             )
             self._since = None
@@ -98,8 +98,10 @@ class Dispatcher:
     ) -> None:
         self.id = dispatcher_id
         self.concurrency = concurrency
-        self.queues = None if queues is None else tuple(queues)
-        self.ok = self.failed = self.dead = 0
+        self.queues: tuple[str, ...] | None = None if queues is None else tuple(queues)
+        self.ok: int = 0
+        self.failed: int = 0
+        self.dead: int = 0
         self._store = store
         self._attempts = attempts
         self._lease = lease
@@ -111,9 +113,11 @@ class Dispatcher:
         self._pool = Pool(concurrency, attempts, inline=store.database.in_memory)
         self._collected: list[Collected] = []
         self._in_flight = InFlight()
-        self.heartbeat = Heartbeat(store, self._in_flight, lease, renewed)
+        self.heartbeat: Heartbeat = Heartbeat(store, self._in_flight, lease, renewed)
         self._postponed = Postponed(store, self._in_flight, self._tell)
-        self.pause_confirmations = PauseConfirmations(store, self._in_flight, dispatcher_id)
+        self.pause_confirmations: PauseConfirmations = PauseConfirmations(
+            store, self._in_flight, dispatcher_id
+        )
         self._outages = Outages()
         self._wakeups = Wakeups(self._pool.signal)
         self._turns = Turns(
@@ -167,7 +171,7 @@ class Dispatcher:
                 delivery, timed_out(delivery), delivery.expires - delivery.started
             )
             self._pool.replace(delivery, result)
-            logger.warning(
+            _logger.warning(
                 "task %s does not stop at its deadline; its thread is left behind",
                 delivery.record.id,
             )

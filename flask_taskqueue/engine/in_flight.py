@@ -17,7 +17,7 @@ from ..process.interrupts import interrupt
 from ..store import LockedError, Store, Wait
 from .claimer import Running
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 STOP_PATIENCE = 2.0
 """The seconds after its deadline that a handler's thread has to stop before it is written off."""
@@ -195,7 +195,7 @@ class Heartbeat:
             self._renew()
             self._store.free_lapsed_places()
         except (TaskQueueError, sa.exc.DBAPIError) as error:
-            logger.warning("leases could not be renewed: %s", error)
+            _logger.warning("leases could not be renewed: %s", error)
             self._in_flight.fence()
 
     def catch_up(self) -> None:
@@ -235,7 +235,7 @@ class Heartbeat:
                 lambda connection: self._store.holds.end(connection, ended), wait=Wait.BRIEFLY
             )
         except LockedError as error:
-            logger.info("places that handlers have left are free later: %s", error)
+            _logger.info("places that handlers have left are free later: %s", error)
 
     def _note(self, since: float) -> None:
         self._renewed_at = since

@@ -17,7 +17,7 @@ from ..core.errors import TaskQueueError
 from ..core.settings.app import Settings
 from ..store import LockedError, Store, Wait
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _ROUNDS = 20
 
@@ -34,7 +34,7 @@ def carry_on(store: Store, tell: Callable[[str, int], object] = lambda *_: None)
         for bulk in unfinished:
             _go_on(store, bulk, tell)
     except (TaskQueueError, sa.exc.DBAPIError) as error:
-        logger.warning("a bulk change could not go on: %s", error)
+        _logger.warning("a bulk change could not go on: %s", error)
         return False
     return bool(unfinished)
 
@@ -53,7 +53,7 @@ def _go_on(store: Store, bulk: str, tell: Callable[[str, int], object]) -> None:
             if step is None or step.is_last:
                 break
     except LockedError as error:
-        logger.info("a bulk change waits: %s", error)
+        _logger.info("a bulk change waits: %s", error)
         return
     if step is not None and step.is_last:
         tell(step.action, step.changed)
@@ -107,7 +107,7 @@ def sweep(store: Store, retention: Retention) -> int:
         try:
             return store.transact(step, wait=Wait.BRIEFLY) or 0
         except LockedError as error:
-            logger.info("the janitor leaves something for later: %s", error)
+            _logger.info("the janitor leaves something for later: %s", error)
             return 0
 
     try:
@@ -118,7 +118,7 @@ def sweep(store: Store, retention: Retention) -> int:
                 break
             time.sleep(_BREATH)
     except (TaskQueueError, sa.exc.DBAPIError) as error:
-        logger.warning("the janitor could not work: %s", error)
+        _logger.warning("the janitor could not work: %s", error)
     return total
 
 
@@ -158,7 +158,7 @@ def prune(
 def _mend(store: Store, transact: Callable[[Step], int]) -> None:
     malformed = transact(store.end_unreachable)
     if malformed:
-        logger.error(
+        _logger.error(
             "%d stored tasks are malformed (no such queue, or a priority that is none) and dead",
             malformed,
         )

@@ -15,7 +15,7 @@ from ..store import Store, Wait
 from .in_flight import InFlight
 from .pool import Collected, Pool
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _APART = 0.1
 """The seconds between two looks for a question while nobody calls."""
@@ -88,7 +88,7 @@ class PauseConfirmations:
                     self._closed = self._store.queues.closed(reader)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             self._question = None
-            logger.debug("the dispatcher could not look whether queues were paused: %s", error)
+            _logger.debug("the dispatcher could not look whether queues were paused: %s", error)
 
     def _may_begin(self, delivery: Delivery) -> bool:
         """Return whether a delivery of a paused queue may still begin.
@@ -105,6 +105,6 @@ class PauseConfirmations:
             )
             self._question = None
         except (TaskQueueError, sa.exc.DBAPIError) as error:
-            logger.debug(
+            _logger.debug(
                 "the dispatcher could not say that it begins nothing of paused queues: %s", error
             )

@@ -18,7 +18,7 @@ from ..process.threads import start_thread
 from ..store import AttemptResult
 from .attempt import Attempts
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _LONG = 0.01
 """The seconds after which a thread still at its attempt is not counted on for what waits."""
@@ -50,8 +50,8 @@ class Pool:
     """
 
     def __init__(self, size: int, attempts: Attempts, *, inline: bool = False) -> None:
-        self.size = 1 if inline else size
-        self.stuck = 0
+        self.size: int = 1 if inline else size
+        self.stuck: int = 0
         """The number of threads that did not stop at their deadline and still run."""
         self._attempts = attempts
         self._inline = inline
@@ -280,6 +280,6 @@ class Pool:
         try:
             start_thread(self._work, name="taskqueue-slot")
         except RuntimeError as error:
-            logger.warning("no thread could be started for a task: %s", error)
+            _logger.warning("no thread could be started for a task: %s", error)
             with self._counting:
                 self._threads -= 1

@@ -15,7 +15,7 @@ from ..core.errors import TaskQueueError
 from ..store import AttemptResult, LockedError, Recorded, Store, Wait
 from .in_flight import InFlight
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _FIRST = 0.1
 _LONGEST = 2.0
@@ -103,7 +103,7 @@ class Postponed:
         except LockedError:
             return sum(self._give_back_alone(one, away) for one in held)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
-            logger.warning(
+            _logger.warning(
                 "%d leases could not be given back and will run out: %s", len(held), error
             )
             return 0
@@ -120,7 +120,7 @@ class Postponed:
         try:
             return self._give_back([one], away, Wait.NOT)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
-            logger.warning(
+            _logger.warning(
                 "the lease of task %s could not be given back and will run out: %s", one[0], error
             )
             return 0

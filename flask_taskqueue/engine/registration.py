@@ -16,7 +16,7 @@ from ..store import DispatcherEntry, Store, Wait
 from .dispatcher import Dispatcher
 from .pulse import Replaced
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _TOO_NEW = "the tables are of a later version now, whose dispatchers do the work"
 
@@ -36,7 +36,7 @@ class Registration:
         self._replaced = replaced or Replaced()
         self._beating = threading.Lock()
         self._left = False
-        self.is_known = False
+        self.is_known: bool = False
         """Whether the row is there.
 
         No task may be taken before, because whoever pauses a queue asks only dispatchers that have
@@ -75,7 +75,7 @@ class Registration:
                 self.is_known |= why is None
                 return why
             except (TaskQueueError, sa.exc.DBAPIError) as error:
-                logger.debug("the dispatcher could not say that it is there: %s", error)
+                _logger.debug("the dispatcher could not say that it is there: %s", error)
                 return None
 
     def leave(self) -> None:
@@ -86,7 +86,7 @@ class Registration:
                 forget = partial(self._store.dispatchers.remove, dispatcher_id=self._dispatcher.id)
                 self._store.transact(forget, tries=1, wait=Wait.BRIEFLY)
             except (TaskQueueError, sa.exc.DBAPIError) as error:
-                logger.debug("the dispatcher could not say that it has stopped: %s", error)
+                _logger.debug("the dispatcher could not say that it has stopped: %s", error)
 
     def _sighting(self) -> DispatcherEntry:
         dispatcher = self._dispatcher

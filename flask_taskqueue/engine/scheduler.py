@@ -19,7 +19,7 @@ from .cron import Cron
 from .dispatcher import Dispatcher
 from .registration import Registration
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _WATCH_INTERVAL = 1.0
 _SWEEP_INTERVAL = 60.0
@@ -77,7 +77,7 @@ class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
     def _process_jobs(self) -> float | None:
         lead = time.time() - time.monotonic()
         if lead < self._lead - _SET_BACK:
-            logger.warning("the clock was set back by %.1f s", self._lead - lead)
+            _logger.warning("the clock was set back by %.1f s", self._lead - lead)
             for job in self.get_jobs():
                 job.modify(next_run_time=datetime.now(UTC))
         self._lead = lead
@@ -212,7 +212,7 @@ class Scheduler:
         why = self._registration.beat()
         if why is None:
             return
-        logger.error("this dispatcher takes nothing more: %s", why)
+        _logger.error("this dispatcher takes nothing more: %s", why)
         self.dispatcher.retire()
         self._registration.leave()
         for job in (_DRAIN, _CRON, _BEAT, _SWEEP, _BULK):

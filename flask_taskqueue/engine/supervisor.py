@@ -20,7 +20,7 @@ from ..core.names import dispatcher_id
 from ..process.signal_handlers import take
 from .pulse import Pulse, Replaced
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MIN_LIFE = 1.0
@@ -182,7 +182,7 @@ class Supervisor:
         if gone.pulse.is_leaving and not gone.has_successor:
             self._worn.append(gone)
         if status:
-            logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
+            _logger.warning("dispatcher %s (pid %d) died: %s", gone.identity, child, _cause(status))
         # A child that ended well may have left handlers that ran past the grace period, but they
         # have ended with it.
         self._dead.append((gone.identity, _killed_from_outside(status, gone)))
@@ -196,7 +196,7 @@ class Supervisor:
             try:
                 self._release_dead_worker(*self._dead[0])
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
-                logger.warning(
+                _logger.warning(
                     "what dispatcher %s held could not be given back, and is tried again: %s",
                     self._dead[0][0],
                     error,
@@ -218,7 +218,7 @@ class Supervisor:
             try:
                 self._sustain(one.identity)
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
-                logger.warning(
+                _logger.warning(
                     "the leases of dispatcher %s, which lives but is silent, could not be "
                     "renewed: %s",
                     one.identity,

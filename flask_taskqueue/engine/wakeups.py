@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..process.threads import start_thread
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _LINGER = 0.001
 """The seconds in which further rings count as one with the first."""
@@ -93,7 +93,7 @@ class WakeupSocket:
         except _NotPrivateError:
             if not self._told:
                 self._told = True
-                logger.warning(
+                _logger.warning(
                     "%s is not a private folder of this user (%d), so dispatchers are not "
                     "told of new tasks there and see them by polling: "
                     "remove it, or set TMPDIR to a folder that only this user can write to",
@@ -103,7 +103,7 @@ class WakeupSocket:
         except FileNotFoundError:
             return  # nobody listens
         except (OSError, AttributeError) as error:  # some systems have no such sockets
-            logger.debug(
+            _logger.debug(
                 "no wake-up socket, tasks of other processes are seen by polling: %s", error
             )
 
@@ -193,9 +193,9 @@ class Wakeups:
         self._answered = 0
         self._idle = threading.Event()
         self._idle.set()
-        self.calls = 0
+        self.calls: int = 0
         """The number of calls so far."""
-        self.over = False
+        self.over: bool = False
         """Whether no more tasks may be taken."""
 
     @property

@@ -14,7 +14,7 @@ from ..core.states import Record, State
 from ..core.urls import redacted
 from ..store import AttemptResult
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 _reported = logging.getLogger("flask_taskqueue.reported")
 """The logger for tasks whose exception an error tracker has already received."""
 
@@ -57,7 +57,7 @@ def log_attempt(result: AttemptResult, lost: bool) -> None:
     """
     record, outcome = result.record, result.outcome
     level = logging.WARNING if lost else _LEVELS[outcome.state]
-    log = _logger(result) if level == logging.ERROR else logger
+    log = _logger_of(result) if level == logging.ERROR else _logger
     if not log.isEnabledFor(level):
         return
     extra = {
@@ -88,10 +88,10 @@ def log_attempt(result: AttemptResult, lost: bool) -> None:
     )
 
 
-def _logger(result: AttemptResult) -> logging.Logger:
+def _logger_of(result: AttemptResult) -> logging.Logger:
     """Return the logger for the death of a task."""
     if not result.reported:
-        return logger
+        return _logger
     sentry = sys.modules.get("sentry_sdk.integrations.logging")
     if sentry is not None:
         sentry.ignore_logger(_reported.name)

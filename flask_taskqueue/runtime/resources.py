@@ -31,7 +31,7 @@ from . import sessions
 from .binding import Binding
 from .reports import report_attempt
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 
 class MakeTask(Protocol):
@@ -214,7 +214,7 @@ class Resources:
         try:
             self.store.free_lapsed_places()
         except (TaskQueueError, sa.exc.DBAPIError) as error:
-            logger.info("what waits for a place is let go by the next heartbeat: %s", error)
+            _logger.info("what waits for a place is let go by the next heartbeat: %s", error)
         self.wake()
 
     def sweep(self) -> int:

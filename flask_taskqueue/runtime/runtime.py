@@ -25,7 +25,7 @@ from ..store import replace_inherited
 from . import sessions
 from .resources import Resources
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 
 class DispatcherOptions(TypedDict, total=False):
@@ -200,7 +200,7 @@ def _log_findings(findings: Iterable[Finding]) -> None:
             raise ConfigurationError(str(finding))
         if finding not in _logged:
             _logged.add(finding)
-            logger.log(
+            _logger.log(
                 logging.WARNING if finding.level == "warning" else logging.INFO, "%s", finding
             )
 

@@ -24,7 +24,7 @@ from ..store import (
     untrack,
 )
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _FOLLOWED = "taskqueue_followed"
 _MOST_NAMED = 50
@@ -208,7 +208,7 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         name for one in ended for joined in (*one.dropped, *one.joined) for name in joined.names
     ]
     if lost:
-        logger.warning(
+        _logger.warning(
             "the session was closed without a commit, and with it went what was added to its "
             "transaction: %s. Commit the session, "
             "roll it back if that was meant, or add such tasks with transactional=False",

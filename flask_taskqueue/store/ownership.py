@@ -16,7 +16,7 @@ from .database.database import Database
 from .database.transaction import MovedError
 from .queues.dispatchers import Dispatchers
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _ROW = 1
 _LOOK_AGAIN = 10.0
@@ -183,4 +183,4 @@ def _heed(found: Finding | None) -> None:
         return
     if found.level == "error":
         raise ConfigurationError(str(found))
-    logger.warning("this application takes tables over: %s", found)
+    _logger.warning("this application takes tables over: %s", found)

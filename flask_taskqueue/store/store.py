@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ from .counters.charts import Charts, Diagnostics, Failures
 from .counters.counters import Counters
 from .counters.metrics import Metrics
 from .counters.statistics import Statistics
-from .database.database import Database
+from .database.database import TRIES, Database, Result, Work
 from .database.transaction import LockedError, Wait
 from .encryption import KeyRotation
 from .leases.attempts import AttemptLog
@@ -67,13 +67,11 @@ class Store:
         tables, dialect = database.tables, database.dialect
         encryption = encryption or Encryption()
         self.database = database
-        self.transact = database.transact
-        self.reading = database.reading
-        self.counters = Counters(tables, dialect)
-        self.locks = Locks(tables, dialect)
+        self.counters: Counters = Counters(tables, dialect)
+        self.locks: Locks = Locks(tables, dialect)
         conflicts = Conflicts(tables, dialect, encryption)
-        self.inserts = Inserts(tables, dialect, encryption, conflicts)
-        self.batches = Batches(tables, dialect, self.inserts, encryption)
+        self.inserts: Inserts = Inserts(tables, dialect, encryption, conflicts)
+        self.batches: Batches = Batches(tables, dialect, self.inserts, encryption)
         freed_places = FreedPlaces(
             tables,
             dialect,
@@ -84,33 +82,52 @@ class Store:
         )
         conflicts.replaced = finish.replaced
         log = AttemptLog(tables, dialect, finish, keep_attempts)
-        self.holds = Holds(tables, dialect, finish)
-        self.tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
-        self.queues = Queues(tables, dialect)
-        self.completions = Completions(tables, dialect, finish)
-        self.slowdowns = Slowdowns(tables, dialect)
-        self.claims = Claims(
+        self.holds: Holds = Holds(tables, dialect, finish)
+        self.tasks: Tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
+        self.queues: Queues = Queues(tables, dialect)
+        self.completions: Completions = Completions(tables, dialect, finish)
+        self.slowdowns: Slowdowns = Slowdowns(tables, dialect)
+        self.claims: Claims = Claims(
             tables, dialect, self.queues, self.locks, finish, log, self.completions, self.slowdowns
         )
-        self.leases = Leases(tables, dialect, finish, log, self.completions, self.holds)
-        self.recording = Recording(tables, dialect, self.slowdowns, finish, log, self.holds)
-        self.statistics = Statistics(tables, dialect, self.counters)
-        self.metrics = Metrics(tables, dialect)
-        self.schedules = Schedules(tables, dialect, self.inserts, encryption)
-        self.finished_tasks = FinishedTasks(tables, dialect, self.counters)
-        self.dispatchers = Dispatchers(tables, dialect)
-        self.ownership = Ownership(database, self.dispatchers, application)
-        self.task_facts = TaskFacts(tables, dialect, self.queues, self.dispatchers, self.slowdowns)
-        self.backlog = Backlog(tables, dialect)
-        self.charts = Charts(tables, dialect)
-        self.diagnostics = Diagnostics(tables, dialect)
-        self.failures = Failures(tables)
-        self.audit = Audit(tables, dialect)
-        self.key_rotation = KeyRotation(tables, encryption)
-        self.search = Search(tables)
-        self.listings = Listings(tables, self.backlog)
-        self.bulk_changes = BulkChanges(tables, dialect, self.listings, self.tasks)
+        self.leases: Leases = Leases(tables, dialect, finish, log, self.completions, self.holds)
+        self.recording: Recording = Recording(
+            tables, dialect, self.slowdowns, finish, log, self.holds
+        )
+        self.statistics: Statistics = Statistics(tables, dialect, self.counters)
+        self.metrics: Metrics = Metrics(tables, dialect)
+        self.schedules: Schedules = Schedules(tables, dialect, self.inserts, encryption)
+        self.finished_tasks: FinishedTasks = FinishedTasks(tables, dialect, self.counters)
+        self.dispatchers: Dispatchers = Dispatchers(tables, dialect)
+        self.ownership: Ownership = Ownership(database, self.dispatchers, application)
+        self.task_facts: TaskFacts = TaskFacts(
+            tables, dialect, self.queues, self.dispatchers, self.slowdowns
+        )
+        self.backlog: Backlog = Backlog(tables, dialect)
+        self.charts: Charts = Charts(tables, dialect)
+        self.diagnostics: Diagnostics = Diagnostics(tables, dialect)
+        self.failures: Failures = Failures(tables)
+        self.audit: Audit = Audit(tables, dialect)
+        self.key_rotation: KeyRotation = KeyRotation(tables, encryption)
+        self.search: Search = Search(tables)
+        self.listings: Listings = Listings(tables, self.backlog)
+        self.bulk_changes: BulkChanges = BulkChanges(tables, dialect, self.listings, self.tasks)
         self._unseen = tuple(queues)
+
+    def transact(
+        self,
+        work: Work[Result],
+        *,
+        tries: int = TRIES,
+        wait: Wait = Wait.PATIENTLY,
+        done: Work[Result | None] = lambda _: None,
+    ) -> Result:
+        """Run ``work`` in a transaction and commit; see `Database.transact`."""
+        return self.database.transact(work, tries=tries, wait=wait, done=done)
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """Return a connection to read from; see `Database.reading`."""
+        return self.database.reading()
 
     def end_unreachable(self, connection: sa.Connection) -> int:
         """End rows as dead that no claim will ever find; return how many."""

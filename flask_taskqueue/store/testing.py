@@ -36,7 +36,7 @@ class DatabaseForTests(Database):
     ) -> None:
         super().__init__(tables, source, create=create)
         self.in_memory = True  # that is, one connection at a time, and nobody to tell of new tasks
-        self.dialect = _later(self.dialect, lambda: self.ahead)
+        self.dialect: Dialect = _later(self.dialect, lambda: self.ahead)
         self.ahead = 0
         """The microseconds by which the clock is put forward."""
         self._isolated = isolated

@@ -82,7 +82,7 @@ class Scripted:
     """A transport that plays a script."""
 
     def __init__(self, inner: Transport, script: Script) -> None:
-        self.proves = inner.proves
+        self.proves: bool = inner.proves
         self._inner = inner
         self._script = script
 

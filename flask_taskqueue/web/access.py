@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from ..core.delivery.signatures import derive
 from ..runtime import Runtime
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 PARAMETER = "key"
 COOKIE = "taskqueue_dashboard"
@@ -33,7 +33,7 @@ def asked(function: Callable[[], Any], key: str) -> Any:
     except HTTPException:
         raise  # a redirect to a login, say
     except Exception:
-        logger.exception("%s failed, so nothing is allowed", key)
+        _logger.exception("%s failed, so nothing is allowed", key)
         return None
 
 

@@ -30,7 +30,7 @@ from .development_server import ends_with_its_request, on_serving
 from .guard import verified
 from .middleware import claimed_delivery
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _RELOAD_GRACE = 2.0
 _START_AGAIN = 1.0
@@ -92,7 +92,7 @@ class _Autostart:
             self.start()
         else:
             self._decided = True
-            logger.info("this process (pid %d) runs no dispatcher: %s", os.getpid(), why_not)
+            _logger.info("this process (pid %d) runs no dispatcher: %s", os.getpid(), why_not)
 
     def at_serving(self, app: Flask, base_url: str | None) -> None:
         """Start, because requests will be served."""
@@ -118,7 +118,7 @@ class _Autostart:
                 self._stops_in = os.getpid()
             start_thread(self._start, base_url, name="taskqueue-start")
         except RuntimeError as error:
-            logger.info(
+            _logger.info(
                 "this process (pid %d) runs no dispatcher, because it is ending: %s",
                 os.getpid(),
                 error,
@@ -164,10 +164,10 @@ class _Autostart:
                 return
             except TransientError as error:
                 if not warned:
-                    logger.warning("the dispatcher cannot start yet: %s", error)
+                    _logger.warning("the dispatcher cannot start yet: %s", error)
                 warned = True
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
-                logger.error("the dispatcher does not start: %s", error)
+                _logger.error("the dispatcher does not start: %s", error)
                 runtime.is_attended = False
                 return
             del runtime
@@ -181,7 +181,7 @@ class _Autostart:
                 return
             scheduler = runtime.start(base_url=runtime.settings.base_url or base_url)
         settings = runtime.settings
-        logger.info(
+        _logger.info(
             "dispatcher %s started (pid %d, transport %s, %d slots, poll %g s, %s)",
             scheduler.dispatcher.id,
             os.getpid(),
@@ -250,7 +250,7 @@ def _is_reloaders_parent() -> bool:
 def _warn_without_threads() -> None:
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None and not getattr(uwsgi, "opt", {}).get("enable-threads"):
-        logger.warning(
+        _logger.warning(
             "uWSGI runs without threads, so the dispatcher cannot work: set enable-threads = "
             "true, or run flask taskqueue run"
         )

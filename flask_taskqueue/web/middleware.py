@@ -27,7 +27,7 @@ from .incoming import IncomingRequest, receive
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _EXTENSION_KEY = "flask_taskqueue.middleware"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
@@ -138,7 +138,7 @@ class DeliveryMiddleware:
             if incoming.body is None:  # not a delivery, but perhaps someone else's webhook
                 raise
             incoming.reported = True
-            logger.error(
+            _logger.error(
                 "task %s: %s", incoming.headers["webhook-id"], type(error).__name__, exc_info=error
             )
             start_response(

@@ -19,7 +19,7 @@ from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
 from .worker import Worker, worker_behind
 
-logger: logging.Logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _MOST_REMEMBERED = 4096
 
@@ -239,7 +239,7 @@ class RouteFinder:
             endpoint, _ = self._adapter().match(unquote(path), method=method)
         except RequestRedirect as redirect:
             canonical = check_path(urlsplit(redirect.new_url).path)
-            logger.warning("%s redirects to %s; the task goes there at once", path, canonical)
+            _logger.warning("%s redirects to %s; the task goes there at once", path, canonical)
             return FoundRoute(canonical, self._match(canonical, method).worker)
         except MethodNotAllowed as error:
             self._object(
@@ -255,7 +255,7 @@ class RouteFinder:
     def _object(self, complaint: str) -> None:
         if self._app.debug or self._app.testing:
             raise InvalidUrlError(complaint)
-        logger.warning("%s; the task is stored all the same", complaint)
+        _logger.warning("%s; the task is stored all the same", complaint)
 
     def _adapter(self) -> MapAdapter:
         if self._bound is None:

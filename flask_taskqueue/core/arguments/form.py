@@ -24,7 +24,7 @@ class Call(dict[str, Any]):
 
     def __init__(self, texts: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         super().__init__(texts)
-        self.given = given
+        self.given: Mapping[str, Any] = given
 
 
 _SEVERAL = (list, tuple, set, frozenset, range, Iterator, KeysView, ValuesView)

@@ -76,7 +76,7 @@ class Parameters:
         rest: _Parameter | None,
         signature: inspect.Signature,
     ) -> None:
-        self.names = frozenset(parameters) | ({"**"} if rest else set())
+        self.names: frozenset[str] = frozenset(parameters) | ({"**"} if rest else set())
         self._handler = handler
         self._parameters = parameters
         self._rest = rest

@@ -98,9 +98,9 @@ class TaskSpec:
         params: Mapping[str, Any] | None = None,
         **options: Unpack[SpecOptions],
     ) -> None:
-        self.url = url
-        self.params = params
-        self.options = options
+        self.url: Any = url
+        self.params: Mapping[str, Any] | None = params
+        self.options: SpecOptions = options
         for name in options:
             if name not in _NAMES:
                 matches = difflib.get_close_matches(name, sorted(_NAMES), n=1)

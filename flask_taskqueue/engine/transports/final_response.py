@@ -51,7 +51,7 @@ class FinalResponse(http.client.HTTPResponse):
         while 100 <= status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             http.client.parse_headers(self.fp)
             version, status, reason = super()._read_status()  # type: ignore[misc]
-        self.fp = _Head(self.fp)  # type: ignore[assignment]
+        self.fp: Any = _Head(self.fp)
         return version, status, reason
 
     def _is_ambiguous(self) -> bool:

@@ -105,10 +105,10 @@ class WatchedSocket:
 
     answered = False
     """Whether the connection has brought a reply."""
-    severed = False
-    unreceived = False
+    severed: bool = False
+    unreceived: bool = False
     _acknowledged: int | None = None
-    sent = 0
+    sent: int = 0
     """The bytes of the request that are known to have been taken."""
     _heard = False
     _torn = False

@@ -24,9 +24,9 @@ class Places:
 
     def __init__(self, code: CodeType) -> None:
         instructions = list(dis.get_instructions(code))
-        self.loop_heads = frozenset(_loop_heads(instructions))
+        self.loop_heads: frozenset[int] = frozenset(_loop_heads(instructions))
         """The instructions with which a loop begins each of its rounds."""
-        self.behind_calls = dict(_behind_calls(code, instructions))
+        self.behind_calls: dict[int, int] = dict(_behind_calls(code, instructions))
         """The offsets where the function goes on after each of its calls.
 
         Calls are left out if a ``try`` or ``with`` ends there.

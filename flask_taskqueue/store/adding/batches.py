@@ -19,7 +19,7 @@ from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .inserts import Inserts
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _PRUNED = 5000
 
@@ -115,7 +115,7 @@ class Batches:
                 for new in unpack(self._encryption.decrypt_text(packed))
             ]
         except ValueError as error:
-            logger.error(
+            _logger.error(
                 "batch %s: nothing follows, for %s cannot be read: %s", batch_id, event, error
             )
             return

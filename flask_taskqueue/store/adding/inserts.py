@@ -21,7 +21,7 @@ from ..database.tables import Tables
 from .conflicts import Conflicts, stand_for
 from .task_rows import BEGINNING, clock_row, task_row
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _CLOCKS = ("eta", "due_at", "created_at", "expires_at")
 _ROUNDS = 50
@@ -140,10 +140,10 @@ class Inserts:
         try:
             stored, disposition = self.add(connection, new)
         except InvalidTaskError as error:
-            logger.warning("what follows %s was not added: %s", after, error)
+            _logger.warning("what follows %s was not added: %s", after, error)
             return None
         if disposition == "skipped":
-            logger.info(
+            _logger.info(
                 "what follows %s was not added: task %s already has its unique_key",
                 after,
                 stored.id,

@@ -16,7 +16,7 @@ from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 from ..database.task_tables import ended
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _LAST = 20
 """The number of ended runs that are kept, because a dead one may be requeued."""
@@ -60,7 +60,7 @@ class ScheduleRuns:
         changes = ended(State.CANCELLED, self._now, last_reason="replaced")
         connection.execute(sa.update(task).where(mine).values(changes))
         for run in failed:
-            logger.warning(
+            _logger.warning(
                 "schedule %s: task %s failed %d times and is replaced by the next",
                 schedule.name,
                 run.id,

@@ -70,7 +70,7 @@ class Measures:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._meter = tables.meter
-        self.sums = CounterTable(tables.meter, MEASURES, dialect)
+        self.sums: CounterTable = CounterTable(tables.meter, MEASURES, dialect)
 
     def add(
         self,
@@ -212,9 +212,9 @@ class Counters:
         self._table = tables.tally
         self._slot = dialect.now // SLOT
         self._sums = CounterTable(tables.tally, COUNTS, dialect, slot=self._slot)
-        self.measures = Measures(tables, dialect)
+        self.measures: Measures = Measures(tables, dialect)
         self._old = dialect.add_up(tables.tally, COUNTS)
-        self.rollups = Rollups(tables, dialect, self._slot)
+        self.rollups: Rollups = Rollups(tables, dialect, self._slot)
 
     def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
         """Add counts. Writers that may write at the same time each have their own ``source``."""

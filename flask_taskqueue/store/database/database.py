@@ -32,7 +32,7 @@ from .write_lock import NoTurns, Turn, WriteLock
 
 Result = TypeVar("Result")
 Work = Callable[[sa.Connection], Result]
-_TRIES = 6
+TRIES = 6
 
 
 class Database:
@@ -50,9 +50,9 @@ class Database:
         self._shared = source if isinstance(source, sa.Engine) else None
         if self._shared is not None:
             refuse_unfit_engine(self._shared, self.dialect)
-        self.in_memory = is_in_memory(url)
-        self.own_engine = not (self.in_memory and isinstance(source, sa.Engine))
-        self.engine = (
+        self.in_memory: bool = is_in_memory(url)
+        self.own_engine: bool = not (self.in_memory and isinstance(source, sa.Engine))
+        self.engine: sa.Engine = (
             source
             if isinstance(source, sa.Engine) and self.in_memory
             else self.dialect.create_engine(source)
@@ -60,7 +60,7 @@ class Database:
         self._reading = self.engine.execution_options(taskqueue_reading=True)
         shared_file = self.dialect.locks_by_writing and not self.in_memory
         self.write_lock: Turn = WriteLock(lambda: self.file) if shared_file else NoTurns()
-        self.schema = Schema(tables, self.dialect)
+        self.schema: Schema = Schema(tables, self.dialect)
         self.stamp: SchemaVersion | None = None
         """The version that the tables had when they were last looked at."""
         self.around: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -91,7 +91,7 @@ class Database:
         self,
         work: Work[Result],
         *,
-        tries: int = _TRIES,
+        tries: int = TRIES,
         wait: Wait = Wait.PATIENTLY,
         done: Work[Result | None] = lambda _: None,
     ) -> Result:
@@ -158,8 +158,8 @@ class Database:
         Raises `TablesOutdatedError` if the database does not allow it.
         """
         try:
-            changes = self._run(self.schema.upgrade, _TRIES)
-            self.stamp = self._run(self.schema.stamp, _TRIES)
+            changes = self._run(self.schema.upgrade, TRIES)
+            self.stamp = self._run(self.schema.stamp, TRIES)
         except (sa.exc.DBAPIError, TransientError) as error:
             refusal = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
             if not isinstance(refusal, sa.exc.DBAPIError) or (
@@ -176,7 +176,7 @@ class Database:
         """Store the version of the tables if they have been found complete."""
         self.open()
         if self._complete and (self.stamp is None or self.stamp.is_behind):
-            self._run(self.schema.mark, _TRIES)
+            self._run(self.schema.mark, TRIES)
             self.stamp, self._complete = CURRENT, False
 
     def refuse_unfit(self) -> None:

@@ -15,7 +15,7 @@ from ...process.threads import signals_blocked_in_uwsgi, start_thread
 from .database import Database
 from .dialects import ListenNotify
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _APART = 0.005
 _IDLE = 1.0
@@ -127,7 +127,7 @@ class Notifications:
         while not closed.is_set():
             try:
                 if not self.is_heard():
-                    logger.warning(
+                    _logger.warning(
                         "notifications do not reach this process, by way of a pooler in "
                         "transaction mode say: what is added in other "
                         "processes is seen by polling, after TASKQUEUE_POLL_INTERVAL at most"
@@ -136,7 +136,7 @@ class Notifications:
                 with self._connection() as connection:
                     self._statements.listen(connection, self._channel, wake, closed)
             except sa.exc.DBAPIError as error:
-                logger.debug(
+                _logger.debug(
                     "not listening, tasks of other processes are seen by polling: %s", error
                 )
                 closed.wait(_TRY_AGAIN)

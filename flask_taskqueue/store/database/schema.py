@@ -55,7 +55,7 @@ class SchemaChange:
         return f"{self.kind} {self.name}"
 
 
-class AddColumn(sa.schema.ExecutableDDLElement):
+class _AddColumn(sa.schema.ExecutableDDLElement):
     """``ALTER TABLE … ADD COLUMN``, which SQLAlchemy leaves to migration tools."""
 
     inherit_cache = False
@@ -64,8 +64,8 @@ class AddColumn(sa.schema.ExecutableDDLElement):
         self.column = column
 
 
-@compiles(AddColumn)
-def _add_column(element: AddColumn, compiler: Any, **_: Any) -> str:
+@compiles(_AddColumn)
+def _add_column(element: _AddColumn, compiler: Any, **_: Any) -> str:
     table = compiler.preparer.format_table(element.column.table)
     return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(element.column)}"
 
@@ -149,7 +149,7 @@ def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[SchemaChange]
     columns = {column["name"] for column in inspector.get_columns(table.name, table.schema)}
     for column in table.columns:
         if column.name not in columns:
-            yield SchemaChange("column", f"{table.name}.{column.name}", (AddColumn(column),))
+            yield SchemaChange("column", f"{table.name}.{column.name}", (_AddColumn(column),))
     indexes_there = {index["name"] for index in inspector.get_indexes(table.name, table.schema)}
     for index in _indexes(table):
         if index.name not in indexes_there:

@@ -165,7 +165,7 @@ class RetriedTransaction:
         self._began = time.monotonic()
         self._attempt = 1
         self._committing = False
-        self.unsure = False
+        self.unsure: bool = False
         """Whether it may have been committed."""
 
     @property

@@ -20,7 +20,7 @@ try:
 except ImportError:  # not on Windows, where SQLite's own lock has to do
     fcntl = None  # type: ignore[assignment]
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 LIMIT = 60.0
 """The number of seconds that a transaction waits for its turn."""
@@ -214,7 +214,7 @@ class WriteLock:
         except OSError as error:
             if not self._told:
                 self._told = True
-                logger.warning("%s", _without(error))
+                _logger.warning("%s", _without(error))
 
 
 def _open(database: str) -> int:

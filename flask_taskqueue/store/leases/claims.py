@@ -141,9 +141,9 @@ class Claims:
         self._locks = locks
         self._finish = finish
         self._slowdowns = slowdowns
-        self.put_off_any = False
+        self.put_off_any: bool = False
         """Whether a task was put off for a slowed receiver since the caller last reset this."""
-        self.takeovers = Takeovers(tables, dialect, queues, finish, log, completions)
+        self.takeovers: Takeovers = Takeovers(tables, dialect, queues, finish, log, completions)
         self._claim = dialect.prepare_claim(tables.task)
         self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables, dialect.now))
         self._lanes = prepare_look(tables, dialect.now)

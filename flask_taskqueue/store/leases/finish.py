@@ -21,7 +21,7 @@ from ..counters.counters import Counters, Counts, count_end, no_counts
 from ..queues.locks import Locks
 from .freed_places import FreedPlaces
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Finish:
             try:
                 following = unpack(self._encryption.decrypt_text(transition.record.follow_up))
             except ValueError as error:
-                logger.error(
+                _logger.error(
                     "task %s succeeded, but nothing follows: %s", transition.record.id, error
                 )
                 continue

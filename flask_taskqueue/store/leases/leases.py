@@ -104,7 +104,7 @@ class Leases:
         holds: Holds,
     ) -> None:
         self._task = tables.task
-        self.renewals = Renewals(tables, dialect)
+        self.renewals: Renewals = Renewals(tables, dialect)
         self._finish = finish
         self._now = dialect.now
         self._log = log

@@ -46,7 +46,7 @@ class Backlog:
         self._due = _prepare_count(
             sa.select(task.c.id).where(*scheduled, task.c.due_at <= sa.bindparam("until"))
         )
-        self.is_lost = is_lost(tables, dialect.now)
+        self.is_lost: sa.ColumnElement[bool] = is_lost(tables, dialect.now)
         leased = (is_state(task, State.LEASED), *lane)
         self._running = _prepare_count(sa.select(task.c.id).where(*leased, ~self.is_lost))
         self._lost = _prepare_count(sa.select(task.c.id).where(*leased, self.is_lost))

@@ -48,7 +48,7 @@ class TrackedTransaction:
 
     def __init__(self, connection: sa.Connection, *, shared: bool) -> None:
         self.connection = connection
-        self.thread = get_ident()
+        self.thread: int = get_ident()
         self.may_commit = True
         """Whether the owner of the connection may commit it."""
         self._writes = writes_of(connection)
