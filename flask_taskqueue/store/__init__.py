@@ -10,6 +10,7 @@ from .counters.failures import LATEST as LATEST_FAILURES
 from .counters.failures import MOST_DEAD
 from .counters.metrics import QueueMetrics
 from .counters.queue_counts import CAP, QueueCounts
+from .counters.statistics import QueueActivity
 from .database.database import Database
 from .database.dialects import is_in_memory
 from .database.dialects.inherited import keep, replace_inherited
@@ -60,6 +61,7 @@ __all__ = [
     "Listing",
     "LockedError",
     "Notifications",
+    "QueueActivity",
     "QueueCounts",
     "QueueMetrics",
     "Recorded",
