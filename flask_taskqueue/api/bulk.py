@@ -67,10 +67,7 @@ def change_ids(
         refuse_own_task(runtime, ids, transactional)
     tasks, wakes = runtime.store.tasks, action is not Action.DELETE
     tell = partial(runtime.tell_changed, action.value)
-    parts = [
-        Filter(ids=ids[start : start + CHANGED_AT_ONCE], queue=queue)
-        for start in range(0, len(ids), CHANGED_AT_ONCE)
-    ]
+    parts = _parts(ids, queue)
 
     def work(connection: sa.Connection, filters: Sequence[Filter]) -> int:
         return sum(tasks.change_some(connection, part, action) for part in filters)
@@ -124,3 +121,11 @@ def forget_matching(
         on_progress(forgotten)
     runtime.tell_changed("forget", total)
     return total
+
+
+def _parts(ids: Sequence[str], queue: str | None) -> list[Filter]:
+    """Return the filters of small transactions that together select these tasks."""
+    return [
+        Filter(ids=ids[start : start + CHANGED_AT_ONCE], queue=queue)
+        for start in range(0, len(ids), CHANGED_AT_ONCE)
+    ]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
 
 from ..core.errors import UnknownQueueError
 from ..core.queues.slowdowns import enforced
 from ..core.queues.statistics import QueueStatistics
 from ..core.times import to_datetime
 from ..runtime import Runtime
+from ..store import QueueActivity
 
 
 def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[QueueStatistics]:
@@ -27,26 +31,35 @@ def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[Q
         gates = store.queues.gates(connection, chosen)
         slowdowns = store.slowdowns.active(connection)
     return [
-        QueueStatistics(
-            queue=name,
-            scheduled=counted[name].counts.unclaimed,
-            in_flight=counted[name].counts.leased,
-            waiting_for_key=counted[name].counts.waiting,
-            succeeded=counted[name].counts.succeeded,
-            dead=counted[name].counts.dead,
-            cancelled=counted[name].counts.cancelled,
-            oldest_eta=None
-            if counted[name].counts.first_due_at is None
-            else to_datetime(counted[name].counts.first_due_at or 0),
-            executed_last_minute=counted[name].last_minute,
-            executed_last_hour=counted[name].last_hour,
-            failed_last_hour=counted[name].failed_last_hour,
-            rate=rows[name].rate,
-            bucket_size=rows[name].bucket_size,
-            max_concurrent=rows[name].max_concurrent,
+        _statistics_of(
+            rows[name],
+            counted[name],
             enforced_rate=enforced(gates[name].rate, name, slowdowns, gates[name].now),
-            paused_at=None if rows[name].paused_at is None else to_datetime(rows[name].paused_at),
-            paused_by=rows[name].paused_by,
         )
         for name in chosen
     ]
+
+
+def _statistics_of(
+    row: sa.Row[Any], activity: QueueActivity, *, enforced_rate: float | None
+) -> QueueStatistics:
+    counts = activity.counts
+    return QueueStatistics(
+        queue=row.name,
+        scheduled=counts.unclaimed,
+        in_flight=counts.leased,
+        waiting_for_key=counts.waiting,
+        succeeded=counts.succeeded,
+        dead=counts.dead,
+        cancelled=counts.cancelled,
+        oldest_eta=None if counts.first_due_at is None else to_datetime(counts.first_due_at),
+        executed_last_minute=activity.last_minute,
+        executed_last_hour=activity.last_hour,
+        failed_last_hour=activity.failed_last_hour,
+        rate=row.rate,
+        bucket_size=row.bucket_size,
+        max_concurrent=row.max_concurrent,
+        enforced_rate=enforced_rate,
+        paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
+        paused_by=row.paused_by,
+    )

@@ -24,7 +24,7 @@ from ..core.tasks.options import (
     resolve_delay,
     retry_json,
 )
-from ..core.tasks.request import UNSET, build_request, check_method
+from ..core.tasks.request import UNSET, TaskRequest, build_request, check_method
 from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec, pack
 from ..core.times import duration_micros
 from ..core.urls import check_path, is_absolute, no_url
@@ -69,26 +69,14 @@ class TaskMaker:
         name, unique_key = options.get("name"), options.get("unique_key")
         return NewTask(
             id=task_id(),
-            request=build_request(
-                path,
-                params,
-                json=options.get("json", UNSET),
-                payload=options.get("payload"),
-                method=method,
-                headers=options.get("headers"),
-                max_body=self._settings.max_body,
-            ),
+            request=self._request(path, params, method, options),
             name=None if name is None else check_task_name(name),
             tombstone_ttl=queue.tombstone_ttl,
             queue=queue.name,
-            priority=queue.priority
-            if (priority := options.get("priority")) is None
-            else check_priority(priority),
+            priority=check_priority(_given(options.get("priority"), queue.priority)),
             **self._when(options),
-            deadline=check_deadline(
-                route.deadline if (deadline := options.get("deadline")) is None else deadline
-            ),
-            retry=retry_json(route.retry if (retry := options.get("retry")) is None else retry),
+            deadline=check_deadline(_given(options.get("deadline"), route.deadline)),
+            retry=retry_json(_given(options.get("retry"), route.retry)),
             target=self._target(options.get("target") or queue.target, path),
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
             on_conflict=conflict(options),
@@ -96,6 +84,19 @@ class TaskMaker:
             follow_up=self._follow_up(options),
             keep_result=check_flag("keep_result", options.get("keep_result", False)),
             for_worker=worker is not None,
+        )
+
+    def _request(
+        self, path: str, params: Mapping[str, Any] | None, method: str, options: SpecOptions
+    ) -> TaskRequest:
+        return build_request(
+            path,
+            params,
+            json=options.get("json", UNSET),
+            payload=options.get("payload"),
+            method=method,
+            headers=options.get("headers"),
+            max_body=self._settings.max_body,
         )
 
     def _resolve(
@@ -180,6 +181,10 @@ class TaskMaker:
         base = target.rstrip("/")
         self._targets.check(base + path)
         return base
+
+
+def _given(option: Any, default: Any) -> Any:
+    return default if option is None else option
 
 
 def _method_of(url: str | Worker[..., Any] | None) -> str:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -26,7 +27,7 @@ from ..engine.pulse import Pulse, Recycling, resident
 from ..engine.supervisor import Supervisor
 from ..process.signal_handlers import take
 from ..runtime import Runtime
-from ..store import Wait
+from ..store import Store, Wait
 from ..web.app_checks import check_application
 from ..web.autostart import disable_autostart
 from .options import Processes, current_runtime
@@ -159,23 +160,7 @@ def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None
 def _supervise(
     runtime: Runtime, processes: int, options: dict[str, Any], recycling: Recycling
 ) -> int:
-    store, app = runtime.store, runtime.app
-
-    def release_dead_worker(identity: str, killed_externally: bool) -> None:
-        give_back = store.leases.release_killed if killed_externally else store.leases.expire
-        try:
-            store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
-            store.transact(
-                lambda connection: store.dispatchers.remove(connection, identity), wait=Wait.BRIEFLY
-            )
-        finally:
-            store.database.close()
-
-    def sustain(identity: str) -> None:
-        try:
-            renew_for(store, runtime.settings, identity)
-        finally:
-            store.database.close()
+    app = runtime.app
 
     def work(identity: str, lifeline: int, pulse: Pulse) -> int:
         return _child(
@@ -189,11 +174,29 @@ def _supervise(
     return Supervisor(
         processes,
         work,
-        release_dead_worker=release_dead_worker,
-        sustain=sustain,
+        release_dead_worker=partial(_release_dead_worker, runtime.store),
+        sustain=partial(_sustain, runtime),
         grace=runtime.settings.grace_period,
         lease=runtime.settings.lease,
     ).run()
+
+
+def _release_dead_worker(store: Store, identity: str, killed_externally: bool) -> None:
+    give_back = store.leases.release_killed if killed_externally else store.leases.expire
+    try:
+        store.transact(lambda connection: give_back(connection, identity), wait=Wait.BRIEFLY)
+        store.transact(
+            lambda connection: store.dispatchers.remove(connection, identity), wait=Wait.BRIEFLY
+        )
+    finally:
+        store.database.close()
+
+
+def _sustain(runtime: Runtime, identity: str) -> None:
+    try:
+        renew_for(runtime.store, runtime.settings, identity)
+    finally:
+        runtime.store.database.close()
 
 
 def _child(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,8 +40,7 @@ def page(runtime: Runtime) -> Page:
         listing = store.listings.page(
             connection, selection.kind, selection.filter, selection.after, size, selection.visible
         )
-        lost = store.tasks.lost(connection, listing.ids)
-        records = {record.id: record for record in store.tasks.get_all(connection, listing.ids)}
+        tasks = _lines(runtime, connection, listing.ids)
         counts = _counts_shown(runtime, connection, selection)
         queues = [row.name for row in store.queues.rows(connection)]
     data = {
@@ -49,11 +48,7 @@ def page(runtime: Runtime) -> Page:
         "filters": dict(selection.given),
         "problems": selection.problems,
         "counts": counts,
-        "tasks": [
-            line(runtime, records[task_id], is_lost=task_id in lost)
-            for task_id in listing.ids
-            if task_id in records
-        ],
+        "tasks": tasks,
         "next": None if listing.next is None else str(listing.next),
         "is_partial": listing.is_partial,
     }
@@ -110,6 +105,17 @@ def line(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
         "url": sight(runtime).url(record.url),
         **instants,
     }
+
+
+def _lines(runtime: Runtime, connection: sa.Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what a list shows of these tasks, without those that are gone."""
+    lost = runtime.store.tasks.lost(connection, ids)
+    records = {record.id: record for record in runtime.store.tasks.get_all(connection, ids)}
+    return [
+        line(runtime, records[task_id], is_lost=task_id in lost)
+        for task_id in ids
+        if task_id in records
+    ]
 
 
 def instant(micros: int | None) -> Any:

@@ -9,6 +9,7 @@ from .counters.charts import MOST_DEAD, RANGES, AttemptCounts
 from .counters.counters import SLOT
 from .counters.metrics import QueueMetrics
 from .counters.queue_counts import CAP, QueueCounts
+from .counters.statistics import QueueActivity
 from .database.database import Database
 from .database.dialects import is_in_memory
 from .database.dialects.connections import keep, replace_inherited
@@ -56,6 +57,7 @@ __all__ = [
     "Listing",
     "LockedError",
     "Notifications",
+    "QueueActivity",
     "QueueCounts",
     "QueueMetrics",
     "Recorded",

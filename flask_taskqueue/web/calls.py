@@ -25,11 +25,9 @@ def spec_of(
     """Return the task of a call with these arguments.
 
     It is a form if a form can express the arguments exactly, and JSON otherwise. Raises TypeError
-    and `InvalidTaskError` as `Parameters.write` does.
+    and `InvalidTaskError` as `Arguments.write` does.
     """
-    params, body = worker.parameters.write(
-        args, kwargs, skip=worker.variables, form=_only_form(worker, options)
-    )
+    params, body = worker.arguments.write(args, kwargs, form=_only_form(worker, options))
     if options and "headers" in options and params is not None:
         _check_content_type(options, FORM if body is None else JSON)
     if body is not None:

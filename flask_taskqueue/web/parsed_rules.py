@@ -8,7 +8,7 @@ from typing import Any
 
 from werkzeug.routing import BaseConverter, Map, Rule
 
-from ..core.arguments.scalars import can_be_sent
+from ..core.arguments.form import can_be_sent
 from ..core.errors import ConfigurationError
 
 _UNREACHABLE = re.compile(r"[?#\\\s\x00-\x20\x7f]|/\.{1,2}(?=/|$)")

@@ -9,7 +9,8 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from flask import Response
 
-from ..core.arguments.arguments import Arguments, result_json
+from ..core.arguments.arguments import Arguments
+from ..core.arguments.converter import result_json
 from ..core.arguments.functions import FUNCTIONS, check_function
 from ..core.tasks.spec import SpecOptions, TaskSpec
 from ..core.tasks.task import Task
@@ -80,8 +81,10 @@ class TaskFunction(Generic[P, R]):
 
         The reply is the function's result, if JSON can hold it.
         """
-        bound = self._arguments.load(json_object("it has no arguments"))
-        result = awaited(self.function(*bound.args, **bound.kwargs))
+        values = json_object("it has no arguments")
+        self._arguments.check_names(values)
+        args, kwargs = self._arguments.bind(values)
+        result = awaited(self.function(*args, **kwargs))
         if isgenerator(result) or isasyncgen(result) or is_context(result):
             raise not_run(self.function)
         body = None if result is None else result_json(result)
@@ -105,7 +108,7 @@ class PreparedFunction(Generic[P]):
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `enqueue` would add, for lists, batches and ``then``."""
-        options: SpecOptions = {**self._options, "json": self._arguments.dump(args, kwargs)}
+        options: SpecOptions = {**self._options, "json": self._arguments.write_json(args, kwargs)}
         return TaskSpec(self._worker, **options)
 
 

@@ -11,8 +11,8 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from flask import Request, Response, current_app, request
 
+from ..core.arguments.arguments import Arguments
 from ..core.arguments.functions import check_function
-from ..core.arguments.parameters import Parameters
 from ..core.arguments.refusals import Misfit
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict, raised
@@ -62,7 +62,7 @@ class Worker(Generic[P, R]):
         self.function = function
         self.route = route
         self.variables: frozenset[str] = variables_of(route.rule)
-        self.parameters: Parameters = Parameters.of(function, skip=self.variables)
+        self.arguments: Arguments = Arguments(function, filled=self.variables)
         self.is_async: bool = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
@@ -153,11 +153,9 @@ class Worker(Generic[P, R]):
         return response, verdict
 
     def _call(self, variables: Mapping[str, Any]) -> Response:
-        arguments: Mapping[str, Any] = {}
-        if self.parameters.names:
-            values, form = _values()
-            arguments = self.parameters.bind(values, form=form, skip=variables)
-        return response_of(self.function(**variables, **arguments), self.function)  # type: ignore[call-arg]
+        values, form = _values() if self.arguments.are_expected else ({}, False)
+        args, kwargs = self.arguments.bind(values, form=form, filled=variables)
+        return response_of(self.function(*args, **kwargs), self.function)
 
 
 def worker_behind(view: object) -> Worker[..., Any] | None:

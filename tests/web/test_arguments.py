@@ -61,6 +61,7 @@ def got(on_sqlite: Bench) -> list[Any]:
         ({"a": "x", "b": "é\r\n"}, {"a": ["x"], "b": ["é\r\n"]}),
         ({"a": 1, "b": 1.5, "c": True}, {"a": ["1"], "b": ["1.5"], "c": ["True"]}),
         ({"a": Decimal("1.10"), "b": UUID(int=1)}, {"a": ["1.10"], "b": [str(UUID(int=1))]}),
+        ({"a": Decimal("1E+400")}, {"a": ["1E+400"]}),
         ({"a": datetime(2026, 1, 2, tzinfo=UTC)}, {"a": ["2026-01-02T00:00:00+00:00"]}),
         (
             {"a": b"x", "b": Mode.FAST, "c": Markup("<b>")},
@@ -122,6 +123,7 @@ def test_the_form_of_a_request_is_added_whole(on_sqlite: Bench, got: list[Any]) 
         ({"a": datetime(2026, 1, 2)}, "naive"),  # noqa: DTZ001 - the naive one that is refused
         ({"a": float("nan")}, "no finite number"),
         ({"a": Decimal("Infinity")}, "no finite number"),
+        ({"a": Decimal("sNaN")}, "no finite number"),
         ({"a": b"\xff"}, "no UTF-8"),
         ({"a": "\ud800"}, "surrogate"),
         ({"\ud800": "a"}, "no text that can be sent"),
@@ -229,6 +231,83 @@ def test_a_handler_gets_none_and_empty_lists(on_sqlite: Bench) -> None:
     for arguments in (([], None, None), ([1, 2], 3, "y"), ([7], 10, ["a", "b"])):
         on_sqlite.run(handler.add(*arguments))
         assert seen.pop() == arguments
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_handlers_and_task_functions_take_the_same(on_sqlite: Bench, method: str) -> None:
+    """Each kind of parameter, naive datetimes, and what a form cannot say where there is JSON."""
+    seen: list[Any] = []
+
+    def function(
+        first: int, /, at: datetime | None = None, *rest: int, key: bool = True, **more: Any
+    ) -> None:
+        seen.append((first, at, rest, key, more))
+
+    handler = on_sqlite.tasks.worker("/w", methods=(method,))(function)
+    task = on_sqlite.tasks.task(function)
+    naive = datetime(2026, 1, 2)  # noqa: DTZ001 - the naive one
+    for args, kwargs in (
+        ((1,), {}),
+        ((1, naive), {"key": False}),
+        ((1, naive, 2, 3), {"rest": "x"}),
+        *([((1, None), {"more": [{"a": None}]})] if method == "POST" else []),
+    ):
+        on_sqlite.run(handler.add(*args, **kwargs))
+        on_sqlite.run(task.enqueue(*args, **kwargs))
+        assert seen.pop() == seen.pop()
+        function(*args, **kwargs)
+        on_sqlite.run(handler.add(*args, **kwargs))
+        assert seen.pop() == seen.pop()
+
+
+def test_handlers_and_task_functions_refuse_the_same(on_sqlite: Bench) -> None:
+    """In the same words, where they are declared and where they are called."""
+
+    def function(at: datetime, *rest: int, client: complex = 1j) -> None: ...
+
+    def unusable(number: complex) -> None: ...
+
+    handler = on_sqlite.tasks.worker("/w")(function)
+    task = on_sqlite.tasks.task(function)
+    for args, kwargs in (
+        (("today",), {}),
+        ((datetime(2026, 1, 2, fold=1),), {}),  # noqa: DTZ001 - what is naive twice
+        ((datetime.now(UTC), 2.5), {}),
+        ((datetime.now(UTC),), {"client": 2j}),
+    ):
+        said = []
+        for add in (handler.add, task.enqueue):
+            with pytest.raises(InvalidTaskError, match="of handler") as refusal:
+                add(*args, **kwargs)
+            said.append(str(refusal.value))
+        assert said[0] == said[1]
+    for declare in (on_sqlite.tasks.worker("/v"), on_sqlite.tasks.task):
+        with pytest.raises(TypeError, match=r"'number' of handler .*complex.* cannot be converted"):
+            declare(unusable)
+
+
+def test_the_variables_of_a_url_may_be_positional_only(on_sqlite: Bench) -> None:
+    """Beside arguments of the body."""
+    seen: list[Any] = []
+
+    @on_sqlite.tasks.worker("/item/<int:item>")
+    def handler(item: int, /, *tags: str) -> None:
+        seen.append((item, tags))
+
+    on_sqlite.run(handler.add(7, "a", "b"))
+    assert seen == [(7, ("a", "b"))]
+
+
+def test_a_body_of_its_own_may_be_beside_the_variables_of_a_url(on_sqlite: Bench) -> None:
+    """Nothing is read from it if the URL fills every parameter."""
+    seen: list[Any] = []
+
+    @on_sqlite.tasks.worker("/item/<int:item>")
+    def handler(item: int) -> None:
+        seen.append((item, request.get_json()))
+
+    on_sqlite.run(handler.options(json=[1, 2]).add(7))
+    assert seen == [(7, [1, 2])]
 
 
 def test_who_adds_by_url_is_understood_as_before(on_sqlite: Bench) -> None:

@@ -1,136 +1,258 @@
-"""The arguments of a plain function, as JSON and back, by their annotations."""
+"""The arguments of a call to a handler, as a task holds them and gives them back."""
 
 from __future__ import annotations
 
 import inspect
-import json
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import Any
+from typing import Any, NoReturn
 
-from .converter import BAD_VALUE, Read, make, read_of, written
+from ..errors import InvalidTaskError
+from .converter import BAD_VALUE, Read, readers, written
 from .equality import same
-from .functions import name_of, type_hints
-from .refusals import Misfit, altered, unconvertible
+from .form import Call, form_text
+from .functions import label, may_be_none, name_of, takes_several, type_hints
+from .refusals import Misfit, altered, unconvertible, unsayable
 
 _STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
 }
-_CONVERTER = make(naive=True)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
-class _Argument:
-    """A parameter: its key in the JSON object, and the reader of its value, None if nothing can."""
+class _Parameter:
+    """A parameter of a handler; ``name`` is the one its value has in a task."""
 
-    key: str
+    name: str
+    declared: inspect.Parameter
     hint: Any
-    read: Read | None
-    needed: bool
+    many: bool
+    read_json: Read
+    read_form: Read
 
     @classmethod
-    def of(cls, function: str, parameter: inspect.Parameter, hint: Any) -> _Argument:
+    def of(cls, handler: str, parameter: inspect.Parameter, hint: Any) -> _Parameter:
+        name = _STARS.get(parameter.kind, "") + parameter.name
         if parameter.kind is parameter.VAR_POSITIONAL:
             hint = GenericAlias(tuple, (hint, ...))
-        elif parameter.kind is parameter.VAR_KEYWORD:
-            hint = (
-                typing.get_args(hint)[0]
-                if typing.get_origin(hint) is typing.Unpack
-                else GenericAlias(dict, (str, hint))
-            )
-        needed = parameter.default is parameter.empty and parameter.kind not in _STARS
-        read = read_of(_CONVERTER, hint)
-        if read is None and (needed or parameter.kind in _STARS):
-            raise unconvertible(parameter, f"function {function}")
-        return cls(_STARS.get(parameter.kind, "") + parameter.name, hint, read, needed)
+        found = readers(hint)
+        if found is None and parameter.default is parameter.empty:
+            raise unconvertible(_named(name, handler), hint)
+        return cls(name, parameter, hint, takes_several(hint), *(found or (_no_value, _no_value)))
+
+    @property
+    def has_default(self) -> bool:
+        """Whether a call may leave the parameter out."""
+        return (
+            self.declared.default is not self.declared.empty
+            or self.declared.kind is self.declared.VAR_POSITIONAL
+        )
+
+    def of_form(self, texts: Any) -> Any:
+        """Return the value that a form's texts express. Raises one of `BAD_VALUE`."""
+        if self.many:
+            return self.read_form(texts if isinstance(texts, list) else [texts], self.hint)
+        return self.read_form(texts[-1] if isinstance(texts, list) and texts else texts, self.hint)
+
+    def of_json(self, value: Any) -> Any:
+        """Return the value of a JSON value, which may stand alone where a list is asked for.
+
+        Raises one of `BAD_VALUE`.
+        """
+        if self.many and not isinstance(value, list | None):
+            value = [value]
+        return self.read_json(value, self.hint)
 
 
 class Arguments:
-    """The writer and reader of one function's arguments.
+    """The writer and reader of one handler's arguments.
 
-    The JSON object has a member per parameter, by name; ``*`` and ``**`` parameters have theirs
-    under the name with its stars. Stored tasks stay valid when a parameter is moved, or added with
-    a default. Raises TypeError for a parameter without default to whose annotation no value can be
+    `bind` reads what `write` and `write_json` make of a call. They try that first, and refuse an
+    argument that would arrive as another one. Each value has the name of its parameter, with the
+    star for a ``*`` parameter; ``**`` arguments have their own names. So stored tasks stay valid
+    when a parameter is moved, or added with a default.
+
+    ``filled`` are the parameters that the variables of the URL fill, whatever their annotations.
+    Raises TypeError for any other parameter without a default to whose annotation no value can be
     converted.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._name = name_of(function)
+    def __init__(self, function: Callable[..., Any], *, filled: Collection[str] = ()) -> None:
+        self._handler = name_of(function)
         self._signature = inspect.signature(function)
+        self._filled = frozenset(filled)
+        self._parameters: dict[str, _Parameter] = {}
+        self._star: str | None = None
+        self._more: _Parameter | None = None
         hints = type_hints(function)
-        self._arguments = {
-            name: _Argument.of(self._name, parameter, hints.get(name, Any))
-            for name, parameter in self._signature.parameters.items()
-        }
-        self._keys = {parameter.key: name for name, parameter in self._arguments.items()}
+        for name, parameter in self._signature.parameters.items():
+            hint = Any if name in self._filled else hints.get(name, Any)
+            made = _Parameter.of(self._handler, parameter, hint)
+            if parameter.kind is parameter.VAR_KEYWORD:
+                self._more = made
+                continue
+            self._parameters[made.name] = made
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                self._star = made.name
 
-    def dump(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call as JSON holds them.
+    @property
+    def are_expected(self) -> bool:
+        """Whether the handler has parameters that a task's values can fill."""
+        return self._more is not None or not self._parameters.keys() <= self._filled
 
-        Raises TypeError if they do not fit the function, and `InvalidTaskError`, naming the
-        parameter, for a value that would not be the same when it is read again.
+    def bind(
+        self,
+        values: Mapping[str, Any],
+        *,
+        form: bool = False,
+        filled: Mapping[str, Any] | None = None,
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the positional and the named arguments of the call that a task asks for.
+
+        ``values`` are a JSON object or, with ``form``, a form, which has a list of texts for each
+        name. Those in ``filled`` are passed on as they are. Only what the task brings is passed,
+        by name where that is possible, so a decorator may add the rest. Raises `Misfit` naming the
+        parameter that is missing or cannot be converted.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        return {
-            self._arguments[name].key: self._written(name, value)
-            for name, value in bound.arguments.items()
-        }
+        found = dict(filled or {})
+        for name, parameter in self._parameters.items():
+            if name in found:
+                continue
+            if name in values:
+                found[name] = self._read(name, values[name], form)
+            elif not parameter.has_default:
+                self._check_optional(parameter)
+                found[name] = None
+        if self._more is not None:
+            found |= {
+                name: self._read(name, value, form)
+                for name, value in values.items()
+                if name not in self._parameters and name not in found
+            }
+        return self._ordered(found)
 
-    def load(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
-        """Return the stored call.
+    def check_names(self, values: Mapping[str, Any]) -> None:
+        """Raise `Misfit` for a value that no parameter takes."""
+        for name in sorted(values):
+            self._of(name)
 
-        Raises `Misfit` naming the parameter that is missing, unknown or malformed.
+    def write(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, form: str | None = None
+    ) -> tuple[Call | None, dict[str, Any] | None]:
+        """Return a call's arguments as a form, or as a JSON object if a form would change one.
+
+        Where JSON is not possible, ``form`` names what must express all of them, such as "the query
+        of a GET". Raises TypeError if they do not fit the handler, and `InvalidTaskError` naming
+        the argument that the handler would not receive as it is.
         """
-        unknown = values.keys() - self._keys.keys()
-        if unknown:
-            raise Misfit(
-                f"function {self._name} has no parameter {min(unknown)!r}, which the task brings"
-            )
-        arguments = {
-            name: self._read(name, values[key]) for key, name in self._keys.items() if key in values
+        given = self._given(args, kwargs)
+        if not given:
+            return None, None
+        sent = {name: value for name, value in given.items() if name not in self._filled}
+        texts: dict[str, Any] = {}
+        for name, value in sent.items():
+            text = self._as_text(self._of(name), value)
+            if text is not None:
+                texts[name] = text
+            elif form is None:
+                return Call({}, given), self._as_json(sent)
+            else:
+                raise unsayable(self._what(name), value, self._of(name).hint, form)
+        return Call(texts, given), None
+
+    def write_json(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a call's arguments as a JSON object. Raises what `write` raises."""
+        return self._as_json(self._given(args, kwargs))
+
+    def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = dict(self._signature.bind(*args, **kwargs).arguments)
+        given = {
+            name: bound.pop(parameter.declared.name)
+            for name, parameter in self._parameters.items()
+            if parameter.declared.name in bound
         }
-        for name, argument in self._arguments.items():
-            if argument.needed and name not in arguments:
-                raise Misfit(
-                    f"parameter {name!r} of function {self._name} is missing from the task"
+        more = bound.popitem()[1] if bound else {}  # what is left is that of **
+        for name in more:
+            if name in self._parameters:
+                raise InvalidTaskError(
+                    f"{self._what(name)} is not the only argument of that name, and a task holds "
+                    "one: rename the other"
                 )
-        bound = inspect.BoundArguments(self._signature, arguments)
-        bound.apply_defaults()
-        return bound
+        return given | more
 
-    def _written(self, name: str, value: Any) -> Any:
-        argument = self._arguments[name]
-        what = f"parameter {name!r} of function {self._name}"
+    def _ordered(self, found: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return positional and named arguments; before those of ``*`` all are positional."""
+        rest = found.pop(self._star, ()) if self._star else ()
+        args = [
+            found.pop(name, parameter.declared.default)
+            for name, parameter in self._parameters.items()
+            if parameter.declared.kind in (_POSITIONAL if rest else _POSITIONAL[:1])
+        ]
+        return [*args, *rest], found
+
+    def _of(self, name: str) -> _Parameter:
+        found = self._parameters.get(name, self._more)
+        if found is None:
+            raise Misfit(
+                f"handler {self._handler} has no parameter {name!r}, which the task brings"
+            )
+        return found
+
+    @staticmethod
+    def _as_text(parameter: _Parameter, value: Any) -> Any:
+        """Return a value's text, or texts, in a form; None if it would be read as another value."""
+        try:
+            text = _texts(value) if parameter.many else form_text(value)
+            return text if text is not None and same(value, parameter.of_form(text)) else None
+        except BAD_VALUE:
+            return None
+
+    def _as_json(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._json_value(name, value) for name, value in given.items()}
+
+    def _json_value(self, name: str, value: Any) -> Any:
+        parameter = self._of(name)
         arrived: Any = None
         try:
-            stored = written(_CONVERTER, value, argument.hint)
-            arrived = self._value(argument, stored)
+            stored = written(value, parameter.hint)
+            arrived = parameter.of_json(stored)
             if same(value, arrived):
                 return stored
         except BAD_VALUE as error:
-            raise altered(what, value, argument.hint) from error
-        raise altered(what, value, argument.hint, arrived)
+            raise altered(self._what(name), value, parameter.hint) from error
+        raise altered(self._what(name), value, parameter.hint, arrived)
 
-    def _read(self, name: str, stored: Any) -> Any:
+    def _what(self, name: str) -> str:
+        return _named(name, self._handler)
+
+    def _check_optional(self, parameter: _Parameter) -> None:
+        if not may_be_none(parameter.hint):
+            raise Misfit(f"{self._what(parameter.name)} is missing from the task")
+
+    def _read(self, name: str, raw: Any, form: bool) -> Any:
+        parameter = self._of(name)
         try:
-            return self._value(self._arguments[name], stored)
+            return parameter.of_form(raw) if form else parameter.of_json(raw)
         except BAD_VALUE as error:
-            found = f"a value of type {type(stored).__name__}, which does not fit"
-            raise Misfit(f"parameter {name!r} of function {self._name} has {found}") from error
-
-    @staticmethod
-    def _value(argument: _Argument, stored: Any) -> Any:
-        if argument.read is None:
-            raise TypeError("nothing reads it")
-        return argument.read(stored, argument.hint)
+            raise Misfit(
+                f"{self._what(name)} has a value that is no {label(parameter.hint)}"
+            ) from error
 
 
-def result_json(value: Any) -> str | None:
-    """Return what a function returned as JSON; None if JSON cannot hold it."""
-    try:
-        return json.dumps(_CONVERTER.unstructure(value), allow_nan=False)
-    except BAD_VALUE:
+def _named(name: str, handler: str) -> str:
+    return f"parameter {name!r} of handler {handler}"
+
+
+def _no_value(_: Any, __: Any) -> NoReturn:
+    raise TypeError("no task fills this parameter")
+
+
+def _texts(values: Any) -> list[str] | None:
+    """Return the texts of several values; None if there are none, or if one has no text."""
+    if not isinstance(values, list | tuple | set | frozenset) or not values:
         return None
+    texts = [text for value in values if (text := form_text(value)) is not None]
+    return texts if len(texts) == len(values) else None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-import types
+import math
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
-from typing import Any, Literal, Union
+from typing import Any
 from uuid import UUID
 
 import cattrs
 from cattrs.preconf.json import JsonConverter, make_converter
 
 from ..json_text import dumps
-from .scalars import to_bool, to_decimal, to_duration, to_float, to_instant, to_int, to_text
+from .functions import is_literal, parts_of, takes_several
 
 Read = Callable[[Any, Any], Any]
 """A function that makes a value from JSON, given its annotation."""
@@ -35,18 +35,40 @@ BAD_VALUE = (
 """The errors that converting raises for a value that does not fit."""
 
 _PLAIN = (str, int, float, bool, bytes)
+_TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
 
 
-def make(*, naive: bool, form: bool = False) -> JsonConverter:
-    """Return a converter for JSON's own types, some of the standard library's, and dataclasses.
+def readers(hint: Any) -> tuple[Read, Read] | None:
+    """Return what makes values of an annotation from JSON, and from a form's texts.
 
-    It converts values that the standard library can write as text (dates, durations, UUIDs,
-    decimals, enums), dataclasses, and containers of all these. Unless ``naive`` is allowed, a
-    datetime must have its offset. In a ``form`` bytes are those of a text; in JSON they are in base
-    85.
+    None if nothing does: JSON's own types are made, some that the standard library can write as
+    text (dates, durations, UUIDs, decimals, enums), dataclasses, and containers of all these.
     """
+    # cattrs looks at some of the parts only once there is a value.
+    if any(_hook(_JSON, part) is None for part in parts_of(hint)):
+        return None
+    from_json, from_form = _hook(_JSON, hint), _hook(_FORM, hint)
+    return None if from_json is None or from_form is None else (from_json, from_form)
+
+
+def written(value: Any, hint: Any) -> Any:
+    """Return a value as JSON holds it. Raises one of `BAD_VALUE`."""
+    return json.loads(dumps(_JSON.unstructure(value, unstructure_as=hint)))
+
+
+def result_json(value: Any) -> str | None:
+    """Return what a function returned as JSON; None if JSON cannot hold it."""
+    try:
+        return json.dumps(_JSON.unstructure(value), allow_nan=False)
+    except BAD_VALUE:
+        return None
+
+
+def _converter(read_bytes: Callable[[Any], bytes]) -> JsonConverter:
     converter = make_converter(structure_fallback_factory=_refuse)
-    for kind, read in _reads(naive=naive, form=form).items():
+    for kind, read in (_READS | {bytes: read_bytes}).items():
         converter.register_structure_hook(
             kind, _exactly(kind, read) if kind in _PLAIN else _ignoring_hint(read)
         )
@@ -55,70 +77,12 @@ def make(*, naive: bool, form: bool = False) -> JsonConverter:
     converter.register_structure_hook_func(_is_enum, _read_member)
     converter.register_unstructure_hook_func(_is_enum, _written_member)
     converter.register_structure_hook_func(
-        _is_literal, lambda raw, hint: _choice(_choices(hint), raw)
+        is_literal, lambda raw, hint: _choice(_choices(hint), raw)
     )
     converter.register_structure_hook_func(_is(object), lambda raw, _: raw)
     converter.register_structure_hook_func(_is(type(None)), _none)
     _guard_containers(converter)
     return converter
-
-
-def _reads(*, naive: bool, form: bool) -> dict[Any, Callable[[Any], Any]]:
-    return {
-        str: to_text,
-        int: to_int,
-        float: to_float,
-        bool: to_bool,
-        Decimal: to_decimal,
-        timedelta: to_duration,
-        UUID: UUID,
-        time: lambda raw: time.fromisoformat(raw),  # late: freezing clocks replaces it
-        bytes: str.encode if form else _from_base85,
-        datetime: (lambda raw: datetime.fromisoformat(raw)) if naive else to_instant,
-    }
-
-
-_WRITES: dict[Any, Callable[[Any], Any]] = {
-    UUID: str,
-    Decimal: str,
-    timedelta: timedelta.total_seconds,
-    time: time.isoformat,
-}
-
-
-def read_of(converter: JsonConverter, hint: Any) -> Read | None:
-    """Return a function that makes values of an annotation, or None if there is none."""
-    return (
-        _hook(converter, hint)
-        if all(_hook(converter, part) is not None for part in _parts(hint))
-        else None
-    )
-
-
-def written(converter: JsonConverter, value: Any, hint: Any) -> Any:
-    """Return a value as JSON holds it. Raises one of `BAD_VALUE`."""
-    return json.loads(dumps(converter.unstructure(value, unstructure_as=hint)))
-
-
-def takes_several(hint: Any) -> bool:
-    """Return whether an annotation asks for several values; a form then repeats the name."""
-    hint = _bare(hint)
-    if _is_union(hint):
-        return all(takes_several(part) for part in typing.get_args(hint) if part is not type(None))
-    kind = typing.get_origin(hint) or hint
-    return (
-        isinstance(kind, type)
-        and issubclass(kind, Collection)
-        and not issubclass(kind, str | bytes | Mapping | Enum)
-    )
-
-
-def may_be_none(hint: Any) -> bool:
-    """Return whether an annotation allows None by name."""
-    hint = _bare(hint)
-    return hint is type(None) or (
-        _is_union(hint) and any(may_be_none(part) for part in typing.get_args(hint))
-    )
 
 
 def _from_base85(raw: str) -> bytes:
@@ -150,27 +114,8 @@ def _refuse(hint: Any) -> Read:
     raise cattrs.StructureHandlerNotFoundError("no value can be made of it", hint)
 
 
-def _bare(hint: Any) -> Any:
-    """Return an annotation without its metadata and aliases."""
-    while True:
-        if typing.get_origin(hint) is typing.Annotated:
-            hint = typing.get_args(hint)[0]
-        elif isinstance(hint, typing.NewType):
-            hint = hint.__supertype__
-        else:
-            return hint
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (Union, types.UnionType)
-
-
 def _is_enum(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Enum)
-
-
-def _is_literal(hint: Any) -> bool:
-    return typing.get_origin(hint) is Literal
 
 
 def _hook(converter: JsonConverter, hint: Any) -> Read | None:
@@ -193,16 +138,6 @@ def _hook(converter: JsonConverter, hint: Any) -> Read | None:
         TypeError,
     ):
         return None
-
-
-def _parts(hint: Any) -> Iterator[Any]:
-    """Yield the parts of an annotation; cattrs looks at some of them only once there is a value."""
-    hint = _bare(hint)
-    if not _is_literal(hint):
-        for part in typing.get_args(hint):
-            if part is not ...:
-                yield part
-                yield from _parts(part)
 
 
 def _written_member(member: Enum) -> Any:
@@ -228,7 +163,7 @@ def _composed(hint: Any, raw: Any) -> Any:
     """Return an enum member that the enum does not list: several flags combined, or an alias."""
     if isinstance(raw, str) and raw in hint.__members__:
         return hint[raw]
-    return hint(to_int(raw) if issubclass(hint, int | Flag) else raw)
+    return hint(_to_int(raw) if issubclass(hint, int | Flag) else raw)
 
 
 def _choices(hint: Any) -> list[tuple[Any, Any]]:
@@ -275,3 +210,74 @@ def _guard_containers(converter: JsonConverter) -> None:
         return checked
 
     converter.register_structure_hook_factory(is_wanted, guarded)
+
+
+def _to_text(raw: Any) -> str:
+    """Return a text; a number counts as one, a truth value does not."""
+    return raw if isinstance(raw, str) else str(_number(raw))
+
+
+def _to_int(raw: Any) -> int:
+    """Return a whole number. Raises ValueError for any other."""
+    if isinstance(raw, str):
+        return int(raw)
+    number = _number(raw)
+    return number if isinstance(number, int) else _whole(number)
+
+
+def _to_float(raw: Any) -> float:
+    """Return a number, given as such or as text."""
+    return float(raw if isinstance(raw, str) else _number(raw))
+
+
+def _to_bool(raw: Any) -> bool:
+    """Return a truth value, given as such or as a word such as "on" or "0"."""
+    if isinstance(raw, bool):
+        return raw
+    word = str(raw).lower()
+    if word not in _TRUTHS:
+        raise ValueError("neither true nor false")
+    return _TRUTHS[word]
+
+
+def _to_decimal(raw: Any) -> Decimal:
+    """Return a decimal number, given as text or as a JSON number."""
+    return Decimal(raw if isinstance(raw, str) else str(_number(raw)))
+
+
+def _to_duration(raw: Any) -> timedelta:
+    """Return the duration of a number of seconds."""
+    return timedelta(seconds=_to_float(raw))
+
+
+def _number(raw: Any) -> Any:
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        raise ValueError("no number")
+    return raw
+
+
+def _whole(number: float) -> int:
+    if not math.isfinite(number) or number != int(number):
+        raise ValueError("not whole")
+    return int(number)
+
+
+_READS: dict[Any, Callable[[Any], Any]] = {
+    str: _to_text,
+    int: _to_int,
+    float: _to_float,
+    bool: _to_bool,
+    Decimal: _to_decimal,
+    timedelta: _to_duration,
+    UUID: UUID,
+    time: lambda raw: time.fromisoformat(raw),  # late: freezing clocks replaces it
+    datetime: lambda raw: datetime.fromisoformat(raw),
+}
+_WRITES: dict[Any, Callable[[Any], Any]] = {
+    UUID: str,
+    Decimal: str,
+    timedelta: timedelta.total_seconds,
+    time: time.isoformat,
+}
+_JSON = _converter(_from_base85)
+_FORM = _converter(str.encode)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterator, KeysView, Mapping, ValuesView
 from datetime import date, datetime, time
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from ..errors import InvalidTaskError
-from .scalars import can_be_sent
 
 
 class Call(dict[str, Any]):
@@ -83,12 +83,41 @@ def encode(params: Mapping[str, Any]) -> str:
     return urlencode(pairs)
 
 
+def form_text(value: Any) -> str | None:
+    """Return the text of an argument in a form; None for a value that a form cannot express.
+
+    Members of an Enum are written as the texts of their values, and a naive datetime as it is: the
+    handler's annotation says what they are.
+    """
+    if isinstance(value, Enum):
+        return None if isinstance(value.value, Enum) else form_text(value.value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    try:
+        return _text("", value)
+    except InvalidTaskError:
+        return None
+
+
+def can_be_sent(text: str) -> bool:
+    """Return whether a text can be encoded: half of a surrogate pair cannot."""
+    return text.isascii() or _is_unicode(text)
+
+
 def _collected(params: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return the params of another mapping that repeats names, with a list for each of them."""
     found: dict[Any, Any] = {}
     for name, value in params.items():
         found.setdefault(name, []).append(value)
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _name(name: Any) -> str:
@@ -142,7 +171,7 @@ def _of_number(name: str, value: Any) -> str:
         raise InvalidTaskError(
             f"param {name!r} has more digits than can be read: send it as hexadecimal text"
         ) from None
-    if not math.isfinite(value):
+    if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
         raise InvalidTaskError(
             f"param {name!r} is no finite number: give the text that its receiver expects"
         )

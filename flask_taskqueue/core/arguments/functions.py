@@ -1,12 +1,14 @@
-"""Functions as handlers, and the check that a task can call one."""
+"""Functions as handlers, with the annotations of their parameters."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from enum import Enum
+from typing import Any, Literal, Union
 
 FUNCTIONS = "/_taskqueue/task/"
 """The beginning of the paths of task functions.
@@ -81,3 +83,54 @@ def label(hint: Any) -> str:
         if typing.get_origin(hint) is None
         else str(hint).replace("typing.", "")
     )
+
+
+def takes_several(hint: Any) -> bool:
+    """Return whether an annotation asks for several values; a form then repeats the name."""
+    hint = _bare(hint)
+    if _is_union(hint):
+        return all(takes_several(part) for part in typing.get_args(hint) if part is not type(None))
+    kind = typing.get_origin(hint) or hint
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, Collection)
+        and not issubclass(kind, str | bytes | Mapping | Enum)
+    )
+
+
+def may_be_none(hint: Any) -> bool:
+    """Return whether an annotation allows None by name."""
+    hint = _bare(hint)
+    return hint is type(None) or (
+        _is_union(hint) and any(may_be_none(part) for part in typing.get_args(hint))
+    )
+
+
+def is_literal(hint: Any) -> bool:
+    """Return whether an annotation is a Literal."""
+    return typing.get_origin(hint) is Literal
+
+
+def parts_of(hint: Any) -> Iterator[Any]:
+    """Yield all that stands within an annotation."""
+    hint = _bare(hint)
+    if not is_literal(hint):
+        for part in typing.get_args(hint):
+            if part is not ...:
+                yield part
+                yield from parts_of(part)
+
+
+def _bare(hint: Any) -> Any:
+    """Return an annotation without its metadata and aliases."""
+    while True:
+        if typing.get_origin(hint) is typing.Annotated:
+            hint = typing.get_args(hint)[0]
+        elif isinstance(hint, typing.NewType):
+            hint = hint.__supertype__
+        else:
+            return hint
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (Union, types.UnionType)

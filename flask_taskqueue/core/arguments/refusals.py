@@ -5,13 +5,12 @@ They never hold the value, which may be a secret.
 
 from __future__ import annotations
 
-import inspect
 from datetime import datetime, time
 from typing import Any
 
 from ..errors import InvalidTaskError
+from .form import can_be_sent
 from .functions import label
-from .scalars import can_be_sent
 
 
 class Misfit(Exception):
@@ -37,13 +36,26 @@ def altered(what: str, value: Any, hint: Any, arrived: Any = None) -> InvalidTas
     )
 
 
-def unconvertible(parameter: inspect.Parameter, of: str) -> TypeError:
+def unconvertible(what: str, hint: Any) -> TypeError:
     """Return the error for an annotation."""
     return TypeError(
-        f"parameter {parameter.name!r} of {of} is annotated {parameter.annotation!r}, to "
-        "which a task's value cannot be converted; "
+        f"{what} is annotated {label(hint)}, to which a task's value cannot be converted; "
         "use what JSON has, datetime, date, time, timedelta, UUID, Decimal, an Enum, a "
-        "dataclass, or a list, dict or | None of those"
+        "dataclass, or a list, dict or | None of those. A parameter that no task fills needs a "
+        "default"
+    )
+
+
+def unsayable(what: str, value: Any, hint: Any, form: str) -> InvalidTaskError:
+    """Return the error for an argument that only JSON can express, where only ``form`` can be."""
+    said = f"{what} has a value of type {type(value).__name__}, which {form} cannot say"
+    if hint is Any:
+        return InvalidTaskError(
+            f"{said} as what it is; annotate the parameter with its type, or give the handler a "
+            "method that has a body"
+        )
+    return InvalidTaskError(
+        f"{said}; leave it out, or give the handler a method that has a body, such as POST"
     )
 
 
@@ -52,8 +64,8 @@ def _advice(value: Any, hint: Any, arrived: Any) -> str:
         return "half of a surrogate pair is no text; repair it, or send bytes"
     if isinstance(value, int) and arrived is None and abs(value) > _LARGEST:
         return "it has more digits than can be read; send it as hexadecimal text"
-    if isinstance(value, datetime) and value.tzinfo is None and arrived is None:
-        return "it is naive; attach its time zone, as in datetime.now(UTC)"
+    if isinstance(value, datetime | time) and value.tzinfo is None and value.fold:
+        return "it is naive, and its fold would be lost; attach its time zone"
     if isinstance(value, time) and value.tzinfo is not None and value.utcoffset() is None:
         return "its time zone has no offset without a date; send a datetime"
     annotated = "has no annotation that says more" if hint is Any else f"is annotated {label(hint)}"

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from ..arguments.form import encode, fields
-from ..arguments.scalars import can_be_sent
+from ..arguments.form import can_be_sent, encode, fields
 from ..errors import InvalidHeaderError, InvalidTaskError, InvalidUrlError, TaskTooLargeError
 from ..json_text import document
 from ..urls import MAX_LENGTH, redacted
