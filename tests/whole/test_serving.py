@@ -158,6 +158,11 @@ def test_a_server_runs_each_task_once_and_ends_cleanly(
         [word.replace("PORT", str(port)) for word in command], {}, tmp_path / "output"
     ) as server:
         wait_until(lambda: answers(port), what="the server answers")
+        if "--lazy-apps" in command:  # a worker that is stopped while it loads says so by its exit
+            output = tmp_path / "output"
+            wait_until(
+                lambda: output.read_text().count("WSGI app 0") >= 2, what="both workers are ready"
+            )
         for _ in range(10):
             requests.get(f"http://127.0.0.1:{port}/", timeout=5)
         ids = [loop_app.plain.add().id for _ in range(100)]

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from tests.databases import Servers, TestDatabase
+from tests.databases import Servers, TestDatabase, data_folder
 from tests.waiting import wait_until
 
 
@@ -42,18 +42,17 @@ class OwnDatabase(TestDatabase):
 
 
 @contextmanager
-def own_server(name: str, servers: Servers, directory: Path) -> Iterator[OwnDatabase]:
-    """A server beside a directory, to which nothing else is connected. Skips by name where
-    there is none.
-    """
+def own_server(name: str, servers: Servers, _: Path) -> Iterator[OwnDatabase]:
+    """A server to which nothing else is connected. Skips by name where there is none."""
     servers.url(name)
-    place = directory.parent / f"{directory.name}-own"
-    server = PostgreSQL(place) if name == "postgresql" else MariaDB(place)
-    server.start()
-    try:
-        yield OwnDatabase(name, server.url, server)
-    finally:
-        server.close()
+    with data_folder() as folder:
+        place = Path(folder) / "own"
+        server = PostgreSQL(place) if name == "postgresql" else MariaDB(place)
+        server.start()
+        try:
+            yield OwnDatabase(name, server.url, server)
+        finally:
+            server.close()
 
 
 class PostgreSQL:
