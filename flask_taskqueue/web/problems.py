@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ..core.diagnosis.facts import Finding
 from ..core.diagnosis.problems import (
-    Attempts,
+    AttemptCounts,
     judge_dead_tasks,
     judge_dispatchers,
     judge_missing_routes,
@@ -39,7 +39,7 @@ def find_problems(runtime: Runtime, connection: sa.Connection) -> Iterator[Findi
             nowhere[f"{method} {redacted(url)}"] += number
     yield from judge_missing_routes(nowhere)
     minutes = {
-        queue: [Attempts(one.attempts, one.failures) for one in of_queue]
+        queue: [AttemptCounts(one.attempts, one.failures) for one in of_queue]
         for queue, of_queue in store.charts.last_hour(connection).items()
     }
     yield from judge_queues(minutes, store.failures.latest(connection, _LATEST))

@@ -22,7 +22,7 @@ _ENOUGH = 5
 _SHOWN = 200
 
 
-class Attempts(NamedTuple):
+class AttemptCounts(NamedTuple):
     """The number of attempts, and of those that failed."""
 
     all: int
@@ -99,7 +99,7 @@ def judge_dead_tasks(dead: Sequence[Failure], *, more: bool) -> Iterator[Finding
 
 
 def judge_queues(
-    minutes: Mapping[str, Sequence[Attempts]], failures: Iterable[Failure]
+    minutes: Mapping[str, Sequence[AttemptCounts]], failures: Iterable[Failure]
 ) -> Iterator[Finding]:
     """Yield the queues in which every attempt fails.
 
@@ -148,8 +148,10 @@ def _who_wait(number: int) -> str:
     return f", and {plural(number, 'task')} {'waits' if number == 1 else 'wait'}" if number else ""
 
 
-def _sum(minutes: Sequence[Attempts]) -> Attempts:
-    return Attempts(sum(minute.all for minute in minutes), sum(minute.failed for minute in minutes))
+def _sum(minutes: Sequence[AttemptCounts]) -> AttemptCounts:
+    return AttemptCounts(
+        sum(minute.all for minute in minutes), sum(minute.failed for minute in minutes)
+    )
 
 
 def _short(error: str) -> str:

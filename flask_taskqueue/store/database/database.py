@@ -28,7 +28,7 @@ from .transaction import (
     refuse_unfit_engine,
     unreachable,
 )
-from .write_lock import NoTurns, Turn, WriteLock
+from .write_lock import NoWriteTurns, WriteLock, WriteTurn
 
 Result = TypeVar("Result")
 Work = Callable[[sa.Connection], Result]
@@ -59,7 +59,7 @@ class Database:
         )
         self._reading = self.engine.execution_options(taskqueue_reading=True)
         shared_file = self.dialect.locks_by_writing and not self.in_memory
-        self.write_lock: Turn = WriteLock(lambda: self.file) if shared_file else NoTurns()
+        self.write_lock: WriteTurn = WriteLock(lambda: self.file) if shared_file else NoWriteTurns()
         self.schema: Schema = Schema(tables, self.dialect)
         self.stamp: SchemaVersion | None = None
         """The version that the tables had when they were last looked at."""

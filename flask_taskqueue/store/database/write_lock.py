@@ -29,7 +29,7 @@ _SHORTEST_NAP = 0.0005
 _LONGEST_NAP = 0.005
 
 
-class Turn(Protocol):
+class WriteTurn(Protocol):
     """A turn to write, which can be used with ``with``.
 
     ``with`` raises `TransientError` if the turn does not come within a minute.
@@ -61,7 +61,7 @@ class Turn(Protocol):
     ) -> None: ...
 
 
-class NoTurns:
+class NoWriteTurns:
     """A turn for databases where everybody can write at any time."""
 
     def acquire(self, until: float = math.inf) -> bool:
