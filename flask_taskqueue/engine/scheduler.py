@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from apscheduler.executors.base import BaseExecutor, run_job
@@ -108,64 +107,44 @@ class Scheduler:
         self._registration = registration
         self._cron = cron
         self._carry_on = carry_on
-        settings = {"max_instances": 2, "coalesce": True, "misfire_grace_time": None}
         self._executor = _DaemonExecutor()
         self._jobs = _SteadyScheduler(
             executors={_ALIAS: self._executor},
-            job_defaults=settings,
+            job_defaults={"coalesce": True, "misfire_grace_time": None},
             timezone=UTC,
             daemon=True,
             logger=_quiet("scheduler"),
         )
         _quiet("executors")
-        add = partial(self._jobs.add_job, executor=_ALIAS)
-        add(
-            self._drain,
+        self._every(poll_interval, self._drain, _DRAIN, jitter=True, at_once=True, max_instances=2)
+        self._every(_CRON_INTERVAL, self._tick, _CRON, at_once=True)
+        self._every(lease / 3, dispatcher.heartbeat.beat, "renew")
+        self._every(_WATCH_INTERVAL, dispatcher.enforce_deadlines, "watch")
+        self._every(_BEAT_INTERVAL, self._beat, _BEAT, jitter=True)
+        self._every(_SWEEP_INTERVAL, sweep, _SWEEP, jitter=True)
+        self._every(_BULK_INTERVAL, self._change, _BULK, jitter=True)
+
+    def _every(
+        self,
+        seconds: float,
+        job: Callable[[], object],
+        name: str,
+        *,
+        jitter: bool = False,
+        at_once: bool = False,
+        max_instances: int = 1,
+    ) -> None:
+        """Run a job every so many seconds, give or take a tenth of them with ``jitter``."""
+        first = {"next_run_time": datetime.now(UTC)} if at_once else {}
+        self._jobs.add_job(
+            job,
             "interval",
-            seconds=poll_interval,
-            jitter=poll_interval / 10,
-            id=_DRAIN,
-            next_run_time=datetime.now(UTC),
-        )
-        add(
-            self._tick,
-            "interval",
-            seconds=_CRON_INTERVAL,
-            id=_CRON,
-            max_instances=1,
-            next_run_time=datetime.now(UTC),
-        )
-        add(dispatcher.heartbeat.beat, "interval", seconds=lease / 3, id="renew", max_instances=1)
-        add(
-            dispatcher.enforce_deadlines,
-            "interval",
-            seconds=_WATCH_INTERVAL,
-            id="watch",
-            max_instances=1,
-        )
-        add(
-            self._beat,
-            "interval",
-            seconds=_BEAT_INTERVAL,
-            jitter=_BEAT_INTERVAL / 10,
-            id=_BEAT,
-            max_instances=1,
-        )
-        add(
-            sweep,
-            "interval",
-            seconds=_SWEEP_INTERVAL,
-            jitter=_SWEEP_INTERVAL / 10,
-            id=_SWEEP,
-            max_instances=1,
-        )
-        add(
-            self._change,
-            "interval",
-            seconds=_BULK_INTERVAL,
-            jitter=_BULK_INTERVAL / 10,
-            id=_BULK,
-            max_instances=1,
+            seconds=seconds,
+            jitter=seconds / 10 if jitter else None,
+            id=name,
+            executor=_ALIAS,
+            max_instances=max_instances,
+            **first,
         )
 
     def start(self) -> None:
