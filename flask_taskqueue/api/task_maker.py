@@ -67,6 +67,8 @@ class TaskMaker:
         route = worker.route if worker is not None else _NO_ROUTE
         queue = self._queue(options.get("queue") or route.queue or "default")
         name, unique_key = options.get("name"), options.get("unique_key")
+        if name is not None and worker is not None:
+            _check_meant(name, worker, path, params, options)
         return NewTask(
             id=task_id(),
             request=self._request(path, params, method, options),
@@ -181,6 +183,22 @@ class TaskMaker:
         base = target.rstrip("/")
         self._targets.check(base + path)
         return base
+
+
+def _check_meant(
+    name: object,
+    worker: Worker[..., Any],
+    path: str,
+    params: Mapping[str, Any] | None,
+    options: SpecOptions,
+) -> None:
+    """Raise `InvalidTaskError` if a task's name was meant for a parameter that is called name."""
+    brings = params or "?" in path or "json" in options or "payload" in options
+    if not brings and worker.arguments.requires("name"):
+        raise InvalidTaskError(
+            f"name={name!r} is the task's own name, and {worker.function.__qualname__} has a "
+            f"parameter called name: give the parameters as a dict, add(url, {{'name': {name!r}}})"
+        )
 
 
 def _given(option: Any, default: Any) -> Any:

@@ -14,10 +14,43 @@ from .system import doctor, health, routes, webhook_secret
 from .tasks import list_tasks
 
 taskqueue: Commands = Commands(
-    "taskqueue", help="The task queue: tables, dispatcher, tasks, queues, schedules."
+    "taskqueue",
+    help="The task queue: tables, dispatcher, tasks, queues, schedules.",
+    sections={
+        "Run": (
+            (run, "Run dispatchers under a supervisor"),
+            (doctor, "Check for what keeps tasks from running"),
+            (health, "Check whether tasks are attempted in time"),
+            (top, "Watch queues and dispatchers until Ctrl-C"),
+            (stats, "Show totals of all queues"),
+            (routes, "List the worker routes"),
+        ),
+        "Tasks": (
+            (add, "Add a task"),
+            (list_tasks, "List tasks, newest first"),
+            (show, "Show a task and its attempts"),
+            (why, "Say what a task waits for, or how it ended"),
+            (run_now, "Run scheduled tasks now"),
+            (requeue, "Schedule dead tasks again"),
+            (delete, "Cancel tasks that have not ended"),
+            (prune, "Forget finished tasks"),
+            (retry, ""),
+        ),
+        "Queues and schedules": (
+            (queues, "List the queues"),
+            (pause, "Pause a queue in every process"),
+            (resume, "Resume a queue"),
+            (configure, "Change a queue's limits"),
+            (purge, "Cancel every task of a queue"),
+            (cron, "List, run, pause and resume schedules"),
+        ),
+        "Tables and keys": (
+            (init_db, "Create the tables where they are missing"),
+            (upgrade, "Upgrade the tables to this version"),
+            (check, "Check whether the tables fit this version"),
+            (adopt, "Make this app the owner of the tables"),
+            (rotate_keys, "Encrypt tasks with the newest key"),
+            (webhook_secret, "Print the secret of a receiver of webhooks"),
+        ),
+    },
 )
-_TASKS = (add, list_tasks, show, why, requeue, retry, run_now, delete, prune)
-_QUEUES = (queues, pause, resume, purge, configure, cron, stats, top)
-_SYSTEM = (run, init_db, upgrade, check, adopt, health, doctor, routes, webhook_secret, rotate_keys)
-for _command in (*_SYSTEM, *_TASKS, *_QUEUES):
-    taskqueue.add_command(_command)

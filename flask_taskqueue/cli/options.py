@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -60,11 +60,33 @@ class CommandFailure(click.ClickException):
         self.exit_code = code  # type: ignore[misc]
 
 
+Sections = Mapping[str, Sequence[tuple[click.Command, str]]]
+"""The commands of a group under headings, each with a few words that fit into one line."""
+
+
 class Commands(AppGroup):
     """A group whose commands report errors as sentences instead of tracebacks.
 
     Output has no colour when the environment has NO_COLOR.
     """
+
+    def __init__(self, name: str, *, help: str, sections: Sections) -> None:
+        super().__init__(name, help=help)
+        self._sections = sections
+        for command, _ in (one for section in sections.values() for one in section):
+            self.add_command(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings."""
+        for heading, commands in self._sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [
+                        (command.name or "", words)
+                        for command, words in commands
+                        if not command.hidden
+                    ]
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):

@@ -26,7 +26,7 @@ def is_absolute(url: str) -> bool:
 def no_url(given: object) -> InvalidUrlError:
     """Return the error for a value that should be a URL but is not text.
 
-    For a list of tasks, it says where lists belong.
+    For a list of tasks, it says where lists belong; for a function, what makes it a task.
     """
     if isinstance(given, Iterable) and not isinstance(given, bytes | Mapping):
         return InvalidUrlError(
@@ -34,6 +34,15 @@ def no_url(given: object) -> InvalidUrlError:
             "returns how many were added; "
             "tasks.queue(name).add([...]) takes a list of up to 1,000, in one transaction, "
             "and returns each as a Task"
+        )
+    if hasattr(given, "enqueue"):
+        name = getattr(given, "__name__", "function")
+        return InvalidUrlError(f"{name} is a task function: call {name}.enqueue(...)")
+    if callable(given):
+        name = getattr(given, "__name__", repr(given))
+        return InvalidUrlError(
+            f"{name} is neither a worker nor a task function: decorate it with @tasks.task and "
+            f"call {name}.enqueue(...), or give it a URL with @tasks.worker(url)"
         )
     return InvalidUrlError(
         f"the url is {given!r}; it must be a path, an absolute URL, an endpoint name or a worker"

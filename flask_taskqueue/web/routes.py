@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -132,7 +133,7 @@ class RouteFinder:
             if not rules:
                 raise InvalidUrlError(
                     f"{redacted(endpoint)!r} is no endpoint of this application; a path "
-                    "begins with a slash"
+                    "begins with a slash" + _nearest(endpoint, self._app.view_functions)
                 )
             self._variables[endpoint] = frozenset().union(*(rule.arguments for rule in rules))
         return self._variables[endpoint]
@@ -247,7 +248,13 @@ class RouteFinder:
                 f"{', '.join(error.valid_methods or ())}"
             )
         except NotFound:
-            self._object(f"no route of the application answers {method} {path}")
+            rules = (
+                rule.rule
+                for rule in self._app.url_map.iter_rules()
+                if method in (rule.methods or ())
+            )
+            nearest = _nearest(path.partition("?")[0], rules)
+            self._object(f"no route of the application answers {method} {path}{nearest}")
         else:
             return FoundRoute(path, worker_behind(self._app.view_functions[endpoint]))
         return FoundRoute(path, None)
@@ -261,6 +268,12 @@ class RouteFinder:
         if self._bound is None:
             self._bound = self._app.url_map.bind("localhost")
         return self._bound
+
+
+def _nearest(given: str, known: Iterable[str]) -> str:
+    """Return the question whether another of the known ones was meant, if one is much alike."""
+    matches = get_close_matches(given, known, n=1, cutoff=0.7)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _single(name: str, value: Any) -> Any:

@@ -52,6 +52,8 @@ class TaskFunction(Generic[P, R]):
         """
         return self._add(self.spec(*args, **kwargs))
 
+    add = enqueue  # the word for a worker
+
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `enqueue` would add, for lists, batches and ``then``."""
         return self.options().spec(*args, **kwargs)
@@ -105,6 +107,8 @@ class PreparedFunction(Generic[P]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task with the function's arguments and these options."""
         return self._add(self.spec(*args, **kwargs))
+
+    add = enqueue  # the word for a worker
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `enqueue` would add, for lists, batches and ``then``."""

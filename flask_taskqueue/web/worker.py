@@ -79,6 +79,8 @@ class Worker(Generic[P, R]):
         """
         return self._add(self.spec(*args, **kwargs))
 
+    enqueue = add  # the word for a task function
+
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `add` would add, for lists, batches and ``then``."""
         return spec_of(self, args, kwargs, {})
@@ -175,6 +177,8 @@ class PreparedWorker(Generic[P]):
     def add(self, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task with the handler's parameters and these options."""
         return self._add(self.spec(*args, **kwargs))
+
+    enqueue = add  # the word for a task function
 
     def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `add` would add, for lists, batches and ``then``."""

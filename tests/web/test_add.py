@@ -94,7 +94,11 @@ def test_a_worker_gives_its_tasks_what_it_declares(queue: Bench) -> None:
     [
         ({"url": "/nowhere"}, InvalidUrlError, "no route of the application answers POST /nowhere"),
         ({"url": "/w", "method": "GET"}, InvalidUrlError, "answers GET /w; it answers POST"),
+        ({"url": "/slahs/"}, InvalidUrlError, "did you mean '/slash/'"),
         ({"url": "nowhere"}, InvalidUrlError, "no endpoint"),
+        ({"url": "statik"}, InvalidUrlError, "did you mean 'static'"),
+        ({"url": print}, InvalidUrlError, "decorate it with @tasks.task and call print.enqueue"),
+        ({"url": "/w", "step": 2}, TypeError, r"go into a dict: add\(url, {'step': ...}\)"),
         ({"url": "http://127.0.0.1/x"}, InvalidUrlError, "TASKQUEUE_ALLOWED_HOSTS"),
         (
             {"url": ["/w", "/w"]},
@@ -126,6 +130,38 @@ def test_bad_input_is_refused_at_the_call(
     with pytest.raises(error, match=word):
         queue.tasks.add(**arguments)
     assert queue.tasks.find() == []
+
+
+def test_the_word_for_the_other_kind_of_task_works_too(queue: Bench) -> None:
+    """Whether it is a worker or a task function."""
+
+    @queue.tasks.worker("/greet")
+    def greet(name: str) -> None: ...
+
+    @queue.tasks.task
+    def send(name: str) -> None: ...
+
+    assert greet.enqueue("Ana").url == greet.add("Ana").url == "/greet"
+    assert send.add("Ana").url == send.enqueue("Ana").url
+    assert greet.options(queue="default").enqueue("Ana").url == "/greet"
+    assert send.options(queue="default").add("Ana").url == send.add("Ana").url
+
+
+def test_what_was_meant_is_said(queue: Bench) -> None:
+    """A task function is called by itself; a parameter called name is not the name of the task."""
+
+    @queue.tasks.worker("/greet")
+    def greet(name: str) -> None: ...
+
+    @queue.tasks.task
+    def send(name: str) -> None: ...
+
+    with pytest.raises(InvalidUrlError, match=r"call send.enqueue\(...\)"):
+        queue.tasks.add(send)  # type: ignore[arg-type]
+    with pytest.raises(InvalidTaskError, match=r"add\(url, {'name': 'Ana'}\)"):
+        queue.tasks.add("/greet", name="Ana")
+    assert queue.tasks.find() == []
+    assert queue.tasks.add("/greet", {"name": "Ana"}, name="greet-ana").name == "greet-ana"
 
 
 def test_outside_of_debug_an_unknown_path_is_logged(

@@ -103,6 +103,11 @@ class Arguments:
         """Whether the handler has parameters that a task's values can fill."""
         return self._more is not None or not self._parameters.keys() <= self._filled
 
+    def requires(self, name: str) -> bool:
+        """Return whether a task must bring a value of this name."""
+        parameter = self._parameters.get(name)
+        return parameter is not None and name not in self._filled and not parameter.has_default
+
     def bind(
         self,
         values: Mapping[str, Any],

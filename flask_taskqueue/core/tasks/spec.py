@@ -104,8 +104,12 @@ class TaskSpec:
         for name in options:
             if name not in _NAMES:
                 matches = difflib.get_close_matches(name, sorted(_NAMES), n=1)
-                hint = f"; did you mean {matches[0]}?" if matches else ""
-                raise TypeError(f"a task has no argument {name!r}{hint}")
+                hint = (
+                    f"did you mean {matches[0]}?"
+                    if matches
+                    else f"the handler's parameters go into a dict: add(url, {{{name!r}: ...}})"
+                )
+                raise TypeError(f"a task has no argument {name!r}; {hint}")
 
     def __repr__(self) -> str:
         return f"<TaskSpec {redacted(self.url) if isinstance(self.url, str) else self.url!r}>"
