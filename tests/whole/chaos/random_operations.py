@@ -191,13 +191,16 @@ class Crew:
         return descendants(self._hosts[choice % HOSTS][1].pid)
 
     def _child(self, choice: int) -> psutil.Process:
+        found: list[psutil.Process] = []
+
+        def is_there() -> bool:
+            found[:] = self._children(choice) if self._is_up(choice % HOSTS) else []
+            return bool(found)
+
         wait_until(
-            lambda: self._is_up(choice % HOSTS),
-            what=f"a dispatcher is there\n{self._stage.said()}",
-            timeout=self._limit,
+            is_there, what=f"a dispatcher is there\n{self._stage.said()}", timeout=self._limit
         )
-        children = self._children(choice)
-        return children[choice // HOSTS % len(children)]
+        return found[choice // HOSTS % len(found)]
 
     def _is_up(self, number: int) -> bool:
         """Whether a host has dispatchers; one whose command found no database when it began is
