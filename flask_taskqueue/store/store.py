@@ -35,6 +35,7 @@ from .leases.holds import Holds
 from .leases.leases import Leases
 from .leases.recording import Recording
 from .leases.slowdowns import Slowdowns
+from .leases.tracebacks import Tracebacks
 from .ownership import Ownership
 from .queues.dispatchers import Dispatchers
 from .queues.locks import Locks
@@ -86,6 +87,7 @@ class Store:
         )
         conflicts.replaced = finish.replaced
         log = AttemptLog(tables, dialect, finish, keep_attempts)
+        self.tracebacks = Tracebacks(database, encryption)
         self.holds = Holds(tables, dialect, finish)
         self.tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
         self.queues = Queues(tables, dialect)

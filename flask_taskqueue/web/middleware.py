@@ -64,12 +64,13 @@ def returned(response: Response) -> Verdict:
 
 
 def keep_traceback(runtime: Runtime, claim: Delivery | IncomingRequest, error: Exception) -> None:
-    """Keep the traceback of what a view raised, for a dispatcher in this process.
+    """Keep the traceback of what a view raised with its delivery.
 
-    Over HTTP it is not kept, because a header has no room for it.
+    Over HTTP only a worker's view has one, because it alone has looked for the lease.
     """
-    if isinstance(claim, Delivery) and not claim.remote:
-        claim.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
+    delivery = claim if isinstance(claim, Delivery) else claim.delivery
+    if delivery is not None:
+        delivery.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
 
 
 def install(app: Flask) -> None:
@@ -130,7 +131,10 @@ class DeliveryMiddleware:
     ) -> Iterable[bytes]:
         """Call the app, and answer 500 for an exception that its error handlers let through.
 
-        The exception is logged here, once, and the reply's verdict says that it was reported.
+        The exception is logged here, once, and the reply's verdict says that it was reported. The
+        traceback of a delivery that failed is stored when the app is done with the request, and
+        its transaction has ended, but before anything of the reply is sent: so whoever can know of
+        the failure finds it.
         """
         try:
             return self._call(incoming, environ, start_response)
@@ -138,6 +142,8 @@ class DeliveryMiddleware:
             if incoming.body is None:  # not a delivery, but perhaps someone else's webhook
                 raise
             incoming.reported = True
+            if incoming.delivery is None or incoming.delivery.traceback is None:
+                keep_traceback(self._app.extensions["taskqueue"], incoming, error)
             logger.error(
                 "task %s: %s", incoming.headers["webhook-id"], type(error).__name__, exc_info=error
             )
@@ -145,6 +151,13 @@ class DeliveryMiddleware:
                 "500 INTERNAL SERVER ERROR", [("Content-Type", "text/plain")], sys.exc_info()
             )
             return [b"The application raised an exception.\n"]
+        finally:
+            self._store_traceback(incoming.delivery)
+
+    def _store_traceback(self, delivery: Delivery | None) -> None:
+        if delivery is not None and delivery.traceback is not None:
+            runtime: Runtime = self._app.extensions["taskqueue"]
+            runtime.store.tracebacks.keep(delivery.record, delivery.traceback)
 
     def _call(
         self,

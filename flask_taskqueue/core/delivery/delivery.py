@@ -88,7 +88,7 @@ class Delivery:
     verdict: Verdict | None = None
     """The outcome, as reported by the code that saw its view run."""
     traceback: str | None = field(default=None, repr=False)
-    """The traceback of the exception that its view raised in this process, ready to be stored."""
+    """The traceback of the exception that its view raised in this process."""
     by_worker: bool = False
     """Whether the view that it reached is a worker's."""
     reported: bool = False

@@ -18,6 +18,7 @@ from . import (
 DEFINITIONS = {
     "task": task_tables.task,
     "attempt": task_tables.attempt,
+    "traceback": task_tables.traceback,
     "queue": queue_tables.queue,
     "tally": counter_tables.tally,
     "past": counter_tables.past,
@@ -43,6 +44,7 @@ class Tables:
 
     task: sa.Table
     attempt: sa.Table
+    traceback: sa.Table
     queue: sa.Table
     tally: sa.Table
     past: sa.Table
