@@ -98,6 +98,8 @@ class DeliveryMiddleware:
         self._app = app
         self._inner: WSGIApplication = app.wsgi_app
         self._dispatch: Callable[..., Any] | None = None
+        self._report: Callable[..., Any] = app.handle_exception
+        app.handle_exception = self._handle_exception  # type: ignore[assignment, method-assign]
         app.wsgi_app = self  # type: ignore[method-assign]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -167,13 +169,29 @@ class DeliveryMiddleware:
     ) -> Iterable[bytes]:
         """Call the app with this claim as the current one.
 
-        A request that a view makes meanwhile gets a claim of its own, or none.
+        A request that a view makes meanwhile gets a claim of its own, or none. What a thread raises
+        that was left behind ends here if its end has been reported: whatever wraps the app, such as
+        Sentry's middleware, would report it again.
         """
         token = _claim.set(None if claim is None else (self._app, claim))
         try:
             return self._inner(environ, start_response)
+        except BaseException as error:
+            if not isinstance(claim, Delivery) or claim.claim_report():
+                raise
+            return _too_late(claim, error)(environ, start_response)
         finally:
             _claim.reset(token)
+
+    def _handle_exception(self, *context: Any) -> Any:
+        """Let Flask report and answer an exception, if it is still to be reported.
+
+        Here and where a thread is left behind, whoever comes first reports the end of an attempt.
+        """
+        claim = claimed_delivery(self._app)
+        if not isinstance(claim, Delivery) or claim.claim_report():
+            return self._report(*context)
+        return _too_late(claim, context[-1])
 
     def _telling(
         self,
@@ -221,6 +239,17 @@ class DeliveryMiddleware:
                 raise
 
         self._dispatch = self._app.dispatch_request = dispatch_request  # type: ignore[method-assign]
+
+
+def _too_late(delivery: Delivery, error: BaseException) -> Response:
+    """Log what a thread raises after its end was reported; return the reply, which nobody gets."""
+    logger.warning(
+        "task %s: %s, after its timeout was reported",
+        delivery.record.id,
+        type(error).__name__,
+        exc_info=error,
+    )
+    return Response(status=500)
 
 
 def _of_error(error: Exception) -> Verdict | None:
