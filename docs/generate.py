@@ -59,7 +59,8 @@ MEANINGS = {
     "beginning of the body was kept",
     "attempt.reply_body": "at most `TASKQUEUE_REPLY_EXCERPT` bytes",
     "attempt.traceback": "of what the handler raised, at most "
-    "`TASKQUEUE_TRACEBACK_EXCERPT` characters",
+    "`TASKQUEUE_TRACEBACK_EXCERPT` characters; over HTTP it is in `taskqueue_traceback`",
+    "traceback.traceback": "as in `taskqueue_attempt`",
     "renewal.until": "until when a lease holds although `due_at` of its task has passed",
     "slowdown.target": "host and port, or `/` and a queue for the application's own routes in it",
     "slowdown.slowed_at": "when it first asked",

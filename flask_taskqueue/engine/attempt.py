@@ -118,6 +118,8 @@ class Attempts:
         """Return the result to record for a reply that took ``duration`` seconds."""
         record = delivery.record
         outcome = self._judge(delivery, reply, retry or self._retry(record), duration)
+        if delivery.abandoned and outcome.state is State.DEAD:
+            delivery.silence()
         kept = outcome.state is not State.SUCCEEDED or bool(record.keep_result)
         return AttemptResult(
             record=record,
@@ -188,16 +190,16 @@ class Attempts:
         except DeadlineExceeded as struck:
             self._keep_traceback(delivery, struck)
             # Whatever wraps the app, such as Sentry's middleware, has been told of it.
-            delivery.reported = self.in_process and delivery.own and delivery.entered
+            delivery.reported |= self.in_process and delivery.own and delivery.entered
             raise
         except BaseException as error:  # noqa: BLE001 - it is logged, in another context
             self._keep_traceback(delivery, error)
-            delivery.reported = True
             context = (
                 delivery.context or Context()
             )  # the app's context, from which Sentry knows what it has been told already
             context.run(
-                _logger.error,
+                _logger.log,
+                logging.ERROR if delivery.claim_report() else logging.WARNING,
                 "task %s: %s",
                 delivery.record.id,
                 type(error).__name__,

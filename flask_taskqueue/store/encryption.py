@@ -34,10 +34,11 @@ class KeyRotation:
 
     def __init__(self, tables: Tables, encryption: Encryption) -> None:
         self._encryption = encryption
-        self._attempt = tables.attempt
+        self._of_tasks = (tables.attempt, tables.traceback)
         self._columns: dict[sa.Table, Sequence[str]] = {
             tables.task: ("body", "headers", "follow_up"),
             tables.attempt: ("reply_headers", "reply_body", "traceback"),
+            tables.traceback: ("traceback",),
             tables.batch: ("on_finish", "on_dead"),
             tables.schedule: ("task",),
         }
@@ -50,7 +51,7 @@ class KeyRotation:
         stopped half way can be started again and passes quickly over the finished part.
         """
         for table in self._columns:
-            if table is self._attempt:
+            if table in self._of_tasks:
                 continue
             (key,) = table.primary_key.columns
             last = ""
@@ -58,12 +59,11 @@ class KeyRotation:
                 last = rows[-1][0]
                 yield self._renew(database, table, rows)
                 if "body" in self._columns[table]:
-                    mine = self._attempt.c.task_id.in_([row[0] for row in rows])
-                    yield self._renew(
-                        database,
-                        self._attempt,
-                        self._some(database, self._attempt, mine, self._attempt.c.task_id),
-                    )
+                    ids = [row[0] for row in rows]
+                    for other in self._of_tasks:
+                        task_id = other.c.task_id
+                        found = self._some(database, other, task_id.in_(ids), task_id)
+                        yield self._renew(database, other, found)
 
     def _some(
         self,
@@ -76,7 +76,7 @@ class KeyRotation:
         statement = sa.select(*columns).where(which).order_by(order)
         with database.reading() as connection:
             return connection.execute(
-                statement if table is self._attempt else statement.limit(_SOME)
+                statement if table in self._of_tasks else statement.limit(_SOME)
             ).all()
 
     def _renew(

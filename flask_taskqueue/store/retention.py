@@ -16,6 +16,7 @@ from .database.dialects import Dialect
 from .database.dialects.claims import is_state
 from .database.tables import Tables
 from .database.task_tables import ended
+from .leases.tracebacks import with_tracebacks
 from .tasks.filters import Filter
 
 MOST = 500
@@ -74,19 +75,18 @@ class FinishedTasks:
     def __init__(self, tables: Tables, dialect: Dialect, counters: Counters) -> None:
         self._task = tables.task
         self._attempt = tables.attempt
+        self._traceback = tables.traceback
         self._now = dialect.now
         self._counters = counters
 
     def attempts(self, connection: sa.Connection, task_id: str) -> list[sa.Row[Any]]:
-        """Return the attempts of a task that have ended, in the order in which they began."""
+        """Return the attempts of a task that have ended, in the order in which they began.
+
+        Each comes with its traceback, whoever has written it.
+        """
         attempt = self._attempt
-        return list(
-            connection.execute(
-                sa.select(attempt)
-                .where(attempt.c.task_id == task_id)
-                .order_by(attempt.c.started_at, attempt.c.number)
-            )
-        )
+        rows = with_tracebacks(attempt, self._traceback).where(attempt.c.task_id == task_id)
+        return list(connection.execute(rows.order_by(attempt.c.started_at, attempt.c.number)))
 
     def prune(
         self,
@@ -186,7 +186,8 @@ class FinishedTasks:
         ids = sorted(row.id for row in rows)
         if not ids:
             return 0
-        connection.execute(sa.delete(self._attempt).where(self._attempt.c.task_id.in_(ids)))
+        for table in (self._traceback, self._attempt):
+            connection.execute(sa.delete(table).where(table.c.task_id.in_(ids)))
         self._counters.add(connection, departures((row.queue, row.state) for row in rows), "")
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 

@@ -33,6 +33,7 @@ from .leases.holds import Holds
 from .leases.leases import Leases
 from .leases.recording import Recording
 from .leases.slowdowns import Slowdowns
+from .leases.tracebacks import Tracebacks
 from .ownership import Ownership
 from .queues.dispatchers import Dispatchers
 from .queues.locks import Locks
@@ -82,6 +83,7 @@ class Store:
         )
         conflicts.replaced = finish.replaced
         log = AttemptLog(tables, dialect, finish, keep_attempts)
+        self.tracebacks: Tracebacks = Tracebacks(database, encryption)
         self.holds: Holds = Holds(tables, dialect, finish)
         self.tasks: Tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
         self.queues: Queues = Queues(tables, dialect)

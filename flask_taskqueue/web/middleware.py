@@ -64,12 +64,13 @@ def returned(response: Response) -> Verdict:
 
 
 def keep_traceback(runtime: Runtime, claim: Delivery | IncomingRequest, error: Exception) -> None:
-    """Keep the traceback of what a view raised, for a dispatcher in this process.
+    """Keep the traceback of what a view raised with its delivery.
 
-    Over HTTP it is not kept, because a header has no room for it.
+    Over HTTP only a worker's view has one, because it alone has looked for the lease.
     """
-    if isinstance(claim, Delivery) and not claim.remote:
-        claim.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
+    delivery = claim if isinstance(claim, Delivery) else claim.delivery
+    if delivery is not None:
+        delivery.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
 
 
 def install(app: Flask) -> None:
@@ -97,6 +98,8 @@ class DeliveryMiddleware:
         self._app = app
         self._inner: WSGIApplication = app.wsgi_app
         self._dispatch: Callable[..., Any] | None = None
+        self._report: Callable[..., Any] = app.handle_exception
+        app.handle_exception = self._handle_exception  # type: ignore[assignment, method-assign]
         app.wsgi_app = self  # type: ignore[method-assign]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -130,7 +133,10 @@ class DeliveryMiddleware:
     ) -> Iterable[bytes]:
         """Call the app, and answer 500 for an exception that its error handlers let through.
 
-        The exception is logged here, once, and the reply's verdict says that it was reported.
+        The exception is logged here, once, and the reply's verdict says that it was reported. The
+        traceback of a delivery that failed is stored when the app is done with the request, and
+        its transaction has ended, but before anything of the reply is sent: so whoever can know of
+        the failure finds it.
         """
         try:
             return self._call(incoming, environ, start_response)
@@ -138,6 +144,8 @@ class DeliveryMiddleware:
             if incoming.body is None:  # not a delivery, but perhaps someone else's webhook
                 raise
             incoming.reported = True
+            if incoming.delivery is None or incoming.delivery.traceback is None:
+                keep_traceback(self._app.extensions["taskqueue"], incoming, error)
             _logger.error(
                 "task %s: %s", incoming.headers["webhook-id"], type(error).__name__, exc_info=error
             )
@@ -145,6 +153,13 @@ class DeliveryMiddleware:
                 "500 INTERNAL SERVER ERROR", [("Content-Type", "text/plain")], sys.exc_info()
             )
             return [b"The application raised an exception.\n"]
+        finally:
+            self._store_traceback(incoming.delivery)
+
+    def _store_traceback(self, delivery: Delivery | None) -> None:
+        if delivery is not None and delivery.traceback is not None:
+            runtime: Runtime = self._app.extensions["taskqueue"]
+            runtime.store.tracebacks.keep(delivery.record, delivery.traceback)
 
     def _call(
         self,
@@ -154,13 +169,29 @@ class DeliveryMiddleware:
     ) -> Iterable[bytes]:
         """Call the app with this claim as the current one.
 
-        A request that a view makes meanwhile gets a claim of its own, or none.
+        A request that a view makes meanwhile gets a claim of its own, or none. What a thread raises
+        that was left behind ends here if its end has been reported: whatever wraps the app, such as
+        Sentry's middleware, would report it again.
         """
         token = _claim.set(None if claim is None else (self._app, claim))
         try:
             return self._inner(environ, start_response)
+        except BaseException as error:
+            if not isinstance(claim, Delivery) or claim.claim_report():
+                raise
+            return _too_late(claim, error)(environ, start_response)
         finally:
             _claim.reset(token)
+
+    def _handle_exception(self, *context: Any) -> Any:
+        """Let Flask report and answer an exception, if it is still to be reported.
+
+        Here and where a thread is left behind, whoever comes first reports the end of an attempt.
+        """
+        claim = claimed_delivery(self._app)
+        if not isinstance(claim, Delivery) or claim.claim_report():
+            return self._report(*context)
+        return _too_late(claim, context[-1])
 
     def _telling(
         self,
@@ -208,6 +239,17 @@ class DeliveryMiddleware:
                 raise
 
         self._dispatch = self._app.dispatch_request = dispatch_request  # type: ignore[method-assign]
+
+
+def _too_late(delivery: Delivery, error: BaseException) -> Response:
+    """Log what a thread raises after its end was reported; return the reply, which nobody gets."""
+    _logger.warning(
+        "task %s: %s, after its timeout was reported",
+        delivery.record.id,
+        type(error).__name__,
+        exc_info=error,
+    )
+    return Response(status=500)
 
 
 def _of_error(error: Exception) -> Verdict | None:

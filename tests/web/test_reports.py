@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import sentry_sdk
+from flask import got_request_exception
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.flask import FlaskIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
-from flask_taskqueue import PermanentFailure, State
+from flask_taskqueue import DeadlineExceeded, PermanentFailure, State
+from flask_taskqueue.engine import in_flight
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
@@ -164,3 +166,133 @@ def test_a_timeout_is_reported_once(
         assert tracker.reports == (
             ["DeadlineExceeded('')"] if transport == "wsgi" else [dead.getMessage()]
         )
+
+
+class Stuck:
+    """A handler in a call that no deadline ends, until it is let go; then it raises."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __call__(self, how: str) -> None:
+        """Be the handler, or what else runs at its place."""
+        try:
+            self._lock.acquire()
+        except DeadlineExceeded:
+            if how == "the deadline":
+                raise
+        fail()
+
+    def let_go(self) -> None:
+        """Let it raise."""
+        self._lock.release()
+
+
+LEFT = pytest.mark.parametrize("how", ["the deadline", "an exception"])
+
+
+def left_behind(caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether a thread was left behind."""
+    return any("thread is left behind" in record.getMessage() for record in caplog.records)
+
+
+@LEFT
+@pytest.mark.parametrize("propagates", [True, False])
+@pytest.mark.parametrize("place", ["handler", "before_request"])
+def test_a_thread_that_was_left_behind_does_not_report_again(
+    sqlite_database: TestDatabase,
+    tracker: Tracker,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    propagates: bool,
+    how: str,
+) -> None:
+    """The death of its task has been; what it raises is a warning of the log."""
+    monkeypatch.setattr(in_flight, "STOP_PATIENCE", 0.1)
+    stuck = Stuck()
+    with bench(sqlite_database.url, PROPAGATE_EXCEPTIONS=propagates) as one:
+
+        @one.tasks.worker("/w", deadline=0.3, retry={"task_retry_limit": 0})
+        def handler() -> None:
+            if place == "handler":
+                stuck(how)
+
+        if place == "before_request":
+            one.app.before_request(lambda: stuck(how))
+        runtime = one.runtime
+        runtime.start()
+        try:
+            task = one.tasks.add("/w").wait(60)
+            wait_until(lambda: deaths(caplog), what="the death is logged")
+            stuck.let_go()
+            wait_until(lambda: runtime.scheduler.dispatcher.stuck == 0, what="its thread ends")
+        finally:
+            runtime.stop(0)
+        assert task.last_reason == "timeout"
+        (dead,) = deaths(caplog)
+        assert tracker.reports == [dead.getMessage()]
+        late = [record for record in caplog.records if "was reported" in record.getMessage()]
+        assert [record.levelno for record in late] == [logging.WARNING]
+
+
+@LEFT
+def test_a_thread_that_was_left_behind_reports_what_nobody_has(
+    sqlite_database: TestDatabase,
+    tracker: Tracker,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    """When its task goes on with another attempt."""
+    monkeypatch.setattr(in_flight, "STOP_PATIENCE", 0.1)
+    stuck = Stuck()
+    with bench(sqlite_database.url, PROPAGATE_EXCEPTIONS=False) as one:
+        later = {"min_backoff_seconds": 3600}
+        one.tasks.worker("/w", deadline=0.3, retry=later)(lambda: stuck(how))
+        runtime = one.runtime
+        runtime.start()
+        try:
+            task = one.tasks.add("/w")
+            wait_until(lambda: one.tasks.get(task.id).last_reason, what="its attempt is recorded")
+            stuck.let_go()
+            wait_until(lambda: runtime.scheduler.dispatcher.stuck == 0, what="its thread ends")
+        finally:
+            runtime.stop(0)
+        assert tracker.reports == [
+            "DeadlineExceeded('')" if how == "the deadline" else "RuntimeError('boom')"
+        ]
+
+
+def test_a_thread_that_is_left_behind_while_it_reports_is_the_one_that_does(
+    sqlite_database: TestDatabase,
+    tracker: Tracker,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The death of its task is no error for Sentry then."""
+    monkeypatch.setattr(in_flight, "STOP_PATIENCE", 0.1)
+    lock = threading.Lock()
+    lock.acquire()
+
+    def slow(*_: object, **__: object) -> None:
+        try:
+            lock.acquire()
+        except DeadlineExceeded:
+            pass
+
+    with bench(sqlite_database.url, PROPAGATE_EXCEPTIONS=False) as one:
+        one.tasks.worker("/w", deadline=0.3, retry={"task_retry_limit": 0})(lambda: fail())
+        got_request_exception.connect(slow, one.app)
+        runtime = one.runtime
+        runtime.start()
+        try:
+            one.tasks.add("/w").wait(60)
+            wait_until(lambda: deaths(caplog), what="the death is logged")
+            assert left_behind(caplog)
+            lock.release()
+            wait_until(lambda: runtime.scheduler.dispatcher.stuck == 0, what="its thread ends")
+        finally:
+            runtime.stop(0)
+        assert tracker.reports == ["RuntimeError('boom')"]

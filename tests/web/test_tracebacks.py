@@ -1,5 +1,5 @@
-"""The traceback of a failed attempt: kept where the app ran in the dispatcher's process, and
-shown to those who may see payloads.
+"""The traceback of a failed attempt: kept where the app ran, and shown to those who may see
+payloads.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
-from flask_taskqueue import PermanentFailure, Retry, State, Task
+from flask_taskqueue import PermanentFailure, Retry, State, Task, current_task
 from flask_taskqueue.core.failures import traceback_excerpt
 from flask_taskqueue.core.security.encryption import MARK
 from tests.apps import Bench, bench, served
@@ -74,9 +75,14 @@ def deeper(how: str) -> None:
     raise LookupError(f"{SECRET}: {how}")
 
 
-def run(one: Bench, url: str, how: str) -> Task:
-    """The task after its attempt."""
-    return one.run(one.tasks.add(url, {"how": how}))
+def run(one: Bench, url: str, how: str, transport: str = "wsgi") -> Task:
+    """The task after its attempt, in process or over HTTP."""
+    task = one.tasks.add(url, {"how": how})
+    if transport == "wsgi":
+        return one.run(task)
+    with served(one.app) as address:
+        one.runtime.drain(transport="http", base_url=address)
+    return one.tasks.get(task.id)
 
 
 def kept(one: Bench, task: Task) -> str | None:
@@ -87,6 +93,10 @@ def kept(one: Bench, task: Task) -> str | None:
     return row.traceback
 
 
+TRANSPORTS = pytest.mark.parametrize("transport", ["wsgi", "http"])
+
+
+@TRANSPORTS
 @pytest.mark.parametrize("url", ["/w", "/once"])
 @pytest.mark.parametrize(
     ("how", "says"),
@@ -97,11 +107,11 @@ def kept(one: Bench, task: Task) -> str | None:
     ],
 )
 def test_a_failed_attempt_keeps_its_traceback(
-    opened: Opened, url: str, how: str, says: list[str]
+    opened: Opened, url: str, how: str, says: list[str], transport: str
 ) -> None:
     """From the handler on, with causes; shown by the page, its twin and the command."""
     one = opened()
-    task = run(one, url, how)
+    task = run(one, url, how, transport)
     found = kept(one, task)
     assert found is not None
     assert all(text in found for text in says)
@@ -131,10 +141,11 @@ def test_a_timeout_tells_where_the_handler_was(opened: Opened) -> None:
     assert "in fail" in str(kept(one, task))
 
 
-def test_a_success_keeps_none(opened: Opened) -> None:
+@TRANSPORTS
+def test_a_success_keeps_none(opened: Opened, transport: str) -> None:
     """There is nothing to tell."""
     one = opened()
-    task = run(one, "/w", "succeed")
+    task = run(one, "/w", "succeed", transport)
     assert (task.state, kept(one, task)) == (State.SUCCEEDED, None)
 
 
@@ -159,11 +170,12 @@ def test_an_existing_view_keeps_it_too(opened: Opened) -> None:
     assert f"LookupError: {SECRET}: plain" in str(kept(one, task))
 
 
+@TRANSPORTS
 @pytest.mark.parametrize("most", [0, 200])
-def test_how_much_is_kept_can_be_set(opened: Opened, most: int) -> None:
+def test_how_much_is_kept_can_be_set(opened: Opened, most: int, transport: str) -> None:
     """Its end, in whole lines; or nothing."""
     one = opened(TASKQUEUE_TRACEBACK_EXCERPT=most)
-    found = kept(one, run(one, "/w", "boom"))
+    found = kept(one, run(one, "/w", "boom", transport))
     if not most:
         assert found is None
         return
@@ -172,11 +184,12 @@ def test_how_much_is_kept_can_be_set(opened: Opened, most: int) -> None:
     assert found.splitlines()[-1] == f"LookupError: {SECRET}: boom"
 
 
-def test_it_is_encrypted_like_replies(opened: Opened) -> None:
+@TRANSPORTS
+def test_it_is_encrypted_like_replies(opened: Opened, transport: str) -> None:
     """With keys nobody reads it in the tables; a new key takes it along."""
     old, new = (Fernet.generate_key().decode() for _ in range(2))
     one = opened(TASKQUEUE_ENCRYPTION_KEYS=[old])
-    task = run(one, "/w", "boom")
+    task = run(one, "/w", "boom", transport)
     stored = kept(one, task)
     assert stored is not None
     assert stored.startswith(MARK.decode())
@@ -189,19 +202,49 @@ def test_it_is_encrypted_like_replies(opened: Opened) -> None:
     assert again[: len(MARK) + 8] != stored[: len(MARK) + 8]
 
 
-def test_over_http_there_is_none(opened: Opened) -> None:
-    """A header has no room for it: the error comes, signed, and the traceback is in the log of
-    the process that served.
+def test_over_http_nothing_of_it_is_in_the_reply(opened: Opened) -> None:
+    """Whoever is between the two processes does not see it."""
+    one = opened(TASKQUEUE_REPLY_EXCERPT=100_000)
+    task = run(one, "/w", "boom", "http")
+    store = one.store
+    with store.reading() as connection:
+        (row,) = store.finished_tasks.attempts(connection, task.id)
+    assert "in deeper" in row.traceback
+    assert "in deeper" not in f"{row.reply_headers} {row.reply_body}"
+
+
+def test_over_http_an_existing_view_keeps_none(opened: Opened) -> None:
+    """A view that is no worker has not looked whose lease it is."""
+    one = opened()
+    one.app.add_url_rule(
+        "/plain", view_func=lambda: deeper("plain"), endpoint="plain", methods=["POST"]
+    )
+    task = one.tasks.add("/plain", retry=NEVER)
+    with served(one.app) as address:
+        one.runtime.drain(transport="http", base_url=address)
+    assert (one.tasks.get(task.id).state, kept(one, task)) == (State.DEAD, None)
+
+
+def test_over_http_it_is_kept_whatever_the_app_has_locked(opened: Opened) -> None:
+    """The handler's own transaction, which is rolled back as ever, has changed the task's row
+    and the counter; on SQLite that is the lock of the whole database.
     """
     one = opened()
+    task_table = one.store.database.tables.task
+
+    @one.tasks.worker("/locks", retry=NEVER)
+    def locks() -> None:
+        mine = task_table.c.id == current_task.id
+        one.db.session.execute(sa.update(task_table).where(mine).values(progress="[1, 2, null]"))
+        one.db.session.get(one.Counter, 1).count += 1
+        one.db.session.flush()
+        deeper("locks")
+
+    task = one.tasks.add("/locks")
     with served(one.app) as address:
-        over = opened(TASKQUEUE_TRANSPORT="http", TASKQUEUE_BASE_URL=address)
-        with over.app.app_context():
-            task = run(over, "/w", "boom")
-            assert (str(task.last_error).partition(" (")[0], kept(over, task)) == (
-                f"LookupError: {SECRET}: boom",
-                None,
-            )
+        one.runtime.drain(transport="http", base_url=address)
+    assert "LookupError" in str(kept(one, task))
+    assert (one.tasks.get(task.id).progress, one.count()) == (None, 0)
 
 
 def test_what_cannot_be_printed_is_cut_or_left_out() -> None:

@@ -163,11 +163,16 @@ class Delivery:
     verdict: Verdict | None = None
     """The outcome, as reported by the code that saw its view run."""
     traceback: str | None = field(default=None, repr=False)
-    """The traceback of the exception that its view raised in this process, ready to be stored."""
+    """The traceback of the exception that its view raised in this process."""
     by_worker: bool = False
     """Whether the view that it reached is a worker's."""
     reported: bool = False
     """Whether the app was told of its exception, or the traceback was logged."""
+    silenced: bool = False
+    """Whether its end was reported for its thread, which was left behind.
+
+    What the thread still raises is not reported.
+    """
     context: Context | None = None
     """The context in which the app was called here.
 
@@ -208,6 +213,17 @@ class Delivery:
                 return False
             self.abandoned = self.cancelled = True
             return True
+
+    def claim_report(self) -> bool:
+        """Claim for its thread that what it raises is reported; return False if it is silenced."""
+        with self.guard:
+            self.reported |= not self.silenced
+            return not self.silenced
+
+    def silence(self) -> None:
+        """Claim for the dispatcher that its end is reported, unless its thread was earlier."""
+        with self.guard:
+            self.silenced = not self.reported
 
 
 ENVIRON_KEY = "flask_taskqueue.delivery"

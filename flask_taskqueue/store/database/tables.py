@@ -11,6 +11,7 @@ from . import counter_tables, queue_tables, task_tables
 DEFINITIONS = {
     "task": task_tables.task,
     "attempt": task_tables.attempt,
+    "traceback": task_tables.traceback,
     "queue": queue_tables.queue,
     "tally": counter_tables.tally,
     "past": counter_tables.past,
@@ -36,6 +37,7 @@ class Tables:
 
     task: sa.Table
     attempt: sa.Table
+    traceback: sa.Table
     queue: sa.Table
     tally: sa.Table
     past: sa.Table

@@ -169,6 +169,22 @@ def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
     )
 
 
+def traceback(metadata: sa.MetaData, prefix: str) -> sa.Table:
+    """Define the table of tracebacks that came before the attempts whose they are.
+
+    They are written by the process that served the attempt over HTTP. The dispatcher that waits for
+    its reply writes the attempt, with the same key.
+    """
+    return sa.Table(
+        f"{prefix}traceback",
+        metadata,
+        sa.Column("task_id", token(26), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("lease_id", token(32), primary_key=True),
+        sa.Column("traceback", LONG_TEXT, nullable=False),
+    )
+
+
 def batch(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of batches: how many of their tasks have ended and how, and what follows."""
     return sa.Table(

@@ -53,11 +53,7 @@ class AttemptLog:
         self._bound = dialect.bound
         self._insert_missing = dialect.insert_missing(tables.attempt)
         insert = self._insert_missing.values(columns | {"finished_at": dialect.now})
-        past = sa.and_(
-            tables.attempt.c.task_id == sa.bindparam("of"),
-            tables.attempt.c.number <= sa.bindparam("last"),
-        )
-        self._forget = sa.delete(tables.attempt).where(past)
+        self._forget = [_forget(table) for table in (tables.traceback, tables.attempt)]
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
         self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
@@ -180,7 +176,15 @@ class AttemptLog:
             if record.attempts > self._keep
         ]
         if many:
-            connection.execute(self._forget, many)
+            for forget in self._forget:
+                connection.execute(forget, many)
+
+
+def _forget(table: sa.Table) -> sa.Delete:
+    """Return the statement that forgets the first attempts of a task."""
+    return sa.delete(table).where(
+        table.c.task_id == sa.bindparam("of"), table.c.number <= sa.bindparam("last")
+    )
 
 
 def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:

@@ -20,9 +20,11 @@ from ..prepared import Prepared
 from . import sqlite_findings
 from .claims import candidates, taken
 from .connections import create_engine
-from .transactions import Mark, Savepoint
+from .transactions import BRIEF, Mark, Savepoint
 
 BUSY_TIMEOUT = 10_000
+"""The milliseconds that a transaction waits for another writer."""
+_BRIEFLY = 1000
 _RETRIED = {5, 6, 13, 15}
 """Errors that pass: busy, locked, a full disk, a lock that others took first."""
 _READ_ONLY = 8
@@ -243,8 +245,17 @@ def _begin(connection: sa.Connection) -> None:
     driver: Any = connection.connection.dbapi_connection
     if driver.in_transaction:  # a listener of all engines has begun one, which takes no lock
         driver.rollback()
-    reading = connection.get_execution_options().get("taskqueue_reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("taskqueue_reading", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    if options.get(BRIEF, False):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={_BRIEFLY}")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        if options.get(BRIEF, False):
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
 
 
 def is_in_memory(url: sa.URL) -> bool:

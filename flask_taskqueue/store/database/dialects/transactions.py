@@ -6,6 +6,11 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+BRIEF = "taskqueue_brief"
+"""The execution option of an engine whose transactions wait only briefly for a writer on SQLite.
+
+On the other databases every transaction of the queue does.
+"""
 _SAVEPOINT = "taskqueue_handler"
 
 
