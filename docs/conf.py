@@ -14,4 +14,5 @@ default_role = "py:obj"
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
