@@ -191,14 +191,14 @@ def _setting(one: Field[Any]) -> list[str]:
         one.name
     ) or _default(default)
     return [
-        f"### {key}",
+        f"### `{key}`",
         "",
         one.metadata["doc"].replace("``", "`"),
         "",
         f"*Type:* {kind(one)}. *Default:* {shown}.",
         "",
         "```python",
-        f'app.config["{key}"] = {EXAMPLES[one.name]}',
+        f"{key} = {EXAMPLES[one.name]}",
         "```",
         "",
     ]

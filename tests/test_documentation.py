@@ -92,7 +92,7 @@ def test_what_is_generated_is_made_from_the_code() -> None:
     """
     generate = import_from(ROOT / "docs/generate.py")
     assert all(
-        f"### TASKQUEUE_{one.name.upper()}\n" in generate.settings() for one in fields(Settings)
+        f"### `TASKQUEUE_{one.name.upper()}`\n" in generate.settings() for one in fields(Settings)
     )
     assert all(f"| `{name}` |" in generate.schema() for name in Record._fields)
     assert all(meaning in generate.schema() for meaning in generate.MEANINGS.values())
