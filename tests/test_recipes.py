@@ -238,10 +238,10 @@ class TestUpload:
         page = self.upload(app, contacts(250))
         assert "progress.json" in app.browser.get(page).text
         before = app.browser.get(f"{page}/progress.json").json
-        assert before == {"state": "scheduled", "done": 0, "total": None, "error": None}
+        assert before == {"done": 0, "total": None, "end": None, "error": None}
         app.taskqueue.run_all()
         after = app.browser.get(f"{page}/progress.json").json
-        assert after == {"state": "succeeded", "done": 250, "total": 250, "error": None}
+        assert after == {"done": 250, "total": 250, "end": "succeeded", "error": None}
         assert len(app.rows("Contact")) == 250
 
     def test_an_import_that_crashes_goes_on_where_it_was(
@@ -265,9 +265,9 @@ class TestUpload:
         app.taskqueue.run_all()
         shown = app.browser.get(f"{page}/progress.json").json
         assert shown == {
-            "state": "dead",
             "done": 100,
             "total": 151,
+            "end": "dead",
             "error": shown["error"],
         }
         assert "row 151 has no email" in shown["error"]

@@ -54,7 +54,8 @@ def progress(task_id):
     except UnknownTaskError:
         return {"error": "there is no such import"}, 404
     done, total = (task.progress.done, task.progress.total) if task.progress else (0, None)
-    return {"state": task.state, "done": done, "total": total, "error": task.last_error}
+    end = task.state if task.state.is_finished else None
+    return {"done": done, "total": total, "end": end, "error": task.last_error}
 
 
 @tasks.task(deadline="1h")
@@ -90,6 +91,7 @@ def create_app(config=None):
     )
     app.config.from_prefixed_env()
     app.config.update(config or {})
+    Path(app.config["UPLOADS"]).mkdir(parents=True, exist_ok=True)
     db.init_app(app)
     tasks.init_app(app)
     app.register_blueprint(pages)
