@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask_taskqueue import __version__
 
 project = "Flask-TaskQueue"
-author = "The Flask-TaskQueue authors"
+author = project_copyright = "The Flask-TaskQueue authors"
 release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
@@ -14,4 +14,5 @@ default_role = "py:obj"
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

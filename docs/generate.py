@@ -4,12 +4,15 @@ a test fails where they disagree.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+import math
+import re
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
-from flask_taskqueue import RetryOptions, Settings
+from flask_taskqueue import ConfigurationError, RetryOptions, Settings
 from flask_taskqueue.store.database import tables
 
 LAWS = {
@@ -22,6 +25,77 @@ LAWS = {
     ),
     "1 s, 5 doublings": RetryOptions(min_backoff_seconds=1, max_doublings=5),
 }
+GROUPS = {
+    "Choose where tasks are stored": "database_uri bind_key table_prefix create_tables",
+    "Run dispatchers": "dispatcher concurrency grace_period lease poll_interval notify",
+    "Call the app over HTTP": "transport base_url connect_timeout",
+    "Set queues, retries and schedules": "queues retry deadline queue_yaml cron_yaml",
+    "Limit what a task may hold, and for how long it is kept": "max_body max_eta reply_excerpt "
+    "traceback_excerpt keep_succeeded keep_dead keep_attempts",
+    "Secure tasks": "secret encryption_keys redact targets allowed_hosts target_ports headers",
+    "Open the dashboard": "dashboard dashboard_url_prefix dashboard_title dashboard_username "
+    "dashboard_password dashboard_access dashboard_user dashboard_read_only dashboard_page_size "
+    "dashboard_poll dashboard_trusted_origins",
+    "Monitor": "metrics metrics_url metrics_token metrics_access health health_url "
+    "health_max_latency trace_propagation",
+}
+"""The headings of the settings, each with the settings below it."""
+
+EXAMPLES = {
+    "database_uri": '"postgresql+psycopg://guests:secret@db.example.com/tasks"',
+    "bind_key": '"tasks"',
+    "table_prefix": '"shop_tasks_"',
+    "create_tables": "False",
+    "dispatcher": '"off"',
+    "concurrency": "16",
+    "grace_period": "60",
+    "lease": '"1m"',
+    "poll_interval": "0.5",
+    "notify": "False",
+    "transport": '"http"',
+    "base_url": '"http://127.0.0.1:8000"',
+    "connect_timeout": "2",
+    "queues": '{"mail": {"rate": "20/m"}}',
+    "retry": '{"task_retry_limit": 5, "min_backoff_seconds": 10}',
+    "deadline": '"2m"',
+    "queue_yaml": '"queue.yaml"',
+    "cron_yaml": '"cron.yaml"',
+    "max_body": "1_000_000",
+    "max_eta": '"90d"',
+    "reply_excerpt": "1024",
+    "traceback_excerpt": "0",
+    "keep_succeeded": '"7d"',
+    "keep_dead": 'float("inf")',
+    "keep_attempts": "5",
+    "secret": '"a long random text of its own"',
+    "encryption_keys": '["a-key-that-Fernet-generate_key-made-for-you="]',
+    "redact": '["authorization", "password", "iban"]',
+    "targets": '"public"',
+    "allowed_hosts": '["api.example.com", "10.0.0.5:8080"]',
+    "target_ports": "[443]",
+    "headers": '["taskqueue", "appengine"]',
+    "dashboard": "True",
+    "dashboard_url_prefix": '"/admin/tasks"',
+    "dashboard_title": '"Tasks of the shop"',
+    "dashboard_username": '"operator"',
+    "dashboard_password": '"a long random password"',
+    "dashboard_access": 'lambda: "read" if session.get("is_staff") else None',
+    "dashboard_user": 'lambda: session.get("user_name")',
+    "dashboard_read_only": "True",
+    "dashboard_page_size": "100",
+    "dashboard_poll": "30",
+    "dashboard_trusted_origins": '["https://admin.example.com"]',
+    "metrics": "True",
+    "metrics_url": '"/metrics"',
+    "metrics_token": '"a-long-random-text"',
+    "metrics_access": 'lambda: bool(session.get("is_staff"))',
+    "health": "False",
+    "health_url": '"/health"',
+    "health_max_latency": '"10m"',
+    "trace_propagation": "False",
+}
+"""A value of each setting other than its default, as it stands in a program."""
+
 DAY = 86_400
 MEANINGS = {
     "task.priority": "from -9 to 9, the higher the sooner",
@@ -88,7 +162,7 @@ RETRIES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 
 def parts() -> dict[str, str]:
     """Each part, by the page that it is in."""
-    return {"configuration": settings_table(), "retry": retry_table(), "tables": schema()}
+    return {"configuration": settings(), "retry": retry_table(), "tables": schema()}
 
 
 def renewed(page: str, part: str) -> str:
@@ -100,27 +174,60 @@ def renewed(page: str, part: str) -> str:
     return f"{before}{begin}\n\n{part}\n{end}{after}"
 
 
-def settings_table() -> str:
-    """The table of configuration keys, from where they are declared."""
-    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
-    for one in fields(Settings):
-        default = one.default_factory() if one.default_factory is not MISSING else one.default
-        shown = {"queues": "only `default`", "retry": "App Engine's, 30 days"}.get(
-            one.name
-        ) or _default(default)
-        rows.append(
-            f"| `TASKQUEUE_{one.name.upper()}` | {shown} | "
-            f"{one.metadata['doc'].replace('``', '`')} |"
-        )
-    return _lines(rows)
+def settings() -> str:
+    """Each setting from where it is declared: its meaning, type, default and an example."""
+    known = {one.name: one for one in fields(Settings)}
+    lines = []
+    for heading, names in GROUPS.items():
+        lines += [f"## {heading}", ""]
+        for name in names.split():
+            lines += _setting(known[name])
+    return _lines(lines[:-1])
+
+
+def _setting(one: Field[Any]) -> list[str]:
+    key = f"TASKQUEUE_{one.name.upper()}"
+    default = one.default_factory() if one.default_factory is not MISSING else one.default
+    shown = {"queues": "only `default`", "retry": "App Engine's, 30 days"}.get(
+        one.name
+    ) or _default(default)
+    return [
+        f"### `{key}`",
+        "",
+        one.metadata["doc"].replace("``", "`"),
+        "",
+        f"*Type:* {kind(one)}. *Default:* {shown}.",
+        "",
+        "```python",
+        f"{key} = {EXAMPLES[one.name]}",
+        "```",
+        "",
+    ]
+
+
+def kind(one: Field[Any]) -> str:
+    """What a setting must be, in the words with which it refuses what it is not."""
+    try:
+        one.metadata["check"](one.name, -1)
+    except ConfigurationError as error:
+        wanted = re.split(r",? such as |, without |; ", str(error).partition("must be ")[2])[0]
+    duration = re.fullmatch(r"a duration from (\S+) to (\S+) seconds", wanted)
+    if duration is None:
+        return re.sub(r"'[^']+'", lambda found: f"`{found[0]}`".replace("'", '"'), wanted)
+    low, high = map(float, duration.groups())
+    limits = f"at least {_duration(low)}" if low else ""
+    limits += f"{' and ' if low else ''}at most {_duration(high)}" if math.isfinite(high) else ""
+    return f"a duration{', ' if limits else ''}{limits}"
 
 
 def _default(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value / DAY:g} d" if value >= DAY else f"{value:g}"
     if isinstance(value, tuple):
-        return ", ".join(f"`{one}`" for one in value) or "none"
-    return f"`{value}`" if isinstance(value, str) else "" if value is None else str(value)
+        return ", ".join(_default(one) for one in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.9g} s ({_duration(value)})" if value >= 60 else f"{value:g} s"
+    return (
+        f'`"{value}"`' if isinstance(value, str) else "not set" if value is None else f"`{value}`"
+    )
 
 
 def retry_table() -> str:
@@ -165,7 +272,11 @@ def _table(table: sa.Table, doc: str) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 3600 else f"{seconds / 3600:.3g} h"
+    if seconds < 3600:
+        return f"{seconds / 60:.3g} min"
+    if seconds < DAY:
+        return f"{seconds / 3600:.3g} h"
+    return f"{seconds / DAY:g} day{'' if seconds == DAY else 's'}"
 
 
 def _lines(lines: list[str]) -> str:

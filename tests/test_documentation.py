@@ -92,7 +92,7 @@ def test_what_is_generated_is_made_from_the_code() -> None:
     """
     generate = import_from(ROOT / "docs/generate.py")
     assert all(
-        f"`TASKQUEUE_{one.name.upper()}`" in generate.settings_table() for one in fields(Settings)
+        f"### `TASKQUEUE_{one.name.upper()}`\n" in generate.settings() for one in fields(Settings)
     )
     assert all(f"| `{name}` |" in generate.schema() for name in Record._fields)
     assert all(meaning in generate.schema() for meaning in generate.MEANINGS.values())
@@ -109,6 +109,17 @@ def test_what_is_generated_is_made_from_the_code() -> None:
         "4 min",
         "5 min",
     ]
+
+
+def test_each_setting_is_in_one_group_with_an_example_that_changes_it() -> None:
+    """No example is refused, and none says what holds anyway."""
+    generate = import_from(ROOT / "docs/generate.py")
+    names = [one.name for one in fields(Settings)]
+    assert sorted(" ".join(generate.GROUPS.values()).split()) == sorted(names)
+    assert sorted(generate.EXAMPLES) == sorted(names)
+    for name, text in generate.EXAMPLES.items():
+        given = Settings.of({f"TASKQUEUE_{name.upper()}": eval(text)})
+        assert getattr(given, name) != getattr(Settings(), name), name
 
 
 @pytest.mark.parametrize("name", ["configuration", "retry", "tables"])

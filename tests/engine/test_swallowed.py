@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask_taskqueue.core.delivery.verdict import Reply
 
 from flask_taskqueue import DeadlineExceeded
+from flask_taskqueue.core.delivery.verdict import Reply
 from flask_taskqueue.process.interrupts import interrupt, shielded
 from tests.engine.test_interrupts import DONE, Handler
 from tests.waiting import wait_until

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
-from flask_taskqueue.core.states import Record
 
 from flask_taskqueue.core.delivery.outcome import Outcome
-from flask_taskqueue.core.states import State
+from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.store import AttemptResult, Store
 from tests.databases import TestDatabase
 from tests.store.conftest import add, claim, open_store
