@@ -15,7 +15,7 @@ from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.transaction import MovedError
 from .finish import Finish, Transition
-from .results import AttemptResult, alike, leased
+from .results import AttemptResult
 
 Lease = tuple[str, str]
 """The ids of a task and its lease, which identify an attempt."""
@@ -50,7 +50,6 @@ class AttemptLog:
         }
         self._task = tables.task
         self._now = dialect.now
-        self._bound = dialect.bound
         self._insert_missing = dialect.insert_missing(tables.attempt)
         insert = self._insert_missing.values(columns | {"finished_at": dialect.now})
         past = sa.and_(
@@ -59,28 +58,30 @@ class AttemptLog:
         )
         self._forget = sa.delete(tables.attempt).where(past)
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
-        self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
     def add(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
-        """Log attempts that have just ended with their leases held; return how many were new.
+        """Log attempts that have just ended with their leases held; return how many were new."""
+        rows = [_row(result, result.outcome.reason) for result in results]
+        return self._insert.execute_many(connection, rows) if rows else 0
 
-        Facts that the rows of their tasks hold need not be sent again. Only a limited number of
-        each task's latest attempts is kept.
+    def insert_of(self, tasks: sa.FromClause, *only: sa.ColumnElement[bool]) -> sa.Insert:
+        """Return an insert of similar attempts, which takes from the rows of tasks what they hold.
+
+        It binds ``reason``, ``status`` and ``error``.
         """
-        together, others = alike(results)
-        added = 0
-        for group in together:
-            outcome = group[0].outcome
-            told = {"reason": outcome.reason, "status": outcome.status, "error": outcome.error}
-            added += self._insert_alike.execute(
-                connection, leased(group, self._bound) | told
-            ).rowcount
-        if others:
-            added += self._insert.execute_many(
-                connection, [_row(result, result.outcome.reason) for result in others]
-            )
-        self._forget_first(connection, [result.record for result in results])
-        return added
+        told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
+        columns: dict[str, sa.ColumnElement[Any]] = {
+            "task_id": tasks.c.id,
+            "number": tasks.c.attempts,
+            "lease_id": tasks.c.lease_id,
+            "started_at": tasks.c.started_at,
+            "finished_at": self._now,
+            "held_by": tasks.c.held_by,
+            **{name: sa.bindparam(name, type_=kind) for name, kind in told.items()},
+        }
+        return self._insert_missing.from_select(
+            list(columns), sa.select(*columns.values()).where(*only), include_defaults=False
+        )
 
     def add_late(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> None:
         """Log attempts whose lease somebody else had ended.
@@ -95,7 +96,6 @@ class AttemptLog:
         )
         connection.execute(sa.delete(attempt).where(withdrawn))
         self._insert.execute_many(connection, [_row(result, "late") for result in results])
-        self._forget_first(connection, [result.record for result in results])
 
     def add_reply(self, connection: sa.Connection, result: AttemptResult) -> None:
         """Keep the reply of an attempt that its handler's transaction has logged."""
@@ -129,7 +129,7 @@ class AttemptLog:
         )
         if added != len(records) and self.completed(connection, leases_of(records)):
             raise MovedError
-        self._forget_first(connection, records)
+        self.forget_first(connection, records)
         self._finish.follow(
             connection,
             [Transition(record, State.LEASED, attempt="crash", failed=True) for record in records],
@@ -173,7 +173,8 @@ class AttemptLog:
         )
         return {(row.task_id, row.lease_id) for row in rows}
 
-    def _forget_first(self, connection: sa.Connection, records: Sequence[Record]) -> None:
+    def forget_first(self, connection: sa.Connection, records: Iterable[Record]) -> None:
+        """Forget all but a limited number of each task's latest attempts."""
         many = [
             {"of": record.id, "last": record.attempts - self._keep}
             for record in records
@@ -181,27 +182,6 @@ class AttemptLog:
         ]
         if many:
             connection.execute(self._forget, many)
-
-
-def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
-    """Return an insert of the attempts of similar results, from the rows of their tasks."""
-    task = tables.task
-    told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
-    columns: dict[str, sa.ColumnElement[Any]] = {
-        "task_id": task.c.id,
-        "number": task.c.attempts,
-        "lease_id": task.c.lease_id,
-        "started_at": task.c.started_at,
-        "finished_at": dialect.now,
-        "held_by": task.c.held_by,
-        **{name: sa.bindparam(name, type_=kind) for name, kind in told.items()},
-    }
-    rows = sa.select(*columns.values()).where(
-        dialect.among(task.c.id), task.c.lease_id == sa.bindparam("lease")
-    )
-    return dialect.insert_missing(tables.attempt).from_select(
-        list(columns), rows, include_defaults=False
-    )
 
 
 def _row(result: AttemptResult, reason: str) -> dict[str, Any]:
