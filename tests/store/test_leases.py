@@ -207,7 +207,8 @@ def test_a_result_ends_no_later_lease_recorded_with_it(store: Store) -> None:
     """A task that was given back and leased again, by the claim of another in the same turn."""
     add(store)
     (first,) = claim(store)
-    store.transact(lambda connection: store.leases.release(connection, [(first.id, first.lease_id)]))
+    lease = first.id, first.lease_id or ""
+    store.transact(lambda connection: store.leases.release(connection, [lease]))
     add(store)
     again, other = sorted(claim(store, 2), key=lambda record: record.id)
     assert (again.id, again.attempts) == (first.id, first.attempts)
