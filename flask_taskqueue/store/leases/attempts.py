@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,15 @@ WITHDRAWN = "withdrawn"
 The task was deleted, or given back at a stop.
 """
 
+
+COPIED = {
+    "task_id": "id",
+    "number": "attempts",
+    "lease_id": "lease_id",
+    "started_at": "started_at",
+    "held_by": "held_by",
+}
+"""The columns of an attempt that are copied from its task, by the names that they have there."""
 
 _RAN_OUT = "the lease ran out: the process died or was cut off while the task ran"
 
@@ -64,24 +73,14 @@ class AttemptLog:
         rows = [_row(result, result.outcome.reason) for result in results]
         return self._insert.execute_many(connection, rows) if rows else 0
 
-    def insert_of(self, tasks: sa.FromClause, *only: sa.ColumnElement[bool]) -> sa.Insert:
-        """Return an insert of similar attempts, which takes from the rows of tasks what they hold.
-
-        It binds ``reason``, ``status`` and ``error``.
-        """
-        told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
-        columns: dict[str, sa.ColumnElement[Any]] = {
-            "task_id": tasks.c.id,
-            "number": tasks.c.attempts,
-            "lease_id": tasks.c.lease_id,
-            "started_at": tasks.c.started_at,
-            "finished_at": self._now,
-            "held_by": tasks.c.held_by,
-            **{name: sa.bindparam(name, type_=kind) for name, kind in told.items()},
-        }
-        return self._insert_missing.from_select(
-            list(columns), sa.select(*columns.values()).where(*only), include_defaults=False
-        )
+    def insert_of(
+        self, tasks: sa.FromClause, told: Mapping[str, Any], *only: sa.ColumnElement[bool]
+    ) -> sa.Insert:
+        """Return an insert of attempts that copies what the rows of their tasks hold."""
+        copied = {name: tasks.c[held] for name, held in COPIED.items()}
+        columns: dict[str, Any] = {**copied, **told, "finished_at": self._now}
+        rows = sa.select(*columns.values()).where(*only).order_by(tasks.c.id)
+        return self._insert_missing.from_select(list(columns), rows, include_defaults=False)
 
     def add_late(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> None:
         """Log attempts whose lease somebody else had ended.
@@ -144,22 +143,10 @@ class AttemptLog:
         if not leases:
             return set()
         task = self._task
-        columns = {
-            "task_id": task.c.id,
-            "number": task.c.attempts,
-            "lease_id": task.c.lease_id,
-            "started_at": task.c.started_at,
-            "held_by": task.c.held_by,
-            "finished_at": self._now,
-            "reason": sa.literal(WITHDRAWN),
-        }
         held = sa.and_(
             sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)), is_state(task, State.LEASED)
         )
-        rows = sa.select(*columns.values()).where(held).order_by(task.c.id)
-        connection.execute(
-            self._insert_missing.from_select(list(columns), rows, include_defaults=False)
-        )
+        connection.execute(self.insert_of(task, {"reason": sa.literal(WITHDRAWN)}, held))
         return self.completed(connection, leases)
 
     def completed(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:

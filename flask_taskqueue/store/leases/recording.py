@@ -18,7 +18,7 @@ from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.transaction import MovedError
-from .attempts import AttemptLog, leases_of
+from .attempts import COPIED, AttemptLog, leases_of
 from .finish import Finish, Transition
 from .holds import Holds
 from .results import AttemptResult, Recorded, alike, is_leased, leased
@@ -55,10 +55,15 @@ class Recording:
         similar = is_leased(dialect, task)
         end = self._prepare_end(similar)
         self._end_alike = Prepared(end)
+        told = {
+            name: sa.bindparam(name, type_=tables.attempt.c[name].type)
+            for name in ("reason", "status", "error")
+        }
+        ended = end.returning(*(task.c[name] for name in COPIED.values())).cte("ended")
         self._log_and_end = (
-            [Prepared(log.insert_of(end.returning(*task.c).cte("ended")))]
+            [Prepared(log.insert_of(ended, told))]
             if dialect.inserts_what_it_updates
-            else [Prepared(log.insert_of(task, similar)), self._end_alike]
+            else [Prepared(log.insert_of(task, told, similar)), self._end_alike]
         )
         """What logs similar attempts and ends their leases; each part tells how many."""
         self._standing = Prepared(_prepare_standing(tables, dialect))
@@ -75,7 +80,8 @@ class Recording:
         if not results:
             return Recorded((), frozenset())
         ordered = sorted(results, key=lambda result: result.record.id)
-        found = self._look(connection, ordered) if self._looks else _as_told(ordered)
+        as_told = [(result, Standing.HELD) for result in ordered]  # unless something has happened
+        found = self._look(connection, ordered) if self._looks else as_told
         held = [result for result, standing in found if standing is Standing.HELD]
         late = [result for result, standing in found if standing is Standing.LOST]
         self._holds.take(connection, leases_of(result.record for result in held if result.goes_on))
@@ -85,6 +91,7 @@ class Recording:
         self._looks = False
         self._follow(connection, held, late)
         self._log_rest(connection, [result for result in held if result.completed], late)
+        self._log.forget_first(connection, [result.record for result in ordered])
         self._slowdowns.ask(connection, held)
         return Recorded([result for result, _ in found], {result.record.id for result in late})
 
@@ -106,7 +113,6 @@ class Recording:
             logged = not self._log.completed(
                 connection, leases_of(result.record for result in others)
             )
-        self._log.forget_first(connection, [result.record for result in pending])
         return (
             logged
             and self._change_alike(connection, self._log_and_end, similar)
@@ -121,22 +127,19 @@ class Recording:
         groups: Sequence[Sequence[AttemptResult]],
     ) -> bool:
         """Run statements once for each group of similar results; return whether all were found."""
-        return all(
-            statement.execute(
-                connection, leased(group, self._dialect) | _ended(group[0].outcome)
-            ).rowcount
-            == len(group)
-            for group in groups
-            for statement in statements
-        )
+        for group in groups:
+            values = leased(group, self._dialect) | _ended(group[0].outcome)
+            if any(one.execute(connection, values).rowcount != len(group) for one in statements):
+                return False
+        return True
 
     def _end_each(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> bool:
         """End leases one by one; return whether all were held."""
-        single = [
+        rows = [
             {"id": result.record.id, "lease": result.record.lease_id, **_ended(result.outcome)}
             for result in results
         ]
-        return not single or self._end.execute_many(connection, single) == len(single)
+        return not rows or self._end.execute_many(connection, rows) == len(rows)
 
     def _log_rest(
         self,
@@ -150,7 +153,6 @@ class Recording:
                 self._log.add_reply(connection, result)
         if late:
             self._log.add_late(connection, late)
-            self._log.forget_first(connection, [result.record for result in late])
 
     def _follow(
         self,
@@ -236,11 +238,6 @@ def _prepare_standing(tables: Tables, dialect: Dialect) -> sa.Select[Any]:
         attempt.c.status,
     )
     return sa.select(*columns).select_from(completed).where(dialect.among(task.c.id))
-
-
-def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Standing]]:
-    """Return how leases stand unless something has happened to them."""
-    return [(result, Standing.HELD) for result in results]
 
 
 def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptResult, Standing]:

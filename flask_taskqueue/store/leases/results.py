@@ -56,11 +56,7 @@ def alike(
     same: dict[Outcome, list[AttemptResult]] = defaultdict(list)
     others: list[AttemptResult] = []
     for result in results:
-        kept = (
-            result.reply_headers is not None
-            or result.reply_body is not None
-            or result.traceback is not None
-        )
+        kept = (result.reply_headers, result.reply_body, result.traceback) != (None, None, None)
         (others if kept else same[result.outcome]).append(result)
     return list(same.values()), others
 
@@ -68,11 +64,9 @@ def alike(
 def is_leased(dialect: Dialect, task: sa.Table) -> sa.ColumnElement[bool]:
     """Return whether a task has the lease that `leased` binds for it.
 
-    The index finds the tasks by their ids. A task that was leased again meanwhile is none of them,
-    even if its new lease is bound for another task.
+    The index finds it by its id. A lease that is bound for another task does not count.
     """
-    lease = task.c.id + task.c.lease_id
-    return sa.and_(dialect.among(task.c.id), dialect.among(lease, "leases"))
+    return sa.and_(dialect.among(task.c.id), dialect.among(task.c.id + task.c.lease_id, "leases"))
 
 
 def leased(results: Sequence[AttemptResult], dialect: Dialect) -> dict[str, Any]:
