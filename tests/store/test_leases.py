@@ -203,6 +203,22 @@ def test_results_of_lost_and_kept_leases_are_told_apart(store: Store) -> None:
     ]
 
 
+def test_a_result_ends_no_later_lease_recorded_with_it(store: Store) -> None:
+    """A task that was given back and leased again, by the claim of another in the same turn."""
+    add(store)
+    (first,) = claim(store)
+    lease = first.id, first.lease_id or ""
+    store.transact(lambda connection: store.leases.release(connection, [lease]))
+    add(store)
+    again, other = sorted(claim(store, 2), key=lambda record: record.id)
+    assert (again.id, again.attempts) == (first.id, first.attempts)
+    assert again.lease_id == other.lease_id
+    assert record(store, first, other) == {first.id}
+    assert get(store, first.id) == again
+    assert get(store, other.id).state == "succeeded"
+    assert record(store, again) == set()
+
+
 def test_recording_twice_is_recording_once(store: Store) -> None:
     """A commit whose outcome was in doubt is repeated; it was ours, and nothing is logged twice."""
     add(store)

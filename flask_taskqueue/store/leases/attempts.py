@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.transaction import MovedError
 from .finish import Finish, Transition
-from .results import AttemptResult, alike, leased
+from .results import AttemptResult
 
 Lease = tuple[str, str]
 """The ids of a task and its lease, which identify an attempt."""
@@ -26,6 +26,15 @@ WITHDRAWN = "withdrawn"
 The task was deleted, or given back at a stop.
 """
 
+
+COPIED = {
+    "task_id": "id",
+    "number": "attempts",
+    "lease_id": "lease_id",
+    "started_at": "started_at",
+    "held_by": "held_by",
+}
+"""The columns of an attempt that are copied from its task, by the names that they have there."""
 
 _RAN_OUT = "the lease ran out: the process died or was cut off while the task ran"
 
@@ -50,33 +59,24 @@ class AttemptLog:
         }
         self._task = tables.task
         self._now = dialect.now
-        self._bound = dialect.bound
         self._insert_missing = dialect.insert_missing(tables.attempt)
         insert = self._insert_missing.values(columns | {"finished_at": dialect.now})
         self._forget = [_forget(table) for table in (tables.traceback, tables.attempt)]
         self._insert = Prepared(insert, rows_in_one=dialect.sends_singly)
-        self._insert_alike = Prepared(_of_tasks(dialect, tables))
 
     def add(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
-        """Log attempts that have just ended with their leases held; return how many were new.
+        """Log attempts that have just ended with their leases held; return how many were new."""
+        rows = [_row(result, result.outcome.reason) for result in results]
+        return self._insert.execute_many(connection, rows) if rows else 0
 
-        Facts that the rows of their tasks hold need not be sent again. Only a limited number of
-        each task's latest attempts is kept.
-        """
-        together, others = alike(results)
-        added = 0
-        for group in together:
-            outcome = group[0].outcome
-            told = {"reason": outcome.reason, "status": outcome.status, "error": outcome.error}
-            added += self._insert_alike.execute(
-                connection, leased(group, self._bound) | told
-            ).rowcount
-        if others:
-            added += self._insert.execute_many(
-                connection, [_row(result, result.outcome.reason) for result in others]
-            )
-        self._forget_first(connection, [result.record for result in results])
-        return added
+    def insert_of(
+        self, tasks: sa.FromClause, told: Mapping[str, Any], *only: sa.ColumnElement[bool]
+    ) -> sa.Insert:
+        """Return an insert of attempts that copies what the rows of their tasks hold."""
+        copied = {name: tasks.c[held] for name, held in COPIED.items()}
+        columns: dict[str, Any] = {**copied, **told, "finished_at": self._now}
+        rows = sa.select(*columns.values()).where(*only).order_by(tasks.c.id)
+        return self._insert_missing.from_select(list(columns), rows, include_defaults=False)
 
     def add_late(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> None:
         """Log attempts whose lease somebody else had ended.
@@ -91,7 +91,6 @@ class AttemptLog:
         )
         connection.execute(sa.delete(attempt).where(withdrawn))
         self._insert.execute_many(connection, [_row(result, "late") for result in results])
-        self._forget_first(connection, [result.record for result in results])
 
     def add_reply(self, connection: sa.Connection, result: AttemptResult) -> None:
         """Keep the reply of an attempt that its handler's transaction has logged."""
@@ -125,7 +124,7 @@ class AttemptLog:
         )
         if added != len(records) and self.completed(connection, leases_of(records)):
             raise MovedError
-        self._forget_first(connection, records)
+        self.forget_first(connection, records)
         self._finish.follow(
             connection,
             [Transition(record, State.LEASED, attempt="crash", failed=True) for record in records],
@@ -140,22 +139,10 @@ class AttemptLog:
         if not leases:
             return set()
         task = self._task
-        columns = {
-            "task_id": task.c.id,
-            "number": task.c.attempts,
-            "lease_id": task.c.lease_id,
-            "started_at": task.c.started_at,
-            "held_by": task.c.held_by,
-            "finished_at": self._now,
-            "reason": sa.literal(WITHDRAWN),
-        }
         held = sa.and_(
             sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)), is_state(task, State.LEASED)
         )
-        rows = sa.select(*columns.values()).where(held).order_by(task.c.id)
-        connection.execute(
-            self._insert_missing.from_select(list(columns), rows, include_defaults=False)
-        )
+        connection.execute(self.insert_of(task, {"reason": sa.literal(WITHDRAWN)}, held))
         return self.completed(connection, leases)
 
     def completed(self, connection: sa.Connection, leases: Collection[Lease]) -> set[Lease]:
@@ -169,7 +156,8 @@ class AttemptLog:
         )
         return {(row.task_id, row.lease_id) for row in rows}
 
-    def _forget_first(self, connection: sa.Connection, records: Sequence[Record]) -> None:
+    def forget_first(self, connection: sa.Connection, records: Iterable[Record]) -> None:
+        """Forget all but a limited number of each task's latest attempts."""
         many = [
             {"of": record.id, "last": record.attempts - self._keep}
             for record in records
@@ -184,27 +172,6 @@ def _forget(table: sa.Table) -> sa.Delete:
     """Return the statement that forgets the first attempts of a task."""
     return sa.delete(table).where(
         table.c.task_id == sa.bindparam("of"), table.c.number <= sa.bindparam("last")
-    )
-
-
-def _of_tasks(dialect: Dialect, tables: Tables) -> sa.Insert:
-    """Return an insert of the attempts of similar results, from the rows of their tasks."""
-    task = tables.task
-    told = {"reason": sa.String, "status": sa.Integer, "error": sa.Text}
-    columns: dict[str, sa.ColumnElement[Any]] = {
-        "task_id": task.c.id,
-        "number": task.c.attempts,
-        "lease_id": task.c.lease_id,
-        "started_at": task.c.started_at,
-        "finished_at": dialect.now,
-        "held_by": task.c.held_by,
-        **{name: sa.bindparam(name, type_=kind) for name, kind in told.items()},
-    }
-    rows = sa.select(*columns.values()).where(
-        dialect.among(task.c.id), task.c.lease_id == sa.bindparam("lease")
-    )
-    return dialect.insert_missing(tables.attempt).from_select(
-        list(columns), rows, include_defaults=False
     )
 
 

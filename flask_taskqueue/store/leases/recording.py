@@ -18,10 +18,10 @@ from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.transaction import MovedError
-from .attempts import AttemptLog, leases_of
+from .attempts import COPIED, AttemptLog, leases_of
 from .finish import Finish, Transition
 from .holds import Holds
-from .results import AttemptResult, Recorded, alike, leased
+from .results import AttemptResult, Recorded, alike, is_leased, leased
 from .slowdowns import Slowdowns
 
 
@@ -41,7 +41,7 @@ class Recording:
         self._slowdowns = slowdowns
         self._finish = finish
         self._now = dialect.now
-        self._bound = dialect.bound
+        self._dialect = dialect
         self._log = log
         self._holds = holds
         self._looks = False
@@ -50,8 +50,22 @@ class Recording:
         Looking needlessly does no harm.
         """
         task = tables.task
-        self._end = Prepared(self._prepare_end(task.c.id == sa.bindparam("id")))
-        self._end_all = Prepared(self._prepare_end(dialect.among(task.c.id)))
+        one = sa.and_(task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"))
+        self._end = Prepared(self._prepare_end(one))
+        similar = is_leased(dialect, task)
+        end = self._prepare_end(similar)
+        self._end_alike = Prepared(end)
+        told = {
+            name: sa.bindparam(name, type_=tables.attempt.c[name].type)
+            for name in ("reason", "status", "error")
+        }
+        ended = end.returning(*(task.c[name] for name in COPIED.values())).cte("ended")
+        self._log_and_end = (
+            [Prepared(log.insert_of(ended, told))]
+            if dialect.inserts_what_it_updates
+            else [Prepared(log.insert_of(task, told, similar)), self._end_alike]
+        )
+        """What logs similar attempts and ends their leases; each part tells how many."""
         self._standing = Prepared(_prepare_standing(tables, dialect))
 
     def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
@@ -66,7 +80,8 @@ class Recording:
         if not results:
             return Recorded((), frozenset())
         ordered = sorted(results, key=lambda result: result.record.id)
-        found = self._look(connection, ordered) if self._looks else _as_told(ordered)
+        as_told = [(result, Standing.HELD) for result in ordered]  # unless something has happened
+        found = self._look(connection, ordered) if self._looks else as_told
         held = [result for result, standing in found if standing is Standing.HELD]
         late = [result for result, standing in found if standing is Standing.LOST]
         self._holds.take(connection, leases_of(result.record for result in held if result.goes_on))
@@ -76,6 +91,7 @@ class Recording:
         self._looks = False
         self._follow(connection, held, late)
         self._log_rest(connection, [result for result in held if result.completed], late)
+        self._log.forget_first(connection, [result.record for result in ordered])
         self._slowdowns.ask(connection, held)
         return Recorded([result for result, _ in found], {result.record.id for result in late})
 
@@ -83,19 +99,47 @@ class Recording:
         self, connection: sa.Connection, results: Sequence[AttemptResult]
     ) -> list[tuple[AttemptResult, Standing]]:
         """Return how the leases of results stand, and what the results turn out to be."""
-        ids = self._bound([result.record.id for result in results])
+        ids = self._dialect.bound([result.record.id for result in results])
         rows = {row.id: row for row in self._standing.execute(connection, {"among": ids})}
         return [_standing(result, rows.get(result.record.id)) for result in results]
 
     def _as_seen(self, connection: sa.Connection, held: Sequence[AttemptResult]) -> bool:
         """Log attempts and end their leases; return whether all were unlogged and held."""
         pending = [result for result in held if not result.completed]
-        logged = self._log.add(connection, pending) == len(pending)
+        similar, others = ([], pending) if self._looks else alike(pending)
+        completed, replied = alike([result for result in held if result.completed])
+        logged = self._log.add(connection, others) == len(others)
         if not logged and self._looks:  # a row written by hand, say, is nobody's completion
             logged = not self._log.completed(
-                connection, leases_of(result.record for result in pending)
+                connection, leases_of(result.record for result in others)
             )
-        return logged and self._end_each(connection, held) == len(held)
+        return (
+            logged
+            and self._change_alike(connection, self._log_and_end, similar)
+            and self._change_alike(connection, [self._end_alike], completed)
+            and self._end_each(connection, [*others, *replied])
+        )
+
+    def _change_alike(
+        self,
+        connection: sa.Connection,
+        statements: Sequence[Prepared],
+        groups: Sequence[Sequence[AttemptResult]],
+    ) -> bool:
+        """Run statements once for each group of similar results; return whether all were found."""
+        for group in groups:
+            values = leased(group, self._dialect) | _ended(group[0].outcome)
+            if any(one.execute(connection, values).rowcount != len(group) for one in statements):
+                return False
+        return True
+
+    def _end_each(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> bool:
+        """End leases one by one; return whether all were held."""
+        rows = [
+            {"id": result.record.id, "lease": result.record.lease_id, **_ended(result.outcome)}
+            for result in results
+        ]
+        return not rows or self._end.execute_many(connection, rows) == len(rows)
 
     def _log_rest(
         self,
@@ -146,7 +190,7 @@ class Recording:
         task = self._task
         return (
             sa.update(task)
-            .where(mine, task.c.lease_id == sa.bindparam("lease"), is_state(task, State.LEASED))
+            .where(mine, is_state(task, State.LEASED))
             .values(
                 state=sa.bindparam("new_state"),
                 due_at=self._now + sa.bindparam("delay", type_=sa.BigInteger),
@@ -161,21 +205,6 @@ class Recording:
                 last_error=sa.bindparam("error"),
             )
         )
-
-    def _end_each(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> int:
-        """End leases, with one statement for similar results, and return how many were ended."""
-        together, others = alike(results)
-        changed = sum(
-            self._end_all.execute(
-                connection, leased(group, self._bound) | _ended(group[0].outcome)
-            ).rowcount
-            for group in together
-        )
-        single = [
-            {"id": result.record.id, "lease": result.record.lease_id, **_ended(result.outcome)}
-            for result in others
-        ]
-        return changed + (self._end.execute_many(connection, single) if single else 0)
 
 
 class Standing(Enum):
@@ -209,11 +238,6 @@ def _prepare_standing(tables: Tables, dialect: Dialect) -> sa.Select[Any]:
         attempt.c.status,
     )
     return sa.select(*columns).select_from(completed).where(dialect.among(task.c.id))
-
-
-def _as_told(results: Sequence[AttemptResult]) -> list[tuple[AttemptResult, Standing]]:
-    """Return how leases stand unless something has happened to them."""
-    return [(result, Standing.HELD) for result in results]
 
 
 def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptResult, Standing]:

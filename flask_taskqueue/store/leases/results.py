@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import sqlalchemy as sa
+
 from ...core.delivery.outcome import Outcome
 from ...core.states import Record
+from ..database.dialects import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +49,30 @@ class Recorded:
 def alike(
     results: Collection[AttemptResult],
 ) -> tuple[list[Sequence[AttemptResult]], list[AttemptResult]]:
-    """Split results of one claim into groups that one statement serves, and the others.
+    """Split results into groups that one statement serves, and the others.
 
-    The results of a group have the same outcome, and no reply or traceback to keep. No task is
-    among them twice, because one claim takes it only once.
+    The results of a group have the same outcome, and no reply or traceback to keep.
     """
-    same: dict[tuple[Outcome, str | None], list[AttemptResult]] = defaultdict(list)
+    same: dict[Outcome, list[AttemptResult]] = defaultdict(list)
     others: list[AttemptResult] = []
     for result in results:
-        kept = (
-            result.reply_headers is not None
-            or result.reply_body is not None
-            or result.traceback is not None
-        )
-        (others if kept else same[result.outcome, result.record.lease_id]).append(result)
+        kept = (result.reply_headers, result.reply_body, result.traceback) != (None, None, None)
+        (others if kept else same[result.outcome]).append(result)
     return list(same.values()), others
 
 
-def leased(
-    results: Sequence[AttemptResult], bound: Callable[[Sequence[str]], Any]
-) -> dict[str, Any]:
-    """Bind the ids of similar results, and their lease."""
+def is_leased(dialect: Dialect, task: sa.Table) -> sa.ColumnElement[bool]:
+    """Return whether a task has the lease that `leased` binds for it.
+
+    The index finds it by its id. A lease that is bound for another task does not count.
+    """
+    return sa.and_(dialect.among(task.c.id), dialect.among(task.c.id + task.c.lease_id, "leases"))
+
+
+def leased(results: Sequence[AttemptResult], dialect: Dialect) -> dict[str, Any]:
+    """Bind the tasks of results and their leases."""
+    leases = [(result.record.id, result.record.lease_id or "") for result in results]
     return {
-        "lease": results[0].record.lease_id,
-        "among": bound([result.record.id for result in results]),
+        "among": dialect.bound([task_id for task_id, _ in leases]),
+        "leases": dialect.bound([task_id + lease_id for task_id, lease_id in leases]),
     }

@@ -47,6 +47,8 @@ class Dialect(Protocol):
     """
     locks_what_it_copies: bool
     """Whether an INSERT … SELECT locks the rows that it reads."""
+    inserts_what_it_updates: bool
+    """Whether one statement can update rows and insert what they return into another table."""
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -94,14 +96,14 @@ class Dialect(Protocol):
         It takes nothing unless all of ``only`` hold, which may ask about ``in_queue``.
         """
 
-    def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-        """Return whether a column is one of the ids that are bound as ``among``.
+    def among(self, column: sa.ColumnElement[str], name: str = "among") -> sa.ColumnElement[bool]:
+        """Return whether a column is one of the texts that are bound by a name.
 
-        The statement reads the same for any number of ids.
+        The statement reads the same for any number of them.
         """
 
-    def bound(self, ids: Sequence[str]) -> Any:
-        """Return the value that binds ids for `among`."""
+    def bound(self, texts: Sequence[str]) -> Any:
+        """Return the value that binds texts for `among`."""
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """Return an insert that skips rows whose key is there already."""

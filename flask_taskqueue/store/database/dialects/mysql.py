@@ -66,6 +66,7 @@ class MySQL:
     locks_by_writing = False
     sends_singly = True
     locks_what_it_copies = True
+    inserts_what_it_updates = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -145,13 +146,13 @@ class MySQL:
 
         return claim
 
-    def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    def among(self, column: sa.ColumnElement[str], name: str = "among") -> sa.ColumnElement[bool]:
         return column.bool_op("IN")(
-            sa.bindparam("among")
+            sa.bindparam(name)
         )  # the drivers write a tuple as a list in parentheses
 
-    def bound(self, ids: Sequence[str]) -> Any:
-        return tuple(ids)
+    def bound(self, texts: Sequence[str]) -> Any:
+        return tuple(texts)
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         """Return an INSERT IGNORE.

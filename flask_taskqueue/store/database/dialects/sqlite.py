@@ -49,6 +49,7 @@ class SQLite:
     locks_by_writing = True
     sends_singly = False
     locks_what_it_copies = False
+    inserts_what_it_updates = False
 
     @property
     def now(self) -> sa.ColumnElement[int]:
@@ -134,13 +135,13 @@ class SQLite:
 
         return claim
 
-    def among(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    def among(self, column: sa.ColumnElement[str], name: str = "among") -> sa.ColumnElement[bool]:
         return column.in_(
-            sa.select(sa.func.json_each(sa.bindparam("among")).table_valued("value").c.value)
+            sa.select(sa.func.json_each(sa.bindparam(name)).table_valued("value").c.value)
         )
 
-    def bound(self, ids: Sequence[str]) -> Any:
-        return json.dumps(ids)
+    def bound(self, texts: Sequence[str]) -> Any:
+        return json.dumps(texts)
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
