@@ -164,9 +164,9 @@ class Crew:
 
     def stop_all(self) -> None:
         """Stop all dispatchers, as one does."""
-        for number, (_, running) in enumerate(self._hosts):
+        for number in range(len(self._hosts)):
             self._child(number)  # one that has just begun would not end as asked
-            running.terminate()
+            self._hosts[number][1].terminate()
         for _, running in self._hosts:
             assert running.wait(GRACE + 30) == 0, f"{_ENDED}:\n{self._stage.said()}"
 
