@@ -30,9 +30,8 @@ from .dashboard import mount
 from .declarations import Declarations
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
-from .web.app_checks import check_application, check_at_first_request
+from .web.app_checks import check_application, check_at_first_request, exempt_workers
 from .web.autostart import arrange_start
-from .web.csrf import exempt_workers
 from .web.guard import verified
 from .web.middleware import install
 from .web.monitoring import mount as mount_monitoring

@@ -13,8 +13,8 @@ from flask.cli import with_appcontext
 
 from .. import diagnosis
 from ..api.tasks import Tasks
-from ..core.curl import curl
 from ..core.states import Record
+from ..core.tasks.request import curl
 from ..core.tasks.task import Task
 from ..core.times import duration
 from ..core.urls import is_absolute

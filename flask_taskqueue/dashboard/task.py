@@ -15,11 +15,11 @@ from werkzeug.exceptions import BadRequest, Forbidden
 from .. import diagnosis
 from ..api.adding import add_task
 from ..api.tasks import Tasks
-from ..core.curl import curl
 from ..core.delivery.verdict import stored_headers
 from ..core.errors import InvalidTaskError
 from ..core.security.redaction import Redaction
 from ..core.states import Record
+from ..core.tasks.request import curl
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute

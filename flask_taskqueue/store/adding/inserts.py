@@ -8,10 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.errors import (
-    InvalidTaskError,
-    TransientError,
-)
+from ...core.errors import InvalidTaskError, TransientError
 from ...core.security.encryption import Encryption
 from ...core.states import Record
 from ...core.tasks.spec import Disposition, NewTask
