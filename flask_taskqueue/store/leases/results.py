@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ...core.delivery.outcome import Outcome
 from ...core.states import Record
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(NamedTuple):
     """The result of an attempt."""
 
     record: Record
     outcome: Outcome
     duration: float
-    reply_headers: str | None = field(default=None, repr=False)
-    reply_body: bytes | None = field(default=None, repr=False)
-    traceback: str | None = field(default=None, repr=False)
+    reply_headers: str | None = None
+    reply_body: bytes | None = None
+    traceback: str | None = None
     completed: bool = False
     """Whether the handler's own transaction has logged the attempt."""
     goes_on: bool = False
@@ -30,6 +29,10 @@ class AttemptResult:
     """
     reported: bool = False
     """Whether the caller of the handler has already reported its exception."""
+
+    def __repr__(self) -> str:
+        """Leave out what the task and its reply hold, because a repr ends up in logs."""
+        return f"<AttemptResult {self.record!r} {self.outcome!r}>"
 
 
 @dataclass(frozen=True, slots=True)
