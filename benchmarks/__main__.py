@@ -7,6 +7,7 @@ from importlib import import_module
 
 NAMES = (
     "throughput",
+    "parts",
     "processes",
     "http",
     "latency",

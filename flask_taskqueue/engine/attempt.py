@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import verdict as verdicts
@@ -70,26 +71,31 @@ class Attempts:
         self._requests = OutgoingRequests(settings, targets, routes, keys)
         self._encryption = encryption
         self._begun = begun
+        self._traced = False
 
     @property
     def in_process(self) -> bool:
         """Whether the application's own routes are called in this process."""
         return self._routes.own.proves
 
-    def begin(self, record: Record, *, alone: bool = False) -> Delivery:
-        """Return the delivery of a task that has just been claimed.
+    def begin(self, records: Sequence[Record], *, alone: bool = False) -> list[Delivery]:
+        """Return the deliveries of tasks that have just been claimed.
 
-        Its deadline begins now. ``alone`` says that the task is tried with nothing beside it.
+        Their deadlines begin now. ``alone`` says that a task is tried with nothing beside it.
         """
         started = time.monotonic()
-        return Delivery(
-            record=record,
-            started=started,
-            expires=started + self._settings.deadline_of(record.queue, record.deadline),
-            suspect=is_poison(record),
-            alone_for=probation(record) if alone else 0.0,
-            own=is_own(record),
-        )
+        self._traced = self._settings.trace_propagation and is_traced()
+        return [
+            Delivery(
+                record=record,
+                started=started,
+                expires=started + self._settings.deadline_of(record.queue, record.deadline),
+                suspect=is_poison(record),
+                alone_for=probation(record) if alone else 0.0,
+                own=is_own(record),
+            )
+            for record in records
+        ]
 
     def make(self, delivery: Delivery) -> AttemptResult:
         """Deliver a task and judge the reply.
@@ -120,29 +126,29 @@ class Attempts:
         outcome = self._judge(delivery, reply, retry or self._retry(record), duration)
         if delivery.abandoned and outcome.state is State.DEAD:
             delivery.silence()
-        kept = outcome.state is not State.SUCCEEDED or bool(record.keep_result)
-        return AttemptResult(
-            record=record,
-            outcome=outcome,
-            duration=duration,
-            reply_headers=self._encryption.encrypt_text(kept_headers(reply)) if kept else None,
-            reply_body=self._encryption.encrypt(reply.body) if kept and reply.body else None,
-            traceback=self._encryption.encrypt_text(delivery.traceback)
-            if outcome.state is not State.SUCCEEDED
-            else None,
+        result = AttemptResult(
+            record,
+            outcome,
+            duration,
             completed=delivery.verdict is not None and delivery.verdict.committed,
             goes_on=delivery.goes_on,
             reported=delivery.reported,
         )
+        failed = outcome.state is not State.SUCCEEDED
+        if not (failed or record.keep_result):
+            return result
+        encryption = self._encryption
+        return result._replace(
+            reply_headers=encryption.encrypt_text(kept_headers(reply)),
+            reply_body=encryption.encrypt(reply.body) if reply.body else None,
+            traceback=encryption.encrypt_text(delivery.traceback) if failed else None,
+        )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
         """Return a worker route's reply and verdict on a delivery that its handler never sees."""
-        record = ping_record(method, path)
-        started = time.monotonic()
-        delivery = Delivery(
-            record=record, started=started, expires=started + _PING_DEADLINE, ping=True
-        )
-        transport, request = self._requests.prepare(record, own=True)
+        (delivery,) = self.begin([ping_record(method, path)])
+        delivery.expires, delivery.ping = delivery.started + _PING_DEADLINE, True
+        transport, request = self._requests.prepare(delivery.record, own=True)
         return within_deadline(
             delivery, lambda: self._send(transport, request, delivery)
         ), delivery.verdict
@@ -182,7 +188,7 @@ class Attempts:
                 self._begun(delivery.record)
             if not transport.proves:
                 delivery.entered = delivery.away = True
-            if not (self._settings.trace_propagation and is_traced()):
+            if not self._traced:
                 return self._exchange(transport, request, delivery)
             return processing(
                 delivery, request, lambda traced: self._exchange(transport, traced, delivery)
@@ -240,7 +246,7 @@ class Attempts:
             )
             delivery.reported = verdict is not None and verdict.reported
             delivery.verdict = None if verdict is None or verdict.kind == "unseen" else verdict
-            return replace(reply, headers=headers)
+            return reply._replace(headers=headers)
         return reply
 
     def _judge(
@@ -268,11 +274,14 @@ class Attempts:
 
     def _retry(self, record: Record) -> RetryOptions:
         if record.retry is not None:
-            return RetryOptions.from_json(record.retry)
+            return _stored_retry(record.retry)
         queue = self._settings.queues.get(record.queue)
         return (
             queue.retry if queue is not None and queue.retry is not None else self._settings.retry
         )
+
+
+_stored_retry = lru_cache(maxsize=1024)(RetryOptions.from_json)
 
 
 def _is_for_worker(record: Record) -> bool:

@@ -240,7 +240,7 @@ class Dispatcher:
         return turn
 
     def _submit(self, turn: Turn) -> None:
-        deliveries = [self._attempts.begin(record, alone=turn.alone) for record in turn.claimed]
+        deliveries = self._attempts.begin(turn.claimed, alone=turn.alone)
         self._in_flight.begin(deliveries, turn.since, self._lease)
         self._pool.submit(deliveries)
 

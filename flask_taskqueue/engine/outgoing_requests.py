@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask
 
 from ..core.delivery import signatures
-from ..core.delivery.delivery import check_words, delivery_headers, proof_headers
+from ..core.delivery.delivery import check_word, check_words, delivery_headers, proof_headers
 from ..core.delivery.verdict import OutgoingRequest
 from ..core.errors import ConfigurationError, InvalidTaskError
 from ..core.security.targets import Targets
@@ -60,6 +60,17 @@ class Keys:
         return cls(route, verdict, webhook, signatures.fingerprints(secrets))
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the requests of a worker's tasks have in common."""
+
+    transport: Transport
+    url: str
+    headers: dict[str, str]
+    receiver: str | None
+    """The host and port of another application; None for the app's own routes."""
+
+
 class OutgoingRequests:
     """The maker of requests for one application's tasks."""
 
@@ -68,6 +79,7 @@ class OutgoingRequests:
         self._targets = targets
         self._routes = routes
         self._keys = keys
+        self._shared = lru_cache(maxsize=256)(self._find_shared)
 
     def prepare(self, record: Record, *, own: bool) -> tuple[Transport, OutgoingRequest]:
         """Return the transport and the request for a task.
@@ -83,25 +95,29 @@ class OutgoingRequests:
             )
         check_words(record)
         unpack(record.follow_up)
-        headers = {
-            **_stored_headers(record.headers),
-            **delivery_headers(record, self._settings.headers),
-        }
-        if own:
-            transport = self._routes.own
+        shared = self._shared(record.queue, record.url, record.target, record.headers, own)
+        headers = shared.headers | delivery_headers(record, self._settings.headers)
+        if own and "taskqueue" not in self._settings.headers:
             headers |= proof_headers(record)
-            headers |= _identified(record) if transport.proves else self._signed(record)
-            return transport, OutgoingRequest(
-                record.method,
-                self._routes.own_url + _checked_path(record.url),
-                headers,
-                record.body,
-            )
-        url = self._targets.check(
-            record.url if record.target is None else record.target + _checked_path(record.url)
-        )
-        headers |= self._signed(record, receiver_of(url))
-        return self._routes.remote, OutgoingRequest(record.method, url, headers, record.body)
+        if own and shared.transport.proves:
+            headers |= _identified(record)
+        else:
+            headers |= self._signed(record, shared.receiver)
+        return shared.transport, OutgoingRequest(record.method, shared.url, headers, record.body)
+
+    def _find_shared(
+        self, queue: str, url: str, target: str | None, headers: str | None, own: bool
+    ) -> _Shared:
+        """Return what is equal for all tasks of one worker.
+
+        It is checked, because rows may have been written by hand.
+        """
+        check_word(queue)
+        stored = check_headers(json.loads(headers)) if headers else {}
+        if own:
+            return _Shared(self._routes.own, self._routes.own_url + check_path(url), stored, None)
+        whole = self._targets.check(url if target is None else target + check_path(url))
+        return _Shared(self._routes.remote, whole, stored, receiver_of(whole))
 
     def _signed(self, record: Record, receiver: str | None = None) -> Mapping[str, str]:
         """Return the Standard Webhooks headers for a ``receiver`` or for the app's own routes.
@@ -112,7 +128,7 @@ class OutgoingRequests:
         now = int(time.time())
         keys = [] if receiver is None else signatures.receiver_keys(self._keys.webhook, receiver)
         if not is_absolute(record.url):
-            path = as_sent(_checked_path(record.url))
+            path = as_sent(check_path(record.url))
             host = "" if receiver is None else as_host(receiver)
             keys += signatures.attempt_keys(
                 self._keys.route, record.method, path, record.queue, record.attempts, host
@@ -137,18 +153,6 @@ def _identified(record: Record, now: int | None = None) -> dict[str, str]:
         "webhook-id": record.id,
         "webhook-timestamp": str(int(time.time()) if now is None else now),
     }
-
-
-@lru_cache(maxsize=1024)
-def _stored_headers(text: str | None) -> Mapping[str, str]:
-    """Return the headers of a row, checked because it may have been written by hand.
-
-    Results are cached, because most rows have the same few headers.
-    """
-    return check_headers(json.loads(text)) if text else {}
-
-
-_checked_path = lru_cache(maxsize=1024)(check_path)
 
 
 def find_routes(

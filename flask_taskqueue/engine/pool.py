@@ -206,32 +206,33 @@ class Pool:
 
     def _work(self) -> None:
         """Attempt what waits each time this thread is called."""
+        me = threading.get_ident()
         while self._calls.get():
             try:
-                while (delivery := self._next()) is not None:
-                    if not delivery.may_begin(time.monotonic()):
+                while (delivery := self._next(me)) is not None:
+                    if not delivery.may_begin(self._began[me]):
                         self._complete(delivery, None, signal=True)
                         continue
                     self._attempt(delivery)
                     if delivery.abandoned:
                         return
             finally:
-                self._began.pop(threading.get_ident(), None)
+                self._began.pop(me, None)
 
-    def _next(self) -> Delivery | None:
+    def _next(self, me: int) -> Delivery | None:
         """Return the delivery that this thread should attempt, or None if there is none for it.
 
         That is so when nothing waits, or when enough other threads are at work.
         """
         with self._counting:
-            now = self._began[threading.get_ident()] = time.monotonic()
+            now = self._began[me] = time.monotonic()
             if (
                 len(self._began) <= self._wanted
                 or sum(now - one < _LONG for one in self._began.values()) <= self._wanted
             ):
                 with suppress(IndexError):
                     return self._waiting.popleft()
-            del self._began[threading.get_ident()]
+            del self._began[me]
             return None
 
     def _attempt(self, delivery: Delivery) -> None:

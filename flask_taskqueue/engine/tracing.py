@@ -123,7 +123,8 @@ def processing(delivery: Delivery, request: OutgoingRequest, send: Send) -> Repl
         | ({} if first else {"http.request.resend_count": record.attempts - 1}),
     ) as span:
         try:
-            reply = send(replace(request, headers=in_place_of(request.headers, current_context())))
+            headers = in_place_of(request.headers, current_context())
+            reply = send(request._replace(headers=headers))
         except DeadlineExceeded:
             _fail(span, "timeout")
             raise

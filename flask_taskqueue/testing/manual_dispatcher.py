@@ -72,7 +72,7 @@ class ManualDispatcher:
 
     def attempt(self, record: Record) -> Attempt:
         """Deliver a leased task and record the outcome."""
-        delivery = self._attempts.begin(record)
+        (delivery,) = self._attempts.begin([record])
         self._script.begin()
         result = self._attempts.make(delivery)
         if self._script.crashed:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, make_response, request
+from flask import Flask, Response, current_app, make_response, request
 
 from ..core.arguments.functions import name_of
 from ..core.errors import InvalidTaskError, PermanentFailure
@@ -56,7 +56,8 @@ def response_of(result: Any, function: Callable[..., Any]) -> Response:
     if result is not None:
         result = awaited(result)
     if result is None:
-        return current_app.response_class(status=204)
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        return app.response_class(status=204)
     if inspect.isasyncgen(result) or is_context(result):
         raise not_run(function)
     return make_response(result)

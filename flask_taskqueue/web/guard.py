@@ -99,7 +99,8 @@ def rewind(request: Request) -> None:
         return
     body.seek(0)
     # A LimitedStream keeps its own position.
-    if isinstance(request.__dict__.get("stream"), LimitedStream):
+    stream = request.__dict__.get("stream")
+    if stream is not None and isinstance(stream, LimitedStream):
         del request.__dict__["stream"]
 
 

@@ -221,7 +221,7 @@ class DeliveryMiddleware:
         call = self._app.dispatch_request
 
         def dispatch_request(*context: Any) -> Any:
-            if _claim.get() is None or (claim := claimed_delivery(self._app)) is None:
+            if (claim := claimed_delivery(self._app)) is None:
                 return call(*context)
             if isinstance(claim, Delivery):
                 claim.entered = True

@@ -30,16 +30,18 @@ def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -
     """
     headers: dict[str, str] = {}
     if "taskqueue" in families:
-        headers |= _family("X-TaskQueue", record, record.executions, "0", record.last_reason or "")
-        batch = record.callback_of or record.batch_id
-        headers |= {"X-TaskQueue-BatchId": batch} if batch else {}
-        headers |= {"X-TaskQueue-Schedule": record.schedule} if record.schedule else {}
+        _TASKQUEUE.add(headers, record, record.executions, "0", record.last_reason or "")
+        if batch := record.callback_of or record.batch_id:
+            headers["X-TaskQueue-BatchId"] = batch
+        if record.schedule:
+            headers["X-TaskQueue-Schedule"] = record.schedule
     if "appengine" in families:
         reason = "App Error" if record.last_status else "Instance Unavailable"
-        headers |= _family("X-AppEngine", record, record.executions, "0", reason)
-        headers |= {"X-AppEngine-Cron": "true"} if record.schedule else {}
+        _APPENGINE.add(headers, record, record.executions, "0", reason)
+        if record.schedule:
+            headers["X-AppEngine-Cron"] = "true"
     if "cloudtasks" in families:
-        headers |= _family("X-CloudTasks", record, record.answered, "504", "")
+        _CLOUDTASKS.add(headers, record, record.answered, "504", "")
     return headers
 
 
@@ -48,20 +50,20 @@ def check_words(record: Record) -> None:
 
     A row may have been written by hand. Raises `InvalidTaskError`.
     """
-    for word in (
-        record.id,
-        record.queue,
-        record.name,
-        record.batch_id,
-        record.callback_of,
-        record.last_reason,
-    ):
-        if word is not None and not _WORD.fullmatch(word):
-            raise InvalidTaskError(
-                "id, queue, name, batch and reason are letters, digits, hyphens and underscores"
-            )
+    check_word(record.id)
+    for word in (record.name, record.batch_id, record.callback_of, record.last_reason):
+        if word is not None:
+            check_word(word)
     if record.schedule is not None and not _SCHEDULE.fullmatch(record.schedule):
         raise InvalidTaskError("the name of a schedule is printable ASCII")
+
+
+def check_word(word: str) -> None:
+    """Check an id or a name, such as that of a queue. Raises `InvalidTaskError`."""
+    if not _WORD.fullmatch(word):
+        raise InvalidTaskError(
+            "id, queue, name, batch and reason are letters, digits, hyphens and underscores"
+        )
 
 
 def proof_headers(record: Record) -> dict[str, str]:
@@ -72,20 +74,37 @@ def proof_headers(record: Record) -> dict[str, str]:
     }
 
 
-def _family(
-    prefix: str, record: Record, executions: int, no_response: str, reason: str
-) -> dict[str, str]:
-    headers = {
-        f"{prefix}-QueueName": record.queue,
-        f"{prefix}-TaskName": record.name or record.id,
-        f"{prefix}-TaskRetryCount": str(record.attempts - 1),
-        f"{prefix}-TaskExecutionCount": str(executions),
-        f"{prefix}-TaskETA": f"{record.eta / 1_000_000:.6f}",
-    }
-    if record.attempts > 1:
-        headers[f"{prefix}-TaskPreviousResponse"] = str(record.last_status or no_response)
-        headers[f"{prefix}-TaskRetryReason"] = reason
-    return headers
+class _Family:
+    """The headers of one prefix, whose names are made once."""
+
+    def __init__(self, prefix: str) -> None:
+        self._queue = f"{prefix}-QueueName"
+        self._name = f"{prefix}-TaskName"
+        self._retries = f"{prefix}-TaskRetryCount"
+        self._executions = f"{prefix}-TaskExecutionCount"
+        self._eta = f"{prefix}-TaskETA"
+        self._response = f"{prefix}-TaskPreviousResponse"
+        self._reason = f"{prefix}-TaskRetryReason"
+
+    def add(
+        self,
+        headers: dict[str, str],
+        record: Record,
+        executions: int,
+        no_response: str,
+        reason: str,
+    ) -> None:
+        headers[self._queue] = record.queue
+        headers[self._name] = record.name or record.id
+        headers[self._retries] = str(record.attempts - 1)
+        headers[self._executions] = str(executions)
+        headers[self._eta] = f"{record.eta / 1_000_000:.6f}"
+        if record.attempts > 1:
+            headers[self._response] = str(record.last_status or no_response)
+            headers[self._reason] = reason
+
+
+_TASKQUEUE, _APPENGINE, _CLOUDTASKS = map(_Family, ("X-TaskQueue", "X-AppEngine", "X-CloudTasks"))
 
 
 @dataclass(slots=True, eq=False)

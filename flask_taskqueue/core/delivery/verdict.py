@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from ..errors import ResultTruncatedError
 from ..urls import redacted
@@ -28,8 +28,7 @@ No header can have this name.
 """
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class OutgoingRequest:
+class OutgoingRequest(NamedTuple):
     """A request as a transport sends it. ``url`` is absolute, or a path for the wsgi transport."""
 
     method: str
@@ -42,8 +41,7 @@ class OutgoingRequest:
         return f"<OutgoingRequest {self.method} {redacted(self.url)}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The reply to a request, or the reason why there is none.
 
     ``kind`` is "reply" when a complete reply came; otherwise ``error`` says why none did, in a
@@ -51,9 +49,9 @@ class Reply:
     """
 
     status: int | None
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
     """The headers, with names in lower case."""
-    body: bytes = field(repr=False)
+    body: bytes
     """The body, up to the cap of the transport."""
     truncated: bool = False
     error: str | None = None
@@ -63,6 +61,10 @@ class Reply:
 
     Then the request may never have been read.
     """
+
+    def __repr__(self) -> str:
+        """Leave out headers and body, because a repr ends up in logs."""
+        return f"<Reply {self.status} {self.kind}>"
 
 
 def kept_headers(reply: Reply) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
@@ -248,7 +247,7 @@ def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptRe
         return (
             result
             if row.reason is None
-            else replace(_succeeded(result, row.status), completed=True)
+            else _succeeded(result, row.status)._replace(completed=True)
         ), Standing.HELD
     if (
         row.state == State.SUCCEEDED
@@ -264,7 +263,7 @@ def _succeeded(result: AttemptResult, status: int | None) -> AttemptResult:
     return (
         result
         if result.outcome.state is State.SUCCEEDED
-        else replace(result, outcome=success(status))
+        else result._replace(outcome=success(status))
     )
 
 

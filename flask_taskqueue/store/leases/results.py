@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,16 +14,15 @@ from ...core.states import Record
 from ..database.dialects import Dialect
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(NamedTuple):
     """The result of an attempt."""
 
     record: Record
     outcome: Outcome
     duration: float
-    reply_headers: str | None = field(default=None, repr=False)
-    reply_body: bytes | None = field(default=None, repr=False)
-    traceback: str | None = field(default=None, repr=False)
+    reply_headers: str | None = None
+    reply_body: bytes | None = None
+    traceback: str | None = None
     completed: bool = False
     """Whether the handler's own transaction has logged the attempt."""
     goes_on: bool = False
@@ -33,6 +32,10 @@ class AttemptResult:
     """
     reported: bool = False
     """Whether the caller of the handler has already reported its exception."""
+
+    def __repr__(self) -> str:
+        """Leave out what the task and its reply hold, because a repr ends up in logs."""
+        return f"<AttemptResult {self.record!r} {self.outcome!r}>"
 
 
 @dataclass(frozen=True, slots=True)
