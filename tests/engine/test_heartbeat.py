@@ -15,8 +15,8 @@ def test_what_has_passed_its_deadline_by_a_lease_is_not_renewed(database: TestDa
     own deadline is renewed.
     """
     settings = {
-        "TASKQUEUE_LEASE": 10,
-        "TASKQUEUE_DEADLINE": 5,
+        "TASKQUEUE_LEASE": 100,
+        "TASKQUEUE_DEADLINE": 50,
         "TASKQUEUE_QUEUES": {"default": {}, "slow": {"deadline": 600}},
     }
     with bench(database.url, **settings) as queue:
@@ -30,14 +30,14 @@ def test_what_has_passed_its_deadline_by_a_lease_is_not_renewed(database: TestDa
             "its queue's": queue.tasks.add("/w", queue="slow"),
             "another's": queue.tasks.add("/w"),
         }
-        age = {"young": 12, "another's": 12}
+        age = {"young": 60, "another's": 60}
         for name, task in names.items():
             held_by = "other" if name == "another's" else "me"
             changes = {"state": "leased", "attempts": 1, "lease_id": lease_id(), "held_by": held_by}
             now = store.database.dialect.now
             changes |= {
                 "due_at": now - 1_000_000,
-                "started_at": now - age.get(name, 60) * 1_000_000,
+                "started_at": now - age.get(name, 500) * 1_000_000,
             }
             store.transact(
                 lambda connection, i=task.id, c=changes: connection.execute(
