@@ -4,6 +4,7 @@ a test fails where they disagree.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from dataclasses import MISSING, Field, fields
@@ -252,7 +253,7 @@ def schema() -> str:
 
 
 def _table(table: sa.Table, doc: str) -> str:
-    words = "\n".join(line.strip() for line in doc.replace("``", "`").splitlines())
+    words = inspect.cleandoc(doc).replace("``", "`")  # Python 3.13 keeps docstrings so itself
     rows = ["| Column | Type | |", "|---|---|---|"]
     for column in table.columns:
         marks = ["primary key"] if column.primary_key else [] if column.nullable else ["not null"]
