@@ -14,7 +14,7 @@ def test_who_came_too_late_for_a_token_looks_again_soon(database: TestDatabase) 
     with open_store(database) as store:
         store.transact(
             lambda connection: store.queues.configure(
-                connection, "mail", {"rate": 20.0, "bucket_size": 1, "tokens": 1.0}
+                connection, "mail", {"rate": 0.1, "bucket_size": 1, "tokens": 1.0}
             )
         )
         for _ in range(2):
