@@ -30,7 +30,7 @@ from .dashboard import mount
 from .declarations import Declarations
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
-from .web.app_checks import check_application, check_at_first_request, exempt_workers
+from .web.app_checks import check_application, check_at_first_request, check_kind, exempt_workers
 from .web.autostart import arrange_start
 from .web.guard import verified
 from .web.middleware import install
@@ -58,11 +58,12 @@ class TaskQueue(Declarations):
         """Set up an application: settings, tables, worker routes, commands and dispatcher.
 
         Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or has an unusable
-        value, for a malformed queue.yaml or cron.yaml (naming file and line), for workers that
-        cannot work in this app, and if another extension is registered in place of
-        Flask-SQLAlchemy. Raises `UnknownQueueError` for a worker or schedule whose queue is not
-        configured.
+        value, for an app that is not Flask's, for a malformed queue.yaml or cron.yaml (naming file
+        and line), for workers that cannot work in this app, and if another extension is registered
+        in place of Flask-SQLAlchemy. Raises `UnknownQueueError` for a worker or schedule whose
+        queue is not configured.
         """
+        check_kind(app)
         settings = with_queue_yaml(app, Settings.of(app.config))
         of_files = cron_yaml_schedules(app, settings)
         self._schedules.check(settings.queues)

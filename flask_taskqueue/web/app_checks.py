@@ -16,6 +16,16 @@ from .rules import check_routes, worker_rules
 from .worker import Route, worker_behind
 
 
+def check_kind(app: object) -> None:
+    """Raise `ConfigurationError` if an app is not Flask's, but Quart's for example."""
+    if not isinstance(app, Flask):
+        kind = f"{type(app).__module__}.{type(app).__qualname__}"
+        raise ConfigurationError(
+            f"TaskQueue needs a Flask application, and this is a {kind}: handlers run in threads, "
+            "within WSGI requests. An ASGI server can run a Flask application too"
+        )
+
+
 def check_application(app: Flask) -> None:
     """Check what could not be known before the application was complete.
 

@@ -76,10 +76,14 @@ months = st.sampled_from(
     ["month", "quarter", "3rd month of quarter", "1st,second month of quarter"]
 ) | listed(MONTHS)
 plain = joined(
-    st.just("every"), st.integers(1, 99_999).map(str), st.sampled_from(["hours", "minutes", "mins"])
+    st.just("every"),
+    st.integers(1, 99_999).map(str),
+    st.sampled_from(["hours", "minutes", "mins", "seconds"]),
 )
 windowed = joined(plain, st.just("from"), times, st.just("to"), times)
-divisors = st.sampled_from(["1 mins", "5 minutes", "90 minutes", "1 hours", "8 hours", "24 hours"])
+divisors = st.sampled_from(
+    ["10 seconds", "1 mins", "5 minutes", "90 minutes", "1 hours", "8 hours", "24 hours"]
+)
 synchronized = joined(st.just("every"), divisors, st.just("synchronized"))
 days = joined(st.just("every") | ordinals, st.just("day") | listed(WEEKDAYS))
 monthdays = joined(listed([str(day) for day in range(1, 29)]), st.just("of"), months)
@@ -386,6 +390,17 @@ def test_a_specific_time_is_on_the_days_asked_for(
     assert MONTHS[run.month - 1] in months.split(",")
 
 
+def test_an_interval_may_be_of_seconds() -> None:
+    """It counts from the end of the last run, or from midnight."""
+    after = datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC)
+    plain = Schedule.parse("every 10 seconds", "UTC")
+    assert plain.next_after(after) == after + timedelta(seconds=10)
+    grid = Schedule.parse("every 10 seconds synchronized", "UTC")
+    assert [run.second for run in grid.next_runs(after, 3)] == [10, 20, 30]
+    with pytest.raises(InvalidScheduleError, match="does not divide 24 hours"):
+        Schedule.parse("every 7 seconds synchronized", "UTC")
+
+
 @given(zones, times, times, st.integers(1, 600), instants)
 def test_a_window_keeps_its_runs(
     zone: str, start: str, end: str, minutes: int, after: datetime
@@ -453,7 +468,10 @@ def test_any_time_zone_can_ask() -> None:
             "has 'hour' at character 7 where 'day', a weekday such as 'monday' or a number "
             "is wanted",
         ),
-        ("every 1 hour", "has 'hour' at character 9 where 'hours', 'minutes' or 'mins' is wanted"),
+        (
+            "every 1 hour",
+            "has 'hour' at character 9 where 'hours', 'minutes', 'mins' or 'seconds' is wanted",
+        ),
         ("every 0 minutes", "has '0' at character 7 where a number from 1 to 99999 is wanted"),
         ("every 1 minutes from 10:00", "ends where 'to' is wanted"),
         (

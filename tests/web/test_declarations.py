@@ -409,3 +409,13 @@ def test_another_extension_called_sqlalchemy_is_refused_by_name(make: Callable[.
     app = make(TASKQUEUE_DATABASE_URI="sqlite://")
     app.extensions["sqlalchemy"] = Lite()
     assert TaskQueue(app).worker("/w")(anything).add().state is State.SCHEDULED
+
+
+def test_an_app_that_is_not_flasks_is_refused_by_name() -> None:
+    """Quart's for example, which looks much the same."""
+
+    class Quart:
+        """Its name is all that the refusal needs."""
+
+    with pytest.raises(ConfigurationError, match=r"needs a Flask application, .*Quart"):
+        TaskQueue(Quart())  # type: ignore[arg-type]

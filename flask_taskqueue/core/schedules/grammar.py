@@ -1,4 +1,4 @@
-"""App Engine's schedule grammar, that of cron.yaml.
+"""App Engine's schedule grammar, that of cron.yaml, and intervals of seconds.
 
 ::
 
@@ -6,7 +6,7 @@
     specific  = ( days ["of" months] | NUMBER {"," NUMBER} "of" months ) TIME
     days      = ("every" | ordinals) ("day" | weekdays)
     months    = "month" | "quarter" | ordinals "month" "of" "quarter" | month {"," month}
-    interval  = "every" NUMBER ("hours" | "minutes" | "mins")
+    interval  = "every" NUMBER ("hours" | "minutes" | "mins" | "seconds")
                 ["from" TIME "to" TIME | "synchronized"]
 
 Words are in lower case, separated by blanks or commas. "2nd day" is the second of the month, "of
@@ -53,6 +53,7 @@ _UNITS = {
     "hours": timedelta(hours=1),
     "minutes": timedelta(minutes=1),
     "mins": timedelta(minutes=1),
+    "seconds": timedelta(seconds=1),
 }
 _DAY = timedelta(days=1)
 _NONE: frozenset[int] = frozenset()
@@ -90,7 +91,7 @@ class _Parser:
     def _interval(self) -> Interval:
         self._keyword("every")
         number = self._number("a number from 1 to 99999", 99_999)
-        every = number * self._one_of(_UNITS, "'hours', 'minutes' or 'mins'")
+        every = number * self._one_of(_UNITS, "'hours', 'minutes', 'mins' or 'seconds'")
         if self._accept("synchronized"):
             if _DAY % every:
                 raise InvalidScheduleError(
