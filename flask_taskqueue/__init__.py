@@ -64,7 +64,7 @@ from .core.signals import (
     tasks_changed,
 )
 from .core.states import State
-from .core.tasks.spec import ScheduleOptions, SpecLike, TaskOptions, TaskSpec
+from .core.tasks.spec import HandlerOptions, ScheduleOptions, SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Progress, Result, Task
 from .extension import TaskQueue
 from .migrations import include_object
@@ -80,6 +80,7 @@ __all__ = [
     "DecryptionError",
     "DispatcherInfo",
     "DuplicateTaskNameError",
+    "HandlerOptions",
     "InvalidDeadlineError",
     "InvalidEtaError",
     "InvalidHeaderError",

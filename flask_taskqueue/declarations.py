@@ -13,11 +13,11 @@ from .api.declared_schedules import DeclaredSchedule, DeclaredSchedules
 from .api.tasks import Tasks
 from .core.arguments.form import listed
 from .core.errors import ConfigurationError
-from .core.names import check_task_name
+from .core.names import check_key, check_task_name
 from .core.retry import RetryOptions
 from .core.schedules.schedule import Misfire, Overlap
-from .core.tasks.options import check_deadline, check_flag
-from .core.tasks.spec import ScheduleOptions, TaskSpec
+from .core.tasks.options import check_deadline, check_flag, check_priority, conflict, expiry, lock
+from .core.tasks.spec import HandlerOptions, ScheduleOptions, TaskSpec
 from .core.tasks.task import Task
 from .runtime import Runtime
 from .web.rules import check_endpoint, check_methods, check_rule
@@ -50,28 +50,32 @@ class Declarations(Tasks):
         transactional: bool = False,
         blueprint: Blueprint | None = None,
         endpoint: str | None = None,
+        **options: Unpack[HandlerOptions],
     ) -> Callable[[Callable[P, R]], Worker[P, R]]:
         """Mark a function as the handler that answers at ``rule``.
 
         The function runs as an ordinary view, in a real request, but only for deliveries of this
         application; anyone else gets a 403. Its named parameters are filled from the task's params
-        or JSON object and converted by their annotations. A missing or invalid parameter makes the
-        task dead, with a reason that names the parameter. Returning None sends 204.
+        or JSON object and converted by their annotations. A task with a missing or invalid
+        parameter is attempted again for an hour, because another release may fit it, and is then
+        dead, with a reason that names the parameter. Returning None sends 204.
 
-        ``queue``, ``deadline`` (seconds) and ``retry`` are the defaults of its tasks; add() can
-        override them. With ``transactional`` the handler's changes in ``db.session`` and the task's
-        completion commit together, exactly once; the handler must not commit itself. ``blueprint``
-        puts the route on a blueprint of yours, which you then register as usual.
+        ``queue``, ``deadline`` (seconds), ``retry`` and the other ``options`` are the defaults of
+        its tasks; add() can override them. With ``transactional`` the handler's changes in
+        ``db.session`` and the task's completion commit together, exactly once; the handler must not
+        commit itself. ``blueprint`` puts the route on a blueprint of yours, which you then register
+        as usual.
 
         Raises `ConfigurationError` for a URL or methods that are invalid or that another handler or
-        view has, `UnknownQueueError` for a queue that is not configured, and TypeError for a
+        view has, `InvalidTaskError` for an option with an invalid value, `UnknownQueueError` for a
+        queue that is not configured, and TypeError for an unknown option and for a
         function that cannot be called with what a task holds. Each error is raised as soon as it
         can be detected: now, when an app is set up, or at the app's first request.
         """
 
         check_rule(rule, on_blueprint=blueprint is not None)
         checked = check_methods(rule, methods)
-        _check_options(deadline, transactional)
+        _check_options(deadline, transactional, options)
         if endpoint is not None:
             check_endpoint(endpoint)
         if blueprint is not None and not isinstance(blueprint, Blueprint):
@@ -89,6 +93,7 @@ class Declarations(Tasks):
                 deadline=deadline,
                 retry=RetryOptions.of(retry),
                 transactional=transactional,
+                options=options,
             )
             return self._worker(function, route, blueprint)
 
@@ -106,6 +111,7 @@ class Declarations(Tasks):
         deadline: float | timedelta | None = None,
         retry: RetryOptions | Mapping[str, Any] | None = None,
         transactional: bool = False,
+        **options: Unpack[HandlerOptions],
     ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
 
     def task(  # type: ignore[misc]  # mypy does not match a ParamSpec that only the result has
@@ -118,6 +124,7 @@ class Declarations(Tasks):
         deadline: float | timedelta | None = None,
         retry: RetryOptions | Mapping[str, Any] | None = None,
         transactional: bool = False,
+        **options: Unpack[HandlerOptions],
     ) -> Any:
         """Mark a plain function as a task function, to be called in the background.
 
@@ -129,7 +136,7 @@ class Declarations(Tasks):
         return value is the reply, if JSON can hold it. The other arguments are those of `worker`.
         """
 
-        _check_options(deadline, transactional)
+        _check_options(deadline, transactional, options)
 
         def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
             route = route_of(
@@ -138,6 +145,7 @@ class Declarations(Tasks):
                 deadline=deadline,
                 retry=RetryOptions.of(retry),
                 transactional=transactional,
+                options=options,
             )
             return TaskFunction(
                 function, lambda handler: self._worker(handler, route, None), self._add
@@ -249,10 +257,23 @@ class Declarations(Tasks):
         return add_task(self._runtime, spec, None)
 
 
-def _check_options(deadline: float | timedelta | None, transactional: bool) -> None:
+def _check_options(
+    deadline: float | timedelta | None, transactional: bool, options: HandlerOptions
+) -> None:
     """Check the options that a handler declares for its tasks.
 
-    Raises `InvalidDeadlineError` and `InvalidTaskError`.
+    Raises `InvalidTaskError` and its subclasses, and TypeError for an unknown one.
     """
+    unknown = options.keys() - HandlerOptions.__optional_keys__
+    if unknown:
+        raise TypeError(f"a handler has no option {min(unknown)!r}")
     check_deadline(deadline)
     check_flag("transactional", transactional)
+    check_flag("keep_result", options.get("keep_result", False))
+    if (priority := options.get("priority")) is not None:
+        check_priority(priority)
+    if (key := options.get("unique_key")) is not None:
+        check_key("unique_key", key)
+    conflict(options)
+    lock(options)
+    expiry(options.get("expires"))

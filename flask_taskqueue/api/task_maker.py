@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 
@@ -65,6 +65,9 @@ class TaskMaker:
         method = check_method(options.get("method") or _method_of(url))
         path, worker, params = self._resolve(url, spec.params, method, options)
         route = worker.route if worker is not None else _NO_ROUTE
+        if route.options:
+            given = {name: value for name, value in options.items() if value is not None}
+            options = cast(SpecOptions, {**route.options, **given})
         queue = self._queue(options.get("queue") or route.queue or "default")
         name, unique_key = options.get("name"), options.get("unique_key")
         if name is not None and worker is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
@@ -18,7 +18,7 @@ from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict, raised
 from ..core.errors import PermanentFailure, Retry
 from ..core.retry import RetryOptions
-from ..core.tasks.spec import SpecOptions, TaskSpec
+from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
 from ..core.tasks.task import Task, TaskActions
 from ..runtime import Runtime
 from .calls import json_object, response_of, spec_of
@@ -46,6 +46,7 @@ class Route:
     deadline: float | timedelta | None = None
     retry: RetryOptions | None = None
     transactional: bool = False
+    options: HandlerOptions = field(default_factory=HandlerOptions)
 
 
 class Worker(Generic[P, R]):

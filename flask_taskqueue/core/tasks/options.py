@@ -21,7 +21,7 @@ from ..queues.lanes import PRIORITIES
 from ..retry import RetryOptions
 from ..settings.queue import MAX_DEADLINE
 from ..times import FIRST, LAST, LONGEST, duration_micros
-from .spec import TaskOptions
+from .spec import HandlerOptions
 
 
 def resolve_delay(
@@ -138,7 +138,7 @@ def expiry(expires: Any) -> dict[str, Any]:
     return {"expires_in": duration_micros(number)}
 
 
-def lock(options: TaskOptions) -> dict[str, Any]:
+def lock(options: HandlerOptions) -> dict[str, Any]:
     """Return the key that a task shares with others; serial and concurrency keys are kept apart.
 
     Raises `InvalidKeyError`.
@@ -158,7 +158,7 @@ def lock(options: TaskOptions) -> dict[str, Any]:
     return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": int(limit)}
 
 
-def conflict(options: TaskOptions) -> Any:
+def conflict(options: HandlerOptions) -> Any:
     """Return what happens if the unique_key is taken. Raises `InvalidTaskError`."""
     wish = options.get("on_conflict", "skip")
     if not isinstance(wish, str) or wish not in _CONFLICTS:

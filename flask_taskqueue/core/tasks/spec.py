@@ -20,7 +20,23 @@ if TYPE_CHECKING:
     Duration = float | str | timedelta
 
 
-class ScheduleOptions(TypedDict, total=False):
+class HandlerOptions(TypedDict, total=False):
+    """The options of `TaskOptions` that a handler may declare for all its tasks.
+
+    It declares its queue, deadline and retry policy as well.
+    """
+
+    priority: int | None
+    expires: datetime | Duration | None
+    unique_key: str | None
+    on_conflict: OnConflict
+    concurrency_key: str | None
+    concurrency_limit: int
+    serial_key: str | None
+    keep_result: bool
+
+
+class ScheduleOptions(HandlerOptions, total=False):
     """The options of the tasks of a schedule: `TaskOptions` without name, eta and countdown."""
 
     json: Any
@@ -28,18 +44,10 @@ class ScheduleOptions(TypedDict, total=False):
     method: str | None
     headers: Mapping[str, str] | None
     queue: str | None
-    priority: int | None
-    expires: datetime | Duration | None
     deadline: Duration | None
     retry: RetryOptions | Mapping[str, Any] | None
     target: str | None
-    unique_key: str | None
-    on_conflict: OnConflict
-    concurrency_key: str | None
-    concurrency_limit: int
-    serial_key: str | None
     then: TaskSpec | Iterable[TaskSpec] | None
-    keep_result: bool
 
 
 class TaskOptions(ScheduleOptions, total=False):
