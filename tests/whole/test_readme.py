@@ -15,6 +15,7 @@ from tests.whole.processes import ROOT, process
 from tests.whole.test_serving import free_port
 from tests.whole.test_tutorial import answers
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -36,7 +37,7 @@ def test_the_first_page_shows_what_a_stranger_sees(tmp_path: Path) -> None:
         reply = requests.post(f"http://127.0.0.1:{port}/", data={"name": "Ana"}, timeout=60)
         assert reply.status_code == 200
         wait_until(lambda: "Hello, Ana!" in output.read_text(), what="the terminal greets")
-        seen = re.sub(r" - - \[[^]]+\]", " - -", output.read_text())
+        seen = re.sub(r" - - \[[^]]+\]", " - -", COLOUR.sub("", output.read_text()))
         for line in in_terminal.replace(":5000", f":{port}").splitlines():
             assert line in seen
         assert "\n    flask --app app taskqueue list\n" in PAGE
