@@ -200,9 +200,8 @@ class Attempts:
             raise
         except BaseException as error:  # noqa: BLE001 - it is logged, in another context
             self._keep_traceback(delivery, error)
-            context = (
-                delivery.context or Context()
-            )  # the app's context, from which Sentry knows what it has been told already
+            # The app's context, from which Sentry knows what it has been told already.
+            context = delivery.context or Context()
             context.run(
                 _logger.log,
                 logging.ERROR if delivery.claim_report() else logging.WARNING,
@@ -238,15 +237,16 @@ class Attempts:
         reply = transport.send(request, delivery)
         if not delivery.own:
             delivery.verdict = verdicts.of_reply(reply)
-        elif not transport.proves:
+            return reply
+        if not transport.proves:
             headers = dict(reply.headers)
-            header = headers.pop(verdicts.HEADER.lower(), None)
-            verdict = verdicts.verify(
-                header, self._keys.verdict, request.headers["webhook-signature"]
-            )
-            delivery.reported = verdict is not None and verdict.reported
-            delivery.verdict = None if verdict is None or verdict.kind == "unseen" else verdict
-            return reply._replace(headers=headers)
+            told, signature = headers.pop(verdicts.HEADER.lower(), None), "webhook-signature"
+            verdict = verdicts.verify(told, self._keys.verdict, request.headers[signature])
+            delivery.verdict, delivery.reported = verdict, verdict is not None and verdict.reported
+            reply = reply._replace(headers=headers)
+        if delivery.verdict is not None and delivery.verdict.kind == "unseen":
+            reply = reply._replace(error=delivery.verdict.error or reply.error)
+            delivery.verdict = None
         return reply
 
     def _judge(

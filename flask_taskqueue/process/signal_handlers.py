@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
+from traceback import walk_tb
+from types import CodeType, FrameType
 from typing import Any
 
 Handler = Callable[[int, FrameType | None], object]
@@ -24,6 +25,22 @@ def take(number: int, handler: Handler) -> None:
     before = signal.getsignal(number)
     signal.signal(number, handler)
     _before[number, handler] = before
+
+
+def is_of_signal(error: BaseException) -> bool:
+    """Return whether a signal handler of this process raised an exception.
+
+    Servers end a worker in this way: gunicorn's handlers call ``sys.exit``.
+    """
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    if not callable(handler):
+        return None
+    function = getattr(handler, "__func__", handler)
+    return getattr(function, "__code__", getattr(type(handler).__call__, "__code__", None))
 
 
 def _hold() -> None:

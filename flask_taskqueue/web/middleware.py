@@ -21,6 +21,7 @@ from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.delivery.verdict import Verdict
 from ..core.failures import traceback_excerpt
+from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
 from .incoming import IncomingRequest, receive
 
@@ -63,7 +64,9 @@ def returned(response: Response) -> Verdict:
     )
 
 
-def keep_traceback(runtime: Runtime, claim: Delivery | IncomingRequest, error: Exception) -> None:
+def keep_traceback(
+    runtime: Runtime, claim: Delivery | IncomingRequest, error: BaseException
+) -> None:
     """Keep the traceback of what a view raised with its delivery.
 
     Over HTTP only a worker's view has one, because it alone has looked for the lease.
@@ -140,12 +143,12 @@ class DeliveryMiddleware:
         """
         try:
             return self._call(incoming, environ, start_response)
-        except Exception as error:
-            if incoming.body is None:  # not a delivery, but perhaps someone else's webhook
+        except (Exception, SystemExit) as error:
+            # A request may be someone else's webhook, and a server ends a request by a signal.
+            if incoming.body is None or is_of_signal(error):
                 raise
             incoming.reported = True
-            if incoming.delivery is None or incoming.delivery.traceback is None:
-                keep_traceback(self._app.extensions["taskqueue"], incoming, error)
+            self._note_raised(incoming, error)
             _logger.error(
                 "task %s: %s", incoming.headers["webhook-id"], type(error).__name__, exc_info=error
             )
@@ -189,9 +192,22 @@ class DeliveryMiddleware:
         Here and where a thread is left behind, whoever comes first reports the end of an attempt.
         """
         claim = claimed_delivery(self._app)
+        if claim is not None:
+            self._note_raised(claim, context[-1])
         if not isinstance(claim, Delivery) or claim.claim_report():
             return self._report(*context)
         return _too_late(claim, context[-1])
+
+    def _note_raised(self, claim: Delivery | IncomingRequest, error: BaseException) -> None:
+        """Note what was raised around the view: by a hook before it, or by what came after it."""
+        verdict = claim.verdict
+        if verdict is None:
+            claim.verdict = replace(verdicts.raised(error), kind="unseen")
+        elif verdict.is_success and not verdict.committed:
+            claim.verdict = replace(verdict, error=verdicts.raised(error).error)
+        else:
+            return
+        keep_traceback(self._app.extensions["taskqueue"], claim, error)
 
     def _telling(
         self,

@@ -4,6 +4,7 @@ process and over HTTP.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from flask_taskqueue import PermanentFailure, Retry, State, Task
 from flask_taskqueue.core.delivery import verdict as verdicts
 from flask_taskqueue.core.delivery.verdict import Verdict
+from flask_taskqueue.process.signal_handlers import is_of_signal
 from tests.apps import Bench, served
 
 ONCE = {"task_retry_limit": 0}
@@ -137,6 +139,73 @@ COVERS: dict[str, Arrange] = {
         app.after_request(answer()),
     ),
 }
+
+
+@pytest.mark.parametrize("path", ["/w", "/plain"])
+def test_what_a_hook_raises_is_the_error_of_the_task(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], path: str
+) -> None:
+    """Before the view, where nothing ran, and after it, where what it returned did not go out."""
+    on_sqlite.tasks.worker("/w")(lambda: "done")
+    on_sqlite.app.post("/plain")(lambda: "done")
+    fails_in: list[str] = []
+
+    @on_sqlite.app.before_request
+    def before() -> None:
+        if "before" in fails_in:
+            raise RuntimeError("no user")
+
+    @on_sqlite.app.after_request
+    def after(response: Response) -> Response:
+        if "after" in fails_in:
+            raise RuntimeError("no session")
+        return response
+
+    said = {"before": "RuntimeError: no user", "after": "failed: RuntimeError: no session"}
+    for place, words in said.items():
+        fails_in[:] = [place]
+        task = deliver(on_sqlite.tasks.add(path, retry=ONCE))
+        assert (task.state, task.last_status) == (State.DEAD, 500)
+        assert words in (task.last_error or "")
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), SystemExit("no more")], ids=str)
+def test_an_exit_in_a_handler_ends_the_attempt_and_nothing_else(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], raised: SystemExit
+) -> None:
+    """A server that runs it goes on; gunicorn, for one, would end with it."""
+
+    @on_sqlite.tasks.worker("/exits")
+    def exits() -> None:
+        raise raised
+
+    on_sqlite.tasks.worker("/w")(lambda: "done")
+    task = deliver(on_sqlite.tasks.add("/exits", retry=ONCE))
+    assert task.state is State.DEAD
+    assert f"SystemExit: {raised}" in (task.last_error or "")
+    assert deliver(on_sqlite.tasks.add("/w")).state is State.SUCCEEDED
+
+
+def test_the_end_of_a_server_is_told_from_an_exit() -> None:
+    """A server's own signal handler exits in the middle of a request, and the server must end."""
+
+    class Server:
+        def handle(self, *_: object) -> None:
+            raise SystemExit(1)
+
+    def exits() -> None:
+        raise SystemExit(1)
+
+    before = signal.signal(signal.SIGUSR1, Server().handle)
+    try:
+        with pytest.raises(SystemExit) as of_signal:
+            signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(SystemExit) as of_handler:
+            exits()
+        assert is_of_signal(of_signal.value)
+        assert not is_of_signal(of_handler.value)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)

@@ -191,7 +191,7 @@ def explain(reply: Reply, verdict: Verdict | None) -> str:
             "release may be one that it fits"
         )
     if verdict.is_success:
-        what = reply.error or f"the reply that went out was {reply.status}"
+        what = reply.error or verdict.error or f"the reply that went out was {reply.status}"
         return (
             f"the handler returned {verdict.status}, but what came after it (after_request, the "
             f"session, middleware) failed: {what}"

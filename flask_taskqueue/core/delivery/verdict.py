@@ -120,7 +120,8 @@ class Verdict:
 
     It returned, raised, asked for a retry, refused for good or had lost its lease; or there is no
     view at this URL, or none that the task fits, as when a worker's task meets another view.
-    "unseen" is no verdict: no view ran, but an exception was reported.
+    "unseen" is no verdict: no view ran, but an exception was reported. ``error`` says what was
+    raised, by the view or around it.
 
     ``status`` is the status of its response, ``retry_after`` the text of its Retry-After.
     ``committed`` says that the handler's own transaction, with the end of the attempt in it, is
