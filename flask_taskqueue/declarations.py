@@ -12,6 +12,7 @@ from .api.adding import add_task
 from .api.declared_schedules import DeclaredSchedule, DeclaredSchedules
 from .api.tasks import Tasks
 from .core.arguments.form import listed
+from .core.arguments.functions import check_function
 from .core.errors import ConfigurationError
 from .core.names import check_key, check_task_name
 from .core.retry import RetryOptions
@@ -139,6 +140,7 @@ class Declarations(Tasks):
         _check_options(deadline, transactional, options)
 
         def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
+            check_function(function)
             route = route_of(
                 check_task_name(name or function.__name__),
                 queue=queue,

@@ -133,8 +133,8 @@ class TaskQueue(Declarations):
         self,
         specs: Iterable[SpecLike],
         *,
-        on_finish: TaskSpec | None = None,
-        on_dead: TaskSpec | None = None,
+        on_finish: SpecLike | None = None,
+        on_dead: SpecLike | None = None,
         transactional: bool | None = None,
     ) -> Batch:
         """Store up to 1,000 tasks in one transaction and count them together.

@@ -44,7 +44,7 @@ def create_app(config=None):
     app.config.update(
         SECRET_KEY="change-me-to-something-random-too",
         SQLALCHEMY_DATABASE_URI="sqlite:///receiver.db",
-        WEBHOOK_SECRET="whsec_ask-the-sender-for-it",
+        WEBHOOK_SECRET="whsec_YXNrIHRoZSBzZW5kZXIgZm9yIGl0",  # yours is what the sender tells you
         TASKQUEUE_QUEUES={"hooks": {"tombstone_ttl": "7d"}},  # remember what came for a week
     )
     app.config.from_prefixed_env()

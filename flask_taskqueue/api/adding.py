@@ -14,7 +14,7 @@ from ..core import signals
 from ..core.errors import DuplicateTaskNameError, InvalidTaskError, TooManyTasksError
 from ..core.names import task_id
 from ..core.states import Record
-from ..core.tasks.spec import Disposition, NewTask, TaskSpec, pack
+from ..core.tasks.spec import Disposition, NewTask, SpecLike, TaskSpec, pack
 from ..core.tasks.task import Task
 from ..core.times import plural
 from ..core.urls import is_absolute
@@ -113,15 +113,16 @@ def add_many(runtime: Runtime, specs: Iterable[TaskSpec], transactional: bool | 
 def add_batch(
     runtime: Runtime,
     specs: Sequence[TaskSpec],
-    on_finish: TaskSpec | None,
-    on_dead: TaskSpec | None,
+    on_finish: SpecLike | None,
+    on_dead: SpecLike | None,
     transactional: bool | None,
 ) -> sa.Row[Any]:
     """Store a batch and its tasks in one transaction, and return the batch's row."""
     batch_id = task_id()
     news = _of_batch(runtime, specs, batch_id)
     callbacks = [
-        None if spec is None else pack([runtime.new_task(spec)]) for spec in (on_finish, on_dead)
+        None if spec is None else pack([runtime.new_task(TaskSpec.of(spec))])
+        for spec in (on_finish, on_dead)
     ]
     store = runtime.store
 

@@ -117,13 +117,13 @@ class TaskMaker:
         """
         if url is None or url == "":
             url = f"/_ah/queue/{options.get('queue') or 'default'}"
+        if not isinstance(url, str | Worker):
+            raise no_url(url)
         if params is not None:
             params = fields(params)
         if isinstance(url, Worker):
             path, params = self._routes.build_call(url, {} if params is None else params, method)
             return check_path(path), url, params or None
-        if not isinstance(url, str):
-            raise no_url(url)
         if is_absolute(url):
             return self._targets.check(url), None, params
         if not url.startswith("/"):

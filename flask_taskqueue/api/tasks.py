@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from ..store import Filter
 from ..store.tasks.filters import LastStatus
 from .changes import make_change, refuse_own_task
 
+_logger = logging.getLogger("flask_taskqueue")
 _LONGEST_NAP = 0.25
 
 
@@ -94,6 +96,12 @@ class Tasks:
         """Block until a task has ended; see `Task.wait`."""
         patience = None if timeout is None else seconds(timeout, what="timeout")
         limit = None if patience is None else time.monotonic() + patience
+        if self._runtime.app.testing and self._runtime.scheduler is None:
+            _logger.warning(
+                "waiting for task %s, but while testing no dispatcher starts by itself: call "
+                "tasks.drain() first",
+                task_id,
+            )
         nap = 0.005
         with self._runtime.making_way():
             while True:

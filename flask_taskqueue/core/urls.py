@@ -36,8 +36,12 @@ def no_url(given: object) -> InvalidUrlError:
             "and returns each as a Task"
         )
     if hasattr(given, "enqueue"):
-        name = getattr(given, "__name__", "function")
-        return InvalidUrlError(f"{name} is a task function: call {name}.enqueue(...)")
+        name = getattr(given, "__name__", None)
+        return InvalidUrlError(
+            "what options() returns adds its tasks itself: call .add(...) on it"
+            if name is None
+            else f"{name} is a task function: call {name}.enqueue(...)"
+        )
     if callable(given):
         name = getattr(given, "__name__", repr(given))
         return InvalidUrlError(

@@ -183,7 +183,7 @@ def find_routes(
         settings.base_url
         or _server_url(app)
         or _trusted_url(app)
-        or f"{app.config['PREFERRED_URL_SCHEME']}://localhost"
+        or f"{app.config['PREFERRED_URL_SCHEME']}://localhost{_root(app)}"
     )
     return Routes(own=WsgiTransport(app, url, settings.reply_excerpt), own_url="", remote=remote)
 
@@ -192,11 +192,16 @@ def _server_url(app: Flask) -> str | None:
     config = app.config
     if not config.get("SERVER_NAME"):
         return None
-    root = (config.get("APPLICATION_ROOT") or "/").rstrip("/")
-    return f"{config['PREFERRED_URL_SCHEME']}://{config['SERVER_NAME']}{root}"
+    return f"{config['PREFERRED_URL_SCHEME']}://{config['SERVER_NAME']}{_root(app)}"
 
 
 def _trusted_url(app: Flask) -> str | None:
     """Return an address that TRUSTED_HOSTS lets through, or None."""
     trusted = app.config.get("TRUSTED_HOSTS") or []
-    return f"{app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}" if trusted else None
+    if not trusted:
+        return None
+    return f"{app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}{_root(app)}"
+
+
+def _root(app: Flask) -> str:
+    return (app.config.get("APPLICATION_ROOT") or "/").rstrip("/")

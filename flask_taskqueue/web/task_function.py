@@ -41,10 +41,10 @@ class TaskFunction(Generic[P, R]):
         self.worker: Worker[..., Response] = make_worker(self._handler())
         self._add = add
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task that calls the function with these arguments.
 
         Raises whatever ``tasks.add`` raises, TypeError if the arguments do not fit the function,
@@ -54,7 +54,7 @@ class TaskFunction(Generic[P, R]):
 
     add = enqueue  # the word for a worker
 
-    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+    def spec(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `enqueue` would add, for lists, batches and ``then``."""
         return self.options().spec(*args, **kwargs)
 
@@ -104,13 +104,13 @@ class PreparedFunction(Generic[P]):
         self._add = add
         self._options = options
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task with the function's arguments and these options."""
         return self._add(self.spec(*args, **kwargs))
 
     add = enqueue  # the word for a worker
 
-    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+    def spec(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `enqueue` would add, for lists, batches and ``then``."""
         options: SpecOptions = {**self._options, "json": self._arguments.write_json(args, kwargs)}
         return TaskSpec(self._worker, **options)

@@ -68,10 +68,10 @@ class Worker(Generic[P, R]):
         self._actions = actions
         self._add = add
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
-    def add(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+    def add(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task for this handler, with the handler's own parameters.
 
         The handler gets the values unchanged, with their types; a value that would arrive changed
@@ -82,7 +82,7 @@ class Worker(Generic[P, R]):
 
     enqueue = add  # the word for a task function
 
-    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+    def spec(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `add` would add, for lists, batches and ``then``."""
         return spec_of(self, args, kwargs, {})
 
@@ -175,13 +175,13 @@ class PreparedWorker(Generic[P]):
         self._add = add
         self._options = options
 
-    def add(self, *args: P.args, **kwargs: P.kwargs) -> Task:
+    def add(self, /, *args: P.args, **kwargs: P.kwargs) -> Task:
         """Add a task with the handler's parameters and these options."""
         return self._add(self.spec(*args, **kwargs))
 
     enqueue = add  # the word for a task function
 
-    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+    def spec(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `add` would add, for lists, batches and ``then``."""
         return spec_of(self._worker, args, kwargs, self._options)
 

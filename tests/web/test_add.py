@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, url_for
 from flask_migrate import Migrate, init, migrate, upgrade
 from flask_sqlalchemy import SQLAlchemy
 
@@ -199,10 +199,55 @@ def test_what_was_meant_is_said(queue: Bench) -> None:
 
     with pytest.raises(InvalidUrlError, match=r"call send.enqueue\(...\)"):
         queue.tasks.add(send)  # type: ignore[arg-type]
+    with pytest.raises(InvalidUrlError, match=r"call send.enqueue\(...\)"):
+        queue.tasks.add(send, 1)  # type: ignore[arg-type]
+    with pytest.raises(InvalidUrlError, match=r"call .add\(...\) on it"):
+        queue.tasks.add(greet.options(countdown=3))  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"greet: .*'countdown'; .* handler.options\(countdown=60\)"
+    ):
+        greet.add("Ana", countdown=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="int is a int, not a function"):
+        queue.tasks.task(3)  # type: ignore[call-overload]
     with pytest.raises(InvalidTaskError, match=r"add\(url, {'name': 'Ana'}\)"):
         queue.tasks.add("/greet", name="Ana")
     assert queue.tasks.find() == []
     assert queue.tasks.add("/greet", {"name": "Ana"}, name="greet-ana").name == "greet-ana"
+
+
+def test_a_worker_may_be_named_where_a_task_of_it_is_wanted(queue: Bench) -> None:
+    """As the callback of a batch, say: it is called without arguments."""
+    done: list[str] = []
+
+    @queue.tasks.worker("/all-done")
+    def all_done() -> None:
+        done.append("all")
+
+    queue.tasks.batch(["/w"], on_finish=all_done)
+    queue.tasks.drain()
+    assert done == ["all"]
+
+
+def test_the_application_root_is_part_of_its_urls(queue: Bench) -> None:
+    """In process as behind the server that mounts it there, with a server name and without."""
+    queue.app.config["APPLICATION_ROOT"] = "/shop"
+    seen: list[str] = []
+
+    @queue.tasks.worker("/link")
+    def link() -> None:
+        seen.append(url_for("static", filename="a.css"))
+
+    assert queue.run(link.add()).state is State.SUCCEEDED
+    assert seen == ["/shop/static/a.css"]
+
+
+def test_waiting_while_testing_says_what_would_run_the_task(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No dispatcher starts by itself there."""
+    with pytest.raises(WaitTimeoutError):
+        queue.tasks.add("/w").wait(0.01)
+    assert "call tasks.drain() first" in caplog.text
 
 
 def test_outside_of_debug_an_unknown_path_is_logged(

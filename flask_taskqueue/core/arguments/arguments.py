@@ -173,7 +173,12 @@ class Arguments:
         return self._as_json(self._given(args, kwargs))
 
     def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        bound = dict(self._signature.bind(*args, **kwargs).arguments)
+        try:
+            bound = dict(self._signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            hint = "; options of the task go before the call, as in handler.options(countdown=60)"
+            unknown = "unexpected keyword" in str(error)
+            raise TypeError(f"{self._handler}: {error}{hint if unknown else ''}") from None
         given = {
             name: bound.pop(parameter.declared.name)
             for name, parameter in self._parameters.items()
