@@ -148,9 +148,16 @@ class Scheduler:
         )
 
     def start(self) -> None:
-        """Start the jobs in a daemon thread."""
+        """Start the jobs in a daemon thread.
+
+        Raises RuntimeError if there can be no more threads, as when the interpreter ends.
+        """
         self._beat()
-        in_empty_context(self._jobs.start)
+        try:
+            in_empty_context(self._jobs.start)
+        except RuntimeError:
+            self._registration.leave()
+            raise
 
     def wake(self) -> None:
         """Drain now, or have the running drain look again, because something may be due."""

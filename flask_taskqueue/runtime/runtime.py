@@ -83,7 +83,10 @@ class Runtime(Resources):
         return dispatcher, attempts
 
     def start(self, **options: Unpack[DispatcherOptions]) -> Scheduler:
-        """Start this process's dispatcher, unless it runs already, and return its scheduler."""
+        """Start this process's dispatcher, unless it runs already, and return its scheduler.
+
+        Raises RuntimeError if there can be no more threads, as when the interpreter ends.
+        """
         with self._lock:
             if self.scheduler is not None:
                 return self.scheduler
@@ -108,7 +111,11 @@ class Runtime(Resources):
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
             with signals_blocked_in_uwsgi():
-                self.scheduler.start()
+                try:
+                    self.scheduler.start()
+                except RuntimeError:
+                    self.scheduler = None
+                    raise
                 if self.wakeup_channel is not None:
                     self.wakeup_channel.listen(self.scheduler.wake)
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)

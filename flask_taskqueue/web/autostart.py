@@ -170,6 +170,9 @@ class _Autostart:
                 _logger.error("the dispatcher does not start: %s", error)
                 runtime.is_attended = False
                 return
+            except RuntimeError as error:  # no more threads: the interpreter ends, perhaps
+                _logger.warning("the dispatcher does not start: %s", error)
+                return
             del runtime
             time.sleep(_START_AGAIN)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -11,6 +12,7 @@ import pytest
 
 from flask_taskqueue.engine import scheduler
 from flask_taskqueue.engine.scheduler import _SteadyScheduler
+from tests.apps import Bench
 from tests.waiting import wait_until
 
 
@@ -50,3 +52,25 @@ def test_a_clock_that_is_set_stops_no_job(
     finally:
         jobs.shutdown()
     assert ("the clock was set back by 3600" in caplog.text) == (hours < 0)
+
+
+def test_a_dispatcher_that_gets_no_thread_is_not_there(
+    on_sqlite: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the interpreter is ending: nothing is left of it, and another can start."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "APScheduler":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't create new thread"):
+            on_sqlite.runtime.start()
+    assert on_sqlite.runtime.scheduler is None
+    assert on_sqlite.tasks.dispatchers() == []
+    assert on_sqlite.runtime.stop() == 0
+    on_sqlite.runtime.start()
+    assert len(on_sqlite.tasks.dispatchers()) == 1
