@@ -79,17 +79,17 @@ def test_a_shipped_configuration_serves_runs_a_task_and_ends(folder: Path, name:
         )
         assert (
             requests.post(
-                f"http://127.0.0.1:{port}/", data={"text": "so glad to be here"}, timeout=10
+                f"http://127.0.0.1:{port}/", data={"text": "so glad to be here"}, timeout=60
             ).status_code
             == 202
         )
         wait_until(
-            lambda: requests.get(f"http://127.0.0.1:{port}/", timeout=5).text == "5 words\n",
+            lambda: requests.get(f"http://127.0.0.1:{port}/", timeout=60).text == "5 words\n",
             what="the task has run",
         )
         family = descendants(server.pid)
         server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
         wait_until(
             lambda: not any(one.is_running() and one.status() != "zombie" for one in family),
             what="nobody is left behind",

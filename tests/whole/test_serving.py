@@ -60,7 +60,7 @@ def free_port() -> int:
 def answers(port: int) -> bool:
     """Whether a server answers."""
     try:
-        return requests.get(f"http://127.0.0.1:{port}/", timeout=5).ok
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=60).ok
     except (
         requests.ConnectionError,
         requests.Timeout,
@@ -164,7 +164,7 @@ def test_a_server_runs_each_task_once_and_ends_cleanly(
                 lambda: output.read_text().count("WSGI app 0") >= 2, what="both workers are ready"
             )
         for _ in range(10):
-            requests.get(f"http://127.0.0.1:{port}/", timeout=5)
+            requests.get(f"http://127.0.0.1:{port}/", timeout=60)
         ids = [loop_app.plain.add().id for _ in range(100)]
         wait_until(lambda: len(deliveries(tmp_path)) == 100, what="every task has run", timeout=30)
         family = descendants(server.pid)

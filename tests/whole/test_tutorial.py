@@ -113,7 +113,7 @@ class Reader:
 def answers(port: int) -> bool:
     """Whether a server is there, whatever it says."""
     try:
-        return bool(requests.get(f"http://127.0.0.1:{port}/", timeout=5).status_code)
+        return bool(requests.get(f"http://127.0.0.1:{port}/", timeout=60).status_code)
     except requests.ConnectionError:
         return False
 
