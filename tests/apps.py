@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -92,16 +91,6 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
             yield Bench(app, db, tasks, Counter)
 
 
-def retire(engine: sa.Engine) -> None:
-    """Close an engine's connections. One that is made later, by a thread that outlives its app
-    on a slow machine, is closed when it is given back.
-    """
-    engine.dispose()
-    sa.event.listen(
-        engine.pool, "checkin", lambda connection, record: connection and record.invalidate()
-    )
-
-
 @contextmanager
 def closing(app: Flask) -> Iterator[None]:
     """In the end nothing of the application is connected to a database."""
@@ -113,14 +102,13 @@ def closing(app: Flask) -> Iterator[None]:
             runtime.stop(5)
             if "store" in runtime.__dict__:
                 runtime.store.database.close()
-                retire(runtime.store.database.engine)
         db = app.extensions.get("sqlalchemy")
         if isinstance(db, SQLAlchemy):
             if current_app:  # the session belongs to its context
                 db.session.remove()
             with app.app_context():
                 for engine in db.engines.values():
-                    retire(engine)
+                    engine.dispose()
 
 
 @contextmanager
