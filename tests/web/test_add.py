@@ -214,6 +214,11 @@ def test_what_was_meant_is_said(queue: Bench) -> None:
     assert queue.tasks.find() == []
     assert queue.tasks.add("/greet", {"name": "Ana"}, name="greet-ana").name == "greet-ana"
 
+    @queue.tasks.worker("/perhaps")
+    def perhaps(name: str | None) -> None: ...
+
+    assert queue.tasks.add("/perhaps", name="of-the-task").name == "of-the-task"
+
 
 def test_a_worker_may_be_named_where_a_task_of_it_is_wanted(queue: Bench) -> None:
     """As the callback of a batch, say: it is called without arguments."""

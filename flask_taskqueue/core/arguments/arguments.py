@@ -51,6 +51,11 @@ class _Parameter:
             or self.declared.kind is self.declared.VAR_POSITIONAL
         )
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether a task must bring a value; without one an optional parameter is None."""
+        return not self.has_default and not may_be_none(self.hint)
+
     def of_form(self, texts: Any) -> Any:
         """Return the value that a form's texts express. Raises one of `BAD_VALUE`."""
         if self.many:
@@ -106,7 +111,7 @@ class Arguments:
     def requires(self, name: str) -> bool:
         """Return whether a task must bring a value of this name."""
         parameter = self._parameters.get(name)
-        return parameter is not None and name not in self._filled and not parameter.has_default
+        return parameter is not None and name not in self._filled and parameter.is_needed
 
     def bind(
         self,
@@ -128,8 +133,9 @@ class Arguments:
                 continue
             if name in values:
                 found[name] = self._read(name, values[name], form)
+            elif parameter.is_needed:
+                raise Misfit(f"{self._what(name)} is missing from the task")
             elif not parameter.has_default:
-                self._check_optional(parameter)
                 found[name] = None
         if self._more is not None:
             found |= {
@@ -237,10 +243,6 @@ class Arguments:
 
     def _what(self, name: str) -> str:
         return _named(name, self._handler)
-
-    def _check_optional(self, parameter: _Parameter) -> None:
-        if not may_be_none(parameter.hint):
-            raise Misfit(f"{self._what(parameter.name)} is missing from the task")
 
     def _read(self, name: str, raw: Any, form: bool) -> Any:
         parameter = self._of(name)
