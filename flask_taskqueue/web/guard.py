@@ -12,7 +12,6 @@ from ..core.delivery import signatures
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.diagnosis.ping import PING, ping_record
 from ..core.states import Record
-from ..core.urls import as_host, as_seen
 from ..runtime import Runtime
 from .incoming import INCOMING_KEY, IncomingRequest
 from .middleware import claimed_delivery
@@ -115,14 +114,8 @@ def _incoming(app: Flask, request: Request) -> IncomingRequest | None:
 
 
 def _verify(runtime: Runtime, request: Request, incoming: IncomingRequest) -> Delivery | None:
-    if incoming.body is None or incoming.attempt is None:
-        return None
-    environ = request.environ
-    path = as_seen(environ.get("PATH_INFO", "").encode("latin-1"), environ.get("QUERY_STRING", ""))
-    here = _is_signed(runtime, incoming, request.method, path, "")
-    if not here and not _is_signed(
-        runtime, incoming, request.method, path, as_host(environ.get("HTTP_HOST", ""))
-    ):
+    host = incoming.signed_for(request.environ, runtime.keys.route)
+    if host is None or incoming.attempt is None:
         return None
     if incoming.queue == PING:
         return _remote(runtime, ping_record(request.method, request.path), ping=True)
@@ -130,23 +123,10 @@ def _verify(runtime: Runtime, request: Request, incoming: IncomingRequest) -> De
         record = runtime.store.leases.is_current(
             reader, incoming.headers["webhook-id"], incoming.attempt
         )
-    if record is not None and (record.target is None) != here:
+    if record is not None and (record.target is None) != (host == ""):
         return None
     incoming.stale = record is None
     return None if record is None else _remote(runtime, record)
-
-
-def _is_signed(
-    runtime: Runtime, incoming: IncomingRequest, method: str, path: str, host: str
-) -> bool:
-    """Return whether a request is signed for a route.
-
-    The route is the application's own, or one at the host that one of its targets names.
-    """
-    keys = signatures.attempt_keys(
-        runtime.keys.route, method, path, incoming.queue, incoming.attempt or 0, host
-    )
-    return signatures.verify(keys, incoming.headers, incoming.body or b"", time.time())
 
 
 def _remote(runtime: Runtime, record: Record, *, ping: bool = False) -> Delivery:

@@ -6,9 +6,10 @@ Its claim and its body are taken before anything in the app can read from it.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_content_length
@@ -16,6 +17,7 @@ from werkzeug.wsgi import get_content_length
 from ..core.delivery import signatures
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict
+from ..core.urls import as_host, as_seen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -52,6 +54,32 @@ class IncomingRequest:
     """Whether a worker's view answered the request."""
     reported: bool = False
     """Whether the application has been told of an exception in this request."""
+    _signed_for: str | Literal[False] | None = None
+
+    def signed_for(self, environ: WSGIEnvironment, route_keys: Sequence[bytes]) -> str | None:
+        """Return the host that the request is signed for, or None if it is not signed.
+
+        That is "" for the app's own routes, or the host that a target of the app names. The first
+        look counts, because a signature is fresh for some minutes only.
+        """
+        if self._signed_for is None:
+            self._signed_for = self._find_signed(environ, route_keys)
+        return self._signed_for if isinstance(self._signed_for, str) else None
+
+    def _find_signed(
+        self, environ: WSGIEnvironment, route_keys: Sequence[bytes]
+    ) -> str | Literal[False]:
+        if self.body is None or self.attempt is None:
+            return False
+        method = environ["REQUEST_METHOD"].upper()
+        path = as_seen(
+            environ.get("PATH_INFO", "").encode("latin-1"), environ.get("QUERY_STRING", "")
+        )
+        for host in ("", as_host(environ.get("HTTP_HOST", ""))):
+            keys = signatures.attempt_keys(route_keys, method, path, self.queue, self.attempt, host)
+            if signatures.verify(keys, self.headers, self.body, time.time()):
+                return host
+        return False
 
 
 def receive(environ: WSGIEnvironment, most: int, now: float) -> IncomingRequest:

@@ -123,7 +123,7 @@ class DeliveryMiddleware:
             return self._answer(
                 incoming,
                 environ,
-                self._telling(incoming, signature, runtime.keys.verdict, start_response),
+                self._telling(incoming, environ, start_response),
             )
         return (
             self._inner(environ, start_response)
@@ -144,8 +144,8 @@ class DeliveryMiddleware:
         try:
             return self._call(incoming, environ, start_response)
         except (Exception, SystemExit) as error:
-            # A request may be someone else's webhook, and a server ends a request by a signal.
-            if incoming.body is None or is_of_signal(error):
+            # Others sign their webhooks in this way too, and a server ends a request by a signal.
+            if not self._is_signed(incoming, environ) or is_of_signal(error):
                 raise
             incoming.reported = True
             self._note_raised(incoming, error)
@@ -192,6 +192,8 @@ class DeliveryMiddleware:
         Here and where a thread is left behind, whoever comes first reports the end of an attempt.
         """
         claim = claimed_delivery(self._app)
+        if isinstance(claim, IncomingRequest):
+            self._is_signed(claim, request.environ)
         if claim is not None:
             self._note_raised(claim, context[-1])
         if not isinstance(claim, Delivery) or claim.claim_report():
@@ -209,15 +211,20 @@ class DeliveryMiddleware:
             return
         keep_traceback(self._app.extensions["taskqueue"], claim, error)
 
+    def _is_signed(self, claim: IncomingRequest, environ: WSGIEnvironment) -> bool:
+        runtime: Runtime = self._app.extensions["taskqueue"]
+        return claim.signed_for(environ, runtime.keys.route) is not None
+
     def _telling(
-        self,
-        claim: IncomingRequest,
-        signature: str,
-        keys: list[bytes],
-        start_response: StartResponse,
+        self, claim: IncomingRequest, environ: WSGIEnvironment, start_response: StartResponse
     ) -> StartResponse:
+        """Return what adds the verdict to a reply, for nobody but a dispatcher of the app."""
+        runtime: Runtime = self._app.extensions["taskqueue"]
+        keys, signature = runtime.keys.verdict, environ[_SIGNATURE]
+
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            if claim.verdict is not None or claim.reported:
+            told = claim.verdict is not None or claim.reported
+            if told and self._is_signed(claim, environ):
                 headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
                 verdict = replace(
                     claim.verdict or Verdict("unseen"),
@@ -241,6 +248,8 @@ class DeliveryMiddleware:
                 return call(*context)
             if isinstance(claim, Delivery):
                 claim.entered = True
+            else:
+                self._is_signed(claim, request.environ)  # while the signature is fresh
             try:
                 answer = call(*context)
                 if claim.verdict is None:

@@ -350,7 +350,7 @@ class TestReplayOfACapturedDelivery:
         for seconds in (302, -302):
             at = time.time() + seconds
             monkeypatch.setattr(
-                "flask_taskqueue.web.guard.time",
+                "flask_taskqueue.web.incoming.time",
                 SimpleNamespace(time=lambda at=at: at, monotonic=time.monotonic),
             )
             assert queue.app.test_client().post("/a", headers=headers, data=body).status_code == 403
