@@ -16,6 +16,7 @@ from werkzeug.serving import make_server
 from flask_taskqueue import Task, TaskQueue
 from flask_taskqueue.runtime import Runtime
 from flask_taskqueue.store import Store
+from flask_taskqueue.store.database.transaction import close_engine
 
 
 @dataclass
@@ -108,7 +109,7 @@ def closing(app: Flask) -> Iterator[None]:
                 db.session.remove()
             with app.app_context():
                 for engine in db.engines.values():
-                    engine.dispose()
+                    close_engine(engine)
 
 
 @contextmanager

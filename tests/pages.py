@@ -23,6 +23,7 @@ import flask_taskqueue
 from flask_taskqueue import TaskQueue
 from flask_taskqueue.runtime import Runtime
 from flask_taskqueue.runtime.runtime import _runtimes
+from flask_taskqueue.store.database.transaction import close_engine
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -116,7 +117,7 @@ def _close(runtime: Runtime) -> None:
         with runtime.app.app_context():
             db.session.remove()
             for engine in db.engines.values():
-                engine.dispose()
+                close_engine(engine)
 
 
 def _prepared(name: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from flask_taskqueue.core.diagnosis.problems import judge_dispatchers
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock
 from flask_taskqueue.migrations import include_object
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench, closing, runtime_of, served
 from tests.databases import TestDatabase
 from tests.diagnosis.conftest import Ward
@@ -269,7 +270,7 @@ def test_a_file_without_a_write_ahead_log_is_found(patient: Bench, tmp_path: Pat
     database = patient.store.database
     database.close()
     patient.db.session.remove()
-    patient.db.engine.dispose()
+    close_engine(patient.db.engine)
     other = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
     assert other.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
     other.execute("BEGIN IMMEDIATE")

@@ -16,6 +16,7 @@ from flask import g
 from flask_taskqueue import PermanentFailure
 from flask_taskqueue.core.errors import BadTransactionStateError, ConfigurationError
 from flask_taskqueue.store import Database, Tables
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
 from tests.laid import Laid
@@ -155,7 +156,7 @@ def test_listeners_of_connections_run_for_the_queues_too(
             cursor.close()
 
         with laid.lend(name, tmp_path) as database, bench(database.url) as queue:
-            queue.db.engine.dispose()
+            close_engine(queue.db.engine)
             database = queue.store.database
             found = {
                 "engine": queue.db.engine,
@@ -426,7 +427,7 @@ def test_a_session_that_is_led_elsewhere_later_is_refused(
             assert queue.tasks.dispatchers() == []
         finally:
             queue.db.session.remove()
-            queue.db.engine.dispose()
+            close_engine(queue.db.engine)
             if name == "mariadb":
                 with queue.store.database.engine.begin() as connection:
                     connection.exec_driver_sql(f"DROP SCHEMA {beside}")
@@ -441,7 +442,7 @@ def test_tables_that_the_applications_engine_names_otherwise_are_refused(
         engine = sa.create_engine(database.url)
         with engine.begin() as connection:
             connection.exec_driver_sql("CREATE SCHEMA shop")
-        engine.dispose()
+        close_engine(engine)
         with bench(database.url, SQLALCHEMY_ENGINE_OPTIONS=options) as queue:
             with pytest.raises(ConfigurationError, match="schema_translate_map"):
                 queue.tasks.drain()
@@ -462,7 +463,7 @@ def test_an_engine_that_was_replaced_is_noticed(
             match=r"looks at the file .*another\.db, .* what the queue has stored at the file",
         ):
             queue.tasks.drain()
-        before.dispose()
+        close_engine(before)
 
 
 def test_a_session_that_cannot_be_begun_is_refused_in_words(on_sqlite: Bench) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from flask_taskqueue import State, TaskSpec
 from flask_taskqueue.core.errors import TransientError
 from flask_taskqueue.store.database import transaction as course
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
 from tests.outages import switched
@@ -52,7 +53,7 @@ def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(
         queue.db.session.remove()
         only_read.set()
         for engine in (runtime.store.database.engine, queue.db.engine):
-            engine.dispose()
+            close_engine(engine)
         for change in changes(queue, handler):
             with pytest.raises(TransientError):
                 change()
@@ -62,7 +63,7 @@ def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(
         only_read.clear()
         task = handler.add()
         queue.db.session.remove()
-        queue.db.engine.dispose()
+        close_engine(queue.db.engine)
         joined = handler.options(transactional=True).add()
         queue.db.session.commit()
         assert [one.wait(20).state for one in (task, joined)] == [State.SUCCEEDED] * 2
@@ -146,7 +147,7 @@ def test_a_database_that_cannot_be_reached_is_a_transient_error_in_the_session_t
             raise queue.db.engine.dialect.loaded_dbapi.OperationalError(2003, "nobody answers")
 
         queue.db.session.remove()
-        queue.db.engine.dispose()
+        close_engine(queue.db.engine)
         sa.event.listen(queue.db.engine, "do_connect", away)
         with pytest.raises(TransientError):
             handler.options(transactional=True).add()
@@ -211,7 +212,7 @@ def test_what_became_of_a_commit_is_found_out_though_no_connection_is_taken(
         queue.tasks.worker("/w")(lambda: None)
         queue.tasks.add("/w")
         queue.db.session.remove()
-        queue.db.engine.dispose()
+        close_engine(queue.db.engine)
         engine, refused = queue.store.database.engine, threading.Event()
 
         def back(_: sa.engine.ExceptionContext) -> None:

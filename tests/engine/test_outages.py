@@ -23,6 +23,7 @@ from flask_taskqueue import (
 )
 from flask_taskqueue.core.queues import poison
 from flask_taskqueue.store.database.dialects import connections as idle
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench
 from tests.databases import Servers, TestDatabase, fresh
 from tests.outages import Proxy, switched
@@ -62,7 +63,7 @@ def test_an_outage_is_survived_and_told(
         wait_until(lambda: ran, what="the first runs")
         queue.db.session.remove()
         for engine in queue.db.engines.values():
-            engine.dispose()
+            close_engine(engine)
         switch(False)
         began = datetime.now(UTC)
         release.set()
@@ -100,7 +101,7 @@ def test_who_waits_for_a_task_waits_through_an_outage(
         task, tried = handler.add(), threading.Event()
         assert task.state is State.SCHEDULED
         queue.db.session.remove()
-        queue.db.engine.dispose()
+        close_engine(queue.db.engine)
         switch(False)
         with pytest.raises(WaitTimeoutError, match="cannot be read") as raised:
             task.wait(0.3)
@@ -151,7 +152,7 @@ def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(
         wait_until(lambda: len(ran) == 3, what="all run")
         take(queue, taken)
         for engine in queue.db.engines.values():
-            engine.dispose()
+            close_engine(engine)
         switch(False)
         ends = time.monotonic() + 1.2
         assert told.wait(10)
@@ -229,7 +230,7 @@ def test_a_connection_that_was_terminated_while_it_was_idle_is_replaced(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
                 "current_database() AND pid <> pg_backend_pid()"
             )
-        queue.db.engine.dispose()
+        close_engine(queue.db.engine)
         assert queue.tasks.find() == []
 
 

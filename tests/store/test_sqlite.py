@@ -12,6 +12,7 @@ from sqlalchemy.engine import default
 from flask_taskqueue.core.errors import ConfigurationError
 from flask_taskqueue.store import Database, Tables
 from flask_taskqueue.store.database.dialects.sqlite_findings import of_place, of_version
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.databases import TestDatabase
 
 AFFECTED = [(3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 45, 0), (3, 50, 6), (3, 51, 0), (3, 51, 2)]
@@ -117,7 +118,7 @@ def test_that_engine_would_have_kept_what_was_rolled_back(sqlite_database: TestD
         assert driver.in_transaction
         assert driver.execute("SELECT count(*) FROM one").fetchone() == (1,)
         driver.rollback()
-    engine.dispose()
+    close_engine(engine)
 
 
 def test_a_database_finds_what_concerns_it(sqlite_database: TestDatabase) -> None:

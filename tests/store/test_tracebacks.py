@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.store import AttemptResult, Store
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.databases import TestDatabase
 from tests.store.conftest import add, claim, open_store
 
@@ -108,7 +109,7 @@ def locked(database: TestDatabase, task: sa.Table, task_id: str) -> Iterator[Non
             connection.execute(sa.select(task).where(task.c.id == task_id).with_for_update())
         yield
         connection.rollback()
-    engine.dispose()
+    close_engine(engine)
 
 
 def test_no_transaction_of_the_app_is_waited_for(database: TestDatabase) -> None:

@@ -21,6 +21,7 @@ from flask_taskqueue import (
     State,
     current_task,
 )
+from flask_taskqueue.store.database.transaction import close_engine
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -421,7 +422,7 @@ def isolated(request: pytest.FixtureRequest, laid: Laid, tmp_path: Any) -> Itera
                 lambda connection, _: setattr(connection, "isolation_level", None),
             )
             sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-            engine.dispose()
+            close_engine(engine)
         one.db.session.configure(join_transaction_mode="create_savepoint")
         connection = engine.connect()
         transaction = connection.begin()

@@ -15,6 +15,7 @@ import pytest
 
 from flask_taskqueue import State, TransientError
 from flask_taskqueue.store.database import transaction as course
+from flask_taskqueue.store.database.transaction import close_engine
 from flask_taskqueue.web import health
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, fresh
@@ -39,7 +40,7 @@ def proxied(
                 yield queue, proxy
                 proxy.let_go()
                 queue.db.session.remove()
-                queue.db.engine.dispose()
+                close_engine(queue.db.engine)
         finally:
             proxy.switch(False)
 
@@ -123,7 +124,7 @@ class TestAStuckDatabaseExhaustsResources:
                 time.sleep(0.01)
             proxy.let_go()
             assert most - before <= 2 * JOBS + 2
-            queue.db.engine.dispose()
+            close_engine(queue.db.engine)
             wait_until(lambda: is_added(queue), what="a task can be added")
             wait_until(lambda: len(ran) == 2, what="it runs")
             queue.runtime.stop()

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import BadTransactionStateError, InvalidTaskError, Task
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench
 from tests.databases import NAMES, TestDatabase
 from tests.laid import Laid
@@ -71,7 +72,7 @@ def begin_explicitly(engine: sa.Engine, begin: str = "BEGIN") -> None:
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    engine.dispose()
+    close_engine(engine)
 
 
 def execute(queue: Bench, text: str) -> None:

@@ -22,6 +22,7 @@ from flask import Flask
 from standardwebhooks import Webhook
 
 from flask_taskqueue import State
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import runtime_of
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
@@ -46,7 +47,7 @@ def app(
         yield application
         loop_app.db.session.remove()
         for engine in loop_app.db.engines.values():
-            engine.dispose()
+            close_engine(engine)
         runtime_of(application).store.database.close()
 
 

@@ -20,6 +20,7 @@ from flask import Flask
 
 from flask_taskqueue import TaskSpec
 from flask_taskqueue.core.errors import TransientError
+from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import runtime_of
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
@@ -198,7 +199,7 @@ class Stage:
         with self.store.reading() as connection:
             rows, left = read_rows(connection, self.store), read_leftovers(connection, self.store)
         loop_app.db.session.remove()
-        loop_app.db.engine.dispose()  # a scenario may have cut its connections
+        close_engine(loop_app.db.engine)  # a scenario may have cut its connections
         return History(
             expected=self.expected,
             lines=log.read(self.log),
@@ -248,5 +249,5 @@ def stage(
             finally:
                 loop_app.db.session.remove()
                 for engine in loop_app.db.engines.values():
-                    engine.dispose()
+                    close_engine(engine)
                 runtime_of(app).store.database.close()
