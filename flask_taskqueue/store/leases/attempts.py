@@ -26,7 +26,6 @@ WITHDRAWN = "withdrawn"
 The task was deleted, or given back at a stop.
 """
 
-
 COPIED = {
     "task_id": "id",
     "number": "attempts",

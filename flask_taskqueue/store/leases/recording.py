@@ -249,9 +249,8 @@ def _standing(result: AttemptResult, row: sa.Row[Any] | None) -> tuple[AttemptRe
             if row.reason is None
             else _succeeded(result, row.status)._replace(completed=True)
         ), Standing.HELD
-    if (
-        row.state == State.SUCCEEDED
-    ):  # whoever took the task over found its handler's completion, or this is repeated
+    # Whoever took the task over found its handler's completion, or this is repeated.
+    if row.state == State.SUCCEEDED:
         return _succeeded(result, row.last_status), Standing.RECORDED
     # A crash ends or postpones a task under the lease that it lost.
     if row.state == result.outcome.state and row.last_reason != "crash":

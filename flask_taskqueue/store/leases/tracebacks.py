@@ -22,7 +22,7 @@ from ..database.dialects.claims import is_state
 from ..database.dialects.transactions import BRIEF
 from ..database.prepared import Prepared
 
-logger = logging.getLogger("flask_taskqueue")
+_logger = logging.getLogger("flask_taskqueue")
 
 _LONGEST = 1.0
 """The most seconds that are waited for the turn to write, where writers take turns."""
@@ -59,7 +59,7 @@ class Tracebacks:
         try:
             return self._keep(values)
         except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
-            logger.info("the traceback of task %s could not be stored: %s", record.id, error)
+            _logger.info("the traceback of task %s could not be stored: %s", record.id, error)
             return False
 
     def _keep(self, values: Mapping[str, Any]) -> bool:
