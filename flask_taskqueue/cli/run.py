@@ -42,8 +42,10 @@ _START_AGAIN = 1.0
     "--processes",
     type=Processes(),
     default="1",
+    is_flag=False,
+    flag_value="auto",
     show_default=True,
-    help="How many; auto: one per usable processor.",
+    help="How many; auto, or --processes alone: one per usable processor.",
 )
 @click.option(
     "--threads",

@@ -190,11 +190,12 @@ def test_a_process_that_holds_too_much_is_replaced(
     assert " died: " not in here.said()
 
 
+@pytest.mark.parametrize("number", ["auto", ""])
 def test_a_number_of_processes_follows_the_processors(
-    sqlite_database: TestDatabase, tmp_path: Path
+    sqlite_database: TestDatabase, tmp_path: Path, number: str
 ) -> None:
-    """With ``auto``."""
-    with stage(sqlite_database, tmp_path, {}) as here, here.dispatchers("auto") as running:
+    """With ``auto``, and where no number is given."""
+    with stage(sqlite_database, tmp_path, {}) as here, here.dispatchers(number) as running:
         wait_until(
             lambda: len(descendants(running.pid)) == min(usable_processors(), 64),
             what="there are as many",

@@ -99,14 +99,14 @@ class Stage:
     def dispatchers(
         self, processes: int | str = 3, *options: str, environment: Mapping[str, str] | None = None
     ) -> Iterator[Popen[bytes]]:
-        """``flask taskqueue run`` with so many processes."""
+        """``flask taskqueue run`` with so many processes; none is named by ``""``."""
         command = (
             *FLASK,
             self._module,
             "taskqueue",
             "run",
             "--processes",
-            str(processes),
+            *([] if processes == "" else [str(processes)]),
             *options,
         )
         with process(command, environment or {}, self.output) as running:
