@@ -22,7 +22,7 @@ coverage: .venv/installed-dev
 
 # Kills, pauses and outages at full size, on every database; prints a table.
 chaos: .venv/installed-dev
-	TEST_MODEL_STEPS=5000 $(BIN)/pytest -o faulthandler_timeout=600 tests/store/test_model.py
+	TEST_MODEL_STEPS=5000 $(BIN)/pytest tests/store/test_model.py
 	$(BIN)/python -m tests.whole.chaos
 
 # Ten minutes of tasks and kills; prints what a dispatcher and the supervisor use meanwhile, and fails if it grows.

@@ -11,12 +11,13 @@ from typing import Any
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from flask_taskqueue import Task, TaskQueue
 from flask_taskqueue.runtime import Runtime
 from flask_taskqueue.store import Store
 from flask_taskqueue.store.database.transaction import close_engine
+from tests.waiting import wait_until
 
 
 @dataclass
@@ -114,8 +115,19 @@ def closing(app: Flask) -> Iterator[None]:
 
 @contextmanager
 def served(application: Any) -> Iterator[str]:
-    """A WSGI application behind a real server; its URL."""
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    """A WSGI application behind a real server; its URL.
+
+    A reply arrives before the request's thread has done with it. So that none of them comes to a
+    database that is closed already, in the end all requests are over.
+    """
+    running = _Running()
+
+    class Handler(WSGIRequestHandler):
+        def run_wsgi(self) -> None:
+            with running:
+                super().run_wsgi()
+
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -124,3 +136,20 @@ def served(application: Any) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+        wait_until(lambda: not running.number, what="the requests are over")
+
+
+class _Running:
+    """The number of requests that are served, each until its reply is closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.number = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.number += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.number -= 1
