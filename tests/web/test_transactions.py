@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -377,27 +378,53 @@ def test_an_engine_that_commits_each_statement_is_refused(database: TestDatabase
         tasks.add("/w")
 
 
+def commit_each_statement(connection: Any, *_: Any) -> None:
+    """What a listener does to a driver's connection."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.isolation_level = None
+    elif callable(connection.autocommit):
+        connection.autocommit(True)
+    else:
+        connection.autocommit = True
+
+
+@pytest.mark.parametrize("how", ["connect_args", "connect", "checkout"])
 def test_a_driver_that_commits_each_statement_is_refused_at_the_start(
-    database: TestDatabase,
+    database: TestDatabase, how: str
 ) -> None:
     """Where only a connection tells."""
     app = Flask(__name__)
     app.config.update(TESTING=True, SECRET_KEY="secret", SQLALCHEMY_DATABASE_URI=database.url)
-    if sa.make_url(database.url).get_driver_name() == "psycopg2":
-        pytest.skip("this driver's connect() has no such argument")
-    driver = {"isolation_level": None} if database.name == "sqlite" else {"autocommit": True}
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": driver}
+    if how == "connect_args":
+        if sa.make_url(database.url).get_driver_name() == "psycopg2":
+            pytest.skip("this driver's connect() has no such argument")
+        driver = {"isolation_level": None} if database.name == "sqlite" else {"autocommit": True}
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": driver}
     db = SQLAlchemy(app)
     tasks = TaskQueue(app, db)
     with closing(app), app.app_context():
+        if how != "connect_args":
+            sa.event.listen(db.engine, how, commit_each_statement)
         db.create_all()
-        if (
-            database.name == "postgresql"
-        ):  # whose driver SQLAlchemy tells to begin transactions all the same
+        with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
             tasks.drain()
-        else:
-            with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
-                tasks.drain()
+
+
+def test_a_handler_whose_connection_commits_each_statement_does_not_run(queue: Bench) -> None:
+    """Although the one that was looked at when the dispatcher started did not."""
+
+    @queue.tasks.worker("/count", transactional=True, retry={"task_retry_limit": 0})
+    def count() -> None:
+        queue.db.session.execute(sa.update(queue.Counter).values(count=7))
+
+    @queue.app.before_request
+    def later() -> None:
+        sa.event.listen(queue.db.engine, "checkout", commit_each_statement)
+
+    task = count.add()
+    queue.tasks.drain()
+    assert queue.count() == 0
+    assert "AUTOCOMMIT" in str(queue.tasks.get(task.id).last_error)
 
 
 def test_tasks_added_in_a_handler_share_its_transaction(queue: Bench) -> None:

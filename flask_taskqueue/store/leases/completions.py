@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...core.errors import ConfigurationError
 from ...core.states import Record, State
 from ...core.times import SECOND
 from ..database.dialects import Dialect, Mark
@@ -22,6 +23,7 @@ from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.task_tables import ended
+from ..database.transaction import AUTOCOMMIT
 from .finish import Finish, Transition
 
 
@@ -46,12 +48,15 @@ class Completions:
         """Mark the handler's transaction, which has just begun; return None if its lease is lost.
 
         If one writer locks the whole database, the lease is checked by writing, so that the rest of
-        the transaction has the write lock.
+        the transaction has the write lock. Raises `ConfigurationError` if the connection commits
+        each statement at once.
         """
         if self._dialect.locks_by_writing:
             fenced = self._fence.execute(connection, {"id": record.id, "lease": record.lease_id})
             if fenced.rowcount != 1:
                 return None
+        if self._dialect.commits_by_itself(connection):
+            raise ConfigurationError(AUTOCOMMIT)
         return self._dialect.mark(connection)
 
     def complete(

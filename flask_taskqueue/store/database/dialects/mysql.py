@@ -101,7 +101,8 @@ class MySQL:
         return None
 
     def commits_by_itself(self, connection: sa.Connection) -> bool:
-        return bool(connection.exec_driver_sql("SELECT @@autocommit").scalar_one())
+        driver: Any = connection.connection.dbapi_connection
+        return bool(driver.get_autocommit())  # the server's answer to the last statement says so
 
     def place(self, connection: sa.Connection) -> str:
         database, host, port = connection.exec_driver_sql(

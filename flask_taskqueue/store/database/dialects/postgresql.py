@@ -141,7 +141,8 @@ class PostgreSQL:
         return None
 
     def commits_by_itself(self, connection: sa.Connection) -> bool:
-        return connection.get_isolation_level() == "AUTOCOMMIT"
+        driver: Any = connection.connection.dbapi_connection
+        return bool(driver.autocommit)  # set by whomever, this decides whether it sends BEGIN
 
     def place(self, connection: sa.Connection) -> str:
         asked = (
