@@ -430,6 +430,50 @@ def test_a_statement_that_commits_by_itself(queue: Bench) -> None:
     queue.db.session.commit()
 
 
+def test_what_many_rows_have_changed_before_one_failed_is_a_change(queue: Bench) -> None:
+    """A view may catch the error and commit the rest; PostgreSQL lets it only roll back."""
+    queue.db.session.execute(sa.insert(queue.Counter), [{"id": n, "count": 0} for n in (2, 3)])
+    queue.db.session.commit()
+    move = sa.update(queue.Counter.__table__).where(queue.Counter.id == sa.bindparam("old"))
+    rows = [{"old": 1, "new": 9}, {"old": 2, "new": 3}]
+    with pytest.raises(sa.exc.IntegrityError):
+        queue.db.session.execute(move.values(id=sa.bindparam("new")), rows)
+    expect(queue, joined=queue.db.engine.dialect.name != "postgresql")
+    with pytest.raises(sa.exc.IntegrityError):
+        execute(queue, "INSERT INTO counter (id, count) VALUES (1, 0)")
+    expect(queue, joined=False)
+
+
+def test_what_a_procedure_has_changed_before_it_failed_is_a_change(queue: Bench) -> None:
+    """On MariaDB, which keeps it in the transaction."""
+    if queue.db.engine.dialect.name in ("sqlite", "postgresql"):
+        pytest.skip("of MariaDB only")
+    for body, joined in (("UPDATE counter SET count = 7;", True), ("", False)):
+        execute(
+            queue,
+            f"CREATE OR REPLACE PROCEDURE fail_it() BEGIN {body} SIGNAL SQLSTATE '45000'; END",
+        )
+        with pytest.raises(sa.exc.DBAPIError):
+            execute(queue, "CALL fail_it()")
+        expect(queue, joined=joined)
+
+
+def test_a_change_of_a_table_that_fails_has_committed_on_mariadb(queue: Bench) -> None:
+    """What was added before is committed; a statement that is not understood commits nothing."""
+    if queue.db.engine.dialect.name in ("sqlite", "postgresql"):
+        pytest.skip("of MariaDB only")
+    execute(queue, "UPDATE counter SET count = 7")
+    task = queue.tasks.add("/w")
+    with pytest.raises(sa.exc.DBAPIError):
+        execute(queue, "CREATE TABLE counter oops")
+    assert not task.is_committed
+    with pytest.raises(sa.exc.DBAPIError):
+        execute(queue, "CREATE TABLE counter (id INTEGER)")
+    assert task.is_committed
+    assert is_stored(queue, task)
+    expect(queue, joined=False)
+
+
 def closed(queue: Bench) -> None:
     """As at the end of a request."""
     queue.db.session.remove()

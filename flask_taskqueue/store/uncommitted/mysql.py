@@ -24,6 +24,7 @@ class MySQLWrites:
     """
 
     asks = True
+    keeps_what_failed = True
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

@@ -50,6 +50,7 @@ class PostgreSQLWrites:
     """The writes of a transaction, exactly, by one question to the transaction itself."""
 
     asks = True
+    keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

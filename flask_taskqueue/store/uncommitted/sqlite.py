@@ -22,6 +22,7 @@ class SQLiteWrites:
     """
 
     asks = False
+    keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

@@ -19,6 +19,7 @@ NO_COMMIT = (
 )
 
 _ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
+"""Kinds of statements that are prepared for, as are those that change several rows one by one."""
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
 """The tracked transactions by the ids of their connections, which they keep alive."""
 _engines: WeakSet[sa.Engine] = WeakSet()
@@ -37,6 +38,7 @@ def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
         _engines.add(engine)
         sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
         sa.event.listen(engine, "after_cursor_execute", _after)
+        sa.event.listen(engine, "handle_error", _failed)
         sa.event.listen(engine, "commit", _committing)
     followed = _followed[id(connection)] = TrackedTransaction(connection, shared=shared)
     return followed
@@ -70,10 +72,10 @@ def _committing(connection: sa.Connection) -> None:
 
 
 def _before(
-    connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, _many: bool
+    connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, many: bool
 ) -> tuple[str, Any]:
     statement = read_statement(text)
-    if statement.kind in _ANNOUNCED and (followed := _find(connection)) is not None:
+    if (many or statement.kind in _ANNOUNCED) and (followed := _find(connection)) is not None:
         followed.before(statement)
     return text, parameters
 
@@ -84,3 +86,14 @@ def _after(
     statement = read_statement(text)
     if not statement.is_harmless and (followed := _find(connection)) is not None:
         followed.after(statement, cursor, context)
+
+
+def _failed(error: sa.engine.ExceptionContext) -> None:
+    context: Any = error.execution_context
+    if error.connection is None or context is None or error.is_disconnect:
+        return
+    if error.sqlalchemy_exception is None:  # not the database's, which may not be done
+        return
+    statement = read_statement(error.statement or "")
+    if not statement.is_harmless and (followed := _find(error.connection)) is not None:
+        followed.failed(statement, many=context.executemany)

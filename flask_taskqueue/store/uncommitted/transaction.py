@@ -142,8 +142,9 @@ class TrackedTransaction:
         elif statement.kind is StatementKind.UNKNOWN:
             if statement.defines or not self._writes.asks:
                 self._resolve()
-            if not (level.unknown or level.written):
-                level.noted = self._writes.note(locks=self._locks)
+            self._note(level)
+        elif statement.kind is StatementKind.CHANGE and self._writes.keeps_what_failed:
+            self._note(level)  # several rows, of which one may fail
 
     def after(self, statement: Statement, cursor: Any, context: Any) -> None:
         """Note a statement that has run."""
@@ -158,6 +159,20 @@ class TrackedTransaction:
             self._begun_by = context.statement
         else:
             self._savepoint(statement)
+
+    def failed(self, statement: Statement, *, many: bool) -> None:
+        """Note a statement that has failed, and may have written or committed before.
+
+        The database is asked when somebody wants to know, as after a statement whose words do not
+        show what it does. ``many`` says that it ran once for each of several rows.
+        """
+        if self._writes.keeps_what_failed and not self._end_if_implied(statement):
+            self._levels[-1].unknown |= many or statement.kind is StatementKind.UNKNOWN
+            self._doubted = True
+
+    def _note(self, level: _Level) -> None:
+        if not (level.unknown or level.written):
+            level.noted = self._writes.note(locks=self._locks)
 
     def _changed(self, statement: Statement, cursor: Any, context: Any) -> None:
         wrote = self._writes.wrote(statement, cursor, context)

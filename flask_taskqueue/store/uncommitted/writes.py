@@ -16,6 +16,8 @@ class Writes(Protocol):
 
     asks: bool
     """Whether the answers below take a question to the server."""
+    keeps_what_failed: bool
+    """Whether a statement that failed may have left changes that its driver does not count."""
 
     def is_autocommit(self) -> bool:
         """Return whether the driver commits each statement, so that nothing is held back."""
@@ -61,6 +63,7 @@ class UnknownWrites:
     """A database that cannot be asked; it is the app's own and does not hold our tables."""
 
     asks = True
+    keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
