@@ -15,6 +15,7 @@ from ...core.errors import ConfigurationError, TablesOutdatedError, TransientErr
 from ...process.interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
 from .schema import CURRENT, Schema, SchemaChange, SchemaVersion, lacking_error, too_new_error
+from .streams import refuse_stream
 from .tables import Tables
 from .transaction import (
     AUTOCOMMIT,
@@ -140,8 +141,10 @@ class Database:
     def open_within(self, connection: sa.Connection) -> None:
         """Check as `open` does, from within a transaction of the caller's own.
 
-        If that transaction holds the only write lock, the tables become part of it.
+        If that transaction holds the only write lock, the tables become part of it. Raises
+        `BadTransactionStateError` if its connection is busy with a streamed result.
         """
+        refuse_stream(connection)
         if self._ready or not (self.dialect.locks_by_writing and self._create and self.missing()):
             self.open()
         else:

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .functions import MYSQL
 from .statement import Statement, StatementKind
 from .writes import ask
 
@@ -24,6 +25,8 @@ class MySQLWrites:
     """
 
     asks = True
+    functions = MYSQL
+    one_result = True
     keeps_what_failed = True
 
     def __init__(self, connection: sa.Connection) -> None:

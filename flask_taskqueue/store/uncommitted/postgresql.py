@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .functions import POSTGRESQL
 from .statement import Statement, StatementKind
 from .writes import ask
 
@@ -50,6 +51,8 @@ class PostgreSQLWrites:
     """The writes of a transaction, exactly, by one question to the transaction itself."""
 
     asks = True
+    functions = POSTGRESQL
+    one_result = False
     keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -62,7 +65,7 @@ class PostgreSQLWrites:
         return 0
 
     def note(self, *, locks: bool) -> Any:
-        return ask(self._connection, _COUNTED) if locks else None
+        return ask(self._connection, _COUNTED) if locks and self.is_open() else None
 
     def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         counts = statement.kind is StatementKind.CHANGE or (

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
+from .functions import SQLITE
 from .statement import Statement
 from .writes import ask
 
@@ -22,6 +23,8 @@ class SQLiteWrites:
     """
 
     asks = False
+    functions = SQLITE
+    one_result = False
     keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:

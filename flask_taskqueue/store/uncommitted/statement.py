@@ -55,34 +55,15 @@ The exceptions are ``FOR UPDATE`` and the function ``replace()``.
 
 _DEFINES = {"alter", "comment", "create", "drop", "grant", "revoke", "truncate"}
 
-_TAKE_PARENTHESES = set(
+_TAKE_PARENTHESES = frozenset(
     """
     all and any array as between by case cast conflict cross distinct else except exists filter from
     group having if ilike in intersect interval is join lateral like limit materialized not of
     offset on only or order over partition recursive row select similar some table then to union
-    unique using values when where window with within bigint binary bit char character date datetime
-    decimal double float int integer numeric real smallint time timestamp varbinary varchar
+    unique using values when where window with within bigint bit char character decimal float
+    int integer numeric real smallint time timestamp varchar
     """.split()
 )
-_PURE = set(
-    """
-    abs array_agg avg bool_and bool_or ceil ceiling char_length character_length coalesce concat
-    concat_ws convert count cume_dist current_date current_time current_timestamp date_add
-    date_format date_part date_sub date_trunc datediff dense_rank every exp extract first_value
-    floor format from_unixtime generate_series greatest group_concat hex hour ifnull instr isnull
-    json_agg json_array json_array_length json_build_object json_each json_extract json_group_array
-    json_group_object json_object json_unquote jsonb_agg jsonb_build_object julianday lag last_value
-    lead least left length ln localtime localtimestamp locate log lower lpad ltrim make_interval max
-    min minute mod month now ntile nullif octet_length percent_rank percentile_cont percentile_disc
-    position power quarter radians random rank regexp_replace repeat replace reverse right round
-    row_number rpad rtrim second sign split_part sqrt stddev strftime string_agg strpos substr
-    substring sum timestampdiff to_char to_date to_number to_timestamp trim trunc typeof
-    unix_timestamp unixepoch unnest upper utc_timestamp variance version week weekday year
-    """.split()
-)
-"""Functions of the databases themselves that change nothing."""
-
-_CALLABLE = _TAKE_PARENTHESES | _PURE
 
 
 class StatementKind(Enum):
@@ -124,23 +105,24 @@ class Statement:
         return self.keyword in _DEFINES
 
 
-def read_statement(text: str) -> Statement:
+def read_statement(text: str, functions: frozenset[str]) -> Statement:
     """Return what kind of statement this is.
 
-    An uncertain one is `StatementKind.UNKNOWN`, for example because of comments and quotes that
-    databases read differently.
+    ``functions`` are those whose calls cannot write, whatever functions the app has. An uncertain
+    statement is `StatementKind.UNKNOWN`, for example because of comments and quotes that databases
+    read differently.
     """
     return (
-        _read(text)
+        _read(text, functions)
         if len(text) <= _LONGEST
         else Statement(StatementKind.UNKNOWN, _keyword(text), locks=True, writes=True)
     )
 
 
 @lru_cache(maxsize=1024)
-def _read(text: str) -> Statement:
+def _read(text: str, functions: frozenset[str]) -> Statement:
     keyword = _keyword(text)
-    words = list(_words(text))
+    words = list(_words(text, functions))
     if not words or not all(word.text for word in words):
         return Statement(StatementKind.UNKNOWN, keyword, locks=keyword not in _DEFINES, writes=True)
     first = words[0].text
@@ -188,7 +170,7 @@ class _Word:
     """Whether a table is named here, so that its columns may follow in parentheses."""
 
 
-def _words(text: str) -> Iterator[_Word]:
+def _words(text: str, functions: frozenset[str]) -> Iterator[_Word]:
     """Yield the words outside of comments and quotes; an empty one if that is uncertain."""
     word, place, adjacent = _Word(""), 0, False
     while place < len(text):
@@ -203,7 +185,9 @@ def _words(text: str) -> Iterator[_Word]:
                 yield word
             word = _next_word(token, word)
         elif kind == "open" and adjacent:
-            word.calls = not word.names and word.text not in _CALLABLE
+            touches = text[token.start() - 1].isalnum()  # with a blank MariaDB has others call it
+            known = word.text in _TAKE_PARENTHESES or (touches and word.text in functions)
+            word.calls = not (word.names or known)
             word.writes &= word.text != "replace"
         adjacent = kind in ("word", "quoted") or (kind == "blank" and adjacent)
     if word.text:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ...core.errors import BadTransactionStateError
 from .statement import StatementKind, read_statement
 from .transaction import TrackedTransaction
+from .writes import functions_of
 
 NO_COMMIT = (
     "a transactional handler must not commit: its changes are committed together with the "
@@ -74,7 +75,7 @@ def _committing(connection: sa.Connection) -> None:
 def _before(
     connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, many: bool
 ) -> tuple[str, Any]:
-    statement = read_statement(text)
+    statement = read_statement(text, functions_of(connection))
     if (many or statement.kind in _ANNOUNCED) and (followed := _find(connection)) is not None:
         followed.before(statement)
     return text, parameters
@@ -83,9 +84,12 @@ def _before(
 def _after(
     connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool
 ) -> None:
-    statement = read_statement(text)
-    if not statement.is_harmless and (followed := _find(connection)) is not None:
+    statement = read_statement(text, functions_of(connection))
+    streams = bool(getattr(context, "_is_server_side", False))
+    if (streams or not statement.is_harmless) and (followed := _find(connection)) is not None:
         followed.after(statement, cursor, context)
+        if streams:
+            followed.streams(cursor)
 
 
 def _failed(error: sa.engine.ExceptionContext) -> None:
@@ -94,6 +98,6 @@ def _failed(error: sa.engine.ExceptionContext) -> None:
         return
     if error.sqlalchemy_exception is None:  # not the database's, which may not be done
         return
-    statement = read_statement(error.statement or "")
+    statement = read_statement(error.statement or "", functions_of(error.connection))
     if not statement.is_harmless and (followed := _find(error.connection)) is not None:
         followed.failed(statement, many=context.executemany)

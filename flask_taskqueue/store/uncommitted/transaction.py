@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..database.streams import note_stream, refuse_stream
 from .statement import Statement, StatementKind
 from .writes import writes_of
 
@@ -72,6 +73,8 @@ class TrackedTransaction:
         """
         if self._writes.is_autocommit():
             return False
+        if self._doubted or (ask and self._levels[-1].unknown):
+            refuse_stream(self.connection)
         if any(level.written for level in self._levels):
             if (self._doubted or not self._writes.asks) and not self._writes.is_open():
                 self.clear()
@@ -159,6 +162,11 @@ class TrackedTransaction:
             self._begun_by = context.statement
         else:
             self._savepoint(statement)
+
+    def streams(self, cursor: Any) -> None:
+        """Note the cursor of a result that is read while its rows are used."""
+        if self._writes.one_result:
+            note_stream(self.connection, cursor)
 
     def failed(self, statement: Statement, *, many: bool) -> None:
         """Note a statement that has failed, and may have written or committed before.

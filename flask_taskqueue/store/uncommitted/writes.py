@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol
 
@@ -16,6 +15,10 @@ class Writes(Protocol):
 
     asks: bool
     """Whether the answers below take a question to the server."""
+    functions: frozenset[str]
+    """Functions whose calls cannot write, or are counted all the same."""
+    one_result: bool
+    """Whether a result that is streamed must have been read before the next statement."""
     keeps_what_failed: bool
     """Whether a statement that failed may have left changes that its driver does not count."""
 
@@ -63,6 +66,8 @@ class UnknownWrites:
     """A database that cannot be asked; it is the app's own and does not hold our tables."""
 
     asks = True
+    functions: frozenset[str] = frozenset()
+    one_result = False
     keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -114,13 +119,20 @@ def ask(connection: sa.Connection, question: str) -> list[Any] | None:
         cursor.close()
 
 
+def functions_of(connection: sa.Connection) -> frozenset[str]:
+    """Return the functions whose calls cannot write on the database of this connection."""
+    functions: frozenset[str] = _kind(connection.dialect.name).functions
+    return functions
+
+
 def writes_of(connection: sa.Connection) -> Writes:
     """Return the questions that the database of this connection can be asked."""
-    return _kind(connection.dialect.name)(connection)
+    writes: Writes = _kind(connection.dialect.name)(connection)
+    return writes
 
 
 @cache
-def _kind(name: str) -> Callable[[sa.Connection], Writes]:
+def _kind(name: str) -> Any:
     match name:
         case "sqlite":
             from .sqlite import SQLiteWrites
