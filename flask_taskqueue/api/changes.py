@@ -195,10 +195,10 @@ def _join(
     tell: Callable[[T], object],
     name: Callable[[T], Sequence[str]],
 ) -> tuple[T, Commitment]:
-    database = runtime.store.database
+    database, session = runtime.store.database, runtime.binding.session()
     try:
         with database.joined():
-            connection = runtime.binding.session_connection()
+            connection = sessions.connection_of(session, runtime.binding.bound)
     except sa.exc.InvalidRequestError as error:
         raise BadTransactionStateError(
             f"the session has no transaction that the change could be part of: {error}. Roll "
@@ -218,7 +218,7 @@ def _join(
         [runtime.wake, lambda: warn_if_unattended(runtime, lambda: name(result))] if wakes else []
     )
     sessions.join(
-        runtime.binding.session(),
+        session,
         connection,
         name(result),
         commitment.commit,

@@ -175,10 +175,14 @@ class Binding:
 
     def session_connection(self) -> sa.Connection:
         """Return the connection that the app's session uses in its current transaction."""
-        connection: sa.Connection = self._db.session.connection(
-            bind_arguments={"bind": self._db.engines[self.bind_key]}
-        )
+        connection: sa.Connection = self._db.session.connection(bind_arguments={"bind": self.bound})
         return connection
+
+    @property
+    def bound(self) -> sa.Engine | sa.Connection:
+        """What the app's session uses for the tables: an engine, or a test's connection."""
+        bound: sa.Engine | sa.Connection = self._db.engines[self.bind_key]
+        return bound
 
     @contextmanager
     def _looking(self, engine: sa.Engine) -> Iterator[sa.Connection]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -19,6 +21,7 @@ from ..store import (
     NO_COMMIT,
     JoinedChange,
     TrackedTransaction,
+    inherited,
     track,
     tracked_by_this_thread,
     untrack,
@@ -27,6 +30,11 @@ from ..store import (
 _logger = logging.getLogger("flask_taskqueue")
 
 _FOLLOWED = "taskqueue_followed"
+_LEFT = "taskqueue_left_savepoint"
+"""Whether the session's savepoint has ended, and its hooks run.
+
+The session cannot be used in them, but the connection has gone on to the transaction around it.
+"""
 _MOST_NAMED = 50
 
 _CHANGES_IN_THE_WAY = (
@@ -41,11 +49,25 @@ _SAVEPOINT_IN_THE_WAY = (
     "or have it be part of the session's transaction (transactional=True)"
 )
 
+_PARENT_IN_THE_WAY = (
+    "this process was forked while a transaction of its parent had the SQLite file in use, and "
+    "for SQLite this process has it in use for ever: fork before the transaction, or use the "
+    "multiprocessing start method spawn"
+)
+
 _watched: WeakSet[Any] = WeakSet()
 _NOTHING: AbstractContextManager[object] = nullcontext()
 
-_handler: ContextVar[object] = ContextVar("taskqueue_handler", default=None)
-"""The application context of the running transactional handler, or None."""
+
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    """A running transactional handler: its application context, and the registry of its session."""
+
+    context: object
+    registry: Any
+
+
+_handler: ContextVar[_Handler | None] = ContextVar("taskqueue_handler", default=None)
 
 
 def watch(session: Any) -> None:
@@ -67,13 +89,15 @@ def has_changes(session: Session) -> bool:
 
     If the statements that ran do not show it, the database is asked. In a transactional handler the
     answer is always True, because its transaction will be committed or rolled back whatever it
-    holds.
+    holds. The end of a savepoint does not end what was changed around it.
     """
+    if is_handlers():
+        return True
     # In a hook after its commit or rollback, or due to be rolled back: there is nothing to join.
-    if not session.is_active:
+    if not session.is_active and not session.in_nested_transaction():
         return False
     mine = followed(session)
-    if is_handlers() or any(one.has_written(ask=False) for one in mine):
+    if any(one.has_written(ask=False) for one in mine):
         return True
     if session.new or session.deleted or any(session.is_modified(one) for one in session.dirty):
         return True
@@ -92,6 +116,18 @@ def is_current(app: Flask) -> bool:
     The application's session is bound to that context.
     """
     return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
+
+
+def connection_of(session: Session, bound: sa.Engine | sa.Connection) -> sa.Connection:
+    """Return the connection that the session's transaction uses for what it is bound to.
+
+    Raises SQLAlchemy's InvalidRequestError if the transaction takes no more changes.
+    """
+    if session.info.get(_LEFT):
+        for one in followed(session):
+            if one.engine is bound:
+                return one.connection
+    return session.connection(bind_arguments={"bind": bound})
 
 
 def join(
@@ -117,12 +153,14 @@ def join(
 
 
 @contextmanager
-def no_commit(session: Session) -> Iterator[None]:
+def no_commit(session: Session, registry: Any) -> Iterator[None]:
     """Forbid commits of the session and of its connections, within this context.
 
-    A commit raises `BadTransactionStateError`; savepoints can come and go.
+    A commit raises `BadTransactionStateError`; savepoints can come and go. The session that takes
+    its place in its ``registry``, because the handler removed it, must not be committed either.
+    Other sessions may be.
     """
-    token = _handler.set(app_ctx._get_current_object())  # type: ignore[attr-defined]
+    token = _handler.set(_Handler(app_ctx._get_current_object(), registry))  # type: ignore[attr-defined]
     kept = followed(session)
     for one in kept:
         one.may_commit = False
@@ -141,6 +179,8 @@ def making_way(file: str) -> AbstractContextManager[object]:
     Raises `BadTransactionStateError` for a session with changes, because waiting for it would mean
     that this thread waits for itself.
     """
+    if any(one.may_lock(file) for one in inherited()):
+        raise BadTransactionStateError(_PARENT_IN_THE_WAY)
     in_the_way = [one for one in tracked_by_this_thread() if one.may_lock(file)]
     if not in_the_way:
         return _NOTHING
@@ -158,7 +198,11 @@ def making_way(file: str) -> AbstractContextManager[object]:
 def is_handlers() -> bool:
     """Return whether the session of this context is a transactional handler's."""
     handler = _handler.get()
-    return handler is not None and has_app_context() and app_ctx._get_current_object() is handler  # type: ignore[attr-defined]
+    return (
+        handler is not None
+        and has_app_context()
+        and app_ctx._get_current_object() is handler.context  # type: ignore[attr-defined]
+    )
 
 
 def _begun(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
@@ -167,26 +211,34 @@ def _begun(session: Session, transaction: SessionTransaction, connection: sa.Con
 
 
 def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:
-    one = track(connection, shared=connection.in_nested_transaction())
-    session.info.setdefault(_FOLLOWED, []).append(one)
+    together: list[TrackedTransaction] = session.info.setdefault(_FOLLOWED, [])
+    one = track(connection, together, shared=connection.in_nested_transaction())
+    together.append(one)
     return one
 
 
 def _committing(session: Session) -> None:
-    if _handler.get() is not None and not session.in_nested_transaction():
+    handler = _handler.get()
+    if handler is None or not is_handlers() or session.in_nested_transaction():
+        return
+    if handler.registry.has() and handler.registry() is session:
         raise BadTransactionStateError(NO_COMMIT)
 
 
 def _committed(session: Session) -> None:
-    if not session.in_nested_transaction():
-        for one in followed(session):
-            one.end(committed=True)
+    _over(session, committed=True)
 
 
 def _rolled_back(session: Session) -> None:
-    if not session.in_nested_transaction():
-        for one in followed(session):
-            one.end(committed=False)
+    _over(session, committed=False)
+
+
+def _over(session: Session, *, committed: bool) -> None:
+    if session.in_nested_transaction():
+        session.info[_LEFT] = True
+        return
+    for one in followed(session):
+        one.end(committed=committed)
 
 
 def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
@@ -199,6 +251,8 @@ def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.nested:
+        session.info.pop(_LEFT, None)
     if transaction.parent is not None:
         return
     ended: list[TrackedTransaction] = session.info.pop(_FOLLOWED, [])
@@ -217,3 +271,8 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         )
     for call in dict.fromkeys(call for one in ended for call in one.take_due()):
         call()
+
+
+if hasattr(os, "register_at_fork"):
+    # A child of a handler has no part in its transaction.
+    os.register_at_fork(after_in_child=lambda: _handler.set(None))

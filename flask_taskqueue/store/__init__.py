@@ -29,7 +29,7 @@ from .tasks.listings import Cursor, Listing, ListKind
 from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
-from .uncommitted.tracking import NO_COMMIT, track, tracked_by_this_thread, untrack
+from .uncommitted.tracking import NO_COMMIT, inherited, track, tracked_by_this_thread, untrack
 from .uncommitted.transaction import JoinedChange, TrackedTransaction
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "Wait",
     "has_freed_places",
     "in_order",
+    "inherited",
     "is_in_memory",
     "keep",
     "refusal",

@@ -99,7 +99,7 @@ class _Transaction:
             mark = self._completions.begin(connection, self._record)
             if mark is None:
                 raise LeaseLostError(_LOST)
-            with no_commit(self._session):
+            with no_commit(self._session, self._binding.session.registry):
                 response, verdict = call()
                 if not verdict.is_success:
                     return response, verdict

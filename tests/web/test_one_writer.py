@@ -325,22 +325,49 @@ def test_an_open_savepoint_that_may_hold_the_lock(queue: Bench) -> None:
     assert len(queue.tasks.find()) == 1
 
 
-def test_the_session_does_not_notice_that_it_let_go(queue: Bench) -> None:
+def test_a_session_that_let_go_goes_on(queue: Bench) -> None:
     """Nothing expires, `with session.begin()` goes on, and what follows is one transaction."""
     session = queue.db.session
     with session.begin():
-        counter = session.get(queue.Counter, 1)
-        execute(queue, "UPDATE counter SET count = 7 WHERE id = 99")
+        session.connection()
         queue.tasks.add("/w")
-        assert "count" in counter.__dict__
-        counter.count = 3
-        session.flush()
+        execute(queue, "UPDATE counter SET count = 3")
     assert queue.count() == 3
+    counter = session.get(queue.Counter, 1)
+    queue.tasks.add("/w")
+    assert "count" in counter.__dict__
+    session.commit()
     execute(queue, "SELECT 1")
     queue.tasks.add("/w")
     execute(queue, "UPDATE counter SET count = 4")
     session.rollback()
     assert queue.count() == 3
+    assert len(queue.tasks.find()) == 3
+
+
+def test_what_was_read_before_a_session_let_go_changes_nothing(queue: Bench) -> None:
+    """Others may have changed it meanwhile, so the commit is refused and leaves nothing behind,
+    also in the pool. Where the session need not let go, it is not refused.
+    """
+    session = queue.db.session
+    counter = session.get(queue.Counter, 1)
+    driver = session.connection().connection
+    begins = queue.db.engine.dialect.name == "sqlite" and driver.in_transaction
+    queue.tasks.add("/w")
+    counter.count += 1
+    if not begins:
+        session.commit()
+        assert queue.count() == 1
+        return
+    with pytest.raises(BadTransactionStateError, match="read again"):
+        session.commit()
+    session.remove()
+    assert queue.count() == 0
+    session.get(queue.Counter, 1).count += 1
+    queue.tasks.add("/w")
+    session.commit()
+    assert queue.count() == 1
+    assert len(queue.tasks.find()) == 2
 
 
 def test_a_transaction_that_was_begun_by_a_statement_is_begun_again(on_a_file: Bench) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from threading import get_ident
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
@@ -19,29 +21,39 @@ NO_COMMIT = (
     "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
 )
 
+STALE = (
+    "this transaction has read, then tasks.add() (or another change of the queue) has ended it and "
+    "begun it again, so as to write to the SQLite file, and now it would change something: others "
+    "may have changed meanwhile what it has read. Make the changes before you add the task, add it "
+    "with transactional=True, or commit or roll back after it and read again"
+)
+
 _ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
 """Kinds of statements that are prepared for, as are those that change several rows one by one."""
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
 """The tracked transactions by the ids of their connections, which they keep alive."""
+_inherited: list[TrackedTransaction] = []
 _engines: WeakSet[sa.Engine] = WeakSet()
 
 
-def track(connection: sa.Connection, *, shared: bool) -> TrackedTransaction:
+def track(
+    connection: sa.Connection, together: Sequence[TrackedTransaction], *, shared: bool
+) -> TrackedTransaction:
     """Track the transaction that has begun on a connection.
 
-    It is tracked for as long as the caller keeps the returned value, or until `untrack`. ``shared``
-    says that somebody else began the transaction, and may have written before.
+    It is tracked for as long as the caller keeps the returned value, or until `untrack`.
+    ``together`` are all that are to be committed with it. ``shared`` says that somebody else began
+    the transaction, and may have written before.
     """
-    engine: sa.Engine = getattr(
-        connection.engine, "_proxied", connection.engine
-    )  # one with execution options has its events
+    followed = TrackedTransaction(connection, together, shared=shared)
+    engine = followed.engine
     if engine not in _engines:
         _engines.add(engine)
         sa.event.listen(engine, "before_cursor_execute", _before, retval=True)
         sa.event.listen(engine, "after_cursor_execute", _after)
         sa.event.listen(engine, "handle_error", _failed)
         sa.event.listen(engine, "commit", _committing)
-    followed = _followed[id(connection)] = TrackedTransaction(connection, shared=shared)
+    _followed[id(connection)] = followed
     return followed
 
 
@@ -62,14 +74,29 @@ def tracked_by_this_thread() -> list[TrackedTransaction]:
     ]
 
 
+def inherited() -> list[TrackedTransaction]:
+    """Return the transactions that were open in the parent when this process was forked."""
+    return _inherited
+
+
 def _find(connection: sa.Connection) -> TrackedTransaction | None:
     return _followed.get(id(connection))
 
 
 def _committing(connection: sa.Connection) -> None:
     followed = _find(connection)
-    if followed is not None and not followed.may_commit:
-        raise BadTransactionStateError(NO_COMMIT)
+    if followed is None:
+        return
+    try:
+        if not followed.may_commit:
+            raise BadTransactionStateError(NO_COMMIT)
+        if followed.has_made_way and followed.has_written():
+            raise BadTransactionStateError(STALE)
+        followed.commit_others_first()
+    except BaseException:
+        # SQLAlchemy takes the transaction for ended now, and would return the connection with it.
+        connection.dialect.do_rollback(connection.connection)
+        raise
 
 
 def _before(
@@ -85,8 +112,12 @@ def _after(
     connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool
 ) -> None:
     statement = read_statement(text, functions_of(connection))
+    followed = _find(connection)
+    if followed is None:
+        return
+    followed.has_read |= statement.kind in (StatementKind.READ, StatementKind.UNKNOWN)
     streams = bool(getattr(context, "_is_server_side", False))
-    if (streams or not statement.is_harmless) and (followed := _find(connection)) is not None:
+    if streams or not statement.is_harmless:
         followed.after(statement, cursor, context)
         if streams:
             followed.streams(cursor)
@@ -101,3 +132,12 @@ def _failed(error: sa.engine.ExceptionContext) -> None:
     statement = read_statement(error.statement or "", functions_of(error.connection))
     if not statement.is_harmless and (followed := _find(error.connection)) is not None:
         followed.failed(statement, many=context.executemany)
+
+
+def _after_fork() -> None:
+    _inherited.extend(_followed.values())
+    _followed.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -47,8 +47,20 @@ class TrackedTransaction:
     is asked: once, before a savepoint begins or when somebody wants to know.
     """
 
-    def __init__(self, connection: sa.Connection, *, shared: bool) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        together: Sequence[TrackedTransaction] = (),
+        *,
+        shared: bool,
+    ) -> None:
         self.connection = connection
+        # One with execution options has its events.
+        self.engine: sa.Engine = getattr(connection.engine, "_proxied", connection.engine)
+        self._together = together
+        self.has_made_way = False
+        """Whether the transaction was ended and begun again after the app had read in it."""
+        self.has_read = False
         self.thread: int = get_ident()
         self.may_commit = True
         """Whether the owner of the connection may commit it."""
@@ -116,6 +128,26 @@ class TrackedTransaction:
         due, self._due = self._due, []
         return list(dict.fromkeys(due))
 
+    def commit_others_first(self) -> None:
+        """Commit the databases that are committed together with this one, if it holds tasks.
+
+        So none of the tasks is stored, and run, if another of the commits fails. SQLAlchemy would
+        commit them in any order; what it commits afterwards is empty.
+        """
+        if not self.joined:
+            return
+        for other in self._together:
+            connection = other.connection
+            if other is self or connection.closed or not connection.in_transaction():
+                continue
+            dialect = connection.dialect
+            try:
+                dialect.do_commit(connection.connection)
+            except dialect.loaded_dbapi.Error as error:
+                raise sa.exc.DBAPIError.instance(
+                    None, None, error, dialect.loaded_dbapi.Error, dialect=dialect
+                ) from error
+
     def may_lock(self, file: str) -> bool:
         """Return whether the transaction may keep others from writing to this file."""
         return self._writes.may_lock(file)
@@ -125,6 +157,8 @@ class TrackedTransaction:
         """End the transaction, which must hold no changes, and begin it again afterwards.
 
         It begins again in the same way. The session does not notice: none of its objects expires.
+        So what it changes afterwards must not be committed (`has_made_way`), because it may rest on
+        what was read before.
         """
         must_begin = self._writes.let_go() and (self._begun_by_events or self._begun_by is not None)
         try:
@@ -133,8 +167,9 @@ class TrackedTransaction:
             begun_by = self._begun_by
             if must_begin:
                 self._begin_again()
+            stale = self.has_made_way or (must_begin and self.has_read)
             self.clear()
-            self._begun_by = begun_by
+            self._begun_by, self.has_made_way = begun_by, stale
 
     def before(self, statement: Statement) -> None:
         """Prepare for a statement that is going to run."""
@@ -225,7 +260,7 @@ class TrackedTransaction:
         self._levels = [_Level(self._writes.count(), joined=list(joined))]
         self._begun_by = None
         self._locks = self._shared
-        self._doubted = False
+        self._doubted = self.has_made_way = self.has_read = False
 
     def _savepoint(self, statement: Statement) -> None:
         if statement.kind is StatementKind.SAVEPOINT:

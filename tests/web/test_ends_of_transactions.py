@@ -1,0 +1,212 @@
+"""Where the session's transaction is not simply one: savepoints that end, flushes that fail,
+other databases, other sessions and children.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_taskqueue import BadTransactionStateError, State, TaskQueue
+from tests.apps import Bench, bench, closing
+from tests.databases import TestDatabase
+
+ONCE: Any = {"task_retry_limit": 0}
+
+
+@pytest.fixture
+def queue(database: TestDatabase) -> Iterator[Bench]:
+    """An application."""
+    with bench(database.url) as one, one.app.app_context():
+        one.tasks.worker("/w", endpoint="w")(lambda: None)
+        yield one
+
+
+def add_after_each_commit(queue: Bench) -> None:
+    """A hook as it is written where a task belongs to what was committed."""
+    sa.event.listen(queue.db.session, "after_commit", lambda _: queue.tasks.add("/w"))
+
+
+def test_the_end_of_a_savepoint_commits_nothing(queue: Bench) -> None:
+    """What a hook adds then is part of the transaction around it."""
+    add_after_each_commit(queue)
+    session = queue.db.session
+    session.add(queue.Counter(id=2, count=0))
+    with session.begin_nested():
+        session.add(queue.Counter(id=3, count=0))
+    session.rollback()
+    assert queue.tasks.find() == []
+    with session.begin_nested():
+        session.add(queue.Counter(id=3, count=0))
+    session.commit()
+    assert len(queue.tasks.find()) == 2
+
+
+def test_a_failed_handler_leaves_no_task_of_its_hooks(queue: Bench) -> None:
+    """However often it is tried."""
+
+    def handler() -> None:
+        with queue.db.session.begin_nested():
+            queue.db.session.add(queue.Counter(id=2, count=0))
+        raise RuntimeError("no")
+
+    queue.tasks.worker("/fails", endpoint="fails", transactional=True)(handler)
+    add_after_each_commit(queue)
+    task = queue.tasks.add("/fails", retry=ONCE, transactional=False)
+    queue.tasks.drain()
+    assert [one.id for one in queue.tasks.find()] == [task.id]
+    assert queue.tasks.get(task.id).state is State.DEAD
+
+
+def test_after_a_failed_flush_a_transactional_handler_adds_nothing(queue: Bench) -> None:
+    """Its transaction can only be rolled back, which it hears at the call."""
+    heard: list[Exception] = []
+
+    def handler() -> None:
+        queue.db.session.add(queue.Counter(id=1, count=0))
+        with pytest.raises(sa.exc.IntegrityError):
+            queue.db.session.flush()
+        try:
+            queue.tasks.add("/w")
+        except BadTransactionStateError as error:
+            heard.append(error)
+
+    queue.tasks.worker("/flushes", endpoint="flushes", transactional=True)(handler)
+    task = queue.tasks.add("/flushes", retry=ONCE)
+    queue.tasks.drain()
+    assert len(heard) == 1
+    assert [one.id for one in queue.tasks.find()] == [task.id]
+
+
+def test_other_sessions_may_commit_while_a_transactional_handler_runs(queue: Bench) -> None:
+    """Only its own may not, nor the one that takes its place."""
+    if queue.db.engine.dialect.name == "sqlite":
+        pytest.skip("one writer: another session waits for the handler's")
+
+    def handler() -> None:
+        with queue.db.session.session_factory() as session:
+            session.add(queue.Counter(id=2, count=0))
+            session.commit()
+        with queue.app.app_context():
+            queue.db.session.add(queue.Counter(id=3, count=0))
+            queue.db.session.commit()
+        with pytest.raises(BadTransactionStateError, match="must not commit"):
+            queue.db.session.commit()
+
+    queue.tasks.worker("/others", endpoint="others", transactional=True)(handler)
+    task = queue.tasks.add("/others", retry=ONCE)
+    queue.tasks.drain()
+    assert queue.tasks.get(task.id).state is State.SUCCEEDED, queue.tasks.get(task.id).last_error
+    assert queue.db.session.scalar(sa.select(sa.func.count()).select_from(queue.Counter)) == 3
+
+
+def test_a_refused_commit_leaves_nothing_in_the_pool(queue: Bench) -> None:
+    """Nobody who gets the connection later commits what the handler has changed."""
+
+    def handler() -> None:
+        queue.db.session.add(queue.Counter(id=2, count=0))
+        queue.db.session.flush()
+        transaction = queue.db.session.connection().get_transaction()
+        assert transaction is not None
+        transaction.commit()
+
+    queue.tasks.worker("/commits", endpoint="commits", transactional=True)(handler)
+    task = queue.tasks.add("/commits", retry=ONCE)
+    queue.tasks.drain()
+    assert queue.tasks.get(task.id).state is State.DEAD
+    queue.db.session.remove()
+    for _ in range(queue.db.engine.pool.size()):
+        queue.db.session.execute(sa.update(queue.Counter).values(count=1))
+        queue.db.session.commit()
+    assert queue.db.session.get(queue.Counter, 2) is None
+
+
+def test_a_task_is_committed_after_the_other_databases(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    """Where the commit of another one fails, the task is not stored and never runs."""
+    app = Flask(__name__)
+    app.config.update(
+        SECRET_KEY="x",
+        TESTING=True,
+        SQLALCHEMY_DATABASE_URI=database.url,
+        SQLALCHEMY_BINDS={"other": f"sqlite:///{tmp_path / 'other.db'}"},
+    )
+    db = SQLAlchemy(app)
+    tasks = TaskQueue(app)
+    tasks.worker("/w")(lambda: None)
+
+    class Parent(db.Model):  # type: ignore[name-defined, misc]
+        __bind_key__ = "other"
+        id = db.Column(db.Integer, primary_key=True)
+
+    class Child(db.Model):  # type: ignore[name-defined, misc]
+        __bind_key__ = "other"
+        id = db.Column(db.Integer, primary_key=True)
+        parent = db.Column(db.ForeignKey(Parent.id, deferrable=True, initially="DEFERRED"))
+
+    with closing(app), app.app_context():
+        sa.event.listen(
+            db.engines["other"],
+            "connect",
+            lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"),
+        )
+        db.create_all()
+        for number in range(10):  # in whatever order they are committed
+            db.session.add(Child(id=number, parent=999))
+            db.session.flush()
+            task = tasks.add("/w")
+            assert not task.is_committed
+            with pytest.raises(sa.exc.IntegrityError):
+                db.session.commit()
+            db.session.rollback()
+            assert not task.is_committed
+        assert tasks.find() == []
+        db.session.add_all([Parent(id=1), Child(id=1, parent=1)])
+        db.session.flush()
+        task = tasks.add("/w")
+        db.session.commit()
+        assert task.is_committed
+        assert len(tasks.find()) == 1
+        assert db.session.get(Child, 1) is not None
+
+
+def child(queue: Bench, answers: Any) -> None:
+    """What a process adds that was forked by a transactional handler."""
+    try:
+        answers.put(queue.tasks.add("/w").is_committed)
+    except BadTransactionStateError as error:
+        answers.put(str(error))
+
+
+def test_a_child_of_a_transactional_handler_has_no_part_in_its_transaction(queue: Bench) -> None:
+    """What it adds is stored at once, or on SQLite, where that cannot be, refused."""
+    fork = multiprocessing.get_context("fork")
+    answers: list[object] = []
+
+    def handler() -> None:
+        queue.db.session.execute(sa.update(queue.Counter).values(count=1))
+        answer = fork.Queue()
+        process = fork.Process(target=child, args=(queue, answer))
+        process.start()
+        answers.append(answer.get(timeout=60))
+        process.join()
+        raise RuntimeError("no")
+
+    queue.tasks.worker("/forks", endpoint="forks", transactional=True)(handler)
+    queue.tasks.add("/forks", retry=ONCE)
+    queue.tasks.drain()
+    stored = [task for task in queue.tasks.find() if task.url == "/w"]
+    if queue.db.engine.dialect.name == "sqlite":
+        assert "was forked while a transaction of its parent" in str(answers[0])
+        assert stored == []
+    else:
+        assert answers == [True]
+        assert len(stored) == 1
