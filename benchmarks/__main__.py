@@ -1,9 +1,14 @@
-"""One benchmark by name: ``python -m benchmarks throughput``; each takes ``--help``."""
+"""One benchmark by name: ``python -m benchmarks throughput``; each takes ``--help``.
+
+With ``--absolute`` it prints what was measured on this machine beside the ratios.
+"""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+
+from .table import print_absolute
 
 NAMES = (
     "throughput",
@@ -20,6 +25,7 @@ NAMES = (
     "counting",
     "upkeep",
     "compare",
+    "chart",
     "figures",
 )
 
@@ -27,10 +33,16 @@ NAMES = (
 def main() -> int:
     """Run it."""
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
-        print(f"usage: python -m benchmarks {{{','.join(NAMES)}}} [options]", file=sys.stderr)
+        print(
+            f"usage: python -m benchmarks {{{','.join(NAMES)}}} [--absolute] [options]",
+            file=sys.stderr,
+        )
         return 2
     name = sys.argv.pop(1)
     sys.argv[0] = f"benchmarks {name}"
+    if "--absolute" in sys.argv:
+        sys.argv.remove("--absolute")
+        print_absolute()
     import_module(f"benchmarks.{name}").main()
     return 0
 

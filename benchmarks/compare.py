@@ -1,6 +1,6 @@
 """The peers beside Flask-TaskQueue, in interleaved rounds of one run.
 
-    python -m benchmarks compare [--rounds 3] [--scale 1] [--only NAME ...]
+    python -m benchmarks compare [--rounds 3] [--scale 1] [--only NAME ...] [--csv FILE]
 
 Each peer has a virtual environment of its own, made on demand (BENCH_ENVIRONMENTS, by default in
 the user's cache). Needed: PostgreSQL (user postgres, database bench_peers is made anew), Redis
@@ -16,6 +16,7 @@ to the start of the task, with an idle worker.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import signal
@@ -30,11 +31,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .table import absolute
+
 HERE = Path(__file__).parent.parent
 ENVIRONMENTS = Path(
     os.environ.get("BENCH_ENVIRONMENTS", Path.home() / ".cache" / "flask-taskqueue-benchmarks")
 )
 POSTGRESQL = "psycopg[binary]"
+OURS = "Flask-TaskQueue, "
+WORKS = {"note": "no-op", "request": "equal work"}
+"""The columns of rates by the work of the tasks."""
+
+Found = dict[str, dict[str, list[float]]]
+"""By column and peer, what each round found."""
 
 
 @dataclass(frozen=True)
@@ -203,24 +212,22 @@ def _empty_database() -> None:
             mariadb.cursor().execute("CREATE DATABASE IF NOT EXISTS bench_peers")
 
 
-def measure(benches: list[Bench], rounds: int, scale: float) -> dict[str, dict[str, list[float]]]:
-    """By column and peer what each round found; who fails in a round has a figure less, and is
-    named. Ctrl-C ends it early.
+def measure(benches: list[Bench], rounds: int, scale: float) -> Found:
+    """Measure in rounds; who fails in a round has a figure less, and is named. Ctrl-C ends it
+    early.
     """
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: Found = defaultdict(lambda: defaultdict(list))
     with suppress(KeyboardInterrupt):
         _measure(found, benches, rounds, scale)
     return found
 
 
-def _measure(
-    found: dict[str, dict[str, list[float]]], benches: list[Bench], rounds: int, scale: float
-) -> None:
+def _measure(found: Found, benches: list[Bench], rounds: int, scale: float) -> None:
     for number in range(rounds):
         for bench in benches:
             name, tasks = bench.peer.name, max(100, int(bench.peer.tasks * scale))
             try:
-                for work, column in (("note", "no-op"), ("request", "equal work")):
+                for work, column in WORKS.items():
                     added, drained = bench.drained(work, tasks)
                     found["add"][name].append(added)
                     found[column][name].append(drained)
@@ -238,24 +245,49 @@ def _measure(
             print(".", end="", file=sys.stderr, flush=True)
 
 
-def show(found: dict[str, dict[str, list[float]]]) -> None:
-    """Print the table; ranges in brackets, ratios to ours on SQLite and on PostgreSQL at equal
-    work.
-    """
-    ours = {place: statistics.median(found["equal work"]["Flask-TaskQueue, "
-f"{place}"]) for place in ("SQLite", "PostgreSQL")
-            if found["equal work"].get(f"Flask-TaskQueue, {place}")}  # fmt: skip
-    names = [f"equal work: ours on {place}" for place in ours]
-    print(f"\n| peer | add/s | no-op/s | equal work/s | {' | '.join(names)} | p50 ms | p99 ms |")
-    print("|---|" + "---:|" * (5 + len(names)))
+def show(found: Found) -> None:
+    """Print the tables: our rate over each peer's, and what was measured."""
+    ours = [name for name in found["equal work"] if name.startswith(OURS)]
+    print(f"\n| {' | '.join(['ours over', *(of for name in ours for of in _columns(name))])} |")
+    print("|---|" + "---:|" * (2 * len(ours)))
     for peer in found["equal work"]:
-        cells = [_cell(found[column].get(peer, [])) for column in ("add", "no-op", "equal work")]
-        cells += [
-            f"{one / statistics.median(found['equal work'][peer]):.2f}" for one in ours.values()
+        cells = [
+            _ratio(found[work].get(name), found[work].get(peer))
+            for name in ours
+            for work in WORKS.values()
         ]
+        print(f"| {peer} | {' | '.join(cells)} |")
+    if absolute():
+        _show_absolute(found)
+
+
+def _columns(ours: str) -> list[str]:
+    return [f"{ours.removeprefix(OURS)}, {work}" for work in WORKS.values()]
+
+
+def _ratio(ours: list[float] | None, peer: list[float] | None) -> str:
+    return f"{statistics.median(ours) / statistics.median(peer):.2f}" if ours and peer else ""
+
+
+def _show_absolute(found: Found) -> None:
+    print("\n| peer | add/s | no-op/s | equal work/s | p50 ms | p99 ms |")
+    print("|---|" + "---:|" * 5)
+    for peer in found["equal work"]:
+        cells = [_cell(found[column].get(peer, [])) for column in ("add", *WORKS.values())]
         late = sorted(found["latency"].get(peer, []))
         cells += [f"{late[int(len(late) * part)]:.1f}" if late else "" for part in (0.5, 0.99)]
         print(f"| {peer} | {' | '.join(cells)} |")
+
+
+def write(found: Found, path: Path) -> None:
+    """Write the medians of the rates as CSV, for the chart."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["queue", *WORKS.values()])
+        for peer in found["equal work"]:
+            rows.writerow(
+                [peer, *(round(statistics.median(found[work][peer])) for work in WORKS.values())]
+            )
 
 
 def _cell(values: list[float]) -> str:
@@ -274,6 +306,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--only", nargs="*", help="parts of names")
+    parser.add_argument("--csv", type=Path, help="a file for the chart's data")
     given = parser.parse_args()
     chosen = [
         peer
@@ -281,7 +314,11 @@ def main() -> None:
         if not given.only or any(one.lower() in peer.name.lower() for one in given.only)
     ]
     with tempfile.TemporaryDirectory() as directory:
-        show(measure([Bench(peer, Path(directory)) for peer in chosen], given.rounds, given.scale))
+        benches = [Bench(peer, Path(directory)) for peer in chosen]
+        found = measure(benches, given.rounds, given.scale)
+    show(found)
+    if given.csv is not None:
+        write(found, given.csv)
 
 
 if __name__ == "__main__":

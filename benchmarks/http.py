@@ -172,13 +172,18 @@ def main() -> None:
                 tables.measure(DRAIN, drain)
         finally:
             ended(server)
+    others = ("bare loop of urllib3", "bare loop of the http transport", DRAIN)
     tables.rates.show(
-        dict.fromkeys(
-            ("bare loop of urllib3", "bare loop of the http transport", DRAIN),
-            "bare loop of requests",
-        )
+        dict.fromkeys(others, "bare loop of requests") | {DRAIN: "bare loop of urllib3"}
     )
-    tables.costs.show()
+    print()
+    tables.costs.show(
+        {
+            f"{name}: {where}": f"bare loop of requests: {where}"
+            for where in ("here", "in gunicorn")
+            for name in others
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ import sqlalchemy as sa
 from .apps import Counter, application, database_name, noted
 from .lateness import arguments, measured
 from .notes import begun
-from .table import show_spread
+from .table import show_spread_ratios
 from .throughput import bare_requests
 
+FLOOR = "a commit and a request"
 PAUSE = 0.03
 """Seconds between two tasks: the dispatcher is idle again."""
 
@@ -42,7 +43,7 @@ def floors(given: argparse.Namespace) -> dict[str, list[float]]:
     for url in given.database:
         with application(url) as app:
             engine, request = app.extensions["taskqueue"].store.database.engine, bare_requests(app)
-            rows[f"{database_name(app)}, floor: a commit and a request"] = [
+            rows[f"{database_name(app)}, {FLOOR}"] = [
                 _floor(engine, request) for _ in range(given.tasks)
             ]
     return rows
@@ -60,7 +61,9 @@ def _floor(engine: sa.Engine, request: Callable[[int], None]) -> float:
 def main() -> None:
     """Add tasks one by one."""
     given = arguments(__doc__, tasks=200)
-    show_spread("ms after add()", floors(given) | measured(latency, given))
+    bare, rows = floors(given), measured(latency, given)
+    ratios = {name: f"{name.partition(', ')[0]}, {FLOOR}" for name in rows}
+    show_spread_ratios("ms after add()", bare | rows, ratios)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
-    tables = Table("wall time"), Table("processor")
+    tables = Table("wall time, µs"), Table("processor time, µs")
     with application(given.database) as app:
         parts = loops(app)
         alternated(parts, _TURN)
@@ -160,10 +160,10 @@ def main() -> None:
             db_tasks.add_many(nothing.spec() for _ in range(number))
             found[DRAIN] = spent(drain, number)
             for name, seconds in found.items():
-                for table, one, unit in zip(tables, seconds, found[UNIT], strict=True):
-                    table.add(name, one / unit)
+                for table, one in zip(tables, seconds, strict=True):
+                    table.add(name, one * 1e6 / number)
     for table in tables:
-        table.show()
+        table.show(dict.fromkeys([*list(parts)[1:], DRAIN], UNIT))
         print()
 
 

@@ -13,10 +13,13 @@ import argparse
 import threading
 import time
 from collections import Counter as Tally
+from itertools import pairwise
 
 import psutil
 import sqlalchemy as sa
 from flask import Flask
+
+from flask_taskqueue.core.times import plural
 
 from .apps import application, db_tasks, dispatchers, ended, nothing
 from .table import Table
@@ -74,6 +77,10 @@ def _reached(app: Flask, number: int, family: list[psutil.Process]) -> tuple[flo
     return time.perf_counter(), sum(sum(one.cpu_times()[:2]) for one in family)
 
 
+def _name(processes: int) -> str:
+    return plural(processes, "process", "processes")
+
+
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
     parser = argparse.ArgumentParser(
@@ -84,7 +91,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 8])
     parser.add_argument("--database", help="an SQLAlchemy URL; by default a SQLite file")
     given = parser.parse_args()
-    table, used = Table("per second"), Table("microsec.")
+    table, used = Table("tasks per second"), Table("processor time of a task, µs")
     waits: Tally[str] = Tally()
     done = threading.Event()
     with application(given.database) as app, app.app_context():
@@ -94,18 +101,14 @@ def main() -> None:
         for _ in range(given.rounds):
             for number in given.processes:
                 per_second, microseconds = rate(app, given.tasks, number)
-                table.add(f"{number} process(es)", per_second)
-                used.add(f"{number} process(es): processor time of a task", microseconds)
+                table.add(_name(number), per_second)
+                used.add(_name(number), microseconds)
         done.set()
         time.sleep(0.1)
-    table.show(
-        {
-            f"{number} process(es)": f"{given.processes[0]} process(es)"
-            for number in given.processes[1:]
-        }
-    )
+    ratios = {_name(more): _name(fewer) for fewer, more in pairwise(given.processes)}
+    table.show(ratios)
     print()
-    used.show()
+    used.show(ratios)
     if waits:
         print(f"\nof {waits.pop('looks')} looks so many found a backend that waits for a lock:")
         print("\n".join(f"{number:6} {what}" for what, number in waits.most_common(8)) or "     0")
