@@ -25,6 +25,7 @@ from ..core.urls import redacted
 from ..engine.in_flight import renew_for
 from ..engine.pulse import Pulse, Recycling, resident
 from ..engine.supervisor import Supervisor
+from ..process.logs import get_logger
 from ..process.signal_handlers import take
 from ..runtime import Runtime
 from ..store import Store, Wait
@@ -32,7 +33,7 @@ from ..web.app_checks import check_application
 from ..web.autostart import disable_autostart
 from .options import Processes, current_runtime
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _START_AGAIN = 1.0
 
@@ -219,7 +220,7 @@ def _child(
     runtime: Runtime = app.extensions["taskqueue"]
     signals.attempt_finished.connect(_echo_attempt, app)
     if not _logger.hasHandlers():
-        _logger.addHandler(_warnings_handler())
+        _logger.logger.addHandler(_warnings_handler())
     if recycling != Recycling():
         _watch_recycling(runtime, options["identity"], recycling, pulse)
 

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from ..process.logs import SafeLogger, get_logger
 from ..process.threads import in_empty_context, start_thread
 from .cron import Cron
 from .dispatcher import Dispatcher
 from .registration import Registration
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _WATCH_INTERVAL = 1.0
 _SWEEP_INTERVAL = 60.0
@@ -54,8 +55,12 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         def work() -> None:
-            events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
-            self._run_job_success(job.id, events)
+            try:
+                job.func()
+            except Exception:
+                _logger.exception("the dispatcher's job %s failed; it runs again later", job.id)
+            finally:  # otherwise it would count as running for ever, and never run again
+                self._run_job_success(job.id, [])
 
         try:
             begun = start_thread(work, name=f"taskqueue-{job.id}")
@@ -113,9 +118,8 @@ class Scheduler:
             job_defaults={"coalesce": True, "misfire_grace_time": None},
             timezone=UTC,
             daemon=True,
-            logger=_quiet("scheduler"),
+            logger=_quiet(),
         )
-        _quiet("executors")
         self._every(poll_interval, self._drain, _DRAIN, jitter=True, at_once=True, max_instances=2)
         self._every(_CRON_INTERVAL, self._tick, _CRON, at_once=True)
         self._every(lease / 3, dispatcher.heartbeat.beat, "renew")
@@ -194,7 +198,14 @@ class Scheduler:
             self.wake()
 
     def _beat(self) -> None:
-        """Show that the dispatcher is alive; retire it if it must not use the tables any more."""
+        """Show that the dispatcher is alive; retire it if it must not use the tables any more.
+
+        While its drain is stalled it does not count as alive.
+        """
+        stalled_for = self.dispatcher.stalled_for
+        if self._registration.is_known and stalled_for is not None:
+            _logger.error("this dispatcher has not looked for tasks for %.0f s", stalled_for)
+            return
         why = self._registration.beat()
         if why is None:
             return
@@ -211,11 +222,11 @@ class Scheduler:
             return  # the scheduler has been stopped
 
 
-def _quiet(part: str) -> logging.Logger:
+def _quiet() -> SafeLogger:
     """Return APScheduler's logger of our jobs alone, limited to errors.
 
     Without the limit it would report every run, once a second.
     """
-    logger = logging.getLogger(f"apscheduler.{part}.{_ALIAS}")
+    logger = get_logger(f"apscheduler.scheduler.{_ALIAS}")
     logger.setLevel(logging.ERROR)
     return logger

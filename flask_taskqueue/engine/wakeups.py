@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import secrets
 import socket
@@ -15,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..process.logs import get_logger
 from ..process.threads import start_thread
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _LINGER = 0.001
 """The seconds in which further rings count as one with the first."""

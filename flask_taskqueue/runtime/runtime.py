@@ -20,12 +20,13 @@ from ..engine.maintenance import carry_on
 from ..engine.pulse import Replaced
 from ..engine.registration import Registration
 from ..engine.scheduler import Scheduler
+from ..process.logs import get_logger
 from ..process.threads import signals_blocked_in_uwsgi
 from ..store import replace_inherited
 from . import sessions
 from .resources import Resources
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 
 class DispatcherOptions(TypedDict, total=False):

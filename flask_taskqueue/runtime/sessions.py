@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..core.errors import BadTransactionStateError
+from ..process.logs import get_logger
 from ..store import (
     NO_COMMIT,
     JoinedChange,
@@ -24,7 +24,7 @@ from ..store import (
     untrack,
 )
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _FOLLOWED = "taskqueue_followed"
 _MOST_NAMED = 50

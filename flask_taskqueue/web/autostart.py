@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -20,6 +19,7 @@ from werkzeug.serving import is_running_from_reloader
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError, TransientError
+from ..process.logs import get_logger
 from ..process.stop_signals import guard, is_stopping, prepare
 from ..process.threads import at_exit, start_thread
 from ..runtime import Runtime
@@ -30,7 +30,7 @@ from .development_server import ends_with_its_request, on_serving
 from .guard import verified
 from .middleware import claimed_delivery
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _RELOAD_GRACE = 2.0
 _START_AGAIN = 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...process.logs import get_logger
 from ...process.threads import signals_blocked_in_uwsgi, start_thread
 from .database import Database
 from .dialects import ListenNotify
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _APART = 0.005
 _IDLE = 1.0
