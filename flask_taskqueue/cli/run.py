@@ -27,6 +27,7 @@ from ..engine.pulse import Pulse, Recycling, resident
 from ..engine.supervisor import Supervisor
 from ..process.logs import get_logger
 from ..process.signal_handlers import take
+from ..process.threads import NoThreadError
 from ..runtime import Runtime
 from ..store import Store, Wait
 from ..web.app_checks import check_application
@@ -252,12 +253,15 @@ def _watch_recycling(runtime: Runtime, identity: str, recycling: Recycling, puls
 
 
 def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:
-    """Start as soon as the database can be reached; return False if the end came first."""
+    """Start as soon as the database can be reached and there are threads.
+
+    Returns False if the end came first.
+    """
     while not is_over(0):
         try:
             runtime.start(**options)
             return True
-        except TransientError as error:
+        except (TransientError, NoThreadError) as error:
             _logger.warning("the dispatcher cannot start yet: %s", error)
             is_over(_START_AGAIN)
     return False

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..core.delivery.delivery import Delivery
 from ..core.queues.pacing import Pacing
 from ..process.logs import get_logger
-from ..process.threads import start_thread
+from ..process.threads import NoThreadError, start_thread
 from ..store import AttemptResult
 from .attempt import Attempts
 
@@ -280,7 +280,7 @@ class Pool:
         """
         try:
             start_thread(self._work, name="taskqueue-slot")
-        except RuntimeError as error:
+        except NoThreadError as error:
             _logger.warning("no thread could be started for a task: %s", error)
             with self._counting:
                 self._threads -= 1

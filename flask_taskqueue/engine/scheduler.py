@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from ..process.logs import SafeLogger, get_logger
-from ..process.threads import in_empty_context, start_thread
+from ..process.threads import NoThreadError, in_empty_context, start_thread
 from .cron import Cron
 from .dispatcher import Dispatcher
 from .registration import Registration
@@ -37,7 +38,7 @@ _SET_BACK = 0.5
 
 
 class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
-    """An executor that runs each job in a daemon thread.
+    """An executor that runs each job in a daemon thread, as soon as one can be started.
 
     APScheduler's thread pool is joined when the interpreter exits, before an exit handler can stop
     the dispatcher.
@@ -46,6 +47,8 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._threads: list[threading.Thread] = []
+        self._waiting: deque[Any] = deque()
+        self._told = False
 
     def join(self, ends: float) -> None:
         """Wait until running jobs have ended, or until ``ends`` on the monotonic clock."""
@@ -53,19 +56,35 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends - time.monotonic()))
 
-    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        def work() -> None:
-            try:
-                job.func()
-            except Exception:
-                _logger.exception("the dispatcher's job %s failed; it runs again later", job.id)
-            finally:  # otherwise it would count as running for ever, and never run again
-                self._run_job_success(job.id, [])
+    def submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        """Run a job; begin those first that got no thread before."""
+        self._begin_waiting()
+        super().submit_job(job, run_times)
 
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        self._waiting.append(job)
+        self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        """Begin what waits, in the scheduler's thread, at least each time that a job is due."""
         try:
-            begun = start_thread(work, name=f"taskqueue-{job.id}")
-            self._threads = [*(one for one in self._threads if one.is_alive()), begun]
-        except RuntimeError:  # the interpreter is ending, and allows no more threads
+            while self._waiting:
+                job = self._waiting[0]
+                begun = start_thread(self._work, job, name=f"taskqueue-{job.id}")
+                self._waiting.popleft()
+                self._threads = [*(one for one in self._threads if one.is_alive()), begun]
+            self._told = False
+        except NoThreadError as error:
+            if not self._told and threading.main_thread().is_alive():  # the interpreter goes on
+                self._told = True
+                _logger.warning("the jobs of the dispatcher wait for a thread: %s", error)
+
+    def _work(self, job: Any) -> None:
+        try:
+            job.func()
+        except Exception:
+            _logger.exception("the dispatcher's job %s failed; it runs again later", job.id)
+        finally:  # otherwise it would count as running for ever, and never run again
             self._run_job_success(job.id, [])
 
 
@@ -154,12 +173,12 @@ class Scheduler:
     def start(self) -> None:
         """Start the jobs in a daemon thread.
 
-        Raises RuntimeError if there can be no more threads, as when the interpreter ends.
+        Raises `NoThreadError`.
         """
         self._beat()
         try:
             in_empty_context(self._jobs.start)
-        except RuntimeError:
+        except NoThreadError:
             self._registration.leave()
             raise
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
 from ..core.times import SECOND, utc
-from ..process.threads import signals_blocked_in_uwsgi, start_thread
+from ..process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
 from ..runtime import Runtime
 from .problems import find_problems
 
@@ -172,8 +172,12 @@ class Probe:
         if not self._turn.acquire(timeout=TIMEOUT):
             return _silent()
         found: list[Health] = []
-        with signals_blocked_in_uwsgi():
-            thread = start_thread(self._look, look, found, name="taskqueue-health")
+        try:
+            with signals_blocked_in_uwsgi():
+                thread = start_thread(self._look, look, found, name="taskqueue-health")
+        except NoThreadError as error:
+            self._turn.release()
+            return Health(problems=(f"this process cannot start a thread: {error}",), reached=False)
         thread.join(max(0.0, limit - time.monotonic()))
         if thread.is_alive():
             return _silent()
