@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from flask_taskqueue.process.logs import SafeLogger
 from flask_taskqueue.store.database import transaction, write_lock
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, TestDatabase, fresh
@@ -72,6 +73,28 @@ def sqlite_database(laid: Laid, tmp_path: Path) -> Iterator[TestDatabase]:
     """A SQLite file with tables and no rows."""
     with laid.lend("sqlite", tmp_path) as one:
         yield one
+
+
+@pytest.fixture(autouse=True)
+def _lost_messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """All that the queue wants to log is logged, except in tests with ``unlogged``."""
+    messages: list[str] = []
+    printing = SafeLogger._print
+
+    def note(logger: SafeLogger, error: Exception, message: str) -> None:
+        messages.append(message)
+        printing(logger, error, message)
+
+    monkeypatch.setattr(SafeLogger, "_print", note)
+    yield messages
+    assert messages == []
+
+
+@pytest.fixture
+def unlogged(_lost_messages: list[str]) -> Iterator[list[str]]:
+    """The messages of the queue that could not be logged."""
+    yield _lost_messages
+    _lost_messages.clear()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,11 +16,12 @@ from ..core.states import Record
 from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment
 from ..core.urls import redacted
+from ..process.logs import get_logger
 from ..runtime import Runtime, sessions
 from ..store import has_freed_places
 from ..web.current_task import handling
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 
 def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> None:

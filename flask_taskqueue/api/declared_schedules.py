@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,11 +10,12 @@ from ..core.names import check_schedule_name
 from ..core.schedules.schedule import Misfire, Overlap, Schedule, check_rules
 from ..core.settings.queue import QueueSettings, check_configured
 from ..core.tasks.spec import TaskSpec, pack
+from ..process.logs import get_logger
 from ..runtime import MakeTask
 from ..store import ScheduleDefinition
 from ..web.worker import Worker
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _NOT_SCHEDULED = ("name", "eta", "countdown", "transactional")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
+from ..process.logs import get_logger
 from ..runtime import Runtime
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 ANSWER_TIMEOUT = 5.0
 """The number of seconds that dispatchers have to answer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +15,7 @@ from ..core.schedules.schedule import Schedule
 from ..core.states import Record
 from ..core.tasks.task import Task
 from ..core.times import to_datetime
+from ..process.logs import get_logger
 from ..runtime import Runtime
 from .changes import make_change, named
 from .tasks import Tasks
@@ -167,4 +167,4 @@ def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> Sch
     )
 
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,12 +17,13 @@ from ..core.errors import TransientError, WaitTimeoutError
 from ..core.states import Record, State
 from ..core.tasks.task import Batch, Result, Task
 from ..core.times import to_datetime, to_micros
+from ..process.logs import get_logger
 from ..runtime import Runtime
 from ..store import Filter
 from ..store.tasks.filters import LastStatus
 from .changes import make_change, refuse_own_task
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 _LONGEST_NAP = 0.25
 
 

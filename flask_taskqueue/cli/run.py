@@ -25,14 +25,16 @@ from ..core.urls import redacted
 from ..engine.in_flight import renew_for
 from ..engine.pulse import Pulse, Recycling, resident
 from ..engine.supervisor import Supervisor
+from ..process.logs import get_logger
 from ..process.signal_handlers import take
+from ..process.threads import NoThreadError
 from ..runtime import Runtime
 from ..store import Store, Wait
 from ..web.app_checks import check_application
 from ..web.autostart import disable_autostart
 from .options import Processes, current_runtime
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _START_AGAIN = 1.0
 
@@ -219,7 +221,7 @@ def _child(
     runtime: Runtime = app.extensions["taskqueue"]
     signals.attempt_finished.connect(_echo_attempt, app)
     if not _logger.hasHandlers():
-        _logger.addHandler(_warnings_handler())
+        _logger.logger.addHandler(_warnings_handler())
     if recycling != Recycling():
         _watch_recycling(runtime, options["identity"], recycling, pulse)
 
@@ -251,12 +253,15 @@ def _watch_recycling(runtime: Runtime, identity: str, recycling: Recycling, puls
 
 
 def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:
-    """Start as soon as the database can be reached; return False if the end came first."""
+    """Start as soon as the database can be reached and there are threads.
+
+    Returns False if the end came first.
+    """
     while not is_over(0):
         try:
             runtime.start(**options)
             return True
-        except TransientError as error:
+        except (TransientError, NoThreadError) as error:
             _logger.warning("the dispatcher cannot start yet: %s", error)
             is_over(_START_AGAIN)
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from flask import Request
 from werkzeug.exceptions import BadRequest
 
 from ..core.settings.app import Settings
+from ..process.logs import get_logger
 from ..runtime import Runtime
 from ..web.access import COOKIE, asked, has_link, is_same
 
@@ -47,7 +47,7 @@ def _host(origin: str) -> str | None:
         return None
 
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 READ = frozenset({"view"})
 SHOWING = frozenset({"view", "view_payload"})

@@ -31,12 +31,13 @@ from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import Record, State
 from ..process.interrupts import within_deadline
+from ..process.logs import get_logger
 from ..store import AttemptResult
 from .outgoing_requests import Keys, OutgoingRequests, Routes, is_own
 from .tracing import is_traced, processing
 from .transports import Transport
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _ERROR_LENGTH = 4000
 _PING_DEADLINE = 10.0

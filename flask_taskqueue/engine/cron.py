@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import partial
@@ -10,9 +9,10 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
+from ..process.logs import get_logger
 from ..store import LockedError, ScheduleDefinition, Store, Wait
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 Find = Callable[[Collection[str]], Collection[ScheduleDefinition]]
 """A function that finds the declared schedules other than those with the given names."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from ..core.errors import TaskQueueError
 from ..core.names import chance
 from ..core.queues.pacing import MIN_WAIT
 from ..process.interrupts import timed_out
+from ..process.logs import get_logger
 from ..store import AttemptResult, Recorded, Store, refusal
 from .attempt import Attempts
 from .claimer import Claimer
@@ -24,9 +25,11 @@ from .postponed import Postponed
 from .turn import Turn, Turns
 from .wakeups import Wakeups
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _LONGEST_BACKOFF = 5.0
+_STALLED = 30.0
+"""The seconds without a turn, worked or refused, after which a drain counts as stalled."""
 
 
 class Outages:
@@ -39,6 +42,8 @@ class Outages:
     def __init__(self) -> None:
         self.backoff: float = 0.0
         """The seconds for which to leave the database alone."""
+        self.tried: float = time.monotonic()
+        """When the drain last tried a turn (monotonic clock)."""
         self._turned_at: datetime | None = None
         self._since: datetime | None = None
         self._last_error: str | None = None
@@ -53,6 +58,7 @@ class Outages:
     def refused(self, error: Exception) -> None:
         """Note a failure; the next wait is longer, up to five seconds."""
         self.backoff = chance.uniform(0.5, 1) * min(_LONGEST_BACKOFF, self.backoff * 2 + 0.1)
+        self.tried = time.monotonic()
         self._last_error = refusal(error) or str(error)
         if self._since is None:
             self._since = datetime.now(UTC)
@@ -63,6 +69,7 @@ class Outages:
     def worked(self) -> None:
         """Note a success, which ends an outage."""
         self.backoff = 0.0
+        self.tried = time.monotonic()
         self._turned_at = now = datetime.now(UTC)
         if self._since is not None:
             _logger.warning(
@@ -138,6 +145,15 @@ class Dispatcher:
     def health(self) -> DispatcherHealth:
         """The time of the last successful turn, and the outage of the database if there is one."""
         return self._outages.health
+
+    @property
+    def stalled_for(self) -> float | None:
+        """The seconds since the drain last tried a turn, or None if it does or need not.
+
+        A drain that lingers tries at each poll, so after half a minute its thread is gone or hangs.
+        """
+        seconds = time.monotonic() - self._outages.tried
+        return None if self._wakeups.over or seconds < self._poll + _STALLED else seconds
 
     @property
     def stuck(self) -> int:

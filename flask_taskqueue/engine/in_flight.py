@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,10 +13,11 @@ from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..core.settings.app import Settings
 from ..process.interrupts import interrupt
+from ..process.logs import get_logger
 from ..store import LockedError, Store, Wait
 from .claimer import Running
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 STOP_PATIENCE = 2.0
 """The seconds after its deadline that a handler's thread has to stop before it is written off."""

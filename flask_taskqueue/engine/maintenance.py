@@ -5,7 +5,6 @@ Finished tasks are forgotten when they have been kept long enough.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
 from ..core.settings.app import Settings
+from ..process.logs import get_logger
 from ..store import LockedError, Store, Wait
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _ROUNDS = 20
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Collection
@@ -11,11 +10,12 @@ import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
+from ..process.logs import get_logger
 from ..store import Store, Wait
 from .in_flight import InFlight
 from .pool import Collected, Pool
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _APART = 0.1
 """The seconds between two looks for a question while nobody calls."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -14,11 +13,12 @@ from typing import NamedTuple
 
 from ..core.delivery.delivery import Delivery
 from ..core.queues.pacing import Pacing
-from ..process.threads import start_thread
+from ..process.logs import get_logger
+from ..process.threads import NoThreadError, start_thread
 from ..store import AttemptResult
 from .attempt import Attempts
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _LONG = 0.01
 """The seconds after which a thread still at its attempt is not counted on for what waits."""
@@ -280,7 +280,7 @@ class Pool:
         """
         try:
             start_thread(self._work, name="taskqueue-slot")
-        except RuntimeError as error:
+        except NoThreadError as error:
             _logger.warning("no thread could be started for a task: %s", error)
             with self._counting:
                 self._threads -= 1

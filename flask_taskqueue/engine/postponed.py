@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -12,10 +11,11 @@ import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
+from ..process.logs import get_logger
 from ..store import AttemptResult, LockedError, Recorded, Store, Wait
 from .in_flight import InFlight
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _FIRST = 0.1
 _LONGEST = 2.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -12,11 +11,12 @@ import sqlalchemy as sa
 
 from .._version import __version__
 from ..core.errors import TaskQueueError
+from ..process.logs import get_logger
 from ..store import DispatcherEntry, Store, Wait
 from .dispatcher import Dispatcher
 from .pulse import Replaced
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _TOO_NEW = "the tables are of a later version now, whose dispatchers do the work"
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apscheduler.executors.base import BaseExecutor, run_job
+from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from ..process.threads import in_empty_context, start_thread
+from ..process.logs import SafeLogger, get_logger
+from ..process.threads import NoThreadError, in_empty_context, start_thread
 from .cron import Cron
 from .dispatcher import Dispatcher
 from .registration import Registration
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _WATCH_INTERVAL = 1.0
 _SWEEP_INTERVAL = 60.0
@@ -36,7 +38,7 @@ _SET_BACK = 0.5
 
 
 class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
-    """An executor that runs each job in a daemon thread.
+    """An executor that runs each job in a daemon thread, as soon as one can be started.
 
     APScheduler's thread pool is joined when the interpreter exits, before an exit handler can stop
     the dispatcher.
@@ -45,6 +47,8 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._threads: list[threading.Thread] = []
+        self._waiting: deque[Any] = deque()
+        self._told = False
 
     def join(self, ends: float) -> None:
         """Wait until running jobs have ended, or until ``ends`` on the monotonic clock."""
@@ -52,15 +56,35 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
             if thread is not threading.current_thread():
                 thread.join(max(0.0, ends - time.monotonic()))
 
-    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        def work() -> None:
-            events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
-            self._run_job_success(job.id, events)
+    def submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        """Run a job; begin those first that got no thread before."""
+        self._begin_waiting()
+        super().submit_job(job, run_times)
 
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        self._waiting.append(job)
+        self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        """Begin what waits, in the scheduler's thread, at least each time that a job is due."""
         try:
-            begun = start_thread(work, name=f"taskqueue-{job.id}")
-            self._threads = [*(one for one in self._threads if one.is_alive()), begun]
-        except RuntimeError:  # the interpreter is ending, and allows no more threads
+            while self._waiting:
+                job = self._waiting[0]
+                begun = start_thread(self._work, job, name=f"taskqueue-{job.id}")
+                self._waiting.popleft()
+                self._threads = [*(one for one in self._threads if one.is_alive()), begun]
+            self._told = False
+        except NoThreadError as error:
+            if not self._told and threading.main_thread().is_alive():  # the interpreter goes on
+                self._told = True
+                _logger.warning("the jobs of the dispatcher wait for a thread: %s", error)
+
+    def _work(self, job: Any) -> None:
+        try:
+            job.func()
+        except Exception:
+            _logger.exception("the dispatcher's job %s failed; it runs again later", job.id)
+        finally:  # otherwise it would count as running for ever, and never run again
             self._run_job_success(job.id, [])
 
 
@@ -113,9 +137,8 @@ class Scheduler:
             job_defaults={"coalesce": True, "misfire_grace_time": None},
             timezone=UTC,
             daemon=True,
-            logger=_quiet("scheduler"),
+            logger=_quiet(),
         )
-        _quiet("executors")
         self._every(poll_interval, self._drain, _DRAIN, jitter=True, at_once=True, max_instances=2)
         self._every(_CRON_INTERVAL, self._tick, _CRON, at_once=True)
         self._every(lease / 3, dispatcher.heartbeat.beat, "renew")
@@ -150,12 +173,12 @@ class Scheduler:
     def start(self) -> None:
         """Start the jobs in a daemon thread.
 
-        Raises RuntimeError if there can be no more threads, as when the interpreter ends.
+        Raises `NoThreadError`.
         """
         self._beat()
         try:
             in_empty_context(self._jobs.start)
-        except RuntimeError:
+        except NoThreadError:
             self._registration.leave()
             raise
 
@@ -194,7 +217,14 @@ class Scheduler:
             self.wake()
 
     def _beat(self) -> None:
-        """Show that the dispatcher is alive; retire it if it must not use the tables any more."""
+        """Show that the dispatcher is alive; retire it if it must not use the tables any more.
+
+        While its drain is stalled it does not count as alive.
+        """
+        stalled_for = self.dispatcher.stalled_for
+        if self._registration.is_known and stalled_for is not None:
+            _logger.error("this dispatcher has not looked for tasks for %.0f s", stalled_for)
+            return
         why = self._registration.beat()
         if why is None:
             return
@@ -211,11 +241,11 @@ class Scheduler:
             return  # the scheduler has been stopped
 
 
-def _quiet(part: str) -> logging.Logger:
+def _quiet() -> SafeLogger:
     """Return APScheduler's logger of our jobs alone, limited to errors.
 
     Without the limit it would report every run, once a second.
     """
-    logger = logging.getLogger(f"apscheduler.{part}.{_ALIAS}")
+    logger = get_logger(f"apscheduler.scheduler.{_ALIAS}")
     logger.setLevel(logging.ERROR)
     return logger

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -17,10 +16,11 @@ import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
 from ..core.names import dispatcher_id
+from ..process.logs import get_logger
 from ..process.signal_handlers import take
 from .pulse import Pulse, Replaced
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MIN_LIFE = 1.0

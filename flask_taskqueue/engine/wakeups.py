@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import secrets
 import socket
@@ -15,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..process.threads import start_thread
+from ..process.logs import get_logger
+from ..process.threads import NoThreadError, start_thread
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _LINGER = 0.001
 """The seconds in which further rings count as one with the first."""
@@ -47,7 +47,10 @@ class WakeupSocket:
             _ring(self._folder, folder, [name for name in os.listdir(folder) if name != self._own])
 
     def listen(self, wake: Callable[[], object]) -> bool:
-        """Call ``wake`` at each ring, from a thread; return whether that is possible here."""
+        """Call ``wake`` at each ring, from a thread; return whether that is possible here.
+
+        Raises `NoThreadError`.
+        """
         with self._quietly():
             with suppress(FileExistsError):
                 self._parent.mkdir(mode=0o700)
@@ -56,7 +59,11 @@ class WakeupSocket:
             with self._opened():
                 own = secrets.token_hex(8)
                 self._listening, self._own = _bound(self._folder / own), own
-            start_thread(self._wait, self._listening, wake, name="taskqueue-wakeup")
+            try:
+                start_thread(self._wait, self._listening, wake, name="taskqueue-wakeup")
+            except NoThreadError:
+                self.reset()  # the next ring removes the file, because nobody listens
+                raise
         return self._own is not None
 
     def close(self) -> None:

@@ -61,13 +61,16 @@ def guard(finish: Finish) -> None:
     Two signals are not held: Ctrl-C in an interactive interpreter, which goes on after it, and a
     hangup for which there is a handler, which usually means something else. A forked child is not
     guarded, and neither is anything where `prepare` never ran in the main thread.
+
+    Raises `NoThreadError`; nothing is guarded then.
     """
     global _guard
     prepare()
     if _can_call() and (_guard is None or _guard.is_over):
-        _guard = _Guard(finish)
-        start_thread(_guard.watch, name="taskqueue-stop")
-        _guard.take_all()
+        begun = _Guard(finish)
+        start_thread(begun.watch, name="taskqueue-stop")
+        _guard = begun  # not before: without its thread it would hold signals for ever
+        begun.take_all()
 
 
 def is_stopping() -> bool:

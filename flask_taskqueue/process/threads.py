@@ -19,11 +19,19 @@ Value = TypeVar("Value")
 _building = threading.RLock()
 
 
+class NoThreadError(RuntimeError):
+    """No thread can be started now.
+
+    A limit on processes or on memory has been reached, which may pass, or the interpreter is
+    ending.
+    """
+
+
 def start_thread(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
     """Start a daemon thread in an empty context.
 
     Tracers pass the context of whoever starts a thread on to it. Our threads belong to no request,
-    least of all to the one that happened to come first.
+    least of all to the one that happened to come first. Raises `NoThreadError`.
     """
     thread = threading.Thread(target=target, args=args, name=name, daemon=True)
     in_empty_context(thread.start)
@@ -31,8 +39,14 @@ def start_thread(target: Callable[..., object], *args: Any, name: str) -> thread
 
 
 def in_empty_context(start: Callable[[], object]) -> None:
-    """Call a function that starts threads in an empty context, as if nothing had come before."""
-    Context().run(start)
+    """Call a function that starts threads in an empty context, as if nothing had come before.
+
+    Raises `NoThreadError` if it can start none.
+    """
+    try:
+        Context().run(start)
+    except RuntimeError as error:
+        raise NoThreadError(str(error)) from error
 
 
 def at_exit(function: Callable[..., object], *args: Any) -> None:

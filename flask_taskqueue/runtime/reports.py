@@ -12,10 +12,11 @@ from ..core import signals
 from ..core.delivery.outcome import Outcome
 from ..core.states import Record, State
 from ..core.urls import redacted
+from ..process.logs import SafeLogger, get_logger
 from ..store import AttemptResult
 
-_logger = logging.getLogger("flask_taskqueue")
-_reported = logging.getLogger("flask_taskqueue.reported")
+_logger = get_logger()
+_reported = get_logger("flask_taskqueue.reported")
 """The logger for tasks whose exception an error tracker has already received."""
 
 _LEVELS = {
@@ -88,7 +89,7 @@ def log_attempt(result: AttemptResult, lost: bool) -> None:
     )
 
 
-def _logger_of(result: AttemptResult) -> logging.Logger:
+def _logger_of(result: AttemptResult) -> SafeLogger:
     """Return the logger for the death of a task."""
     if not result.reported:
         return _logger

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -25,13 +24,14 @@ from ..engine.maintenance import Retention, prune, sweep
 from ..engine.outgoing_requests import Keys, Routes, find_routes
 from ..engine.scheduler import Scheduler
 from ..engine.wakeups import WakeupSocket
+from ..process.logs import get_logger
 from ..process.threads import built_once
 from ..store import AttemptResult, Database, Notifications, Store, is_in_memory
 from . import sessions
 from .binding import Binding
 from .reports import report_attempt
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 
 class MakeTask(Protocol):

@@ -20,12 +20,13 @@ from ..engine.maintenance import carry_on
 from ..engine.pulse import Replaced
 from ..engine.registration import Registration
 from ..engine.scheduler import Scheduler
-from ..process.threads import signals_blocked_in_uwsgi
+from ..process.logs import get_logger
+from ..process.threads import NoThreadError, signals_blocked_in_uwsgi
 from ..store import replace_inherited
 from . import sessions
 from .resources import Resources
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 
 class DispatcherOptions(TypedDict, total=False):
@@ -85,7 +86,7 @@ class Runtime(Resources):
     def start(self, **options: Unpack[DispatcherOptions]) -> Scheduler:
         """Start this process's dispatcher, unless it runs already, and return its scheduler.
 
-        Raises RuntimeError if there can be no more threads, as when the interpreter ends.
+        Raises `NoThreadError` if its threads cannot be started; nothing of it is left then.
         """
         with self._lock:
             if self.scheduler is not None:
@@ -110,16 +111,26 @@ class Runtime(Resources):
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
-            with signals_blocked_in_uwsgi():
-                try:
-                    self.scheduler.start()
-                except RuntimeError:
-                    self.scheduler = None
-                    raise
-                if self.wakeup_channel is not None:
-                    self.wakeup_channel.listen(self.scheduler.wake)
+            try:
+                self._begin(self.scheduler)
+            except NoThreadError:
+                self.scheduler = None
+                raise
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
         return self.scheduler
+
+    def _begin(self, scheduler: Scheduler) -> None:
+        """Start the threads of a dispatcher, all of them or none."""
+        channel = self.wakeup_channel
+        with signals_blocked_in_uwsgi():
+            if channel is not None:  # first, because it can be undone: nothing is taken yet
+                channel.listen(scheduler.wake)
+            try:
+                scheduler.start()
+            except NoThreadError:
+                if channel is not None:
+                    channel.close()
+                raise
 
     def stop(self, grace: float | None = None) -> int:
         """Stop this process's dispatcher, if it runs, and return how many tasks were given back.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -17,6 +16,7 @@ from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..core.errors import BadTransactionStateError
+from ..process.logs import get_logger
 from ..store import (
     NO_COMMIT,
     JoinedChange,
@@ -27,7 +27,7 @@ from ..store import (
     untrack,
 )
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _FOLLOWED = "taskqueue_followed"
 _LEFT = "taskqueue_left_savepoint"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +11,12 @@ import sqlalchemy as sa
 from ..core.diagnosis.facts import Finding
 from ..core.errors import ConfigurationError
 from ..core.ownership import Application, judge
+from ..process.logs import get_logger
 from .database.database import Database
 from .database.transaction import MovedError
 from .queues.dispatchers import Dispatchers
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _ROW = 1
 _LOOK_AGAIN = 10.0

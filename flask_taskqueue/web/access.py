@@ -6,7 +6,6 @@ The address that a request comes from never does, because behind a proxy it is t
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +13,10 @@ from flask import Request
 from werkzeug.exceptions import HTTPException
 
 from ..core.delivery.signatures import derive
+from ..process.logs import get_logger
 from ..runtime import Runtime
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 PARAMETER = "key"
 COOKIE = "taskqueue_dashboard"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -20,8 +19,9 @@ from werkzeug.serving import is_running_from_reloader
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError, TransientError
+from ..process.logs import get_logger
 from ..process.stop_signals import guard, is_stopping, prepare
-from ..process.threads import at_exit, start_thread
+from ..process.threads import NoThreadError, at_exit, start_thread
 from ..runtime import Runtime
 from .app_checks import check_application
 from .app_ready import is_made_to_fork, when_ready
@@ -30,10 +30,12 @@ from .development_server import ends_with_its_request, on_serving
 from .guard import verified
 from .middleware import claimed_delivery
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _RELOAD_GRACE = 2.0
 _START_AGAIN = 1.0
+_NEXT_ATTEMPT = 5.0
+"""The seconds after which another thread is tried, where none could be started."""
 _NOT_LONG = 0.05
 
 
@@ -52,7 +54,7 @@ def arrange_start(app: Flask, runtime: Runtime) -> None:
     if runtime.settings.dispatcher == "on" and not _is_reloaders_parent():
         autostart.is_in_master = is_made_to_fork()
         if not autostart.is_in_master:
-            when_ready(app, autostart.start)
+            autostart.start_when_ready(app)
 
 
 def disable_autostart(app: Flask) -> None:
@@ -67,6 +69,8 @@ class _Autostart:
         self._runtime = weakref.ref(runtime)
         self._decided = self._is_disabled = False
         self._deciding = threading.Lock()
+        self._not_before = 0.0
+        self._base_url: str | None = None
         self._stops_in: int | None = None
         self._setting = runtime.settings.dispatcher
         self.is_in_master = False
@@ -76,12 +80,13 @@ class _Autostart:
         """Start, as a request is being served, or log why not.
 
         Nothing happens for a delivery. Once this has decided, later requests have nothing left to
-        do.
+        do, unless no thread could be started: then one of them tries again.
         """
-        if self._decided or isinstance(claimed_delivery(app), Delivery):
+        if self._decided or time.monotonic() < self._not_before:
             return
         if (
-            is_stopping()
+            isinstance(claimed_delivery(app), Delivery)
+            or is_stopping()
             or self._is_asleep(app)
             or handling.get(None) is not None
             or verified(app, request) is not None
@@ -99,30 +104,36 @@ class _Autostart:
         if not self._is_asleep(app):
             self.start(base_url)
 
-    def start(self, base_url: str | None = None) -> None:
+    def start_when_ready(self, app: Flask) -> None:
+        """Start as soon as the app is complete."""
+        try:
+            when_ready(app, self._start_at_last)
+        except NoThreadError as error:
+            self._postpone(error)
+
+    def start(self, base_url: str | None = None) -> bool:
         """Start the dispatcher in a thread; harmless if that has begun already.
 
         The thread keeps the caller from waiting for the database and from appearing in the traces
-        of the start.
+        of the start. Returns False if there can be no thread now.
         """
         with self._deciding:
             runtime = self._runtime()
             if self._decided or self._is_disabled or self._setting == "off" or runtime is None:
-                return
+                return True
             self._decided = runtime.is_attended = True
+            self._base_url = base_url or self._base_url  # it may have been told in vain before
         prepare()
         _warn_without_threads()
         try:
             if self._stops_in != os.getpid():
                 at_exit(_stop, self._runtime, os.getpid())
                 self._stops_in = os.getpid()
-            start_thread(self._start, base_url, name="taskqueue-start")
-        except RuntimeError as error:
-            _logger.info(
-                "this process (pid %d) runs no dispatcher, because it is ending: %s",
-                os.getpid(),
-                error,
-            )
+            start_thread(self._start, self._base_url, name="taskqueue-start")
+        except RuntimeError as error:  # no thread can be started, or no exit handler any more
+            self._postpone(error)
+            return False
+        return True
 
     def reset(self) -> None:
         """Forget that anything was started.
@@ -145,6 +156,22 @@ class _Autostart:
         if runtime is not None:
             runtime.stop(0)
 
+    def _postpone(self, error: RuntimeError) -> None:
+        """Leave the start to a later request, because no thread can be started now."""
+        _logger.warning(
+            "this process (pid %d) runs no dispatcher yet, and tries again with a request: %s",
+            os.getpid(),
+            error,
+        )
+        self._not_before = time.monotonic() + _NEXT_ATTEMPT
+        self._decided = False
+        if (runtime := self._runtime()) is not None:
+            runtime.is_attended = False
+
+    def _start_at_last(self) -> None:
+        while not self.start():
+            time.sleep(_NEXT_ATTEMPT)
+
     def _is_asleep(self, app: Flask) -> bool:
         """Return whether nothing starts by itself, because the app is under test."""
         return app.testing and self._setting != "on"
@@ -162,16 +189,13 @@ class _Autostart:
             try:
                 self._start_now(runtime, base_url)
                 return
-            except TransientError as error:
+            except (TransientError, NoThreadError) as error:
                 if not warned:
                     _logger.warning("the dispatcher cannot start yet: %s", error)
                 warned = True
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
                 _logger.error("the dispatcher does not start: %s", error)
                 runtime.is_attended = False
-                return
-            except RuntimeError as error:  # no more threads: the interpreter ends, perhaps
-                _logger.warning("the dispatcher does not start: %s", error)
                 return
             del runtime
             time.sleep(_START_AGAIN)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
 from ..core.times import SECOND, utc
-from ..process.threads import signals_blocked_in_uwsgi, start_thread
+from ..process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
 from ..runtime import Runtime
 from .problems import find_problems
 
@@ -69,8 +69,9 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
 
     They are if a dispatcher is alive for every queue, and no task that may start has been due for
     more than ``max_latency`` seconds. If this process has a dispatcher of its own, the database
-    must not refuse it either. The database's message about that, and the ways in which tasks fail,
-    may name hosts and users, so they are included only with ``in_detail``.
+    must not refuse it either, and it must look for tasks while some are due. The database's message
+    about that, and the ways in which tasks fail, may name hosts and users, so they are included
+    only with ``in_detail``.
     """
     store, outage = runtime.store, _outage(runtime, in_detail)
     try:
@@ -84,6 +85,8 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
                 since = store.metrics.waits_since(connection, lanes.due()) or lanes.now
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
+    if lanes.due():
+        outage += _stall(runtime)
     waited = max(0, lanes.now - since) / SECOND
     bad = [
         str(one)
@@ -130,6 +133,18 @@ def _outage(runtime: Runtime, in_detail: bool) -> list[str]:
     ]
 
 
+def _stall(runtime: Runtime) -> list[str]:
+    """Return that this process's dispatcher does not look for tasks, if so."""
+    scheduler = runtime.scheduler
+    seconds = None if scheduler is None else scheduler.dispatcher.stalled_for
+    if seconds is None:
+        return []
+    return [
+        f"the dispatcher of this process has not looked for tasks for {seconds:.0f} s: its thread "
+        "hangs or has died; look at the log, and restart the process"
+    ]
+
+
 TIMEOUT = 5.0
 """Seconds after which a check is given up and the database counts as not answering."""
 
@@ -157,8 +172,12 @@ class Probe:
         if not self._turn.acquire(timeout=TIMEOUT):
             return _silent()
         found: list[Health] = []
-        with signals_blocked_in_uwsgi():
-            thread = start_thread(self._look, look, found, name="taskqueue-health")
+        try:
+            with signals_blocked_in_uwsgi():
+                thread = start_thread(self._look, look, found, name="taskqueue-health")
+        except NoThreadError as error:
+            self._turn.release()
+            return Health(problems=(f"this process cannot start a thread: {error}",), reached=False)
         thread.join(max(0.0, limit - time.monotonic()))
         if thread.is_alive():
             return _silent()

@@ -6,7 +6,6 @@ app, where the app cannot change it.
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.delivery.verdict import Verdict
 from ..core.failures import traceback_excerpt
+from ..process.logs import get_logger
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
 from .incoming import IncomingRequest, receive
@@ -28,7 +28,7 @@ from .incoming import IncomingRequest, receive
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _EXTENSION_KEY = "flask_taskqueue.middleware"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from ..core.arguments.equality import same
 from ..core.arguments.form import Call
 from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
+from ..process.logs import get_logger
 from .worker import Worker, worker_behind
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _MOST_REMEMBERED = 4096
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from urllib3.exceptions import HTTPError
 
-from ...process.threads import start_thread
+from ...process.threads import NoThreadError, start_thread
 
 Addresses = list[tuple[Any, ...]]
 """Addresses, as getaddrinfo returns them."""
@@ -50,8 +50,8 @@ class Lookups:
     def find(self, host: str, port: int, limit: float) -> Addresses:
         """Return the addresses of a host.
 
-        Raises TimeoutError after ``limit`` seconds, and OSError as getaddrinfo does or when too
-        many look-ups are under way.
+        Raises TimeoutError after ``limit`` seconds, and OSError as getaddrinfo does, when too many
+        look-ups are under way or when no thread can be started.
         """
         key = host, port
         with self._lock:
@@ -61,8 +61,12 @@ class Lookups:
                     raise OSError(
                         f"{_MOST} look-ups of other names are under way, and none has an answer"
                     )
-                found = self._running[key] = Future()
-                start_thread(self._look, key, found, name="taskqueue-lookup")
+                found = Future()
+                try:
+                    start_thread(self._look, key, found, name="taskqueue-lookup")
+                except NoThreadError as error:
+                    raise OSError(f"the name cannot be looked up: {error}") from error
+                self._running[key] = found  # its thread waits for the lock to remove it
         return found.result(limit)
 
     def _look(self, key: tuple[str, int], found: Future[Addresses]) -> None:

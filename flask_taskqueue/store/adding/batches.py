@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,11 +14,12 @@ from ...core.names import is_token
 from ...core.security.encryption import Encryption
 from ...core.tasks.spec import unpack
 from ...core.times import duration_micros
+from ...process.logs import get_logger
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 from .inserts import Inserts
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _PRUNED = 5000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +11,14 @@ from ...core.errors import InvalidTaskError, TransientError
 from ...core.security.encryption import Encryption
 from ...core.states import Record
 from ...core.tasks.spec import Disposition, NewTask
+from ...process.logs import get_logger
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from .conflicts import Conflicts, stand_for
 from .task_rows import BEGINNING, clock_row, task_row
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _CLOCKS = ("eta", "due_at", "created_at", "expires_at")
 _ROUNDS = 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +10,13 @@ import sqlalchemy as sa
 from ...core.schedules.schedule import LastRun
 from ...core.states import FINISHED, Record, State
 from ...core.times import to_datetime
+from ...process.logs import get_logger
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 from ..database.task_tables import ended
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _LAST = 20
 """The number of ended runs that are kept, because a dead one may be requeued."""

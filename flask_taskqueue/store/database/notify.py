@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...process.threads import signals_blocked_in_uwsgi, start_thread
+from ...process.logs import get_logger
+from ...process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
 from .database import Database
 from .dialects import ListenNotify
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _APART = 0.005
 _IDLE = 1.0
@@ -51,14 +51,21 @@ class Notifications:
         self._wanted.set()
         with self._starting:
             if not self._sends:
-                with signals_blocked_in_uwsgi():
-                    start_thread(self._send_wanted, name="taskqueue-notify")
+                try:
+                    with signals_blocked_in_uwsgi():
+                        start_thread(self._send_wanted, name="taskqueue-notify")
+                except NoThreadError as error:  # the task is stored, and seen by polling
+                    _logger.warning("dispatchers elsewhere are not notified: %s", error)
+                    return
                 atexit.register(self._send_last)
                 self._sends = True
 
     def listen(self, wake: Callable[[], object]) -> bool:
-        """Call ``wake`` at each notification, from a thread that holds a connection of its own."""
-        self._closed.clear()
+        """Call ``wake`` at each notification, from a thread that holds a connection of its own.
+
+        Raises `NoThreadError`.
+        """
+        self._closed = threading.Event()
         start_thread(self._listen, wake, self._closed, name="taskqueue-listen")
         return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -14,13 +13,14 @@ from typing import Protocol
 
 from ...core.diagnosis.facts import Finding
 from ...core.errors import TransientError
+from ...process.logs import get_logger
 
 try:
     import fcntl
 except ImportError:  # not on Windows, where SQLite's own lock has to do
     fcntl = None  # type: ignore[assignment]
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 LIMIT = 60.0
 """The number of seconds that a transaction waits for its turn."""

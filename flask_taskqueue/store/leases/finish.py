@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from ...core.security.encryption import Encryption
 from ...core.states import Record, State
 from ...core.tasks.spec import unpack
 from ...core.times import SECOND, duration_micros
+from ...process.logs import get_logger
 from ..adding.batches import Batches
 from ..adding.inserts import Inserts
 from ..counters.counters import Counters, Counts, count_end, no_counts
 from ..queues.locks import Locks
 from .freed_places import FreedPlaces
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ the other, and whoever reads finds them together.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +16,13 @@ import sqlalchemy as sa
 from ...core.errors import TaskQueueError, TransientError
 from ...core.security.encryption import Encryption
 from ...core.states import Record, State
+from ...process.logs import get_logger
 from ..database.database import Database
 from ..database.dialects.claims import is_state
 from ..database.dialects.transactions import BRIEF
 from ..database.prepared import Prepared
 
-_logger = logging.getLogger("flask_taskqueue")
+_logger = get_logger()
 
 _LONGEST = 1.0
 """The most seconds that are waited for the turn to write, where writers take turns."""

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import sqlite
 from ....core.diagnosis.facts import Finding
 from ....core.errors import ConfigurationError
 from ....core.states import Record
+from ....process.threads import NoThreadError, start_thread
 from ..prepared import Prepared
 from . import sqlite_findings
 from .claims import candidates, taken
@@ -68,9 +69,10 @@ class SQLite:
         def _connect(connection: Any, _record: object) -> None:
             if not seen.is_set():
                 _refuse_without_json(connection, engine.dialect.loaded_dbapi)
-                if not is_in_memory(engine.url):
-                    _refuse_one_thread(connection, engine.dialect.loaded_dbapi)
-                seen.set()
+                with suppress(NoThreadError):  # then the next connection is checked
+                    if not is_in_memory(engine.url):
+                        _refuse_one_thread(connection, engine.dialect.loaded_dbapi)
+                    seen.set()
             _settle(connection, engine.dialect.loaded_dbapi)
 
         sa.event.listen(engine, "begin", _begin)
@@ -199,7 +201,10 @@ def _refuse_without_json(connection: Any, module: Any) -> None:
 
 
 def _refuse_one_thread(connection: Any, module: Any) -> None:
-    """Raise `ConfigurationError` if the connection only works in this thread."""
+    """Raise `ConfigurationError` if the connection only works in this thread.
+
+    Raises `NoThreadError` if there can be no other thread now to try it.
+    """
     refused: list[bool] = []
 
     def use() -> None:
@@ -208,9 +213,7 @@ def _refuse_one_thread(connection: Any, module: Any) -> None:
         except module.Error:
             refused.append(True)
 
-    other = threading.Thread(target=use)
-    other.start()
-    other.join()
+    start_thread(use, name="taskqueue-check").join()
     if refused:
         raise ConfigurationError(
             "the application's function that connects to SQLite gives connections which only "
