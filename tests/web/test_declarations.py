@@ -419,3 +419,15 @@ def test_an_app_that_is_not_flasks_is_refused_by_name() -> None:
 
     with pytest.raises(ConfigurationError, match=r"needs a Flask application, .*Quart"):
         TaskQueue(Quart())  # type: ignore[arg-type]
+
+
+def test_an_app_that_matches_hosts_is_refused(make: Callable[..., Flask]) -> None:
+    """None of its requests would reach a worker; also if it begins to match them later."""
+    app = Flask("hosts", host_matching=True, static_host="www.example.test")
+    with pytest.raises(ConfigurationError, match=r"'hosts' has host_matching=True.*subdomain"):
+        TaskQueue(app)
+    app = make()
+    tasks = TaskQueue(app)
+    app.url_map.host_matching = True
+    with pytest.raises(ConfigurationError, match="host_matching=True"):
+        tasks.drain()
