@@ -15,7 +15,7 @@ from .core.errors import ConfigurationError
 from .runtime import Runtime
 from .web.app_checks import check_route, check_workers
 from .web.parsed_rules import bound_rule
-from .web.rules import check_new, clash, excludes
+from .web.rules import check_new, check_reached, clash, excludes
 from .web.worker import Worker
 
 BLUEPRINT = "taskqueue"
@@ -129,14 +129,15 @@ def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]])
 def _check_in(app: Flask, worker: Worker[..., Any], runtime: Runtime) -> None:
     route = worker.route
     check_route(route, route.endpoint, runtime)
+    endpoint = f"{BLUEPRINT}.{route.endpoint}"
     try:
-        check_new(
-            app, bound_rule(route.rule, route.methods, f"{BLUEPRINT}.{route.endpoint}", app.url_map)
-        )
+        rule = bound_rule(route.rule, route.methods, endpoint, app.url_map)
     except LookupError as error:
         raise ConfigurationError(
             f"the rule {route.rule!r} of worker {route.endpoint!r} cannot be read: {error}"
         ) from error
+    check_new(app, rule)
+    check_reached(app, rule, runtime.settings)
 
 
 def _check_registered(state: BlueprintSetupState) -> None:

@@ -12,7 +12,7 @@ from flask.signals import request_started
 from ..core.errors import ConfigurationError
 from ..core.settings.queue import check_configured
 from ..runtime import Runtime
-from .rules import check_routes, worker_rules
+from .rules import check_reached, check_routes, worker_rules
 from .worker import Route, worker_behind
 
 
@@ -57,6 +57,7 @@ def check_workers(app: Flask, runtime: Runtime) -> None:
     """
     check_routes(app)
     for rule, worker in worker_rules(app):
+        check_reached(app, rule, runtime.settings)
         check_route(worker.route, rule.endpoint, runtime)
 
 

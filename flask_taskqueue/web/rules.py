@@ -9,7 +9,9 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from ..core.errors import ConfigurationError
+from ..core.settings.app import Settings
 from ..core.tasks.request import METHODS
+from ..engine.own_address import in_process_url, own_subdomain
 from .worker import Worker, worker_behind
 
 
@@ -79,6 +81,18 @@ def check_routes(app: Flask) -> None:
             raise clash(known, rule)
 
 
+def check_reached(app: Flask, rule: Rule, settings: Settings) -> None:
+    """Raise `ConfigurationError` if a worker's rule is on a subdomain that tasks do not go to."""
+    own = own_subdomain(app, settings)
+    if rule.subdomain != own:
+        raise ConfigurationError(
+            f"worker {rule.endpoint!r} is on {_place(rule.subdomain)}, and tasks go to "
+            f"{_place(own)} ({in_process_url(app, settings)}), where another route could run for "
+            "it: put the worker on a blueprint that is there, or set TASKQUEUE_BASE_URL to a host "
+            "that the worker is on"
+        )
+
+
 def check_new(app: Flask, new: Rule) -> None:
     """Raise `ConfigurationError` if an application already has a rule for a new rule's URLs.
 
@@ -103,6 +117,10 @@ def clash(known: Rule, rule: Rule) -> ConfigurationError:
         "one would run for the other: "
         "give one of them another URL or another method"
     )
+
+
+def _place(subdomain: str | None) -> str:
+    return f"subdomain {subdomain!r}" if subdomain else "the domain itself"
 
 
 def _doubles(rules: Iterable[Rule]) -> Iterator[tuple[Rule, Rule]]:

@@ -15,7 +15,14 @@ from flask import Blueprint, Flask
 from flask_sqlalchemy import SQLAlchemy
 from werkzeug.routing import BaseConverter
 
-from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
+from flask_taskqueue import (
+    ConfigurationError,
+    InvalidUrlError,
+    State,
+    TaskQueue,
+    TaskQueueError,
+    UnknownQueueError,
+)
 from flask_taskqueue.web import autostart
 from tests.apps import closing
 from tests.waiting import wait_until
@@ -431,3 +438,92 @@ def test_an_app_that_matches_hosts_is_refused(make: Callable[..., Flask]) -> Non
     app.url_map.host_matching = True
     with pytest.raises(ConfigurationError, match="host_matching=True"):
         tasks.drain()
+
+
+@pytest.fixture
+def on_subdomains(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+    """Applications that match subdomains of example.test."""
+    apps = ExitStack()
+    number = count()
+
+    def make_app(**config: Any) -> Flask:
+        app = Flask(
+            "subdomains", subdomain_matching=True, instance_path=str(tmp_path / str(next(number)))
+        )
+        app.config.update(SECRET_KEY="a secret for tests", SERVER_NAME="example.test", **config)
+        apps.enter_context(closing(app))
+        return app
+
+    with apps:
+        yield make_app
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_worker_that_tasks_do_not_reach_is_refused(
+    on_subdomains: Callable[..., Flask], early: bool
+) -> None:
+    """A worker of the domain itself with the same path would run for it."""
+    blueprint, app, tasks = (
+        Blueprint("a", __name__, subdomain="admin"),
+        on_subdomains(),
+        TaskQueue(),
+    )
+    tasks.worker("/w", blueprint=blueprint)(anything)
+    tasks.worker("/w", endpoint="other")(anything)
+    words = r"'a\.anything' is on subdomain 'admin'.*the domain itself"
+    if early:
+        app.register_blueprint(blueprint)
+        with pytest.raises(ConfigurationError, match=words):
+            tasks.init_app(app)
+    else:
+        tasks.init_app(app)
+        with pytest.raises(ConfigurationError, match=words):
+            app.register_blueprint(blueprint)
+    app, tasks = on_subdomains(TASKQUEUE_BASE_URL="https://admin.example.test:443"), TaskQueue()
+    tasks.init_app(app)
+    with pytest.raises(ConfigurationError, match=r"the domain itself.*subdomain 'admin' \(https"):
+        tasks.task(anything)
+
+
+def test_workers_run_on_the_subdomain_of_the_base_url(
+    on_subdomains: Callable[..., Flask],
+) -> None:
+    """Though the domain itself has a view with the same path."""
+    seen: list[str] = []
+    app = on_subdomains(TASKQUEUE_BASE_URL="http://Admin.example.test")
+    tasks = TaskQueue(app)
+    blueprint = Blueprint("a", __name__, subdomain="admin")
+    worker = tasks.worker("/w/<int:number>", blueprint=blueprint)(
+        lambda number: seen.append(f"worker {number}")
+    )
+    app.register_blueprint(blueprint)
+    page = functools.partial(seen.append, "page")
+    app.add_url_rule("/w/<int:number>", "page", page, methods=["POST"])
+    task = worker.add(5)
+    tasks.drain()
+    assert (tasks.get(task.id).state, seen) == (State.SUCCEEDED, ["worker 5"])
+    with pytest.raises(InvalidUrlError, match="'page' is on a subdomain that tasks do not go to"):
+        tasks.add("page", {"number": 5})
+    with pytest.raises(ConfigurationError, match=r"sent to http://example\.test"):
+        app.extensions["taskqueue"].routes("http://example.test", "http")
+
+
+def test_an_endpoint_whose_url_leads_elsewhere_is_refused(
+    on_subdomains: Callable[..., Flask],
+) -> None:
+    """To another subdomain, to another view, to a part of a path that HTTP takes away."""
+    app = on_subdomains()
+    tasks = TaskQueue(app)
+    blueprint = Blueprint("admin", __name__, subdomain="admin")
+    blueprint.add_url_rule("/report", "report", anything, methods=["POST"])
+    app.register_blueprint(blueprint)
+    for endpoint, rule in (("report", "/report"), ("second", "/report"), ("page", "/page/<name>")):
+        app.add_url_rule(rule, endpoint, lambda **_: "", methods=["POST"])
+    assert tasks.add("report").url == "/report"
+    for endpoint, params, words in (
+        ("admin.report", {}, "'admin.report' is on a subdomain"),
+        ("second", {}, "answered by endpoint 'report', not by 'second'"),
+        ("page", {"name": ".."}, "has a part"),
+    ):
+        with pytest.raises(InvalidUrlError, match=words):
+            tasks.add(endpoint, params)
