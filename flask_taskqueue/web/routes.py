@@ -21,6 +21,7 @@ from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
 from ..engine.own_address import own_subdomain
 from ..runtime import Runtime
+from .rules import registered_endpoint
 from .worker import Worker, worker_behind
 
 _logger = logging.getLogger("flask_taskqueue")
@@ -89,15 +90,8 @@ class RouteFinder:
         """
         if worker in self._endpoints:
             return self._endpoints[worker]
-        for endpoint, view in self._app.view_functions.items():
-            if worker_behind(view) is worker:
-                self._endpoints[worker] = endpoint
-                return endpoint
-        raise InvalidUrlError(
-            f"{worker.function.__module__}.{worker.function.__qualname__} has no route in "
-            "this application: call tasks.init_app(app), "
-            "and register the blueprint it is on"
-        )
+        endpoint = self._endpoints[worker] = registered_endpoint(self._app, worker)
+        return endpoint
 
     def build(
         self,

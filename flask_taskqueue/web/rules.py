@@ -8,11 +8,15 @@ from typing import Any
 from flask import Flask
 from werkzeug.routing import Rule
 
-from ..core.errors import ConfigurationError
+from ..core.arguments.functions import name_of
+from ..core.errors import ConfigurationError, InvalidUrlError
 from ..core.settings.app import Settings
 from ..core.tasks.request import METHODS
 from ..engine.own_address import in_process_url, own_subdomain
 from .worker import Worker, worker_behind
+
+BLUEPRINT = "taskqueue"
+"""The blueprint of workers that are on none of the app's own."""
 
 
 def check_rule(rule: Any, *, on_blueprint: bool) -> str:
@@ -65,6 +69,33 @@ def worker_rules(app: Flask) -> Iterator[tuple[Rule, Worker[..., Any]]]:
         worker = worker_behind(app.view_functions.get(rule.endpoint))
         if worker is not None:
             yield rule, worker
+
+
+def registered_endpoint(app: Flask, worker: Worker[..., Any]) -> str:
+    """Return the endpoint under which a worker is registered in an application.
+
+    Raises `InvalidUrlError` if it is not, or no longer.
+    """
+    for endpoint, view in app.view_functions.items():
+        if worker_behind(view) is worker:
+            return endpoint
+    own = f"{BLUEPRINT}.{worker.route.endpoint}"
+    if own not in app.view_functions:
+        why = (
+            "has no route in this application: call tasks.init_app(app), and register the "
+            "blueprint it is on"
+        )
+    elif worker_behind(app.view_functions[own]) is None:
+        why = (
+            f"no longer has its route, because view_functions[{own!r}] was replaced: wrap the view "
+            "with functools.wraps"
+        )
+    else:
+        why = (
+            f"no longer has its route, because a function declared later is {own!r} too: give one "
+            "of them a name of its own"
+        )
+    raise InvalidUrlError(f"{worker.function.__module__}.{name_of(worker.function)} {why}")
 
 
 def check_routes(app: Flask) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -527,3 +528,116 @@ def test_an_endpoint_whose_url_leads_elsewhere_is_refused(
     ):
         with pytest.raises(InvalidUrlError, match=words):
             tasks.add(endpoint, params)
+
+
+def unnamed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator without functools.wraps."""
+
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+def charge() -> str:
+    """One function to wrap."""
+    return "charge"
+
+
+def refund() -> str:
+    """Another."""
+    return "refund"
+
+
+@pytest.mark.parametrize("decorators", [1, 2])
+@pytest.mark.parametrize("how", ["task", "cron"])
+def test_two_wrappers_of_one_name_are_refused(
+    declaring: Callable[..., Flask], how: str, decorators: int
+) -> None:
+    """The second would run for both; by the functions that they hold they are told apart."""
+
+    def declare(tasks: TaskQueue) -> None:
+        for function in (charge, refund):
+            wrapped: Callable[..., Any] = function
+            for _ in range(decorators):
+                wrapped = unnamed(wrapped)
+            (tasks.task if how == "task" else tasks.cron("every 5 minutes"))(wrapped)
+
+    with pytest.raises(
+        ConfigurationError, match=r"wrapper around .*charge and around .*refund.*functools\.wraps"
+    ):
+        declaring(declare)
+
+
+def test_a_factory_may_declare_other_functions(make: Callable[..., Flask]) -> None:
+    """Nothing of an earlier application is in the way; in one, the same may be declared again."""
+    tasks = TaskQueue()
+    for function in (charge, refund):
+        app = make()
+        tasks.init_app(app)
+        tasks.task(unnamed(function))
+        wrapped = tasks.task(unnamed(function))
+        with app.app_context():
+            task = wrapped.options(keep_result=True).enqueue()
+            tasks.drain()
+            result = tasks.get(task.id).result
+            assert result is not None
+            assert result.json == function()
+
+
+def test_a_function_that_has_lost_its_route_says_why(make: Callable[..., Flask]) -> None:
+    """Another was declared in its place, or its view was replaced; a wrapped view is found."""
+    app = make()
+    tasks = TaskQueue(app)
+    first, second = (tasks.task(name="same")(lambda text=text: text) for text in ("a", "b"))
+    views, endpoint = app.view_functions, "taskqueue.task-same"
+    with pytest.raises(InvalidUrlError, match="a function declared later is"):
+        first.enqueue()
+    view = views[endpoint]
+    views[endpoint] = unnamed(view)
+    with pytest.raises(InvalidUrlError, match=r"was replaced: wrap .* functools\.wraps"):
+        second.enqueue()
+    views[endpoint] = functools.wraps(view)(unnamed(view))
+    task = second.enqueue()
+    tasks.drain()
+    assert tasks.get(task.id).state is State.SUCCEEDED
+
+
+class Adder:
+    """An object that is called, and has a method."""
+
+    def __call__(self, number: int) -> int:
+        return number + 1
+
+
+@pytest.mark.parametrize("function", [functools.partial(add, 1), Adder()])
+def test_what_has_no_name_needs_one(make: Callable[..., Flask], function: Any) -> None:
+    """With a name it is a task function like any other."""
+    tasks = TaskQueue(make())
+    with pytest.raises(ConfigurationError, match=r"no name of its own.*tasks\.task\(name="):
+        tasks.task(function)
+    task = tasks.task(name="named", keep_result=True)(function).enqueue(5)
+    tasks.drain()
+    result = tasks.get(task.id).result
+    assert result is not None
+    assert result.json == 6
+
+
+def test_a_method_is_refused_in_the_body_of_its_class(declaring: Callable[..., Flask]) -> None:
+    """There is no object to call it on; a bound method has one, a static method needs none."""
+
+    class Shop:
+        """Its methods."""
+
+        def send(self, number: int) -> None: ...
+
+        @staticmethod
+        def count(number: int) -> None: ...
+
+    for declare in (
+        lambda tasks: tasks.worker("/w")(Shop.send),
+        lambda tasks: tasks.task(Shop.send),
+    ):
+        with pytest.raises(TypeError, match=r"Shop\.send is a method.*@staticmethod"):
+            declaring(declare)
+    declaring(lambda tasks: [tasks.task(Shop().send), tasks.task(Shop.count)])
