@@ -12,7 +12,7 @@ from .api.adding import add_task
 from .api.declared_schedules import DeclaredSchedule, DeclaredSchedules
 from .api.tasks import Tasks
 from .core.arguments.form import listed
-from .core.arguments.functions import check_function
+from .core.arguments.functions import check_function, name_of
 from .core.errors import ConfigurationError
 from .core.names import check_key, check_task_name
 from .core.retry import RetryOptions
@@ -96,7 +96,7 @@ class Declarations(Tasks):
                 transactional=transactional,
                 options=options,
             )
-            return self._worker(function, route, blueprint)
+            return self._worker(function, route, blueprint, function)
 
         return decorate
 
@@ -142,7 +142,7 @@ class Declarations(Tasks):
         def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
             check_function(function)
             route = route_of(
-                check_task_name(name or function.__name__),
+                check_task_name(name or _name_of(function)),
                 queue=queue,
                 deadline=deadline,
                 retry=RetryOptions.of(retry),
@@ -150,7 +150,7 @@ class Declarations(Tasks):
                 options=options,
             )
             return TaskFunction(
-                function, lambda handler: self._worker(handler, route, None), self._add
+                function, lambda handler: self._worker(handler, route, None, function), self._add
             )
 
         return decorate if function is None else decorate(function)
@@ -249,14 +249,28 @@ class Declarations(Tasks):
         self._schedules.add(declared)
 
     def _worker(
-        self, function: Callable[P, R], route: Route, blueprint: Blueprint | None
+        self,
+        handler: Callable[P, R],
+        route: Route,
+        blueprint: Blueprint | None,
+        function: Callable[..., Any],
     ) -> Worker[P, R]:
-        worker = Worker(function, route, self, self._add)
-        self._workers.add(worker, blueprint, list(self._set_up))
+        worker = Worker(handler, route, self, self._add)
+        self._workers.add(worker, function, blueprint, list(self._set_up))
         return worker
 
     def _add(self, spec: TaskSpec) -> Task:
         return add_task(self._runtime, spec, None)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", None)
+    if name is None:
+        raise ConfigurationError(
+            f"{name_of(function)}, a {type(function).__name__} object, has no name of its own: "
+            'give it one, as in tasks.task(name="...")'
+        )
+    return str(name)
 
 
 def _check_options(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -11,14 +11,14 @@ from flask import Blueprint, Flask
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import Map
 
+from .core.arguments.functions import name_of, names_within
 from .core.errors import ConfigurationError
 from .runtime import Runtime
 from .web.app_checks import check_route, check_workers
 from .web.parsed_rules import bound_rule
-from .web.rules import check_new, clash, excludes
+from .web.rules import BLUEPRINT, check_new, check_reached, clash, excludes
 from .web.worker import Worker
 
-BLUEPRINT = "taskqueue"
 _PLAIN = Map()
 
 
@@ -30,14 +30,19 @@ class Workers:
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker[..., Any]] = {}
+        self._latest: dict[str, list[str]] = {}
         self._elsewhere: weakref.WeakKeyDictionary[Blueprint, list[Worker[..., Any]]] = (
             weakref.WeakKeyDictionary()
         )
 
     def add(
-        self, worker: Worker[..., Any], blueprint: Blueprint | None, apps: Iterable[Flask]
+        self,
+        worker: Worker[..., Any],
+        function: Callable[..., Any],
+        blueprint: Blueprint | None,
+        apps: Iterable[Flask],
     ) -> None:
-        """Give a worker its route.
+        """Give a worker its route; ``function`` is what the user has declared.
 
         The route goes on a blueprint of the user's or, without one, into every application that has
         been or will be set up. A worker that is declared again (by a factory that declares it, or
@@ -53,8 +58,10 @@ class Workers:
             others.append(worker)
             return
         waiting = list(apps)
-        self._check(worker, waiting)
+        names = names_within(function)
+        self._check(worker, names, waiting)
         self._workers[worker.route.endpoint] = worker
+        self._latest[worker.route.endpoint] = names
         endpoint = f"{BLUEPRINT}.{worker.route.endpoint}"
         for app in waiting:
             if endpoint not in app.view_functions:
@@ -77,13 +84,21 @@ class Workers:
         for endpoint, worker in self._workers.items():
             _route(blueprint, worker, endpoint)
         app.register_blueprint(blueprint)
+        self._latest.clear()  # a factory may declare its functions again for the next application
 
-    def _check(self, worker: Worker[..., Any], apps: Iterable[Flask]) -> None:
+    def _check(self, worker: Worker[..., Any], names: list[str], apps: Iterable[Flask]) -> None:
         known = self._workers.get(worker.route.endpoint)
+        latest = self._latest.get(worker.route.endpoint, names)
         if known is not None and _name(known) != _name(worker):
             raise ConfigurationError(
                 f"{_name(known)} and {_name(worker)} are both {worker.route.endpoint!r}: "
                 "give one another endpoint or name"
+            )
+        if latest != names:
+            raise ConfigurationError(
+                f"two functions are {worker.route.endpoint!r}: {names[0]} around {latest[-1]} and "
+                f"around {names[-1]}. Use functools.wraps in the decorator, or give one another "
+                "endpoint or name"
             )
         if known is not None and _place(known) != _place(worker):
             raise ConfigurationError(
@@ -129,14 +144,15 @@ def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]])
 def _check_in(app: Flask, worker: Worker[..., Any], runtime: Runtime) -> None:
     route = worker.route
     check_route(route, route.endpoint, runtime)
+    endpoint = f"{BLUEPRINT}.{route.endpoint}"
     try:
-        check_new(
-            app, bound_rule(route.rule, route.methods, f"{BLUEPRINT}.{route.endpoint}", app.url_map)
-        )
+        rule = bound_rule(route.rule, route.methods, endpoint, app.url_map)
     except LookupError as error:
         raise ConfigurationError(
             f"the rule {route.rule!r} of worker {route.endpoint!r} cannot be read: {error}"
         ) from error
+    check_new(app, rule)
+    check_reached(app, rule, runtime.settings)
 
 
 def _check_registered(state: BlueprintSetupState) -> None:
@@ -150,4 +166,4 @@ def _place(worker: Worker[..., Any]) -> tuple[str, ...]:
 
 
 def _name(worker: Worker[..., Any]) -> str:
-    return f"{worker.function.__module__}.{getattr(worker.function, '__qualname__', '')}"
+    return f"{worker.function.__module__}.{name_of(worker.function)}"

@@ -9,6 +9,7 @@ from typing import Any, cast
 from flask import Flask
 
 from ..core.arguments.form import fields
+from ..core.arguments.functions import name_of
 from ..core.errors import InvalidTaskError, InvalidUrlError, UnknownQueueError
 from ..core.names import check_key, check_queue_name, check_task_name, task_id
 from ..core.security.targets import Targets
@@ -199,7 +200,7 @@ def _check_meant(
     brings = params or "?" in path or "json" in options or "payload" in options
     if not brings and worker.arguments.requires("name"):
         raise InvalidTaskError(
-            f"name={name!r} is the task's own name, and {worker.function.__qualname__} has a "
+            f"name={name!r} is the task's own name, and {name_of(worker.function)} has a "
             f"parameter called name: give the parameters as a dict, add(url, {{'name': {name!r}}})"
         )
 

@@ -21,6 +21,7 @@ from ..core.states import Record
 from ..core.tasks.request import check_headers
 from ..core.tasks.spec import unpack
 from ..core.urls import as_host, as_sent, check_path, is_absolute, receiver_of
+from .own_address import in_process_url, own_subdomain, server_url, subdomain_of
 from .transports import Transport
 from .transports.wsgi import WsgiTransport
 
@@ -160,7 +161,8 @@ def find_routes(
 ) -> Routes:
     """Return where deliveries go with this transport.
 
-    Raises `ConfigurationError` when the http transport cannot know it.
+    Raises `ConfigurationError` when the http transport cannot know it, or if ``base_url`` is on
+    another subdomain than the settings say.
     """
     from .transports.http import HttpTransport
 
@@ -170,7 +172,7 @@ def find_routes(
     }
     remote: Transport = HttpTransport(**caps, objection=targets.objection)
     if transport == "http":
-        url = base_url or settings.base_url or _server_url(app)
+        url = base_url or settings.base_url or server_url(app)
         if url is None:
             raise ConfigurationError(
                 "the http transport must know where the application answers: set "
@@ -178,30 +180,20 @@ def find_routes(
                 "(such as 'http://127.0.0.1:8000'), or SERVER_NAME, or use flask taskqueue "
                 "run --base-url"
             )
+        _check_subdomain(app, settings, url)
         return Routes(own=HttpTransport(**caps), own_url=url, remote=remote)
-    url = (
-        settings.base_url
-        or _server_url(app)
-        or _trusted_url(app)
-        or f"{app.config['PREFERRED_URL_SCHEME']}://localhost{_root(app)}"
-    )
-    return Routes(own=WsgiTransport(app, url, settings.reply_excerpt), own_url="", remote=remote)
+    own = WsgiTransport(app, in_process_url(app, settings), settings.reply_excerpt)
+    return Routes(own=own, own_url="", remote=remote)
 
 
-def _server_url(app: Flask) -> str | None:
-    config = app.config
-    if not config.get("SERVER_NAME"):
-        return None
-    return f"{config['PREFERRED_URL_SCHEME']}://{config['SERVER_NAME']}{_root(app)}"
+def _check_subdomain(app: Flask, settings: Settings, url: str) -> None:
+    """Raise `ConfigurationError` if tasks would be sent to another subdomain than they are for.
 
-
-def _trusted_url(app: Flask) -> str | None:
-    """Return an address that TRUSTED_HOSTS lets through, or None."""
-    trusted = app.config.get("TRUSTED_HOSTS") or []
-    if not trusted:
-        return None
-    return f"{app.config['PREFERRED_URL_SCHEME']}://{trusted[0].lstrip('.')}{_root(app)}"
-
-
-def _root(app: Flask) -> str:
-    return (app.config.get("APPLICATION_ROOT") or "/").rstrip("/")
+    There another route may answer the same path.
+    """
+    if subdomain_of(app, url) != own_subdomain(app, settings):
+        raise ConfigurationError(
+            f"tasks would be sent to {url}, but are added for routes on the subdomain of "
+            f"{in_process_url(app, settings)}: set TASKQUEUE_BASE_URL, in every process, to where "
+            "they are to go"
+        )

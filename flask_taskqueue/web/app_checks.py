@@ -12,18 +12,22 @@ from flask.signals import request_started
 from ..core.errors import ConfigurationError
 from ..core.settings.queue import check_configured
 from ..runtime import Runtime
-from .rules import check_routes, worker_rules
+from .rules import check_reached, check_routes, worker_rules
 from .worker import Route, worker_behind
 
 
 def check_kind(app: object) -> None:
-    """Raise `ConfigurationError` if an app is not Flask's, but Quart's for example."""
+    """Raise `ConfigurationError` for an app that this extension cannot serve.
+
+    That is one that is not Flask's, but Quart's for example, or one with ``host_matching``.
+    """
     if not isinstance(app, Flask):
         kind = f"{type(app).__module__}.{type(app).__qualname__}"
         raise ConfigurationError(
             f"TaskQueue needs a Flask application, and this is a {kind}: handlers run in threads, "
             "within WSGI requests. An ASGI server can run a Flask application too"
         )
+    _check_hosts(app)
 
 
 def check_application(app: Flask) -> None:
@@ -32,8 +36,18 @@ def check_application(app: Flask) -> None:
     Raises `ConfigurationError` or `UnknownQueueError` for anything that cannot work.
     """
     runtime: Runtime = app.extensions["taskqueue"]
+    _check_hosts(app)
     runtime.binding.check(app)
     check_workers(app, runtime)
+
+
+def _check_hosts(app: Flask) -> None:
+    if app.url_map.host_matching:
+        raise ConfigurationError(
+            f"application {app.name!r} has host_matching=True, with which no request reaches a "
+            "route that names no host, such as those of workers, task functions, health checks "
+            "and the dashboard: leave host_matching out, or use subdomain_matching=True"
+        )
 
 
 def check_workers(app: Flask, runtime: Runtime) -> None:
@@ -43,6 +57,7 @@ def check_workers(app: Flask, runtime: Runtime) -> None:
     """
     check_routes(app)
     for rule, worker in worker_rules(app):
+        check_reached(app, rule, runtime.settings)
         check_route(worker.route, rule.endpoint, runtime)
 
 

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,7 +18,10 @@ from ..core.arguments.equality import same
 from ..core.arguments.form import Call
 from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
+from ..engine.own_address import own_subdomain
 from ..process.logs import get_logger
+from ..runtime import Runtime
+from .rules import registered_endpoint
 from .worker import Worker, worker_behind
 
 _logger = get_logger()
@@ -34,19 +38,20 @@ class FoundRoute:
 
 
 def answers(app: Flask, url: str, method: str) -> bool:
-    """Return whether a route of the application answers a path, which may have a query.
-
-    If the app's routes depend on the host, this is not checked and the answer is True.
-    """
-    if app.url_map.host_matching or app.subdomain_matching:
-        return True
+    """Return whether a delivery to a path, which may have a query, meets a route of the app."""
     try:
-        app.url_map.bind("localhost").match(unquote(url.partition("?")[0]), method=method)
+        bound(app).match(unquote(url.partition("?")[0]), method=method)
     except RequestRedirect:
         return True
     except HTTPException:
         return False
     return True
+
+
+def bound(app: Flask) -> MapAdapter:
+    """Return an application's URL map as the deliveries to its own routes meet it."""
+    runtime: Runtime = app.extensions["taskqueue"]
+    return app.url_map.bind("localhost", subdomain=own_subdomain(app, runtime.settings))
 
 
 class RouteFinder:
@@ -85,28 +90,27 @@ class RouteFinder:
         """
         if worker in self._endpoints:
             return self._endpoints[worker]
-        for endpoint, view in self._app.view_functions.items():
-            if worker_behind(view) is worker:
-                self._endpoints[worker] = endpoint
-                return endpoint
-        raise InvalidUrlError(
-            f"{worker.function.__module__}.{worker.function.__qualname__} has no route in "
-            "this application: call tasks.init_app(app), "
-            "and register the blueprint it is on"
-        )
+        endpoint = self._endpoints[worker] = registered_endpoint(self._app, worker)
+        return endpoint
 
     def build(
-        self, endpoint: str, values: dict[str, Any], method: str
+        self,
+        endpoint: str,
+        values: dict[str, Any],
+        method: str,
+        given: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[str, dict[str, Any]]:
         """Return the path of an endpoint, and the values that its rule has no place for.
 
-        Raises `InvalidUrlError`.
+        Raises `InvalidUrlError` if there is none, if it leads elsewhere, or if the view would get
+        other values from its variables than those ``given``.
         """
         if (endpoint, method) in self._fixed:
             return self._fixed[endpoint, method], values
         variables = self._variables_of(endpoint)
         filled = {key: _single(key, values[key]) for key in variables & values.keys()}
         path = self._built(endpoint, self._completed(endpoint, filled, variables), method)
+        self._prove(endpoint, path, method, given)
         if not variables:
             self._fixed[endpoint, method] = path
         return path, {key: value for key, value in values.items() if key not in variables}
@@ -123,8 +127,7 @@ class RouteFinder:
         if (endpoint, method) in self._fixed:
             return self._fixed[endpoint, method], params
         given = params.given if isinstance(params, Call) else {}
-        path, rest = self.build(endpoint, {**params, **given}, method)
-        self._prove(worker, endpoint, path, method, given)
+        path, rest = self.build(endpoint, {**params, **given}, method, given)
         return path, {name: value for name, value in params.items() if name in rest}
 
     def _variables_of(self, endpoint: str) -> frozenset[str]:
@@ -167,7 +170,7 @@ class RouteFinder:
 
     def _built(self, endpoint: str, values: dict[str, Any], method: str) -> str:
         try:
-            return urlsplit(self._adapter().build(endpoint, values, method)).path
+            url = urlsplit(self._adapter().build(endpoint, values, method))
         except (
             BuildError,
             ArithmeticError,
@@ -183,16 +186,16 @@ class RouteFinder:
             raise InvalidUrlError(
                 f"the URL of endpoint {endpoint!r} cannot be built: {reason}"
             ) from error
+        if url.netloc:
+            raise InvalidUrlError(
+                f"endpoint {endpoint!r} is on a subdomain that tasks do not go to: give the whole "
+                "URL, which TASKQUEUE_TARGETS must allow, or set TASKQUEUE_BASE_URL to a host of "
+                "that subdomain"
+            )
+        return url.path
 
-    def _prove(
-        self,
-        worker: Worker[..., Any],
-        endpoint: str,
-        path: str,
-        method: str,
-        given: Mapping[str, Any],
-    ) -> None:
-        """Check that a path leads to this worker, with these values.
+    def _prove(self, endpoint: str, path: str, method: str, given: Mapping[str, Any]) -> None:
+        """Check that a path leads to the view of an endpoint, with these values.
 
         Raises `InvalidUrlError` otherwise.
         """
@@ -201,18 +204,15 @@ class RouteFinder:
                 f"{redacted(path)!r} has a part '.' or '..', which HTTP takes away: give the "
                 "value as a param"
             )
-        if self._app.url_map.host_matching or self._app.subdomain_matching:
-            return
         try:
             found, variables = self._adapter().match(unquote(path), method=method)
         except HTTPException as error:
-            self._fixed.pop((endpoint, method), None)
             raise InvalidUrlError(
                 f"no route answers {method} {redacted(path)!r}, which is the URL of "
                 f"{endpoint!r} with these values"
             ) from error
-        if self._app.view_functions[found] != worker.view:
-            self._fixed.pop((endpoint, method), None)
+        views = self._app.view_functions
+        if views.get(found) != views.get(endpoint):
             raise InvalidUrlError(
                 f"{redacted(path)!r} is answered by endpoint {found!r}, not by {endpoint!r}: "
                 "give one another URL"
@@ -234,8 +234,6 @@ class RouteFinder:
         return app
 
     def _match(self, path: str, method: str) -> FoundRoute:
-        if self._app.url_map.host_matching or self._app.subdomain_matching:
-            return FoundRoute(path, None)
         try:
             endpoint, _ = self._adapter().match(unquote(path), method=method)
         except RequestRedirect as redirect:
@@ -256,7 +254,7 @@ class RouteFinder:
             nearest = _nearest(path.partition("?")[0], rules)
             self._object(f"no route of the application answers {method} {path}{nearest}")
         else:
-            return FoundRoute(path, worker_behind(self._app.view_functions[endpoint]))
+            return FoundRoute(path, worker_behind(self._app.view_functions.get(endpoint)))
         return FoundRoute(path, None)
 
     def _object(self, complaint: str) -> None:
@@ -266,7 +264,7 @@ class RouteFinder:
 
     def _adapter(self) -> MapAdapter:
         if self._bound is None:
-            self._bound = self._app.url_map.bind("localhost")
+            self._bound = bound(self._app)
         return self._bound
 
 

@@ -8,9 +8,15 @@ from typing import Any
 from flask import Flask
 from werkzeug.routing import Rule
 
-from ..core.errors import ConfigurationError
+from ..core.arguments.functions import name_of
+from ..core.errors import ConfigurationError, InvalidUrlError
+from ..core.settings.app import Settings
 from ..core.tasks.request import METHODS
+from ..engine.own_address import in_process_url, own_subdomain
 from .worker import Worker, worker_behind
+
+BLUEPRINT = "taskqueue"
+"""The blueprint of workers that are on none of the app's own."""
 
 
 def check_rule(rule: Any, *, on_blueprint: bool) -> str:
@@ -65,6 +71,33 @@ def worker_rules(app: Flask) -> Iterator[tuple[Rule, Worker[..., Any]]]:
             yield rule, worker
 
 
+def registered_endpoint(app: Flask, worker: Worker[..., Any]) -> str:
+    """Return the endpoint under which a worker is registered in an application.
+
+    Raises `InvalidUrlError` if it is not, or no longer.
+    """
+    for endpoint, view in app.view_functions.items():
+        if worker_behind(view) is worker:
+            return endpoint
+    own = f"{BLUEPRINT}.{worker.route.endpoint}"
+    if own not in app.view_functions:
+        why = (
+            "has no route in this application: call tasks.init_app(app), and register the "
+            "blueprint it is on"
+        )
+    elif worker_behind(app.view_functions[own]) is None:
+        why = (
+            f"no longer has its route, because view_functions[{own!r}] was replaced: wrap the view "
+            "with functools.wraps"
+        )
+    else:
+        why = (
+            f"no longer has its route, because a function declared later is {own!r} too: give one "
+            "of them a name of its own"
+        )
+    raise InvalidUrlError(f"{worker.function.__module__}.{name_of(worker.function)} {why}")
+
+
 def check_routes(app: Flask) -> None:
     """Raise `ConfigurationError` if a worker's rule matches the same URLs as another rule.
 
@@ -77,6 +110,18 @@ def check_routes(app: Flask) -> None:
         )
         if first != second and (worker_behind(first) or worker_behind(second)):
             raise clash(known, rule)
+
+
+def check_reached(app: Flask, rule: Rule, settings: Settings) -> None:
+    """Raise `ConfigurationError` if a worker's rule is on a subdomain that tasks do not go to."""
+    own = own_subdomain(app, settings)
+    if rule.subdomain != own:
+        raise ConfigurationError(
+            f"worker {rule.endpoint!r} is on {_place(rule.subdomain)}, and tasks go to "
+            f"{_place(own)} ({in_process_url(app, settings)}), where another route could run for "
+            "it: put the worker on a blueprint that is there, or set TASKQUEUE_BASE_URL to a host "
+            "that the worker is on"
+        )
 
 
 def check_new(app: Flask, new: Rule) -> None:
@@ -103,6 +148,10 @@ def clash(known: Rule, rule: Rule) -> ConfigurationError:
         "one would run for the other: "
         "give one of them another URL or another method"
     )
+
+
+def _place(subdomain: str | None) -> str:
+    return f"subdomain {subdomain!r}" if subdomain else "the domain itself"
 
 
 def _doubles(rules: Iterable[Rule]) -> Iterator[tuple[Rule, Rule]]:

@@ -11,7 +11,7 @@ from flask import Response
 
 from ..core.arguments.arguments import Arguments
 from ..core.arguments.converter import result_json
-from ..core.arguments.functions import FUNCTIONS, check_function
+from ..core.arguments.functions import FUNCTIONS, check_function, name_of
 from ..core.tasks.spec import SpecOptions, TaskSpec
 from ..core.tasks.task import Task
 from .calls import awaited, is_context, json_object, not_run
@@ -71,11 +71,9 @@ class TaskFunction(Generic[P, R]):
         def handle() -> Response:
             return self._handle()
 
-        handle.__module__, handle.__name__, handle.__qualname__ = (
-            self.__module__,
-            self.function.__name__,
-            self.function.__qualname__,
-        )
+        name = name_of(self.function)
+        handle.__module__ = self.__module__
+        handle.__name__, handle.__qualname__ = getattr(self.function, "__name__", name), name
         return handle
 
     def _handle(self) -> Response:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, unwrap
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from flask import Request, Response, current_app, request
@@ -162,8 +162,8 @@ class Worker(Generic[P, R]):
 
 
 def worker_behind(view: object) -> Worker[..., Any] | None:
-    """Return the worker whose view this is; None for any other view."""
-    worker = getattr(view, "__self__", None)
+    """Return the worker whose view this is, or is within wrappers; None for any other view."""
+    worker = getattr(unwrap(view), "__self__", None)  # type: ignore[arg-type]
     return worker if isinstance(worker, Worker) else None
 
 

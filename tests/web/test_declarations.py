@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from flask import Blueprint, Flask
 from flask_sqlalchemy import SQLAlchemy
 from werkzeug.routing import BaseConverter
 
-from flask_taskqueue import ConfigurationError, State, TaskQueue, TaskQueueError, UnknownQueueError
+from flask_taskqueue import (
+    ConfigurationError,
+    InvalidUrlError,
+    State,
+    TaskQueue,
+    TaskQueueError,
+    UnknownQueueError,
+)
 from flask_taskqueue.web import autostart
 from tests.apps import closing
 from tests.waiting import wait_until
@@ -419,3 +427,217 @@ def test_an_app_that_is_not_flasks_is_refused_by_name() -> None:
 
     with pytest.raises(ConfigurationError, match=r"needs a Flask application, .*Quart"):
         TaskQueue(Quart())  # type: ignore[arg-type]
+
+
+def test_an_app_that_matches_hosts_is_refused(make: Callable[..., Flask]) -> None:
+    """None of its requests would reach a worker; also if it begins to match them later."""
+    app = Flask("hosts", host_matching=True, static_host="www.example.test")
+    with pytest.raises(ConfigurationError, match=r"'hosts' has host_matching=True.*subdomain"):
+        TaskQueue(app)
+    app = make()
+    tasks = TaskQueue(app)
+    app.url_map.host_matching = True
+    with pytest.raises(ConfigurationError, match="host_matching=True"):
+        tasks.drain()
+
+
+@pytest.fixture
+def on_subdomains(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+    """Applications that match subdomains of example.test."""
+    apps = ExitStack()
+    number = count()
+
+    def make_app(**config: Any) -> Flask:
+        app = Flask(
+            "subdomains", subdomain_matching=True, instance_path=str(tmp_path / str(next(number)))
+        )
+        app.config.update(SECRET_KEY="a secret for tests", SERVER_NAME="example.test", **config)
+        apps.enter_context(closing(app))
+        return app
+
+    with apps:
+        yield make_app
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_worker_that_tasks_do_not_reach_is_refused(
+    on_subdomains: Callable[..., Flask], early: bool
+) -> None:
+    """A worker of the domain itself with the same path would run for it."""
+    blueprint, app, tasks = (
+        Blueprint("a", __name__, subdomain="admin"),
+        on_subdomains(),
+        TaskQueue(),
+    )
+    tasks.worker("/w", blueprint=blueprint)(anything)
+    tasks.worker("/w", endpoint="other")(anything)
+    words = r"'a\.anything' is on subdomain 'admin'.*the domain itself"
+    if early:
+        app.register_blueprint(blueprint)
+        with pytest.raises(ConfigurationError, match=words):
+            tasks.init_app(app)
+    else:
+        tasks.init_app(app)
+        with pytest.raises(ConfigurationError, match=words):
+            app.register_blueprint(blueprint)
+    app, tasks = on_subdomains(TASKQUEUE_BASE_URL="https://admin.example.test:443"), TaskQueue()
+    tasks.init_app(app)
+    with pytest.raises(ConfigurationError, match=r"the domain itself.*subdomain 'admin' \(https"):
+        tasks.task(anything)
+
+
+def test_workers_run_on_the_subdomain_of_the_base_url(
+    on_subdomains: Callable[..., Flask],
+) -> None:
+    """Though the domain itself has a view with the same path."""
+    seen: list[str] = []
+    app = on_subdomains(TASKQUEUE_BASE_URL="http://Admin.example.test")
+    tasks = TaskQueue(app)
+    blueprint = Blueprint("a", __name__, subdomain="admin")
+    worker = tasks.worker("/w/<int:number>", blueprint=blueprint)(
+        lambda number: seen.append(f"worker {number}")
+    )
+    app.register_blueprint(blueprint)
+    page = functools.partial(seen.append, "page")
+    app.add_url_rule("/w/<int:number>", "page", page, methods=["POST"])
+    task = worker.add(5)
+    tasks.drain()
+    assert (tasks.get(task.id).state, seen) == (State.SUCCEEDED, ["worker 5"])
+    with pytest.raises(InvalidUrlError, match="'page' is on a subdomain that tasks do not go to"):
+        tasks.add("page", {"number": 5})
+    with pytest.raises(ConfigurationError, match=r"sent to http://example\.test"):
+        app.extensions["taskqueue"].routes("http://example.test", "http")
+
+
+def test_an_endpoint_whose_url_leads_elsewhere_is_refused(
+    on_subdomains: Callable[..., Flask],
+) -> None:
+    """To another subdomain, to another view, to a part of a path that HTTP takes away."""
+    app = on_subdomains()
+    tasks = TaskQueue(app)
+    blueprint = Blueprint("admin", __name__, subdomain="admin")
+    blueprint.add_url_rule("/report", "report", anything, methods=["POST"])
+    app.register_blueprint(blueprint)
+    for endpoint, rule in (("report", "/report"), ("second", "/report"), ("page", "/page/<name>")):
+        app.add_url_rule(rule, endpoint, lambda **_: "", methods=["POST"])
+    assert tasks.add("report").url == "/report"
+    for endpoint, params, words in (
+        ("admin.report", {}, "'admin.report' is on a subdomain"),
+        ("second", {}, "answered by endpoint 'report', not by 'second'"),
+        ("page", {"name": ".."}, "has a part"),
+    ):
+        with pytest.raises(InvalidUrlError, match=words):
+            tasks.add(endpoint, params)
+
+
+def unnamed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator without functools.wraps."""
+
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+def charge() -> str:
+    """One function to wrap."""
+    return "charge"
+
+
+def refund() -> str:
+    """Another."""
+    return "refund"
+
+
+@pytest.mark.parametrize("decorators", [1, 2])
+@pytest.mark.parametrize("how", ["task", "cron"])
+def test_two_wrappers_of_one_name_are_refused(
+    declaring: Callable[..., Flask], how: str, decorators: int
+) -> None:
+    """The second would run for both; by the functions that they hold they are told apart."""
+
+    def declare(tasks: TaskQueue) -> None:
+        for function in (charge, refund):
+            wrapped: Callable[..., Any] = function
+            for _ in range(decorators):
+                wrapped = unnamed(wrapped)
+            (tasks.task if how == "task" else tasks.cron("every 5 minutes"))(wrapped)
+
+    with pytest.raises(
+        ConfigurationError, match=r"wrapper around .*charge and around .*refund.*functools\.wraps"
+    ):
+        declaring(declare)
+
+
+def test_a_factory_may_declare_other_functions(make: Callable[..., Flask]) -> None:
+    """Nothing of an earlier application is in the way; in one, the same may be declared again."""
+    tasks = TaskQueue()
+    for function in (charge, refund):
+        app = make()
+        tasks.init_app(app)
+        tasks.task(unnamed(function))
+        wrapped = tasks.task(unnamed(function))
+        with app.app_context():
+            task = wrapped.options(keep_result=True).enqueue()
+            tasks.drain()
+            result = tasks.get(task.id).result
+            assert result is not None
+            assert result.json == function()
+
+
+def test_a_function_that_has_lost_its_route_says_why(make: Callable[..., Flask]) -> None:
+    """Another was declared in its place, or its view was replaced; a wrapped view is found."""
+    app = make()
+    tasks = TaskQueue(app)
+    first, second = (tasks.task(name="same")(lambda text=text: text) for text in ("a", "b"))
+    views, endpoint = app.view_functions, "taskqueue.task-same"
+    with pytest.raises(InvalidUrlError, match="a function declared later is"):
+        first.enqueue()
+    view = views[endpoint]
+    views[endpoint] = unnamed(view)
+    with pytest.raises(InvalidUrlError, match=r"was replaced: wrap .* functools\.wraps"):
+        second.enqueue()
+    views[endpoint] = functools.wraps(view)(unnamed(view))
+    task = second.enqueue()
+    tasks.drain()
+    assert tasks.get(task.id).state is State.SUCCEEDED
+
+
+class Adder:
+    """An object that is called, and has a method."""
+
+    def __call__(self, number: int) -> int:
+        return number + 1
+
+
+@pytest.mark.parametrize("function", [functools.partial(add, 1), Adder()])
+def test_what_has_no_name_needs_one(make: Callable[..., Flask], function: Any) -> None:
+    """With a name it is a task function like any other."""
+    tasks = TaskQueue(make())
+    with pytest.raises(ConfigurationError, match=r"no name of its own.*tasks\.task\(name="):
+        tasks.task(function)
+    task = tasks.task(name="named", keep_result=True)(function).enqueue(5)
+    tasks.drain()
+    result = tasks.get(task.id).result
+    assert result is not None
+    assert result.json == 6
+
+
+def test_a_method_is_refused_in_the_body_of_its_class(declaring: Callable[..., Flask]) -> None:
+    """There is no object to call it on; a bound method has one, a static method needs none."""
+
+    class Shop:
+        """Its methods."""
+
+        def send(self, number: int) -> None: ...
+
+        @staticmethod
+        def count(number: int) -> None: ...
+
+    for declare in (
+        lambda tasks: tasks.worker("/w")(Shop.send),
+        lambda tasks: tasks.task(Shop.send),
+    ):
+        with pytest.raises(TypeError, match=r"Shop\.send is a method.*@staticmethod"):
+            declaring(declare)
+    declaring(lambda tasks: [tasks.task(Shop().send), tasks.task(Shop.count)])

@@ -7,6 +7,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Literal, Union
 
@@ -20,7 +21,8 @@ Nothing else answers there, even if the app has a matching route.
 def check_function(function: Any) -> None:
     """Check that calling a function runs it.
 
-    Raises TypeError for anything but a function, and for a generator function.
+    Raises TypeError for anything but a function, for a generator function, and for a method in the
+    body of its class.
     """
     name = name_of(function)
     if not callable(function) or isinstance(function, type):
@@ -36,12 +38,33 @@ def check_function(function: Any) -> None:
                 "and return that, or return Response(generate()), with the generator in a "
                 "function of its own"
             )
+    if _is_unbound_method(function):
+        raise TypeError(
+            f"handler {name} is a method, and a task has no object to call it on: use a function, "
+            "or leave its first parameter out and decorate it with @staticmethod first"
+        )
 
 
 def name_of(function: Any) -> str:
     """Return a function's name, for messages."""
     plain = function.func if isinstance(function, functools.partial) else function
     return str(getattr(plain, "__qualname__", None) or type(plain).__qualname__)
+
+
+def names_within(function: Any) -> list[str]:
+    """Return the names of a function and of the functions that its closure holds, at any depth.
+
+    Two functions with the same names have been defined by the same code, as far as that can be
+    known: a decorator's wrappers, which share a name, hold different functions.
+    """
+    found: list[Any] = [function]
+    for each in found:  # which grows meanwhile
+        for cell in getattr(each, "__closure__", None) or ():
+            with suppress(ValueError):  # a cell that is still empty
+                held = cell.cell_contents
+                if inspect.isfunction(held) and not any(held is known for known in found):
+                    found.append(held)
+    return [f"{getattr(each, '__module__', None)}.{name_of(each)}" for each in found]
 
 
 def type_hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -119,6 +142,15 @@ def parts_of(hint: Any) -> Iterator[Any]:
             if part is not ...:
                 yield part
                 yield from parts_of(part)
+
+
+def _is_unbound_method(function: Any) -> bool:
+    """Return whether a function stands in a class and begins with self or cls."""
+    if not inspect.isfunction(function):
+        return False
+    place = function.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(function).parameters), None)
+    return bool(place) and not place.endswith("<locals>") and first in ("self", "cls")
 
 
 def _bare(hint: Any) -> Any:
