@@ -64,6 +64,11 @@ class CurrentTask:
         """The id of the batch of this task or callback, for ``tasks.get_batch``."""
         return self._delivery.record.callback_of or self._delivery.record.batch_id
 
+    @property
+    def keep_result(self) -> bool:
+        """Whether the reply is kept if the attempt succeeds (``keep_result`` of ``tasks.add``)."""
+        return bool(self._delivery.record.keep_result)
+
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Report how far the handler has come, for `Task.progress`.
 

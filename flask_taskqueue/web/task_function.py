@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
@@ -11,15 +12,22 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..core.arguments.arguments import Arguments
-from ..core.arguments.functions import FUNCTIONS, check_function
+from ..core.arguments.functions import FUNCTIONS, check_function, name_of
 from ..core.arguments.results import result_json, unfinished
+from ..core.delivery.verdict import RESULT_ERROR
+from ..core.errors import text_of
 from ..core.tasks.spec import SpecOptions, TaskSpec
 from ..core.tasks.task import Task
 from .calls import awaited, json_object, not_run
+from .current_task import handling
 from .worker import Add, Route, Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_logger = logging.getLogger("flask_taskqueue")
+
+_MOST_OF_ERROR = 300
 
 
 class TaskFunction(Generic[P, R]):
@@ -96,11 +104,28 @@ class TaskFunction(Generic[P, R]):
         try:
             return Response(result_json(result), mimetype="application/json")
         # What a field's getter raises must not repeat what the function has done.
-        except Exception:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001
             part = unfinished(result)
-        if part is not None:
-            raise not_run(self.function, result, part)
-        return Response(status=204)
+            if part is not None:
+                raise not_run(self.function, result, part) from None
+            return self._without_result(error)
+
+    def _without_result(self, error: Exception) -> Response:
+        """Return the reply to a call whose result JSON cannot hold, because of this error.
+
+        What the function did is done all the same. If the result was to be kept, the reply says
+        why it is not, and so does the log.
+        """
+        task = handling.get()
+        if not task.keep_result:
+            return Response(status=204)
+        why = (
+            f"the result of {name_of(self.function)} is not kept, because JSON cannot hold it: "
+            f"{text_of(error)[:_MOST_OF_ERROR]}"
+        )
+        _logger.warning("task %s: %s", task.id, why)
+        printable = "".join(one if one.isprintable() and one.isascii() else "?" for one in why)
+        return Response(mimetype="application/json", headers={RESULT_ERROR: printable})
 
 
 class PreparedFunction(Generic[P]):

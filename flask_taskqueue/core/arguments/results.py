@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator, ValuesView
 from concurrent.futures import Future
@@ -17,8 +18,13 @@ _SEVERAL = (list, tuple, set, frozenset, deque, ValuesView)
 
 
 def result_json(value: Any) -> str:
-    """Return what a function returned as JSON. Raises one of `BAD_VALUE` if JSON cannot hold it."""
-    return dumps(plain(value))
+    """Return what a function returned as JSON.
+
+    Keys that are numbers become texts. Raises one of `BAD_VALUE` for what JSON cannot hold.
+    """
+    text = dumps(plain(value))
+    json.loads(text, object_pairs_hook=_check_keys)
+    return text
 
 
 def unfinished(result: Any) -> Any:
@@ -49,6 +55,11 @@ def is_context(value: Any) -> bool:
     """
     made_of = getattr(value, "gen", None)
     return inspect.isgenerator(made_of) or inspect.isasyncgen(made_of)
+
+
+def _check_keys(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("two keys of an object become the same text")
 
 
 def _is_unfinished(part: Any) -> bool:
