@@ -24,6 +24,7 @@ from ..core.failures import traceback_excerpt
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
 from .incoming import IncomingRequest, receive
+from .parsed_rules import is_automatic
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -254,7 +255,11 @@ class DeliveryMiddleware:
                 answer = call(*context)
                 if claim.verdict is None:
                     answer = self._app.make_response(answer)
-                    claim.verdict = returned(answer)
+                    claim.verdict = (
+                        Verdict("no-route")
+                        if is_automatic(request.url_rule, request.method)
+                        else returned(answer)
+                    )
                 return answer
             except Exception as error:
                 if claim.verdict is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -18,6 +18,7 @@ from ..core.arguments.equality import same
 from ..core.arguments.form import Call
 from ..core.errors import InvalidUrlError
 from ..core.urls import check_path, redacted
+from .parsed_rules import match
 from .worker import Worker, worker_behind
 
 _logger = logging.getLogger("flask_taskqueue")
@@ -41,7 +42,7 @@ def answers(app: Flask, url: str, method: str) -> bool:
     if app.url_map.host_matching or app.subdomain_matching:
         return True
     try:
-        app.url_map.bind("localhost").match(unquote(url.partition("?")[0]), method=method)
+        match(app.url_map.bind("localhost"), url.partition("?")[0], method)
     except RequestRedirect:
         return True
     except HTTPException:
@@ -204,18 +205,18 @@ class RouteFinder:
         if self._app.url_map.host_matching or self._app.subdomain_matching:
             return
         try:
-            found, variables = self._adapter().match(unquote(path), method=method)
+            found, variables = match(self._adapter(), path, method)
         except HTTPException as error:
             self._fixed.pop((endpoint, method), None)
             raise InvalidUrlError(
                 f"no route answers {method} {redacted(path)!r}, which is the URL of "
                 f"{endpoint!r} with these values"
             ) from error
-        if self._app.view_functions[found] != worker.view:
+        if self._app.view_functions[found.endpoint] != worker.view:
             self._fixed.pop((endpoint, method), None)
             raise InvalidUrlError(
-                f"{redacted(path)!r} is answered by endpoint {found!r}, not by {endpoint!r}: "
-                "give one another URL"
+                f"{redacted(path)!r} is answered by endpoint {found.endpoint!r}, not by "
+                f"{endpoint!r}: give one another URL"
             )
         for name in variables.keys() & given.keys():
             if not same(given[name], variables[name]):
@@ -237,7 +238,7 @@ class RouteFinder:
         if self._app.url_map.host_matching or self._app.subdomain_matching:
             return FoundRoute(path, None)
         try:
-            endpoint, _ = self._adapter().match(unquote(path), method=method)
+            rule, _ = match(self._adapter(), path, method)
         except RequestRedirect as redirect:
             canonical = check_path(urlsplit(redirect.new_url).path)
             _logger.warning("%s redirects to %s; the task goes there at once", path, canonical)
@@ -256,7 +257,7 @@ class RouteFinder:
             nearest = _nearest(path.partition("?")[0], rules)
             self._object(f"no route of the application answers {method} {path}{nearest}")
         else:
-            return FoundRoute(path, worker_behind(self._app.view_functions[endpoint]))
+            return FoundRoute(path, worker_behind(self._app.view_functions[rule.endpoint]))
         return FoundRoute(path, None)
 
     def _object(self, complaint: str) -> None:

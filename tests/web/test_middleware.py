@@ -7,6 +7,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from flask_taskqueue import PermanentFailure, Retry, State, Task
+from flask_taskqueue import InvalidUrlError, PermanentFailure, Retry, State, Task
 from flask_taskqueue.core.delivery import signatures
 from flask_taskqueue.core.delivery import verdict as verdicts
 from flask_taskqueue.core.delivery.verdict import Verdict
@@ -169,6 +170,50 @@ def test_what_a_hook_raises_is_the_error_of_the_task(
         task = deliver(on_sqlite.tasks.add(path, retry=ONCE))
         assert (task.state, task.last_status) == (State.DEAD, 500)
         assert words in (task.last_error or "")
+
+
+def test_only_a_view_answers_for_itself(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], tmp_path: Path
+) -> None:
+    """Flask answers OPTIONS and other methods in the view's place, and a rule's other spelling
+    with a redirect; HEAD runs the view, and a static file is one.
+    """
+    app, ran = on_sqlite.app, list[str]()
+    app.testing = False
+    (tmp_path / "file").write_text("a file")
+    app.static_folder = str(tmp_path)
+
+    def view() -> str:
+        ran.append(request.method)
+        return "done"
+
+    app.add_url_rule("/plain", "plain", view, methods=["GET", "POST"])
+    app.add_url_rule("/other", "other", view, methods=["PUT"])
+    app.add_url_rule("/own", "own", view, methods=["OPTIONS"])
+    worker = on_sqlite.tasks.worker("/w")(view)
+    found = {
+        (url, method): deliver(on_sqlite.tasks.add(url, method=method, retry=ONCE))
+        for url, method in [
+            ("/plain", "OPTIONS"),
+            ("/plain", "PUT"),
+            ("/plain", "HEAD"),
+            ("/own", "OPTIONS"),
+            ("/static/file", "GET"),
+            ("/static/file", "OPTIONS"),
+            ("/static/none", "GET"),
+        ]
+    }
+    done = [place for place, task in found.items() if task.state is State.SUCCEEDED]
+    assert done == [("/plain", "HEAD"), ("/own", "OPTIONS"), ("/static/file", "GET")]
+    assert ran == ["HEAD", "OPTIONS"]
+    automatic = found["/plain", "OPTIONS"]
+    assert (automatic.state, automatic.last_status) == (State.SCHEDULED, 200)
+    assert "no route for the task" in (automatic.last_error or "")
+    app.testing = True
+    with pytest.raises(InvalidUrlError, match="OPTIONS /other; it answers PUT"):
+        on_sqlite.tasks.add("/other", method="OPTIONS")
+    with pytest.raises(InvalidUrlError, match=r"methods \['POST'\]"):
+        worker.options(method="OPTIONS").add()
 
 
 @pytest.mark.parametrize("raised", [SystemExit(3), SystemExit("no more")], ids=str)
