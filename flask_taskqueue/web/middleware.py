@@ -144,7 +144,8 @@ class DeliveryMiddleware:
         """
         try:
             return self._call(incoming, environ, start_response)
-        except (Exception, SystemExit) as error:
+        # A handler may raise any: asyncio.CancelledError, for one, ends a worker of gunicorn.
+        except BaseException as error:
             # Others sign their webhooks in this way too, and a server ends a request by a signal.
             if not self._is_signed(incoming, environ) or is_of_signal(error):
                 raise

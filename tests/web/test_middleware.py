@@ -4,9 +4,11 @@ process and over HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,20 +218,37 @@ def test_only_a_view_answers_for_itself(
         worker.options(method="OPTIONS").add()
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), SystemExit("no more")], ids=str)
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        SystemExit(3),
+        SystemExit("no more"),
+        asyncio.CancelledError("stopped"),
+        GeneratorExit("no more"),
+        KeyboardInterrupt("no more"),
+    ],
+    ids=repr,
+)
 def test_an_exit_in_a_handler_ends_the_attempt_and_nothing_else(
-    on_sqlite: Bench, deliver: Callable[[Task], Task], raised: SystemExit
+    on_sqlite: Bench, deliver: Callable[[Task], Task], raised: BaseException, plain: bool
 ) -> None:
-    """A server that runs it goes on; gunicorn, for one, would end with it."""
+    """A server that runs it goes on; gunicorn, for one, would end with it. So for a worker and
+    for a plain view.
+    """
 
-    @on_sqlite.tasks.worker("/exits")
     def exits() -> None:
         raise raised
+
+    if plain:
+        on_sqlite.app.add_url_rule("/exits", "exits", exits, methods=["POST"])
+    else:
+        on_sqlite.tasks.worker("/exits")(exits)
 
     on_sqlite.tasks.worker("/w")(lambda: "done")
     task = deliver(on_sqlite.tasks.add("/exits", retry=ONCE))
     assert task.state is State.DEAD
-    assert f"SystemExit: {raised}" in (task.last_error or "")
+    assert f"{type(raised).__name__}: {raised}" in (task.last_error or "")
     assert deliver(on_sqlite.tasks.add("/w")).state is State.SUCCEEDED
 
 
@@ -253,6 +272,21 @@ def test_the_end_of_a_server_is_told_from_an_exit() -> None:
         assert not is_of_signal(of_handler.value)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_ctrl_c_is_told_from_a_handler_that_interrupts() -> None:
+    """By where it can arrive: in the main thread, and as long as Python's own handler is there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as pressed:
+            signal.raise_signal(signal.SIGINT)
+        assert is_of_signal(pressed.value)
+        with ThreadPoolExecutor() as pool:
+            assert not pool.submit(is_of_signal, KeyboardInterrupt()).result()
+        signal.signal(signal.SIGINT, lambda *_: None)
+        assert not is_of_signal(KeyboardInterrupt())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
