@@ -11,6 +11,7 @@ from typing import cast
 from werkzeug.local import LocalProxy
 
 from ..core.delivery.delivery import Delivery
+from ..core.errors import shown
 from ..core.tasks.task import Task, TaskActions
 from ..core.times import to_datetime
 from ..runtime import Runtime
@@ -18,6 +19,7 @@ from .transaction import report_progress
 
 _ASK_AGAIN = 1.0
 _REPORT_AGAIN = 0.5
+_TOO_MANY = 2**63
 
 
 class CurrentTask:
@@ -74,10 +76,14 @@ class CurrentTask:
 
         ``done`` and ``total`` are counts, and ``note`` is a few words. The report is stored at most
         twice a second. In a transactional handler on SQLite it becomes visible when the handler
-        commits. Raises ValueError for numbers below 0.
+        commits. Raises ValueError for numbers below 0, NaN or above 2⁶³ and for a note that is not
+        text, and TypeError for what is no number.
         """
-        if done < 0 or (total is not None and total < 0):
-            raise ValueError(f"progress is {done} of {total}; neither can be below 0")
+        # NaN is not within any bounds.
+        if not all(0 <= number < _TOO_MANY for number in (done, total or 0)):
+            raise ValueError(f"progress is {shown(done)} of {shown(total)}: give numbers from 0 up")
+        if note is not None and not isinstance(note, str):
+            raise ValueError(f"the note of progress is {shown(note)}: give a text")
         now = time.monotonic()
         if now - self._reported_at < _REPORT_AGAIN and done != total:
             return

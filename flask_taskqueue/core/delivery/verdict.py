@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple, get_args
 
-from ..errors import ResultNotJsonError, ResultTruncatedError
+from ..errors import ResultNotJsonError, ResultTruncatedError, text_of
 from ..urls import redacted
 from . import signatures
 
@@ -178,7 +178,7 @@ def returned(status: int, retry_after: str | None = None) -> Verdict:
 
 def raised(error: BaseException) -> Verdict:
     """Return the verdict on a view that raised."""
-    text = str(error)
+    text = text_of(error)
     return Verdict(
         "raised", error=f"{type(error).__name__}: {text}" if text else type(error).__name__
     )
