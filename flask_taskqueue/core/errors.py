@@ -15,6 +15,7 @@ The names are App Engine's where App Engine had the case::
     ├── WaitTimeoutError               task.wait() ended before the task did
     ├── TransientError                 the database could not be reached; try again
     ├── ResultTruncatedError           only the beginning of a result was kept
+    ├── ResultNotJsonError             a result is no JSON, or JSON could not hold it
     ├── DecryptionError                what is stored is encrypted by a key that is not configured
     ├── BadTaskStateError              the task's state does not allow that
     ├── BadTransactionStateError       a transaction was needed, or was in the way
@@ -56,6 +57,14 @@ def shown(value: object) -> str:
     except (ValueError, TypeError, AttributeError, RecursionError):
         return f"of type {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's text, or say that it has none because its ``str()`` raised."""
+    try:
+        return str(error)
+    except Exception as raised:  # noqa: BLE001 - it is the app's code, and must not hide the error
+        return f"(its text is not known: str() raised {type(raised).__name__})"
 
 
 class TaskQueueError(Exception):
@@ -123,6 +132,10 @@ class DecryptionError(TaskQueueError, ValueError):
 
 class ResultTruncatedError(TaskQueueError, ValueError):
     """The reply was longer than ``TASKQUEUE_REPLY_EXCERPT``, so only its beginning was kept."""
+
+
+class ResultNotJsonError(TaskQueueError, ValueError):
+    """The reply is not JSON, or the task's function returned what JSON cannot hold."""
 
 
 class BadTaskStateError(TaskQueueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
@@ -195,17 +195,27 @@ def traceback_excerpt(error: BaseException, most: int) -> str | None:
         written = traceback.TracebackException(
             type(error), error, _of_app(error.__traceback__), compact=True
         )
-        lines = [_clean(line) for text in written.format() for line in text.splitlines()]
+        texts = list(written.format())
     except Exception:  # noqa: BLE001 - one that cannot be printed must not change what became of the attempt
         return None
     kept: list[str] = []
     room = most
-    for line in reversed(lines):
+    for line in map(_clean, _lines_from_end(texts, most)):
         room -= len(line) + 1
         if room < 0:
             break
         kept.append(line)
     return "\n".join(reversed(kept)) or None
+
+
+def _lines_from_end(texts: list[str], most: int) -> Iterator[str]:
+    """Iterate over the last lines of these texts, at least ``most`` of them, the last one first.
+
+    The text of an error may have millions.
+    """
+    for text in reversed(texts):
+        for part in reversed(text.removesuffix("\n").rsplit("\n", most)):
+            yield from reversed(part.splitlines() or [""])
 
 
 def _of_app(trace: TracebackType | None) -> TracebackType | None:

@@ -211,7 +211,7 @@ class Attempts:
                 type(error).__name__,
                 exc_info=error,
             )
-            return Reply(status=500, headers={}, body=b"", error=f"{type(error).__name__}: {error}")
+            return Reply(status=500, headers={}, body=b"", error=verdicts.raised(error).error)
 
     def _keep_traceback(self, delivery: Delivery, error: BaseException) -> None:
         """Keep the traceback of the app's failure or deadline, unless it is known already."""

@@ -30,8 +30,15 @@ def take(number: int, handler: Handler) -> None:
 def is_of_signal(error: BaseException) -> bool:
     """Return whether a signal handler of this process raised an exception.
 
-    Servers end a worker in this way: gunicorn's handlers call ``sys.exit``.
+    Servers end a worker in this way: gunicorn's handlers call ``sys.exit``. Python's own handler of
+    Ctrl-C leaves no frame, so in the main thread each KeyboardInterrupt counts as its, as long as
+    it is in place.
     """
+    if isinstance(error, KeyboardInterrupt) and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        and threading.current_thread() is threading.main_thread()
+    ):
+        return True
     handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.delivery.verdict import Reply, complete_body
+from ..core.delivery.verdict import Reply, complete_body, json_body
 from ..core.tasks.task import Task
 
 
@@ -40,16 +39,18 @@ class Attempt:
 
     @property
     def text(self) -> str:
-        """The reply's body as text. Raises `ResultTruncatedError` if it is truncated."""
-        return complete_body(self.body, self.truncated).decode("utf-8", "replace")
+        """The reply's body as text; raises as `Result.text` does."""
+        return complete_body(self.body, self.truncated, self.headers).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
-        """The reply's body, decoded from JSON.
+        """The reply's body, decoded from JSON; None if its status is 204.
 
-        Raises `ResultTruncatedError` if it is truncated, ValueError if it is not JSON.
+        Raises as `Result.json` does.
         """
-        return json.loads(complete_body(self.body, self.truncated))
+        if self.status == 204:
+            return None
+        return json_body(self.body, self.truncated, self.headers)
 
     def __str__(self) -> str:
         error = f": {self.error}" if self.error else ""

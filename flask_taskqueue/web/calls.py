@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, current_app, make_response, request
 
 from ..core.arguments.functions import name_of
+from ..core.arguments.results import is_context
 from ..core.errors import InvalidTaskError, PermanentFailure
 from ..core.tasks.request import FORM, JSON, WITHOUT_BODY
 from ..core.tasks.spec import SpecOptions, TaskSpec
@@ -59,24 +60,17 @@ def response_of(result: Any, function: Callable[..., Any]) -> Response:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         return app.response_class(status=204)
     if inspect.isasyncgen(result) or is_context(result):
-        raise not_run(function)
+        raise not_run(function, result, result)
     return make_response(result)
 
 
-def is_context(result: Any) -> bool:
-    """Return whether this is what `contextlib.contextmanager` makes of a generator.
-
-    Nobody would run the body of such a generator.
-    """
-    made_of = getattr(result, "gen", None)
-    return inspect.isgenerator(made_of) or inspect.isasyncgen(made_of)
-
-
-def not_run(function: Callable[..., Any]) -> PermanentFailure:
-    """Return the failure for a returned generator, whose body nobody would run."""
+def not_run(function: Callable[..., Any], result: Any, part: Any) -> PermanentFailure:
+    """Return the failure for a result with a part whose work nobody would do."""
+    within = "" if part is result else f" in a {type(result).__name__}"
     return PermanentFailure(
-        f"{name_of(function)} returned a generator, so its body has not run: collect what it "
-        "makes and return that"
+        f"{name_of(function)} returned a {type(part).__name__}{within}, whose work has not run or "
+        "has not been waited for: run it to its end in the function (call it, or list(), await, "
+        "future.result()), and return what comes of it"
     )
 
 

@@ -11,6 +11,7 @@ from typing import cast
 from werkzeug.local import LocalProxy
 
 from ..core.delivery.delivery import Delivery
+from ..core.errors import shown
 from ..core.tasks.task import Task, TaskActions
 from ..core.times import to_datetime
 from ..runtime import Runtime
@@ -18,6 +19,7 @@ from .transaction import report_progress
 
 _ASK_AGAIN = 1.0
 _REPORT_AGAIN = 0.5
+_TOO_MANY = 2**63
 
 
 class CurrentTask:
@@ -64,15 +66,24 @@ class CurrentTask:
         """The id of the batch of this task or callback, for ``tasks.get_batch``."""
         return self._delivery.record.callback_of or self._delivery.record.batch_id
 
+    @property
+    def keep_result(self) -> bool:
+        """Whether the reply is kept if the attempt succeeds (``keep_result`` of ``tasks.add``)."""
+        return bool(self._delivery.record.keep_result)
+
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Report how far the handler has come, for `Task.progress`.
 
         ``done`` and ``total`` are counts, and ``note`` is a few words. The report is stored at most
         twice a second. In a transactional handler on SQLite it becomes visible when the handler
-        commits. Raises ValueError for numbers below 0.
+        commits. Raises ValueError for numbers below 0, NaN or above 2⁶³ and for a note that is not
+        text, and TypeError for what is no number.
         """
-        if done < 0 or (total is not None and total < 0):
-            raise ValueError(f"progress is {done} of {total}; neither can be below 0")
+        # NaN is not within any bounds.
+        if not all(0 <= number < _TOO_MANY for number in (done, total or 0)):
+            raise ValueError(f"progress is {shown(done)} of {shown(total)}: give numbers from 0 up")
+        if note is not None and not isinstance(note, str):
+            raise ValueError(f"the note of progress is {shown(note)}: give a text")
         now = time.monotonic()
         if now - self._reported_at < _REPORT_AGAIN and done != total:
             return

@@ -24,6 +24,7 @@ from ..process.logs import get_logger
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
 from .incoming import IncomingRequest, receive
+from .parsed_rules import is_automatic
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -143,7 +144,8 @@ class DeliveryMiddleware:
         """
         try:
             return self._call(incoming, environ, start_response)
-        except (Exception, SystemExit) as error:
+        # A handler may raise any: asyncio.CancelledError, for one, ends a worker of gunicorn.
+        except BaseException as error:
             # Others sign their webhooks in this way too, and a server ends a request by a signal.
             if not self._is_signed(incoming, environ) or is_of_signal(error):
                 raise
@@ -254,7 +256,11 @@ class DeliveryMiddleware:
                 answer = call(*context)
                 if claim.verdict is None:
                     answer = self._app.make_response(answer)
-                    claim.verdict = returned(answer)
+                    claim.verdict = (
+                        Verdict("no-route")
+                        if is_automatic(request.url_rule, request.method)
+                        else returned(answer)
+                    )
                 return answer
             except Exception as error:
                 if claim.verdict is None:

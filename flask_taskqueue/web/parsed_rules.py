@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
-from werkzeug.routing import BaseConverter, Map, Rule
+from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 
 from ..core.arguments.form import can_be_sent
 from ..core.errors import ConfigurationError
@@ -47,6 +49,22 @@ def variables_of(rule: str) -> frozenset[str]:
             "a blank or two dots: leave it out"
         )
     return frozenset(parsed.arguments)
+
+
+def is_automatic(rule: Rule | None, method: str) -> bool:
+    """Return whether Flask itself answers a method of a rule, without calling the view."""
+    return method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
+
+
+def match(adapter: MapAdapter, path: str, method: str) -> tuple[Rule, Mapping[str, Any]]:
+    """Return the rule whose view answers a path, and the values of its variables.
+
+    Raises as werkzeug does, and MethodNotAllowed if Flask answers in the view's place.
+    """
+    rule, variables = adapter.match(unquote(path), method=method, return_rule=True)
+    if is_automatic(rule, method):
+        raise MethodNotAllowed(sorted((rule.methods or set()) - {"OPTIONS"}))
+    return rule, variables
 
 
 class _AnyConverters(dict[str, type[BaseConverter]]):

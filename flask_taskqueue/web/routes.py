@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -21,6 +21,7 @@ from ..core.urls import check_path, redacted
 from ..engine.own_address import own_subdomain
 from ..process.logs import get_logger
 from ..runtime import Runtime
+from .parsed_rules import match
 from .rules import registered_endpoint
 from .worker import Worker, worker_behind
 
@@ -40,7 +41,7 @@ class FoundRoute:
 def answers(app: Flask, url: str, method: str) -> bool:
     """Return whether a delivery to a path, which may have a query, meets a route of the app."""
     try:
-        bound(app).match(unquote(url.partition("?")[0]), method=method)
+        match(bound(app), url.partition("?")[0], method)
     except RequestRedirect:
         return True
     except HTTPException:
@@ -205,17 +206,17 @@ class RouteFinder:
                 "value as a param"
             )
         try:
-            found, variables = self._adapter().match(unquote(path), method=method)
+            found, variables = match(self._adapter(), path, method)
         except HTTPException as error:
             raise InvalidUrlError(
                 f"no route answers {method} {redacted(path)!r}, which is the URL of "
                 f"{endpoint!r} with these values"
             ) from error
         views = self._app.view_functions
-        if views.get(found) != views.get(endpoint):
+        if views.get(found.endpoint) != views.get(endpoint):
             raise InvalidUrlError(
-                f"{redacted(path)!r} is answered by endpoint {found!r}, not by {endpoint!r}: "
-                "give one another URL"
+                f"{redacted(path)!r} is answered by endpoint {found.endpoint!r}, not by "
+                f"{endpoint!r}: give one another URL"
             )
         for name in variables.keys() & given.keys():
             if not same(given[name], variables[name]):
@@ -235,7 +236,7 @@ class RouteFinder:
 
     def _match(self, path: str, method: str) -> FoundRoute:
         try:
-            endpoint, _ = self._adapter().match(unquote(path), method=method)
+            rule, _ = match(self._adapter(), path, method)
         except RequestRedirect as redirect:
             canonical = check_path(urlsplit(redirect.new_url).path)
             _logger.warning("%s redirects to %s; the task goes there at once", path, canonical)
@@ -254,7 +255,7 @@ class RouteFinder:
             nearest = _nearest(path.partition("?")[0], rules)
             self._object(f"no route of the application answers {method} {path}{nearest}")
         else:
-            return FoundRoute(path, worker_behind(self._app.view_functions.get(endpoint)))
+            return FoundRoute(path, worker_behind(self._app.view_functions.get(rule.endpoint)))
         return FoundRoute(path, None)
 
     def _object(self, complaint: str) -> None:

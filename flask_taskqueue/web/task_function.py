@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from inspect import isasyncgen, isgenerator
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from flask import Response
+from flask import Response, make_response
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
 from ..core.arguments.arguments import Arguments
-from ..core.arguments.converter import result_json
 from ..core.arguments.functions import FUNCTIONS, check_function, name_of
+from ..core.arguments.results import result_json, unfinished
+from ..core.delivery.verdict import RESULT_ERROR
+from ..core.errors import text_of
 from ..core.tasks.spec import SpecOptions, TaskSpec
 from ..core.tasks.task import Task
-from .calls import awaited, is_context, json_object, not_run
+from ..process.logs import get_logger
+from .calls import awaited, json_object, not_run
+from .current_task import handling
 from .worker import Add, Route, Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_logger = get_logger()
+
+_MOST_OF_ERROR = 300
 
 
 class TaskFunction(Generic[P, R]):
@@ -79,16 +88,42 @@ class TaskFunction(Generic[P, R]):
     def _handle(self) -> Response:
         """Call the function with the task's arguments, and return the reply.
 
-        The reply is the function's result, if JSON can hold it.
+        The reply is the response that the function returned, or its result, if JSON can hold it.
+        Raises `PermanentFailure` for a result with work in it that nobody would do.
         """
         values = json_object("it has no arguments")
         self._arguments.check_names(values)
         args, kwargs = self._arguments.bind(values)
         result = awaited(self.function(*args, **kwargs))
-        if isgenerator(result) or isasyncgen(result) or is_context(result):
-            raise not_run(self.function)
-        body = None if result is None else result_json(result)
-        return Response(status=204) if body is None else Response(body, mimetype="application/json")
+        if result is None:
+            return Response(status=204)
+        if _is_response(result):
+            return make_response(result)
+        try:
+            return Response(result_json(result), mimetype="application/json")
+        # What a field's getter raises must not repeat what the function has done.
+        except Exception as error:  # noqa: BLE001
+            part = unfinished(result)
+            if part is not None:
+                raise not_run(self.function, result, part) from None
+            return self._without_result(error)
+
+    def _without_result(self, error: Exception) -> Response:
+        """Return the reply to a call whose result JSON cannot hold, because of this error.
+
+        What the function did is done all the same. If the result was to be kept, the reply says
+        why it is not, and so does the log.
+        """
+        task = handling.get()
+        if not task.keep_result:
+            return Response(status=204)
+        why = (
+            f"the result of {name_of(self.function)} is not kept, because JSON cannot hold it: "
+            f"{text_of(error)[:_MOST_OF_ERROR]}"
+        )
+        _logger.warning("task %s: %s", task.id, why)
+        printable = "".join(one if one.isprintable() and one.isascii() else "?" for one in why)
+        return Response(mimetype="application/json", headers={RESULT_ERROR: printable})
 
 
 class PreparedFunction(Generic[P]):
@@ -117,3 +152,9 @@ class PreparedFunction(Generic[P]):
 def route_of(name: str, **options: Any) -> Route:
     """Return the route of a task function."""
     return Route(rule=FUNCTIONS + name, endpoint=f"task-{name}", **options)
+
+
+def _is_response(result: Any) -> bool:
+    """Return whether a result is a response, or a tuple of one with its status or headers."""
+    first = result[0] if isinstance(result, tuple) and result else result
+    return isinstance(first, BaseResponse | HTTPException)

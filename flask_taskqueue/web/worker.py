@@ -16,7 +16,7 @@ from ..core.arguments.functions import check_function
 from ..core.arguments.refusals import Misfit
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict, raised
-from ..core.errors import PermanentFailure, Retry
+from ..core.errors import PermanentFailure, Retry, text_of
 from ..core.retry import RetryOptions
 from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
 from ..core.tasks.task import Task, TaskActions
@@ -139,12 +139,12 @@ class Worker(Generic[P, R]):
         except Retry as retry:
             keep_traceback(runtime, delivery, retry)
             after = None if retry.after is None else str(retry.after)
-            return _refusal(Verdict("retry", 503, str(retry), after))
+            return _refusal(Verdict("retry", 503, text_of(retry), after))
         except Misfit as misfit:
             return _refusal(Verdict("misfit", 422, str(misfit)))
         except PermanentFailure as failure:
             keep_traceback(runtime, delivery, failure)
-            return _refusal(Verdict("permanent", 422, str(failure)))
+            return _refusal(Verdict("permanent", 422, text_of(failure)))
         except LeaseLostError as lost:
             return _refusal(Verdict("lost", 409, str(lost)))
 

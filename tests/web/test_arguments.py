@@ -501,7 +501,7 @@ def test_a_generator_that_is_returned_does_not_count_as_done(on_sqlite: Bench) -
     unusable = on_sqlite.tasks.worker("/b", endpoint="d")(hiding(generate_async))
     for never in (*(one.enqueue() for one in functions), unusable.add()):
         dead = on_sqlite.run(never)
-        assert (dead.state, "its body has not run" in str(dead.last_error)) == (State.DEAD, True)
+        assert (dead.state, "whose work has not run" in str(dead.last_error)) == (State.DEAD, True)
     done = on_sqlite.run(streaming.options(keep_result=True).add())
     assert done.result is not None
     assert (done.result.text, on_sqlite.count()) == ("made", 1)

@@ -4,9 +4,12 @@ process and over HTTP.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from flask_taskqueue import PermanentFailure, Retry, State, Task
+from flask_taskqueue import InvalidUrlError, PermanentFailure, Retry, State, Task
 from flask_taskqueue.core.delivery import signatures
 from flask_taskqueue.core.delivery import verdict as verdicts
 from flask_taskqueue.core.delivery.verdict import Verdict
@@ -171,20 +174,81 @@ def test_what_a_hook_raises_is_the_error_of_the_task(
         assert words in (task.last_error or "")
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), SystemExit("no more")], ids=str)
-def test_an_exit_in_a_handler_ends_the_attempt_and_nothing_else(
-    on_sqlite: Bench, deliver: Callable[[Task], Task], raised: SystemExit
+def test_only_a_view_answers_for_itself(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], tmp_path: Path
 ) -> None:
-    """A server that runs it goes on; gunicorn, for one, would end with it."""
+    """Flask answers OPTIONS and other methods in the view's place, and a rule's other spelling
+    with a redirect; HEAD runs the view, and a static file is one.
+    """
+    app, ran = on_sqlite.app, list[str]()
+    app.testing = False
+    (tmp_path / "file").write_text("a file")
+    app.static_folder = str(tmp_path)
 
-    @on_sqlite.tasks.worker("/exits")
+    def view() -> str:
+        ran.append(request.method)
+        return "done"
+
+    app.add_url_rule("/plain", "plain", view, methods=["GET", "POST"])
+    app.add_url_rule("/other", "other", view, methods=["PUT"])
+    app.add_url_rule("/own", "own", view, methods=["OPTIONS"])
+    worker = on_sqlite.tasks.worker("/w")(view)
+    found = {
+        (url, method): deliver(on_sqlite.tasks.add(url, method=method, retry=ONCE))
+        for url, method in [
+            ("/plain", "OPTIONS"),
+            ("/plain", "PUT"),
+            ("/plain", "HEAD"),
+            ("/own", "OPTIONS"),
+            ("/static/file", "GET"),
+            ("/static/file", "OPTIONS"),
+            ("/static/none", "GET"),
+        ]
+    }
+    done = [place for place, task in found.items() if task.state is State.SUCCEEDED]
+    assert done == [("/plain", "HEAD"), ("/own", "OPTIONS"), ("/static/file", "GET")]
+    assert ran == ["HEAD", "OPTIONS"]
+    automatic = found["/plain", "OPTIONS"]
+    assert (automatic.state, automatic.last_status) == (State.SCHEDULED, 200)
+    assert "no route for the task" in (automatic.last_error or "")
+    app.testing = True
+    with pytest.raises(InvalidUrlError, match="OPTIONS /other; it answers PUT"):
+        on_sqlite.tasks.add("/other", method="OPTIONS")
+    with pytest.raises(InvalidUrlError, match=r"methods \['POST'\]"):
+        worker.options(method="OPTIONS").add()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        SystemExit(3),
+        SystemExit("no more"),
+        asyncio.CancelledError("stopped"),
+        GeneratorExit("no more"),
+        KeyboardInterrupt("no more"),
+    ],
+    ids=repr,
+)
+def test_an_exit_in_a_handler_ends_the_attempt_and_nothing_else(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], raised: BaseException, plain: bool
+) -> None:
+    """A server that runs it goes on; gunicorn, for one, would end with it. So for a worker and
+    for a plain view.
+    """
+
     def exits() -> None:
         raise raised
+
+    if plain:
+        on_sqlite.app.add_url_rule("/exits", "exits", exits, methods=["POST"])
+    else:
+        on_sqlite.tasks.worker("/exits")(exits)
 
     on_sqlite.tasks.worker("/w")(lambda: "done")
     task = deliver(on_sqlite.tasks.add("/exits", retry=ONCE))
     assert task.state is State.DEAD
-    assert f"SystemExit: {raised}" in (task.last_error or "")
+    assert f"{type(raised).__name__}: {raised}" in (task.last_error or "")
     assert deliver(on_sqlite.tasks.add("/w")).state is State.SUCCEEDED
 
 
@@ -208,6 +272,21 @@ def test_the_end_of_a_server_is_told_from_an_exit() -> None:
         assert not is_of_signal(of_handler.value)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_ctrl_c_is_told_from_a_handler_that_interrupts() -> None:
+    """By where it can arrive: in the main thread, and as long as Python's own handler is there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as pressed:
+            signal.raise_signal(signal.SIGINT)
+        assert is_of_signal(pressed.value)
+        with ThreadPoolExecutor() as pool:
+            assert not pool.submit(is_of_signal, KeyboardInterrupt()).result()
+        signal.signal(signal.SIGINT, lambda *_: None)
+        assert not is_of_signal(KeyboardInterrupt())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -355,8 +356,11 @@ class TestFollowing:
             current_task.progress(3, 10, "copying")
             if not transactional:
                 seen_inside.append(shop.tasks.get(current_task.id).progress)
-            with pytest.raises(ValueError, match="below 0"):
-                current_task.progress(-1)
+            for done, total in ((-1, None), (1, -1), (math.nan, 1), (1, math.inf), (10**400, None)):
+                with pytest.raises(ValueError, match="give numbers from 0 up"):
+                    current_task.progress(done, total)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="the note of progress is 5"):
+                current_task.progress(1, 2, 5)  # type: ignore[arg-type]
 
         task = shop.run(shop.tasks.add("/long"))
         assert task.state is State.SUCCEEDED

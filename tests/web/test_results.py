@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
+from typing import Any
 
 import pytest
 
-from flask_taskqueue import ResultTruncatedError, State
+from flask_taskqueue import ResultNotJsonError, ResultTruncatedError, State, current_task
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
@@ -58,6 +61,80 @@ def test_a_result_is_whole_or_says_that_it_was_cut(
                         match=r"the 100 bytes .* raise TASKQUEUE_REPLY_EXCERPT",
                     ):
                         getattr(result, look)
+
+
+UNFIT: list[tuple[Any, str]] = [
+    ({"mean": math.nan}, "not JSON compliant"),
+    (object(), "type object is not JSON"),
+    (1j, "type complex is not JSON"),
+    ({(1, 2): 3}, "unhashable"),
+    ({1: "a", "1": "b"}, "two keys of an object become the same text"),
+    ("\ud800", "half of a surrogate pair"),
+    (10**5000, "digits"),
+]
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+def test_a_result_that_json_cannot_hold_says_so(
+    sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture, over_http: bool
+) -> None:
+    """Where it is looked at and in the log, if it was to be kept. The task has succeeded: what
+    the function did is done, once.
+    """
+    ran: list[int] = []
+    with bench(sqlite_database.url) as one:
+
+        def result(number: int) -> Any:
+            ran.append(number)
+            assert current_task.keep_result == (number < len(UNFIT))
+            return UNFIT[number % len(UNFIT)][0]
+
+        plain = one.tasks.task(name="plain")(result)
+        transactional = one.tasks.task(name="transactional", transactional=True)(result)
+        kept = [
+            function.options(keep_result=True).enqueue(number)
+            for function in (plain, transactional)
+            for number in range(len(UNFIT))
+        ]
+        others = [plain.enqueue(len(UNFIT) + number) for number in range(len(UNFIT))]
+        if over_http:
+            with served(one.app) as url:
+                one.runtime.drain(transport="http", base_url=url)
+        else:
+            one.tasks.drain()
+        states = [one.tasks.get(task.id).state for task in kept + others]
+        assert states == [State.SUCCEEDED] * len(ran)
+        for task, (_, why) in zip(kept, UNFIT * 2, strict=True):
+            assert task.result is not None
+            sentence = f"the result of .*result is not kept, because JSON cannot hold it: .*{why}"
+            for look in ("json", "text"):
+                with pytest.raises(ResultNotJsonError, match=sentence):
+                    getattr(task.result, look)
+            assert re.search(f"task {task.id}: {sentence}", caplog.text)
+        warned = [record for record in caplog.records if "is not kept" in record.getMessage()]
+        assert len(warned) == len(kept)
+
+
+def test_none_is_a_result_and_a_text_is_no_json(on_sqlite: Bench) -> None:
+    """As `json` says, of the task and of an attempt in a test."""
+
+    @on_sqlite.tasks.task(keep_result=True)
+    def nothing() -> None: ...
+
+    @on_sqlite.tasks.worker("/w", keep_result=True)
+    def text() -> str:
+        return "hello"
+
+    with TaskQueueTester(on_sqlite.app) as tester:
+        for task, wanted in ((nothing.enqueue(), None), (text.add(), "the reply is not JSON")):
+            attempt, result = tester.run(task), task.result
+            assert result is not None
+            for reply in (attempt, result):
+                if wanted is None:
+                    assert reply.json is None
+                else:
+                    with pytest.raises(ResultNotJsonError, match=wanted):
+                        _ = reply.json
 
 
 def test_of_a_reply_of_which_nothing_is_kept_it_is_told(on_sqlite: Bench) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import enum
+import io
 import math
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from flask import Response
+from werkzeug.exceptions import NotFound
 
 from flask_taskqueue import (
     InvalidTaskError,
@@ -23,7 +30,6 @@ from flask_taskqueue import (
     current_task,
 )
 from flask_taskqueue.core.arguments.arguments import Arguments
-from flask_taskqueue.core.arguments.converter import result_json
 from flask_taskqueue.core.arguments.refusals import Misfit
 from tests.apps import Bench
 
@@ -75,6 +81,15 @@ VALUES: list[tuple[Any, Any]] = [
     (Any, {"a": [1, None, "x"]}),
     (int | str, "7"),
 ]
+
+
+def hiding(function: Callable[[], Any]) -> Callable[[], Any]:
+    """A task function that returns what another returns."""
+
+    def call() -> Any:
+        return function()
+
+    return call
 
 
 def function_of(hint: Any) -> Any:
@@ -144,11 +159,128 @@ def test_a_stored_task_with_an_argument_too_many_is_told() -> None:
         Arguments(function_of(int)).check_names({"value": 1, "old": 2})
 
 
-def test_results_that_json_cannot_hold_are_not_kept() -> None:
-    """The function has run all the same."""
-    assert result_json(ORDER) is not None
-    assert result_json(object()) is None
-    assert result_json(math.inf) is None
+def a_failed_future() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_exception(ValueError("failed in the pool"))
+    return future
+
+
+@dataclass
+class Report:
+    """A result with a part."""
+
+    rows: Any
+
+
+async def coroutine() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: map(str, "ab"),
+        lambda: filter(None, "ab"),
+        lambda: {"lines": [chain("ab"), 1]},
+        lambda: ((letter for letter in "ab"), 1j),
+        lambda: Report(zip("a", "b", strict=True)),
+        lambda: {(1, 2): {1}, "sent": [a_failed_future()]},
+        a_failed_future,
+        lambda: coroutine,
+    ],
+)
+def test_a_result_whose_work_has_not_run_is_a_permanent_failure(
+    on_sqlite: Bench, make: Callable[[], Any]
+) -> None:
+    """Wherever in the result it is, and whatever JSON says of the rest; also a function that was
+    not called.
+    """
+    dead = on_sqlite.run(on_sqlite.tasks.task(name="lazy")(lambda: make()).enqueue())
+    assert (dead.state, dead.attempts) == (State.DEAD, 1)
+    assert re.search(r"returned a \w+( in a \w+)?, whose work has not run", str(dead.last_error))
+
+
+def test_coroutines_in_a_result_are_a_permanent_failure(on_sqlite: Bench) -> None:
+    """Only a result that is itself awaitable is awaited."""
+    made: list[Any] = []
+
+    @on_sqlite.tasks.task
+    async def several() -> list[Any]:
+        made.extend((coroutine(), coroutine()))
+        return made
+
+    dead = on_sqlite.run(several.enqueue())
+    for one in made:
+        one.close()
+    assert (dead.state, "a coroutine in a list" in str(dead.last_error)) == (State.DEAD, True)
+
+
+def test_what_a_function_returns_by_the_way_changes_nothing(on_sqlite: Bench) -> None:
+    """Rows, also as dataclasses whose session is gone, results of statements, files, objects,
+    and containers of them.
+    """
+    db, counter = on_sqlite.db, on_sqlite.Counter
+
+    class Gone:
+        def __get__(self, row: Any, kind: Any) -> str:
+            if row is None:
+                return ""
+            raise LookupError("the session is gone")
+
+    @dataclass
+    class Row:
+        name: str = Gone()  # type: ignore[assignment]
+
+        def __init__(self) -> None: ...
+
+    results: list[Callable[[], Any]] = [
+        lambda: db.session.get(counter, 1),
+        lambda: db.session.execute(sa.select(counter)),
+        lambda: db.session.scalars(sa.select(counter)),
+        lambda: io.StringIO("a"),
+        lambda: [object(), {1j}],
+        lambda: Response,
+        Row,
+    ]
+    functions = [
+        on_sqlite.tasks.task(name=f"f{number}")(hiding(result))
+        for number, result in enumerate(results)
+    ]
+    tasks = [on_sqlite.run(function.enqueue()) for function in functions]
+    assert {task.state for task in tasks} == {State.SUCCEEDED}
+
+
+def test_a_response_of_a_task_function_is_judged_by_its_status(on_sqlite: Bench) -> None:
+    """As a view's: alone, or first in a tuple; its body runs to its end. Another tuple is JSON."""
+    ran: list[str] = []
+
+    def rows() -> Iterator[str]:
+        yield "made"
+        ran.append("rows")
+
+    results: dict[str, Callable[[], Any]] = {
+        "streams": lambda: Response(rows()),
+        "fails": lambda: Response("the mail server is away", 500),
+        "tuple": lambda: (Response("the mail server is away"), 503),
+        "exception": lambda: NotFound("no such user"),
+        "pair": lambda: ("sent", 500),
+    }
+    functions = {
+        name: on_sqlite.tasks.task(name=name, keep_result=True)(hiding(result))
+        for name, result in results.items()
+    }
+    found = {name: on_sqlite.run(function.enqueue()) for name, function in functions.items()}
+    assert {name: task.last_status for name, task in found.items()} == {
+        "streams": 200,
+        "fails": 500,
+        "tuple": 503,
+        "exception": 404,
+        "pair": 200,
+    }
+    assert ran == ["rows"]
+    result = found["streams"].result
+    assert result is not None
+    assert result.text == "made"
+    assert getattr(found["pair"].result, "json", None) == ["sent", 500]
 
 
 def test_a_function_is_enqueued_called_and_its_result_kept(on_sqlite: Bench) -> None:

@@ -275,3 +275,33 @@ def test_what_cannot_be_printed_is_cut_or_left_out() -> None:
     assert "in throw" in long
     assert "\x1b" not in told(lambda: throw(ValueError("\x1b[31m\0\ud800")))
     assert "Silent" in told(lambda: throw(Silent()))
+    many = told(lambda: throw(ValueError("a\rb\n\n" * 10**6)))
+    assert ("b\n\na\nb\n\na" in many, 1900 < len(many) <= 2000) == (True, True)
+
+
+@pytest.mark.parametrize("path", ["/plain", "/worker", "/refuses", "/retries"])
+def test_an_exception_that_cannot_say_what_it_is_is_named(opened: Opened, path: str) -> None:
+    """As the error of the attempt that raised it."""
+    one = opened()
+
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise self
+
+    class Refusal(Silent, PermanentFailure): ...
+
+    class Again(Silent, Retry): ...
+
+    def throw(kind: Callable[[], Exception]) -> Callable[[], object]:
+        def handler() -> object:
+            raise kind()
+
+        return handler
+
+    one.app.add_url_rule("/plain", "plain", throw(Silent), methods=["POST"])
+    for rule, kind in (("/worker", Silent), ("/refuses", Refusal), ("/retries", Again)):
+        one.tasks.worker(rule, endpoint=rule[1:])(throw(kind))
+    task = one.run(one.tasks.add(path, retry=NEVER))
+    assert task.state is State.DEAD
+    assert "its text is not known: str() raised " in str(task.last_error)
+    assert ("Silent: (" in str(task.last_error)) == (path in ("/plain", "/worker"))

@@ -58,12 +58,12 @@ def written(value: Any, hint: Any) -> Any:
     return json.loads(dumps(_JSON.unstructure(value, unstructure_as=hint)))
 
 
-def result_json(value: Any) -> str | None:
-    """Return what a function returned as JSON; None if JSON cannot hold it."""
-    try:
-        return json.dumps(_JSON.unstructure(value), allow_nan=False)
-    except BAD_VALUE:
-        return None
+def plain(value: Any) -> Any:
+    """Return a value of any type in JSON's own types, as far as there is a way to write it.
+
+    Raises one of `BAD_VALUE`.
+    """
+    return _JSON.unstructure(value)
 
 
 def _converter(read_bytes: Callable[[Any], bytes]) -> JsonConverter:

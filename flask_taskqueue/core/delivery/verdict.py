@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from ..errors import ResultTruncatedError
+from ..errors import ResultNotJsonError, ResultTruncatedError, text_of
 from ..urls import redacted
 from . import signatures
 
@@ -93,8 +93,14 @@ def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
     return headers, headers.pop(_TRUNCATED, None) is not None
 
 
-def complete_body(body: bytes, truncated: bool) -> bytes:
-    """Return the body of a reply. Raises `ResultTruncatedError` if only its beginning was kept."""
+def complete_body(body: bytes, truncated: bool, headers: Mapping[str, str]) -> bytes:
+    """Return the body of a reply.
+
+    Raises `ResultTruncatedError` if only its beginning was kept, and `ResultNotJsonError` if it is
+    none because JSON could not hold the result of the task's function.
+    """
+    if RESULT_ERROR.lower() in headers:
+        raise ResultNotJsonError(headers[RESULT_ERROR.lower()])
     if truncated:
         raise ResultTruncatedError(
             f"the reply was longer than the {len(body)} bytes of it that were kept: raise "
@@ -104,7 +110,25 @@ def complete_body(body: bytes, truncated: bool) -> bytes:
     return body
 
 
+def json_body(body: bytes, truncated: bool, headers: Mapping[str, str]) -> Any:
+    """Return the body of a reply, decoded from JSON.
+
+    Raises `ResultNotJsonError` for another text, and what `complete_body` raises.
+    """
+    whole = complete_body(body, truncated, headers)
+    try:
+        return json.loads(whole)
+    except (ValueError, RecursionError) as error:
+        raise ResultNotJsonError(
+            f"the reply is not JSON: {error}. It is in `text` and `body`; to have it in `json`, "
+            "return a dict or a list"
+        ) from None
+
+
 HEADER = "X-TaskQueue-Verdict"
+
+RESULT_ERROR = "X-TaskQueue-Result-Error"
+"""The header of a reply that says why the result of the task's function is not in it."""
 
 Kind = Literal[
     "returned", "raised", "retry", "permanent", "lost", "misfit", "no-route", "ping", "unseen"
@@ -154,7 +178,7 @@ def returned(status: int, retry_after: str | None = None) -> Verdict:
 
 def raised(error: BaseException) -> Verdict:
     """Return the verdict on a view that raised."""
-    text = str(error)
+    text = text_of(error)
     return Verdict(
         "raised", error=f"{type(error).__name__}: {text}" if text else type(error).__name__
     )

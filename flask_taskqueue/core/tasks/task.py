@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ..delivery.verdict import complete_body
+from ..delivery.verdict import complete_body, json_body
 from ..errors import BadTransactionStateError
 from ..states import Record, State
 from ..times import to_datetime
@@ -41,16 +41,23 @@ class Result:
 
     @property
     def text(self) -> str:
-        """The body as text. Raises `ResultTruncatedError` if only its beginning was kept."""
-        return complete_body(self.body, self.truncated).decode("utf-8", "replace")
+        """The body as text.
+
+        Raises `ResultTruncatedError` if only its beginning was kept, and `ResultNotJsonError` if
+        JSON could not hold what the task's function returned.
+        """
+        return complete_body(self.body, self.truncated, self.headers).decode("utf-8", "replace")
 
     @property
     def json(self) -> Any:
-        """The body, decoded from JSON.
+        """The body, decoded from JSON; None if the task's function returned None.
 
-        Raises `ResultTruncatedError` if only its beginning was kept, ValueError if it is not JSON.
+        Raises `ResultTruncatedError` if only its beginning was kept, and `ResultNotJsonError`, a
+        ValueError, if it is not JSON, or JSON could not hold what the function returned.
         """
-        return json.loads(complete_body(self.body, self.truncated))
+        if self.status == 204:
+            return None
+        return json_body(self.body, self.truncated, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
