@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .._version import __version__
 from ..core.queues.rates import rate_text
+from ..core.security.redaction import HIDDEN
 from ..core.times import duration, plural, relative
 from ..runtime import Runtime
 from ..store import CAP
@@ -241,6 +242,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"url_for": url_for, "request": request, "words": WORDS, "reasons": REASONS}
+    made.globals["hidden"] = HIDDEN
     filters = (number, capped, percent, seconds, relative, rate)
     made.filters |= {format.__name__: format for format in filters}
     return made
