@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,8 +22,12 @@ or a refusal.
 """
 
 _GAVE_UP = " (gave up after "
-_QUOTED_OR_RUN = re.compile(r"""'[^']*'|"[^"]*"|[0-9A-Za-z_-]+""")
+_VARYING = re.compile(
+    r"""'[^']*'|"[^"]*"|(?<![0-9A-Za-z_-])[A-Za-z_-]*[0-9][0-9A-Za-z_-]*""", re.ASCII
+)
+"""A quoted text, or a whole run of letters, digits and hyphens in which a digit is."""
 _NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
+_NO_DIGITS = "-_" + string.ascii_letters
 _LONGEST = 200
 _IDENTIFIER = 8
 """The fewest letters and digits with which an identifier begins."""
@@ -71,7 +76,7 @@ class Signature(NamedTuple):
 
         Numbers, quoted texts and identifiers in its error and path do not count.
         """
-        error = _unending(failure.error or "")[: 4 * _LONGEST]
+        error = _unending(failure.error or "")[: 2 * _LONGEST]
         path = _place(failure)
         text = " ".join(_alike(error).split())[:_LONGEST]
         return cls(failure.queue, path, failure.reason, failure.status, text, _hosts(error))
@@ -155,7 +160,7 @@ def _alike(text: str) -> str:
 
     Strangers can send the text, so the time this takes only grows in proportion to its length.
     """
-    return _QUOTED_OR_RUN.sub(
+    return _VARYING.sub(
         lambda found: "*" if found[0][0] in "'\"" else _without_identifier(found[0]), text
     )
 
@@ -167,8 +172,7 @@ def _without_identifier(run: str) -> str:
     the identifier begins.
     """
     if "_" not in run:
-        begin = 0
-        last = max(run.rfind(digit) for digit in "0123456789")
+        begin, last = 0, len(run.rstrip(_NO_DIGITS)) - 1
         for part in run.split("-"):
             if len(part) >= _IDENTIFIER and begin <= last:
                 return f"{_NUMBER.sub('*', run[:begin])}*"

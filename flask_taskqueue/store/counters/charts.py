@@ -146,8 +146,10 @@ class Charts:
         )
 
 
-LATEST = 10_000
+LATEST = 2_000
 """The number of failed attempts that are examined."""
+_ERROR_READ = 1000
+"""The characters of an error that are read, so that long errors do not make a page slow."""
 
 
 class Failures:
@@ -159,7 +161,7 @@ class Failures:
     def latest(self, connection: sa.Connection, limit: int = LATEST) -> Sequence[Failure]:
         """Return the latest failed attempts of tasks that still exist, the latest first.
 
-        Each reason is a range of an index.
+        Each reason is a range of an index. Of an error only the beginning is returned.
         """
         task, attempt = self._tables.task, self._tables.attempt
         columns = (
@@ -167,7 +169,7 @@ class Failures:
             attempt.c.number,
             attempt.c.reason,
             attempt.c.status,
-            attempt.c.error,
+            sa.func.substr(attempt.c.error, 1, _ERROR_READ).label("error"),
             attempt.c.finished_at,
         )
         ranges = [
