@@ -30,7 +30,7 @@ from .options import (
     current_runtime,
     json_option,
 )
-from .output import chatter, echo_json, task_document
+from .output import chatter, echo, echo_json, task_document
 from .tasks import status_text
 
 _FOREVER = timedelta(seconds=-1)
@@ -137,7 +137,7 @@ def _report(task: Task, as_json: bool, text: str) -> None:
     if as_json:
         echo_json(task_document(task))
     else:
-        click.echo(text)
+        echo(text)
 
 
 def _pairs(texts: Sequence[str], mark: str, option: str) -> dict[str, list[str]]:

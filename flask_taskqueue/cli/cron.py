@@ -11,7 +11,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from ..api.schedules import ScheduleEntry, entries, entry
 from .options import current_runtime, json_option, utc_option
-from .output import chatter, echo_change, echo_json, echo_table, moment, task_document
+from .output import chatter, echo, echo_change, echo_json, echo_table, moment, task_document
 
 cron: AppGroup = AppGroup("cron", help="List, run, pause and resume schedules.")
 
@@ -55,7 +55,7 @@ def run_schedule(name: str, as_json: bool) -> None:
     if as_json:
         echo_json(task_document(task))
     else:
-        click.echo(f"Added task {task.id}.")
+        echo(f"Added task {task.id}.")
 
 
 @cron.command("pause")

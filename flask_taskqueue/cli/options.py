@@ -28,6 +28,7 @@ from ..core.states import State
 from ..engine.pulse import usable_processors
 from ..runtime import Runtime
 from ..store import refusal
+from .output import visible
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -56,7 +57,7 @@ class CommandFailure(click.ClickException):
     """An error that ends a command with a sentence and an exit code."""
 
     def __init__(self, sentence: str, code: int = FAILED) -> None:
-        super().__init__(sentence)
+        super().__init__(visible(sentence))
         self.exit_code = code  # type: ignore[misc]
 
 

@@ -22,7 +22,7 @@ from ..core.queues.statistics import QueueStatistics
 from ..core.times import duration, relative, to_micros
 from ..runtime import Runtime
 from .options import Duration, current_runtime, json_option, utc_option
-from .output import echo_change, echo_json, echo_json_line, echo_table, moment
+from .output import echo, echo_change, echo_json, echo_json_line, echo_table, moment
 
 
 def _queue(name: str) -> Queue:
@@ -98,7 +98,7 @@ def configure(
     if as_json:
         echo_json(asdict(now))
         return
-    click.echo(
+    echo(
         f"{queue}: rate {rate_text(now.rate)}, bucket size {now.bucket_size}, max concurrent "
         f"{_limit(now.max_concurrent)}."
     )
