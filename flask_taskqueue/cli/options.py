@@ -61,6 +61,9 @@ class CommandFailure(click.ClickException):
         self.exit_code = code  # type: ignore[misc]
 
 
+LARGEST = 2**31 - 1
+"""The largest number that every database takes."""
+
 Sections = Mapping[str, Sequence[tuple[click.Command, str]]]
 """The commands of a group under headings, each with a few words that fit into one line."""
 
@@ -219,7 +222,7 @@ _FILTERS = {
     ),
     "attempts_at_least": click.option(
         "--attempts-at-least",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, LARGEST),
         help="Tasks attempted at least this often.",
     ),
     "search": click.option(
