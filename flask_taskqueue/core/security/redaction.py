@@ -16,6 +16,10 @@ _FORM = "application/x-www-form-urlencoded"
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 _MARKED = re.compile(f'"{_MARK}([^"]*){_MARK}"')
 
+READ_FOR_LINE = 16_384
+"""The most bytes of a body that `Redaction.line` reads."""
+_LINE = 160
+
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
@@ -46,7 +50,7 @@ class Redaction:
         """Return a body as it may be shown; None if it is not text.
 
         Hidden values are removed from a form or JSON, and JSON is indented; any other text stays as
-        it is.
+        it is. JSON that is nested too deeply to look through is hidden as a whole.
         """
         text = _text(body)
         if text is None:
@@ -55,21 +59,61 @@ class Redaction:
             return self._form(text)
         if content_type.startswith("multipart/"):  # its fields may have names that are hidden
             return HIDDEN
-        document = _json(text, content_type)
-        return text if document is None else _dumped(self._walk(document, None), indent=2)
+        try:
+            document = _json(text, content_type)
+            return text if document is None else _dumped(self._walk(document, None), indent=2)
+        except RecursionError:
+            return HIDDEN
+
+    def line(self, body: bytes, content_type: str) -> str | None:
+        """Return a body as the arguments of a call, in one line of at most 160 characters.
+
+        Values are hidden as in `body`. Returns None for a body that is not text, or that is longer
+        than `READ_FOR_LINE`.
+        """
+        text = None if len(body) > READ_FOR_LINE else _text(body)
+        if text is None:
+            return None
+        if content_type.startswith(_FORM):
+            shown = ", ".join(map(unquote_plus, self._form(text).split("&")))
+        elif content_type.startswith("multipart/"):
+            shown = HIDDEN
+        else:
+            shown = self._call(text, content_type)
+        plain = " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+        return plain if len(plain) <= _LINE else f"{plain[: _LINE - 1]}…"
+
+    def _call(self, text: str, content_type: str) -> str:
+        """Return the members of a JSON object as arguments; any other text stays as it is."""
+        try:
+            document = _json(text, content_type)
+            found = self._walk(document, None)
+            if not isinstance(found, dict):
+                return text if document is None else _dumped(found)
+            return ", ".join(
+                f"{name}={value if value == HIDDEN else _dumped(value)}"
+                for name, value in found.items()
+            )
+        except RecursionError:
+            return HIDDEN
 
     def restore(self, edited: str, body: bytes, content_type: str) -> bytes:
         """Return the body of an edited text; values still hidden in it are taken from ``body``.
 
-        Raises ValueError for JSON that is malformed.
+        Raises ValueError for JSON that is malformed, or nested too deeply.
         """
+        if edited == self.body(body, content_type):
+            return body
         original = _text(body) or ""
         if content_type.startswith(_FORM):
             return self._restored_form(edited, original).encode()
-        before = _json(original, content_type)
-        if before is None:
-            return edited.encode()
-        return _dumped(_filled(_loads(edited), before)).encode()
+        try:
+            before = _json(original, content_type)
+            if before is None:
+                return edited.encode()
+            return _dumped(_filled(_loads(edited), before)).encode()
+        except RecursionError as error:
+            raise ValueError("the document is nested too deeply") from error
 
     def _form(self, text: str) -> str:
         """Replace a form's hidden values pair by pair, so that nothing else changes."""
@@ -118,10 +162,7 @@ def _json(text: str, content_type: str) -> Any:
 
 def _loads(text: str) -> Any:
     """Read JSON whose numbers keep their digits, because no float is read and written again."""
-    try:
-        return json.loads(text, parse_float=_marked, parse_int=_marked, parse_constant=_marked)
-    except RecursionError as error:
-        raise ValueError("the document is nested too deeply") from error
+    return json.loads(text, parse_float=_marked, parse_int=_marked, parse_constant=_marked)
 
 
 def _marked(digits: str) -> str:
