@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import sys
 import time
@@ -21,12 +20,9 @@ from ..core.queues.rates import rate_text
 from ..core.queues.statistics import QueueStatistics
 from ..core.times import duration, relative, to_micros
 from ..runtime import Runtime
+from .audit import logged, user_name
 from .options import Duration, current_runtime, json_option, utc_option
 from .output import echo_change, echo_json, echo_json_line, echo_table, moment
-
-
-def _queue(name: str) -> Queue:
-    return Queue(name, current_runtime())
 
 
 @click.command("queues")
@@ -48,7 +44,9 @@ def queues(as_json: bool, in_utc: bool) -> None:
 @with_appcontext
 def pause(queue: str, as_json: bool) -> None:
     """Pause QUEUE in every process; tasks can still be added."""
-    changed = _queue(queue).pause(by=getpass.getuser())
+    runtime = current_runtime()
+    with logged(runtime, "pause", queue):
+        changed = Queue(queue, runtime).pause(by=user_name())
     echo_change(
         "pause",
         queue,
@@ -64,7 +62,9 @@ def pause(queue: str, as_json: bool) -> None:
 @with_appcontext
 def resume(queue: str, as_json: bool) -> None:
     """Resume QUEUE."""
-    changed = _queue(queue).resume()
+    runtime = current_runtime()
+    with logged(runtime, "resume", queue):
+        changed = Queue(queue, runtime).resume()
     echo_change(
         "resume",
         queue,
@@ -92,8 +92,11 @@ def configure(
         limits["bucket_size"] = bucket_size
     if max_concurrent is not None:
         limits["max_concurrent"] = None if max_concurrent == "none" else _number(max_concurrent)
-    chosen = _queue(queue)
-    chosen.configure(**limits)
+    runtime = current_runtime()
+    chosen = Queue(queue, runtime)
+    changes = ", ".join(f"{name}={value}" for name, value in limits.items())
+    with logged(runtime, "configure", f"{queue}: {changes or 'nothing'}"):
+        chosen.configure(**limits)
     now = chosen.statistics()
     if as_json:
         echo_json(asdict(now))

@@ -16,6 +16,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from .._version import __version__
+from ..api.audit import printable
 from ..core.errors import (
     ConfigurationError,
     TablesMissingError,
@@ -30,7 +31,7 @@ from ..web.access import COOKIE, PARAMETER, has_link, link_keys
 from ..web.development_server import on_serving
 from . import cron, errors, overview, queues, system, task, tasks
 from .access import Access, access_of, is_forged, opens_by_link, refuse_illegible
-from .audit import carry_out, printable
+from .audit import carry_out
 from .rendering import CompletedAction, Page, PlannedAction, respond, wants_json
 
 NAME = "taskqueue_dashboard"

@@ -14,6 +14,7 @@ from flask import Response, g, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .._version import __version__
+from ..api.audit import changed_by
 from ..core.queues.rates import rate_text
 from ..core.times import duration, plural, relative
 from ..runtime import Runtime
@@ -146,9 +147,7 @@ class PlannedAction:
 
     def count(self, result: Any) -> int:
         """Return how much a result of ``do`` changed: the result if it is a number, else 1."""
-        if not self.changes:
-            return 0
-        return int(result) if isinstance(result, int) else 1
+        return changed_by(result) if self.changes else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from flask import g, request, url_for
 from werkzeug.exceptions import BadRequest
 
+from ..api.audit import printable
 from ..api.bulk import change_ids
 from ..api.changes import make_change
 from ..core.errors import shown
@@ -19,7 +20,6 @@ from ..core.states import Record
 from ..core.times import to_datetime
 from ..runtime import Runtime
 from ..store import CAP, Action, ListKind, QueueCounts
-from .audit import printable
 from .errors import ids_of
 from .rendering import Page, PlannedAction
 from .selection import TaskSelection
