@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .._version import __version__
 from ..api.audit import changed_by
+from ..api.statistics import capped
 from ..core.queues.rates import rate_text
 from ..core.times import duration, plural, relative
 from ..runtime import Runtime
-from ..store import CAP
 
 NONE = "\N{EN DASH}"
 
@@ -29,11 +29,6 @@ NOBODY = "someone on the dashboard"
 def number(value: int | float | None) -> str:
     """Format a number with separators; a dash for None."""
     return NONE if value is None else f"{value:,}"
-
-
-def capped(value: int) -> str:
-    """Format a number that is counted only up to the cap."""
-    return f"{CAP:,}+" if value >= CAP else f"{value:,}"
 
 
 def percent(part: int, whole: int) -> str:
@@ -70,7 +65,8 @@ WORDS = {
     "cancelled": "Deleted, replaced or expired before it ended.",
     "attempt": "One delivery of a task, which is one request. Counted from 1.",
     "failed": "An attempt without a 2xx response. The task is retried, unless it is dead.",
-    "oldest due": "How long the oldest due task has waited.",
+    "oldest due": "How long the task that has been due longest has waited, in a queue that is not "
+    "paused.",
     "p95": "95 of 100 attempts of the latest 1,000 succeeded tasks took no longer.",
     "rate": "How many tasks of the queue may start per second (s), "
     "minute (m), hour (h) or day (d).",

@@ -13,6 +13,7 @@ from werkzeug.exceptions import BadRequest
 from ..api.audit import printable
 from ..api.bulk import change_ids
 from ..api.changes import make_change
+from ..api.statistics import queue_counts, total
 from ..core.errors import shown
 from ..core.names import is_task_id
 from ..core.security.redaction import UrlRedaction
@@ -128,12 +129,8 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
 
     Tasks that have not ended are counted up to the cap.
     """
-    store = runtime.store
-    parts = (store.backlog.of(connection), store.counters.ended(connection))
-    counts = sum(
-        (row for part in parts for name, row in part.items() if queue in (None, name)),
-        QueueCounts(),
-    )
+    found = queue_counts(runtime, connection)
+    counts = total(found, ()) if queue is None else found.get(queue, QueueCounts())
     return {
         kind.value: getattr(counts, kind.value) for kind in ListKind if kind is not ListKind.ALL
     }
