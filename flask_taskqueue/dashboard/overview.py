@@ -16,6 +16,7 @@ from ..core.queues.slowdowns import Slowdown, enforced
 from ..core.times import SECOND, to_datetime, to_micros
 from ..runtime import Runtime
 from ..store import RANGES, SLOT, AttemptCounts, QueueCounts
+from .handlers import percentile
 from .rendering import Page
 
 _RECENT = 500
@@ -80,7 +81,7 @@ def page(runtime: Runtime) -> Page:
     with store.reading() as connection:
         counts = queue_counts(runtime, connection)
         lines = queue_lines(runtime, connection, counts)
-        durations = store.charts.durations(connection)
+        p95 = percentile(store.charts.durations(connection), 0.95)
         failures = group(store.failures.latest(connection, _RECENT))[:_SHOWN]
         alive = [found for found in store.dispatchers.list(connection) if found.is_alive]
         now = store.schedules.now(connection)
@@ -89,7 +90,7 @@ def page(runtime: Runtime) -> Page:
     data = {
         "now": now,
         "totals": totals(counts, lines),
-        "p95": durations[int(len(durations) * 0.95)] if durations else None,
+        "p95": p95,
         "dispatchers_alive": len(alive),
         "chart": chart,
         "queues": lines,

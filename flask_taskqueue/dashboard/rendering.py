@@ -45,6 +45,11 @@ def seconds(value: float | timedelta | None) -> str:
     return duration(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
+def clock(instant: datetime, now: datetime) -> str:
+    """Format an instant in UTC: its time, and its day unless that is today."""
+    return f"{instant:%H:%M:%S}" if instant.date() == now.date() else f"{instant:%Y-%m-%d %H:%M}"
+
+
 def rate(per_second: float | None) -> str:
     """Format a queue's rate; a dash for no limit."""
     return NONE if per_second is None else rate_text(per_second)
@@ -67,7 +72,8 @@ WORDS = {
     "failed": "An attempt without a 2xx response. The task is retried, unless it is dead.",
     "oldest due": "How long the task that has been due longest has waited, in a queue that is not "
     "paused.",
-    "p95": "95 of 100 attempts of the latest 1,000 succeeded tasks took no longer.",
+    "p95": "95 of 100 attempts that succeeded took no longer. On the overview, of the latest 1,000 "
+    "tasks.",
     "rate": "How many tasks of the queue may start per second (s), "
     "minute (m), hour (h) or day (d).",
     "lease": "The right to attempt a task, for 30 seconds unless it is renewed.",
@@ -113,6 +119,8 @@ SENTENCES = {
     "resume-cron": "Resumed the schedule.",
     "run-cron": "Added a task of the schedule.",
     "copy": "This is the copy.",
+    "save-filter": "Saved the filter in this browser.",
+    "forget-filter": "Forgot the filter.",
     "bulk-requeue": "Requeueing the tasks in the background.",
     "bulk-run": "The tasks will run now, started in the background.",
     "bulk-delete": "Cancelling the tasks in the background.",
@@ -236,7 +244,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"url_for": url_for, "request": request, "words": WORDS, "reasons": REASONS}
-    filters = (number, capped, percent, seconds, relative, rate)
+    filters = (number, capped, percent, seconds, relative, clock, rate)
     made.filters |= {format.__name__: format for format in filters}
     return made
 
