@@ -21,6 +21,7 @@ from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import duration, plural
 from ..runtime import Runtime
+from .audit import logged
 from .options import (
     FAILED,
     UNAVAILABLE,
@@ -112,7 +113,8 @@ def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
             name: values[0] for name, values in _pairs(given["headers"], ":", "--header").items()
         }
     checked: TaskOptions = options
-    return add_task(runtime, TaskSpec(url, params or None, **checked), None)
+    with logged(runtime, "add", lambda added: added[0].id):
+        return add_task(runtime, TaskSpec(url, params or None, **checked), None)
 
 
 def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:

@@ -10,6 +10,7 @@ from flask.cli import with_appcontext
 
 from ..core.times import plural
 from ..store import Database, RotationResult, SchemaChange, statements
+from .audit import entry_of
 from .options import current_runtime, json_option, yes_option
 from .output import confirm, echo, echo_json
 
@@ -93,7 +94,8 @@ def adopt(yes: bool, as_json: bool) -> None:
     if other_owner is not None:
         text = other_owner.text
         confirm(f"{text[:1].upper()}{text[1:]}. Make this app their owner?", yes=yes)
-    before = runtime.store.ownership.adopt()
+    entry = entry_of(runtime, "adopt", f"the tables, for application {runtime.app.name}")
+    before = runtime.store.ownership.adopt(lambda connection: entry.write(connection, True))
     if as_json:
         echo_json(
             {"application": runtime.app.name, "before": None if before is None else before.name}
@@ -150,7 +152,11 @@ def rotate_keys(as_json: bool) -> None:
     if not runtime.encryption.is_enabled:
         raise click.ClickException("there are no TASKQUEUE_ENCRYPTION_KEYS to encrypt with")
     runtime.store.ensure_queues()
-    total = sum(runtime.store.key_rotation.rotate(runtime.store.database), RotationResult())
+    entry, total = entry_of(runtime, "rotate-keys", "what tasks hold"), RotationResult()
+    entry.add(0)
+    for step in runtime.store.key_rotation.rotate(runtime.store.database):
+        total += step
+        entry.add(step.changed)
     if as_json:
         echo_json({"encrypted": total.changed, "unreadable": total.unreadable})
     else:

@@ -116,6 +116,11 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
+def number_or_dash(value: int | None) -> str:
+    """Format a limit for people; none is a dash."""
+    return "-" if value is None else str(value)
+
+
 def moment(instant: datetime | None, in_utc: bool) -> str:
     """Format a time for people: relative to now, or in UTC."""
     if instant is None:

@@ -77,7 +77,7 @@ class Signature(NamedTuple):
         Numbers, quoted texts and identifiers in its error and path do not count.
         """
         error = _unending(failure.error or "")[: 2 * _LONGEST]
-        path = _place(failure)
+        path = place_of(failure.url, failure.target)
         text = " ".join(_alike(error).split())[:_LONGEST]
         return cls(failure.queue, path, failure.reason, failure.status, text, _hosts(error))
 
@@ -130,23 +130,22 @@ def group(failures: Iterable[Failure]) -> list[Group]:
     return list(groups.values())
 
 
-def _hosts(error: str) -> tuple[str, ...]:
-    """Return the hosts that an error names, because failures of different hosts are different."""
-    return tuple(sorted({next(filter(None, found), "") for found in _HOST.findall(error)}))
+def place_of(url: str, target: str | None) -> str:
+    """Return where requests of one kind were sent.
 
-
-def _place(failure: Failure) -> str:
-    """Return where failures of one kind were sent.
-
-    Host and port stay as they are; the varying parts of the path are replaced.
+    Host and port stay as they are; the varying parts of the path are replaced, and the query is
+    left out.
     """
-    scheme, mark, rest = redacted(f"{failure.target or ''}{failure.url[:MAX_LENGTH]}").partition(
-        "://"
-    )
+    scheme, mark, rest = redacted(f"{target or ''}{url[:MAX_LENGTH]}").partition("://")
     if not mark:
         return _alike(scheme)
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host}{slash}{_alike(path)}"
+
+
+def _hosts(error: str) -> tuple[str, ...]:
+    """Return the hosts that an error names, because failures of different hosts are different."""
+    return tuple(sorted({next(filter(None, found), "") for found in _HOST.findall(error)}))
 
 
 def _unending(error: str) -> str:

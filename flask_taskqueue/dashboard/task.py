@@ -25,7 +25,7 @@ from ..core.tasks.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
 from .rendering import Page, PlannedAction
-from .tasks import instant, line, sight
+from .tasks import content_type_of, instant, line, sight
 
 _NO_REPLY = {
     "reply_headers": None,
@@ -146,7 +146,7 @@ def _edited(runtime: Runtime, record: Record, form: Mapping[str, str]) -> TaskSp
         name: form.get(f"header {name}", HIDDEN) if redaction.hides(name) else value
         for name, value in own.items()
     }
-    body = _body(record, form, redaction, _content_type(own), moves=moves)
+    body = _body(record, form, redaction, content_type_of(own), moves=moves)
     if moves:
         texts = {"the URL": url, **{f"the header {name}": headers[name] for name in headers}}
         texts["the body"] = HIDDEN if body is None else body.decode()
@@ -208,8 +208,8 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
 
 def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str, Any]:
     headers = json.loads(record.headers or "{}")
-    shown = redaction.headers(headers)
-    body = redaction.body(bytes(record.body), _content_type(headers))
+    shown, content_type = redaction.headers(headers), content_type_of(headers)
+    body = redaction.body(bytes(record.body), content_type)
     url = redaction.url(record.url)
     absolute = (
         url
@@ -218,7 +218,7 @@ def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str
     )
     return {
         "headers": shown,
-        "content_type": _content_type(headers),
+        "content_type": content_type,
         "body": body,
         "curl": None if body is None else curl(record.method, absolute, shown, body.encode()),
     }
@@ -229,7 +229,7 @@ def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str
     body = runtime.encryption.decrypt(bytes(row.reply_body or b""))
     return {
         "reply_headers": redaction.headers(headers),
-        "reply_body": redaction.body(body, _content_type(headers)),
+        "reply_body": redaction.body(body, content_type_of(headers)),
         "reply_size": len(body),
         "reply_truncated": truncated,
         "traceback": runtime.encryption.decrypt_text(row.traceback),
@@ -251,7 +251,3 @@ def _attempt(
         "held_by": row.held_by and dispatchers.get(row.held_by, row.held_by),
         **reply,
     }
-
-
-def _content_type(headers: Mapping[str, str]) -> str:
-    return next((value for name, value in headers.items() if name.lower() == "content-type"), "")

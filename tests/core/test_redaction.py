@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flask_taskqueue.core.security.redaction import HIDDEN, Redaction
+from flask_taskqueue.core.security.redaction import HIDDEN, READ_FOR_LINE, Redaction
 
 REDACTION = Redaction(("token", "password", "authorization"))
 FORM = "application/x-www-form-urlencoded"
@@ -88,6 +88,49 @@ def test_what_is_no_text_is_not_shown() -> None:
     """Bytes that are no UTF-8 have no text, nor has what is in UTF-16."""
     assert REDACTION.body(b"\xff\xfe", "image/png") is None
     assert REDACTION.body(DOCUMENT.decode().encode("utf-16-le"), JSON) is None
+
+
+@pytest.mark.parametrize("depth", [500, 5000])
+def test_json_that_is_too_deep_to_look_through_is_hidden(depth: int) -> None:
+    """As a whole, because a hidden value may be in it; unedited it stays what it was."""
+    body = f'{{"token":"s3cret","x":{"[" * depth}{"]" * depth}}}'.encode()
+    assert REDACTION.body(body, JSON) == REDACTION.line(body, JSON) == HIDDEN
+    assert REDACTION.restore(HIDDEN, body, JSON) == body
+
+
+def test_an_edit_that_is_too_deep_is_refused() -> None:
+    """With a sentence, as any other that cannot be read."""
+    with pytest.raises(ValueError, match="nested too deeply"):
+        REDACTION.restore("[" * 5000 + "]" * 5000, b"{}", JSON)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "shown"),
+    [
+        (b"to=ana%40example.com&subject=A+%26+B&t%6fken=s", FORM, "to=ana@example.com, subject=A"),
+        (b"a=1&a=2&empty=&bare", FORM, "a=1, a=2, empty=, bare"),
+        (b'{"to":"ana","n":1.10,"token":{"a":1},"x":[1,null]}', JSON, 'to="ana", n=1.10, token='),
+        (b'[1, {"token":"s"}]', JSON, f'[1,{{"token":"{HIDDEN}"}}]'),
+        (b"{broken", JSON, "{broken"),
+        (b"a\nb \x1b[31mc\xe2\x80\xae", "text/plain", "a b [31mc"),
+        (b"", FORM, ""),
+    ],
+)
+def test_a_line_is_a_body_as_arguments(body: bytes, content_type: str, shown: str) -> None:
+    """Decoded, without control characters and without hidden values."""
+    line = REDACTION.line(body, content_type)
+    assert line is not None
+    assert line.startswith(shown)
+    assert line.isprintable()
+    assert "token=s" not in line
+
+
+def test_a_line_is_short() -> None:
+    """160 characters; there is none of a body that is binary, or long to read."""
+    assert len(REDACTION.line(b"x" * READ_FOR_LINE, "text/plain") or "") == 160
+    assert REDACTION.line(b"x" * (READ_FOR_LINE + 1), "text/plain") is None
+    assert REDACTION.line(b"\xff", FORM) is None
+    assert REDACTION.line(b"--x", "multipart/form-data; boundary=x") == HIDDEN
 
 
 def test_numbers_keep_their_digits() -> None:

@@ -23,6 +23,10 @@ _ESCAPE = re.compile(
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 _MARKED = re.compile(f'"{_MARK}([^"]*){_MARK}"')
 
+READ_FOR_LINE = 16_384
+"""The most bytes of a body that `Redaction.line` reads."""
+_LINE = 160
+
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
@@ -54,7 +58,7 @@ class Redaction:
 
         Hidden values are removed from a form or JSON, and JSON is indented. Any other text,
         malformed JSON too, cannot be looked through: it is `HIDDEN` as a whole if a name that is
-        hidden may be in it, and otherwise stays as it is.
+        hidden may be in it, and otherwise stays as it is. So is JSON that is nested too deeply.
         """
         text = _text(body)
         if text is None:
@@ -62,25 +66,64 @@ class Redaction:
         kind = _media_type(content_type)
         if kind == _FORM:
             return self._form(text)
-        document = _json(text, kind)
-        if document is not None:
-            return _dumped(self._walk(document, None), indent=2)
+        try:
+            document = _json(text, kind)
+            if document is not None:
+                return _dumped(self._walk(document, None), indent=2)
+        except RecursionError:
+            return HIDDEN
         return HIDDEN if self._may_hold(text, kind) else text
+
+    def line(self, body: bytes, content_type: str) -> str | None:
+        """Return a body as the arguments of a call, in one line of at most 160 characters.
+
+        Values are hidden as in `body`. Returns None for a body that is not text, or that is longer
+        than `READ_FOR_LINE`.
+        """
+        text = None if len(body) > READ_FOR_LINE else _text(body)
+        if text is None:
+            return None
+        kind = _media_type(content_type)
+        if kind == _FORM:
+            shown = ", ".join(map(unquote_plus, self._form(text).split("&")))
+        else:
+            shown = self._call(text, kind)
+        plain = " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+        return plain if len(plain) <= _LINE else f"{plain[: _LINE - 1]}…"
+
+    def _call(self, text: str, kind: str) -> str:
+        """Return the members of a JSON object as arguments, any other text as it may be shown."""
+        try:
+            document = _json(text, kind)
+            found = self._walk(document, None)
+            if document is None:
+                return HIDDEN if self._may_hold(text, kind) else text
+            if not isinstance(found, dict):
+                return _dumped(found)
+            return ", ".join(
+                f"{name}={value if value == HIDDEN else _dumped(value)}"
+                for name, value in found.items()
+            )
+        except RecursionError:
+            return HIDDEN
 
     def restore(self, edited: str, body: bytes, content_type: str) -> bytes:
         """Return the body of an edited text; values still hidden in it are taken from ``body``.
 
-        Raises ValueError for JSON that is malformed.
+        Raises ValueError for JSON that is malformed, or nested too deeply.
         """
         if edited == self.body(body, content_type):
             return body
         original, kind = _text(body) or "", _media_type(content_type)
         if kind == _FORM:
             return self._restored_form(edited, original).encode()
-        before = _json(original, kind)
-        if before is None:
-            return edited.encode()
-        return _dumped(_filled(_loads(edited), before)).encode()
+        try:
+            before = _json(original, kind)
+            if before is None:
+                return edited.encode()
+            return _dumped(_filled(_loads(edited), before)).encode()
+        except RecursionError as error:
+            raise ValueError("the document is nested too deeply") from error
 
     def _form(self, text: str) -> str:
         """Replace a form's hidden values pair by pair, so that nothing else changes."""
@@ -159,10 +202,7 @@ def _json(text: str, kind: str) -> Any:
 
 def _loads(text: str) -> Any:
     """Read JSON whose numbers keep their digits, because no float is read and written again."""
-    try:
-        return json.loads(text, parse_float=_marked, parse_int=_marked, parse_constant=_marked)
-    except RecursionError as error:
-        raise ValueError("the document is nested too deeply") from error
+    return json.loads(text, parse_float=_marked, parse_int=_marked, parse_constant=_marked)
 
 
 def _marked(digits: str) -> str:
