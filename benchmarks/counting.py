@@ -37,6 +37,7 @@ def fill(store: Any, rows: int) -> None:
         "created_at": 1,
         "eta": 1,
         "keep_result": 0,
+        "for_worker": 0,
     }
     columns |= dict.fromkeys(("attempts", "executions", "answered", "crashes", "pardons"), 0)
     later = time.time_ns() // 1000 + 10**9

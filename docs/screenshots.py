@@ -52,7 +52,13 @@ def main() -> None:
                 .where(task.c.state == "dead", task.c.url == "/worker/thumbnail")
                 .limit(1)
             )
-        pages = {"overview": "", "tasks": "tasks", "task": f"tasks/{dead}", "errors": "errors"}
+        pages = {
+            "overview": "",
+            "tasks": "tasks",
+            "task": f"tasks/{dead}",
+            "handlers": "handlers",
+            "errors": "errors",
+        }
         server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with sync_playwright() as playwright:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,28 @@ WORK = (
     ("thumbnails", "/worker/thumbnail", "picture={}&size=240", 0.2),
     ("reports", "/worker/report", "month=2026-{}", 0.05),
 )
+
+
+def index_document(document: str) -> None: ...
+
+
+def send_welcome(to: str, template: str, token: str) -> None: ...
+
+
+def make_thumbnail(picture: str, size: int) -> None: ...
+
+
+def write_report(month: str) -> None: ...
+
+
+HANDLERS: dict[str, Callable[..., None]] = {
+    "/worker/index": index_document,
+    "/worker/mail": send_welcome,
+    "/worker/thumbnail": make_thumbnail,
+    "/worker/report": write_report,
+}
+for handler in HANDLERS.values():
+    handler.__module__ = "shop"
 FAILURES = (
     ("failure", 502, "the reply was 502"),
     ("failure", 500, "ValueError: picture 'IMG_{}.heic' is of no known kind"),
@@ -59,8 +82,8 @@ def application(url: str, **config: Any) -> tuple[Flask, TaskQueue]:
     )
     app.config.update(TASKQUEUE_DISPATCHER="off", **config)
     tasks = TaskQueue(app)
-    for rule in {path for _, path, _, _ in WORK}:
-        app.add_url_rule(rule, rule.replace("/", "_"), lambda: "", methods=["POST"])
+    for path, handler in HANDLERS.items():
+        tasks.worker(path)(handler)
     tasks.schedule(
         "nightly-report",
         "/worker/report",

@@ -1,8 +1,9 @@
-"""The statistics of queues."""
+"""The statistics of queues, and how many of their tasks wait, run and have ended."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from ..core.queues.slowdowns import enforced
 from ..core.queues.statistics import QueueStatistics
 from ..core.times import to_datetime
 from ..runtime import Runtime
-from ..store import QueueActivity
+from ..store import CAP, QueueActivity, QueueCounts
 
 
 def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[QueueStatistics]:
@@ -63,3 +64,35 @@ def _statistics_of(
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
     )
+
+
+def queue_counts(runtime: Runtime, connection: sa.Connection) -> dict[str, QueueCounts]:
+    """Count the tasks of every queue, by name.
+
+    The dashboard, the commands and the checks all show these numbers. Tasks that have not ended are
+    counted up to the cap.
+    """
+    store = runtime.store
+    live, ended = store.backlog.of(connection), store.counters.ended(connection)
+    names = (row.name for row in store.queues.rows(connection))
+    nothing = QueueCounts()
+    return {name: live.get(name, nothing) + ended.get(name, nothing) for name in names}
+
+
+def total(counts: Mapping[str, QueueCounts], paused: Collection[str]) -> QueueCounts:
+    """Return the counts of all queues together.
+
+    Tasks of the ``paused`` queues are counted, but wait on purpose: they are never the oldest due.
+    """
+    return sum(
+        (
+            replace(found, due_since=None) if name in paused else found
+            for name, found in counts.items()
+        ),
+        QueueCounts(),
+    )
+
+
+def capped(value: int) -> str:
+    """Format a number of tasks that is counted only up to the cap."""
+    return f"{CAP:,}+" if value >= CAP else f"{value:,}"

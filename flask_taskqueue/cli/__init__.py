@@ -7,9 +7,10 @@ from .changes import delete, prune, purge, requeue, retry, run_now
 from .cron import cron
 from .database import adopt, check, init_db, rotate_keys, upgrade
 from .options import Commands
-from .queues import configure, pause, queues, resume, stats, top
+from .queues import configure, pause, resume
 from .run import run
 from .show import show, why
+from .stats import queues, stats, top
 from .system import doctor, health, routes, webhook_secret
 from .tasks import list_tasks
 

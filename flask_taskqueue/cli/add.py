@@ -21,6 +21,7 @@ from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import duration, plural
 from ..runtime import Runtime
+from .audit import logged
 from .options import (
     FAILED,
     UNAVAILABLE,
@@ -30,7 +31,7 @@ from .options import (
     current_runtime,
     json_option,
 )
-from .output import chatter, echo_json, task_document
+from .output import chatter, echo, echo_json, task_document
 from .tasks import status_text
 
 _FOREVER = timedelta(seconds=-1)
@@ -112,7 +113,8 @@ def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
             name: values[0] for name, values in _pairs(given["headers"], ":", "--header").items()
         }
     checked: TaskOptions = options
-    return add_task(runtime, TaskSpec(url, params or None, **checked), None)
+    with logged(runtime, "add", lambda added: added[0].id):
+        return add_task(runtime, TaskSpec(url, params or None, **checked), None)
 
 
 def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:
@@ -137,7 +139,7 @@ def _report(task: Task, as_json: bool, text: str) -> None:
     if as_json:
         echo_json(task_document(task))
     else:
-        click.echo(text)
+        echo(text)
 
 
 def _pairs(texts: Sequence[str], mark: str, option: str) -> dict[str, list[str]]:

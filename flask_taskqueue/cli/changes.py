@@ -16,10 +16,11 @@ from ..api.tasks import Tasks
 from ..core.errors import BadTaskStateError
 from ..core.names import first_id
 from ..core.states import State
-from ..core.times import plural, to_micros
+from ..core.times import duration, plural, to_micros
 from ..engine.maintenance import Retention
 from ..runtime import Runtime
 from ..store import Action, Filter
+from .audit import entry_of, logged, subject_of_filter, subject_of_ids
 from .options import (
     FAILED,
     Duration,
@@ -35,9 +36,13 @@ from .tasks import explain_no_match, task_id_of
 
 @dataclass(frozen=True, slots=True)
 class _Verb:
-    """An action of a command on tasks, and the words for it; ``{}`` stands for their number."""
+    """An action of a command on tasks, and the words for it; ``{}`` stands for their number.
+
+    ``logged`` is what the audit log calls it, as for an action of the dashboard.
+    """
 
     name: str
+    logged: str
     present: str
     past: str
     action: Action
@@ -87,16 +92,17 @@ def _check(ids: Sequence[str], task_filter: Filter | None, everything: bool) -> 
 
 def _change_each(runtime: Runtime, verb: _Verb, ids: Sequence[str]) -> int:
     changed = 0
-    for task_id in ids:
-        try:
-            done = verb.change(Tasks.of(runtime), task_id)
-        except BadTaskStateError as error:
-            chatter(f"{error}.")
-            continue
-        if done is False:
-            chatter(f"task {task_id} had already ended.")
-            continue
-        changed += 1
+    with logged(runtime, verb.logged, subject_of_ids(ids)):
+        for task_id in ids:
+            try:
+                done = verb.change(Tasks.of(runtime), task_id)
+            except BadTaskStateError as error:
+                chatter(f"{error}.")
+                continue
+            if done is False:
+                chatter(f"task {task_id} had already ended.")
+                continue
+            changed += 1
     return changed
 
 
@@ -109,12 +115,13 @@ def _change_all(
         return matched, 0
     question = verb.present.format(plural(matched, "task"))
     confirm(f"This will {question}. Continue?", yes=yes)
-    with progress(matched, verb.name) as on_progress:
+    subject = subject_of_filter(runtime, task_filter)
+    with progress(matched, verb.name) as on_progress, logged(runtime, verb.logged, subject):
         return matched, change_matching(runtime, verb.action, task_filter, on_progress)
 
 
 requeue: click.Command = _command(
-    _Verb("requeue", "requeue {}", "Requeued {}.", Action.REQUEUE, Tasks.requeue),
+    _Verb("requeue", "requeue", "requeue {}", "Requeued {}.", Action.REQUEUE, Tasks.requeue),
     "Schedule dead tasks again, starting from their first attempt. Give their IDs, or --all with "
     "filters.",
 )
@@ -132,12 +139,12 @@ def retry(context: click.Context, /, **_: Any) -> None:
 
 
 run_now: click.Command = _command(
-    _Verb("run-now", "run {} now", "{} will run now.", Action.RUN_NOW, Tasks.run_now),
+    _Verb("run-now", "run", "run {} now", "{} will run now.", Action.RUN_NOW, Tasks.run_now),
     "Run scheduled tasks now, without waiting for their eta or retry. Give their IDs, or --all "
     "with filters.",
 )
 delete: click.Command = _command(
-    _Verb("delete", "delete {}", "Deleted {}.", Action.DELETE, Tasks.delete),
+    _Verb("delete", "delete", "delete {}", "Deleted {}.", Action.DELETE, Tasks.delete),
     "Cancel tasks that have not ended. Give their IDs, or --all with filters.",
 )
 
@@ -171,8 +178,12 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
     forgotten = 0
     if matched and not dry_run:
         confirm(f"This will forget {plural(matched, 'finished task')}. Continue?", yes=yes)
+        age = "" if older_than is None else f", ended {duration(older_than.total_seconds())} ago"
+        entry = entry_of(runtime, "prune", f"finished tasks{age}")
         with progress(matched, "prune") as on_progress:
+            entry.add(0)
             for step in runtime.prune(keep=keep):
+                entry.add(step)
                 forgotten += step
                 on_progress(step)
     Changes("prune", "forget {}", "Forgot {}.", matched, forgotten, dry_run).echo(as_json)
@@ -210,7 +221,8 @@ def purge(
     if matched and not dry_run:
         question = f"{verb.format(plural(matched, noun))} of queue {queue}"
         confirm(f"This will {question}. Continue?", yes=yes)
-        with progress(matched, "purge") as on_progress:
+        subject = queue if state is None else f"{queue}: {state} tasks"
+        with progress(matched, "purge") as on_progress, logged(runtime, "purge", subject):
             changed = (
                 forget_matching(runtime, task_filter, on_progress)
                 if forgets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import fields
 from typing import Any
 
@@ -10,8 +9,9 @@ import click
 from flask.cli import AppGroup, with_appcontext
 
 from ..api.schedules import ScheduleEntry, entries, entry
+from .audit import logged, user_name
 from .options import current_runtime, json_option, utc_option
-from .output import chatter, echo_change, echo_json, echo_table, moment, task_document
+from .output import chatter, echo, echo_change, echo_json, echo_table, moment, task_document
 
 cron: AppGroup = AppGroup("cron", help="List, run, pause and resume schedules.")
 
@@ -51,11 +51,13 @@ def list_schedules(as_json: bool, in_utc: bool) -> None:
 @with_appcontext
 def run_schedule(name: str, as_json: bool) -> None:
     """Add the task of schedule NAME now."""
-    task = entry(current_runtime(), name).run_now()
+    runtime = current_runtime()
+    with logged(runtime, "run-cron", name):
+        task = entry(runtime, name).run_now()
     if as_json:
         echo_json(task_document(task))
     else:
-        click.echo(f"Added task {task.id}.")
+        echo(f"Added task {task.id}.")
 
 
 @cron.command("pause")
@@ -64,7 +66,9 @@ def run_schedule(name: str, as_json: bool) -> None:
 @with_appcontext
 def pause_schedule(name: str, as_json: bool) -> None:
     """Stop schedule NAME from firing, in every process."""
-    changed = entry(current_runtime(), name).pause(by=getpass.getuser())
+    runtime = current_runtime()
+    with logged(runtime, "pause-cron", name):
+        changed = entry(runtime, name).pause(by=user_name())
     echo_change(
         "pause",
         name,
@@ -80,7 +84,9 @@ def pause_schedule(name: str, as_json: bool) -> None:
 @with_appcontext
 def resume_schedule(name: str, as_json: bool) -> None:
     """Let schedule NAME fire again, from now on."""
-    changed = entry(current_runtime(), name).resume()
+    runtime = current_runtime()
+    with logged(runtime, "resume-cron", name):
+        changed = entry(runtime, name).resume()
     echo_change(
         "resume",
         name,

@@ -10,8 +10,9 @@ from flask.cli import with_appcontext
 
 from ..core.times import plural
 from ..store import Database, RotationResult, SchemaChange, statements
+from .audit import entry_of
 from .options import current_runtime, json_option, yes_option
-from .output import confirm, echo_json
+from .output import confirm, echo, echo_json
 
 
 @click.command("init-db")
@@ -25,7 +26,7 @@ def init_db(as_json: bool) -> None:
     if as_json:
         _echo_document(runtime.store.database, added=created)
         return
-    click.echo(
+    echo(
         f"Created {', '.join(change.name for change in created)}."
         if created
         else "The tables are there already."
@@ -58,8 +59,8 @@ def upgrade(sql: bool, dry_run: bool, as_json: bool) -> None:
         _echo_document(database, added=added)
         return
     for change in added:
-        click.echo(f"Added {change}.")
-    click.echo(_state(database, []))
+        echo(f"Added {change}.")
+    echo(_state(database, []))
 
 
 @click.command("check")
@@ -74,7 +75,7 @@ def check(as_json: bool) -> None:
     if as_json:
         _echo_document(database, missing=missing)
     else:
-        click.echo(_state(database, missing))
+        echo(_state(database, missing))
     sys.exit(1 if missing else 0)
 
 
@@ -93,13 +94,14 @@ def adopt(yes: bool, as_json: bool) -> None:
     if other_owner is not None:
         text = other_owner.text
         confirm(f"{text[:1].upper()}{text[1:]}. Make this app their owner?", yes=yes)
-    before = runtime.store.ownership.adopt()
+    entry = entry_of(runtime, "adopt", f"the tables, for application {runtime.app.name}")
+    before = runtime.store.ownership.adopt(lambda connection: entry.write(connection, True))
     if as_json:
         echo_json(
             {"application": runtime.app.name, "before": None if before is None else before.name}
         )
         return
-    click.echo(f"The tables belong to application {runtime.app.name!r}.")
+    echo(f"The tables belong to application {runtime.app.name!r}.")
 
 
 def _echo_document(
@@ -121,11 +123,11 @@ def _print(
         return
     if sql:
         for statement in statements(missing, database.engine.dialect):
-            click.echo(f"{statement};")
+            echo(f"{statement};")
         return
     for change in missing:
-        click.echo(f"Would add {change}.")
-    click.echo(_state(database, missing))
+        echo(f"Would add {change}.")
+    echo(_state(database, missing))
 
 
 def _state(database: Database, missing: Sequence[SchemaChange]) -> str:
@@ -150,11 +152,15 @@ def rotate_keys(as_json: bool) -> None:
     if not runtime.encryption.is_enabled:
         raise click.ClickException("there are no TASKQUEUE_ENCRYPTION_KEYS to encrypt with")
     runtime.store.ensure_queues()
-    total = sum(runtime.store.key_rotation.rotate(runtime.store.database), RotationResult())
+    entry, total = entry_of(runtime, "rotate-keys", "what tasks hold"), RotationResult()
+    entry.add(0)
+    for step in runtime.store.key_rotation.rotate(runtime.store.database):
+        total += step
+        entry.add(step.changed)
     if as_json:
         echo_json({"encrypted": total.changed, "unreadable": total.unreadable})
     else:
-        click.echo(f"Encrypted {plural(total.changed, 'row')} with the newest key.")
+        echo(f"Encrypted {plural(total.changed, 'row')} with the newest key.")
     if total.unreadable:
         raise click.ClickException(
             f"{plural(total.unreadable, 'row')} cannot be decrypted with TASKQUEUE_ENCRYPTION_KEYS "

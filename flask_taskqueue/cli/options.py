@@ -28,6 +28,7 @@ from ..core.states import State
 from ..engine.pulse import usable_processors
 from ..runtime import Runtime
 from ..store import refusal
+from .output import visible
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -56,9 +57,12 @@ class CommandFailure(click.ClickException):
     """An error that ends a command with a sentence and an exit code."""
 
     def __init__(self, sentence: str, code: int = FAILED) -> None:
-        super().__init__(sentence)
+        super().__init__(visible(sentence))
         self.exit_code = code  # type: ignore[misc]
 
+
+LARGEST = 2**31 - 1
+"""The largest number that every database takes."""
 
 Sections = Mapping[str, Sequence[tuple[click.Command, str]]]
 """The commands of a group under headings, each with a few words that fit into one line."""
@@ -218,7 +222,7 @@ _FILTERS = {
     ),
     "attempts_at_least": click.option(
         "--attempts-at-least",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, LARGEST),
         help="Tasks attempted at least this often.",
     ),
     "search": click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,15 +21,39 @@ from ..core.states import Record
 from ..core.tasks.task import Task
 from ..core.times import plural, relative, to_datetime, utc
 
+_UNPRINTABLE = re.compile(r"[^\w \n\t!-~]")
+"""A character that may be one that a terminal obeys; `str.isprintable` decides."""
+
+
+def visible(text: str) -> str:
+    """Return a text that a terminal shows and does not obey.
+
+    Control, formatting and bidirectional characters but newlines and tabs are escaped as in JSON,
+    so JSON stays the same document.
+    """
+    return _UNPRINTABLE.sub(
+        lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text
+    )
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def echo(text: str = "", *, mark: str = "", err: bool = False) -> None:
+    """Print a text as it is `visible`, after a ``mark`` of the command's own that may be styled."""
+    click.echo(mark + visible(text.replace("\r\n", "\n")), err=err)
+
 
 def echo_json(document: Any) -> None:
     """Print a document as indented JSON."""
-    click.echo(json.dumps(document, default=_plain, indent=2, ensure_ascii=False))
+    echo(json.dumps(document, default=_plain, indent=2, ensure_ascii=False))
 
 
 def echo_json_line(document: Any) -> None:
     """Print a document as one line of JSON."""
-    click.echo(json.dumps(document, default=_plain, ensure_ascii=False))
+    echo(json.dumps(document, default=_plain, ensure_ascii=False))
 
 
 def echo_change(action: str, name: str, changed: bool, as_json: bool, text: str) -> None:
@@ -36,7 +61,7 @@ def echo_change(action: str, name: str, changed: bool, as_json: bool, text: str)
     if as_json:
         echo_json({"action": action, "name": name, "changed": changed})
     else:
-        click.echo(text)
+        echo(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +87,20 @@ class Changes:
         elif not self.matched:
             chatter("No tasks match.")
         elif self.dry_run:
-            click.echo(f"Would {self.present.format(plural(self.matched, self.noun))}.")
+            echo(f"Would {self.present.format(plural(self.matched, self.noun))}.")
         else:
-            click.echo(self.past.format(plural(self.changed, self.noun)))
+            echo(self.past.format(plural(self.changed, self.noun)))
 
 
 def chatter(text: str) -> None:
     """Print a message that is not data, to stderr."""
-    click.echo(text, err=True)
+    echo(text, err=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:
     """Ask for confirmation unless ``yes``; "no" ends the command."""
     if not yes:
-        click.confirm(question, abort=True, err=True)
+        click.confirm(visible(question), abort=True, err=True)
 
 
 @contextmanager
@@ -89,6 +114,11 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], object]]:
         return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
         yield bar.update
+
+
+def number_or_dash(value: int | None) -> str:
+    """Format a limit for people; none is a dash."""
+    return "-" if value is None else str(value)
 
 
 def moment(instant: datetime | None, in_utc: bool) -> str:
@@ -115,7 +145,7 @@ def echo_table(
 
     ``colours`` maps a column to the colour of each row; only terminals show them.
     """
-    lines = [head, *rows]
+    lines = [head, *([_cell(text) for text in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for number, line in enumerate(lines):
         cells = [
@@ -126,6 +156,10 @@ def echo_table(
             shade = shades[number - 1] if number else None
             cells[column] = click.style(cells[column], fg=shade) if shade else cells[column]
         click.echo("  ".join(cells).rstrip())
+
+
+def _cell(text: str) -> str:
+    return visible(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 _LEFT_OUT = ("disposition", "progress")

@@ -33,6 +33,7 @@ from ..store import Store, Wait
 from ..web.app_checks import check_application
 from ..web.autostart import disable_autostart
 from .options import Processes, current_runtime
+from .output import echo
 
 _logger = get_logger()
 
@@ -146,19 +147,19 @@ def _check(runtime: Runtime, options: dict[str, Any]) -> None:
 
 def _burst(runtime: Runtime, options: dict[str, Any]) -> None:
     check_application(runtime.app)
-    click.echo(f"{plural(runtime.drain(**options), 'attempt')}.")
+    echo(f"{plural(runtime.drain(**options), 'attempt')}.")
 
 
 def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None:
     database = runtime.store.database.engine.url.render_as_string(hide_password=True)
     slots = options["concurrency"] or runtime.settings.concurrency
     transport = options["transport"] or runtime.settings.transport
-    click.echo(f" * Task queue on {database}")
-    click.echo(
+    echo(f" * Task queue on {database}")
+    echo(
         f" * {plural(processes, 'process', 'processes')}, {plural(slots, 'task')} at a time in "
         f"each, transport {transport}"
     )
-    click.echo(" * Press Ctrl-C to finish what runs and quit")
+    echo(" * Press Ctrl-C to finish what runs and quit")
 
 
 def _supervise(
@@ -288,7 +289,7 @@ def _echo_attempt(_app: Flask, record: Record, outcome: Outcome, duration: float
         if good
         else " → dead"
     )
-    click.echo(
+    echo(
         f"{time.strftime('%H:%M:%S')}  {'✓' if good else '✕'} {record.queue:<10} "
         f"{redacted(record.url):<24} "
         f"{outcome.status or outcome.reason:>7}  {duration * 1000:7.1f} ms  try "

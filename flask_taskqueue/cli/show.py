@@ -23,6 +23,7 @@ from .options import current_runtime, json_option, utc_option
 from .output import (
     attempt_document,
     chatter,
+    echo,
     echo_json,
     echo_table,
     moment,
@@ -57,7 +58,7 @@ def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: boo
     else:
         _show_lines(runtime, record, in_utc)
         if attempts and ended:
-            click.echo()
+            echo()
             _show_attempts(runtime, ended)
         _show_traceback(runtime, ended)
 
@@ -67,7 +68,7 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
     if not is_absolute(url):
         url = urljoin(runtime.settings.base_url or "http://127.0.0.1:5000", url)
         chatter("# Only the app's own dispatcher can call a worker route; anyone else gets 403.")
-    click.echo(curl(record.method, url, json.loads(record.headers or "{}"), bytes(record.body)))
+    echo(curl(record.method, url, json.loads(record.headers or "{}"), bytes(record.body)))
 
 
 def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None) -> None:
@@ -98,7 +99,7 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
     shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
     width = max(map(len, shown))
     for label, value in shown.items():
-        click.echo(f"{label.ljust(width)}  {value}")
+        echo(f"{label.ljust(width)}  {value}")
 
 
 def _facts(runtime: Runtime, task: Task, target: str | None, in_utc: bool) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def _show_traceback(runtime: Runtime, ended: list[sa.Row[Any]]) -> None:
     for row in reversed(ended):
         if row.traceback is not None:
             traceback = runtime.encryption.decrypt_text(row.traceback)
-            click.echo(f"\ntraceback of attempt {row.number}\n{traceback}")
+            echo(f"\ntraceback of attempt {row.number}\n{traceback}")
             return
 
 
@@ -167,4 +168,4 @@ def why(task_id: str, as_json: bool) -> None:
     if as_json:
         echo_json({"id": chosen, **asdict(answer), "also": answer.also})
     else:
-        click.echo("\n".join(answer.sentences))
+        echo("\n".join(answer.sentences))

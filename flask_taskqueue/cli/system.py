@@ -22,7 +22,7 @@ from ..web.health import Probe, dispatching
 from ..web.rules import worker_rules
 from ..web.worker import Worker
 from .options import FAILED, UNAVAILABLE, current_runtime, json_option
-from .output import chatter, echo_json, echo_table
+from .output import chatter, echo, echo_json, echo_table
 
 _MARKS = {
     "ok": ("✓", "green"),
@@ -48,17 +48,17 @@ def doctor(as_json: bool) -> None:
         for finding in findings:
             _show(finding)
         warnings = sum(finding.level == "warning" for finding in findings)
-        click.echo(f"{plural(problems, 'problem')}, {plural(warnings, 'warning')}.")
+        echo(f"{plural(problems, 'problem')}, {plural(warnings, 'warning')}.")
     if problems:
         raise click.exceptions.Exit(FAILED)
 
 
 def _show(finding: Finding) -> None:
     mark, colour = _MARKS[finding.level]
-    click.echo(f"{click.style(mark, fg=colour)} {finding.text}")
+    echo(finding.text, mark=f"{click.style(mark, fg=colour)} ")
     if finding.remedy:
         place = f"  (docs: {finding.anchor})" if finding.anchor else ""
-        click.echo(f"  → {finding.remedy}{place}")
+        echo(f"  → {finding.remedy}{place}")
 
 
 @click.command("health")
@@ -84,15 +84,15 @@ def health(max_latency: str | None, as_json: bool) -> None:
         raise click.UsageError(str(error)) from error
     result = Probe(runtime).ask(lambda: dispatching(runtime, limit, in_detail=True))
     if as_json:
-        click.echo(json.dumps(result.document, indent=2))
+        echo(json.dumps(result.document, indent=2))
     elif result.ok:
-        click.echo(
+        echo(
             f"ok: dispatchers {result.dispatchers}, the oldest due task has waited "
             f"{result.oldest_due_seconds:g} s"
         )
     if not as_json:
         for problem in (*result.problems, *(f"warning: {text}" for text in result.warnings)):
-            click.echo(problem, err=True)
+            chatter(problem)
     sys.exit(0 if result.ok else FAILED if result.reached else UNAVAILABLE)
 
 
@@ -156,4 +156,4 @@ def webhook_secret(target: str | None, as_json: bool) -> None:
     if as_json:
         echo_json({"secret": secret})
     else:
-        click.echo(secret)
+        echo(secret)

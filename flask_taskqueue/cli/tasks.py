@@ -14,7 +14,7 @@ from ..core.times import plural
 from ..core.urls import redacted
 from ..runtime import Runtime
 from ..store import OF_STATE, SEARCHED, Filter, SearchResult
-from .options import current_runtime, filter_options, json_option, utc_option
+from .options import LARGEST, current_runtime, filter_options, json_option, utc_option
 from .output import chatter, echo_json, echo_json_line, echo_table, moment, task_document
 
 _CANDIDATES = 10
@@ -69,7 +69,7 @@ _ERROR_LENGTH = 40
 @filter_options
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, LARGEST),
     default=50,
     show_default=True,
     help="Show at most this many, the newest.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,8 +22,12 @@ or a refusal.
 """
 
 _GAVE_UP = " (gave up after "
-_QUOTED_OR_RUN = re.compile(r"""'[^']*'|"[^"]*"|[0-9A-Za-z_-]+""")
+_VARYING = re.compile(
+    r"""'[^']*'|"[^"]*"|(?<![0-9A-Za-z_-])[A-Za-z_-]*[0-9][0-9A-Za-z_-]*""", re.ASCII
+)
+"""A quoted text, or a whole run of letters, digits and hyphens in which a digit is."""
 _NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
+_NO_DIGITS = "-_" + string.ascii_letters
 _LONGEST = 200
 _IDENTIFIER = 8
 """The fewest letters and digits with which an identifier begins."""
@@ -71,8 +76,8 @@ class Signature(NamedTuple):
 
         Numbers, quoted texts and identifiers in its error and path do not count.
         """
-        error = _unending(failure.error or "")[: 4 * _LONGEST]
-        path = _place(failure)
+        error = _unending(failure.error or "")[: 2 * _LONGEST]
+        path = place_of(failure.url, failure.target)
         text = " ".join(_alike(error).split())[:_LONGEST]
         return cls(failure.queue, path, failure.reason, failure.status, text, _hosts(error))
 
@@ -125,23 +130,22 @@ def group(failures: Iterable[Failure]) -> list[Group]:
     return list(groups.values())
 
 
-def _hosts(error: str) -> tuple[str, ...]:
-    """Return the hosts that an error names, because failures of different hosts are different."""
-    return tuple(sorted({next(filter(None, found), "") for found in _HOST.findall(error)}))
+def place_of(url: str, target: str | None) -> str:
+    """Return where requests of one kind were sent.
 
-
-def _place(failure: Failure) -> str:
-    """Return where failures of one kind were sent.
-
-    Host and port stay as they are; the varying parts of the path are replaced.
+    Host and port stay as they are; the varying parts of the path are replaced, and the query is
+    left out.
     """
-    scheme, mark, rest = redacted(f"{failure.target or ''}{failure.url[:MAX_LENGTH]}").partition(
-        "://"
-    )
+    scheme, mark, rest = redacted(f"{target or ''}{url[:MAX_LENGTH]}").partition("://")
     if not mark:
         return _alike(scheme)
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host}{slash}{_alike(path)}"
+
+
+def _hosts(error: str) -> tuple[str, ...]:
+    """Return the hosts that an error names, because failures of different hosts are different."""
+    return tuple(sorted({next(filter(None, found), "") for found in _HOST.findall(error)}))
 
 
 def _unending(error: str) -> str:
@@ -155,7 +159,7 @@ def _alike(text: str) -> str:
 
     Strangers can send the text, so the time this takes only grows in proportion to its length.
     """
-    return _QUOTED_OR_RUN.sub(
+    return _VARYING.sub(
         lambda found: "*" if found[0][0] in "'\"" else _without_identifier(found[0]), text
     )
 
@@ -167,8 +171,7 @@ def _without_identifier(run: str) -> str:
     the identifier begins.
     """
     if "_" not in run:
-        begin = 0
-        last = max(run.rfind(digit) for digit in "0123456789")
+        begin, last = 0, len(run.rstrip(_NO_DIGITS)) - 1
         for part in run.split("-"):
             if len(part) >= _IDENTIFIER and begin <= last:
                 return f"{_NUMBER.sub('*', run[:begin])}*"

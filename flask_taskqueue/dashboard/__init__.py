@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .blueprint import mount
+from .mounting import mount
 
 __all__ = ["mount"]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import click
-from flask import Blueprint, Flask, Response, current_app, g, redirect, request, url_for
-from flask.signals import request_started
+from flask import Blueprint, Response, current_app, g, redirect, request, url_for
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
 from .._version import __version__
+from ..api.audit import printable
 from ..core.errors import (
-    ConfigurationError,
     TablesMissingError,
     TaskQueueError,
     TransientError,
@@ -26,11 +23,10 @@ from ..core.errors import (
     UnknownTaskError,
 )
 from ..runtime import Runtime
-from ..web.access import COOKIE, PARAMETER, has_link, link_keys
-from ..web.development_server import on_serving
-from . import cron, errors, overview, queues, system, task, tasks
+from ..web.access import COOKIE, PARAMETER, has_link
+from . import cron, errors, handlers, overview, queues, saved, system, task, tasks
 from .access import Access, access_of, is_forged, opens_by_link, refuse_illegible
-from .audit import carry_out, printable
+from .audit import carry_out
 from .rendering import CompletedAction, Page, PlannedAction, respond, wants_json
 
 NAME = "taskqueue_dashboard"
@@ -41,6 +37,7 @@ PAGES: tuple[tuple[str, str, str, Callable[..., Page]], ...] = (
     ("/queues", "queues", "Queues", queues.page),
     ("/tasks", "tasks", "Tasks", tasks.page),
     (f"/tasks/{_TASK}", "task", "", task.page),
+    ("/handlers", "handlers", "Handlers", handlers.page),
     ("/errors", "errors", "Errors", errors.page),
     ("/cron", "cron", "Cron", cron.page),
     ("/system", "system", "System", system.page),
@@ -67,6 +64,12 @@ ACTIONS: tuple[tuple[str, str, str, Callable[..., PlannedAction]], ...] = (
     (f"/tasks/{_TASK}/copy", "copy_task", "edit", task.copy),
 )
 """URL rule, endpoint, the permission it requires, and the function that plans the action."""
+
+CHOICES: tuple[tuple[str, str, Callable[[], BaseResponse]], ...] = (
+    ("/tasks/filters", "save_filter", saved.save),
+    ("/tasks/filters/forget", "forget_filter", saved.forget),
+)
+"""URL rule, endpoint and function of what changes nothing but a cookie: whoever may look may."""
 
 _SECTIONS = {endpoint: name for _, endpoint, name, _ in PAGES if name}
 _HEADERS = {
@@ -95,6 +98,8 @@ def blueprint() -> Blueprint:
             made.add_url_rule(path, endpoint, view)
     for rule, endpoint, permission, action in ACTIONS:
         made.add_url_rule(rule, endpoint, _action_view(permission, action), methods=["POST"])
+    for rule, endpoint, choice in CHOICES:
+        made.add_url_rule(rule, endpoint, choice, methods=["POST"])
     made.before_request(_check)
     made.after_request(_harden)
     made.register_error_handler(HTTPException, _explain_refusal)
@@ -241,52 +246,3 @@ def _explained(status: int, name: str, text: str) -> BaseResponse:
 def _runtime() -> Runtime:
     runtime: Runtime = current_app.extensions["taskqueue"]
     return runtime
-
-
-def mount(app: Flask, runtime: Runtime) -> None:
-    """Register the dashboard if the settings ask for it.
-
-    Raises `ConfigurationError` for settings that contradict each other.
-    """
-    settings = runtime.settings
-    if not settings.dashboard:
-        return
-    if (settings.dashboard_username is None) != (settings.dashboard_password is None):
-        raise ConfigurationError(
-            "TASKQUEUE_DASHBOARD_USERNAME and TASKQUEUE_DASHBOARD_PASSWORD belong together: "
-            "set both or none"
-        )
-    if settings.dashboard_access is not None and settings.dashboard_username is not None:
-        raise ConfigurationError(
-            "TASKQUEUE_DASHBOARD_ACCESS and TASKQUEUE_DASHBOARD_USERNAME exclude each other: "
-            "set one of them"
-        )
-    app.register_blueprint(blueprint(), url_prefix=settings.dashboard_url_prefix)
-    _exempt(app)
-    _mounted.add(app)
-    on_serving(_print_link)
-
-
-def _print_link(app: Flask, base_url: str | None) -> None:
-    """Print the link to the terminal of ``flask run``; not to the log, which others may read."""
-    if base_url is None or app not in _mounted:
-        return
-    runtime: Runtime = app.extensions["taskqueue"]
-    if opens_by_link(runtime):
-        prefix = runtime.settings.dashboard_url_prefix.rstrip("/")
-        place = f"{base_url}{prefix}/?{PARAMETER}={link_keys(runtime)[0]}"
-        click.echo(f" * Dashboard of the task queue: {place}", err=True)
-
-
-def _exempt(app: Flask) -> None:
-    """Exempt the dashboard from Flask-WTF's tokens: it checks where a request comes from."""
-
-    def exempt(app: Flask, **_: object) -> None:
-        protection = app.extensions.get("csrf")
-        if protection is not None:
-            protection.exempt(app.blueprints[NAME])
-
-    request_started.connect(exempt, app, weak=False)
-
-
-_mounted: weakref.WeakSet[Flask] = weakref.WeakSet()

@@ -12,13 +12,17 @@ from ..store import LATEST_FAILURES, Action
 from .overview import failure_group
 from .rendering import Page, PlannedAction
 
+_MOST = 100
+"""The most groups that are shown."""
+
 
 def page(runtime: Runtime) -> Page:
-    """Show the groups of failed attempts, latest first."""
-    groups = _groups(runtime)
+    """Show the groups of failed attempts, most frequent first, then latest first."""
+    groups = sorted(_groups(runtime), key=lambda found: found.count, reverse=True)
     data = {
         "looked_at": sum(found.count for found in groups),
-        "groups": [failure_group(found) for found in groups],
+        "groups": [failure_group(found) for found in groups[:_MOST]],
+        "more": max(0, len(groups) - _MOST),
     }
     return Page(template="errors.html", title="Errors", data=data, extra={"most": LATEST_FAILURES})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from flask import request
 
+from ..api.statistics import queue_counts, total
 from ..core.failures import Group, group
 from ..core.queues.slowdowns import Slowdown, enforced
 from ..core.times import SECOND, to_datetime, to_micros
 from ..runtime import Runtime
 from ..store import RANGES, SLOT, AttemptCounts, QueueCounts
+from .handlers import percentile
 from .rendering import Page
 
 _RECENT = 500
@@ -77,8 +79,9 @@ def page(runtime: Runtime) -> Page:
     store = runtime.store
     runtime.see_queues()
     with store.reading() as connection:
-        lines = queue_lines(runtime, connection)
-        durations = store.charts.durations(connection)
+        counts = queue_counts(runtime, connection)
+        lines = queue_lines(runtime, connection, counts)
+        p95 = percentile(store.charts.durations(connection), 0.95)
         failures = group(store.failures.latest(connection, _RECENT))[:_SHOWN]
         alive = [found for found in store.dispatchers.list(connection) if found.is_alive]
         now = store.schedules.now(connection)
@@ -86,8 +89,8 @@ def page(runtime: Runtime) -> Page:
         chart = _chart(runtime, connection, lines, now)
     data = {
         "now": now,
-        "totals": totals(lines),
-        "p95": durations[int(len(durations) * 0.95)] if durations else None,
+        "totals": totals(counts, lines),
+        "p95": p95,
         "dispatchers_alive": len(alive),
         "chart": chart,
         "queues": lines,
@@ -99,10 +102,11 @@ def page(runtime: Runtime) -> Page:
     )
 
 
-def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
-    """Return a row for every queue that was ever configured."""
+def queue_lines(
+    runtime: Runtime, connection: sa.Connection, counts: Mapping[str, QueueCounts]
+) -> list[QueueLine]:
+    """Return a row for every queue that was ever configured, with its counts."""
     store = runtime.store
-    live, finished = store.backlog.of(connection), store.counters.ended(connection)
     minutes = store.charts.last_hour(connection)
     rows = store.queues.rows(connection)
     slowdowns = store.slowdowns.active(connection)
@@ -110,7 +114,7 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     return [
         _line(
             row,
-            live.get(row.name, QueueCounts()) + finished.get(row.name, QueueCounts()),
+            counts[row.name],
             minutes.get(row.name, [AttemptCounts()] * 60),
             enforced(row.rate, row.name, slowdowns, now),
         )
@@ -118,27 +122,18 @@ def queue_lines(runtime: Runtime, connection: sa.Connection) -> list[QueueLine]:
     ]
 
 
-def totals(lines: Sequence[QueueLine]) -> dict[str, Any]:
-    """Return the numbers of the tiles, summed over all queues."""
-    summed = (
-        "due",
-        "running",
-        "lost",
-        "scheduled",
-        "retrying",
-        "waiting",
-        "dead",
-        "succeeded",
-        "attempts_last_hour",
-        "failed_last_hour",
-    )
-    due_since = [
-        line.due_since for line in lines if line.due_since is not None and not line.is_paused
-    ]
+def totals(counts: Mapping[str, QueueCounts], lines: Sequence[QueueLine]) -> dict[str, Any]:
+    """Return the numbers of the tiles, for all queues together."""
+    paused = {line.queue for line in lines if line.is_paused}
+    found = total(counts, paused)
     return {
-        **{name: sum(getattr(line, name) for line in lines) for name in summed},
-        "due_and_open": sum(line.due for line in lines if not line.is_paused),
-        "due_since": min(due_since, default=None),
+        **{name: getattr(found, name) for name in _COUNTED if name != "cancelled"},
+        **{
+            name: sum(getattr(line, name) for line in lines)
+            for name in ("attempts_last_hour", "failed_last_hour")
+        },
+        "due_and_paused": total({name: counts[name] for name in paused}, paused).due,
+        "due_since": None if found.due_since is None else to_datetime(found.due_since),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from flask import g, request
 
 from ..api.queue import Queue
+from ..api.statistics import queue_counts
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
 from .overview import queue_lines
@@ -21,7 +22,7 @@ def page(runtime: Runtime) -> Page:
     store = runtime.store
     runtime.see_queues()
     with store.reading() as connection:
-        lines = queue_lines(runtime, connection)
+        lines = queue_lines(runtime, connection, queue_counts(runtime, connection))
     configured = sorted(runtime.settings.queues)
     return Page(
         template="queues.html", title="Queues", data={"queues": lines, "configured": configured}

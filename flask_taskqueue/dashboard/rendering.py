@@ -14,10 +14,12 @@ from flask import Response, g, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .._version import __version__
+from ..api.audit import changed_by
+from ..api.statistics import capped
 from ..core.queues.rates import rate_text
+from ..core.security.redaction import HIDDEN
 from ..core.times import duration, plural, relative
 from ..runtime import Runtime
-from ..store import CAP
 
 NONE = "\N{EN DASH}"
 
@@ -28,11 +30,6 @@ NOBODY = "someone on the dashboard"
 def number(value: int | float | None) -> str:
     """Format a number with separators; a dash for None."""
     return NONE if value is None else f"{value:,}"
-
-
-def capped(value: int) -> str:
-    """Format a number that is counted only up to the cap."""
-    return f"{CAP:,}+" if value >= CAP else f"{value:,}"
 
 
 def percent(part: int, whole: int) -> str:
@@ -47,6 +44,11 @@ def seconds(value: float | timedelta | None) -> str:
     if value is None:
         return NONE
     return duration(value.total_seconds() if isinstance(value, timedelta) else value)
+
+
+def clock(instant: datetime, now: datetime) -> str:
+    """Format an instant in UTC: its time, and its day unless that is today."""
+    return f"{instant:%H:%M:%S}" if instant.date() == now.date() else f"{instant:%Y-%m-%d %H:%M}"
 
 
 def rate(per_second: float | None) -> str:
@@ -69,8 +71,10 @@ WORDS = {
     "cancelled": "Deleted, replaced or expired before it ended.",
     "attempt": "One delivery of a task, which is one request. Counted from 1.",
     "failed": "An attempt without a 2xx response. The task is retried, unless it is dead.",
-    "oldest due": "How long the oldest due task has waited.",
-    "p95": "95 of 100 attempts of the latest 1,000 succeeded tasks took no longer.",
+    "oldest due": "How long the task that has been due longest has waited, in a queue that is not "
+    "paused.",
+    "p95": "95 of 100 attempts that succeeded took no longer. On the overview, of the latest 1,000 "
+    "tasks.",
     "rate": "How many tasks of the queue may start per second (s), "
     "minute (m), hour (h) or day (d).",
     "lease": "The right to attempt a task, for 30 seconds unless it is renewed.",
@@ -116,6 +120,8 @@ SENTENCES = {
     "resume-cron": "Resumed the schedule.",
     "run-cron": "Added a task of the schedule.",
     "copy": "This is the copy.",
+    "save-filter": "Saved the filter in this browser.",
+    "forget-filter": "Forgot the filter.",
     "bulk-requeue": "Requeueing the tasks in the background.",
     "bulk-run": "The tasks will run now, started in the background.",
     "bulk-delete": "Cancelling the tasks in the background.",
@@ -146,9 +152,7 @@ class PlannedAction:
 
     def count(self, result: Any) -> int:
         """Return how much a result of ``do`` changed: the result if it is a number, else 1."""
-        if not self.changes:
-            return 0
-        return int(result) if isinstance(result, int) else 1
+        return changed_by(result) if self.changes else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +245,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"url_for": url_for, "request": request, "words": WORDS, "reasons": REASONS}
-    filters = (number, capped, percent, seconds, relative, rate)
+    made.globals["hidden"] = HIDDEN
+    filters = (number, capped, percent, seconds, relative, clock, rate)
     made.filters |= {format.__name__: format for format in filters}
     return made
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ..api.audit import selection_subject
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.security.redaction import UrlRedaction
@@ -14,10 +14,8 @@ from ..core.times import SECOND
 from ..store import Cursor, Filter, ListKind, Visible
 from ..store.tasks.filters import LastStatus
 
-_PLAIN, _URLS = ("group", "queue", "status", "attempts", "since"), ("url", "q")
-FIELDS = (*_PLAIN, *_URLS)
+FIELDS = ("group", "queue", "status", "attempts", "since", "url", "q")
 _LONGEST = 500
-_SOUGHT_URLS = re.compile(rf", (?:{'|'.join(_URLS)}) .*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +74,13 @@ class TaskSelection:
         return not set(self.given) - {"queue"}
 
     def label(self) -> str:
-        """Describe the selection; what may hold part of a URL comes last (see `without_urls`)."""
+        """Describe the selection for the audit log."""
         given = {
             name: self.visible.sight.url(value) if name == "url" else value
             for name, value in self.given.items()
         }
-        return ", ".join(
-            [
-                f"{self.kind} tasks",
-                *(f"{name} {given[name]}" for name in (*_PLAIN, *_URLS) if name in given),
-            ]
+        return selection_subject(
+            self.kind.value, {name: given[name] for name in FIELDS if name in given}
         )
 
     def arguments(self, **changes: str | None) -> dict[str, str]:
@@ -96,11 +91,6 @@ class TaskSelection:
             for name, value in changed.items()
             if value and (name, value) != ("state", "all")
         }
-
-
-def without_urls(label: str) -> str:
-    """Return a `TaskSelection.label` without the text that somebody searched for in URLs."""
-    return _SOUGHT_URLS.sub(", …", label)
 
 
 def _status(given: Mapping[str, str], problems: list[str]) -> LastStatus | None:

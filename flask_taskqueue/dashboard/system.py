@@ -7,10 +7,10 @@ from dataclasses import asdict
 from flask import g, request
 
 from .. import diagnosis
+from ..api.audit import without_urls
 from ..core.times import to_datetime
 from ..runtime import Runtime
 from .rendering import Page
-from .selection import without_urls
 
 _SHOWN = 50
 

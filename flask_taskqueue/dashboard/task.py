@@ -17,7 +17,7 @@ from ..api.adding import add_task
 from ..api.tasks import Tasks
 from ..core.delivery.verdict import stored_headers
 from ..core.errors import InvalidTaskError
-from ..core.security.redaction import Redaction
+from ..core.security.redaction import HIDDEN, Redaction
 from ..core.states import Record
 from ..core.tasks.request import curl
 from ..core.tasks.spec import TaskOptions, TaskSpec
@@ -25,7 +25,7 @@ from ..core.tasks.task import Task
 from ..core.urls import is_absolute
 from ..runtime import Runtime
 from .rendering import Page, PlannedAction
-from .tasks import instant, line, sight
+from .tasks import content_type_of, instant, line, sight
 
 _NO_REPLY = {
     "reply_headers": None,
@@ -120,28 +120,73 @@ def copy(runtime: Runtime, task_id: str) -> PlannedAction:
     store = runtime.store
     with store.reading() as connection:
         record = runtime.encryption.decrypt_record(store.tasks.get(connection, task_id))
-    headers = json.loads(record.headers or "{}")
-    options = _options(record, request.form)
-    options["headers"] = headers
-    body = request.form.get("body")
-    if body is not None:
-        try:
-            restored = Redaction(runtime.settings.redact).restore(
-                body.replace("\r\n", "\n"), bytes(record.body), _content_type(headers)
-            )
-        except ValueError as error:
-            raise InvalidTaskError(f"the body is not valid JSON: {error}") from error
-        options["payload"] = restored or None
-    elif record.body:
-        options["payload"] = bytes(record.body)
-    url = request.form.get("url") or record.url
-    spec = TaskSpec(_url(url, record, runtime), **options)
+    spec = _edited(runtime, record, request.form)
     return PlannedAction(
         "copy",
         lambda added: f"{task_id} as {added[0].id}",
         partial(add_task, runtime, spec, transactional=None),
         lambda new: url_for(".task", task_id=new.id),
     )
+
+
+def _edited(runtime: Runtime, record: Record, form: Mapping[str, str]) -> TaskSpec:
+    """Return the task of a form, in which hidden values stand for those of the record.
+
+    They do so only where the task goes to the same place: whoever edits it could otherwise send
+    them to where they are seen. Raises InvalidTaskError if values that are needed are missing.
+    """
+    redaction = Redaction(runtime.settings.redact)
+    options, own = _options(record, form), json.loads(record.headers or "{}")
+    shown_url = redaction.url(record.url)
+    url = form.get("url") or shown_url
+    if len(url) > 5000:
+        raise BadRequest("The URL is too long.")
+    moves = url != shown_url or _target(runtime, record, options.get("queue")) != record.target
+    headers = {
+        name: form.get(f"header {name}", HIDDEN) if redaction.hides(name) else value
+        for name, value in own.items()
+    }
+    body = _body(record, form, redaction, content_type_of(own), moves=moves)
+    if moves:
+        texts = {"the URL": url, **{f"the header {name}": headers[name] for name in headers}}
+        texts["the body"] = HIDDEN if body is None else body.decode()
+        if lacking := [name for name, text in texts.items() if HIDDEN in text]:
+            raise InvalidTaskError(
+                f"hidden values ({HIDDEN}) are kept only where the copy has the URL and the target "
+                f"of its task: enter them in {', '.join(lacking)}"
+            )
+    else:
+        url = record.url
+        headers = {name: own[name] if text == HIDDEN else text for name, text in headers.items()}
+    options["headers"] = {name: value for name, value in headers.items() if value}
+    options["payload"] = body or None
+    return TaskSpec(url, **options)
+
+
+def _target(runtime: Runtime, record: Record, queue: str | None) -> str | None:
+    """Return the target of a record's copy in a queue."""
+    settings = runtime.settings.queues.get(queue or record.queue)
+    if record.target is not None or settings is None or is_absolute(record.url):
+        return record.target
+    return settings.target
+
+
+def _body(
+    record: Record, form: Mapping[str, str], redaction: Redaction, content_type: str, *, moves: bool
+) -> bytes | None:
+    """Return the body of a form, with the record's hidden values unless the task ``moves``.
+
+    Returns None for a body that is not text of a task that moves, because it may hold any values.
+    """
+    own = bytes(record.body)
+    shown = redaction.body(own, content_type)
+    if shown is None:
+        return None if moves and redaction.parts else own
+    edited = form.get("body", shown).replace("\r\n", "\n")
+    try:
+        return redaction.restore(edited, shown.encode() if moves else own, content_type)
+    except ValueError as error:
+        raise InvalidTaskError(f"the body is not valid JSON: {error}") from error
 
 
 def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
@@ -161,17 +206,10 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
     return options
 
 
-def _url(url: str, record: Record, runtime: Runtime) -> str:
-    """Return the URL of a form, or the task's own if the form has it as it is shown."""
-    if len(url) > 5000:
-        raise BadRequest("The URL is too long.")
-    return record.url if url == Redaction(runtime.settings.redact).url(record.url) else url
-
-
 def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str, Any]:
     headers = json.loads(record.headers or "{}")
-    shown = redaction.headers(headers)
-    body = redaction.body(bytes(record.body), _content_type(headers))
+    shown, content_type = redaction.headers(headers), content_type_of(headers)
+    body = redaction.body(bytes(record.body), content_type)
     url = redaction.url(record.url)
     absolute = (
         url
@@ -180,7 +218,7 @@ def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str
     )
     return {
         "headers": shown,
-        "content_type": _content_type(headers),
+        "content_type": content_type,
         "body": body,
         "curl": None if body is None else curl(record.method, absolute, shown, body.encode()),
     }
@@ -191,7 +229,7 @@ def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str
     body = runtime.encryption.decrypt(bytes(row.reply_body or b""))
     return {
         "reply_headers": redaction.headers(headers),
-        "reply_body": redaction.body(body, _content_type(headers)),
+        "reply_body": redaction.body(body, content_type_of(headers)),
         "reply_size": len(body),
         "reply_truncated": truncated,
         "traceback": runtime.encryption.decrypt_text(row.traceback),
@@ -213,7 +251,3 @@ def _attempt(
         "held_by": row.held_by and dispatchers.get(row.held_by, row.held_by),
         **reply,
     }
-
-
-def _content_type(headers: Mapping[str, str]) -> str:
-    return next((value for name, value in headers.items() if name.lower() == "content-type"), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,18 +11,21 @@ import sqlalchemy as sa
 from flask import g, request, url_for
 from werkzeug.exceptions import BadRequest
 
+from ..api.audit import printable
 from ..api.bulk import change_ids
 from ..api.changes import make_change
-from ..core.errors import shown
+from ..api.statistics import queue_counts, total
+from ..core.errors import DecryptionError, shown
 from ..core.names import is_task_id
-from ..core.security.redaction import UrlRedaction
+from ..core.security.redaction import Redaction, UrlRedaction
 from ..core.states import Record
 from ..core.times import to_datetime
 from ..runtime import Runtime
 from ..store import CAP, Action, ListKind, QueueCounts
-from .audit import printable
+from ..web.handlers import handler_of
 from .errors import ids_of
 from .rendering import Page, PlannedAction
+from .saved import saved_filters
 from .selection import TaskSelection
 
 MAX_IMMEDIATE = 100
@@ -56,7 +60,13 @@ def page(runtime: Runtime) -> Page:
         template="tasks.html",
         title="Tasks",
         data=data,
-        extra={"selection": selection, "queues": queues, "kinds": list(ListKind), "cap": CAP},
+        extra={
+            "selection": selection,
+            "queues": queues,
+            "kinds": list(ListKind),
+            "cap": CAP,
+            "saved": saved_filters(),
+        },
     )
 
 
@@ -81,7 +91,11 @@ def sight(runtime: Runtime) -> UrlRedaction:
 
 
 def line(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
-    """Return what a list shows of a task; ``is_lost`` says that its lease has run out."""
+    """Return what every page shows of a task; ``is_lost`` says that its lease has run out.
+
+    ``handler`` is the name of the function that answers it in this release, if one does.
+    """
+    handler = None if record.target else handler_of(runtime.app, record.url, record.method)
     instants = {
         name: instant(getattr(record, name))
         for name in ("created_at", "eta", "due_at", "started_at", "finished_at")
@@ -103,8 +117,35 @@ def line(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
         **{name: getattr(record, name) for name in texts},
         "is_lost": is_lost,
         "url": sight(runtime).url(record.url),
+        "handler": handler and handler.name,
+        "is_function": handler is not None and handler.is_function,
         **instants,
     }
+
+
+def arguments_of(runtime: Runtime, record: Record) -> str | None:
+    """Return what a task is called with, in one short line, as far as the user may see it.
+
+    A long or binary body is described by its size.
+    """
+    if not g.taskqueue_access.may("view_payload"):
+        return None
+    try:
+        record = runtime.encryption.decrypt_record(record)
+    except DecryptionError:
+        return "encrypted with a key that is not here"
+    try:
+        content_type = content_type_of(json.loads(record.headers or "{}"))
+    except (AttributeError, ValueError):  # somebody has written the row by hand
+        content_type = ""
+    body = bytes(record.body)
+    shown = Redaction(runtime.settings.redact).line(body, content_type)
+    return f"{len(body):,} bytes" if shown is None else shown
+
+
+def content_type_of(headers: Mapping[str, str]) -> str:
+    """Return the content type that headers name; "" if they name none."""
+    return next((value for name, value in headers.items() if name.lower() == "content-type"), "")
 
 
 def _lines(runtime: Runtime, connection: sa.Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -112,7 +153,10 @@ def _lines(runtime: Runtime, connection: sa.Connection, ids: Sequence[str]) -> l
     lost = runtime.store.tasks.lost(connection, ids)
     records = {record.id: record for record in runtime.store.tasks.get_all(connection, ids)}
     return [
-        line(runtime, records[task_id], is_lost=task_id in lost)
+        {
+            **line(runtime, records[task_id], is_lost=task_id in lost),
+            "arguments": arguments_of(runtime, records[task_id]),
+        }
         for task_id in ids
         if task_id in records
     ]
@@ -128,12 +172,8 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
 
     Tasks that have not ended are counted up to the cap.
     """
-    store = runtime.store
-    parts = (store.backlog.of(connection), store.counters.ended(connection))
-    counts = sum(
-        (row for part in parts for name, row in part.items() if queue in (None, name)),
-        QueueCounts(),
-    )
+    found = queue_counts(runtime, connection)
+    counts = total(found, ()) if queue is None else found.get(queue, QueueCounts())
     return {
         kind.value: getattr(counts, kind.value) for kind in ListKind if kind is not ListKind.ALL
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from ..api.statistics import statistics
+from ..api.statistics import capped, queue_counts, statistics
 from ..core.diagnosis.facts import Finding
 from ..core.dispatchers import DispatcherInfo
 from ..core.errors import TablesMissingError, TransientError
@@ -23,23 +23,25 @@ def check(runtime: Runtime) -> Iterator[Finding]:
     try:
         queues = statistics(runtime)
         with store.reading() as connection:
+            counts = queue_counts(runtime, connection)
             dispatchers = store.dispatchers.list(connection)
             findings = list(find_problems(runtime, connection))
     except (TransientError, TablesMissingError):
         return  # the check of the database reports it
     yield from findings
     yield from _alive([dispatcher for dispatcher in dispatchers if dispatcher.is_alive])
-    yield from _paused(queues)
+    yield from _paused(queues, {name: found.unclaimed for name, found in counts.items()})
 
 
-def _paused(queues: Sequence[QueueStatistics]) -> Iterator[Finding]:
+def _paused(queues: Sequence[QueueStatistics], waiting: Mapping[str, int]) -> Iterator[Finding]:
     for queue in queues:
-        if queue.is_paused and queue.scheduled:
+        number = waiting.get(queue.queue, 0)
+        if queue.is_paused and number:
             by = f" by {queue.paused_by}" if queue.paused_by else ""
             how = f"is paused{by}" if queue.paused_at is not None else "has the rate 0"
             text = (
-                f"queue {queue.queue} {how}, and {queue.scheduled:,} of its tasks "
-                f"{'waits' if queue.scheduled == 1 else 'wait'}"
+                f"queue {queue.queue} {how}, and {capped(number)} of its tasks "
+                f"{'waits' if number == 1 else 'wait'}"
             )
             resume = "resume" if queue.paused_at is not None else "configure --rate 5/s"
             yield Finding(

@@ -45,6 +45,7 @@ class Binding:
                     "TASKQUEUE_DATABASE_URI and TASKQUEUE_BIND_KEY exclude each other: set "
                     "one of them"
                 )
+            _url(settings.database_uri)
             return cls(None, None, Tables.join(sa.MetaData(), settings.table_prefix))
         db = db if db is not None else app.extensions.get("sqlalchemy")
         if db is None:
@@ -88,7 +89,7 @@ class Binding:
         if self.db is not None:
             return parts | {"source": self.engine(app)}
         if settings.database_uri is not None:
-            return parts | {"source": sa.make_url(settings.database_uri)}
+            return parts | {"source": _url(settings.database_uri)}
         os.makedirs(app.instance_path, exist_ok=True)
         own = sa.URL.create("sqlite", database=os.path.join(app.instance_path, OWN_FILE))
         return parts | {"source": own, "create": settings.create_tables is not False}
@@ -216,3 +217,14 @@ def _check_extension(db: Any) -> None:
             "Flask-SQLAlchemy 3: set TASKQUEUE_DATABASE_URI to the URL of the database that "
             "is to hold its tables, which may be the same"
         )
+
+
+def _url(given: str) -> sa.URL:
+    """Return ``TASKQUEUE_DATABASE_URI`` as a URL. Raises `ConfigurationError` without its value."""
+    try:
+        return sa.make_url(given)
+    except (sa.exc.ArgumentError, ValueError):  # which may show its password
+        raise ConfigurationError(
+            "TASKQUEUE_DATABASE_URI cannot be read; it must be an SQLAlchemy URL, such as "
+            "'sqlite:////var/lib/app/tasks.db' or 'postgresql+psycopg://user:password@host/app'"
+        ) from None

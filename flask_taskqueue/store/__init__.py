@@ -7,6 +7,7 @@ from .adding.schedules import ScheduleDefinition
 from .counters.charts import LATEST as LATEST_FAILURES
 from .counters.charts import MOST_DEAD, RANGES, AttemptCounts
 from .counters.counters import SLOT
+from .counters.ended_attempts import MOST_ENDED, EndedAttempt, LatestAttempts
 from .counters.metrics import QueueMetrics
 from .counters.queue_counts import CAP, QueueCounts
 from .counters.statistics import QueueActivity
@@ -37,6 +38,7 @@ __all__ = [
     "CHANGED_AT_ONCE",
     "LATEST_FAILURES",
     "MOST_DEAD",
+    "MOST_ENDED",
     "NO_COMMIT",
     "OF_STATE",
     "RANGES",
@@ -50,9 +52,11 @@ __all__ = [
     "Database",
     "DatabaseForTests",
     "DispatcherEntry",
+    "EndedAttempt",
     "Filter",
     "Inserts",
     "JoinedChange",
+    "LatestAttempts",
     "ListKind",
     "Listing",
     "LockedError",

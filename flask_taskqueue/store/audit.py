@@ -1,4 +1,4 @@
-"""The audit log, which records who changed what on the dashboard."""
+"""The audit log, which records who changed what on the dashboard and by commands."""
 
 from __future__ import annotations
 

@@ -96,9 +96,10 @@ class Ownership:
         ours = self._ours()
         return None if ours is None else self._judge(connection, ours, self._owner(connection))
 
-    def adopt(self) -> Application | None:
+    def adopt(self, note: Callable[[sa.Connection], object] = lambda _: None) -> Application | None:
         """Make the tables ours, whoever owns them, and return the former owner.
 
+        ``note`` writes in the same transaction.
         Raises `ConfigurationError` without a secret.
         """
         ours = self._ours()
@@ -111,6 +112,7 @@ class Ownership:
         def take(connection: sa.Connection) -> Application | None:
             owner = self._locked(connection)
             self._write(connection, ours, owner)
+            note(connection)
             return owner
 
         self._database.mark()

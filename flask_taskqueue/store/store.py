@@ -19,6 +19,7 @@ from .adding.schedules import Schedules
 from .audit import Audit
 from .counters.charts import Charts, Diagnostics, Failures
 from .counters.counters import Counters
+from .counters.ended_attempts import EndedAttempts
 from .counters.metrics import Metrics
 from .counters.statistics import Statistics
 from .database.database import TRIES, Database, Result, Work
@@ -107,6 +108,7 @@ class Store:
         )
         self.backlog: Backlog = Backlog(tables, dialect)
         self.charts: Charts = Charts(tables, dialect)
+        self.ended_attempts: EndedAttempts = EndedAttempts(tables, dialect)
         self.diagnostics: Diagnostics = Diagnostics(tables, dialect)
         self.failures: Failures = Failures(tables)
         self.audit: Audit = Audit(tables, dialect)

@@ -80,9 +80,11 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
             lanes = store.claims.lanes(connection)
             taken = _taken(runtime, connection)
             found = list(find_problems(runtime, connection))
-            since = min((lane.due_at or 0 for lane in lanes.due()), default=lanes.now)
-            if lanes.now - since > max_latency * SECOND:  # perhaps because of a past eta
-                since = store.metrics.waits_since(connection, lanes.due()) or lanes.now
+            waits = [
+                store.backlog.due_since(connection, lane.queue, lane.priority, lanes.now)
+                for lane in lanes.due()
+            ]
+            since = min((since for since in waits if since is not None), default=lanes.now)
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
     if lanes.due():

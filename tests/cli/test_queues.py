@@ -17,8 +17,8 @@ def test_queues_are_shown_with_their_hour(console: Console) -> None:
     console.add(queue="slow")
     console.run("pause", "slow")
     rows = {line.split()[0]: line.split() for line in console.run("queues").stdout.splitlines()}
-    assert rows["QUEUE"][:4] == ["QUEUE", "SCHEDULED", "RUNNING", "DEAD"]
-    assert rows["mail"][1:8] == ["0", "0", "1", "1", "0", "1", "20/m"]
+    assert rows["QUEUE"][:4] == ["QUEUE", "DUE", "RUNNING", "SCHEDULED"]
+    assert rows["mail"][1:9] == ["0", "0", "0", "0", "1", "0", "1", "20/m"]
     assert rows["slow"][-3:-1] == ["paused", "by"]
     documents = {one["queue"]: one for one in console.json("queues")}
     assert documents["slow"]["paused_at"].endswith("Z")

@@ -98,7 +98,15 @@ def test_list_says_when_it_has_not_looked_at_every_task(
 
 
 @pytest.mark.parametrize(
-    "words", [["--status", "6xx"], ["--since", "soon"], ["--state", "failed"], ["--limit", "0"]]
+    "words",
+    [
+        ["--status", "6xx"],
+        ["--since", "soon"],
+        ["--state", "failed"],
+        ["--limit", "0"],
+        ["--limit", "9" * 20],
+        ["--attempts-at-least", "9" * 20],
+    ],
 )
 def test_what_a_filter_cannot_mean_is_a_usage_error(console: Console, words: list[str]) -> None:
     """Exit code 2, as click has it."""

@@ -6,8 +6,9 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from flask import Flask
 
-from flask_taskqueue import ConfigurationError, RetryOptions, Settings
+from flask_taskqueue import ConfigurationError, RetryOptions, Settings, TaskQueue
 
 
 def test_defaults_need_no_key() -> None:
@@ -50,6 +51,16 @@ def test_queues_have_settings_of_their_own() -> None:
         ("TASKQUEUE_TRANSPORT", "https", "'wsgi' or 'http'"),
         ("TASKQUEUE_BASE_URL", "127.0.0.1:5000", "http://|https://"),
         ("TASKQUEUE_BASE_URL", "http://u:p@h/", "without user"),
+        ("TASKQUEUE_BASE_URL", "http://h:99999", "a port that there can be"),
+        ("TASKQUEUE_BASE_URL", "http://[", "with a host"),
+        ("TASKQUEUE_BASE_URL", "http://x y", "with a host"),
+        ("TASKQUEUE_BASE_URL", "http://h/#a", "without user"),
+        ("TASKQUEUE_QUEUES", {"mail": {"target": "http://h:99999"}}, "a port that there can be"),
+        ("TASKQUEUE_HEADERS", [[]], "a list of some of"),
+        ("TASKQUEUE_QUEUE_YAML", "\0", "a text"),
+        ("TASKQUEUE_ALLOWED_HOSTS", {"example.com": 1}, "list of hosts"),
+        ("TASKQUEUE_TARGET_PORTS", b"PQ", "list of ports"),
+        ("TASKQUEUE_REDACT", {"token": 1}, "list of texts"),
         ("TASKQUEUE_SECRET", "short", "at least 16"),
         ("TASKQUEUE_ALLOWED_HOSTS", "example.com", "list of hosts"),
         ("TASKQUEUE_ALLOWED_HOSTS", ["http://example.com"], "list of hosts"),
@@ -77,6 +88,26 @@ def test_a_secret_never_reaches_an_error() -> None:
     """The value of a secret that is too short is not shown."""
     with pytest.raises(ConfigurationError) as caught:
         Settings.of({"TASKQUEUE_SECRET": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["https://user:hun/ter2@host", ["https://user:hun/ter2@h"]])
+@pytest.mark.parametrize("key", ["BASE_URL", "ALLOWED_HOSTS", "DASHBOARD_TRUSTED_ORIGINS"])
+def test_user_information_never_reaches_an_error(key: str, value: Any) -> None:
+    """The URL that is refused is shown without it."""
+    with pytest.raises(ConfigurationError, match="https://h") as caught:
+        Settings.of({f"TASKQUEUE_{key}": value})
+    assert "hun" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["hunter2", "//u:hunter2@h", "postgresql://u:hunter2@h:port/db"])
+def test_a_database_that_cannot_be_read_is_refused_at_once(uri: str) -> None:
+    """When the application is set up, without the value."""
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="secret", TASKQUEUE_DATABASE_URI=uri)
+    with pytest.raises(ConfigurationError, match="TASKQUEUE_DATABASE_URI cannot be read") as caught:
+        TaskQueue(app)
     assert "hunter2" not in str(caught.value)
 
 

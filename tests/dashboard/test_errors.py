@@ -94,6 +94,30 @@ def test_a_group_is_a_list_of_its_tasks(opened: Open, number: int) -> None:
     assert one.tasks.get(other.id).state == State.DEAD
 
 
+def test_the_most_frequent_groups_are_shown(opened: Open) -> None:
+    """At most 100, with the number of the others, however many there are and however long the
+    errors.
+    """
+    one = opened()
+    rare = [
+        {
+            "url": "/hopeless",
+            "params": {"why": f"{chr(97 + number % 26)}{'x' * (number // 26)} " + "word " * 500},
+        }
+        for number in range(101)
+    ]
+    one.tasks.add_many([{"url": "/hopeless", "params": {"why": "disk full"}}] * 2)
+    one.tasks.drain()
+    one.tasks.add_many(rare)
+    while one.tasks.drain():
+        pass
+    page = get(one, "errors")
+    assert (len(page["groups"]), page["more"], page["looked_at"]) == (100, 2, 103)
+    assert (page["groups"][0]["count"], page["groups"][0]["error"]) == (2, "disk full")
+    assert max(len(each["error"]) for each in page["groups"]) <= 1000
+    assert "And 2 more causes" in one.app.test_client().get("/taskqueue/errors").text
+
+
 def test_a_group_that_is_gone_matches_nothing(opened: Open) -> None:
     """The page says so, and nothing is changed."""
     one = opened()

@@ -145,7 +145,7 @@ def test_the_applications_jinja_does_not_matter(on_file: Open) -> None:
 
 def test_sums_end_where_counting_ends() -> None:
     """Two counts that end at the cap do not add up to more than it."""
-    both = QueueCounts(due=CAP, first_due_at=7) + QueueCounts(due=5, retrying=1, first_due_at=3)
+    both = QueueCounts(due=CAP, due_since=7) + QueueCounts(due=5, retrying=1, due_since=3)
     assert (both.due, both.retrying, both.due_since) == (CAP, 1, 3)
 
 

@@ -293,7 +293,7 @@ def test_a_copy_is_edited(on_file: Open) -> None:
     shown = text[1].replace("&amp;", "&").replace("a=1", "a=2")
     reply = client.post(
         f"/taskqueue/tasks/{task.id}/copy",
-        data={"url": "/broken", "queue": "mail", "body": shown, "countdown": "10m"},
+        data={"url": "/fine", "queue": "mail", "body": shown, "countdown": "10m"},
     )
     assert reply.status_code == 303
     new_id = re.search(r"/tasks/(\w{26})", reply.headers["Location"])
@@ -302,7 +302,7 @@ def test_a_copy_is_edited(on_file: Open) -> None:
     with store.reading() as connection:
         new, old = store.tasks.get(connection, new_id[1]), store.tasks.get(connection, task.id)
     assert bytes(new.body) == b"a=2&token=s3cret"
-    assert (new.url, new.queue, new.headers, new.method) == ("/broken", "mail", old.headers, "POST")
+    assert (new.url, new.queue, new.headers, new.method) == ("/fine", "mail", old.headers, "POST")
     assert new.due_at > old.due_at
     assert (old.state, bytes(old.body)) == ("scheduled", b"a=1&token=s3cret")
     for wrong in (
@@ -315,3 +315,40 @@ def test_a_copy_is_edited(on_file: Open) -> None:
             f"/taskqueue/tasks/{task.id}/copy", data={"url": "/fine", "body": shown, **wrong}
         )
         assert refused.status_code in (404, 409), wrong
+
+
+def test_hidden_values_go_only_where_they_went(on_file: Open) -> None:
+    """A copy with another URL or target needs them anew, however they are written; the refusal
+    names the fields, and nothing is added.
+    """
+    one = on_file(
+        TASKQUEUE_QUEUES={"mail": {}, "away": {"target": "https://other.example"}},
+        TASKQUEUE_TARGETS="public",
+    )
+    secret = {"Authorization": "Bearer s3cret"}
+    task = one.tasks.add("/fine", json={"a": 1, "token": "s3cret"}, headers=secret, countdown=900)
+    binary = one.tasks.add("/fine", payload=b"s3cret\xff", countdown=900)
+    client = one.app.test_client()
+    hidden, given = '{"token":"\u2022\u2022\u2022"}', '{"token":"new"}'
+    escaped = '{"token":"\\u2022\\u2022\\u2022"}'
+    for target, form, named in (
+        (task, {"url": "/broken"}, "the header Authorization, the body"),
+        (task, {"url": "/fine?x=1", "header Authorization": "b"}, "the body"),
+        (task, {"url": "/broken", "body": escaped, "header Authorization": "b"}, "the body"),
+        (task, {"queue": "away", "body": hidden}, "the header Authorization, the body"),
+        (task, {"url": "/broken", "body": given}, "the header Authorization"),
+        (binary, {"url": "/broken"}, "the body"),
+    ):
+        reply = client.post(f"/taskqueue/tasks/{target.id}/copy", data=form)
+        assert (reply.status_code, f"enter them in {named}" in reply.text) == (409, True), form
+    assert len(client.get("/taskqueue/tasks.json").json["tasks"]) == 2
+    reply = client.post(
+        f"/taskqueue/tasks/{task.id}/copy",
+        data={"url": "/broken", "body": given, "header Authorization": ""},
+    )
+    new_id = re.search(r"/tasks/(\w{26})", reply.headers["Location"])
+    assert new_id is not None
+    with one.store.reading() as connection:
+        new = one.store.tasks.get(connection, new_id[1])
+    assert (new.url, bytes(new.body)) == ("/broken", given.encode())
+    assert "Authorization" not in (new.headers or "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ PAGES = (
     "queues",
     "tasks",
     "tasks?state=dead",
+    "handlers",
     "errors",
     "cron",
     "system?doctor=1",
@@ -113,6 +116,54 @@ def test_every_page_is_accessible(browser: Browser, shop: Shop, theme: Any, size
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), one
 
 
+def test_on_a_phone_no_button_covers_another(browser: Browser, shop: Shop) -> None:
+    """What asks first opens in its place, over the whole width, and moves the rest down."""
+    with visit(browser, viewport=PHONE) as page:
+        for path in ("errors", "queues", "tasks?state=scheduled", "tasks/{retrying}"):
+            page.goto(shop.url(path))
+            for fold in page.locator("details.fold > summary").all():
+                fold.click()
+            for menu in page.locator("details.menu").all():
+                menu.locator("summary").click()
+                form = menu.locator("> form, > div")
+                assert form.evaluate("(one) => getComputedStyle(one).position") == "static", path
+                assert Axe().run(page).violations_count == 0, path
+                menu.locator("summary").click()
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+            for button in page.locator(".stack .actions :is(button, summary)").all():
+                box = button.bounding_box()
+                assert box is not None
+                assert box["x"] + box["width"] <= PHONE["width"], path
+
+
+def test_a_filter_is_saved_without_a_script(browser: Browser, shop: Shop) -> None:
+    """By its name, and with one click it is there again."""
+    with visit(browser, viewport=PHONE, java_script_enabled=False) as page:
+        page.goto(shop.url("tasks?state=dead"))
+        page.get_by_text("Save this filter…").click()
+        page.get_by_label("Name", exact=True).fill("Gave up")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator(".notice[role=status]")).to_contain_text("Saved the filter")
+        page.goto(shop.url("tasks"))
+        page.get_by_role("link", name="Gave up").click()
+        page.wait_for_url("**state=dead**")
+        page.get_by_role("button", name="Forget the filter Gave up").click()
+        expect(page.locator(".notice[role=status]")).to_contain_text("Forgot the filter.")
+
+
+def test_times_are_told_in_full(browser: Browser, shop: Shop) -> None:
+    """Beside how long ago it was, for people and for programs; refreshing leaves both."""
+    with visit(browser, viewport=DESKTOP) as page:
+        page.goto(shop.url("tasks?state=dead"))
+        cell = page.locator("tbody td:last-child")
+        full = cell.locator("time").get_attribute("title") or ""
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", full)
+        expect(cell.locator(".at")).to_have_text(full[11:19])
+        expect(cell.locator("time")).to_contain_text(re.compile("ago|now"))
+        stamp = cell.locator("time").get_attribute("datetime") or ""
+        assert datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M:%S UTC") == full
+
+
 def test_a_page_without_tasks_is_accessible(browser: Browser, tmp_path: Path) -> None:
     """With nothing to show, too."""
     database = TestDatabase("sqlite", f"sqlite:///{tmp_path / 'empty.db'}")
@@ -144,6 +195,8 @@ def test_every_action_is_a_click(browser: Browser, shop: Shop) -> None:
         click("queues", "Pause default", says="Paused the queue.")
         click("queues", "Resume default", says="Resumed the queue.")
         page.goto(shop.url("queues"))
+        expect(page.get_by_label("Max concurrent").first).to_be_hidden()
+        page.locator("details.fold > summary").first.click()
         page.get_by_label("Max concurrent").first.fill("3")
         page.get_by_role("button", name="Change limits of default").click()
         expect(notice).to_contain_text("Changed the limits.")
@@ -166,7 +219,11 @@ def test_every_action_is_a_click(browser: Browser, shop: Shop) -> None:
         page.get_by_role("button", name="Run now").first.click()
         expect(notice).to_contain_text("1 task will run now.")
         click("tasks?state=due", "All matching…", "Delete all", says="Cancelled ")
-        click("queues", "Purge…", "Purge default", says="Cancelled ")
+        page.goto(shop.url("queues"))
+        page.locator("details.fold > summary").first.click()
+        page.get_by_text("Purge…", exact=True).first.click()
+        page.get_by_role("button", name="Purge default").click()
+        expect(notice).to_contain_text("Cancelled ")
         page.goto(shop.url("system"))
         expect(page.get_by_role("table").last).to_contain_text("ana")
     assert shop.state("later") == State.CANCELLED
@@ -306,7 +363,7 @@ def test_nothing_stored_runs(browser: Browser, tmp_path: Path) -> None:
     ):
         one.tasks.add("/fine")
         ids = poison(one.store)
-        for path in (*PAGES[:7], *(f"tasks/{one_id}" for one_id in ids[::8])):
+        for path in (*PAGES[:8], *(f"tasks/{one_id}" for one_id in ids[::8])):
             page.goto(f"{site.address}/taskqueue/{path}")
             assert page.evaluate(f"typeof window.{MARK}") == "undefined", path
 

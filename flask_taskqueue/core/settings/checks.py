@@ -13,19 +13,22 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from ..durations import seconds
-from ..errors import ConfigurationError, InvalidTaskRetryOptionsError
+from ..errors import ConfigurationError, InvalidTaskRetryOptionsError, InvalidUrlError
 from ..queues.rates import parse_rate
 from ..retry import RetryOptions
+from ..urls import check_absolute
 from .hosts import AllowedHost
 
 Check = Callable[[str, Any], Any]
 
+_USER_INFORMATION = re.compile(r"://[^\s'\"]*@")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=", re.ASCII)
 
 
 def refuse(key: str, value: object, wanted: str) -> NoReturn:
-    """Raise an error that says what a value must be."""
-    raise ConfigurationError(f"{key} is {value!r}; it must be {wanted}")
+    """Raise an error that says what a value must be, without the user information of URLs."""
+    shown = _USER_INFORMATION.sub("://", repr(value))
+    raise ConfigurationError(f"{key} is {shown}; it must be {wanted}")
 
 
 def nearest(word: object, known: Collection[str]) -> str:
@@ -35,8 +38,10 @@ def nearest(word: object, known: Collection[str]) -> str:
 
 
 def text(key: str, value: Any) -> str:
-    """Check a text, which must not be empty."""
-    return value if isinstance(value, str) and value else refuse(key, value, "a text")
+    """Check a text, which must not be empty and holds no NUL."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        refuse(key, value, "a text")
+    return value
 
 
 def boolean(key: str, value: Any) -> bool:
@@ -102,17 +107,17 @@ def rate(key: str, value: Any) -> float:
     return parse_rate(value, what=key)
 
 
+def _is_list(value: object) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
+
+
 def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
     """Check a list of hosts."""
     wanted = (
         "a list of hosts, such as ['api.example.com', '*.example.com', '10.0.0.5:8080', "
         "'10.1.0.0/16']"
     )
-    if (
-        isinstance(value, str)
-        or not isinstance(value, Collection)
-        or not all(isinstance(host, str) for host in value)
-    ):
+    if not _is_list(value) or not all(isinstance(host, str) for host in value):
         refuse(key, value, wanted)
     try:
         return tuple(map(AllowedHost.parse, value))
@@ -122,20 +127,14 @@ def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
 
 def ports(key: str, value: Any) -> tuple[int, ...]:
     """Check a list of ports."""
-    if not isinstance(value, Collection) or not all(
-        type(port) is int and 0 < port < 65_536 for port in value
-    ):
+    if not _is_list(value) or not all(type(port) is int and 0 < port < 65_536 for port in value):
         refuse(key, value, "a list of ports, such as [80, 443, 8443]")
     return tuple(value)
 
 
 def texts(key: str, value: Any) -> tuple[str, ...]:
     """Check a list of texts."""
-    if (
-        isinstance(value, str)
-        or not isinstance(value, Collection)
-        or not all(isinstance(item, str) and item for item in value)
-    ):
+    if not _is_list(value) or not all(isinstance(item, str) and item for item in value):
         refuse(key, value, "a list of texts")
     return tuple(value)
 
@@ -151,8 +150,9 @@ def some_of(*choices: str) -> Check:
     def check(key: str, value: Any) -> tuple[str, ...]:
         given = (value,) if isinstance(value, str) else value
         if (
-            not isinstance(given, Collection)
+            not _is_list(given)
             or not given
+            or not all(isinstance(item, str) for item in given)
             or not set(given) <= set(choices)
             or len(set(given)) < len(given)
         ):
@@ -221,15 +221,16 @@ def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
 
 def base_url(key: str, value: Any) -> str:
     """Check a URL that paths can be appended to."""
-    if (
-        not isinstance(value, str)
-        or not value.startswith(("http://", "https://"))
-        or "@" in value
-        or "?" in value
-    ):
-        refuse(
-            key, value, "a URL such as 'https://app.example.com', without user, query and fragment"
-        )
+    wanted = (
+        "a URL such as 'https://app.example.com', with a host and a port that there can be, "
+        "without user, query and fragment"
+    )
+    if not isinstance(value, str) or "?" in value:
+        refuse(key, value, wanted)
+    try:
+        check_absolute(value)
+    except InvalidUrlError:
+        refuse(key, value, wanted)
     return value.rstrip("/")
 
 

@@ -20,6 +20,7 @@ from .counters import QUARTER, SLOT
 MINUTES = 60
 _MINUTE = 60 * 1_000_000 // SLOT
 _TIMED = 1000
+_HOUR = 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Charts:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
+        self._now = dialect.now
         self._slot = dialect.now // SLOT
 
     def last_hour(self, connection: sa.Connection) -> dict[str, list[AttemptCounts]]:
@@ -128,11 +130,14 @@ class Charts:
         return found
 
     def durations(self, connection: sa.Connection) -> list[float]:
-        """Return how many seconds attempts of the latest 1,000 tasks to succeed took, sorted."""
+        """Return how many seconds the attempts that succeeded in the last hour took, sorted.
+
+        Only those of the latest 1,000 tasks are read.
+        """
         task, attempt = self._tables.task, self._tables.attempt
         latest = (
             sa.select(task.c.id)
-            .where(is_state(task, State.SUCCEEDED))
+            .where(is_state(task, State.SUCCEEDED), task.c.finished_at > self._now - _HOUR)
             .order_by(task.c.finished_at.desc())
             .limit(_TIMED)
             .subquery()
@@ -146,8 +151,10 @@ class Charts:
         )
 
 
-LATEST = 10_000
+LATEST = 2_000
 """The number of failed attempts that are examined."""
+_ERROR_READ = 1000
+"""The characters of an error that are read, so that long errors do not make a page slow."""
 
 
 class Failures:
@@ -159,7 +166,7 @@ class Failures:
     def latest(self, connection: sa.Connection, limit: int = LATEST) -> Sequence[Failure]:
         """Return the latest failed attempts of tasks that still exist, the latest first.
 
-        Each reason is a range of an index.
+        Each reason is a range of an index. Of an error only the beginning is returned.
         """
         task, attempt = self._tables.task, self._tables.attempt
         columns = (
@@ -167,7 +174,7 @@ class Failures:
             attempt.c.number,
             attempt.c.reason,
             attempt.c.status,
-            attempt.c.error,
+            sa.func.substr(attempt.c.error, 1, _ERROR_READ).label("error"),
             attempt.c.finished_at,
         )
         ranges = [
@@ -194,7 +201,6 @@ class Failures:
         ]
 
 
-_HOUR = 3600 * 1_000_000
 MOST_DEAD = 1000
 _NEXT = 200
 """The number of tasks of a queue, in the order they are due, that are examined."""

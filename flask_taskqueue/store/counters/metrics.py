@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from ...core.metrics import FINISHED, MEASURES
-from ...core.queues.lanes import Lane
 from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
-from .queue_counts import QueueCounts, exact_counts
+from .queue_counts import QueueCounts, exact_counts, waits_since
 
 LOOKED_AT = 10_000
 """The number of tasks that are not due whose earlier attempts are examined."""
@@ -93,28 +92,10 @@ class Metrics:
         )
         return {row.schedule: row.last / 1_000_000 for row in rows}
 
-    def waits_since(self, connection: sa.Connection, lanes: Iterable[Lane]) -> int | None:
-        """Return when the longest waiting task of some lanes began to wait, or None if none does.
-
-        All tasks that are due are examined.
-        """
-        task = self._tables.task
-        found: list[int] = []
-        for lane in lanes:
-            due = (
-                is_state(task, State.SCHEDULED),
-                task.c.queue == lane.queue,
-                task.c.priority == lane.priority,
-                task.c.due_at <= self._now,
-            )
-            since = connection.scalar(sa.select(sa.func.min(_waits_since(task))).where(*due))
-            found += [] if since is None else [since]
-        return min(found, default=None)
-
     def _statement(self) -> sa.Select[Any]:
         """Return the statement that has one row for each queue."""
         tables, task = self._tables, self._tables.task
-        since = sa.func.min(sa.case((task.c.due_at <= self._now, _waits_since(task))))
+        since = sa.func.min(sa.case((task.c.due_at <= self._now, waits_since(task))))
         return exact_counts(
             tables,
             self._now,
@@ -135,11 +116,6 @@ class Metrics:
         )
         row = connection.execute(sa.select(sa.func.count(), tried).select_from(later_tasks)).one()
         return row[0], row[1]
-
-
-def _waits_since(task: sa.Table) -> sa.ColumnElement[int]:
-    """Return when a due task could first be taken: not before its creation, whatever its eta."""
-    return sa.case((task.c.due_at > task.c.created_at, task.c.due_at), else_=task.c.created_at)
 
 
 def _sums(table: sa.Table, names: tuple[str, ...]) -> sa.Subquery:

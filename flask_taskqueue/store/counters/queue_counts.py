@@ -27,10 +27,11 @@ class QueueCounts:
     ``due`` may be taken now, ``retrying`` have failed and wait for their next attempt,
     ``scheduled`` wait for their eta, ``waiting`` for their key. ``running`` have a lease that has
     not run out, ``lost`` one that ran out because their process died or was cut off.
-    ``first_due_at`` is when the first of those that wait for a time is due, in microseconds.
-    `Backlog` counts only as far as `CAP`. `exact_counts` counts all, but does not tell ``lost``
+    ``first_due_at`` is when the first of those that wait for a time is due, ``due_since`` when the
+    one of ``due`` that has waited longest could first be taken; both are in microseconds. `Backlog`
+    counts only as far as `CAP`. `exact_counts` counts all, but does not tell ``lost``
     from ``running`` or ``retrying`` from ``scheduled``: ``running`` and ``scheduled`` then include
-    both.
+    both. It leaves ``due_since`` out.
     """
 
     due: int = 0
@@ -43,6 +44,7 @@ class QueueCounts:
     dead: int = 0
     cancelled: int = 0
     first_due_at: int | None = None
+    due_since: int | None = None
 
     @classmethod
     def of(cls, row: sa.Row[Any]) -> QueueCounts:
@@ -55,11 +57,6 @@ class QueueCounts:
             first_due_at=row.first_due_at,
             **{name: getattr(row, name) for name in _ENDED},
         )
-
-    @property
-    def due_since(self) -> int | None:
-        """When the first of the due tasks became due, in microseconds."""
-        return self.first_due_at if self.due else None
 
     @property
     def leased(self) -> int:
@@ -80,8 +77,20 @@ class QueueCounts:
         """Return the sum of both."""
         counts = {name: getattr(self, name) + getattr(other, name) for name in (*_LIVE, *_ENDED)}
         counts |= {name: min(CAP, counts[name]) for name in _LIVE}
-        firsts = [at for at in (self.first_due_at, other.first_due_at) if at is not None]
-        return QueueCounts(**counts, first_due_at=min(firsts, default=None))
+        return QueueCounts(
+            **counts,
+            first_due_at=_first(self.first_due_at, other.first_due_at),
+            due_since=_first(self.due_since, other.due_since),
+        )
+
+
+def _first(one: int | None, other: int | None) -> int | None:
+    return min((at for at in (one, other) if at is not None), default=None)
+
+
+def waits_since(task: sa.FromClause) -> sa.ColumnElement[int]:
+    """Return when a due task could first be taken: not before its creation, whatever its eta."""
+    return sa.case((task.c.due_at > task.c.created_at, task.c.due_at), else_=task.c.created_at)
 
 
 def exact_counts(

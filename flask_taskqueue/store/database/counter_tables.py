@@ -60,7 +60,10 @@ def meter(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def audit(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the audit log: who changed what on the dashboard, and ``changed``, how many tasks."""
+    """Define the audit log: who changed what, and ``changed``, how many tasks.
+
+    It has the actions of the dashboard and of commands; ``address`` is where they come from.
+    """
     return sa.Table(
         f"{prefix}audit",
         metadata,

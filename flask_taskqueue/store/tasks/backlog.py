@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from ...core.states import State
-from ..counters.queue_counts import CAP, QueueCounts
+from ..counters.queue_counts import CAP, QueueCounts, waits_since
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..leases.claims import first_of_lane, priority_steps
 from ..leases.leases import is_lost
+
+_OLDEST = 1_000
+"""The number of due tasks of a lane, the first to be due, among which the oldest is sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,14 @@ class Backlog:
         self._due = _prepare_count(
             sa.select(task.c.id).where(*scheduled, task.c.due_at <= sa.bindparam("until"))
         )
+        first_due = (
+            sa.select(task.c.due_at, task.c.created_at)
+            .where(*scheduled, task.c.due_at <= sa.bindparam("until"))
+            .order_by(task.c.due_at)
+            .limit(_OLDEST)
+            .subquery("first_due")
+        )
+        self._oldest = Prepared(sa.select(sa.func.min(waits_since(first_due))))
         self.is_lost: sa.ColumnElement[bool] = is_lost(tables, dialect.now)
         leased = (is_state(task, State.LEASED), *lane)
         self._running = _prepare_count(sa.select(task.c.id).where(*leased, ~self.is_lost))
@@ -74,6 +85,18 @@ class Backlog:
             for row in rows
         ]
 
+    def due_since(
+        self, connection: sa.Connection, queue: str, priority: int, now: int
+    ) -> int | None:
+        """Return since when the task of a lane that has been due longest has waited, if one is due.
+
+        It waits since it fell due, or since it was added with an eta that had passed. The first
+        1,000 to be due are read, so it is exact unless all of them were added with such an eta.
+        """
+        lane = {"in_queue": queue, "in_priority": priority, "until": now}
+        found: int | None = self._oldest.execute(connection, lane).scalar_one()
+        return found
+
     def _count(self, connection: sa.Connection, lane: LiveLane) -> QueueCounts:
         which = {"in_queue": lane.queue, "in_priority": lane.priority}
         running = self._running.execute(connection, which).scalar_one() if lane.leased else 0
@@ -91,6 +114,9 @@ class Backlog:
             retrying=retrying,
             scheduled=later if later == CAP > retrying else max(0, later - retrying),
             first_due_at=lane.due_at,
+            due_since=self.due_since(connection, lane.queue, lane.priority, lane.now)
+            if due
+            else None,
         )
 
     def _waiting(self, connection: sa.Connection) -> dict[str, int]:
