@@ -5,7 +5,7 @@ PYTHON := $(shell for one in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PORT ?= 5000
 
-.PHONY: demo test coverage chaos soak lint docs all-pythons clean
+.PHONY: demo test matrix coverage chaos soak lint docs all-pythons clean
 
 demo: .venv/installed
 	@echo
@@ -16,7 +16,11 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/pytest
 
-# The same, and what of the package it reached, in htmlcov/.
+# With the packages that apps have beside this one: other extensions, Sentry, OpenTelemetry.
+matrix: .venv/installed-dev
+	$(BIN)/tox -q -e matrix
+
+# The tests, and what of the package it reached, in htmlcov/.
 coverage: .venv/installed-dev
 	$(BIN)/pytest --cov --cov-report=term --cov-report=html
 

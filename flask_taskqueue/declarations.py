@@ -14,10 +14,10 @@ from .api.tasks import Tasks
 from .core.arguments.form import listed
 from .core.arguments.functions import check_function, name_of
 from .core.errors import ConfigurationError
-from .core.names import check_key, check_task_name
+from .core.names import check_task_name
 from .core.retry import RetryOptions
 from .core.schedules.schedule import Misfire, Overlap
-from .core.tasks.options import check_deadline, check_flag, check_priority, conflict, expiry, lock
+from .core.tasks.declared import check_declared
 from .core.tasks.spec import HandlerOptions, ScheduleOptions, TaskSpec
 from .core.tasks.task import Task
 from .runtime import Runtime
@@ -45,7 +45,7 @@ class Declarations(Tasks):
         rule: str,
         *,
         queue: str | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: float | str | timedelta | None = None,
         retry: RetryOptions | Mapping[str, Any] | None = None,
         methods: tuple[str, ...] = ("POST",),
         transactional: bool = False,
@@ -61,8 +61,8 @@ class Declarations(Tasks):
         parameter is attempted again for an hour, because another release may fit it, and is then
         dead, with a reason that names the parameter. Returning None sends 204.
 
-        ``queue``, ``deadline`` (seconds), ``retry`` and the other ``options`` are the defaults of
-        its tasks; add() can override them. With ``transactional`` the handler's changes in
+        ``queue``, ``deadline`` (a duration), ``retry`` and the other ``options`` are the defaults
+        of its tasks; add() can override them. With ``transactional`` the handler's changes in
         ``db.session`` and the task's completion commit together, exactly once; the handler must not
         commit itself. ``blueprint`` puts the route on a blueprint of yours, which you then register
         as usual.
@@ -76,7 +76,7 @@ class Declarations(Tasks):
 
         check_rule(rule, on_blueprint=blueprint is not None)
         checked = check_methods(rule, methods)
-        _check_options(deadline, transactional, options)
+        declared = check_declared(deadline, transactional, options)
         if endpoint is not None:
             check_endpoint(endpoint)
         if blueprint is not None and not isinstance(blueprint, Blueprint):
@@ -94,7 +94,7 @@ class Declarations(Tasks):
                 deadline=deadline,
                 retry=RetryOptions.of(retry),
                 transactional=transactional,
-                options=options,
+                options=declared,
             )
             return self._worker(function, route, blueprint, function)
 
@@ -109,7 +109,7 @@ class Declarations(Tasks):
         *,
         name: str | None = None,
         queue: str | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: float | str | timedelta | None = None,
         retry: RetryOptions | Mapping[str, Any] | None = None,
         transactional: bool = False,
         **options: Unpack[HandlerOptions],
@@ -122,7 +122,7 @@ class Declarations(Tasks):
         *,
         name: str | None = None,
         queue: str | None = None,
-        deadline: float | timedelta | None = None,
+        deadline: float | str | timedelta | None = None,
         retry: RetryOptions | Mapping[str, Any] | None = None,
         transactional: bool = False,
         **options: Unpack[HandlerOptions],
@@ -137,7 +137,7 @@ class Declarations(Tasks):
         return value is the reply, if JSON can hold it. The other arguments are those of `worker`.
         """
 
-        _check_options(deadline, transactional, options)
+        declared = check_declared(deadline, transactional, options)
 
         def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
             check_function(function)
@@ -147,7 +147,7 @@ class Declarations(Tasks):
                 deadline=deadline,
                 retry=RetryOptions.of(retry),
                 transactional=transactional,
-                options=options,
+                options=declared,
             )
             return TaskFunction(
                 function, lambda handler: self._worker(handler, route, None, function), self._add
@@ -271,25 +271,3 @@ def _name_of(function: Callable[..., Any]) -> str:
             'give it one, as in tasks.task(name="...")'
         )
     return str(name)
-
-
-def _check_options(
-    deadline: float | timedelta | None, transactional: bool, options: HandlerOptions
-) -> None:
-    """Check the options that a handler declares for its tasks.
-
-    Raises `InvalidTaskError` and its subclasses, and TypeError for an unknown one.
-    """
-    unknown = options.keys() - HandlerOptions.__optional_keys__
-    if unknown:
-        raise TypeError(f"a handler has no option {min(unknown)!r}")
-    check_deadline(deadline)
-    check_flag("transactional", transactional)
-    check_flag("keep_result", options.get("keep_result", False))
-    if (priority := options.get("priority")) is not None:
-        check_priority(priority)
-    if (key := options.get("unique_key")) is not None:
-        check_key("unique_key", key)
-    conflict(options)
-    lock(options)
-    expiry(options.get("expires"))

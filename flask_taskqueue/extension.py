@@ -30,11 +30,12 @@ from .dashboard import mount
 from .declarations import Declarations
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
-from .web.app_checks import check_application, check_at_first_request, check_kind, exempt_workers
+from .web.app_checks import check_application, check_at_first_request, check_kind
 from .web.autostart import arrange_start
 from .web.guard import verified
 from .web.middleware import install
 from .web.monitoring import mount as mount_monitoring
+from .web.other_extensions import let_deliveries_pass
 from .web.worker import Worker
 
 
@@ -79,7 +80,7 @@ class TaskQueue(Declarations):
             sessions.watch(session)
         self._workers.register(app)
         install(app)
-        exempt_workers(app)
+        let_deliveries_pass(app)
         app.cli.add_command(taskqueue)
         mount(app, runtime)
         mount_monitoring(app, runtime)

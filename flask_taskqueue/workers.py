@@ -53,7 +53,8 @@ class Workers:
         if blueprint is not None:
             others = self._elsewhere.setdefault(blueprint, [])
             _check_against(worker, others)
-            _route(blueprint, worker, worker.route.endpoint)
+            # Its add_url_rule may be another's: that of flask-smorest publishes what it gets.
+            blueprint.record(lambda state: _route(state, worker, worker.route.endpoint))
             blueprint.record(_check_registered)
             others.append(worker)
             return
@@ -111,7 +112,9 @@ class Workers:
             _check_in(app, worker, app.extensions["taskqueue"])
 
 
-def _route(place: Flask | Blueprint, worker: Worker[..., Any], endpoint: str) -> None:
+def _route(
+    place: Flask | Blueprint | BlueprintSetupState, worker: Worker[..., Any], endpoint: str
+) -> None:
     place.add_url_rule(
         worker.route.rule,
         endpoint,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import settings
 
 from flask_taskqueue.process.logs import SafeLogger
 from flask_taskqueue.store.database import transaction, write_lock
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, closing
 from tests.databases import NAMES, Servers, TestDatabase, fresh
 from tests.laid import Laid
 
@@ -118,3 +120,19 @@ def on_sqlite(sqlite_database: TestDatabase) -> Iterator[Bench]:
     """An application on a SQLite file."""
     with bench(sqlite_database.url) as one:
         yield one
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+    """Applications in testing, each with a database of the queue's own."""
+    apps = ExitStack()
+    number = count()
+
+    def make_app(**config: Any) -> Flask:
+        app = Flask(f"app{next(number)}", instance_path=str(tmp_path / str(next(number))))
+        app.config.update(TESTING=True, SECRET_KEY="a secret for tests", **config)
+        apps.enter_context(closing(app))
+        return app
+
+    with apps:
+        yield make_app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.errors import InvalidScheduleError, TaskQueueError
 from ..core.names import check_schedule_name
@@ -76,12 +76,16 @@ class DeclaredSchedule:
             check_configured(queue, queues, f"schedule {self.name!r}")
 
     def definition(self, new_task: MakeTask) -> ScheduleDefinition:
-        """Return the definition to store for one app. Raises what ``tasks.add`` raises."""
+        """Return the definition to store for one app. Raises what ``tasks.add`` raises.
+
+        Its tasks are due when the schedule says, whatever countdown their handler declares.
+        """
+        task = replace(new_task(self.spec), delay=0)
         return ScheduleDefinition(
             name=self.name,
             text=self.schedule.text,
             timezone=self.schedule.timezone,
-            task=pack([new_task(self.spec)]) or "",
+            task=pack([task]) or "",
             misfire=self.misfire,
             overlap=self.overlap,
             description=self.description,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from flask import Flask
 
 from ..core.arguments.form import fields
 from ..core.arguments.functions import name_of
-from ..core.errors import InvalidTaskError, InvalidUrlError, UnknownQueueError
+from ..core.errors import InvalidTaskError, UnknownQueueError
 from ..core.names import check_key, check_queue_name, check_task_name, task_id
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.settings.queue import QueueSettings
+from ..core.tasks.declared import check_target, then_specs, with_declared
 from ..core.tasks.options import (
     check_deadline,
     check_flag,
@@ -66,13 +67,12 @@ class TaskMaker:
         method = check_method(options.get("method") or _method_of(url))
         path, worker, params = self._resolve(url, spec.params, method, options)
         route = worker.route if worker is not None else _NO_ROUTE
-        if route.options:
-            given = {name: value for name, value in options.items() if value is not None}
-            options = cast(SpecOptions, {**route.options, **given})
+        options = with_declared(options, route.options)
         queue = self._queue(options.get("queue") or route.queue or "default")
         name, unique_key = options.get("name"), options.get("unique_key")
         if name is not None and worker is not None:
             _check_meant(name, worker, path, params, options)
+        target = self._target(options.get("target") or queue.target, path)
         return NewTask(
             id=task_id(),
             request=self._request(path, params, method, options),
@@ -83,13 +83,13 @@ class TaskMaker:
             **self._when(options),
             deadline=check_deadline(_given(options.get("deadline"), route.deadline)),
             retry=retry_json(_given(options.get("retry"), route.retry)),
-            target=self._target(options.get("target") or queue.target, path),
+            target=target,
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
             on_conflict=conflict(options),
             **lock(options),
             follow_up=self._follow_up(options),
             keep_result=check_flag("keep_result", options.get("keep_result", False)),
-            for_worker=worker is not None,
+            for_worker=worker is not None and target is None,
         )
 
     def _request(
@@ -163,28 +163,17 @@ class TaskMaker:
         then = options.get("then")
         if then is None:
             return None
-        if isinstance(then, str | Mapping) or not isinstance(then, TaskSpec | Iterable):
-            raise InvalidTaskError(
-                f"then is of type {type(then).__name__}; it must be a TaskSpec, as of "
-                "handler.spec(), or a list of them"
-            )
-        specs = [then] if isinstance(then, TaskSpec) else list(then)
         return pack(
-            self.new_task(TaskSpec.of(spec), place=f"then, task {number}: ")
-            for number, spec in enumerate(specs)
+            self.new_task(spec, place=f"then, task {number}: ")
+            for number, spec in enumerate(then_specs(then))
         )
 
     def _target(self, target: str | None, path: str) -> str | None:
         if target is None:
             return None
-        if not isinstance(target, str):
-            raise InvalidUrlError(
-                f"target is of type {type(target).__name__}; it must be a base URL, such as "
-                "'https://api.example.com'"
-            )
+        base = check_target(target).rstrip("/")
         if is_absolute(path):
             raise InvalidTaskError("an absolute URL names its host; leave target out")
-        base = target.rstrip("/")
         self._targets.check(base + path)
         return base
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ..core.errors import ConfigurationError, TransientError
 from .database.transaction import refusal
+from .database.untraced import untraced
 from .store import Store
 
 _REMEDY = (
@@ -52,7 +53,7 @@ def _place_unless_seen(
     """Return where the connection leads, if it does not see the probe row."""
     dialect, place = store.database.dialect, "another database"
     try:
-        with looking() as connection:
+        with untraced(), looking() as connection:
             place = dialect.place(connection)
             return None if store.dispatchers.sees_probe_row(connection, name) else place
     except sa.exc.DBAPIError as error:

@@ -1,7 +1,6 @@
-"""What is done with a complete application, whatever the order of its extensions.
+"""The checks of a complete application, whatever the order of its extensions.
 
-It is checked at its first request, and before a dispatcher works; its worker routes are exempted
-from CSRF protection.
+They are made at its first request, and before a dispatcher works.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from ..core.errors import ConfigurationError
 from ..core.settings.queue import check_configured
 from ..runtime import Runtime
 from .rules import check_reached, check_routes, worker_rules
-from .worker import Route, worker_behind
+from .worker import Route
 
 
 def check_kind(app: object) -> None:
@@ -88,22 +87,3 @@ def check_at_first_request(app: Flask) -> None:
         request_started.disconnect(check, app)  # a signal without listeners costs nothing
 
     request_started.connect(check, app, weak=False)
-
-
-def exempt_workers(app: Flask) -> None:
-    """Exempt each worker route from CSRF protection, at the first request.
-
-    The guard of worker routes demands more than a CSRF token. Waiting for the first request means
-    that the order in which extensions are initialised does not matter.
-    """
-
-    def exempt(app: Flask, **_: object) -> None:
-        request_started.disconnect(exempt, app)  # a signal without listeners costs nothing
-        protection = app.extensions.get("csrf")
-        if protection is None:
-            return
-        for view in app.view_functions.values():
-            if worker_behind(view) is not None:
-                protection._exempt_views.add(f"{view.__module__}.{view.__name__}")
-
-    request_started.connect(exempt, app, weak=False)

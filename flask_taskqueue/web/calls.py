@@ -29,8 +29,9 @@ def spec_of(
     and `InvalidTaskError` as `Arguments.write` does.
     """
     params, body = worker.arguments.write(args, kwargs, form=_only_form(worker, options))
-    if options and "headers" in options and params is not None:
-        _check_content_type(options, FORM if body is None else JSON)
+    headers = options.get("headers") or worker.route.options.get("headers")
+    if headers is not None and params is not None:
+        _check_content_type(headers, FORM if body is None else JSON)
     if body is not None:
         options = {**options, "json": body}
     return TaskSpec(worker, params, **options)
@@ -110,8 +111,7 @@ def _only_form(worker: Worker[..., Any], options: SpecOptions) -> str | None:
     )
 
 
-def _check_content_type(options: SpecOptions, kind: str) -> None:
-    headers = options.get("headers")
+def _check_content_type(headers: object, kind: str) -> None:
     for name, value in headers.items() if isinstance(headers, Mapping) else ():
         if (
             str(name).lower() == "content-type"

@@ -43,7 +43,7 @@ class Route:
     endpoint: str
     methods: tuple[str, ...] = ("POST",)
     queue: str | None = None
-    deadline: float | timedelta | None = None
+    deadline: float | str | timedelta | None = None
     retry: RetryOptions | None = None
     transactional: bool = False
     options: HandlerOptions = field(default_factory=HandlerOptions)

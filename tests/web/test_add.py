@@ -89,47 +89,6 @@ def test_a_worker_gives_its_tasks_what_it_declares(queue: Bench) -> None:
     assert stored(deadline="1m", retry=RetryOptions()) == (60, "{}")
 
 
-def test_what_a_handler_declares_for_its_tasks_is_their_default(queue: Bench) -> None:
-    """However it is added; options() and add() say otherwise. So for task functions."""
-    declared: Any = {"priority": 3, "keep_result": True, "expires": "1h", "unique_key": "sync"}
-
-    @queue.tasks.worker("/sync", **declared)
-    def sync() -> str:
-        return "done"
-
-    @queue.tasks.task(serial_key="mail", priority=-2)
-    def send(to: str) -> None: ...
-
-    task = queue.tasks.add("/sync")
-    assert (task.priority, task.unique_key) == (3, "sync")
-    assert task.expires_at == task.created_at + timedelta(hours=1)
-    assert sync.add().id == task.id  # there is one already
-    other = sync.options(priority=5, unique_key="another").add()
-    assert (other.priority, other.unique_key) == (5, "another")
-    queue.tasks.drain()
-    assert queue.tasks.get(task.id).result.text == "done"
-    assert (send.enqueue("ana").priority, send.enqueue("bo").serial_key) == (-2, "mail")
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "word"),
-    [
-        ({"priority": 10}, InvalidTaskError, "from -9 to 9"),
-        ({"keep_result": "yes"}, InvalidTaskError, "keep_result is 'yes'"),
-        ({"on_conflict": "raise"}, InvalidTaskError, "needs a unique_key"),
-        ({"serial_key": "a", "concurrency_key": "b"}, InvalidTaskError, "exclude each other"),
-        ({"expires": "soon"}, InvalidTaskError, "expires"),
-        ({"name": "n"}, TypeError, "a handler has no option 'name'"),
-    ],
-)
-def test_an_option_that_cannot_be_declared_is_refused_there(
-    queue: Bench, options: Any, error: type[Exception], word: str
-) -> None:
-    """Not at each add()."""
-    with pytest.raises(error, match=word):
-        queue.tasks.worker("/other", **options)
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "word"),
     [

@@ -40,7 +40,7 @@ def resolve_delay(
         return None
     if eta is not None and countdown is not None:
         raise InvalidTaskError("eta and countdown exclude each other: give one of them")
-    delay = _until(eta, now) if eta is not None else _counted(countdown)
+    delay = _until(eta, now) if eta is not None else check_countdown(countdown)
     _check_readable(now, delay)
     if delay > max_eta:
         raise InvalidEtaError(
@@ -82,7 +82,11 @@ def _check_readable(now: datetime, delay: timedelta) -> None:
         ) from None
 
 
-def _counted(countdown: float | str | timedelta | None) -> timedelta:
+def check_countdown(countdown: float | str | timedelta | None) -> timedelta:
+    """Return a countdown, which may be negative.
+
+    Raises `InvalidTaskError`, and `InvalidEtaError` for one that is too long.
+    """
     negative = isinstance(countdown, str) and countdown.startswith("-")
     try:
         number = seconds(countdown[1:] if negative else countdown, what="countdown")  # type: ignore[index, arg-type]

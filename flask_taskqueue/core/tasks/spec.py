@@ -20,11 +20,8 @@ if TYPE_CHECKING:
     Duration = float | str | timedelta
 
 
-class HandlerOptions(TypedDict, total=False):
-    """The options of `TaskOptions` that a handler may declare for all its tasks.
-
-    It declares its queue, deadline and retry policy as well.
-    """
+class _CommonOptions(TypedDict, total=False):
+    """The options of handlers, schedules and tasks alike."""
 
     priority: int | None
     expires: datetime | Duration | None
@@ -34,20 +31,30 @@ class HandlerOptions(TypedDict, total=False):
     concurrency_limit: int
     serial_key: str | None
     keep_result: bool
+    headers: Mapping[str, str] | None
+    target: str | None
+    then: TaskSpec | Iterable[TaskSpec] | None
 
 
-class ScheduleOptions(HandlerOptions, total=False):
+class HandlerOptions(_CommonOptions, total=False):
+    """The options of `TaskOptions` that a handler may declare for all its tasks.
+
+    It declares its queue, deadline and retry policy as well. ``then`` holds tasks of handlers that
+    are declared before this one.
+    """
+
+    countdown: Duration | None
+
+
+class ScheduleOptions(_CommonOptions, total=False):
     """The options of the tasks of a schedule: `TaskOptions` without name, eta and countdown."""
 
     json: Any
     payload: str | bytes | None
     method: str | None
-    headers: Mapping[str, str] | None
     queue: str | None
     deadline: Duration | None
     retry: RetryOptions | Mapping[str, Any] | None
-    target: str | None
-    then: TaskSpec | Iterable[TaskSpec] | None
 
 
 class TaskOptions(ScheduleOptions, total=False):
@@ -79,10 +86,7 @@ class TaskOptions(ScheduleOptions, total=False):
 
 
 class SpecOptions(TaskOptions, total=False):
-    """Every argument of ``tasks.add`` beside the URL and the params.
-
-    These are the options of `TaskOptions`, and ``transactional``.
-    """
+    """Every argument of ``tasks.add`` beside the URL and the params: also ``transactional``."""
 
     transactional: bool | None
 
@@ -158,12 +162,10 @@ class TaskSpec:
 SpecLike = (
     TaskSpec | str | Callable[..., Any] | tuple[Any, Mapping[str, Any] | None] | Mapping[str, Any]
 )
-"""A task as an item of a list.
+"""An item of a list of tasks.
 
-It is a `TaskSpec`, a URL or a worker, a pair of these and params, or a mapping of the arguments of
-``tasks.add``.
+It is a `TaskSpec`, a URL, a worker, a pair of these and params, or a mapping of add()'s arguments.
 """
-
 
 OnConflict = Literal["skip", "raise", "replace", "debounce"]
 Disposition = Literal["added", "skipped", "replaced", "debounced"]

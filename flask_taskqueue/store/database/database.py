@@ -29,6 +29,7 @@ from .transaction import (
     refuse_unfit_engine,
     unreachable,
 )
+from .untraced import untraced
 from .write_lock import NoWriteTurns, WriteLock, WriteTurn
 
 Result = TypeVar("Result")
@@ -119,7 +120,7 @@ class Database:
         """Yield a connection to read from, in a transaction that takes no write lock."""
         self.open()
         try:
-            with self._reading.begin() as connection:
+            with untraced(), self._reading.begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
             self._raise_if_final(error, True)
@@ -201,7 +202,8 @@ class Database:
 
     def findings(self) -> list[Finding]:
         """Return what operators of dispatchers should know; an error means that none can run."""
-        return self.dialect.findings(self.engine, self._shared)
+        with untraced():
+            return self.dialect.findings(self.engine, self._shared)
 
     def reset(self) -> None:
         """Forget every connection without closing it; after a fork they are the parent's."""
@@ -248,7 +250,13 @@ class Database:
         return True
 
     def _run_once(self, work: Work[Result], wait: Wait, done: Work[Result | None] | None) -> Result:
-        with shielded(), self.around(), self.write_lock, self.engine.begin() as connection:
+        with (
+            shielded(),
+            untraced(),
+            self.around(),
+            self.write_lock,
+            self.engine.begin() as connection,
+        ):
             with self.dialect.at_once(connection) if wait is Wait.NOT else nullcontext():
                 found = None if done is None else done(connection)
                 return work(connection) if found is None else found
@@ -280,7 +288,7 @@ class Database:
         It comes from the queue's own engine unless another engine is given.
         """
         try:
-            with (engine or self._reading).begin() as connection:
+            with untraced(), (engine or self._reading).begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
             if self.dialect.is_missing(error):

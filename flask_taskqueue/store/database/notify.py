@@ -14,6 +14,7 @@ from ...process.logs import get_logger
 from ...process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
 from .database import Database
 from .dialects import ListenNotify
+from .untraced import untraced
 
 _logger = get_logger()
 
@@ -118,9 +119,12 @@ class Notifications:
 
         It may have a subscription, or the pool may be gone.
         """
-        with self._database.engine.connect().execution_options(
-            isolation_level="AUTOCOMMIT"
-        ) as connection:
+        with (
+            untraced(),
+            self._database.engine.connect().execution_options(
+                isolation_level="AUTOCOMMIT"
+            ) as connection,
+        ):
             connection.detach()
             driver: Any = connection.connection.dbapi_connection
             try:

@@ -21,6 +21,7 @@ from ..database.database import Database
 from ..database.dialects.claims import is_state
 from ..database.dialects.transactions import BRIEF
 from ..database.prepared import Prepared
+from ..database.untraced import untraced
 
 _logger = get_logger()
 
@@ -68,7 +69,7 @@ class Tracebacks:
             raise TransientError("others took too long to write")
         try:
             brief = database.engine.execution_options(**{BRIEF: True})
-            with database.around(), brief.begin() as connection:
+            with untraced(), database.around(), brief.begin() as connection:
                 return self._insert.execute(connection, values).rowcount == 1
         finally:
             database.write_lock.release()

@@ -1,0 +1,1 @@
+"""Tests with the packages that apps have beside this one. ``make matrix`` installs them all."""
