@@ -85,7 +85,7 @@ class TaskMaker:
             target=self._target(options.get("target") or queue.target, path),
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
             on_conflict=conflict(options),
-            **lock(options),
+            **lock(options, queue),
             follow_up=self._follow_up(options),
             keep_result=check_flag("keep_result", options.get("keep_result", False)),
             for_worker=worker is not None,
