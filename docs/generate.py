@@ -107,13 +107,14 @@ MEANINGS = {
     "other view can end it as done",
     "task.eta": "the earliest time asked for; never changed",
     "task.due_at": "when it may next be taken; null once it has ended, or "
-    "while it waits for its key",
+    "while it waits for its key, or for a token of its rate key",
     "task.first_tried_at": "when its first attempt began",
     "task.started_at": "when its latest attempt began",
     "task.finished_at": "when it succeeded, died or was cancelled",
     "task.deadline": "seconds; null is its queue's",
     "task.retry": "its retry policy as JSON; null is its queue's",
-    "task.lock_key": "its serial or concurrency key, with `s:` or `c:` before it",
+    "task.lock_key": "its serial or concurrency key, with `s:` or `c:` before it, or its "
+    "rate key, with `r:`, its queue and `:` before it",
     "task.lock_limit": "the limit of the concurrency key",
     "task.follow_up": "what is added when it succeeds, as JSON",
     "task.batch_id": "the batch whose task it is",

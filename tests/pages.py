@@ -44,6 +44,7 @@ QUEUES: dict[str, Any] = {
     "mail": {"rate": "20/m", "bucket_size": 5},
     "images": {},
     "reports": {"max_concurrent": 1},
+    "api": {"rate_per_key": "10/m", "bucket_size_per_key": 1},
 }
 
 

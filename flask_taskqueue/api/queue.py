@@ -189,27 +189,25 @@ class Queue:
     def configure(
         self, *, transactional: bool | None = None, **limits: Unpack[LimitOptions]
     ) -> None:
-        """Change ``rate`` ("20/m"), ``bucket_size`` or ``max_concurrent`` for all dispatchers.
+        """Change limits for all dispatchers.
 
-        None removes the limit. The values last, across restarts too, until the queue's
-        configuration changes. Raises `ConfigurationError` for a value that cannot be used.
+        They are ``rate`` ("20/m"), ``bucket_size`` and ``max_concurrent``, and for each rate key
+        ``rate_per_key`` and ``bucket_size_per_key``. None removes the limit. The values last,
+        across restarts too, until the queue's configuration changes. Raises `ConfigurationError`
+        for a value that cannot be used.
         """
         for name in limits:
             if name not in LIMITS:
                 raise ConfigurationError(
                     f"{name!r} cannot be changed at run time; {', '.join(LIMITS)} can"
                 )
-        checked = {
-            name: None if value is None else LIMITS[name](name, value)
-            for name, value in limits.items()
-        }
-        if "bucket_size" in checked and checked["bucket_size"] is None:
-            raise ConfigurationError(
-                "bucket_size is None; it must be a whole number from 1 to 10000"
-            )
+        checked = {name: _checked_limit(name, value) for name, value in limits.items()}
 
         def work(store: Store, connection: sa.Connection) -> bool:
-            return store.queues.configure(connection, self.name, checked)
+            changed = store.queues.configure(connection, self.name, checked)
+            if "rate_per_key" in checked:
+                store.locks.rates.restart(connection, self.name)
+            return changed
 
         def tell(_: bool) -> None:
             if checked.get("rate") == 0:
@@ -263,3 +261,11 @@ class Queue:
         return make_change(
             self._runtime, work, transactional, wakes=wakes, tell=tell, name=lambda _: name
         )[0]
+
+
+def _checked_limit(name: str, value: Any) -> Any:
+    if value is not None:
+        return LIMITS[name](name, value)
+    if name.startswith("bucket_size"):
+        raise ConfigurationError(f"{name} is None; it must be a whole number from 1 to 10000")
+    return None

@@ -60,6 +60,8 @@ def _statistics_of(
         rate=row.rate,
         bucket_size=row.bucket_size,
         max_concurrent=row.max_concurrent,
+        rate_per_key=row.rate_per_key,
+        bucket_size_per_key=row.bucket_size_per_key,
         enforced_rate=enforced_rate,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,

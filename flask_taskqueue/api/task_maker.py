@@ -86,7 +86,7 @@ class TaskMaker:
             target=target,
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
             on_conflict=conflict(options),
-            **lock(options),
+            **lock(options, queue),
             follow_up=self._follow_up(options),
             keep_result=check_flag("keep_result", options.get("keep_result", False)),
             for_worker=worker is not None and target is None,

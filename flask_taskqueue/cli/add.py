@@ -61,6 +61,7 @@ _FOREVER = timedelta(seconds=-1)
 @click.option("--queue", help="[default: the worker's queue, or default]")
 @click.option("--name", help="Unique in its queue.")
 @click.option("--unique-key", help="Unique among the tasks of the queue that have not ended.")
+@click.option("--rate-key", help="The rate per key of its queue applies to this key by itself.")
 @click.option("--in", "countdown", type=Duration(), help="Run it after this delay, such as 10m.")
 @click.option("--eta", type=Instant(), help="Run it at this time, such as 2026-12-31T23:59:00Z.")
 @click.option(
@@ -100,7 +101,7 @@ def add(url: str, wait: timedelta | None, as_json: bool, **options: Any) -> None
 def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
     options: Any = {
         name: given[name]
-        for name in ("method", "queue", "name", "unique_key", "countdown", "eta")
+        for name in ("method", "queue", "name", "unique_key", "rate_key", "countdown", "eta")
         if given[name] is not None
     }
     params = _pairs(given["params"], "=", "--param")

@@ -56,19 +56,23 @@ def resume(queue: str, as_json: bool) -> None:
 @click.option("--rate", help="How many tasks may start, such as 20/m or 5/s; none for no limit.")
 @click.option("--bucket-size", type=int, help="How many may start at the same time after a pause.")
 @click.option("--max-concurrent", help="How many may run at the same time; none for no limit.")
+@click.option("--rate-per-key", help="How many may start for each rate key; none for no limit.")
+@click.option(
+    "--bucket-size-per-key",
+    type=int,
+    help="How many may start at the same time for each rate key after a pause.",
+)
 @json_option
 @with_appcontext
-def configure(
-    queue: str, rate: str | None, bucket_size: int | None, max_concurrent: str | None, as_json: bool
-) -> None:
+def configure(queue: str, as_json: bool, **given: Any) -> None:
     """Change the limits of QUEUE for all dispatchers, until its configuration changes."""
-    limits: dict[str, Any] = {}
-    if rate is not None:
-        limits["rate"] = None if rate == "none" else rate
-    if bucket_size is not None:
-        limits["bucket_size"] = bucket_size
-    if max_concurrent is not None:
-        limits["max_concurrent"] = None if max_concurrent == "none" else _number(max_concurrent)
+    limits: Any = {
+        name: None if value == "none" else value
+        for name, value in given.items()
+        if value is not None
+    }
+    if limits.get("max_concurrent") is not None:
+        limits["max_concurrent"] = _number(limits["max_concurrent"])
     runtime = current_runtime()
     chosen = Queue(queue, runtime)
     changes = ", ".join(f"{name}={value}" for name, value in limits.items())
@@ -78,9 +82,15 @@ def configure(
     if as_json:
         echo_json(asdict(now))
         return
+    each = (
+        ""
+        if now.rate_per_key is None
+        else f", rate per key {rate_text(now.rate_per_key)}, bucket size per key "
+        f"{now.bucket_size_per_key}"
+    )
     echo(
         f"{queue}: rate {rate_text(now.rate)}, bucket size {now.bucket_size}, max concurrent "
-        f"{number_or_dash(now.max_concurrent)}."
+        f"{number_or_dash(now.max_concurrent)}{each}."
     )
 
 

@@ -124,6 +124,7 @@ def _facts(runtime: Runtime, task: Task, target: str | None, in_utc: bool) -> di
         "unique key": task.unique_key,
         "serial key": task.serial_key,
         "concurrency key": task.concurrency_key,
+        "rate key": task.rate_key,
         "batch": task.batch_id,
         "schedule": task.schedule,
     }

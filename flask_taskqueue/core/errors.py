@@ -181,7 +181,8 @@ class InvalidDeadlineError(InvalidTaskError):
 class InvalidKeyError(InvalidTaskError):
     """A key is 1 to 200 printable ASCII characters.
 
-    ``concurrency_key`` and ``serial_key`` exclude each other.
+    A ``rate_key`` has at most 99, and its queue needs a ``rate_per_key``. ``concurrency_key``,
+    ``serial_key`` and ``rate_key`` exclude each other.
     """
 
 

@@ -32,6 +32,8 @@ class QueueLine:
     enforced_rate: float | None
     bucket_size: int
     max_concurrent: int | None
+    rate_per_key: float | None
+    bucket_size_per_key: int
     paused_at: datetime | None
     paused_by: str | None
     due: int
@@ -215,6 +217,8 @@ def _line(
         enforced_rate=enforced,
         bucket_size=row.bucket_size,
         max_concurrent=row.max_concurrent,
+        rate_per_key=row.rate_per_key,
+        bucket_size_per_key=row.bucket_size_per_key,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
         **{name: getattr(counts, name) for name in _COUNTED},

@@ -14,7 +14,7 @@ from ..runtime import Runtime
 from .overview import queue_lines
 from .rendering import NOBODY, Page, PlannedAction
 
-_LIMITS = ("rate", "bucket_size", "max_concurrent")
+_LIMITS = ("rate", "bucket_size", "max_concurrent", "rate_per_key", "bucket_size_per_key")
 
 
 def page(runtime: Runtime) -> Page:
@@ -69,7 +69,7 @@ def configure(runtime: Runtime, queue: str) -> PlannedAction:
 def _limit(name: str, text: str) -> Any:
     if not text:
         return None
-    if name == "rate":
+    if name in ("rate", "rate_per_key"):
         return text
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ConfigurationError(

@@ -64,7 +64,7 @@ WORDS = {
     "dispatcher takes it over.",
     "scheduled": "Waits for its eta, the earliest time it may run.",
     "retrying": "Failed at least once and waits for its next attempt.",
-    "waiting": "Waits for its key, because other tasks with the same key come first.",
+    "waiting": "Waits for its key: others with the same key come first, or its rate is reached.",
     "succeeded": "Received a 2xx response. Forgotten after TASKQUEUE_KEEP_SUCCEEDED.",
     "dead": "Gave up: no attempts left, too old, failed permanently, or its process kept dying. It "
     "is kept and can be requeued.",

@@ -17,6 +17,7 @@ from ..api.adding import add_task
 from ..api.tasks import Tasks
 from ..core.delivery.verdict import stored_headers
 from ..core.errors import InvalidTaskError
+from ..core.queues.rate_keys import is_rate_key, split_rate_key
 from ..core.security.redaction import HIDDEN, Redaction
 from ..core.states import Record
 from ..core.tasks.request import curl
@@ -83,6 +84,7 @@ def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]
                 "unique_key",
                 "serial_key",
                 "concurrency_key",
+                "rate_key",
                 "batch_id",
                 "expires_at",
                 "crashes",
@@ -195,6 +197,8 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
         "queue": form.get("queue") or record.queue,
         "priority": record.priority,
     }
+    if is_rate_key(record.lock_key) and options["queue"] == record.queue:
+        options["rate_key"] = split_rate_key(record.lock_key or "")[1]
     if record.deadline is not None:
         options["deadline"] = record.deadline
     if record.retry is not None:

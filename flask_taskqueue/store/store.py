@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 
@@ -104,7 +104,7 @@ class Store:
         self.dispatchers: Dispatchers = Dispatchers(tables, dialect)
         self.ownership: Ownership = Ownership(database, self.dispatchers, application)
         self.task_facts: TaskFacts = TaskFacts(
-            tables, dialect, self.queues, self.dispatchers, self.slowdowns
+            tables, dialect, self.queues, self.dispatchers, self.slowdowns, self.locks
         )
         self.backlog: Backlog = Backlog(tables, dialect)
         self.charts: Charts = Charts(tables, dialect)
@@ -164,13 +164,18 @@ class Store:
         if not self._unseen:
             return
         if connection is not None:
-            self.queues.ensure(connection, self.queues.outdated(connection, self._unseen))
+            self._ensure(connection, self.queues.outdated(connection, self._unseen))
             return
         with self.reading() as reader:
             outdated = self.queues.outdated(reader, self._unseen)
         if outdated:
-            self.transact(partial(self.queues.ensure, queues=outdated))
+            self.transact(partial(self._ensure, outdated=outdated))
         self._unseen = ()
+
+    def _ensure(self, connection: sa.Connection, outdated: Sequence[QueueSettings]) -> None:
+        self.queues.ensure(connection, outdated)
+        for queue in outdated:
+            self.locks.rates.restart(connection, queue.name)
 
     def committed(self) -> None:
         """Note that a transaction that `ensure_queues` was part of is committed."""

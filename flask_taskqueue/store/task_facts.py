@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..core.diagnosis.facts import Facts
+from ..core.diagnosis.facts import Facts, KeyLine
 from ..core.queues.poison import MAX_CRASHES
+from ..core.queues.rate_keys import is_rate_key
 from ..core.queues.slowdowns import slowdown_target
 from ..core.states import LIVE, Record, State
 from .database.dialects import Dialect
@@ -13,6 +14,7 @@ from .database.dialects.claims import is_state
 from .database.tables import Tables
 from .leases.slowdowns import Slowdowns
 from .queues.dispatchers import Dispatchers
+from .queues.locks import Locks
 from .queues.queues import Queues
 
 _SOME = 20
@@ -29,6 +31,7 @@ class TaskFacts:
         queues: Queues,
         dispatchers: Dispatchers,
         slowdowns: Slowdowns,
+        locks: Locks,
     ) -> None:
         self._task = tables.task
         self._queue = tables.queue
@@ -37,6 +40,7 @@ class TaskFacts:
         self._queues = queues
         self._dispatchers = dispatchers
         self._slowdowns = slowdowns
+        self._locks = locks
 
     def facts(self, connection: sa.Connection, record: Record) -> Facts:
         """Return what is known around a task; little is read, whatever the table holds."""
@@ -58,6 +62,7 @@ class TaskFacts:
             paused_at=queue.paused_at,
             paused_by=queue.paused_by,
             gate=self._queues.gates(connection, [record.queue])[record.queue],
+            key_line=self._key_line(connection, record),
             slowdown=self._slowdowns.active(connection).get(
                 slowdown_target(record.queue, record.url, record.target)
             ),
@@ -78,7 +83,7 @@ class TaskFacts:
         run.
         """
         task = self._task
-        if record.lock_key is None:
+        if record.lock_key is None or is_rate_key(record.lock_key):
             return []
         leased = is_state(task, State.LEASED)
         waiting = sa.and_(task.c.state == State.SCHEDULED.value, task.c.id < record.id)
@@ -87,6 +92,23 @@ class TaskFacts:
             connection, task.c.lock_key == record.lock_key, task.c.id != record.id, before
         )
         return found + self._held(connection, self._hold.c.lock_key == record.lock_key)
+
+    def _key_line(self, connection: sa.Connection, record: Record) -> KeyLine | None:
+        """Return the bucket of a task's rate key, and how many tasks get its tokens before."""
+        task, key = self._task, record.lock_key
+        if key is None or not is_rate_key(key):
+            return None
+        gate = self._locks.rates.buckets(connection, [key])[key].gate
+        if record.due_at is not None:
+            return KeyLine(gate)
+        waiting = (
+            task.c.lock_key == key,
+            task.c.state == State.SCHEDULED.value,
+            task.c.id < record.id,
+        )
+        before = sa.select(task.c.id).where(*waiting).limit(_MOST_AHEAD).subquery()
+        ahead = connection.scalar(sa.select(sa.func.count()).select_from(before))
+        return KeyLine(gate, ahead or 0)
 
     def _in_flight(self, connection: sa.Connection, queue: str) -> list[Record]:
         found = self._some(

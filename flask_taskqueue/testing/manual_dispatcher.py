@@ -12,7 +12,7 @@ from ..core.states import Record
 from ..core.tasks.task import Task
 from ..core.times import SECOND, to_micros
 from ..engine.attempt import Attempts
-from ..engine.claimer import Claimer
+from ..engine.claimer import Claimed, Claimer
 from ..engine.outgoing_requests import Routes
 from ..runtime import Runtime
 from ..store import DatabaseForTests, Store
@@ -51,14 +51,16 @@ class ManualDispatcher:
     def next(self) -> Record | None:
         """Lease the next due task; return None if there is none."""
 
-        def take(connection: sa.Connection) -> list[Record]:
+        def take(connection: sa.Connection) -> Claimed:
             lanes = self._claimer.last_look.look_anew(connection)
-            return self._claimer.take(connection, lanes, 1, []).records
+            return self._claimer.take(connection, lanes, 1, [])
 
-        taken = self._store.transact(take)
+        claimed = self._store.transact(take)
+        while claimed.again and not claimed.records:  # others were put off
+            claimed = self._store.transact(take)
         for result in self._claimer.ended():
             self._runtime.observe(result, False)
-        return taken[0] if taken else None
+        return claimed.records[0] if claimed.records else None
 
     def take(self, task_id: str) -> Record | None:
         """Lease a task, whatever it waits for; return None if it is not scheduled."""

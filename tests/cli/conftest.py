@@ -16,7 +16,7 @@ from tests.databases import TestDatabase
 
 QUEUES: dict[str, Any] = {
     "mail": {"rate": "20/m", "tombstone_ttl": "1h"},
-    "slow": {"max_concurrent": 1},
+    "slow": {"max_concurrent": 1, "rate_per_key": "10/m"},
 }
 
 

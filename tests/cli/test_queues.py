@@ -33,6 +33,24 @@ def test_pause_and_resume_as_json(console: Console) -> None:
     assert console.run("pause", "none").exit_code == 3
 
 
+def test_the_rate_per_key_is_changed_and_shown(console: Console) -> None:
+    """Also that of a task: by `add`, `show` and `why`."""
+    told = console.run("configure", "mail", "--rate-per-key", "6/h", "--bucket-size-per-key", "1")
+    assert told.stdout == (
+        "mail: rate 20/m, bucket size 5, max concurrent -, rate per key 6/h, "
+        "bucket size per key 1.\n"
+    )
+    refused = console.run("add", "/work", "-p", "what=good", "--rate-key", "ana")
+    assert "rate_key is 'ana', but queue mail has no rate for it" in refused.stderr
+    added = console.json("add", "/work", "-p", "what=good", "--queue", "slow", "--rate-key", "ana")
+    assert added["rate_key"] == "ana"
+    shown = console.run("show", added["id"]).stdout
+    assert any(line.split() == ["rate", "key", "ana"] for line in shown.splitlines())
+    assert console.run("configure", "mail", "--rate-per-key", "none").stdout.endswith(
+        "max concurrent -.\n"
+    )
+
+
 def test_purge_counts_and_asks_first(console: Console) -> None:
     """A dry run only counts; of the old ones only, if so asked."""
     old, new = console.add(countdown=60), console.add(countdown=60)

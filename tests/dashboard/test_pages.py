@@ -37,8 +37,16 @@ def test_a_queue_is_changed(on_file: Open) -> None:
     client.post("/taskqueue/queues/default/configure", data={"rate": "", "max_concurrent": " "})
     found = one.tasks.queue("default").statistics()
     assert (found.rate, found.bucket_size, found.max_concurrent) == (None, 7, None)
+    client.post(
+        "/taskqueue/queues/default/configure",
+        data={"rate_per_key": "10/m", "bucket_size_per_key": "2"},
+    )
+    found = one.tasks.queue("default").statistics()
+    assert (found.rate_per_key, found.bucket_size_per_key) == (10 / 60, 2)
     for wrong in (
         {"rate": "fast"},
+        {"rate_per_key": "fast"},
+        {"bucket_size_per_key": ""},
         {"bucket_size": ""},
         {"bucket_size": "-1"},
         {"max_concurrent": "1e3"},

@@ -282,6 +282,19 @@ def test_payloads_take_a_permission(on_file: Open) -> None:
         assert "private" not in client.get(path).text, path
 
 
+def test_a_copy_keeps_its_rate_key(on_file: Open) -> None:
+    """Otherwise it would call what the key limits without a token; another queue has other keys."""
+    one = on_file(TASKQUEUE_QUEUES={"api": {"rate_per_key": "10/m"}})
+    task = one.tasks.add("/fine", queue="api", rate_key="ana")
+    client = one.app.test_client()
+    assert "<dt>Rate key</dt><dd>ana</dd>" in client.get(f"/taskqueue/tasks/{task.id}").text
+    for queue, key in (("api", "ana"), ("default", None)):
+        reply = client.post(f"/taskqueue/tasks/{task.id}/copy", data={"queue": queue})
+        copy = re.search(r"/tasks/(\w{26})", reply.headers["Location"])
+        assert copy is not None
+        assert one.tasks.get(copy[1]).rate_key == key
+
+
 def test_a_copy_is_edited(on_file: Open) -> None:
     """What is hidden keeps its value, the original stays, and the rules of add() hold."""
     one = on_file()

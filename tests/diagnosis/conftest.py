@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,14 @@ class Ward:
 @pytest.fixture
 def ward(database: TestDatabase) -> Iterator[Ward]:
     """An application on each database."""
-    with bench(database.url, TASKQUEUE_QUEUES=QUEUES) as one:
+    with opened(database, QUEUES) as one:
+        yield one
+
+
+@contextmanager
+def opened(database: TestDatabase, queues: dict[str, Any]) -> Iterator[Ward]:
+    """An application with these queues."""
+    with bench(database.url, TASKQUEUE_QUEUES=queues) as one:
 
         @one.tasks.worker("/work")
         def work(what: str) -> str:

@@ -12,7 +12,8 @@ from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult
-from tests.diagnosis.conftest import Ward
+from tests.databases import TestDatabase
+from tests.diagnosis.conftest import Ward, opened
 
 
 def test_before_its_eta_a_task_is_not_due(ward: Ward) -> None:
@@ -176,6 +177,31 @@ def test_the_holder_of_a_key_is_named(ward: Ward) -> None:
     found = ward.why(two)
     assert (found.code, found.holders) == ("key", (one.id,))
     assert "concurrency key 'printer' is held by task" in found.sentence
+
+
+def test_a_task_waits_for_the_rate_of_its_key(database: TestDatabase) -> None:
+    """The first in line until its token is there, the next for one more; other keys do not wait."""
+    with opened(database, {"api": {"rate_per_key": "1/m", "bucket_size_per_key": 1}}) as ward:
+        ward.see()
+        first, second, third = (ward.add(queue="api", rate_key="ana") for _ in range(3))
+        assert ward.why(second).code == "turn"
+        assert ward.claim("api", 3) == [first.id]
+        found, after = ward.why(second), ward.why(third)
+        assert (found.code, after.code) == ("rate_per_key", "rate_per_key")
+        assert found.sentence.startswith(
+            "The rate of its key 'ana', 1/m in queue api, lets it start no earlier than "
+        )
+        assert after.sentence.endswith("; 1 task of this key before it.")
+        due_at = ward.bench.tasks.get(second.id).due_at
+        assert due_at is not None
+        assert found.until is not None
+        assert after.until is not None
+        assert timedelta(0) <= found.until - due_at < timedelta(milliseconds=1)
+        assert timedelta(seconds=50) < after.until - found.until < timedelta(seconds=70)
+        assert ward.why(ward.add(queue="api", rate_key="bo")).code == "turn"
+        ward.bench.tasks.queue("api").configure(rate_per_key="0")
+        assert ward.claim("api", 3) == []
+        assert "configure api --rate-per-key 10/m" in ward.why(second).sentence
 
 
 def test_a_deleted_task_that_runs_is_named(ward: Ward) -> None:

@@ -96,6 +96,24 @@ def test_delays_and_retries_happen_in_simulated_time(kit: Kit) -> None:
     assert timedelta(hours=1.99) < passed < timedelta(hours=2.01)
 
 
+def test_rates_of_keys_follow_simulated_time() -> None:
+    """Each key gets its tokens as the time is advanced; `run` ignores them."""
+    queues = {"api": {"rate_per_key": "1/m", "bucket_size_per_key": 1}}
+    with (
+        bench("sqlite://", TASKQUEUE_QUEUES=queues) as one,
+        TaskQueueTester(one.app) as taskqueue,
+    ):
+        one.tasks.worker("/call", queue="api")(lambda: None)
+        for key in ("ana", "ana", "ana", "bo"):
+            one.tasks.add("/call", rate_key=key)
+        assert [attempt.task.rate_key for attempt in taskqueue.run_all()] == ["ana", "bo"]
+        assert taskqueue.run_all() == ()
+        taskqueue.advance("1m")
+        assert [attempt.task.rate_key for attempt in taskqueue.run_all()] == ["ana"]
+        (last,) = one.tasks.find(state="scheduled")
+        assert taskqueue.run(last).ok
+
+
 def test_a_rolled_back_add_is_not_enqueued(kit: Kit) -> None:
     """And one that was committed is."""
     one, taskqueue = kit

@@ -27,6 +27,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "on_conflict": {"on_conflict": "replace", "unique_key": "k"},
     "priority": {"priority": 3},
     "queue": {"queue": "mail"},
+    "rate_key": {"rate_key": "k", "queue": "mail"},
     "retry": {"retry": RetryOptions(task_retry_limit=3)},
     "serial_key": {"serial_key": "k"},
     "target": {"target": "https://api.example"},
@@ -37,7 +38,7 @@ OF_ONE_TASK: dict[str, dict[str, Any]] = {"name": {"name": "n"}, "eta": {"eta": 
 BODY = {"json", "payload", "method"}
 
 CONFIG: dict[str, Any] = {
-    "TASKQUEUE_QUEUES": {"mail": {}},
+    "TASKQUEUE_QUEUES": {"mail": {"rate_per_key": "10/m"}},
     "TASKQUEUE_ALLOWED_HOSTS": ["api.example"],
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flask_taskqueue import (
+    BadTaskStateError,
     BadTransactionStateError,
     ConfigurationError,
     DuplicateTaskNameError,
@@ -32,7 +33,7 @@ from tests.databases import TestDatabase
 
 QUEUES: dict[str, Any] = {
     "mail": {"rate": "20/m", "bucket_size": 3, "priority": 4, "tombstone_ttl": "1h"},
-    "slow": {"max_concurrent": 1},
+    "slow": {"max_concurrent": 1, "rate_per_key": "30/m", "bucket_size_per_key": 2},
 }
 
 
@@ -258,6 +259,41 @@ class TestKeys:
         store.transact(lambda connection: store.holds.end(connection, [(first.id, "l")]))
         assert shop.run(second).state is State.SUCCEEDED
 
+    def test_a_rate_key_goes_wherever_an_option_goes(self, shop: Bench) -> None:
+        """Alone, in lists and batches, at a declaration, after a success and by a schedule."""
+
+        @shop.tasks.worker("/call", queue="slow", rate_key="all")
+        def call() -> None: ...
+
+        spec = TaskSpec("/note", queue="slow", rate_key="ana")
+        shop.tasks.batch([spec, call.options(rate_key="bo").spec()])
+        shop.tasks.queue("slow").add([spec])
+        shop.tasks.add("/note", then=spec)
+        call.add()
+        shop.tasks.schedule("hourly", "/note", "@hourly", queue="slow", rate_key="cy")
+        shop.tasks.drain()
+        shop.tasks.get_schedule("hourly").run_now()
+        found = sorted(str(one.rate_key) for one in shop.tasks.find() if one.queue == "slow")
+        assert found == ["all", "ana", "ana", "ana", "bo", "cy"]
+
+    def test_the_rate_per_key_is_changed_while_it_runs(self, shop: Bench) -> None:
+        """It is told like the other limits; a bucket always has a size."""
+        queue = shop.tasks.queue("slow")
+        told = queue.statistics()
+        assert (told.rate_per_key, told.bucket_size_per_key) == (0.5, 2)
+        queue.configure(rate_per_key="0", bucket_size_per_key=1)
+        task = queue.add("/note", rate_key="ana")
+        assert shop.run(task).state is State.SCHEDULED
+        with pytest.raises(BadTaskStateError, match="waits for the rate of its key"):
+            task.run_now()
+        queue.configure(rate_per_key=None)
+        assert shop.run(task).state is State.SUCCEEDED
+        assert queue.statistics().rate_per_key is None
+        with pytest.raises(ConfigurationError, match="bucket_size_per_key is None"):
+            queue.configure(bucket_size_per_key=None)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="rate_per_key is 'often'"):
+            queue.configure(rate_per_key="often")
+
     def lanes(self, store: Any) -> Any:
         """What is due."""
         with store.reading() as connection:
@@ -271,6 +307,10 @@ class TestKeys:
             ({"unique_key": "ü"}, "printable ASCII"),
             ({"serial_key": "a", "concurrency_key": "b"}, "exclude each other"),
             ({"concurrency_key": "a", "concurrency_limit": 0}, "concurrency_limit is 0"),
+            ({"rate_key": "a", "queue": "default"}, "queue default has no rate for it: add one to"),
+            ({"rate_key": "x" * 100, "queue": "slow"}, "has 100 characters; .* at most 99"),
+            ({"rate_key": 42, "queue": "slow"}, "rate_key is 42"),
+            ({"rate_key": "a", "serial_key": "b", "queue": "slow"}, "serial_key and rate_key excl"),
         ],
     )
     def test_malformed_keys_are_refused(self, shop: Bench, options: Any, words: str) -> None:

@@ -35,16 +35,24 @@ class Finding:
         return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """The bucket of a rate key, and how many tasks before one wait for its tokens."""
+
+    gate: Gate
+    ahead: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """The facts on which `explain` decides; instants are microseconds of the database's clock.
 
     ``holders`` are the tasks that come before this one by its key, ``in_flight`` some of those that
-    run in its queue, ``suspects`` those that wait to be tried alone and those that are being tried.
-    ``going_on`` is the dispatcher that still runs this task although it has ended. ``busy`` maps
-    dispatchers to the number of tasks they run, ``ahead`` is the number of tasks of the queue that
-    are due before this one; ``is_answered`` is False if a route of the app would have to answer the
-    task and none does.
+    run in its queue, ``key_line`` is what it waits for if it has a rate key, ``suspects`` those
+    that wait to be tried alone and those that are being tried. ``going_on`` is the dispatcher that
+    still runs this task although it has ended. ``busy`` maps dispatchers to the number of tasks
+    they run, ``ahead`` is the number of tasks of the queue that are due before this one;
+    ``is_answered`` is False if a route of the app would have to answer the task and none does.
     """
 
     now: int
@@ -52,6 +60,7 @@ class Facts:
     paused_at: int | None = None
     paused_by: str | None = None
     gate: Gate | None = None
+    key_line: KeyLine | None = None
     slowdown: Slowdown | None = None
     holders: Sequence[Record] = ()
     in_flight: Sequence[Record] = ()

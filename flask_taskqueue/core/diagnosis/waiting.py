@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..queues.poison import probation, will_be_suspect
+from ..queues.rate_keys import is_rate_key
 from ..queues.rates import rate_text
 from ..states import State
 from ..times import SECOND, plural, relative, to_datetime, utc
 from ..urls import redacted
 from .facts import Facts
+from .limits import list_ids, max_concurrent, rate, rate_per_key, waits_for_token
 from .why import ENDED, Why, running, sentence
-
-_NAMED = 3
-"""The number of task ids that a sentence names."""
 
 
 def causes(facts: Facts) -> Iterator[Why]:
@@ -27,8 +26,9 @@ def causes(facts: Facts) -> Iterator[Why]:
         _key,
         _slowed,
         _suspect,
-        _rate,
-        _max_concurrent,
+        rate,
+        rate_per_key,
+        max_concurrent,
         _busy,
     ):
         cause = look(facts)
@@ -43,6 +43,8 @@ def _not_due(facts: Facts) -> Why | None:
         return None
     if facts.slowdown is not None and not record.attempts and record.eta <= facts.now:
         return None  # it was due before, and was put off
+    if waits_for_token(facts):
+        return None
     until = to_datetime(record.due_at)
     when = f"{utc(until)} ({relative(until, facts.time)})"
     if record.attempts and record.due_at > record.eta:
@@ -101,6 +103,8 @@ def _no_route(facts: Facts) -> Why | None:
 
 def _key(facts: Facts) -> Why | None:
     record = facts.record
+    if is_rate_key(record.lock_key):
+        return None
     if (
         record.state != State.SCHEDULED
         or record.lock_key is None
@@ -117,7 +121,9 @@ def _key(facts: Facts) -> Why | None:
     doing = {State.LEASED: "runs", State.SCHEDULED: "comes first and is scheduled"}.get(
         State(first.state), others
     )
-    verb = f"{_list(holders)}, which {doing}" if len(holders) == 1 else f"tasks {_list(holders)}"
+    verb = (
+        f"{list_ids(holders)}, which {doing}" if len(holders) == 1 else f"tasks {list_ids(holders)}"
+    )
     return Why(
         "key",
         f"Its {word} {key!r} is held by {'task ' if len(holders) == 1 else ''}{verb}.",
@@ -177,46 +183,6 @@ def _suspect(facts: Facts) -> Why | None:
     return None
 
 
-def _rate(facts: Facts) -> Why | None:
-    gate = facts.gate
-    if gate is None or gate.tokens_left != 0:
-        return None
-    opens_at = gate.opens_at()
-    queue = facts.record.queue
-    if opens_at is None:
-        return Why(
-            "rate",
-            f"The rate of queue {queue} is 0, so nothing starts. Change it: flask taskqueue "
-            f"configure {queue} --rate 5/s",
-        )
-    until = to_datetime(opens_at)
-    return Why(
-        "rate",
-        f"The rate of queue {queue}, {rate_text(gate.rate)}, lets nothing start before "
-        f"{utc(until)}.",
-        until,
-    )
-
-
-def _max_concurrent(facts: Facts) -> Why | None:
-    gate = facts.gate
-    if (
-        facts.record.state == State.LEASED
-        or gate is None
-        or gate.max_concurrent is None
-        or gate.in_flight < gate.max_concurrent
-    ):
-        return None
-    ids = tuple(record.id for record in facts.in_flight)
-    return Why(
-        "max_concurrent",
-        f"Queue {facts.record.queue} runs at most {plural(gate.max_concurrent, 'task')} at a "
-        f"time, and now {_list(ids)}.",
-        None,
-        ids,
-    )
-
-
 def _busy(facts: Facts) -> Why | None:
     takers = facts.takers
     if not takers or any(facts.busy.get(taker.id, 0) < taker.concurrency for taker in takers):
@@ -262,11 +228,6 @@ def _in_front(facts: Facts) -> str:
         if facts.ahead
         else "it is the next of its queue"
     )
-
-
-def _list(ids: Sequence[str]) -> str:
-    more = len(ids) - _NAMED
-    return ", ".join(ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def explain(facts: Facts) -> Why:

@@ -15,7 +15,8 @@ class QueueStatistics:
     ``succeeded``, ``dead`` and ``cancelled`` count the tasks that are kept.
     ``executed_last_minute`` and ``executed_last_hour`` count attempts, in steps of ten seconds;
     ``failed_last_hour`` counts those that failed. ``rate`` (tasks per second), ``bucket_size`` and
-    ``max_concurrent`` are the limits; ``enforced_rate`` is below the rate while the app's own
+    ``max_concurrent`` are the limits, ``rate_per_key`` and ``bucket_size_per_key`` those of each
+    rate key; ``enforced_rate`` is below the rate while the app's own
     routes ask for less (503 or 429, with Retry-After). None means no limit.
     """
 
@@ -33,6 +34,8 @@ class QueueStatistics:
     rate: float | None
     bucket_size: int
     max_concurrent: int | None
+    rate_per_key: float | None
+    bucket_size_per_key: int
     enforced_rate: float | None
     paused_at: datetime | None
     paused_by: str | None

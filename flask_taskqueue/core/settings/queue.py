@@ -23,7 +23,8 @@ class QueueSettings:
     """The settings of one queue; None means the general setting, or no limit.
 
     ``rate`` is in tasks per second, ``bucket_size`` is how many can start at once after a pause,
-    ``max_concurrent`` how many can run at one time, in all processes together. ``deadline`` and
+    ``max_concurrent`` how many can run at one time, in all processes together. ``rate_per_key`` and
+    ``bucket_size_per_key`` are the same for each ``rate_key`` by itself. ``deadline`` and
     ``tombstone_ttl`` (how long the name of a task that has ended stays taken) are in seconds.
     """
 
@@ -31,6 +32,8 @@ class QueueSettings:
     rate: float | None = None
     bucket_size: int = BUCKET_SIZE
     max_concurrent: int | None = None
+    rate_per_key: float | None = None
+    bucket_size_per_key: int = BUCKET_SIZE
     priority: int = 0
     tombstone_ttl: float | None = None
     retry: RetryOptions | None = None
@@ -44,12 +47,20 @@ class QueueSettings:
             "rate": self.rate,
             "bucket_size": self.bucket_size,
             "max_concurrent": self.max_concurrent,
+            "rate_per_key": self.rate_per_key,
+            "bucket_size_per_key": self.bucket_size_per_key,
         }
 
     @property
     def configured(self) -> str:
-        """The limits as a text, which shows whether the configuration has changed."""
-        return json.dumps(self.limits, separators=(",", ":"))
+        """The limits as a text, which shows whether the configuration has changed.
+
+        Without a rate per key it reads as it did when queues had none, so that limits which were
+        changed at run time outlast the upgrade.
+        """
+        left_out = ("rate_per_key", "bucket_size_per_key") if self.rate_per_key is None else ()
+        told = {name: limit for name, limit in self.limits.items() if name not in left_out}
+        return json.dumps(told, separators=(",", ":"))
 
 
 def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) -> None:
@@ -64,18 +75,22 @@ def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) 
 class LimitOptions(TypedDict, total=False):
     """The limits of a queue that can be changed while dispatchers run; None means no limit.
 
-    ``rate`` is in tasks per second, or a text such as "20/m".
+    ``rate`` and ``rate_per_key`` are in tasks per second, or a text such as "20/m".
     """
 
     rate: float | str | None
     bucket_size: int
     max_concurrent: int | None
+    rate_per_key: float | str | None
+    bucket_size_per_key: int
 
 
 LIMITS: Mapping[str, checks.Check] = {
     "rate": checks.rate,
     "bucket_size": checks.count(1, 10_000),
     "max_concurrent": checks.count(1, 100_000),
+    "rate_per_key": checks.rate,
+    "bucket_size_per_key": checks.count(1, 10_000),
 }
 _CHECKS: Mapping[str, checks.Check] = {
     **LIMITS,

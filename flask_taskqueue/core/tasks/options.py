@@ -18,8 +18,9 @@ from ..errors import (
 )
 from ..names import check_key
 from ..queues.lanes import PRIORITIES
+from ..queues.rate_keys import check_rate_key, rate_keys_of
 from ..retry import RetryOptions
-from ..settings.queue import MAX_DEADLINE
+from ..settings.queue import MAX_DEADLINE, QueueSettings
 from ..times import FIRST, LAST, LONGEST, duration_micros
 from .spec import HandlerOptions
 
@@ -142,15 +143,22 @@ def expiry(expires: Any) -> dict[str, Any]:
     return {"expires_in": duration_micros(number)}
 
 
-def lock(options: HandlerOptions) -> dict[str, Any]:
-    """Return the key that a task shares with others; serial and concurrency keys are kept apart.
+_KEYS = ("serial_key", "concurrency_key", "rate_key")
 
-    Raises `InvalidKeyError`.
+
+def lock(options: HandlerOptions, queue: QueueSettings | None = None) -> dict[str, Any]:
+    """Return the key that a task shares with others; the three kinds of keys are kept apart.
+
+    Without the task's ``queue`` a rate key is only checked by itself. Raises `InvalidKeyError`.
     """
+    given = [name for name in _KEYS if options.get(name) is not None]
+    if len(given) > 1:
+        raise InvalidKeyError(f"{' and '.join(given)} exclude each other: give one of them")
+    rated = options.get("rate_key")
+    if rated is not None:
+        return _rate_lock(check_rate_key(rated), queue)
     serial, concurrent = options.get("serial_key"), options.get("concurrency_key")
     limit = options.get("concurrency_limit", 1)
-    if serial is not None and concurrent is not None:
-        raise InvalidKeyError("serial_key and concurrency_key exclude each other: give one of them")
     if serial is not None:
         return {"lock_key": f"s:{check_key('serial_key', serial)}"}
     if concurrent is None:
@@ -160,6 +168,17 @@ def lock(options: HandlerOptions) -> dict[str, Any]:
             f"concurrency_limit is {shown(limit)}; it must be a whole number from 1 to 10000"
         )
     return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": int(limit)}
+
+
+def _rate_lock(key: str, queue: QueueSettings | None) -> dict[str, Any]:
+    if queue is None:
+        return {}
+    if queue.rate_per_key is None:
+        raise InvalidKeyError(
+            f"rate_key is {shown(key)}, but queue {queue.name} has no rate for it: add one to "
+            f"TASKQUEUE_QUEUES, such as {{{queue.name!r}: {{'rate_per_key': '10/m'}}}}"
+        )
+    return {"lock_key": rate_keys_of(queue.name) + key}
 
 
 def conflict(options: HandlerOptions) -> Any:

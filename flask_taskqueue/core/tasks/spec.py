@@ -30,6 +30,7 @@ class _CommonOptions(TypedDict, total=False):
     concurrency_key: str | None
     concurrency_limit: int
     serial_key: str | None
+    rate_key: str | None
     keep_result: bool
     headers: Mapping[str, str] | None
     target: str | None
@@ -74,7 +75,8 @@ class TaskOptions(ScheduleOptions, total=False):
     what happens to a second one: "skip" (the default: it is not added), "raise", "replace" (the
     first is cancelled) or "debounce" (the first takes its request and eta). ``concurrency_key``: at
     most ``concurrency_limit`` (1) tasks with this key run at a time. ``serial_key``: tasks with
-    this key run one after the other, in the order in which they were added.
+    this key run one after the other, in the order in which they were added. ``rate_key``:
+    attempts with this key keep to the queue's ``rate_per_key``. These three exclude each other.
 
     ``then``: tasks that are added when this one succeeds. ``keep_result``: whether the reply of the
     success is kept, for `Task.result`.
@@ -178,7 +180,7 @@ class NewTask:
     ``eta`` is the datetime asked for; if it is None, the task is due ``delay`` microseconds after
     it was stored, by the database's clock. It expires at ``expires_at``, or ``expires_in``
     microseconds after it was stored. ``lock_key`` is shared by tasks of which ``lock_limit`` may
-    run at a time; without a limit they run one by one in the order of their ids.
+    run at a time; without a limit they run one by one in the order of their ids, except by a rate.
     """
 
     id: str

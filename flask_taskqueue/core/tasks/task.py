@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..delivery.verdict import complete_body, json_body
 from ..errors import BadTransactionStateError
+from ..queues.rate_keys import split_rate_key
 from ..states import Record, State
 from ..times import to_datetime
 from ..urls import redacted
@@ -87,11 +88,11 @@ class Task:
     ``eta`` is the earliest time asked for and never changes; ``due_at`` is when the task may next
     be taken (for a leased one, when its lease runs out; None once it has ended). ``attempts``
     counts deliveries started, ``crashes`` those whose process died. A scheduled task without
-    ``due_at`` waits for its key. ``disposition`` says what add() did: "added", "replaced" (this
-    task took the place of another), "skipped" or "debounced" (in both cases this is the task that
-    was already there). ``last_reason`` is one word for the outcome of the last attempt: "success",
-    "failure" (an unsuccessful reply), "timeout", "connection", "tls", "crash", "permanent". All
-    datetimes are aware, in UTC.
+    ``due_at`` waits for its key, or for a token of its rate key. ``disposition`` says what add()
+    did: "added", "replaced" (this task took the place of another), "skipped" or "debounced" (in
+    both cases this is the task that was already there). ``last_reason`` is one word for the outcome
+    of the last attempt: "success", "failure" (an unsuccessful reply), "timeout", "connection",
+    "tls", "crash", "permanent". All datetimes are aware, in UTC.
     """
 
     id: str
@@ -114,6 +115,7 @@ class Task:
     unique_key: str | None
     concurrency_key: str | None
     serial_key: str | None
+    rate_key: str | None
     expires_at: datetime | None
     batch_id: str | None
     schedule: str | None
@@ -153,6 +155,7 @@ class Task:
             unique_key=record.unique_key,
             concurrency_key=key if kind == "c" else None,
             serial_key=key if kind == "s" else None,
+            rate_key=split_rate_key(record.lock_key or "")[1] if kind == "r" else None,
             expires_at=_instant(record.expires_at),
             batch_id=record.batch_id,
             schedule=record.schedule,

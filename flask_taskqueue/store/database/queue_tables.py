@@ -24,6 +24,10 @@ def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("rate", SECONDS),
         sa.Column("bucket_size", sa.Integer, nullable=False, server_default=str(BUCKET_SIZE)),
         sa.Column("max_concurrent", sa.Integer),
+        sa.Column("rate_per_key", SECONDS),
+        sa.Column(
+            "bucket_size_per_key", sa.Integer, nullable=False, server_default=str(BUCKET_SIZE)
+        ),
         sa.Column("tokens", SECONDS, nullable=False, server_default="0"),
         sa.Column("filled_at", MICROS, nullable=False, server_default="0"),
         sa.Column("enforced_rate", SECONDS),
@@ -76,8 +80,19 @@ def schema(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the table of keys in use, serial or not; a decision on a key locks its row."""
-    return sa.Table(f"{prefix}lock", metadata, sa.Column("lock_key", token(202), primary_key=True))
+    """Define the table of keys in use, of whatever kind; a decision on a key locks its row.
+
+    The row of a rate key holds its token bucket (see `Gate`), and in ``next_id`` the task that was
+    let go as the next of those that wait for a token.
+    """
+    return sa.Table(
+        f"{prefix}lock",
+        metadata,
+        sa.Column("lock_key", token(202), primary_key=True),
+        sa.Column("tokens", SECONDS),
+        sa.Column("filled_at", MICROS),
+        sa.Column("next_id", token(26)),
+    )
 
 
 def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:

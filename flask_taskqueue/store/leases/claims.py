@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.queues.lanes import PRIORITIES, Lane, Lanes
+from ...core.queues.rate_keys import has_rate_key
 from ...core.queues.rates import Gate
 from ...core.queues.slowdowns import Slowdown
 from ...core.states import Record, State
@@ -100,13 +101,14 @@ def first_of_lane(
 def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Return whether the queue bound as ``in_queue`` may be claimed from without looking.
 
-    It may if it is neither paused nor limited, and no receiver is slowed.
+    It may if it is neither paused nor limited, its keys have no rate, and no receiver is slowed.
     """
     queue = tables.queue
     free = sa.exists().where(
         queue.c.name == sa.bindparam("in_queue"),
         queue.c.paused_at.is_(None),
         sa.not_(_is_limited(queue)),
+        queue.c.rate_per_key.is_(None),
     )
     return sa.and_(free, sa.not_(is_any_slowed(tables, now)))
 
@@ -142,8 +144,9 @@ class Claims:
         self._finish = finish
         self._slowdowns = slowdowns
         self.put_off_any: bool = False
-        """Whether a task was put off for a slowed receiver since the caller last reset this."""
-        self.takeovers: Takeovers = Takeovers(tables, dialect, queues, finish, log, completions)
+        """Whether a slowed receiver or a rate key put tasks off since the caller reset this."""
+        ending = finish, log, completions
+        self.takeovers: Takeovers = Takeovers(tables, dialect, queues, locks, *ending)
         self._claim = dialect.prepare_claim(tables.task)
         self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables, dialect.now))
         self._lanes = prepare_look(tables, dialect.now)
@@ -166,9 +169,9 @@ class Claims:
     ) -> list[Record]:
         """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; count their attempts.
 
-        Tasks that have expired end here, those whose key is taken are parked, and those for a
-        slowed receiver are put off; others are claimed instead. With ``limited``, the queue's
-        limits apply, and nothing is taken while somebody else applies them.
+        Tasks that have expired end here, those whose key is taken or has no token are parked, and
+        those for a slowed receiver are put off; others are claimed instead. With ``limited``,
+        the queue's limits apply, and nothing is taken while somebody else applies them.
         """
         gate = None
         if limited:
@@ -218,7 +221,7 @@ class Claims:
             )
             may_go = self._not_slowed(connection, lane, found, slowdowns) if slowdowns else found
             taken += self._admitted(connection, may_go, how["holder"])
-            if len(found) < wanted or len(taken) == limit:
+            if len(found) < wanted or len(taken) == limit or has_rate_key(found):
                 break
         return taken
 
@@ -278,6 +281,7 @@ class Claims:
                 [Transition(task, State.CANCELLED, expired=True) for task in late],
                 source,
             )
+        self.put_off_any |= has_rate_key(claimed)
         return self._locks.admit(connection, [task for task in claimed if task not in late])
 
     def _first_due(self, connection: sa.Connection, lane: Lane) -> Record | None:

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.metrics import DELAYS, DURATIONS, bucket
+from ...core.queues.rate_keys import is_rate_key
 from ...core.security.encryption import Encryption
 from ...core.states import Record, State
 from ...core.tasks.spec import unpack
@@ -110,6 +111,10 @@ class Finish:
         transitions: Sequence[Transition],
         vacant: Sequence[sa.Row[Any]],
     ) -> None:
+        """Let tasks go that wait for keys.
+
+        An attempt that is over frees nothing of a rate key, because its token has been used.
+        """
         keys: dict[str, int | None] = {
             place.lock_key: place.lock_limit for place in vacant if place.lock_key is not None
         }
@@ -119,6 +124,7 @@ class Finish:
             if transition.record.lock_key is not None
             and not transition.held
             and transition.state is not State.LEASED
+            and not (transition.attempt and is_rate_key(transition.record.lock_key))
         }
         if keys:
             self._locks.free(connection, keys)

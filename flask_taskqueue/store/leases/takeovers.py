@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from ...core.delivery.outcome import success
 from ...core.queues.lanes import Lane
 from ...core.queues.poison import MAX_CRASHES, POISON, is_poison, poison
+from ...core.queues.rate_keys import is_rate_key
 from ...core.states import Record, State
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 from ..database.task_tables import ended
+from ..queues.locks import Locks
 from ..queues.queues import Queues
 from .attempts import AttemptLog, Lease
 from .completions import Completions
@@ -32,6 +34,7 @@ class Takeovers:
         tables: Tables,
         dialect: Dialect,
         queues: Queues,
+        locks: Locks,
         finish: Finish,
         log: AttemptLog,
         completions: Completions,
@@ -40,6 +43,7 @@ class Takeovers:
         self._now = dialect.now
         self._is_renewed = is_renewed(tables, dialect.now)
         self._queues = queues
+        self._locks = locks
         self._finish = finish
         self._log = log
         self._completions = completions
@@ -65,7 +69,7 @@ class Takeovers:
         It can be limited to ``suspects``, or to others. A task whose handler has completed it has
         succeeded and one that has crashed too often is dead; in both cases the next one is
         examined. With ``limited`` a takeover takes a token like any start; the task was in flight
-        already.
+        already. So does one of a task with a rate key, and without a token its turn comes later.
         """
         gate = self._queues.decide(connection, lane.queue) if limited else None
         if limited and (gate is None or gate.tokens_left == 0):
@@ -90,6 +94,11 @@ class Takeovers:
             if status is not None:
                 self.ended[found.id] = AttemptResult(found, success(status), 0.0)
                 continue
+            started_at: Any = self._now
+            if is_rate_key(found.lock_key) and not is_poison(found):
+                started_at = self._locks.rates.start(connection, found)
+                if started_at is None:
+                    continue
             self._log.crash(connection, [found], holder["held_by"])
             if is_poison(found):
                 self._end_poison(connection, found, holder["held_by"])
@@ -100,7 +109,7 @@ class Takeovers:
                 "crashes": found.crashes + 1,
                 "last_reason": "crash",
                 "due_at": self._now + duration_micros(lease),
-                "started_at": self._now,
+                "started_at": started_at,
             }
             if _change(connection, self._task, found, changes):
                 return Record._make(

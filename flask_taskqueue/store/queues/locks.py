@@ -1,23 +1,24 @@
 """Locks: keys whose tasks run only so many at a time, or one after the other.
 
-A task that may not run yet is parked: scheduled, without ``due_at``, so that no claim sees it.
-Everything that ends or puts off a task with a key calls `free`, which lets the next ones go. The
-janitor does so for every key, in case something was missed.
+A task that may not run yet is parked (see `KeyRows`). Everything that ends or puts off a task with
+a key calls `free`, which lets the next ones go. The janitor does so for every key, in case
+something was missed. Rate keys are decided by `KeyRates`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
+from ...core.queues.rate_keys import is_rate_key
 from ...core.states import LIVE, Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
 from ..database.tables import Tables
-from ..database.task_tables import parked
+from .key_rates import KeyRates, is_rate_row
+from .key_rows import KeyRows
 
 _SOON = 10_000
 """The microseconds after which to look again at a task whose key another dispatcher decides on."""
@@ -31,8 +32,8 @@ class Locks:
         self._lock = tables.lock
         self._hold = tables.hold
         self._now = dialect.now
-        self._one_writer = dialect.locks_by_writing
-        self._insert = dialect.insert_missing(tables.lock)
+        self._rows = KeyRows(tables, dialect)
+        self.rates: KeyRates = KeyRates(tables, dialect, self._rows)
 
     def admit(self, connection: sa.Connection, claimed: Sequence[Record]) -> list[Record]:
         """Return the claimed tasks that may run; park the others or put them back for a moment."""
@@ -42,8 +43,12 @@ class Locks:
             (admitted if record.lock_key is None else by_key[record.lock_key]).append(record)
         if not by_key:
             return admitted
-        decided = self._decide(connection, by_key, wait=False)
-        limits = {key: by_key[key][0].lock_limit for key in decided}
+        decided = self._rows.decide(connection, by_key, wait=False)
+        rated = {key: by_key.pop(key) for key in decided if is_rate_key(key)}
+        admitted += self.rates.admit(connection, rated)
+        if not by_key:
+            return admitted
+        limits = {key: by_key[key][0].lock_limit for key in decided if key not in rated}
         firsts, running = self._firsts(connection, limits), self._count_running(connection, limits)
         parked: list[Record] = []
         for key, limit in limits.items():
@@ -54,8 +59,8 @@ class Locks:
             ]
             admitted += may_run
             parked += [record for record in ours if record not in may_run]
-        self._put_back(connection, parked, sa.null())
-        self._put_back(
+        self._rows.put_back(connection, parked, sa.null())
+        self._rows.put_back(
             connection,
             [record for waiting in by_key.values() for record in waiting],
             self._now + _SOON,
@@ -69,20 +74,24 @@ class Locks:
         """
         if not keys:
             return
-        self._decide(connection, keys, wait=True)
+        self._rows.decide(connection, keys, wait=True)
+        self.rates.advance(connection, [key for key in keys if is_rate_key(key)])
+        keys = {key: limit for key, limit in keys.items() if not is_rate_key(key)}
+        if not keys:
+            return
         running = self._count_running(connection, keys)
         chosen = [
             first
             for key, first in self._firsts(connection, keys).items()
             if first is not None and not running[key]
         ]
-        for key in self._with_parked(
+        for key in self._rows.with_parked(
             connection, [key for key, limit in keys.items() if limit is not None]
         ):
-            chosen += self._next_parked(connection, key, max(0, (keys[key] or 0) - running[key]))
+            room = max(0, (keys[key] or 0) - running[key])
+            chosen += connection.scalars(self._rows.next_parked(key, room))
         if chosen:
-            waiting = sa.and_(self._task.c.id.in_(sorted(chosen)), waits_for_key(self._task))
-            connection.execute(sa.update(self._task).where(waiting).values(due_at=self._now))
+            self._rows.let_go(connection, chosen, self._now)
 
     def keys_of(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, int | None]:
         """Return the keys of tasks, with their limits."""
@@ -98,7 +107,8 @@ class Locks:
         live = sa.select(task.c.id).where(
             task.c.lock_key == lock.c.lock_key, task.c.state.in_([state.value for state in LIVE])
         )
-        connection.execute(sa.delete(lock).where(~live.exists()))
+        forgotten = sa.and_(~live.exists(), self.rates.may_forget(connection))
+        connection.execute(sa.delete(lock).where(forgotten))
         limit = (
             sa.select(sa.func.min(task.c.lock_limit))
             .where(waits_for_key(task, lock))
@@ -106,26 +116,12 @@ class Locks:
         )
         waiting = sa.select(task.c.id).where(waits_for_key(task, lock)).exists()
         found = connection.execute(
-            sa.select(lock.c.lock_key, limit.label("most")).where(waiting).limit(1000)
+            sa.select(lock.c.lock_key, limit.label("most"))
+            .where(waiting, ~is_rate_row(lock))
+            .limit(1000)
         ).all()
         self.free(connection, {row.lock_key: row.most for row in found})
-
-    def _decide(self, connection: sa.Connection, keys: Collection[str], *, wait: bool) -> list[str]:
-        """Reserve the decision on keys until the transaction ends; return those that were reserved.
-
-        Keys on which another dispatcher decides are left out, or waited for.
-        """
-        rows = (
-            sa.select(self._lock.c.lock_key)
-            .where(self._lock.c.lock_key.in_(sorted(keys)))
-            .order_by(self._lock.c.lock_key)
-        )
-        missing = set(keys) - set(connection.scalars(rows))
-        if missing:
-            connection.execute(self._insert, [{"lock_key": key} for key in sorted(missing)])
-        if self._one_writer:
-            return sorted(keys)
-        return list(connection.scalars(rows.with_for_update(skip_locked=not wait)))
+        self.rates.mend(connection)
 
     def _firsts(
         self, connection: sa.Connection, limits: Mapping[str, int | None]
@@ -170,35 +166,3 @@ class Locks:
         taken = sa.union_all(leased, held).subquery("taken")
         counted = sa.select(taken.c.lock_key, sa.func.count()).group_by(taken.c.lock_key)
         return Counter({key: number for key, number in connection.execute(counted)})
-
-    def _with_parked(self, connection: sa.Connection, keys: Collection[str]) -> list[str]:
-        """Return the keys for which tasks wait."""
-        task, lock = self._task, self._lock
-        if not keys:
-            return []
-        waiting = sa.select(task.c.id).where(waits_for_key(task, lock)).exists()
-        return list(
-            connection.scalars(
-                sa.select(lock.c.lock_key).where(lock.c.lock_key.in_(sorted(keys)), waiting)
-            )
-        )
-
-    def _next_parked(self, connection: sa.Connection, key: str, most: int) -> list[str]:
-        task = self._task
-        return list(
-            connection.scalars(
-                sa.select(task.c.id)
-                .where(task.c.lock_key == key, waits_for_key(self._task))
-                .order_by(task.c.id)
-                .limit(most)
-            )
-        )
-
-    def _put_back(self, connection: sa.Connection, records: Sequence[Record], due_at: Any) -> None:
-        if records:
-            ids = sorted(record.id for record in records)
-            connection.execute(
-                sa.update(self._task)
-                .where(self._task.c.id.in_(ids))
-                .values(parked(self._task, due_at))
-            )

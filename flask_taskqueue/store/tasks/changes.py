@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ...core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTaskError
 from ...core.names import id_range
+from ...core.queues.rate_keys import is_rate_key
 from ...core.states import Record, State
 from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
@@ -226,6 +227,11 @@ class Tasks:
     def _object(self, connection: sa.Connection, task_id: str, state: State, verb: str) -> None:
         found = self.get(connection, task_id)
         if found.state == State.SCHEDULED and found.due_at is None:
+            if is_rate_key(found.lock_key):
+                raise BadTaskStateError(
+                    f"task {task_id} waits for the rate of its key; it cannot be {verb} before its "
+                    f"turn: flask taskqueue why {task_id}"
+                )
             raise BadTaskStateError(
                 f"task {task_id} waits for its key; it cannot be {verb} before the tasks "
                 "that hold it have ended"
