@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ..core.ownership import Application
 from ..core.security.encryption import Encryption
-from ..core.settings.app import KEEP_ATTEMPTS
+from ..core.settings.app import KEEP_ATTEMPTS, MAX_BODY
 from ..core.settings.queue import QueueSettings
 from .adding.batches import Batches
 from .adding.conflicts import Conflicts
@@ -28,6 +28,7 @@ from .leases.attempts import AttemptLog
 from .leases.claims import Claims
 from .leases.completions import Completions
 from .leases.finish import Finish
+from .leases.follow_ups import FollowUps
 from .leases.freed_places import FreedPlaces
 from .leases.holds import Holds
 from .leases.leases import Leases
@@ -62,6 +63,7 @@ class Store:
         queues: Collection[QueueSettings],
         *,
         keep_attempts: float = KEEP_ATTEMPTS,
+        max_body: int = MAX_BODY,
         encryption: Encryption | None = None,
         application: Callable[[], Application] | None = None,
     ) -> None:
@@ -78,8 +80,9 @@ class Store:
             dialect,
             lambda connection: database.in_memory or connection.engine is database.engine,
         )
+        follow_ups = FollowUps(tables, encryption, max_body)
         finish = Finish(
-            self.counters, self.locks, self.batches, self.inserts, encryption, freed_places
+            self.counters, self.locks, self.batches, self.inserts, follow_ups, freed_places
         )
         conflicts.replaced = finish.replaced
         log = AttemptLog(tables, dialect, finish, keep_attempts)

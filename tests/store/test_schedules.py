@@ -16,8 +16,9 @@ from flask_taskqueue import UnknownScheduleError
 from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.schedules.schedule import Schedule
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.packed import pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.core.tasks.spec import NewTask, pack
+from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.core.times import to_datetime, to_micros
 from flask_taskqueue.engine.cron import Cron
 from flask_taskqueue.store import ScheduleDefinition, Store

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ..delivery.verdict import complete_body
+from ..delivery.verdict import complete_body, stored_headers
 from ..errors import BadTransactionStateError
 from ..states import Record, State
 from ..times import to_datetime
@@ -38,6 +38,12 @@ class Result:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     truncated: bool = False
+
+    @classmethod
+    def stored(cls, status: int, headers: str | None, body: bytes) -> Result:
+        """Return the result of a reply that was stored with these headers."""
+        kept, truncated = stored_headers(headers)
+        return cls(status, kept, body, truncated)
 
     @property
     def text(self) -> str:

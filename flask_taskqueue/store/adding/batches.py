@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ...core.errors import UnknownBatchError
 from ...core.names import is_token
 from ...core.security.encryption import Encryption
-from ...core.tasks.spec import unpack
+from ...core.tasks.packed import unpack
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables

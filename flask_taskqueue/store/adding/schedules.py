@@ -15,7 +15,8 @@ from ...core.names import is_token
 from ...core.schedules.schedule import Firing, LastRun, Schedule, decide
 from ...core.security.encryption import Encryption
 from ...core.states import Record
-from ...core.tasks.spec import NewTask, unpack
+from ...core.tasks.packed import unpack
+from ...core.tasks.spec import NewTask
 from ...core.times import duration_micros, to_datetime, to_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
