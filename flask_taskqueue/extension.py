@@ -35,6 +35,8 @@ from .web.autostart import arrange_start
 from .web.guard import verified
 from .web.middleware import install
 from .web.monitoring import mount as mount_monitoring
+from .web.progress import mount as mount_progress
+from .web.progress import progress_url
 from .web.worker import Worker
 
 
@@ -83,6 +85,7 @@ class TaskQueue(Declarations):
         app.cli.add_command(taskqueue)
         mount(app, runtime)
         mount_monitoring(app, runtime)
+        mount_progress(app, runtime)
         arrange_start(app, runtime)
         check_at_first_request(app)
 
@@ -196,6 +199,16 @@ class TaskQueue(Declarations):
         given. Raises `UnknownTaskError`.
         """
         return diagnosis.why(self._runtime, task.id if isinstance(task, Task) else task)
+
+    def progress_url(self, task: Task | str) -> str:
+        """Return the URL at which a page can ask how far a task has come.
+
+        It needs ``TASKQUEUE_PROGRESS`` and a request or ``SERVER_NAME``. Its token is signed for
+        this one task, so give it only to those who may see the progress; they see what
+        `Task.report` returns. ``task`` is a task or its id. Raises `ConfigurationError` if the
+        route is closed, or if the app has no secret.
+        """
+        return progress_url(self._runtime, task.id if isinstance(task, Task) else task)
 
     def drain(self) -> int:
         """Attempt due tasks in this process until none is left, and return how many attempts ended.

@@ -225,6 +225,14 @@ class Settings:
         "Whether tasks carry the trace context in which they were added (traceparent, "
         "tracestate, baggage, sentry-trace).",
     )
+    progress: bool = _key(
+        False,
+        checks.boolean,
+        "Whether pages can ask how far a task has come, at the URL of tasks.progress_url().",
+    )
+    progress_url: str = _key(
+        "/taskqueue/progress", checks.path, "What the URLs of tasks.progress_url() are below."
+    )
     metrics: bool = _key(
         False, checks.boolean, "Whether the application has a route with metrics for Prometheus."
     )
