@@ -11,6 +11,7 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 from . import diagnosis
 from .api import schedules
 from .api.adding import AddedMany, add_batch, add_many, add_task
+from .api.declared_schedules import DeclaredSchedule
 from .api.queue import Queue
 from .api.schedules import ScheduleEntry
 from .api.statistics import statistics
@@ -22,12 +23,13 @@ from .core.delivery.signatures import webhook_secret
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo
 from .core.queues.statistics import QueueStatistics
+from .core.schedules.schedule import Misfire, Overlap
 from .core.security.targets import Targets
 from .core.settings.app import Settings
-from .core.tasks.spec import SpecLike, TaskOptions, TaskSpec
+from .core.tasks.spec import ScheduleOptions, SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Task
 from .dashboard import mount
-from .declarations import Declarations
+from .declarations import Declarations, scheduled_spec
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
 from .web.app_checks import check_application, check_at_first_request, check_kind, exempt_workers
@@ -168,15 +170,47 @@ class TaskQueue(Declarations):
         return [self.queue(name) for name in self._runtime.settings.queues]
 
     def schedules(self) -> list[ScheduleEntry]:
-        """Return the schedules that are or once were declared, sorted by name."""
+        """Return the schedules that were added, and that are or once were declared, by name."""
         return schedules.entries(self._runtime)
 
     def get_schedule(self, name: str) -> ScheduleEntry:
-        """Return a schedule, to inspect it, pause it or run it now.
+        """Return a schedule, to inspect it, pause it, run it now, change or delete it.
 
         Raises `UnknownScheduleError`.
         """
         return schedules.entry(self._runtime, name)
+
+    def add_schedule(
+        self,
+        name: str,
+        url: Any,
+        schedule: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        timezone: str = "UTC",
+        misfire: Misfire = "run_once",
+        overlap: Overlap = "skip",
+        description: str | None = None,
+        transactional: bool | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """Add a schedule while the app runs, which every dispatcher fires until it is deleted.
+
+        The arguments are those of `schedule`, which declares one in code; ``transactional`` is that
+        of `add`. Dispatchers know of it within five seconds. Change or delete it by `get_schedule`.
+        Raises what `schedule` and `add` raise, and `InvalidScheduleError` for a name that another
+        schedule has.
+        """
+        one = DeclaredSchedule.of(
+            name,
+            scheduled_spec(url, params, options),
+            schedule,
+            timezone,
+            misfire=misfire,
+            overlap=overlap,
+            description=description,
+        )
+        schedules.add(self._runtime, one, transactional)
 
     def statistics(self) -> list[QueueStatistics]:
         """Return the statistics of every queue that was ever configured, sorted by name."""

@@ -12,6 +12,7 @@ from ..core.ownership import Application
 from ..core.security.encryption import Encryption
 from ..core.settings.app import KEEP_ATTEMPTS, MAX_BODY
 from ..core.settings.queue import QueueSettings
+from .adding.added_schedules import AddedSchedules
 from .adding.batches import Batches
 from .adding.conflicts import Conflicts
 from .adding.inserts import Inserts
@@ -102,6 +103,9 @@ class Store:
         self.statistics: Statistics = Statistics(tables, dialect, self.counters)
         self.metrics: Metrics = Metrics(tables, dialect)
         self.schedules: Schedules = Schedules(tables, dialect, self.inserts, encryption)
+        self.added_schedules: AddedSchedules = AddedSchedules(
+            tables, dialect, self.schedules, encryption
+        )
         self.finished_tasks: FinishedTasks = FinishedTasks(tables, dialect, self.counters)
         self.dispatchers: Dispatchers = Dispatchers(tables, dialect)
         self.ownership: Ownership = Ownership(database, self.dispatchers, application)
