@@ -37,6 +37,7 @@ GROUPS = {
     "Open the dashboard": "dashboard dashboard_url_prefix dashboard_title dashboard_username "
     "dashboard_password dashboard_access dashboard_user dashboard_read_only dashboard_page_size "
     "dashboard_poll dashboard_trusted_origins",
+    "Show visitors how far a task has come": "progress progress_url",
     "Monitor": "metrics metrics_url metrics_token metrics_access health health_url "
     "health_max_latency trace_propagation",
 }
@@ -86,6 +87,8 @@ EXAMPLES = {
     "dashboard_page_size": "100",
     "dashboard_poll": "30",
     "dashboard_trusted_origins": '["https://admin.example.com"]',
+    "progress": "True",
+    "progress_url": '"/progress"',
     "metrics": "True",
     "metrics_url": '"/metrics"',
     "metrics_token": '"a-long-random-text"',

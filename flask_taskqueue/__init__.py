@@ -6,6 +6,7 @@ from ._version import __version__
 from .api.adding import AddedMany
 from .api.queue import Queue
 from .api.schedules import ScheduleEntry
+from .core.arguments.placeholder import REPLY
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo
 from .core.errors import (
@@ -72,6 +73,7 @@ from .migrations import include_object
 from .web.current_task import current_task
 
 __all__ = [
+    "REPLY",
     "AddedMany",
     "BadTaskStateError",
     "BadTransactionStateError",

@@ -227,14 +227,10 @@ class Declarations(Tasks):
         The other arguments are those of ``tasks.add`` without name, eta and countdown. Raises
         `InvalidScheduleError` for an invalid schedule, time zone or name.
         """
-        if isinstance(url, TaskFunction):
-            spec = url.options(**options).spec(**(params or {}))
-        else:
-            spec = TaskSpec(url, None if params is None else listed(params), **options)
         self._schedule(
             DeclaredSchedule.of(
                 name,
-                spec,
+                scheduled_spec(url, params, options),
                 schedule,
                 timezone,
                 misfire=misfire,
@@ -271,3 +267,12 @@ def _name_of(function: Callable[..., Any]) -> str:
             'give it one, as in tasks.task(name="...")'
         )
     return str(name)
+
+
+def scheduled_spec(
+    url: Any, params: Mapping[str, Any] | None, options: ScheduleOptions
+) -> TaskSpec:
+    """Return the task that a schedule adds again and again."""
+    if isinstance(url, TaskFunction):
+        return url.options(**options).spec(**(params or {}))
+    return TaskSpec(url, None if params is None else listed(params), **options)

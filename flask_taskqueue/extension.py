@@ -11,6 +11,7 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 from . import diagnosis
 from .api import schedules
 from .api.adding import AddedMany, add_batch, add_many, add_task
+from .api.declared_schedules import DeclaredSchedule
 from .api.queue import Queue
 from .api.schedules import ScheduleEntry
 from .api.statistics import statistics
@@ -22,12 +23,13 @@ from .core.delivery.signatures import webhook_secret
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo
 from .core.queues.statistics import QueueStatistics
+from .core.schedules.schedule import Misfire, Overlap
 from .core.security.targets import Targets
 from .core.settings.app import Settings
-from .core.tasks.spec import SpecLike, TaskOptions, TaskSpec
+from .core.tasks.spec import ScheduleOptions, SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Task
 from .dashboard import mount
-from .declarations import Declarations
+from .declarations import Declarations, scheduled_spec
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
 from .web.app_checks import check_application, check_at_first_request, check_kind
@@ -36,6 +38,8 @@ from .web.guard import verified
 from .web.middleware import install
 from .web.monitoring import mount as mount_monitoring
 from .web.other_extensions import let_deliveries_pass
+from .web.progress import mount as mount_progress
+from .web.progress import progress_url
 from .web.worker import Worker
 
 
@@ -84,6 +88,7 @@ class TaskQueue(Declarations):
         app.cli.add_command(taskqueue)
         mount(app, runtime)
         mount_monitoring(app, runtime)
+        mount_progress(app, runtime)
         arrange_start(app, runtime)
         check_at_first_request(app)
 
@@ -166,15 +171,47 @@ class TaskQueue(Declarations):
         return [self.queue(name) for name in self._runtime.settings.queues]
 
     def schedules(self) -> list[ScheduleEntry]:
-        """Return the schedules that are or once were declared, sorted by name."""
+        """Return the schedules that were added, and that are or once were declared, by name."""
         return schedules.entries(self._runtime)
 
     def get_schedule(self, name: str) -> ScheduleEntry:
-        """Return a schedule, to inspect it, pause it or run it now.
+        """Return a schedule, to inspect it, pause it, run it now, change or delete it.
 
         Raises `UnknownScheduleError`.
         """
         return schedules.entry(self._runtime, name)
+
+    def add_schedule(
+        self,
+        name: str,
+        url: Any,
+        schedule: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        timezone: str = "UTC",
+        misfire: Misfire = "run_once",
+        overlap: Overlap = "skip",
+        description: str | None = None,
+        transactional: bool | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """Add a schedule while the app runs, which every dispatcher fires until it is deleted.
+
+        The arguments are those of `schedule`, which declares one in code; ``transactional`` is that
+        of `add`. Dispatchers know of it within five seconds. Change or delete it by `get_schedule`.
+        Raises what `schedule` and `add` raise, and `InvalidScheduleError` for a name that another
+        schedule has.
+        """
+        one = DeclaredSchedule.of(
+            name,
+            scheduled_spec(url, params, options),
+            schedule,
+            timezone,
+            misfire=misfire,
+            overlap=overlap,
+            description=description,
+        )
+        schedules.add(self._runtime, one, transactional)
 
     def statistics(self) -> list[QueueStatistics]:
         """Return the statistics of every queue that was ever configured, sorted by name."""
@@ -197,6 +234,16 @@ class TaskQueue(Declarations):
         given. Raises `UnknownTaskError`.
         """
         return diagnosis.why(self._runtime, task.id if isinstance(task, Task) else task)
+
+    def progress_url(self, task: Task | str) -> str:
+        """Return the URL at which a page can ask how far a task has come.
+
+        It needs ``TASKQUEUE_PROGRESS`` and a request or ``SERVER_NAME``. Its token is signed for
+        this one task, so give it only to those who may see the progress; they see what
+        `Task.report` returns. ``task`` is a task or its id. Raises `ConfigurationError` if the
+        route is closed, or if the app has no secret.
+        """
+        return progress_url(self._runtime, task.id if isinstance(task, Task) else task)
 
     def drain(self) -> int:
         """Attempt due tasks in this process until none is left, and return how many attempts ended.

@@ -230,19 +230,29 @@ class TestUpload:
         assert reply.status_code == 303
         return reply.location
 
+    def progress(self, app: Recipe, page: str) -> Any:
+        """What the page's script is told, at the address that the page has for it."""
+        [url] = re.findall(r'data-url="([^"]+)"', app.browser.get(page).text)
+        return app.browser.get(url).json
+
     def test_the_page_follows_the_import_to_its_end(
         self, open_recipe: Open, tmp_path: Path
     ) -> None:
-        """By the address that its script asks."""
+        """By the address that its script asks, until it can show the result."""
         app = open_recipe("upload/app", UPLOADS=tmp_path)
         page = self.upload(app, contacts(250))
-        assert "progress.json" in app.browser.get(page).text
-        before = app.browser.get(f"{page}/progress.json").json
-        assert before == {"done": 0, "total": None, "end": None, "error": None}
+        before = self.progress(app, page)
+        assert (before["done"], before["total"], before["finished"]) == (0, None, False)
         app.taskqueue.run_all()
-        after = app.browser.get(f"{page}/progress.json").json
-        assert after == {"done": 250, "total": 250, "end": "succeeded", "error": None}
+        assert "succeeded: 250 contacts." in app.browser.get(page).text
         assert len(app.rows("Contact")) == 250
+
+    def test_only_its_own_visitor_sees_an_import(self, open_recipe: Open, tmp_path: Path) -> None:
+        """Everybody else is led to the form."""
+        app = open_recipe("upload/app", UPLOADS=tmp_path)
+        page = self.upload(app, contacts(1))
+        assert app.browser.get(page).status_code == 200
+        assert app.browser.application.test_client().get(page).location == "/"
 
     def test_an_import_that_crashes_goes_on_where_it_was(
         self, open_recipe: Open, tmp_path: Path
@@ -263,15 +273,9 @@ class TestUpload:
         app = open_recipe("upload/app", UPLOADS=tmp_path)
         page = self.upload(app, contacts(150, broken=True))
         app.taskqueue.run_all()
-        shown = app.browser.get(f"{page}/progress.json").json
-        assert shown == {
-            "done": 100,
-            "total": 151,
-            "end": "dead",
-            "error": shown["error"],
-        }
-        assert "row 151 has no email" in shown["error"]
-        assert app.browser.get("/imports/none/progress.json").status_code == 404
+        shown = app.browser.get(page).text
+        assert "dead: 100 contacts." in shown
+        assert "row 151 has no email" in shown
 
 
 class TestApi:

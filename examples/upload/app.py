@@ -3,7 +3,16 @@
 import csv
 from pathlib import Path
 
-from flask import Blueprint, Flask, current_app, redirect, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    current_app,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -39,23 +48,17 @@ def upload():
     request.files["contacts"].save(file_of(new.id))
     task = import_contacts.enqueue(new.id)
     db.session.commit()  # the upload and the task, or neither
-    return redirect(url_for("pages.watch", task_id=task.id), 303)
+    session["import"] = task.id  # so that nobody else sees it
+    return redirect(url_for("pages.watch"), 303)
 
 
-@pages.get("/imports/<task_id>")
-def watch(task_id):
-    return (Path(__file__).parent / "progress.html").read_text()
-
-
-@pages.get("/imports/<task_id>/progress.json")
-def progress(task_id):
+@pages.get("/import")
+def watch():
     try:
-        task = tasks.get(task_id)
+        task = tasks.get(session.get("import", ""))
     except UnknownTaskError:
-        return {"error": "there is no such import"}, 404
-    done, total = (task.progress.done, task.progress.total) if task.progress else (0, None)
-    end = task.state if task.state.is_finished else None
-    return {"done": done, "total": total, "end": end, "error": task.last_error}
+        return redirect(url_for("pages.index"))
+    return render_template("progress.html", task=task, url=tasks.progress_url(task))
 
 
 @tasks.task(deadline="1h")
@@ -83,11 +86,12 @@ def file_of(upload_id: int) -> Path:
 
 
 def create_app(config=None):
-    app = Flask(__name__)
+    app = Flask(__name__, template_folder=".")
     app.config.update(
         SECRET_KEY="change-me-to-something-random",
         SQLALCHEMY_DATABASE_URI="sqlite:///upload.db",
         UPLOADS=app.instance_path,
+        TASKQUEUE_PROGRESS=True,  # opens the route that tasks.progress_url() leads to
     )
     app.config.from_prefixed_env()
     app.config.update(config or {})

@@ -14,7 +14,8 @@ from ..core import signals
 from ..core.errors import DuplicateTaskNameError, InvalidTaskError, TooManyTasksError
 from ..core.names import task_id
 from ..core.states import Record
-from ..core.tasks.spec import Disposition, NewTask, SpecLike, TaskSpec, pack
+from ..core.tasks.packed import pack
+from ..core.tasks.spec import Disposition, NewTask, SpecLike, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import plural
 from ..core.urls import is_absolute

@@ -9,7 +9,8 @@ from ..core.errors import InvalidScheduleError, TaskQueueError
 from ..core.names import check_schedule_name
 from ..core.schedules.schedule import Misfire, Overlap, Schedule, check_rules
 from ..core.settings.queue import QueueSettings, check_configured
-from ..core.tasks.spec import TaskSpec, pack
+from ..core.tasks.packed import pack
+from ..core.tasks.spec import TaskSpec
 from ..process.logs import get_logger
 from ..runtime import MakeTask
 from ..store import ScheduleDefinition

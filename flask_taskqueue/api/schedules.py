@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from ..core import signals
-from ..core.errors import BadTransactionStateError, UnknownScheduleError
-from ..core.schedules.schedule import Schedule
+from ..core.errors import BadTransactionStateError, InvalidScheduleError, UnknownScheduleError
+from ..core.schedules.schedule import Misfire, Overlap, Schedule
 from ..core.states import Record
+from ..core.tasks.spec import SpecLike, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import to_datetime
 from ..process.logs import get_logger
 from ..runtime import Runtime
 from .changes import make_change, named
+from .declared_schedules import DeclaredSchedule
 from .tasks import Tasks
 
 
@@ -27,8 +29,9 @@ class ScheduleEntry:
 
     ``next_at`` is the next fire time, or None if there will be none (``last_error`` says why).
     ``fired_at`` is the last fire time that was handled, and ``last_task_id`` the task it added.
-    ``is_declared`` says whether this app's code declares the schedule; if not, it no longer fires
-    unless other processes declare it. All datetimes are aware, in UTC.
+    ``is_declared`` says whether this app's code declares the schedule; ``added_at`` is when
+    ``tasks.add_schedule`` added it. If neither, it no longer fires unless other processes declare
+    it. All datetimes are aware, in UTC.
     """
 
     name: str
@@ -43,6 +46,7 @@ class ScheduleEntry:
     last_error: str | None
     paused_at: datetime | None
     paused_by: str | None
+    added_at: datetime | None
     is_declared: bool
     _runtime: Runtime = field(repr=False, compare=False)
 
@@ -101,6 +105,62 @@ class ScheduleEntry:
         signals.task_added.send(app, task=task)
         return task
 
+    def change(
+        self,
+        schedule: str | None = None,
+        *,
+        timezone: str | None = None,
+        task: SpecLike | None = None,
+        misfire: Misfire | None = None,
+        overlap: Overlap | None = None,
+        description: str | None = None,
+        transactional: bool | None = None,
+    ) -> None:
+        """Change what is given; get the schedule again to see it.
+
+        ``task`` is the task that it adds, as an item of a list (see `SpecLike`). If the text or the
+        time zone changes, the fire times are counted from now on. Raises what
+        ``tasks.add_schedule`` raises, `InvalidScheduleError` for a schedule that was declared in
+        code, and `UnknownScheduleError` if it was deleted.
+        """
+        one = DeclaredSchedule.of(
+            self.name,
+            TaskSpec() if task is None else TaskSpec.of(task),
+            self.text if schedule is None else schedule,
+            self.timezone if timezone is None else timezone,
+            misfire=cast(Misfire, misfire or self.misfire),
+            overlap=cast(Overlap, overlap or self.overlap),
+            description=description,
+        )
+        given = {"misfire": misfire, "overlap": overlap, "description": description}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value}
+        if schedule is not None or timezone is not None:
+            changes |= {"text": one.schedule.text, "timezone": one.schedule.timezone}
+        if task is not None:
+            one.check(self._runtime.settings.queues)
+            changes["task"] = one.definition(self._runtime.new_task).task
+        added = self._runtime.store.added_schedules
+
+        def work(connection: sa.Connection) -> bool:
+            added.change(connection, self.name, changes)
+            return True
+
+        self._change(work, transactional, "change")
+
+    def delete(self, *, transactional: bool | None = None) -> None:
+        """Delete the schedule; the tasks that it has added stay.
+
+        Raises `InvalidScheduleError` for a schedule that was declared in code, and
+        `UnknownScheduleError` if it was deleted already.
+        """
+        added = self._runtime.store.added_schedules
+
+        def work(connection: sa.Connection) -> bool:
+            added.delete(connection, self.name)
+            return True
+
+        self._change(work, transactional, "delete")
+
     def _change(
         self, work: Callable[[sa.Connection], bool], transactional: bool | None, verb: str
     ) -> bool:
@@ -111,6 +171,28 @@ class ScheduleEntry:
             wakes=False,
             name=lambda _: [f"to {verb} schedule {self.name}"],
         )[0]
+
+
+def add(runtime: Runtime, one: DeclaredSchedule, transactional: bool | None) -> None:
+    """Store a schedule beside those that are declared; see `TaskQueue.add_schedule`."""
+    one.check(runtime.settings.queues)
+    if one.name in _declare(runtime)[0]:
+        raise InvalidScheduleError(
+            f"schedule {one.name!r} is declared in the code: choose another name, or change the "
+            "code"
+        )
+    definition = one.definition(runtime.new_task)
+
+    def work(connection: sa.Connection) -> None:
+        runtime.store.added_schedules.add(connection, definition)
+
+    make_change(
+        runtime,
+        work,
+        transactional,
+        wakes=False,
+        name=lambda _: [f"to add schedule {one.name}"],
+    )
 
 
 def entries(runtime: Runtime) -> list[ScheduleEntry]:
@@ -146,7 +228,7 @@ def _declare(runtime: Runtime) -> tuple[Collection[str], BadTransactionStateErro
 def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> ScheduleEntry:
     instants: dict[str, Any] = {
         name: None if (at := getattr(row, name)) is None else to_datetime(at)
-        for name in ("next_at", "fired_at", "paused_at")
+        for name in ("next_at", "fired_at", "paused_at", "added_at")
     }
     texts = (
         "name",

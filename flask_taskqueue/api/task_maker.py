@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.settings.queue import QueueSettings
 from ..core.tasks.declared import check_target, then_specs, with_declared
+from ..core.tasks.handover import awaiting, has_reply, take_out
 from ..core.tasks.options import (
     check_deadline,
     check_flag,
@@ -26,13 +28,18 @@ from ..core.tasks.options import (
     resolve_delay,
     retry_json,
 )
+from ..core.tasks.packed import pack
 from ..core.tasks.request import UNSET, TaskRequest, build_request, check_method
-from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec, pack
+from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
 from ..core.times import duration_micros
 from ..core.urls import check_path, is_absolute, no_url
 from ..web.routes import RouteFinder
 from ..web.worker import Route, Worker
 
+_NOTHING_BEFORE = (
+    "REPLY is the reply of the task that this one follows, and it follows none: it can stand only "
+    "in a task of then"
+)
 _NO_ROUTE = Route(rule="", endpoint="")
 
 
@@ -53,8 +60,21 @@ class TaskMaker:
         try:
             return self._new_task(spec)
         except InvalidTaskError as error:
+            if has_reply(spec):
+                raise InvalidTaskError(f"{place}{_NOTHING_BEFORE}") from error
             if not place:
                 raise
+            raise type(error)(f"{place}{error}") from error
+
+    def _following(self, spec: TaskSpec, place: str) -> NewTask:
+        """Return a task that follows another one, whose reply it may ask for."""
+        try:
+            rest, reply_to = take_out(spec)
+            new = self._new_task(rest)
+            if reply_to is None:
+                return new
+            return replace(new, request=awaiting(new.request, reply_to), reply_to=reply_to)
+        except InvalidTaskError as error:
             raise type(error)(f"{place}{error}") from error
 
     def _new_task(self, spec: TaskSpec) -> NewTask:
@@ -68,6 +88,7 @@ class TaskMaker:
         path, worker, params = self._resolve(url, spec.params, method, options)
         route = worker.route if worker is not None else _NO_ROUTE
         options = with_declared(options, route.options)
+        following = self._follow_up(options)
         queue = self._queue(options.get("queue") or route.queue or "default")
         name, unique_key = options.get("name"), options.get("unique_key")
         if name is not None and worker is not None:
@@ -87,8 +108,9 @@ class TaskMaker:
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
             on_conflict=conflict(options),
             **lock(options, queue),
-            follow_up=self._follow_up(options),
-            keep_result=check_flag("keep_result", options.get("keep_result", False)),
+            follow_up=pack(following),
+            keep_result=check_flag("keep_result", options.get("keep_result", False))
+            or any(one.reply_to is not None for one in following),
             for_worker=worker is not None and target is None,
         )
 
@@ -159,14 +181,14 @@ class TaskMaker:
         )
         return when | expiry(options.get("expires"))
 
-    def _follow_up(self, options: SpecOptions) -> str | None:
+    def _follow_up(self, options: SpecOptions) -> list[NewTask]:
         then = options.get("then")
         if then is None:
-            return None
-        return pack(
-            self.new_task(spec, place=f"then, task {number}: ")
+            return []
+        return [
+            self._following(spec, f"then, task {number}: ")
             for number, spec in enumerate(then_specs(then))
-        )
+        ]
 
     def _target(self, target: str | None, path: str) -> str | None:
         if target is None:

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from blinker import NamedSignal
 
 from ..core import signals
-from ..core.delivery.verdict import stored_headers
 from ..core.durations import seconds
 from ..core.errors import TransientError, WaitTimeoutError
 from ..core.states import Record, State
@@ -173,9 +172,10 @@ class Tasks:
         if row is None:
             return None
         encryption = self._runtime.encryption
-        headers, truncated = stored_headers(encryption.decrypt_text(row.reply_headers))
-        return Result(
-            row.status, headers, encryption.decrypt(bytes(row.reply_body or b"")), truncated
+        return Result.stored(
+            row.status,
+            encryption.decrypt_text(row.reply_headers),
+            encryption.decrypt(bytes(row.reply_body or b"")),
         )
 
     def get_batch(self, batch_id: str) -> Batch:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -37,28 +37,40 @@ from .tasks import status_text
 _FOREVER = timedelta(seconds=-1)
 
 
+_REQUEST = (
+    click.option(
+        "--param",
+        "-p",
+        "params",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A form parameter; may be repeated.",
+    ),
+    click.option("--json-body", metavar="JSON", help="A JSON body; - reads stdin."),
+    click.option("--body", metavar="TEXT", help="A plain body; - reads stdin."),
+    click.option(
+        "--header",
+        "-H",
+        "headers",
+        multiple=True,
+        metavar="NAME: VALUE",
+        help="A header; may be repeated.",
+    ),
+    click.option("--method", help="[default: POST]"),
+    click.option("--queue", help="[default: the worker's queue, or default]"),
+)
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that describe a task's request and queue; see `spec_of`."""
+    for option in reversed(_REQUEST):
+        command = option(command)
+    return command
+
+
 @click.command("add")
 @click.argument("url")
-@click.option(
-    "--param",
-    "-p",
-    "params",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A form parameter; may be repeated.",
-)
-@click.option("--json-body", metavar="JSON", help="A JSON body; - reads stdin.")
-@click.option("--body", metavar="TEXT", help="A plain body; - reads stdin.")
-@click.option(
-    "--header",
-    "-H",
-    "headers",
-    multiple=True,
-    metavar="NAME: VALUE",
-    help="A header; may be repeated.",
-)
-@click.option("--method", help="[default: POST]")
-@click.option("--queue", help="[default: the worker's queue, or default]")
+@request_options
 @click.option("--name", help="Unique in its queue.")
 @click.option("--unique-key", help="Unique among the tasks of the queue that have not ended.")
 @click.option("--rate-key", help="The rate per key of its queue applies to this key by itself.")
@@ -77,7 +89,8 @@ _FOREVER = timedelta(seconds=-1)
 def add(url: str, wait: timedelta | None, as_json: bool, **options: Any) -> None:
     """Add a task that calls URL: a path or endpoint of the app, or an absolute URL."""
     runtime = current_runtime()
-    task = _store(runtime, url, options)
+    with logged(runtime, "add", lambda added: added[0].id):
+        task = add_task(runtime, spec_of(url, options), None)
     if wait is None:
         _report(
             task,
@@ -98,11 +111,12 @@ def add(url: str, wait: timedelta | None, as_json: bool, **options: Any) -> None
         raise click.exceptions.Exit(FAILED)
 
 
-def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
+def spec_of(url: str, given: dict[str, Any]) -> TaskSpec:
+    """Return the task that the options of a command describe."""
     options: Any = {
         name: given[name]
         for name in ("method", "queue", "name", "unique_key", "rate_key", "countdown", "eta")
-        if given[name] is not None
+        if given.get(name) is not None
     }
     params = _pairs(given["params"], "=", "--param")
     if given["json_body"] is not None:
@@ -114,8 +128,7 @@ def _store(runtime: Runtime, url: str, given: dict[str, Any]) -> Task:
             name: values[0] for name, values in _pairs(given["headers"], ":", "--header").items()
         }
     checked: TaskOptions = options
-    with logged(runtime, "add", lambda added: added[0].id):
-        return add_task(runtime, TaskSpec(url, params or None, **checked), None)
+    return TaskSpec(url, params or None, **checked)
 
 
 def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:

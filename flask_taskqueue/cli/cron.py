@@ -1,19 +1,31 @@
-"""``flask taskqueue cron list``, ``run``, ``pause``, ``resume``."""
+"""``flask taskqueue cron``: list, run, pause and resume schedules; add, change, delete them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import click
 from flask.cli import AppGroup, with_appcontext
 
+from ..api.declared_schedules import DeclaredSchedule
 from ..api.schedules import ScheduleEntry, entries, entry
+from ..api.schedules import add as add_entry
+from .add import request_options, spec_of
 from .audit import logged, user_name
 from .options import current_runtime, json_option, utc_option
 from .output import chatter, echo, echo_change, echo_json, echo_table, moment, task_document
 
-cron: AppGroup = AppGroup("cron", help="List, run, pause and resume schedules.")
+cron: AppGroup = AppGroup(
+    "cron", help="List, run, pause, resume, add, change and delete schedules."
+)
+
+_RULES = (
+    click.option("--misfire", type=click.Choice(["run_once", "skip", "all"]), help="Missed runs."),
+    click.option("--overlap", type=click.Choice(["skip", "allow"]), help="Overlapping runs."),
+    click.option("--description", metavar="TEXT", help="A text for people."),
+)
 
 
 @cron.command("list")
@@ -42,7 +54,7 @@ def list_schedules(as_json: bool, in_utc: bool) -> None:
         ]
         echo_table(("NAME", "SCHEDULE", "TIME ZONE", "NEXT", "LAST", ""), rows)
     else:
-        chatter("No schedules are declared.")
+        chatter("There are no schedules.")
 
 
 @cron.command("run")
@@ -96,6 +108,73 @@ def resume_schedule(name: str, as_json: bool) -> None:
     )
 
 
+def _rules(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_RULES):
+        command = option(command)
+    return command
+
+
+@cron.command("add")
+@click.argument("name")
+@click.argument("schedule")
+@click.argument("url")
+@click.option("--timezone", default="UTC", show_default=True, help="The clock of the schedule.")
+@_rules
+@request_options
+@json_option
+@with_appcontext
+def add_schedule(
+    name: str, schedule: str, url: str, timezone: str, as_json: bool, **options: Any
+) -> None:
+    """Add a schedule NAME that calls URL when SCHEDULE says, such as "every 10 minutes".
+
+    Every dispatcher fires it until it is deleted.
+    """
+    given = {rule: options[rule] for rule in ("misfire", "overlap") if options[rule] is not None}
+    spec = spec_of(url, options)
+    one = DeclaredSchedule.of(
+        name, spec, schedule, timezone, description=options["description"], **given
+    )
+    runtime = current_runtime()
+    with logged(runtime, "add-cron", f"{name}: {schedule}"):
+        add_entry(runtime, one, None)
+    echo_change("add", name, True, as_json, f"Added {name}.")
+
+
+@cron.command("change")
+@click.argument("name")
+@click.option("--schedule", help='When it fires, such as "every 10 minutes".')
+@click.option("--timezone", help="The clock of the schedule.")
+@_rules
+@json_option
+@with_appcontext
+def change_schedule(name: str, as_json: bool, **given: Any) -> None:
+    """Change schedule NAME, which was added rather than declared in code."""
+    changes = {option: value for option, value in given.items() if value is not None}
+    if not changes:
+        raise click.UsageError("there is nothing to change: give at least one option")
+    runtime = current_runtime()
+    words = ", ".join(f"{option}={value}" for option, value in changes.items())
+    with logged(runtime, "change-cron", f"{name}: {words}"):
+        entry(runtime, name).change(**changes)
+    echo_change("change", name, True, as_json, f"Changed {name}.")
+
+
+@cron.command("delete")
+@click.argument("name")
+@json_option
+@with_appcontext
+def delete_schedule(name: str, as_json: bool) -> None:
+    """Delete schedule NAME, which was added rather than declared in code.
+
+    The tasks that it has added stay.
+    """
+    runtime = current_runtime()
+    with logged(runtime, "delete-cron", name):
+        entry(runtime, name).delete()
+    echo_change("delete", name, True, as_json, f"Deleted {name}.")
+
+
 def _document(schedule: ScheduleEntry) -> dict[str, Any]:
     known = {
         field.name: getattr(schedule, field.name)
@@ -110,4 +189,4 @@ def _state(schedule: ScheduleEntry) -> str:
         return f"broken: {schedule.last_error}"
     if schedule.is_paused:
         return "paused" + (f" by {schedule.paused_by}" if schedule.paused_by else "")
-    return "" if schedule.is_declared else "not declared here"
+    return "" if schedule.is_declared or schedule.added_at else "not declared here"

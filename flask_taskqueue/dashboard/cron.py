@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
-from flask import g
+from flask import g, request
 
+from ..api.declared_schedules import DeclaredSchedule
 from ..api.schedules import ScheduleEntry, entries, entry
+from ..api.schedules import add as add_entry
+from ..core.errors import InvalidScheduleError
 from ..core.states import State
+from ..core.tasks.spec import ScheduleOptions, TaskSpec
 from ..runtime import Runtime
 from .rendering import NOBODY, Page, PlannedAction
 
 _FIELDS = (
     *("name", "text", "timezone", "description", "misfire", "overlap", "next_at", "fired_at"),
-    *("last_task_id", "last_error", "paused_at", "paused_by", "is_declared"),
+    *("last_task_id", "last_error", "paused_at", "paused_by", "added_at", "is_declared"),
 )
 
 
@@ -50,6 +55,47 @@ def resume(runtime: Runtime, name: str) -> PlannedAction:
 def run(runtime: Runtime, name: str) -> PlannedAction:
     """Add the schedule's task now."""
     return PlannedAction("run-cron", name, entry(runtime, name).run_now)
+
+
+def add(runtime: Runtime) -> PlannedAction:
+    """Add a schedule beside those that code declares."""
+    name, text, timezone, url = (_field(one) for one in ("name", "schedule", "timezone", "url"))
+    if not url:
+        raise InvalidScheduleError("the schedule has no URL: give that of the task that it adds")
+    options: ScheduleOptions = {}
+    if body := _field("json"):
+        options["json"] = _document(body)
+    one = DeclaredSchedule.of(
+        name,
+        TaskSpec(url, **options),
+        text,
+        timezone or "UTC",
+        description=_field("description") or None,
+    )
+    return PlannedAction("add-cron", f"{name}: {text}", partial(add_entry, runtime, one, None))
+
+
+def change(runtime: Runtime, name: str) -> PlannedAction:
+    """Change when an added schedule fires; an empty field stays as it is."""
+    text, timezone = _field("schedule"), _field("timezone")
+    do = partial(entry(runtime, name).change, text or None, timezone=timezone or None)
+    return PlannedAction("change-cron", f"{name}: {text} {timezone}".rstrip(), do)
+
+
+def delete(runtime: Runtime, name: str) -> PlannedAction:
+    """Delete an added schedule."""
+    return PlannedAction("delete-cron", name, entry(runtime, name).delete)
+
+
+def _field(name: str) -> str:
+    return request.form.get(name, "").strip()
+
+
+def _document(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidScheduleError(f"the JSON body cannot be read: {error}") from error
 
 
 def _line(schedule: ScheduleEntry, states: dict[str, State]) -> dict[str, Any]:

@@ -14,14 +14,9 @@ from ..core.arguments.functions import FUNCTIONS
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.outcome import AttemptContext, Outcome, judge, judge_success, permanent
-from ..core.delivery.verdict import OutgoingRequest, Reply, Verdict, kept_headers
+from ..core.delivery.verdict import OutgoingRequest, Reply, Verdict
 from ..core.diagnosis.ping import ping_record
-from ..core.errors import (
-    DeadlineExceeded,
-    DecryptionError,
-    InvalidTaskError,
-    InvalidTaskRetryOptionsError,
-)
+from ..core.errors import DeadlineExceeded, DecryptionError, TaskQueueError
 from ..core.failures import traceback_excerpt
 from ..core.names import chance
 from ..core.queues.poison import is_poison, probation
@@ -30,9 +25,10 @@ from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import Record, State
+from ..core.tasks.handover import UnfilledError
 from ..process.interrupts import within_deadline
 from ..process.logs import get_logger
-from ..store import AttemptResult
+from ..store import AttemptResult, StoredReply
 from .outgoing_requests import Keys, OutgoingRequests, Routes, is_own
 from .tracing import is_traced, processing
 from .transports import Transport
@@ -41,14 +37,7 @@ _logger = get_logger()
 
 _ERROR_LENGTH = 4000
 _PING_DEADLINE = 10.0
-_MALFORMED = (
-    InvalidTaskError,
-    InvalidTaskRetryOptionsError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-)
+_MALFORMED = (TaskQueueError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 class Attempts:
@@ -109,12 +98,8 @@ class Attempts:
             transport, request = self._requests.prepare(
                 self._encryption.decrypt_record(record), own=delivery.own
             )
-        except DecryptionError as error:
-            return AttemptResult(record, permanent(f"the stored task cannot be read: {error}"), 0.0)
         except _MALFORMED as error:
-            return AttemptResult(
-                record, permanent(_clean(f"the stored task is malformed: {error}")), 0.0
-            )
+            return AttemptResult(record, permanent(_clean(_why_unsent(error))), 0.0)
         started = time.monotonic()
         reply = within_deadline(delivery, lambda: self._send(transport, request, delivery))
         return self.result(delivery, reply, time.monotonic() - started, retry)
@@ -138,11 +123,11 @@ class Attempts:
         failed = outcome.state is not State.SUCCEEDED
         if not (failed or record.keep_result):
             return result
-        encryption = self._encryption
+        stored = StoredReply.of(reply, self._encryption)
         return result._replace(
-            reply_headers=encryption.encrypt_text(kept_headers(reply)),
-            reply_body=encryption.encrypt(reply.body) if reply.body else None,
-            traceback=encryption.encrypt_text(delivery.traceback) if failed else None,
+            reply_headers=stored.headers,
+            reply_body=stored.body,
+            traceback=self._encryption.encrypt_text(delivery.traceback) if failed else None,
         )
 
     def ping(self, method: str, path: str) -> tuple[Reply, Verdict | None]:
@@ -291,6 +276,14 @@ def _is_for_worker(record: Record) -> bool:
     That is so if its URL was a worker's when it was added, or if it belongs to a task function.
     """
     return bool(record.for_worker) or record.url.startswith(FUNCTIONS)
+
+
+def _why_unsent(error: Exception) -> str:
+    """Return why a stored task cannot be sent."""
+    if isinstance(error, UnfilledError):
+        return str(error)
+    what = "cannot be read" if isinstance(error, DecryptionError) else "is malformed"
+    return f"the stored task {what}: {error}"
 
 
 def _clean(text: str) -> str:

@@ -34,8 +34,8 @@ it.
 class Cron:
     """The cron of one process, which fires the schedules that its application declares.
 
-    Every other dispatcher does the same for its own. `tick` may be called at any time, from any
-    number of processes.
+    Every other dispatcher does the same for its own. Those that were added while the app runs are
+    fired by all. `tick` may be called at any time, from any number of processes.
     """
 
     def __init__(
@@ -99,25 +99,29 @@ class Cron:
 
     def _tick(self, now: datetime | None) -> float:
         self.has_added = False
-        names = self.declare(now)
+        declared = self.declare(now)
         schedules = self._store.schedules
         with self._store.reading() as connection:
             instant = now or schedules.now(connection)
             waiting = schedules.waiting(connection)
-        for name in sorted(name for name, next_at in waiting.items() if next_at <= instant):
-            if name in names:
+        for name, (next_at, is_added) in sorted(waiting.items()):
+            if next_at > instant:
+                continue
+            if is_added or name in declared:
                 self._fire(name, instant)
-            elif name not in self._locked and instant - waiting[name] > _GONE:
+            elif name not in self._locked and instant - next_at > _GONE:
                 self._store.transact(
                     partial(schedules.pass_over, name=name, now=instant), wait=Wait.BRIEFLY
                 )
-        if not names:
-            return _LOOK_AGAIN
+        return self._wait(declared, instant)
+
+    def _wait(self, declared: Collection[str], instant: datetime) -> float:
+        """Return the seconds until the next schedule is due, or others may have changed one."""
         with self._store.reading() as connection:
             waits = [
-                (next_at - instant).total_seconds()
-                for name, next_at in schedules.waiting(connection).items()
-                if name in names
+                (one.next_at - instant).total_seconds()
+                for name, one in self._store.schedules.waiting(connection).items()
+                if one.is_added or name in declared
             ]
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
 

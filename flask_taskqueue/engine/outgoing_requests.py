@@ -18,8 +18,9 @@ from ..core.errors import ConfigurationError, InvalidTaskError
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import Record
+from ..core.tasks.handover import check_filled
+from ..core.tasks.packed import unpack
 from ..core.tasks.request import check_headers
-from ..core.tasks.spec import unpack
 from ..core.urls import as_host, as_sent, check_path, is_absolute, receiver_of
 from .own_address import in_process_url, own_subdomain, server_url, subdomain_of
 from .transports import Transport
@@ -114,7 +115,9 @@ class OutgoingRequests:
         It is checked, because rows may have been written by hand.
         """
         check_word(queue)
-        stored = check_headers(json.loads(headers)) if headers else {}
+        found = json.loads(headers) if headers else {}
+        check_filled(found)
+        stored = check_headers(found)
         if own:
             return _Shared(self._routes.own, self._routes.own_url + check_path(url), stored, None)
         whole = self._targets.check(url if target is None else target + check_path(url))

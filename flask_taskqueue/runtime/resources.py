@@ -95,6 +95,7 @@ class Resources:
             database,
             self.settings.queues.values(),
             keep_attempts=self.settings.keep_attempts,
+            max_body=self.settings.max_body,
             encryption=self.encryption,
             application=None if database.in_memory else self.application,
         )

@@ -21,7 +21,7 @@ from .database.transaction import LockedError, Wait, refusal
 from .encryption import RotationResult
 from .leases.claims import Claims
 from .leases.freed_places import has_freed_places
-from .leases.results import AttemptResult, Recorded
+from .leases.results import NOT_KEPT, AttemptResult, Recorded, StoredReply
 from .probe_row import refuse_elsewhere
 from .queues.dispatchers import DispatcherEntry
 from .store import Store
@@ -39,6 +39,7 @@ __all__ = [
     "LATEST_FAILURES",
     "MOST_DEAD",
     "MOST_ENDED",
+    "NOT_KEPT",
     "NO_COMMIT",
     "OF_STATE",
     "RANGES",
@@ -71,6 +72,7 @@ __all__ = [
     "SchemaVersion",
     "SearchResult",
     "Store",
+    "StoredReply",
     "Tables",
     "TrackedTransaction",
     "Visible",

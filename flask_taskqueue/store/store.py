@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from ..core.ownership import Application
 from ..core.security.encryption import Encryption
-from ..core.settings.app import KEEP_ATTEMPTS
+from ..core.settings.app import KEEP_ATTEMPTS, MAX_BODY
 from ..core.settings.queue import QueueSettings
+from .adding.added_schedules import AddedSchedules
 from .adding.batches import Batches
 from .adding.conflicts import Conflicts
 from .adding.inserts import Inserts
@@ -29,6 +30,7 @@ from .leases.attempts import AttemptLog
 from .leases.claims import Claims
 from .leases.completions import Completions
 from .leases.finish import Finish
+from .leases.follow_ups import FollowUps
 from .leases.freed_places import FreedPlaces
 from .leases.holds import Holds
 from .leases.leases import Leases
@@ -63,6 +65,7 @@ class Store:
         queues: Collection[QueueSettings],
         *,
         keep_attempts: float = KEEP_ATTEMPTS,
+        max_body: int = MAX_BODY,
         encryption: Encryption | None = None,
         application: Callable[[], Application] | None = None,
     ) -> None:
@@ -79,8 +82,9 @@ class Store:
             dialect,
             lambda connection: database.in_memory or connection.engine is database.engine,
         )
+        follow_ups = FollowUps(tables, encryption, max_body)
         finish = Finish(
-            self.counters, self.locks, self.batches, self.inserts, encryption, freed_places
+            self.counters, self.locks, self.batches, self.inserts, follow_ups, freed_places
         )
         conflicts.replaced = finish.replaced
         log = AttemptLog(tables, dialect, finish, keep_attempts)
@@ -100,6 +104,9 @@ class Store:
         self.statistics: Statistics = Statistics(tables, dialect, self.counters)
         self.metrics: Metrics = Metrics(tables, dialect)
         self.schedules: Schedules = Schedules(tables, dialect, self.inserts, encryption)
+        self.added_schedules: AddedSchedules = AddedSchedules(
+            tables, dialect, self.schedules, encryption
+        )
         self.finished_tasks: FinishedTasks = FinishedTasks(tables, dialect, self.counters)
         self.dispatchers: Dispatchers = Dispatchers(tables, dialect)
         self.ownership: Ownership = Ownership(database, self.dispatchers, application)

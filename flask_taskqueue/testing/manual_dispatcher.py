@@ -114,9 +114,9 @@ class ManualDispatcher:
         now = self._database.now()
         with self._store.reading() as connection:
             waits = [
-                to_micros(at) - now
-                for name, at in self._store.schedules.waiting(connection).items()
-                if name in names
+                to_micros(one.next_at) - now
+                for name, one in self._store.schedules.waiting(connection).items()
+                if one.is_added or name in names
             ]
             next_in = self._store.claims.lanes(connection).next_in() if run else None
         waits += [] if next_in is None else [int(next_in * SECOND)]

@@ -8,15 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Response
+from flask import Response, request
 
 from ..core.delivery.delivery import Delivery
-from ..core.delivery.verdict import Verdict
+from ..core.delivery.verdict import Reply, Verdict
 from ..core.errors import BadTransactionStateError, TransientError
 from ..core.states import Record
 from ..process.interrupts import shielded
 from ..runtime import Runtime
 from ..runtime.sessions import followed, has_changes, no_commit
+from ..store import NOT_KEPT, StoredReply
 
 Answer = tuple[Response, Verdict]
 
@@ -82,6 +83,8 @@ class _Transaction:
     def __init__(self, runtime: Runtime, record: Record) -> None:
         self._binding = runtime.binding
         self._completions = runtime.store.completions
+        self._encryption = runtime.encryption
+        self._cap = runtime.settings.reply_excerpt
         self._record = record
         self._session = self._binding.session()
 
@@ -107,7 +110,8 @@ class _Transaction:
                 self._flush()
                 self._see_that_it_is_all(connection)
             status = verdict.status or 200
-            completed = self._completions.complete(connection, self._record, status, mark)
+            kept = self._kept(response)
+            completed = self._completions.complete(connection, self._record, status, mark, kept)
             if completed is None:
                 raise BadTransactionStateError(_ENDED)
             if not completed:
@@ -119,6 +123,21 @@ class _Transaction:
             if not committed:
                 self._session.rollback()
                 self._binding.session.rollback()  # a new session, if the handler removed this
+
+    def _kept(self, response: Response) -> StoredReply:
+        """Return the reply as it is stored with the end of the attempt, if it is to be kept."""
+        if not self._record.keep_result:
+            return NOT_KEPT
+        response.direct_passthrough = False  # a file is read now
+        head = request.method == "HEAD" or response.status_code == 204
+        body, cap = b"" if head else response.get_data(), self._cap
+        reply = Reply(
+            response.status_code,
+            {name.lower(): value for name, value in response.headers.items()},
+            body[:cap],
+            truncated=len(body) > cap,
+        )
+        return StoredReply.of(reply, self._encryption)
 
     def _see_that_it_goes_on(self, begun: Any) -> None:
         if (

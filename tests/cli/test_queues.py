@@ -210,3 +210,29 @@ def test_schedules_in_the_same_style(console: Console) -> None:
     }
     assert console.json("cron", "run", "tidy")["schedule"] == "tidy"
     assert console.run("cron", "resume", "none").exit_code == 3
+
+
+def test_schedules_are_added_changed_and_deleted(console: Console) -> None:
+    """Those that code declares are left alone, and a mistake is answered with a sentence."""
+    console.bench.tasks.schedule("tidy", "/work", "every 5 minutes", {"what": "good"})
+    added = console.run("cron", "add", "hot", "every 10 seconds", "/work", "-p", "what=good")
+    assert added.stdout == "Added hot.\n"
+    assert console.json("cron", "run", "hot")["schedule"] == "hot"
+    changed = console.json("cron", "change", "hot", "--schedule", "0 4 * * *", "--overlap", "allow")
+    assert changed == {"action": "change", "name": "hot", "changed": True}
+    (hot,) = [one for one in console.json("cron", "list") if one["name"] == "hot"]
+    assert (hot["text"], hot["overlap"], hot["is_declared"]) == ("0 4 * * *", "allow", False)
+    assert hot["added_at"].endswith("Z")
+    for words, code, sentence in (
+        (("add", "tidy", "@daily", "/work"), 1, "schedule 'tidy' is declared in the code"),
+        (("add", "hot", "@daily", "/work"), 1, "there is a schedule named 'hot' already"),
+        (("add", "cold", "sometimes", "/work"), 1, "sometimes"),
+        (("change", "tidy", "--schedule", "@daily"), 1, "is declared in the code"),
+        (("change", "hot"), 2, "give at least one option"),
+        (("delete", "tidy"), 1, "is declared in the code"),
+        (("delete", "none"), 3, "there is no schedule 'none'"),
+    ):
+        refused = console.run("cron", *words)
+        assert (refused.exit_code, sentence in refused.stderr) == (code, True), refused.stderr
+    assert console.run("cron", "delete", "hot").stdout == "Deleted hot.\n"
+    assert [one["name"] for one in console.json("cron", "list")] == ["tidy"]

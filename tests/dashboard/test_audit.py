@@ -77,6 +77,9 @@ def shop(one: Bench) -> dict[str, Any]:
         "run_task": ({"task_id": later[2]}, {}),
         "delete_task": ({"task_id": later[3]}, {}),
         "copy_task": ({"task_id": later[4]}, {"countdown": "10m"}),
+        "add_cron": ({}, {"name": "hot", "schedule": "@daily", "url": "/fine"}),
+        "change_cron": ({"name": "hot"}, {"schedule": "@weekly"}),
+        "delete_cron": ({"name": "hot"}, {}),
     }
 
 

@@ -121,6 +121,36 @@ def test_schedules_are_shown_paused_and_run(on_file: Open) -> None:
     assert client.post("/taskqueue/cron/none/run").status_code == 404
 
 
+def test_schedules_are_added_changed_and_deleted(on_file: Open) -> None:
+    """Beside those that code declares, which are left alone; a mistake changes nothing."""
+    one = on_file()
+    one.tasks.schedule("nightly", "/fine", "every day 03:00")
+    client = one.app.test_client()
+    assert "Delete nightly" not in client.get("/taskqueue/cron").text
+    form = {"name": "hot", "schedule": "every 10 seconds", "url": "/fine", "json": '{"a": 1}'}
+    assert client.post("/taskqueue/cron/add", data=form).status_code == 303
+    assert "Delete hot" in client.get("/taskqueue/cron").text
+    when = {"schedule": "0 4 * * *", "timezone": "Europe/Berlin"}
+    client.post("/taskqueue/cron/hot/change", data=when)
+    hot = one.tasks.get_schedule("hot")
+    assert (hot.text, hot.timezone, hot.added_at is None) == (*when.values(), False)
+    for path, data, words in (
+        ("add", form, "there is a schedule named"),
+        ("add", form | {"name": "nightly"}, "is declared in the code"),
+        ("add", form | {"name": "cold", "json": "{"}, "the JSON body cannot be read"),
+        ("add", form | {"name": "cold", "url": " "}, "the schedule has no URL"),
+        ("add", form | {"name": "cold", "schedule": "at times"}, "at times"),
+        ("nightly/change", when, "is declared in the code"),
+        ("nightly/delete", {}, "is declared in the code"),
+    ):
+        refused = client.post(f"/taskqueue/cron/{path}", data=data)
+        assert (400 <= refused.status_code < 500, words in refused.text) == (True, True), path
+    client.post("/taskqueue/cron/hot/delete")
+    assert [line["name"] for line in twin(one, "cron")["schedules"]] == ["nightly"]
+    done = [entry["action"] for entry in twin(one, "system")["audit"]]
+    assert done == ["delete-cron", "change-cron", "add-cron"]
+
+
 def test_the_doctor_looks_when_asked(on_file: Open) -> None:
     """Not at every refresh, for it calls the worker routes."""
     one = on_file()

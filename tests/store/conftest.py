@@ -14,7 +14,7 @@ from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import Record
 from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.tasks.spec import NewTask
-from flask_taskqueue.store import Database, Store, Tables
+from flask_taskqueue.store import NOT_KEPT, Database, Store, StoredReply, Tables
 from tests.databases import TestDatabase
 
 
@@ -89,11 +89,15 @@ def get(store: Store, task: str) -> Record:
         return store.tasks.get(connection, task)
 
 
-def complete(store: Store, record: Record, status: int = 204) -> bool | None:
+def complete(
+    store: Store, record: Record, status: int = 204, reply: StoredReply = NOT_KEPT
+) -> bool | None:
     """What a transactional handler does: begin, and commit the end of its attempt."""
 
     def work(connection: sa.Connection) -> bool | None:
         mark = store.completions.begin(connection, record)
-        return mark is not None and store.completions.complete(connection, record, status, mark)
+        return mark is not None and store.completions.complete(
+            connection, record, status, mark, reply
+        )
 
     return store.transact(work)

@@ -11,10 +11,11 @@ import pytest
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.packed import pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.core.tasks.spec import NewTask, pack
-from flask_taskqueue.store import AttemptResult, Filter, Store
-from tests.store.conftest import add, claim, get
+from flask_taskqueue.core.tasks.spec import NewTask
+from flask_taskqueue.store import AttemptResult, Filter, Store, StoredReply
+from tests.store.conftest import add, claim, complete, get, take_over
 
 HOUR = 3600 * 1_000_000
 
@@ -100,3 +101,70 @@ def test_a_task_that_is_replaced_lets_the_next_of_its_key_go(store: Store) -> No
     assert [one.id for one in claim(store, 5)] == [behind.id]
     with store.reading() as connection:
         assert store.statistics.of(connection, ["default"])["default"].counts.cancelled == 1
+
+
+TEN = StoredReply('{"content-type": "application/json"}', b"10")
+
+
+def asks_for_reply(**fields: Any) -> str | None:
+    """What follows, with a place for the reply."""
+    return pack([new(b'{"n":null}', reply_to="json:n", **fields)])
+
+
+def replied(record: Any, reply: StoredReply) -> AttemptResult:
+    """A success with this reply."""
+    outcome = Outcome(State.SUCCEEDED, "success", 200)
+    return AttemptResult(record, outcome, 0.1, reply_headers=reply.headers, reply_body=reply.body)
+
+
+def test_the_reply_of_a_committed_handler_outlives_its_dispatcher(store: Store) -> None:
+    """It is committed together with the handler's changes, so whoever takes the task over, and
+    finds it done, hands it on.
+    """
+    done = add(store, follow_up=asks_for_reply(), keep_result=True)
+    (held,) = claim(store)
+    assert complete(store, held, 200, TEN)
+    store.transact(lambda connection: store.leases.expire(connection, str(held.held_by)))
+    assert take_over(store) is None
+    assert get(store, done.id).state == State.SUCCEEDED
+    assert waiting(store) == [b'{"n":10}']
+
+
+def test_what_was_handed_over_stays_as_it_is(store: Store) -> None:
+    """Recorded again, because a commit was in doubt or because the task was delivered twice."""
+    add(store, follow_up=asks_for_reply(), keep_result=True)
+    (held,) = claim(store)
+    for body in (b"10", b"11"):
+        result = replied(held, TEN._replace(body=body))
+        store.transact(lambda connection, one=result: store.recording.record(connection, [one]))
+        assert waiting(store) == [b'{"n":10}']
+
+
+@pytest.mark.parametrize(
+    ("reply", "reply_to", "why"),
+    [
+        (StoredReply(), "json:n", "was not kept"),
+        (TEN._replace(headers="[]"), "json:n", "cannot be read"),
+        (TEN._replace(headers="{"), "json:n", "cannot be read"),
+        (TEN._replace(body=b"taskqueue-sealed:01234567:x"), "json:n", "which is not among"),
+        (TEN, "header:n", "has no place in it: 'header' is none"),
+        (TEN, "json", "does not fit"),
+    ],
+)
+def test_what_cannot_get_the_reply_is_stored_with_the_reason(
+    store: Store, reply: StoredReply, reply_to: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows that somebody has written by hand too, and what is recorded beside them is recorded."""
+    body = b"[]" if reply_to == "json" else b"{}"
+    done = add(store, follow_up=pack([new(body, reply_to=reply_to)]), keep_result=True)
+    other = add(store)
+    held = claim(store, 2)
+    store.transact(
+        lambda connection: store.recording.record(connection, [replied(one, reply) for one in held])
+    )
+    assert [get(store, one.id).state for one in (done, other)] == ["succeeded", "succeeded"]
+    with store.reading() as connection:
+        (left,) = store.search.find(connection, Filter(state=State.SCHEDULED), 10)
+    assert f"the reply of task {done.id}, which this task was to get, " in str(left.headers)
+    assert why in str(left.headers)
+    assert why in caplog.text

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.states import Record, State
+from flask_taskqueue.core.tasks.packed import pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.core.tasks.spec import NewTask, pack
+from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult, Recorded, Store
 from tests.store.conftest import add, claim, complete, get, take_over

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import UnknownScheduleError
+from flask_taskqueue import InvalidScheduleError, UnknownScheduleError
 from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.schedules.schedule import Schedule
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.tasks.packed import pack
 from flask_taskqueue.core.tasks.request import TaskRequest
-from flask_taskqueue.core.tasks.spec import NewTask, pack
+from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.core.times import to_datetime, to_micros
 from flask_taskqueue.engine.cron import Cron
 from flask_taskqueue.store import ScheduleDefinition, Store
@@ -222,3 +223,78 @@ def test_old_fire_times_are_forgotten(store: Store) -> None:
     one.declare(datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=365))
     one.tick(datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=364))
     assert store.transact(store.schedules.prune) == 1
+
+
+def added(store: Store, one: ScheduleDefinition) -> None:
+    """Add a schedule while the app runs."""
+    store.transact(lambda connection: store.added_schedules.add(connection, one))
+
+
+def test_an_added_schedule_is_fired_by_every_dispatcher_once(store: Store) -> None:
+    """By those that declare nothing, and those that declare others; once for each fire time."""
+    added(store, definition("hot", "0 * * * *"))
+    with store.reading() as connection:
+        (at,) = (one.next_at for one in store.schedules.waiting(connection).values())
+    for dispatcher in (cron(store), cron(store, definition("other", "30 * * * *")), cron(store)):
+        dispatcher.tick(at)
+    assert fired(store, "hot") == [at]
+    assert cron(store).tick(at) <= 5
+    store.transact(lambda connection: store.added_schedules.delete(connection, "hot"))
+    cron(store).tick(at + timedelta(hours=1))
+    assert fired(store, "hot") == [at]
+
+
+def test_a_changed_schedule_counts_from_now_on(store: Store) -> None:
+    """If its text or its time zone changes; a description changes nothing else."""
+    added(store, definition("hot", "0 * * * *"))
+
+    def change(**columns: Any) -> sa.Row[Any]:
+        def work(connection: sa.Connection) -> sa.Row[Any]:
+            store.added_schedules.change(connection, "hot", columns)
+            return store.schedules.get(connection, "hot")
+
+        return store.transact(work)
+
+    with store.reading() as connection:
+        before = store.schedules.get(connection, "hot")
+    assert change(description="new").next_at == before.next_at
+    after = change(text="17 3 * * *")
+    assert to_datetime(after.next_at).strftime("%H:%M") == "03:17"
+    assert (after.description, after.timezone, after.task) == ("new", "UTC", before.task)
+
+
+def test_code_takes_over_what_was_added(store: Store) -> None:
+    """From then on nothing but the code changes it; what is not declared any more stays added."""
+    added(store, definition("one", "0 * * * *"))
+    added(store, definition("two", "0 * * * *"))
+    cron(store, definition("one", "0 * * * *")).declare(START)
+    with pytest.raises(InvalidScheduleError, match="is declared in the code"):
+        store.transact(lambda connection: store.added_schedules.delete(connection, "one"))
+    with pytest.raises(InvalidScheduleError, match="is declared in the code"):
+        store.transact(
+            lambda connection: store.added_schedules.change(connection, "one", {"misfire": "all"})
+        )
+    with pytest.raises(InvalidScheduleError, match="there is a schedule named 'one' already"):
+        added(store, definition("one", "0 * * * *"))
+    with store.reading() as connection:
+        states = {row.name: row.added_at is None for row in store.schedules.rows(connection)}
+    assert states == {"one": True, "two": False}
+
+
+def test_of_two_who_add_a_name_one_succeeds(store: Store) -> None:
+    """The other is told."""
+    told: list[str] = []
+
+    def add(number: int) -> None:
+        try:
+            added(store, definition("hot", f"{number} * * * *"))
+            told.append("added")
+        except InvalidScheduleError as error:
+            told.append(str(error)[:33])
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == ["added"] + 3 * ["there is a schedule named 'hot' al"[:33]]

@@ -15,9 +15,11 @@ from flask import Flask, request
 from flask_taskqueue import (
     ConfigurationError,
     InvalidScheduleError,
+    InvalidUrlError,
     Schedule,
     State,
     TaskQueue,
+    UnknownQueueError,
     UnknownScheduleError,
 )
 from flask_taskqueue.core.times import to_micros
@@ -307,3 +309,67 @@ def test_a_file_that_cannot_be_used_is_an_error_at_the_start(
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigurationError, match=words):
         application(tmp_path, **config)
+
+
+def test_schedules_are_added_while_the_app_runs(clock: Bench) -> None:
+    """Functions and URLs, with their arguments; changed, and deleted, with what they added left."""
+    tasks, seen = clock.tasks, clock.app.extensions["seen"]
+    tasks.add_schedule("hot", "/tidy", "every 10 seconds")
+
+    @tasks.task
+    def note(what: str) -> None:
+        seen.append(what)
+
+    tasks.add_schedule("noted", note, "0 5 * * *", {"what": "early"}, timezone="Europe/Berlin")
+    hot = tasks.get_schedule("hot")
+    assert (hot.is_declared, hot.added_at is None, hot.timezone) == (False, False, "UTC")
+    later(clock, days=2)
+    assert "early" in seen
+    noted = tasks.get_schedule("noted")
+    noted.change("0 6 * * *", task=note.spec("late"), description="notes")
+    changed = tasks.get_schedule("noted")
+    assert (changed.text, changed.timezone, changed.description) == (
+        "0 6 * * *",
+        "Europe/Berlin",
+        "notes",
+    )
+    changed.run_now()
+    tasks.drain()
+    assert seen[-1] == "late"
+    changed.delete()
+    with pytest.raises(UnknownScheduleError):
+        tasks.get_schedule("noted")
+    with pytest.raises(UnknownScheduleError):
+        changed.change("@daily")
+    assert len([one for one in tasks.find() if one.schedule == "noted"]) == 2
+
+
+def test_what_cannot_be_added_is_refused(clock: Bench) -> None:
+    """Names that code declares, bad texts, tasks that cannot be; nothing is stored."""
+    tasks, before = clock.tasks, len(clock.tasks.schedules())
+    for arguments, options, words in (
+        (("tidy", "/tidy", "@daily"), {}, "schedule 'tidy' is declared in the code"),
+        (("hot", "/tidy", "at times"), {}, "at times"),
+        (("hot", "/tidy", "@daily"), {"timezone": "Mars"}, "Mars"),
+        (("hot", "/tidy", "@daily"), {"misfire": "never"}, "never"),
+        (("", "/tidy", "@daily"), {}, "schedule name"),
+    ):
+        with pytest.raises(InvalidScheduleError, match=words):
+            tasks.add_schedule(*arguments, **options)
+    with pytest.raises(InvalidUrlError):
+        tasks.add_schedule("hot", "/nowhere", "@daily")
+    with pytest.raises(UnknownQueueError):
+        tasks.add_schedule("hot", "/tidy", "@daily", queue="none")
+    for change in (lambda one: one.change("@daily"), lambda one: one.delete()):
+        with pytest.raises(InvalidScheduleError, match="is declared in the code"):
+            change(tasks.get_schedule("tidy"))
+    assert len(tasks.schedules()) == before
+
+
+def test_an_added_schedule_joins_the_session(clock: Bench) -> None:
+    """Rolled back, it never was."""
+    clock.db.session.add(clock.Counter(id=7, count=0))
+    clock.tasks.add_schedule("hot", "/tidy", "@daily")
+    clock.db.session.rollback()
+    with pytest.raises(UnknownScheduleError):
+        clock.tasks.get_schedule("hot")

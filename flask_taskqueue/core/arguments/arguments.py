@@ -13,6 +13,7 @@ from .converter import BAD_VALUE, Read, readers, written
 from .equality import same
 from .form import Call, form_text
 from .functions import label, may_be_none, name_of, takes_several, type_hints
+from .placeholder import REPLY
 from .refusals import Misfit, altered, unconvertible, unsayable
 
 _STARS: dict[Any, str] = {
@@ -163,9 +164,10 @@ class Arguments:
         if not given:
             return None, None
         sent = {name: value for name, value in given.items() if name not in self._filled}
+        self._check_placeholder(given.keys() - sent.keys(), given)
         texts: dict[str, Any] = {}
         for name, value in sent.items():
-            text = self._as_text(self._of(name), value)
+            text = None if value is REPLY else self._as_text(self._of(name), value)
             if text is not None:
                 texts[name] = text
             elif form is None:
@@ -231,6 +233,8 @@ class Arguments:
 
     def _json_value(self, name: str, value: Any) -> Any:
         parameter = self._of(name)
+        if value is REPLY:
+            return value
         arrived: Any = None
         try:
             stored = written(value, parameter.hint)
@@ -240,6 +244,15 @@ class Arguments:
         except BAD_VALUE as error:
             raise altered(self._what(name), value, parameter.hint) from error
         raise altered(self._what(name), value, parameter.hint, arrived)
+
+    def _check_placeholder(self, filled: Collection[str], given: Mapping[str, Any]) -> None:
+        """Raise `InvalidTaskError` if a variable of the URL is to be the reply of another task."""
+        for name in filled:
+            if given[name] is REPLY:
+                raise InvalidTaskError(
+                    f"{self._what(name)} is part of the URL, which REPLY cannot be: pass it as a "
+                    "parameter that the URL has no place for"
+                )
 
     def _what(self, name: str) -> str:
         return _named(name, self._handler)

@@ -16,6 +16,7 @@ from .queue import DAY, MAX_DEADLINE, QueueSettings, default_queues, parse_queue
 
 PREFIX = "TASKQUEUE_"
 KEEP_ATTEMPTS = 20
+MAX_BODY = 102_400
 REDACT = ("authorization", "cookie", "token", "secret", "password", "key")
 DEFAULT_RETRY = RetryOptions(task_age_limit=30 * DAY)
 
@@ -115,7 +116,7 @@ class Settings:
         "The retry policy of queues and tasks that have none; gives up after 30 days.",
     )
     max_body: int = _key(
-        102_400,
+        MAX_BODY,
         checks.count(0, 33_554_432),
         "The most bytes a task may have: method, URL, headers and body.",
     )
@@ -223,6 +224,14 @@ class Settings:
         checks.boolean,
         "Whether tasks carry the trace context in which they were added (traceparent, "
         "tracestate, baggage, sentry-trace).",
+    )
+    progress: bool = _key(
+        False,
+        checks.boolean,
+        "Whether pages can ask how far a task has come, at the URL of tasks.progress_url().",
+    )
+    progress_url: str = _key(
+        "/taskqueue/progress", checks.path, "What the URLs of tasks.progress_url() are below."
     )
     metrics: bool = _key(
         False, checks.boolean, "Whether the application has a route with metrics for Prometheus."

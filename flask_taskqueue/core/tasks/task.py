@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ..delivery.verdict import complete_body, json_body
+from ..delivery.verdict import complete_body, json_body, stored_headers
 from ..errors import BadTransactionStateError
 from ..queues.rate_keys import split_rate_key
 from ..states import Record, State
@@ -40,6 +40,12 @@ class Result:
     body: bytes = field(repr=False)
     truncated: bool = False
 
+    @classmethod
+    def stored(cls, status: int, headers: str | None, body: bytes) -> Result:
+        """Return the result of a reply that was stored with these headers."""
+        kept, truncated = stored_headers(headers)
+        return cls(status, kept, body, truncated)
+
     @property
     def text(self) -> str:
         """The body as text.
@@ -68,6 +74,23 @@ class Progress:
     done: int
     total: int | None = None
     note: str | None = None
+
+    @classmethod
+    def stored(cls, text: str | None) -> Progress | None:
+        """Return the progress that a task's row holds, if it holds one."""
+        return None if text is None else cls(*json.loads(text))
+
+
+def progress_report(state: State, progress: Progress | None) -> dict[str, Any]:
+    """Return how far a task has come, as an object for JSON."""
+    known = progress or Progress(0)
+    return {
+        "state": state.value,
+        "finished": state.is_finished,
+        "done": known.done,
+        "total": known.total,
+        "note": known.note,
+    }
 
 
 @dataclass(slots=True)
@@ -159,7 +182,7 @@ class Task:
             expires_at=_instant(record.expires_at),
             batch_id=record.batch_id,
             schedule=record.schedule,
-            progress=None if record.progress is None else Progress(*json.loads(record.progress)),
+            progress=Progress.stored(record.progress),
             disposition=disposition,
             _actions=actions,
             _commitment=commitment or Commitment(),
@@ -190,6 +213,15 @@ class Task:
     def result(self) -> Result | None:
         """The reply that the task succeeded with, read now; needs ``keep_result``."""
         return self._actions.result(self.id)
+
+    def report(self) -> dict[str, Any]:
+        """Return how far the task has come, as an object for JSON that a page may show.
+
+        It has ``state``, ``finished``, ``done``, ``total`` and ``note``: nothing of what the task
+        holds, and no error. ``TASKQUEUE_PROGRESS`` opens a route that answers with it; call this in
+        a view of your own that checks who asks.
+        """
+        return progress_report(self.state, self.progress)
 
     def wait(self, timeout: float | str | timedelta | None = None) -> Task:
         """Block until the task has ended and return it as it is then.

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ...core.errors import UnknownBatchError
 from ...core.names import is_token
 from ...core.security.encryption import Encryption
-from ...core.tasks.spec import unpack
+from ...core.tasks.packed import unpack
 from ...core.times import duration_micros
 from ...process.logs import get_logger
 from ..database.dialects import Dialect

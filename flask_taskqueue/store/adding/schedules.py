@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,7 +15,8 @@ from ...core.names import is_token
 from ...core.schedules.schedule import Firing, LastRun, Schedule, decide
 from ...core.security.encryption import Encryption
 from ...core.states import Record
-from ...core.tasks.spec import NewTask, unpack
+from ...core.tasks.packed import unpack
+from ...core.tasks.spec import NewTask
 from ...core.times import duration_micros, to_datetime, to_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
@@ -38,8 +39,15 @@ class ScheduleDefinition:
     description: str | None
 
 
-_WHEN = ("text", "timezone")
-_DECLARED = (*_WHEN, "task", "misfire", "overlap", "description")
+class Waiting(NamedTuple):
+    """When a schedule fires next, and whether it was added while the app runs."""
+
+    next_at: datetime
+    is_added: bool
+
+
+DECLARED = ("text", "timezone", "task", "misfire", "overlap", "description")
+"""The columns that a definition fills."""
 
 
 class Schedules:
@@ -85,12 +93,13 @@ class Schedules:
         """Store schedules as they are declared now.
 
         If the text or the time zone of a schedule has changed, its fire times are counted from now
-        on.
+        on. One that was added while the app runs is the code's from now on.
         """
         schedule = self._schedule
         for definition in sorted(declared, key=lambda each: each.name):
-            values = {field: getattr(definition, field) for field in _DECLARED} | {
-                "task": self._encryption.encrypt_text(definition.task)
+            values = {field: getattr(definition, field) for field in DECLARED} | {
+                "task": self._encryption.encrypt_text(definition.task),
+                "added_at": None,
             }
             next_at = to_micros(
                 Schedule.parse(definition.text, definition.timezone).next_after(now)
@@ -119,13 +128,16 @@ class Schedules:
             raise UnknownScheduleError(f"there is no schedule {name!r}")
         return row
 
-    def waiting(self, connection: sa.Connection) -> dict[str, datetime]:
+    def waiting(self, connection: sa.Connection) -> dict[str, Waiting]:
         """Return when each schedule fires next, without those that are paused or broken."""
         schedule = self._schedule
-        found = sa.select(schedule.c.name, schedule.c.next_at).where(
+        found = sa.select(schedule.c.name, schedule.c.next_at, schedule.c.added_at).where(
             schedule.c.paused_at.is_(None), schedule.c.next_at.is_not(None)
         )
-        return {row.name: to_datetime(row.next_at) for row in connection.execute(found)}
+        return {
+            row.name: Waiting(to_datetime(row.next_at), row.added_at is not None)
+            for row in connection.execute(found)
+        }
 
     def fire(self, connection: sa.Connection, name: str, now: datetime) -> int:
         """Fire a schedule whose time has come; return how many tasks were added.
@@ -233,12 +245,14 @@ class Schedules:
     def _differs(self, row: sa.Row[Any], definition: ScheduleDefinition) -> bool:
         """Return whether a stored schedule differs from its declaration, or cannot be read."""
         try:
-            stored = {field: getattr(row, field) for field in _DECLARED} | {
+            stored = {field: getattr(row, field) for field in DECLARED} | {
                 "task": self._encryption.decrypt_text(row.task)
             }
         except DecryptionError:
             return True
-        return any(stored[field] != getattr(definition, field) for field in _DECLARED)
+        return row.added_at is not None or any(
+            stored[field] != getattr(definition, field) for field in DECLARED
+        )
 
     def _decide(
         self, connection: sa.Connection, row: sa.Row[Any], now: datetime, runs: Sequence[Record]

@@ -150,7 +150,8 @@ def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
 def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of schedules.
 
-    ``next_at`` is the next fire time, ``task`` the task that it adds (see `pack`).
+    ``next_at`` is the next fire time, ``task`` the task that it adds (see `pack`). ``added_at`` is
+    filled if it was added while the app runs, rather than declared in code.
     """
     return sa.Table(
         f"{prefix}schedule",
@@ -170,6 +171,7 @@ def schedule(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("last_error", TEXT),
         sa.Column("given_key", token(200)),
         sa.Column("runs", TEXT),
+        sa.Column("added_at", MICROS),
     )
 
 

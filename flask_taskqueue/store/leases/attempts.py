@@ -91,20 +91,6 @@ class AttemptLog:
         connection.execute(sa.delete(attempt).where(withdrawn))
         self._insert.execute_many(connection, [_row(result, "late") for result in results])
 
-    def add_reply(self, connection: sa.Connection, result: AttemptResult) -> None:
-        """Keep the reply of an attempt that its handler's transaction has logged."""
-        attempt, record = self._attempt, result.record
-        mine = (
-            attempt.c.task_id == record.id,
-            attempt.c.number == record.attempts,
-            attempt.c.lease_id == record.lease_id,
-        )
-        connection.execute(
-            sa.update(attempt)
-            .where(*mine)
-            .values(reply_headers=result.reply_headers, reply_body=result.reply_body)
-        )
-
     def crash(
         self,
         connection: sa.Connection,

@@ -25,6 +25,7 @@ from ..database.tables import Tables
 from ..database.task_tables import ended
 from ..database.transaction import AUTOCOMMIT
 from .finish import Finish, Transition
+from .results import NOT_KEPT, StoredReply
 
 
 class Completions:
@@ -60,12 +61,18 @@ class Completions:
         return self._dialect.mark(connection)
 
     def complete(
-        self, connection: sa.Connection, record: Record, status: int, mark: Mark
+        self,
+        connection: sa.Connection,
+        record: Record,
+        status: int,
+        mark: Mark,
+        reply: StoredReply = NOT_KEPT,
     ) -> bool | None:
         """Store that the handler has returned; its changes are committed together with this.
 
-        Returns False if somebody else ended the lease, and None if this is not the transaction of
-        the ``mark``: then nothing of it may be committed.
+        The ``reply`` is that of the handler, if it is kept. Returns False if somebody else ended
+        the lease, and None if this is not the transaction of the ``mark``: then nothing of it may
+        be committed.
         """
         if not mark.holds(connection):
             return None
@@ -76,6 +83,8 @@ class Completions:
             "started_at": record.started_at,
             "held_by": record.held_by,
             "status": status,
+            "reply_headers": reply.headers,
+            "reply_body": reply.body,
             "id": record.id,
             "lease": record.lease_id,
         }
@@ -90,7 +99,10 @@ class Completions:
         It checks the lease only if that does not lock rows that others change.
         """
         attempt = self._attempt
-        names = ("task_id", "number", "lease_id", "started_at", "held_by", "status")
+        names = (
+            *("task_id", "number", "lease_id", "started_at", "held_by"),
+            *("status", "reply_headers", "reply_body"),
+        )
         binds = {name: sa.bindparam(name, type_=attempt.c[name].type) for name in names}
         columns: dict[str, sa.ColumnElement[Any]] = {
             **binds,

@@ -11,18 +11,14 @@ import sqlalchemy as sa
 
 from ...core.metrics import DELAYS, DURATIONS, bucket
 from ...core.queues.rate_keys import is_rate_key
-from ...core.security.encryption import Encryption
 from ...core.states import Record, State
-from ...core.tasks.spec import unpack
 from ...core.times import SECOND, duration_micros
-from ...process.logs import get_logger
 from ..adding.batches import Batches
 from ..adding.inserts import Inserts
 from ..counters.counters import Counters, Counts, count_end, no_counts
 from ..queues.locks import Locks
+from .follow_ups import FollowUps
 from .freed_places import FreedPlaces
-
-_logger = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +48,14 @@ class Finish:
         locks: Locks,
         batches: Batches,
         inserts: Inserts,
-        encryption: Encryption,
+        follow_ups: FollowUps,
         freed_places: FreedPlaces,
     ) -> None:
         self._counters = counters
         self._locks = locks
         self._batches = batches
         self._inserts = inserts
-        self._encryption = encryption
+        self._follow_ups = follow_ups
         self._freed_places = freed_places
 
     def follow(
@@ -133,13 +129,7 @@ class Finish:
         for transition in transitions:
             if transition.record.follow_up is None or transition.state is not State.SUCCEEDED:
                 continue
-            try:
-                following = unpack(self._encryption.decrypt_text(transition.record.follow_up))
-            except ValueError as error:
-                _logger.error(
-                    "task %s succeeded, but nothing follows: %s", transition.record.id, error
-                )
-                continue
+            following = self._follow_ups.of(connection, transition.record)
             self._inserts.add_following(connection, following, f"task {transition.record.id}")
 
     def _count_batches(

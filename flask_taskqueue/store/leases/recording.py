@@ -89,7 +89,8 @@ class Recording:
             raise MovedError
         self._looks = False
         self._follow(connection, held, late)
-        self._log_rest(connection, [result for result in held if result.completed], late)
+        if late:
+            self._log.add_late(connection, late)
         self._log.forget_first(connection, [result.record for result in ordered])
         self._slowdowns.ask(connection, held)
         return Recorded([result for result, _ in found], {result.record.id for result in late})
@@ -139,19 +140,6 @@ class Recording:
             for result in results
         ]
         return not rows or self._end.execute_many(connection, rows) == len(rows)
-
-    def _log_rest(
-        self,
-        connection: sa.Connection,
-        completed: Sequence[AttemptResult],
-        late: Sequence[AttemptResult],
-    ) -> None:
-        """Keep the replies of attempts that handlers have logged; log those that came too late."""
-        for result in completed:
-            if result.reply_headers is not None or result.reply_body is not None:
-                self._log.add_reply(connection, result)
-        if late:
-            self._log.add_late(connection, late)
 
     def _follow(
         self,

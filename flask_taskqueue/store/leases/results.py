@@ -10,8 +10,30 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from ...core.delivery.outcome import Outcome
+from ...core.delivery.verdict import Reply, kept_headers
+from ...core.security.encryption import Encryption
 from ...core.states import Record
 from ..database.dialects import Dialect
+
+
+class StoredReply(NamedTuple):
+    """A reply as it is stored, encrypted where there are keys."""
+
+    headers: str | None = None
+    body: bytes | None = None
+
+    @classmethod
+    def of(cls, reply: Reply, encryption: Encryption) -> StoredReply:
+        """Return a reply as it is stored."""
+        body = encryption.encrypt(reply.body) if reply.body else None
+        return cls(encryption.encrypt_text(kept_headers(reply)), body)
+
+    def __repr__(self) -> str:
+        """Leave out what the reply holds, because a repr ends up in logs."""
+        return "<StoredReply>"
+
+
+NOT_KEPT = StoredReply()
 
 
 class AttemptResult(NamedTuple):

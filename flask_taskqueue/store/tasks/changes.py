@@ -58,6 +58,13 @@ class Tasks:
             )
         return Record._make(row)
 
+    def progress_of(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
+        """Return the state and the progress of a task, without what it holds; None without one."""
+        columns: tuple[Any, ...] = (self._task.c.state, self._task.c.progress)
+        return connection.execute(
+            sa.select(*columns).where(self._task.c.id == task_id)
+        ).one_or_none()
+
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
         """Return the rows of these tasks, as far as they exist."""
         return [

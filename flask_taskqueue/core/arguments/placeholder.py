@@ -1,0 +1,23 @@
+"""The placeholder for a reply that is not known yet."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+
+class _Placeholder(Enum):
+    REPLY = "the reply of the task before"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+REPLY: Final[Any] = _Placeholder.REPLY
+"""The reply of the task before, as one argument of a task in ``then``.
+
+It may stand for an argument of a handler or a task function, for a value of ``params`` or of
+``json``, or for the ``payload``; a task has it once. What the task is given is what the earlier one
+replied: the value of a JSON reply, the text of any other, None for a 204. As ``payload`` it is the
+reply's body, unchanged, with its content type.
+"""
