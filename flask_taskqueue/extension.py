@@ -36,7 +36,7 @@ from .web.app_checks import check_application, check_at_first_request, check_kin
 from .web.autostart import arrange_start
 from .web.guard import verified
 from .web.middleware import install
-from .web.monitoring import mount as mount_monitoring
+from .web.monitoring.mounting import mount as mount_monitoring
 from .web.other_extensions import let_deliveries_pass
 from .web.progress import mount as mount_progress
 from .web.progress import progress_url

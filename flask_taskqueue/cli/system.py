@@ -18,7 +18,7 @@ from ..core.diagnosis.facts import Finding
 from ..core.durations import seconds
 from ..core.errors import ConfigurationError
 from ..core.times import plural
-from ..web.health import Probe, dispatching
+from ..web.monitoring.health import Probe, dispatching
 from ..web.rules import worker_rules
 from ..web.worker import Worker
 from .options import FAILED, UNAVAILABLE, current_runtime, json_option

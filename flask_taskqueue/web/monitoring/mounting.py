@@ -6,10 +6,10 @@ from importlib.util import find_spec
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from ..core.errors import ConfigurationError, TaskQueueError
-from ..runtime import Runtime
+from ...core.errors import ConfigurationError, TaskQueueError
+from ...runtime import Runtime
+from ..access import asked, has_token
 from . import health
-from .access import asked, has_token
 from .health import Probe
 
 BLUEPRINT = "taskqueue_monitoring"

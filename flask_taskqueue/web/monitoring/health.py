@@ -10,11 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..core.errors import TaskQueueError
-from ..core.times import SECOND, utc
-from ..process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
-from ..runtime import Runtime
-from .problems import find_problems
+from ...core.errors import TaskQueueError
+from ...core.times import SECOND, utc
+from ...process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
+from ...runtime import Runtime
+from ..problems import find_problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Monitoring: the routes for health checks and metrics."""
