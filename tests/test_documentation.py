@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import yaml
 from blinker import NamedSignal
 
 import flask_taskqueue
+from benchmarks import chart
 from flask_taskqueue import QueueSettings, Settings, TaskOptions
 from flask_taskqueue.cli import taskqueue
 from flask_taskqueue.core import signals
@@ -129,6 +131,20 @@ def test_what_is_generated_is_in_its_page(name: str) -> None:
     assert set(generate.parts()) == {"configuration", "retry", "tables"}
     page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
     assert page == generate.renewed(page, generate.parts()[name]), "run: python docs/generate.py"
+
+
+def test_the_chart_is_drawn_from_its_data() -> None:
+    """And the table of ratios, too."""
+    with chart.DATA.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert chart.CHART.read_text(encoding="utf-8") == chart.draw(rows), (
+        "run: python -m benchmarks chart"
+    )
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    ours = {row["queue"]: float(row["equal work"]) for row in rows}
+    for name, rate in ours.items():
+        if not name.startswith("Flask-TaskQueue"):
+            assert f"| {name} | {ours['Flask-TaskQueue, SQLite'] / rate:.2f} |" in page
 
 
 @pytest.mark.parametrize("name", sorted(flask_taskqueue.__all__))
