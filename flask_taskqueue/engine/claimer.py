@@ -15,7 +15,7 @@ from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.states import Record, State
 from ..store import AttemptResult, Claims, LockedError, Store, Wait
-from .last_look import LastLook, SilentHosts
+from .last_look import LastLook, SlowHosts
 
 _REFUSALS = 20
 """The number of tasks with something locked that one turn skips at most."""
@@ -66,17 +66,17 @@ class Claimer:
         self._claims = claims
         self._held_by = held_by
         self._lease = lease
-        self._silent = SilentHosts(slots)
+        self._slow = SlowHosts(slots)
         self._suspects_turn = True
         self._tried: tuple[Lane, State] | None = None
         """The lane and the state of the last attempt to claim something."""
 
     def probable_lane(self, *, woken: bool) -> Lane | None:
-        """Return `LastLook.probable_lane`, or None while some hosts do not answer.
+        """Return `LastLook.probable_lane`, or None while some hosts are slow.
 
         A look is needed then, because it works out their shares.
         """
-        return None if self._silent else self.last_look.probable_lane(woken=woken)
+        return None if self._slow else self.last_look.probable_lane(woken=woken)
 
     def claim_unseen(self, connection: sa.Connection, lane: Lane, most: int) -> list[Record]:
         """Lease up to ``most`` tasks without a look, which would cost as much again.
@@ -88,8 +88,8 @@ class Claimer:
         )
 
     def note(self, results: Iterable[AttemptResult]) -> None:
-        """Remember which hosts do not answer, so that they do not take every slot."""
-        self._silent.note(results)
+        """Remember which hosts are slow, so that they do not take every slot."""
+        self._slow.note(results)
 
     def ended(self) -> list[AttemptResult]:
         """Return the results of tasks that were ended instead of being taken over, once each."""
@@ -120,7 +120,7 @@ class Claimer:
                 self._suspects_turn = not trial.alone
                 return trial
         self._suspects_turn = True
-        for host, share in self._silent.shares(one.delivery.record for one in running).items():
+        for host, share in self._slow.shares(one.delivery.record for one in running).items():
             self.last_look.slowdowns.setdefault(host, share)
         self._claims.put_off_any = False
         records = self._forgiven(

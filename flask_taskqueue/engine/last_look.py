@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 import sqlalchemy as sa
 
 from ..core.queues.lanes import Lane, Lanes
-from ..core.queues.slowdowns import SilentHost, Slowdown, slowdown_target
+from ..core.queues.slowdowns import SLOW, Slowdown, SlowHost, slowdown_target
 from ..core.states import Record
 from ..store import AttemptResult, Claims
 
@@ -17,8 +17,8 @@ _MOST = 1000
 """The most hosts that are remembered."""
 
 
-class SilentHosts:
-    """The hosts whose latest attempt in this process got no answer.
+class SlowHosts:
+    """The hosts whose latest attempt in this process took long, whatever its outcome.
 
     Only the drain uses this object.
     """
@@ -32,21 +32,21 @@ class SilentHosts:
         return bool(self._hosts)
 
     def note(self, results: Iterable[AttemptResult]) -> None:
-        """Remember hosts that do not answer; forget those that do."""
+        """Remember hosts that took long; forget those that did not."""
         for result in results:
             record = result.record
             if record.target is None and record.url.startswith("/"):
                 continue
             host = slowdown_target(record.queue, record.url, record.target)
-            if result.outcome.reason != "timeout":
+            if result.outcome.reason != "timeout" and result.duration < SLOW:
                 self._hosts.discard(host)
             elif len(self._hosts) < _MOST:
                 self._hosts.add(host)
 
-    def shares(self, running: Iterable[Record]) -> dict[str, SilentHost]:
-        """Return how many tasks of each silent host may be claimed beside the ``running`` ones.
+    def shares(self, running: Iterable[Record]) -> dict[str, SlowHost]:
+        """Return how many tasks of each slow host may be claimed beside the ``running`` ones.
 
-        All silent hosts together have half of the slots, and other hosts the rest.
+        All slow hosts together have half of the slots, and other hosts the rest.
         """
         if not self._hosts:
             return {}
@@ -60,7 +60,7 @@ class SilentHosts:
         shares = {}
         for left, host in zip(range(len(hosts), 0, -1), hosts[first:] + hosts[:first], strict=True):
             share = -(-room // left)  # rounded up: the first hosts get what is left over
-            shares[host] = SilentHost(share, self._half)
+            shares[host] = SlowHost(share, self._half)
             room -= share
         return shares
 
@@ -90,7 +90,7 @@ class LastLook:
         """The lanes from which something can be claimed, as far as is known."""
         self.limited: frozenset[str] = frozenset()
         """The queues that have limits."""
-        self.slowdowns: dict[str, Slowdown | SilentHost] = {}
+        self.slowdowns: dict[str, Slowdown | SlowHost] = {}
         """The receivers that are slowed down, and how much each may get."""
 
     @property

@@ -89,7 +89,7 @@ class Binding:
         if self.db is not None:
             return parts | {"source": self.engine(app)}
         if settings.database_uri is not None:
-            return parts | {"source": _url(settings.database_uri)}
+            return parts | {"source": _located(_url(settings.database_uri), app)}
         os.makedirs(app.instance_path, exist_ok=True)
         own = sa.URL.create("sqlite", database=os.path.join(app.instance_path, OWN_FILE))
         return parts | {"source": own, "create": settings.create_tables is not False}
@@ -228,3 +228,25 @@ def _url(given: str) -> sa.URL:
             "TASKQUEUE_DATABASE_URI cannot be read; it must be an SQLAlchemy URL, such as "
             "'sqlite:////var/lib/app/tasks.db' or 'postgresql+psycopg://user:password@host/app'"
         ) from None
+
+
+def _located(url: sa.URL, app: Flask) -> sa.URL:
+    """Return the URL with a relative path of a SQLite file in the app's instance folder.
+
+    Flask-SQLAlchemy takes paths in this way too; from the working directory, which differs between
+    processes, each could find a file of its own. Raises `ConfigurationError` if only that is there.
+    """
+    file = url.database or ""
+    if url.get_backend_name() != "sqlite" or is_in_memory(url) or os.path.isabs(file):
+        return url
+    if file.startswith("file:"):
+        return url
+    place = os.path.join(app.instance_path, file)
+    if os.path.exists(file) and not os.path.exists(place):
+        raise ConfigurationError(
+            f"TASKQUEUE_DATABASE_URI names the file {file}, which is looked for in the instance "
+            f"folder ({place}) and is not there, but in the working directory: move it, or give "
+            "its absolute path"
+        )
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    return url.set(database=place)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_taskqueue.core.queues.slowdowns import (
-    SilentHost,
     Slowdown,
+    SlowHost,
     enforced,
     slowdown_target,
     slowed,
@@ -69,9 +69,9 @@ def test_what_comes_within_a_second_is_one_complaint() -> None:
     assert slowed(second, HOST, NOW + SECOND, 429, 1.0).rate == pytest.approx(5.0, abs=0.2)
 
 
-def test_a_host_that_does_not_answer_has_half_of_the_slots() -> None:
+def test_a_slow_host_has_half_of_the_slots() -> None:
     """What is put off is looked at again soon, later the more there is of it."""
-    one = SilentHost(3, 4)
+    one = SlowHost(3, 4)
     assert (one.tokens(NOW), one.taken(NOW, 2).tokens(NOW)) == (3, 1)
     assert [one.turn(NOW, place) - NOW for place in (1, 4, 100, 10_000)] == [
         SECOND,

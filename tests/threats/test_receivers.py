@@ -12,7 +12,7 @@ import pytest
 from flask import Response
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from flask_taskqueue import Task, diagnosis
+from flask_taskqueue import State, Task, diagnosis
 from flask_taskqueue.core.errors import InvalidUrlError
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
@@ -307,6 +307,32 @@ class TestAReceiverHoldsUpAnother:
             assert len(tried) == 150
             assert sum(tried) < 100
             sender.runtime.stop(0)
+
+    def test_a_host_that_answers_late_takes_not_every_slot(
+        self, sender: Bench, busy: Receiver
+    ) -> None:
+        """Nor one that refuses late: once an attempt has taken long, half of the slots are for
+        others, whose tasks do not wait for the backlog.
+        """
+
+        @sender.tasks.task
+        def own() -> None:
+            """A task of the application."""
+
+        held = threading.Event()
+        busy.answer = lambda: Response(status=204, headers={"X-Held": str(held.wait(2.5))})
+        sender.tasks.add_many({"url": f"{busy.url}/hook"} for _ in range(24))
+        sender.runtime.start()
+        queue = sender.tasks.queue("default")
+        wait_until(lambda: queue.statistics().succeeded > 0, what="one has been answered")
+        tasks = [own.enqueue() for _ in range(20)]
+        for task in tasks:
+            assert task.wait(60).state is State.SUCCEEDED
+        assert queue.statistics().succeeded < 44
+        held.set()
+        wait_until(
+            lambda: queue.statistics().succeeded == 44, what="all have succeeded", timeout=120
+        )
 
     def test_a_host_that_answers_again_gets_its_tasks(self, sender: Bench, busy: Receiver) -> None:
         """All of them, once it does."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from flask import Flask
 
-from flask_taskqueue import State, include_object
-from tests.apps import Bench, bench
+from flask_taskqueue import ConfigurationError, State, TaskQueue, include_object
+from tests.apps import Bench, bench, closing
 from tests.databases import TestDatabase
 
 
@@ -113,6 +116,35 @@ def test_autogenerate_leaves_tables_of_the_queues_own_alone(sqlite_database: Tes
         with joined.db.engine.begin() as connection:
             connection.execute(sa.text("DROP TABLE taskqueue_fire"))
         assert differences(joined, include_object=include_object) == ["add_table taskqueue_fire"]
+
+
+def test_a_relative_file_is_in_the_instance_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the working directory is; one that lies there only is refused."""
+    found = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+        app.config.update(TESTING=True, SECRET_KEY="x", TASKQUEUE_DATABASE_URI="sqlite:///q/t.db")
+        tasks = TaskQueue(app)
+        app.add_url_rule("/w", "w", lambda: "", methods=["POST"])
+        with closing(app), app.app_context():
+            tasks.add("/w")
+            found.append(len(tasks.find()))
+    assert found == [1, 2]
+    (tmp_path / "b/here.db").touch()
+    app.config["TASKQUEUE_DATABASE_URI"] = "sqlite:///here.db"
+    other = Flask(__name__, instance_path=str(tmp_path / "instance"))
+    other.config.update(app.config)
+    tasks = TaskQueue(other)
+    with (
+        closing(other),
+        other.app_context(),
+        pytest.raises(ConfigurationError, match=r"here\.db.*working directory: move it"),
+    ):
+        tasks.add("/w")
 
 
 def test_the_tables_are_told_as_json(sqlite_database: TestDatabase) -> None:

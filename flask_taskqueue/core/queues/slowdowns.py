@@ -20,7 +20,9 @@ _SLOWEST = 0.1
 _RECOVERY = 30 * SECOND
 _APART = SECOND
 _LOOK_AGAIN = 30
-"""The longest, in seconds, that a task waits for another look if its host did not answer."""
+"""The longest, in seconds, that a task waits for another look if its host is slow."""
+SLOW = 2.0
+"""The seconds from which on an attempt, with the look-up of its name, makes its host a slow one."""
 
 
 def slowdown_target(queue: str, url: str, target: str | None) -> str:
@@ -108,10 +110,10 @@ class Slowdown:
 
 
 @dataclass(frozen=True, slots=True)
-class SilentHost:
-    """A host whose latest attempt in this process ran out of time.
+class SlowHost:
+    """A host whose latest attempt in this process took `SLOW` seconds or ran out of time.
 
-    Until it answers, it may have a share of half of the slots in this process. ``room`` is the
+    Until one is quicker, it may have a share of half of the slots in this process. ``room`` is the
     number of slots it may have now, ``half`` the number that all such hosts have together.
     """
 
@@ -122,9 +124,9 @@ class SilentHost:
         """Return how many tasks may be sent now."""
         return self.room
 
-    def taken(self, now: int, number: int) -> SilentHost:
+    def taken(self, now: int, number: int) -> SlowHost:
         """Return the state after this number of tasks was sent."""
-        return SilentHost(self.room - number, self.half)
+        return SlowHost(self.room - number, self.half)
 
     def turn(self, now: int, place: int) -> int:
         """Return when a postponed task is looked at again."""

@@ -33,7 +33,8 @@ class Settings:
     database_uri: str | None = _key(
         None,
         checks.text,
-        "A database of the queue's own, as an SQLAlchemy URL; not with ``db``.",
+        "A database of the queue's own, as an SQLAlchemy URL; not with ``db``. A relative path of "
+        "a SQLite file is in the instance folder.",
         secret=True,
     )
     bind_key: str | None = _key(

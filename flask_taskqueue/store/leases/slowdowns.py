@@ -12,7 +12,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from ...core.queues.lanes import Lane
-from ...core.queues.slowdowns import SilentHost, Slowdown, slowdown_target, slowed
+from ...core.queues.slowdowns import Slowdown, SlowHost, slowdown_target, slowed
 from ...core.states import Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import candidates, is_state
@@ -20,7 +20,7 @@ from ..database.tables import Tables
 from ..database.task_tables import parked
 from .results import AttemptResult
 
-Seen = MutableMapping[str, Slowdown | SilentHost]
+Seen = MutableMapping[str, Slowdown | SlowHost]
 
 _TOGETHER = 200
 """The number of tasks of a lane that are examined when one of them is put off."""
@@ -118,7 +118,7 @@ class Slowdowns:
         number = min(len(records), seen.tokens(now))
         if not number:
             return 0
-        if isinstance(seen, SilentHost):  # which is this process's own
+        if isinstance(seen, SlowHost):  # which is this process's own
             slowdowns[target] = seen.taken(now, number)
             return number
         after = seen.taken(now, number)
