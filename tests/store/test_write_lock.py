@@ -263,3 +263,39 @@ def _locks(file: Any) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+FORKS = """
+    import os, signal, sys, time
+    from flask_taskqueue.store.database.write_lock import WriteLock
+
+    lock = WriteLock(lambda: sys.argv[1])
+    lock.acquire()
+    if os.fork():
+        time.sleep(60)
+    else:
+        lock.reset()
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_child_does_not_keep_the_lock_of_its_parent(tmp_path: Path) -> None:
+    """It has the file from the parent, and lives on when the parent is killed."""
+    database = tmp_path / "app.db"
+    database.touch()
+    command = [sys.executable, "-c", textwrap.dedent(FORKS), str(database)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            lock = WriteLock(lambda: str(database))
+            parent.kill()
+            parent.wait()
+            with lock:
+                file = lock._file
+                assert file is not None
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            lock.reset()

@@ -112,13 +112,21 @@ class WriteLock:
         """
         self._find_database = find_database
         self._told = False
+        self._file: int | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget the lock, because after a fork it is the parent's."""
+        """Forget the lock, because after a fork it is the parent's.
+
+        The file is closed here: as long as any process has it open, it stays locked, even if the
+        parent has died.
+        """
+        if self._file is not None:
+            with suppress(OSError):
+                os.close(self._file)
         self._turn = threading.RLock()
         self._depth = 0
-        self._file: int | None = None
+        self._file = None
 
     def acquire(self, until: float = math.inf) -> bool:
         """Wait for the lock, up to an instant of the monotonic clock; return whether it came.
