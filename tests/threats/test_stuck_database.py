@@ -16,7 +16,7 @@ import pytest
 from flask_taskqueue import State, TransientError
 from flask_taskqueue.store.database import transaction as course
 from flask_taskqueue.store.database.transaction import close_engine
-from flask_taskqueue.web import health
+from flask_taskqueue.web.monitoring import health
 from tests.apps import Bench, bench
 from tests.databases import NAMES, Servers, fresh
 from tests.outages import Proxy

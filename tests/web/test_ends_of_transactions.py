@@ -5,6 +5,7 @@ other databases, other sessions and children.
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_taskqueue import BadTransactionStateError, State, TaskQueue
 from tests.apps import Bench, bench, closing
 from tests.databases import TestDatabase
+from tests.waiting import wait_until
 
 ONCE: Any = {"task_retry_limit": 0}
 
@@ -83,6 +85,65 @@ def test_after_a_failed_flush_a_transactional_handler_adds_nothing(queue: Bench)
     queue.tasks.drain()
     assert len(heard) == 1
     assert [one.id for one in queue.tasks.find()] == [task.id]
+
+
+def test_what_the_database_has_undone_is_not_committed(queue: Bench) -> None:
+    """PostgreSQL undoes a transaction in which a statement failed, and says nothing at the commit;
+    in a savepoint it undoes that. The others go on.
+    """
+    session = queue.db.session
+    session.execute(sa.update(queue.Counter).values(count=1))
+    task = queue.tasks.add("/w")
+    with pytest.raises(sa.exc.DBAPIError), session.begin_nested():
+        session.execute(sa.text("SELECT no_such_function()"))
+    session.commit()
+    assert task.is_committed
+    session.execute(sa.update(queue.Counter).values(count=2))
+    task = queue.tasks.add("/w")
+    with pytest.raises(sa.exc.DBAPIError):
+        session.execute(sa.text("SELECT no_such_function()"))
+    if queue.db.engine.dialect.name == "postgresql":
+        with pytest.raises(BadTransactionStateError, match="undone"):
+            session.commit()
+        session.rollback()
+    else:
+        session.commit()
+    assert task.is_committed == (queue.count() == 2)
+    assert len(queue.tasks.find()) == queue.count()
+
+
+def test_a_deadlock_undoes_what_was_added(queue: Bench) -> None:
+    """On MariaDB the whole transaction; who repeats only the last statement hears it."""
+    if queue.db.engine.dialect.name != "mysql":
+        pytest.skip("of MariaDB only")
+    session, other = queue.db.session, queue.db.engine.connect()
+    counter = queue.Counter
+    session.add_all([counter(id=number, count=0) for number in range(2, 30)])
+    session.commit()
+    other.begin()
+    other.execute(sa.update(counter).where(counter.id >= 2).values(count=1))
+    session.execute(sa.update(counter).where(counter.id == 1).values(count=1))
+    task = queue.tasks.add("/w")
+    waits = threading.Thread(
+        target=lambda: other.execute(sa.update(counter).where(counter.id == 1).values(count=2))
+    )
+    waits.start()
+    locks = sa.text(
+        "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    )
+    with queue.db.engine.connect() as looks:
+        wait_until(lambda: looks.scalar(locks), what="the other one waits")
+    with pytest.raises(sa.exc.OperationalError):
+        session.execute(sa.update(counter).where(counter.id == 2).values(count=3))
+    waits.join()
+    other.rollback()
+    other.close()
+    session.execute(sa.update(counter).where(counter.id == 2).values(count=3))
+    with pytest.raises(BadTransactionStateError, match="undone"):
+        session.commit()
+    session.rollback()
+    assert not task.is_committed
+    assert queue.tasks.find() == []
 
 
 def test_other_sessions_may_commit_while_a_transactional_handler_runs(queue: Bench) -> None:

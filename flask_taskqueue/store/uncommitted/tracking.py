@@ -28,6 +28,12 @@ STALE = (
     "with transactional=True, or commit or roll back after it and read again"
 )
 
+UNDONE = (
+    "a statement of this transaction has failed, and the database has undone the transaction, with "
+    "the tasks that were added in it (at a deadlock MariaDB does so, PostgreSQL at any error "
+    "outside of a savepoint): roll back, and repeat all of it"
+)
+
 _ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
 """Kinds of statements that are prepared for, as are those that change several rows one by one."""
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
@@ -92,11 +98,32 @@ def _committing(connection: sa.Connection) -> None:
             raise BadTransactionStateError(NO_COMMIT)
         if followed.has_made_way and followed.has_written():
             raise BadTransactionStateError(STALE)
-        followed.commit_others_first()
+        if followed.is_undone:
+            raise BadTransactionStateError(UNDONE)
+        _commit_others_first(followed)
     except BaseException:
         # SQLAlchemy takes the transaction for ended now, and would return the connection with it.
         connection.dialect.do_rollback(connection.connection)
         raise
+
+
+def _commit_others_first(followed: TrackedTransaction) -> None:
+    """Commit the databases that are committed together with this one, if it holds tasks.
+
+    So none of the tasks is stored, and run, if another of the commits fails. SQLAlchemy would
+    commit them in any order; what it commits afterwards is empty.
+    """
+    for other in followed.together if followed.joined else ():
+        connection = other.connection
+        if other is followed or connection.closed or not connection.in_transaction():
+            continue
+        dialect = connection.dialect
+        try:
+            dialect.do_commit(connection.connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DBAPIError.instance(
+                None, None, error, dialect.loaded_dbapi.Error, dialect=dialect
+            ) from error
 
 
 def _before(

@@ -57,10 +57,10 @@ class TrackedTransaction:
         self.connection = connection
         # One with execution options has its events.
         self.engine: sa.Engine = getattr(connection.engine, "_proxied", connection.engine)
-        self._together = together
+        self.together = together
         self.has_made_way = False
         """Whether the transaction was ended and begun again after the app had read in it."""
-        self.has_read = False
+        self.has_read = self._has_failed = self._is_undone = False
         self.thread: int = get_ident()
         self.may_commit = True
         """Whether the owner of the connection may commit it."""
@@ -103,6 +103,16 @@ class TrackedTransaction:
         """The queue's changes that would be committed now."""
         return [change for level in self._levels for change in level.joined]
 
+    @property
+    def is_undone(self) -> bool:
+        """Whether the database has undone the queue's changes, because a statement failed.
+
+        What follows on the connection may be another transaction, or be undone at its commit.
+        """
+        return self._is_undone or (
+            self._has_failed and bool(self.joined) and not self._writes.is_open()
+        )
+
     def join(self, joined: JoinedChange) -> None:
         """Note a change of the queue's that was made in the transaction."""
         self._levels[-1].written = True
@@ -127,26 +137,6 @@ class TrackedTransaction:
         """Return the functions due after a commit, each only once."""
         due, self._due = self._due, []
         return list(dict.fromkeys(due))
-
-    def commit_others_first(self) -> None:
-        """Commit the databases that are committed together with this one, if it holds tasks.
-
-        So none of the tasks is stored, and run, if another of the commits fails. SQLAlchemy would
-        commit them in any order; what it commits afterwards is empty.
-        """
-        if not self.joined:
-            return
-        for other in self._together:
-            connection = other.connection
-            if other is self or connection.closed or not connection.in_transaction():
-                continue
-            dialect = connection.dialect
-            try:
-                dialect.do_commit(connection.connection)
-            except dialect.loaded_dbapi.Error as error:
-                raise sa.exc.DBAPIError.instance(
-                    None, None, error, dialect.loaded_dbapi.Error, dialect=dialect
-                ) from error
 
     def may_lock(self, file: str) -> bool:
         """Return whether the transaction may keep others from writing to this file."""
@@ -209,9 +199,11 @@ class TrackedTransaction:
         The database is asked when somebody wants to know, as after a statement whose words do not
         show what it does. ``many`` says that it ran once for each of several rows.
         """
+        self._has_failed = True
         if self._writes.keeps_what_failed and not self._end_if_implied(statement):
             self._levels[-1].unknown |= many or statement.kind is StatementKind.UNKNOWN
             self._doubted = True
+            self._is_undone |= bool(self.joined) and not self._writes.is_open()
 
     def _note(self, level: _Level) -> None:
         if not (level.unknown or level.written):
@@ -261,6 +253,7 @@ class TrackedTransaction:
         self._begun_by = None
         self._locks = self._shared
         self._doubted = self.has_made_way = self.has_read = False
+        self._has_failed = self._is_undone = False
 
     def _savepoint(self, statement: Statement) -> None:
         if statement.kind is StatementKind.SAVEPOINT:
