@@ -23,7 +23,7 @@ from ..store import (
     TrackedTransaction,
     inherited,
     track,
-    tracked_by_this_thread,
+    tracked_here,
     untrack,
 )
 
@@ -38,13 +38,13 @@ The session cannot be used in them, but the connection has gone on to the transa
 _MOST_NAMED = 50
 
 _CHANGES_IN_THE_WAY = (
-    "this thread's session holds changes of the SQLite file that are not committed, and this "
+    "the session holds changes of the SQLite file that are not committed, and this "
     "would wait for them for ever: "
     "commit the session first, or have it be part of the session's transaction (without "
     "transactional=False)"
 )
 _SAVEPOINT_IN_THE_WAY = (
-    "this thread's session has an open savepoint in the SQLite file, and so perhaps the lock "
+    "the session has an open savepoint in the SQLite file, and so perhaps the lock "
     "that this needs: end the savepoint first, "
     "or have it be part of the session's transaction (transactional=True)"
 )
@@ -160,7 +160,7 @@ def no_commit(session: Session, registry: Any) -> Iterator[None]:
     its place in its ``registry``, because the handler removed it, must not be committed either.
     Other sessions may be.
     """
-    token = _handler.set(_Handler(app_ctx._get_current_object(), registry))  # type: ignore[attr-defined]
+    token = _handler.set(_Handler(_context(), registry))
     kept = followed(session)
     for one in kept:
         one.may_commit = False
@@ -173,7 +173,7 @@ def no_commit(session: Session, registry: Any) -> Iterator[None]:
 
 
 def making_way(file: str) -> AbstractContextManager[object]:
-    """Return a context in which no session of this thread blocks writes to a SQLite file.
+    """Return a context in which no session of the caller blocks writes to a SQLite file.
 
     A session without changes releases the lock that it may have, and begins again as it began.
     Raises `BadTransactionStateError` for a session with changes, because waiting for it would mean
@@ -181,7 +181,7 @@ def making_way(file: str) -> AbstractContextManager[object]:
     """
     if any(one.may_lock(file) for one in inherited()):
         raise BadTransactionStateError(_PARENT_IN_THE_WAY)
-    in_the_way = [one for one in tracked_by_this_thread() if one.may_lock(file)]
+    in_the_way = [one for one in tracked_here(_context()) if one.may_lock(file)]
     if not in_the_way:
         return _NOTHING
     for one in in_the_way:
@@ -198,11 +198,12 @@ def making_way(file: str) -> AbstractContextManager[object]:
 def is_handlers() -> bool:
     """Return whether the session of this context is a transactional handler's."""
     handler = _handler.get()
-    return (
-        handler is not None
-        and has_app_context()
-        and app_ctx._get_current_object() is handler.context  # type: ignore[attr-defined]
-    )
+    return handler is not None and _context() is handler.context
+
+
+def _context() -> object:
+    """Return the current application context, or None."""
+    return app_ctx._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
 
 
 def _begun(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
@@ -212,7 +213,7 @@ def _begun(session: Session, transaction: SessionTransaction, connection: sa.Con
 
 def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:
     together: list[TrackedTransaction] = session.info.setdefault(_FOLLOWED, [])
-    one = track(connection, together, shared=connection.in_nested_transaction())
+    one = track(connection, together, _context(), shared=connection.in_nested_transaction())
     together.append(one)
     return one
 

@@ -30,7 +30,7 @@ from .tasks.listings import Cursor, Listing, ListKind
 from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
-from .uncommitted.tracking import NO_COMMIT, inherited, track, tracked_by_this_thread, untrack
+from .uncommitted.tracking import NO_COMMIT, inherited, track, tracked_here, untrack
 from .uncommitted.transaction import JoinedChange, TrackedTransaction
 
 __all__ = [
@@ -87,6 +87,6 @@ __all__ = [
     "replace_inherited",
     "statements",
     "track",
-    "tracked_by_this_thread",
+    "tracked_here",
     "untrack",
 ]

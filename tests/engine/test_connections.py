@@ -369,13 +369,13 @@ def test_the_callers_own_lock_is_seen_by_the_file_that_is_open(
         handler.add()
         queue.db.session.get(queue.Counter, 1).count += 1
         queue.db.session.flush()
-        with pytest.raises(BadTransactionStateError, match="this thread's session holds changes"):
+        with pytest.raises(BadTransactionStateError, match="the session holds changes"):
             handler.add()
         queue.db.session.rollback()
     with bench(f"sqlite:///{right}.beside", TASKQUEUE_DATABASE_URI=sqlite_database.url) as queue:
         queue.db.session.connection().exec_driver_sql(f"ATTACH '{right}' AS other")
         queue.db.session.execute(sa.text("INSERT INTO other.counter VALUES (7, 7)"))
-        with pytest.raises(BadTransactionStateError, match="this thread's session holds changes"):
+        with pytest.raises(BadTransactionStateError, match="the session holds changes"):
             plain(queue).add()
         queue.db.session.rollback()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import request
 
 from flask_taskqueue import (
     BadTransactionStateError,
@@ -454,7 +455,7 @@ def test_another_session_of_the_thread(on_a_file: Bench) -> None:
     execute(queue, "UPDATE counter SET count = 7")
     with (
         queue.app.app_context(),
-        pytest.raises(BadTransactionStateError, match="this thread's session holds changes"),
+        pytest.raises(BadTransactionStateError, match="the session holds changes"),
     ):
         queue.tasks.add("/w")
     queue.db.session.rollback()
@@ -523,3 +524,29 @@ def test_signals_are_sent_once_after_the_commit(queue: Bench) -> None:
         assert heard == ["added"]
         end()
     assert heard == ["added", "deleted", "requeued", "paused", "resumed", "changed"]
+
+
+@pytest.mark.parametrize("begin", BEGINS.values())
+def test_an_async_view_does_not_wait_for_its_own_session(on_a_file: Bench, begin: str) -> None:
+    """Though its coroutine runs in another thread than the hook that began the transaction."""
+    queue = on_a_file
+    begin_explicitly(queue.db.engine, begin)
+
+    @queue.app.before_request
+    def hook() -> None:
+        if request.path == "/reads":
+            queue.db.session.get(queue.Counter, 1)
+        else:
+            execute(queue, "UPDATE counter SET count = 1")
+
+    @queue.app.get("/<path:_>")
+    async def view(_: str) -> str:
+        try:
+            queue.tasks.add("/w", transactional=None if request.path == "/reads" else False)
+        except BadTransactionStateError as error:
+            return str(error)
+        return "stored"
+
+    client = queue.app.test_client()
+    assert client.get("/reads").text == "stored"
+    assert "holds changes" in client.get("/writes").text

@@ -43,15 +43,20 @@ _engines: WeakSet[sa.Engine] = WeakSet()
 
 
 def track(
-    connection: sa.Connection, together: Sequence[TrackedTransaction], *, shared: bool
+    connection: sa.Connection,
+    together: Sequence[TrackedTransaction],
+    owner: object,
+    *,
+    shared: bool,
 ) -> TrackedTransaction:
     """Track the transaction that has begun on a connection.
 
     It is tracked for as long as the caller keeps the returned value, or until `untrack`.
-    ``together`` are all that are to be committed with it. ``shared`` says that somebody else began
+    ``together`` are all that are to be committed with it, ``owner`` is the context to which its
+    session belongs, in whatever threads that runs. ``shared`` says that somebody else began
     the transaction, and may have written before.
     """
-    followed = TrackedTransaction(connection, together, shared=shared)
+    followed = TrackedTransaction(connection, together, owner, shared=shared)
     engine = followed.engine
     if engine not in _engines:
         _engines.add(engine)
@@ -69,14 +74,18 @@ def untrack(followed: TrackedTransaction) -> None:
         del _followed[id(followed.connection)]
 
 
-def tracked_by_this_thread() -> list[TrackedTransaction]:
-    """Return the tracked transactions that this thread has begun."""
+def tracked_here(owner: object) -> list[TrackedTransaction]:
+    """Return the tracked transactions that this thread has begun, or a thread of its context.
+
+    The coroutine of an async view runs in another thread, for which the view's thread waits.
+    """
     thread = get_ident()
     followed = [transaction() for transaction in _followed.valuerefs()] if _followed else []
     return [
         transaction
         for transaction in followed
-        if transaction is not None and transaction.thread == thread
+        if transaction is not None
+        and (transaction.thread == thread or (owner is not None and transaction.owner is owner))
     ]
 
 

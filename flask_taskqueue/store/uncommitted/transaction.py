@@ -51,10 +51,12 @@ class TrackedTransaction:
         self,
         connection: sa.Connection,
         together: Sequence[TrackedTransaction] = (),
+        owner: object = None,
         *,
         shared: bool,
     ) -> None:
         self.connection = connection
+        self.owner = owner
         # One with execution options has its events.
         self.engine: sa.Engine = getattr(connection.engine, "_proxied", connection.engine)
         self.together = together
