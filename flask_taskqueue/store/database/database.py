@@ -57,6 +57,7 @@ class Database:
         self.engine: sa.Engine = (
             self._shared if self._shared and self.in_memory else self.dialect.create_engine(source)
         )
+        self._begin = self.engine.begin
         self._reading = self.engine.execution_options(taskqueue_reading=True)
         shared_file = self.dialect.locks_by_writing and not self.in_memory
         self.write_lock: WriteTurn = WriteLock(lambda: self.file) if shared_file else NoWriteTurns()
@@ -104,8 +105,7 @@ class Database:
         another transaction, and `TablesMissingError` if the tables are not there.
         """
         self.open()
-        with untraced():
-            return self._run(work, tries, wait, done)
+        return self._run(work, tries, wait, done)
 
     def joined(self) -> AbstractContextManager[None]:
         """Raise `TransientError` in this block for temporary failures of the caller's transaction.
@@ -201,7 +201,8 @@ class Database:
 
     def findings(self) -> list[Finding]:
         """Return what operators of dispatchers should know; an error means that none can run."""
-        return self.dialect.findings(self.engine, self._shared)
+        with untraced():
+            return self.dialect.findings(self.engine, self._shared)
 
     def reset(self) -> None:
         """Forget every connection without closing it; after a fork they are the parent's."""
@@ -248,7 +249,7 @@ class Database:
         return True
 
     def _run_once(self, work: Work[Result], wait: Wait, done: Work[Result | None] | None) -> Result:
-        with shielded(), self.around(), self.write_lock, self.engine.begin() as connection:
+        with shielded(), untraced(), self.around(), self.write_lock, self._begin() as connection:
             with self.dialect.at_once(connection) if wait is Wait.NOT else nullcontext():
                 found = None if done is None else done(connection)
                 return work(connection) if found is None else found
