@@ -82,7 +82,7 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
     def _work(self, job: Any) -> None:
         try:
             job.func()
-        except Exception:
+        except Exception:  # whatever one run raises, the job runs again, as APScheduler's own do
             _logger.exception("the dispatcher's job %s failed; it runs again later", job.id)
         finally:  # otherwise it would count as running for ever, and never run again
             self._run_job_success(job.id, [])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from ..core.arguments.functions import FUNCTIONS, name_of
+from .parsed_rules import match
+from .routes import bound
 from .worker import worker_behind
 
 _WITHIN = "<locals>."
@@ -34,16 +35,11 @@ class Handler:
 
 
 def handler_of(app: Flask, url: str, method: str) -> Handler | None:
-    """Return the handler that answers a path, which may have a query; None if there is none.
-
-    There is none where the app's routes depend on the host, because a path alone does not tell.
-    """
-    if app.url_map.host_matching or app.subdomain_matching or not url.startswith("/"):
+    """Return the handler that answers a path, which may have a query; None if there is none."""
+    if not url.startswith("/"):
         return None
     try:
-        rule, _ = app.url_map.bind("localhost").match(
-            unquote(url.partition("?")[0]), method=method, return_rule=True
-        )
+        rule, _ = match(bound(app), url.partition("?")[0], method)
     except (HTTPException, RequestRedirect):
         return None
     worker = worker_behind(app.view_functions.get(rule.endpoint))

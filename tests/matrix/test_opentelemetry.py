@@ -11,8 +11,7 @@ import pytest
 from flask_taskqueue import State
 from tests.apps import bench, served
 from tests.databases import TestDatabase
-from tests.matrix.packages import package
-from tests.waiting import wait_until
+from tests.matrix.packages import look_several_times, package
 
 trace = package("opentelemetry.trace")
 sdk = package("opentelemetry.sdk.trace")
@@ -50,17 +49,7 @@ def test_an_idle_dispatcher_makes_no_traces(database: TestDatabase, spans: Any) 
     """However often it looks at the database, and whoever else asks how it is."""
     with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.05) as one:
         spans.clear()
-        one.runtime.start()
-        try:
-            turns = set()
-            wait_until(
-                lambda: (
-                    turns.add(one.runtime.scheduler.dispatcher.health.turned_at) or len(turns) > 4
-                ),
-                what="it has looked several times",
-            )
-        finally:
-            one.runtime.stop()
+        look_several_times(one)
         assert not [span.name for span in spans.get_finished_spans()]
 
 

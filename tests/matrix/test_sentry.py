@@ -10,7 +10,7 @@ import pytest
 from flask_taskqueue import State
 from tests.apps import bench, served
 from tests.databases import TestDatabase
-from tests.matrix.packages import package
+from tests.matrix.packages import look_several_times, package
 from tests.waiting import wait_until
 
 sentry_sdk = package("sentry_sdk")
@@ -79,15 +79,5 @@ def test_an_error_is_one_issue_with_the_request_of_the_task(
 def test_an_idle_dispatcher_makes_no_transactions(database: TestDatabase, project: Project) -> None:
     """However often it looks at the database."""
     with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.05) as one:
-        one.runtime.start()
-        try:
-            turns = set()
-            wait_until(
-                lambda: (
-                    turns.add(one.runtime.scheduler.dispatcher.health.turned_at) or len(turns) > 4
-                ),
-                what="it has looked several times",
-            )
-        finally:
-            one.runtime.stop()
+        look_several_times(one)
     assert project.transactions == project.errors == []

@@ -25,6 +25,7 @@ from flask_taskqueue import (
     UnknownQueueError,
 )
 from flask_taskqueue.web import autostart
+from flask_taskqueue.web.handlers import handler_of
 from tests.apps import closing
 from tests.waiting import wait_until
 
@@ -483,6 +484,9 @@ def test_workers_run_on_the_subdomain_of_the_base_url(
     task = worker.add(5)
     tasks.drain()
     assert (tasks.get(task.id).state, seen) == (State.SUCCEEDED, ["worker 5"])
+    handler = handler_of(app, task.url, "POST")
+    assert handler is not None
+    assert handler.name == f"{__name__}.<lambda>"
     with pytest.raises(InvalidUrlError, match="'page' is on a subdomain that tasks do not go to"):
         tasks.add("page", {"number": 5})
     with pytest.raises(ConfigurationError, match=r"sent to http://example\.test"):

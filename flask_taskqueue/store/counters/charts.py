@@ -9,13 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.failures import REASONS, Failure
+from ...core.failures import Failure
 from ...core.states import State
 from ..database.counter_tables import ROLLUP_COUNTS
 from ..database.dialects import Dialect
-from ..database.dialects.claims import FAILED_ROWS, is_state
+from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 from .counters import QUARTER, SLOT
+from .ended_attempts import latest_failed
 
 MINUTES = 60
 _MINUTE = 60 * 1_000_000 // SLOT
@@ -166,7 +167,7 @@ class Failures:
     def latest(self, connection: sa.Connection, limit: int = LATEST) -> Sequence[Failure]:
         """Return the latest failed attempts of tasks that still exist, the latest first.
 
-        Each reason is a range of an index. Of an error only the beginning is returned.
+        Of an error only the beginning is returned.
         """
         task, attempt = self._tables.task, self._tables.attempt
         columns = (
@@ -177,21 +178,7 @@ class Failures:
             sa.func.substr(attempt.c.error, 1, _ERROR_READ).label("error"),
             attempt.c.finished_at,
         )
-        ranges = [
-            sa.select(*columns)
-            .where(attempt.c.reason == sa.literal_column(f"'{reason}'"), FAILED_ROWS)
-            .order_by(attempt.c.finished_at.desc())
-            .limit(limit)
-            .subquery(reason)
-            for reason in REASONS
-        ]
-        candidates = sa.union_all(*(sa.select(part) for part in ranges)).subquery("some")
-        latest = (
-            sa.select(candidates)
-            .order_by(candidates.c.finished_at.desc())
-            .limit(limit)
-            .subquery("latest")
-        )
+        latest = latest_failed(attempt, columns, limit)
         rows = sa.select(latest, task.c.queue, task.c.url, task.c.state, task.c.target).select_from(
             latest.join(task, task.c.id == latest.c.task_id)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -92,37 +92,39 @@ class EndedAttempts:
         return [EndedAttempt._make(row) for row in connection.execute(rows)]
 
     def _failed(self, connection: sa.Connection, since: int, most: int) -> list[EndedAttempt]:
-        """Return the latest that failed, at most one too many, the latest first.
-
-        Each reason is a range of an index.
-        """
+        """Return the latest that failed, at most one too many, the latest first."""
         task, attempt = self._task, self._attempt
         columns = (attempt.c.task_id, attempt.c.started_at, attempt.c.finished_at, attempt.c.reason)
-        ranges = [
-            sa.select(*columns)
-            .where(
-                attempt.c.reason == sa.literal_column(f"'{reason}'"),
-                FAILED_ROWS,
-                attempt.c.finished_at >= since,
-            )
-            .order_by(attempt.c.finished_at.desc())
-            .limit(most + 1)
-            .subquery(reason)
-            for reason in REASONS
-        ]
-        candidates = sa.union_all(*(sa.select(part) for part in ranges)).subquery("some")
-        latest = (
-            sa.select(candidates)
-            .order_by(candidates.c.finished_at.desc())
-            .limit(most + 1)
-            .subquery("latest")
-        )
+        latest = latest_failed(attempt, columns, most + 1, attempt.c.finished_at >= since)
         rows = (
             sa.select(latest.c.started_at, latest.c.finished_at, *_place(task), latest.c.reason)
             .select_from(latest.join(task, task.c.id == latest.c.task_id))
             .order_by(latest.c.finished_at.desc())
         )
         return [EndedAttempt._make(row) for row in connection.execute(rows)]
+
+
+def latest_failed(
+    attempt: sa.Table,
+    columns: Sequence[sa.ColumnElement[Any]],
+    most: int,
+    *only: sa.ColumnElement[bool],
+) -> sa.Subquery:
+    """Return the latest failed attempts with these columns, ``finished_at`` among them.
+
+    Each reason is a range of an index, so that no more than ``most`` rows of each are read.
+    """
+    ranges = [
+        sa.select(*columns)
+        .where(attempt.c.reason == sa.literal_column(f"'{reason}'"), FAILED_ROWS, *only)
+        .order_by(attempt.c.finished_at.desc())
+        .limit(most)
+        .subquery(reason)
+        for reason in REASONS
+    ]
+    candidates = sa.union_all(*(sa.select(part) for part in ranges)).subquery("some")
+    newest_first = candidates.c.finished_at.desc()
+    return sa.select(candidates).order_by(newest_first).limit(most).subquery("latest")
 
 
 def _place(task: sa.FromClause) -> list[sa.ColumnElement[str]]:
