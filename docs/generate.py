@@ -108,6 +108,7 @@ MEANINGS = {
     "task.given_key": "the unique_key it was added with, which it takes again when it is requeued",
     "task.for_worker": "1 if its URL was a worker's when it was added, so that no "
     "other view can end it as done",
+    "task.surface": "the API of another product that it was added by, as JSON",
     "task.eta": "the earliest time asked for; never changed",
     "task.due_at": "when it may next be taken; null once it has ended, or "
     "while it waits for its key, or for a token of its rate key",

@@ -80,6 +80,7 @@ class Record(NamedTuple):
     last_error: str | None
     given_key: str | None
     for_worker: int
+    surface: str | None
 
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""

@@ -13,6 +13,7 @@ from flask import Flask
 
 from ..core.delivery import signatures
 from ..core.delivery.delivery import check_word, check_words, delivery_headers, proof_headers
+from ..core.delivery.surface import Surface
 from ..core.delivery.verdict import OutgoingRequest
 from ..core.errors import ConfigurationError, InvalidTaskError
 from ..core.security.targets import Targets
@@ -98,8 +99,10 @@ class OutgoingRequests:
         check_words(record)
         unpack(record.follow_up)
         shared = self._shared(record.queue, record.url, record.target, record.headers, own)
-        headers = shared.headers | delivery_headers(record, self._settings.headers)
-        if own and "taskqueue" not in self._settings.headers:
+        surface = Surface.stored(record.surface)
+        families = self._settings.headers if surface is None else surface.families
+        headers = shared.headers | delivery_headers(record, families)
+        if own and "taskqueue" not in families:
             headers |= proof_headers(record)
         if own and shared.transport.proves:
             headers |= _identified(record)

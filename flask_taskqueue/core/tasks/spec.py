@@ -205,6 +205,8 @@ class NewTask:
     keep_result: bool = False
     for_worker: bool = False
     """Whether its URL is a worker's, so that no other view may complete it."""
+    surface: str | None = None
+    """How it was added, if by the API of another product (see `Surface`), as it is stored."""
     reply_to: str | None = None
     """Where it gets the reply of the task that it follows (see `handover`); None if it does not."""
 

@@ -22,7 +22,7 @@ from ..database.tables import Tables
 from ..database.task_tables import ended
 from .task_rows import task_row
 
-_REQUEST = frozenset(("method", "url", "target", "headers", "body", "for_worker"))
+_REQUEST = frozenset(("method", "url", "target", "headers", "body", "for_worker", "surface"))
 """The columns that a debounced task takes from the new one."""
 _STAYS = ("skip", "raise")
 """The values of ``on_conflict`` with which the existing task stays as it is."""

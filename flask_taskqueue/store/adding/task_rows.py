@@ -49,6 +49,7 @@ def task_row(new: NewTask, encryption: Encryption) -> dict[str, Any]:
         "schedule": new.schedule,
         "keep_result": int(new.keep_result),
         "for_worker": int(new.for_worker),
+        "surface": new.surface,
     }
 
 

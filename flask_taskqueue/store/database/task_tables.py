@@ -97,6 +97,7 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("last_error", TEXT),
         sa.Column("given_key", token(200)),
         sa.Column("for_worker", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("surface", TEXT),
     )
     if tuple(column.name for column in columns) != Record._fields:
         raise AssertionError("the columns of the task table are not the fields of Record")
