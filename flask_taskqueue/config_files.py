@@ -30,7 +30,9 @@ def with_queue_yaml(app: Flask, settings: Settings) -> Settings:
         return settings
     given: Mapping[str, Any] = app.config.get("TASKQUEUE_QUEUES") or {}
     file = _path(app, settings.queue_yaml)
-    found = parse_queue_yaml(_read("TASKQUEUE_QUEUE_YAML", file), file=file.name)
+    found = parse_queue_yaml(
+        _read("TASKQUEUE_QUEUE_YAML", file), file=file.name, services=settings.services
+    )
     for name in found:
         if name in given:
             raise ConfigurationError(
@@ -50,7 +52,8 @@ def cron_yaml_schedules(app: Flask, settings: Settings) -> list[DeclaredSchedule
     file = _path(app, settings.cron_yaml)
     seen: Counter[str] = Counter()
     found: list[DeclaredSchedule] = []
-    for entry in parse_cron_yaml(_read("TASKQUEUE_CRON_YAML", file), file=file.name):
+    text = _read("TASKQUEUE_CRON_YAML", file)
+    for entry in parse_cron_yaml(text, file=file.name, services=settings.services):
         seen[entry.url] += 1
         try:
             found.append(

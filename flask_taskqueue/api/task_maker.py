@@ -16,6 +16,7 @@ from ..core.names import check_key, check_queue_name, check_task_name, task_id
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.settings.queue import QueueSettings
+from ..core.settings.services import service_url
 from ..core.tasks.declared import check_target, then_specs, with_declared
 from ..core.tasks.handover import awaiting, has_reply, take_out
 from ..core.tasks.options import (
@@ -93,7 +94,7 @@ class TaskMaker:
         name, unique_key = options.get("name"), options.get("unique_key")
         if name is not None and worker is not None:
             _check_meant(name, worker, path, params, options)
-        target = self._target(options.get("target") or queue.target, path)
+        target = self._target(options, queue, path)
         return NewTask(
             id=task_id(),
             request=self._request(path, params, method, options),
@@ -153,10 +154,17 @@ class TaskMaker:
             path, rest = self._routes.build(url, params or {}, method)
             path = check_path(path)
             return path, self._routes.find(path, method).worker, rest or None
-        if options.get("target") is not None:
+        if self._own_target(options) is not None:
             return check_path(url), None, params
-        place = self._routes.find(check_path(url), method)
+        place = self._routes.find(
+            check_path(url), method, may_be_missing=self._goes_elsewhere(options)
+        )
         return place.path, place.worker, params
+
+    def _goes_elsewhere(self, options: SpecOptions) -> bool:
+        """Tell whether a task without a target of its own has that of its queue."""
+        queue = self._settings.queues.get(options.get("queue") or "default")
+        return options.get("target") is None and queue is not None and queue.target is not None
 
     def _queue(self, name: str) -> QueueSettings:
         if not isinstance(name, str) or name not in self._settings.queues:
@@ -190,10 +198,19 @@ class TaskMaker:
             for number, spec in enumerate(then_specs(then))
         ]
 
-    def _target(self, target: str | None, path: str) -> str | None:
+    def _own_target(self, options: SpecOptions) -> str | None:
+        """Return the base URL of a task's own target; None if it has none, or means this app."""
+        given = options.get("target")
+        if given is None or is_absolute(check_target(given)):
+            return given
+        return service_url(self._settings.services, given)
+
+    def _target(self, options: SpecOptions, queue: QueueSettings, path: str) -> str | None:
+        given = options.get("target")
+        target = queue.target if given is None else self._own_target(options)
         if target is None:
             return None
-        base = check_target(target).rstrip("/")
+        base = target.rstrip("/")
         if is_absolute(path):
             raise InvalidTaskError("an absolute URL names its host; leave target out")
         self._targets.check(base + path)

@@ -69,15 +69,17 @@ class RouteFinder:
         self._variables: dict[str, frozenset[str]] = {}
         self._bound: MapAdapter | None = None
 
-    def find(self, url: str, method: str) -> FoundRoute:
+    def find(self, url: str, method: str, *, may_be_missing: bool = False) -> FoundRoute:
         """Return the route that answers a path, which may have a query.
 
         If no route answers the path with this method, this raises `InvalidUrlError` in debug mode
-        and testing. Otherwise it logs a warning, because something in front of the application may
-        serve the path.
+        and testing, unless it ``may_be_missing``. Otherwise it logs a warning, because something in
+        front of the application may serve the path.
         """
         path, mark, query = url.partition("?")
         place = self._found.get((path, method))
+        if place is None and may_be_missing and not answers(self._app, path, method):
+            return FoundRoute(url, None)
         if place is None:
             place = self._match(path, method)
             if len(self._found) < _MOST_REMEMBERED:

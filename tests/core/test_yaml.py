@@ -60,6 +60,9 @@ cron:
 """
 
 
+SERVICES = {"default": None, "worker": "https://worker.example.com", "v2.worker": None}
+
+
 def queue(*lines: str, rate: str = "rate: 5/s") -> str:
     """A queue.yaml whose queue has these further lines, the first of them line 4."""
     return "\n  ".join(["queue:\n- name: mail", rate, *lines])
@@ -78,21 +81,21 @@ def job(*lines: str) -> str:
 def queue_error(text: str) -> str:
     """What is said of a bad queue.yaml."""
     with pytest.raises(ConfigurationError) as refused:
-        parse_queue_yaml(text, file="queue.yaml")
+        parse_queue_yaml(text, file="queue.yaml", services=SERVICES)
     return str(refused.value)
 
 
 def cron_error(text: str) -> str:
     """What is said of a bad cron.yaml."""
     with pytest.raises(ConfigurationError) as refused:
-        parse_cron_yaml(text, file="cron.yaml")
+        parse_cron_yaml(text, file="cron.yaml", services=SERVICES)
     return str(refused.value)
 
 
 def read_or_refused(text: str) -> bool:
     """Whether a queue.yaml is read, or refused with a line."""
     try:
-        parse_queue_yaml(text, file="queue.yaml")
+        parse_queue_yaml(text, file="queue.yaml", services=SERVICES)
     except ConfigurationError as refused:
         return str(refused).startswith("queue.yaml, line ")
     return True
@@ -100,7 +103,7 @@ def read_or_refused(text: str) -> bool:
 
 def test_a_queue_yaml_becomes_the_setting_of_queues() -> None:
     """Each key has its counterpart; those that mean nothing here are gone."""
-    assert parse_queue_yaml(QUEUES, file="queue.yaml") == {
+    assert parse_queue_yaml(QUEUES, file="queue.yaml", services=SERVICES) == {
         "default": {"rate": "35/s", "bucket_size": 5},
         "mail": {
             "rate": "2000/d",
@@ -121,7 +124,9 @@ def test_a_queue_yaml_becomes_the_setting_of_queues() -> None:
 
 def test_what_is_read_is_a_good_setting() -> None:
     """It passes the checks of TASKQUEUE_QUEUES as it is."""
-    queues = Settings.of({"TASKQUEUE_QUEUES": parse_queue_yaml(QUEUES, file="queue.yaml")}).queues
+    queues = Settings.of(
+        {"TASKQUEUE_QUEUES": parse_queue_yaml(QUEUES, file="queue.yaml", services=SERVICES)}
+    ).queues
     assert queues["mail"].rate == pytest.approx(2000 / 86_400)
     assert queues["mail"].retry == RetryOptions(
         task_retry_limit=7,
@@ -150,7 +155,7 @@ def test_what_is_read_is_a_good_setting() -> None:
 )
 def test_a_file_without_queues_is_a_good_one(text: str) -> None:
     """The queue default is left as it is."""
-    assert parse_queue_yaml(text, file="queue.yaml") == {}
+    assert parse_queue_yaml(text, file="queue.yaml", services=SERVICES) == {}
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,8 @@ def test_a_file_without_queues_is_a_good_one(text: str) -> None:
         (queue("bucket_size: '7'"), "bucket_size", 7),
         (queue("max_concurrent_requests: +5000"), "max_concurrent", 5000),
         (queue("target: http://[::1]:8000"), "target", "http://[::1]:8000"),
+        (queue("target: worker"), "target", "https://worker.example.com"),
+        (queue("target: v2.worker"), "target", None),
         (
             queue("acl: [{user_email: a@example.com, writer_email: b@example.com}]").replace(
                 "\n", "\r\n"
@@ -182,7 +189,7 @@ def test_a_file_without_queues_is_a_good_one(text: str) -> None:
 )
 def test_good_values_of_a_queue(text: str, key: str, value: Any) -> None:
     """Numbers in the ways people write them, and empty keys as if left out."""
-    assert parse_queue_yaml(text, file="queue.yaml")["mail"][key] == value
+    assert parse_queue_yaml(text, file="queue.yaml", services=SERVICES)["mail"][key] == value
 
 
 @pytest.mark.parametrize(
@@ -197,7 +204,9 @@ def test_one_backoff_given_alone_moves_the_other_along(
     line: str, least: float, most: float
 ) -> None:
     """As App Engine has it, when it is beyond the other's default."""
-    options = RetryOptions.of(parse_queue_yaml(retry(line), file="queue.yaml")["mail"]["retry"])
+    options = RetryOptions.of(
+        parse_queue_yaml(retry(line), file="queue.yaml", services=SERVICES)["mail"]["retry"]
+    )
     assert options is not None
     assert (options.min_backoff_seconds, options.max_backoff_seconds) == (least, most)
 
@@ -205,9 +214,11 @@ def test_one_backoff_given_alone_moves_the_other_along(
 @pytest.mark.parametrize("name", ["0123", "yes", "a-b", "2024-01-01", "x" * 100])
 def test_a_name_is_read_as_it_is_written(name: str) -> None:
     """Also where YAML sees a number, a truth or a date."""
-    assert list(parse_queue_yaml(f"queue: [{{name: {name}, rate: 1/s}}]", file="queue.yaml")) == [
-        name
-    ]
+    assert list(
+        parse_queue_yaml(
+            f"queue: [{{name: {name}, rate: 1/s}}]", file="queue.yaml", services=SERVICES
+        )
+    ) == [name]
 
 
 @pytest.mark.parametrize(
@@ -269,10 +280,10 @@ def test_a_name_is_read_as_it_is_written(name: str) -> None:
         ),
         (
             queue("target: v1"),
-            "line 4, target: it is 'v1'; there are no modules and versions here: leave it "
-            "out, or give a base URL",
+            "line 4, target: target 'v1' is neither a base URL such as 'https://app.example.com' "
+            "nor in TASKQUEUE_SERVICES, which has default, v2.worker, worker: add it there",
         ),
-        (queue("target: 'v1:worker'"), "line 4, target: it is 'v1:worker'; there are no"),
+        (queue("target: 'v1:worker'"), "line 4, target: it is 'v1:worker'; it must be a base URL"),
         (queue("target: https://"), "line 4, target: it is 'https://'"),
         (queue("target: https://example.com?a=b"), "line 4, target: it is"),
         (queue("target: ftp://example.com"), "line 4, target: it is"),
@@ -422,9 +433,18 @@ def test_a_target_is_shown_without_what_may_be_secret() -> None:
     assert "hunter2" not in said
 
 
+@pytest.mark.parametrize(
+    ("name", "url"), [("worker", "https://worker.example.com"), ("default", None)]
+)
+def test_the_target_of_a_job_is_a_service(name: str, url: str | None) -> None:
+    """Its name stands for a base URL, or for this app."""
+    [found] = parse_cron_yaml(job(f"target: {name}"), file="cron.yaml", services=SERVICES)
+    assert found.target == url
+
+
 def test_a_cron_yaml_becomes_jobs() -> None:
     """In the file's order, the same URL as often as it is there."""
-    assert parse_cron_yaml(JOBS, file="cron.yaml") == [
+    assert parse_cron_yaml(JOBS, file="cron.yaml", services=SERVICES) == [
         CronEntry(
             url="/tasks/report?of=yesterday",
             schedule="every day 04:30",
@@ -456,7 +476,7 @@ def test_a_cron_yaml_becomes_jobs() -> None:
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "cron:", "cron: []"])
 def test_a_file_without_jobs_is_a_good_one(text: str) -> None:
     """Nothing is planned then."""
-    assert parse_cron_yaml(text, file="cron.yaml") == []
+    assert parse_cron_yaml(text, file="cron.yaml", services=SERVICES) == []
 
 
 @pytest.mark.parametrize(
@@ -471,13 +491,18 @@ def test_a_file_without_jobs_is_a_good_one(text: str) -> None:
 )
 def test_a_job_is_tried_again_only_if_the_file_says_so(lines: list[str], limit: int) -> None:
     """Without the block, or with an empty one, it is not; with it five times unless given."""
-    assert parse_cron_yaml(job(*lines), file="cron.yaml")[0].retry.task_retry_limit == limit
+    assert (
+        parse_cron_yaml(job(*lines), file="cron.yaml", services=SERVICES)[0].retry.task_retry_limit
+        == limit
+    )
 
 
 def test_a_description_may_be_long_but_not_longer() -> None:
     """499 characters are App Engine's limit."""
     assert (
-        parse_cron_yaml(job(f"description: {'x' * 499}"), file="cron.yaml")[0].description
+        parse_cron_yaml(job(f"description: {'x' * 499}"), file="cron.yaml", services=SERVICES)[
+            0
+        ].description
         == "x" * 499
     )
     assert (
@@ -526,8 +551,8 @@ def test_a_description_may_be_long_but_not_longer() -> None:
         (job("timezone: ''"), "line 4, timezone: it is ''; it must be a text that is not empty"),
         (job("time_zone: UTC"), "line 4, time_zone: there is no such key; did you mean timezone?"),
         (
-            job("target: worker"),
-            "line 4, target: it is 'worker'; there are no modules and versions here",
+            job("target: mailer"),
+            "line 4, target: target 'mailer' is neither a base URL such as",
         ),
         (
             job("attempt_deadline: 180"),

@@ -11,7 +11,7 @@ from ..retry import RetryOptions
 from ..settings import checks
 from ..settings.queue import MAX_DEADLINE
 from ..urls import check_path
-from .queue_yaml import retry_parameters, target
+from .queue_yaml import retry_parameters, target_reader
 from .yaml_reader import Entry, Reader, read_yaml
 
 _DEADLINE = re.compile(r"[0-9]+(?:\.[0-9]*)?s", re.ASCII)
@@ -24,7 +24,7 @@ class CronEntry:
     """One job of a cron.yaml; ``line`` is where it begins, ``deadline`` is in seconds.
 
     ``schedule`` and ``timezone`` are texts as the file has them; the schedules check what they
-    mean. ``target`` is a base URL.
+    mean. ``target`` is a base URL, or None for this app.
     """
 
     url: str
@@ -37,30 +37,31 @@ class CronEntry:
     line: int
 
 
-def parse_cron_yaml(text: str, *, file: str) -> list[CronEntry]:
+def parse_cron_yaml(text: str, *, file: str, services: Mapping[str, str | None]) -> list[CronEntry]:
     """Return the jobs of a cron.yaml, in the order of the file.
 
     >>> text = "cron: [{url: /tasks/report, schedule: every 24 hours}]"
-    >>> [job] = parse_cron_yaml(text, file="cron.yaml")
+    >>> [job] = parse_cron_yaml(text, file="cron.yaml", services={})
     >>> job.url, job.schedule, job.timezone, job.retry.task_retry_limit
     ('/tasks/report', 'every 24 hours', 'UTC', 0)
 
     The grammar is App Engine's: without ``retry_parameters`` a job that fails is not tried again;
-    with them, ``job_retry_limit`` is 5 unless given. A ``target`` is a base URL, for there are no
-    modules and versions here. The same URL may have several schedules.
+    with them, ``job_retry_limit`` is 5 unless given. A ``target`` is the name of one of the
+    ``services``, or a base URL. The same URL may have several schedules.
 
     Raises `ConfigurationError` naming ``file``, the line and the key.
     """
-    jobs: list[CronEntry] = read_yaml(text, file=file, readers={"cron": _jobs}).get("cron", [])
+    job: Mapping[str, Reader] = {**_JOB, "target": target_reader(services)}
+
+    def read(entry: Entry) -> list[CronEntry]:
+        return [_job(item, job) for item in entry.items()]
+
+    jobs: list[CronEntry] = read_yaml(text, file=file, readers={"cron": read}).get("cron", [])
     return jobs
 
 
-def _jobs(entry: Entry) -> list[CronEntry]:
-    return [_job(item) for item in entry.items()]
-
-
-def _job(item: Entry) -> CronEntry:
-    values = item.read(_JOB, needed={"url": "/tasks/report", "schedule": "every 24 hours"})
+def _job(item: Entry, readers: Mapping[str, Reader]) -> CronEntry:
+    values = item.read(readers, needed={"url": "/tasks/report", "schedule": "every 24 hours"})
     return CronEntry(
         line=item.line, **{_TAKEN.get(key, key): value for key, value in values.items()}
     )
@@ -101,7 +102,6 @@ _JOB: Mapping[str, Reader] = {
     "schedule": Entry.text,
     "timezone": Entry.text,
     "description": _description,
-    "target": target,
     "attempt_deadline": _deadline,
     "retry_parameters": _retry,
 }

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..durations import seconds
-from ..errors import InvalidQueueNameError
+from ..errors import InvalidQueueNameError, InvalidUrlError
 from ..names import check_queue_name
 from ..queues.rates import BUCKET_SIZE, parse_rate
 from ..settings import checks
 from ..settings.queue import LIMITS
-from ..urls import redacted
+from ..settings.services import service_url
+from ..urls import is_absolute, redacted
 from .yaml_reader import Entry, Reader, read_yaml
 
 _STORAGE_LIMIT = re.compile(r"[0-9]+(?:\.[0-9]*)?[BKMGT]?", re.ASCII)
@@ -24,36 +25,50 @@ _BASE_URL = re.compile(
 _TOO_LONG = 1e9
 
 
-def parse_queue_yaml(text: str, *, file: str) -> dict[str, dict[str, Any]]:
+def parse_queue_yaml(
+    text: str, *, file: str, services: Mapping[str, str | None]
+) -> dict[str, dict[str, Any]]:
     """Return the queues of a queue.yaml, by name, each in the form that ``TASKQUEUE_QUEUES`` takes.
 
     >>> text = "queue: [{name: mail, rate: 20/m, max_concurrent_requests: 2}]"
-    >>> parse_queue_yaml(text, file="queue.yaml")
+    >>> parse_queue_yaml(text, file="queue.yaml", services={})
     {'mail': {'bucket_size': 5, 'rate': '20/m', 'max_concurrent': 2}}
 
     The grammar is App Engine's. ``acl``, ``total_storage_limit`` and ``resume_paused_queues`` are
-    checked and have no effect. A ``target`` is a base URL, for there are no modules and versions
-    here. A file without the queue ``default`` leaves that as it is: App Engine's would have 5/s.
+    checked and have no effect. A ``target`` is the name of one of the ``services``, or a base URL.
+    A file without the queue ``default`` leaves that as it is: App Engine's would have 5/s.
     As there, ``retry_parameters`` without limits mean retries without end.
 
     Raises `ConfigurationError` naming ``file``, the line and the key; pull queues are an error.
     """
-    queues: dict[str, dict[str, Any]] = read_yaml(text, file=file, readers=_FILE).get("queue", {})
+    queue: Mapping[str, Reader] = {**_QUEUE, "target": target_reader(services)}
+    readers = {**_FILE, "queue": lambda entry: _queues(entry, queue)}
+    queues: dict[str, dict[str, Any]] = read_yaml(text, file=file, readers=readers).get("queue", {})
     return queues
 
 
-def target(entry: Entry) -> str:
-    """Return the base URL that tasks go to.
+def target_reader(services: Mapping[str, str | None]) -> Reader:
+    """Return a reader of the base URL that tasks go to; it reads None for this app.
 
-    Raises `ConfigurationError` for a module or version, which App Engine has there.
+    It raises `ConfigurationError` for what is neither a service nor a base URL.
     """
-    if not _BASE_URL.fullmatch(entry.text()):
-        entry.refuse(
-            f"it is {redacted(entry.text())!r}; there are no modules and versions here: "
-            "leave it out, "
-            "or give a base URL such as 'https://app.example.com', without user, query and fragment"
-        )
-    return checks.base_url(entry.what, entry.text())
+
+    def read(entry: Entry) -> str | None:
+        given = entry.text()
+        if is_absolute(given):
+            if not _BASE_URL.fullmatch(given):
+                entry.refuse(
+                    f"it is {redacted(given)!r}; it must be a base URL such as "
+                    "'https://app.example.com', without user, query and fragment, or a name of "
+                    "TASKQUEUE_SERVICES"
+                )
+            return checks.base_url(entry.what, given)
+        try:
+            return service_url(services, given)
+        except InvalidUrlError as error:
+            entry.refuse(str(error))
+
+    return read
 
 
 def retry_parameters(
@@ -83,11 +98,11 @@ def retry_parameters(
     return {key.replace(f"{kind}_", "task_"): value for key, value in values.items()}
 
 
-def _queues(entry: Entry) -> dict[str, dict[str, Any]]:
+def _queues(entry: Entry, readers: Mapping[str, Reader]) -> dict[str, dict[str, Any]]:
     names: dict[str, Entry] = {}
     queues = {}
     for item in entry.items():
-        values = item.read(_QUEUE, needed={"name": "mail", "rate": "5/s"})
+        values = item.read(readers, needed={"name": "mail", "rate": "5/s"})
         at, name = values["name"], values["name"].text()
         if name in names:
             at.refuse(f"there is a queue {name!r} already, in line {names[name].line}")
@@ -153,7 +168,6 @@ _QUEUE: Mapping[str, Reader] = {
     "mode": _mode,
     "bucket_size": lambda entry: LIMITS["bucket_size"](entry.what, entry.whole()),
     "max_concurrent_requests": lambda entry: LIMITS["max_concurrent"](entry.what, entry.whole()),
-    "target": target,
     "retry_parameters": retry_parameters,
     "acl": _acl,
 }
@@ -165,7 +179,6 @@ _TAKEN = {
     "retry_parameters": "retry",
 }
 _FILE: Mapping[str, Reader] = {
-    "queue": _queues,
     "total_storage_limit": _storage_limit,
     "resume_paused_queues": Entry.boolean,
 }

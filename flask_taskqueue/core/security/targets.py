@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from ..errors import ConfigurationError, InvalidUrlError
 from ..settings.app import Settings
 from ..settings.hosts import Address, AllowedHost, is_local, is_public, literal, parse_address
-from ..settings.queue import QueueSettings
 from ..urls import check_absolute, normal
 
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
@@ -44,13 +43,22 @@ class Targets:
         """
         allowed = (
             *settings.allowed_hosts,
-            *(_host_of(queue) for queue in settings.queues.values() if queue.target),
+            *(
+                _host_of(f"the target of queue {queue.name!r}", queue.target)
+                for queue in settings.queues.values()
+                if queue.target
+            ),
+            *(
+                _host_of(f"TASKQUEUE_SERVICES[{name!r}]", url)
+                for name, url in settings.services.items()
+                if url is not None
+            ),
         )
         policy = settings.targets or ("allowlist" if allowed else "internal")
         if policy == "internal" and allowed:
             raise ConfigurationError(
-                "TASKQUEUE_TARGETS is 'internal', but there are TASKQUEUE_ALLOWED_HOSTS, or "
-                "targets of queues: "
+                "TASKQUEUE_TARGETS is 'internal', but there are TASKQUEUE_ALLOWED_HOSTS, "
+                "TASKQUEUE_SERVICES or targets of queues: "
                 "take them away, or leave TASKQUEUE_TARGETS out"
             )
         return cls(policy, allowed, settings.target_ports)
@@ -108,14 +116,13 @@ class Targets:
         )
 
 
-def _host_of(queue: QueueSettings) -> AllowedHost:
-    """Return the host of a queue's own target."""
+def _host_of(what: str, url: str) -> AllowedHost:
+    """Return the host of a configured base URL."""
     try:
-        return AllowedHost.parse(urlsplit(queue.target or "").netloc)
+        return AllowedHost.parse(urlsplit(url).netloc)
     except ValueError as error:
         raise ConfigurationError(
-            f"the target of queue {queue.name!r} is {queue.target!r}, which has no host that "
-            "can be read"
+            f"{what} is {url!r}, which has no host that can be read"
         ) from error
 
 

@@ -13,6 +13,7 @@ from ..retry import RetryOptions
 from . import checks
 from .hosts import AllowedHost
 from .queue import DAY, MAX_DEADLINE, QueueSettings, default_queues, parse_queues
+from .services import default_services, parse_services
 
 PREFIX = "TASKQUEUE_"
 KEEP_ATTEMPTS = 20
@@ -110,6 +111,12 @@ class Settings:
         None,
         checks.text,
         "A cron.yaml of App Engine's, relative to the application's folder: schedules.",
+    )
+    services: Mapping[str, str | None] = _key(
+        default_services,
+        parse_services,
+        "The names that a ``target`` may have, as in App Engine, each with its base URL, or None "
+        "for this app.",
     )
     retry: RetryOptions = _key(  # noqa: RUF009 - a field with a frozen default
         DEFAULT_RETRY,

@@ -85,7 +85,7 @@ def check_target(target: object) -> str:
     if not isinstance(target, str):
         raise InvalidUrlError(
             f"target is of type {type(target).__name__}; it must be a base URL, such as "
-            "'https://api.example.com'"
+            "'https://api.example.com', or a name of TASKQUEUE_SERVICES"
         )
     return target
 
