@@ -110,6 +110,9 @@ MEANINGS = {
     "task.for_worker": "1 if its URL was a worker's when it was added, so that no "
     "other view can end it as done",
     "task.surface": "the API of another product that it was added by, as JSON",
+    "task.tag": "of a task in a pull queue: tasks can be leased by it",
+    "task.forced_at": "when somebody asked for an attempt even if its queue is paused or full; "
+    "null once that has begun",
     "task.eta": "the earliest time asked for; never changed",
     "task.due_at": "when it may next be taken; null once it has ended, or "
     "while it waits for its key, or for a token of its rate key",
@@ -135,6 +138,11 @@ MEANINGS = {
     "task.last_reason": "what the last failed attempt came to: `failure`, "
     "`timeout`, `connection`, `tls`, "
     "`crash`, `permanent`",
+    "queue.settings": "of a queue made at run time: retry policy, deadline and the like, as JSON",
+    "queue.origin": "what made the queue at run time; null for a configured one",
+    "queue.mode": "`pull` if no dispatcher takes its tasks; null otherwise",
+    "queue.purged_at": "when it was last purged by the API that reports it",
+    "queue.deleted_at": "when it was deleted; its name is blocked",
     "attempt.reason": "what it came to",
     "attempt.reply_headers": "as JSON; with `:truncated` if only the "
     "beginning of the body was kept",

@@ -81,6 +81,8 @@ class Record(NamedTuple):
     given_key: str | None
     for_worker: int
     surface: str | None
+    tag: str | None
+    forced_at: int | None
 
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""

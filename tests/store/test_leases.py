@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.delivery.outcome import Outcome
-from flask_taskqueue.core.names import task_id
+from flask_taskqueue.core.names import lease_id, task_id
+from flask_taskqueue.core.queues.lanes import Lane
 from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.core.tasks.packed import pack
 from flask_taskqueue.core.tasks.request import TaskRequest
@@ -86,16 +87,25 @@ def test_priorities_and_queues_are_lanes(store: Store) -> None:
     assert {one.id for one in claim(store, 5)} == {low.id, other.id}
 
 
-def test_a_paused_queue_is_not_looked_at(store: Store) -> None:
-    """Its tasks wait; those of others do not."""
+@pytest.mark.parametrize("closed", [{"paused_at": 1}, {"mode": "pull"}, {"deleted_at": 1}])
+def test_nothing_is_taken_from_a_queue_that_is_closed_to_dispatchers(
+    store: Store, closed: dict[str, Any]
+) -> None:
+    """Neither by a claim that looks at the lanes nor by one that does not."""
     queue = store.database.tables.queue
     add(store, queue="mail")
     store.transact(
         lambda connection: connection.execute(
-            sa.update(queue).where(queue.c.name == "mail").values(paused_at=1)
+            sa.update(queue).where(queue.c.name == "mail").values(closed)
         )
     )
     assert claim(store, 5) == []
+    terms = {"lease_id": lease_id(), "held_by": "me", "lease": 30.0}
+    assert not store.transact(
+        lambda connection: store.claims.claim_unseen(
+            connection, Lane("mail", 0, None, None), 5, **terms
+        )
+    )
     with store.reading() as connection:
         assert store.claims.lanes(connection).lanes == ()
 

@@ -25,7 +25,14 @@ _TEXTS = {
         "eta": 40,
     },
     **{"unique_key": 200, "on_conflict": 10, "lock_key": 202, "expires_at": 40, "follow_up": 2**24},
-    **{"batch_id": 26, "callback_of": 26, "schedule": 100, "reply_to": 65_535, "surface": 4096},
+    **{
+        "batch_id": 26,
+        "callback_of": 26,
+        "schedule": 100,
+        "reply_to": 65_535,
+        "surface": 4096,
+        "tag": 500,
+    },
 }
 _NUMBERS = {
     **{"priority": 9, "lock_limit": 10_000, "delay": 2**60, "expires_in": 2**60},

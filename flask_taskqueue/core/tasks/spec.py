@@ -207,6 +207,8 @@ class NewTask:
     """Whether its URL is a worker's, so that no other view may complete it."""
     surface: str | None = None
     """How it was added, if by the API of another product (see `Surface`), as it is stored."""
+    tag: str | None = None
+    """The tag by which tasks of a pull queue are leased together."""
     reply_to: str | None = None
     """Where it gets the reply of the task that it follows (see `handover`); None if it does not."""
 

@@ -11,7 +11,7 @@ from ...core.times import to_micros
 
 _NOTHING_YET = (
     *("first_tried_at", "started_at", "finished_at", "progress", "lease_id", "held_by"),
-    *("last_status", "last_reason", "last_error"),
+    *("last_status", "last_reason", "last_error", "forced_at"),
 )
 _COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
 BEGINNING: dict[str, Any] = {
@@ -50,6 +50,7 @@ def task_row(new: NewTask, encryption: Encryption) -> dict[str, Any]:
         "keep_result": int(new.keep_result),
         "for_worker": int(new.for_worker),
         "surface": new.surface,
+        "tag": new.tag,
     }
 
 

@@ -11,7 +11,8 @@ from .dialects.types import LONG_TEXT, MICROS, SECONDS, TEXT, token, words
 def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of queues, with their limits and their token buckets (see `Gate`).
 
-    ``configured`` holds the limits as the app last configured them. ``enforced_rate`` and
+    ``configured`` holds the limits as the app last configured them; it is null for a queue that was
+    made while the app runs, which has ``settings`` and ``origin`` instead. ``enforced_rate`` and
     ``slowed_at`` were used by version 1 (see the slowdowns).
     """
     return sa.Table(
@@ -32,6 +33,11 @@ def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("filled_at", MICROS, nullable=False, server_default="0"),
         sa.Column("enforced_rate", SECONDS),
         sa.Column("slowed_at", MICROS),
+        sa.Column("settings", TEXT),
+        sa.Column("origin", token(20)),
+        sa.Column("mode", token(10)),
+        sa.Column("purged_at", MICROS),
+        sa.Column("deleted_at", MICROS),
     )
 
 

@@ -10,12 +10,14 @@ from ...core.states import Record, State
 from .dialects.claims import (
     ENDED_ROWS,
     FAILED_ROWS,
+    FORCED_ROWS,
     LIVE_ROWS,
     LOCKED_ROWS,
     NAMED_ROWS,
+    TAGGED_ROWS,
     UNIQUE_ROWS,
 )
-from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, token
+from .dialects.types import BODY, LONG_TEXT, MICROS, SECONDS, TEXT, exact, token
 
 
 def ended(state: State, now: sa.ColumnElement[int], **more: Any) -> dict[str, Any]:
@@ -98,6 +100,8 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("given_key", token(200)),
         sa.Column("for_worker", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("surface", TEXT),
+        sa.Column("tag", exact(500)),
+        sa.Column("forced_at", MICROS),
     )
     if tuple(column.name for column in columns) != Record._fields:
         raise AssertionError("the columns of the task table are not the fields of Record")
@@ -140,6 +144,18 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
             *("state", "finished_at", "id"),
             sqlite_where=ENDED_ROWS,
             postgresql_where=ENDED_ROWS,
+        ),
+        sa.Index(
+            f"ix_{prefix}task_tag",
+            *("tag", "queue", "due_at", "id"),
+            sqlite_where=TAGGED_ROWS,
+            postgresql_where=TAGGED_ROWS,
+        ),
+        sa.Index(
+            f"ix_{prefix}task_forced",
+            *("forced_at", "id"),
+            sqlite_where=FORCED_ROWS,
+            postgresql_where=FORCED_ROWS,
         ),
     )
 

@@ -13,7 +13,7 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
-from ..leases.claims import first_of_lane, priority_steps
+from ..leases.lanes import first_of_lane, priority_steps
 from ..leases.leases import is_lost
 
 _OLDEST = 1_000

@@ -15,6 +15,8 @@ UNIQUE_ROWS = sa.text("unique_key IS NOT NULL")
 ENDED_ROWS = sa.text("finished_at IS NOT NULL")
 FAILED_ROWS = sa.text("reason <> 'success'")
 LOCKED_ROWS = sa.text("lock_key IS NOT NULL")
+TAGGED_ROWS = sa.text("tag IS NOT NULL")
+FORCED_ROWS = sa.text("forced_at IS NOT NULL")
 
 
 def waits_for_key(task: sa.Table, lock: sa.Table | None = None) -> sa.ColumnElement[bool]:

@@ -25,3 +25,9 @@ def token(length: int) -> sa.types.TypeEngine[str]:
     """Return the type of a short ASCII text, compared byte by byte: ``Mail`` is not ``mail``."""
     ascii_text = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
     return sa.String(length).with_variant(ascii_text, "mysql", "mariadb")
+
+
+def exact(length: int) -> sa.types.TypeEngine[str]:
+    """Return the type of a short text in any language, compared character by character."""
+    text = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(text, "mysql", "mariadb")
