@@ -32,7 +32,7 @@ GROUPS = {
     "Call the app over HTTP": "transport base_url connect_timeout",
     "Set queues, retries and schedules": "queues retry deadline queue_yaml cron_yaml services",
     "Limit what a task may hold, and for how long it is kept": "max_body max_eta reply_excerpt "
-    "traceback_excerpt keep_succeeded keep_dead keep_attempts",
+    "traceback_excerpt keep_succeeded keep_dead keep_attempts webhook_ttl",
     "Secure tasks": "secret encryption_keys redact targets allowed_hosts target_ports headers",
     "Open the dashboard": "dashboard dashboard_url_prefix dashboard_title dashboard_username "
     "dashboard_password dashboard_access dashboard_user dashboard_read_only dashboard_page_size "
@@ -70,6 +70,7 @@ EXAMPLES = {
     "keep_succeeded": '"7d"',
     "keep_dead": 'float("inf")',
     "keep_attempts": "5",
+    "webhook_ttl": '"30d"',
     "secret": '"a long random text of its own"',
     "encryption_keys": '["a-key-that-Fernet-generate_key-made-for-you="]',
     "redact": '["authorization", "password", "iban"]',

@@ -1,4 +1,4 @@
-"""The workers of a task queue, with the blueprint that registers them in applications."""
+"""The workers and webhooks of a task queue, with the blueprint of their routes."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from .runtime import Runtime
 from .web.app_checks import check_route, check_workers
 from .web.parsed_rules import bound_rule
 from .web.rules import BLUEPRINT, check_new, check_reached, clash, excludes
+from .web.webhooks import Webhook
 from .web.worker import Worker
+
+Declared = Worker[..., Any] | Webhook[..., Any]
 
 _PLAIN = Map()
 
 
 class Workers:
-    """Workers by endpoint.
+    """Workers and webhooks by endpoint.
 
     They can be declared before and after an application is set up.
     """
 
     def __init__(self) -> None:
-        self._workers: dict[str, Worker[..., Any]] = {}
+        self._workers: dict[str, Declared] = {}
         self._latest: dict[str, list[str]] = {}
-        self._elsewhere: weakref.WeakKeyDictionary[Blueprint, list[Worker[..., Any]]] = (
+        self._elsewhere: weakref.WeakKeyDictionary[Blueprint, list[Declared]] = (
             weakref.WeakKeyDictionary()
         )
 
     def add(
         self,
-        worker: Worker[..., Any],
+        worker: Declared,
         function: Callable[..., Any],
         blueprint: Blueprint | None,
         apps: Iterable[Flask],
@@ -87,7 +90,7 @@ class Workers:
         app.register_blueprint(blueprint)
         self._latest.clear()  # a factory may declare its functions again for the next application
 
-    def _check(self, worker: Worker[..., Any], names: list[str], apps: Iterable[Flask]) -> None:
+    def _check(self, worker: Declared, names: list[str], apps: Iterable[Flask]) -> None:
         known = self._workers.get(worker.route.endpoint)
         latest = self._latest.get(worker.route.endpoint, names)
         if known is not None and _name(known) != _name(worker):
@@ -112,9 +115,7 @@ class Workers:
             _check_in(app, worker, app.extensions["taskqueue"])
 
 
-def _route(
-    place: Flask | Blueprint | BlueprintSetupState, worker: Worker[..., Any], endpoint: str
-) -> None:
+def _route(place: Flask | Blueprint | BlueprintSetupState, worker: Declared, endpoint: str) -> None:
     place.add_url_rule(
         worker.route.rule,
         endpoint,
@@ -124,7 +125,7 @@ def _route(
     )
 
 
-def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]]) -> None:
+def _check_against(worker: Declared, others: Iterable[Declared]) -> None:
     """Check that no other worker has the same URLs.
 
     The rules are compared without an application, so rules with an app's own converters, which are
@@ -144,7 +145,7 @@ def _check_against(worker: Worker[..., Any], others: Iterable[Worker[..., Any]])
                         raise clash(known, new)
 
 
-def _check_in(app: Flask, worker: Worker[..., Any], runtime: Runtime) -> None:
+def _check_in(app: Flask, worker: Declared, runtime: Runtime) -> None:
     route = worker.route
     check_route(route, route.endpoint, runtime)
     endpoint = f"{BLUEPRINT}.{route.endpoint}"
@@ -155,7 +156,8 @@ def _check_in(app: Flask, worker: Worker[..., Any], runtime: Runtime) -> None:
             f"the rule {route.rule!r} of worker {route.endpoint!r} cannot be read: {error}"
         ) from error
     check_new(app, rule)
-    check_reached(app, rule, runtime.settings)
+    if isinstance(worker, Worker):
+        check_reached(app, rule, runtime.settings)
 
 
 def _check_registered(state: BlueprintSetupState) -> None:
@@ -164,9 +166,9 @@ def _check_registered(state: BlueprintSetupState) -> None:
         check_workers(app, app.extensions["taskqueue"])
 
 
-def _place(worker: Worker[..., Any]) -> tuple[str, ...]:
+def _place(worker: Declared) -> tuple[str, ...]:
     return (*worker.route.methods, worker.route.rule)
 
 
-def _name(worker: Worker[..., Any]) -> str:
+def _name(worker: Declared) -> str:
     return f"{worker.function.__module__}.{name_of(worker.function)}"

@@ -348,7 +348,11 @@ class TestWebhooks:
                 shop.tasks.drain()
             headers, body = next(one for one in host.got if b"order.placed" in one[1])
         warehouse = open_recipe("webhooks/receiver", WEBHOOK_SECRET=self.secret)
-        signed = {name: headers[name] for name in headers if name.startswith("webhook-")}
+        signed = {
+            name: headers[name]
+            for name in headers
+            if name.startswith("webhook-") or name == "content-type"
+        }
         for _ in range(2):
             for _ in range(2):
                 reply = warehouse.browser.post("/hooks/orders", data=body, headers=signed)

@@ -12,7 +12,7 @@ from flask import Flask
 from ..core.arguments.form import fields
 from ..core.arguments.functions import name_of
 from ..core.errors import InvalidTaskError, UnknownQueueError
-from ..core.names import check_key, check_queue_name, check_task_name, task_id
+from ..core.names import check_key, check_queue_name, check_task_name, is_webhook, task_id
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.settings.queue import QueueSettings
@@ -99,7 +99,7 @@ class TaskMaker:
             id=task_id(),
             request=self._request(path, params, method, options),
             name=None if name is None else check_task_name(name),
-            tombstone_ttl=queue.tombstone_ttl,
+            tombstone_ttl=self._settings.webhook_ttl if is_webhook(name) else queue.tombstone_ttl,
             queue=queue.name,
             priority=check_priority(_given(options.get("priority"), queue.priority)),
             **self._when(options),

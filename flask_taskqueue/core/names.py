@@ -88,6 +88,9 @@ chance: random.SystemRandom = random.SystemRandom()
 _TASK_NAME = re.compile(r"[a-zA-Z0-9_-]{1,500}", re.ASCII)
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?", re.ASCII)
 _QUEUE_NAME = re.compile(r"[a-zA-Z0-9-]{1,100}", re.ASCII)
+WEBHOOK = "webhook-"
+"""The beginning of the names of webhooks' tasks; a SHA-256 hash in hexadecimal follows."""
+WEBHOOK_LENGTH = len(WEBHOOK) + 64
 
 
 def check_task_name(name: str) -> str:
@@ -126,6 +129,11 @@ def check_key(what: str, key: str) -> str:
             "without blanks at its ends"
         )
     return str.__str__(key)
+
+
+def is_webhook(name: object) -> bool:
+    """Return whether a task's name is that of a webhook, made from the webhook's id."""
+    return isinstance(name, str) and name.startswith(WEBHOOK) and len(name) == WEBHOOK_LENGTH
 
 
 def is_token(text: str) -> bool:

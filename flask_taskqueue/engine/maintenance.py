@@ -6,7 +6,7 @@ Finished tasks are forgotten when they have been kept long enough.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..core.settings.app import Settings
 from ..process.logs import get_logger
-from ..store import LockedError, Store, Wait
+from ..store import LockedError, Store, Tombstones, Wait
 
 _logger = get_logger()
 
@@ -72,21 +72,22 @@ _BREATH = 0.002
 class Retention:
     """How long finished tasks are kept, and how long their names stay taken.
 
-    Both are in seconds (infinite: for ever); ``tombstones`` has the times for names, by queue.
+    Both are in seconds (infinite: for ever); ``tombstones`` has the times for names.
     """
 
     succeeded: float
     dead: float
-    tombstones: Mapping[str, float]
+    tombstones: Tombstones
 
     @classmethod
     def of(cls, settings: Settings, *, keep: float | None = None) -> Retention:
         """Return the settings' retention, or ``keep`` seconds whatever became of the task."""
-        tombstones = {
+        tombstones: dict[str | None, float] = {
             name: queue.tombstone_ttl
             for name, queue in settings.queues.items()
             if queue.tombstone_ttl is not None
         }
+        tombstones[None] = settings.webhook_ttl
         if keep is not None:
             return cls(succeeded=keep, dead=keep, tombstones=tombstones)
         return cls(

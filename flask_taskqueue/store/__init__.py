@@ -24,6 +24,7 @@ from .leases.freed_places import has_freed_places
 from .leases.results import NOT_KEPT, AttemptResult, Recorded, StoredReply
 from .probe_row import refuse_elsewhere
 from .queues.dispatchers import DispatcherEntry
+from .retention import Tombstones
 from .store import Store
 from .tasks.filters import SEARCHED, Filter, Visible
 from .tasks.listings import Cursor, Listing, ListKind
@@ -74,6 +75,7 @@ __all__ = [
     "Store",
     "StoredReply",
     "Tables",
+    "Tombstones",
     "TrackedTransaction",
     "Visible",
     "Wait",

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..core.names import WEBHOOK, WEBHOOK_LENGTH
 from ..core.queues.lanes import PRIORITIES
 from ..core.states import State
 from ..core.times import duration_micros
@@ -68,6 +69,9 @@ def _foreign_priorities(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnE
 
 BATCH = 500
 
+Tombstones = Mapping[str | None, float]
+"""The seconds that names stay taken, by queue; under None, those of webhooks in any queue."""
+
 
 class FinishedTasks:
     """A keeper that forgets finished tasks; each method joins its connection's transaction."""
@@ -94,7 +98,7 @@ class FinishedTasks:
         *,
         keep_succeeded: float,
         keep_dead: float,
-        tombstones: Mapping[str, float],
+        tombstones: Tombstones,
     ) -> int:
         """Forget some finished tasks that have been kept long enough; return how many.
 
@@ -113,9 +117,7 @@ class FinishedTasks:
                 rows += self._lock_older(connection, state, kept, named, BATCH - len(rows))
         return self._forget(connection, rows)
 
-    def forget_some(
-        self, connection: sa.Connection, filter: Filter, tombstones: Mapping[str, float]
-    ) -> int:
+    def forget_some(self, connection: sa.Connection, filter: Filter, tombstones: Tombstones) -> int:
         """Forget up to `BATCH` finished tasks that match; return how many.
 
         The filter names their state. Names are kept as by `prune`.
@@ -129,9 +131,7 @@ class FinishedTasks:
         )
         return self._forget(connection, list(connection.execute(ordered)))
 
-    def count_some(
-        self, connection: sa.Connection, filter: Filter, tombstones: Mapping[str, float]
-    ) -> int:
+    def count_some(self, connection: sa.Connection, filter: Filter, tombstones: Tombstones) -> int:
         """Count the tasks that repeated calls of `forget_some` would forget."""
         conditions = self._forgettable(filter, tombstones)
         return (
@@ -145,7 +145,7 @@ class FinishedTasks:
         *,
         keep_succeeded: float,
         keep_dead: float,
-        tombstones: Mapping[str, float],
+        tombstones: Tombstones,
     ) -> int:
         """Count the tasks that `prune` would forget by now."""
         named = self._taken_names(tombstones)
@@ -173,9 +173,7 @@ class FinishedTasks:
             .limit(1)
         ).one_or_none()
 
-    def _forgettable(
-        self, filter: Filter, tombstones: Mapping[str, float]
-    ) -> list[sa.ColumnElement[bool]]:
+    def _forgettable(self, filter: Filter, tombstones: Tombstones) -> list[sa.ColumnElement[bool]]:
         return [
             is_state(self._task, filter.state or State.DEAD),
             *filter.conditions(self._task),
@@ -191,11 +189,14 @@ class FinishedTasks:
         self._counters.add(connection, departures((row.queue, row.state) for row in rows), "")
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
-    def _taken_names(self, tombstones: Mapping[str, float]) -> sa.ColumnElement[bool]:
-        """Return the condition for a name that a queue's tombstones still reserve."""
+    def _taken_names(self, tombstones: Tombstones) -> sa.ColumnElement[bool]:
+        """Return the condition for a name that the tombstones still reserve."""
         task = self._task
         recent = (
-            sa.and_(task.c.queue == queue, task.c.finished_at >= self._now - duration_micros(ttl))
+            sa.and_(
+                _is_webhook(task) if queue is None else task.c.queue == queue,
+                task.c.finished_at >= self._now - duration_micros(ttl),
+            )
             for queue, ttl in tombstones.items()
         )
         return sa.and_(task.c.name.is_not(None), sa.or_(sa.false(), *recent))
@@ -224,3 +225,10 @@ class FinishedTasks:
                 statement.order_by(task.c.finished_at).limit(most).with_for_update(skip_locked=True)
             )
         )
+
+
+def _is_webhook(task: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        task.c.name.startswith(WEBHOOK, autoescape=True),
+        sa.func.length(task.c.name) == WEBHOOK_LENGTH,
+    )

@@ -11,6 +11,7 @@ from flask.signals import request_started
 
 from ..core.delivery.delivery import Delivery
 from .middleware import claimed_delivery
+from .webhooks import declared_behind
 from .worker import worker_behind
 
 Save = Callable[..., None]
@@ -20,25 +21,31 @@ def let_deliveries_pass(app: Flask) -> None:
     """Let deliveries pass the app's other extensions, from its first request on.
 
     Worker routes need no CSRF token of Flask-WTF, because their guard demands more, and do not
-    count against the default limits of Flask-Limiter, because queues have rates. A delivery saves
-    no session, because nobody would send its cookie again. Waiting for the first request means that
+    count against the default limits of Flask-Limiter, because queues have rates. Webhooks need no
+    CSRF token either, because they demand a signature. A delivery saves no session, because nobody
+    would send its cookie again. Waiting for the first request means that
     the order in which extensions are initialised does not matter.
     """
 
     def first(app: Flask, **_: object) -> None:
         request_started.disconnect(first, app)  # a signal without listeners costs nothing
         for view in app.view_functions.values():
+            if declared_behind(view) is not None:
+                _exempt_from_csrf(app, view)
             if worker_behind(view) is not None:
-                _exempt(app, view)
+                _exempt_from_limits(app, view)
         _save_no_session_of_a_delivery(app)
 
     request_started.connect(first, app, weak=False)
 
 
-def _exempt(app: Flask, view: Callable[..., Any]) -> None:
+def _exempt_from_csrf(app: Flask, view: Callable[..., Any]) -> None:
     protection = app.extensions.get("csrf")
     if protection is not None:
         protection._exempt_views.add(f"{view.__module__}.{view.__name__}")
+
+
+def _exempt_from_limits(app: Flask, view: Callable[..., Any]) -> None:
     limiters = app.extensions.get("limiter")
     for limiter in limiters if isinstance(limiters, set) else ():
         limiter.exempt(view)

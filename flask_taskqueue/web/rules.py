@@ -13,6 +13,7 @@ from ..core.errors import ConfigurationError, InvalidUrlError
 from ..core.settings.app import Settings
 from ..core.tasks.request import METHODS
 from ..engine.own_address import in_process_url, own_subdomain
+from .webhooks import declared_behind
 from .worker import Worker, worker_behind
 
 BLUEPRINT = "taskqueue"
@@ -99,16 +100,16 @@ def registered_endpoint(app: Flask, worker: Worker[..., Any]) -> str:
 
 
 def check_routes(app: Flask) -> None:
-    """Raise `ConfigurationError` if a worker's rule matches the same URLs as another rule.
+    """Raise `ConfigurationError` if a worker's or webhook's rule has the same URLs as another.
 
-    The other rule may be a worker's or any other view's.
+    The other rule may be that of any view.
     """
     for known, rule in _doubles(app.url_map.iter_rules()):
         first, second = (
             app.view_functions.get(known.endpoint),
             app.view_functions.get(rule.endpoint),
         )
-        if first != second and (worker_behind(first) or worker_behind(second)):
+        if first != second and (declared_behind(first) or declared_behind(second)):
             raise clash(known, rule)
 
 

@@ -18,6 +18,8 @@ from .services import default_services, parse_services
 PREFIX = "TASKQUEUE_"
 KEEP_ATTEMPTS = 20
 MAX_BODY = 102_400
+WEBHOOK_REPLAY = 600.0
+"""How long a signed webhook can be sent again: while its timestamp is within the tolerance."""
 REDACT = ("authorization", "cookie", "token", "secret", "password", "key")
 DEFAULT_RETRY = RetryOptions(task_age_limit=30 * DAY)
 
@@ -148,6 +150,12 @@ class Settings:
         30 * DAY,
         checks.duration(0, math.inf),
         "Seconds that dead tasks are kept; infinite keeps them for ever.",
+    )
+    webhook_ttl: float = _key(
+        7 * DAY,
+        checks.duration(WEBHOOK_REPLAY, 3650 * DAY),
+        "Seconds after the end of a webhook's task in which the same webhook is not stored again; "
+        "at least ten minutes.",
     )
     keep_attempts: float = _key(
         KEEP_ATTEMPTS,
