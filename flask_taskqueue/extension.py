@@ -74,9 +74,9 @@ class TaskQueue(Declarations):
         self._schedules.check(settings.queues)
         binding = Binding.of(app, db if db is not None else self._db, settings)
         targets = Targets.of(settings)
-        new_task = TaskMaker(app, settings, targets).new_task
-        find_schedules = self._schedules.find(new_task, of_files)
-        runtime = Runtime(app, settings, targets, binding, new_task, find_schedules)
+        maker = TaskMaker(app, settings, targets)
+        find_schedules = self._schedules.find(maker.new_task, of_files)
+        runtime = Runtime(app, settings, targets, binding, maker, find_schedules)
         self._workers.check(app, runtime)
         app.extensions["taskqueue"] = runtime
         self._apps[app] = runtime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -42,9 +42,14 @@ class AddedMany(NamedTuple):
 def add_task(runtime: Runtime, spec: TaskSpec, transactional: bool | None) -> Task:
     """Store a task, in the session's transaction or at once, as the transaction rule says."""
     spec, transactional = spec.split_transactional(transactional)
+    return add_new(runtime, partial(runtime.new_task, spec), transactional)
+
+
+def add_new(runtime: Runtime, make: Callable[[], NewTask], transactional: bool | None) -> Task:
+    """Store the task that ``make`` returns, as `add_task` does."""
     store = runtime.store
     with sending(wanted=runtime.settings.trace_propagation) as describe:
-        new = _traced(runtime, spec, _context(runtime))
+        new = _traced(make(), _context(runtime))
         describe(new)
         (record, disposition), commitment = make_change(
             runtime,
@@ -72,7 +77,14 @@ def add_tasks(
             f"{len(specs)} tasks are more than one transaction takes ({MOST_AT_ONCE}); "
             "add_many() takes any number, in several"
         )
-    news = _all_traced(runtime, specs)
+    return add_news(runtime, _new_tasks(runtime, specs), transactional)
+
+
+def add_news(runtime: Runtime, news: Sequence[NewTask], transactional: bool | None) -> list[Task]:
+    """Store finished tasks as `add_tasks` does, and return each as it is now."""
+    context = _context(runtime)
+    news = [_traced(new, context) for new in news]
+    _check_names(news)
     if not news:
         return []
     store = runtime.store
@@ -97,7 +109,7 @@ def add_many(runtime: Runtime, specs: Iterable[TaskSpec], transactional: bool | 
     total = skipped = 0
     store, context = runtime.store, _context(runtime)
     for chunk in _chunks(specs):
-        news = [_traced(runtime, spec, context) for spec in chunk]
+        news = [_traced(runtime.new_task(spec), context) for spec in chunk]
         missing, _ = make_change(
             runtime,
             partial(_insert_many, store.inserts, news=news),
@@ -150,7 +162,9 @@ def _of_batch(runtime: Runtime, specs: Sequence[TaskSpec], batch_id: str) -> lis
         raise TooManyTasksError(
             f"{len(specs)} tasks are more than one batch takes ({MOST_AT_ONCE})"
         )
-    news = [replace(new, batch_id=batch_id) for new in _all_traced(runtime, specs)]
+    context = _context(runtime)
+    news = [replace(_traced(new, context), batch_id=batch_id) for new in _new_tasks(runtime, specs)]
+    _check_names(news)
     if any(new.unique_key is not None for new in news):
         raise InvalidTaskError(
             "tasks of a batch cannot have a unique_key: one that is skipped would never be counted"
@@ -163,26 +177,17 @@ def _context(runtime: Runtime) -> Mapping[str, str]:
     return of_caller() if runtime.settings.trace_propagation else {}
 
 
-def _traced(
-    runtime: Runtime, spec: TaskSpec, context: Mapping[str, str], *, place: str = ""
-) -> NewTask:
-    """Make the task that a spec asks for, in the trace of this context."""
-    new = runtime.new_task(spec, place=place)
+def _traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
+    """Return a new task in the trace of this context."""
     if not context:
         return new
     foreign = new.target is not None or is_absolute(new.request.url)
     return replace(new, request=with_trace(new.request, context, foreign=foreign))
 
 
-def _all_traced(runtime: Runtime, specs: Sequence[TaskSpec]) -> list[NewTask]:
-    """Make the tasks of a list, whose names must differ."""
-    context = _context(runtime)
-    news = [
-        _traced(runtime, spec, context, place=f"task {number}: ")
-        for number, spec in enumerate(specs)
-    ]
-    _check_names(news)
-    return news
+def _new_tasks(runtime: Runtime, specs: Sequence[TaskSpec]) -> list[NewTask]:
+    """Make the tasks of a list, each of which is named in the error that it raises."""
+    return [runtime.new_task(spec, place=f"task {number}: ") for number, spec in enumerate(specs)]
 
 
 def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[TaskSpec]]:

@@ -93,6 +93,36 @@ def change_ids(
     return total
 
 
+def delete_named(
+    runtime: Runtime, queue: str, names: Sequence[str], *, transactional: bool | None = None
+) -> list[bool]:
+    """Cancel the tasks of a queue that have these names; a task without a name has its id.
+
+    Returns, for each name, whether there was a task that had not ended. It takes one transaction.
+    """
+    tasks = runtime.store.tasks
+
+    def work(connection: sa.Connection) -> list[bool]:
+        ids = tasks.ids_of(connection, queue, names)
+        refuse_own_task(runtime, sorted(ids.values()), transactional)
+        deleted = {
+            one for one in sorted(ids.values()) if tasks.delete_some(connection, Filter(ids=[one]))
+        }
+        return [ids.get(name) in deleted for name in names]
+
+    def tell(deleted: list[bool]) -> None:
+        runtime.tell_changed(Action.DELETE.value, sum(deleted))
+
+    return make_change(
+        runtime,
+        work,
+        transactional,
+        wakes=False,
+        tell=tell,
+        name=lambda _: [f"to delete {plural(len(names), 'task')}"],
+    )[0]
+
+
 def forget_matching(
     runtime: Runtime,
     filter: Filter,

@@ -30,8 +30,8 @@ from ..core.tasks.options import (
     retry_json,
 )
 from ..core.tasks.packed import pack
-from ..core.tasks.request import UNSET, TaskRequest, build_request, check_method
-from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
+from ..core.tasks.request import UNSET, TaskRequest, build_request, check_method, check_size
+from ..core.tasks.spec import HandlerOptions, NewTask, SpecOptions, TaskSpec
 from ..core.times import duration_micros
 from ..core.urls import check_path, is_absolute, no_url
 from ..web.routes import RouteFinder
@@ -67,6 +67,21 @@ class TaskMaker:
                 raise
             raise type(error)(f"{place}{error}") from error
 
+    def new_task_of(
+        self, request: TaskRequest, options: SpecOptions, surface: str | None = None
+    ) -> NewTask:
+        """Return the task that sends a request as it is.
+
+        The request goes to a path of the app, whether a route answers it now or not, or to an
+        absolute URL that is allowed. The options are those of a spec but the method, the headers
+        and the body; the app's handler may declare more. ``surface`` is as the task stores it.
+        Raises `InvalidTaskError` and its subclasses.
+        """
+        url, worker = self._locate(request, options)
+        request = replace(request, url=url)
+        check_size(request, self._settings.max_body)
+        return replace(self._of_request(request, worker, options), surface=surface)
+
     def _following(self, spec: TaskSpec, place: str) -> NewTask:
         """Return a task that follows another one, whose reply it may ask for."""
         try:
@@ -87,17 +102,26 @@ class TaskMaker:
             )
         method = check_method(options.get("method") or _method_of(url))
         path, worker, params = self._resolve(url, spec.params, method, options)
+        name = options.get("name")
+        if name is not None and worker is not None:
+            _check_meant(name, worker, path, params, options)
+        declared = worker.route.options if worker is not None else HandlerOptions()
+        request = self._request(path, params, method, with_declared(options, declared))
+        return self._of_request(request, worker, options)
+
+    def _of_request(
+        self, request: TaskRequest, worker: Worker[..., Any] | None, given: SpecOptions
+    ) -> NewTask:
+        """Return the task of a request, with its options and those that its handler declares."""
         route = worker.route if worker is not None else _NO_ROUTE
-        options = with_declared(options, route.options)
+        options = with_declared(given, route.options)
         following = self._follow_up(options)
         queue = self._queue(options.get("queue") or route.queue or "default")
         name, unique_key = options.get("name"), options.get("unique_key")
-        if name is not None and worker is not None:
-            _check_meant(name, worker, path, params, options)
-        target = self._target(options, queue, path)
+        target = self._target(options, queue, request.url)
         return NewTask(
             id=task_id(),
-            request=self._request(path, params, method, options),
+            request=request,
             name=None if name is None else check_task_name(name),
             tombstone_ttl=self._settings.webhook_ttl if is_webhook(name) else queue.tombstone_ttl,
             queue=queue.name,
@@ -160,6 +184,18 @@ class TaskMaker:
             check_path(url), method, may_be_missing=self._goes_elsewhere(options)
         )
         return place.path, place.worker, params
+
+    def _locate(
+        self, request: TaskRequest, options: SpecOptions
+    ) -> tuple[str, Worker[..., Any] | None]:
+        """Return the URL of a finished request, and the worker that answers there, if one does."""
+        if is_absolute(request.url):
+            return self._targets.check(request.url), None
+        path = check_path(request.url)
+        if self._own_target(options) is not None:
+            return path, None
+        found = self._routes.find(path, request.method, may_be_missing=True)
+        return found.path, found.worker
 
     def _goes_elsewhere(self, options: SpecOptions) -> bool:
         """Tell whether a task without a target of its own has that of its queue."""

@@ -18,7 +18,8 @@ from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import Record
-from ..core.tasks.spec import NewTask, TaskSpec
+from ..core.tasks.request import TaskRequest
+from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
 from ..engine.cron import Cron, Find
 from ..engine.maintenance import Retention, prune, sweep
 from ..engine.outgoing_requests import Keys, Routes, find_routes
@@ -47,11 +48,25 @@ class MakeTask(Protocol):
         """
 
 
+class MakesTasks(Protocol):
+    """A maker of tasks, from their specs or from finished requests."""
+
+    def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+        """Make the task for a spec, as `MakeTask` does."""
+
+    def new_task_of(
+        self, request: TaskRequest, options: SpecOptions, surface: str | None = None
+    ) -> NewTask:
+        """Make the task that sends a request as it is.
+
+        Raises `InvalidTaskError` and its subclasses.
+        """
+
+
 class Resources:
     """The settings, the store and the keys of one application's queue, and its signals.
 
-    ``new_task`` makes tasks from their specs, and ``find_schedules`` finds the schedules that the
-    application declares.
+    ``tasks`` makes tasks, and ``find_schedules`` finds the schedules that the application declares.
     """
 
     def __init__(
@@ -60,7 +75,7 @@ class Resources:
         settings: Settings,
         targets: Targets,
         binding: Binding,
-        new_task: MakeTask,
+        tasks: MakesTasks,
         find_schedules: Find,
     ) -> None:
         self.settings = settings
@@ -71,7 +86,8 @@ class Resources:
         """The jobs of this process's dispatcher, while one runs."""
         self.is_attended: bool = False
         """Whether tasks are known to be attempted, by this process or another, now or soon."""
-        self.new_task = new_task
+        self.new_task: MakeTask = tasks.new_task
+        self.new_task_of = tasks.new_task_of
         self.find_schedules = find_schedules
         self._app = weakref.ref(app)
         self._test_database: Database | None = None

@@ -151,12 +151,17 @@ def build_request(
         raise InvalidUrlError(
             f"with its params the url has {len(url)} characters; it may have {MAX_LENGTH}"
         )
+    check_size(request, max_body)
+    return request
+
+
+def check_size(request: TaskRequest, max_body: int) -> None:
+    """Raise `TaskTooLargeError` for a request of more than ``max_body`` bytes."""
     if request.size > max_body:
         raise TaskTooLargeError(
             f"the task has {request.size} bytes; TASKQUEUE_MAX_BODY allows {max_body}. Store "
             "the data and send its key"
         )
-    return request
 
 
 def check_method(method: str) -> str:

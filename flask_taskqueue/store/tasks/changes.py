@@ -74,6 +74,20 @@ class Tasks:
             )
         ]
 
+    def ids_of(self, connection: sa.Connection, queue: str, names: Sequence[str]) -> dict[str, str]:
+        """Return the ids of a queue's tasks by their names; a task without one has its id."""
+        task = self._task
+        found = connection.execute(
+            sa.select(task.c.name, task.c.id).where(
+                task.c.queue == queue,
+                sa.or_(
+                    task.c.name.in_(list(names)),
+                    sa.and_(task.c.name.is_(None), task.c.id.in_(list(names))),
+                ),
+            )
+        )
+        return {row.name or row.id: row.id for row in found}
+
     def lost(self, connection: sa.Connection, ids: Sequence[str]) -> set[str]:
         """Return those of these tasks whose lease ran out: their process died or was cut off."""
         out = (self._task.c.id.in_(list(ids)), is_state(self._task, State.LEASED), self._is_lost)

@@ -1,0 +1,218 @@
+"""A queue, as App Engine's code works with it, with its statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from ..api.bulk import delete_named
+from ..api.queue import Queue as CoreQueue
+from ..api.statistics import statistics
+from ..core.errors import UnknownQueueError
+from ..core.names import check_queue_name
+from ..core.times import to_micros
+from ..runtime import Runtime
+from .adding import add_async, several
+from .current import current_runtime
+from .errors import BadTaskStateError, DuplicateTaskNameError, translated
+from .rpc import UserRPC, check_deadline
+from .task import Task
+
+
+class Queue:
+    """A queue by its name; it is looked for when something is done with it.
+
+    Raises `InvalidQueueNameError`.
+    """
+
+    def __init__(self, name: str = "default") -> None:
+        with translated():
+            self._name = check_queue_name(name)
+
+    def __repr__(self) -> str:
+        return f"Queue<name={self._name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return self._name == other.name if isinstance(other, Queue) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as in App Engine, whose queues are not hashable
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._name
+
+    def add(self, task: Any, transactional: bool = False) -> Any:
+        """Add a task, or a list of up to 100, and return what was given.
+
+        If the app's session holds uncommitted changes, the tasks are part of its transaction;
+        otherwise they are stored at once. With ``transactional`` they always are part of it.
+
+        In a list, a task whose name is taken does not keep the others from being added:
+        `TaskAlreadyExistsError` or `TombstonedTaskError` is raised afterwards, and ``was_enqueued``
+        says which were added. Raises `BadTaskStateError` for a task that was added already,
+        `TooManyTasksError`, `DuplicateTaskNameError`, `BadTransactionStateError`,
+        `TransactionalRequestTooLargeError`, `UnknownQueueError`, and `InvalidTaskError` and its
+        subclasses for a task that cannot be sent; in each of these cases nothing was added.
+        """
+        return self.add_async(task, transactional).get_result() if task else []
+
+    def add_async(
+        self, task: Any, transactional: bool = False, rpc: UserRPC | None = None
+    ) -> UserRPC:
+        """Begin what `add` does; ``get_result()`` of what is returned has its result."""
+        return add_async(self._name, task, transactional, rpc)
+
+    def delete_tasks(self, task: Any) -> Any:
+        """Delete a task, or a list of them, by name, and return what was given.
+
+        ``was_deleted`` is then true of those that had not ended. Raises `BadTaskStateError` for a
+        task without a name or that was deleted already, `DuplicateTaskNameError`, and
+        `UnknownQueueError`.
+        """
+        return self.delete_tasks_async(task).get_result()
+
+    def delete_tasks_async(self, task: Any, rpc: UserRPC | None = None) -> UserRPC:
+        """Begin what `delete_tasks` does; ``get_result()`` of what is returned has its result."""
+        tasks, multiple = several(task)
+        seen: set[str] = set()
+        for one in tasks:
+            if not one.name or one.was_deleted:
+                what = f"{one.name!r} was deleted already" if one.name else "has no name"
+                raise BadTaskStateError(f"the task {what}, so it cannot be deleted")
+            if one.name in seen:
+                raise DuplicateTaskNameError(f"two tasks are named {one.name!r}")
+            seen.add(one.name)
+        return (rpc or UserRPC()).make(partial(self._delete, tasks, multiple))
+
+    def delete_tasks_by_name(self, task_name: Any) -> Any:
+        """Delete a task, or a list of them, by name, and return a `Task` for each; see above."""
+        return self.delete_tasks_by_name_async(task_name).get_result()
+
+    def delete_tasks_by_name_async(self, task_name: Any, rpc: UserRPC | None = None) -> UserRPC:
+        """Begin what `delete_tasks_by_name` does; ``get_result()`` has its result."""
+        if isinstance(task_name, str):
+            return self.delete_tasks_async(Task(name=task_name), rpc)
+        return self.delete_tasks_async([Task(name=name) for name in task_name], rpc)
+
+    def purge(self) -> None:
+        """Delete every task that was added before now and has not ended.
+
+        It takes several transactions, so it raises `BadTransactionStateError` while the app's
+        session holds uncommitted changes. Raises `UnknownQueueError`.
+        """
+        with translated():
+            CoreQueue(self._name, current_runtime()).purge()
+
+    def fetch_statistics(self, deadline: float = 10) -> QueueStatistics:
+        """Return how the queue is doing."""
+        found: QueueStatistics = QueueStatistics.fetch(self, deadline)
+        return found
+
+    def fetch_statistics_async(self, rpc: UserRPC | None = None) -> UserRPC:
+        """Begin what `fetch_statistics` does; ``get_result()`` has its result."""
+        return QueueStatistics.fetch_async(self, rpc)
+
+    def _delete(self, tasks: Sequence[Task], multiple: bool) -> Callable[[], Any]:
+        with translated():
+            runtime = current_runtime()
+            CoreQueue(self._name, runtime)
+            deleted = delete_named(runtime, self._name, [str(task.name) for task in tasks])
+
+        def tell() -> Any:
+            for task, was_there in zip(tasks, deleted, strict=True):
+                task.mark_deleted(was_there)
+            return tasks if multiple else tasks[0]
+
+        return tell
+
+
+class QueueStatistics:
+    """How a queue was doing when it was asked.
+
+    ``tasks`` counts those that have not ended. ``oldest_eta_usec`` is when the first of them is or
+    was due, in microseconds since 1970. ``executed_last_minute`` counts attempts, ``in_flight`` the
+    tasks that are attempted now. ``enforced_rate`` is in tasks per second, None without a limit.
+    """
+
+    _NAMES = (
+        "queue",
+        "tasks",
+        "oldest_eta_usec",
+        "executed_last_minute",
+        "in_flight",
+        "enforced_rate",
+    )
+
+    def __init__(
+        self,
+        queue: Any,
+        tasks: int,
+        oldest_eta_usec: int | None = None,
+        executed_last_minute: int | None = None,
+        in_flight: int | None = None,
+        enforced_rate: float | None = None,
+    ) -> None:
+        self.queue = queue
+        self.tasks = tasks
+        self.oldest_eta_usec = oldest_eta_usec
+        self.executed_last_minute = executed_last_minute
+        self.in_flight = in_flight
+        self.enforced_rate = enforced_rate
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QueueStatistics):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self._NAMES)
+
+    __hash__ = None  # type: ignore[assignment]  # its values can be changed, as in App Engine
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._NAMES)
+        return f"QueueStatistics({told})"
+
+    @classmethod
+    def fetch(cls, queue_or_queues: Any, deadline: float = 10) -> Any:
+        """Return the statistics of a queue, or of each of a list of queues, given as such or named.
+
+        A queue that does not exist has no tasks. Raises TypeError for a list of queues and names.
+        """
+        check_deadline(deadline)
+        return cls.fetch_async(queue_or_queues).get_result() if queue_or_queues else []
+
+    @classmethod
+    def fetch_async(cls, queue_or_queues: Any, rpc: UserRPC | None = None) -> UserRPC:
+        """Begin what `fetch` does; ``get_result()`` of what is returned has its result."""
+        several = isinstance(queue_or_queues, Iterable) and not isinstance(queue_or_queues, str)
+        given = list(queue_or_queues) if several else [queue_or_queues]
+        if not (
+            all(isinstance(one, str) for one in given)
+            or all(isinstance(one, Queue) for one in given)
+        ):
+            raise TypeError("statistics are those of queues, or of the names of queues")
+        queues = [Queue(one) if isinstance(one, str) else one for one in given]
+        return (rpc or UserRPC()).make(partial(cls._fetch, queues, several))
+
+    @classmethod
+    def _fetch(cls, queues: Sequence[Queue], multiple: bool) -> Callable[[], Any]:
+        with translated():
+            runtime = current_runtime()
+            found = [cls._of(runtime, queue) for queue in queues]
+        return lambda: found if multiple else found[0]
+
+    @classmethod
+    def _of(cls, runtime: Runtime, queue: Queue) -> QueueStatistics:
+        try:
+            [known] = statistics(runtime, [queue.name])
+        except UnknownQueueError:
+            return cls(queue, 0)
+        eta = known.oldest_eta
+        return cls(
+            queue,
+            known.tasks,
+            None if eta is None else to_micros(eta),
+            known.executed_last_minute,
+            known.in_flight,
+            known.enforced_rate,
+        )
