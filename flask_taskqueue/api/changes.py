@@ -17,7 +17,7 @@ from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment
 from ..core.urls import redacted
 from ..process.logs import get_logger
-from ..runtime import Runtime, sessions
+from ..runtime import Runtime, one_writer, sessions
 from ..store import has_freed_places
 from ..web.current_task import handling
 
@@ -131,7 +131,7 @@ def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
             )
         return False
     if transactional is None:
-        return sessions.has_changes(runtime.binding.session())
+        return sessions.has_changes(sessions.current(runtime.binding.session))
     return transactional
 
 
@@ -195,7 +195,8 @@ def _join(
     tell: Callable[[T], object],
     name: Callable[[T], Sequence[str]],
 ) -> tuple[T, Commitment]:
-    database, session = runtime.store.database, runtime.binding.session()
+    database = runtime.store.database
+    session = sessions.current(runtime.binding.session)
     try:
         with database.joined():
             connection = sessions.connection_of(session, runtime.binding.bound)
@@ -204,6 +205,9 @@ def _join(
             f"the session has no transaction that the change could be part of: {error}. Roll "
             "it back, or use transactional=False"
         ) from error
+    sessions.refuse_autocommit(session)
+    if database.dialect.locks_by_writing and not database.in_memory:
+        one_writer.refuse_other_writers(database.file, connection)
     with database.joined():
         database.open_within(connection)
         runtime.store.ensure_queues(connection)
@@ -234,7 +238,7 @@ def _refuse_to_wait(runtime: Runtime) -> None:
     """
     if runtime.binding.db is None or not has_app_context():
         return
-    if any(one.joined for one in sessions.followed(runtime.binding.session())):
+    if any(one.joined for one in sessions.followed(sessions.current(runtime.binding.session))):
         raise BadTransactionStateError(
             "the session's transaction has changed the queue, and this change could wait for "
             "it for ever: "

@@ -28,7 +28,7 @@ from ..engine.wakeups import WakeupSocket
 from ..process.logs import get_logger
 from ..process.threads import built_once
 from ..store import AttemptResult, Database, Notifications, Store, is_in_memory
-from . import sessions
+from . import one_writer
 from .binding import Binding
 from .reports import report_attempt
 
@@ -106,7 +106,7 @@ class Resources:
         """Open the store at its first use, so that the database need not exist earlier."""
         database = self._test_database or self.binding.open(self.app, self.settings)
         if database.dialect.locks_by_writing and not is_in_memory(database.engine.url):
-            database.around = lambda: sessions.making_way(database.file)
+            database.around = lambda: one_writer.making_way(database.file)
         return Store(
             database,
             self.settings.queues.values(),

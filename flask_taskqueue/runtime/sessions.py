@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +21,15 @@ from ..store import (
     NO_COMMIT,
     JoinedChange,
     TrackedTransaction,
-    inherited,
     track,
-    tracked_here,
     untrack,
 )
 
 _logger = get_logger()
 
 _FOLLOWED = "taskqueue_followed"
+_KNOWN = "taskqueue_known"
+"""Whether the session's transaction is followed from its beginning."""
 _LEFT = "taskqueue_left_savepoint"
 """Whether the session's savepoint has ended, and its hooks run.
 
@@ -37,26 +37,16 @@ The session cannot be used in them, but the connection has gone on to the transa
 """
 _MOST_NAMED = 50
 
-_CHANGES_IN_THE_WAY = (
-    "the session holds changes of the SQLite file that are not committed, and this "
-    "would wait for them for ever: "
-    "commit the session first, or have it be part of the session's transaction (without "
-    "transactional=False)"
+_COMMITS_BY_ITSELF = (
+    "the session's connection commits each statement at once (AUTOCOMMIT), so there is no "
+    "transaction that the task could be part of: leave that option out, or use transactional=False"
 )
-_SAVEPOINT_IN_THE_WAY = (
-    "the session has an open savepoint in the SQLite file, and so perhaps the lock "
-    "that this needs: end the savepoint first, "
-    "or have it be part of the session's transaction (transactional=True)"
+_UNKNOWN = (
+    "this session's transaction began before the queue knew the session, which has taken the place "
+    "of the db.session that tasks.init_app() was called with, so nobody can tell what it has "
+    "changed: end the transaction first (commit or rollback), or replace db.session before that"
 )
-
-_PARENT_IN_THE_WAY = (
-    "this process was forked while a transaction of its parent had the SQLite file in use, and "
-    "for SQLite this process has it in use for ever: fork before the transaction, or use the "
-    "multiprocessing start method spawn"
-)
-
 _watched: WeakSet[Any] = WeakSet()
-_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +65,7 @@ def watch(session: Any) -> None:
     # sa.event.contains compares ids, which are reused once another application's session is gone.
     if session not in _watched:
         _watched.add(session)
+        sa.event.listen(session, "after_transaction_create", _created)
         sa.event.listen(session, "after_begin", _begun)
         sa.event.listen(session, "before_commit", _committing)
         # Before the application's own listeners, which may add tasks.
@@ -82,6 +73,24 @@ def watch(session: Any) -> None:
         sa.event.listen(session, "after_rollback", _rolled_back, insert=True)
         sa.event.listen(session, "after_soft_rollback", _rolled_back_to)
         sa.event.listen(session, "after_transaction_end", _ended)
+
+
+def current(session: Any) -> Session:
+    """Return the caller's session of Flask-SQLAlchemy's, which is followed from now on.
+
+    Raises `BadTransactionStateError` if its transaction began before it was followed.
+    """
+    watch(session)
+    found: Session = session()
+    if found.in_transaction() and not found.info.get(_KNOWN):
+        raise BadTransactionStateError(_UNKNOWN)
+    return found
+
+
+def refuse_autocommit(session: Session) -> None:
+    """Raise `BadTransactionStateError` if a connection of the session commits by itself."""
+    if any(one.is_autocommit for one in followed(session)):
+        raise BadTransactionStateError(_COMMITS_BY_ITSELF)
 
 
 def has_changes(session: Session) -> bool:
@@ -160,7 +169,7 @@ def no_commit(session: Session, registry: Any) -> Iterator[None]:
     its place in its ``registry``, because the handler removed it, must not be committed either.
     Other sessions may be.
     """
-    token = _handler.set(_Handler(_context(), registry))
+    token = _handler.set(_Handler(caller(), registry))
     kept = followed(session)
     for one in kept:
         one.may_commit = False
@@ -172,38 +181,20 @@ def no_commit(session: Session, registry: Any) -> Iterator[None]:
         _handler.reset(token)
 
 
-def making_way(file: str) -> AbstractContextManager[object]:
-    """Return a context in which no session of the caller blocks writes to a SQLite file.
-
-    A session without changes releases the lock that it may have, and begins again as it began.
-    Raises `BadTransactionStateError` for a session with changes, because waiting for it would mean
-    that this thread waits for itself.
-    """
-    if any(one.may_lock(file) for one in inherited()):
-        raise BadTransactionStateError(_PARENT_IN_THE_WAY)
-    in_the_way = [one for one in tracked_here(_context()) if one.may_lock(file)]
-    if not in_the_way:
-        return _NOTHING
-    for one in in_the_way:
-        if one.has_written() or one.in_savepoint:
-            raise BadTransactionStateError(
-                _CHANGES_IN_THE_WAY if one.has_written() else _SAVEPOINT_IN_THE_WAY
-            )
-    with ExitStack() as stack:
-        for one in in_the_way:
-            stack.enter_context(one.making_way())
-        return stack.pop_all()
-
-
 def is_handlers() -> bool:
     """Return whether the session of this context is a transactional handler's."""
     handler = _handler.get()
-    return handler is not None and _context() is handler.context
+    return handler is not None and caller() is handler.context
 
 
-def _context() -> object:
-    """Return the current application context, or None."""
+def caller() -> object:
+    """Return the application context that the caller's session belongs to, or None."""
     return app_ctx._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
+
+
+def _created(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        session.info[_KNOWN] = True
 
 
 def _begun(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
@@ -213,7 +204,7 @@ def _begun(session: Session, transaction: SessionTransaction, connection: sa.Con
 
 def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:
     together: list[TrackedTransaction] = session.info.setdefault(_FOLLOWED, [])
-    one = track(connection, together, _context(), shared=connection.in_nested_transaction())
+    one = track(connection, together, caller(), shared=connection.in_nested_transaction())
     together.append(one)
     return one
 
@@ -256,6 +247,7 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         session.info.pop(_LEFT, None)
     if transaction.parent is not None:
         return
+    session.info.pop(_KNOWN, None)
     ended: list[TrackedTransaction] = session.info.pop(_FOLLOWED, [])
     for one in ended:
         untrack(one)

@@ -31,8 +31,9 @@ from .tasks.listings import Cursor, Listing, ListKind
 from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
+from .uncommitted.changes import JoinedChange
 from .uncommitted.tracking import NO_COMMIT, inherited, track, tracked_here, untrack
-from .uncommitted.transaction import JoinedChange, TrackedTransaction
+from .uncommitted.transaction import TrackedTransaction
 
 __all__ = [
     "CAP",

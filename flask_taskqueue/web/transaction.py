@@ -16,7 +16,7 @@ from ..core.errors import BadTransactionStateError, TransientError
 from ..core.states import Record
 from ..process.interrupts import shielded
 from ..runtime import Runtime
-from ..runtime.sessions import followed, has_changes, no_commit
+from ..runtime.sessions import current, followed, has_changes, no_commit, refuse_autocommit
 from ..store import NOT_KEPT, StoredReply
 
 Answer = tuple[Response, Verdict]
@@ -70,7 +70,7 @@ def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
     if (
         store.database.dialect.locks_by_writing
         and runtime.binding.db is not None
-        and has_changes(runtime.binding.session())
+        and has_changes(current(runtime.binding.session))
     ):
         store.tasks.report(runtime.binding.session_connection(), record, progress)
     else:
@@ -86,7 +86,7 @@ class _Transaction:
         self._encryption = runtime.encryption
         self._cap = runtime.settings.reply_excerpt
         self._record = record
-        self._session = self._binding.session()
+        self._session = current(self._binding.session)
 
     def run(self, call: Callable[[], Answer]) -> Answer:
         """Run ``call`` in the transaction, and commit it with the end of the attempt.
@@ -98,6 +98,7 @@ class _Transaction:
             if self._session.in_nested_transaction():
                 raise BadTransactionStateError(_SAVEPOINT)
             connection = self._binding.session_connection()
+            refuse_autocommit(self._session)
             begun = self._session.get_transaction()
             mark = self._completions.begin(connection, self._record)
             if mark is None:

@@ -20,6 +20,8 @@ _ESCAPE = re.compile(
     re.I,
 )
 """A character as URLs, JSON, YAML, XML and HTML escape it."""
+_LABELS, _VALUES = ("name", "key", "field", "header"), ("value", "values", "val", "content")
+"""The members of an object that name a value, and those that have it."""
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
 _MARKED = re.compile(f'"{_MARK}([^"]*){_MARK}"')
 
@@ -148,10 +150,20 @@ class Redaction:
         if name is not None and self.hides(name) and value is not None:
             return HIDDEN
         if isinstance(value, dict):
-            return {key: self._walk(member, key) for key, member in value.items()}
+            labelled = any(self._is_hidden_name(value.get(label)) for label in _LABELS)
+            return {
+                key: HIDDEN if labelled and key in _VALUES else self._walk(member, key)
+                for key, member in value.items()
+            }
         if isinstance(value, list):
+            if len(value) == 2 and self._is_hidden_name(value[0]):
+                return [value[0], HIDDEN]
             return [self._walk(member, None) for member in value]
         return HIDDEN if isinstance(value, str) and self._is_veiled(value) else value
+
+    def _is_hidden_name(self, value: object) -> bool:
+        """Return whether a value is itself the name of a hidden one, beside which that stands."""
+        return isinstance(value, str) and bool(_PLAIN_NAME.fullmatch(value)) and self.hides(value)
 
     def _is_veiled(self, value: str) -> bool:
         """Return whether a value is a document of its own that may hold what is hidden."""

@@ -32,7 +32,9 @@ class SQLiteWrites:
         self._driver: Any = connection.connection.dbapi_connection
 
     def is_autocommit(self) -> bool:
-        return False  # a recipe for transactions may look so: whether one is open is asked
+        # A recipe for transactions may begin one all the same.
+        options = self._connection.get_execution_options()
+        return options.get("isolation_level") == "AUTOCOMMIT" and not self.is_open()
 
     def count(self) -> int:
         return int(self._driver.total_changes)

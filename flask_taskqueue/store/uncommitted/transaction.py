@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..database.streams import note_stream, refuse_stream
+from .changes import JoinedChange, Level
 from .statement import Statement, StatementKind
 from .writes import writes_of
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedChange:
-    """A change of the queue's that is part of the transaction.
-
-    ``names`` are the tasks that are lost if it is not committed. After the commit, ``committed`` is
-    called at once, when the session cannot be used, and each function of ``then`` when it can.
-    """
-
-    names: Sequence[str]
-    committed: Callable[[], object]
-    then: Sequence[Callable[[], object]]
-
-
-@dataclass(slots=True)
-class _Level:
-    """A savepoint, or the transaction itself."""
-
-    counted: int
-    name: str = ""
-    written: bool = False
-    unknown: bool = False
-    noted: Any = None
-    joined: list[JoinedChange] = field(default_factory=list)
 
 
 class TrackedTransaction:
@@ -69,7 +44,7 @@ class TrackedTransaction:
         self._writes = writes_of(connection)
         self._shared = self._locks = shared
         self._doubted = False
-        self._levels = [_Level(self._writes.count())]
+        self._levels = [Level(self._writes.count())]
         self._due: list[Callable[[], object]] = []
         self.dropped: list[JoinedChange] = []
         """The queue's changes in savepoints that have ended without a commit.
@@ -85,7 +60,7 @@ class TrackedTransaction:
 
         Without ``ask``, only changes that are known without a question count.
         """
-        if self._writes.is_autocommit():
+        if self.is_autocommit:
             return False
         if self._doubted or (ask and self._levels[-1].unknown):
             refuse_stream(self.connection)
@@ -94,6 +69,11 @@ class TrackedTransaction:
                 self.clear()
             self._doubted = False
         return any(level.written for level in self._levels) or (ask and self._resolve())
+
+    @property
+    def is_autocommit(self) -> bool:
+        """Whether each statement is committed at once, so that nothing is held back."""
+        return self._writes.is_autocommit()
 
     @property
     def in_savepoint(self) -> bool:
@@ -207,7 +187,7 @@ class TrackedTransaction:
             self._doubted = True
             self._is_undone |= bool(self.joined) and not self._writes.is_open()
 
-    def _note(self, level: _Level) -> None:
+    def _note(self, level: Level) -> None:
         if not (level.unknown or level.written):
             level.noted = self._writes.note(locks=self._locks)
 
@@ -241,17 +221,25 @@ class TrackedTransaction:
 
     def _begin_again(self) -> None:
         try:
-            if self._begun_by_events:
-                self.connection.dispatch.begin(self.connection)
-                self.connection.dialect.do_begin(self.connection.connection)
-            else:
-                self.connection.exec_driver_sql(self._begun_by or "")
+            try:
+                self._begin_as_before()
+            except sa.exc.OperationalError:
+                # A result that is still being read keeps what it reads from, which is too old to
+                # be written to, as BEGIN IMMEDIATE asks; but reading on is possible.
+                self.connection.exec_driver_sql("BEGIN")
         except BaseException as error:
             self.connection.invalidate(error)  # without a transaction it must not be used
             raise
 
+    def _begin_as_before(self) -> None:
+        if self._begun_by_events:
+            self.connection.dispatch.begin(self.connection)
+            self.connection.dialect.do_begin(self.connection.connection)
+        else:
+            self.connection.exec_driver_sql(self._begun_by or "")
+
     def _begin_anew(self, joined: Iterable[JoinedChange] = ()) -> None:
-        self._levels = [_Level(self._writes.count(), joined=list(joined))]
+        self._levels = [Level(self._writes.count(), joined=list(joined))]
         self._begun_by = None
         self._locks = self._shared
         self._doubted = self.has_made_way = self.has_read = False
@@ -259,7 +247,7 @@ class TrackedTransaction:
 
     def _savepoint(self, statement: Statement) -> None:
         if statement.kind is StatementKind.SAVEPOINT:
-            self._levels.append(_Level(self._writes.count(), name=statement.name))
+            self._levels.append(Level(self._writes.count(), name=statement.name))
             return
         places = [
             place
@@ -283,9 +271,9 @@ class TrackedTransaction:
         if not self._levels[-1].written:
             self._levels[-1].counted = self._writes.count()
         if not statement.name.startswith("sa_savepoint_"):  # SQLAlchemy does not reuse its own
-            self._levels.append(_Level(self._writes.count(), name=statement.name))
+            self._levels.append(Level(self._writes.count(), name=statement.name))
 
-    def _merge(self, ended: list[_Level]) -> None:
+    def _merge(self, ended: list[Level]) -> None:
         below = self._levels[-1]
         for level in ended:
             below.written |= level.written
