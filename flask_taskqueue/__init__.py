@@ -66,6 +66,7 @@ from .core.signals import (
     tasks_changed,
 )
 from .core.states import State
+from .core.tasks.cloudevents import CloudEvent
 from .core.tasks.spec import HandlerOptions, ScheduleOptions, SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Progress, Result, Task
 from .extension import TaskQueue
@@ -78,6 +79,7 @@ __all__ = [
     "BadTaskStateError",
     "BadTransactionStateError",
     "Batch",
+    "CloudEvent",
     "ConfigurationError",
     "DeadlineExceeded",
     "DecryptionError",

@@ -17,6 +17,7 @@ from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.settings.queue import QueueSettings
 from ..core.settings.services import service_url
+from ..core.tasks.cloudevents import with_event
 from ..core.tasks.declared import check_target, then_specs, with_declared
 from ..core.tasks.handover import awaiting, has_reply, take_out
 from ..core.tasks.options import (
@@ -148,7 +149,7 @@ class TaskMaker:
             json=options.get("json", UNSET),
             payload=options.get("payload"),
             method=method,
-            headers=options.get("headers"),
+            headers=with_event(options.get("headers"), options.get("event"), method),
             max_body=self._settings.max_body,
         )
 

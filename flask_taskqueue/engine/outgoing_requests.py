@@ -19,6 +19,7 @@ from ..core.errors import ConfigurationError, InvalidTaskError
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.states import Record
+from ..core.tasks.cloudevents import identity_of, is_event
 from ..core.tasks.handover import check_filled
 from ..core.tasks.packed import unpack
 from ..core.tasks.request import check_headers
@@ -72,6 +73,8 @@ class _Shared:
     headers: dict[str, str]
     receiver: str | None
     """The host and port of another application; None for the app's own routes."""
+    is_event: bool
+    """Whether they are CloudEvents, each with an id and a time of its own."""
 
 
 class OutgoingRequests:
@@ -102,6 +105,8 @@ class OutgoingRequests:
         surface = Surface.stored(record.surface)
         families = self._settings.headers if surface is None else surface.families
         headers = shared.headers | delivery_headers(record, families)
+        if shared.is_event:
+            headers |= identity_of(record, shared.headers)
         if own and "taskqueue" not in families:
             headers |= proof_headers(record)
         if own and shared.transport.proves:
@@ -121,10 +126,12 @@ class OutgoingRequests:
         found = json.loads(headers) if headers else {}
         check_filled(found)
         stored = check_headers(found)
+        event = is_event(stored)
         if own:
-            return _Shared(self._routes.own, self._routes.own_url + check_path(url), stored, None)
+            path = self._routes.own_url + check_path(url)
+            return _Shared(self._routes.own, path, stored, None, event)
         whole = self._targets.check(url if target is None else target + check_path(url))
-        return _Shared(self._routes.remote, whole, stored, receiver_of(whole))
+        return _Shared(self._routes.remote, whole, stored, receiver_of(whole), event)
 
     def _signed(self, record: Record, receiver: str | None = None) -> Mapping[str, str]:
         """Return the Standard Webhooks headers for a ``receiver`` or for the app's own routes.

@@ -28,6 +28,12 @@ def spec_of(
     It is a form if a form can express the arguments exactly, and JSON otherwise. Raises TypeError
     and `InvalidTaskError` as `Arguments.write` does.
     """
+    if worker.events:
+        name = name_of(worker.function)
+        raise InvalidTaskError(
+            f"handler {name} takes a CloudEvent, which has the id of its task: write "
+            f"tasks.add({name}, json=..., event={{'type': ..., 'source': ...}})"
+        )
     params, body = worker.arguments.write(args, kwargs, form=_only_form(worker, options))
     headers = options.get("headers") or worker.route.options.get("headers")
     if headers is not None and params is not None:

@@ -12,12 +12,13 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 from flask import Request, Response, current_app, request
 
 from ..core.arguments.arguments import Arguments
-from ..core.arguments.functions import check_function
+from ..core.arguments.functions import check_function, name_of, type_hints
 from ..core.arguments.refusals import Misfit
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict, raised
 from ..core.errors import PermanentFailure, Retry, text_of
 from ..core.retry import RetryOptions
+from ..core.tasks.cloudevents import CloudEvent, read_event
 from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
 from ..core.tasks.task import Task, TaskActions
 from ..runtime import Runtime
@@ -63,7 +64,15 @@ class Worker(Generic[P, R]):
         self.function = function
         self.route = route
         self.variables: frozenset[str] = variables_of(route.rule)
-        self.arguments: Arguments = Arguments(function, filled=self.variables)
+        self.events: frozenset[str] = frozenset(
+            name for name, hint in type_hints(function).items() if hint is CloudEvent
+        )
+        self.arguments: Arguments = Arguments(function, filled=self.variables | self.events)
+        if self.events and self.arguments.are_expected:
+            raise TypeError(
+                f"handler {name_of(function)} takes a CloudEvent, so the task is the event, and "
+                "nothing fills its other parameters: take them from event.data"
+            )
         self.is_async: bool = iscoroutinefunction(function)
         self._actions = actions
         self._add = add
@@ -156,6 +165,9 @@ class Worker(Generic[P, R]):
         return response, verdict
 
     def _call(self, variables: Mapping[str, Any]) -> Response:
+        if self.events:
+            event = read_event(dict(request.headers), request.get_data())
+            variables = {**variables, **dict.fromkeys(self.events, event)}
         values, form = _values() if self.arguments.are_expected else ({}, False)
         args, kwargs = self.arguments.bind(values, form=form, filled=variables)
         return response_of(self.function(*args, **kwargs), self.function)

@@ -35,7 +35,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "unique_key": {"unique_key": "k"},
 }
 OF_ONE_TASK: dict[str, dict[str, Any]] = {"name": {"name": "n"}, "eta": {"eta": SOON}}
-BODY = {"json", "payload", "method"}
+BODY = {"json", "payload", "event", "method"}
 
 CONFIG: dict[str, Any] = {
     "TASKQUEUE_QUEUES": {"mail": {"rate_per_key": "10/m"}},

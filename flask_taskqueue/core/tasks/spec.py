@@ -50,6 +50,7 @@ class ScheduleOptions(_CommonOptions, total=False):
 
     json: Any
     payload: str | bytes | None
+    event: Mapping[str, Any] | None
     method: str | None
     queue: str | None
     deadline: Duration | None
@@ -61,12 +62,14 @@ class TaskOptions(ScheduleOptions, total=False):
 
     Durations are seconds, texts such as "10m", or timedeltas.
 
-    ``json``, ``payload``: the body, instead of params. ``method``: POST unless given. ``headers``:
-    the headers of the request. ``queue``: its queue. ``priority``: from -9 to 9, the higher the
-    sooner; each step counts as a minute of waiting. ``eta``, ``countdown``: run it no earlier than
-    this aware datetime, or this long from now. ``expires``: an aware datetime or a duration; a task
-    that has not begun by then is cancelled. ``deadline``: how long one attempt may take. ``retry``:
-    the retry policy. ``target``: another base URL to send a path to.
+    ``json``, ``payload``: the body, instead of params. ``event``: the attributes that make the
+    request a CloudEvent, ``type`` and ``source`` at least; its id is the task's. ``method``: POST
+    unless given. ``headers``: the headers of the request. ``queue``: its queue. ``priority``: from
+    -9 to 9, the higher the sooner; each step counts as a minute of waiting. ``eta``, ``countdown``:
+    run it no earlier than this aware datetime, or this long from now. ``expires``: an aware
+    datetime or a duration; a task that has not begun by then is cancelled. ``deadline``: how long
+    one attempt may take. ``retry``: the retry policy. ``target``: another base URL to send a path
+    to.
 
     ``name``: unique in its queue, for as long as the task is kept or the queue's ``tombstone_ttl``
     says. ``unique_key``: unique among the queue's tasks that have not ended; ``on_conflict`` says
