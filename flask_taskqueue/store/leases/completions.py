@@ -74,7 +74,8 @@ class Completions:
         the lease, and None if this is not the transaction of the ``mark``: then nothing of it may
         be committed.
         """
-        if not mark.holds(connection):
+        asks_first = self._dialect.in_marked is None
+        if asks_first and not mark.holds(connection):
             return None
         values = {
             "task_id": record.id,
@@ -87,16 +88,20 @@ class Completions:
             "reply_body": reply.body,
             "id": record.id,
             "lease": record.lease_id,
+            **mark.values,
         }
         try:
-            return self._insert.execute(connection, values).rowcount == 1
+            if self._insert.execute(connection, values).rowcount == 1:
+                return True
         except sa.exc.IntegrityError:
             return False
+        return False if asks_first or mark.holds(connection) else None
 
     def _completion(self, mine: Sequence[sa.ColumnElement[bool]]) -> sa.Insert:
         """Return the insert of the attempt, which applies only while its lease holds.
 
-        It checks the lease only if that does not lock rows that others change.
+        It checks the lease only if that does not lock rows that others change, and the transaction
+        only where a condition can.
         """
         attempt = self._attempt
         names = (
@@ -112,6 +117,8 @@ class Completions:
         if self._dialect.locks_what_it_copies:
             return sa.insert(attempt).values(columns)
         rows = sa.select(*columns.values()).where(sa.exists().where(*mine))
+        if self._dialect.in_marked is not None:
+            rows = rows.where(self._dialect.in_marked)
         return sa.insert(attempt).from_select(list(columns), rows, include_defaults=False)
 
     def finish(self, connection: sa.Connection, record: Record, source: str) -> int | None:

@@ -81,6 +81,12 @@ class Dialect(Protocol):
         It is empty for a server and in memory.
         """
 
+    in_marked: sa.ColumnElement[bool] | None
+    """The condition that a statement is in the transaction of a mark, whose values it binds.
+
+    It is None if only the mark itself can tell.
+    """
+
     def mark(self, connection: sa.Connection) -> Mark:
         """Mark the transaction of a connection."""
 

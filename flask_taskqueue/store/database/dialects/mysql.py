@@ -67,6 +67,7 @@ class MySQL:
     sends_singly = True
     locks_what_it_copies = True
     inserts_what_it_updates = False
+    in_marked: sa.ColumnElement[bool] | None = None
 
     @property
     def now(self) -> sa.ColumnElement[int]:

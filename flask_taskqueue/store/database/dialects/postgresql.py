@@ -96,6 +96,7 @@ class PostgreSQL:
     sends_singly = False
     locks_what_it_copies = False
     inserts_what_it_updates = True
+    in_marked: sa.ColumnElement[bool] | None = TransactionId.IS_CURRENT
 
     @property
     def now(self) -> sa.ColumnElement[int]:

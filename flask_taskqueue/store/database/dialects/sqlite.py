@@ -51,6 +51,7 @@ class SQLite:
     sends_singly = False
     locks_what_it_copies = False
     inserts_what_it_updates = False
+    in_marked: sa.ColumnElement[bool] | None = None
 
     @property
     def now(self) -> sa.ColumnElement[int]:

@@ -17,6 +17,9 @@ _SAVEPOINT = "taskqueue_handler"
 class Mark(Protocol):
     """A mark in a transaction; the database loses it with that transaction, however it ends."""
 
+    values: dict[str, Any]
+    """What to bind in `Dialect.in_marked`."""
+
     def holds(self, connection: sa.Connection) -> bool:
         """Return whether the connection is still in the transaction of the mark; ask only once."""
 
@@ -25,6 +28,7 @@ class Savepoint:
     """A savepoint, which a commit, a rollback and a statement that commits implicitly release."""
 
     def __init__(self, connection: sa.Connection) -> None:
+        self.values: dict[str, Any] = {}
         connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
 
     def holds(self, connection: sa.Connection) -> bool:
@@ -40,14 +44,17 @@ class Savepoint:
 class TransactionId:
     """The number that the server gives to a transaction that writes."""
 
+    IS_CURRENT = sa.func.txid_current() == sa.bindparam("transaction", type_=sa.BigInteger)
     _ASKED = "SELECT txid_current()"
 
     def __init__(self, connection: sa.Connection) -> None:
-        self._id = connection.exec_driver_sql(self._ASKED).scalar_one()
+        self.values: dict[str, Any] = {
+            "transaction": connection.exec_driver_sql(self._ASKED).scalar_one()
+        }
 
     def holds(self, connection: sa.Connection) -> bool:
-        found: bool = connection.exec_driver_sql(self._ASKED).scalar_one() == self._id
-        return found
+        found = connection.exec_driver_sql(self._ASKED).scalar_one()
+        return bool(found == self.values["transaction"])
 
 
 _DIRECT = "taskqueue_direct"
