@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from flask import Flask, current_app, has_app_context, has_request_context, request
+from flask import Flask, has_request_context, request
 
 from . import diagnosis
 from .api import schedules
@@ -18,6 +18,8 @@ from .api.statistics import statistics
 from .api.task_maker import TaskMaker
 from .api.tasks import batch_of
 from .cli import taskqueue
+from .cloudtasks import check_installed
+from .cloudtasks import mount as mount_api
 from .config_files import cron_yaml_schedules, with_queue_yaml
 from .core.delivery.signatures import webhook_secret
 from .core.diagnosis.why import Why
@@ -32,7 +34,7 @@ from .dashboard import mount
 from .declarations import Declarations, scheduled_spec
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
-from .web.app_checks import check_application, check_at_first_request, check_kind
+from .web.app_checks import check_application, check_at_first_request, check_kind, chosen_app
 from .web.autostart import arrange_start
 from .web.guard import verified
 from .web.middleware import install
@@ -89,6 +91,7 @@ class TaskQueue(Declarations):
         mount(app, runtime)
         mount_monitoring(app, runtime)
         mount_progress(app, runtime)
+        mount_api(app, runtime)
         arrange_start(app, runtime)
         check_at_first_request(app)
 
@@ -271,21 +274,18 @@ class TaskQueue(Declarations):
         """
         return webhook_secret(self._runtime.keys.webhook, target)
 
+    def cloud_tasks_channel(self) -> Any:
+        """Return a gRPC channel through which Google's Cloud Tasks client uses this queue.
+
+        Give it to the client as ``CloudTasksGrpcTransport(channel=tasks.cloud_tasks_channel())``.
+        Calls are answered in process, by the current app. What they change, such as the task that
+        ``create_task`` adds, is part of the session's transaction if the session holds changes.
+        Raises `ConfigurationError` unless google-cloud-tasks is installed.
+        """
+        check_installed("tasks.cloud_tasks_channel()")
+        from .cloudtasks.channel import InProcessChannel
+
+        return InProcessChannel(lambda: self._runtime)
+
     def _app(self) -> Flask:
-        """Return the current application or, outside of any, the only one that was set up."""
-        if has_app_context():
-            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-            if app not in self._apps:
-                raise RuntimeError(
-                    f"this TaskQueue is not set up for application {app.name!r}: call "
-                    "tasks.init_app(app)"
-                )
-            return app
-        apps = list(self._apps)
-        if len(apps) != 1:
-            raise RuntimeError(
-                "outside of an application context it must be clear which application is "
-                "meant, and this TaskQueue is set up for "
-                f"{len(apps)}: use it inside 'with app.app_context():'"
-            )
-        return apps[0]
+        return chosen_app(self._apps)

@@ -47,6 +47,13 @@ def add_task(runtime: Runtime, spec: TaskSpec, transactional: bool | None) -> Ta
 
 def add_new(runtime: Runtime, make: Callable[[], NewTask], transactional: bool | None) -> Task:
     """Store the task that ``make`` returns, as `add_task` does."""
+    return store_new(runtime, make, transactional)[1]
+
+
+def store_new(
+    runtime: Runtime, make: Callable[[], NewTask], transactional: bool | None
+) -> tuple[Record, Task]:
+    """Store a task as `add_new` does, and return its row too, which nobody else may see yet."""
     store = runtime.store
     with sending(wanted=runtime.settings.trace_propagation) as describe:
         new = _traced(make(), _context(runtime))
@@ -61,7 +68,7 @@ def add_new(runtime: Runtime, make: Callable[[], NewTask], transactional: bool |
         )
     task = Task.of(record, Tasks.of(runtime), disposition, commitment)
     signals.task_added.send(runtime.app, task=task)
-    return task
+    return record, task
 
 
 def add_tasks(

@@ -6,12 +6,12 @@ import weakref
 
 import click
 from flask import Flask
-from flask.signals import request_started
 
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
 from ..web.access import PARAMETER, link_keys
 from ..web.development_server import on_serving
+from ..web.other_extensions import exempt_blueprint
 from .access import opens_by_link
 from .blueprint import NAME, blueprint
 
@@ -37,7 +37,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
             "set one of them"
         )
     app.register_blueprint(blueprint(), url_prefix=settings.dashboard_url_prefix)
-    _exempt(app)
+    exempt_blueprint(app, NAME)
     _mounted.add(app)
     on_serving(_print_link)
 
@@ -51,14 +51,3 @@ def _print_link(app: Flask, base_url: str | None) -> None:
         prefix = runtime.settings.dashboard_url_prefix.rstrip("/")
         place = f"{base_url}{prefix}/?{PARAMETER}={link_keys(runtime)[0]}"
         click.echo(f" * Dashboard of the task queue: {place}", err=True)
-
-
-def _exempt(app: Flask) -> None:
-    """Exempt the dashboard from Flask-WTF's tokens: it checks where a request comes from."""
-
-    def exempt(app: Flask, **_: object) -> None:
-        protection = app.extensions.get("csrf")
-        if protection is not None:
-            protection.exempt(app.blueprints[NAME])
-
-    request_started.connect(exempt, app, weak=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -91,6 +91,22 @@ class FinishedTasks:
         attempt = self._attempt
         rows = with_tracebacks(attempt, self._traceback).where(attempt.c.task_id == task_id)
         return list(connection.execute(rows.order_by(attempt.c.started_at, attempt.c.number)))
+
+    def latest(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, sa.Row[Any]]:
+        """Return when the latest attempt of each of these tasks ended, and its status.
+
+        A task whose latest attempt is under way, or that had none, is left out.
+        """
+        task, attempt = self._task, self._attempt
+        rows: Iterable[sa.Row[Any]] = connection.execute(
+            sa.select(attempt.c.task_id, attempt.c.finished_at, attempt.c.status)
+            .join(
+                task, sa.and_(task.c.id == attempt.c.task_id, task.c.attempts == attempt.c.number)
+            )
+            .where(task.c.id.in_(list(ids)))
+        )
+        found: dict[str, sa.Row[Any]] = {row.task_id: row for row in rows}
+        return found
 
     def prune(
         self,

@@ -22,6 +22,7 @@ from .hosts import AllowedHost
 Check = Callable[[str, Any], Any]
 
 _USER_INFORMATION = re.compile(r"://[^\s'\"]*@")
+_LOCATION = re.compile(r"projects/[A-Za-z0-9.:_-]+/locations/[A-Za-z0-9_-]+", re.ASCII)
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=", re.ASCII)
 
 
@@ -188,6 +189,18 @@ def url_prefix(key: str, value: Any) -> str:
     ):
         refuse(key, value, "a path such as '/taskqueue'")
     return value.rstrip("/")
+
+
+def url_prefix_or_root(key: str, value: Any) -> str:
+    """Check a path under which routes are served; an empty text is the root."""
+    return "" if value in ("", "/") else url_prefix(key, value)
+
+
+def location(key: str, value: Any) -> str:
+    """Check the name of a location of Google's."""
+    if not isinstance(value, str) or not _LOCATION.fullmatch(value):
+        refuse(key, value, "a name such as 'projects/my-project/locations/us-central1'")
+    return value
 
 
 def origins(key: str, value: Any) -> tuple[str, ...]:

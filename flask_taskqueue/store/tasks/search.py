@@ -148,6 +148,21 @@ class Search:
             return self._along_ids(connection, filter, limit)
         return self._of_state(connection, filter, limit)
 
+    def live(self, connection: sa.Connection, queue: str, after: str, limit: int) -> list[Record]:
+        """Return the oldest tasks of a queue that have not ended, after the one with this id."""
+        task = self._task
+        return _records(
+            connection,
+            sa.select(task)
+            .where(
+                task.c.state.in_([state.value for state in LIVE]),
+                task.c.queue == queue,
+                task.c.id > after,
+            )
+            .order_by(task.c.id)
+            .limit(limit),
+        )
+
     def look(self, connection: sa.Connection, filter: Filter, limit: int) -> SearchResult:
         """Return the matching tasks among the newest `SEARCHED`, so that it is cheap.
 

@@ -1,0 +1,30 @@
+"""Access to the API: whoever has the token, or is let in by the app's function."""
+
+from __future__ import annotations
+
+from flask import Request
+
+from ..core.rpc.status import Code, RpcError
+from ..runtime import Runtime
+from ..web.access import asked, has_token, is_same
+
+_CLOSED = (
+    "closed: set TASKQUEUE_API_TOKEN, and give it as a bearer token or an API key, or "
+    "TASKQUEUE_API_ACCESS"
+)
+WRONG = "the token is missing or wrong; it is TASKQUEUE_API_TOKEN"
+
+
+def check_access(runtime: Runtime, request: Request) -> None:
+    """Raise `RpcError` unless a request may use the API.
+
+    The answer is never 401, at which Google's clients look for another token of their own.
+    """
+    token, access = runtime.settings.api_token, runtime.settings.api_access
+    if token is not None and (
+        has_token(request, token) or is_same(request.headers.get("X-Goog-Api-Key"), token)
+    ):
+        return
+    if access is not None and asked(access, "TASKQUEUE_API_ACCESS") is True:
+        return
+    raise RpcError(Code.PERMISSION_DENIED, _CLOSED if token is None else WRONG)

@@ -1,0 +1,59 @@
+"""The routes of the API: each version below its name, as Google's clients ask for them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+from flask import Blueprint, Flask, Response, request
+
+from ..api.audit import Actor
+from ..core.rpc.status import RpcError
+from ..runtime import Runtime
+from ..web.other_extensions import exempt_blueprint
+from .access import check_access
+from .rest import find_rpc, message_of
+from .rpcs import RPCS
+from .service import CloudTasks
+
+BLUEPRINT = "taskqueue_api"
+_VERBS = ("GET", "POST", "PATCH", "DELETE", "PUT")
+_WHO = "Cloud Tasks API"
+
+
+def mount(app: Flask, runtime: Runtime) -> None:
+    """Register the routes if the settings ask for them."""
+    settings = runtime.settings
+    if not settings.api:
+        return
+    service = CloudTasks(runtime, transactional=False)
+    blueprint = Blueprint(BLUEPRINT, __name__)
+    for version in RPCS:
+        blueprint.add_url_rule(
+            f"{settings.api_url_prefix}/{version}/<path:rest>",
+            version,
+            partial(_answer, service, version),
+            methods=_VERBS,
+            provide_automatic_options=False,
+        )
+    app.register_blueprint(blueprint)
+    exempt_blueprint(app, BLUEPRINT)
+
+
+def _answer(service: CloudTasks, version: str, rest: str) -> Response:
+    """Answer a request with the reply of its rpc, or with the error that it raised."""
+    runtime = service.runtime
+    try:
+        check_access(runtime, request)
+        rpc, resource = find_rpc(version, request.method, rest)
+        message = message_of(rpc, resource, request, runtime.settings.max_body)
+        actor = Actor(_WHO, request.remote_addr or "")
+        return _json(service.call(rpc, message, actor=actor), 200)
+    except RpcError as error:
+        return _json(error.document, error.code.http)
+
+
+def _json(document: object, status: int) -> Response:
+    response = Response(json.dumps(document), status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,241 @@
+"""The rpcs about tasks. Only tasks that have not ended exist for Cloud Tasks' clients."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..api.adding import store_new
+from ..api.tasks import Tasks
+from ..core.delivery.surface import Surface
+from ..core.names import is_task_id
+from ..core.retry import RetryOptions
+from ..core.rpc.messages import Fields
+from ..core.rpc.resource_names import QueueName, TaskName, task_name
+from ..core.rpc.status import Code, RpcError, invalid, of_reply
+from ..core.rpc.wire import data_text, duration_text, timestamp_text
+from ..core.states import LIVE, Record, State
+from ..core.urls import is_absolute
+from ..store import Filter
+from .context import NOT_FOUND, Context, Reply, required
+from .new_tasks import new_task, own_url
+from .retry_config import retry_config
+
+_MOST = 1000
+_SECOND = 1_000_000
+
+
+def create(context: Context, fields: Fields) -> Reply:
+    """Add a task, and return it as it was stored."""
+    queue = context.queue_of(fields, "parent")
+    task = required(fields, "task")
+    runtime = context.runtime
+    record, _ = store_new(runtime, lambda: new_task(runtime, queue, task), context.transactional)
+    return shown_task(context, queue, record, fields.get("responseView"))
+
+
+def get(context: Context, fields: Fields) -> Reply:
+    """Return a task."""
+    name = task_name(required(fields, "name"))
+    store = context.runtime.store
+    with store.reading() as connection:
+        record = find(context, connection, name)
+        ended = store.finished_tasks.latest(connection, [record.id])
+    return shown_task(context, name.queue, record, fields.get("responseView"), ended)
+
+
+def list_some(context: Context, fields: Fields) -> Reply:
+    """Return a page of tasks, the oldest first."""
+    queue = context.queue_of(fields, "parent")
+    size = page_size(fields, _MOST)
+    store = context.runtime.store
+    with store.reading() as connection:
+        records = store.search.live(
+            connection, queue.queue, _after(fields.get("pageToken", "")), size + 1
+        )
+        ended = store.finished_tasks.latest(connection, [record.id for record in records])
+    view = fields.get("responseView")
+    tasks = [shown_task(context, queue, record, view, ended) for record in records[:size]]
+    more = {"nextPageToken": page_token(records[size - 1].id)} if len(records) > size else {}
+    return {"tasks": tasks, **more} if tasks else {}
+
+
+def delete(context: Context, fields: Fields) -> Reply:
+    """Cancel a task."""
+    name = task_name(required(fields, "name"))
+    delete_named(context, name)
+    return {}
+
+
+def delete_named(context: Context, name: TaskName) -> None:
+    """Cancel a task. Raises `RpcError` if it does not exist, or has just ended."""
+    with context.runtime.store.reading() as connection:
+        record = find(context, connection, name)
+    actions = Tasks.of(context.runtime)
+    deleted = context.change(
+        "delete",
+        f"task {record.id}",
+        lambda: actions.delete(record.id, transactional=context.transactional),
+    )
+    if not deleted:
+        raise RpcError(Code.NOT_FOUND, NOT_FOUND)
+
+
+def run(context: Context, fields: Fields) -> Reply:
+    """Make a task due now, and return it. A task that runs already is returned as it is."""
+    name = task_name(required(fields, "name"))
+    runtime = context.runtime
+    with runtime.store.reading() as connection:
+        record = find(context, connection, name)
+    if record.state == State.SCHEDULED:
+        actions = Tasks.of(runtime)
+        context.change(
+            "run now",
+            f"task {record.id}",
+            lambda: actions.run_now(record.id, transactional=context.transactional),
+        )
+        with runtime.store.reading() as connection:
+            record = runtime.store.tasks.get(connection, record.id)
+    return shown_task(context, name.queue, record, fields.get("responseView"))
+
+
+def find(context: Context, connection: sa.Connection, name: TaskName) -> Record:
+    """Return the row of a task that has not ended, by its name or, without one, by its id.
+
+    Raises `RpcError`.
+    """
+    context.existing(name.queue, NOT_FOUND)
+    queue, word = name.queue.queue, name.task
+    search = context.runtime.store.search
+    found = search.find(connection, Filter(queue=queue, name=word), 1)
+    if not found and is_task_id(word):
+        found = [
+            record
+            for record in search.find(connection, Filter(queue=queue, ids=[word]), 1)
+            if record.name is None
+        ]
+    if not found or found[0].state not in LIVE:
+        raise RpcError(Code.NOT_FOUND, NOT_FOUND)
+    return found[0]
+
+
+def page_size(fields: Fields, most: int) -> int:
+    """Return how many items a page may have. Raises `RpcError`."""
+    size: int = fields.get("pageSize", 0)
+    if size < 0:
+        raise invalid(f"pageSize is {size}; it must be 0 (as many as there can be) or more.")
+    return min(size or most, most)
+
+
+def page_token(after: str) -> str:
+    """Return the token of the page that begins after an item."""
+    return base64.urlsafe_b64encode(after.encode()).decode().rstrip("=")
+
+
+def page_start(token: str) -> str:
+    """Return the item after which a page begins, "" for the first. Raises `RpcError`."""
+    try:
+        padded = token + "=" * (-len(token) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+    except ValueError as error:
+        raise invalid("pageToken is none that this service has given.") from error
+
+
+def _after(token: str) -> str:
+    found = page_start(token)
+    if found and not is_task_id(found):
+        raise invalid("pageToken is none that this service has given.")
+    return found
+
+
+def shown_task(
+    context: Context,
+    queue: QueueName,
+    record: Record,
+    view: str | None,
+    ended: Mapping[str, sa.Row[Any]] | None = None,
+) -> Reply:
+    """Return a task as its clients see it; its body only in the view FULL."""
+    reply: Reply = {
+        "name": queue.task(record.name or record.id),
+        **_request(context, record, full=view == "FULL"),
+        "scheduleTime": timestamp_text(_scheduled(record)),
+        "createTime": timestamp_text(record.created_at // _SECOND * _SECOND),
+        "dispatchDeadline": duration_text(
+            context.runtime.settings.deadline_of(record.queue, record.deadline)
+        ),
+        "dispatchCount": record.attempts,
+        "responseCount": record.executions,
+        "view": view or "BASIC",
+    }
+    if record.retry is not None:
+        reply["retryConfig"] = retry_config(RetryOptions.from_json(record.retry))
+    return reply | _attempts(record, (ended or {}).get(record.id))
+
+
+def _scheduled(record: Record) -> int:
+    """Return when a task may next begin, or when it began if it runs."""
+    if record.state == State.LEASED and record.started_at is not None:
+        return record.started_at
+    return record.eta if record.due_at is None else record.due_at
+
+
+def _request(context: Context, record: Record, *, full: bool) -> Reply:
+    """Return the request in the form in which it was given."""
+    encryption = context.runtime.encryption
+    surface = Surface.stored(record.surface)
+    kind = None if surface is None else surface.kind
+    request: Reply = {"httpMethod": record.method}
+    if headers := encryption.decrypt_text(record.headers):
+        request["headers"] = json.loads(headers)
+    if full and (body := encryption.decrypt(bytes(record.body))):
+        request["body"] = data_text(body)
+    if kind == "appengine" or (kind is None and not _leads_out(record)):
+        host = record.target or own_url(context.runtime)
+        routing = {} if host is None else {"appEngineRouting": {"host": host.partition("://")[2]}}
+        return {"appEngineHttpRequest": {"relativeUri": record.url, **routing, **request}}
+    request["url"] = _whole_url(context, record)
+    if surface is not None and surface.oidc is not None:
+        request["oidcToken"] = {
+            "serviceAccountEmail": surface.oidc["email"],
+            "audience": surface.oidc.get("audience", request["url"]),
+        }
+    return {"httpRequest": request}
+
+
+def _leads_out(record: Record) -> bool:
+    return record.target is not None or is_absolute(record.url)
+
+
+def _whole_url(context: Context, record: Record) -> str:
+    if is_absolute(record.url):
+        return record.url
+    return f"{record.target or own_url(context.runtime) or ''}{record.url}"
+
+
+def _attempts(record: Record, ended: sa.Row[Any] | None) -> Reply:
+    if not record.attempts or record.first_tried_at is None:
+        return {}
+    last: Reply = {}
+    if record.started_at is not None:
+        last["dispatchTime"] = timestamp_text(record.started_at)
+    if ended is not None:
+        number, name = of_reply(ended.status or 504)
+        text = "no response" if ended.status is None else f"HTTP status code {ended.status}"
+        last["responseTime"] = timestamp_text(ended.finished_at)
+        last["responseStatus"] = {"code": number, "message": f"{name}({number}): {text}"}
+    return {
+        "firstAttempt": {"dispatchTime": timestamp_text(record.first_tried_at)},
+        "lastAttempt": last,
+    }
+
+
+def each(items: Sequence[Any], most: int, what: str) -> Sequence[Any]:
+    """Return the items of a batch, of which there must be some. Raises `RpcError`."""
+    if not 1 <= len(items) <= most:
+        raise invalid(f"{what} has {len(items)} items; it must have 1 to {most}.")
+    return items
