@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, make_response, request
+from werkzeug.wsgi import FileWrapper
 
 from ..core.arguments.functions import name_of
 from ..core.arguments.results import is_context
+from ..core.delivery import verdict as verdicts
+from ..core.delivery.verdict import Verdict
 from ..core.errors import InvalidTaskError, PermanentFailure
 from ..core.tasks.request import FORM, JSON, WITHOUT_BODY
 from ..core.tasks.spec import SpecOptions, TaskSpec
@@ -69,6 +72,31 @@ def response_of(result: Any, function: Callable[..., Any]) -> Response:
     if inspect.isasyncgen(result) or is_context(result):
         raise not_run(function, result, result)
     return make_response(result)
+
+
+def returned(response: Response) -> Verdict:
+    """Return the verdict on a view that returned this response.
+
+    The response's body is run to its end first, so that a failure in it counts as the view's; but a
+    file, in which nothing of the view runs, is read when it is sent.
+    """
+    if not response.is_sequence and not _is_file(response):
+        response.direct_passthrough = False
+        response.make_sequence()
+    status = response.status_code
+    return (
+        verdicts.returned(status)
+        if 200 <= status < 300
+        else verdicts.returned(status, response.headers.get("Retry-After"))
+    )
+
+
+def _is_file(response: Response) -> bool:
+    """Return whether the body is a file, wrapped by werkzeug or by the server (PEP 3333)."""
+    server = request.environ.get("wsgi.file_wrapper")
+    return isinstance(
+        response.response, (FileWrapper, server) if isinstance(server, type) else FileWrapper
+    )
 
 
 def not_run(function: Callable[..., Any], result: Any, part: Any) -> PermanentFailure:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, got_request_exception, request
 from werkzeug.routing import RequestRedirect
-from werkzeug.wsgi import FileWrapper
 
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
@@ -24,6 +23,7 @@ from ..core.failures import traceback_excerpt
 from ..process.logs import get_logger
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
+from .calls import returned
 from .incoming import IncomingRequest, receive
 from .parsed_rules import is_automatic
 
@@ -49,29 +49,6 @@ def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
     """
     claim = _claim.get()
     return claim[1] if claim is not None and claim[0] is app else None
-
-
-def returned(response: Response) -> Verdict:
-    """Return the verdict on a view that returned this response.
-
-    The response's body is run to its end first, so that a failure in it counts as the view's; but a
-    file, in which nothing of the view runs, is read when it is sent.
-    """
-    if not response.is_sequence and not _is_file(response):
-        response.direct_passthrough = False
-        response.make_sequence()
-    status = response.status_code
-    return (
-        verdicts.returned(status)
-        if 200 <= status < 300
-        else verdicts.returned(status, response.headers.get("Retry-After"))
-    )
-
-
-def _is_file(response: Response) -> bool:
-    """Return whether the body is a file, wrapped by werkzeug or by the server (PEP 3333)."""
-    wrappers = FileWrapper, request.environ.get("wsgi.file_wrapper")
-    return isinstance(response.response, tuple(one for one in wrappers if isinstance(one, type)))
 
 
 def keep_traceback(

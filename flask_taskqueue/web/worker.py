@@ -22,10 +22,10 @@ from ..core.tasks.cloudevents import CloudEvent, read_event
 from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
 from ..core.tasks.task import Task, TaskActions
 from ..runtime import Runtime
-from .calls import json_object, response_of, spec_of
+from .calls import json_object, response_of, returned, spec_of
 from .current_task import CurrentTask, handling
 from .guard import is_stale, rewind, verified, why_refused
-from .middleware import claimed_delivery, keep_traceback, returned
+from .middleware import claimed_delivery, keep_traceback
 from .parsed_rules import variables_of
 from .transaction import LeaseLostError, in_transaction
 

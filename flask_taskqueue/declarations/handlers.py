@@ -8,21 +8,21 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from flask import Blueprint, Flask
 
-from .api.adding import add_task
-from .api.tasks import Tasks
-from .core.arguments.functions import check_function, name_of
-from .core.errors import ConfigurationError
-from .core.names import check_task_name
-from .core.retry import RetryOptions
-from .core.security.webhooks import check_scheme
-from .core.tasks.declared import check_declared
-from .core.tasks.spec import HandlerOptions, TaskSpec
-from .core.tasks.task import Task
-from .runtime import Runtime
-from .web.rules import check_endpoint, check_methods, check_rule
-from .web.task_function import TaskFunction, route_of
-from .web.webhooks import Webhook, check_webhook_rule
-from .web.worker import Route, Worker
+from ..api.adding import add_task
+from ..api.tasks import Tasks
+from ..core.arguments.functions import check_function, name_of
+from ..core.errors import ConfigurationError
+from ..core.names import check_task_name
+from ..core.retry import RetryOptions
+from ..core.security.webhooks import check_scheme
+from ..core.tasks.declared import check_declared
+from ..core.tasks.spec import HandlerOptions, TaskSpec
+from ..core.tasks.task import Task
+from ..runtime import Runtime
+from ..web.rules import check_endpoint, check_methods, check_rule
+from ..web.task_function import TaskFunction, route_of
+from ..web.webhooks import Webhook, check_webhook_rule
+from ..web.worker import Route, Worker
 from .workers import Workers
 
 P = ParamSpec("P")

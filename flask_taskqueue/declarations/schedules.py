@@ -1,4 +1,4 @@
-"""Declarations of handlers, task functions and schedules, made with decorators."""
+"""Declarations of schedules, made with a decorator or a call, beside those of handlers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, TypeVar, Unpack
 
 from flask import Flask
 
-from .api.declared_schedules import DeclaredSchedule, DeclaredSchedules
-from .core.arguments.form import listed
-from .core.schedules.schedule import Misfire, Overlap
-from .core.tasks.spec import ScheduleOptions, TaskSpec
-from .handler_declarations import HandlerDeclarations
-from .runtime import Runtime
-from .web.task_function import TaskFunction
-from .web.worker import Worker
+from ..api.declared_schedules import DeclaredSchedule, DeclaredSchedules
+from ..core.arguments.form import listed
+from ..core.schedules.schedule import Misfire, Overlap
+from ..core.tasks.spec import ScheduleOptions, TaskSpec
+from ..runtime import Runtime
+from ..web.task_function import TaskFunction
+from ..web.worker import Worker
+from .handlers import HandlerDeclarations
 
 F = TypeVar("F", bound=Callable[..., Any])
 

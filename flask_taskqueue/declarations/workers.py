@@ -11,14 +11,14 @@ from flask import Blueprint, Flask
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import Map
 
-from .core.arguments.functions import name_of, names_within
-from .core.errors import ConfigurationError
-from .runtime import Runtime
-from .web.app_checks import check_route, check_workers
-from .web.parsed_rules import bound_rule
-from .web.rules import BLUEPRINT, check_new, check_reached, clash, excludes
-from .web.webhooks import Webhook
-from .web.worker import Worker
+from ..core.arguments.functions import name_of, names_within
+from ..core.errors import ConfigurationError
+from ..runtime import Runtime
+from ..web.app_checks import check_route, check_workers
+from ..web.parsed_rules import bound_rule
+from ..web.rules import BLUEPRINT, check_new, check_reached, clash, excludes
+from ..web.webhooks import Webhook
+from ..web.worker import Worker
 
 Declared = Worker[..., Any] | Webhook[..., Any]
 
