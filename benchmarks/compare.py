@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,6 +299,15 @@ def _cell(values: list[float]) -> str:
     )
 
 
+def _set_up(peers: Iterable[Peer], directory: Path) -> Iterator[Bench]:
+    """The peers whose Python and packages are to be had here; the others are named."""
+    for peer in peers:
+        try:
+            yield Bench(peer, directory)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"{peer.name} is left out: {error}", file=sys.stderr)
+
+
 def main() -> None:
     """Measure in turn, and print medians and ranges."""
     parser = argparse.ArgumentParser(
@@ -314,7 +324,7 @@ def main() -> None:
         if not given.only or any(one.lower() in peer.name.lower() for one in given.only)
     ]
     with tempfile.TemporaryDirectory() as directory:
-        benches = [Bench(peer, Path(directory)) for peer in chosen]
+        benches = list(_set_up(chosen, Path(directory)))
         found = measure(benches, given.rounds, given.scale)
     show(found)
     if given.csv is not None:
