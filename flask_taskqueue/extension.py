@@ -12,7 +12,7 @@ from . import diagnosis
 from .api import schedules
 from .api.adding import AddedMany, add_batch, add_many, add_task
 from .api.declared_schedules import DeclaredSchedule
-from .api.queue import Queue
+from .api.run_time_queues import RunTimeQueues
 from .api.schedules import ScheduleEntry
 from .api.statistics import statistics
 from .api.task_maker import TaskMaker
@@ -45,7 +45,7 @@ from .web.progress import progress_url
 from .web.worker import Worker
 
 
-class TaskQueue(Declarations):
+class TaskQueue(Declarations, RunTimeQueues):
     """A push task queue for Flask applications.
 
     Set it up with ``TaskQueue(app)``, or with ``TaskQueue()`` and later ``tasks.init_app(app)``.
@@ -161,17 +161,6 @@ class TaskQueue(Declarations):
                 transactional,
             )
         )
-
-    def queue(self, name: str) -> Queue:
-        """Return a queue, to inspect it or work on it.
-
-        Raises `UnknownQueueError`.
-        """
-        return Queue(name, self._runtime)
-
-    def queues(self) -> list[Queue]:
-        """Return the configured queues."""
-        return [self.queue(name) for name in self._runtime.settings.queues]
 
     def schedules(self) -> list[ScheduleEntry]:
         """Return the schedules that were added, and that are or once were declared, by name."""

@@ -20,7 +20,7 @@ from ..core.tasks.task import Task
 from ..core.times import plural
 from ..core.urls import is_absolute
 from ..engine.tracing import of_caller, sending, with_trace
-from ..runtime import Runtime
+from ..runtime import FindQueue, QueueLookup, Runtime
 from ..store import Inserts, Store, in_order
 from .changes import joins_session, make_change, named
 from .tasks import Tasks
@@ -42,7 +42,8 @@ class AddedMany(NamedTuple):
 def add_task(runtime: Runtime, spec: TaskSpec, transactional: bool | None) -> Task:
     """Store a task, in the session's transaction or at once, as the transaction rule says."""
     spec, transactional = spec.split_transactional(transactional)
-    return add_new(runtime, partial(runtime.new_task, spec), transactional)
+    find_queue = QueueLookup(runtime, transactional)
+    return add_new(runtime, partial(runtime.new_task, spec, find_queue=find_queue), transactional)
 
 
 def add_new(runtime: Runtime, make: Callable[[], NewTask], transactional: bool | None) -> Task:
@@ -84,7 +85,8 @@ def add_tasks(
             f"{len(specs)} tasks are more than one transaction takes ({MOST_AT_ONCE}); "
             "add_many() takes any number, in several"
         )
-    return add_news(runtime, _new_tasks(runtime, specs), transactional)
+    news = _new_tasks(runtime, specs, QueueLookup(runtime, transactional))
+    return add_news(runtime, news, transactional)
 
 
 def add_news(runtime: Runtime, news: Sequence[NewTask], transactional: bool | None) -> list[Task]:
@@ -116,7 +118,8 @@ def add_many(runtime: Runtime, specs: Iterable[TaskSpec], transactional: bool | 
     total = skipped = 0
     store, context = runtime.store, _context(runtime)
     for chunk in _chunks(specs):
-        news = [_traced(runtime.new_task(spec), context) for spec in chunk]
+        find_queue = QueueLookup(runtime, False)
+        news = [_traced(runtime.new_task(spec, find_queue=find_queue), context) for spec in chunk]
         missing, _ = make_change(
             runtime,
             partial(_insert_many, store.inserts, news=news),
@@ -139,9 +142,10 @@ def add_batch(
 ) -> sa.Row[Any]:
     """Store a batch and its tasks in one transaction, and return the batch's row."""
     batch_id = task_id()
-    news = _of_batch(runtime, specs, batch_id)
+    find_queue = QueueLookup(runtime, transactional)
+    news = _of_batch(runtime, specs, batch_id, find_queue)
     callbacks = [
-        None if spec is None else pack([runtime.new_task(TaskSpec.of(spec))])
+        None if spec is None else pack([runtime.new_task(TaskSpec.of(spec), find_queue=find_queue)])
         for spec in (on_finish, on_dead)
     ]
     store = runtime.store
@@ -164,13 +168,18 @@ def add_batch(
     )[0]
 
 
-def _of_batch(runtime: Runtime, specs: Sequence[TaskSpec], batch_id: str) -> list[NewTask]:
+def _of_batch(
+    runtime: Runtime, specs: Sequence[TaskSpec], batch_id: str, find_queue: FindQueue
+) -> list[NewTask]:
     if len(specs) > MOST_AT_ONCE:
         raise TooManyTasksError(
             f"{len(specs)} tasks are more than one batch takes ({MOST_AT_ONCE})"
         )
     context = _context(runtime)
-    news = [replace(_traced(new, context), batch_id=batch_id) for new in _new_tasks(runtime, specs)]
+    news = [
+        replace(_traced(new, context), batch_id=batch_id)
+        for new in _new_tasks(runtime, specs, find_queue)
+    ]
     _check_names(news)
     if any(new.unique_key is not None for new in news):
         raise InvalidTaskError(
@@ -192,9 +201,12 @@ def _traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
     return replace(new, request=with_trace(new.request, context, foreign=foreign))
 
 
-def _new_tasks(runtime: Runtime, specs: Sequence[TaskSpec]) -> list[NewTask]:
+def _new_tasks(runtime: Runtime, specs: Sequence[TaskSpec], find_queue: FindQueue) -> list[NewTask]:
     """Make the tasks of a list, each of which is named in the error that it raises."""
-    return [runtime.new_task(spec, place=f"task {number}: ") for number, spec in enumerate(specs)]
+    return [
+        runtime.new_task(spec, place=f"task {number}: ", find_queue=find_queue)
+        for number, spec in enumerate(specs)
+    ]
 
 
 def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[TaskSpec]]:

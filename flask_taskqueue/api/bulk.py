@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ..core.names import task_id
 from ..core.times import plural
-from ..engine.maintenance import Retention
+from ..engine.maintenance import Retention, tombstones_of
 from ..runtime import Runtime
 from ..store import CHANGED_AT_ONCE, Action, Filter
 from .changes import joins_session, make_change, refuse_many, refuse_own_task
@@ -136,14 +136,12 @@ def forget_matching(
     tombstone still keeps its name from being taken again.
     """
     refuse_many(runtime, transactional, "to forget whatever matches")
-    history, tombstones, total = (
-        runtime.store.finished_tasks,
-        Retention.of(runtime.settings).tombstones,
-        0,
-    )
+    history, total = runtime.store.finished_tasks, 0
+    with runtime.store.reading() as connection:
+        kept = tombstones_of(runtime.store, Retention.of(runtime.settings), connection)
     while forgotten := make_change(
         runtime,
-        lambda connection: history.forget_some(connection, filter, tombstones),
+        lambda connection: history.forget_some(connection, filter, kept),
         False,
         wakes=False,
     )[0]:

@@ -12,7 +12,7 @@ from ..core.settings.queue import QueueSettings, check_configured
 from ..core.tasks.packed import pack
 from ..core.tasks.spec import TaskSpec
 from ..process.logs import get_logger
-from ..runtime import MakeTask
+from ..runtime import FindQueue, MakeTask
 from ..store import ScheduleDefinition
 from ..web.worker import Worker
 
@@ -76,12 +76,15 @@ class DeclaredSchedule:
         if queue is not None:
             check_configured(queue, queues, f"schedule {self.name!r}")
 
-    def definition(self, new_task: MakeTask) -> ScheduleDefinition:
+    def definition(
+        self, new_task: MakeTask, find_queue: FindQueue | None = None
+    ) -> ScheduleDefinition:
         """Return the definition to store for one app. Raises what ``tasks.add`` raises.
 
         Its tasks are due when the schedule says, whatever countdown their handler declares.
+        ``find_queue`` finds queues that are not configured.
         """
-        task = replace(new_task(self.spec), delay=0)
+        task = replace(new_task(self.spec, find_queue=find_queue), delay=0)
         return ScheduleDefinition(
             name=self.name,
             text=self.schedule.text,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack, overload
 
 import sqlalchemy as sa
 
 from ..core import signals
-from ..core.errors import ConfigurationError, UnknownQueueError
+from ..core.errors import ConfigurationError
 from ..core.queues.statistics import QueueStatistics
-from ..core.settings.queue import LIMITS, LimitOptions
+from ..core.settings.queue import LIMITS, LimitOptions, QueueSettings
 from ..core.states import State
 from ..core.tasks.spec import SpecLike, TaskOptions, TaskSpec
 from ..core.tasks.task import Task
-from ..runtime import Runtime
+from ..runtime import QueueLookup, Runtime
 from ..store import Action, Filter, Store
 from ..web.worker import Worker
 from .adding import AddedMany, add_many, add_task, add_tasks
@@ -29,18 +30,18 @@ from .tasks import Tasks
 class Queue:
     """One queue of one app.
 
-    Creating it reads nothing from the database. Raises `UnknownQueueError`.
+    Creating it reads the database only if the queue is not a configured one. Raises
+    `UnknownQueueError`.
 
     The methods that change the queue follow the transaction rule of ``tasks.add`` and take
     ``transactional`` as it does.
     """
 
     def __init__(self, name: str, runtime: Runtime) -> None:
-        known = runtime.settings.queues
-        if name not in known:
-            raise UnknownQueueError(
-                f"there is no queue {name!r}; TASKQUEUE_QUEUES has {', '.join(sorted(known))}"
-            )
+        self.is_configured: bool = name in runtime.settings.queues
+        """Whether the configuration makes the queue, rather than ``tasks.add_queue``."""
+        if not self.is_configured:
+            QueueLookup(runtime)(name)
         self.name = name
         self._runtime = runtime
         self._tasks = Tasks.of(runtime)
@@ -86,6 +87,20 @@ class Queue:
             [TaskSpec.of(spec).in_queue(self.name) for spec in url],
             transactional,
         )
+
+    @property
+    def settings(self) -> QueueSettings:
+        """The settings of the queue, read now, with the limits that apply now.
+
+        Raises `UnknownQueueError` if it was deleted meanwhile.
+        """
+        runtime = self._runtime
+        known = QueueLookup(runtime)(self.name)
+        if not self.is_configured:
+            return known
+        with runtime.store.reading() as connection:
+            limits = runtime.store.queues.limits(connection, self.name)
+        return replace(known, **limits)
 
     def add_many(
         self, specs: Iterable[SpecLike], *, transactional: bool | None = None
@@ -257,10 +272,19 @@ class Queue:
         *,
         wakes: bool = False,
     ) -> bool:
-        work, name = partial(change, self._runtime.store), [f"to {verb} queue {self.name}"]
+        work, name = partial(self._changed, change), [f"to {verb} queue {self.name}"]
         return make_change(
             self._runtime, work, transactional, wakes=wakes, tell=tell, name=lambda _: name
         )[0]
+
+    def _changed(
+        self, change: Callable[[Store, sa.Connection], bool], connection: sa.Connection
+    ) -> bool:
+        """Change the queue, unless it was deleted meanwhile, in one transaction."""
+        store, configured = self._runtime.store, self._runtime.settings.queues
+        if not self.is_configured and store.added_queues.find(connection, self.name) is None:
+            raise store.added_queues.missing_error(connection, self.name, configured)
+        return change(store, connection)
 
 
 def _checked_limit(name: str, value: Any) -> Any:

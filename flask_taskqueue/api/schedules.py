@@ -17,7 +17,7 @@ from ..core.tasks.spec import SpecLike, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import to_datetime
 from ..process.logs import get_logger
-from ..runtime import Runtime
+from ..runtime import QueueLookup, Runtime
 from .changes import make_change, named
 from .declared_schedules import DeclaredSchedule
 from .tasks import Tasks
@@ -137,8 +137,8 @@ class ScheduleEntry:
         if schedule is not None or timezone is not None:
             changes |= {"text": one.schedule.text, "timezone": one.schedule.timezone}
         if task is not None:
-            one.check(self._runtime.settings.queues)
-            changes["task"] = one.definition(self._runtime.new_task).task
+            find_queue = QueueLookup(self._runtime, transactional)
+            changes["task"] = one.definition(self._runtime.new_task, find_queue).task
         added = self._runtime.store.added_schedules
 
         def work(connection: sa.Connection) -> bool:
@@ -175,13 +175,12 @@ class ScheduleEntry:
 
 def add(runtime: Runtime, one: DeclaredSchedule, transactional: bool | None) -> None:
     """Store a schedule beside those that are declared; see `TaskQueue.add_schedule`."""
-    one.check(runtime.settings.queues)
     if one.name in _declare(runtime)[0]:
         raise InvalidScheduleError(
             f"schedule {one.name!r} is declared in the code: choose another name, or change the "
             "code"
         )
-    definition = one.definition(runtime.new_task)
+    definition = one.definition(runtime.new_task, QueueLookup(runtime, transactional))
 
     def work(connection: sa.Connection) -> None:
         runtime.store.added_schedules.add(connection, definition)

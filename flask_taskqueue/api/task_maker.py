@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from flask import Flask
 
 from ..core.arguments.form import fields
 from ..core.arguments.functions import name_of
-from ..core.errors import InvalidTaskError, UnknownQueueError
+from ..core.errors import InvalidTaskError
 from ..core.names import check_key, check_queue_name, check_task_name, is_webhook, task_id
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
@@ -35,6 +36,7 @@ from ..core.tasks.request import UNSET, TaskRequest, build_request, check_method
 from ..core.tasks.spec import HandlerOptions, NewTask, SpecOptions, TaskSpec
 from ..core.times import duration_micros
 from ..core.urls import check_path, is_absolute, no_url
+from ..runtime import FindQueue, QueueLookup
 from ..web.routes import RouteFinder
 from ..web.worker import Route, Worker
 
@@ -52,15 +54,19 @@ class TaskMaker:
         self._settings = settings
         self._targets = targets
         self._routes = RouteFinder(app)
+        self._app = weakref.ref(app)
 
-    def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+    def new_task(
+        self, spec: TaskSpec, *, place: str = "", find_queue: FindQueue | None = None
+    ) -> NewTask:
         """Return the task that a spec asks for.
 
-        ``place`` says which one of a list it is, for the message of an error. Raises
-        `InvalidTaskError` and its subclasses.
+        ``place`` says which one of a list it is, for the message of an error. ``find_queue`` finds
+        queues that are not configured, and remembers them for the other tasks of a call. Raises
+        `InvalidTaskError` and its subclasses, and `UnknownQueueError`.
         """
         try:
-            return self._new_task(spec)
+            return self._new_task(spec, find_queue or self._lookup())
         except InvalidTaskError as error:
             if has_reply(spec):
                 raise InvalidTaskError(f"{place}{_NOTHING_BEFORE}") from error
@@ -69,32 +75,39 @@ class TaskMaker:
             raise type(error)(f"{place}{error}") from error
 
     def new_task_of(
-        self, request: TaskRequest, options: SpecOptions, surface: str | None = None
+        self,
+        request: TaskRequest,
+        options: SpecOptions,
+        surface: str | None = None,
+        *,
+        find_queue: FindQueue | None = None,
     ) -> NewTask:
         """Return the task that sends a request as it is.
 
         The request goes to a path of the app, whether a route answers it now or not, or to an
         absolute URL that is allowed. The options are those of a spec but the method, the headers
-        and the body; the app's handler may declare more. ``surface`` is as the task stores it.
+        and the body; the app's handler may declare more. ``surface`` is as the task stores it,
+        ``find_queue`` that of `new_task`.
         Raises `InvalidTaskError` and its subclasses.
         """
         url, worker = self._locate(request, options)
         request = replace(request, url=url)
         check_size(request, self._settings.max_body)
-        return replace(self._of_request(request, worker, options), surface=surface)
+        new = self._of_request(request, worker, options, find_queue or self._lookup())
+        return replace(new, surface=surface)
 
-    def _following(self, spec: TaskSpec, place: str) -> NewTask:
+    def _following(self, spec: TaskSpec, place: str, find_queue: FindQueue) -> NewTask:
         """Return a task that follows another one, whose reply it may ask for."""
         try:
             rest, reply_to = take_out(spec)
-            new = self._new_task(rest)
+            new = self._new_task(rest, find_queue)
             if reply_to is None:
                 return new
             return replace(new, request=awaiting(new.request, reply_to), reply_to=reply_to)
         except InvalidTaskError as error:
             raise type(error)(f"{place}{error}") from error
 
-    def _new_task(self, spec: TaskSpec) -> NewTask:
+    def _new_task(self, spec: TaskSpec, find_queue: FindQueue) -> NewTask:
         url, options = spec.url, spec.options
         if options.get("transactional") is not None:
             raise InvalidTaskError(
@@ -102,22 +115,26 @@ class TaskMaker:
                 "adds them all"
             )
         method = check_method(options.get("method") or _method_of(url))
-        path, worker, params = self._resolve(url, spec.params, method, options)
+        path, worker, params = self._resolve(url, spec.params, method, options, find_queue)
         name = options.get("name")
         if name is not None and worker is not None:
             _check_meant(name, worker, path, params, options)
         declared = worker.route.options if worker is not None else HandlerOptions()
         request = self._request(path, params, method, with_declared(options, declared))
-        return self._of_request(request, worker, options)
+        return self._of_request(request, worker, options, find_queue)
 
     def _of_request(
-        self, request: TaskRequest, worker: Worker[..., Any] | None, given: SpecOptions
+        self,
+        request: TaskRequest,
+        worker: Worker[..., Any] | None,
+        given: SpecOptions,
+        find_queue: FindQueue,
     ) -> NewTask:
         """Return the task of a request, with its options and those that its handler declares."""
         route = worker.route if worker is not None else _NO_ROUTE
         options = with_declared(given, route.options)
-        following = self._follow_up(options)
-        queue = self._queue(options.get("queue") or route.queue or "default")
+        following = self._follow_up(options, find_queue)
+        queue = self._queue(options.get("queue") or route.queue or "default", find_queue)
         name, unique_key = options.get("name"), options.get("unique_key")
         target = self._target(options, queue, request.url)
         return NewTask(
@@ -159,6 +176,7 @@ class TaskMaker:
         params: Mapping[str, Any] | None,
         method: str,
         options: SpecOptions,
+        find_queue: FindQueue,
     ) -> tuple[str, Worker[..., Any] | None, Mapping[str, Any] | None]:
         """Return the path or absolute URL, the worker that answers there, and the remaining params.
 
@@ -182,7 +200,7 @@ class TaskMaker:
         if self._own_target(options) is not None:
             return check_path(url), None, params
         place = self._routes.find(
-            check_path(url), method, may_be_missing=self._goes_elsewhere(options)
+            check_path(url), method, may_be_missing=self._goes_elsewhere(options, find_queue)
         )
         return place.path, place.worker, params
 
@@ -198,17 +216,21 @@ class TaskMaker:
         found = self._routes.find(path, request.method, may_be_missing=True)
         return found.path, found.worker
 
-    def _goes_elsewhere(self, options: SpecOptions) -> bool:
+    def _goes_elsewhere(self, options: SpecOptions, find_queue: FindQueue) -> bool:
         """Tell whether a task without a target of its own has that of its queue."""
-        queue = self._settings.queues.get(options.get("queue") or "default")
-        return options.get("target") is None and queue is not None and queue.target is not None
+        if options.get("target") is not None:
+            return False
+        return self._queue(options.get("queue") or "default", find_queue).target is not None
 
-    def _queue(self, name: str) -> QueueSettings:
-        if not isinstance(name, str) or name not in self._settings.queues:
-            check_queue_name(name)
-            known = ", ".join(sorted(self._settings.queues))
-            raise UnknownQueueError(f"there is no queue {name!r}; TASKQUEUE_QUEUES has {known}")
-        return self._settings.queues[name]
+    def _queue(self, name: str, find_queue: FindQueue) -> QueueSettings:
+        if isinstance(name, str) and name in self._settings.queues:
+            return self._settings.queues[name]
+        check_queue_name(name)
+        return find_queue(name)
+
+    def _lookup(self) -> FindQueue:
+        app: Any = self._app()  # is there: a task of it is being made
+        return QueueLookup(app.extensions["taskqueue"])
 
     def _when(self, options: SpecOptions) -> dict[str, Any]:
         """Return when the task is due and when it expires.
@@ -226,12 +248,12 @@ class TaskMaker:
         )
         return when | expiry(options.get("expires"))
 
-    def _follow_up(self, options: SpecOptions) -> list[NewTask]:
+    def _follow_up(self, options: SpecOptions, find_queue: FindQueue) -> list[NewTask]:
         then = options.get("then")
         if then is None:
             return []
         return [
-            self._following(spec, f"then, task {number}: ")
+            self._following(spec, f"then, task {number}: ", find_queue)
             for number, spec in enumerate(then_specs(then))
         ]
 

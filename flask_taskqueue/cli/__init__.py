@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import added_queues as _added_queues  # noqa: F401 - adds its commands to queues
 from .add import add
 from .changes import delete, prune, purge, requeue, retry, run_now
 from .cron import cron
@@ -38,7 +39,7 @@ taskqueue: Commands = Commands(
             (retry, ""),
         ),
         "Queues and schedules": (
-            (queues, "List the queues"),
+            (queues, "List, add, change and delete queues"),
             (pause, "Pause a queue in every process"),
             (resume, "Resume a queue"),
             (configure, "Change a queue's limits"),

@@ -17,7 +17,7 @@ from ..core.errors import BadTaskStateError
 from ..core.names import first_id
 from ..core.states import State
 from ..core.times import duration, plural, to_micros
-from ..engine.maintenance import Retention
+from ..engine.maintenance import Retention, tombstones_of
 from ..runtime import Runtime
 from ..store import Action, Filter
 from .audit import entry_of, logged, subject_of_filter, subject_of_ids
@@ -173,7 +173,7 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
             connection,
             keep_succeeded=kept.succeeded,
             keep_dead=kept.dead,
-            tombstones=kept.tombstones,
+            tombstones=tombstones_of(runtime.store, kept, connection),
         )
     forgotten = 0
     if matched and not dry_run:
@@ -249,7 +249,6 @@ def _count(runtime: Runtime, task_filter: Filter, forgets: bool) -> int:
     store = runtime.store
     with store.reading() as connection:
         if forgets:
-            return store.finished_tasks.count_some(
-                connection, task_filter, Retention.of(runtime.settings).tombstones
-            )
+            kept = tombstones_of(store, Retention.of(runtime.settings), connection)
+            return store.finished_tasks.count_some(connection, task_filter, kept)
         return store.tasks.count(connection, task_filter, Action.DELETE)

@@ -18,7 +18,7 @@ from flask.cli import with_appcontext
 
 from ..core import signals
 from ..core.delivery.outcome import Outcome
-from ..core.errors import TransientError
+from ..core.errors import TransientError, UnknownQueueError
 from ..core.states import Record, State
 from ..core.times import plural
 from ..core.urls import redacted
@@ -28,7 +28,7 @@ from ..engine.supervisor import Supervisor
 from ..process.logs import get_logger
 from ..process.signal_handlers import take
 from ..process.threads import NoThreadError
-from ..runtime import Runtime
+from ..runtime import QueueLookup, Runtime
 from ..store import Store, Wait
 from ..web.app_checks import check_application
 from ..web.autostart import disable_autostart
@@ -123,12 +123,12 @@ def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:
     if queues is None:
         return None
     names = tuple(name.strip() for name in queues.split(",") if name.strip())
+    find_queue = QueueLookup(runtime)
     for name in names:
-        if name not in runtime.settings.queues:
-            raise click.UsageError(
-                f"there is no queue {name!r}; TASKQUEUE_QUEUES has "
-                f"{', '.join(sorted(runtime.settings.queues))}"
-            )
+        try:
+            find_queue(name)
+        except UnknownQueueError as error:
+            raise click.UsageError(str(error)) from error
     return names
 
 

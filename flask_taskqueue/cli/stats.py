@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
+from flask.cli import AppGroup, with_appcontext
 
 from ..api.statistics import capped, queue_counts, statistics, total
 from ..core.dispatchers import DispatcherInfo
@@ -70,12 +70,15 @@ def _counts_document(counts: QueueCounts) -> dict[str, Any]:
     }
 
 
-@click.command("queues")
+@click.group("queues", cls=AppGroup, invoke_without_command=True)
 @json_option
 @utc_option
+@click.pass_context
 @with_appcontext
-def queues(as_json: bool, in_utc: bool) -> None:
-    """List the queues with their waiting, running and ended tasks, and their limits."""
+def queues(context: click.Context, as_json: bool, in_utc: bool) -> None:
+    """List the queues with their tasks and limits; add, change and delete queues."""
+    if context.invoked_subcommand is not None:
+        return
     status = _read(current_runtime())
     if as_json:
         echo_json(status.documents())

@@ -166,7 +166,7 @@ def shown_task(
         "scheduleTime": timestamp_text(_scheduled(record)),
         "createTime": timestamp_text(record.created_at // _SECOND * _SECOND),
         "dispatchDeadline": duration_text(
-            context.runtime.settings.deadline_of(record.queue, record.deadline)
+            context.runtime.settings.deadline_of(context.settings_of(queue), record.deadline)
         ),
         "dispatchCount": record.attempts,
         "responseCount": record.executions,

@@ -7,7 +7,10 @@ The names are App Engine's where App Engine had the case::
     ├── TablesMissingError             the queue's tables are not in the database
     │   └── TablesOutdatedError        they are of an earlier version
     ├── TablesTooNewError              they are of a later version, which needs its own dispatchers
-    ├── UnknownQueueError              no such queue is configured
+    ├── UnknownQueueError              no such queue is configured, or was added
+    ├── QueueAlreadyExistsError        add_queue() found one of that name
+    │   └── TombstonedQueueError       one of that name was deleted lately
+    ├── ConfiguredQueueError           the configuration makes the queue, so nothing else changes it
     ├── UnknownTaskError               no task has that id
     ├── UnknownBatchError              no batch has that id
     ├── UnknownScheduleError           no schedule has that name
@@ -94,7 +97,19 @@ class TablesTooNewError(TaskQueueError):
 
 
 class UnknownQueueError(TaskQueueError, LookupError):
-    """No queue with that name is configured."""
+    """No queue with that name is configured or was added, or it was deleted."""
+
+
+class QueueAlreadyExistsError(TaskQueueError):
+    """There is a queue with that name already."""
+
+
+class TombstonedQueueError(QueueAlreadyExistsError):
+    """A queue with that name was deleted so lately that the name is not free again."""
+
+
+class ConfiguredQueueError(TaskQueueError):
+    """The queue is one of the configuration, which alone can change or remove it."""
 
 
 class UnknownTaskError(TaskQueueError, LookupError):

@@ -44,6 +44,16 @@ dispatcher_started: NamedSignal = _signals.signal(
 dispatcher_stopped: NamedSignal = _signals.signal(
     "dispatcher-stopped", doc="It ended; with ``dispatcher``."
 )
+queue_added: NamedSignal = _signals.signal(
+    "queue-added", doc="A queue was added while the app runs; with ``queue``, its name."
+)
+queue_changed: NamedSignal = _signals.signal(
+    "queue-changed", doc="The settings of an added queue were changed; with ``queue``."
+)
+queue_deleted: NamedSignal = _signals.signal(
+    "queue-deleted",
+    doc="An added queue was deleted; with ``queue`` and ``cancelled``, how many of its tasks were.",
+)
 queue_paused: NamedSignal = _signals.signal(
     "queue-paused",
     doc="A queue was paused, in all processes; with ``queue``, its name, and ``by``.",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from flask import g, request
 
+from ..api import added_queues
 from ..api.queue import Queue
 from ..api.statistics import queue_counts
 from ..core.errors import ConfigurationError
+from ..core.settings.queue import QueueSettings
 from ..runtime import Runtime
 from .overview import queue_lines
 from .rendering import NOBODY, Page, PlannedAction
 
 _LIMITS = ("rate", "bucket_size", "max_concurrent", "rate_per_key", "bucket_size_per_key")
+_SETTINGS = ("priority", "deadline", "retry", "target", "tombstone_ttl")
 
 
 def page(runtime: Runtime) -> Page:
@@ -23,9 +28,38 @@ def page(runtime: Runtime) -> Page:
     runtime.see_queues()
     with store.reading() as connection:
         lines = queue_lines(runtime, connection, queue_counts(runtime, connection))
+        added = {queue.name: _settings(queue) for queue in store.added_queues.all(connection)}
     configured = sorted(runtime.settings.queues)
-    return Page(
-        template="queues.html", title="Queues", data={"queues": lines, "configured": configured}
+    data = {"queues": lines, "configured": configured, "added": added}
+    return Page(template="queues.html", title="Queues", data=data)
+
+
+def add(runtime: Runtime) -> PlannedAction:
+    """Add a queue beside those that are configured."""
+    name, given = request.form.get("name", "").strip(), _given(request.form)
+    changes = ", ".join(f"{setting}={value}" for setting, value in given.items())
+    return PlannedAction(
+        "add-queue",
+        f"{name}: {changes}" if changes else name,
+        partial(added_queues.add_queue, runtime, name, given, None, origin="dashboard"),
+    )
+
+
+def change(runtime: Runtime, queue: str) -> PlannedAction:
+    """Change settings of an added queue: an empty field means the default."""
+    given = {name: None for name in _SETTINGS if name in request.form} | _given(request.form)
+    changes = ", ".join(f"{setting}={value}" for setting, value in given.items())
+    return PlannedAction(
+        "change-queue",
+        f"{queue}: {changes}",
+        partial(added_queues.change_queue, runtime, queue, given, None),
+    )
+
+
+def delete(runtime: Runtime, queue: str) -> PlannedAction:
+    """Delete an added queue and cancel its tasks."""
+    return PlannedAction(
+        "delete-queue", queue, partial(added_queues.delete_queue, runtime, queue, None)
     )
 
 
@@ -64,6 +98,29 @@ def configure(runtime: Runtime, queue: str) -> PlannedAction:
     return PlannedAction(
         "configure", f"{queue}: {changes}", partial(Queue(queue, runtime).configure, **limits)
     )
+
+
+def _settings(queue: QueueSettings) -> dict[str, Any]:
+    """Return the settings of an added queue beside its limits, as its form shows them."""
+    known = {name: getattr(queue, name) for name in _SETTINGS}
+    return known | {"retry": None if queue.retry is None else queue.retry.to_json()}
+
+
+def _given(form: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings in a form whose fields are not empty."""
+    texts = {name: form.get(name, "").strip() for name in (*_LIMITS, *_SETTINGS)}
+    return {name: _setting(name, text) for name, text in texts.items() if text}
+
+
+def _setting(name: str, text: str) -> Any:
+    if name in _LIMITS:
+        return _limit(name, text)
+    if name not in ("priority", "retry"):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{name} cannot be read as JSON: {error}") from error
 
 
 def _limit(name: str, text: str) -> Any:

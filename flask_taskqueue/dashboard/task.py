@@ -19,12 +19,13 @@ from ..core.delivery.verdict import stored_headers
 from ..core.errors import InvalidTaskError
 from ..core.queues.rate_keys import is_rate_key, split_rate_key
 from ..core.security.redaction import HIDDEN, Redaction
+from ..core.settings.queue import QueueSettings
 from ..core.states import Record
 from ..core.tasks.request import curl
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute
-from ..runtime import Runtime
+from ..runtime import QueueLookup, Runtime
 from .rendering import Page, PlannedAction
 from .tasks import content_type_of, instant, line, sight
 
@@ -49,10 +50,12 @@ def page(runtime: Runtime, task_id: str) -> Page:
             dispatcher.id: f"{dispatcher.host}:{dispatcher.pid}"
             for dispatcher in store.dispatchers.list(connection)
         }
+        queue = store.added_queues.now(connection, record.queue)
+        added = store.added_queues.names(connection)
     redaction = Redaction(runtime.settings.redact)
     may_see = g.taskqueue_access.may("view_payload")
     data = {
-        **_facts(runtime, record, is_lost=is_lost),
+        **_facts(runtime, record, queue, is_lost=is_lost),
         "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
         **(
             _request(runtime, runtime.encryption.decrypt_record(record), redaction)
@@ -68,11 +71,13 @@ def page(runtime: Runtime, task_id: str) -> Page:
         template="task.html",
         title=f"Task {task_id}",
         data=data,
-        extra={"queues": sorted(runtime.settings.queues)},
+        extra={"queues": sorted({*runtime.settings.queues, *added})},
     )
 
 
-def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]:
+def _facts(
+    runtime: Runtime, record: Record, queue: QueueSettings | None, *, is_lost: bool
+) -> dict[str, Any]:
     """Return what the page says of the task itself."""
     task = Task.of(record, Tasks.of(runtime))
     return {
@@ -91,7 +96,7 @@ def _facts(runtime: Runtime, record: Record, *, is_lost: bool) -> dict[str, Any]
             )
         },
         "target": record.target and sight(runtime).url(record.target),
-        "deadline": runtime.settings.deadline_of(record.queue, record.deadline),
+        "deadline": runtime.settings.deadline_of(queue, record.deadline),
         "retry": None if record.retry is None else json.loads(record.retry),
         "progress": task.progress,
     }
@@ -167,10 +172,9 @@ def _edited(runtime: Runtime, record: Record, form: Mapping[str, str]) -> TaskSp
 
 def _target(runtime: Runtime, record: Record, queue: str | None) -> str | None:
     """Return the target of a record's copy in a queue."""
-    settings = runtime.settings.queues.get(queue or record.queue)
-    if record.target is not None or settings is None or is_absolute(record.url):
+    if record.target is not None or is_absolute(record.url):
         return record.target
-    return settings.target
+    return QueueLookup(runtime)(queue or record.queue).target
 
 
 def _body(

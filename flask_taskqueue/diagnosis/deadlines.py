@@ -25,7 +25,10 @@ def check(runtime: Runtime) -> Iterator[Finding]:
 def longest_deadline(runtime: Runtime) -> float:
     """Return the longest deadline in seconds, of the settings, the queues and the handlers."""
     app, settings = runtime.app, runtime.settings
-    deadlines = [settings.deadline, *(queue.deadline or 0 for queue in settings.queues.values())]
+    with runtime.store.reading() as connection:
+        added = runtime.store.added_queues.all(connection)
+    queues = [*settings.queues.values(), *added]
+    deadlines = [settings.deadline, *(queue.deadline or 0 for queue in queues)]
     for _, worker in worker_rules(app):
         if worker.route.deadline is not None:
             deadlines.append(seconds(worker.route.deadline, what="deadline"))

@@ -23,6 +23,7 @@ from ..core.queues.poison import is_poison, probation
 from ..core.retry import RetryOptions
 from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
+from ..core.settings.added_queue import KnownQueues
 from ..core.settings.app import Settings
 from ..core.states import Record, State
 from ..core.tasks.handover import UnfilledError
@@ -54,8 +55,10 @@ class Attempts:
         keys: Keys,
         encryption: Encryption,
         begun: Callable[[Record], object],
+        queues: KnownQueues,
     ) -> None:
         self._settings = settings
+        self._queues = queues
         self._routes = routes
         self._keys = keys
         self._requests = OutgoingRequests(settings, targets, routes, keys)
@@ -79,7 +82,7 @@ class Attempts:
             Delivery(
                 record=record,
                 started=started,
-                expires=started + self._settings.deadline_of(record.queue, record.deadline),
+                expires=started + self._deadline(record),
                 suspect=is_poison(record),
                 alone_for=probation(record) if alone else 0.0,
                 own=is_own(record),
@@ -258,10 +261,13 @@ class Attempts:
             return outcome
         return replace(outcome, error=_clean(outcome.error))
 
+    def _deadline(self, record: Record) -> float:
+        return self._settings.deadline_of(self._queues.get(record.queue), record.deadline)
+
     def _retry(self, record: Record) -> RetryOptions:
         if record.retry is not None:
             return _stored_retry(record.retry)
-        queue = self._settings.queues.get(record.queue)
+        queue = self._queues.get(record.queue)
         return (
             queue.retry if queue is not None and queue.retry is not None else self._settings.retry
         )

@@ -14,7 +14,7 @@ from ..core.names import lease_id
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.states import Record, State
-from ..store import AttemptResult, Claims, LockedError, Store, Wait
+from ..store import AddedQueues, AttemptResult, Claims, LockedError, Store, Wait
 from .last_look import LastLook, SlowHosts
 
 _REFUSALS = 20
@@ -56,6 +56,7 @@ class Claimer:
     def __init__(
         self,
         claims: Claims,
+        added: AddedQueues,
         *,
         queues: Collection[str] | None,
         held_by: str,
@@ -64,6 +65,7 @@ class Claimer:
     ) -> None:
         self.last_look: LastLook = LastLook(claims, queues)
         self._claims = claims
+        self._added = added
         self._held_by = held_by
         self._lease = lease
         self._slow = SlowHosts(slots)
@@ -211,13 +213,15 @@ class Claimer:
 
     def _take_over(self, connection: sa.Connection, lane: Lane, *, suspects: bool) -> Record | None:
         self._tried = lane, State.LEASED
-        return self._claims.takeovers.take_over(
+        found = self._claims.takeovers.take_over(
             connection,
             lane,
             suspects=suspects,
             limited=lane.queue in self.last_look.limited,
             **self._terms(),
         )
+        self._note_settings(connection, lane, found)
+        return found
 
     def _claim(self, connection: sa.Connection, lane: Lane, wanted: int) -> list[Record]:
         self._tried = lane, State.SCHEDULED
@@ -231,7 +235,13 @@ class Claimer:
             **self._terms(),
         )
         seen.claimed(lane, len(found), wanted=wanted)
+        self._note_settings(connection, lane, found)
         return found
+
+    def _note_settings(self, connection: sa.Connection, lane: Lane, found: object) -> None:
+        """Read the settings of an added queue, in the transaction that took tasks from it."""
+        if found and lane.queue in self.last_look.added:
+            self._added.note(connection, lane.queue)
 
     def _forgiven(
         self,

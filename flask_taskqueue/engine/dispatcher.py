@@ -115,7 +115,12 @@ class Dispatcher:
         self._poll = poll_interval
         self._observe = observe
         self._claimer = Claimer(
-            store.claims, queues=queues, held_by=dispatcher_id, lease=lease, slots=concurrency
+            store.claims,
+            store.added_queues,
+            queues=queues,
+            held_by=dispatcher_id,
+            lease=lease,
+            slots=concurrency,
         )
         self._pool = Pool(concurrency, attempts, inline=store.database.in_memory)
         self._collected: list[Collected] = []

@@ -281,10 +281,14 @@ def renew_for(store: Store, settings: Settings, held_by: str) -> None:
     """
     with store.reading() as connection:
         held = store.leases.held_by(connection, held_by)
+        queues = {
+            name: store.added_queues.now(connection, name)
+            for name in sorted({one.queue for one, _ in held})
+        }
     leases = [
         (one.id, one.lease_id or "")
         for one, age in held
-        if age < settings.deadline_of(one.queue, one.deadline) + settings.lease
+        if age < settings.deadline_of(queues[one.queue], one.deadline) + settings.lease
     ]
     if leases:
         renew(store, leases, settings.lease, tries=1)

@@ -90,6 +90,8 @@ class LastLook:
         """The lanes from which something can be claimed, as far as is known."""
         self.limited: frozenset[str] = frozenset()
         """The queues that have limits."""
+        self.added: frozenset[str] = frozenset()
+        """The queues that were added while the app ran, whose settings a claim reads."""
         self.slowdowns: dict[str, Slowdown | SlowHost] = {}
         """The receivers that are slowed down, and how much each may get."""
 
@@ -116,7 +118,7 @@ class LastLook:
         now = time.monotonic()
         lanes = self._claims.lanes(connection, self._queues)
         self.due, self.limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
-        self.slowdowns = dict(lanes.slowdowns)
+        self.slowdowns, self.added = dict(lanes.slowdowns), lanes.added
         next_in = lanes.next_in()
         self._next, self._next_at = lanes.next_lane(), now + next_in if next_in else None
         if lanes.expired():
@@ -134,12 +136,16 @@ class LastLook:
         it claimed from last. None if there is no such lane.
         """
         if self.next_in == 0.0:
-            return None if self._next is None or self._next.queue in self.limited else self._next
+            return self._next if self._next is not None and self._is_open(self._next) else None
         return self._usual if woken else None
+
+    def _is_open(self, lane: Lane) -> bool:
+        """Return whether a lane may be claimed from without a look, as far as is known."""
+        return lane.queue not in self.limited and lane.queue not in self.added
 
     def claimed(self, lane: Lane, found: int, *, wanted: int) -> None:
         """Note how many of the ``wanted`` tasks a claim has found."""
-        if found:
+        if found and lane.queue not in self.added:
             self._usual = lane
         if lane.queue in self.limited:
             self._look_at_gate_again(lane, in_vain=not found)

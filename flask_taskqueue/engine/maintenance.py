@@ -72,7 +72,8 @@ _BREATH = 0.002
 class Retention:
     """How long finished tasks are kept, and how long their names stay taken.
 
-    Both are in seconds (infinite: for ever); ``tombstones`` has the times for names.
+    Both are in seconds (infinite: for ever); ``tombstones`` has the times for names, by configured
+    queue (see `tombstones_of`).
     """
 
     succeeded: float
@@ -112,7 +113,7 @@ def sweep(store: Store, retention: Retention) -> int:
             return 0
 
     try:
-        _mend(store, transact)
+        _mend(store, transact, limit)
         for pruned in prune(store, retention, transact):
             total += pruned
             if time.monotonic() > limit:
@@ -143,6 +144,7 @@ def prune(
         store.counters.rollups.prune,
         store.leases.renewals.prune,
         store.slowdowns.prune,
+        store.added_queues.prune,
     ):
         transact(forget)
     while pruned := transact(
@@ -150,19 +152,43 @@ def prune(
             connection,
             keep_succeeded=retention.succeeded,
             keep_dead=retention.dead,
-            tombstones=retention.tombstones,
+            tombstones=tombstones_of(store, retention, connection),
         )
     ):
         yield pruned
 
 
-def _mend(store: Store, transact: Callable[[Step], int]) -> None:
+def tombstones_of(store: Store, retention: Retention, connection: sa.Connection) -> Tombstones:
+    """Return for how many seconds names stay taken, by queue: those of added queues too."""
+    added: dict[str | None, float] = {
+        queue.name: queue.tombstone_ttl
+        for queue in store.added_queues.all(connection)
+        if queue.tombstone_ttl is not None
+    }
+    return {**added, **retention.tombstones}
+
+
+def _mend(store: Store, transact: Callable[[Step], int], limit: float) -> None:
     malformed = transact(store.end_unreachable)
     if malformed:
         _logger.error(
             "%d stored tasks are malformed (no such queue, or a priority that is none) and dead",
             malformed,
         )
+    _empty_deleted_queues(store, transact, limit)
     store.free_lapsed_places()
     for mend in (store.locks.mend, store.counters.merge, store.counters.measures.merge):
         transact(mend)
+
+
+def _empty_deleted_queues(store: Store, transact: Callable[[Step], int], limit: float) -> None:
+    """Cancel what is left in deleted queues.
+
+    Whoever deleted one may have died meanwhile, and a transaction that began before may have stored
+    a task in it afterwards.
+    """
+    with store.reading() as connection:
+        deleted = store.added_queues.unfinished(connection)
+    for queue in deleted:
+        while time.monotonic() < limit and transact(partial(store.cancel_of_deleted, queue=queue)):
+            time.sleep(_BREATH)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .resources import MakeTask
+from .queue_lookup import QueueLookup
+from .resources import FindQueue, MakeTask
 from .runtime import Runtime
 
-__all__ = ["MakeTask", "Runtime"]
+__all__ = ["FindQueue", "MakeTask", "QueueLookup", "Runtime"]

@@ -17,6 +17,7 @@ from ..core.ownership import Application
 from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
+from ..core.settings.queue import QueueSettings
 from ..core.states import Record
 from ..core.tasks.request import TaskRequest
 from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
@@ -35,13 +36,20 @@ from .reports import report_attempt
 _logger = get_logger()
 
 
+FindQueue = Callable[[str], QueueSettings]
+"""A function that returns the settings of a queue; it raises `UnknownQueueError`."""
+
+
 class MakeTask(Protocol):
     """A function that makes the task for a spec.
 
-    ``place`` says which item of a list the spec is.
+    ``place`` says which item of a list the spec is. ``find_queue`` finds queues that are not
+    configured; one that several calls share reads each queue once.
     """
 
-    def __call__(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+    def __call__(
+        self, spec: TaskSpec, *, place: str = "", find_queue: FindQueue | None = None
+    ) -> NewTask:
         """Make the task.
 
         Raises `InvalidTaskError` and its subclasses.
@@ -51,7 +59,9 @@ class MakeTask(Protocol):
 class MakesTasks(Protocol):
     """A maker of tasks, from their specs or from finished requests."""
 
-    def new_task(self, spec: TaskSpec, *, place: str = "") -> NewTask:
+    def new_task(
+        self, spec: TaskSpec, *, place: str = "", find_queue: FindQueue | None = None
+    ) -> NewTask:
         """Make the task for a spec, as `MakeTask` does."""
 
     def new_task_of(

@@ -69,7 +69,15 @@ class Runtime(Resources):
         settings = self.settings
         transport = options.get("transport") or settings.transport
         routes = self.routes(options.get("base_url"), transport)
-        attempts = Attempts(settings, self.targets, routes, self.keys, self.encryption, self.begun)
+        attempts = Attempts(
+            settings,
+            self.targets,
+            routes,
+            self.keys,
+            self.encryption,
+            self.begun,
+            self.store.known_queues,
+        )
         dispatcher = Dispatcher(
             self.store,
             attempts,

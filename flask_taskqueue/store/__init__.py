@@ -23,6 +23,7 @@ from .leases.claims import Claims
 from .leases.freed_places import has_freed_places
 from .leases.results import NOT_KEPT, AttemptResult, Recorded, StoredReply
 from .probe_row import refuse_elsewhere
+from .queues.added_queues import AddedQueues, configured_error
 from .queues.dispatchers import DispatcherEntry
 from .retention import Tombstones
 from .store import Store
@@ -48,6 +49,7 @@ __all__ = [
     "SEARCHED",
     "SLOT",
     "Action",
+    "AddedQueues",
     "AttemptCounts",
     "AttemptResult",
     "Claims",
@@ -80,6 +82,7 @@ __all__ = [
     "TrackedTransaction",
     "Visible",
     "Wait",
+    "configured_error",
     "has_freed_places",
     "in_order",
     "inherited",

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ..core.ownership import Application
 from ..core.security.encryption import Encryption
+from ..core.settings.added_queue import KnownQueues
 from ..core.settings.app import KEEP_ATTEMPTS, MAX_BODY
 from ..core.settings.queue import QueueSettings
 from .adding.added_schedules import AddedSchedules
@@ -38,6 +39,7 @@ from .leases.recording import Recording
 from .leases.slowdowns import Slowdowns
 from .leases.tracebacks import Tracebacks
 from .ownership import Ownership
+from .queues.added_queues import AddedQueues
 from .queues.dispatchers import Dispatchers
 from .queues.locks import Locks
 from .queues.queues import Queues
@@ -46,6 +48,7 @@ from .task_facts import TaskFacts
 from .tasks.background import BulkChanges
 from .tasks.backlog import Backlog
 from .tasks.changes import Tasks
+from .tasks.filters import Filter
 from .tasks.listings import Listings
 from .tasks.search import Search
 
@@ -92,6 +95,8 @@ class Store:
         self.holds: Holds = Holds(tables, dialect, finish)
         self.tasks: Tasks = Tasks(tables, dialect, finish, self.counters, log, self.holds)
         self.queues: Queues = Queues(tables, dialect)
+        self.known_queues: KnownQueues = KnownQueues({queue.name: queue for queue in queues})
+        self.added_queues: AddedQueues = AddedQueues(tables, dialect, self.known_queues)
         self.completions: Completions = Completions(tables, dialect, finish)
         self.slowdowns: Slowdowns = Slowdowns(tables, dialect)
         self.claims: Claims = Claims(
@@ -145,6 +150,12 @@ class Store:
         return end_unreachable(
             connection, self.database.tables, self.database.dialect.now, self.counters
         )
+
+    def cancel_of_deleted(self, connection: sa.Connection, queue: str) -> int:
+        """Cancel some tasks of a queue if it is deleted; return how many."""
+        if not self.added_queues.lock_deleted(connection, queue):
+            return 0
+        return self.tasks.delete_some(connection, Filter(queue=queue))
 
     def free_lapsed_places(self) -> None:
         """Let tasks go that wait for places that are vacant.

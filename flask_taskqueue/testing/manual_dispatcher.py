@@ -43,9 +43,15 @@ class ManualDispatcher:
             runtime.keys,
             runtime.encryption,
             runtime.begun,
+            runtime.store.known_queues,
         )
         self._claimer = Claimer(
-            runtime.store.claims, queues=None, held_by=self._id, lease=_LEASE, slots=1
+            runtime.store.claims,
+            runtime.store.added_queues,
+            queues=None,
+            held_by=self._id,
+            lease=_LEASE,
+            slots=1,
         )
 
     def next(self) -> Record | None:
@@ -64,7 +70,11 @@ class ManualDispatcher:
 
     def take(self, task_id: str) -> Record | None:
         """Lease a task, whatever it waits for; return None if it is not scheduled."""
-        return self._database.take(task_id, lease_id=lease_id(), held_by=self._id, lease=_LEASE)
+        record = self._database.take(task_id, lease_id=lease_id(), held_by=self._id, lease=_LEASE)
+        if record is not None and record.queue not in self._runtime.settings.queues:
+            with self._store.reading() as connection:
+                self._store.added_queues.note(connection, record.queue)
+        return record
 
     def release(self, records: Sequence[Record]) -> None:
         """Give tasks back as if they had never been leased."""

@@ -11,6 +11,7 @@ from werkzeug.wsgi import LimitedStream
 from ..core.delivery import signatures
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.diagnosis.ping import PING, ping_record
+from ..core.settings.queue import QueueSettings
 from ..core.states import Record
 from ..runtime import Runtime
 from .incoming import INCOMING_KEY, IncomingRequest
@@ -123,13 +124,16 @@ def _verify(runtime: Runtime, request: Request, incoming: IncomingRequest) -> De
         record = runtime.store.leases.is_current(
             reader, incoming.headers["webhook-id"], incoming.attempt
         )
+        queue = None if record is None else runtime.store.added_queues.now(reader, record.queue)
     if record is not None and (record.target is None) != (host == ""):
         return None
     incoming.stale = record is None
-    return None if record is None else _remote(runtime, record)
+    return None if record is None else _remote(runtime, record, queue)
 
 
-def _remote(runtime: Runtime, record: Record, *, ping: bool = False) -> Delivery:
+def _remote(
+    runtime: Runtime, record: Record, queue: QueueSettings | None = None, *, ping: bool = False
+) -> Delivery:
     started = time.monotonic()
-    expires = started + runtime.settings.deadline_of(record.queue, record.deadline)
+    expires = started + runtime.settings.deadline_of(queue, record.deadline)
     return Delivery(record=record, started=started, expires=expires, remote=True, ping=ping)

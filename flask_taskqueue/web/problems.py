@@ -29,7 +29,8 @@ def find_problems(runtime: Runtime, connection: sa.Connection) -> Iterator[Findi
 
     If no dispatcher is alive, that comes first.
     """
-    store, queues = runtime.store, sorted(runtime.settings.queues)
+    store = runtime.store
+    queues = sorted({*runtime.settings.queues, *store.added_queues.names(connection)})
     now = store.schedules.now(connection)
     waiting = {queue: live.unfinished for queue, live in store.backlog.of(connection).items()}
     yield from judge_dispatchers(store.dispatchers.list(connection), queues, waiting, now)

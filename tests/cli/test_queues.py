@@ -51,6 +51,36 @@ def test_the_rate_per_key_is_changed_and_shown(console: Console) -> None:
     )
 
 
+def test_queues_are_added_changed_and_deleted(console: Console) -> None:
+    """Beside the configured ones; with --json as documents."""
+    assert console.run("queues", "add", "tours", "--rate", "5/s").stdout == "Added tours.\n"
+    changed = console.json(
+        "queues", "change", "tours", "--rate", "none", "--retry", '{"task_retry_limit": 1}'
+    )
+    assert changed == {"action": "change", "name": "tours", "changed": True}
+    settings = console.bench.tasks.queue("tours").settings
+    assert settings.rate is None
+    assert settings.retry is not None
+    assert settings.retry.task_retry_limit == 1
+    console.add(queue="tours", countdown=60)
+    assert "tours" in console.run("queues").stdout
+    for command, words in (
+        (("add", "tours"), "there is a queue 'tours' already"),
+        (("change", "tours"), "there is nothing to change"),
+        (("change", "tours", "--priority", "high"), "--priority is 'high'"),
+        (("change", "tours", "--retry", "{"), "--retry is not valid JSON"),
+        (("delete", "mail", "--yes"), "'mail' is configured"),
+    ):
+        refused = console.run("queues", *command)
+        assert refused.exit_code, command
+        assert words in refused.stderr, command
+    assert console.run("queues", "delete", "tours", answer="n\n").exit_code
+    deleted = console.run("queues", "delete", "tours", answer="y\n")
+    assert deleted.stdout == "Deleted tours and cancelled 1 task.\n"
+    assert "tours" not in console.run("queues").stdout
+    assert console.run("add", "/work", "--queue", "tours").exit_code == 3
+
+
 def test_purge_counts_and_asks_first(console: Console) -> None:
     """A dry run only counts; of the old ones only, if so asked."""
     old, new = console.add(countdown=60), console.add(countdown=60)

@@ -64,7 +64,12 @@ def shop(one: Bench) -> dict[str, Any]:
     groups = one.app.test_client().get("/taskqueue/errors.json").json["groups"]
     group = {each["error"]: each["id"] for each in groups}
     one.app.test_client().get("/taskqueue/cron")
+    one.tasks.add_queue("tours")
+    one.tasks.add("/fine", countdown=900, queue="tours")
     return {
+        "add_queue": ({}, {"name": "trips", "rate": "5/s"}),
+        "change_queue": ({"queue": "tours"}, {"deadline": "2m"}),
+        "delete_queue": ({"queue": "tours"}, {}),
         "requeue_dead": ({"queue": "mail"}, {}),
         "purge_queue": ({"queue": "mail"}, {}),
         "configure_queue": ({"queue": "mail"}, {"rate": "7/m"}),

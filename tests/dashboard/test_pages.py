@@ -151,6 +151,34 @@ def test_schedules_are_added_changed_and_deleted(on_file: Open) -> None:
     assert done == ["delete-cron", "change-cron", "add-cron"]
 
 
+def test_queues_are_added_changed_and_deleted(on_file: Open) -> None:
+    """Beside the configured ones, which are left alone; a mistake changes nothing."""
+    one = on_file()
+    client = one.app.test_client()
+    assert "Delete default" not in client.get("/taskqueue/queues").text
+    form = {"name": "tours", "rate": "5/s", "retry": '{"task_retry_limit": 3}', "deadline": ""}
+    assert client.post("/taskqueue/queues/add", data=form).status_code == 303
+    assert "Delete tours" in client.get("/taskqueue/queues").text
+    change = {"priority": "2", "deadline": "5m", "retry": "", "target": ""}
+    assert client.post("/taskqueue/queues/tours/change", data=change).status_code == 303
+    tours = one.tasks.queue("tours").settings
+    assert (tours.rate, tours.priority, tours.deadline, tours.retry) == (5.0, 2, 300.0, None)
+    for path, data, words in (
+        ("add", form, "there is a queue &#39;tours&#39; already"),
+        ("add", form | {"name": "default"}, "which is configured"),
+        ("add", form | {"name": "cold", "retry": "{"}, "retry cannot be read as JSON"),
+        ("add", form | {"name": "cold", "rate": "many"}, "many"),
+        ("default/change", change, "is configured"),
+        ("default/delete", {}, "is configured"),
+    ):
+        refused = client.post(f"/taskqueue/queues/{path}", data=data)
+        assert (400 <= refused.status_code < 500, words in refused.text) == (True, True), path
+    assert client.post("/taskqueue/queues/tours/delete").status_code == 303
+    assert list(twin(one, "queues")["added"]) == []
+    done = [entry["action"] for entry in twin(one, "system")["audit"]]
+    assert done == ["delete-queue", "change-queue", "add-queue"]
+
+
 def test_the_doctor_looks_when_asked(on_file: Open) -> None:
     """Not at every refresh, for it calls the worker routes."""
     one = on_file()

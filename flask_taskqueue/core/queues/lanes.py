@@ -44,13 +44,15 @@ class Lane:
 class Lanes:
     """The lanes from which tasks could be taken, at one instant of the database's clock.
 
-    ``gates`` are the limits of the queues that have any, ``slowdowns`` those of receivers.
+    ``gates`` are the limits of the queues that have any, ``slowdowns`` those of receivers, and
+    ``added`` the queues that are added rather than configured.
     """
 
     now: int
     lanes: tuple[Lane, ...]
     gates: Mapping[str, Gate] = field(default_factory=dict)
     slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
+    added: frozenset[str] = frozenset()
 
     def due(self) -> list[Lane]:
         """Return the lanes whose first task is due and may start, in the order to take them."""

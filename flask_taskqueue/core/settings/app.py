@@ -226,11 +226,10 @@ class Settings(RouteSettings):
             }
         )
 
-    def deadline_of(self, queue: str, given: float | None) -> float:
+    def deadline_of(self, queue: QueueSettings | None, given: float | None) -> float:
         """Return the deadline, in seconds, of an attempt of a task.
 
         It is the task's own (``given``), otherwise its queue's, otherwise the general one.
         """
-        known = self.queues.get(queue)
-        found = given or (known.deadline if known is not None else None)
+        found = given or (queue.deadline if queue is not None else None)
         return found if isinstance(found, int | float) and found > 0 else self.deadline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypedDict
 
 from ..errors import ConfigurationError, InvalidQueueNameError, UnknownQueueError, shown
@@ -63,8 +64,19 @@ class QueueSettings:
         return json.dumps(told, separators=(",", ":"))
 
 
+def check_queue_options(place: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a queue, checked, those that are None left out.
+
+    ``place`` says whose they are. Raises `ConfigurationError`.
+    """
+    return checks.mapping_of(_CHECKS, place, given)
+
+
 def check_configured(name: str, queues: Mapping[str, QueueSettings], what: str) -> None:
-    """Check that the queue of a declaration exists. Raises `UnknownQueueError`."""
+    """Check that the queue of a declaration is configured. Raises `UnknownQueueError`.
+
+    Code that declares something needs its queue wherever it runs, so an added one will not do.
+    """
     if not isinstance(name, str) or name not in queues:
         raise UnknownQueueError(
             f"{what} is for queue {shown(name)}, which is not configured: add it to "
@@ -83,6 +95,21 @@ class LimitOptions(TypedDict, total=False):
     max_concurrent: int | None
     rate_per_key: float | str | None
     bucket_size_per_key: int
+
+
+class QueueOptions(LimitOptions, total=False):
+    """The settings of a queue that is added while the app runs; None means as if left out.
+
+    They are those of ``TASKQUEUE_QUEUES``. ``priority`` is that of its tasks, ``deadline`` how long
+    an attempt may take, ``retry`` the retry policy, ``target`` another base URL for paths, and
+    ``tombstone_ttl`` how long the name of a task that has ended stays taken.
+    """
+
+    priority: int | None
+    deadline: float | str | timedelta | None
+    retry: RetryOptions | Mapping[str, Any] | None
+    target: str | None
+    tombstone_ttl: float | str | timedelta | None
 
 
 LIMITS: Mapping[str, checks.Check] = {

@@ -32,11 +32,13 @@ def look(
     chosen = (row for row in rows if queues is None or row.queue in queues)
     waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
     limited = {row.queue for row in waiting if row.limited}
+    added = frozenset(row.queue for row in waiting if row.added)
     return Lanes(
         now=rows[0].now if rows else 0,
         lanes=tuple(Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in waiting),
         gates=gates(connection, limited) if limited else {},
         slowdowns=slowdowns(connection) if waiting and waiting[0].slowed else {},
+        added=added,
     )
 
 
@@ -55,6 +57,7 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             first_of_lane(tables, steps, State.SCHEDULED).label("due_at"),
             first_of_lane(tables, steps, State.LEASED, not_renewed).label("expires_at"),
             _is_limited(queue).label("limited"),
+            queue.c.settings.is_not(None).label("added"),
             is_any_slowed(tables, now).label("slowed"),
             now.label("now"),
         )
@@ -98,13 +101,14 @@ def is_taken_from(queue: sa.Table) -> sa.ColumnElement[bool]:
 def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Return whether the queue bound as ``in_queue`` may be claimed from without looking.
 
-    It may if dispatchers take its tasks, neither it nor its keys have limits, and no receiver is
-    slowed.
+    It may if dispatchers take its tasks, it is not an added queue, whose settings have to be read,
+    neither it nor its keys have limits, and no receiver is slowed.
     """
     queue = tables.queue
     free = sa.exists().where(
         queue.c.name == sa.bindparam("in_queue"),
         is_taken_from(queue),
+        queue.c.settings.is_(None),
         sa.not_(_is_limited(queue)),
         queue.c.rate_per_key.is_(None),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.queues.rates import Gate
-from ...core.settings.queue import QueueSettings
+from ...core.settings.queue import LIMITS, QueueSettings
 from ...core.states import State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
@@ -55,7 +55,8 @@ class Queues:
     def ensure(self, connection: sa.Connection, queues: Iterable[QueueSettings]) -> None:
         """Give each queue a row, with a full bucket, and the limits that are configured now.
 
-        Limits that were changed while dispatchers ran stay until the configuration changes.
+        Limits that were changed while dispatchers ran stay until the configuration changes. A queue
+        that was added while the app ran, or deleted, is a configured one from then on.
         """
         queue = self._queue
         for settings in sorted(queues, key=lambda each: each.name):
@@ -74,7 +75,7 @@ class Queues:
             connection.execute(
                 sa.update(queue)
                 .where(changed)
-                .values(configured=settings.configured, **settings.limits)
+                .values(configured=settings.configured, deleted_at=None, **settings.limits)
             )
 
     def gates(self, connection: sa.Connection, names: Collection[str]) -> dict[str, Gate]:
@@ -142,9 +143,18 @@ class Queues:
         shut = sa.or_(self._queue.c.paused_at.is_not(None), self._queue.c.rate == 0)
         return frozenset(connection.scalars(sa.select(self._queue.c.name).where(shut)))
 
+    def limits(self, connection: sa.Connection, name: str) -> dict[str, Any]:
+        """Return the limits of a queue; none if it has no row yet."""
+        columns = (self._queue.c[limit] for limit in LIMITS)
+        row = connection.execute(
+            sa.select(*columns).where(self._queue.c.name == name)
+        ).one_or_none()
+        return {} if row is None else dict(row._mapping)
+
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
-        """Return the row of every queue."""
-        return list(connection.execute(sa.select(self._queue).order_by(self._queue.c.name)))
+        """Return the row of every queue that was not deleted."""
+        there = sa.select(self._queue).where(self._queue.c.deleted_at.is_(None))
+        return list(connection.execute(there.order_by(self._queue.c.name)))
 
 
 def _count(queue: sa.Table, table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:

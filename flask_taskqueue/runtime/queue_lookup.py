@@ -1,0 +1,72 @@
+"""The lookup of queues: what is configured, and what was added while the app ran."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from flask import has_app_context
+
+from ..core.errors import InvalidQueueNameError, UnknownQueueError
+from ..core.names import check_queue_name
+from ..core.settings.queue import QueueSettings
+from . import sessions
+from .resources import Resources
+
+
+class QueueLookup:
+    """A finder of the settings of queues, for one call that adds tasks or works on queues.
+
+    A configured queue costs nothing. Of an added one, the row is read, once per lookup: in the
+    session's transaction if the call joins it, so that a queue which was added in it is found, and
+    otherwise as it is committed. So whatever process has added, changed or deleted a queue, the
+    next call in any other knows.
+    """
+
+    def __init__(self, resources: Resources, transactional: bool | None = None) -> None:
+        self._resources = resources
+        self._transactional = transactional
+        self._found: dict[str, QueueSettings] = {}
+
+    def __call__(self, name: str) -> QueueSettings:
+        """Return the settings of a queue.
+
+        Raises `UnknownQueueError`, and `ConfigurationError` if what is stored is malformed.
+        """
+        configured = self._resources.settings.queues
+        known = configured.get(name) or self._found.get(name)
+        if known is None:
+            try:
+                check_queue_name(name)
+            except InvalidQueueNameError as error:
+                raise UnknownQueueError(
+                    f"there is no queue {name!r}; TASKQUEUE_QUEUES has "
+                    f"{', '.join(sorted(configured))}"
+                ) from error
+            known = self._found[name] = self._in_session(name) or self._committed(name)
+        return known
+
+    def _in_session(self, name: str) -> QueueSettings | None:
+        """Return what the session's transaction sees of a queue, if the call may join it."""
+        binding, store = self._resources.binding, self._resources.store
+        if self._transactional is False or binding.db is None or not has_app_context():
+            return None
+        session = binding.session()
+        if not (self._transactional or sessions.has_changes(session)):
+            return None
+        try:
+            with store.database.joined():
+                connection = sessions.connection_of(session, binding.bound)
+        except sa.exc.InvalidRequestError:
+            return None  # the change that was to join it says why it cannot
+        with store.database.joined():
+            store.database.open_within(connection)
+            return store.added_queues.find(connection, name)
+
+    def _committed(self, name: str) -> QueueSettings:
+        store = self._resources.store
+        with store.reading() as connection:
+            found = store.added_queues.find(connection, name)
+            if found is None:
+                raise store.added_queues.missing_error(
+                    connection, name, self._resources.settings.queues
+                )
+            return found
