@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import added_queues as _added_queues  # noqa: F401 - adds its commands to queues
 from .add import add
 from .changes import delete, prune, purge, requeue, retry, run_now
+from .cloudtasks import cloudtasks
 from .cron import cron
 from .database import adopt, check, init_db, rotate_keys, upgrade
 from .options import Commands
@@ -26,6 +27,7 @@ taskqueue: Commands = Commands(
             (top, "Watch queues and dispatchers until Ctrl-C"),
             (stats, "Show totals of all queues"),
             (routes, "List the worker routes"),
+            (cloudtasks, "Answer Cloud Tasks' clients by gRPC"),
         ),
         "Tasks": (
             (add, "Add a task"),

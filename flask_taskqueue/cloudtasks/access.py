@@ -6,7 +6,7 @@ from flask import Request
 
 from ..core.rpc.status import Code, RpcError
 from ..runtime import Runtime
-from ..web.access import asked, has_token, is_same
+from ..web.access import asked, has_token, is_forged, is_same
 
 _CLOSED = (
     "closed: set TASKQUEUE_API_TOKEN, and give it as a bearer token or an API key, or "
@@ -26,5 +26,17 @@ def check_access(runtime: Runtime, request: Request) -> None:
     ):
         return
     if access is not None and asked(access, "TASKQUEUE_API_ACCESS") is True:
+        if _is_of_another_site(request):
+            raise RpcError(Code.PERMISSION_DENIED, "a page of another site has sent this request")
         return
     raise RpcError(Code.PERMISSION_DENIED, _CLOSED if token is None else WRONG)
+
+
+def _is_of_another_site(request: Request) -> bool:
+    """Return whether another site made a browser send a request, which needs no token here."""
+    return is_forged(
+        request.method,
+        host=request.host,
+        fetch_site=request.headers.get("Sec-Fetch-Site"),
+        origin=request.headers.get("Origin"),
+    )

@@ -53,8 +53,9 @@ def new_task(runtime: Runtime, queue: QueueName, task: Fields) -> NewTask:
         url, oidc = own_or_absolute(runtime, required(target, "url")), _oidc(target)
     else:
         url = _path(target.get("relativeUri") or "/")
-        if service := _service(target.get("appEngineRouting", {})):
-            options["target"] = service
+        service = _service(target.get("appEngineRouting", {}))
+        if service is not None or runtime.settings.services["default"] is not None:
+            options["target"] = service or "default"
     method, body = target.get("httpMethod", "POST"), target.get("body", b"")
     if body and method in WITHOUT_BODY:
         raise invalid(f"a {method} has no body: leave it out.")

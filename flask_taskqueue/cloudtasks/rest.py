@@ -58,13 +58,17 @@ def _query(args: MultiDict[str, str]) -> dict[str, Any]:
     }
 
 
+def most_bytes(max_body: int) -> int:
+    """Return the most bytes that the body of any request may have: that of a batch."""
+    return max(2 * max_body + _ENVELOPE, _BATCH)
+
+
 def _limit(rpc: Rpc, max_body: int) -> int:
     """Return the most bytes that the body of a request may have.
 
     In base64 a payload is a third longer.
     """
-    single = 2 * max_body + _ENVELOPE
-    return max(single, _BATCH) if rpc.name.startswith("Batch") else single
+    return most_bytes(max_body) if rpc.name.startswith("Batch") else 2 * max_body + _ENVELOPE
 
 
 def _body(request: Request, limit: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Request
 from werkzeug.exceptions import BadRequest
@@ -14,38 +13,6 @@ from ..core.settings.app import Settings
 from ..process.logs import get_logger
 from ..runtime import Runtime
 from ..web.access import COOKIE, asked, has_link, is_same
-
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def is_forged(
-    method: str,
-    *,
-    host: str,
-    fetch_site: str | None,
-    origin: str | None,
-    trusted: Collection[str] = (),
-) -> bool:
-    """Return whether another site made a browser send this request.
-
-    It looks at Sec-Fetch-Site or, where browsers leave that out (plain HTTP), at Origin, which
-    must name the requested host. A client that sends neither is not a browser, so no other site
-    can misuse its credentials.
-    """
-    if method in SAFE or (origin is not None and origin.lower() in trusted):
-        return False
-    if fetch_site is not None:
-        return fetch_site not in ("same-origin", "none")
-    return origin is not None and _host(origin) != host.lower()
-
-
-def _host(origin: str) -> str | None:
-    """Return the host and port of an origin; None if it is not an origin."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
-
 
 _logger = get_logger()
 

@@ -23,9 +23,9 @@ from ..core.errors import (
     UnknownTaskError,
 )
 from ..runtime import Runtime
-from ..web.access import COOKIE, PARAMETER, has_link
+from ..web.access import COOKIE, PARAMETER, has_link, is_forged
 from . import cron, errors, handlers, overview, queues, saved, system, task, tasks
-from .access import Access, access_of, is_forged, opens_by_link, refuse_illegible
+from .access import Access, access_of, opens_by_link, refuse_illegible
 from .audit import carry_out
 from .rendering import CompletedAction, Page, PlannedAction, respond, wants_json
 

@@ -6,8 +6,9 @@ The address that a request comes from never does, because behind a proxy it is t
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Request
 from werkzeug.exceptions import HTTPException
@@ -60,3 +61,35 @@ def link_keys(runtime: Runtime) -> list[str]:
 def has_link(runtime: Runtime, given: str | None) -> bool:
     """Return whether this is the key in the link, or the cookie that the link leaves."""
     return any([is_same(given, key) for key in link_keys(runtime)])
+
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def is_forged(
+    method: str,
+    *,
+    host: str,
+    fetch_site: str | None,
+    origin: str | None,
+    trusted: Collection[str] = (),
+) -> bool:
+    """Return whether another site made a browser send this request.
+
+    It looks at Sec-Fetch-Site or, where browsers leave that out (plain HTTP), at Origin, which
+    must name the requested host. A client that sends neither is not a browser, so no other site
+    can misuse its credentials.
+    """
+    if method in SAFE or (origin is not None and origin.lower() in trusted):
+        return False
+    if fetch_site is not None:
+        return fetch_site not in ("same-origin", "none")
+    return origin is not None and _host(origin) != host.lower()
+
+
+def _host(origin: str) -> str | None:
+    """Return the host and port of an origin; None if it is not an origin."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None

@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 from google.oauth2.credentials import Credentials
 
+from flask_taskqueue.cloudtasks.grpc_server import listen
 from tests.apps import Bench, bench, served
 
 TOKEN = "a-token-for-the-tests"
@@ -63,14 +65,27 @@ def _channel(one: Bench) -> Iterator[Any]:
     yield tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
 
 
+@contextmanager
+def _grpc(one: Bench) -> Iterator[Any]:
+    server, address = listen(one.runtime, "127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(address) as channel:
+            yield tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+    finally:
+        server.stop(10).wait()
+
+
 DOORS: dict[str, Callable[[Bench], AbstractContextManager[Any]]] = {
     "rest": _rest,
     "channel": _channel,
+    "grpc": _grpc,
 }
 
 
 @contextmanager
 def door(name: str, url: str, **settings: Any) -> Iterator[Door]:
-    """A client by one of the doors, of an app with a worker."""
-    with bench(url, **{**SETTINGS, **settings}) as one, DOORS[name](one) as client:
+    """A client by one of the doors, of an app whose token it has, if it needs one."""
+    given = {**SETTINGS, **({} if name == "rest" else {"TASKQUEUE_API_TOKEN": None}), **settings}
+    with bench(url, **given) as one, DOORS[name](one) as client:
         yield Door(name, one, client)

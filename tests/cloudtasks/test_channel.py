@@ -124,6 +124,24 @@ def test_the_handler_sees_cloud_tasks_headers(sqlite_database: TestDatabase) -> 
     assert "Content-Type" not in http
 
 
+def test_an_app_engine_task_goes_where_its_service_is(sqlite_database: TestDatabase) -> None:
+    """As `TASKQUEUE_SERVICES` says, and the default one is a service too."""
+    services = {"default": "https://api.example.com/app", "v1.mail": "https://api.example.com"}
+    with door("channel", sqlite_database.url, TASKQUEUE_SERVICES=services) as one:
+        found = []
+        for routing in ({}, {"service": "default"}, {"service": "mail", "version": "v1"}):
+            task = {"relative_uri": "/send", "app_engine_routing": routing}
+            one.client.create_task(parent=QUEUE, task={"app_engine_http_request": task})
+            found.append(one.bench.tasks.find()[0].id)
+        with one.bench.store.reading() as connection:
+            rows = {row.id: row for row in one.bench.store.tasks.get_all(connection, found)}
+    assert [rows[task_id].target for task_id in found] == [
+        "https://api.example.com/app",
+        "https://api.example.com/app",
+        "https://api.example.com",
+    ]
+
+
 def test_a_client_can_be_made_before_the_app(sqlite_database: TestDatabase) -> None:
     """At the top of a module, as clients usually are; each call goes to the current app."""
     with door("channel", sqlite_database.url) as one:

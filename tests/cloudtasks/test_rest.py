@@ -81,6 +81,19 @@ def test_without_a_token_nobody_is_answered(sqlite_database: TestDatabase) -> No
         assert one.app.test_client().get(f"{API}/{QUEUE}", headers=BEARER).status_code == 404
 
 
+def test_a_page_of_another_site_is_not_let_in_by_a_function(
+    sqlite_database: TestDatabase,
+) -> None:
+    """A browser would send its request from wherever the function lets its user in."""
+    settings = {**SETTINGS, "TASKQUEUE_API_ACCESS": lambda: True}
+    with bench(sqlite_database.url, **settings) as one:
+        client, path = one.app.test_client(), f"{API}/{QUEUE}:pause"
+        for foreign in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example.com"}):
+            assert client.post(path, data="{}", headers=foreign).status_code == 403
+            assert client.post(path, json={}, headers={**foreign, **BEARER}).status_code == 200
+        assert client.post(path, json={}).status_code == 200
+
+
 def test_it_can_be_at_the_root(sqlite_database: TestDatabase) -> None:
     """Where clients look that know no path."""
     with bench(sqlite_database.url, **{**SETTINGS, "TASKQUEUE_API_URL_PREFIX": ""}) as one:

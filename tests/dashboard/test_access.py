@@ -11,9 +11,9 @@ from flask import Flask, abort, redirect
 from flask_wtf import CSRFProtect
 
 from flask_taskqueue import ConfigurationError, TaskQueue, __version__
-from flask_taskqueue.dashboard.access import PERMISSIONS, is_forged
+from flask_taskqueue.dashboard.access import PERMISSIONS
 from flask_taskqueue.dashboard.blueprint import ACTIONS, CHOICES
-from flask_taskqueue.web.access import link_keys
+from flask_taskqueue.web.access import is_forged, link_keys
 from tests.apps import Bench, served
 from tests.dashboard.conftest import Open
 from tests.waiting import wait_until
