@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, make_response, request
@@ -21,6 +22,9 @@ from ..process.interrupts import run_async
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+_IN_MEMORY = 1_048_576
+"""The most bytes of a body that are kept in memory until it is sent."""
 
 
 def spec_of(
@@ -81,14 +85,33 @@ def returned(response: Response) -> Verdict:
     file, in which nothing of the view runs, is read when it is sent.
     """
     if not response.is_sequence and not _is_file(response):
-        response.direct_passthrough = False
-        response.make_sequence()
+        _run_body(response)
     status = response.status_code
     return (
         verdicts.returned(status)
         if 200 <= status < 300
         else verdicts.returned(status, response.headers.get("Retry-After"))
     )
+
+
+def _run_body(response: Response) -> None:
+    """Run the body of a response to its end, and keep what it gives, a large one in a file."""
+    response.direct_passthrough = False
+    spool = SpooledTemporaryFile(max_size=_IN_MEMORY)
+    body = response.response
+    try:
+        for piece in response.iter_encoded():
+            spool.write(piece)
+        size = spool.tell()
+        spool.seek(0)
+        response.response = [spool.read()] if size <= _IN_MEMORY else FileWrapper(spool)
+    except BaseException:
+        spool.close()
+        raise
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    response.call_on_close(spool.close)
 
 
 def _is_file(response: Response) -> bool:

@@ -6,9 +6,12 @@ import base64
 import json
 import math
 import re
+import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask import Response
 
 from flask_taskqueue import ResultNotJsonError, ResultTruncatedError, State, current_task
 from flask_taskqueue.testing import TaskQueueTester
@@ -223,3 +226,26 @@ def test_an_attempt_of_a_test_tells_it(sqlite_database: TestDatabase) -> None:
         assert (attempt.ok, attempt.truncated) == (True, True)
         with pytest.raises(ResultTruncatedError, match="TASKQUEUE_REPLY_EXCERPT"):
             _ = attempt.text
+
+
+def test_a_large_body_is_not_kept_in_memory(sqlite_database: TestDatabase) -> None:
+    """Nor lost: it is run to its end before the task counts as done."""
+    pieces: list[int] = []
+
+    def stream() -> Iterator[bytes]:
+        for number in range(64):
+            pieces.append(number)
+            yield bytes(1_048_576)
+
+    with bench(sqlite_database.url) as one:
+        one.tasks.worker("/large")(lambda: Response(stream()))
+        task = one.tasks.add("/large")
+        tracemalloc.start()
+        try:
+            one.tasks.drain()
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert one.tasks.get(task.id).state is State.SUCCEEDED
+    assert len(pieces) == 64
+    assert most < 32 * 1_048_576
