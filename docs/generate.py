@@ -30,7 +30,8 @@ GROUPS = {
     "Choose where tasks are stored": "database_uri bind_key table_prefix create_tables",
     "Run dispatchers": "dispatcher concurrency grace_period lease poll_interval notify",
     "Call the app over HTTP": "transport base_url connect_timeout",
-    "Set queues, retries and schedules": "queues retry deadline queue_yaml cron_yaml services",
+    "Set queues, retries and schedules": "queues retry deadline queue_yaml cron_yaml services "
+    "deferred deferred_modules",
     "Limit what a task may hold, and for how long it is kept": "max_body max_eta reply_excerpt "
     "traceback_excerpt keep_succeeded keep_dead keep_attempts webhook_ttl",
     "Secure tasks": "secret encryption_keys redact targets allowed_hosts target_ports headers",
@@ -63,6 +64,8 @@ EXAMPLES = {
     "deadline": '"2m"',
     "queue_yaml": '"queue.yaml"',
     "cron_yaml": '"cron.yaml"',
+    "deferred": '"pickle"',
+    "deferred_modules": '["mailer", "shared.jobs"]',
     "services": '{"worker": "https://worker.example.com", "v2": None}',
     "max_body": "1_000_000",
     "max_eta": '"90d"',

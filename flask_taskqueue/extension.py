@@ -17,6 +17,7 @@ from .api.schedules import ScheduleEntry
 from .api.statistics import statistics
 from .api.task_maker import TaskMaker
 from .api.tasks import batch_of
+from .appengine.deferred_route import mount as mount_deferred
 from .cli import taskqueue
 from .cloudtasks import check_installed
 from .cloudtasks import mount as mount_api
@@ -92,6 +93,7 @@ class TaskQueue(Declarations, RunTimeQueues):
         mount_monitoring(app, runtime)
         mount_progress(app, runtime)
         mount_api(app, runtime)
+        mount_deferred(app, runtime)
         arrange_start(app, runtime)
         check_at_first_request(app)
 

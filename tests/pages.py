@@ -93,6 +93,7 @@ def _namespace(name: str, folder: Path) -> Iterator[ModuleType]:
         yield module
     finally:
         del sys.modules[module.__name__]
+        sys.modules.pop("flask_taskqueue.appengine.deferred", None)  # see conftest
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..api.adding import add_new, add_news
 from ..api.changes import joins_session
 from ..core.delivery.surface import Surface
 from ..core.names import check_queue_name
-from ..core.tasks.request import TaskRequest, check_headers
+from ..core.tasks.request import TaskRequest, check_headers, check_size
 from ..core.tasks.spec import NewTask, SpecOptions
 from ..core.tasks.task import Task as StoredTask
 from ..runtime import Runtime
@@ -139,7 +140,12 @@ def _new_task(runtime: Runtime, queue: str, task: DescribedTask) -> NewTask:
         _headers(task.headers, with_body=bool(body)),
         body.encode() if isinstance(body, str) else body,
     )
-    return runtime.new_task_of(request, options, _SURFACE)
+    new = runtime.new_task_of(request, options, _SURFACE)
+    if task.make_body is None:
+        return new
+    request = replace(new.request, body=task.make_body(new.id))
+    check_size(request, runtime.settings.max_body)
+    return replace(new, request=request)
 
 
 def _headers(given: Headers, *, with_body: bool) -> dict[str, str]:

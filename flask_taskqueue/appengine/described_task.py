@@ -6,7 +6,7 @@ import calendar
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -81,6 +81,7 @@ class DescribedTask:
         self._queue_name: str | None = None
         self._retry_count = 0
         self._enqueued = self._deleted = False
+        self.make_body: Callable[[str], bytes] | None = None
 
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""
@@ -205,6 +206,14 @@ class DescribedTask:
         if self._asked == "countdown" and left > 0:
             return {"countdown": left}
         return {"eta": self.eta} if self._asked else {}
+
+    def set_body(self, body: bytes | Callable[[str], bytes], kind: str) -> None:
+        """Give it a body, or a function that makes one for the id under which it is stored."""
+        self._headers.setdefault("Content-Type", kind)
+        if isinstance(body, bytes):
+            self._payload = body
+        else:
+            self.make_body = body
 
     def mark_enqueued(self, queue_name: str, name: str) -> None:
         """Record that it is in a queue, and the name by which it is found there."""

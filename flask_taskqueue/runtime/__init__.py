@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .queue_lookup import QueueLookup
 from .resources import FindQueue, MakeTask
-from .runtime import Runtime
+from .runtime import Runtime, live_runtimes
 
-__all__ = ["FindQueue", "MakeTask", "QueueLookup", "Runtime"]
+__all__ = ["FindQueue", "MakeTask", "QueueLookup", "Runtime", "live_runtimes"]

@@ -111,6 +111,11 @@ class Resources:
             raise RuntimeError("the application of this task queue is gone")
         return app
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the application is still there."""
+        return self._app() is not None
+
     @built_once
     def store(self) -> Store:
         """Open the store at its first use, so that the database need not exist earlier."""

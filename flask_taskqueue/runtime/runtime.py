@@ -212,6 +212,11 @@ class Runtime(Resources):
         self.store.ensure_queues()
 
 
+def live_runtimes() -> list[Runtime]:
+    """Return the runtimes of the applications that are set up in this process."""
+    return [runtime for runtime in list(_runtimes) if runtime.is_alive]
+
+
 def _nothing() -> None:
     """Do nothing."""
 

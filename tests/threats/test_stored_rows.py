@@ -322,7 +322,11 @@ class TestCodeExecutionByStoredData:
     """
 
     def test_nothing_in_the_package_makes_code_of_data(self) -> None:
-        """No pickle, no eval, no import by a name, no YAML that makes objects."""
+        """No pickle, no eval, no import by a name, no YAML that makes objects.
+
+        Two modules for deferred calls of App Engine do, and tests/appengine shows for what: one
+        imports modules that the app allows, one loads pickles that are signed for their task.
+        """
         modules = set(
             "pickle cPickle marshal shelve dill cloudpickle jsonpickle pkgutil runpy code".split()
         )
@@ -337,15 +341,21 @@ class TestCodeExecutionByStoredData:
             "yaml.UnsafeLoader",
             "yaml.FullLoader",
         }
+        deferred = {
+            PACKAGE / "core" / "arguments" / "named_functions.py": {"import_module"},
+            PACKAGE / "appengine" / "pickled.py": {"pickle"},
+        }
         for path in PACKAGE.rglob("*.py"):
+            may = deferred.get(path, set())
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
-                    assert not modules & {one.name.partition(".")[0] for one in node.names}, path
+                    found = {one.name.partition(".")[0] for one in node.names}
+                    assert not (modules - may) & found, path
                 elif isinstance(node, ast.ImportFrom):
                     assert str(node.module).partition(".")[0] not in modules, path
                 elif isinstance(node, ast.Name | ast.Attribute):
                     name = node.id if isinstance(node, ast.Name) else node.attr
-                    assert name not in names, (path, ast.unparse(node))
+                    assert name not in names - may, (path, ast.unparse(node))
                     assert ast.unparse(node) not in loaders | {"compile"}, path
 
     def test_a_row_that_names_a_function_of_python_is_dead(

@@ -117,6 +117,18 @@ class Settings(RouteSettings):
         "The names that a ``target`` may have, as in App Engine, each with its base URL, or None "
         "for this app.",
     )
+    deferred: str | None = _key(
+        None,
+        checks.one_of("json", "pickle"),
+        "How calls of App Engine's ``deferred.defer`` are stored: json, or pickle where JSON does "
+        "not suffice; by default json, in an app whose code imports deferred.",
+    )
+    deferred_modules: tuple[str, ...] = _key(
+        (),
+        checks.modules,
+        "The modules, beside the app's own package, whose functions may be deferred; each with "
+        "the modules below it.",
+    )
     retry: RetryOptions = _key(  # noqa: RUF009 - a field with a frozen default
         DEFAULT_RETRY,
         checks.retry,

@@ -140,6 +140,14 @@ def texts(key: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def modules(key: str, value: Any) -> tuple[str, ...]:
+    """Check a list of modules' names."""
+    names = texts(key, value)
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        refuse(key, value, "a list of the names of modules, such as ['shop.mail', 'lib']")
+    return names
+
+
 def function(key: str, value: object) -> Callable[..., Any]:
     """Check that a value can be called."""
     return value if callable(value) else refuse(key, value, "a function without parameters")
