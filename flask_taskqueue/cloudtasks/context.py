@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from ..api.audit import Actor, AuditEntry, recorded
 from ..api.queue import Queue
+from ..core.errors import UnknownQueueError
 from ..core.rpc.messages import Fields
 from ..core.rpc.resource_names import QueueName, queue_name
 from ..core.rpc.status import Code, RpcError, invalid
 from ..core.settings.queue import QueueSettings
-from ..runtime import Runtime
+from ..runtime import FindQueue, Runtime
 
 NO_QUEUE = (
     "Queue does not exist. If you just created the queue, wait at least a minute for the queue to "
@@ -34,6 +35,7 @@ class Context:
     """
 
     runtime: Runtime
+    find_queue: FindQueue
     version: str = "v2"
     transactional: bool | None = None
     actor: Actor | None = None
@@ -59,13 +61,21 @@ class Context:
     def existing(self, name: QueueName, missing: str = NO_QUEUE) -> QueueName:
         """Return the name of a queue if it exists. Raises `RpcError` otherwise."""
         self.check_parent(name.parent, "the queue")
-        if name.queue not in self.runtime.settings.queues:
+        if not self.exists(name):
             raise RpcError(Code.NOT_FOUND, missing)
         return name
 
     def settings_of(self, name: QueueName) -> QueueSettings:
-        """Return the settings of a queue that exists."""
-        return self.runtime.settings.queues[name.queue]
+        """Return the settings of a queue. Raises `UnknownQueueError`."""
+        return self.find_queue(name.queue)
+
+    def exists(self, name: QueueName) -> bool:
+        """Return whether there is a queue, configured or added."""
+        try:
+            self.find_queue(name.queue)
+        except UnknownQueueError:
+            return False
+        return True
 
     def queue(self, name: QueueName) -> Queue:
         """Return a queue, to work on it."""

@@ -11,9 +11,11 @@ from ..core.errors import (
     InvalidTaskError,
     InvalidTaskRetryOptionsError,
     InvalidUrlError,
+    QueueAlreadyExistsError,
     TaskAlreadyExistsError,
     TaskQueueError,
     TaskTooLargeError,
+    TombstonedQueueError,
     TombstonedTaskError,
     TransientError,
     UnknownQueueError,
@@ -25,6 +27,8 @@ from .context import NO_QUEUE, NOT_FOUND
 from .new_tasks import own_url
 
 _EXISTS = "Requested entity already exists"
+_QUEUE_EXISTS = "Queue already exists"
+_QUEUE_GONE = "The queue cannot be created because a queue with this name existed too recently."
 _TOMBSTONED = (
     "The task no longer exists, though a task with this name existed recently. The task either "
     "successfully completed or was deleted."
@@ -34,6 +38,8 @@ _CODES: tuple[tuple[type[TaskQueueError], Code], ...] = (
     (TombstonedTaskError, Code.ALREADY_EXISTS),
     (InvalidTaskError, Code.INVALID_ARGUMENT),
     (InvalidTaskRetryOptionsError, Code.INVALID_ARGUMENT),
+    (TombstonedQueueError, Code.FAILED_PRECONDITION),
+    (QueueAlreadyExistsError, Code.ALREADY_EXISTS),
     (UnknownQueueError, Code.NOT_FOUND),
     (UnknownTaskError, Code.NOT_FOUND),
     (BadTaskStateError, Code.FAILED_PRECONDITION),
@@ -65,6 +71,8 @@ def _text(runtime: Runtime, error: TaskQueueError) -> str:
         return _EXISTS
     if isinstance(error, UnknownTaskError):
         return NOT_FOUND
+    if isinstance(error, QueueAlreadyExistsError):
+        return _QUEUE_GONE if isinstance(error, TombstonedQueueError) else _QUEUE_EXISTS
     text = str(error)
     if isinstance(error, TombstonedTaskError):
         text = _TOMBSTONED

@@ -17,7 +17,7 @@ from ..core.tasks.request import WITHOUT_BODY, TaskRequest, check_headers
 from ..core.tasks.spec import NewTask, SpecOptions
 from ..core.urls import check_absolute
 from ..engine.own_address import server_url
-from ..runtime import Runtime
+from ..runtime import FindQueue, Runtime
 from .context import required
 from .retry_config import retry_options
 
@@ -32,7 +32,7 @@ _KINDS = {"httpRequest": "http", "appEngineHttpRequest": "appengine"}
 _OCTETS = "application/octet-stream"
 
 
-def new_task(runtime: Runtime, queue: QueueName, task: Fields) -> NewTask:
+def new_task(runtime: Runtime, queue: QueueName, task: Fields, find_queue: FindQueue) -> NewTask:
     """Return the task that a message describes.
 
     Raises `RpcError`, and `InvalidTaskError` and its subclasses.
@@ -61,7 +61,7 @@ def new_task(runtime: Runtime, queue: QueueName, task: Fields) -> NewTask:
         raise invalid(f"a {method} has no body: leave it out.")
     request = TaskRequest(method, url, check_headers(_headers(target, kind)), body)
     surface = Surface(api="cloudtasks", kind=kind, oidc=oidc)
-    return runtime.new_task_of(request, options, surface.to_json())
+    return runtime.new_task_of(request, options, surface.to_json(), find_queue=find_queue)
 
 
 def own_or_absolute(runtime: Runtime, url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from ..core.retry import RetryOptions
@@ -31,6 +32,19 @@ def retry_options(config: Fields) -> RetryOptions:
         if name in config:
             given[option] = _seconds(config, name)
     return RetryOptions(**given)
+
+
+def changed_options(options: RetryOptions, config: Fields) -> RetryOptions:
+    """Return a retry policy in which what a config gives is changed. Raises as `retry_options`."""
+    limit, age = options.task_retry_limit, options.task_age_limit
+    known: Fields = {
+        "maxAttempts": -1 if limit is None else limit + 1,
+        "maxRetryDuration": timedelta(seconds=age if isinstance(age, float) else 0),
+        "minBackoff": timedelta(seconds=options.min_backoff_seconds),
+        "maxBackoff": timedelta(seconds=options.max_backoff_seconds),
+        "maxDoublings": options.max_doublings,
+    }
+    return retry_options({**known, **config})
 
 
 def retry_config(options: RetryOptions) -> dict[str, Any]:

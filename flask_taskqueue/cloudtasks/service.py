@@ -7,8 +7,8 @@ from typing import Any
 
 from ..api.audit import Actor
 from ..core.rpc.messages import Fields
-from ..runtime import Runtime
-from . import batches, policies, queues, tasks
+from ..runtime import QueueLookup, Runtime
+from . import batches, policies, queue_changes, queues, tasks
 from .context import Context, Reply
 from .errors import translated
 from .rpcs import RPCS, Rpc
@@ -16,9 +16,9 @@ from .rpcs import RPCS, Rpc
 _METHODS: Mapping[str, Callable[[Context, Fields], Reply]] = {
     "ListQueues": queues.list_all,
     "GetQueue": queues.get,
-    "CreateQueue": queues.create,
-    "UpdateQueue": queues.update,
-    "DeleteQueue": queues.delete,
+    "CreateQueue": queue_changes.create,
+    "UpdateQueue": queue_changes.update,
+    "DeleteQueue": queue_changes.delete,
     "PurgeQueue": queues.purge,
     "PauseQueue": queues.pause,
     "ResumeQueue": queues.resume,
@@ -62,6 +62,7 @@ class CloudTasks:
         known = RPCS["v2"][rpc] if isinstance(rpc, str) else rpc
         context = Context(
             runtime=self.runtime,
+            find_queue=QueueLookup(self.runtime, self._transactional),
             version=known.version,
             transactional=self._transactional,
             actor=actor,

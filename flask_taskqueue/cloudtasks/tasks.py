@@ -34,7 +34,11 @@ def create(context: Context, fields: Fields) -> Reply:
     queue = context.queue_of(fields, "parent")
     task = required(fields, "task")
     runtime = context.runtime
-    record, _ = store_new(runtime, lambda: new_task(runtime, queue, task), context.transactional)
+    record, _ = store_new(
+        runtime,
+        lambda: new_task(runtime, queue, task, context.find_queue),
+        context.transactional,
+    )
     return shown_task(context, queue, record, fields.get("responseView"))
 
 

@@ -65,7 +65,12 @@ class MakesTasks(Protocol):
         """Make the task for a spec, as `MakeTask` does."""
 
     def new_task_of(
-        self, request: TaskRequest, options: SpecOptions, surface: str | None = None
+        self,
+        request: TaskRequest,
+        options: SpecOptions,
+        surface: str | None = None,
+        *,
+        find_queue: FindQueue | None = None,
     ) -> NewTask:
         """Make the task that sends a request as it is.
 

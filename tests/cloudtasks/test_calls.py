@@ -376,15 +376,95 @@ def test_a_task_that_cannot_be_is_refused(google: Door, task: Any, said: str) ->
     assert google.bench.tasks.find() == []
 
 
-def test_queues_are_configured_by_the_app(google: Door) -> None:
-    """Whoever wants to change them is told where."""
-    taken = exceptions.Conflict if google.name == "rest" else exceptions.AlreadyExists
-    with pytest.raises(taken, match="Queue already exists"):
+def test_what_the_app_configures_stays_as_it_is(google: Door) -> None:
+    """Whoever wants to change it is told where."""
+    with pytest.raises(exceptions.Conflict, match="Queue already exists"):
         google.client.create_queue(parent=PARENT, queue={"name": QUEUE})
     refused = exceptions.BadRequest  # or FailedPrecondition, which is one
-    with pytest.raises(refused, match="TASKQUEUE_QUEUES"):
-        google.client.create_queue(parent=PARENT, queue={"name": f"{PARENT}/queues/new"})
     with pytest.raises(refused, match="TASKQUEUE_QUEUES"):
         google.client.delete_queue(name=QUEUE)
     with pytest.raises(refused, match="its retry policy"):
         google.client.update_queue(queue={"name": QUEUE, "retry_config": {"max_attempts": 3}})
+
+
+NEW = f"{PARENT}/queues/new"
+
+
+def test_a_queue_is_created_changed_and_deleted(google: Door) -> None:
+    """With Cloud Tasks' defaults; tasks go through it, and its name is blocked afterwards."""
+    created = google.client.create_queue(
+        parent=PARENT,
+        queue={
+            "name": NEW,
+            "rate_limits": {"max_dispatches_per_second": 7.5},
+            "retry_config": {"max_attempts": 3, "min_backoff": Duration(seconds=2)},
+        },
+    )
+    assert created == google.client.get_queue(name=NEW)
+    assert created.state == Queue.State.RUNNING
+    assert created.rate_limits.max_dispatches_per_second == 7.5
+    assert created.rate_limits.max_burst_size == 8
+    assert created.rate_limits.max_concurrent_dispatches == 1000
+    assert created.retry_config.max_attempts == 3
+    assert created.retry_config.max_backoff == timedelta(hours=1)
+    task = google.add(queue=NEW)
+    google.bench.tasks.drain()
+    assert google.bench.tasks.get(task.name.rpartition("/")[2]).state is State.SUCCEEDED
+    changed = google.client.update_queue(
+        queue={"name": NEW, "rate_limits": {"max_concurrent_dispatches": 9}},
+        update_mask=FieldMask(paths=["rate_limits"]),
+    )
+    assert changed.rate_limits.max_dispatches_per_second == 500
+    assert changed.rate_limits.max_concurrent_dispatches == 9
+    assert changed.retry_config == created.retry_config
+    changed = google.client.update_queue(
+        queue={"name": NEW, "retry_config": {"max_attempts": 5, "max_doublings": 2}},
+        update_mask=FieldMask(paths=["retry_config.max_attempts"]),
+    )
+    assert changed.retry_config.max_attempts == 5
+    assert changed.retry_config.max_doublings == 16
+    assert changed.retry_config.min_backoff == timedelta(seconds=2)
+    assert NEW in [queue.name for queue in google.client.list_queues(parent=PARENT)]
+    google.client.pause_queue(name=NEW)
+    assert google.client.get_queue(name=NEW).state == Queue.State.PAUSED
+    google.add(queue=NEW)
+    google.client.delete_queue(name=NEW)
+    with pytest.raises(exceptions.NotFound):
+        google.client.get_queue(name=NEW)
+    with pytest.raises(exceptions.NotFound):
+        google.add(queue=NEW)
+    assert NEW not in [queue.name for queue in google.client.list_queues(parent=PARENT)]
+    with pytest.raises(exceptions.BadRequest, match="existed too recently"):
+        google.client.create_queue(parent=PARENT, queue={"name": NEW})
+
+
+def test_a_queue_that_is_updated_is_created_if_need_be(google: Door) -> None:
+    """As by Cloud Tasks; a queue that is sent back as it was shown stays as it is."""
+    created = google.client.update_queue(queue={"name": NEW})
+    assert created.rate_limits.max_dispatches_per_second == 500
+    assert created.retry_config.max_attempts == 100
+    assert google.client.update_queue(queue=created) == created
+    with pytest.raises(exceptions.Conflict, match="Queue already exists"):
+        google.client.create_queue(parent=PARENT, queue={"name": NEW})
+
+
+@pytest.mark.parametrize(
+    ("queue", "said"),
+    [
+        ({"name": "new"}, "must be of the form"),
+        ({"name": "projects/other/locations/here/queues/new"}, "but parent is"),
+        ({"name": NEW, "rate_limits": {"max_dispatches_per_second": 501}}, "at most 500"),
+        ({"name": NEW, "rate_limits": {"max_dispatches_per_second": -1}}, "at most 500"),
+        ({"name": NEW, "rate_limits": {"max_concurrent_dispatches": 5001}}, "1 to 5000"),
+        ({"name": NEW, "retry_config": {"max_attempts": -2}}, "maxAttempts"),
+        ({"name": NEW, "retry_config": {"min_backoff": Duration(seconds=-1)}}, "minBackoff"),
+        ({"name": NEW, "app_engine_routing_override": {"service": "x"}}, "appEngineRouting"),
+        ({"name": NEW, "http_target": {"http_method": 2}}, "HttpTarget|httpTarget"),
+    ],
+)
+def test_a_queue_that_cannot_be_is_refused(google: Door, queue: Any, said: str) -> None:
+    """And is not there."""
+    with pytest.raises(exceptions.BadRequest, match=said):
+        google.client.create_queue(parent=PARENT, queue=queue)
+    with pytest.raises(exceptions.NotFound):
+        google.client.get_queue(name=NEW)

@@ -13,7 +13,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 
 from flask_taskqueue import ConfigurationError, State
 from flask_taskqueue.cloudtasks import installed
-from tests.cloudtasks.doors import BASE, QUEUE, Door, door
+from tests.cloudtasks.doors import BASE, PARENT, QUEUE, Door, door
 from tests.databases import TestDatabase
 
 
@@ -92,6 +92,23 @@ def test_other_changes_join_it_too(within: Door) -> None:
     within.bench.db.session.rollback()
     assert queue.statistics().paused_at is None
     assert within.client.get_task(name=task.name).name == task.name
+
+
+def test_a_queue_is_part_of_the_sessions_transaction(within: Door) -> None:
+    """With the tasks that are added to it there."""
+    name = QUEUE.replace("default", "new")
+    change(within)
+    created = within.client.create_queue(parent=PARENT, queue={"name": name})
+    assert created.retry_config.max_attempts == 100
+    within.add(queue=name)
+    within.bench.db.session.rollback()
+    with pytest.raises(exceptions.NotFound):
+        within.client.get_queue(name=name)
+    change(within)
+    within.client.create_queue(parent=PARENT, queue={"name": name})
+    task = within.add(queue=name)
+    within.bench.db.session.commit()
+    assert within.client.get_task(name=task.name) == task
 
 
 def test_the_handler_sees_cloud_tasks_headers(sqlite_database: TestDatabase) -> None:

@@ -194,12 +194,17 @@ def test_both_spellings_of_a_field_are_read(served: Bench) -> None:
 )
 def test_masks_are_read_in_both_spellings(served: Bench, mask: str) -> None:
     """The name may be in the body or not, and what a mask does not name is left alone."""
+    shown = ask(served, "GET", f"/{PARENT}/queues/mail").json or {}
     for name in ({"name": f"{PARENT}/queues/mail"}, {}):
         reply = ask(
             served,
             "PATCH",
             f"/{PARENT}/queues/mail?updateMask={mask}&$alt=json",
-            {**name, "rateLimits": {"maxDispatchesPerSecond": 5, "maxConcurrentDispatches": 3}},
+            {
+                **name,
+                "rateLimits": {"maxDispatchesPerSecond": 5, "maxConcurrentDispatches": 3},
+                "retryConfig": shown["retryConfig"],
+            },
         )
         assert reply.json is not None
         assert reply.json["rateLimits"]["maxDispatchesPerSecond"] == 5
