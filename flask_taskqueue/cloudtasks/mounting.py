@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from flask import Blueprint, Flask, Response, request
 
 from ..api.audit import Actor
-from ..core.rpc.status import RpcError
+from ..core.errors import shown
+from ..core.rpc.status import Code, RpcError
 from ..runtime import Runtime
 from ..web.other_extensions import exempt_blueprint
 from .access import check_access
+from .discovery import discovery
+from .openapi import openapi
 from .rest import find_rpc, message_of
 from .rpcs import RPCS
 from .service import CloudTasks
@@ -36,6 +41,16 @@ def mount(app: Flask, runtime: Runtime) -> None:
             methods=_VERBS,
             provide_automatic_options=False,
         )
+        blueprint.add_url_rule(
+            f"{settings.api_url_prefix}/{version}/openapi.json",
+            f"{version}_openapi",
+            partial(_document, runtime, partial(_openapi, runtime, version)),
+        )
+    blueprint.add_url_rule(
+        f"{settings.api_url_prefix}/$discovery/rest",
+        "discovery",
+        partial(_document, runtime, lambda: _discovery(runtime)),
+    )
     app.register_blueprint(blueprint)
     exempt_blueprint(app, BLUEPRINT)
 
@@ -51,6 +66,32 @@ def _answer(service: CloudTasks, version: str, rest: str) -> Response:
         return _json(service.call(rpc, message, actor=actor), 200)
     except RpcError as error:
         return _json(error.document, error.code.http)
+
+
+def _document(runtime: Runtime, make: Callable[[], Any]) -> Response:
+    """Answer with a document about the API."""
+    try:
+        check_access(runtime, request)
+        return _json(make(), 200)
+    except RpcError as error:
+        return _json(error.document, error.code.http)
+
+
+def _openapi(runtime: Runtime, version: str) -> Any:
+    return openapi(_prefix(runtime), version)
+
+
+def _discovery(runtime: Runtime) -> Any:
+    """Return the discovery document of the version that is asked for. Raises `RpcError`."""
+    version = request.args.get("version", "v2")
+    if version not in RPCS:
+        raise RpcError(Code.NOT_FOUND, f"version {shown(version)} is none of {', '.join(RPCS)}")
+    return discovery(request.host_url, _prefix(runtime), version)
+
+
+def _prefix(runtime: Runtime) -> str:
+    """Return where the routes are, as a client sees it."""
+    return f"{request.root_path}{runtime.settings.api_url_prefix}"
 
 
 def _json(document: object, status: int) -> Response:
