@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._version import __version__
 from .api.adding import AddedMany
+from .api.migrations import include_object
 from .api.queue import Queue
 from .api.schedules import ScheduleEntry
 from .core.arguments.placeholder import REPLY
@@ -75,8 +75,8 @@ from .core.states import State
 from .core.tasks.cloudevents import CloudEvent
 from .core.tasks.spec import HandlerOptions, ScheduleOptions, SpecLike, TaskOptions, TaskSpec
 from .core.tasks.task import Batch, Progress, Result, Task
+from .core.version import __version__
 from .extension import TaskQueue
-from .migrations import include_object
 from .web.current_task import current_task
 
 __all__ = [

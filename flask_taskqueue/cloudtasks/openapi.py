@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .._version import __version__
 from ..core.rpc.messages import Dictionary, Kind, Message, Repeated
 from ..core.rpc.status import Code
+from ..core.version import __version__
 from .rpcs import RPCS, Rpc
 
 _ERROR = {

@@ -12,7 +12,6 @@ from flask import Blueprint, Response, current_app, g, redirect, request, url_fo
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Response as BaseResponse
 
-from .._version import __version__
 from ..api.audit import printable
 from ..core.errors import (
     TablesMissingError,
@@ -22,6 +21,7 @@ from ..core.errors import (
     UnknownScheduleError,
     UnknownTaskError,
 )
+from ..core.version import __version__
 from ..runtime import Runtime
 from ..web.access import COOKIE, PARAMETER, has_link, is_forged
 from . import cron, errors, handlers, overview, queues, saved, system, task, tasks

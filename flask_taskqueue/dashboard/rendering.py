@@ -13,12 +13,12 @@ from typing import Any
 from flask import Response, g, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .._version import __version__
 from ..api.audit import changed_by
 from ..api.statistics import capped
 from ..core.queues.rates import rate_text
 from ..core.security.redaction import HIDDEN
 from ..core.times import duration, plural, relative
+from ..core.version import __version__
 from ..runtime import Runtime
 
 NONE = "\N{EN DASH}"

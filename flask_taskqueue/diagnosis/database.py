@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from ..api.migrations import include_object
 from ..core.diagnosis.facts import Finding, Level
 from ..core.errors import TablesMissingError, TransientError
 from ..core.times import SECOND, duration
-from ..migrations import include_object
 from ..runtime import Runtime
 from ..store import Notifications, refusal
 

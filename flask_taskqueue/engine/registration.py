@@ -9,8 +9,8 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from .._version import __version__
 from ..core.errors import TaskQueueError
+from ..core.version import __version__
 from ..process.logs import get_logger
 from ..store import DispatcherEntry, Store, Wait
 from .dispatcher import Dispatcher

@@ -13,13 +13,13 @@ from typing import Any
 
 from flask import has_request_context, request
 
-from .._version import __version__
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.outcome import judge_success
 from ..core.delivery.verdict import OutgoingRequest, Reply
 from ..core.errors import DeadlineExceeded, InvalidHeaderError
 from ..core.tasks.request import TaskRequest, check_headers
 from ..core.tasks.spec import NewTask
+from ..core.version import __version__
 
 TRACE = ("traceparent", "tracestate")
 """The headers of W3C Trace Context, which are harmless to tell anybody."""

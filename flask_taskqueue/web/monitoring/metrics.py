@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from ..._version import __version__
 from ...core.dispatchers import DispatcherInfo
 from ...core.metrics import ATTEMPTS, BOUNDS, DELAYS, DURATIONS, FINISHED, METRICS
 from ...core.times import SECOND
+from ...core.version import __version__
 from ...runtime import Runtime
 from ...store import QueueMetrics
 

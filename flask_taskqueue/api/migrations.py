@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import current_app, has_app_context
 
-from .runtime import Runtime
+from ..runtime import Runtime
 
 
 def include_object(
