@@ -39,7 +39,7 @@ GROUPS = {
     "dashboard_password dashboard_access dashboard_user dashboard_read_only dashboard_page_size "
     "dashboard_poll dashboard_trusted_origins",
     "Show visitors how far a task has come": "progress progress_url",
-    "Answer Cloud Tasks' clients": "api api_url_prefix api_token api_access api_parent",
+    "Answer Cloud Tasks' clients": "api api_url_prefix api_token api_access api_parent oidc_key",
     "Monitor": "metrics metrics_url metrics_token metrics_access health health_url "
     "health_max_latency trace_propagation",
 }
@@ -99,6 +99,7 @@ EXAMPLES = {
     "api_url_prefix": '""',
     "api_token": '"a-long-random-text"',
     "api_access": 'lambda: request.headers.get("X-Staff") == "yes"',
+    "oidc_key": '"-----BEGIN PRIVATE KEY-----…"',
     "api_parent": '"projects/guests/locations/europe-west1"',
     "metrics": "True",
     "metrics_url": '"/metrics"',

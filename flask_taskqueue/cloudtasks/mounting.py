@@ -12,6 +12,7 @@ from flask import Blueprint, Flask, Response, request
 from ..api.audit import Actor
 from ..core.errors import shown
 from ..core.rpc.status import Code, RpcError
+from ..engine.oidc_tokens import CONFIGURATION_PATH, JWKS_PATH, find_oidc_tokens
 from ..runtime import Runtime
 from ..web.other_extensions import exempt_blueprint
 from .access import check_access
@@ -27,8 +28,13 @@ _WHO = "Cloud Tasks API"
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
-    """Register the routes if the settings ask for them."""
+    """Register the routes that the settings ask for.
+
+    Raises `ConfigurationError` for a key of OpenID Connect that cannot be used.
+    """
     settings = runtime.settings
+    if settings.oidc_key:
+        _mount_keys(app, runtime)
     if not settings.api:
         return
     service = CloudTasks(runtime, transactional=False)
@@ -53,6 +59,18 @@ def mount(app: Flask, runtime: Runtime) -> None:
     )
     app.register_blueprint(blueprint)
     exempt_blueprint(app, BLUEPRINT)
+
+
+def _mount_keys(app: Flask, runtime: Runtime) -> None:
+    """Register the routes by which receivers find the public keys of our tokens."""
+    tokens = find_oidc_tokens(app, runtime.settings)
+    if tokens is not None:
+        keys = Blueprint(f"{BLUEPRINT}_keys", __name__)
+        documents = {CONFIGURATION_PATH: tokens.configuration, JWKS_PATH: tokens.public_keys}
+        for path, found in documents.items():
+            name = path.rpartition("/")[2].partition(".")[0]
+            keys.add_url_rule(path, name, partial(_json, found, 200))
+        app.register_blueprint(keys)
 
 
 def _answer(service: CloudTasks, version: str, rest: str) -> Response:

@@ -24,6 +24,7 @@ from ..core.tasks.handover import check_filled
 from ..core.tasks.packed import unpack
 from ..core.tasks.request import check_headers
 from ..core.urls import as_host, as_sent, check_path, is_absolute, receiver_of
+from .oidc_tokens import OidcTokens
 from .own_address import in_process_url, own_subdomain, server_url, subdomain_of
 from .transports import Transport
 from .transports.wsgi import WsgiTransport
@@ -52,16 +53,18 @@ class Keys:
     webhook: list[bytes] = field(repr=False)
     fingerprints: tuple[str, ...]
     """The fingerprints by which the tables know their owner."""
+    oidc: OidcTokens | None = field(default=None, repr=False)
+    """The maker of OpenID Connect tokens, for tasks that ask for one."""
 
     @classmethod
-    def of(cls, secrets: Sequence[str | bytes]) -> Keys:
+    def of(cls, secrets: Sequence[str | bytes], oidc: OidcTokens | None = None) -> Keys:
         """Return the keys that are derived from ``secrets``."""
         route, verdict, webhook = (
             signatures.route_keys(secrets),
             signatures.verdict_keys(secrets),
             signatures.webhook_keys(secrets),
         )
-        return cls(route, verdict, webhook, signatures.fingerprints(secrets))
+        return cls(route, verdict, webhook, signatures.fingerprints(secrets), oidc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class OutgoingRequests:
         surface = Surface.stored(record.surface)
         families = self._settings.headers if surface is None else surface.families
         headers = shared.headers | delivery_headers(record, families)
+        if surface is not None and self._keys.oidc is not None:
+            headers = _authorized(headers, self._keys.oidc.bearer(record, surface))
         if shared.is_event:
             headers |= identity_of(record, shared.headers)
         if own and "taskqueue" not in families:
@@ -151,6 +156,14 @@ class OutgoingRequests:
             **_identified(record, now),
             "webhook-signature": signatures.sign(keys, record.id, now, record.body),
         }
+
+
+def _authorized(headers: dict[str, str], bearer: str | None) -> dict[str, str]:
+    """Return headers with this Authorization in place of any other."""
+    if bearer is None:
+        return headers
+    others = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+    return {**others, "Authorization": bearer}
 
 
 def is_own(record: Record) -> bool:

@@ -23,6 +23,7 @@ from ..core.tasks.request import TaskRequest
 from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
 from ..engine.cron import Cron, Find
 from ..engine.maintenance import Retention, prune, sweep
+from ..engine.oidc_tokens import find_oidc_tokens
 from ..engine.outgoing_requests import Keys, Routes, find_routes
 from ..engine.scheduler import Scheduler
 from ..engine.wakeups import WakeupSocket
@@ -200,7 +201,7 @@ class Resources:
 
         Raises `ConfigurationError` without a secret.
         """
-        return Keys.of(self.secrets)
+        return Keys.of(self.secrets, find_oidc_tokens(self.app, self.settings))
 
     @property
     def secrets(self) -> list[str | bytes]:

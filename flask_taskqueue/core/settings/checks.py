@@ -240,6 +240,21 @@ def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
     return tuple(map(str, given))
 
 
+def private_keys(key: str, value: Any) -> tuple[str, ...]:
+    """Check private keys in PEM, one or several; they are never shown."""
+    given = [value] if isinstance(value, str) else value
+    if (
+        not _is_list(given)
+        or not given
+        or not all(isinstance(one, str) and "PRIVATE KEY-----" in one for one in given)
+    ):
+        raise ConfigurationError(
+            f"{key} must be an RSA key in PEM, as openssl genrsa makes it, or a list of them, "
+            "newest first"
+        )
+    return tuple(given)
+
+
 def base_url(key: str, value: Any) -> str:
     """Check a URL that paths can be appended to."""
     wanted = (

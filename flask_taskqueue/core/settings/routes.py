@@ -109,3 +109,10 @@ class RouteSettings:
         checks.location,
         "The only project and location that it answers for; by default any.",
     )
+    oidc_key: tuple[str, ...] = _key(
+        (),
+        checks.private_keys,
+        "The RSA key, or several, newest first, that signs the OpenID Connect tokens for which "
+        "Cloud Tasks' clients ask.",
+        secret=True,
+    )
