@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from google.cloud import tasks_v2, tasks_v2beta3
 from google.cloud.location import locations_pb2
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.longrunning import operations_pb2
@@ -31,6 +31,9 @@ _SHARED: Mapping[str, Any] = {
     "Location": locations_pb2.Location,
     "GetOperationRequest": operations_pb2.GetOperationRequest,
 }
+
+
+_PACKAGES: Mapping[str, Any] = {"v2": tasks_v2, "v2beta3": tasks_v2beta3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,10 @@ def methods() -> Mapping[str, Method]:
     """Return the methods that this version of the package knows, by their gRPC paths."""
     found: dict[str, Method] = {}
     for version, rpcs in RPCS.items():
-        package = importlib.import_module(f"google.cloud.tasks_{version}.types")
         for rpc in rpcs.values():
-            request, reply = (_message(package, one.name) for one in (rpc.request, rpc.reply))
+            request, reply = (
+                _message(_PACKAGES[version], one.name) for one in (rpc.request, rpc.reply)
+            )
             if request is not None and reply is not None:
                 found[rpc.grpc_path] = Method(rpc, request, reply)
     return found

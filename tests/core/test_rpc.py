@@ -65,7 +65,7 @@ def test_masks_are_compared_without_case_and_underscores() -> None:
         *((wire.data, value) for value in ("a", "é", "a b=", b"x", None)),
         *((wire.integer, value) for value in (True, 1.5, "1.0", "", None, 2**63, "9" * 20)),
         *((wire.decimal, value) for value in (True, "NaN", "Infinity", float("inf"), 10**400, "")),
-        *((wire.text, value) for value in (1, None, "\ud800")),
+        *((wire.string, value) for value in (1, None, "\ud800")),
         *((wire.boolean, value) for value in (0, "true", None)),
     ],
 )

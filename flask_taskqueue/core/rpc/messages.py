@@ -51,7 +51,7 @@ class Scalar:
         return self.described
 
 
-TEXT = Scalar(wire.text, "a text", {"type": "string"})
+TEXT = Scalar(wire.string, "a text", {"type": "string"})
 BYTES = Scalar(wire.data, "base64", {"type": "string", "format": "byte"})
 BOOLEAN = Scalar(wire.boolean, "true or false", {"type": "boolean"})
 INTEGER = Scalar(wire.integer, "a whole number", {"type": "integer", "format": "int32"})

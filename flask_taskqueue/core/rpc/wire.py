@@ -122,7 +122,7 @@ def decimal(value: Any) -> float:
     return number
 
 
-def text(value: Any) -> str:
+def string(value: Any) -> str:
     """Return a text, which is valid Unicode."""
     if not isinstance(value, str):
         raise ValueError
@@ -156,7 +156,7 @@ def mask(value: Any) -> frozenset[str]:
     >>> sorted(mask("rateLimits.maxBurstSize,retry_config"))
     ['ratelimits.maxburstsize', 'retryconfig']
     """
-    paths = text(value).replace("_", "").lower().split(",")
+    paths = string(value).replace("_", "").lower().split(",")
     return frozenset(path.strip() for path in paths if path.strip())
 
 
