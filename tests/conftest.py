@@ -29,12 +29,16 @@ settings.load_profile("any machine")
 
 def pytest_collection_finish() -> None:
     """What is there for the whole run is not looked through again each time that memory is
-    tidied up. Importing App Engine's deferred gives applications a route, and here tests of
-    something else have imported it.
+    tidied up.
     """
-    sys.modules.pop("flask_taskqueue.appengine.deferred", None)
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applications have no route for App Engine's deferred because some other test imports it."""
+    monkeypatch.delitem(sys.modules, "flask_taskqueue.appengine.deferred", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,7 @@ QUEUES: dict[str, Any] = {
     "mail": {"rate": "20/m", "bucket_size": 5},
     "images": {},
     "reports": {"max_concurrent": 1},
+    "thumbnails": {"mode": "pull"},
     "api": {"rate_per_key": "10/m", "bucket_size_per_key": 1},
 }
 
@@ -93,7 +94,6 @@ def _namespace(name: str, folder: Path) -> Iterator[ModuleType]:
         yield module
     finally:
         del sys.modules[module.__name__]
-        sys.modules.pop("flask_taskqueue.appengine.deferred", None)  # see conftest
 
 
 @contextmanager

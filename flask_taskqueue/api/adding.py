@@ -15,6 +15,7 @@ from ..core.errors import DuplicateTaskNameError, InvalidTaskError, TooManyTasks
 from ..core.names import task_id
 from ..core.states import Record
 from ..core.tasks.packed import pack
+from ..core.tasks.request import PULL
 from ..core.tasks.spec import Disposition, NewTask, SpecLike, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import plural
@@ -195,7 +196,7 @@ def _context(runtime: Runtime) -> Mapping[str, str]:
 
 def _traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
     """Return a new task in the trace of this context."""
-    if not context:
+    if not context or new.request.method == PULL:
         return new
     foreign = new.target is not None or is_absolute(new.request.url)
     return replace(new, request=with_trace(new.request, context, foreign=foreign))

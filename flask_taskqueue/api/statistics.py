@@ -65,6 +65,7 @@ def _statistics_of(
         enforced_rate=enforced_rate,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
+        mode=row.mode or "push",
     )
 
 
@@ -72,13 +73,17 @@ def queue_counts(runtime: Runtime, connection: sa.Connection) -> dict[str, Queue
     """Count the tasks of every queue, by name.
 
     The dashboard, the commands and the checks all show these numbers. Tasks that have not ended are
-    counted up to the cap.
+    counted up to the cap. Those of pull queues wait for no dispatcher: none is the oldest due.
     """
     store = runtime.store
     live, ended = store.backlog.of(connection), store.counters.ended(connection)
-    names = (row.name for row in store.queues.rows(connection))
-    nothing = QueueCounts()
-    return {name: live.get(name, nothing) + ended.get(name, nothing) for name in names}
+    rows, nothing = list(store.queues.rows(connection)), QueueCounts()
+    pulled = {row.name for row in rows if row.mode is not None}
+    found = {row.name: live.get(row.name, nothing) + ended.get(row.name, nothing) for row in rows}
+    return {
+        name: replace(counts, due_since=None) if name in pulled else counts
+        for name, counts in found.items()
+    }
 
 
 def total(counts: Mapping[str, QueueCounts], paused: Collection[str]) -> QueueCounts:

@@ -24,6 +24,7 @@ from ..core.tasks.handover import awaiting, has_reply, take_out
 from ..core.tasks.options import (
     check_deadline,
     check_flag,
+    check_mode,
     check_priority,
     conflict,
     expiry,
@@ -32,7 +33,7 @@ from ..core.tasks.options import (
     retry_json,
 )
 from ..core.tasks.packed import pack
-from ..core.tasks.request import UNSET, TaskRequest, build_request, check_method, check_size
+from ..core.tasks.request import PULL, UNSET, TaskRequest, build_request, check_method, check_size
 from ..core.tasks.spec import HandlerOptions, NewTask, SpecOptions, TaskSpec
 from ..core.times import duration_micros
 from ..core.urls import check_path, is_absolute, no_url
@@ -87,12 +88,13 @@ class TaskMaker:
         The request goes to a path of the app, whether a route answers it now or not, or to an
         absolute URL that is allowed. The options are those of a spec but the method, the headers
         and the body; the app's handler may declare more. ``surface`` is as the task stores it,
-        ``find_queue`` that of `new_task`.
-        Raises `InvalidTaskError` and its subclasses.
+        ``find_queue`` that of `new_task`. With the method `PULL` it is a pull queue's. Raises
+        `InvalidTaskError` and its subclasses.
         """
         url, worker = self._locate(request, options)
         request = replace(request, url=url)
-        check_size(request, self._settings.max_body)
+        if request.method != PULL:
+            check_size(request, self._settings.max_body)
         new = self._of_request(request, worker, options, find_queue or self._lookup())
         return replace(new, surface=surface)
 
@@ -135,6 +137,7 @@ class TaskMaker:
         options = with_declared(given, route.options)
         following = self._follow_up(options, find_queue)
         queue = self._queue(options.get("queue") or route.queue or "default", find_queue)
+        check_mode(queue, request.method)
         name, unique_key = options.get("name"), options.get("unique_key")
         target = self._target(options, queue, request.url)
         return NewTask(

@@ -11,7 +11,7 @@ from ..api.adding import add_new, add_news
 from ..api.changes import joins_session
 from ..core.delivery.surface import Surface
 from ..core.names import check_queue_name
-from ..core.tasks.request import TaskRequest, check_headers, check_size
+from ..core.tasks.request import PULL, TaskRequest, check_headers, check_size
 from ..core.tasks.spec import NewTask, SpecOptions
 from ..core.tasks.task import Task as StoredTask
 from ..runtime import Runtime
@@ -22,6 +22,7 @@ from .described_task import DescribedTask
 from .errors import (
     BadTaskStateError,
     DuplicateTaskNameError,
+    InvalidTagError,
     InvalidTaskError,
     InvalidTaskNameError,
     TaskAlreadyExistsError,
@@ -122,6 +123,7 @@ def _taken(found: StoredTask) -> InvalidTaskNameError | InvalidTaskError:
 
 def _new_task(runtime: Runtime, queue: str, task: DescribedTask) -> NewTask:
     url = f"/_ah/queue/{queue}{task.url}" if task.on_queue_url else task.url
+    pulled = task.method == PULL
     options: SpecOptions = {"queue": queue, **task.due()}
     if task.name:
         options["name"] = task.name
@@ -129,7 +131,7 @@ def _new_task(runtime: Runtime, queue: str, task: DescribedTask) -> NewTask:
         options["target"] = (
             "default" if task.given_target is limits.DEFAULT_APP_VERSION else task.given_target
         )
-    if task.retry_options is not None:
+    if task.retry_options is not None and not pulled:  # whose SDK sends none, either
         options["retry"] = task.retry_options.to_options()
     if task.dispatch_deadline_usec is not None:
         options["deadline"] = task.dispatch_deadline_usec / 1_000_000
@@ -137,15 +139,25 @@ def _new_task(runtime: Runtime, queue: str, task: DescribedTask) -> NewTask:
     request = TaskRequest(
         task.method,
         url,
-        _headers(task.headers, with_body=bool(body)),
+        {} if pulled else _headers(task.headers, with_body=bool(body)),
         body.encode() if isinstance(body, str) else body,
     )
     new = runtime.new_task_of(request, options, _SURFACE)
+    if pulled:
+        return replace(new, tag=as_tag(task.tag))
     if task.make_body is None:
         return new
     request = replace(new.request, body=task.make_body(new.id))
     check_size(request, runtime.settings.max_body)
     return replace(new, request=request)
+
+
+def as_tag(given: str | bytes | None) -> str | None:
+    """Return a tag as it is stored; an empty one is none. Raises `InvalidTagError`."""
+    try:
+        return (given.decode() if isinstance(given, bytes) else given) or None
+    except UnicodeDecodeError as error:
+        raise InvalidTagError(f"the tag {given!r} is no UTF-8") from error
 
 
 def _headers(given: Headers, *, with_body: bool) -> dict[str, str]:

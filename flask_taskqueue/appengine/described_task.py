@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,12 +15,12 @@ from . import limits
 from .contents import Headers, fill, pairs, split_url
 from .errors import (
     InvalidDispatchDeadlineError,
-    InvalidEtaError,
     InvalidTagError,
     InvalidTaskError,
     InvalidTaskNameError,
     TaskTooLargeError,
 )
+from .etas import eta_posix
 from .task_retry_options import TaskRetryOptions
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,500}", re.ASCII)
@@ -31,6 +30,14 @@ _ARGUMENTS = frozenset(
     "countdown eta headers method name params retry_options tag target url "
     "dispatch_deadline_usec _size_check".split()
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One lease of a task, with when it runs out, in microseconds since 1970."""
+
+    id: str
+    due_at: int
 
 
 class DescribedTask:
@@ -72,7 +79,7 @@ class DescribedTask:
         self._headers, self._payload = contents.headers, contents.payload
         self._target: Any = kwargs.get("target")
         _check_host(self._target, headers)
-        self._eta_posix = _eta_posix(kwargs.get("eta"), kwargs.get("countdown"))
+        self._eta_posix = eta_posix(kwargs.get("eta"), kwargs.get("countdown"))
         self._asked = next((key for key in ("eta", "countdown") if kwargs.get(key) is not None), "")
         self._retry_options: TaskRetryOptions | None = kwargs.get("retry_options")
         if kwargs.get("_size_check", True):
@@ -82,6 +89,7 @@ class DescribedTask:
         self._retry_count = 0
         self._enqueued = self._deleted = False
         self.make_body: Callable[[str], bytes] | None = None
+        self.lease: Lease | None = None
 
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""
@@ -219,6 +227,16 @@ class DescribedTask:
         """Record that it is in a queue, and the name by which it is found there."""
         self._queue_name, self._name, self._enqueued = queue_name, name, True
 
+    def mark_leased(self, queue_name: str, lease: Lease, leases: int) -> None:
+        """Record that it was leased from a pull queue, and how often by now."""
+        self._queue_name, self._retry_count, self._enqueued = queue_name, leases, True
+        self.move_lease(lease)
+
+    def move_lease(self, lease: Lease) -> None:
+        """Record until when it is leased, which is its eta."""
+        self.lease = lease
+        self._eta_posix = lease.due_at / 1_000_000
+
     def mark_deleted(self, deleted: bool) -> None:
         """Record whether it was deleted."""
         self._deleted = deleted
@@ -246,39 +264,6 @@ def _check_host(target: object, headers: Headers) -> None:
             "a Host header does not lead to another service here: give its name as target"
             + (" only" if target is not None else "")
         )
-
-
-def _eta_posix(eta: datetime | None, countdown: Any) -> float:
-    """Return the seconds since 1970 that are asked for; now if nothing is."""
-    if eta is not None and countdown is not None:
-        raise InvalidTaskError("eta and countdown exclude each other: give one of them")
-    found = time.time()
-    if eta is not None:
-        found = _instant(eta)
-    elif countdown is not None:
-        try:
-            found += float(countdown)
-        except (ValueError, OverflowError) as error:
-            raise InvalidTaskError(f"countdown {countdown!r} is no number of seconds") from error
-    if found - time.time() > limits.MAX_COUNTDOWN_SECONDS:
-        raise InvalidEtaError("the eta is more than 30 days away")
-    if not math.isfinite(found):
-        raise InvalidTaskError(f"countdown {countdown!r} is no number of seconds")
-    return found
-
-
-def _instant(eta: object) -> float:
-    if not isinstance(eta, datetime):
-        raise InvalidTaskError(f"eta is of type {type(eta).__name__}; it must be a datetime")
-    try:
-        seconds = (
-            time.mktime(eta.timetuple())
-            if eta.tzinfo is None
-            else calendar.timegm(eta.utctimetuple())
-        )
-    except OverflowError as error:
-        raise InvalidEtaError(f"eta {eta.isoformat()} is where the clock has no time") from error
-    return seconds + eta.microsecond / 1_000_000
 
 
 def _dispatch_deadline(given: Any) -> int | None:

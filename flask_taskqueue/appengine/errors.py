@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from ..api.pulls import LeaseExpiredError, PausedError
 from ..core import errors as core
 
 
@@ -136,6 +137,10 @@ _COUNTERPARTS: Mapping[type[core.TaskQueueError], type[Error]] = {
     core.TransientError: TransientError,
     core.InvalidQueueNameError: InvalidQueueNameError,
     core.BadTaskStateError: BadTaskStateError,
+    LeaseExpiredError: TaskLeaseExpiredError,
+    PausedError: QueuePausedError,
+    core.UnknownTaskError: Error,
+    core.InvalidQueueModeError: InvalidQueueModeError,
     core.BadTransactionStateError: BadTransactionStateError,
     core.InvalidTaskRetryOptionsError: InvalidTaskRetryOptionsError,
     core.InvalidTaskNameError: InvalidTaskNameError,

@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any
 
 from ..api.bulk import delete_named
+from ..api.pulls import complete_tasks
 from ..api.queue import Queue as CoreQueue
 from ..api.statistics import statistics
 from ..core.errors import UnknownQueueError
 from ..core.names import check_queue_name
 from ..core.times import to_micros
-from ..runtime import Runtime
+from ..runtime import QueueLookup, Runtime
+from . import leasing
 from .adding import add_async, several
 from .current import current_runtime
 from .errors import BadTaskStateError, DuplicateTaskNameError, translated
@@ -67,7 +69,8 @@ class Queue:
     def delete_tasks(self, task: Any) -> Any:
         """Delete a task, or a list of them, by name, and return what was given.
 
-        ``was_deleted`` is then true of those that had not ended. Raises `BadTaskStateError` for a
+        ``was_deleted`` is then true of those that had not ended. This is how a task of a pull queue
+        succeeds, whoever has leased it. Raises `BadTaskStateError` for a
         task without a name or that was deleted already, `DuplicateTaskNameError`, and
         `UnknownQueueError`.
         """
@@ -96,6 +99,53 @@ class Queue:
             return self.delete_tasks_async(Task(name=task_name), rpc)
         return self.delete_tasks_async([Task(name=name) for name in task_name], rpc)
 
+    def lease_tasks(self, lease_seconds: float, max_tasks: int, deadline: float = 10) -> list[Task]:
+        """Lease up to ``max_tasks`` tasks of a pull queue, those due first first; return them.
+
+        Nobody else gets them for ``lease_seconds``, up to a week. Delete each when it is done;
+        otherwise it can be leased again, as often as its ``task_retry_limit`` says, and is dead
+        then. Leases are part of the session's transaction if it holds changes. From a paused queue
+        nothing is leased.
+
+        Raises `InvalidLeaseTimeError`, `InvalidMaxTasksError`, TypeError, `UnknownQueueError`, and
+        `InvalidQueueModeError` for a push queue.
+        """
+        check_deadline(deadline)
+        found: list[Task] = self.lease_tasks_async(lease_seconds, max_tasks).get_result()
+        return found
+
+    def lease_tasks_async(
+        self, lease_seconds: float, max_tasks: int, rpc: UserRPC | None = None
+    ) -> UserRPC:
+        """Begin what `lease_tasks` does; ``get_result()`` of what is returned has its result."""
+        return leasing.lease(self._name, lease_seconds, max_tasks, rpc)
+
+    def lease_tasks_by_tag(
+        self, lease_seconds: float, max_tasks: int, tag: Any = None, deadline: float = 10
+    ) -> list[Task]:
+        """Lease tasks with one tag, as `lease_tasks` does.
+
+        Without ``tag`` it is that of the task which has been due longest, which may have none.
+        """
+        check_deadline(deadline)
+        rpc = self.lease_tasks_by_tag_async(lease_seconds, max_tasks, tag)
+        found: list[Task] = rpc.get_result()
+        return found
+
+    def lease_tasks_by_tag_async(
+        self, lease_seconds: float, max_tasks: int, tag: Any = None, rpc: UserRPC | None = None
+    ) -> UserRPC:
+        """Begin what `lease_tasks_by_tag` does; ``get_result()`` has its result."""
+        return leasing.lease(self._name, lease_seconds, max_tasks, rpc, by_tag=True, tag=tag)
+
+    def modify_task_lease(self, task: Task, lease_seconds: float) -> None:
+        """Have the lease of a task run out ``lease_seconds`` from now; 0 gives the task back.
+
+        Raises `TaskLeaseExpiredError` if it has run out or was changed, `QueuePausedError`, and
+        `TombstonedTaskError` if the task has ended.
+        """
+        leasing.modify(self._name, task, lease_seconds)
+
     def purge(self) -> None:
         """Delete every task that was added before now and has not ended.
 
@@ -116,9 +166,9 @@ class Queue:
 
     def _delete(self, tasks: Sequence[Task], multiple: bool) -> Callable[[], Any]:
         with translated():
-            runtime = current_runtime()
-            CoreQueue(self._name, runtime)
-            deleted = delete_named(runtime, self._name, [str(task.name) for task in tasks])
+            runtime, names = current_runtime(), [str(task.name) for task in tasks]
+            end = complete_tasks if QueueLookup(runtime)(self._name).is_pulled else delete_named
+            deleted = end(runtime, self._name, names)
 
         def tell() -> Any:
             for task, was_there in zip(tasks, deleted, strict=True):

@@ -234,6 +234,8 @@ def _cells(row: QueueStatistics, counts: QueueCounts, in_utc: bool) -> tuple[str
 
 
 def _remarks(row: QueueStatistics, counts: QueueCounts) -> Iterator[str]:
+    if row.mode != "push":
+        yield row.mode
     if row.is_paused:
         yield "paused" + (f" by {row.paused_by}" if row.paused_by else "")
     elif row.enforced_rate != row.rate:

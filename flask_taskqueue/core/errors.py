@@ -30,6 +30,7 @@ The names are App Engine's where App Engine had the case::
     │   ├── InvalidEtaError
     │   ├── InvalidHeaderError
     │   ├── InvalidDeadlineError
+    │   ├── InvalidQueueModeError      the queue is for tasks that are leased, or for those sent
     │   ├── InvalidKeyError            a unique, concurrency or serial key
     │   ├── TaskTooLargeError
     │   ├── TooManyTasksError          more than fit into one transaction
@@ -191,6 +192,10 @@ class InvalidHeaderError(InvalidTaskError):
 
 class InvalidDeadlineError(InvalidTaskError):
     """A deadline is more than 0 seconds and at most 24 hours."""
+
+
+class InvalidQueueModeError(InvalidTaskError):
+    """A task to be sent was meant for a pull queue, or a push queue's tasks were to be leased."""
 
 
 class InvalidKeyError(InvalidTaskError):

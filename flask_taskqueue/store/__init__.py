@@ -21,6 +21,7 @@ from .database.transaction import LockedError, Wait, refusal
 from .encryption import RotationResult
 from .leases.claims import Claims
 from .leases.freed_places import has_freed_places
+from .leases.pulls import Tag
 from .leases.results import NOT_KEPT, AttemptResult, Recorded, StoredReply
 from .probe_row import refuse_elsewhere
 from .queues.added_queues import AddedQueues, configured_error
@@ -78,6 +79,7 @@ __all__ = [
     "Store",
     "StoredReply",
     "Tables",
+    "Tag",
     "Tombstones",
     "TrackedTransaction",
     "Visible",

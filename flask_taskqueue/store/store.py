@@ -35,6 +35,7 @@ from .leases.follow_ups import FollowUps
 from .leases.freed_places import FreedPlaces
 from .leases.holds import Holds
 from .leases.leases import Leases
+from .leases.pulls import Pulls
 from .leases.recording import Recording
 from .leases.slowdowns import Slowdowns
 from .leases.tracebacks import Tracebacks
@@ -102,6 +103,7 @@ class Store:
         self.claims: Claims = Claims(
             tables, dialect, self.queues, self.locks, finish, log, self.completions, self.slowdowns
         )
+        self.pulls: Pulls = Pulls(tables, dialect, finish)
         self.leases: Leases = Leases(tables, dialect, finish, log, self.completions, self.holds)
         self.recording: Recording = Recording(
             tables, dialect, self.slowdowns, finish, log, self.holds

@@ -13,6 +13,8 @@ from typing import Any
 
 UTC = datetime.timezone.utc  # noqa: UP017 - the SDK's Python may be older
 SOON = datetime.datetime(2001, 2, 3, 4, 5, 6, 700000, tzinfo=UTC)
+LATER = datetime.datetime(2002, 2, 3, tzinfo=UTC)
+LATEST = datetime.datetime(2003, 2, 3, tzinfo=UTC)
 ADDED_THERE = ("x-appengine-current-namespace", "host")
 
 Play = Callable[[Any], Any]
@@ -456,6 +458,188 @@ def transactional_outside(tq: Any) -> Any:
     return tq.add(url="/work", transactional=False).was_enqueued
 
 
+def pulled(tq: Any) -> Any:
+    """Tasks are leased in the order of their etas, once, with what they hold."""
+    queue = tq.Queue("pull")
+    queue.add(
+        [
+            tq.Task("later", method="PULL", name="b", eta=LATER, tag="t"),
+            tq.Task("soon", method="PULL", name="a", eta=SOON),
+            tq.Task("in an hour", method="PULL", name="c", countdown=3600),
+            tq.Task(params={"x": [1, 2]}, method="PULL", name="d", eta=LATEST),
+        ]
+    )
+    now = time.time()
+    leased = queue.lease_tasks(60, 10)
+    return [
+        [
+            [task.name, task.payload, task.method, task.tag, task.retry_count, task.queue_name]
+            for task in leased
+        ],
+        [task.was_enqueued for task in leased],
+        leased[2].extract_params(),
+        all(50 < task.eta_posix - now < 120 for task in leased),
+        queue.lease_tasks(60, 10),
+        queue.fetch_statistics().tasks,
+    ]
+
+
+def pulled_some(tq: Any) -> Any:
+    """As many as are wanted."""
+    queue = tq.Queue("pull")
+    queue.add([tq.Task("x", method="PULL", eta=SOON) for _ in range(3)])
+    return [len(queue.lease_tasks(60, 2)), len(queue.lease_tasks(60, 2))]
+
+
+def pulled_by_tag(tq: Any) -> Any:
+    """Those with a tag; without one, those with the tag of the oldest."""
+    queue = tq.Queue("pull")
+    queue.add(
+        [
+            tq.Task("x", method="PULL", name="a", tag="even", eta=LATER),
+            tq.Task("x", method="PULL", name="b", tag="odd", eta=SOON),
+            tq.Task("x", method="PULL", name="c", tag="even", eta=LATEST),
+            tq.Task("x", method="PULL", name="d", tag="odd", eta=LATEST),
+            tq.Task("x", method="PULL", name="e", eta=LATEST),
+        ]
+    )
+
+    def names(**given: Any) -> Any:
+        return [task.name for task in queue.lease_tasks_by_tag(60, 10, **given)]
+
+    return [names(), names(tag="none"), names(tag=b"even"), names(), names()]
+
+
+def lease_that_ran_out(tq: Any) -> Any:
+    """A task is there again; each lease is counted."""
+    queue = tq.Queue("pull")
+    queue.add(tq.Task("x", method="PULL", name="a"))
+    counts = []
+    for _ in range(3):
+        [task] = queue.lease_tasks(0, 1)
+        counts.append(task.retry_count)
+    return counts
+
+
+def leased_too_often(tq: Any) -> Any:
+    """More often than its queue or itself allows."""
+    queue = tq.Queue("pull-thrice")
+    queue.add(
+        [
+            tq.Task("x", method="PULL", name="queue"),
+            tq.Task(
+                "x",
+                method="PULL",
+                name="own",
+                retry_options=tq.TaskRetryOptions(task_retry_limit=1),
+            ),
+            tq.Task(
+                "x",
+                method="PULL",
+                name="never",
+                retry_options=tq.TaskRetryOptions(task_retry_limit=0),
+            ),
+            tq.Task(
+                "x",
+                method="PULL",
+                name="age",
+                retry_options=tq.TaskRetryOptions(task_retry_limit=1, task_age_limit=1),
+            ),
+        ]
+    )
+    return [sorted(task.name for task in queue.lease_tasks(0, 10)) for _ in range(4)]
+
+
+def lease_modified(tq: Any) -> Any:
+    """A lease is kept, or given back; then it is no lease any more."""
+    queue = tq.Queue("pull")
+    queue.add(tq.Task("x", method="PULL", name="a"))
+    [task] = queue.lease_tasks(60, 1)
+    queue.modify_task_lease(task, 600)
+    left = task.eta_posix - time.time()
+    queue.modify_task_lease(task, 0)
+    time.sleep(0.01)
+    [again] = queue.lease_tasks(60, 1)
+    return [
+        500 < left < 660,
+        again.retry_count,
+        answer(lambda: queue.modify_task_lease(task, 60)),
+        answer(lambda: queue.modify_task_lease(again, 60)),
+    ]
+
+
+def lease_modified_in_vain(tq: Any) -> Any:
+    """Of a task that has ended, one that never was, one that was not leased."""
+    queue = tq.Queue("pull")
+    queue.add([tq.Task("x", method="PULL", name=name) for name in "ab"])
+    leased = {task.name: task for task in queue.lease_tasks(60, 1)}
+    [gone] = leased.values()
+    queue.delete_tasks_by_name(gone.name)
+    [other] = {"a", "b"} - leased.keys()
+    return [
+        answer(lambda: queue.modify_task_lease(gone, 60)),
+        answer(lambda: queue.modify_task_lease(tq.Task("x", method="PULL", name="c"), 60)),
+        answer(lambda: queue.modify_task_lease(tq.Task("x", method="PULL", name=other), 60)),
+        answer(lambda: queue.modify_task_lease(gone, -1)),
+        answer(lambda: queue.modify_task_lease(gone, 604_801)),
+        answer(lambda: queue.modify_task_lease(gone, "60")),
+    ]
+
+
+def pulled_and_deleted(tq: Any) -> Any:
+    """That is how they end; a name is then taken, and there is nothing left to lease."""
+    queue = tq.Queue("pull")
+    task = tq.Task("x", method="PULL", name="a")
+    queue.add(task)
+    leased = queue.lease_tasks(0, 1)
+    queue.delete_tasks(leased)
+    return [
+        leased[0].was_deleted,
+        queue.lease_tasks(0, 1),
+        answer(lambda: queue.add(tq.Task("x", method="PULL", name="a"))),
+        queue.delete_tasks_by_name("a").was_deleted,
+        queue.fetch_statistics().tasks,
+    ]
+
+
+def wrong_modes(tq: Any) -> Any:
+    """Push tasks are for push queues, pull tasks for pull queues; only these are leased from."""
+    push = tq.Task(url="/work")
+    return [
+        answer(lambda: tq.Queue("pull").add(push)),
+        answer(lambda: tq.Queue("mail").add(tq.Task("x", method="PULL"))),
+        answer(lambda: tq.Queue("mail").lease_tasks(60, 1)),
+        answer(lambda: tq.Queue("mail").lease_tasks_by_tag(60, 1, "t")),
+        answer(lambda: tq.Queue("nowhere").lease_tasks(60, 1)),
+        answer(lambda: tq.add("x", method="PULL", queue_name="pull").method),
+        push.was_enqueued,
+    ]
+
+
+def bounds_of_leases(tq: Any) -> Any:
+    """Seconds from 0 to a week, tasks from 1 to 1,000."""
+    queue = tq.Queue("pull")
+    return [
+        answer(lambda seconds=seconds, most=most: queue.lease_tasks(seconds, most))
+        for seconds, most in (
+            (0, 1),
+            (604_800, 1000),
+            (0.5, 1),
+            (-1, 1),
+            (604_801, 1),
+            ("60", 1),
+            (60, 0),
+            (60, 1001),
+            (60, 1.5),
+        )
+    ] + [
+        answer(lambda: queue.lease_tasks(60, 1, deadline=0)),
+        answer(lambda: queue.lease_tasks_by_tag(60, 0)),
+        answer(lambda: queue.lease_tasks_async(60, 1).get_result()),
+        answer(lambda: queue.lease_tasks_by_tag_async(60, 1, "t").get_result()),
+    ]
+
+
 def exceptions(tq: Any) -> Any:
     """Each exception has the bases that code catches."""
     found = {}
@@ -515,11 +699,21 @@ PLAYS: dict[str, Play] = {
         asynchronous,
         asynchronous_refusal,
         transactional_outside,
+        pulled,
+        pulled_some,
+        pulled_by_tag,
+        lease_that_ran_out,
+        leased_too_often,
+        lease_modified,
+        lease_modified_in_vain,
+        pulled_and_deleted,
+        wrong_modes,
+        bounds_of_leases,
         exceptions,
         constants,
     )
 }
-"""What is done with queues; each is played with empty queues ``default`` and ``mail``."""
+"""What is done with queues; each is played with those of record.py, which are empty."""
 
 
 def scenarios() -> dict[str, Play]:

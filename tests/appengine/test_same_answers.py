@@ -24,7 +24,12 @@ SCENARIOS = scenarios()
 @pytest.fixture
 def shop(database: TestDatabase) -> Iterator[Bench]:
     """An application with the queues of record.py."""
-    with bench(database.url, TASKQUEUE_QUEUES={"mail": {"rate": "5/s"}}) as found:
+    queues = {
+        "mail": {"rate": "5/s"},
+        "pull": {"mode": "pull"},
+        "pull-thrice": {"mode": "pull", "retry": {"task_retry_limit": 2}},
+    }
+    with bench(database.url, TASKQUEUE_QUEUES=queues) as found:
         yield found
 
 

@@ -253,8 +253,8 @@ def test_a_name_is_read_as_it_is_written(name: str) -> None:
         ),
         (queue(rate="rate: 5"), "line 3, rate: it is '5'; it must be a number and a unit"),
         (queue(rate="rate: {s: 5}"), "line 3, rate: it is a mapping; it must be a text"),
-        (queue(rate="mode: pull"), "line 3, mode: pull queues are not supported"),
-        (queue("mode: pop"), "line 4, mode: it is 'pop'; it must be 'push'"),
+        (queue(rate="mode: push"), "line 2, rate: it is missing; give it, such as 'rate: 5/s'"),
+        (queue("mode: pop"), "line 4, mode: it is 'pop'; it must be 'push' or 'pull'"),
         (queue("rats: 5/s"), "line 4, rats: there is no such key; did you mean rate?"),
         (
             queue("retry_seconds: 5"),
@@ -431,6 +431,20 @@ def test_a_target_is_shown_without_what_may_be_secret() -> None:
     said = queue_error(queue("target: https://me:hunter2@example.com/?token=hunter2"))
     assert "https://example.com/" in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        queue(rate="mode: pull"),
+        queue("mode: pull", "bucket_size: 7", "max_concurrent_requests: 3", "target: worker"),
+    ],
+)
+def test_a_pull_queue_has_nothing_of_a_push_queue(text: str) -> None:
+    """It needs no rate, and what has no effect is left out."""
+    found = parse_queue_yaml(text, file="queue.yaml", services=SERVICES)
+    assert found == {"mail": {"mode": "pull"}}
+    assert Settings.of({"TASKQUEUE_QUEUES": found}).queues["mail"].is_pulled
 
 
 @pytest.mark.parametrize(

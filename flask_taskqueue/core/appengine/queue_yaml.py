@@ -37,9 +37,10 @@ def parse_queue_yaml(
     The grammar is App Engine's. ``acl``, ``total_storage_limit`` and ``resume_paused_queues`` are
     checked and have no effect. A ``target`` is the name of one of the ``services``, or a base URL.
     A file without the queue ``default`` leaves that as it is: App Engine's would have 5/s.
-    As there, ``retry_parameters`` without limits mean retries without end.
+    As there, ``retry_parameters`` without limits mean retries without end. What only a push queue
+    has is checked and has no effect in a pull queue.
 
-    Raises `ConfigurationError` naming ``file``, the line and the key; pull queues are an error.
+    Raises `ConfigurationError` naming ``file``, the line and the key.
     """
     queue: Mapping[str, Reader] = {**_QUEUE, "target": target_reader(services)}
     readers = {**_FILE, "queue": lambda entry: _queues(entry, queue)}
@@ -102,14 +103,21 @@ def _queues(entry: Entry, readers: Mapping[str, Reader]) -> dict[str, dict[str, 
     names: dict[str, Entry] = {}
     queues = {}
     for item in entry.items():
-        values = item.read(readers, needed={"name": "mail", "rate": "5/s"})
+        values = item.read(readers, needed={"name": "mail"})
+        pulled = values.get("mode") == "pull"
+        if not pulled:
+            item.need(values, {"rate": "5/s"})
         at, name = values["name"], values["name"].text()
         if name in names:
             at.refuse(f"there is a queue {name!r} already, in line {names[name].line}")
         names[name] = at
-        queues[name] = {"bucket_size": BUCKET_SIZE} | {
-            ours: values[theirs] for theirs, ours in _TAKEN.items() if theirs in values
+        queues[name] = {
+            ours: values[theirs]
+            for theirs, ours in (_TAKEN_PULLED if pulled else _TAKEN).items()
+            if theirs in values
         }
+        if not pulled:
+            queues[name].setdefault("bucket_size", BUCKET_SIZE)
     return queues
 
 
@@ -126,12 +134,8 @@ def _rate(entry: Entry) -> str:
 
 
 def _mode(entry: Entry) -> str:
-    if entry.scalar() == "pull":
-        entry.refuse(
-            "pull queues are not supported; make it a push queue, whose tasks are requests, "
-            "or leave the queue out"
-        )
-    return entry.scalar() if entry.scalar() == "push" else entry.must_be("'push'")
+    given = entry.scalar()
+    return given if given in ("push", "pull") else entry.must_be("'push' or 'pull'")
 
 
 def _acl(entry: Entry) -> list[Any]:
@@ -178,6 +182,7 @@ _TAKEN = {
     "target": "target",
     "retry_parameters": "retry",
 }
+_TAKEN_PULLED = {"mode": "mode", "retry_parameters": "retry"}
 _FILE: Mapping[str, Reader] = {
     "total_storage_limit": _storage_limit,
     "resume_paused_queues": Entry.boolean,

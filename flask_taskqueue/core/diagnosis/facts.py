@@ -53,6 +53,7 @@ class Facts:
     still runs this task although it has ended. ``busy`` maps dispatchers to the number of tasks
     they run, ``ahead`` is the number of tasks of the queue that are due before this one;
     ``is_answered`` is False if a route of the app would have to answer the task and none does.
+    ``is_pulled`` says that its queue is a pull queue.
     """
 
     now: int
@@ -70,6 +71,7 @@ class Facts:
     ahead: int = 0
     going_on: str | None = None
     is_answered: bool = True
+    is_pulled: bool = False
 
     @property
     def time(self) -> datetime:

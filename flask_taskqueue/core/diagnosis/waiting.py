@@ -18,6 +18,9 @@ from .why import ENDED, Why, running, sentence
 
 def causes(facts: Facts) -> Iterator[Why]:
     """Yield everything that a task waits for; its turn comes last."""
+    if facts.is_pulled:
+        yield _pulled(facts)
+        return
     for look in (
         _not_due,
         _no_dispatcher,
@@ -35,6 +38,21 @@ def causes(facts: Facts) -> Iterator[Why]:
         if cause is not None:
             yield cause
     yield _lost_lease(facts) if facts.record.state == State.LEASED else _turn(facts)
+
+
+def _pulled(facts: Facts) -> Why:
+    record = facts.record
+    if record.due_at is not None and record.due_at > facts.now:
+        until = to_datetime(record.due_at)
+        when = f"{utc(until)} ({relative(until, facts.time)})"
+        if record.lease_id is not None:
+            return Why("pulled", f"It is leased from queue {record.queue} until {when}.", until)
+        return Why("not_due", f"It cannot be leased from queue {record.queue} until {when}.", until)
+    return Why(
+        "pulled",
+        f"Queue {record.queue} is a pull queue: the task waits until code of the application "
+        "leases it with lease_tasks().",
+    )
 
 
 def _not_due(facts: Facts) -> Why | None:

@@ -17,7 +17,8 @@ class QueueStatistics:
     ``failed_last_hour`` counts those that failed. ``rate`` (tasks per second), ``bucket_size`` and
     ``max_concurrent`` are the limits, ``rate_per_key`` and ``bucket_size_per_key`` those of each
     rate key; ``enforced_rate`` is below the rate while the app's own
-    routes ask for less (503 or 429, with Retry-After). None means no limit.
+    routes ask for less (503 or 429, with Retry-After). None means no limit. The ``mode`` is "push",
+    or "pull" for a queue whose tasks are leased.
     """
 
     queue: str
@@ -39,6 +40,7 @@ class QueueStatistics:
     enforced_rate: float | None
     paused_at: datetime | None
     paused_by: str | None
+    mode: str = "push"
 
     @property
     def tasks(self) -> int:

@@ -26,7 +26,8 @@ class QueueSettings:
     ``rate`` is in tasks per second, ``bucket_size`` is how many can start at once after a pause,
     ``max_concurrent`` how many can run at one time, in all processes together. ``rate_per_key`` and
     ``bucket_size_per_key`` are the same for each ``rate_key`` by itself. ``deadline`` and
-    ``tombstone_ttl`` (how long the name of a task that has ended stays taken) are in seconds.
+    ``tombstone_ttl`` (how long the name of a task that has ended stays taken) are in seconds. With
+    the ``mode`` "pull" its tasks are not sent, but leased, as App Engine's pull queues are.
     """
 
     name: str
@@ -40,6 +41,12 @@ class QueueSettings:
     retry: RetryOptions | None = None
     deadline: float | None = None
     target: str | None = None
+    mode: str = "push"
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether its tasks are leased by those who do them, so that dispatchers leave them."""
+        return self.mode == "pull"
 
     @property
     def limits(self) -> Mapping[str, Any]:
@@ -61,6 +68,8 @@ class QueueSettings:
         """
         left_out = ("rate_per_key", "bucket_size_per_key") if self.rate_per_key is None else ()
         told = {name: limit for name, limit in self.limits.items() if name not in left_out}
+        if self.is_pulled:
+            told["mode"] = self.mode
         return json.dumps(told, separators=(",", ":"))
 
 
@@ -127,6 +136,9 @@ _CHECKS: Mapping[str, checks.Check] = {
     "deadline": checks.duration(0.001, MAX_DEADLINE),
     "target": checks.base_url,
 }
+_CONFIGURED: Mapping[str, checks.Check] = {**_CHECKS, "mode": checks.one_of("push", "pull")}
+_PULLED = frozenset({"mode", "retry", "tombstone_ttl"})
+"""The settings that a pull queue can have."""
 
 
 def parse_queues(key: str, value: Any) -> Mapping[str, QueueSettings]:
@@ -147,7 +159,15 @@ def parse_queue(key: str, name: Any, given: Any) -> QueueSettings:
         check_queue_name(name)
     except InvalidQueueNameError as error:
         raise ConfigurationError(f"{key}: {error}") from error
-    return QueueSettings(name=name, **checks.mapping_of(_CHECKS, f"{key}[{name!r}]", given))
+    place = f"{key}[{name!r}]"
+    queue = QueueSettings(name=name, **checks.mapping_of(_CONFIGURED, place, given))
+    idle = sorted(given.keys() - _PULLED) if queue.is_pulled else []
+    if idle:
+        raise ConfigurationError(
+            f"{place} is a pull queue, whose tasks are not sent, so {', '.join(idle)} would have "
+            "no effect: leave it out"
+        )
+    return queue
 
 
 def default_queues() -> Mapping[str, QueueSettings]:

@@ -13,6 +13,7 @@ from ..errors import (
     InvalidDeadlineError,
     InvalidEtaError,
     InvalidKeyError,
+    InvalidQueueModeError,
     InvalidTaskError,
     shown,
 )
@@ -22,6 +23,7 @@ from ..queues.rate_keys import check_rate_key, rate_keys_of
 from ..retry import RetryOptions
 from ..settings.queue import MAX_DEADLINE, QueueSettings
 from ..times import FIRST, LAST, LONGEST, duration_micros
+from .request import PULL
 from .spec import HandlerOptions
 
 
@@ -214,3 +216,17 @@ def retry_json(retry: RetryOptions | Mapping[str, Any] | None) -> str | None:
         return None
     options = RetryOptions.of(retry)
     return "{}" if options is None else options.to_json()
+
+
+def check_mode(queue: QueueSettings, method: str) -> None:
+    """Raise `InvalidQueueModeError` unless a queue is for tasks with this method."""
+    if queue.is_pulled and method != PULL:
+        raise InvalidQueueModeError(
+            f"queue {queue.name!r} is a pull queue, whose tasks are leased and never sent: add the "
+            "task to another queue, or with taskqueue.Task(method='PULL')"
+        )
+    if method == PULL and not queue.is_pulled:
+        raise InvalidQueueModeError(
+            f"queue {queue.name!r} is a push queue, whose tasks are sent: give it mode 'pull', or "
+            "the task another method"
+        )

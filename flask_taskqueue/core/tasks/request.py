@@ -82,6 +82,8 @@ def _check_value(name: str, value: str) -> None:
 
 
 METHODS = ("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
+PULL = "PULL"
+"""The method of tasks of pull queues, which are not sent."""
 WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"

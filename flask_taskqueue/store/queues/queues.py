@@ -65,6 +65,7 @@ class Queues:
                 "configured": settings.configured,
                 "tokens": float(settings.bucket_size),
                 "filled_at": 0,
+                "mode": settings.mode if settings.is_pulled else None,
                 **settings.limits,
             }
             connection.execute(self._insert, row)
@@ -75,7 +76,12 @@ class Queues:
             connection.execute(
                 sa.update(queue)
                 .where(changed)
-                .values(configured=settings.configured, deleted_at=None, **settings.limits)
+                .values(
+                    configured=settings.configured,
+                    deleted_at=None,
+                    mode=row["mode"],
+                    **settings.limits,
+                )
             )
 
     def gates(self, connection: sa.Connection, names: Collection[str]) -> dict[str, Gate]:
