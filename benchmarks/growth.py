@@ -119,7 +119,9 @@ def adding(app: Flask) -> Callable[[], object]:
 def claiming(app: Flask) -> Callable[[], object]:
     """Claims a task, by a lease that does not run out meanwhile."""
     store = app.extensions["taskqueue"].store
-    claimer = Claimer(store.claims, queues=None, held_by="growth", lease=86400, slots=1)
+    claimer = Claimer(
+        store.claims, store.added_queues, queues=None, held_by="growth", lease=86400, slots=1
+    )
 
     def claim() -> None:
         taken = store.transact(

@@ -123,7 +123,7 @@ MEANINGS = {
     "task.surface": "the API of another product that it was added by, as JSON",
     "task.tag": "of a task in a pull queue: tasks can be leased by it",
     "task.forced_at": "when somebody asked for an attempt even if its queue is paused or full; "
-    "null once that has begun",
+    "null once that has ended",
     "task.eta": "the earliest time asked for; never changed",
     "task.due_at": "when it may next be taken; null once it has ended, or "
     "while it waits for its key, or for a token of its rate key",

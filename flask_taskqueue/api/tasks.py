@@ -14,6 +14,7 @@ from ..core import signals
 from ..core.durations import seconds
 from ..core.errors import TransientError, WaitTimeoutError
 from ..core.states import Record, State
+from ..core.tasks.options import check_flag
 from ..core.tasks.task import Batch, Result, Task
 from ..core.times import to_datetime, to_micros
 from ..process.logs import get_logger
@@ -129,11 +130,14 @@ class Tasks:
             work, transactional, f"to requeue task {task_id}", signals.task_requeued
         )
 
-    def run_now(self, task_id: str, *, transactional: bool | None = None) -> Task:
+    def run_now(
+        self, task_id: str, *, force: bool = False, transactional: bool | None = None
+    ) -> Task:
         """Make a scheduled task due; see `Task.run_now`."""
+        check_flag("force", force)
 
         def work(connection: sa.Connection) -> Record:
-            self._runtime.store.tasks.run_now(connection, task_id)
+            self._runtime.store.tasks.run_now(connection, task_id, force=force)
             return self._runtime.store.tasks.get(connection, task_id)
 
         return self._changed(work, transactional, f"to run task {task_id} now")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -46,7 +47,7 @@ class _Verb:
     present: str
     past: str
     action: Action
-    change: Callable[[Tasks, str], Any]
+    change: Callable[..., Any]
 
 
 def _command(verb: _Verb, help_text: str) -> click.Command:
@@ -65,12 +66,16 @@ def _command(verb: _Verb, help_text: str) -> click.Command:
         dry_run: bool,
         yes: bool,
         as_json: bool,
+        force: bool = False,
     ) -> None:
         _check(task_ids, task_filter, everything)
+        if force and everything:
+            raise click.UsageError("--force is for tasks that are given by their ids")
         runtime = current_runtime()
+        chosen = replace(verb, change=partial(verb.change, force=True)) if force else verb
         if task_ids:
             ids = list(dict.fromkeys(task_id_of(runtime, task_id) for task_id in task_ids))
-            matched, changed = len(ids), 0 if dry_run else _change_each(runtime, verb, ids)
+            matched, changed = len(ids), 0 if dry_run else _change_each(runtime, chosen, ids)
         else:
             matched, changed = _change_all(runtime, verb, task_filter or Filter(), dry_run, yes)
         if not matched and not as_json:
@@ -142,6 +147,13 @@ run_now: click.Command = _command(
     _Verb("run-now", "run", "run {} now", "{} will run now.", Action.RUN_NOW, Tasks.run_now),
     "Run scheduled tasks now, without waiting for their eta or retry. Give their IDs, or --all "
     "with filters.",
+)
+run_now.params.append(
+    click.Option(
+        ["--force"],
+        is_flag=True,
+        help="Even if their queues are paused, at their rate or full.",
+    )
 )
 delete: click.Command = _command(
     _Verb("delete", "delete", "delete {}", "Deleted {}.", Action.DELETE, Tasks.delete),

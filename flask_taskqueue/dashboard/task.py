@@ -108,8 +108,10 @@ def requeue(runtime: Runtime, task_id: str) -> PlannedAction:
 
 
 def run(runtime: Runtime, task_id: str) -> PlannedAction:
-    """Run the task now."""
-    return PlannedAction("run", task_id, partial(Tasks.of(runtime).run_now, task_id))
+    """Run the task now, or whatever its queue if the form says so."""
+    force = "force" in request.form
+    subject = f"{task_id}, forced" if force else task_id
+    return PlannedAction("run", subject, partial(Tasks.of(runtime).run_now, task_id, force=force))
 
 
 def delete(runtime: Runtime, task_id: str) -> PlannedAction:

@@ -65,6 +65,7 @@ class Claimer:
     ) -> None:
         self.last_look: LastLook = LastLook(claims, queues)
         self._claims = claims
+        self._queues = queues
         self._added = added
         self._held_by = held_by
         self._lease = lease
@@ -170,6 +171,9 @@ class Claimer:
         try:
             return store.transact(work, wait=Wait.NOT)
         except LockedError:
+            if self._tried is None and self.last_look.forced:
+                self.last_look.forced = False  # one of them has something locked
+                return None
             if self._tried is None:
                 raise
             lane, state = self._tried
@@ -198,7 +202,7 @@ class Claimer:
     def _take_others(
         self, connection: sa.Connection, expired: Sequence[Lane], free: int
     ) -> list[Record]:
-        taken: list[Record] = []
+        taken = self._claim_forced(connection, free) if self.last_look.forced else []
         due = self.last_look.due
         for lane in sorted({*due, *expired}, key=lambda lane: lane.rank):
             if lane in expired:
@@ -210,6 +214,15 @@ class Claimer:
             if lane in due and len(taken) < free:
                 taken += self._claim(connection, lane, free - len(taken))
         return taken
+
+    def _claim_forced(self, connection: sa.Connection, wanted: int) -> list[Record]:
+        """Lease the tasks that run whatever their queue, before all others."""
+        self._tried = None
+        found = self._claims.claim_forced(connection, self._queues, wanted, **self._terms())
+        self.last_look.forced = len(found) == wanted
+        for queue in sorted({record.queue for record in found}):
+            self._added.note(connection, queue)
+        return found
 
     def _take_over(self, connection: sa.Connection, lane: Lane, *, suspects: bool) -> Record | None:
         self._tried = lane, State.LEASED

@@ -92,6 +92,8 @@ class LastLook:
         """The queues that have limits."""
         self.added: frozenset[str] = frozenset()
         """The queues that were added while the app ran, whose settings a claim reads."""
+        self.forced: bool = False
+        """Whether there may be tasks to claim that run whatever their queue."""
         self.slowdowns: dict[str, Slowdown | SlowHost] = {}
         """The receivers that are slowed down, and how much each may get."""
 
@@ -119,6 +121,7 @@ class LastLook:
         lanes = self._claims.lanes(connection, self._queues)
         self.due, self.limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
         self.slowdowns, self.added = dict(lanes.slowdowns), lanes.added
+        self.forced = lanes.forced
         next_in = lanes.next_in()
         self._next, self._next_at = lanes.next_lane(), now + next_in if next_in else None
         if lanes.expired():
@@ -127,7 +130,7 @@ class LastLook:
 
     def may_claim(self, lanes: Lanes | None) -> bool:
         """Return whether there may be anything to claim after a look that saw ``lanes``."""
-        return bool(self.due) or (lanes is not None and bool(lanes.expired()))
+        return self.forced or bool(self.due) or (lanes is not None and bool(lanes.expired()))
 
     def probable_lane(self, *, woken: bool) -> Lane | None:
         """Return the lane from which something can probably be claimed now.

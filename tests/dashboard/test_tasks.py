@@ -245,6 +245,24 @@ def test_a_task_is_run_requeued_and_deleted(shop: dict[str, Any]) -> None:
     assert one.tasks.get(shop["dead"].id).state == State.CANCELLED
 
 
+def test_a_task_of_a_paused_queue_is_forced(shop: dict[str, Any]) -> None:
+    """The plain button does not pass the pause, the other one does; the log tells them apart."""
+    one = shop["bench"]
+    client = one.app.test_client()
+    one.tasks.queue("default").pause()
+    task = one.tasks.add("/fine")
+    place = f"/taskqueue/tasks/{task.id}"
+    assert "Run anyway" in client.get(place).text
+    client.post(f"{place}/run")
+    one.tasks.drain()
+    assert one.tasks.get(task.id).state == State.SCHEDULED
+    client.post(f"{place}/run", data={"force": "yes"})
+    one.tasks.drain()
+    assert one.tasks.get(task.id).state == State.SUCCEEDED
+    entries = client.get("/taskqueue/system.json").get_json()["audit"]
+    assert [entry["subject"] for entry in entries[:2]] == [f"{task.id}, forced", task.id]
+
+
 def secretive(one: Bench) -> Task:
     """A task with secrets in each place."""
     headers = {"Authorization": "Bearer s3cret", "X-Plain": "shown"}

@@ -20,7 +20,7 @@ def test_who_came_too_late_for_a_token_looks_again_soon(database: TestDatabase) 
         for _ in range(2):
             add(store, queue="mail")
         one, other = (
-            Claimer(store.claims, queues=None, held_by=name, lease=30, slots=8)
+            Claimer(store.claims, store.added_queues, queues=None, held_by=name, lease=30, slots=8)
             for name in ("one", "other")
         )
         with store.reading() as reader:

@@ -21,7 +21,9 @@ class Process:
 
     def __init__(self, store: Store, name: str = "one") -> None:
         self.store = store
-        self.claimer = Claimer(store.claims, queues=None, held_by=name, lease=3600, slots=8)
+        self.claimer = Claimer(
+            store.claims, store.added_queues, queues=None, held_by=name, lease=3600, slots=8
+        )
         self.clock = 0.0
         self.running: dict[str, Delivery] = {}
 
@@ -65,7 +67,12 @@ class Process:
             )
         )
         self.claimer = Claimer(
-            self.store.claims, queues=None, held_by=self.claimer._held_by, lease=3600, slots=8
+            self.store.claims,
+            self.store.added_queues,
+            queues=None,
+            held_by=self.claimer._held_by,
+            lease=3600,
+            slots=8,
         )
 
 

@@ -16,30 +16,6 @@ from .limits import list_ids, max_concurrent, rate, rate_per_key, waits_for_toke
 from .why import ENDED, Why, running, sentence
 
 
-def causes(facts: Facts) -> Iterator[Why]:
-    """Yield everything that a task waits for; its turn comes last."""
-    if facts.is_pulled:
-        yield _pulled(facts)
-        return
-    for look in (
-        _not_due,
-        _no_dispatcher,
-        _paused,
-        _no_route,
-        _key,
-        _slowed,
-        _suspect,
-        rate,
-        rate_per_key,
-        max_concurrent,
-        _busy,
-    ):
-        cause = look(facts)
-        if cause is not None:
-            yield cause
-    yield _lost_lease(facts) if facts.record.state == State.LEASED else _turn(facts)
-
-
 def _pulled(facts: Facts) -> Why:
     record = facts.record
     if record.due_at is not None and record.due_at > facts.now:
@@ -234,6 +210,13 @@ def _lost_lease(facts: Facts) -> Why:
 
 
 def _turn(facts: Facts) -> Why:
+    if facts.record.forced_at is not None:
+        since = to_datetime(facts.record.forced_at)
+        return Why(
+            "turn",
+            f"Somebody asked {relative(since, facts.time)} to run it whatever the state of its "
+            "queue: a dispatcher takes it as soon as a slot is free.",
+        )
     return Why(
         "turn",
         f"It is due, and {_in_front(facts)}: a dispatcher takes it as soon as a slot is free.",
@@ -246,6 +229,36 @@ def _in_front(facts: Facts) -> str:
         if facts.ahead
         else "it is the next of its queue"
     )
+
+
+_CAUSES = (
+    _not_due,
+    _no_dispatcher,
+    _paused,
+    _no_route,
+    _key,
+    _slowed,
+    _suspect,
+    rate,
+    rate_per_key,
+    max_concurrent,
+    _busy,
+)
+_OVERRULED = (_paused, _slowed, rate, max_concurrent)
+"""The causes that do not hold up a task that was forced."""
+
+
+def causes(facts: Facts) -> Iterator[Why]:
+    """Yield everything that a task waits for; its turn comes last."""
+    if facts.is_pulled:
+        yield _pulled(facts)
+        return
+    forced = facts.record.forced_at is not None
+    for look in _CAUSES:
+        cause = None if forced and look in _OVERRULED else look(facts)
+        if cause is not None:
+            yield cause
+    yield _lost_lease(facts) if facts.record.state == State.LEASED else _turn(facts)
 
 
 def explain(facts: Facts) -> Why:

@@ -45,7 +45,8 @@ class Lanes:
     """The lanes from which tasks could be taken, at one instant of the database's clock.
 
     ``gates`` are the limits of the queues that have any, ``slowdowns`` those of receivers, and
-    ``added`` the queues that are added rather than configured.
+    ``added`` the queues that are added rather than configured. ``forced`` says whether any task is
+    to run whatever its queue.
     """
 
     now: int
@@ -53,6 +54,7 @@ class Lanes:
     gates: Mapping[str, Gate] = field(default_factory=dict)
     slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
+    forced: bool = False
 
     def due(self) -> list[Lane]:
         """Return the lanes whose first task is due and may start, in the order to take them."""

@@ -23,7 +23,7 @@ class TaskActions(Protocol):
     def wait(self, task_id: str, timeout: float | str | timedelta | None) -> Task: ...
     def requeue(self, task_id: str, *, transactional: bool | None) -> Task: ...
     def delete(self, task_id: str, *, transactional: bool | None) -> bool: ...
-    def run_now(self, task_id: str, *, transactional: bool | None) -> Task: ...
+    def run_now(self, task_id: str, *, force: bool, transactional: bool | None) -> Task: ...
     def result(self, task_id: str) -> Result | None: ...
 
 
@@ -259,12 +259,17 @@ class Task:
         """
         return self._actions.delete(self.id, transactional=transactional)
 
-    def run_now(self, *, transactional: bool | None = None) -> Task:
+    def run_now(self, *, force: bool = False, transactional: bool | None = None) -> Task:
         """Make a scheduled task due now; its eta stays what it was.
+
+        With ``force`` its next attempt begins as soon as a dispatcher has a free slot, before
+        others, even if its queue is paused, at its rate or full, or if its receiver asked for less.
+        It takes no token of the rate, but a place while it runs. Keys are respected: it may still
+        have to wait for its own. What comes after that attempt is as usual.
 
         Raises `BadTaskStateError` unless the task is scheduled.
         """
-        return self._actions.run_now(self.id, transactional=transactional)
+        return self._actions.run_now(self.id, force=force, transactional=transactional)
 
 
 def _instant(micros: int | None) -> datetime | None:

@@ -25,7 +25,8 @@ def ended(state: State, now: sa.ColumnElement[int], **more: Any) -> dict[str, An
 
     Its key is free for another task, and the indexes of live tasks no longer hold it.
     """
-    return {"state": state.value, "due_at": None, "finished_at": now, "unique_key": None, **more}
+    free = {"due_at": None, "unique_key": None, "forced_at": None}
+    return {"state": state.value, "finished_at": now, **free, **more}
 
 
 def parked(task: sa.Table, due_at: Any) -> dict[str, Any]:

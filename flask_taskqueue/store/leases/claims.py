@@ -20,6 +20,7 @@ from ..queues.queues import Queues
 from .attempts import AttemptLog
 from .completions import Completions
 from .finish import Finish, Transition
+from .forced import Forced
 from .lanes import is_open, look, prepare_look
 from .slowdowns import Seen, Slowdowns
 from .takeovers import Takeovers
@@ -54,8 +55,11 @@ class Claims:
         """Whether a slowed receiver or a rate key put tasks off since the caller reset this."""
         ending = finish, log, completions
         self.takeovers: Takeovers = Takeovers(tables, dialect, queues, locks, *ending)
-        self._claim = dialect.prepare_claim(tables.task)
-        self._claim_unseen = dialect.prepare_claim(tables.task, is_open(tables, dialect.now))
+        task, now = tables.task, dialect.now
+        self._claim = dialect.prepare_claim(task, candidates(task, now))
+        open_now = candidates(task, now, is_open(tables, now))
+        self._claim_unseen = dialect.prepare_claim(task, open_now)
+        self._forced = Forced(tables, dialect)
         self._lanes = prepare_look(tables, dialect.now)
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
@@ -108,6 +112,21 @@ class Claims:
         return self._claim_some(
             self._claim_unseen, connection, lane, limit, _terms(lease_id, held_by, lease), {}
         )
+
+    def claim_forced(
+        self,
+        connection: sa.Connection,
+        queues: Collection[str] | None,
+        limit: int,
+        *,
+        lease_id: str,
+        held_by: str,
+        lease: float,
+    ) -> list[Record]:
+        """Claim due tasks that are to run whatever their queue, of ``queues`` or of all."""
+        terms = _terms(lease_id, held_by, lease)
+        found = self._forced.claim(connection, queues, limit, terms)
+        return self._admitted(connection, found, held_by)
 
     def _claim_some(
         self,

@@ -27,9 +27,12 @@ def look(
     gates: Gates,
     slowdowns: Callable[[sa.Connection], Mapping[str, Slowdown]],
 ) -> Lanes:
-    """Return what waits in each lane of the open queues, or of those also in ``queues``."""
+    """Return what waits in each lane of the open queues, or of those also in ``queues``.
+
+    While any task is forced, the statement tells of closed queues too.
+    """
     rows = statement.execute(connection, {}).all()
-    chosen = (row for row in rows if queues is None or row.queue in queues)
+    chosen = (row for row in rows if row.open and (queues is None or row.queue in queues))
     waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
     limited = {row.queue for row in waiting if row.limited}
     added = frozenset(row.queue for row in waiting if row.added)
@@ -39,6 +42,7 @@ def look(
         gates=gates(connection, limited) if limited else {},
         slowdowns=slowdowns(connection) if waiting and waiting[0].slowed else {},
         added=added,
+        forced=bool(rows) and bool(rows[0].forced),
     )
 
 
@@ -59,10 +63,12 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             _is_limited(queue).label("limited"),
             queue.c.settings.is_not(None).label("added"),
             is_any_slowed(tables, now).label("slowed"),
+            is_taken_from(queue).label("open"),
+            is_any_forced(tables).label("forced"),
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))
-        .where(is_taken_from(queue))
+        .where(sa.or_(is_taken_from(queue), is_any_forced(tables)))
     )
     return Prepared(statement)
 
@@ -96,6 +102,12 @@ def is_taken_from(queue: sa.Table) -> sa.ColumnElement[bool]:
     return sa.and_(
         queue.c.paused_at.is_(None), queue.c.mode.is_(None), queue.c.deleted_at.is_(None)
     )
+
+
+def is_any_forced(tables: Tables) -> sa.ColumnElement[bool]:
+    """Return whether any task is to run whatever its queue; a look-up in a small index."""
+    task = tables.task.alias("forced")
+    return sa.exists(sa.select(task.c.id).where(task.c.forced_at.is_not(None)))
 
 
 def is_open(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:

@@ -190,6 +190,7 @@ class Recording:
                 last_status=sa.bindparam("status"),
                 last_reason=sa.bindparam("reason"),
                 last_error=sa.bindparam("error"),
+                forced_at=sa.null(),
             )
         )
 

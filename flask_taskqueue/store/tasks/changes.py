@@ -11,6 +11,7 @@ from ...core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTas
 from ...core.names import id_range
 from ...core.queues.rate_keys import is_rate_key
 from ...core.states import Record, State
+from ...core.tasks.request import PULL
 from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
@@ -173,18 +174,25 @@ class Tasks:
             )
         return len(dead)
 
-    def run_now(self, connection: sa.Connection, task_id: str) -> None:
-        """Make a scheduled task due. Raises `BadTaskStateError` if it is not scheduled."""
-        if not self.run_some_now(connection, Filter(ids=[task_id])):
+    def run_now(self, connection: sa.Connection, task_id: str, *, force: bool = False) -> None:
+        """Make a scheduled task due, with ``force`` whatever its queue (see `Forced`).
+
+        Raises `BadTaskStateError` if it is not scheduled.
+        """
+        if not self.run_some_now(connection, Filter(ids=[task_id]), force=force):
             self._object(connection, task_id, State.SCHEDULED, "run now")
 
-    def run_some_now(self, connection: sa.Connection, filter: Filter) -> int:
+    def run_some_now(
+        self, connection: sa.Connection, filter: Filter, *, force: bool = False
+    ) -> int:
         """Make up to `BATCH` scheduled tasks that match due; return how many.
 
         Tasks that wait for a key keep waiting.
         """
         found = self._selection.lock(connection, Action.RUN_NOW, filter)
-        self._update(connection, found, {"due_at": self._now})
+        sent = self._task.c.method != PULL  # no dispatcher would ever see the mark of the others
+        mark = {"forced_at": sa.case((sent, self._now))} if force else {}
+        self._update(connection, found, {"due_at": self._now, **mark})
         return len(found)
 
     def delete(self, connection: sa.Connection, task_id: str) -> bool:

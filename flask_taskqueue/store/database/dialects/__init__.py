@@ -19,9 +19,10 @@ __all__ = ["Claim", "Dialect", "ListenNotify", "Mark", "dialect_of", "is_in_memo
 
 
 class Claim(Protocol):
-    """A prepared claim: takes due tasks of one lane and returns them as they are now.
+    """A prepared claim: takes due tasks and returns them as they are now.
 
-    ``which`` binds in_queue, in_priority and most; ``how`` binds new_lease, holder and period.
+    ``which`` binds what its choice asks for, such as in_queue, in_priority and most; ``how`` binds
+    new_lease, holder and period.
     """
 
     def __call__(
@@ -96,11 +97,8 @@ class Dialect(Protocol):
         The database and its driver both need to have them.
         """
 
-    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Claim:
-        """Return the claim statement for a task table.
-
-        It takes nothing unless all of ``only`` hold, which may ask about ``in_queue``.
-        """
+    def prepare_claim(self, task: sa.Table, chosen: sa.Select[Any]) -> Claim:
+        """Return the claim statement for a task table, which takes the ids that are ``chosen``."""
 
     def among(self, column: sa.ColumnElement[str], name: str = "among") -> sa.ColumnElement[bool]:
         """Return whether a column is one of the texts that are bound by a name.

@@ -14,7 +14,7 @@ from ....core.diagnosis.facts import Finding
 from ....core.errors import TransientError
 from ....core.states import Record, State
 from ..prepared import Prepared
-from .claims import candidates, taken
+from .claims import taken
 from .connections import create_engine, ping_idle
 from .transactions import Mark, Savepoint, limit_mysql, limits
 
@@ -120,12 +120,12 @@ class MySQL:
     def notifications(self, engine: sa.Engine) -> None:
         return None
 
-    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
+    def prepare_claim(self, task: sa.Table, chosen: sa.Select[Any]) -> Any:
         """Read and lock, then update, because there is no UPDATE … RETURNING that both have.
 
         Locked rows cannot change, so the result of the update need not be read again.
         """
-        due = candidates(task, self.now, *only).with_only_columns(*task.c, self.now.label("now"))
+        due = chosen.with_only_columns(*task.c, self.now.label("now"))
         pick = Prepared(due.with_for_update(skip_locked=True))
         update = Prepared(
             sa.update(task)

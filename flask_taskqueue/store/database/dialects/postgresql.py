@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from ....core.diagnosis.facts import Finding
 from ....core.states import Record
 from ..prepared import Prepared
-from .claims import candidates, taken
+from .claims import taken
 from .connections import create_engine, ping_idle
 from .listen_notify import ListenNotify, driver_errors, is_direct
 from .transactions import Mark, TransactionId, limit_postgresql
@@ -162,13 +162,13 @@ class PostgreSQL:
     def notifications(self, engine: sa.Engine) -> ListenNotify | None:
         return ListenNotify() if engine.dialect.driver == "psycopg" else None
 
-    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
+    def prepare_claim(self, task: sa.Table, chosen: sa.Select[Any]) -> Any:
         """Return a claim that locks the rows in a CTE and joins them.
 
         ``WHERE id IN (SELECT … LIMIT … FOR UPDATE SKIP LOCKED)`` may run the subquery once per row
         and so take more than asked.
         """
-        pick = candidates(task, self.now, *only).with_for_update(skip_locked=True).cte("pick")
+        pick = chosen.with_for_update(skip_locked=True).cte("pick")
         statement = (
             sa.update(task)
             .where(task.c.id == pick.c.id)

@@ -19,7 +19,7 @@ from ....core.states import Record
 from ....process.threads import NoThreadError, start_thread
 from ..prepared import Prepared
 from . import sqlite_findings
-from .claims import candidates, taken
+from .claims import taken
 from .connections import create_engine
 from .transactions import BRIEF, Mark, Savepoint
 
@@ -119,11 +119,11 @@ class SQLite:
     def notifications(self, engine: sa.Engine) -> None:
         return None
 
-    def prepare_claim(self, task: sa.Table, *only: sa.ColumnElement[bool]) -> Any:
+    def prepare_claim(self, task: sa.Table, chosen: sa.Select[Any]) -> Any:
         """Return one UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
         statement = (
             sa.update(task)
-            .where(task.c.id.in_(candidates(task, self.now, *only)))
+            .where(task.c.id.in_(chosen))
             .values(taken(task, self.now))
             .returning(*task.c)
         )
