@@ -49,6 +49,7 @@ from .core.errors import (
     UnknownTaskError,
     WaitTimeoutError,
 )
+from .core.queues.circuits import OpenCircuit
 from .core.queues.statistics import QueueStatistics
 from .core.retry import RetryOptions
 from .core.schedules.schedule import Schedule
@@ -106,6 +107,7 @@ __all__ = [
     "InvalidTaskRetryOptionsError",
     "InvalidUrlError",
     "LimitOptions",
+    "OpenCircuit",
     "PermanentFailure",
     "Progress",
     "Queue",

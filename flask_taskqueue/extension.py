@@ -22,7 +22,6 @@ from .cli import taskqueue
 from .cloudtasks import check_installed
 from .cloudtasks import mount as mount_api
 from .config_files import cron_yaml_schedules, with_queue_yaml
-from .core.delivery.signatures import webhook_secret
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo
 from .core.queues.statistics import QueueStatistics
@@ -255,15 +254,6 @@ class TaskQueue(Declarations, RunTimeQueues):
         tasks.is_task_request(): return``.
         """
         return has_request_context() and verified(self._app(), request) is not None
-
-    def webhook_secret(self, target: str) -> str:
-        """Return the secret (``whsec_…``) with which another host verifies deliveries.
-
-        Verification follows Standard Webhooks. ``target`` is the URL that tasks are sent to, or its
-        host and port. Each host and port has its own secret, so that no host can sign for another.
-        Raises `InvalidUrlError`.
-        """
-        return webhook_secret(self._runtime.keys.webhook, target)
 
     def cloud_tasks_channel(self) -> Any:
         """Return a gRPC channel through which Google's Cloud Tasks client uses this queue.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import added_queues as _added_queues  # noqa: F401 - adds its commands to queues
 from .add import add
 from .changes import delete, prune, purge, requeue, retry, run_now
+from .circuits import circuits, close_circuit
 from .cloudtasks import cloudtasks
 from .cron import cron
 from .database import adopt, check, init_db, rotate_keys, upgrade
@@ -47,6 +48,8 @@ taskqueue: Commands = Commands(
             (configure, "Change a queue's limits"),
             (purge, "Cancel every task of a queue"),
             (cron, "List, run, pause and resume schedules"),
+            (circuits, "List receivers that keep failing"),
+            (close_circuit, "Send to a failing receiver again"),
         ),
         "Tables and keys": (
             (init_db, "Create the tables where they are missing"),

@@ -61,6 +61,11 @@ METRICS = (
     ),
     Metric("taskqueue_dispatchers", "gauge", "Dispatchers that are alive."),
     Metric(
+        "taskqueue_open_circuits",
+        "gauge",
+        "Receivers that keep failing, to which only probes are sent.",
+    ),
+    Metric(
         "taskqueue_dispatcher_heartbeat_age_seconds",
         "gauge",
         "How long ago a dispatcher was last seen.",

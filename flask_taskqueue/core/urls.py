@@ -145,6 +145,23 @@ def receiver_of(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def named_receiver(target: str) -> str:
+    """Return the receiver that a URL, or a host and port, names.
+
+    Raises `InvalidUrlError` for anything else.
+
+    >>> named_receiver("https://example.com/hook"), named_receiver("example.com:8443")
+    ('example.com:443', 'example.com:8443')
+    """
+    receiver = receiver_of(target if "://" in target else f"https://{target}")
+    if "://" not in target and target.lower() != receiver:
+        raise InvalidUrlError(
+            f"target {target!r} must be the URL that tasks are sent to, such as "
+            "'https://example.com/hook', or a host and a port, such as 'example.com:443'"
+        )
+    return receiver
+
+
 def as_host(text: str) -> str:
     """Return a receiver, or a Host header, in a form in which the two can be compared.
 

@@ -50,6 +50,7 @@ ACTIONS: tuple[tuple[str, str, str, Callable[..., PlannedAction]], ...] = (
     ("/queues/<queue>/purge", "purge_queue", "purge", queues.purge),
     ("/queues/<queue>/requeue", "requeue_dead", "requeue", queues.requeue_dead),
     ("/queues/<queue>/configure", "configure_queue", "configure", queues.configure),
+    ("/circuits/<path:target>/close", "close_circuit", "pause", queues.close_circuit),
     ("/errors/<group>/requeue", "requeue_group", "requeue", errors.requeue),
     ("/errors/<group>/run", "run_group", "run", errors.run),
     ("/cron/add", "add_cron", "edit", cron.add),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from flask import request
 
 from ..api.statistics import queue_counts, total
 from ..core.failures import Group, group
+from ..core.queues.circuits import OpenCircuit
 from ..core.queues.slowdowns import Slowdown, enforced
 from ..core.times import SECOND, to_datetime, to_micros
 from ..runtime import Runtime
@@ -88,6 +89,7 @@ def page(runtime: Runtime) -> Page:
         alive = [found for found in store.dispatchers.list(connection) if found.is_alive]
         now = store.schedules.now(connection)
         slowdowns = store.slowdowns.active(connection)
+        circuits = store.circuits.open(connection)
         chart = _chart(runtime, connection, lines, now)
     data = {
         "now": now,
@@ -97,6 +99,7 @@ def page(runtime: Runtime) -> Page:
         "chart": chart,
         "queues": lines,
         "slowed": [slowdown_row(slowdown, now) for slowdown in slowdowns.values()],
+        "circuits": [asdict(OpenCircuit.of(circuit)) for circuit in circuits.values()],
         "failures": [failure_group(failure) for failure in failures],
     }
     return Page(

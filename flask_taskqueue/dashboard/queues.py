@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import g, request
 
-from ..api import added_queues
+from ..api import added_queues, receivers
 from ..api.queue import Queue
 from ..api.statistics import queue_counts
 from ..core.errors import ConfigurationError
@@ -75,6 +75,11 @@ def pause(runtime: Runtime, queue: str) -> PlannedAction:
 def resume(runtime: Runtime, queue: str) -> PlannedAction:
     """Resume a queue."""
     return PlannedAction("resume", queue, Queue(queue, runtime).resume)
+
+
+def close_circuit(runtime: Runtime, target: str) -> PlannedAction:
+    """Send tasks to a receiver that keeps failing again at once."""
+    return PlannedAction("close-circuit", target, partial(receivers.close_circuit, runtime, target))
 
 
 def purge(runtime: Runtime, queue: str) -> PlannedAction:

@@ -115,6 +115,7 @@ REASONS = {
 SENTENCES = {
     "pause": "Paused the queue.",
     "resume": "Resumed the queue.",
+    "close-circuit": "Closed the circuit.",
     "configure": "Changed the limits.",
     "add-queue": "Added the queue.",
     "change-queue": "Changed the queue.",
@@ -129,6 +130,7 @@ SENTENCES = {
     "bulk-run": "The tasks will run now, started in the background.",
     "bulk-delete": "Cancelling the tasks in the background.",
 }
+_SWITCHES = ("pause", "resume", "pause-cron", "resume-cron", "close-circuit")
 _COUNTED = {
     "requeue": "Requeued {}.",
     "run": "{} will run now.",
@@ -176,7 +178,7 @@ def message(arguments: Mapping[str, str]) -> str | None:
     changed = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if action in _COUNTED:
         return _COUNTED[action].format(plural(changed, "task"))
-    if not changed and action in ("pause", "resume", "pause-cron", "resume-cron"):
+    if not changed and action in _SWITCHES:
         return "There was nothing to change."
     return SENTENCES.get(action)
 

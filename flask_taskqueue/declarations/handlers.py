@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from flask import Blueprint, Flask
 
 from ..api.adding import add_task
-from ..api.tasks import Tasks
+from ..api.receivers import Receivers
 from ..core.arguments.functions import check_function, name_of
 from ..core.errors import ConfigurationError
 from ..core.names import check_task_name
@@ -29,7 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class HandlerDeclarations(Tasks):
+class HandlerDeclarations(Receivers):
     """The declarations of handlers, which you can make before and after an app is set up."""
 
     def __init__(self, find_runtime: Callable[[], Runtime], apps: Iterable[Flask]) -> None:

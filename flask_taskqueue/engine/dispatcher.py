@@ -268,6 +268,9 @@ class Dispatcher:
     def _tell(self, recorded: Recorded) -> None:
         """Count the results and pass them to the observer."""
         self._claimer.note(recorded.results)
+        for change in recorded.circuits:
+            log = _logger.warning if change.is_open else _logger.info
+            log("%s", change)
         for result in recorded.results:
             self._count(result)
             self._observe(result, result.record.id in recorded.lost)

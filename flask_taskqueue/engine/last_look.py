@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 
+from ..core.queues.circuits import Circuit
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.slowdowns import SLOW, Slowdown, SlowHost, slowdown_target
 from ..core.states import Record
@@ -94,8 +95,8 @@ class LastLook:
         """The queues that were added while the app ran, whose settings a claim reads."""
         self.forced: bool = False
         """Whether there may be tasks to claim that run whatever their queue."""
-        self.slowdowns: dict[str, Slowdown | SlowHost] = {}
-        """The receivers that are slowed down, and how much each may get."""
+        self.slowdowns: dict[str, Slowdown | SlowHost | Circuit] = {}
+        """The receivers that are slowed down or keep failing, and how much each may get."""
 
     @property
     def next_in(self) -> float | None:

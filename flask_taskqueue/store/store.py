@@ -28,6 +28,7 @@ from .database.database import TRIES, Database, Result, Work
 from .database.transaction import LockedError, Wait
 from .encryption import KeyRotation
 from .leases.attempts import AttemptLog
+from .leases.circuits import Circuits
 from .leases.claims import Claims
 from .leases.completions import Completions
 from .leases.finish import Finish
@@ -99,14 +100,15 @@ class Store:
         self.known_queues: KnownQueues = KnownQueues({queue.name: queue for queue in queues})
         self.added_queues: AddedQueues = AddedQueues(tables, dialect, self.known_queues)
         self.completions: Completions = Completions(tables, dialect, finish)
-        self.slowdowns: Slowdowns = Slowdowns(tables, dialect)
+        self.circuits: Circuits = Circuits(tables, dialect)
+        self.slowdowns: Slowdowns = Slowdowns(tables, dialect, self.circuits)
         self.claims: Claims = Claims(
             tables, dialect, self.queues, self.locks, finish, log, self.completions, self.slowdowns
         )
         self.pulls: Pulls = Pulls(tables, dialect, finish)
         self.leases: Leases = Leases(tables, dialect, finish, log, self.completions, self.holds)
         self.recording: Recording = Recording(
-            tables, dialect, self.slowdowns, finish, log, self.holds
+            tables, dialect, self.slowdowns, self.circuits, finish, log, self.holds
         )
         self.statistics: Statistics = Statistics(tables, dialect, self.counters)
         self.metrics: Metrics = Metrics(tables, dialect)
@@ -118,7 +120,13 @@ class Store:
         self.dispatchers: Dispatchers = Dispatchers(tables, dialect)
         self.ownership: Ownership = Ownership(database, self.dispatchers, application)
         self.task_facts: TaskFacts = TaskFacts(
-            tables, dialect, self.queues, self.dispatchers, self.slowdowns, self.locks
+            tables,
+            dialect,
+            self.queues,
+            self.dispatchers,
+            self.slowdowns,
+            self.circuits,
+            self.locks,
         )
         self.backlog: Backlog = Backlog(tables, dialect)
         self.charts: Charts = Charts(tables, dialect)

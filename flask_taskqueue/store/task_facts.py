@@ -12,6 +12,7 @@ from ..core.states import LIVE, Record, State
 from .database.dialects import Dialect
 from .database.dialects.claims import is_state
 from .database.tables import Tables
+from .leases.circuits import Circuits
 from .leases.slowdowns import Slowdowns
 from .queues.dispatchers import Dispatchers
 from .queues.locks import Locks
@@ -31,6 +32,7 @@ class TaskFacts:
         queues: Queues,
         dispatchers: Dispatchers,
         slowdowns: Slowdowns,
+        circuits: Circuits,
         locks: Locks,
     ) -> None:
         self._task = tables.task
@@ -40,6 +42,7 @@ class TaskFacts:
         self._queues = queues
         self._dispatchers = dispatchers
         self._slowdowns = slowdowns
+        self._circuits = circuits
         self._locks = locks
 
     def facts(self, connection: sa.Connection, record: Record) -> Facts:
@@ -56,6 +59,7 @@ class TaskFacts:
                 dispatchers=self._dispatchers.list(connection),
                 going_on=going_on,
             )
+        receiver = slowdown_target(record.queue, record.url, record.target)
         return Facts(
             now=now,
             record=record,
@@ -64,9 +68,8 @@ class TaskFacts:
             is_pulled=queue.mode is not None,
             gate=self._queues.gates(connection, [record.queue])[record.queue],
             key_line=self._key_line(connection, record),
-            slowdown=self._slowdowns.active(connection).get(
-                slowdown_target(record.queue, record.url, record.target)
-            ),
+            slowdown=self._slowdowns.active(connection).get(receiver),
+            circuit=self._circuits.open(connection).get(receiver),
             holders=self._holders(connection, record),
             in_flight=[]
             if queue.max_concurrent is None

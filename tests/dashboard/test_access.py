@@ -24,6 +24,7 @@ VALUES = {
     "queue": "default",
     "name": "nightly",
     "filename": "dashboard.css",
+    "target": "a.example:443",
     "group": "0" * 16,
 }
 

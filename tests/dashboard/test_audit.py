@@ -14,6 +14,7 @@ from flask_taskqueue import RetryOptions, State
 from flask_taskqueue.core.signals import task_deleted
 from flask_taskqueue.dashboard.blueprint import ACTIONS
 from tests.apps import Bench
+from tests.circuits import open_circuit
 from tests.dashboard.conftest import Open
 
 SLOW = RetryOptions(min_backoff_seconds=500)
@@ -38,7 +39,13 @@ def rows(one: Bench) -> list[list[Any]]:
     with one.db.engine.connect() as connection:
         return [
             sorted((tuple(row) for row in connection.execute(sa.select(table))), key=repr)
-            for table in (tables.task, tables.queue, tables.schedule, tables.bulk)
+            for table in (
+                tables.task,
+                tables.queue,
+                tables.schedule,
+                tables.bulk,
+                tables.slowdown,
+            )
         ]
 
 
@@ -66,7 +73,9 @@ def shop(one: Bench) -> dict[str, Any]:
     one.app.test_client().get("/taskqueue/cron")
     one.tasks.add_queue("tours")
     one.tasks.add("/fine", countdown=900, queue="tours")
+    open_circuit(one.store, "a.example:443")
     return {
+        "close_circuit": ({"target": "a.example:443"}, {}),
         "add_queue": ({}, {"name": "trips", "rate": "5/s"}),
         "change_queue": ({"queue": "tours"}, {"deadline": "2m"}),
         "delete_queue": ({"queue": "tours"}, {}),

@@ -352,6 +352,7 @@ def stocked(one: Bench) -> dict[str, list[str]]:
         "name": ["nightly"],
         "group": groups,
         "filename": ["dashboard.css"],
+        "target": ["a.example:443", "http://b.example"],
     }
 
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from flask import Response
@@ -14,6 +15,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from flask_taskqueue import State, Task, diagnosis
 from flask_taskqueue.core.errors import InvalidUrlError
+from flask_taskqueue.core.queues import circuits
+from flask_taskqueue.core.times import SECOND
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 from tests.receivers import Receiver, receiver
@@ -370,3 +373,126 @@ class TestAReceiverHoldsUpAnother:
         with runtime.store.reading() as connection:
             assert list(runtime.store.slowdowns.active(connection)) == ["/default"]
         assert sender.run(sender.tasks.add(f"{ana.url}/hook")).state == "succeeded"
+
+
+class TestAReceiverKeepsFailing:
+    """Its circuit opens: it neither holds up others nor uses up attempts."""
+
+    @pytest.fixture
+    def senders(self, database: TestDatabase) -> Iterator[tuple[Bench, Bench]]:
+        """Two applications with a dispatcher each, on each database."""
+        config: dict[str, Any] = {
+            "TASKQUEUE_ALLOWED_HOSTS": ["127.0.0.1"],
+            "TASKQUEUE_DISPATCHER": "off",
+            "TASKQUEUE_DASHBOARD": True,
+            "TASKQUEUE_DASHBOARD_ACCESS": lambda: "read",
+        }
+        with bench(database.url, **config) as two, bench(database.url, **config) as one:
+            yield one, two  # in the context of the first
+            for sender in (one, two):
+                sender.runtime.stop(0)
+
+    @pytest.fixture(params=["refused", "silent", "broken"])
+    def dead(self, request: pytest.FixtureRequest) -> Iterator[str]:
+        """A host that refuses connections, takes them and says nothing, or answers 500."""
+        if request.param == "broken":
+            with receiver(500) as one:
+                yield one.host
+            return
+        with socket.socket() as own:
+            own.bind(("127.0.0.1", 0))
+            if request.param == "silent":
+                own.listen(200)
+            yield f"127.0.0.1:{own.getsockname()[1]}"
+
+    def test_others_go_on_and_its_tasks_wait(
+        self,
+        senders: tuple[Bench, Bench],
+        ana: Receiver,
+        dead: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Of 300 tasks for it a few are attempted, before its circuit is open; why, doctor, the
+        dashboard and the commands say so.
+        """
+        monkeypatch.setattr(circuits, "FIRST_PAUSE", 3600 * SECOND)
+        sender, other = senders
+        sender.tasks.add_many(
+            {"url": f"{ana.url}/hook"}
+            if number % 2
+            else {"url": f"http://{dead}/hook", "deadline": 2}
+            for number in range(600)
+        )
+        sender.runtime.start()
+        other.runtime.start()
+        wait_until(sender.tasks.open_circuits, what="the circuit is open", timeout=120)
+        wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
+
+        def waiting() -> list[Task]:
+            return [one for one in sender.tasks.find(limit=1000) if dead in one.url]
+
+        wait_until(
+            lambda: not any(one.state is State.LEASED for one in waiting()),
+            what="what was under way has ended",
+        )
+        assert sum(one.attempts for one in waiting()) < 100
+        late = next(one for one in waiting() if one.attempts == 0)
+        assert late.last_error is None
+        why = sender.tasks.why(late)
+        assert why.code == "circuit"
+        assert f"flask taskqueue close-circuit {dead}" in why.sentence
+        (found,) = [one for one in diagnosis.findings(sender.runtime) if dead in one.text]
+        assert "Its circuit is open" in found.text
+        page = sender.app.test_client().get("/taskqueue/")
+        assert dead in page.text
+        assert "Failing receivers" in page.text
+        (circuit,) = sender.tasks.open_circuits()
+        assert (circuit.target, circuit.failures >= 5) == (dead, True)
+
+    def test_when_it_answers_again_everything_arrives(
+        self, senders: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The probe is one task at a time, of both dispatchers; those that waited for it are sent
+        once.
+        """
+        monkeypatch.setattr(circuits, "FIRST_PAUSE", SECOND // 20)
+        sender, other = senders
+        with receiver(500) as broken:
+            sender.tasks.add_many((f"{broken.url}/hook", {"n": number}) for number in range(100))
+            sender.runtime.start()
+            other.runtime.start()
+            wait_until(sender.tasks.open_circuits, what="the circuit is open")
+            wait_until(
+                lambda: any(one.failures > 20 for one in sender.tasks.open_circuits()),
+                what="probes have failed",
+                timeout=120,
+            )
+            broken.answer = lambda: Response(status=204)
+            wait_until(
+                lambda: sender.tasks.queue("default").statistics().succeeded == 100,
+                what="all have succeeded",
+                timeout=120,
+            )
+            assert sender.tasks.open_circuits() == []
+            once = [one for one in sender.tasks.find(limit=1000) if one.attempts == 1]
+            assert len(once) > 20
+
+    def test_it_can_be_closed_by_hand(
+        self, senders: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What waits is sent at once, however far away the next probe is."""
+        monkeypatch.setattr(circuits, "FIRST_PAUSE", 3600 * SECOND)
+        sender, other = senders
+        with receiver(500) as broken:
+            sender.tasks.add_many((f"{broken.url}/hook", {"n": number}) for number in range(40))
+            sender.runtime.start()
+            other.runtime.start()
+            wait_until(sender.tasks.open_circuits, what="the circuit is open")
+            broken.answer = lambda: Response(status=204)
+            assert sender.tasks.close_circuit(f"{broken.url}/hook")
+            wait_until(
+                lambda: sender.tasks.queue("default").statistics().succeeded == 40,
+                what="all have succeeded",
+                timeout=120,
+            )
+            assert not sender.tasks.close_circuit(broken.host)

@@ -43,7 +43,8 @@ class Outcome:
 
     ``delay`` is in seconds from the end of the attempt, for a task that is tried again.
     ``retry_after`` is the number of seconds that a 429 or 503 named: its receiver asks for less of
-    everything.
+    everything. ``receiver_works`` tells whether the receiver answered as one that works, with any
+    status below 500; it is None if the attempt does not show it.
     """
 
     state: State
@@ -53,6 +54,7 @@ class Outcome:
     delay: float | None = None
     executed: bool = True
     retry_after: float | None = None
+    receiver_works: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def judge_success(reply: Reply, verdict: Verdict | None) -> Outcome | None:
 @lru_cache(maxsize=128)
 def success(status: int | None) -> Outcome:
     """Return the outcome of a success."""
-    return Outcome(State.SUCCEEDED, "success", status=status)
+    return Outcome(State.SUCCEEDED, "success", status=status, receiver_works=True)
 
 
 def permanent(error: str) -> Outcome:
@@ -112,13 +114,23 @@ def _failed(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> O
     answered = reply.kind == "reply"
     status = _status(reply, verdict) if answered else None
     reason, error = "failure" if answered else reply.kind, explain(reply, verdict)
-    failed = Outcome(State.SCHEDULED, reason, status, error, executed=status is not None)
+    works = answered and reply.status is not None and reply.status < 500
+    failed = Outcome(
+        State.SCHEDULED,
+        reason,
+        status,
+        error,
+        executed=status is not None,
+        receiver_works=works,
+    )
     if reply.severed:  # never twice in a row, because a new connection is made after this
-        return replace(failed, status=None, delay=0.0, executed=False)
+        return replace(failed, status=None, delay=0.0, executed=False, receiver_works=None)
     asked = answered and verdict is not None and verdict.kind == "retry"
     wait = retry_after(_retry_after(reply, verdict), attempt.now) if answered else None
     if wait is not None and status in (429, 503) and not asked:
-        failed = replace(failed, retry_after=min(wait, _LONGEST_ASKED))
+        failed = replace(
+            failed, retry_after=min(wait, _LONGEST_ASKED), receiver_works=works or None
+        )
     if not (_is_rolling_out(verdict, attempt) or attempt.retry.allows(attempt.number, attempt.age)):
         gave_up = f"{error} (gave up after {plural(attempt.number, 'attempt')})"
         return replace(failed, state=State.DEAD, error=gave_up)

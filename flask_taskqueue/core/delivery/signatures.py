@@ -15,8 +15,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..errors import InvalidUrlError
-from ..urls import receiver_of
+from ..urls import named_receiver
 
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 TOLERANCE = 300
@@ -77,14 +76,7 @@ def webhook_secret(keys: Sequence[bytes], target: str) -> str:
     ``target`` is the URL at which the receiver is called, or its host and port. Raises
     `InvalidUrlError` for anything else.
     """
-    receiver = receiver_of(target if "://" in target else f"https://{target}")
-    if "://" not in target and target.lower() != receiver:
-        raise InvalidUrlError(
-            f"target {target!r} must be the URL that tasks are sent to, such as "
-            "'https://example.com/hook', or a host and a port, "
-            "such as 'example.com:443': each receiver has a secret of its own"
-        )
-    return whsec(receiver_keys(keys, receiver)[0])
+    return whsec(receiver_keys(keys, named_receiver(target))[0])
 
 
 def whsec(key: bytes) -> str:

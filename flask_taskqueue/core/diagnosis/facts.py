@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from ..dispatchers import DispatcherInfo
+from ..queues.circuits import Circuit
 from ..queues.poison import probation
 from ..queues.rates import Gate
 from ..queues.slowdowns import Slowdown
@@ -63,6 +64,7 @@ class Facts:
     gate: Gate | None = None
     key_line: KeyLine | None = None
     slowdown: Slowdown | None = None
+    circuit: Circuit | None = None
     holders: Sequence[Record] = ()
     in_flight: Sequence[Record] = ()
     suspects: Sequence[Record] = ()

@@ -35,7 +35,8 @@ def _not_due(facts: Facts) -> Why | None:
     record = facts.record
     if record.state != State.SCHEDULED or record.due_at is None or record.due_at <= facts.now:
         return None
-    if facts.slowdown is not None and not record.attempts and record.eta <= facts.now:
+    is_put_off = facts.circuit is not None or (facts.slowdown is not None and not record.attempts)
+    if is_put_off and record.eta <= facts.now:
         return None  # it was due before, and was put off
     if waits_for_token(facts):
         return None
@@ -123,6 +124,26 @@ def _key(facts: Facts) -> Why | None:
         f"Its {word} {key!r} is held by {'task ' if len(holders) == 1 else ''}{verb}.",
         None,
         holders,
+    )
+
+
+def _circuit(facts: Facts) -> Why | None:
+    circuit, record = facts.circuit, facts.record
+    if circuit is None or record.state != State.SCHEDULED or record.eta > facts.now:
+        return None
+    since, probe = (to_datetime(instant) for instant in (circuit.failing_since, circuit.probe_at))
+    next_probe = (
+        "one of its tasks is under way as a probe"
+        if circuit.probing
+        else f"a probe may be sent from {utc(probe)} on"
+    )
+    return Why(
+        "circuit",
+        f"Its receiver, {circuit.name}, keeps failing since {utc(since)} "
+        f"({relative(since, facts.time)}): {plural(circuit.failures, 'failure')} in a row, at last "
+        f"{circuit.said}. Its circuit is open: {next_probe}, and the others follow when it is "
+        f"answered. Close it at once: flask taskqueue close-circuit {circuit.target}",
+        None if circuit.probing else probe,
     )
 
 
@@ -237,6 +258,7 @@ _CAUSES = (
     _paused,
     _no_route,
     _key,
+    _circuit,
     _slowed,
     _suspect,
     rate,
@@ -244,7 +266,7 @@ _CAUSES = (
     max_concurrent,
     _busy,
 )
-_OVERRULED = (_paused, _slowed, rate, max_concurrent)
+_OVERRULED = (_paused, _circuit, _slowed, rate, max_concurrent)
 """The causes that do not hold up a task that was forced."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..times import SECOND
+from .circuits import Circuit
 from .rates import Gate
 from .slowdowns import Slowdown
 
@@ -52,7 +53,7 @@ class Lanes:
     now: int
     lanes: tuple[Lane, ...]
     gates: Mapping[str, Gate] = field(default_factory=dict)
-    slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
+    slowdowns: Mapping[str, Slowdown | Circuit] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
     forced: bool = False
 

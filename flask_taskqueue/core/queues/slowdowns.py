@@ -98,7 +98,7 @@ class Slowdown:
             self, empty_at=now - int((self._filled(now) - number) / self.rate_at(now) * SECOND)
         )
 
-    def turn(self, now: int, place: int) -> int:
+    def turn(self, now: int, place: int, eta: int = 0) -> int:
         """Return when a postponed task may be sent; ``place`` is its place among them, from 1."""
         first = max(now, self.empty_at)
         growth = place * math.log(2) * SECOND / (self.rate_at(first) * _RECOVERY)
@@ -128,7 +128,7 @@ class SlowHost:
         """Return the state after this number of tasks was sent."""
         return SlowHost(self.room - number, self.half)
 
-    def turn(self, now: int, place: int) -> int:
+    def turn(self, now: int, place: int, eta: int = 0) -> int:
         """Return when a postponed task is looked at again."""
         return now + min(1 + place // self.half, _LOOK_AGAIN) * SECOND
 

@@ -135,9 +135,10 @@ def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the table of receivers that asked for less, until they recover.
+    """Define the table of receivers that asked for less, until they recover, or keep failing.
 
-    They asked by 429 or 503 with Retry-After. See `Slowdown`.
+    They asked by 429 or 503 with Retry-After (see `Slowdown`). From ``failures`` on, the columns
+    are those of `Circuit`.
     """
     return sa.Table(
         f"{prefix}slowdown",
@@ -150,6 +151,15 @@ def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("rate", SECONDS, nullable=False),
         sa.Column("empty_at", MICROS, nullable=False),
         sa.Column("over_at", MICROS, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("failing_since", MICROS, nullable=False, server_default="0"),
+        sa.Column("failed_at", MICROS, nullable=False, server_default="0"),
+        sa.Column("failure", token(20), nullable=False, server_default=""),
+        sa.Column("opened_at", MICROS),
+        sa.Column("probe_at", MICROS, nullable=False, server_default="0"),
+        sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("probe_id", token(26), nullable=False, server_default=""),
+        sa.Column("probe_took", MICROS, nullable=False, server_default="0"),
     )
 
 

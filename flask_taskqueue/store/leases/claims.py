@@ -64,7 +64,7 @@ class Claims:
 
     def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
         """Return the tasks that wait in each lane of the queues that are not paused."""
-        return look(connection, self._lanes, queues, self._queues.gates, self._slowdowns.active)
+        return look(connection, self._lanes, queues, self._queues.gates, self._slowdowns.limits)
 
     def claim(
         self,

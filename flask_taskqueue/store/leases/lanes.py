@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...core.queues.circuits import Circuit
 from ...core.queues.lanes import PRIORITIES, Lane, Lanes
 from ...core.queues.rates import Gate
 from ...core.queues.slowdowns import Slowdown
@@ -25,7 +26,7 @@ def look(
     statement: Prepared,
     queues: Collection[str] | None,
     gates: Gates,
-    slowdowns: Callable[[sa.Connection], Mapping[str, Slowdown]],
+    limits: Callable[[sa.Connection], Mapping[str, Slowdown | Circuit]],
 ) -> Lanes:
     """Return what waits in each lane of the open queues, or of those also in ``queues``.
 
@@ -40,7 +41,7 @@ def look(
         now=rows[0].now if rows else 0,
         lanes=tuple(Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in waiting),
         gates=gates(connection, limited) if limited else {},
-        slowdowns=slowdowns(connection) if waiting and waiting[0].slowed else {},
+        slowdowns=limits(connection) if waiting and waiting[0].slowed else {},
         added=added,
         forced=bool(rows) and bool(rows[0].forced),
     )

@@ -18,6 +18,7 @@ from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.transaction import MovedError
 from .attempts import COPIED, AttemptLog, leases_of
+from .circuits import Circuits
 from .finish import Finish, Transition
 from .holds import Holds
 from .results import AttemptResult, Recorded, alike, is_leased, leased
@@ -32,12 +33,14 @@ class Recording:
         tables: Tables,
         dialect: Dialect,
         slowdowns: Slowdowns,
+        circuits: Circuits,
         finish: Finish,
         log: AttemptLog,
         holds: Holds,
     ) -> None:
         self._task = tables.task
         self._slowdowns = slowdowns
+        self._circuits = circuits
         self._finish = finish
         self._now = dialect.now
         self._dialect = dialect
@@ -92,8 +95,11 @@ class Recording:
         if late:
             self._log.add_late(connection, late)
         self._log.forget_first(connection, [result.record for result in ordered])
+        changes = self._circuits.note(connection, held)
         self._slowdowns.ask(connection, held)
-        return Recorded([result for result, _ in found], {result.record.id for result in late})
+        return Recorded(
+            [result for result, _ in found], {result.record.id for result in late}, changes
+        )
 
     def _look(
         self, connection: sa.Connection, results: Sequence[AttemptResult]

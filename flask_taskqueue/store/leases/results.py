@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from ...core.delivery.outcome import Outcome
 from ...core.delivery.verdict import Reply, kept_headers
+from ...core.queues.circuits import CircuitChange
 from ...core.security.encryption import Encryption
 from ...core.states import Record
 from ..database.dialects import Dialect
@@ -64,11 +65,13 @@ class AttemptResult(NamedTuple):
 class Recorded:
     """The recorded results, as they turned out, and the tasks whose lease was lost.
 
-    ``lost`` are the ids of tasks whose lease somebody else had ended.
+    ``lost`` are the ids of tasks whose lease somebody else had ended, ``circuits`` those that have
+    opened or closed.
     """
 
     results: Sequence[AttemptResult]
     lost: Collection[str]
+    circuits: Sequence[CircuitChange] = ()
 
 
 def alike(

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
+from ...core.queues.circuits import Circuit
 from ...core.queues.lanes import Lane
 from ...core.queues.slowdowns import Slowdown, SlowHost, slowdown_target, slowed
 from ...core.states import Record, State
@@ -18,9 +19,10 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import candidates, is_state
 from ..database.tables import Tables
 from ..database.task_tables import parked
+from .circuits import Circuits
 from .results import AttemptResult
 
-Seen = MutableMapping[str, Slowdown | SlowHost]
+Seen = MutableMapping[str, Slowdown | SlowHost | Circuit]
 
 _TOGETHER = 200
 """The number of tasks of a lane that are examined when one of them is put off."""
@@ -29,16 +31,18 @@ _TOGETHER = 200
 class Slowdowns:
     """A store that applies slowdowns; each method joins its connection's transaction."""
 
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+    def __init__(self, tables: Tables, dialect: Dialect, circuits: Circuits) -> None:
+        self._circuits = circuits
         self._task = tables.task
         self._slowdown = tables.slowdown
         self._now = dialect.now
         self._insert = dialect.insert_missing(tables.slowdown)
         columns = [self._slowdown.c[name] for name in Slowdown.__slots__]
-        self._rows = sa.select(*columns).where(self._slowdown.c.over_at > dialect.now)
+        self._all = sa.select(*columns)
+        self._rows = self._all.where(self._slowdown.c.over_at > dialect.now)
         first = candidates(self._task, dialect.now, self._task.c.lock_key.is_(None))
         self._first = first.add_columns(
-            self._task.c.queue, self._task.c.url, self._task.c.target
+            self._task.c.queue, self._task.c.url, self._task.c.target, self._task.c.eta
         ).with_for_update(skip_locked=True)
 
     def active(self, connection: sa.Connection) -> dict[str, Slowdown]:
@@ -48,32 +52,28 @@ class Slowdowns:
             for row in connection.execute(self._rows.order_by(self._slowdown.c.target))
         }
 
+    def limits(self, connection: sa.Connection) -> dict[str, Slowdown | Circuit]:
+        """Return the receivers that are slowed now, and those whose circuit is open."""
+        return {**self.active(connection), **self._circuits.open(connection)}
+
     def ask(self, connection: sa.Connection, results: Iterable[AttemptResult]) -> None:
         """Slow the receivers that asked for less."""
         for target, (retry_after, status) in sorted(_longest(results).items()):
+            mine = self._slowdown.c.target == target
             row = connection.execute(
-                self._rows.where(self._slowdown.c.target == target).with_for_update()
+                self._all.add_columns(self._slowdown.c.over_at).where(mine).with_for_update()
             ).one_or_none()
             now = connection.scalar(sa.select(self._now)) or 0
-            after = slowed(
-                None if row is None else Slowdown(*row), target, now, status, retry_after
-            )
+            before = None if row is None or row.over_at <= now else Slowdown(*row[:-1])
+            after = slowed(before, target, now, status, retry_after)
             values = {
                 **{name: getattr(after, name) for name in Slowdown.__slots__},
                 "over_at": after.over_at,
             }
             if row is None:
-                over = sa.and_(
-                    self._slowdown.c.target == target, self._slowdown.c.over_at <= self._now
-                )
-                connection.execute(sa.delete(self._slowdown).where(over))
                 connection.execute(self._insert, values)
             else:
-                connection.execute(
-                    sa.update(self._slowdown)
-                    .where(self._slowdown.c.target == target)
-                    .values(values)
-                )
+                connection.execute(sa.update(self._slowdown).where(mine).values(values))
 
     def admit(
         self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: Seen
@@ -89,22 +89,24 @@ class Slowdowns:
         for record in claimed:
             target = slowdown_target(record.queue, record.url, record.target)
             (waiting[target] if target in slowdowns else sent).append(record)
-        late: dict[str, list[str]] = {}
+        late: dict[str, list[Record]] = {}
         for target, records in sorted(waiting.items()):
             let = self._take(connection, slowdowns, target, records)
             sent += records[:let]
             if len(records) > let:
-                late[target] = [record.id for record in records[let:]]
+                late[target] = records[let:]
         if late:
             now = max(record.started_at or 0 for record in claimed)
             self._put_off(connection, lane, late, slowdowns, now)
-        gone = {task_id for ids in late.values() for task_id in ids}
+        gone = {record.id for put_off in late.values() for record in put_off}
         return sent, [record for record in claimed if record.id in gone]
 
     def prune(self, connection: sa.Connection) -> int:
-        """Forget slowdowns that are over; return how many."""
+        """Forget slowdowns that are over, and failures of long ago; return how many."""
         return connection.execute(
-            sa.delete(self._slowdown).where(self._slowdown.c.over_at <= self._now)
+            sa.delete(self._slowdown).where(
+                self._slowdown.c.over_at <= self._now, self._circuits.forgotten()
+            )
         ).rowcount
 
     def _take(
@@ -121,6 +123,9 @@ class Slowdowns:
         if isinstance(seen, SlowHost):  # which is this process's own
             slowdowns[target] = seen.taken(now, number)
             return number
+        if isinstance(seen, Circuit):
+            slowdowns[target] = replace(seen, probing=True)
+            return int(self._circuits.take_probe(connection, seen, records[0].id))
         after = seen.taken(now, number)
         mine = sa.and_(
             self._slowdown.c.target == target, self._slowdown.c.empty_at == seen.empty_at
@@ -135,16 +140,16 @@ class Slowdowns:
         self,
         connection: sa.Connection,
         lane: Lane,
-        late: dict[str, list[str]],
+        late: dict[str, list[Record]],
         slowdowns: Seen,
         now: int,
     ) -> None:
         """Schedule tasks for when their turn may come."""
-        task, places = self._task, {target: len(ids) for target, ids in late.items()}
+        task, places = self._task, {target: len(found) for target, found in late.items()}
         back = [
-            {"put_off": task_id, "due": slowdowns[target].turn(now, place)}
+            {"put_off": record.id, "due": slowdowns[target].turn(now, place, record.eta)}
             for target in late
-            for place, task_id in enumerate(late[target], 1)
+            for place, record in enumerate(late[target], 1)
         ]
         taken = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.LEASED))
         connection.execute(
@@ -159,7 +164,7 @@ class Slowdowns:
             if target in late:
                 places[target] += 1
                 others.append(
-                    {"put_off": row.id, "due": slowdowns[target].turn(now, places[target])}
+                    {"put_off": row.id, "due": slowdowns[target].turn(now, places[target], row.eta)}
                 )
         if others:
             waits = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.SCHEDULED))
@@ -182,5 +187,6 @@ def _longest(results: Iterable[AttemptResult]) -> dict[str, tuple[float, int]]:
 
 
 def is_any_slowed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Return whether any receiver is slowed."""
-    return sa.exists().where(tables.slowdown.c.over_at > now)
+    """Return whether any receiver is slowed, or has an open circuit."""
+    slowdown = tables.slowdown
+    return sa.exists().where(sa.or_(slowdown.c.over_at > now, slowdown.c.opened_at.is_not(None)))

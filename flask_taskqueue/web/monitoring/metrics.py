@@ -62,9 +62,11 @@ class Collector:
             readings = store.metrics.all(connection)
             cron = store.metrics.cron(connection)
             dispatchers = _latest(store.dispatchers.list(connection))
+            open_circuits = len(store.circuits.open(connection))
             now = store.schedules.now(connection).timestamp()
             stamp = store.database.schema.stamp(connection)
         values = _of_queues(readings) | _of_dispatchers(dispatchers, now)
+        values["taskqueue_open_circuits"] = [((), open_circuits)]
         values["taskqueue_cron_last_success_timestamp_seconds"] = [
             ((name,), at) for name, at in cron.items()
         ]
