@@ -40,7 +40,7 @@ def judge_keys(config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _pages(runtime: Runtime) -> Iterator[Finding]:
-    """Say what opens the metrics and the dashboard, if they are on."""
+    """Say what opens the metrics, the API and the dashboard, if they are on."""
     settings = runtime.settings
     if settings.metrics:
         keys = {
@@ -51,6 +51,13 @@ def _pages(runtime: Runtime) -> Iterator[Finding]:
             "set TASKQUEUE_METRICS_TOKEN to a long random text, and have it sent as a bearer token"
         )
         yield _opened("TASKQUEUE_METRICS", keys, remedy, "monitoring#metrics")
+    if settings.api:
+        keys = {
+            "TASKQUEUE_API_TOKEN": settings.api_token,
+            "TASKQUEUE_API_ACCESS": settings.api_access,
+        }
+        remedy = "set TASKQUEUE_API_TOKEN to a long random text, and give it to the clients"
+        yield _opened("TASKQUEUE_API", keys, remedy, "leaving-cloudtasks#cloud-tasks-rest")
     if settings.dashboard:
         keys = {
             "TASKQUEUE_DASHBOARD_ACCESS": settings.dashboard_access,

@@ -460,12 +460,13 @@ def test_a_ping_is_no_ticket_to_a_handler(patient: Bench) -> None:
     ("config", "closed"),
     [
         (
-            {"TASKQUEUE_METRICS": True, "TASKQUEUE_DASHBOARD": True},
-            {"TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD"},
+            {"TASKQUEUE_METRICS": True, "TASKQUEUE_DASHBOARD": True, "TASKQUEUE_API": True},
+            {"TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD", "TASKQUEUE_API"},
         ),
         ({"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_TOKEN": "a-token-for-the-tests"}, set()),
         ({"TASKQUEUE_METRICS": True, "TASKQUEUE_METRICS_ACCESS": lambda: True}, set()),
         ({"TASKQUEUE_DASHBOARD": True, "TASKQUEUE_DASHBOARD_ACCESS": lambda: None}, set()),
+        ({"TASKQUEUE_API": True, "TASKQUEUE_API_TOKEN": "a-token-for-the-tests"}, set()),
         ({"TASKQUEUE_DASHBOARD": True, "DEBUG": True}, set()),
     ],
 )
@@ -481,5 +482,6 @@ def test_what_is_closed_to_everybody_is_told(
         ]
     assert {found.text.split()[0] for found in told if found.level == "warning"} == closed
     assert len(told) == sum(
-        config.get(key) is True for key in ("TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD")
+        config.get(key) is True
+        for key in ("TASKQUEUE_METRICS", "TASKQUEUE_DASHBOARD", "TASKQUEUE_API")
     )
