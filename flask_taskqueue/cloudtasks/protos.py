@@ -55,9 +55,12 @@ class Method:
         return found
 
     def write(self, reply: Mapping[str, Any]) -> bytes:
-        """Return a reply, which is proto3 JSON, as bytes."""
+        """Return a reply, which is proto3 JSON, as bytes.
+
+        Fields that this version of google-cloud-tasks does not know are left out.
+        """
         message = self.reply()
-        json_format.ParseDict(dict(reply), message)
+        json_format.ParseDict(dict(reply), message, ignore_unknown_fields=True)
         data: bytes = message.SerializeToString()
         return data
 

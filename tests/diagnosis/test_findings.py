@@ -19,13 +19,12 @@ from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 
-from flask_taskqueue import TaskQueue
+from flask_taskqueue import TaskQueue, include_object
 from flask_taskqueue.core.delivery.verdict import Verdict
 from flask_taskqueue.core.diagnosis.facts import Finding
 from flask_taskqueue.core.diagnosis.problems import judge_dispatchers
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.diagnosis.database import judge_clock
-from flask_taskqueue.migrations import include_object
 from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench, closing, runtime_of, served
 from tests.databases import TestDatabase
