@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from ..core.rpc.resource_names import QueueName, TaskName, task_name
 from ..core.rpc.status import Code, RpcError, invalid, of_reply
 from ..core.rpc.wire import data_text, duration_text, timestamp_text
 from ..core.states import LIVE, Record, State
+from ..core.times import to_micros
 from ..core.urls import is_absolute
 from ..store import Filter
 from .context import NOT_FOUND, Context, Reply, required
@@ -90,20 +92,22 @@ def delete_named(context: Context, name: TaskName) -> None:
 
 
 def run(context: Context, fields: Fields) -> Reply:
-    """Make a task due now, and return it. A task that runs already is returned as it is."""
+    """Run a task now, even if its queue is paused, at its rate or full, and return it.
+
+    A task that runs already is returned as it is. Raises `BadTaskStateError` for a task that waits
+    for its key.
+    """
     name = task_name(required(fields, "name"))
     runtime = context.runtime
     with runtime.store.reading() as connection:
         record = find(context, connection, name)
     if record.state == State.SCHEDULED:
-        actions = Tasks.of(runtime)
-        context.change(
-            "run now",
-            f"task {record.id}",
-            lambda: actions.run_now(record.id, transactional=context.transactional),
+        run_now = partial(
+            Tasks.of(runtime).run_now, record.id, force=True, transactional=context.transactional
         )
-        with runtime.store.reading() as connection:
-            record = runtime.store.tasks.get(connection, record.id)
+        task = context.change("run now", f"task {record.id}", run_now)
+        if task.due_at is not None:
+            record = record._replace(due_at=to_micros(task.due_at))
     return shown_task(context, name.queue, record, fields.get("responseView"))
 
 

@@ -182,6 +182,17 @@ def test_a_task_can_be_run_now(google: Door) -> None:
     assert task.state is State.SUCCEEDED
 
 
+def test_a_task_is_run_although_its_queue_is_paused(google: Door) -> None:
+    """As by Cloud Tasks; the others of its queue wait."""
+    google.client.pause_queue(name=MAIL)
+    waiting, run = google.add(queue=MAIL), google.add(queue=MAIL)
+    assert google.client.run_task(name=run.name).schedule_time < datetime.now(UTC)
+    google.bench.tasks.drain()
+    assert [task.name for task in google.client.list_tasks(parent=MAIL)] == [waiting.name]
+    done = google.bench.tasks.get(run.name.rpartition("/")[2])
+    assert done.state is State.SUCCEEDED
+
+
 def test_a_batch_adds_each_task_by_itself(google: Door) -> None:
     """Those that can be added are; the operation says which could not, and why."""
     name = f"{QUEUE}/tasks/taken"
