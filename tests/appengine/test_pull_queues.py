@@ -124,6 +124,7 @@ def test_a_task_that_is_deleted_has_succeeded(shop: Bench) -> None:
     assert not queue.delete_tasks_by_name("b").was_deleted
     statistics = shop.tasks.queue("pull").statistics()
     assert (statistics.succeeded, statistics.cancelled, statistics.tasks) == (1, 1, 1)
+    assert queue.fetch_statistics().executed_last_minute == 1
     assert statistics.mode == "pull"
 
 

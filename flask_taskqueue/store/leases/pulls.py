@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ...core.names import lease_id
 from ...core.retry import RetryOptions
 from ...core.states import Record, State
-from ...core.times import duration_micros, plural
+from ...core.times import SECOND, duration_micros, plural
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
@@ -111,12 +111,21 @@ class Pulls:
         """End tasks as succeeded, whoever has leased them; return those that had not ended."""
         task = self._task
         rows = connection.execute(
-            sa.select(task)
+            sa.select(task, self._now.label("now"))
             .where(task.c.id.in_(sorted(ids)), is_state(task, State.SCHEDULED))
             .order_by(task.c.id)
             .with_for_update()
         ).all()
-        self._end(connection, [Record._make(row) for row in rows], State.SUCCEEDED)
+        done = [
+            Transition(
+                Record._make(row[:-1]),
+                State.SUCCEEDED,
+                attempt="success" if row.attempts else None,
+                duration=max(0, row.now - (row.started_at or row.now)) / SECOND,
+            )
+            for row in rows
+        ]
+        self._end(connection, done, last_reason="success")
         return {row.id for row in rows}
 
     def _due(self, queue: str) -> sa.Select[Any]:
@@ -158,19 +167,20 @@ class Pulls:
                 f"leased {plural(record.attempts, 'time')}, as often as the task_retry_limit "
                 "of its queue allows, and not deleted"
             )
-            self._end(connection, [record], State.DEAD, last_reason="timeout", last_error=error)
+            was_leased = bool(record.attempts)
+            attempt = "timeout" if was_leased else None
+            end = Transition(record, State.DEAD, attempt=attempt, failed=was_leased)
+            self._end(connection, [end], last_reason="timeout", last_error=error)
 
-    def _end(
-        self, connection: sa.Connection, records: Sequence[Record], state: State, **more: Any
-    ) -> None:
-        ids = [record.id for record in records]
-        if ids:
+    def _end(self, connection: sa.Connection, ends: Sequence[Transition], **more: Any) -> None:
+        if ends:
+            ids = [end.record.id for end in ends]
             connection.execute(
                 sa.update(self._task)
                 .where(self._task.c.id.in_(ids))
-                .values(ended(state, self._now, **more))
+                .values(ended(ends[0].state, self._now, **more))
             )
-            self._finish.follow(connection, [Transition(one, state) for one in records], "")
+            self._finish.follow(connection, ends, "")
 
 
 def _has_tag(
