@@ -232,7 +232,6 @@ def test_a_name_is_read_as_it_is_written(name: str) -> None:
         ("queue:\n\n-\n", "line 3, queue: it is empty; it must be a mapping"),
         ("queue: []\nqueue: []", "line 2, queue: it is given twice, first in line 1"),
         ("queue:\n- rate: 5/s", "line 2, name: it is missing"),
-        ("queue:\n- name: mail", "line 2, rate: it is missing; give it, such as 'rate: 5/s'"),
         (
             "queue:\n- name: my_mail\n  rate: 5/s",
             "line 2, name: queue name 'my_mail' must be 1 to 100 letters",
@@ -246,14 +245,12 @@ def test_a_name_is_read_as_it_is_written(name: str) -> None:
         ),
         ("queue:\n- [a]: b", "line 2, a key: it is a list; it must be a text"),
         ("queue:\n- ~: b", "line 2, a key: it is empty; it must be a text"),
-        (queue(rate="rate:"), "line 2, rate: it is missing"),
         (
             queue(rate="rate: 5/x"),
             "line 3, rate: it is '5/x'; it must be a number and a unit, such as '20/m'",
         ),
         (queue(rate="rate: 5"), "line 3, rate: it is '5'; it must be a number and a unit"),
         (queue(rate="rate: {s: 5}"), "line 3, rate: it is a mapping; it must be a text"),
-        (queue(rate="mode: push"), "line 2, rate: it is missing; give it, such as 'rate: 5/s'"),
         (queue("mode: pop"), "line 4, mode: it is 'pop'; it must be 'push' or 'pull'"),
         (queue("rats: 5/s"), "line 4, rats: there is no such key; did you mean rate?"),
         (
@@ -431,6 +428,14 @@ def test_a_target_is_shown_without_what_may_be_secret() -> None:
     said = queue_error(queue("target: https://me:hunter2@example.com/?token=hunter2"))
     assert "https://example.com/" in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("rate", ["rate:", "mode: push", ""])
+def test_a_queue_without_a_rate_has_no_limit(rate: str) -> None:
+    """App Engine's parser takes it, and gcloud deploys it."""
+    found = parse_queue_yaml(queue(rate=rate), file="queue.yaml", services=SERVICES)
+    assert found == {"mail": {"bucket_size": 5}}
+    assert Settings.of({"TASKQUEUE_QUEUES": found}).queues["mail"].rate is None
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ def parse_queue_yaml(
     The grammar is App Engine's. ``acl``, ``total_storage_limit`` and ``resume_paused_queues`` are
     checked and have no effect. A ``target`` is the name of one of the ``services``, or a base URL.
     A file without the queue ``default`` leaves that as it is: App Engine's would have 5/s.
-    As there, ``retry_parameters`` without limits mean retries without end. What only a push queue
-    has is checked and has no effect in a pull queue.
+    As there, ``retry_parameters`` without limits mean retries without end. Without a ``rate`` a
+    queue has no limit, as with Cloud Tasks, which has 500/s. What only a push queue has is checked
+    and has no effect in a pull queue.
 
     Raises `ConfigurationError` naming ``file``, the line and the key.
     """
@@ -105,8 +106,6 @@ def _queues(entry: Entry, readers: Mapping[str, Reader]) -> dict[str, dict[str, 
     for item in entry.items():
         values = item.read(readers, needed={"name": "mail"})
         pulled = values.get("mode") == "pull"
-        if not pulled:
-            item.need(values, {"rate": "5/s"})
         at, name = values["name"], values["name"].text()
         if name in names:
             at.refuse(f"there is a queue {name!r} already, in line {names[name].line}")

@@ -122,16 +122,12 @@ class Entry:
         ``needed`` has an example for each required key.
         """
         values = {key: readers[key](entry) for key, entry in self.entries(readers).items()}
-        self.need(values, needed or {})
-        return values
-
-    def need(self, values: Mapping[str, Any], needed: Mapping[str, str]) -> None:
-        """Refuse values without each of the ``needed`` keys, of which it has examples."""
-        for key, example in needed.items():
+        for key, example in (needed or {}).items():
             if key not in values:
                 Entry(self.file, self.line, key, self.node).refuse(
                     f"it is missing; give it, such as '{key}: {example}'"
                 )
+        return values
 
     def _shown(self) -> str:
         if self.is_empty or not isinstance(self.node, yaml.ScalarNode):
