@@ -125,7 +125,7 @@ def _shown(
         reply["purgeTime"] = timestamp_text(row.purged_at)
     if context.version == "v2":
         return reply
-    reply["type"] = "PUSH"
+    reply["type"] = "PULL" if settings.is_pulled else "PUSH"
     if settings.tombstone_ttl is not None:
         reply["tombstoneTtl"] = duration_text(settings.tombstone_ttl)
     asked: frozenset[str] = fields.get("readMask", frozenset())

@@ -20,6 +20,7 @@ from ..core.rpc.resource_names import QueueName, TaskName, task_name
 from ..core.rpc.status import Code, RpcError, invalid, of_reply
 from ..core.rpc.wire import data_text, duration_text, timestamp_text
 from ..core.states import LIVE, Record, State
+from ..core.tasks.request import PULL
 from ..core.times import to_micros
 from ..core.urls import is_absolute
 from ..store import Filter
@@ -193,7 +194,9 @@ def _scheduled(record: Record) -> int:
 
 
 def _request(context: Context, record: Record, *, full: bool) -> Reply:
-    """Return the request in the form in which it was given."""
+    """Return the request in the form in which it was given; none of a pull queue's task."""
+    if record.method == PULL:
+        return {}
     encryption = context.runtime.encryption
     surface = Surface.stored(record.surface)
     kind = None if surface is None else surface.kind

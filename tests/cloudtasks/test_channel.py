@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from flask_taskqueue import ConfigurationError, State
 from flask_taskqueue.cloudtasks import installed
 from tests.cloudtasks.doors import BASE, PARENT, QUEUE, Door, door
 from tests.databases import TestDatabase
+from tests.pages import ROOT
 
 
 @pytest.fixture
@@ -44,6 +47,27 @@ def test_a_task_is_part_of_the_sessions_transaction(within: Door) -> None:
     within.bench.db.session.commit()
     (stored,) = within.bench.tasks.find()
     assert (stored.name, stored.state) == ("one", State.SCHEDULED)
+
+
+KILLED = """
+import os, sys
+from tests.cloudtasks.doors import QUEUE, door
+
+with door("channel", sys.argv[1]) as one:
+    one.bench.tasks.worker("/worker")(lambda: None)
+    one.bench.db.session.get(one.bench.Counter, 1).count = 7
+    one.add(name=f"{QUEUE}/tasks/lost")
+    os._exit(9)
+"""
+
+
+def test_a_process_that_dies_before_the_commit_leaves_nothing(within: Door) -> None:
+    """Neither the task nor the change that it belongs to."""
+    url = within.bench.db.engine.url.render_as_string(hide_password=False)
+    assert subprocess.run([sys.executable, "-c", KILLED, url], cwd=ROOT).returncode == 9
+    assert within.bench.tasks.find() == []
+    assert within.bench.count() == 0
+    within.add(name=f"{QUEUE}/tasks/lost")
 
 
 def test_a_taken_name_leaves_the_transaction_as_it_was(within: Door) -> None:

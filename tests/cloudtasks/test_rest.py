@@ -13,6 +13,7 @@ from flask_wtf import CSRFProtect
 from werkzeug.test import TestResponse
 
 from flask_taskqueue import ConfigurationError, TaskQueue
+from flask_taskqueue.appengine import taskqueue
 from flask_taskqueue.core.settings.app import Settings
 from tests.apps import Bench, bench
 from tests.cloudtasks.doors import BASE, PARENT, QUEUE, SETTINGS, TOKEN
@@ -243,6 +244,22 @@ def test_the_beta_shows_statistics_on_request(served: Bench) -> None:
     assert found["stats"]["tasksCount"] == "1"
     assert found["stats"]["concurrentDispatchesCount"] == "0"
     assert "type" not in (ask(served, "GET", f"/{QUEUE}").json or {})
+
+
+def test_a_pull_queue_is_shown_and_takes_no_task(sqlite_database: TestDatabase) -> None:
+    """Its tasks are not sent, so they have no request."""
+    queues = {"pulled": {"mode": "pull"}}
+    name = f"{PARENT}/queues/pulled"
+    with bench(sqlite_database.url, **{**SETTINGS, "TASKQUEUE_QUEUES": queues}) as one:
+        taskqueue.Queue("pulled").add(taskqueue.Task(payload="x", method="PULL", name="one"))
+        client = one.app.test_client()
+        shown = client.get(f"/taskqueue/api/v2beta3/{name}", headers=BEARER).json or {}
+        assert shown["type"] == "PULL"
+        listed = ask(one, "GET", f"/{name}/tasks?responseView=FULL").json or {}
+        assert listed["tasks"][0]["name"] == f"{name}/tasks/one"
+        assert not {"httpRequest", "appEngineHttpRequest"} & listed["tasks"][0].keys()
+        task = {"task": {"httpRequest": {"url": f"{BASE}/worker"}}}
+        assert ask(one, "POST", f"/{name}/tasks", task).status_code == 400
 
 
 def test_tasks_of_the_app_are_shown_too(served: Bench) -> None:
