@@ -9,7 +9,7 @@ from ..core.errors import TablesMissingError, TransientError
 from ..core.queues.circuits import Circuit
 from ..core.queues.rates import rate_text
 from ..core.queues.slowdowns import Slowdown
-from ..core.times import plural, to_datetime, utc
+from ..core.times import to_datetime, utc
 from ..runtime import Runtime
 
 
@@ -33,9 +33,9 @@ def judge_circuit(circuit: Circuit) -> Finding:
     )
     return Finding(
         "warning",
-        f"{circuit.name} keeps failing since {since}: {plural(circuit.failures, 'failure')} in a "
-        f"row, at last {circuit.said}. Its circuit is open: its tasks wait, and a probe may be "
-        f"sent from {probe} on",
+        f"{circuit.name} has failed {circuit.failures} times in a row since {since}, most recently "
+        f"with: {circuit.said}. Its circuit is open: its tasks wait, and a probe may be sent from "
+        f"{probe} on",
         "see whether it is there and what its log says; its tasks go on when a probe is answered, "
         f"or at once after: flask taskqueue close-circuit {circuit.target}",
         "queues#circuits",

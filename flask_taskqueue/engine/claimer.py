@@ -13,6 +13,7 @@ from ..core.errors import TaskQueueError
 from ..core.names import lease_id
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
+from ..core.queues.slowdowns import UnknownHosts
 from ..core.states import Record, State
 from ..store import AddedQueues, AttemptResult, Claims, LockedError, Store, Wait
 from .last_look import LastLook, SlowHosts
@@ -70,6 +71,7 @@ class Claimer:
         self._held_by = held_by
         self._lease = lease
         self._slow = SlowHosts(slots)
+        self._unknown: UnknownHosts | None = None
         self._suspects_turn = True
         self._tried: tuple[Lane, State] | None = None
         """The lane and the state of the last attempt to claim something."""
@@ -123,7 +125,8 @@ class Claimer:
                 self._suspects_turn = not trial.alone
                 return trial
         self._suspects_turn = True
-        for host, share in self._slow.shares(one.delivery.record for one in running).items():
+        shares, self._unknown = self._slow.shares(one.delivery.record for one in running)
+        for host, share in shares.items():
             self.last_look.slowdowns.setdefault(host, share)
         self._claims.put_off_any = False
         records = self._forgiven(
@@ -245,6 +248,7 @@ class Claimer:
             wanted,
             limited=lane.queue in seen.limited,
             slowdowns=seen.slowdowns,
+            unknown=self._unknown,
             **self._terms(),
         )
         seen.claimed(lane, len(found), wanted=wanted)

@@ -10,52 +10,66 @@ import sqlalchemy as sa
 
 from ..core.queues.circuits import Circuit
 from ..core.queues.lanes import Lane, Lanes
-from ..core.queues.slowdowns import SLOW, Slowdown, SlowHost, slowdown_target
+from ..core.queues.slowdowns import SLOW, Slowdown, SlowHost, UnknownHosts, slowdown_target
 from ..core.states import Record
 from ..store import AttemptResult, Claims
 
 _MOST = 1000
-"""The most hosts that are remembered."""
+"""The most slow hosts that are remembered."""
+_MOST_QUICK = 10_000
 
 
 class SlowHosts:
     """The hosts whose latest attempt in this process took long, whatever its outcome.
 
-    Only the drain uses this object.
+    While there are half as many of them as slots, or more, hosts that this process has not had a
+    quick reply from yet share with them. Only the drain uses this object.
     """
 
     def __init__(self, slots: int) -> None:
         self._half = max(1, slots // 2)
         self._hosts: set[str] = set()
+        self._quick: dict[str, None] = {}
         self._turns = 0
 
     def __bool__(self) -> bool:
         return bool(self._hosts)
 
     def note(self, results: Iterable[AttemptResult]) -> None:
-        """Remember hosts that took long; forget those that did not."""
+        """Remember hosts that took long and those that did not."""
         for result in results:
             record = result.record
             if record.target is None and record.url.startswith("/"):
                 continue
             host = slowdown_target(record.queue, record.url, record.target)
+            self._quick.pop(host, None)
             if result.outcome.reason != "timeout" and result.duration < SLOW:
                 self._hosts.discard(host)
+                self._quick[host] = None
+                if len(self._quick) > _MOST_QUICK:
+                    del self._quick[next(iter(self._quick))]
             elif len(self._hosts) < _MOST:
                 self._hosts.add(host)
 
-    def shares(self, running: Iterable[Record]) -> dict[str, SlowHost]:
+    def shares(self, running: Iterable[Record]) -> tuple[dict[str, SlowHost], UnknownHosts | None]:
         """Return how many tasks of each slow host may be claimed beside the ``running`` ones.
 
-        All slow hosts together have half of the slots, and other hosts the rest.
+        All slow hosts together have half of the slots, and other hosts the rest. If unknown hosts
+        share with them, their limit is returned as well.
         """
         if not self._hosts:
-            return {}
+            return {}, None
         busy = Counter(
             slowdown_target(record.queue, record.url, record.target) for record in running
         )
-        room = max(0, self._half - sum(busy[host] for host in self._hosts))
         self._turns += 1
+        unknown = None
+        if len(self._hosts) >= self._half:
+            unknown = UnknownHosts(0, self._half, self._quick)
+        room = max(0, self._half - sum(busy[host] for host in busy if self._counts(host, unknown)))
+        if unknown is not None:
+            unknown.room = (room + self._turns % 2) // 2
+            room -= unknown.room
         hosts = sorted(self._hosts)
         first = self._turns % len(hosts)
         shares = {}
@@ -63,7 +77,10 @@ class SlowHosts:
             share = -(-room // left)  # rounded up: the first hosts get what is left over
             shares[host] = SlowHost(share, self._half)
             room -= share
-        return shares
+        return shares, unknown
+
+    def _counts(self, host: str, unknown: UnknownHosts | None) -> bool:
+        return host in self._hosts or (unknown is not None and unknown.covers(host))
 
 
 _SERVES = 0.05
@@ -95,7 +112,7 @@ class LastLook:
         """The queues that were added while the app ran, whose settings a claim reads."""
         self.forced: bool = False
         """Whether there may be tasks to claim that run whatever their queue."""
-        self.slowdowns: dict[str, Slowdown | SlowHost | Circuit] = {}
+        self.slowdowns: dict[str, Slowdown | SlowHost | UnknownHosts | Circuit] = {}
         """The receivers that are slowed down or keep failing, and how much each may get."""
 
     @property

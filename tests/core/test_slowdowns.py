@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flask_taskqueue.core.queues.slowdowns import (
     Slowdown,
     SlowHost,
+    UnknownHosts,
     enforced,
     slowdown_target,
     slowed,
@@ -113,3 +114,14 @@ def test_what_is_enforced_is_told_of_queues() -> None:
     assert enforced(5.0, "mail", own, NOW) == 5.0
     assert enforced(None, "default", own, NOW) is None
     assert own["/mail"].name == "the app's own routes in queue mail"
+
+
+def test_unknown_hosts_share_what_slow_ones_leave() -> None:
+    """Those of which a quick reply is known, and the app's own routes, are not among them."""
+    unknown = UnknownHosts(3, 4, {"quick.example:443"})
+    assert unknown.covers(HOST)
+    assert not unknown.covers("quick.example:443")
+    assert not unknown.covers("/mail")
+    assert unknown.taken(NOW, 2).tokens(NOW) == 1
+    turns = [unknown.turn(NOW, place) - NOW for place in (1, 31, 32, 2000)]
+    assert turns == [SECOND, SECOND, 2 * SECOND, 30 * SECOND]

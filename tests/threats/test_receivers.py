@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -309,6 +310,34 @@ class TestAReceiverHoldsUpAnother:
             tried = [one.attempts for one in sender.tasks.find(limit=1000) if one.url == url]
             assert len(tried) == 150
             assert sum(tried) < 100
+            sender.runtime.stop(0)
+
+    def test_many_hosts_that_do_not_answer_take_not_every_slot(
+        self, sender: Bench, ana: Receiver
+    ) -> None:
+        """Each is new to the process; after one deadline they share half of the slots, until they
+        answer.
+        """
+        with ExitStack() as stack:
+            silent = [
+                stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+                for _ in range(60)
+            ]
+            sender.tasks.add_many(
+                spec
+                for port in silent
+                for spec in (
+                    {"url": f"http://127.0.0.1:{port}/hook", "deadline": 3},
+                    {"url": f"{ana.url}/hook"},
+                )
+            )
+            sender.runtime.start()
+            wait_until(lambda: len(ana.got) == 60, what="the good receiver has got its tasks")
+            tried = [
+                one.attempts for one in sender.tasks.find(limit=1000) if ana.host not in one.url
+            ]
+            assert len(tried) == 60
+            assert sum(tried) < 40
             sender.runtime.stop(0)
 
     def test_a_host_that_answers_late_takes_not_every_slot(

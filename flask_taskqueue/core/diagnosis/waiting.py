@@ -139,10 +139,10 @@ def _circuit(facts: Facts) -> Why | None:
     )
     return Why(
         "circuit",
-        f"Its receiver, {circuit.name}, keeps failing since {utc(since)} "
-        f"({relative(since, facts.time)}): {plural(circuit.failures, 'failure')} in a row, at last "
-        f"{circuit.said}. Its circuit is open: {next_probe}, and the others follow when it is "
-        f"answered. Close it at once: flask taskqueue close-circuit {circuit.target}",
+        f"Its receiver, {circuit.name}, has failed {circuit.failures} times in a row since "
+        f"{utc(since)} ({relative(since, facts.time)}), most recently with: {circuit.said}. Its "
+        f"circuit is open: {next_probe}, and the others follow once it is answered. "
+        f"Close it at once: flask taskqueue close-circuit {circuit.target}",
         None if circuit.probing else probe,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidUrlError
@@ -21,6 +21,8 @@ _RECOVERY = 30 * SECOND
 _APART = SECOND
 _LOOK_AGAIN = 30
 """The longest, in seconds, that a task waits for another look if its host is slow."""
+_SOON = 8
+"""How many tasks for unknown hosts are looked at again within a second, for each slot."""
 SLOW = 2.0
 """The seconds from which on an attempt, with the look-up of its name, makes its host a slow one."""
 
@@ -131,6 +133,36 @@ class SlowHost:
     def turn(self, now: int, place: int, eta: int = 0) -> int:
         """Return when a postponed task is looked at again."""
         return now + min(1 + place // self.half, _LOOK_AGAIN) * SECOND
+
+
+@dataclass(slots=True, eq=False)
+class UnknownHosts:
+    """The hosts that have not answered this process quickly yet, while many others are slow.
+
+    ``quick`` are those that have. ``room`` is the number of slots that all others may have now,
+    which tasks use up as they are taken; ``half`` is the number that they have with slow hosts.
+    """
+
+    room: int
+    half: int
+    quick: Collection[str]
+
+    def covers(self, target: str) -> bool:
+        """Return whether a receiver is one of these hosts, if it is not known to be slow."""
+        return not target.startswith("/") and target not in self.quick
+
+    def tokens(self, now: int) -> int:
+        """Return how many tasks may be sent now."""
+        return self.room
+
+    def taken(self, now: int, number: int) -> UnknownHosts:
+        """Return the state after this number of tasks was sent."""
+        self.room -= number
+        return self
+
+    def turn(self, now: int, place: int, eta: int = 0) -> int:
+        """Return when a postponed task is looked at again."""
+        return now + min(1 + place // (_SOON * self.half), _LOOK_AGAIN) * SECOND
 
 
 def slowed(

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ...core.queues.lanes import Lane, Lanes
 from ...core.queues.rate_keys import has_rate_key
+from ...core.queues.slowdowns import UnknownHosts
 from ...core.states import Record, State
 from ...core.times import SECOND, duration_micros
 from ..database.dialects import Claim, Dialect
@@ -77,6 +78,7 @@ class Claims:
         lease: float,
         limited: bool = False,
         slowdowns: Seen | None = None,
+        unknown: UnknownHosts | None = None,
     ) -> list[Record]:
         """Lease up to ``limit`` due tasks of a lane for ``lease`` seconds; count their attempts.
 
@@ -88,9 +90,8 @@ class Claims:
         if limited:
             gate = self._queues.decide(connection, lane.queue)
             limit = 0 if gate is None else gate.allowed(limit)
-        taken = self._claim_some(
-            self._claim, connection, lane, limit, _terms(lease_id, held_by, lease), slowdowns or {}
-        )
+        terms, seen = _terms(lease_id, held_by, lease), {} if slowdowns is None else slowdowns
+        taken = self._claim_some(self._claim, connection, lane, limit, terms, seen, unknown)
         if gate is not None and taken:
             self._queues.charge(connection, lane.queue, gate, len(taken))
         return taken
@@ -136,6 +137,7 @@ class Claims:
         limit: int,
         how: Mapping[str, Any],
         slowdowns: Seen,
+        unknown: UnknownHosts | None = None,
     ) -> list[Record]:
         taken: list[Record] = []
         for _ in range(_CLAIMS if limit else 0):
@@ -145,7 +147,9 @@ class Claims:
                 {"in_queue": lane.queue, "in_priority": lane.priority, "most": wanted},
                 how,
             )
-            may_go = self._not_slowed(connection, lane, found, slowdowns) if slowdowns else found
+            may_go: Sequence[Record] = found
+            if slowdowns or unknown is not None:
+                may_go = self._not_slowed(connection, lane, found, slowdowns, unknown)
             taken += self._admitted(connection, may_go, how["holder"])
             if len(found) < wanted or len(taken) == limit or has_rate_key(found):
                 break
@@ -170,13 +174,18 @@ class Claims:
         return [first]
 
     def _not_slowed(
-        self, connection: sa.Connection, lane: Lane, found: Sequence[Record], slowdowns: Seen
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        found: Sequence[Record],
+        slowdowns: Seen,
+        unknown: UnknownHosts | None,
     ) -> list[Record]:
         """Return the claimed tasks that their receivers may be given, and put the others off.
 
         Tasks that wait for the keys of those put off may then run.
         """
-        sent, late = self._slowdowns.admit(connection, lane, found, slowdowns)
+        sent, late = self._slowdowns.admit(connection, lane, found, slowdowns, unknown)
         self.put_off_any |= bool(late)
         keyed = [record.id for record in late if record.lock_key is not None]
         if keyed:

@@ -13,7 +13,13 @@ import sqlalchemy as sa
 
 from ...core.queues.circuits import Circuit
 from ...core.queues.lanes import Lane
-from ...core.queues.slowdowns import Slowdown, SlowHost, slowdown_target, slowed
+from ...core.queues.slowdowns import (
+    Slowdown,
+    SlowHost,
+    UnknownHosts,
+    slowdown_target,
+    slowed,
+)
 from ...core.states import Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import candidates, is_state
@@ -22,7 +28,7 @@ from ..database.task_tables import parked
 from .circuits import Circuits
 from .results import AttemptResult
 
-Seen = MutableMapping[str, Slowdown | SlowHost | Circuit]
+Seen = MutableMapping[str, Slowdown | SlowHost | UnknownHosts | Circuit]
 
 _TOGETHER = 200
 """The number of tasks of a lane that are examined when one of them is put off."""
@@ -76,18 +82,26 @@ class Slowdowns:
                 connection.execute(sa.update(self._slowdown).where(mine).values(values))
 
     def admit(
-        self, connection: sa.Connection, lane: Lane, claimed: Sequence[Record], slowdowns: Seen
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        claimed: Sequence[Record],
+        slowdowns: Seen,
+        unknown: UnknownHosts | None = None,
     ) -> tuple[list[Record], list[Record]]:
         """Split claimed tasks into those that may be sent and those that were put off.
 
         The attempt of the latter is not counted. The next tasks of the lane that would be put off
         too are put off with them, so that they are not in the way of others. ``slowdowns`` are the
-        slowdowns that were seen; they change as their tokens are used.
+        slowdowns that were seen; they change as their tokens are used. ``unknown`` limits the hosts
+        that it covers and that are not among them.
         """
         waiting: dict[str, list[Record]] = defaultdict(list)
         sent: list[Record] = []
         for record in claimed:
             target = slowdown_target(record.queue, record.url, record.target)
+            if unknown is not None and target not in slowdowns and unknown.covers(target):
+                slowdowns[target] = unknown
             (waiting[target] if target in slowdowns else sent).append(record)
         late: dict[str, list[Record]] = {}
         for target, records in sorted(waiting.items()):
@@ -120,7 +134,7 @@ class Slowdowns:
         number = min(len(records), seen.tokens(now))
         if not number:
             return 0
-        if isinstance(seen, SlowHost):  # which is this process's own
+        if isinstance(seen, SlowHost | UnknownHosts):  # which are this process's own
             slowdowns[target] = seen.taken(now, number)
             return number
         if isinstance(seen, Circuit):
