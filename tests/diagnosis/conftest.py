@@ -104,7 +104,8 @@ def ward(database: TestDatabase) -> Iterator[Ward]:
 @contextmanager
 def opened(database: TestDatabase, queues: dict[str, Any]) -> Iterator[Ward]:
     """An application with these queues."""
-    with bench(database.url, TASKQUEUE_QUEUES=queues) as one:
+    hosts = ["*.example"]
+    with bench(database.url, TASKQUEUE_QUEUES=queues, TASKQUEUE_ALLOWED_HOSTS=hosts) as one:
 
         @one.tasks.worker("/work")
         def work(what: str) -> str:

@@ -12,6 +12,7 @@ from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult
+from tests.circuits import open_circuit
 from tests.databases import TestDatabase
 from tests.diagnosis.conftest import Ward, opened
 
@@ -145,6 +146,28 @@ def test_a_receiver_that_asked_for_less_is_named(ward: Ward) -> None:
         assert timedelta(minutes=50) < found.until - datetime.now(UTC) < timedelta(minutes=70)
     assert ward.why(first).also == ("slowed",)
     assert ward.why(ward.add(queue="single")).code == "turn"
+
+
+def test_a_receiver_that_keeps_failing_is_named(ward: Ward) -> None:
+    """With what failed, the next probe and the command that closes its circuit; a task that is not
+    due yet says that first, and one for another host nothing of it.
+    """
+    ward.see()
+    open_circuit(ward.store, "a.example:443")
+    tasks = ward.bench.tasks
+    task, later = (
+        tasks.add("/work", {"what": "good"}, target="https://a.example", countdown=seconds)
+        for seconds in (0, 3600)
+    )
+    found = ward.why(task)
+    assert found.code == "circuit"
+    assert "Its receiver, a.example:443, has failed 5 times in a row since 2" in found.sentence
+    assert "most recently with: no connection. Its circuit is open" in found.sentence
+    assert found.sentence.endswith("flask taskqueue close-circuit a.example:443")
+    assert found.until is not None
+    assert timedelta(minutes=5) < found.until - datetime.now(UTC) < timedelta(minutes=11)
+    assert ward.why(later).code == "not_due"
+    assert ward.why(tasks.add("/work", {"what": "good"}, target="https://b.example")).code == "turn"
 
 
 def test_as_many_as_may_run_are_named(ward: Ward) -> None:
