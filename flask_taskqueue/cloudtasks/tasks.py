@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from ..api.adding import store_new
 from ..api.tasks import Tasks
 from ..core.delivery.surface import Surface
+from ..core.errors import TaskQueueError
 from ..core.names import is_task_id
 from ..core.retry import RetryOptions
 from ..core.rpc.messages import Fields
@@ -29,7 +31,11 @@ from .new_tasks import new_task, own_url
 from .retry_config import retry_config
 
 _MOST = 1000
+_MOST_FULL = 100
+"""The most tasks of a page with their bodies."""
 _SECOND = 1_000_000
+
+T = TypeVar("T")
 
 
 def create(context: Context, fields: Fields) -> Reply:
@@ -58,7 +64,7 @@ def get(context: Context, fields: Fields) -> Reply:
 def list_some(context: Context, fields: Fields) -> Reply:
     """Return a page of tasks, the oldest first."""
     queue = context.queue_of(fields, "parent")
-    size = page_size(fields, _MOST)
+    size = page_size(fields, _MOST_FULL if fields.get("responseView") == "FULL" else _MOST)
     store = context.runtime.store
     with store.reading() as connection:
         records = store.search.live(
@@ -181,8 +187,9 @@ def shown_task(
         "responseCount": record.executions,
         "view": view or "BASIC",
     }
-    if record.retry is not None:
-        reply["retryConfig"] = retry_config(RetryOptions.from_json(record.retry))
+    retry = record.retry
+    if retry is not None and (options := _readable(lambda: RetryOptions.from_json(retry))):
+        reply["retryConfig"] = retry_config(options)
     return reply | _attempts(record, (ended or {}).get(record.id))
 
 
@@ -198,24 +205,42 @@ def _request(context: Context, record: Record, *, full: bool) -> Reply:
     if record.method == PULL:
         return {}
     encryption = context.runtime.encryption
-    surface = Surface.stored(record.surface)
+    surface = _readable(lambda: Surface.stored(record.surface))
     kind = None if surface is None else surface.kind
     request: Reply = {"httpMethod": record.method}
-    if headers := encryption.decrypt_text(record.headers):
-        request["headers"] = json.loads(headers)
-    if full and (body := encryption.decrypt(bytes(record.body))):
+    if headers := _readable(lambda: _headers(encryption.decrypt_text(record.headers))):
+        request["headers"] = headers
+    if full and (body := _readable(lambda: encryption.decrypt(bytes(record.body)))):
         request["body"] = data_text(body)
     if kind == "appengine" or (kind is None and not _leads_out(record)):
         host = record.target or own_url(context.runtime)
-        routing = {} if host is None else {"appEngineRouting": {"host": host.partition("://")[2]}}
+        routing = {} if host is None else {"appEngineRouting": {"host": urlsplit(host).netloc}}
         return {"appEngineHttpRequest": {"relativeUri": record.url, **routing, **request}}
     request["url"] = _whole_url(context, record)
     if surface is not None and surface.oidc is not None:
         request["oidcToken"] = {
-            "serviceAccountEmail": surface.oidc["email"],
+            "serviceAccountEmail": surface.oidc.get("email", ""),
             "audience": surface.oidc.get("audience", request["url"]),
         }
     return {"httpRequest": request}
+
+
+def _readable(read: Callable[[], T]) -> T | None:
+    """Return what is read of a row; None if the row was written by hand and holds no such thing.
+
+    It must not keep the other tasks of a list from being shown; its attempt says what is wrong.
+    """
+    try:
+        return read()
+    except (TaskQueueError, ValueError, RecursionError):
+        return None
+
+
+def _headers(stored: str | None) -> Mapping[str, str]:
+    found = json.loads(stored) if stored else {}
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise ValueError
+    return found
 
 
 def _leads_out(record: Record) -> bool:

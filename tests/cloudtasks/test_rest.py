@@ -246,6 +246,36 @@ def test_the_beta_shows_statistics_on_request(served: Bench) -> None:
     assert "type" not in (ask(served, "GET", f"/{QUEUE}").json or {})
 
 
+def test_a_row_that_was_written_by_hand_is_shown_as_far_as_it_can_be(served: Bench) -> None:
+    """And the others of the list with it."""
+    served.tasks.add("/worker", {"a": "1"})
+    table = served.store.database.tables.task
+    for column, text in (("surface", "{"), ("retry", "[]"), ("headers", "[1]"), ("method", "X")):
+        task = served.tasks.add("/worker")
+        served.store.transact(
+            lambda connection, column=column, text=text, task=task: connection.execute(
+                table.update().where(table.c.id == task.id).values({column: text})
+            )
+        )
+    reply = ask(served, "GET", f"/{QUEUE}/tasks?responseView=FULL")
+    assert reply.status_code == 200
+    assert reply.json is not None
+    assert len(reply.json["tasks"]) == 5
+    assert all("appEngineHttpRequest" in task for task in reply.json["tasks"])
+
+
+def test_a_page_with_bodies_is_shorter(served: Bench) -> None:
+    """So that no page is too large for those who ask."""
+    served.tasks.add_many([("/worker", None)] * 120)
+    reply = ask(served, "GET", f"/{QUEUE}/tasks?responseView=FULL").json or {}
+    assert len(reply["tasks"]) == 100
+    rest = ask(
+        served, "GET", f"/{QUEUE}/tasks?responseView=FULL&pageToken={reply['nextPageToken']}"
+    )
+    assert len((rest.json or {})["tasks"]) == 20
+    assert len((ask(served, "GET", f"/{QUEUE}/tasks").json or {})["tasks"]) == 120
+
+
 def test_a_pull_queue_is_shown_and_takes_no_task(sqlite_database: TestDatabase) -> None:
     """Its tasks are not sent, so they have no request."""
     queues = {"pulled": {"mode": "pull"}}

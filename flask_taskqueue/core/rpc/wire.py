@@ -47,7 +47,7 @@ def duration_text(seconds: float) -> str:
     >>> duration_text(600), duration_text(0.1), duration_text(0)
     ('600s', '0.100s', '0s')
     """
-    micros = round(seconds * 1_000_000)
+    micros = round(max(-_LONGEST, min(seconds, _LONGEST)) * 1_000_000)
     whole, rest = divmod(abs(micros), 1_000_000)
     return f"{'-' if micros < 0 else ''}{whole}{_fraction(rest)}s"
 
