@@ -43,8 +43,9 @@ def guests(sqlite_database: TestDatabase) -> Iterator[tuple[Bench, str]]:
         yield one, url
 
 
+@pytest.mark.parametrize("version", ["v2", "v2beta3"])
 @pytest.mark.parametrize("own_document", [False, True])
-def test_discoverys_client(guests: tuple[Bench, str], own_document: bool) -> None:
+def test_discoverys_client(guests: tuple[Bench, str], own_document: bool, version: str) -> None:
     """Made from Google's own document, or from the one that is served here."""
     discovery = package("googleapiclient.discovery")
     errors = package("googleapiclient.errors")
@@ -52,13 +53,15 @@ def test_discoverys_client(guests: tuple[Bench, str], own_document: bool) -> Non
     one, url = guests
     if own_document:
         found = requests.get(
-            f"{url}/$discovery/rest?version=v2", headers={"X-Goog-Api-Key": TOKEN}, timeout=60
+            f"{url}/$discovery/rest?version={version}",
+            headers={"X-Goog-Api-Key": TOKEN},
+            timeout=60,
         )
         service = discovery.build_from_document(found.json(), credentials=credentials)
     else:
         service = discovery.build(
             "cloudtasks",
-            "v2",
+            version,
             static_discovery=True,
             client_options={"api_endpoint": url},
             credentials=credentials,
@@ -122,7 +125,7 @@ def gcloud(url: str, folder: Path, *arguments: str) -> Any:
         "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
     }
     done = subprocess.run(
-        ["gcloud", "tasks", *arguments, "--location=here", "--format=json"],
+        ["gcloud", *arguments, "--location=here", "--format=json"],
         env=environment,
         capture_output=True,
         text=True,
@@ -134,26 +137,28 @@ def gcloud(url: str, folder: Path, *arguments: str) -> Any:
 def test_gcloud(guests: tuple[Bench, str], tmp_path: Path) -> None:
     """Its commands about queues and tasks."""
     one, url = guests
-    assert gcloud(url, tmp_path, "queues", "describe", "mail")["name"] == QUEUE
+    assert gcloud(url, tmp_path, "tasks", "queues", "describe", "mail")["name"] == QUEUE
     created = gcloud(
         url,
         tmp_path,
-        *("create-http-task", "one", "--queue=mail", f"--url={BASE}/worker"),
+        *("tasks", "create-http-task", "one", "--queue=mail", f"--url={BASE}/worker"),
         *("--method=post", "--header=X-Own:1", "--body-content=hello"),
     )
     assert created["name"] == f"{QUEUE}/tasks/one"
-    (listed,) = gcloud(url, tmp_path, "list", "--queue=mail")
+    beta = gcloud(url, tmp_path, "beta", "tasks", "queues", "describe", "mail")
+    assert (beta["name"], beta["type"]) == (QUEUE, "PUSH")
+    (listed,) = gcloud(url, tmp_path, "tasks", "list", "--queue=mail")
     assert listed["httpRequest"]["headers"]["X-Own"] == "1"
     changed = gcloud(
         url,
         tmp_path,
-        *("queues", "update", "mail", "--max-dispatches-per-second=5"),
+        *("tasks", "queues", "update", "mail", "--max-dispatches-per-second=5"),
         "--max-concurrent-dispatches=7",
     )
     assert changed["rateLimits"]["maxDispatchesPerSecond"] == 5
-    added = gcloud(url, tmp_path, "queues", "create", "new", "--max-attempts=3")
+    added = gcloud(url, tmp_path, "tasks", "queues", "create", "new", "--max-attempts=3")
     assert added["retryConfig"]["maxAttempts"] == 3
-    gcloud(url, tmp_path, "queues", "pause", "mail")
+    gcloud(url, tmp_path, "tasks", "queues", "pause", "mail")
     assert one.tasks.queue("mail").statistics().paused_at is not None
 
 
