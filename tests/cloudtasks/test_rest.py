@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from flask_taskqueue.core.settings.app import Settings
 from tests.apps import Bench, bench
 from tests.cloudtasks.doors import BASE, PARENT, QUEUE, SETTINGS, TOKEN
 from tests.databases import TestDatabase
+from tests.pages import ROOT
 
 API = "/taskqueue/api/v2"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -397,3 +401,39 @@ def test_an_app_without_a_session_is_answered(make: Any) -> None:
     TaskQueue(app)
     reply = app.test_client().get(f"{API}/{QUEUE}", headers=BEARER)
     assert reply.status_code == 200
+
+
+WITHOUT_PACKAGES = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("google", "grpc", "cryptography", "jwt"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from flask import Flask
+from flask_taskqueue import TaskQueue
+
+app = Flask("guests", instance_path=sys.argv[1])
+app.config.update(SECRET_KEY="a secret for tests", TESTING=True)
+app.config.update(TASKQUEUE_API=True, TASKQUEUE_API_TOKEN=sys.argv[2])
+tasks = TaskQueue(app)
+reply = app.test_client().post(
+    "/taskqueue/api/v2/projects/p/locations/l/queues/default/tasks",
+    json={"task": {"appEngineHttpRequest": {"relativeUri": "/worker"}}},
+    headers={"X-Goog-Api-Key": sys.argv[2]},
+)
+print(reply.status_code)
+"""
+
+
+def test_the_routes_need_no_other_package(tmp_path: Path) -> None:
+    """Neither Google's nor one for keys; gRPC and tokens do."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PACKAGES, str(tmp_path), TOKEN],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.returncode) == ("200\n", 0), done.stderr
