@@ -98,7 +98,7 @@ EXAMPLES = {
     "api": "True",
     "api_url_prefix": '""',
     "api_token": '"a-long-random-text"',
-    "api_access": 'lambda: request.headers.get("X-Staff") == "yes"',
+    "api_access": 'lambda: bool(session.get("is_staff"))',
     "oidc_key": '"-----BEGIN PRIVATE KEY-----…"',
     "api_parent": '"projects/guests/locations/europe-west1"',
     "metrics": "True",

@@ -25,6 +25,8 @@ from .service import CloudTasks
 BLUEPRINT = "taskqueue_api"
 _VERBS = ("GET", "POST", "PATCH", "DELETE", "PUT")
 _WHO = "Cloud Tasks API"
+_KEYS_CACHE = "public, max-age=300"
+"""How long receivers may keep the public keys."""
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
@@ -69,7 +71,7 @@ def _mount_keys(app: Flask, runtime: Runtime) -> None:
         documents = {CONFIGURATION_PATH: tokens.configuration, JWKS_PATH: tokens.public_keys}
         for path, found in documents.items():
             name = path.rpartition("/")[2].partition(".")[0]
-            keys.add_url_rule(path, name, partial(_json, found, 200))
+            keys.add_url_rule(path, name, partial(_json, found, 200, cache=_KEYS_CACHE))
         app.register_blueprint(keys)
 
 
@@ -112,7 +114,7 @@ def _prefix(runtime: Runtime) -> str:
     return f"{request.root_path}{runtime.settings.api_url_prefix}"
 
 
-def _json(document: object, status: int) -> Response:
+def _json(document: object, status: int, *, cache: str = "no-store") -> Response:
     response = Response(json.dumps(document), status, mimetype="application/json")
-    response.headers["Cache-Control"] = "no-store"
+    response.headers["Cache-Control"] = cache
     return response

@@ -125,7 +125,9 @@ def test_all_keys_are_published_and_the_newest_signs(sqlite_database: TestDataba
     with door("channel", sqlite_database.url, TASKQUEUE_OIDC_KEY=[pem(OTHER), PEM]) as one:
         client = one.bench.app.test_client()
         configuration = client.get("/.well-known/openid-configuration").json
-        keys = client.get("/.well-known/jwks.json").json
+        reply = client.get("/.well-known/jwks.json")
+        assert reply.headers["Cache-Control"] == "public, max-age=300"
+        keys = reply.json
         assert PEM not in repr(one.bench.runtime.settings)
         assert configuration is not None
         assert keys is not None
