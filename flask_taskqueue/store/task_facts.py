@@ -65,6 +65,7 @@ class TaskFacts:
             record=record,
             paused_at=queue.paused_at,
             paused_by=queue.paused_by,
+            deleted_at=queue.deleted_at,
             is_pulled=queue.mode is not None,
             gate=self._queues.gates(connection, [record.queue])[record.queue],
             key_line=self._key_line(connection, record),

@@ -352,6 +352,8 @@ def test_deleting_a_queue_cancels_its_tasks_and_blocks_its_name(
             use()
     assert "tours" not in [queue.name for queue in other.queues()]
     assert "tours" not in [one.queue for one in other.statistics()]
+    with shop.store.reading() as connection:
+        assert "tours" not in [one.queue for one in shop.store.metrics.all(connection)]
     with pytest.raises(TombstonedQueueError, match="its name is free again from"):
         other.add_queue("tours")
     pass_days(shop, "tours", 3.01)
@@ -383,6 +385,7 @@ def test_what_is_left_in_a_deleted_queue_is_cancelled_by_the_next_sweep(
     shop.db.session.commit()
     other.drain()
     assert {other.get(task.id).state for task in (late, *left)} == {State.SCHEDULED}
+    assert other.why(late).code == "queue_deleted"
     pass_days(shop, "tours", 4)
     with pytest.raises(TombstonedQueueError, match="once its last tasks are cancelled"):
         other.add_queue("tours")

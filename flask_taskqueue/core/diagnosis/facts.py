@@ -61,6 +61,7 @@ class Facts:
     record: Record
     paused_at: int | None = None
     paused_by: str | None = None
+    deleted_at: int | None = None
     gate: Gate | None = None
     key_line: KeyLine | None = None
     slowdown: Slowdown | None = None

@@ -11,24 +11,10 @@ from ..queues.rates import rate_text
 from ..states import State
 from ..times import SECOND, plural, relative, to_datetime, utc
 from ..urls import redacted
+from .closed_queues import deleted, paused, pulled
 from .facts import Facts
 from .limits import list_ids, max_concurrent, rate, rate_per_key, waits_for_token
 from .why import ENDED, Why, running, sentence
-
-
-def _pulled(facts: Facts) -> Why:
-    record = facts.record
-    if record.due_at is not None and record.due_at > facts.now:
-        until = to_datetime(record.due_at)
-        when = f"{utc(until)} ({relative(until, facts.time)})"
-        if record.lease_id is not None:
-            return Why("pulled", f"It is leased from queue {record.queue} until {when}.", until)
-        return Why("not_due", f"It cannot be leased from queue {record.queue} until {when}.", until)
-    return Why(
-        "pulled",
-        f"Queue {record.queue} is a pull queue: the task waits until code of the application "
-        "leases it with lease_tasks().",
-    )
 
 
 def _not_due(facts: Facts) -> Why | None:
@@ -71,18 +57,6 @@ def _no_dispatcher(facts: Facts) -> Why | None:
             f"told to take only from {', '.join(queues)}.",
         )
     return None
-
-
-def _paused(facts: Facts) -> Why | None:
-    if facts.paused_at is None:
-        return None
-    queue, since = facts.record.queue, to_datetime(facts.paused_at)
-    by = f" by {facts.paused_by}" if facts.paused_by else ""
-    return Why(
-        "paused",
-        f"Queue {queue} is paused{by} since {utc(since)} ({relative(since, facts.time)}). "
-        f"Resume it: flask taskqueue resume {queue}",
-    )
 
 
 def _no_route(facts: Facts) -> Why | None:
@@ -255,7 +229,7 @@ def _in_front(facts: Facts) -> str:
 _CAUSES = (
     _not_due,
     _no_dispatcher,
-    _paused,
+    paused,
     _no_route,
     _key,
     _circuit,
@@ -266,14 +240,17 @@ _CAUSES = (
     max_concurrent,
     _busy,
 )
-_OVERRULED = (_paused, _circuit, _slowed, rate, max_concurrent)
+_OVERRULED = (paused, _circuit, _slowed, rate, max_concurrent)
 """The causes that do not hold up a task that was forced."""
 
 
 def causes(facts: Facts) -> Iterator[Why]:
     """Yield everything that a task waits for; its turn comes last."""
+    if (gone := deleted(facts)) is not None:
+        yield gone
+        return
     if facts.is_pulled:
-        yield _pulled(facts)
+        yield pulled(facts)
         return
     forced = facts.record.forced_at is not None
     for look in _CAUSES:

@@ -121,6 +121,7 @@ def exact_counts(
     statement = sa.select(
         queue.c.name, queue.c.paused_at, queue.c.rate, now.label("now"), *columns
     ).select_from(joined)
+    statement = statement.where(queue.c.deleted_at.is_(None))
     if queues is not None:
         statement = statement.where(queue.c.name.in_(sorted(queues)))
     return statement.order_by(queue.c.name)

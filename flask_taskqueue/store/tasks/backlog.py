@@ -150,5 +150,6 @@ def _prepare_lanes(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))
+        .where(queue.c.deleted_at.is_(None))
         .order_by(queue.c.name, steps.c.priority)
     )
