@@ -10,7 +10,8 @@ from flask import Flask, has_request_context, request
 
 from . import diagnosis
 from .api import schedules
-from .api.adding import AddedMany, add_batch, add_many, add_task
+from .api.adding import AddedMany, add_many, add_task
+from .api.batches import add_batch
 from .api.declared_schedules import DeclaredSchedule
 from .api.run_time_queues import RunTimeQueues
 from .api.schedules import ScheduleEntry

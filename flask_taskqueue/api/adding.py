@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from ..core import signals
-from ..core.errors import DuplicateTaskNameError, InvalidTaskError, TooManyTasksError
-from ..core.names import task_id
+from ..core.errors import DuplicateTaskNameError, TooManyTasksError
 from ..core.states import Record
-from ..core.tasks.packed import pack
 from ..core.tasks.request import PULL
-from ..core.tasks.spec import Disposition, NewTask, SpecLike, TaskSpec
+from ..core.tasks.spec import Disposition, NewTask, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import plural
 from ..core.urls import is_absolute
@@ -58,14 +56,14 @@ def store_new(
     """Store a task as `add_new` does, and return its row too, which nobody else may see yet."""
     store = runtime.store
     with sending(wanted=runtime.settings.trace_propagation) as describe:
-        new = _traced(make(), _context(runtime))
+        new = traced(make(), trace_context(runtime))
         describe(new)
         (record, disposition), commitment = make_change(
             runtime,
             lambda connection: _insert(store, connection, new),
             transactional,
             name=lambda added: [named(added[0])],
-            waits=_waits(new),
+            waits=may_wait(new),
             done=lambda connection: next(iter(_inserted(store, connection, [new]) or ()), None),
         )
     task = Task.of(record, Tasks.of(runtime), disposition, commitment)
@@ -86,15 +84,15 @@ def add_tasks(
             f"{len(specs)} tasks are more than one transaction takes ({MOST_AT_ONCE}); "
             "add_many() takes any number, in several"
         )
-    news = _new_tasks(runtime, specs, QueueLookup(runtime, transactional))
+    news = new_tasks(runtime, specs, QueueLookup(runtime, transactional))
     return add_news(runtime, news, transactional)
 
 
 def add_news(runtime: Runtime, news: Sequence[NewTask], transactional: bool | None) -> list[Task]:
     """Store finished tasks as `add_tasks` does, and return each as it is now."""
-    context = _context(runtime)
-    news = [_traced(new, context) for new in news]
-    _check_names(news)
+    context = trace_context(runtime)
+    news = [traced(new, context) for new in news]
+    check_names(news)
     if not news:
         return []
     store = runtime.store
@@ -103,7 +101,7 @@ def add_news(runtime: Runtime, news: Sequence[NewTask], transactional: bool | No
         lambda connection: _insert_all(store, connection, news),
         transactional,
         name=lambda added: [named(record) for record, _ in added],
-        waits=any(map(_waits, news)),
+        waits=any(map(may_wait, news)),
         done=lambda connection: _inserted(store, connection, news),
     )
     tasks = Tasks.of(runtime)
@@ -117,16 +115,16 @@ def add_many(runtime: Runtime, specs: Iterable[TaskSpec], transactional: bool | 
         new = sum(task.was_enqueued for task in added)
         return AddedMany(new, len(added) - new)
     total = skipped = 0
-    store, context = runtime.store, _context(runtime)
+    store, context = runtime.store, trace_context(runtime)
     for chunk in _chunks(specs):
         find_queue = QueueLookup(runtime, False)
-        news = [_traced(runtime.new_task(spec, find_queue=find_queue), context) for spec in chunk]
+        news = [traced(runtime.new_task(spec, find_queue=find_queue), context) for spec in chunk]
         missing, _ = make_change(
             runtime,
             partial(_insert_many, store.inserts, news=news),
             False,
             name=partial(_counted, len(news)),
-            waits=any(map(_waits, news)),
+            waits=any(map(may_wait, news)),
             done=partial(_inserted_many, store, news=news),
         )
         total += len(news) - missing
@@ -134,67 +132,12 @@ def add_many(runtime: Runtime, specs: Iterable[TaskSpec], transactional: bool | 
     return AddedMany(total, skipped)
 
 
-def add_batch(
-    runtime: Runtime,
-    specs: Sequence[TaskSpec],
-    on_finish: SpecLike | None,
-    on_dead: SpecLike | None,
-    transactional: bool | None,
-) -> sa.Row[Any]:
-    """Store a batch and its tasks in one transaction, and return the batch's row."""
-    batch_id = task_id()
-    find_queue = QueueLookup(runtime, transactional)
-    news = _of_batch(runtime, specs, batch_id, find_queue)
-    callbacks = [
-        None if spec is None else pack([runtime.new_task(TaskSpec.of(spec), find_queue=find_queue)])
-        for spec in (on_finish, on_dead)
-    ]
-    store = runtime.store
-
-    def work(connection: sa.Connection) -> sa.Row[Any]:
-        store.batches.create(connection, batch_id, len(news), *callbacks)
-        for new in in_order(news):
-            store.inserts.add(connection, new)
-        if not news:
-            store.batches.count(connection, {batch_id: {"succeeded": 0}})
-        return store.batches.get(connection, batch_id)
-
-    return make_change(
-        runtime,
-        work,
-        transactional,
-        name=lambda _: [f"batch {batch_id} of {len(news)} tasks"],
-        waits=any(map(_waits, news)),
-        done=partial(store.batches.find, batch_id=batch_id),
-    )[0]
-
-
-def _of_batch(
-    runtime: Runtime, specs: Sequence[TaskSpec], batch_id: str, find_queue: FindQueue
-) -> list[NewTask]:
-    if len(specs) > MOST_AT_ONCE:
-        raise TooManyTasksError(
-            f"{len(specs)} tasks are more than one batch takes ({MOST_AT_ONCE})"
-        )
-    context = _context(runtime)
-    news = [
-        replace(_traced(new, context), batch_id=batch_id)
-        for new in _new_tasks(runtime, specs, find_queue)
-    ]
-    _check_names(news)
-    if any(new.unique_key is not None for new in news):
-        raise InvalidTaskError(
-            "tasks of a batch cannot have a unique_key: one that is skipped would never be counted"
-        )
-    return news
-
-
-def _context(runtime: Runtime) -> Mapping[str, str]:
+def trace_context(runtime: Runtime) -> Mapping[str, str]:
     """Return the caller's trace context, or an empty one if traces are not propagated."""
     return of_caller() if runtime.settings.trace_propagation else {}
 
 
-def _traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
+def traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
     """Return a new task in the trace of this context."""
     if not context or new.request.method == PULL:
         return new
@@ -202,7 +145,7 @@ def _traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
     return replace(new, request=with_trace(new.request, context, foreign=foreign))
 
 
-def _new_tasks(runtime: Runtime, specs: Sequence[TaskSpec], find_queue: FindQueue) -> list[NewTask]:
+def new_tasks(runtime: Runtime, specs: Sequence[TaskSpec], find_queue: FindQueue) -> list[NewTask]:
     """Make the tasks of a list, each of which is named in the error that it raises."""
     return [
         runtime.new_task(spec, place=f"task {number}: ", find_queue=find_queue)
@@ -216,7 +159,8 @@ def _chunks(specs: Iterable[TaskSpec]) -> Iterator[list[TaskSpec]]:
         yield chunk
 
 
-def _check_names(news: Sequence[NewTask]) -> None:
+def check_names(news: Sequence[NewTask]) -> None:
+    """Raise `DuplicateTaskNameError` if two tasks of a list have the same name."""
     seen: set[tuple[str, str]] = set()
     for new in news:
         if new.name is not None and (new.queue, new.name) in seen:
@@ -231,7 +175,7 @@ def _counted(tasks: int, _missing: int) -> list[str]:
     return [plural(tasks, "task")]
 
 
-def _waits(new: NewTask) -> bool:
+def may_wait(new: NewTask) -> bool:
     """Tell whether storing a task may wait for another transaction.
 
     It may if that transaction has stored a task with the same name or with one of the same keys.

@@ -85,11 +85,10 @@ class TaskMaker:
     ) -> NewTask:
         """Return the task that sends a request as it is.
 
-        The request goes to a path of the app, whether a route answers it now or not, or to an
-        absolute URL that is allowed. The options are those of a spec but the method, the headers
-        and the body; the app's handler may declare more. ``surface`` is as the task stores it,
-        ``find_queue`` that of `new_task`. With the method `PULL` it is a pull queue's. Raises
-        `InvalidTaskError` and its subclasses.
+        The request goes to a path of the app, whether a route answers it or not, or to an absolute
+        URL that is allowed; with the method `PULL` it waits in a pull queue. The options are those
+        of a spec but the method, the headers and the body. ``surface`` is as the task stores it.
+        Raises `InvalidTaskError` and its subclasses.
         """
         url, worker = self._locate(request, options)
         request = replace(request, url=url)
@@ -181,10 +180,7 @@ class TaskMaker:
         options: SpecOptions,
         find_queue: FindQueue,
     ) -> tuple[str, Worker[..., Any] | None, Mapping[str, Any] | None]:
-        """Return the path or absolute URL, the worker that answers there, and the remaining params.
-
-        The remaining params are those that the URL has no place for.
-        """
+        """Return the URL, the worker that answers there, and the params it has no place for."""
         if url is None or url == "":
             url = f"/_ah/queue/{options.get('queue') or 'default'}"
         if not isinstance(url, str | Worker):

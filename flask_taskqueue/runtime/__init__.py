@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .queue_lookup import QueueLookup
-from .resources import FindQueue, MakeTask
 from .runtime import Runtime, live_runtimes
+from .task_making import FindQueue, MakeTask
 
 __all__ = ["FindQueue", "MakeTask", "QueueLookup", "Runtime", "live_runtimes"]

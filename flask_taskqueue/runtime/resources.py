@@ -6,7 +6,6 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
-from typing import Protocol
 
 import sqlalchemy as sa
 from flask import Flask
@@ -17,10 +16,7 @@ from ..core.ownership import Application
 from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
-from ..core.settings.queue import QueueSettings
 from ..core.states import Record
-from ..core.tasks.request import TaskRequest
-from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
 from ..engine.cron import Cron, Find
 from ..engine.maintenance import Retention, prune, sweep
 from ..engine.oidc_tokens import find_oidc_tokens
@@ -33,50 +29,9 @@ from ..store import AttemptResult, Database, Notifications, Store, is_in_memory
 from . import one_writer
 from .binding import Binding
 from .reports import report_attempt
+from .task_making import MakesTasks, MakeTask
 
 _logger = get_logger()
-
-
-FindQueue = Callable[[str], QueueSettings]
-"""A function that returns the settings of a queue; it raises `UnknownQueueError`."""
-
-
-class MakeTask(Protocol):
-    """A function that makes the task for a spec.
-
-    ``place`` says which item of a list the spec is. ``find_queue`` finds queues that are not
-    configured; one that several calls share reads each queue once.
-    """
-
-    def __call__(
-        self, spec: TaskSpec, *, place: str = "", find_queue: FindQueue | None = None
-    ) -> NewTask:
-        """Make the task.
-
-        Raises `InvalidTaskError` and its subclasses.
-        """
-
-
-class MakesTasks(Protocol):
-    """A maker of tasks, from their specs or from finished requests."""
-
-    def new_task(
-        self, spec: TaskSpec, *, place: str = "", find_queue: FindQueue | None = None
-    ) -> NewTask:
-        """Make the task for a spec, as `MakeTask` does."""
-
-    def new_task_of(
-        self,
-        request: TaskRequest,
-        options: SpecOptions,
-        surface: str | None = None,
-        *,
-        find_queue: FindQueue | None = None,
-    ) -> NewTask:
-        """Make the task that sends a request as it is.
-
-        Raises `InvalidTaskError` and its subclasses.
-        """
 
 
 class Resources:
