@@ -28,7 +28,7 @@ from flask import Flask, request
 from flask_taskqueue import ConfigurationError, TaskQueue
 from flask_taskqueue.appengine import deferred, taskqueue
 from flask_taskqueue.appengine.pickled import Pickles
-from tests.apps import Bench, bench, closing
+from tests.apps import Bench, bench, closing, served
 from tests.databases import TestDatabase
 
 from . import jobs
@@ -584,3 +584,18 @@ def test_a_route_of_ones_own_is_in_the_way(tmp_path: Path) -> None:
     app.add_url_rule(URL, "own", lambda: "done", methods=["POST"])
     with pytest.raises(ConfigurationError, match="is the URL of"):
         TaskQueue(app)
+
+
+def test_calls_run_over_http(pickling: Bench, calls: list[Any]) -> None:
+    """In the process that serves the app, where the signature of a pickle is verified too."""
+    with served(pickling.app) as url:
+        tasks = [
+            deferred.defer(jobs.record, (1,)),
+            deferred.defer(jobs.record, OrderedDict(a=1)),
+            taskqueue.add(url=URL, payload=b"pickle:" + PICKLE),
+        ]
+        pickling.runtime.drain(base_url=url, transport="http")
+    ended = [pickling.tasks.get(stored_id(pickling, task)) for task in tasks]
+    assert [str(task.state) for task in ended] == ["succeeded", "succeeded", "dead"]
+    assert "was not loaded" in (ended[2].last_error or "")
+    assert sorted(map(str, calls)) == sorted(map(str, [(((1,),), {}), ((OrderedDict(a=1),), {})]))
