@@ -144,6 +144,35 @@ def test_work_and_deletion_commit_together(shop: Bench) -> None:
     assert queue.lease_tasks(0, 1) == []
 
 
+def test_of_two_workers_one_commits(shop: Bench) -> None:
+    """The one whose deletion finds the task still there, though both have done the work."""
+    add("a")
+    queue = taskqueue.Queue("pull")
+    done: list[bool] = []
+    leased = [queue.lease_tasks(0, 1)[0] for _ in range(2)]
+    begin = threading.Barrier(2)
+
+    def work(task: taskqueue.Task) -> None:
+        with shop.app.app_context():
+            begin.wait()
+            shop.db.session.execute(sa.update(shop.Counter).values(count=shop.Counter.count + 1))
+            done.append(queue.delete_tasks(task).was_deleted)
+            if done[-1]:
+                shop.db.session.commit()
+            else:
+                shop.db.session.rollback()
+            shop.db.session.remove()
+
+    shop.db.session.remove()
+    threads = [threading.Thread(target=work, args=(task,)) for task in leased]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == [False, True]
+    assert shop.count() == 1
+
+
 def test_a_lease_in_a_session_that_rolls_back_was_none(shop: Bench) -> None:
     """Nor was a task that it added."""
     add("a")
