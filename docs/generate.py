@@ -40,6 +40,8 @@ GROUPS = {
     "dashboard_poll dashboard_trusted_origins",
     "Show visitors how far a task has come": "progress progress_url",
     "Answer Cloud Tasks' clients": "api api_url_prefix api_token api_access api_parent oidc_key",
+    "Have Cloud Tasks deliver": "cloudtasks_parent cloudtasks_service_account cloudtasks_client "
+    "cloudtasks_certs_url",
     "Monitor": "metrics metrics_url metrics_token metrics_access health health_url "
     "health_max_latency trace_propagation",
 }
@@ -101,6 +103,10 @@ EXAMPLES = {
     "api_access": 'lambda: bool(session.get("is_staff"))',
     "oidc_key": '"-----BEGIN PRIVATE KEY-----…"',
     "api_parent": '"projects/guests/locations/europe-west1"',
+    "cloudtasks_parent": '"projects/my-shop/locations/europe-west1"',
+    "cloudtasks_service_account": '"tasks@my-shop.iam.gserviceaccount.com"',
+    "cloudtasks_client": 'lambda: tasks_v2.CloudTasksClient(transport="rest")',
+    "cloudtasks_certs_url": '"http://127.0.0.1:8123/certs"',
     "metrics": "True",
     "metrics_url": '"/metrics"',
     "metrics_token": '"a-long-random-text"',
@@ -124,6 +130,8 @@ MEANINGS = {
     "task.tag": "of a task in a pull queue: tasks can be leased by it",
     "task.forced_at": "when somebody asked for an attempt even if its queue is paused or full; "
     "null once that has ended",
+    "task.forwarded_for": "the time for which it was handed over to the engine of its queue; its "
+    "name there contains it",
     "task.eta": "the earliest time asked for; never changed",
     "task.due_at": "when it may next be taken; null once it has ended, or "
     "while it waits for its key, or for a token of its rate key",

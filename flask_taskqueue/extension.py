@@ -73,6 +73,9 @@ class TaskQueue(Declarations, RunTimeQueues):
         """
         check_kind(app)
         settings = with_queue_yaml(app, Settings.of(app.config))
+        for queue in settings.queues.values():
+            if queue.engine is not None:
+                check_installed(f"the engine of queue {queue.name!r}")
         of_files = cron_yaml_schedules(app, settings)
         self._schedules.check(settings.queues)
         binding = Binding.of(app, db if db is not None else self._db, settings)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ..core import signals
 from ..core.errors import ConfigurationError
 from ..core.queues.statistics import QueueStatistics
+from ..core.settings.engines import refuse_limits
 from ..core.settings.queue import LIMITS, LimitOptions, QueueSettings
 from ..core.states import State
 from ..core.tasks.spec import SpecLike, TaskOptions, TaskSpec
@@ -216,6 +217,7 @@ class Queue:
                 raise ConfigurationError(
                     f"{name!r} cannot be changed at run time; {', '.join(LIMITS)} can"
                 )
+        refuse_limits(self.settings)
         checked = {name: _checked_limit(name, value) for name, value in limits.items()}
 
         def work(store: Store, connection: sa.Connection) -> bool:

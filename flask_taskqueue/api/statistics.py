@@ -49,6 +49,7 @@ def _statistics_of(
         queue=row.name,
         scheduled=counts.unclaimed,
         in_flight=counts.leased,
+        forwarded=counts.forwarded,
         waiting_for_key=counts.waiting,
         succeeded=counts.succeeded,
         dead=counts.dead,
@@ -65,7 +66,7 @@ def _statistics_of(
         enforced_rate=enforced_rate,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
-        mode=row.mode or "push",
+        mode="pull" if row.mode == "pull" else "push",
     )
 
 
@@ -78,7 +79,7 @@ def queue_counts(runtime: Runtime, connection: sa.Connection) -> dict[str, Queue
     store = runtime.store
     live, ended = store.backlog.of(connection), store.counters.ended(connection)
     rows, nothing = list(store.queues.rows(connection)), QueueCounts()
-    pulled = {row.name for row in rows if row.mode is not None}
+    pulled = {row.name for row in rows if row.mode == "pull"}
     found = {row.name: live.get(row.name, nothing) + ended.get(row.name, nothing) for row in rows}
     return {
         name: replace(counts, due_since=None) if name in pulled else counts

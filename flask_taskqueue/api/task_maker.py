@@ -20,6 +20,7 @@ from ..core.settings.queue import QueueSettings
 from ..core.settings.services import service_url
 from ..core.tasks.cloudevents import with_event
 from ..core.tasks.declared import check_target, then_specs, with_declared
+from ..core.tasks.forwarded import check_forwardable
 from ..core.tasks.handover import awaiting, has_reply, take_out
 from ..core.tasks.options import (
     check_deadline,
@@ -139,7 +140,7 @@ class TaskMaker:
         check_mode(queue, request.method)
         name, unique_key = options.get("name"), options.get("unique_key")
         target = self._target(options, queue, request.url)
-        return NewTask(
+        new = NewTask(
             id=task_id(),
             request=request,
             name=None if name is None else check_task_name(name),
@@ -158,6 +159,9 @@ class TaskMaker:
             or any(one.reply_to is not None for one in following),
             for_worker=worker is not None and target is None,
         )
+        if queue.engine is not None:
+            check_forwardable(new, queue, self._settings.deadline_of(queue, new.deadline))
+        return new
 
     def _request(
         self, path: str, params: Mapping[str, Any] | None, method: str, options: SpecOptions

@@ -12,7 +12,7 @@ from blinker import NamedSignal
 
 from ..core import signals
 from ..core.durations import seconds
-from ..core.errors import TransientError, WaitTimeoutError
+from ..core.errors import BadTaskStateError, TransientError, WaitTimeoutError
 from ..core.states import Record, State
 from ..core.tasks.options import check_flag
 from ..core.tasks.task import Batch, Result, Task
@@ -137,10 +137,20 @@ class Tasks:
         check_flag("force", force)
 
         def work(connection: sa.Connection) -> Record:
+            if force:
+                self._refuse_engine(self._runtime.store.tasks.get(connection, task_id))
             self._runtime.store.tasks.run_now(connection, task_id, force=force)
             return self._runtime.store.tasks.get(connection, task_id)
 
         return self._changed(work, transactional, f"to run task {task_id} now")
+
+    def _refuse_engine(self, record: Record) -> None:
+        queue = self._runtime.settings.queues.get(record.queue)
+        if queue is not None and queue.engine is not None:
+            raise BadTaskStateError(
+                f"task {record.id} is delivered by the engine of its queue, Cloud Tasks, which "
+                "cannot be forced: run it now without force"
+            )
 
     def delete(self, task_id: str, *, transactional: bool | None = None) -> bool:
         """Cancel a task; see `Task.delete`."""

@@ -25,10 +25,10 @@ from .output import echo, echo_json, echo_json_line, echo_table, moment, number_
 
 _LONGEST = timedelta(days=30)
 _SUMS = (
-    *("scheduled", "in_flight", "waiting_for_key", "succeeded", "dead", "cancelled"),
+    *("scheduled", "in_flight", "forwarded", "waiting_for_key", "succeeded", "dead", "cancelled"),
     *("executed_last_minute", "executed_last_hour", "failed_last_hour"),
 )
-_LIVE = ("due", "running", "lost", "scheduled", "retrying", "waiting")
+_LIVE = ("due", "running", "lost", "scheduled", "retrying", "waiting", "forwarded")
 _ENDED = ("succeeded", "dead", "cancelled")
 
 
@@ -244,3 +244,5 @@ def _remarks(row: QueueStatistics, counts: QueueCounts) -> Iterator[str]:
         yield f"{capped(counts.lost)} lost"
     if counts.waiting:
         yield f"{capped(counts.waiting)} waiting for a key"
+    if counts.forwarded:
+        yield f"{capped(counts.forwarded)} forwarded"

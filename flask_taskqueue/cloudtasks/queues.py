@@ -137,7 +137,7 @@ def _shown(
 def _statistics(context: Context, name: QueueName) -> Reply:
     found = statistics(context.runtime, [name.queue])[0]
     reply: Reply = {
-        "tasksCount": str(found.scheduled + found.in_flight + found.waiting_for_key),
+        "tasksCount": str(found.tasks),
         "executedLastMinuteCount": str(found.executed_last_minute),
         "concurrentDispatchesCount": str(found.in_flight),
         "effectiveExecutionRate": FASTEST if found.enforced_rate is None else found.enforced_rate,

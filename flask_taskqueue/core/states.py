@@ -16,10 +16,17 @@ class State(StrEnum):
             |                  |---failure, none left or permanent--> dead --requeue--> scheduled
             |                  '---lease ran out--> claimable again; after 3 crashes: dead
             '-- add, run now         scheduled or leased --delete--> cancelled
+
+    A task of a queue whose engine is Cloud Tasks takes another way::
+
+        scheduled --handed over--> forwarded --delivery--> leased --2xx--> succeeded
+                                       ^                     |---failure, none left--> dead
+                                       '---failure or lost lease
     """
 
     SCHEDULED = "scheduled"
     LEASED = "leased"
+    FORWARDED = "forwarded"
     SUCCEEDED = "succeeded"
     DEAD = "dead"
     CANCELLED = "cancelled"
@@ -30,7 +37,7 @@ class State(StrEnum):
         return self in FINISHED
 
 
-LIVE = frozenset({State.SCHEDULED, State.LEASED})
+LIVE = frozenset({State.SCHEDULED, State.LEASED, State.FORWARDED})
 FINISHED = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 
 
@@ -83,6 +90,7 @@ class Record(NamedTuple):
     surface: str | None
     tag: str | None
     forced_at: int | None
+    forwarded_for: int | None
 
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""

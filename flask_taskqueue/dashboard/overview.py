@@ -43,6 +43,7 @@ class QueueLine:
     scheduled: int
     retrying: int
     waiting: int
+    forwarded: int
     dead: int
     succeeded: int
     cancelled: int
@@ -203,7 +204,7 @@ def _chart(
 
 
 _COUNTED = (
-    *("due", "running", "lost", "scheduled", "retrying", "waiting"),
+    *("due", "running", "lost", "scheduled", "retrying", "waiting", "forwarded"),
     *("dead", "succeeded", "cancelled"),
 )
 

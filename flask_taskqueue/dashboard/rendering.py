@@ -65,6 +65,7 @@ WORDS = {
     "scheduled": "Waits for its eta, the earliest time it may run.",
     "retrying": "Failed at least once and waits for its next attempt.",
     "waiting": "Waits for its key: others with the same key come first, or its rate is reached.",
+    "forwarded": "Cloud Tasks, the engine of its queue, has it and delivers it in its time.",
     "succeeded": "Received a 2xx response. Forgotten after TASKQUEUE_KEEP_SUCCEEDED.",
     "dead": "Gave up: no attempts left, too old, failed permanently, or its process kept dying. It "
     "is kept and can be requeued.",

@@ -63,7 +63,7 @@ def page(runtime: Runtime) -> Page:
         extra={
             "selection": selection,
             "queues": queues,
-            "kinds": list(ListKind),
+            "kinds": _kinds(runtime, selection.kind),
             "cap": CAP,
             "saved": saved_filters(),
         },
@@ -177,6 +177,16 @@ def counts_of(runtime: Runtime, connection: sa.Connection, queue: str | None) ->
     return {
         kind.value: getattr(counts, kind.value) for kind in ListKind if kind is not ListKind.ALL
     }
+
+
+def _kinds(runtime: Runtime, shown: ListKind) -> list[ListKind]:
+    """Return the lists to choose from; that of forwarded tasks only where a queue has an engine."""
+    has_engine = any(queue.engine is not None for queue in runtime.settings.queues.values())
+    return [
+        kind
+        for kind in ListKind
+        if kind is not ListKind.FORWARDED or has_engine or shown is ListKind.FORWARDED
+    ]
 
 
 def _counts_shown(

@@ -26,7 +26,7 @@ STOP_PATIENCE = 2.0
 _AGAIN = 0.01
 """The seconds until the next try to interrupt a handler that could not be interrupted."""
 
-_SURE = 0.8
+SURE = 0.8
 """The fraction of a lease after which it is not relied upon any more unless it was renewed."""
 
 
@@ -51,7 +51,7 @@ class InFlight:
     def begin(self, deliveries: Iterable[Delivery], since: float, lease: float) -> None:
         """Add deliveries leased for ``lease`` seconds from ``since``, on the monotonic clock."""
         for delivery in deliveries:
-            delivery.held_until = since + _SURE * lease
+            delivery.held_until = since + SURE * lease
             self._deliveries[delivery.record.id] = delivery
 
     def end(self, delivery: Delivery) -> None:
@@ -137,7 +137,7 @@ class InFlight:
         """Note that leases were renewed by a statement sent at ``since`` (monotonic clock)."""
         for delivery in self:
             if delivery.record.id in task_ids:
-                delivery.held_until = since + _SURE * lease
+                delivery.held_until = since + SURE * lease
                 if delivery.lease_uncertain and not delivery.cancel_seen:
                     delivery.lease_uncertain = delivery.cancelled = False
 

@@ -18,6 +18,7 @@ from ..process.logs import SafeLogger, get_logger
 from ..process.threads import NoThreadError, in_empty_context, start_thread
 from .cron import Cron
 from .dispatcher import Dispatcher
+from .forwarder import ForwarderThread
 from .registration import Registration
 
 _logger = get_logger()
@@ -109,7 +110,7 @@ class _SteadyScheduler(BackgroundScheduler):  # type: ignore[misc]
 
 
 class Scheduler:
-    """The seven jobs of one dispatcher process.
+    """The seven jobs of one dispatcher process, and the thread of its forwarder if it has one.
 
     They are: drain, cron, renew leases, watch deadlines, show that the dispatcher is alive, sweep,
     and carry on with bulk changes. The drain lingers once it has begun; if its thread dies, the
@@ -126,8 +127,10 @@ class Scheduler:
         lease: float,
         sweep: Callable[[], object],
         carry_on: Callable[[], bool],
+        forwarder: ForwarderThread | None = None,
     ) -> None:
         self.dispatcher = dispatcher
+        self._forwarder = forwarder
         self._registration = registration
         self._cron = cron
         self._carry_on = carry_on
@@ -177,13 +180,19 @@ class Scheduler:
         """
         self._beat()
         try:
+            if self._forwarder is not None:
+                self._forwarder.start()
             in_empty_context(self._jobs.start)
         except NoThreadError:
+            if self._forwarder is not None:
+                self._forwarder.retire()
             self._registration.leave()
             raise
 
     def wake(self) -> None:
         """Drain now, or have the running drain look again, because something may be due."""
+        if self._forwarder is not None:
+            self._forwarder.wake()
         if not self.dispatcher.wake():
             self._run_at(_DRAIN, datetime.now(UTC))
 
@@ -193,10 +202,14 @@ class Scheduler:
         Waits up to ``grace`` seconds, first for tasks and then for jobs that run.
         """
         ends = time.monotonic() + grace
+        if self._forwarder is not None:
+            self._forwarder.retire()
         given_back = self.dispatcher.stop(grace)
         if self._jobs.running:
             self._jobs.shutdown(wait=False)
         self._executor.join(ends)
+        if self._forwarder is not None:
+            self._forwarder.stop(max(0.0, ends - time.monotonic()))
         self._registration.leave()
         return given_back
 
@@ -230,6 +243,8 @@ class Scheduler:
             return
         _logger.error("this dispatcher takes nothing more: %s", why)
         self.dispatcher.retire()
+        if self._forwarder is not None:
+            self._forwarder.retire()
         self._registration.leave()
         for job in (_DRAIN, _CRON, _BEAT, _SWEEP, _BULK):
             self._jobs.remove_job(job)

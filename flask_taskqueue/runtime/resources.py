@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 
 import sqlalchemy as sa
 from flask import Flask
@@ -16,6 +17,7 @@ from ..core.ownership import Application
 from ..core.security.encryption import Encryption
 from ..core.security.targets import Targets
 from ..core.settings.app import Settings
+from ..core.settings.queue import QueueSettings
 from ..core.states import Record
 from ..engine.cron import Cron, Find
 from ..engine.maintenance import Retention, prune, sweep
@@ -85,12 +87,24 @@ class Resources:
             database.around = lambda: one_writer.making_way(database.file)
         return Store(
             database,
-            self.settings.queues.values(),
+            self._queues(),
             keep_attempts=self.settings.keep_attempts,
             max_body=self.settings.max_body,
             encryption=self.encryption,
             application=None if database.in_memory else self.application,
         )
+
+    @property
+    def is_substituted(self) -> bool:
+        """Whether the test kit has put its database in place of the application's."""
+        return self._test_database is not None
+
+    def _queues(self) -> list[QueueSettings]:
+        """Return the configured queues; in the test kit, where all tasks run here, no engines."""
+        queues = self.settings.queues.values()
+        if not self.is_substituted:
+            return list(queues)
+        return [replace(queue, engine=None) for queue in queues]
 
     def substitute(
         self,

@@ -15,7 +15,9 @@ from ..core.diagnosis.facts import Finding
 from ..core.errors import ConfigurationError
 from ..core.names import dispatcher_id
 from ..engine.attempt import Attempts
+from ..engine.cloud_tasks import CloudTasksEngine
 from ..engine.dispatcher import Dispatcher
+from ..engine.forwarder import Forwarder, ForwarderThread, forwarded_queues
 from ..engine.maintenance import carry_on
 from ..engine.pulse import Replaced
 from ..engine.registration import Registration
@@ -116,6 +118,7 @@ class Runtime(Resources):
                 lease=self.settings.lease,
                 sweep=self.sweep,
                 carry_on=lambda: carry_on(self.store, self.tell_changed),
+                forwarder=self._forwarder_thread(dispatcher),
             )
             self._stop_attempts = attempts.close
             self._reset_attempts = attempts.reset
@@ -126,6 +129,24 @@ class Runtime(Resources):
                 raise
         signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
         return self.scheduler
+
+    def forwarder(self, dispatcher: Dispatcher) -> Forwarder | None:
+        """Return what hands tasks over beside a dispatcher, if it works for queues with an engine.
+
+        In the test kit none does, because tests run every task here.
+        """
+        if self.is_substituted:
+            return None
+        queues = forwarded_queues(self.settings.queues.values(), dispatcher.queues)
+        if not queues:
+            return None
+        return Forwarder(self.store, CloudTasksEngine(self.settings), queues, dispatcher.id)
+
+    def _forwarder_thread(self, dispatcher: Dispatcher) -> ForwarderThread | None:
+        forwarder = self.forwarder(dispatcher)
+        if forwarder is None:
+            return None
+        return ForwarderThread(forwarder, self.settings.poll_interval)
 
     def _begin(self, scheduler: Scheduler) -> None:
         """Start the threads of a dispatcher, all of them or none."""
@@ -188,9 +209,15 @@ class Runtime(Resources):
             if not self.store.database.in_memory:
                 registration.enter()
                 dispatcher.pause_confirmations.beat = registration.beat
+            forwarder = self.forwarder(dispatcher)
             try:
+                if forwarder is not None:
+                    forwarder.forward()
                 while (next_in := dispatcher.drain()) is not None and next_in <= 0:
                     pass
+                if forwarder is not None:
+                    forwarder.forward()
+                    forwarder.look_after()
             finally:
                 dispatcher.stop(self.settings.grace_period)
                 attempts.close()

@@ -31,8 +31,10 @@ from .leases.attempts import AttemptLog
 from .leases.circuits import Circuits
 from .leases.claims import Claims
 from .leases.completions import Completions
+from .leases.deliveries import DeliveredLeases
 from .leases.finish import Finish
 from .leases.follow_ups import FollowUps
+from .leases.forwarding import Forwarding
 from .leases.freed_places import FreedPlaces
 from .leases.holds import Holds
 from .leases.leases import Leases
@@ -106,6 +108,10 @@ class Store:
             tables, dialect, self.queues, self.locks, finish, log, self.completions, self.slowdowns
         )
         self.pulls: Pulls = Pulls(tables, dialect, finish)
+        self.forwarding: Forwarding = Forwarding(tables, dialect, finish)
+        self.delivered: DeliveredLeases = DeliveredLeases(
+            tables, dialect, finish, log, self.completions
+        )
         self.leases: Leases = Leases(tables, dialect, finish, log, self.completions, self.holds)
         self.recording: Recording = Recording(
             tables, dialect, self.slowdowns, self.circuits, finish, log, self.holds

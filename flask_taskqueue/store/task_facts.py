@@ -8,6 +8,7 @@ from ..core.diagnosis.facts import Facts, KeyLine
 from ..core.queues.poison import MAX_CRASHES
 from ..core.queues.rate_keys import is_rate_key
 from ..core.queues.slowdowns import slowdown_target
+from ..core.settings.queue import CLOUDTASKS
 from ..core.states import LIVE, Record, State
 from .database.dialects import Dialect
 from .database.dialects.claims import is_state
@@ -66,7 +67,7 @@ class TaskFacts:
             paused_at=queue.paused_at,
             paused_by=queue.paused_by,
             deleted_at=queue.deleted_at,
-            is_pulled=queue.mode is not None,
+            is_pulled=queue.mode not in (None, CLOUDTASKS),
             gate=self._queues.gates(connection, [record.queue])[record.queue],
             key_line=self._key_line(connection, record),
             slowdown=self._slowdowns.active(connection).get(receiver),
@@ -79,6 +80,7 @@ class TaskFacts:
             dispatchers=self._dispatchers.list(connection),
             busy=self._busy(connection),
             ahead=self._ahead(connection, record),
+            engine=queue.mode if queue.mode == CLOUDTASKS else None,
         )
 
     def _holders(self, connection: sa.Connection, record: Record) -> list[Record]:

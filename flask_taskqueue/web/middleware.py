@@ -24,6 +24,7 @@ from ..process.logs import get_logger
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
 from .calls import returned
+from .forwarded import NAME_KEY, CloudTasksDoor
 from .incoming import IncomingRequest, receive
 from .parsed_rules import is_automatic
 
@@ -88,6 +89,7 @@ class DeliveryMiddleware:
         self._app = app
         self._inner: WSGIApplication = app.wsgi_app
         self._dispatch: Callable[..., Any] | None = None
+        self._cloud_tasks = CloudTasksDoor(app)
         self._report: Callable[..., Any] = app.handle_exception
         app.handle_exception = self._handle_exception  # type: ignore[assignment, method-assign]
         app.wsgi_app = self  # type: ignore[method-assign]
@@ -103,6 +105,8 @@ class DeliveryMiddleware:
         delivery = environ.get(ENVIRON_KEY)
         if isinstance(delivery, Delivery):
             return self._call(delivery, environ, start_response)
+        if NAME_KEY in environ and self._cloud_tasks.is_meant(environ):
+            return self._cloud_tasks(environ, start_response)
         signature = environ.get(_SIGNATURE)
         if signature is not None:
             runtime: Runtime = self._app.extensions["taskqueue"]

@@ -15,7 +15,7 @@ from flask_taskqueue.core.times import SECOND
 from tests.apps import Bench
 from tests.dashboard.conftest import Open
 
-LISTS = ("due", "running", "lost", "scheduled", "retrying", "waiting")
+LISTS = ("due", "running", "lost", "scheduled", "retrying", "waiting", "forwarded")
 ENDED = ("succeeded", "dead", "cancelled")
 
 
@@ -105,6 +105,7 @@ def test_every_place_shows_the_same_numbers(opened: Open) -> None:
         for line in client.get("/taskqueue/queues.json").get_json()["queues"]
     }
     expected = {"due": 5, "running": 2, "lost": 1, "scheduled": 2, "retrying": 2, "waiting": 2}
+    expected["forwarded"] = 0
     expected |= {"succeeded": 2, "dead": 2, "cancelled": 2}
     assert of_lists == expected
     assert counts(overview["totals"]) == {

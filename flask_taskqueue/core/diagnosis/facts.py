@@ -54,7 +54,7 @@ class Facts:
     still runs this task although it has ended. ``busy`` maps dispatchers to the number of tasks
     they run, ``ahead`` is the number of tasks of the queue that are due before this one;
     ``is_answered`` is False if a route of the app would have to answer the task and none does.
-    ``is_pulled`` says that its queue is a pull queue.
+    ``is_pulled`` says that its queue is a pull queue, ``engine`` which engine that has, if any.
     """
 
     now: int
@@ -75,6 +75,7 @@ class Facts:
     going_on: str | None = None
     is_answered: bool = True
     is_pulled: bool = False
+    engine: str | None = None
 
     @property
     def time(self) -> datetime:
@@ -123,4 +124,6 @@ class Facts:
         for known in self.dispatchers:
             if known.id == dispatcher:
                 return f"{known.host}:{known.pid}"
+        if self.engine is not None:
+            return "a process that serves its delivery"
         return f"dispatcher {dispatcher}"

@@ -13,6 +13,7 @@ from ..times import SECOND, plural, relative, to_datetime, utc
 from ..urls import redacted
 from .closed_queues import deleted, paused, pulled
 from .facts import Facts
+from .forwarding import forwarding
 from .limits import list_ids, max_concurrent, rate, rate_per_key, waits_for_token
 from .why import ENDED, Why, running, sentence
 
@@ -248,6 +249,9 @@ def causes(facts: Facts) -> Iterator[Why]:
     """Yield everything that a task waits for; its turn comes last."""
     if (gone := deleted(facts)) is not None:
         yield gone
+        return
+    if facts.engine is not None:
+        yield from forwarding(facts, _no_dispatcher, paused)
         return
     if facts.is_pulled:
         yield pulled(facts)

@@ -10,8 +10,9 @@ from datetime import datetime
 class QueueStatistics:
     """The exact numbers of one moment; the words are App Engine's where it had them.
 
-    ``tasks`` counts those that have not ended: ``scheduled`` and ``in_flight``. ``waiting_for_key``
-    of the scheduled ones wait for a key. ``oldest_eta`` is when the first of them is or was due.
+    ``tasks`` counts those that have not ended: ``scheduled``, ``in_flight`` and ``forwarded`` (to
+    the engine of the queue). ``waiting_for_key`` of the scheduled ones wait for a key.
+    ``oldest_eta`` is when the first of the scheduled ones is or was due.
     ``succeeded``, ``dead`` and ``cancelled`` count the tasks that are kept.
     ``executed_last_minute`` and ``executed_last_hour`` count attempts, in steps of ten seconds;
     ``failed_last_hour`` counts those that failed. ``rate`` (tasks per second), ``bucket_size`` and
@@ -24,6 +25,7 @@ class QueueStatistics:
     queue: str
     scheduled: int
     in_flight: int
+    forwarded: int
     waiting_for_key: int
     succeeded: int
     dead: int
@@ -45,7 +47,7 @@ class QueueStatistics:
     @property
     def tasks(self) -> int:
         """The number of tasks that have not ended."""
-        return self.scheduled + self.in_flight
+        return self.scheduled + self.in_flight + self.forwarded
 
     @property
     def is_paused(self) -> bool:

@@ -12,9 +12,9 @@ from ..errors import ConfigurationError
 from ..retry import RetryOptions
 from . import checks
 from .declared import key as _key
+from .engines import EngineSettings, check_engines
 from .hosts import AllowedHost
 from .queue import DAY, MAX_DEADLINE, QueueSettings, default_queues, parse_queues
-from .routes import RouteSettings
 from .services import default_services, parse_services
 
 PREFIX = "TASKQUEUE_"
@@ -27,7 +27,7 @@ DEFAULT_RETRY = RetryOptions(task_age_limit=30 * DAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(RouteSettings):
+class Settings(EngineSettings):
     """The checked settings of one app; a key that is left out, or None, has its default."""
 
     database_uri: str | None = _key(
@@ -230,13 +230,21 @@ class Settings(RouteSettings):
                 raise ConfigurationError(
                     f"{key} is not a setting of Flask-TaskQueue{checks.nearest(key, checked)}"
                 )
-        return cls(
+        settings = cls(
             **{
                 checked[key].name: checked[key].metadata["check"](key, value)
                 for key, value in given.items()
                 if value is not None
             }
         )
+        check_engines(
+            settings,
+            settings.queues.values(),
+            base_url=settings.base_url,
+            deadline=settings.deadline,
+            retry=settings.retry,
+        )
+        return settings
 
     def deadline_of(self, queue: QueueSettings | None, given: float | None) -> float:
         """Return the deadline, in seconds, of an attempt of a task.

@@ -17,6 +17,8 @@ from . import checks
 
 DAY = 86_400.0
 MAX_DEADLINE = DAY
+CLOUDTASKS = "cloudtasks"
+"""The engine of queues whose tasks Google's Cloud Tasks delivers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class QueueSettings:
     ``bucket_size_per_key`` are the same for each ``rate_key`` by itself. ``deadline`` and
     ``tombstone_ttl`` (how long the name of a task that has ended stays taken) are in seconds. With
     the ``mode`` "pull" its tasks are not sent, but leased, as App Engine's pull queues are.
+    ``engine`` is who delivers its tasks: "cloudtasks", or None for this extension's dispatchers.
     """
 
     name: str
@@ -41,6 +44,7 @@ class QueueSettings:
     retry: RetryOptions | None = None
     deadline: float | None = None
     target: str | None = None
+    engine: str | None = None
     mode: str = "push"
 
     @property
@@ -70,6 +74,8 @@ class QueueSettings:
         told = {name: limit for name, limit in self.limits.items() if name not in left_out}
         if self.is_pulled:
             told["mode"] = self.mode
+        if self.engine is not None:
+            told["engine"] = self.engine
         return json.dumps(told, separators=(",", ":"))
 
 
@@ -136,7 +142,11 @@ _CHECKS: Mapping[str, checks.Check] = {
     "deadline": checks.duration(0.001, MAX_DEADLINE),
     "target": checks.base_url,
 }
-_CONFIGURED: Mapping[str, checks.Check] = {**_CHECKS, "mode": checks.one_of("push", "pull")}
+_CONFIGURED: Mapping[str, checks.Check] = {
+    **_CHECKS,
+    "mode": checks.one_of("push", "pull"),
+    "engine": checks.one_of(CLOUDTASKS),
+}
 _PULLED = frozenset({"mode", "retry", "tombstone_ttl"})
 """The settings that a pull queue can have."""
 

@@ -11,7 +11,7 @@ from ...core.times import to_micros
 
 _NOTHING_YET = (
     *("first_tried_at", "started_at", "finished_at", "progress", "lease_id", "held_by"),
-    *("last_status", "last_reason", "last_error", "forced_at"),
+    *("last_status", "last_reason", "last_error", "forced_at", "forwarded_for"),
 )
 _COUNTED = ("attempts", "executions", "answered", "crashes", "pardons")
 BEGINNING: dict[str, Any] = {

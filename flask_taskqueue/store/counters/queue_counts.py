@@ -15,7 +15,7 @@ from ..database.tables import Tables
 CAP = 10_000
 """The number at which counting the tasks that have not ended stops; it means this many or more."""
 
-_LIVE = ("due", "running", "lost", "retrying", "scheduled", "waiting")
+_LIVE = ("due", "running", "lost", "retrying", "scheduled", "waiting", "forwarded")
 _ENDED = ("succeeded", "dead", "cancelled")
 _AS_IT_IS = ("queue", "first_due_at", "waits_since")
 
@@ -26,7 +26,8 @@ class QueueCounts:
 
     ``due`` may be taken now, ``retrying`` have failed and wait for their next attempt,
     ``scheduled`` wait for their eta, ``waiting`` for their key. ``running`` have a lease that has
-    not run out, ``lost`` one that ran out because their process died or was cut off.
+    not run out, ``lost`` one that ran out because their process died or was cut off. ``forwarded``
+    were handed over to the engine of their queue.
     ``first_due_at`` is when the first of those that wait for a time is due, ``due_since`` when the
     one of ``due`` that has waited longest could first be taken; both are in microseconds. `Backlog`
     counts only as far as `CAP`. `exact_counts` counts all, but does not tell ``lost``
@@ -40,6 +41,7 @@ class QueueCounts:
     retrying: int = 0
     scheduled: int = 0
     waiting: int = 0
+    forwarded: int = 0
     succeeded: int = 0
     dead: int = 0
     cancelled: int = 0
@@ -54,6 +56,7 @@ class QueueCounts:
             running=row.running,
             scheduled=row.scheduled - row.due,
             waiting=row.waiting,
+            forwarded=row.forwarded,
             first_due_at=row.first_due_at,
             **{name: getattr(row, name) for name in _ENDED},
         )
@@ -71,7 +74,7 @@ class QueueCounts:
     @property
     def unfinished(self) -> int:
         """The number of tasks that have not ended."""
-        return self.leased + self.unclaimed
+        return self.leased + self.unclaimed + self.forwarded
 
     def __add__(self, other: QueueCounts) -> QueueCounts:
         """Return the sum of both."""
@@ -107,7 +110,11 @@ def exact_counts(
     counted in the index of the live tasks.
     """
     queue = tables.queue
-    found = [_scheduled(tables, now, queues, scheduled), _running(tables, queues)]
+    found = [
+        _scheduled(tables, now, queues, scheduled),
+        _in_state(tables, queues, State.LEASED, "running"),
+        _in_state(tables, queues, State.FORWARDED, "forwarded"),
+    ]
     found += [_waiting(tables), *parts]
     joined: sa.FromClause = queue
     for part in found:
@@ -149,13 +156,15 @@ def _scheduled(
     )
 
 
-def _running(tables: Tables, queues: Collection[str] | None) -> sa.Subquery:
+def _in_state(
+    tables: Tables, queues: Collection[str] | None, state: State, name: str
+) -> sa.Subquery:
     task = tables.task
     return (
-        sa.select(task.c.queue, sa.func.count().label("running"))
-        .where(is_state(task, State.LEASED), _is_of(task, queues))
+        sa.select(task.c.queue, sa.func.count().label(name))
+        .where(is_state(task, state), _is_of(task, queues))
         .group_by(task.c.queue)
-        .subquery("running")
+        .subquery(name)
     )
 
 

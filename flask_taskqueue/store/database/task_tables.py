@@ -103,6 +103,7 @@ def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("surface", TEXT),
         sa.Column("tag", exact(500)),
         sa.Column("forced_at", MICROS),
+        sa.Column("forwarded_for", MICROS),
     )
     if tuple(column.name for column in columns) != Record._fields:
         raise AssertionError("the columns of the task table are not the fields of Record")

@@ -11,6 +11,7 @@ from ...core.queues.circuits import Circuit
 from ...core.queues.lanes import PRIORITIES, Lane, Lanes
 from ...core.queues.rates import Gate
 from ...core.queues.slowdowns import Slowdown
+from ...core.settings.queue import CLOUDTASKS
 from ...core.states import State
 from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
@@ -99,10 +100,18 @@ def first_of_lane(
 
 
 def is_taken_from(queue: sa.Table) -> sa.ColumnElement[bool]:
-    """Return whether dispatchers take tasks of a queue: not if it is paused, deleted or pulled."""
+    """Return whether dispatchers take tasks of a queue: not one paused, deleted or with a mode.
+
+    Tasks of a pull queue are fetched, those of one with an engine are handed over.
+    """
     return sa.and_(
         queue.c.paused_at.is_(None), queue.c.mode.is_(None), queue.c.deleted_at.is_(None)
     )
+
+
+def is_forwarded_from(queue: sa.Table) -> sa.ColumnElement[bool]:
+    """Return whether tasks of a queue are handed over to its engine: not while it is paused."""
+    return sa.and_(queue.c.paused_at.is_(None), queue.c.mode == CLOUDTASKS)
 
 
 def is_any_forced(tables: Tables) -> sa.ColumnElement[bool]:

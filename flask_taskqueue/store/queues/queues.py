@@ -65,7 +65,7 @@ class Queues:
                 "configured": settings.configured,
                 "tokens": float(settings.bucket_size),
                 "filled_at": 0,
-                "mode": settings.mode if settings.is_pulled else None,
+                "mode": settings.mode if settings.is_pulled else settings.engine,
                 **settings.limits,
             }
             connection.execute(self._insert, row)

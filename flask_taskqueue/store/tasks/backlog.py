@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from ...core.settings.queue import CLOUDTASKS
 from ...core.states import State
 from ..counters.queue_counts import CAP, QueueCounts, waits_since
 from ..database.dialects import Dialect
@@ -75,6 +76,8 @@ class Backlog:
             found[lane.queue] = found.get(lane.queue, QueueCounts()) + self._count(connection, lane)
         for queue, waiting in self._waiting(connection).items():
             found[queue] = found.get(queue, QueueCounts()) + QueueCounts(waiting=waiting)
+        for queue, forwarded in self._forwarded(connection).items():
+            found[queue] = found.get(queue, QueueCounts()) + QueueCounts(forwarded=forwarded)
         return found
 
     def lanes(self, connection: sa.Connection) -> Sequence[LiveLane]:
@@ -127,12 +130,28 @@ class Backlog:
             .limit(CAP)
             .subquery("some")
         )
-        return {
-            row.queue: row.number
-            for row in connection.execute(
-                sa.select(rows.c.queue, sa.func.count().label("number")).group_by(rows.c.queue)
-            )
-        }
+        return _by_queue(connection, rows)
+
+    def engines(self, connection: sa.Connection) -> list[str]:
+        """Return the queues whose tasks are handed over to an engine."""
+        queue = self._tables.queue
+        names = sa.select(queue.c.name).where(queue.c.mode == CLOUDTASKS)
+        return list(connection.scalars(names.order_by(queue.c.name)))
+
+    def _forwarded(self, connection: sa.Connection) -> dict[str, int]:
+        task = self._tables.task
+        found: dict[str, int] = {}
+        for queue in self.engines(connection):
+            forwarded = (is_state(task, State.FORWARDED), task.c.queue == queue)
+            rows = sa.select(task.c.queue).where(*forwarded).limit(CAP).subquery("some")
+            found |= _by_queue(connection, rows)
+        return found
+
+
+def _by_queue(connection: sa.Connection, rows: sa.Subquery) -> dict[str, int]:
+    """Count rows by their queue."""
+    counted = sa.select(rows.c.queue, sa.func.count().label("number")).group_by(rows.c.queue)
+    return {row.queue: row.number for row in connection.execute(counted)}
 
 
 def _prepare_count(rows: sa.Select[tuple[str]]) -> Prepared:

@@ -154,7 +154,10 @@ class Tasks:
             "unique_key": self._task.c.given_key,
             **dict.fromkeys(("attempts", "executions", "answered", "crashes", "pardons"), 0),
             **dict.fromkeys(
-                ("finished_at", "first_tried_at", "started_at", "expires_at", "lease_id", "held_by")
+                (
+                    *("finished_at", "first_tried_at", "started_at", "expires_at"),
+                    *("lease_id", "held_by", "forwarded_for"),
+                )
             ),
         }
         try:
@@ -187,12 +190,26 @@ class Tasks:
     ) -> int:
         """Make up to `BATCH` scheduled tasks that match due; return how many.
 
-        Tasks that wait for a key keep waiting.
+        Tasks that wait for a key keep waiting. Forwarded ones are handed over again, for now; what
+        Cloud Tasks has of them already then finds them ended.
         """
         found = self._selection.lock(connection, Action.RUN_NOW, filter)
         sent = self._task.c.method != PULL  # no dispatcher would ever see the mark of the others
         mark = {"forced_at": sa.case((sent, self._now))} if force else {}
-        self._update(connection, found, {"due_at": self._now, **mark})
+        self._update(
+            connection,
+            [record for record in found if record.state == State.SCHEDULED],
+            {"due_at": self._now, **mark},
+        )
+        self._update(
+            connection,
+            [record for record in found if record.state == State.FORWARDED],
+            {
+                "state": State.SCHEDULED.value,
+                "due_at": self._now,
+                **dict.fromkeys(("lease_id", "held_by", "forwarded_for")),
+            },
+        )
         return len(found)
 
     def delete(self, connection: sa.Connection, task_id: str) -> bool:

@@ -35,6 +35,7 @@ class ListKind(StrEnum):
     SCHEDULED = "scheduled"
     RETRYING = "retrying"
     WAITING = "waiting"
+    FORWARDED = "forwarded"
     SUCCEEDED = "succeeded"
     DEAD = "dead"
     CANCELLED = "cancelled"
@@ -123,6 +124,7 @@ class Listings:
             ListKind.LOST,
             ListKind.SCHEDULED,
             ListKind.RETRYING,
+            ListKind.FORWARDED,
         )
         loose = (replace(filter, queue=None) if by_range else filter).conditions(self._task)
         seen = None if visible is None or visible.is_anything else visible
@@ -151,7 +153,17 @@ class Listings:
         if kind is ListKind.WAITING:
             parked = waits_for_key(task, self._lock)
             return [_Range([], None, False, self._lock.join(task, parked))]
+        if kind is ListKind.FORWARDED:
+            return self._forwarded(connection, queue)
         return self._lanes(connection, kind, queue)
+
+    def _forwarded(self, connection: sa.Connection, queue: str | None) -> Iterable[_Range]:
+        """Return the tasks that were handed over, of each queue with an engine."""
+        task = self._task
+        for name in self._backlog.engines(connection):
+            if queue in (None, name):
+                there = (task.c.queue == name, task.c.priority == 0)
+                yield _Range([is_state(task, State.FORWARDED), *there], task.c.due_at, False, task)
 
     def _lanes(
         self, connection: sa.Connection, kind: ListKind, queue: str | None

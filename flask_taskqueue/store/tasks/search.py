@@ -29,8 +29,8 @@ class Action(Enum):
 
 _CHANGED = {
     Action.REQUEUE: (State.DEAD,),
-    Action.RUN_NOW: (State.SCHEDULED,),
-    Action.DELETE: (State.SCHEDULED, State.LEASED),
+    Action.RUN_NOW: (State.SCHEDULED, State.FORWARDED),
+    Action.DELETE: (State.SCHEDULED, State.LEASED, State.FORWARDED),
 }
 
 
@@ -80,7 +80,9 @@ class Selection:
         later = sa.or_(task.c.due_at > self._now, sa.literal(filter.ids is not None))
         fits = {
             Action.REQUEUE: sa.and_(task.c.state == State.DEAD.value, self._key_is_free()),
-            Action.RUN_NOW: sa.and_(is_state(task, State.SCHEDULED), later),
+            Action.RUN_NOW: sa.and_(
+                sa.or_(is_state(task, State.SCHEDULED), is_state(task, State.FORWARDED)), later
+            ),
             Action.DELETE: task.c.state.in_([state.value for state in LIVE]),
         }
         return [fits[action], *filter.conditions(task)]

@@ -118,6 +118,7 @@ def _states(reading: QueueMetrics) -> dict[str, int]:
         "paused": counts.due if reading.paused else 0,
         "waiting": counts.waiting,
         "running": counts.leased,
+        "forwarded": counts.forwarded,
         "dead": counts.dead,
     }
 
