@@ -31,10 +31,10 @@ def look(
 ) -> Lanes:
     """Return what waits in each lane of the open queues, or of those also in ``queues``.
 
-    While any task is forced, the statement tells of closed queues too.
+    A row without a queue says that there are forced tasks.
     """
     rows = statement.execute(connection, {}).all()
-    chosen = (row for row in rows if row.open and (queues is None or row.queue in queues))
+    chosen = (row for row in rows if queues is None or row.queue in queues)
     waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
     limited = {row.queue for row in waiting if row.limited}
     added = frozenset(row.queue for row in waiting if row.added)
@@ -44,7 +44,7 @@ def look(
         gates=gates(connection, limited) if limited else {},
         slowdowns=limits(connection) if waiting and waiting[0].slowed else {},
         added=added,
-        forced=bool(rows) and bool(rows[0].forced),
+        forced=any(row.queue is None for row in rows),
     )
 
 
@@ -65,14 +65,13 @@ def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
             _is_limited(queue).label("limited"),
             queue.c.settings.is_not(None).label("added"),
             is_any_slowed(tables, now).label("slowed"),
-            is_taken_from(queue).label("open"),
-            is_any_forced(tables).label("forced"),
             now.label("now"),
         )
         .select_from(queue.join(steps, sa.true()))
-        .where(sa.or_(is_taken_from(queue), is_any_forced(tables)))
+        .where(is_taken_from(queue))
     )
-    return Prepared(statement)
+    nothing = [sa.null() for _ in statement.selected_columns][1:]
+    return Prepared(statement.union_all(sa.select(*nothing, now).where(is_any_forced(tables))))
 
 
 def priority_steps() -> sa.Subquery:
