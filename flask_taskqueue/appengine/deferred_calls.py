@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from flask import Flask
 
 from ..core.arguments.functions import name_of
 from ..core.arguments.named_functions import NamedFunctions
@@ -40,9 +43,9 @@ class DeferredCalls:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        own = runtime.app.import_name.partition(".")[0]
-        given = runtime.settings.deferred_modules
-        self.functions = NamedFunctions(given if own == "__main__" else (own, *given))
+        script = _script(runtime.app)
+        own = (script or runtime.app.import_name).partition(".")[0]
+        self.functions = NamedFunctions((own, *runtime.settings.deferred_modules), script)
         self._values = PlainValues(self.functions, SessionRows(runtime))
 
     def write(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Body:
@@ -117,3 +120,14 @@ class DeferredCalls:
         if current is None:
             raise PermanentFailure("a pickled call runs only in the task that it was signed for")
         return Pickles(self._runtime.secrets).read(body, current.id)
+
+
+def _script(app: Flask) -> str | None:
+    """Return the module that other processes know the script by that has made an app.
+
+    None for an app that an imported module has made.
+    """
+    if app.import_name != "__main__":
+        return None
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of a module run by python -m
+    return app.name if spec is None else spec.name

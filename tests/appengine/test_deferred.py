@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pickle
+import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -530,6 +531,79 @@ def test_other_modules_are_allowed_by_name(sqlite_database: TestDatabase) -> Non
         assert end_of(found, deferred.defer(unquote, "=41")) == ("succeeded", "")
         state, error = end_of(found, row_of(hostile("emailx:run")))
         assert (state, "own package" in error) == ("dead", True)
+
+
+SCRIPT = """
+from pathlib import Path
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from flask_taskqueue import TaskQueue
+from flask_taskqueue.appengine import deferred
+
+app = Flask(__name__)
+app.config["SECRET_KEY"] = "a secret"
+app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{Path(__file__).with_name('guests.db')}"
+db = SQLAlchemy(app)
+tasks = TaskQueue(app, db)
+
+
+class Guest(db.Model):
+    id = db.mapped_column(db.Integer, primary_key=True)
+
+    def greet(self, kind, function):
+        print(__name__, kind is Guest and function is job, flush=True)
+
+    @classmethod
+    def count(cls, numbers):
+        print(__name__, cls is Guest, numbers, flush=True)
+
+
+def job(guest):
+    print(__name__, guest.id, flush=True)
+
+
+if __name__ == "__main__":
+    app.testing = True
+    with app.app_context():
+        db.create_all()
+        guest = Guest()
+        db.session.add(guest)
+        db.session.commit()
+        for place in ("here", "elsewhere"):
+            deferred.defer(job, guest)
+            deferred.defer(guest.greet, Guest, job)
+            deferred.defer(Guest.count, {3})
+            if place == "here":
+                tasks.drain()
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "module"), [(["main.py"], "main"), (["-m", "shop.main"], "shop.main")]
+)
+def test_the_functions_of_a_script_have_the_name_by_which_others_import_it(
+    tmp_path: Path, script: list[str], module: str
+) -> None:
+    """So the script itself makes the calls, and so does a dispatcher that imports the app."""
+    folder = tmp_path / Path(*module.split(".")[:-1])
+    folder.mkdir(exist_ok=True)
+    (folder / "main.py").write_text(SCRIPT)
+    elsewhere = ["-m", "flask", "--app", module, "taskqueue", "run", "--burst", "--threads", "1"]
+    said = []
+    for arguments in (script, elsewhere):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.splitlines()[:3])
+    names = ("__main__", module)
+    assert said == [[f"{name} 1", f"{name} True", f"{name} True {{3}}"] for name in names]
 
 
 def test_each_call_can_be_logged(small: Bench, caplog: pytest.LogCaptureFixture) -> None:

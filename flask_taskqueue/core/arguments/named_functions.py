@@ -23,13 +23,18 @@ _NAME = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9_]*\.)*[A-Za-z][A-Za-z0-9_]*",
     re.ASCII,
 )
+_SCRIPT = "__main__"
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFunctions:
-    """The functions and classes of some modules, each with the modules below it."""
+    """The functions and classes of some modules, each with the modules below it.
+
+    ``script`` is the module that other processes know the one by that is ``__main__`` here.
+    """
 
     modules: tuple[str, ...]
+    script: str | None = None
 
     def allows(self, module: str) -> bool:
         """Return whether a module may be named."""
@@ -44,13 +49,13 @@ class NamedFunctions:
         if not inspect.isfunction(plain):
             raise InvalidTaskError(_hint(function))
         owner = f"{function.__self__.__qualname__}." if plain is not function else ""
-        module = function.__self__.__module__ if owner else plain.__module__
+        module = self._module_of(function.__self__ if owner else plain)
         name = f"{module}:{owner}{plain.__name__ if owner else plain.__qualname__}"
         return self._proven(name, plain, lambda: _plain(self.find(name)))
 
     def class_name(self, kind: type) -> str:
         """Return the name by which `find_class` finds a class. Raises `InvalidTaskError`."""
-        name = f"{kind.__module__}:{kind.__qualname__}"
+        name = f"{self._module_of(kind)}:{kind.__qualname__}"
         return self._proven(name, kind, lambda: self.find_class(name))
 
     def find(self, name: object) -> Callable[..., Any]:
@@ -66,8 +71,8 @@ class NamedFunctions:
         ):
             raise PermanentFailure(f"{shown(name)} is no function that is defined there")
         if inspect.ismodule(owner):
-            self._check_defined(name, function, owner.__name__)
-        elif not self.allows(function.__module__):
+            self._check_defined(name, function, str(name).partition(":")[0])
+        elif not self.allows(self._module_of(function)):
             raise _elsewhere(name, function.__module__)
         found = static if isinstance(static, FunctionType) else static.__get__(None, owner)
         return found
@@ -98,7 +103,7 @@ class NamedFunctions:
                 "nor in TASKQUEUE_DEFERRED_MODULES"
             )
         try:
-            owner: Any = importlib.import_module(module)
+            owner: Any = importlib.import_module(_SCRIPT if module == self.script else module)
         except ImportError as error:
             raise PermanentFailure(
                 f"{shown(name)}: its module cannot be imported: {error}"
@@ -123,8 +128,13 @@ class NamedFunctions:
         return name
 
     def _check_defined(self, name: object, found: Any, module: str) -> None:
-        if found.__module__ != module:
+        if self._module_of(found) != module:
             raise _elsewhere(name, found.__module__)
+
+    def _module_of(self, found: Any) -> Any:
+        """Return the module that has defined something, by the name that other processes know."""
+        module = found.__module__
+        return self.script if module == _SCRIPT and self.script is not None else module
 
 
 def _elsewhere(name: object, module: object) -> PermanentFailure:
