@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Request
+from werkzeug.exceptions import HTTPException
 
 from ..core.rpc.status import Code, RpcError
 from ..runtime import Runtime
@@ -25,11 +29,21 @@ def check_access(runtime: Runtime, request: Request) -> None:
         has_token(request, token) or is_same(request.headers.get("X-Goog-Api-Key"), token)
     ):
         return
-    if access is not None and asked(access, "TASKQUEUE_API_ACCESS") is True:
+    if access is not None and _lets_in(access):
         if _is_of_another_site(request):
             raise RpcError(Code.PERMISSION_DENIED, "a page of another site has sent this request")
         return
     raise RpcError(Code.PERMISSION_DENIED, _CLOSED if token is None else WRONG)
+
+
+def _lets_in(access: Callable[[], Any]) -> bool:
+    """Return what the app's function says. Raises `RpcError` if it aborts, as with 401."""
+    try:
+        return asked(access, "TASKQUEUE_API_ACCESS") is True
+    except HTTPException as error:
+        raise RpcError(
+            Code.PERMISSION_DENIED, "TASKQUEUE_API_ACCESS aborted the request, so it is refused"
+        ) from error
 
 
 def _is_of_another_site(request: Request) -> bool:

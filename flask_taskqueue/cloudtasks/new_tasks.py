@@ -15,14 +15,14 @@ from ..core.rpc.resource_names import QueueName, task_name
 from ..core.rpc.status import invalid
 from ..core.tasks.request import WITHOUT_BODY, TaskRequest, check_headers
 from ..core.tasks.spec import NewTask, SpecOptions
-from ..core.urls import check_absolute
+from ..core.urls import check_absolute, normal
 from ..engine.own_address import server_url
 from ..runtime import FindQueue, Runtime
 from .context import required
 from .retry_config import retry_options
 
 _FURTHEST = timedelta(hours=720)
-_DEADLINES = {"http": (15.0, 1800.0), "appengine": (15.0, 86_415.0)}
+_DEADLINES = {"http": (15.0, 1800.0), "appengine": (15.0, 86_400.0)}
 _DEADLINE = 600.0
 _DROPPED = ("host", "content-length")
 _DROPPED_PREFIXES = ("x-google-", "x-appengine-", "x-cloudtasks-")
@@ -74,7 +74,7 @@ def own_or_absolute(runtime: Runtime, url: str) -> str:
     place = check_absolute(url)
     if base is None or place != check_absolute(base):
         return url
-    ours, parts = urlsplit(base), urlsplit(url)
+    ours, parts = urlsplit(normal(base)), urlsplit(normal(url))
     path = parts.path or "/"
     prefix = ours.path.rstrip("/")
     if parts.scheme != ours.scheme or not (path == prefix or path.startswith(f"{prefix}/")):
@@ -118,7 +118,7 @@ def _deadline(task: Fields, kind: str) -> float:
     if not seconds and (kind == "appengine" or "dispatchDeadline" not in task):
         return _DEADLINE
     if not low <= seconds <= high:
-        upper = "30m" if kind == "http" else "24h15s"
+        upper = "30m" if kind == "http" else "24h"
         raise invalid(f"Task.dispatchDeadline must be between [15s, {upper}].")
     return float(seconds)
 

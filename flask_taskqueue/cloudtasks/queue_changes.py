@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from functools import partial
 
 from ..api.added_queues import add_queue, change_queue, delete_queue
@@ -13,10 +14,12 @@ from ..core.rpc.resource_names import QueueName, location_name, queue_name
 from ..core.rpc.status import Code, RpcError, invalid
 from ..core.settings.queue import LimitOptions, QueueOptions, QueueSettings
 from .context import NOT_FOUND, Context, Reply, required
+from .messages import RETRY_CONFIG
 from .queues import CONCURRENT, FASTEST, shown_queue
 from .retry_config import changed_options, retry_options
 
 _MOST_CONCURRENT = 5000
+_SLOWEST = 1e-9
 _LARGEST_BUCKET = 10_000
 _LONGEST_TOMBSTONE = 9 * 86_400
 _UNSUPPORTED = {
@@ -136,8 +139,8 @@ def _settings(given: Fields, paths: frozenset[str] = frozenset()) -> QueueOption
         found["rate"] = _rate(limits.get("maxDispatchesPerSecond") or None)
     if _is_named("rateLimits", "maxConcurrentDispatches", limits, paths):
         found["max_concurrent"] = _concurrent(limits.get("maxConcurrentDispatches") or None)
-    if "tombstoneTtl" in given and (not paths or "tombstonettl" in paths):
-        found["tombstone_ttl"] = _tombstone(given["tombstoneTtl"].total_seconds())
+    if "tombstonettl" in paths or ("tombstoneTtl" in given and paths <= {"*"}):
+        found["tombstone_ttl"] = _tombstone(given.get("tombstoneTtl"))
     return found
 
 
@@ -156,7 +159,10 @@ def _concurrent(most: int | None) -> int | None:
     return most
 
 
-def _tombstone(seconds: float) -> float:
+def _tombstone(given: timedelta | None) -> float | None:
+    if given is None:
+        return None
+    seconds = given.total_seconds()
     if not 0 <= seconds <= _LONGEST_TOMBSTONE:
         raise invalid(f"tombstoneTtl is {seconds:g}s; it must be 0s to {_LONGEST_TOMBSTONE}s.")
     return seconds
@@ -165,8 +171,10 @@ def _tombstone(seconds: float) -> float:
 def _rate(rate: float | None) -> str | None:
     if rate is None:
         return None
-    if not 0 < rate <= FASTEST:
-        raise invalid(f"maxDispatchesPerSecond is {rate:g}; it must be at most {FASTEST:g}.")
+    if not _SLOWEST <= rate <= FASTEST:
+        raise invalid(
+            f"maxDispatchesPerSecond is {rate:g}; it must be {_SLOWEST:g} to {FASTEST:g}."
+        )
     return f"{rate:.9f}/s"
 
 
@@ -183,18 +191,11 @@ def _retry(
 ) -> RetryOptions | None:
     """Return the retry policy that a queue is to have; None if that is the one that it has."""
     config: Fields = given.get("retryConfig", {})
-    named = {
-        field: value
-        for field, value in config.items()
-        if _is_named("retryConfig", field, config, paths)
-    }
-    current = context.settings_of(name).retry or context.runtime.settings.retry
-    if paths and "retryconfig" in paths:
-        wanted = retry_options(config)
-    elif named:
-        wanted = changed_options(current, named)
-    else:
+    named = [part for part in RETRY_CONFIG.fields if _is_named("retryConfig", part, config, paths)]
+    if not named:
         return None
+    current = context.settings_of(name).retry or context.runtime.settings.retry
+    wanted = changed_options(current, {part: config.get(part) for part in named})
     return None if wanted == changed_options(current, {}) else wanted
 
 

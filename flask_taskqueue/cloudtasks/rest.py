@@ -81,8 +81,9 @@ def _body(request: Request, limit: int) -> bytes:
             body = request.get_data()
         else:
             raise _too_long(limit)
-    except HTTPException as error:
-        raise invalid(f"the body cannot be read: {error.description}") from error
+    except (HTTPException, OSError) as error:  # servers raise OSError for malformed chunks
+        told = error.description if isinstance(error, HTTPException) else error
+        raise invalid(f"the body cannot be read: {told}") from error
     if len(body) > limit:
         raise _too_long(limit)
     return body

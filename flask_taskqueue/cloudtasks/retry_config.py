@@ -35,7 +35,10 @@ def retry_options(config: Fields) -> RetryOptions:
 
 
 def changed_options(options: RetryOptions, config: Fields) -> RetryOptions:
-    """Return a retry policy in which what a config gives is changed. Raises as `retry_options`."""
+    """Return a retry policy in which what a config gives is changed; None is Cloud Tasks' default.
+
+    Raises as `retry_options`.
+    """
     limit, age = options.task_retry_limit, options.task_age_limit
     known: Fields = {
         "maxAttempts": -1 if limit is None else limit + 1,
@@ -44,7 +47,8 @@ def changed_options(options: RetryOptions, config: Fields) -> RetryOptions:
         "maxBackoff": timedelta(seconds=options.max_backoff_seconds),
         "maxDoublings": options.max_doublings,
     }
-    return retry_options({**known, **config})
+    changed = {**known, **config}
+    return retry_options({name: value for name, value in changed.items() if value is not None})
 
 
 def retry_config(options: RetryOptions) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..core.rpc.messages import EMPTY, INTEGER, MASK, TEXT, Kind, Message, Repeated
+from ..core.rpc.messages import EMPTY, INTEGER, TEXT, Kind, Mask, Message, Repeated
 from . import messages as m
 
 _CLOUD_TASKS = "google.cloud.tasks.{version}.CloudTasks"
@@ -105,7 +105,7 @@ def _rpcs(queue: Message, read_mask: Mapping[str, Kind]) -> Iterable[Rpc]:
         "UpdateQueue",
         "PATCH",
         f"{{queue.name={_QUEUE}}}",
-        Message("UpdateQueueRequest", {"queue": queue, "updateMask": MASK}),
+        Message("UpdateQueueRequest", {"queue": queue, "updateMask": Mask(queue)}),
         queue,
         "queue",
         "Change a queue, or create it.",
@@ -213,7 +213,12 @@ def _other_rpcs() -> Iterable[Rpc]:
     options = Message("GetPolicyOptions", {"requestedPolicyVersion": INTEGER})
     policies: Iterable[tuple[str, Mapping[str, Kind], Message, str]] = (
         ("GetIamPolicy", {"options": options}, m.POLICY, "Return the policy, which is empty."),
-        ("SetIamPolicy", {"policy": m.POLICY, "updateMask": MASK}, m.POLICY, "Not supported."),
+        (
+            "SetIamPolicy",
+            {"policy": m.POLICY, "updateMask": Mask(m.POLICY)},
+            m.POLICY,
+            "Not supported.",
+        ),
         (
             "TestIamPermissions",
             {"permissions": Repeated(TEXT)},
@@ -265,7 +270,10 @@ def _other_rpcs() -> Iterable[Rpc]:
         "UpdateCmekConfig",
         "PATCH",
         f"{{cmek_config.name={config}}}",
-        Message("UpdateCmekConfigRequest", {"cmekConfig": m.CMEK_CONFIG, "updateMask": MASK}),
+        Message(
+            "UpdateCmekConfigRequest",
+            {"cmekConfig": m.CMEK_CONFIG, "updateMask": Mask(m.CMEK_CONFIG)},
+        ),
         m.CMEK_CONFIG,
         "cmekConfig",
         "Not supported.",
@@ -290,7 +298,12 @@ def _of_version(version: str, rpcs: Iterable[Rpc]) -> Mapping[str, Rpc]:
 RPCS: Mapping[str, Mapping[str, Rpc]] = {
     "v2": _of_version("v2", [*_rpcs(m.QUEUE, {}), *_task_rpcs(), *_other_rpcs()]),
     "v2beta3": _of_version(
-        "v2beta3", [*_rpcs(m.BETA_QUEUE, {"readMask": MASK}), *_task_rpcs(), *_other_rpcs()]
+        "v2beta3",
+        [
+            *_rpcs(m.BETA_QUEUE, {"readMask": Mask(m.BETA_QUEUE)}),
+            *_task_rpcs(),
+            *_other_rpcs(),
+        ],
     ),
 }
 """The rpcs by version and name."""

@@ -295,6 +295,42 @@ def test_the_limits_of_a_queue_can_be_changed(google: Door, mask: str | None) ->
     assert (statistics.rate, statistics.max_concurrent) == (7.5, 3)
 
 
+@pytest.mark.parametrize("path", ["rate_limit", "rate_limits.max_rate", "max_attempts", "stat"])
+def test_a_mask_that_names_no_field_of_a_queue_is_refused(google: Door, path: str) -> None:
+    """So that nobody takes for done what was not."""
+    current = google.client.get_queue(name=MAIL)
+    current.rate_limits.max_dispatches_per_second = 7.5
+    with pytest.raises(exceptions.BadRequest, match=r"updateMask names .* does not have"):
+        google.client.update_queue(queue=current, update_mask=FieldMask(paths=[path]))
+    assert google.client.get_queue(name=MAIL).rate_limits.max_dispatches_per_second == 20
+    with pytest.raises(exceptions.BadRequest, match="updateMask names"):
+        google.client.update_queue(queue={"name": NEW}, update_mask=FieldMask(paths=[path]))
+    with pytest.raises(exceptions.NotFound):
+        google.client.get_queue(name=NEW)
+
+
+@pytest.mark.parametrize("mask", ["retry_config.max_attempts,retry_config.min_backoff", "*"])
+def test_what_a_mask_names_and_the_queue_does_not_give_is_the_default(
+    google: Door, mask: str
+) -> None:
+    """Cloud Tasks' default, for a part of the retry policy as for the limits."""
+    created = google.client.create_queue(
+        parent=PARENT,
+        queue={
+            "name": NEW,
+            "rate_limits": {"max_dispatches_per_second": 7.5},
+            "retry_config": {"max_attempts": 3, "min_backoff": Duration(seconds=2)},
+        },
+    )
+    changed = google.client.update_queue(
+        queue={"name": NEW}, update_mask=FieldMask(paths=mask.split(","))
+    )
+    assert changed.retry_config.max_attempts == 100
+    assert changed.retry_config.min_backoff == timedelta(seconds=0.1)
+    assert (changed.rate_limits == created.rate_limits) == (mask != "*")
+    assert changed == google.client.get_queue(name=NEW)
+
+
 def test_who_may_do_what_is_not_for_the_api(google: Door) -> None:
     """A policy is empty, the token grants everything, and nothing can be set."""
     policy = google.client.get_iam_policy(request={"resource": QUEUE})
@@ -365,6 +401,13 @@ def test_a_queue_that_is_not_there_is_not_found(google: Door, call: Any) -> None
         (
             {"http_request": {"url": f"{BASE}/worker"}, "dispatch_deadline": Duration(seconds=5)},
             "15s, 30m",
+        ),
+        (
+            {
+                "app_engine_http_request": {"relative_uri": "/worker"},
+                "dispatch_deadline": Duration(seconds=86_401),
+            },
+            "15s, 24h",
         ),
         (
             {
@@ -464,8 +507,8 @@ def test_a_queue_that_is_updated_is_created_if_need_be(google: Door) -> None:
     [
         ({"name": "new"}, "must be of the form"),
         ({"name": "projects/other/locations/here/queues/new"}, "but parent is"),
-        ({"name": NEW, "rate_limits": {"max_dispatches_per_second": 501}}, "at most 500"),
-        ({"name": NEW, "rate_limits": {"max_dispatches_per_second": -1}}, "at most 500"),
+        ({"name": NEW, "rate_limits": {"max_dispatches_per_second": 501}}, "to 500"),
+        ({"name": NEW, "rate_limits": {"max_dispatches_per_second": 1e-10}}, "1e-09"),
         ({"name": NEW, "rate_limits": {"max_concurrent_dispatches": 5001}}, "1 to 5000"),
         ({"name": NEW, "retry_config": {"max_attempts": -2}}, "maxAttempts"),
         ({"name": NEW, "retry_config": {"min_backoff": Duration(seconds=-1)}}, "minBackoff"),

@@ -38,7 +38,6 @@ _PLAUSIBLE: dict[int, st.SearchStrategy[Any]] = {
     id(messages.INTEGER): st.integers(-(2**65), 2**65) | st.sampled_from(["1", "-1", 1.0, 1.5]),
     id(messages.LONG): st.integers(-(2**65), 2**65).map(str),
     id(messages.DECIMAL): st.floats() | st.sampled_from(["NaN", "7", "1e5", 10**400]),
-    id(messages.MASK): st.sampled_from(["rateLimits", "retry_config,x", "*", ",", "stats"]),
     id(messages.BOOLEAN): st.booleans(),
 }
 
@@ -54,6 +53,10 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
         likely = st.lists(values(kind.of), max_size=3)
     elif isinstance(kind, Dictionary):
         likely = st.dictionaries(st.sampled_from(["X-A", "Host", "a b", "é"]), values(kind.of))
+    elif isinstance(kind, messages.Mask):
+        likely = st.sampled_from(
+            ["rateLimits", "retry_config,x", "*", ",", "stats", *kind.of.fields]
+        )
     else:
         likely = _PLAUSIBLE[id(kind)]
     return st.integers(0, 9).flatmap(lambda number: ANYTHING if number == 0 else likely)

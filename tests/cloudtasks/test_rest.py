@@ -7,11 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import session
+from flask import abort, redirect, session
 from flask_wtf import CSRFProtect
 from werkzeug.test import TestResponse
 
@@ -84,6 +85,16 @@ def test_without_a_token_nobody_is_answered(sqlite_database: TestDatabase) -> No
             assert one.app.test_client().get(f"{API}/{QUEUE}").status_code == status
     with bench(sqlite_database.url) as one:
         assert one.app.test_client().get(f"{API}/{QUEUE}", headers=BEARER).status_code == 404
+
+
+def test_a_function_that_aborts_refuses_as_any_other(sqlite_database: TestDatabase) -> None:
+    """With 403 and JSON, as a 401 would have Google's clients look for another token."""
+    for how in (401, redirect("/login")):
+        settings = {"TASKQUEUE_API": True, "TASKQUEUE_API_ACCESS": lambda how=how: abort(how)}
+        with bench(sqlite_database.url, **settings) as one:
+            for path in (f"{API}/{QUEUE}", f"{API}/openapi.json"):
+                reply = one.app.test_client().get(path)
+                assert (reply.status_code, reply.mimetype) == (403, "application/json")
 
 
 def test_a_page_of_another_site_is_not_let_in_by_a_function(
@@ -186,6 +197,39 @@ def test_both_spellings_of_a_field_are_read(served: Bench) -> None:
     assert reply.status_code == 200, reply.text
     assert reply.json is not None
     assert reply.json["dispatchDeadline"] == "30.500s"
+
+
+def test_a_body_that_breaks_off_is_refused(served: Bench) -> None:
+    """As by a server that is sent chunks which are none."""
+
+    class Broken(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("invalid chunk size")
+
+    reply = served.app.test_client().post(
+        f"{API}/{QUEUE}/tasks",
+        headers=BEARER,
+        input_stream=Broken(),
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert reply.status_code == 400
+    assert "the body cannot be read: invalid chunk size" in reply.text
+
+
+def test_own_urls_are_told_by_what_they_lead_to(sqlite_database: TestDatabase) -> None:
+    """Whatever dots and escapes they hold; what leads elsewhere is not the app's own."""
+    settings = {**SETTINGS, "TASKQUEUE_BASE_URL": "https://shop.example.com/guests"}
+    with bench(sqlite_database.url, **settings) as one:
+        for path in ("/guests/worker", "/other/../guests/./worker", "/%67uests/worker"):
+            task = {"httpRequest": {"url": f"https://shop.example.com{path}"}}
+            reply = ask(one, "POST", f"/{QUEUE}/tasks", {"task": task}).json
+            assert reply is not None
+            assert reply["httpRequest"]["url"] == "https://shop.example.com/guests/worker"
+            assert one.tasks.find()[0].url == "/worker"
+        for path in ("/guests/../other", "/guests/%2E./other", "/guestsx/worker"):
+            task = {"httpRequest": {"url": f"https://shop.example.com{path}"}}
+            reply = ask(one, "POST", f"/{QUEUE}/tasks", {"task": task})
+            assert "TASKQUEUE_ALLOWED_HOSTS" in reply.text
 
 
 @pytest.mark.parametrize(

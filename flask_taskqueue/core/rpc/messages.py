@@ -6,7 +6,7 @@ A declaration reads JSON, which may come from anyone, and describes itself as a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,11 +66,6 @@ TIMESTAMP = Scalar(
     wire.timestamp,
     'a timestamp with its offset, such as "2026-01-01T00:00:00Z"',
     {"type": "string", "format": "google-datetime"},
-)
-MASK = Scalar(
-    wire.mask,
-    'paths of fields, such as "rateLimits,retryConfig"',
-    {"type": "string", "format": "google-fieldmask"},
 )
 
 
@@ -172,6 +167,13 @@ class Message:
                 found[name] = parsed
         return found
 
+    def paths(self) -> Iterator[str]:
+        """Yield the path of each field and of the fields below it, as `wire.mask` returns them."""
+        for name, kind in self.fields.items():
+            yield name.lower()
+            if isinstance(kind, Message):
+                yield from (f"{name.lower()}.{path}" for path in kind.paths())
+
     def schema(self) -> Mapping[str, Any]:
         """Return a reference to its schema, which `definition` holds."""
         return {"$ref": f"#/components/schemas/{self.name}"}
@@ -187,6 +189,33 @@ class Message:
 
 
 EMPTY = Message("Empty", {})
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The paths of some fields of a message, or "*" for all of them."""
+
+    of: Message
+
+    def parse(self, value: Any, where: str) -> frozenset[str]:
+        """Return the paths, in lower case and without underscores."""
+        try:
+            paths = wire.mask(value)
+        except ValueError as error:
+            raise invalid(
+                f"{where} is {shown(value)}; it must be paths of fields, such as "
+                '"rateLimits,retryConfig".'
+            ) from error
+        for path in sorted(paths.difference(["*"], self.of.paths())):
+            raise invalid(
+                f"{where} names {shown(path)}, which {self.of.name} does not have; it has "
+                f"{', '.join(self.of.fields)}."
+            )
+        return paths
+
+    def schema(self) -> Mapping[str, Any]:
+        """Return its schema."""
+        return {"type": "string", "format": "google-fieldmask"}
 
 
 def _snake(name: str) -> str:
