@@ -26,7 +26,7 @@ _ERROR = {
         }
     },
 }
-_COLLECTION = re.compile(r"([a-z]+)/\*")
+_COLLECTION = re.compile(r"([a-z]{1,20})/\*")
 
 
 def openapi(url_prefix: str, version: str = "v2") -> dict[str, Any]:

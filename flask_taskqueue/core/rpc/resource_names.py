@@ -13,11 +13,15 @@ _LOCATION = r"[A-Za-z0-9_-]{1,100}"
 _QUEUE = r"[A-Za-z0-9-]{1,100}"
 _TASK = r"[A-Za-z0-9_-]{1,500}"
 _PARENT = rf"(projects/{_PROJECT}/locations/{_LOCATION})"
+_PROJECT_NAME = re.compile(rf"(projects/{_PROJECT})", re.ASCII)
+_LOCATION_NAME = re.compile(_PARENT, re.ASCII)
+_QUEUE_NAME = re.compile(rf"{_PARENT}/queues/({_QUEUE})", re.ASCII)
+_TASK_NAME = re.compile(rf"{_PARENT}/queues/({_QUEUE})/tasks/({_TASK})", re.ASCII)
 _NAMES = {
-    "project": re.compile(rf"(projects/{_PROJECT})", re.ASCII),
-    "location": re.compile(_PARENT, re.ASCII),
-    "queue": re.compile(rf"{_PARENT}/queues/({_QUEUE})", re.ASCII),
-    "task": re.compile(rf"{_PARENT}/queues/({_QUEUE})/tasks/({_TASK})", re.ASCII),
+    "project": _PROJECT_NAME.fullmatch,
+    "location": _LOCATION_NAME.fullmatch,
+    "queue": _QUEUE_NAME.fullmatch,
+    "task": _TASK_NAME.fullmatch,
 }
 _FORMS = {
     "project": "projects/PROJECT_ID",
@@ -84,7 +88,7 @@ def task_name(name: str, what: str = "name") -> TaskName:
 
 
 def _match(kind: str, name: str, what: str) -> re.Match[str]:
-    match = _NAMES[kind].fullmatch(name)
+    match = _NAMES[kind](name)
     if match is None:
         raise invalid(f"{what} is {shown(name)}; it must be of the form {_FORMS[kind]}.")
     return match
