@@ -80,6 +80,7 @@ class Cloud:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
     queues: dict[str, dict[str, Any]] = field(default_factory=dict)
+    masks: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     fetched: int = 0
     refuses: tuple[int, str] | None = None
@@ -184,9 +185,15 @@ def _door(cloud: Cloud) -> Flask:
         cloud.gone.add(name)
         return jsonify({}) if cloud.tasks.pop(name, None) else _error(404, "NOT_FOUND")
 
+    _add_queues(app, cloud)
+    return app
+
+
+def _add_queues(app: Flask, cloud: Cloud) -> None:
     @app.patch("/v2/<path:name>")
     def update(name: str) -> Any:
+        if cloud.refuses is not None:
+            return _error(*cloud.refuses)
+        cloud.masks.append(request.args.get("updateMask", ""))
         cloud.queues[name] = json.loads(request.get_data())
         return jsonify({"name": name})
-
-    return app

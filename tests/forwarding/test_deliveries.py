@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from flask_taskqueue import (
     TaskSpec,
     current_task,
 )
+from flask_taskqueue.store.adding.schedule_runs import last_run
 from tests.apps import Bench
 from tests.cloud import Cloud
 
@@ -283,6 +285,43 @@ def test_results_are_kept(app: Bench, cloud: Cloud) -> None:
         task = add_and_forward(app, "/answer", keep_result=True)
         assert cloud.deliver().ok
     assert app.tasks.get(task.id).result.json == {"answer": 42}
+
+
+def test_a_unique_key_is_kept_while_a_task_is_forwarded_and_has_not_expired(
+    app: Bench, cloud: Cloud
+) -> None:
+    """Once it has expired, another task takes the key."""
+    task = add_and_forward(app, unique_key="a", expires="1h")
+    assert app.tasks.add("/count", unique_key="a").id == task.id
+    change(app, task.id, expires_at=1)
+    other = app.tasks.add("/count", unique_key="a")
+    assert other.id != task.id
+    assert app.tasks.get(task.id).state == "cancelled"
+
+
+def test_a_forwarded_run_of_a_schedule_that_failed_is_replaced_by_the_next(
+    app: Bench, cloud: Cloud
+) -> None:
+    """As one that waits for its retry here; one that has not been attempted is live."""
+
+    def fails() -> Any:
+        return "no", 500
+
+    with worker(app, "/fails", fails):
+        waiting, failed = add_and_forward(app), add_and_forward(app, "/fails")
+        assert cloud.deliver(cloud.created[1]).status_code == 500
+    with app.store.reading() as connection:
+        fresh, tried = app.store.tasks.get_all(connection, [waiting.id, failed.id])
+        schedule = SimpleNamespace(name="nightly")
+    assert (last_run([fresh]).is_live, last_run([fresh]).has_failed) == (True, False)
+    assert (last_run([tried]).is_live, last_run([tried]).has_failed) == (False, True)
+    runs = app.store.schedules._runs
+    assert app.store.transact(
+        lambda connection: runs.replace_failed(connection, schedule, [tried])  # type: ignore[arg-type]
+    )
+    assert app.tasks.get(failed.id).state == "cancelled"
+    assert cloud.deliver(cloud.created[1]).status_code == 200
+    assert app.tasks.get(failed.id).attempts == 1
 
 
 def test_the_numbers_know_of_forwarded_tasks(app: Bench, cloud: Cloud) -> None:

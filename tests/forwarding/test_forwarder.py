@@ -9,6 +9,7 @@ import threading
 
 from flask_taskqueue.engine.cloud_tasks import CloudTasksEngine
 from flask_taskqueue.engine.forwarder import Forwarder
+from flask_taskqueue.store import Filter, ListKind
 from tests.apps import Bench, bench
 from tests.cloud import PARENT, Cloud
 from tests.databases import TestDatabase
@@ -161,8 +162,37 @@ def test_why_says_where_a_task_is(app: Bench, cloud: Cloud) -> None:
 
 
 def test_sync_writes_the_limits(app: Bench, cloud: Cloud) -> None:
-    """By UpdateQueue, which creates a queue that is missing."""
-    engine = CloudTasksEngine(app.runtime.settings)
-    engine.update(app.runtime.settings.queues["mail"])
-    written = cloud.queues[f"{PARENT}/queues/mail"]
-    assert written["retryConfig"]["maxAttempts"] == -1
+    """By UpdateQueue, of what the settings have and nothing else; never giving up."""
+    result = app.app.test_cli_runner().invoke(args=["taskqueue", "cloudtasks", "sync"])
+    name = f"{PARENT}/queues/mail"
+    assert result.exit_code == 0
+    assert result.output == f"Wrote {name}.\n"
+    assert cloud.queues[name]["retryConfig"]["maxAttempts"] == -1
+    assert cloud.masks == ["rateLimits,retryConfig"]
+
+
+def test_sync_says_what_cloud_tasks_refuses(app: Bench, cloud: Cloud) -> None:
+    """In one line, with an exit code."""
+    cloud.refuses = (403, "PERMISSION_DENIED")
+    result = app.app.test_cli_runner().invoke(args=["taskqueue", "cloudtasks", "sync"])
+    assert result.exit_code == 1
+    assert "queue mail: Cloud Tasks: " in result.output
+    assert "PERMISSION_DENIED" in result.output
+
+
+def test_the_command_says_what_it_needs(app: Bench) -> None:
+    """Without a subcommand it listens, and has to know where."""
+    result = app.app.test_cli_runner().invoke(args=["taskqueue", "cloudtasks"])
+    assert result.exit_code == 2
+    assert "--grpc" in result.output
+
+
+def test_the_dashboard_shows_forwarded_tasks(app: Bench, cloud: Cloud) -> None:
+    """In a list of their own, which apps without such a queue do not have."""
+    task = add_and_forward(app)
+    with app.store.reading() as connection:
+        page = app.store.listings.page(
+            connection, ListKind.FORWARDED, Filter(queue="mail"), None, 10
+        )
+    assert page.ids == [task.id]
+    assert [one.id for one in app.tasks.find(state="forwarded")] == [task.id]

@@ -95,7 +95,7 @@ class Conflicts:
         task = self._task
         late = sa.and_(
             task.c.id == holder.id,
-            task.c.state == State.SCHEDULED.value,
+            task.c.state.in_((State.SCHEDULED.value, State.FORWARDED.value)),
             task.c.expires_at <= self._now,
         )
         changes = ended(State.CANCELLED, self._now, last_reason="expired")

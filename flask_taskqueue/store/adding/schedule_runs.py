@@ -50,7 +50,8 @@ class ScheduleRuns:
         If one of them is being taken at this moment, nothing is changed.
         """
         task, ids = self._task, [run.id for run in runs if _has_failed(run)]
-        mine = sa.and_(task.c.id.in_(ids), is_state(task, State.SCHEDULED))
+        waits = sa.or_(is_state(task, State.SCHEDULED), is_state(task, State.FORWARDED))
+        mine = sa.and_(task.c.id.in_(ids), waits)
         rows = connection.execute(
             sa.select(task).where(mine).order_by(task.c.id).with_for_update(skip_locked=True)
         )
@@ -93,4 +94,4 @@ def noted(runs: Sequence[Record], added: Sequence[str]) -> str:
 
 def _has_failed(run: Record) -> bool:
     """Return whether a run has failed and waits to be tried again."""
-    return run.state == State.SCHEDULED and run.last_reason is not None
+    return run.state in (State.SCHEDULED, State.FORWARDED) and run.last_reason is not None
