@@ -267,6 +267,24 @@ def test_it_can_be_closed_by_hand(store: Store) -> None:
     assert store.transact(lambda connection: store.circuits.close(connection, A)) is None
 
 
+def test_who_has_seen_it_open_puts_nothing_off_when_it_is_closed(store: Store) -> None:
+    """Whoever closed it would not have found those tasks: they are sent."""
+    open_it(store)
+    with store.reading() as connection:
+        lanes = store.claims.lanes(connection)
+    sent = [send(store) for _ in range(3)]
+    assert store.transact(lambda connection: store.circuits.close(connection, A)) is not None
+    with store.reading() as connection:
+        (lane,) = store.claims.lanes(connection).due()
+    how: dict[str, Any] = {"lease_id": "lease", "held_by": "me", "lease": 30}
+    seen: Any = dict(lanes.slowdowns)
+    assert list(seen) == [A]
+    found = store.transact(
+        lambda connection: store.claims.claim(connection, lane, 20, slowdowns=seen, **how)
+    )
+    assert {one.id for one in sent} <= {one.id for one in found}
+
+
 def test_what_waits_is_due_in_order_after_the_probe(store: Store) -> None:
     """In the order of the etas, whenever it was put off."""
     open_it(store)

@@ -517,6 +517,10 @@ class TestAReceiverKeepsFailing:
             sender.runtime.start()
             other.runtime.start()
             wait_until(sender.tasks.open_circuits, what="the circuit is open")
+            wait_until(
+                lambda: not sender.tasks.find(state=State.LEASED),
+                what="what was under way has ended",
+            )
             broken.answer = lambda: Response(status=204)
             assert sender.tasks.close_circuit(f"{broken.url}/hook")
             wait_until(

@@ -92,6 +92,16 @@ class Circuits:
         taken = sa.update(row).where(as_seen).values(probe_id=task_id)
         return bool(connection.execute(taken).rowcount)
 
+    def stays_open(self, connection: sa.Connection, circuit: Circuit) -> bool:
+        """Return whether a circuit is open still, and stays so until the transaction ends.
+
+        So whoever closes it finds every task that was put off for it.
+        """
+        row = self._circuit
+        same = sa.and_(row.c.target == circuit.target, row.c.opened_at == circuit.opened_at)
+        found = sa.select(row.c.target).where(same).with_for_update(read=True)
+        return connection.execute(found).one_or_none() is not None
+
     def close(self, connection: sa.Connection, target: str) -> Circuit | None:
         """Close the circuit of a receiver; return it, or None if it is not open.
 

@@ -6,8 +6,9 @@ If no receiver is slowed, only that is read, as a part of other statements.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -42,6 +43,7 @@ class Slowdowns:
         self._task = tables.task
         self._slowdown = tables.slowdown
         self._now = dialect.now
+        self._in_one = dialect.sends_singly
         self._insert = dialect.insert_missing(tables.slowdown)
         columns = [self._slowdown.c[name] for name in Slowdown.__slots__]
         self._all = sa.select(*columns)
@@ -131,15 +133,14 @@ class Slowdowns:
         There are none if another dispatcher uses them at the same moment.
         """
         seen, now = slowdowns[target], max(record.started_at or 0 for record in records)
+        if isinstance(seen, Circuit):
+            return self._probe(connection, slowdowns, seen, records, now)
         number = min(len(records), seen.tokens(now))
         if not number:
             return 0
         if isinstance(seen, SlowHost | UnknownHosts):  # which are this process's own
             slowdowns[target] = seen.taken(now, number)
             return number
-        if isinstance(seen, Circuit):
-            slowdowns[target] = replace(seen, probing=True)
-            return int(self._circuits.take_probe(connection, seen, records[0].id))
         after = seen.taken(now, number)
         mine = sa.and_(
             self._slowdown.c.target == target, self._slowdown.c.empty_at == seen.empty_at
@@ -149,6 +150,28 @@ class Slowdowns:
         ).rowcount
         slowdowns[target] = after if used else replace(seen, empty_at=max(now, seen.empty_at))
         return number if used else 0
+
+    def _probe(
+        self,
+        connection: sa.Connection,
+        slowdowns: Seen,
+        seen: Circuit,
+        records: Sequence[Record],
+        now: int,
+    ) -> int:
+        """Send one of these tasks as a probe, if it is time; return how many are sent.
+
+        All are sent if the circuit was closed since it was seen.
+        """
+        may_probe = bool(seen.tokens(now))
+        if may_probe and self._circuits.take_probe(connection, seen, records[0].id):
+            slowdowns[seen.target] = replace(seen, probing=True)
+            return 1
+        if self._circuits.stays_open(connection, seen):
+            slowdowns[seen.target] = replace(seen, probing=seen.probing or may_probe)
+            return 0
+        del slowdowns[seen.target]
+        return len(records)
 
     def _put_off(
         self,
@@ -160,31 +183,46 @@ class Slowdowns:
     ) -> None:
         """Schedule tasks for when their turn may come."""
         task, places = self._task, {target: len(found) for target, found in late.items()}
-        back = [
-            {"put_off": record.id, "due": slowdowns[target].turn(now, place, record.eta)}
+        back = {
+            record.id: slowdowns[target].turn(now, place, record.eta)
             for target in late
             for place, record in enumerate(late[target], 1)
-        ]
-        taken = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.LEASED))
-        connection.execute(
-            sa.update(task).where(taken).values(parked(task, sa.bindparam("due"))),
-            back,
-        )
-        others = []
+        }
+        self._delay(connection, State.LEASED, back, lambda due: parked(task, due))
+        others: dict[str, int] = {}
         for row in connection.execute(
             self._first, {"in_queue": lane.queue, "in_priority": lane.priority, "most": _TOGETHER}
         ):
             target = slowdown_target(row.queue, row.url, row.target)
             if target in late:
                 places[target] += 1
-                others.append(
-                    {"put_off": row.id, "due": slowdowns[target].turn(now, places[target], row.eta)}
-                )
+                others[row.id] = slowdowns[target].turn(now, places[target], row.eta)
         if others:
-            waits = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, State.SCHEDULED))
-            connection.execute(
-                sa.update(task).where(waits).values(due_at=sa.bindparam("due")), others
-            )
+            self._delay(connection, State.SCHEDULED, others, lambda due: {"due_at": due})
+
+    def _delay(
+        self,
+        connection: sa.Connection,
+        state: State,
+        dues: Mapping[str, int],
+        values: Callable[[Any], Mapping[str, Any]],
+    ) -> None:
+        """Change tasks by when each is due: in one statement if the driver would send them singly.
+
+        It would wait for a reply to each then.
+        """
+        task = self._task
+        if self._in_one:
+            whens = {task_id: sa.literal(due, sa.BigInteger) for task_id, due in dues.items()}
+            mine = sa.and_(task.c.id.in_(list(dues)), is_state(task, state))
+            changes = values(sa.case(whens, value=task.c.id))
+            connection.execute(sa.update(task).where(mine).values(changes))
+            return
+        mine = sa.and_(task.c.id == sa.bindparam("put_off"), is_state(task, state))
+        connection.execute(
+            sa.update(task).where(mine).values(values(sa.bindparam("due"))),
+            [{"put_off": task_id, "due": due} for task_id, due in dues.items()],
+        )
 
 
 def _longest(results: Iterable[AttemptResult]) -> dict[str, tuple[float, int]]:
