@@ -63,7 +63,7 @@ def deliver(request: pytest.FixtureRequest, old: Bench) -> Callable[[], None]:
 
 def debounced(tasks: TaskQueue) -> None:
     """A task for a plain view, whose request another takes the place of."""
-    tasks.add("/before", unique_key="one", countdown=60)
+    tasks.add("/before", unique_key="one", countdown=60, retry=ONCE)
     tasks.add("/new", unique_key="one", on_conflict="debounce", retry=ONCE)
 
 

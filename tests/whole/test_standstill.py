@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,26 @@ def in_the_transaction(_: Stage) -> None:
     loop_app.db.session.commit()
 
 
+@contextmanager
+def always_more(here: Stage) -> Iterator[None]:
+    """There is always something to begin, however long a pause takes."""
+    enough = threading.Event()
+
+    def add() -> None:
+        with here.app.app_context():
+            while not enough.wait(0.01):
+                if loop_app.tasks.queue("default").statistics().tasks < 3000:
+                    loop_app.tasks.add_many(loop_app.plain.spec() for _ in range(1000))
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("pause", [by_call, by_command, by_rate, in_the_transaction])
 def test_nothing_begins_when_a_pause_has_returned(
     database: TestDatabase, tmp_path: Path, pause: Callable[[Stage], None]
@@ -57,7 +79,8 @@ def test_nothing_begins_when_a_pause_has_returned(
         queue = loop_app.tasks.queue("default")
         with here.dispatchers(PROCESSES, "--threads", str(THREADS)):
             here.wait_begun(60)
-            pause(here)
+            with always_more(here):
+                pause(here)
             returned = time.monotonic()
             running = {one.id for one in queue.find(state=State.LEASED, limit=1000)}
             assert len(running) <= PROCESSES * THREADS
