@@ -25,6 +25,7 @@ from flask_taskqueue.core.tasks.cloudevents import (
 )
 
 NEEDED = {"id": "1", "source": "/shop", "type": "order.placed"}
+BINARY = {"ce-id": "1", "ce-source": "/s", "ce-type": "t", "ce-specversion": "1.0"}
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=50)
 ATTRIBUTES = st.fixed_dictionaries(
     {"id": TEXTS, "source": TEXTS, "type": TEXTS},
@@ -71,6 +72,37 @@ def test_bytes_arrive_as_bytes_in_either_mode(data: bytes) -> None:
     theirs = Theirs({**NEEDED, "datacontenttype": "application/octet-stream"}, data)
     for message in (http.to_binary_event(theirs), http.to_structured_event(theirs)):
         assert read_event(message.headers, message.body).data == data
+
+
+STRUCTURED = {"content-type": "application/cloudevents+json; charset=utf-8"}
+
+
+@pytest.mark.parametrize(
+    ("given", "data"),
+    [
+        ({"data": {"n": 1}}, {"n": 1}),
+        ({"data": "<a/>", "datacontenttype": "application/xml"}, b"<a/>"),
+        ({"data": {"n": 1}, "datacontenttype": "text/plain"}, b'{"n": 1}'),
+        ({"data": "a", "datacontenttype": "text/json"}, "a"),
+        ({"data_base64": "eyJuIjoxfQ==", "datacontenttype": "application/json"}, {"n": 1}),
+        ({"data_base64": "eyJuIjoxfQ==", "datacontenttype": "a/b"}, b'{"n":1}'),
+        ({"data_base64": "eyJuIjoxfQ=="}, b'{"n":1}'),
+        ({"data": None, "datacontenttype": "a/b", "subject": None, "shopnumber": None}, None),
+    ],
+)
+def test_data_is_json_or_bytes_by_its_content_type(given: dict[str, Any], data: Any) -> None:
+    """However structured mode carries it; what is null is absent."""
+    body = json.dumps({**NEEDED, "specversion": "1.0", **given}).encode()
+    event = read_event(STRUCTURED, body)
+    assert (event.data, event.extensions) == (data, {})
+
+
+def test_each_spelling_of_json_and_of_an_instant_is_read() -> None:
+    """Media types by their subtypes, and RFC 3339 in lower case."""
+    headers = {**BINARY, "ce-time": "2026-11-30t12:00:00z"}
+    for content_type in ("text/json", "Application/JSON; charset=utf-8", "a/b+json"):
+        event = read_event({**headers, "content-type": content_type}, b"[1]")
+        assert (event.data, event.time) == ([1], datetime(2026, 11, 30, 12, tzinfo=UTC))
 
 
 @given(ATTRIBUTES)
@@ -120,6 +152,7 @@ def test_values_that_are_no_text_are_written_as_the_specification_says() -> None
         ({"type": "t", "source": "/s", "time": datetime(2026, 1, 1)}, "give an aware"),  # noqa: DTZ001
         ({"type": "t", "source": "/s", "subject": "a\nb"}, "control characters"),
         ({"type": "t", "source": "/s", "subject": "\ud800"}, "give a text"),
+        ({"type": "t", "source": "/s", "subject": ""}, "'subject' of an event is empty"),
         ({"type": "t", "source": "/s", "price": 1.5}, "give a text"),
         ({"type": "t", "source": "/s", "number": 2**31}, "32 bits"),
     ],
@@ -142,11 +175,10 @@ def test_an_event_goes_with_other_headers_but_not_with_its_own() -> None:
     assert with_event(None, None, "GET") is None
     with pytest.raises(InvalidTaskError, match="belongs to the event"):
         with_event({"CE-Type": "other"}, event, "POST")
+    with pytest.raises(InvalidTaskError, match="body is an event with its attributes"):
+        with_event({"content-type": "application/cloudevents+json"}, event, "POST")
     with pytest.raises(InvalidTaskError, match="GET has no body"):
         with_event(None, event, "GET")
-
-
-BINARY = {"ce-id": "1", "ce-source": "/s", "ce-type": "t", "ce-specversion": "1.0"}
 
 
 @pytest.mark.parametrize(
@@ -167,6 +199,16 @@ BINARY = {"ce-id": "1", "ce-source": "/s", "ce-type": "t", "ce-specversion": "1.
             {"content-type": "application/cloudevents+json"},
             json.dumps({**NEEDED, "specversion": "1.0", "data_base64": "?"}).encode(),
             "no base64",
+        ),
+        (
+            {"content-type": "application/cloudevents+json"},
+            json.dumps({**NEEDED, "specversion": "1.0", "data": 1, "data_base64": "AA=="}).encode(),
+            "both data and data_base64",
+        ),
+        (
+            {"content-type": "application/cloudevents+json"},
+            json.dumps({**NEEDED, "data": "\ud800", "datacontenttype": "text/plain"}).encode(),
+            "half of a surrogate pair",
         ),
         (
             {"content-type": "application/cloudevents+json"},

@@ -20,8 +20,9 @@ from .request import WITHOUT_BODY
 
 VERSION = "1.0"
 PREFIX = "ce-"
-_STRUCTURED = "application/cloudevents+json"
-_BATCH = "application/cloudevents-batch"
+_FORMATS = "application/cloudevents"
+_STRUCTURED = f"{_FORMATS}+json"
+_BATCH = f"{_FORMATS}-batch"
 _NAME = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 """What stands for itself in a header; the rest is percent-encoded (HTTP binding, 3.1.3.2)."""
@@ -39,8 +40,8 @@ _TEXTS = ("subject", "dataschema")
 class CloudEvent:
     """An event, as a handler gets it whose parameter is annotated with this class.
 
-    ``data`` is the JSON value if ``datacontenttype`` is JSON's, and otherwise the bytes.
-    ``extensions`` are the other attributes, by name.
+    ``data`` is the JSON value if ``datacontenttype`` is JSON's, or in structured mode without one,
+    and otherwise the bytes. ``extensions`` are the other attributes, by name.
     """
 
     id: str
@@ -60,8 +61,8 @@ def with_event(
 ) -> Mapping[str, str] | None:
     """Return the headers of a task with those of its event, if it is one.
 
-    Raises `InvalidTaskError` for headers that the event sets as well, for a method without a body,
-    and as `event_headers` does.
+    Raises `InvalidTaskError` for headers that the event sets as well, for a body that is an event
+    already, for a method without a body, and as `event_headers` does.
     """
     if event is None:
         return headers
@@ -70,9 +71,14 @@ def with_event(
     of_event = event_headers(event)
     if not isinstance(headers, Mapping | None):
         return headers  # which is refused
-    for name in headers or {}:
+    for name, value in (headers or {}).items():
         if str(name).lower().startswith(PREFIX):
             raise InvalidTaskError(f"header {name!r} belongs to the event: put it into event=")
+        if str(name).lower() == "content-type" and str(value).lower().startswith(_FORMATS):
+            raise InvalidTaskError(
+                f"the Content-Type {value!r} says that the body is an event with its attributes: "
+                "leave out event=, or give the Content-Type of the data"
+            )
     return {**(headers or {}), **of_event}
 
 
@@ -92,6 +98,9 @@ def event_headers(event: object) -> dict[str, str]:
     for name in ("type", "source"):
         if not found.get(name):
             raise InvalidTaskError(f"an event needs {name!r}, a text that is not empty")
+    for name in _TEXTS:
+        if found.get(name) == "":
+            raise InvalidTaskError(f"the attribute {name!r} of an event is empty: leave it out")
     if found.setdefault("specversion", VERSION) != VERSION:
         raise InvalidTaskError(
             f"an event has specversion {shown(found['specversion'])}; it must be {VERSION!r}"
@@ -128,7 +137,7 @@ def read_event(headers: Mapping[str, str], body: bytes) -> CloudEvent:
         return _structured(body)
     if content_type.startswith(_BATCH):
         raise Misfit("the body is a batch of CloudEvents, and a task is one event")
-    if content_type.startswith("application/cloudevents"):
+    if content_type.startswith(_FORMATS):
         raise Misfit(f"the event is {content_type}; only {_STRUCTURED} can be read")
     attributes: dict[str, Any] = {
         name.removeprefix(PREFIX): _decoded(value)
@@ -136,21 +145,30 @@ def read_event(headers: Mapping[str, str], body: bytes) -> CloudEvent:
         if name.startswith(PREFIX)
     }
     attributes["datacontenttype"] = lower.get("content-type")
-    return _event(attributes, _data(body, content_type))
+    return _event(attributes, _data(body, content_type) if body else None)
 
 
 def _structured(body: bytes) -> CloudEvent:
+    """Return the event of a JSON document (JSON event format, 3.1)."""
     document = _json(body)
     if not isinstance(document, dict):
         raise Misfit("the body is no CloudEvent, which is a JSON object")
-    data = document.pop("data", None)
-    encoded = document.pop("data_base64", None)
+    attributes = {name: value for name, value in document.items() if value is not None}
+    data, encoded = attributes.pop("data", None), attributes.pop("data_base64", None)
+    content_type = str(attributes.get("datacontenttype", ""))
     if encoded is not None:
+        if data is not None:
+            raise Misfit("the event has both data and data_base64")
         try:
-            data = b64decode(encoded, validate=True)
+            data = _data(b64decode(encoded, validate=True), content_type)
         except (Base64Error, TypeError, ValueError) as error:
             raise Misfit("the data_base64 of the event is no base64") from error
-    return _event(document, data)
+    elif data is not None and content_type and not _is_json(content_type):
+        try:
+            data = (data if isinstance(data, str) else json.dumps(data)).encode()
+        except UnicodeEncodeError as error:
+            raise Misfit("the data of the event holds half of a surrogate pair") from error
+    return _event(attributes, data)
 
 
 def _event(attributes: dict[str, Any], data: Any) -> CloudEvent:
@@ -177,8 +195,8 @@ def _time(text: Any) -> datetime | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
+        found = datetime.fromisoformat(text.upper())  # RFC 3339 has t and z, too
+    except (AttributeError, ValueError) as error:
         raise Misfit(f"the time of the event is {shown(text)}, which is none") from error
     if found.tzinfo is None:
         raise Misfit(f"the time of the event is {shown(text)}, without an offset")
@@ -186,10 +204,13 @@ def _time(text: Any) -> datetime | None:
 
 
 def _data(body: bytes, content_type: str) -> Any:
-    if not body:
-        return None
-    is_json = content_type == "application/json" or content_type.endswith("+json")
-    return _json(body) if is_json else body
+    return _json(body) if _is_json(content_type) else body
+
+
+def _is_json(content_type: str) -> bool:
+    """Return whether a media type is JSON's: its subtype is json, or ends in +json."""
+    subtype = content_type.partition(";")[0].strip().lower().rpartition("/")[2]
+    return subtype == "json" or subtype.endswith("+json")
 
 
 def _json(body: bytes) -> Any:
