@@ -12,6 +12,7 @@ from flask import Flask, Request, Response, current_app, request
 
 from ..core.arguments.functions import check_function, name_of
 from ..core.errors import (
+    BadTransactionStateError,
     ConfigurationError,
     InvalidHeaderError,
     TablesMissingError,
@@ -73,13 +74,17 @@ class Webhook(Generic[P, R]):
         """Answer a sender.
 
         202 says that the task of this event is committed, by this request or by an earlier one.
-        401 says what the signature lacks, 413 that the body is too large for a task, and 503 that
-        the database is away, so that the sender repeats the webhook.
+        400 says that the body is incomplete or a header cannot be stored, 401 what the signature
+        lacks, 413 that the body is too large for a task, and 503 that the database is away, so that
+        the sender repeats the webhook.
         """
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         runtime: Runtime = app.extensions["taskqueue"]
         most = runtime.settings.max_body
-        body = _received(most)
+        try:
+            body = _received(most)
+        except Refusal as refusal:
+            return _answer(400, str(refusal))
         if body is None:
             return _too_large(most)
         headers = {name.lower(): value for name, value in request.headers}
@@ -109,6 +114,12 @@ class Webhook(Generic[P, R]):
             )
         except (TaskAlreadyExistsError, TombstonedTaskError):
             _logger.info("%s got an event again, which is task %s already", self._place, name)
+        except BadTransactionStateError as error:
+            raise BadTransactionStateError(
+                f"{self._place} stores its tasks in a transaction of their own, which would wait "
+                "for changes of db.session that something of the app has made before in this "
+                "request: let the hook commit them, or leave this path out"
+            ) from error
         except TaskTooLargeError:
             return _too_large(most)
         except InvalidHeaderError as error:
@@ -176,26 +187,37 @@ def declared_behind(view: object) -> Worker[..., Any] | Webhook[..., Any] | None
 def _received(most: int) -> bytes | None:
     """Return the raw body, or None if it is longer than ``most`` bytes.
 
-    No more is read than it takes to see that. Raises `ConfigurationError` if something of the app
-    has read the body before, because a signature is verified on the bytes that arrived.
+    No more is read than it takes to see that. Hooks may have read it by ``request.get_data()``,
+    which keeps it. Raises `Refusal` if the sender broke off, and `ConfigurationError` if something
+    of the app has read the body otherwise, because a signature is verified on the bytes that
+    arrived.
     """
     current: Request = request._get_current_object()  # type: ignore[attr-defined]
     length = current.content_length
-    if length is None:
-        return _read_up_to(current, most)
-    if length > most:
+    was_touched = "stream" in vars(current)
+    if length is not None and length > most:
         return None
-    body = current.get_data()
-    if len(body) < length:
+    try:
+        body = _read_up_to(current, most) if length is None else current.get_data()
+    except OSError as error:
+        raise Refusal(f"the body could not be read: {error}") from error
+    is_whole = not was_touched or body != b"" if length is None else len(body or b"") == length
+    if is_whole:
+        return body
+    if was_touched:
         raise ConfigurationError(
             f"something in the app has read the body of {current.path} before the webhook could, "
             "as request.form does, and a signature is verified on the bytes that arrived: let the "
             "hook leave this path out"
         )
-    return body
+    raise Refusal(f"the body ends after {len(body or b'')} of {length} bytes")
 
 
 def _read_up_to(current: Request, most: int) -> bytes | None:
+    """Return a body whose length is not known before; None if it is longer than ``most`` bytes."""
+    kept: bytes | None = getattr(current, "_cached_data", None)
+    if kept is not None:
+        return None if len(kept) > most else kept
     body = bytearray()
     while len(body) <= most and (piece := current.stream.read(_PIECE)):
         body += piece

@@ -234,7 +234,9 @@ def test_whatever_arrives_is_refused_in_a_sentence(
     assert str(refused.value)
 
 
-@pytest.mark.parametrize("secret", [None, "", b"", [], [""], [SECRET, None], 7, object()])
+@pytest.mark.parametrize(
+    "secret", [None, "", b"", [], [""], [SECRET, None], 7, object(), {}, {"shop": SECRET}]
+)
 def test_a_secret_that_is_none_is_an_error(secret: Any) -> None:
     """Nothing is verified with an empty key."""
     for scheme in SCHEMES.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import io
 import json
 import threading
 import time
@@ -16,6 +17,7 @@ from flask_wtf import CSRFProtect
 from standardwebhooks import Webhook
 
 from flask_taskqueue import (
+    BadTransactionStateError,
     ConfigurationError,
     State,
     TaskQueue,
@@ -294,15 +296,70 @@ def test_the_handshake_of_slack_is_answered(on_sqlite: Bench) -> None:
     assert len(on_sqlite.tasks.find()) == 1
 
 
-def test_what_a_hook_has_read_is_still_verified(on_sqlite: Bench) -> None:
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_what_a_hook_has_read_is_still_verified(on_sqlite: Bench, is_chunked: bool) -> None:
     """Or the hook is named: a webhook whose body is gone is not the sender's fault."""
     take_in(on_sqlite, [])
     reads: list[Any] = [lambda: request.get_json(silent=True)]
     on_sqlite.app.before_request(lambda: reads[0]() and None)
-    assert send(on_sqlite).status_code == 202
+    deliver = send_chunked if is_chunked else send
+    assert deliver(on_sqlite).status_code == 202
+    reads[0] = lambda: request.get_data()
+    assert deliver(on_sqlite, id="msg_2").status_code == 202
     reads[0] = lambda: request.stream.read()
     with pytest.raises(ConfigurationError, match=r"has read the body of /hooks/shop"):
-        send(on_sqlite, id="msg_2")
+        deliver(on_sqlite, id="msg_3")
+
+
+def send_chunked(shop: Bench, id: str = "msg_1") -> Any:
+    """The reply to a webhook whose length is not known before."""
+    return shop.app.test_client().post(
+        "/hooks/shop",
+        headers=signed(id=id),
+        environ_overrides={
+            "wsgi.input": io.BytesIO(BODY.encode()),
+            "wsgi.input_terminated": True,
+        },
+    )
+
+
+class Malformed(io.BytesIO):
+    """A body whose chunks are none, as servers tell of it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError("invalid chunk size")
+
+
+@pytest.mark.parametrize(
+    ("given", "length"),
+    [(io.BytesIO(BODY.encode()[:7]), {"CONTENT_LENGTH": str(len(BODY))}), (Malformed(), {})],
+)
+def test_a_body_that_breaks_off_is_the_senders_fault(
+    on_sqlite: Bench, given: Any, length: dict[str, str]
+) -> None:
+    """Which is no error of the app, and needs no secret to say."""
+    take_in(on_sqlite, [])
+    terminated = {"wsgi.input": given, "wsgi.input_terminated": True, **length}
+    reply = on_sqlite.app.test_client().post(
+        "/hooks/shop", headers=signed(), environ_overrides=terminated
+    )
+    assert (reply.status_code, "the body" in reply.text) == (400, True)
+    assert on_sqlite.tasks.find() == []
+
+
+def test_a_hook_that_has_the_only_write_lock_is_named(on_sqlite: Bench) -> None:
+    """On SQLite the webhook would wait for its own request."""
+    take_in(on_sqlite, [])
+    ends = [on_sqlite.db.session.flush, on_sqlite.db.session.commit]
+
+    @on_sqlite.app.before_request
+    def visit() -> None:
+        on_sqlite.db.session.add(on_sqlite.Counter(count=1))
+        ends.pop(0)()
+
+    with pytest.raises(BadTransactionStateError, match=r"webhook 'orders'.*let the hook commit"):
+        send(on_sqlite)
+    assert send(on_sqlite).status_code == 202
 
 
 def test_transactional_handlers_count_each_webhook_once(database: TestDatabase) -> None:

@@ -179,7 +179,7 @@ def keys_of(scheme: Scheme, given: object, place: str) -> tuple[bytes, ...]:
     Raises `ConfigurationError` for anything else, and for an empty one; ``place`` is whose they
     are.
     """
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         given = (given,)
     keys = tuple(_key(scheme, one, place) for one in given)
     return keys or (_key(scheme, None, place),)
