@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..core.diagnosis.facts import Finding
 from ..runtime import Runtime
-from . import database, deadlines, dispatchers, routes, settings, slowdowns
+from . import database, deadlines, dispatchers, routes, schedules, settings, slowdowns
 
-_CHECKED = (database, dispatchers, slowdowns, routes, settings, deadlines)
+_CHECKED = (database, dispatchers, slowdowns, schedules, routes, settings, deadlines)
 _WORST_FIRST = ("error", "warning", "info", "ok")
 
 

@@ -192,5 +192,14 @@ def _empty_deleted_queues(store: Store, transact: Callable[[Step], int], limit: 
     with store.reading() as connection:
         deleted = store.added_queues.unfinished(connection)
     for queue in deleted:
-        while time.monotonic() < limit and transact(partial(store.cancel_of_deleted, queue=queue)):
+        cancelled = 0
+        while time.monotonic() < limit:
+            some = transact(partial(store.cancel_of_deleted, queue=queue))
+            if not some:
+                break
+            cancelled += some
             time.sleep(_BREATH)
+        if cancelled:
+            _logger.warning(
+                "%d tasks of queue %s, which was deleted, were cancelled", cancelled, queue
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .adding.inserts import Inserts, in_order
-from .adding.schedules import ScheduleDefinition
+from .adding.schedule_definition import ScheduleDefinition
 from .counters.charts import LATEST as LATEST_FAILURES
 from .counters.charts import MOST_DEAD, RANGES, AttemptCounts
 from .counters.counters import SLOT

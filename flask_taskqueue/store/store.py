@@ -171,7 +171,7 @@ class Store:
         """Cancel some tasks of a queue if it is deleted; return how many."""
         if not self.added_queues.lock_deleted(connection, queue):
             return 0
-        return self.tasks.delete_some(connection, Filter(queue=queue))
+        return self.tasks.delete_some(connection, Filter(queue=queue), "queue_deleted")
 
     def free_lapsed_places(self) -> None:
         """Let tasks go that wait for places that are vacant.

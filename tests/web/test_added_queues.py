@@ -31,7 +31,10 @@ from flask_taskqueue import (
     queue_changed,
     queue_deleted,
 )
+from flask_taskqueue.api.bulk import change_ids
 from flask_taskqueue.core.times import SECOND
+from flask_taskqueue.diagnosis import findings
+from flask_taskqueue.store import Action
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 
@@ -129,6 +132,8 @@ def test_a_queue_that_one_process_adds_takes_tasks_of_another_at_once(
     """
     with pytest.raises(UnknownQueueError, match="there is no queue 'tours'"):
         other.add("/w", queue="tours")
+    with pytest.raises(UnknownQueueError, match="TASKQUEUE_QUEUES has default, mail"):
+        other.change_queue("tours", rate="1/s")
     shop.tasks.add_queue("tours", priority=3, max_concurrent=2, deadline="5m", tombstone_ttl=0)
     task = other.add("/w", queue="tours", name="one")
     assert (task.queue, task.priority) == ("tours", 3)
@@ -394,6 +399,54 @@ def test_what_is_left_in_a_deleted_queue_is_cancelled_by_the_next_sweep(
     other.runtime.sweep()
     assert row(shop, "tours") is None
     other.add_queue("tours")
+
+
+def test_what_follows_into_a_deleted_queue_is_cancelled_and_told(
+    shop: Bench, other: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is there to be refused: the log tells of it, and `why` says the reason."""
+    shop.tasks.add_queue("tours")
+    spec = TaskSpec("/w", queue="tours")
+    dead = shop.run(shop.tasks.add("/hopeless", queue="tours"))
+    shop.tasks.add("/w", then=spec)
+    shop.tasks.batch([TaskSpec("/w")], on_finish=spec)
+    shop.tasks.delete_queue("tours")
+    shop.tasks.drain()
+    left = shop.tasks.find(queue="tours", state="scheduled")
+    assert len(left) == 2
+    assert {other.why(task.id).code for task in left} == {"queue_deleted"}
+    other.runtime.sweep()
+    assert "2 tasks of queue tours, which was deleted, were cancelled" in caplog.text
+    why = other.why(left[0].id)
+    assert (why.code, "its queue, tours, was deleted" in why.sentence) == ("queue_deleted", True)
+    assert dead.state == State.DEAD
+    with pytest.raises(UnknownQueueError, match="'tours': it was deleted at"):
+        dead.requeue()
+    assert change_ids(other.runtime, Action.REQUEUE, [dead.id]) == 0
+    assert other.get(dead.id).state == State.DEAD
+
+
+def test_a_schedule_of_a_deleted_queue_stops_firing_and_says_so(
+    shop: Bench, other: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until it is changed."""
+    shop.tasks.add_queue("tours")
+    other.add_schedule("often", "/w", "every 1 seconds", queue="tours")
+    shop.tasks.delete_queue("tours")
+    often = shop.tasks.get_schedule("often")
+    with pytest.raises(UnknownQueueError, match="'tours': it was deleted at"):
+        often.run_now()
+    shop.runtime.cron.tick(often.next_at)
+    assert "schedule often does not fire any more: there is no queue 'tours'" in caplog.text
+    broken = shop.tasks.get_schedule("often")
+    assert broken.next_at is None
+    assert any(broken.last_error in one.text for one in findings(shop.runtime))
+    assert shop.tasks.find(queue="tours") == []
+    broken.change(task=TaskSpec("/w"))
+    mended = shop.tasks.get_schedule("often")
+    assert (mended.last_error, mended.next_at is None) == (None, False)
+    shop.runtime.cron.tick(mended.next_at)
+    assert [task.queue for task in shop.tasks.find()] == ["default"]
 
 
 def test_a_queue_is_not_deleted_in_a_transaction_of_the_caller(shop: Bench) -> None:

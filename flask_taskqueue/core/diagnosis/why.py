@@ -95,6 +95,7 @@ def _cancelled(facts: Facts) -> Why:
     reasons = {
         "expired": "it had not begun by the time it expires",
         "replaced": "another task with its unique key took its place",
+        "queue_deleted": f"its queue, {facts.record.queue}, was deleted",
     }
     reason = facts.record.last_reason or ""
     if reason in reasons:

@@ -14,7 +14,8 @@ from ...core.security.encryption import Encryption
 from ...core.times import to_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
-from .schedules import DECLARED, ScheduleDefinition, Schedules
+from .schedule_definition import DECLARED, ScheduleDefinition
+from .schedules import Schedules
 
 
 class AddedSchedules:
@@ -52,13 +53,14 @@ class AddedSchedules:
     def change(self, connection: sa.Connection, name: str, changes: Mapping[str, Any]) -> None:
         """Change some columns of a schedule.
 
-        If its text or time zone changes, its fire times are counted from now on. Raises
+        If its text or time zone changes, or if it could not fire before, its fire times are counted
+        from now on. Raises
         `UnknownScheduleError`, and `InvalidScheduleError` if it is a declared one.
         """
         row = self._schedules.get(connection, name)
         text, timezone = (changes.get(one, getattr(row, one)) for one in ("text", "timezone"))
         values = self._stored(changes)
-        if (text, timezone) != (row.text, row.timezone):
+        if row.last_error is not None or (text, timezone) != (row.text, row.timezone):
             next_at = self._next(connection, text, timezone)
             values |= {"text": text, "timezone": timezone, "next_at": next_at, "last_error": None}
         mine = self._schedule.c.name == name, self._schedule.c.added_at.is_not(None)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ...core.errors import DecryptionError, InvalidScheduleError, UnknownScheduleError
+from ...core.errors import (
+    DecryptionError,
+    InvalidScheduleError,
+    UnknownQueueError,
+    UnknownScheduleError,
+)
 from ...core.names import is_token
 from ...core.schedules.schedule import Firing, LastRun, Schedule, decide
 from ...core.security.encryption import Encryption
@@ -18,25 +23,17 @@ from ...core.states import Record
 from ...core.tasks.packed import unpack
 from ...core.tasks.spec import NewTask
 from ...core.times import duration_micros, to_datetime, to_micros
+from ...process.logs import get_logger
 from ..database.dialects import Dialect
 from ..database.tables import Tables
+from ..queues.deleted_queues import refuse_deleted
 from .inserts import Inserts
+from .schedule_definition import DECLARED, ScheduleDefinition
 from .schedule_runs import ScheduleRuns, last_run, noted
 
+_logger = get_logger()
+
 _KEPT = timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleDefinition:
-    """A schedule as it is declared; ``task`` is the task that it adds (see `pack`)."""
-
-    name: str
-    text: str
-    timezone: str
-    task: str = field(repr=False)
-    misfire: str
-    overlap: str
-    description: str | None
 
 
 class Waiting(NamedTuple):
@@ -46,16 +43,13 @@ class Waiting(NamedTuple):
     is_added: bool
 
 
-DECLARED = ("text", "timezone", "task", "misfire", "overlap", "description")
-"""The columns that a definition fills."""
-
-
 class Schedules:
     """A store that also fires schedules; each method joins the transaction of its connection."""
 
     def __init__(
         self, tables: Tables, dialect: Dialect, inserts: Inserts, encryption: Encryption
     ) -> None:
+        self._tables = tables
         self._schedule = tables.schedule
         self._fire = tables.fire
         self._task = tables.task
@@ -92,8 +86,9 @@ class Schedules:
     ) -> None:
         """Store schedules as they are declared now.
 
-        If the text or the time zone of a schedule has changed, its fire times are counted from now
-        on. One that was added while the app runs is the code's from now on.
+        If the text or the time zone of a schedule has changed, or if it could not fire before, its
+        fire times are counted from now on. One that was added while the app runs is the code's from
+        now on.
         """
         schedule = self._schedule
         for definition in sorted(declared, key=lambda each: each.name):
@@ -109,7 +104,9 @@ class Schedules:
             )
             mine = schedule.c.name == definition.name
             other = sa.or_(
-                schedule.c.text != definition.text, schedule.c.timezone != definition.timezone
+                schedule.c.text != definition.text,
+                schedule.c.timezone != definition.timezone,
+                schedule.c.last_error.is_not(None),
             )
             connection.execute(
                 sa.update(schedule).where(mine, other).values(next_at=next_at, last_error=None)
@@ -162,7 +159,8 @@ class Schedules:
             runs = self._runs.of(connection, row)
             firing = self._decide(connection, row, now, runs)
             tasks = [self._add(connection, row, at) for at in firing.fires]
-        except (InvalidScheduleError, ValueError, TypeError) as error:
+        except (InvalidScheduleError, UnknownQueueError, ValueError, TypeError) as error:
+            _logger.error("schedule %s does not fire any more: %s", name, error)
             connection.execute(mine.values(next_at=None, last_error=str(error)[:1000]))
             return 0
         changes: dict[str, Any] = {"next_at": to_micros(firing.next_at)}
@@ -200,11 +198,15 @@ class Schedules:
             )
 
     def run_now(self, connection: sa.Connection, name: str) -> str:
-        """Add a schedule's task now, independently of its fire times; return the task's id."""
+        """Add a schedule's task now, whatever its fire times; return the task's id.
+
+        Raises `UnknownQueueError` if the queue was deleted.
+        """
         self.get(connection, name)
         mine = self._schedule.c.name == name
         row = connection.execute(sa.select(self._schedule).where(mine).with_for_update()).one()
         new = self._new(row, None)
+        refuse_deleted(connection, self._tables, new.queue)
         self._inserts.add(connection, new)
         runs = noted(self._runs.of(connection, row), [new.id])
         connection.execute(
@@ -279,6 +281,7 @@ class Schedules:
         Returns None if the task exists already, or if its name or unique_key is taken.
         """
         new = self._new(row, at)
+        refuse_deleted(connection, self._tables, new.queue)
         fire = {"schedule": row.name, "fire_at": to_micros(at), "task_id": new.id}
         if connection.execute(self._insert_fire, fire).rowcount != 1:
             return None

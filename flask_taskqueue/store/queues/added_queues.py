@@ -24,6 +24,7 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
 from ..database.prepared import Prepared
 from ..database.tables import Tables
+from .deleted_queues import refuse_deleted
 
 _logger = get_logger()
 
@@ -180,13 +181,10 @@ class AddedQueues:
         self, connection: sa.Connection, name: str, configured: Mapping[str, QueueSettings]
     ) -> UnknownQueueError:
         """Return the error that says that there is no such queue, and which ones there are."""
-        deleted_at = connection.scalar(
-            sa.select(self._queue.c.deleted_at).where(self._queue.c.name == name)
-        )
-        if deleted_at is not None:
-            return UnknownQueueError(
-                f"there is no queue {name!r}: it was deleted at {utc(to_datetime(deleted_at))}"
-            )
+        try:
+            refuse_deleted(connection, self._tables, name)
+        except UnknownQueueError as error:
+            return error
         added = self.names(connection)
         return UnknownQueueError(
             f"there is no queue {name!r}; TASKQUEUE_QUEUES has {', '.join(sorted(configured))}"
@@ -199,7 +197,7 @@ class AddedQueues:
             sa.select(self._queue).where(self._queue.c.name == name).with_for_update()
         ).one_or_none()
         if row is None or (row.deleted_at is not None and row.configured is None):
-            raise self.missing_error(connection, name, {})
+            raise self.missing_error(connection, name, self._known.configured)
         if row.configured is not None:
             raise configured_error(name)
         return row

@@ -22,8 +22,9 @@ from ..leases.attempts import AttemptLog, leases_of
 from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
 from ..leases.leases import is_lost
+from ..queues.deleted_queues import refuse_deleted
 from .filters import Filter
-from .search import Action, Selection
+from .search import Action, Selection, last_of_each_key
 
 
 class Tasks:
@@ -38,6 +39,7 @@ class Tasks:
         log: AttemptLog,
         holds: Holds,
     ) -> None:
+        self._tables = tables
         self._task = tables.task
         self._batch = tables.batch
         self._selection = Selection(tables, dialect)
@@ -128,13 +130,14 @@ class Tasks:
     def requeue(self, connection: sa.Connection, task_id: str) -> None:
         """Schedule a dead task again, from its first attempt, with its unique_key.
 
-        Raises `BadTaskStateError` if it is not dead, `TaskAlreadyExistsError` if a task that has
-        not ended has the key now.
+        Raises `BadTaskStateError` if it is not dead, `UnknownQueueError` if its queue was deleted,
+        `TaskAlreadyExistsError` if a task that has not ended has the key now.
         """
         if self.requeue_some(connection, Filter(ids=[task_id])):
             return
         found = self.get(connection, task_id)
         if found.state == State.DEAD:
+            refuse_deleted(connection, self._tables, found.queue)
             raise TaskAlreadyExistsError(
                 f"task {task_id} cannot be requeued: another task that has not ended has its "
                 f"unique_key {found.given_key!r} now. "
@@ -145,9 +148,9 @@ class Tasks:
     def requeue_some(self, connection: sa.Connection, filter: Filter) -> int:
         """Schedule up to `BATCH` dead tasks that match again, with their keys; return how many.
 
-        Tasks whose unique_key is taken stay dead.
+        Tasks whose unique_key is taken, or whose queue was deleted, stay dead.
         """
-        dead = _last_of_each_key(self._selection.lock(connection, Action.REQUEUE, filter))
+        dead = last_of_each_key(self._selection.lock(connection, Action.REQUEUE, filter))
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -222,10 +225,13 @@ class Tasks:
         self.get(connection, task_id)
         return False
 
-    def delete_some(self, connection: sa.Connection, filter: Filter) -> int:
+    def delete_some(
+        self, connection: sa.Connection, filter: Filter, reason: str | None = None
+    ) -> int:
         """Cancel up to `BATCH` tasks that match and have not ended; return how many.
 
-        A running task is taken from its handler; its place is freed when the handler ends.
+        ``reason`` is kept as what ended them. A running task is taken from its handler; its place
+        is freed when the handler ends.
         """
         live = self._withdrawn(connection, self._selection.lock(connection, Action.DELETE, filter))
         held = self._holds.take(
@@ -233,7 +239,8 @@ class Tasks:
             leases_of(record for record in live if record.state == State.LEASED),
             ended=True,
         )
-        self._update(connection, live, ended(State.CANCELLED, self._now))
+        why = {} if reason is None else {"last_reason": reason}
+        self._update(connection, live, ended(State.CANCELLED, self._now, **why))
         self._finish.cancelled(
             connection,
             [
@@ -285,16 +292,3 @@ class Tasks:
         raise BadTaskStateError(
             f"task {task_id} is {found.state}; only a {state} task can be {verb}"
         )
-
-
-def _last_of_each_key(tasks: Sequence[Record]) -> list[Record]:
-    """Return tasks without those that were given the same key as a newer one."""
-    newest = {
-        (record.queue, record.given_key): record.id
-        for record in sorted(tasks, key=lambda record: record.id)
-    }
-    return [
-        record
-        for record in tasks
-        if record.given_key is None or newest[record.queue, record.given_key] == record.id
-    ]

@@ -13,6 +13,7 @@ from ...core.states import LIVE, Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
 from ..database.tables import Tables
+from ..queues.deleted_queues import is_of_deleted
 from .filters import SEARCHED, Filter
 
 BATCH = 500
@@ -40,6 +41,7 @@ class Selection:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
         self._key = tables.lock
+        self._is_of_deleted = is_of_deleted(tables)
         self._now = dialect.now
 
     def lock(self, connection: sa.Connection, action: Action, filter: Filter) -> list[Record]:
@@ -79,7 +81,9 @@ class Selection:
         task = self._task
         later = sa.or_(task.c.due_at > self._now, sa.literal(filter.ids is not None))
         fits = {
-            Action.REQUEUE: sa.and_(task.c.state == State.DEAD.value, self._key_is_free()),
+            Action.REQUEUE: sa.and_(
+                task.c.state == State.DEAD.value, self._key_is_free(), ~self._is_of_deleted
+            ),
             Action.RUN_NOW: sa.and_(
                 sa.or_(is_state(task, State.SCHEDULED), is_state(task, State.FORWARDED)), later
             ),
@@ -123,6 +127,19 @@ class Selection:
                 .limit(limit)
             )
         )
+
+
+def last_of_each_key(tasks: Sequence[Record]) -> list[Record]:
+    """Return tasks without those that were given the same key as a newer one."""
+    newest = {
+        (record.queue, record.given_key): record.id
+        for record in sorted(tasks, key=lambda record: record.id)
+    }
+    return [
+        record
+        for record in tasks
+        if record.given_key is None or newest[record.queue, record.given_key] == record.id
+    ]
 
 
 OF_STATE = 50_000
