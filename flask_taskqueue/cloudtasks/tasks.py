@@ -25,6 +25,7 @@ from ..core.states import LIVE, Record, State
 from ..core.tasks.request import PULL
 from ..core.times import to_micros
 from ..core.urls import is_absolute
+from ..runtime import session_view
 from ..store import Filter
 from .context import NOT_FOUND, Context, Reply, required
 from .new_tasks import new_task, own_url
@@ -54,9 +55,8 @@ def create(context: Context, fields: Fields) -> Reply:
 def get(context: Context, fields: Fields) -> Reply:
     """Return a task."""
     name = task_name(required(fields, "name"))
-    store = context.runtime.store
+    record, store = find(context, name), context.runtime.store
     with store.reading() as connection:
-        record = find(context, connection, name)
         ended = store.finished_tasks.latest(connection, [record.id])
     return shown_task(context, name.queue, record, fields.get("responseView"), ended)
 
@@ -86,8 +86,7 @@ def delete(context: Context, fields: Fields) -> Reply:
 
 def delete_named(context: Context, name: TaskName) -> None:
     """Cancel a task. Raises `RpcError` if it does not exist, or has just ended."""
-    with context.runtime.store.reading() as connection:
-        record = find(context, connection, name)
+    record = find(context, name)
     actions = Tasks.of(context.runtime)
     deleted = context.change(
         "delete",
@@ -105,9 +104,7 @@ def run(context: Context, fields: Fields) -> Reply:
     for its key.
     """
     name = task_name(required(fields, "name"))
-    runtime = context.runtime
-    with runtime.store.reading() as connection:
-        record = find(context, connection, name)
+    record, runtime = find(context, name), context.runtime
     if record.state == State.SCHEDULED:
         run_now = partial(
             Tasks.of(runtime).run_now, record.id, force=True, transactional=context.transactional
@@ -118,12 +115,23 @@ def run(context: Context, fields: Fields) -> Reply:
     return shown_task(context, name.queue, record, fields.get("responseView"))
 
 
-def find(context: Context, connection: sa.Connection, name: TaskName) -> Record:
+def find(context: Context, name: TaskName) -> Record:
     """Return the row of a task that has not ended, by its name or, without one, by its id.
 
-    Raises `RpcError`.
+    It is committed, or a part of the transaction that the call joins. Raises `RpcError`.
     """
     context.existing(name.queue, NOT_FOUND)
+    with context.runtime.store.reading() as connection:
+        record = _live(context, connection, name)
+    if record is None:
+        with session_view(context.runtime, context.transactional) as joined:
+            record = None if joined is None else _live(context, joined, name)
+    if record is None:
+        raise RpcError(Code.NOT_FOUND, NOT_FOUND)
+    return record
+
+
+def _live(context: Context, connection: sa.Connection, name: TaskName) -> Record | None:
     queue, word = name.queue.queue, name.task
     search = context.runtime.store.search
     found = search.find(connection, Filter(queue=queue, name=word), 1)
@@ -133,9 +141,7 @@ def find(context: Context, connection: sa.Connection, name: TaskName) -> Record:
             for record in search.find(connection, Filter(queue=queue, ids=[word]), 1)
             if record.name is None
         ]
-    if not found or found[0].state not in LIVE:
-        raise RpcError(Code.NOT_FOUND, NOT_FOUND)
-    return found[0]
+    return found[0] if found and found[0].state in LIVE else None
 
 
 def page_size(fields: Fields, most: int) -> int:

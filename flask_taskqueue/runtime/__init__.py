@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .queue_lookup import QueueLookup
+from .queue_lookup import QueueLookup, session_view
 from .runtime import Runtime, live_runtimes
 from .task_making import FindQueue, MakeTask
 
-__all__ = ["FindQueue", "MakeTask", "QueueLookup", "Runtime", "live_runtimes"]
+__all__ = ["FindQueue", "MakeTask", "QueueLookup", "Runtime", "live_runtimes", "session_view"]

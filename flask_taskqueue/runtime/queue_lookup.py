@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 from flask import has_app_context
 
@@ -46,20 +49,10 @@ class QueueLookup:
 
     def _in_session(self, name: str) -> QueueSettings | None:
         """Return what the session's transaction sees of a queue, if the call may join it."""
-        binding, store = self._resources.binding, self._resources.store
-        if self._transactional is False or binding.db is None or not has_app_context():
-            return None
-        session = binding.session()
-        if not (self._transactional or sessions.has_changes(session)):
-            return None
-        try:
-            with store.database.joined():
-                connection = sessions.connection_of(session, binding.bound)
-        except sa.exc.InvalidRequestError:
-            return None  # the change that was to join it says why it cannot
-        with store.database.joined():
-            store.database.open_within(connection)
-            return store.added_queues.find(connection, name)
+        with session_view(self._resources, self._transactional) as connection:
+            if connection is None:
+                return None
+            return self._resources.store.added_queues.find(connection, name)
 
     def _committed(self, name: str) -> QueueSettings:
         store = self._resources.store
@@ -70,3 +63,31 @@ class QueueLookup:
                     connection, name, self._resources.settings.queues
                 )
             return found
+
+
+@contextmanager
+def session_view(
+    resources: Resources, transactional: bool | None
+) -> Iterator[sa.Connection | None]:
+    """Yield the session's connection, which sees what its transaction has changed.
+
+    Yields None if a call with this ``transactional`` does not join that transaction, or cannot:
+    the change that was to join it then says why.
+    """
+    binding, database = resources.binding, resources.store.database
+    if transactional is False or binding.db is None or not has_app_context():
+        yield None
+        return
+    session = binding.session()
+    if not (transactional or sessions.has_changes(session)):
+        yield None
+        return
+    try:
+        with database.joined():
+            connection = sessions.connection_of(session, binding.bound)
+    except sa.exc.InvalidRequestError:
+        yield None
+        return
+    with database.joined():
+        database.open_within(connection)
+        yield connection

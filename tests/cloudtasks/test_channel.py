@@ -118,6 +118,21 @@ def test_other_changes_join_it_too(within: Door) -> None:
     assert within.client.get_task(name=task.name).name == task.name
 
 
+def test_a_task_is_found_in_the_transaction_that_has_added_it(within: Door) -> None:
+    """So what is deleted there is not sent after the commit, and what is not found is not there."""
+    change(within)
+    kept, dropped = within.add(name=f"{QUEUE}/tasks/kept"), within.add()
+    assert within.client.get_task(name=kept.name) == kept
+    assert within.client.run_task(name=kept.name).name == kept.name
+    within.client.delete_task(name=dropped.name)
+    for call in (within.client.get_task, within.client.delete_task, within.client.run_task):
+        with pytest.raises(exceptions.NotFound):
+            call(name=dropped.name)
+    within.bench.db.session.commit()
+    assert [task.name for task in within.client.list_tasks(parent=QUEUE)] == [kept.name]
+    assert within.bench.tasks.drain() == 1
+
+
 def test_a_queue_is_part_of_the_sessions_transaction(within: Door) -> None:
     """With the tasks that are added to it there."""
     name = QUEUE.replace("default", "new")
