@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue.core.delivery.outcome import Outcome
+from flask_taskqueue.core.delivery.outcome import Outcome, success
 from flask_taskqueue.core.names import lease_id, task_id
 from flask_taskqueue.core.queues.lanes import Lane
 from flask_taskqueue.core.states import Record, State
@@ -21,7 +21,7 @@ from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult, Recorded, Store
 from tests.store.conftest import add, claim, complete, get, take_over
 
-SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
+SUCCESS = success(204)
 
 
 def record(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> set[str]:
