@@ -241,8 +241,7 @@ class TaskMaker:
         That is the datetime asked for, or the microseconds to wait from when the database stores
         the task.
         """
-        limit = timedelta(seconds=self._settings.max_eta)
-        eta = options.get("eta")
+        eta, limit = options.get("eta"), timedelta(seconds=self._settings.max_eta)
         delay = resolve_delay(eta, options.get("countdown"), now=datetime.now(UTC), max_eta=limit)
         when: dict[str, Any] = (
             {"eta": eta}
@@ -253,11 +252,9 @@ class TaskMaker:
 
     def _follow_up(self, options: SpecOptions, find_queue: FindQueue) -> list[NewTask]:
         then = options.get("then")
-        if then is None:
-            return []
         return [
             self._following(spec, f"then, task {number}: ", find_queue)
-            for number, spec in enumerate(then_specs(then))
+            for number, spec in enumerate(() if then is None else then_specs(then))
         ]
 
     def _own_target(self, options: SpecOptions) -> str | None:

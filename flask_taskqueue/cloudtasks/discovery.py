@@ -6,7 +6,8 @@ from typing import Any
 
 from ..core.rpc.messages import Choice, Dictionary, Kind, Message, Repeated
 from .openapi import collected, query_fields
-from .rpcs import RPCS, Rpc
+from .rpc import Rpc
+from .rpcs import RPCS
 
 _PLACES = {
     "CreateTask": "create",

@@ -9,7 +9,8 @@ from typing import Any
 from ..core.rpc.messages import Dictionary, Kind, Message, Repeated
 from ..core.rpc.status import Code
 from ..core.version import __version__
-from .rpcs import RPCS, Rpc
+from .rpc import Rpc
+from .rpcs import RPCS
 
 _ERROR = {
     "type": "object",

@@ -15,7 +15,8 @@ from google.protobuf import empty_pb2, json_format
 from google.protobuf.message import DecodeError, Message
 
 from ..core.rpc.status import Code, RpcError, invalid
-from .rpcs import RPCS, Rpc
+from .rpc import Rpc
+from .rpcs import RPCS
 
 _SHARED: Mapping[str, Any] = {
     "Empty": empty_pb2.Empty,

@@ -11,7 +11,8 @@ from werkzeug.exceptions import HTTPException
 
 from ..core.errors import shown
 from ..core.rpc.status import Code, RpcError, invalid
-from .rpcs import RPCS, Rpc
+from .rpc import Rpc
+from .rpcs import RPCS
 
 _SYSTEM = frozenset(
     "alt access_token callback fields key oauth_token prettyPrint quotaUser uploadType "

@@ -11,7 +11,8 @@ from ..runtime import QueueLookup, Runtime
 from . import batches, policies, queue_changes, queues, tasks
 from .context import Context, Reply
 from .errors import translated
-from .rpcs import RPCS, Rpc
+from .rpc import Rpc
+from .rpcs import RPCS
 
 _METHODS: Mapping[str, Callable[[Context, Fields], Reply]] = {
     "ListQueues": queues.list_all,

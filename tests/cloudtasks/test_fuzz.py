@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_taskqueue.cloudtasks.rpcs import RPCS, Rpc
+from flask_taskqueue.cloudtasks.rpc import Rpc
+from flask_taskqueue.cloudtasks.rpcs import RPCS
 from flask_taskqueue.core.rpc import messages
 from flask_taskqueue.core.rpc.messages import Choice, Dictionary, Kind, Message, Repeated
 from tests.apps import Bench, bench
