@@ -23,9 +23,8 @@ _SAVEPOINT_IN_THE_WAY = (
 )
 
 _OTHER_CONNECTION_IN_THE_WAY = (
-    "the same SQLite file was changed on another connection (a session of another bind, or a "
-    "second session), and this would wait for that change for ever: commit it first, or use one "
-    "bind and one session for the file"
+    "the same SQLite file was changed on another connection of the session (by another bind), and "
+    "this would wait for that change for ever: commit it first, or use one bind for the file"
 )
 _PARENT_IN_THE_WAY = (
     "this process was forked while a transaction of its parent had the SQLite file in use, and "
