@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -154,12 +153,16 @@ class CloudTasksEngine:
     def _made(self) -> Any:
         if self._settings.cloudtasks_client is not None:
             return self._settings.cloudtasks_client()
-        return importlib.import_module("google.cloud.tasks_v2").CloudTasksClient()
+        from google.cloud.tasks_v2 import CloudTasksClient
+
+        return CloudTasksClient()
 
 
 def _api() -> Any:
     """Return Google's errors, imported only where an app has such a queue."""
-    return importlib.import_module("google.api_core.exceptions")
+    from google.api_core import exceptions
+
+    return exceptions
 
 
 def _retry_config(retry: RetryOptions) -> dict[str, Any]:

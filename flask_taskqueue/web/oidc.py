@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import threading
@@ -108,10 +107,12 @@ class TokenVerifier:
         self._check(self._claims(token, kid))
 
     def _claims(self, token: str, kid: str) -> Mapping[str, Any]:
-        jwt = importlib.import_module("google.auth.jwt")
+        from google.auth import jwt
+
+        decode: Callable[..., Mapping[str, Any]] = jwt.decode
         certificate = self._certificates.get(kid)
         try:
-            claims: Mapping[str, Any] = jwt.decode(
+            return decode(
                 token,
                 certs={kid: certificate},
                 audience=self._audience,
@@ -121,7 +122,6 @@ class TokenVerifier:
             raise TokenRefusedError(
                 "its signature, its audience or its time is not right"
             ) from error
-        return claims
 
     def _check(self, claims: Mapping[str, Any]) -> None:
         if claims.get("iss") not in ISSUERS:

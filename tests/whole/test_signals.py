@@ -65,12 +65,14 @@ def test_dispatchers_do_not_outlive_their_supervisor(here: Stage, number: signal
     """Killed, it leaves them to let running tasks end and to give the rest back; nobody is left
     behind.
     """
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip(f"this run ignores {number.name}, and so does what it starts (nohup?)")
     task = loop_app.slow.add(seconds=1)
     with here.dispatchers(2) as running:
         here.wait_begun(1)
         children = descendants(running.pid)
         running.send_signal(number)
-        running.wait(3)
+        running.wait(30)
         wait_until(lambda: gone(children), what="they end", timeout=10)
     assert loop_app.tasks.get(task.id).state is State.SUCCEEDED
     assert "Traceback" not in here.said()
