@@ -543,6 +543,7 @@ from flask_taskqueue.appengine import deferred
 
 app = Flask(__name__)
 app.config["SECRET_KEY"] = "a secret"
+app.config["TASKQUEUE_CONCURRENCY"] = 1
 app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{Path(__file__).with_name('guests.db')}"
 db = SQLAlchemy(app)
 tasks = TaskQueue(app, db)
