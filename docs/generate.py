@@ -160,7 +160,7 @@ MEANINGS = {
     "queue.settings": "of a queue made at run time: retry policy, deadline and the like, as JSON",
     "queue.origin": "what made the queue at run time; null for a configured one",
     "queue.mode": "`pull` if no dispatcher takes its tasks; null otherwise",
-    "queue.purged_at": "when it was last purged by the API that reports it",
+    "queue.purged_at": "when its last purge began",
     "queue.deleted_at": "when it was deleted; its name is blocked",
     "attempt.reason": "what it came to",
     "attempt.reply_headers": "as JSON; with `:truncated` if only the "

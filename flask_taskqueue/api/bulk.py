@@ -50,6 +50,26 @@ def change_matching(
     return total
 
 
+def purge_queue(runtime: Runtime, queue: str, transactional: bool | None) -> int:
+    """Cancel every task of a queue, note when that began, and return how many were cancelled.
+
+    Raises as `change_matching`.
+    """
+    store = runtime.store
+    with store.reading() as reader:
+        began = store.schedules.now(reader)
+    cancelled = change_matching(
+        runtime, Action.DELETE, Filter(queue=queue), transactional=transactional
+    )
+
+    def note(connection: sa.Connection) -> int:
+        store.queues.note_purge(connection, queue, began)
+        return 0  # tasks
+
+    make_change(runtime, note, False, wakes=False)
+    return cancelled
+
+
 def change_ids(
     runtime: Runtime,
     action: Action,

@@ -21,7 +21,7 @@ from ..runtime import QueueLookup, Runtime
 from ..store import Action, Filter, Store
 from ..web.worker import Worker
 from .adding import AddedMany, add_many, add_task, add_tasks
-from .bulk import change_ids, change_matching
+from .bulk import change_ids, change_matching, purge_queue
 from .changes import make_change
 from .pausing import await_pause
 from .statistics import statistics
@@ -166,9 +166,9 @@ class Queue:
     def purge(self, *, transactional: bool | None = None) -> int:
         """Cancel every task that was added before now and has not ended, and return how many.
 
-        Works and raises as `delete_matching`.
+        Works and raises as `delete_matching`. The queue keeps when its last purge began.
         """
-        return self.delete_matching(transactional=transactional)
+        return purge_queue(self._runtime, self.name, transactional)
 
     def pause(self, by: str | None = None, *, transactional: bool | None = None) -> bool:
         """Stop taking tasks from the queue, in every process; return False if it was paused.

@@ -273,8 +273,12 @@ def test_a_queue_is_paused_resumed_and_purged(google: Door) -> None:
     assert google.client.get_queue(name=QUEUE).state == Queue.State.PAUSED
     assert google.client.resume_queue(name=QUEUE).state == Queue.State.RUNNING
     assert google.client.get_queue(name=QUEUE).state == Queue.State.RUNNING
-    google.client.purge_queue(name=QUEUE)
+    assert not google.client.get_queue(name=QUEUE).purge_time
+    (added,) = google.client.list_tasks(parent=QUEUE)
+    purged = google.client.purge_queue(name=QUEUE).purge_time
     assert list(google.client.list_tasks(parent=QUEUE)) == []
+    assert purged >= added.create_time
+    assert google.client.get_queue(name=QUEUE).purge_time == purged
 
 
 @pytest.mark.parametrize(

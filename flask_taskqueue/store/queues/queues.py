@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from ...core.queues.rates import Gate
 from ...core.settings.queue import LIMITS, QueueSettings
 from ...core.states import State
+from ...core.times import to_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
@@ -143,6 +145,11 @@ class Queues:
             ).rowcount
             == 1
         )
+
+    def note_purge(self, connection: sa.Connection, name: str, began: datetime) -> None:
+        """Note when the last purge of a queue began."""
+        mine = self._queue.c.name == name
+        connection.execute(sa.update(self._queue).where(mine).values(purged_at=to_micros(began)))
 
     def closed(self, connection: sa.Connection) -> frozenset[str]:
         """Return the queues of which nothing may begin: they are paused, or their rate is 0."""
