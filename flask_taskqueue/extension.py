@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
@@ -18,10 +19,8 @@ from .api.schedules import ScheduleEntry
 from .api.statistics import statistics
 from .api.task_maker import TaskMaker
 from .api.tasks import batch_of
-from .appengine.deferred_route import mount as mount_deferred
 from .cli import taskqueue
 from .cloudtasks import check_installed
-from .cloudtasks import mount as mount_api
 from .config_files import cron_yaml_schedules, with_queue_yaml
 from .core.diagnosis.why import Why
 from .core.dispatchers import DispatcherInfo
@@ -95,8 +94,7 @@ class TaskQueue(Declarations, RunTimeQueues):
         mount(app, runtime)
         mount_monitoring(app, runtime)
         mount_progress(app, runtime)
-        mount_api(app, runtime)
-        mount_deferred(app, runtime)
+        _mount_if_wanted(app, runtime)
         arrange_start(app, runtime)
         check_at_first_request(app)
 
@@ -274,3 +272,16 @@ class TaskQueue(Declarations, RunTimeQueues):
 
     def _app(self) -> Flask:
         return chosen_app(self._apps)
+
+
+def _mount_if_wanted(app: Flask, runtime: Runtime) -> None:
+    """Register the routes that few apps want; their modules are imported only where one does."""
+    settings = runtime.settings
+    if settings.api or settings.oidc_key:
+        from .cloudtasks.mounting import mount as mount_api
+
+        mount_api(app, runtime)
+    if settings.deferred is not None or "flask_taskqueue.appengine.deferred" in sys.modules:
+        from .appengine.deferred_route import mount as mount_deferred
+
+        mount_deferred(app, runtime)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from flask import Flask, request
 
 from ..api.adding import add_task
@@ -16,17 +14,14 @@ from ..web.worker import Route, Worker
 from .deferred_calls import DeferredCalls
 
 URL = "/_ah/queue/deferred"
-MODULE = "flask_taskqueue.appengine.deferred"
 _ENDPOINT = "appengine.deferred"
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
-    """Register the route if the app defers calls: its code imports deferred, or a setting says so.
+    """Register the route, once, for an app that defers calls.
 
     Raises `ConfigurationError` if the app has a route of its own there.
     """
-    if runtime.settings.deferred is None and MODULE not in sys.modules:
-        return
     if is_mounted(app):
         return
     calls = DeferredCalls(runtime)

@@ -10,8 +10,6 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import requests
-
 from ..process.logs import get_logger
 
 _logger = get_logger()
@@ -62,6 +60,8 @@ class Certificates:
         return known
 
     def _fetch(self) -> None:
+        import requests
+
         now = self._clock()
         if self._fetched_at is not None and now - self._fetched_at < _AGAIN:
             return
