@@ -39,14 +39,30 @@ class SessionRows:
     def load(self, kind: type, key: tuple[Any, ...]) -> Any:
         """Return the row of a class with this key, from the session.
 
-        Raises `PermanentFailure` if there is none, or no such class of rows.
+        Raises `PermanentFailure` if there is none, no such class of rows, or if rows of that class
+        cannot have such a key.
         """
         if self._binding.db is None or sa.inspect(kind, raiseerr=False) is None:
             raise PermanentFailure(f"{kind.__module__}.{kind.__qualname__} is no class of rows")
+        session = self._binding.session()
+        if session.autoflush:
+            session.flush()  # before get() does, so that its errors are not taken for the key's
         try:
-            found = self._binding.session().get(kind, key)
-        except sa.exc.InvalidRequestError as error:
+            found = session.get(kind, key)
+        except (sa.exc.InvalidRequestError, sa.exc.StatementError) as error:
+            if not _is_of_key(error):
+                raise
             raise PermanentFailure(f"{shown(key)} is no key of a {kind.__name__}") from error
         if found is None:
             raise PermanentFailure(f"the {kind.__name__} with key {shown(key)} is gone")
         return found
+
+
+def _is_of_key(error: sa.exc.SQLAlchemyError) -> bool:
+    """Return whether it is the key that an error of ``get()`` is about.
+
+    The database then calls it data of a wrong kind, or SQLAlchemy does, without asking it.
+    """
+    if isinstance(error, sa.exc.DBAPIError):
+        return isinstance(error, sa.exc.DataError)
+    return not isinstance(error, sa.exc.PendingRollbackError)

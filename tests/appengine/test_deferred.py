@@ -24,6 +24,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask, request
 
 from flask_taskqueue import ConfigurationError, TaskQueue
@@ -195,6 +196,63 @@ def test_a_row_that_is_gone_ends_the_task(shop: Bench, calls: list[Any]) -> None
     state, error = end_of(shop, task)
     assert (state, calls) == ("dead", [])
     assert "the Counter with key (5,) is gone" in error
+
+
+@pytest.fixture
+def visits(shop: Bench, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Rows with a key of two parts, of a number and a date."""
+
+    class Visit(shop.db.Model):  # type: ignore[misc,name-defined]
+        id = shop.db.mapped_column(shop.db.Integer, primary_key=True, autoincrement=False)
+        day = shop.db.mapped_column(shop.db.Date, primary_key=True)
+
+    Visit.__module__, Visit.__qualname__ = HERE, "Visit"
+    monkeypatch.setattr(jobs, "Visit", Visit, raising=False)
+    Visit.__table__.create(shop.db.engine)
+    return Visit
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ["x", "no date"],
+        [1, "no date"],
+        [10**30, {"$": "date", "v": "2026-02-03"}],
+        [[1], {"$": "date", "v": "2026-02-03"}],
+        [1],
+        1,
+        [],
+    ],
+)
+def test_a_key_that_no_row_can_have_ends_the_task(
+    shop: Bench, visits: Any, calls: list[Any], key: Any
+) -> None:
+    """At its first attempt, whether SQLAlchemy or the database refuses it or nothing is found."""
+    task = row_of(hostile(f"{HERE}:record", {"$": "row", "v": [f"{HERE}:{visits.__name__}", key]}))
+    state, error = end_of(shop, task)
+    assert (state, calls) == ("dead", []), error
+
+
+def test_a_row_that_cannot_be_looked_for_now_is_looked_for_again(
+    shop: Bench, visits: Any, calls: list[Any]
+) -> None:
+    """What goes wrong with the database, or with the session, says nothing about the key."""
+    shop.app.config["PROPAGATE_EXCEPTIONS"] = False
+    visit = visits(id=1, day=date(2026, 2, 3))
+    shop.db.session.add(visit)
+    shop.db.session.commit()
+    task = deferred.defer(jobs.record, visit)
+    body = deferred.serialize(jobs.record, visit)
+    shop.db.session.expunge_all()
+    shop.db.session.add(visits(id=2, day="no date"))
+    with pytest.raises(sa.exc.StatementError):
+        deferred.run(body)
+    with pytest.raises(sa.exc.PendingRollbackError):
+        deferred.run(body)
+    shop.db.session.rollback()
+    visits.__table__.drop(shop.db.engine)
+    state, error = end_of(shop, task)
+    assert (state, calls) == ("scheduled", []), error
 
 
 def test_a_row_without_key_is_refused(shop: Bench) -> None:
