@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from flask_taskqueue.core.delivery.outcome import Outcome, success
 from flask_taskqueue.core.queues.circuits import FIRST_PAUSE, OPENS_AT, Circuit
 from flask_taskqueue.core.states import Record, State
-from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult, Store
-from tests.store.conftest import add, claim, get
+from tests.store.conftest import claim, get
+from tests.store.receivers import change, now, send
 
 BROKEN = Outcome(State.SCHEDULED, "failure", 503, "broken", delay=600.0, receiver_works=False)
 GONE = Outcome(State.SCHEDULED, "connection", None, "refused", delay=600.0, receiver_works=False)
@@ -23,12 +23,6 @@ BUSY = Outcome(State.SCHEDULED, "failure", 503, "busy", delay=600.0, retry_after
 LATE = Outcome(State.SCHEDULED, "failure", 404, "not there", delay=600.0, receiver_works=True)
 FINE = success(204)
 A, B = "a.example:443", "b.example"
-
-
-def send(store: Store, host: str | None = "a.example", **fields: Any) -> Record:
-    """A task for a host, or for the application itself."""
-    url = "/w" if host is None else f"https://{host}/w"
-    return add(store, request=TaskRequest("POST", url, {}, b""), **fields)
 
 
 def finish(store: Store, *records: Record, outcome: Outcome = BROKEN) -> list[str]:
@@ -55,18 +49,6 @@ def circuits(store: Store) -> dict[str, Circuit]:
     """The open circuits."""
     with store.reading() as connection:
         return store.circuits.open(connection)
-
-
-def change(store: Store, **values: Any) -> None:
-    """Write into all circuits."""
-    table = store.database.tables.slowdown
-    store.transact(lambda connection: connection.execute(sa.update(table).values(values)))
-
-
-def now(store: Store) -> int:
-    """The database's clock."""
-    with store.reading() as connection:
-        return int(connection.scalar(sa.select(store.database.dialect.now)) or 0)
 
 
 def open_it(store: Store, *, probe_in: int = 600 * SECOND) -> None:

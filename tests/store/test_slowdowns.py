@@ -11,18 +11,12 @@ import sqlalchemy as sa
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.queues.slowdowns import Slowdown
 from flask_taskqueue.core.states import Record, State
-from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult, Store
-from tests.store.conftest import add, claim, get
+from tests.store.conftest import claim, get
+from tests.store.receivers import change, now, send
 
 BUSY = Outcome(State.SCHEDULED, "failure", 429, "busy", delay=600.0, retry_after=30.0)
-
-
-def send(store: Store, host: str | None = "a.example", **fields: Any) -> Record:
-    """A task for a host, or for the application itself."""
-    url = "/w" if host is None else f"https://{host}/w"
-    return add(store, request=TaskRequest("POST", url, {}, b""), **fields)
 
 
 def finish(store: Store, *records: Record, outcome: Outcome = BUSY) -> None:
@@ -38,18 +32,6 @@ def active(store: Store) -> dict[str, Slowdown]:
     """Who is slowed."""
     with store.reading() as connection:
         return store.slowdowns.active(connection)
-
-
-def change(store: Store, **values: Any) -> None:
-    """Write into all slowdowns."""
-    table = store.database.tables.slowdown
-    store.transact(lambda connection: connection.execute(sa.update(table).values(values)))
-
-
-def now(store: Store) -> int:
-    """The database's clock."""
-    with store.reading() as connection:
-        return int(connection.scalar(sa.select(store.database.dialect.now)) or 0)
 
 
 def slow(store: Store, host: str | None = "a.example", **fields: Any) -> None:
