@@ -558,7 +558,7 @@ def lease_modified(tq: Any) -> Any:
     queue.modify_task_lease(task, 600)
     left = task.eta_posix - time.time()
     queue.modify_task_lease(task, 0)
-    time.sleep(0.01)
+    time.sleep(0.01)  # the SDK leases what was due before now, not what is due at this microsecond
     [again] = queue.lease_tasks(60, 1)
     return [
         500 < left < 660,
