@@ -107,4 +107,3 @@ def _private() -> None:
 
 
 made = type("Made", (), {"__module__": __name__, "attack": system})
-alias = record
