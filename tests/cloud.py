@@ -84,6 +84,8 @@ class Cloud:
     gone: set[str] = field(default_factory=set)
     fetched: int = 0
     refuses: tuple[int, str] | None = None
+    proxy_fails: bool = False
+    """Whether a proxy before it answers for it, in JSON that Google's client cannot read."""
 
     def client(self) -> Any:
         """The official client, over REST."""
@@ -164,6 +166,8 @@ def _door(cloud: Cloud) -> Flask:
 
     @app.post("/v2/<path:queue>/tasks")
     def create(queue: str) -> Any:
+        if cloud.proxy_fails:
+            return jsonify({"error": "bad gateway"}), 502
         if cloud.refuses is not None:
             return _error(*cloud.refuses)
         task = json.loads(request.get_data())

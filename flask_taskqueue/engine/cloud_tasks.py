@@ -148,6 +148,9 @@ class CloudTasksEngine:
         except (api.Conflict, api.BadRequest, api.NotFound):
             raise
         except Exception as error:
+            # Whatever a client raises, the task has to wait and the forwarder to go on. The app
+            # may have a client of its own, and Google's raises more than it names: errors of
+            # google-auth and requests, or an AttributeError for an error that a proxy writes.
             raise UnavailableError(_said(error)) from error
 
     def _made(self) -> Any:

@@ -94,6 +94,19 @@ def test_while_cloud_tasks_refuses_tasks_wait_and_say_why(app: Bench, cloud: Clo
     assert sent["scheduleTime"].startswith(due_at.strftime("%Y-%m-%dT%H:%M:%S"))
 
 
+def test_an_error_that_googles_client_cannot_read_is_an_outage(app: Bench, cloud: Cloud) -> None:
+    """The client raises an AttributeError for it; the task waits, as for any other outage."""
+    cloud.proxy_fails = True
+    task = app.tasks.add("/count")
+    app.tasks.drain()
+    found = app.tasks.get(task.id)
+    assert (found.state, found.attempts) == ("scheduled", 0)
+    assert "Cloud Tasks: " in (found.last_error or "")
+    cloud.proxy_fails = False
+    app.tasks.drain()
+    assert app.tasks.get(task.id).state == "forwarded"
+
+
 def test_a_missing_queue_is_an_outage_and_a_malformed_task_is_dead(
     app: Bench, cloud: Cloud
 ) -> None:
