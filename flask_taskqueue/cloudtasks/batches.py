@@ -53,11 +53,13 @@ def _operation(
     most: int,
     one: Callable[[Any], Reply | None],
 ) -> Reply:
-    """Return the operation of a batch, which is done."""
+    """Return the operation of a batch, which is done. Raises `RpcError` for none or too many."""
+    if not 1 <= len(items) <= most:
+        raise invalid(f"the batch has {len(items)} items; it must have 1 to {most}.")
     begun = _now()
     done: list[Reply | None] = []
     failed: dict[str, Any] = {}
-    for number, item in enumerate(tasks.each(items, most, "the batch")):
+    for number, item in enumerate(items):
         try:
             with translated(context.runtime):
                 done.append(one(item))

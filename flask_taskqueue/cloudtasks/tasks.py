@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -274,10 +274,3 @@ def _attempts(record: Record, ended: sa.Row[Any] | None) -> Reply:
         "firstAttempt": {"dispatchTime": timestamp_text(record.first_tried_at)},
         "lastAttempt": last,
     }
-
-
-def each(items: Sequence[Any], most: int, what: str) -> Sequence[Any]:
-    """Return the items of a batch, of which there must be some. Raises `RpcError`."""
-    if not 1 <= len(items) <= most:
-        raise invalid(f"{what} has {len(items)} items; it must have 1 to {most}.")
-    return items
