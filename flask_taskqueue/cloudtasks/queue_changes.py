@@ -12,13 +12,13 @@ from ..core.retry import RetryOptions
 from ..core.rpc.messages import Fields
 from ..core.rpc.resource_names import QueueName, location_name, queue_name
 from ..core.rpc.status import Code, RpcError, invalid
+from ..core.settings.engines import MOST_CONCURRENT
 from ..core.settings.queue import LimitOptions, QueueOptions, QueueSettings
 from .context import NOT_FOUND, Context, Reply, required
 from .messages import RETRY_CONFIG
 from .queues import CONCURRENT, FASTEST, shown_queue
 from .retry_config import changed_options, retry_options
 
-_MOST_CONCURRENT = 5000
 _SLOWEST = 1e-9
 _LARGEST_BUCKET = 10_000
 _LONGEST_TOMBSTONE = 9 * 86_400
@@ -154,8 +154,8 @@ def _changed(current: QueueSettings, options: QueueOptions) -> QueueOptions:
 
 
 def _concurrent(most: int | None) -> int | None:
-    if most is not None and not 0 < most <= _MOST_CONCURRENT:
-        raise invalid(f"maxConcurrentDispatches is {most}; it must be 1 to {_MOST_CONCURRENT}.")
+    if most is not None and not 0 < most <= MOST_CONCURRENT:
+        raise invalid(f"maxConcurrentDispatches is {most}; it must be 1 to {MOST_CONCURRENT}.")
     return most
 
 

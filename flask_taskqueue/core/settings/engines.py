@@ -17,7 +17,8 @@ from .routes import RouteSettings
 
 SHORTEST_DEADLINE = 15.0
 LONGEST_DEADLINE = 1800.0
-_MOST_CONCURRENT = 5_000
+MOST_CONCURRENT = 5_000
+"""The most tasks of a queue that Cloud Tasks runs at one time."""
 CERTS = "https://www.googleapis.com/oauth2/v1/certs"
 """Where Google publishes the certificates of the keys that sign its OIDC tokens."""
 
@@ -102,7 +103,7 @@ def _check_queue(queue: QueueSettings, deadline: float, retry: RetryOptions) -> 
         (
             "max_concurrent",
             queue.max_concurrent,
-            queue.max_concurrent is None or queue.max_concurrent <= _MOST_CONCURRENT,
+            queue.max_concurrent is None or queue.max_concurrent <= MOST_CONCURRENT,
         ),
     ):
         if not possible:
