@@ -204,6 +204,8 @@ class ForwarderThread:
                     self._forwarder.look_after()
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 _logger.warning("tasks could not be handed over: %s", error)
+            except Exception:  # whatever one look raises, there is another: nobody would restart it
+                _logger.exception("tasks could not be handed over; they are looked at again")
             self._called.wait(self._poll)
 
 

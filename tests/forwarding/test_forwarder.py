@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from flask_taskqueue.engine.cloud_tasks import CloudTasksEngine
-from flask_taskqueue.engine.forwarder import Forwarder
+from flask_taskqueue.engine.forwarder import Forwarder, ForwarderThread
 from flask_taskqueue.store import Filter, ListKind
 from tests.apps import Bench, bench
 from tests.cloud import PARENT, Cloud
@@ -74,6 +76,30 @@ def test_several_forwarders_hand_each_task_over_once(app: Bench, cloud: Cloud) -
     app.tasks.drain()
     assert len(cloud.created) == len(set(cloud.created)) == 150
     assert app.tasks.queue("mail").statistics().forwarded == 150
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_thread(
+    app: Bench, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the tasks are handed over later."""
+    task = app.tasks.add("/count")
+    forwarder = Forwarder(app.store, CloudTasksEngine(app.runtime.settings), ["mail"], "one")
+    forward, failed = forwarder.forward, threading.Event()
+
+    def fail_once() -> int:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError("nobody foresaw this")
+        return forward()
+
+    monkeypatch.setattr(forwarder, "forward", fail_once)
+    thread = ForwarderThread(forwarder, 0.01)
+    thread.start()
+    try:
+        wait_until(lambda: app.tasks.get(task.id).state == "forwarded", what="it is handed over")
+    finally:
+        thread.stop(10)
+    assert "nobody foresaw this" in caplog.text
 
 
 def test_while_cloud_tasks_refuses_tasks_wait_and_say_why(app: Bench, cloud: Cloud) -> None:
