@@ -11,10 +11,14 @@ from flask import Flask, current_app, has_app_context
 from flask.signals import request_started
 
 from ..core.errors import ConfigurationError
+from ..core.settings.app import PREFIX
 from ..core.settings.queue import check_configured
+from ..process.logs import get_logger
 from ..runtime import Runtime
 from .rules import check_reached, check_routes, worker_rules
 from .worker import Route
+
+_logger = get_logger()
 
 
 def check_kind(app: object) -> None:
@@ -81,14 +85,28 @@ def check_route(route: Route, endpoint: str, runtime: Runtime) -> None:
 def check_at_first_request(app: Flask) -> None:
     """Check the application at its first request, after which routes no longer change.
 
-    Requests fail for as long as something cannot work.
+    Requests fail for as long as something cannot work. Settings that were changed after they were
+    read, now, are named in a warning, because they have no effect.
     """
+    read = _given(app)
 
     def check(app: Flask, **_: object) -> None:
         check_application(app)
+        late = sorted(key for key, value in _given(app).items() if read.get(key) != value)
+        if late:
+            _logger.warning(
+                "%s changed after TaskQueue was set up, which has no effect: set it before "
+                "TaskQueue(app) or tasks.init_app(app)",
+                ", ".join(late),
+            )
         request_started.disconnect(check, app)  # a signal without listeners costs nothing
 
     request_started.connect(check, app, weak=False)
+
+
+def _given(app: Flask) -> dict[str, object]:
+    """Return the settings in an app's configuration as they are given."""
+    return {key: value for key, value in app.config.items() if key.startswith(PREFIX)}
 
 
 def chosen_app(apps: Collection[Flask]) -> Flask:

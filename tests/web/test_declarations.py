@@ -625,3 +625,17 @@ def test_a_method_is_refused_in_the_body_of_its_class(declaring: Callable[..., F
         with pytest.raises(TypeError, match=r"Shop\.send is a method.*@staticmethod"):
             declaring(declare)
     declaring(lambda tasks: [tasks.task(Shop().send), tasks.task(Shop.count)])
+
+
+def test_a_setting_that_comes_too_late_is_named(
+    make: Callable[..., Flask], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once; those that were there in time are not."""
+    app = make(TASKQUEUE_CONCURRENCY=2)
+    TaskQueue(app)
+    app.config["TASKQUEUE_API"] = True
+    for _ in range(2):
+        app.test_client().get("/")
+    said = [one.getMessage() for one in caplog.records if "has no effect" in one.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("TASKQUEUE_API changed after TaskQueue was set up")
