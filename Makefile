@@ -5,7 +5,7 @@ PYTHON := $(shell for one in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 PORT ?= 5000
 
-.PHONY: demo test matrix coverage chaos soak lint docs all-pythons clean
+.PHONY: demo test slow matrix coverage chaos soak lint docs all-pythons clean
 
 demo: .venv/installed
 	@echo
@@ -14,7 +14,11 @@ demo: .venv/installed
 	@exec $(BIN)/flask --app example_app run --debug --no-reload --port $(PORT)
 
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+# The tests with real servers, browsers and killed processes.
+slow: .venv/installed-dev
+	$(BIN)/pytest -m slow
 
 # With the packages that apps have beside this one: other extensions, Sentry, OpenTelemetry.
 matrix: .venv/installed-dev

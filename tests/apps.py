@@ -66,18 +66,11 @@ def runtime_of(app: Flask) -> Runtime:
     return runtime
 
 
-@contextmanager
-def bench(url: str, **config: Any) -> Iterator[Bench]:
-    """An application in testing, in its context, closed afterwards."""
+def models() -> tuple[type[DeclarativeBase], Any]:
+    """The base of models, and a counter."""
 
     class Base(DeclarativeBase):
         pass
-
-    app = Flask(__name__)
-    app.config.update(TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=url)
-    app.config.update(config)
-    db = SQLAlchemy(app, model_class=Base)
-    tasks = TaskQueue(app, db)
 
     class Counter(Base):
         __tablename__ = "counter"
@@ -85,12 +78,35 @@ def bench(url: str, **config: Any) -> Iterator[Bench]:
         id: Mapped[int] = mapped_column(primary_key=True)
         count: Mapped[int]
 
+    return Base, Counter
+
+
+_MODELS = models()
+_PLACES = ("TASKQUEUE_TABLE", "TASKQUEUE_BIND", "TASKQUEUE_DATABASE")
+"""What the keys begin with that tell where the tables of the queue are."""
+
+
+@contextmanager
+def bench(url: str, *, own_models: bool = False, **config: Any) -> Iterator[Bench]:
+    """An application in testing, in its context, closed afterwards.
+
+    All have the same models, because to define the tables takes longer than many a test; with
+    ``own_models``, or with tables elsewhere, an application has its own.
+    """
+    app = Flask(__name__)
+    app.config.update(TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=url)
+    app.config.update(config)
+    own_models |= any(key.startswith(_PLACES) for key in config)
+    base, counter = models() if own_models else _MODELS
+    db = SQLAlchemy(app, model_class=base)
+    tasks = TaskQueue(app, db)
+
     with app.app_context():
         db.create_all()
-        db.session.merge(Counter(id=1, count=0))
+        db.session.merge(counter(id=1, count=0))
         db.session.commit()
         with closing(app):
-            yield Bench(app, db, tasks, Counter)
+            yield Bench(app, db, tasks, counter)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def calls() -> Iterator[list[Any]]:
 @pytest.fixture
 def shop(database: TestDatabase) -> Iterator[Bench]:
     """An application on each database."""
-    with bench(database.url, TASKQUEUE_QUEUES={"mail": {}}) as found:
+    with bench(database.url, own_models=True, TASKQUEUE_QUEUES={"mail": {}}) as found:
         found.Counter.__module__ = HERE
         jobs.__dict__["Counter"] = found.Counter
         found.Counter.__qualname__ = "Counter"
@@ -638,6 +638,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "module"), [(["main.py"], "main"), (["-m", "shop.main"], "shop.main")]
 )

@@ -61,6 +61,7 @@ with door("channel", sys.argv[1]) as one:
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_before_the_commit_leaves_nothing(within: Door) -> None:
     """Neither the task nor the change that it belongs to."""
     url = within.bench.db.engine.url.render_as_string(hide_password=False)

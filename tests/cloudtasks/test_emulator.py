@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import grpc
+import pytest
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
@@ -19,6 +20,7 @@ EMULATOR = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
 COMMANDS = re.findall(r"^\$ flask (--app emulator .*)$", PAGE, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_emulator_delivers_to_another_app(tmp_path: Path) -> None:
     """By the page's own file and commands, at a port that is free."""
     (tmp_path / "emulator.py").write_text(EMULATOR)

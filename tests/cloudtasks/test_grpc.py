@@ -135,6 +135,7 @@ app.post("/worker")(lambda: "")
 """
 
 
+@pytest.mark.slow
 def test_the_command_answers_until_it_is_stopped(tmp_path: Path) -> None:
     """It says where, and ends of SIGTERM by itself."""
     (tmp_path / "app.py").write_text(APP)

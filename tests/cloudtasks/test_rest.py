@@ -472,6 +472,7 @@ print(reply.status_code)
 """
 
 
+@pytest.mark.slow
 def test_the_routes_need_no_other_package(tmp_path: Path) -> None:
     """Neither Google's nor one for keys; gRPC and tokens do."""
     done = subprocess.run(

@@ -97,6 +97,7 @@ def shop(one: Bench) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_no_action_without_its_entry(opened: Open) -> None:
     """Where the audit log cannot be written nothing is changed; where it can be, each action is
     there once, with its user.

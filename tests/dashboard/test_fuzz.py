@@ -356,6 +356,7 @@ def stocked(one: Bench) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("access", OPENED)
 def test_no_request_is_an_error_of_the_server(opened: Open, access: str) -> None:
     """Whatever is asked, by whatever method, with whatever headers and forms, is answered, and

@@ -174,6 +174,7 @@ def test_a_loop_of_the_handlers_own_ends_too(queue: Bench) -> None:
     assert dispatcher_of(queue).stuck == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["swallows", "thread", "blocks"])
 def test_what_cannot_be_stopped_keeps_its_key(queue: Bench, way: str) -> None:
     """It swallows that it was cancelled, or waits for a thread: the next of its key begins when

@@ -342,6 +342,7 @@ def test_the_deadline_interrupts_a_handler(queue: Bench) -> None:
     assert scheduler.dispatcher.stuck == 0
 
 
+@pytest.mark.slow
 def test_a_thread_that_does_not_stop_is_left_behind(queue: Bench) -> None:
     """Its attempt ends as a timeout, its slot is free, what it brings later is not trusted."""
     release = threading.Event()
@@ -392,6 +393,7 @@ def test_deleting_a_running_task_tells_its_handler(sqlite_database: TestDatabase
         assert queue.attempts(task) == [(1, "late", 204)]
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_while_its_handler_runs(sqlite_database: TestDatabase) -> None:
     """A handler may run longer than the lease; nobody takes its task over."""
     with bench(sqlite_database.url, TASKQUEUE_LEASE=1) as queue:

@@ -26,6 +26,7 @@ ONLY_READ = {
 }
 
 
+@pytest.mark.slow
 def test_after_a_time_in_which_only_reading_was_possible_all_goes_on(
     database: TestDatabase,
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_commit_whose_answer_was_lost_is_found_again(database: TestDatabase) -
         assert len(queue.tasks.find(limit=100)) == 1 + 1 + 1 + 2 + 2 + 1
 
 
+@pytest.mark.slow
 def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(
     database: TestDatabase,
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from flask_taskqueue.core.states import State
 from tests.apps import bench
 from tests.databases import TestDatabase
@@ -39,6 +41,7 @@ def test_the_next_of_a_key_waits_for_a_deleted_task_that_runs(database: TestData
         queue.runtime.stop()
 
 
+@pytest.mark.slow
 def test_a_thread_left_behind_keeps_its_key(sqlite_database: TestDatabase) -> None:
     """It did not stop at its deadline; the next of its key begins when it has."""
     with bench(sqlite_database.url, TASKQUEUE_LEASE=3) as queue:

@@ -28,6 +28,7 @@ def queue(database: TestDatabase) -> Iterator[Bench]:
         yield one
 
 
+@pytest.mark.slow
 def test_two_dispatchers_keep_to_the_rate_of_each_key(queue: Bench) -> None:
     """And use it up, key by key: what waits is let go without a poll, and others do not wait."""
     runtime = queue.runtime

@@ -46,6 +46,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Refusing:
     return refuse
 
 
+@pytest.mark.slow
 def test_a_dispatcher_goes_on_when_there_are_threads_again(
     database: TestDatabase, refusing: Refusing, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,6 +56,7 @@ def works_in_threads(queue: Bench, handler: Any) -> None:
     wait_until(lambda: queue.count() == 3 * 2 * _ADDED, what="all have run", timeout=60)
 
 
+@pytest.mark.slow
 def test_in_transaction_mode_nothing_of_the_queues_fails(
     servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

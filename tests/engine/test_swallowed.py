@@ -84,6 +84,7 @@ def strike(step: Callable[[], object]) -> None:
     assert handler.end().kind == "timeout"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("collected_often")
 def test_in_a_callback_of_the_collector() -> None:
     """Which is where this handler spends its time."""

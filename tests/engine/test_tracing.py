@@ -184,6 +184,7 @@ def test_lists_carry_the_context_of_the_caller(
         assert stored(on_sqlite, taskqueue.tasks()[-1].id) == {}
 
 
+@pytest.mark.slow
 def test_without_opentelemetry_nothing_is_missing() -> None:
     """It is an extra."""
     program = (

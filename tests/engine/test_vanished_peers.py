@@ -105,6 +105,7 @@ def test_the_system_looks_whether_a_peer_is_there(
         transport.close()
 
 
+@pytest.mark.slow
 def test_a_peer_that_vanishes_is_no_matter_of_the_deadline(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from tests.forwarding.test_deliveries import add_and_forward, change
 from tests.waiting import wait_until
 
 
+@pytest.mark.slow
 def test_a_forwarder_killed_between_create_and_record_makes_one_delivery(
     app: Bench, cloud: Cloud, database: TestDatabase
 ) -> None:
@@ -44,6 +45,7 @@ def test_a_forwarder_killed_between_create_and_record_makes_one_delivery(
     assert app.count() == 1
 
 
+@pytest.mark.slow
 def test_a_delivery_that_comes_before_its_forwarder_has_recorded_runs(
     app: Bench, cloud: Cloud, database: TestDatabase
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_delivery_that_comes_before_its_forwarder_has_recorded_runs(
     assert len(cloud.created) == 1
 
 
+@pytest.mark.slow
 def test_several_forwarders_hand_each_task_over_once(app: Bench, cloud: Cloud) -> None:
     """One conditional statement takes a task; the name would stop a second one."""
     app.tasks.add_many([("/count", {"by": number}) for number in range(150)])

@@ -134,6 +134,7 @@ def gcloud(url: str, folder: Path, *arguments: str) -> Any:
     return json.loads(done.stdout or "null")
 
 
+@pytest.mark.slow
 def test_gcloud(guests: tuple[Bench, str], tmp_path: Path) -> None:
     """Its commands about queues and tasks."""
     one, url = guests

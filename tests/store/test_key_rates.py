@@ -133,6 +133,7 @@ def test_tokens_come_with_time_and_go_to_the_first_in_line(store: Store) -> None
     assert standing(store, ANA) == []
 
 
+@pytest.mark.slow
 def test_dispatchers_together_never_exceed_the_rate_of_a_key(database: TestDatabase) -> None:
     """Three claim at the same time, each on connections of its own; other keys go on."""
     rate, size, lasts = 25.0, 3, 3.0
@@ -283,6 +284,7 @@ def test_the_row_of_a_key_is_forgotten_when_its_bucket_is_full_again(store: Stor
     assert rows() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [1, 4])
 def test_keys_take_turns_while_dispatchers_are_busy(store: Store, wanted: int) -> None:
     """One with a thousand tasks does not keep another waiting, though it never lacks a token."""

@@ -209,6 +209,7 @@ def test_a_suspect_that_failed_meanwhile_is_not_condemned_beside_others(store: S
     assert get(store, suspect).crashes - get(store, suspect).pardons <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills_after", [0.0, PROBATION + 5, 10 * PROBATION])
 @pytest.mark.parametrize("long", [False, True])
 def test_a_poison_task_ends_and_its_neighbours_do_not(

@@ -221,6 +221,7 @@ SIGNALLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
 @pytest.mark.parametrize("holder", ["thread", "process"])
 def test_a_wait_that_a_signal_interrupts_leaves_it_free(

@@ -120,6 +120,7 @@ class MailTest(TaskQueueMixin, unittest.TestCase):
 """
 
 
+@pytest.mark.slow
 def test_the_fixture_is_there_and_resets_between_tests(tmp_path: Path, installed: str) -> None:
     """Nothing has to be imported; with an application made once, in memory and on a file, and
     with unittest.
@@ -140,6 +141,7 @@ def test_the_package_is_loaded_only_where_the_fixture_is_used(
     assert "1 passed" in (told := run_pytest(tmp_path, installed)), told
 
 
+@pytest.mark.slow
 def test_the_page_about_testing_runs(tmp_path: Path, installed: str) -> None:
     """Its blocks that have a file name are a project whose tests pass."""
     page = (ROOT / "docs/testing.md").read_text(encoding="utf-8")

@@ -175,6 +175,7 @@ class TestADatabaseReaderStealsSecrets:
             with pytest.raises(DecryptionError, match="TASKQUEUE_ENCRYPTION_KEYS"):
                 _ = queue.tasks.get(kept.id).result
 
+    @pytest.mark.slow
     def test_rotation(self, database: TestDatabase) -> None:
         """All is sealed with the newest key, what was plain too, some at a time and from where
         it stopped; then the old key can go.

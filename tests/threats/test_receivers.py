@@ -234,6 +234,7 @@ class TestAReceiverHoldsUpAnother:
             yield one
             one.runtime.stop(5)
 
+    @pytest.mark.slow
     def test_others_are_called_as_if_it_were_not_there(
         self, sender: Bench, ana: Receiver, busy: Receiver
     ) -> None:
@@ -278,6 +279,7 @@ class TestAReceiverHoldsUpAnother:
         assert busy.host in page.text
         assert "503, Retry-After 50 s" in page.text
 
+    @pytest.mark.slow
     def test_a_receiver_is_called_again_when_it_answers(
         self, sender: Bench, busy: Receiver
     ) -> None:
@@ -292,6 +294,7 @@ class TestAReceiverHoldsUpAnother:
             what="all have succeeded",
         )
 
+    @pytest.mark.slow
     def test_a_host_that_does_not_answer_takes_not_every_slot(
         self, sender: Bench, ana: Receiver
     ) -> None:
@@ -312,6 +315,7 @@ class TestAReceiverHoldsUpAnother:
             assert sum(tried) < 100
             sender.runtime.stop(0)
 
+    @pytest.mark.slow
     def test_many_hosts_that_do_not_answer_take_not_every_slot(
         self, sender: Bench, ana: Receiver
     ) -> None:
@@ -340,6 +344,7 @@ class TestAReceiverHoldsUpAnother:
             assert sum(tried) < 40
             sender.runtime.stop(0)
 
+    @pytest.mark.slow
     def test_a_host_that_answers_late_takes_not_every_slot(
         self, sender: Bench, busy: Receiver
     ) -> None:
@@ -366,6 +371,7 @@ class TestAReceiverHoldsUpAnother:
             lambda: queue.statistics().succeeded == 44, what="all have succeeded", timeout=120
         )
 
+    @pytest.mark.slow
     def test_a_host_that_answers_again_gets_its_tasks(self, sender: Bench, busy: Receiver) -> None:
         """All of them, once it does."""
         held = threading.Event()
@@ -434,6 +440,7 @@ class TestAReceiverKeepsFailing:
                 own.listen(200)
             yield f"127.0.0.1:{own.getsockname()[1]}"
 
+    @pytest.mark.slow
     def test_others_go_on_and_its_tasks_wait(
         self,
         senders: tuple[Bench, Bench],
@@ -478,6 +485,7 @@ class TestAReceiverKeepsFailing:
         (circuit,) = sender.tasks.open_circuits()
         assert (circuit.target, circuit.failures >= 5) == (dead, True)
 
+    @pytest.mark.slow
     def test_when_it_answers_again_everything_arrives(
         self, senders: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -506,6 +514,7 @@ class TestAReceiverKeepsFailing:
             once = [one for one in sender.tasks.find(limit=1000) if one.attempts == 1]
             assert len(once) > 20
 
+    @pytest.mark.slow
     def test_it_can_be_closed_by_hand(
         self, senders: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -302,6 +302,7 @@ class TestSqlInjection:
             assert sorted(task.id for task in tasks.find() if task.id in kept) == sorted(kept)
             assert {task.state for task in tasks.find()} == {State.SCHEDULED}
 
+    @pytest.mark.slow
     def test_no_statement_is_put_together_from_texts(self) -> None:
         """Literal SQL in the package is constant: no f-string, no %, no + where a driver or
         text() gets it.

@@ -94,6 +94,7 @@ class TestAStuckDatabaseExhaustsResources:
                 what="all is well again",
             )
 
+    @pytest.mark.slow
     @servers_only
     def test_the_dispatcher_waits_with_few_threads(
         self, servers: Servers, tmp_path: Path, name: str
@@ -129,6 +130,7 @@ class TestAStuckDatabaseExhaustsResources:
             wait_until(lambda: len(ran) == 2, what="it runs")
             queue.runtime.stop()
 
+    @pytest.mark.slow
     def test_a_silent_server_is_waited_for_once(
         self, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

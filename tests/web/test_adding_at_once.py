@@ -39,6 +39,7 @@ def as_many(shop: Bench, specs: list[TaskSpec]) -> None:
     shop.tasks.add_many(specs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_conflict", ["skip", "replace", "debounce"])
 @pytest.mark.parametrize("add", [in_a_list, in_the_session, as_many])
 def test_lists_in_any_order_raise_no_deadlock(

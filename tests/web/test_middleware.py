@@ -174,6 +174,7 @@ def test_what_a_hook_raises_is_the_error_of_the_task(
         assert words in (task.last_error or "")
 
 
+@pytest.mark.slow
 def test_only_a_view_answers_for_itself(
     on_sqlite: Bench, deliver: Callable[[Task], Task], tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_changes_of_many_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_changes_in_the_background_are_told_at_their_end(on_sqlite: Bench, heard: Heard) -> None:
     """By the dispatcher that ends them."""
     on_sqlite.tasks.worker("/w")(lambda: None)
