@@ -37,6 +37,9 @@ class State(StrEnum):
         return self in FINISHED
 
 
+Lease = tuple[str, str]
+"""The ids of a task and its lease, which identify an attempt."""
+
 LIVE = frozenset({State.SCHEDULED, State.LEASED, State.FORWARDED})
 FINISHED = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -14,7 +14,7 @@ from ..core.names import lease_id
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.queues.slowdowns import UnknownHosts
-from ..core.states import Record, State
+from ..core.states import Lease, Record, State
 from ..store import AddedQueues, AttemptResult, Claims, LockedError, Store, Wait
 from .last_look import LastLook, SlowHosts
 
@@ -63,13 +63,19 @@ class Claimer:
         held_by: str,
         lease: float,
         slots: int,
+        kept: Callable[[], Collection[Lease]] = tuple,
     ) -> None:
+        """Leave the leases that are ``kept`` here alone, though they may have run out.
+
+        That happens when this process was paused: their handlers still run.
+        """
         self.last_look: LastLook = LastLook(claims, queues)
         self._claims = claims
         self._queues = queues
         self._added = added
         self._held_by = held_by
         self._lease = lease
+        self._kept = kept
         self._slow = SlowHosts(slots)
         self._unknown: UnknownHosts | None = None
         self._suspects_turn = True
@@ -193,7 +199,7 @@ class Claimer:
         Until the suspect can be tried nothing else is taken, so that its turn comes.
         """
         for lane in expired:
-            if not self._claims.takeovers.has_suspect(connection, lane):
+            if not self._claims.takeovers.has_suspect(connection, lane, self._kept()):
                 continue
             if not may_take_suspect(one.age for one in running):
                 return Claimed([])
@@ -234,6 +240,7 @@ class Claimer:
             lane,
             suspects=suspects,
             limited=lane.queue in self.last_look.limited,
+            kept=self._kept(),
             **self._terms(),
         )
         self._note_settings(connection, lane, found)

@@ -86,8 +86,7 @@ class Dispatcher:
 
     `drain` does the work, in the thread that calls it; `wake`, `heartbeat` and `stop` may be called
     from other threads. A drain is a loop: it collects from the pool what has ended, takes a turn,
-    submits what the turn claimed and waits until something happens. docs/dispatcher.md has a
-    diagram.
+    submits what the turn claimed and waits until something happens (see docs/dispatcher.md).
     """
 
     def __init__(
@@ -114,6 +113,7 @@ class Dispatcher:
         self._lease = lease
         self._poll = poll_interval
         self._observe = observe
+        self._in_flight = InFlight()
         self._claimer = Claimer(
             store.claims,
             store.added_queues,
@@ -121,10 +121,10 @@ class Dispatcher:
             held_by=dispatcher_id,
             lease=lease,
             slots=concurrency,
+            kept=self._in_flight.held,
         )
         self._pool = Pool(concurrency, attempts, inline=store.database.in_memory)
         self._collected: list[Collected] = []
-        self._in_flight = InFlight()
         self.heartbeat: Heartbeat = Heartbeat(store, self._in_flight, lease, renewed)
         self._postponed = Postponed(store, self._in_flight, self._tell)
         self.pause_confirmations: PauseConfirmations = PauseConfirmations(
@@ -216,7 +216,7 @@ class Dispatcher:
         with suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
             self.wait_idle(grace)
         held, away = self._in_flight.held(), self._in_flight.away()
-        self._in_flight.lost({task_id for task_id, _ in held})
+        self._in_flight.lost(set(held))
         self._pool.close()
         return self._postponed.give_back(held, away)
 

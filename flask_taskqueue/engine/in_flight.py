@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..core.settings.app import Settings
+from ..core.states import Lease
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
 from ..store import LockedError, Store, Wait
@@ -38,8 +39,8 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self._deliveries: dict[str, Delivery] = {}
-        self._over: dict[str, Delivery] = {}
+        self._deliveries: dict[Lease, Delivery] = {}
+        self._over: dict[Lease, Delivery] = {}
         self._left: list[Delivery] = []
 
     def __len__(self) -> int:
@@ -52,27 +53,27 @@ class InFlight:
         """Add deliveries leased for ``lease`` seconds from ``since``, on the monotonic clock."""
         for delivery in deliveries:
             delivery.held_until = since + SURE * lease
-            self._deliveries[delivery.record.id] = delivery
+            self._deliveries[delivery.lease] = delivery
 
     def end(self, delivery: Delivery) -> None:
         """Remove a recorded delivery, which keeps its places if its thread goes on."""
-        if self._over.pop(delivery.record.id, None) is None:
-            del self._deliveries[delivery.record.id]
+        if self._over.pop(delivery.lease, None) is None:
+            del self._deliveries[delivery.lease]
         if delivery.goes_on:
             self._left.append(delivery)
 
     def put_off(self, delivery: Delivery) -> None:
         """Keep only the lease of a delivery that is over but cannot be recorded yet."""
-        self._over[delivery.record.id] = delivery
-        self._deliveries.pop(delivery.record.id, None)
+        self._over[delivery.lease] = delivery
+        self._deliveries.pop(delivery.lease, None)
 
     @property
     def holds_any(self) -> bool:
         """Whether `held` would return anything."""
         return bool(self._deliveries or self._over or self._left)
 
-    def held(self) -> list[tuple[str, str]]:
-        """Return all leases as (task id, lease id), also of what is put off or left behind."""
+    def held(self) -> list[Lease]:
+        """Return all leases, also of what is put off or left behind."""
         return [delivery.lease for delivery in (*self, *self._behind())]
 
     def away(self) -> dict[str, float]:
@@ -127,16 +128,16 @@ class InFlight:
             if now >= delivery.expires + STOP_PATIENCE and delivery.abandon()
         ]
 
-    def lost(self, task_ids: Collection[str]) -> None:
-        """Tell handlers that these tasks are no longer theirs."""
+    def lost(self, leases: Collection[Lease]) -> None:
+        """Tell handlers that the tasks of these leases are no longer theirs."""
         for delivery in self:
-            if delivery.record.id in task_ids:
+            if delivery.lease in leases:
                 delivery.cancelled = True
 
-    def renewed(self, task_ids: Collection[str], since: float, lease: float) -> None:
+    def renewed(self, leases: Collection[Lease], since: float, lease: float) -> None:
         """Note that leases were renewed by a statement sent at ``since`` (monotonic clock)."""
         for delivery in self:
-            if delivery.record.id in task_ids:
+            if delivery.lease in leases:
                 delivery.held_until = since + SURE * lease
                 if delivery.lease_uncertain and not delivery.cancel_seen:
                     delivery.lease_uncertain = delivery.cancelled = False
@@ -215,17 +216,16 @@ class Heartbeat:
         held = sorted(set(self._in_flight.held()) - ended)
         if held:
             mine = renew(self._store, held, self._lease)
-            self._in_flight.lost({task_id for task_id, _ in held} - mine)
+            lost = set(held) - mine
+            self._in_flight.lost(lost)
             self._in_flight.renewed(mine, since, self._lease)
-            ended |= {one for one in held if one[0] not in mine} - set(
-                self._in_flight.held()
-            )  # recorded meanwhile
+            ended |= lost - set(self._in_flight.held())  # recorded meanwhile
         self._note(since)
         if ended:
             self._let_go(ended)
             self._in_flight.forget(stopped)
 
-    def _let_go(self, ended: Collection[tuple[str, str]]) -> None:
+    def _let_go(self, ended: Collection[Lease]) -> None:
         """Free the places of handlers that have ended.
 
         A place that is locked now becomes free once nobody renews it.
@@ -242,10 +242,8 @@ class Heartbeat:
         self._renewed()
 
 
-def renew(
-    store: Store, held: Collection[tuple[str, str]], lease: float, *, tries: int = 6
-) -> set[str]:
-    """Renew leases; return the ids of the tasks that are still held.
+def renew(store: Store, held: Collection[Lease], lease: float, *, tries: int = 6) -> set[Lease]:
+    """Renew leases; return those that are still held.
 
     A lock on one task does not keep the others from being renewed: leases that the database refuses
     together are renewed one by one, or noted beside the task. Raises what `Database.transact`
@@ -258,10 +256,10 @@ def renew(
             wait=Wait.BRIEFLY,
         )
     except LockedError:
-        return {task_id for one in held for task_id in _renew_alone(store, one, lease)}
+        return {found for one in held for found in _renew_alone(store, one, lease)}
 
 
-def _renew_alone(store: Store, one: tuple[str, str], lease: float) -> set[str]:
+def _renew_alone(store: Store, one: Lease, lease: float) -> set[Lease]:
     try:
         return store.transact(
             lambda connection: store.leases.renew(connection, [one], lease), wait=Wait.NOT
@@ -270,7 +268,7 @@ def _renew_alone(store: Store, one: tuple[str, str], lease: float) -> set[str]:
         store.transact(
             lambda connection: store.leases.renewals.note(connection, [one], lease), wait=Wait.NOT
         )
-        return {one[0]}
+        return {one}
 
 
 def renew_for(store: Store, settings: Settings, held_by: str) -> None:

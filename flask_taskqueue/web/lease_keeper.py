@@ -95,7 +95,7 @@ class LeaseKeeper:
                     delivery.lease_uncertain = delivery.cancelled = True
             return
         for delivery in kept:
-            if delivery.record.id in mine:
+            if delivery.lease in mine:
                 delivery.held_until = since + SURE * self._lease
             elif not delivery.over:
                 delivery.cancelled = True

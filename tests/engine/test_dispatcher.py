@@ -308,7 +308,7 @@ def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
     in_flight = InFlight()
     in_flight.begin([delivery], now - 25, 30)
     assert not delivery.may_begin(now)
-    in_flight.renewed({delivery.record.id}, now, 30)
+    in_flight.renewed({delivery.lease}, now, 30)
     assert delivery.may_begin(now)
 
 

@@ -185,6 +185,74 @@ def take(queue: Bench, task: Task) -> None:
     queue.db.session.remove()
 
 
+def test_what_runs_here_is_not_taken_over_after_a_pause(database: TestDatabase) -> None:
+    """A process that stood still for longer than a lease goes on in the midst of a turn; what its
+    threads run runs once, and no crash is counted.
+    """
+    with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.05) as queue:
+        release, ran = threading.Event(), []
+
+        @queue.tasks.worker("/w")
+        def handler(wait: bool) -> None:
+            ran.append(wait)
+            if wait:
+                release.wait(60)
+
+        running = handler.add(wait=True)
+        start(queue)
+        wait_until(lambda: ran, what="the first runs")
+        run_out(queue, running)
+        for _ in range(3):  # in turns that look for leases that ran out
+            assert handler.add(wait=False).wait(60).state is State.SUCCEEDED
+        release.set()
+        ended = running.wait(60)
+        assert (ended.attempts, ended.crashes) == (1, 0)
+        assert ran == [True, False, False, False]
+
+
+def test_a_task_that_another_process_gave_back_runs_beside_its_lost_attempt(
+    database: TestDatabase,
+) -> None:
+    """Here, too: each attempt of this process ends by itself, and the lost one changes nothing."""
+    with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.05) as queue:
+        releases = [threading.Event(), threading.Event()]
+        ran: list[int] = []
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            ran.append(current_task.attempt)
+            releases[len(ran) - 1].wait(60)
+
+        task = handler.add()
+        dispatcher = start(queue).dispatcher
+        wait_until(lambda: len(ran) == 1, what="the first attempt runs")
+        take(queue, task)
+        queue.store.transact(
+            lambda connection: queue.store.leases.release(connection, [(task.id, "another")])
+        )
+        dispatcher.wake()
+        wait_until(lambda: len(ran) == 2, what="the second attempt runs")
+        assert dispatcher.in_flight == 2
+        releases[0].set()
+        wait_until(lambda: dispatcher.in_flight == 1, what="the lost attempt is over")
+        assert queue.tasks.get(task.id).state is State.LEASED
+        dispatcher.heartbeat.beat()
+        releases[1].set()
+        assert task.wait(60).state is State.SUCCEEDED
+        wait_until(lambda: dispatcher.in_flight == 0, what="both are over")
+
+
+def run_out(queue: Bench, task: Task) -> None:
+    """Have the lease of a task run out long ago, as if nobody had renewed it."""
+    table = queue.store.database.tables.task
+    queue.store.transact(
+        lambda connection: connection.execute(
+            sa.update(table).where(table.c.id == task.id).values(due_at=1)
+        )
+    )
+    queue.db.session.remove()
+
+
 def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: Path) -> None:
     """Each once, whatever PostgreSQL had in hand for us when it ended them."""
     with (

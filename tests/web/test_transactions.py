@@ -341,7 +341,7 @@ def test_a_handler_is_not_in_the_way_of_its_own_lease(
             held = (current_task.id, str(current_task._delivery.record.lease_id))
             assert store.transact(
                 lambda connection: store.leases.renew(connection, [held], 60.0)
-            ) == {held[0]}
+            ) == {held}
             others = [
                 task for task in queue.tasks.find(url="/other") if task.state is State.SCHEDULED
             ]

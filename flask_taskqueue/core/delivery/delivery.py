@@ -10,7 +10,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 
 from ..errors import InvalidTaskError
-from ..states import Record
+from ..states import Lease, Record
 from ..strike import Strike
 from .verdict import Verdict
 
@@ -212,8 +212,11 @@ class Delivery:
     """
 
     @property
-    def lease(self) -> tuple[str, str]:
-        """The ids of its task and of its lease."""
+    def lease(self) -> Lease:
+        """The ids of its task and its lease.
+
+        A task may be in flight twice, once with a lease that was lost.
+        """
         return self.record.id, self.record.lease_id or ""
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.delivery.outcome import Outcome
-from ...core.states import Record, State
+from ...core.states import Lease, Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
@@ -16,9 +16,6 @@ from ..database.tables import Tables
 from ..database.transaction import MovedError
 from .finish import Finish, Transition
 from .results import AttemptResult
-
-Lease = tuple[str, str]
-"""The ids of a task and its lease, which identify an attempt."""
 
 WITHDRAWN = "withdrawn"
 """The reason of an attempt whose lease was taken from its handler while it ran.

@@ -13,13 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.settings.queue import CLOUDTASKS
-from ...core.states import Record, State
+from ...core.states import Lease, Record, State
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
 from ..database.task_tables import ended
-from .attempts import Lease
 from .finish import Finish, Transition
 from .lanes import is_forwarded_from
 

@@ -15,12 +15,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.states import State
+from ...core.states import Lease, State
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
-from .attempts import Lease
 from .finish import Finish
 
 _COLUMNS = (

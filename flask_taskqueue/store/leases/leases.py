@@ -10,14 +10,14 @@ from types import MappingProxyType
 
 import sqlalchemy as sa
 
-from ...core.states import Record, State
+from ...core.states import Lease, Record, State
 from ...core.times import SECOND, duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.task_tables import parked
-from .attempts import AttemptLog, Lease
+from .attempts import AttemptLog
 from .completions import Completions
 from .finish import Finish
 from .holds import Holds
@@ -118,8 +118,8 @@ class Leases:
         )
         self._current = Prepared(sa.select(task).where(*current))
 
-    def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[str]:
-        """Prolong leases; return the ids of the tasks that are still held.
+    def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[Lease]:
+        """Prolong leases; return those that are still held.
 
         The places of the others are kept, because their handlers still run. If somebody has locked
         the row of a task, its lease does not keep the others waiting: it is prolonged beside the
@@ -144,7 +144,7 @@ class Leases:
         )
         if others := set(held) - found:
             self._holds.renew(connection, others, lease)
-        return {task_id for task_id, _ in found}
+        return found
 
     def held_by(self, connection: sa.Connection, dispatcher: str) -> list[tuple[Record, float]]:
         """Return the tasks that a dispatcher has leased, and for how many seconds each still is."""

@@ -11,7 +11,7 @@ from ...core.delivery.outcome import success
 from ...core.queues.lanes import Lane
 from ...core.queues.poison import MAX_CRASHES, POISON, is_poison, poison
 from ...core.queues.rate_keys import is_rate_key
-from ...core.states import Record, State
+from ...core.states import Lease, Record, State
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
@@ -19,7 +19,7 @@ from ..database.tables import Tables
 from ..database.task_tables import ended
 from ..queues.locks import Locks
 from ..queues.queues import Queues
-from .attempts import AttemptLog, Lease
+from .attempts import AttemptLog
 from .completions import Completions
 from .finish import Finish, Transition
 from .leases import is_renewed
@@ -63,10 +63,12 @@ class Takeovers:
         lease: float,
         limited: bool = False,
         suspects: bool | None = None,
+        kept: Collection[Lease] = (),
     ) -> Record | None:
         """Lease the task of a lane whose lease ran out longest ago, as a crash of its last holder.
 
-        It can be limited to ``suspects``, or to others. A task whose handler has completed it has
+        It can be limited to ``suspects``, or to others. Leases that are ``kept`` are left to their
+        holder, which is alive. A task whose handler has completed it has
         succeeded and one that has crashed too often is dead; in both cases the next one is
         examined. With ``limited`` a takeover takes a token like any start; the task was in flight
         already. So does one of a task with a rate key, and without a token its turn comes later.
@@ -75,7 +77,7 @@ class Takeovers:
         if limited and (gate is None or gate.tokens_left == 0):
             return None
         taken = self._take_over(
-            connection, lane, {"lease_id": lease_id, "held_by": held_by}, lease, suspects
+            connection, lane, {"lease_id": lease_id, "held_by": held_by}, lease, suspects, kept
         )
         if gate is not None and taken is not None:
             self._queues.charge(connection, lane.queue, gate, 1)
@@ -88,8 +90,9 @@ class Takeovers:
         holder: Mapping[str, Any],
         lease: float,
         suspects: bool | None,
+        kept: Collection[Lease],
     ) -> Record | None:
-        while (found := self.first_expired(connection, lane, suspects)) is not None:
+        while (found := self.first_expired(connection, lane, suspects, kept)) is not None:
             status = self._completions.finish(connection, found, holder["held_by"])
             if status is not None:
                 self.ended[found.id] = AttemptResult(found, success(status), 0.0)
@@ -119,9 +122,12 @@ class Takeovers:
                 )
         return None
 
-    def has_suspect(self, connection: sa.Connection, lane: Lane) -> bool:
+    def has_suspect(
+        self, connection: sa.Connection, lane: Lane, kept: Collection[Lease] = ()
+    ) -> bool:
         """Return whether a lane has a lease that ran out whose task is to be tried alone."""
-        return connection.execute(self._expired_rows(lane, suspects=True)).one_or_none() is not None
+        rows = connection.execute(self._expired_rows(lane, True, kept))
+        return rows.one_or_none() is not None
 
     def excuse_crash(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
         """Excuse suspects for the crash that may end these attempts."""
@@ -136,14 +142,21 @@ class Takeovers:
         )
 
     def first_expired(
-        self, connection: sa.Connection, lane: Lane, suspects: bool | None = None
+        self,
+        connection: sa.Connection,
+        lane: Lane,
+        suspects: bool | None = None,
+        kept: Collection[Lease] = (),
     ) -> Record | None:
+        """Return the task of a lane whose lease ran out longest ago, and lock its row."""
         row = connection.execute(
-            self._expired_rows(lane, suspects).with_for_update(skip_locked=True)
+            self._expired_rows(lane, suspects, kept).with_for_update(skip_locked=True)
         ).one_or_none()
         return None if row is None else Record._make(row)
 
-    def _expired_rows(self, lane: Lane, suspects: bool | None) -> sa.Select[Any]:
+    def _expired_rows(
+        self, lane: Lane, suspects: bool | None, kept: Collection[Lease]
+    ) -> sa.Select[Any]:
         """Return the statement for the task of a lane whose lease ran out longest ago."""
         task = self._task
         there = (
@@ -156,7 +169,7 @@ class Takeovers:
         which = sa.true() if suspects is None else on_trial if suspects else sa.not_(on_trial)
         return (
             sa.select(task)
-            .where(*there, ~self._is_renewed, which)
+            .where(*there, ~self._is_renewed, which, _is_none_of(task, kept))
             .order_by(task.c.due_at, task.c.id)
             .limit(1)
         )
@@ -173,6 +186,12 @@ class Takeovers:
         if _change(connection, self._task, record, changes):
             self._finish.follow(connection, [Transition(record, State.DEAD)], source)
             self.ended[record.id] = AttemptResult(record, poison(record), 0.0)
+
+
+def _is_none_of(task: sa.Table, kept: Collection[Lease]) -> sa.ColumnElement[bool]:
+    """Return whether a task has another lease than these; one lease id may be that of many."""
+    ids = {lease_id for _, lease_id in kept}
+    return task.c.lease_id.not_in(sorted(ids)) if ids else sa.true()
 
 
 def _change(
