@@ -10,6 +10,7 @@ from flask.cli import AppGroup, with_appcontext
 
 from ..cloudtasks import check_installed
 from ..engine.cloud_tasks import CloudTasksEngine, UnavailableError
+from ..process.signal_handlers import not_ignored
 from .options import current_runtime
 from .output import echo
 
@@ -40,7 +41,7 @@ def cloudtasks(context: click.Context, address: str | None) -> None:
 
     server, place = listen(current_runtime(), address)
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGTERM, *not_ignored(signal.SIGINT)):
         signal.signal(number, lambda *_: stopping.set())
     server.start()
     echo(f"Answering Cloud Tasks' clients at {place}.")

@@ -26,7 +26,7 @@ from ..engine.in_flight import renew_for
 from ..engine.pulse import Pulse, Recycling, resident
 from ..engine.supervisor import Supervisor
 from ..process.logs import get_logger
-from ..process.signal_handlers import take
+from ..process.signal_handlers import not_ignored, take
 from ..process.threads import NoThreadError
 from ..runtime import QueueLookup, Runtime
 from ..store import Store, Wait
@@ -87,8 +87,8 @@ def run(
     """Run dispatchers under a supervisor.
 
     A process that dies is replaced, and its tasks are given back immediately. A process that
-    reaches --max-tasks or --max-memory takes no more tasks and is replaced when its running ones
-    have ended.
+    reaches --max-tasks or --max-memory is replaced: it takes no more tasks, and ends when its
+    running ones have ended.
 
     SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second signal does
     not wait.
@@ -181,6 +181,7 @@ def _supervise(
         work,
         release_dead_worker=partial(_release_dead_worker, runtime.store),
         sustain=partial(_sustain, runtime),
+        ending=lambda name: echo(f" * {name}: finishing what runs, then quitting"),
         grace=runtime.settings.grace_period,
         lease=runtime.settings.lease,
     ).run()
@@ -216,9 +217,9 @@ def _child(
     # systemd and Heroku send SIGTERM to every process, and the supervisor sends it once more: so a
     # second one must not hurry. Only the supervisor's SIGKILL does.
     take(signal.SIGTERM, lambda *_: stop.set())
-    # The terminal sends SIGINT to the supervisor too, which then stops this process.
-    take(signal.SIGINT, lambda *_: None)
-    take(signal.SIGHUP, lambda *_: None)
+    # The terminal sends these to the supervisor too, which then stops this process.
+    for number in not_ignored(signal.SIGINT, signal.SIGHUP):
+        take(number, lambda *_: None)
     runtime: Runtime = app.extensions["taskqueue"]
     signals.attempt_finished.connect(_echo_attempt, app)
     if not _logger.hasHandlers():
@@ -231,24 +232,24 @@ def _child(
 
     if _start(runtime, is_over, **options):
         while not (is_over(0.1) or (pulse.is_leaving and runtime.wait_idle(0))):
-            continue
+            if pulse.is_leaving:
+                runtime.retire()
     runtime.stop()
     return 0
 
 
 def _watch_recycling(runtime: Runtime, identity: str, recycling: Recycling, pulse: Pulse) -> None:
-    """Retire the dispatcher once it is worn, which the drain checks after each attempt."""
+    """Have the process replaced once it is worn, which the drain checks after each attempt."""
 
     def check_recycling(*_: object, **__: object) -> None:
         scheduler = runtime.scheduler
         if (
             scheduler is not None
-            and not pulse.is_leaving
+            and not pulse.is_worn
             and (why := recycling.reached(scheduler.dispatcher.ended)) is not None
         ):
             _logger.info("dispatcher %s is replaced: %s", identity, why)
-            scheduler.dispatcher.retire()
-            pulse.leave(why)
+            pulse.wear_out(why)
 
     signals.attempt_finished.connect(check_recycling, runtime.app, weak=False)
 

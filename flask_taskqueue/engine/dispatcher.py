@@ -229,13 +229,13 @@ class Dispatcher:
             self.enforce_deadlines()
             turn = self._turn()
             if turn is None:
-                if self._wakeups.over and not self._in_flight.holds_any:
+                if self._wakeups.over and not self._in_flight.holds_any(retired=True):
                     return None
                 wait = self._outages.backoff
                 continue
-            wait = 0.0
-            if self._in_flight.holds_any or (
-                (linger or turn.lanes is None) and not self._wakeups.over
+            wait, retired = 0.0, self._wakeups.over
+            if self._in_flight.holds_any(retired=retired) or (
+                (linger or turn.lanes is None) and not retired
             ):
                 wait = self._patience(turn)
             elif self._wakeups.may_end():

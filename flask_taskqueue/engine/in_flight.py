@@ -67,10 +67,13 @@ class InFlight:
         self._over[delivery.lease] = delivery
         self._deliveries.pop(delivery.lease, None)
 
-    @property
-    def holds_any(self) -> bool:
-        """Whether `held` would return anything."""
-        return bool(self._deliveries or self._over or self._left)
+    def holds_any(self, *, retired: bool) -> bool:
+        """Return whether something is under way, or not recorded yet.
+
+        A thread that was left behind counts only while the drain goes on to keep its places: it has
+        been recorded, so whoever is to stop need not wait for it.
+        """
+        return bool(self._deliveries or self._over or (self._left and not retired))
 
     def held(self) -> list[Lease]:
         """Return all leases, also of what is put off or left behind."""

@@ -63,19 +63,21 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
+_BEAT, _WORN, _LEAVING, _WHY = range(4)
+"""The places of what is shared."""
 _MOST_WHY = 100
-"""The most characters of the reason why a child leaves."""
+"""The most characters of the reason why a child is worn."""
 
 
 class Pulse:
     """The memory that parent and child share.
 
-    One byte changes with each beat of the child. Another is set when the child leaves, and the rest
-    says why it leaves.
+    One byte changes with each beat of the child. Another is set when the child is worn, a third
+    when it may leave, and the rest says why it is worn.
     """
 
     def __init__(self, replaced: Replaced) -> None:
-        self._shared = mmap.mmap(-1, 2 + _MOST_WHY)
+        self._shared = mmap.mmap(-1, _WHY + _MOST_WHY)
         self.replaced = replaced
         """What was in the child's place before."""
 
@@ -84,28 +86,40 @@ class Pulse:
 
         Called in the child.
         """
-        self._shared[0] = (self._shared[0] + 1) % 256
+        self._shared[_BEAT] = (self._shared[_BEAT] + 1) % 256
 
     def read(self) -> int:
         """Return a value that differs from the last one if the child has beaten since.
 
         Called in the parent.
         """
-        return self._shared[0]
+        return self._shared[_BEAT]
 
-    def leave(self, why: str) -> None:
-        """Tell the parent that the child takes nothing more, and why.
+    def wear_out(self, why: str) -> None:
+        """Tell the parent that the child is to be replaced, and why.
 
-        Called in the child, which ends when what runs has ended.
+        Called in the child, which takes tasks until it is leaving.
         """
-        self._shared[2:] = why.encode("ascii", "replace")[:_MOST_WHY].ljust(_MOST_WHY, b"\0")
-        self._shared[1] = 1
+        self._shared[_WHY:] = why.encode("ascii", "replace")[:_MOST_WHY].ljust(_MOST_WHY, b"\0")
+        self._shared[_WORN] = 1
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether the child is to be replaced."""
+        return bool(self._shared[_WORN])
+
+    def let_leave(self) -> None:
+        """Have the child take nothing more, because its successor starts.
+
+        Called in the parent.
+        """
+        self._shared[_LEAVING] = 1
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the child is leaving and must be replaced."""
-        return bool(self._shared[1])
+        """Whether the child takes nothing more, and ends when what runs has ended."""
+        return bool(self._shared[_LEAVING])
 
     def succeeded(self) -> Replaced:
         """Return what was in the place of this child's successor before, once this one has left."""
-        return Replaced(self.replaced.number + 1, self._shared[2:].rstrip(b"\0").decode())
+        return Replaced(self.replaced.number + 1, self._shared[_WHY:].rstrip(b"\0").decode())

@@ -17,12 +17,11 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..core.names import dispatcher_id
 from ..process.logs import get_logger
-from ..process.signal_handlers import take
+from ..process.signal_handlers import not_ignored, take
 from .pulse import Pulse, Replaced
 
 _logger = get_logger()
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MIN_LIFE = 1.0
 _LONGEST_PAUSE = 5.0
 _RELEASE_AGAIN = 1.0
@@ -72,12 +71,13 @@ class Supervisor:
 
     ``work(identity, lifeline, pulse)`` is what a child runs; it returns its exit code. ``lifeline``
     is a file descriptor that reaches its end when the supervisor dies; ``pulse.beat`` must be
-    called whenever leases are renewed. A child that calls ``pulse.leave`` is replaced before it has
-    ended, so there may be twice as many children for a while.
+    called whenever leases are renewed. A child that calls ``pulse.wear_out`` is replaced before it
+    has ended, so there may be twice as many children for a while, and one more. Beyond that it goes
+    on, so that there is always somebody who takes tasks.
     ``release_dead_worker(identity, killed_externally)`` gives back what a child that has ended
     held. ``sustain(identity)`` renews the leases of a child that lives but does not renew them
-    itself, because a handler holds its interpreter. The parent holds no database connection while
-    it forks.
+    itself, because a handler holds its interpreter. ``ending`` is called once with the name of the
+    signal that ends the supervisor. The parent holds no database connection while it forks.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Supervisor:
         *,
         release_dead_worker: Callable[[str, bool], object],
         sustain: Callable[[str], object],
+        ending: Callable[[str], object],
         grace: float,
         lease: float,
     ) -> None:
@@ -94,12 +95,14 @@ class Supervisor:
         self._work = work
         self._release_dead_worker = release_dead_worker
         self._sustain = sustain
+        self._ending = ending
         self._grace = grace
         self._lease = lease
         self._children: dict[int, _Child] = {}
         self._dead: deque[tuple[str, bool]] = deque()
         self._release_at = 0.0
-        self._stopping = False
+        self._signals = [signal.SIGTERM]
+        self._stopping: signal.Signals | None = None
         self._pause = 0.0
         self._worn: deque[_Child] = deque()
         """The children that left and ended before another took their place."""
@@ -107,17 +110,21 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until SIGTERM, SIGINT or SIGHUP, then end the children gracefully.
 
-        A second signal ends them at once.
+        A second signal ends them at once. A SIGINT or SIGHUP that is ignored at the start stays
+        ignored.
         """
-        for number in _ENDING:
+        self._signals += not_ignored(signal.SIGINT, signal.SIGHUP)
+        for number in self._signals:
             take(number, self._stop)
         self._lifeline, self._held = os.pipe()
-        while not self._stopping:
-            while self._lacks_one() and not self._stopping:
+        while self._stopping is None:
+            self._let_one_leave()
+            while self._lacks_one() and self._stopping is None:
                 self._fork()
             self._reap()
             self._release_dead()
             self._sustain_silent()
+        self._ending(self._stopping.name)
         self._signal(signal.SIGTERM)
         limit = time.monotonic() + self._grace + 5
         while self._children and time.monotonic() < limit:
@@ -126,15 +133,25 @@ class Supervisor:
         self._signal(signal.SIGKILL)
         while self._children:
             self._reap()
-        for number in _ENDING:
+        for number in self._signals:
             signal.signal(
                 number, signal.SIG_IGN
             )  # a signal while the interpreter ends must not become the exit code
         return 0
 
+    @property
+    def _leaving(self) -> int:
+        return sum(one.pulse.is_leaving for one in self._children.values())
+
+    def _let_one_leave(self) -> None:
+        """Let a worn child leave, unless too many are leaving already."""
+        for one in self._children.values():
+            if one.pulse.is_worn and not one.pulse.is_leaving and self._leaving <= self._processes:
+                one.pulse.let_leave()
+                return
+
     def _lacks_one(self) -> bool:
-        leaving = sum(one.pulse.is_leaving for one in self._children.values())
-        return len(self._children) - min(leaving, self._processes) < self._processes
+        return len(self._children) - self._leaving < self._processes
 
     def _fork(self) -> None:
         one = _Child(dispatcher_id(), time.monotonic(), out_of_memory_kills(), Pulse(self._place()))
@@ -145,7 +162,7 @@ class Supervisor:
             self._children[child] = one
             return
         os.close(self._held)
-        for number in _ENDING:
+        for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
         code = 1
         try:
@@ -187,7 +204,7 @@ class Supervisor:
         # have ended with it.
         self._dead.append((gone.identity, _killed_from_outside(status, gone)))
         self._release_dead()
-        if status and not self._stopping:
+        if status and self._stopping is None:
             self._wait_if_short(time.monotonic() - gone.started)
 
     def _release_dead(self) -> None:
@@ -232,13 +249,13 @@ class Supervisor:
             return
         self._pause = min(_LONGEST_PAUSE, self._pause * 2 + 0.05)
         limit = time.monotonic() + self._pause
-        while time.monotonic() < limit and not self._stopping:
+        while time.monotonic() < limit and self._stopping is None:
             time.sleep(0.02)
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        if self._stopping:
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopping is not None:
             self._signal(signal.SIGKILL)
-        self._stopping = True
+        self._stopping = self._stopping or signal.Signals(number)
 
     def _signal(self, number: signal.Signals) -> None:
         for child in self._children:

@@ -27,6 +27,14 @@ def take(number: int, handler: Handler) -> None:
     _before[number, handler] = before
 
 
+def not_ignored(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Return those of these signals that this process was not started to ignore.
+
+    ``nohup`` has it ignore SIGHUP, and a script SIGINT for what it runs in the background.
+    """
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def is_of_signal(error: BaseException) -> bool:
     """Return whether a signal handler of this process raised an exception.
 

@@ -127,6 +127,13 @@ def greedy(seconds: int) -> None:
     log("end")
 
 
+@tasks.worker("/hang", deadline=0.5, retry={"task_retry_limit": 0})
+def hang() -> None:
+    """Block outside Python, as a socket without a timeout does in a C library."""
+    log("start")
+    ctypes.CDLL(None).sleep(10_000)
+
+
 @tasks.worker("/forking")
 def forking() -> None:
     """Start a process that would sleep for long, and have it ended."""

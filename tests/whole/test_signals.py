@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from tests.whole import loop_app
 from tests.whole.chaos.stage import Stage, stage
 from tests.whole.processes import descendants
 
+GRACE = 5
+
 
 @pytest.fixture
 def here(sqlite_database: TestDatabase, tmp_path: Path) -> Iterator[Stage]:
     """A stage whose dispatchers wait up to five seconds for what runs."""
-    with stage(sqlite_database, tmp_path, {"GRACE_PERIOD": "5"}) as made:
+    with stage(sqlite_database, tmp_path, {"GRACE_PERIOD": str(GRACE)}) as made:
         yield made
 
 
@@ -40,6 +43,44 @@ def test_a_hangup_lets_running_tasks_end(here: Stage) -> None:
         assert gone(children)
     assert loop_app.tasks.get(task.id).state is State.SUCCEEDED
     assert "Traceback" not in here.said()
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT"])
+def test_a_signal_that_is_ignored_stays_ignored(here: Stage, name: str) -> None:
+    """As ``nohup`` has it for SIGHUP, and a script for the SIGINT of what runs in the background:
+    tasks go on, and SIGTERM ends it, which it says.
+    """
+    number = getattr(signal, f"SIG{name}")
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with here.dispatchers(1) as running:
+            assert loop_app.slow.add(seconds=0).wait(30).state is State.SUCCEEDED
+            (child,) = descendants(running.pid)
+            running.send_signal(number)
+            child.send_signal(number)
+            for _ in range(3):
+                assert loop_app.slow.add(seconds=0.2).wait(30).state is State.SUCCEEDED
+            assert (running.poll(), [one.pid for one in descendants(running.pid)]) == (
+                None,
+                [child.pid],
+            )
+            running.terminate()
+            assert running.wait(10) == 0
+    finally:
+        signal.signal(number, before)
+    assert here.said().count("SIGTERM: finishing what runs") == 1
+    assert f"SIG{name}" not in here.said()
+
+
+@pytest.mark.slow
+def test_a_thread_that_hangs_does_not_hold_up_the_end(here: Stage) -> None:
+    """Its task has ended at the deadline, so nobody waits for the grace period."""
+    with here.dispatchers(1) as running:
+        assert loop_app.hang.add().wait(30).state is State.DEAD
+        began = time.monotonic()
+        running.terminate()
+        assert running.wait(10) == 0
+        assert time.monotonic() - began < GRACE
 
 
 def test_impatient_sigterms_end_it_at_once(here: Stage) -> None:

@@ -159,6 +159,38 @@ def test_a_process_that_has_run_enough_is_replaced(database: TestDatabase, tmp_p
     assert " died: " not in here.said()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_there_is_always_somebody_who_takes_tasks(
+    sqlite_database: TestDatabase, tmp_path: Path, processes: int
+) -> None:
+    """However many worn processes have handlers that hang, or take long: those that hang past
+    their deadline are not waited for, and a process goes on beyond its limit while too many leave.
+    """
+    with (
+        stage(sqlite_database, tmp_path, {"POLL_INTERVAL": "0.2"}) as here,
+        here.dispatchers(processes, "--threads", "4", "--max-tasks", "1") as running,
+    ):
+        hung = [loop_app.hang.add() for _ in range(3 * processes)]
+        for task in hung:
+            assert task.wait(60).state is State.DEAD
+        assert loop_app.slow.add(seconds=0).wait(30).attempts == 1
+        long = [loop_app.slow.add(seconds=25) for _ in range(3 * processes)]
+        for _ in range(6 * processes):
+            assert loop_app.slow.add(seconds=0).wait(20).attempts == 1
+        states = [loop_app.tasks.get(task.id).state for task in long]
+        assert states == [State.LEASED] * len(long)
+        assert len(descendants(running.pid)) <= 2 * processes + 1
+        for task in long:
+            assert (task.wait(60).state, loop_app.tasks.get(task.id).attempts) == (
+                State.SUCCEEDED,
+                1,
+            )
+        running.terminate()
+        assert running.wait(30) == 0
+    assert " died: " not in here.said()
+
+
 @pytest.mark.skipif(
     resident() is None, reason="this system does not tell how much memory a process holds"
 )
