@@ -80,7 +80,7 @@ class TaskQueue(Declarations, RunTimeQueues):
         binding = Binding.of(app, db if db is not None else self._db, settings)
         targets = Targets.of(settings)
         maker = TaskMaker(app, settings, targets)
-        find_schedules = self._schedules.find(maker.new_task, of_files)
+        find_schedules = self._schedules.of_app(maker.new_task, of_files)
         runtime = Runtime(app, settings, targets, binding, maker, find_schedules)
         self._workers.check(app, runtime)
         app.extensions["taskqueue"] = runtime

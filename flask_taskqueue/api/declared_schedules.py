@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ..core.errors import InvalidScheduleError, TaskQueueError
+from ..core.errors import InvalidScheduleError, InvalidUrlError, TaskQueueError
 from ..core.names import check_schedule_name
 from ..core.schedules.schedule import Misfire, Overlap, Schedule, check_rules
 from ..core.settings.queue import QueueSettings, check_configured
@@ -46,7 +46,8 @@ class DeclaredSchedule:
     ) -> DeclaredSchedule:
         """Check the parts of a schedule and make it.
 
-        Raises `InvalidScheduleError` for a part that cannot be used.
+        Raises `InvalidScheduleError` for a part that cannot be used, and `InvalidUrlError` for
+        something that is neither a URL nor a handler.
         """
         for option in _NOT_SCHEDULED:
             if spec.options.get(option) is not None:
@@ -54,6 +55,11 @@ class DeclaredSchedule:
                     f"schedule {name!r}: its tasks cannot have {option!r}: a dispatcher adds "
                     "each, a new one, when the schedule says"
                 )
+        if not isinstance(spec.url, str | Worker | None):
+            raise InvalidUrlError(
+                f"schedule {name!r} is for {spec.url!r}, and it takes a URL, a worker, a task "
+                "function or what the spec() of these returns"
+            )
         check_rules(misfire, overlap)
         return cls(
             name=check_schedule_name(name),
@@ -123,26 +129,41 @@ class DeclaredSchedules:
         for one in self._declared.values():
             one.check(queues)
 
-    def find(
+    def of_app(
         self, new_task: MakeTask, of_the_application: Iterable[DeclaredSchedule] = ()
-    ) -> Callable[[Collection[str]], list[ScheduleDefinition]]:
-        """Return a function that finds the definitions for one app, with the app's own.
+    ) -> FoundSchedules:
+        """Return the schedules of one app: those declared here, and the app's own."""
+        own = {one.name: one for one in of_the_application}
+        return FoundSchedules(lambda: {**own, **self._declared}, new_task)
+
+
+class FoundSchedules:
+    """The declared schedules of one app, with the tasks that they add there."""
+
+    def __init__(
+        self, find_declared: Callable[[], Mapping[str, DeclaredSchedule]], new_task: MakeTask
+    ) -> None:
+        self._find_declared = find_declared
+        self._new_task = new_task
+        self._broken: dict[str, str] = {}
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """The schedules that were left out because their task cannot be made, and why."""
+        return self._broken
+
+    def __call__(self, known: Collection[str]) -> list[ScheduleDefinition]:
+        """Return the definitions of the schedules other than those with the given names.
 
         A schedule whose task cannot be made is logged once and left out.
         """
-        own = {one.name: one for one in of_the_application}
-        broken: set[str] = set()
-
-        def find(known: Collection[str]) -> list[ScheduleDefinition]:
-            found: list[ScheduleDefinition] = []
-            for name, one in {**own, **self._declared}.items():
-                if name in known or name in broken:
-                    continue
-                try:
-                    found.append(one.definition(new_task))
-                except TaskQueueError as error:
-                    broken.add(name)
-                    _logger.error("schedule %s is left out: %s", name, error)
-            return found
-
-        return find
+        found: list[ScheduleDefinition] = []
+        for name, one in self._find_declared().items():
+            if name in known or name in self._broken:
+                continue
+            try:
+                found.append(one.definition(self._new_task))
+            except TaskQueueError as error:
+                self._broken[name] = str(error)
+                _logger.error("schedule %s is left out: %s", name, error)
+        return found

@@ -94,9 +94,13 @@ class ScheduleEntry:
     def run_now(self, *, transactional: bool | None = None) -> Task:
         """Add its task now, whatever the schedule says, and return it."""
         store, app = self._runtime.store, self._runtime.app
+        declared = self._runtime.cron.declared.get(self.name)
 
         def work(connection: sa.Connection) -> Record:
-            return store.tasks.get(connection, store.schedules.run_now(connection, self.name))
+            task_id = store.schedules.run_now(
+                connection, self.name, None if declared is None else declared.task
+            )
+            return store.tasks.get(connection, task_id)
 
         record, commitment = make_change(
             self._runtime, work, transactional, name=lambda record: [named(record)]
@@ -175,7 +179,7 @@ class ScheduleEntry:
 
 def add(runtime: Runtime, one: DeclaredSchedule, transactional: bool | None) -> None:
     """Store a schedule beside those that are declared; see `TaskQueue.add_schedule`."""
-    if one.name in _declare(runtime)[0]:
+    if one.name in _introduce(runtime)[0]:
         raise InvalidScheduleError(
             f"schedule {one.name!r} is declared in the code: choose another name, or change the "
             "code"
@@ -196,14 +200,14 @@ def add(runtime: Runtime, one: DeclaredSchedule, transactional: bool | None) -> 
 
 def entries(runtime: Runtime) -> list[ScheduleEntry]:
     """Return all schedules, sorted by name."""
-    declared, _ = _declare(runtime)
+    declared, _ = _introduce(runtime)
     with runtime.store.reading() as connection:
         return [_entry(runtime, row, declared) for row in runtime.store.schedules.rows(connection)]
 
 
 def entry(runtime: Runtime, name: str) -> ScheduleEntry:
     """Return one schedule. Raises `UnknownScheduleError`."""
-    declared, refusal = _declare(runtime)
+    declared, refusal = _introduce(runtime)
     try:
         with runtime.store.reading() as connection:
             return _entry(runtime, runtime.store.schedules.get(connection, name), declared)
@@ -213,15 +217,17 @@ def entry(runtime: Runtime, name: str) -> ScheduleEntry:
         raise
 
 
-def _declare(runtime: Runtime) -> tuple[Collection[str], BadTransactionStateError | None]:
-    """Return the names of the declared schedules, and why they could not be stored.
+def _introduce(runtime: Runtime) -> tuple[Collection[str], BadTransactionStateError | None]:
+    """Store the declared schedules that have no row; return the names of all that are declared.
 
-    They cannot be stored if the caller's transaction holds the only write lock.
+    Also return why that could not be done: the caller's transaction holds the only write lock.
     """
+    declared = runtime.cron.declared.keys()
     try:
-        return runtime.cron.declare(), None
+        runtime.cron.introduce()
     except BadTransactionStateError as refusal:
-        return {one.name for one in runtime.find_schedules(())}, refusal
+        return declared, refusal
+    return declared, None
 
 
 def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> ScheduleEntry:

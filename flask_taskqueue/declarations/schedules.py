@@ -95,8 +95,10 @@ class Declarations(HandlerDeclarations):
         A plain "every 5 minutes" counts from the end of the previous task, as in App Engine, unless
         runs may overlap.
 
-        The other arguments are those of ``tasks.add`` without name, eta and countdown. Raises
-        `InvalidScheduleError` for an invalid schedule, time zone or name.
+        The other arguments are those of ``tasks.add`` without name, eta and countdown. Instead of
+        these, ``url`` can be a `TaskSpec`, which holds them. Raises `InvalidScheduleError` for an
+        invalid schedule, time zone or name, and `InvalidUrlError` for something that is neither a
+        URL nor a handler.
         """
         self._schedule(
             DeclaredSchedule.of(
@@ -119,7 +121,17 @@ class Declarations(HandlerDeclarations):
 def scheduled_spec(
     url: Any, params: Mapping[str, Any] | None, options: ScheduleOptions
 ) -> TaskSpec:
-    """Return the task that a schedule adds again and again."""
+    """Return the task that a schedule adds again and again.
+
+    Raises TypeError for a spec, which holds the params and the options, beside others.
+    """
+    if isinstance(url, TaskSpec):
+        if params is not None or options:
+            raise TypeError(
+                "the spec holds the params and the options of the task: give them to it, as in "
+                "handler.options(priority=3).spec(...)"
+            )
+        return url
     if isinstance(url, TaskFunction):
         return url.options(**options).spec(**(params or {}))
     return TaskSpec(url, None if params is None else listed(params), **options)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
+from ..core.schedules.schedule import Schedule
 from ..process.logs import get_logger
-from ..store import LockedError, ScheduleDefinition, Store, Wait
+from ..store import LockedError, ScheduleDefinition, Store, Wait, Waiting
 
 _logger = get_logger()
 
@@ -36,6 +38,10 @@ class Cron:
 
     Every other dispatcher does the same for its own. Those that were added while the app runs are
     fired by all. `tick` may be called at any time, from any number of processes.
+
+    What fires, and when, is said by the code of the process alone. All releases of the app share
+    the row of a schedule, so while several run it may hold the declaration of another one. Then the
+    process stores its own again, with the fire time that it remembers.
     """
 
     def __init__(
@@ -47,10 +53,17 @@ class Cron:
         self._find_store = find_store
         self._find_undeclared = find_undeclared
         self._fired = fired
-        self._names: set[str] = set()
-        self._locked: set[str] = set()
+        self._declared: dict[str, ScheduleDefinition] = {}
+        self._next: dict[str, datetime] = {}
+        """When each declared schedule fires next, where its row held these fire times last."""
         self.has_added: bool = False
         """Whether the last tick added tasks."""
+
+    @property
+    def declared(self) -> Mapping[str, ScheduleDefinition]:
+        """The schedules that the application declares, by name, whatever is stored."""
+        self._declared |= {one.name: one for one in self._find_undeclared(self._declared)}
+        return self._declared
 
     def tick(self, now: datetime | None = None) -> float:
         """Fire the schedules that are due; return the seconds until the next tick.
@@ -63,35 +76,30 @@ class Cron:
             _logger.warning("schedules could not be looked at: %s", error)
             return _LOOK_AGAIN
 
+    def introduce(self) -> None:
+        """Store the declared schedules that have no row yet.
+
+        What is stored differently stays, because only dispatchers of a release store what it
+        declares.
+        """
+        with self._store.reading() as connection:
+            instant, rows = self._look(connection, None)
+        known = {row.name for row in rows}
+        for name, one in self.declared.items():
+            if name not in known:
+                introduce = partial(
+                    self._store.declared_schedules.introduce,
+                    one=one,
+                    next_at=self._next_of(one, instant),
+                )
+                self._store.transact(introduce)
+
     def declare(self, now: datetime | None = None) -> Collection[str]:
-        """Store what is declared as it is declared now; return the names of what is stored so.
-
-        Each schedule is checked once per process.
-        """
-        definitions = self._find_undeclared(self._names)
-        if definitions:
-            schedules = self._store.schedules
-            with self._store.reading() as connection:
-                outdated = schedules.outdated(connection, definitions)
-                instant = now or schedules.now(connection)
-            self._locked = {one.name for one in outdated if not self._is_declared(one, instant)}
-            self._names |= {one.name for one in definitions} - self._locked
-        return self._names
-
-    def _is_declared(self, one: ScheduleDefinition, instant: datetime) -> bool:
-        """Store a schedule as it is declared now; return whether that worked.
-
-        It does not work while an application's transaction has locked the schedule.
-        """
-        declare = partial(self._store.schedules.declare, declared=[one], now=instant)
-        try:
-            self._store.transact(declare, wait=Wait.BRIEFLY)
-        except LockedError as error:
-            _logger.warning(
-                "schedule %s cannot be stored as it is declared, yet: %s", one.name, error
-            )
-            return False
-        return True
+        """Store what is declared as it is declared now; return the names of what is declared."""
+        with self._store.reading() as connection:
+            instant, rows = self._look(connection, now)
+        self._declare(rows, instant)
+        return self.declared.keys()
 
     @property
     def _store(self) -> Store:
@@ -99,30 +107,72 @@ class Cron:
 
     def _tick(self, now: datetime | None) -> float:
         self.has_added = False
-        declared = self.declare(now)
-        schedules = self._store.schedules
         with self._store.reading() as connection:
-            instant = now or schedules.now(connection)
-            waiting = schedules.waiting(connection)
-        for name, (next_at, is_added) in sorted(waiting.items()):
-            if next_at > instant:
-                continue
-            if is_added or name in declared:
+            instant, rows = self._look(connection, now)
+        if self._declare(rows, instant):
+            with self._store.reading() as connection:
+                _, rows = self._look(connection, now)
+        due = {name: one for name, one in Waiting.of(rows).items() if one.next_at <= instant}
+        for name, one in sorted(due.items()):
+            if one.is_added or name in self.declared:
                 self._fire(name, instant)
-            elif name not in self._locked and instant - next_at > _GONE:
+            elif instant - one.next_at > _GONE:
                 self._store.transact(
-                    partial(schedules.pass_over, name=name, now=instant), wait=Wait.BRIEFLY
+                    partial(self._store.schedules.pass_over, name=name, now=instant),
+                    wait=Wait.BRIEFLY,
                 )
-        return self._wait(declared, instant)
+        if due:
+            with self._store.reading() as connection:
+                _, rows = self._look(connection, now)
+        return self._wait(rows, instant)
 
-    def _wait(self, declared: Collection[str], instant: datetime) -> float:
+    def _look(
+        self, connection: sa.Connection, now: datetime | None
+    ) -> tuple[datetime, list[sa.Row[Any]]]:
+        """Return the time and the rows; remember when the declared schedules fire next."""
+        schedules, declared = self._store.schedules, self.declared
+        instant, rows = now or schedules.now(connection), schedules.rows(connection)
+        waiting = Waiting.of(rows)
+        for row in rows:
+            one = declared.get(row.name)
+            if one is None or row.paused_at is not None:
+                self._next.pop(row.name, None)  # what passes during a pause is not missed
+            elif row.name in waiting and (row.text, row.timezone) == (one.text, one.timezone):
+                self._next[row.name] = waiting[row.name].next_at
+        return instant, rows
+
+    def _declare(self, rows: Sequence[sa.Row[Any]], instant: datetime) -> bool:
+        """Store the schedules whose rows differ from their declarations; return if there are any.
+
+        It does not work while an application's transaction has locked the row of a schedule.
+        """
+        store = self._store.declared_schedules
+        outdated = store.outdated({row.name: row for row in rows}, self.declared.values())
+        for one in outdated:
+            next_at = self._next_of(one, instant)
+            declare = partial(store.declare, one=one, next_at=next_at)
+            try:
+                self._store.transact(declare, wait=Wait.BRIEFLY)
+                self._next[one.name] = next_at
+            except LockedError as error:
+                _logger.warning(
+                    "schedule %s cannot be stored as it is declared, yet: %s", one.name, error
+                )
+        return bool(outdated)
+
+    def _next_of(self, one: ScheduleDefinition, instant: datetime) -> datetime:
+        """Return when a schedule fires next: as remembered, or the first time from now on."""
+        return self._next.get(one.name) or Schedule.parse(one.text, one.timezone).next_after(
+            instant
+        )
+
+    def _wait(self, rows: Sequence[sa.Row[Any]], instant: datetime) -> float:
         """Return the seconds until the next schedule is due, or others may have changed one."""
-        with self._store.reading() as connection:
-            waits = [
-                (one.next_at - instant).total_seconds()
-                for name, one in self._store.schedules.waiting(connection).items()
-                if one.is_added or name in declared
-            ]
+        waits = [
+            (one.next_at - instant).total_seconds()
+            for name, one in Waiting.of(rows).items()
+            if one.is_added or name in self.declared
+        ]
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
 
     def _fire(self, name: str, instant: datetime) -> None:
@@ -130,10 +180,19 @@ class Cron:
 
         A schedule that cannot fire yet is looked at again later, and the others fire.
         """
-        try:
-            added = self._store.transact(
-                partial(self._store.schedules.fire, name=name, now=instant), wait=Wait.BRIEFLY
+        store, one = self._store, self.declared.get(name)
+        fire: Callable[[sa.Connection], int] = (
+            partial(store.schedules.fire, name=name, now=instant)
+            if one is None
+            else partial(
+                store.declared_schedules.fire,
+                one=one,
+                now=instant,
+                next_at=self._next_of(one, instant),
             )
+        )
+        try:
+            added = store.transact(fire, wait=Wait.BRIEFLY)
         except LockedError as error:
             _logger.warning("schedule %s cannot fire yet: %s", name, error)
             return

@@ -19,7 +19,7 @@ from ..core.security.targets import Targets
 from ..core.settings.app import Settings
 from ..core.settings.queue import QueueSettings
 from ..core.states import Record
-from ..engine.cron import Cron, Find
+from ..engine.cron import Cron
 from ..engine.maintenance import Retention, prune, sweep
 from ..engine.oidc_tokens import find_oidc_tokens
 from ..engine.outgoing_requests import Keys, Routes, find_routes
@@ -31,7 +31,7 @@ from ..store import AttemptResult, Database, Notifications, Store, is_in_memory
 from . import one_writer
 from .binding import Binding
 from .reports import report_attempt
-from .task_making import MakesTasks, MakeTask
+from .task_making import FindsSchedules, MakesTasks, MakeTask
 
 _logger = get_logger()
 
@@ -49,7 +49,7 @@ class Resources:
         targets: Targets,
         binding: Binding,
         tasks: MakesTasks,
-        find_schedules: Find,
+        find_schedules: FindsSchedules,
     ) -> None:
         self.settings = settings
         self.targets = targets

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from ..core.settings.queue import QueueSettings
 from ..core.tasks.request import TaskRequest
 from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
+from ..store import ScheduleDefinition
 
 FindQueue = Callable[[str], QueueSettings]
 """A function that returns the settings of a queue; it raises `UnknownQueueError`."""
@@ -49,3 +50,14 @@ class MakesTasks(Protocol):
 
         Raises `InvalidTaskError` and its subclasses.
         """
+
+
+class FindsSchedules(Protocol):
+    """A finder of the schedules that the app declares."""
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """The schedules that were left out because their task cannot be made, and why."""
+
+    def __call__(self, known: Collection[str]) -> Collection[ScheduleDefinition]:
+        """Return the definitions of the schedules other than those with the given names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .adding.inserts import Inserts, in_order
 from .adding.schedule_definition import ScheduleDefinition
+from .adding.schedules import Waiting
 from .counters.charts import LATEST as LATEST_FAILURES
 from .counters.charts import MOST_DEAD, RANGES, AttemptCounts
 from .counters.counters import SLOT
@@ -84,6 +85,7 @@ __all__ = [
     "TrackedTransaction",
     "Visible",
     "Wait",
+    "Waiting",
     "configured_error",
     "has_freed_places",
     "in_order",

@@ -16,6 +16,7 @@ from ..core.settings.queue import QueueSettings
 from .adding.added_schedules import AddedSchedules
 from .adding.batches import Batches
 from .adding.conflicts import Conflicts
+from .adding.declared_schedules import DeclaredSchedules
 from .adding.inserts import Inserts
 from .adding.schedules import Schedules
 from .audit import Audit
@@ -120,6 +121,9 @@ class Store:
         self.metrics: Metrics = Metrics(tables, dialect)
         self.schedules: Schedules = Schedules(tables, dialect, self.inserts, encryption)
         self.added_schedules: AddedSchedules = AddedSchedules(
+            tables, dialect, self.schedules, encryption
+        )
+        self.declared_schedules: DeclaredSchedules = DeclaredSchedules(
             tables, dialect, self.schedules, encryption
         )
         self.finished_tasks: FinishedTasks = FinishedTasks(tables, dialect, self.counters)

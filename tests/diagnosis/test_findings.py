@@ -77,6 +77,36 @@ def test_where_all_is_well_nothing_is_wrong(patient: Bench) -> None:
     assert patient.app.extensions["ran"] == []
 
 
+def test_a_schedule_whose_task_cannot_be_made_is_found(patient: Bench) -> None:
+    """With the reason; the log says it once only."""
+    patient.tasks.schedule("lost", "/nowhere", "@daily")
+    assert bad(patient.app) == {
+        "schedule lost does not fire, because its task cannot be made: no route of the application "
+        "answers POST /nowhere": "error"
+    }
+
+
+def test_a_schedule_that_another_release_has_stored_is_found(
+    patient: Bench, sqlite_database: TestDatabase
+) -> None:
+    """Until a dispatcher of this release has looked at it; to find it changes nothing."""
+    patient.tasks.schedule("one", "/work", "@daily")
+    patient.runtime.cron.tick()
+    with bench(sqlite_database.url) as canary:
+        canary.tasks.worker("/work")(lambda: None)
+        canary.tasks.schedule("one", "/work", "0 3 1 1 *")
+        canary.runtime.cron.tick()
+    found = (
+        "schedule one is stored as another release declares it (0 3 1 1 *): a dispatcher of that "
+        "release was the last to look at it"
+    )
+    with patient.app.app_context():
+        for _ in range(2):
+            assert bad(patient.app) == {found: "warning"}
+        patient.runtime.cron.tick()
+        assert bad(patient.app) == {}
+
+
 def test_a_login_hook_that_redirects_is_found(patient: Bench) -> None:
     """And is well again once it lets tasks pass."""
     lets_pass: list[bool] = []

@@ -203,18 +203,125 @@ def test_run_now_adds_a_task_beside_the_fire_times(store: Store) -> None:
 @pytest.mark.parametrize("column", ["text", "timezone", "task"])
 def test_a_broken_row_is_left_with_its_error(store: Store, column: str) -> None:
     """The other schedules go on."""
-    one = cron(store, definition("bad", "0 * * * *"), definition("good", "0 * * * *"))
+    added(store, definition("bad", "0 * * * *"))
+    one = cron(store, definition("good", "0 * * * *"))
     one.declare(START)
     schedule = store.database.tables.schedule
     store.transact(
         lambda connection: connection.execute(
-            sa.update(schedule).where(schedule.c.name == "bad").values({column: '[{"no": 1}]'})
+            sa.update(schedule)
+            .where(schedule.c.name == "bad")
+            .values({column: '[{"no": 1}]', "next_at": to_micros(START)})
         )
     )
     one.tick(START + timedelta(hours=1))
     assert row(store, "bad").next_at is None
     assert row(store, "bad").last_error
     assert len(fired(store, "good")) == 1
+
+
+def rival(text: str, **fields: Any) -> ScheduleDefinition:
+    """What another release declares under the same name."""
+    task = pack([NewTask(id=task_id(), request=TaskRequest("GET", "/2", {}, b""), queue="mail")])
+    return definition("one", text, **({"task": task} | fields))
+
+
+def added_by(store: Store, url: str) -> list[datetime]:
+    """The fire times for which a task with this URL was added."""
+    task = store.database.tables.task
+    with store.reading() as connection:
+        found = connection.scalars(
+            sa.select(task.c.eta).where(task.c.url == url).order_by(task.c.eta)
+        )
+        return [to_datetime(eta) for eta in found]
+
+
+def test_each_release_fires_what_it_declares_while_several_run(store: Store) -> None:
+    """Whatever the others declare under the same name; each as if it were alone."""
+    hourly = cron(store, definition("one", "0 * * * *", overlap="allow"))
+    often = cron(store, rival("*/7 * * * *", overlap="allow"))
+    rarely = cron(store, rival("every 90 minutes", overlap="allow"))
+    now = START
+    while now < START + timedelta(hours=5):
+        for one in random.sample((hourly, often, rarely), 3):
+            one.tick(now)
+        now += timedelta(minutes=1)
+    hours = [START + timedelta(hours=hour) for hour in range(1, 5)]
+    sevens = Schedule.parse("*/7 * * * *").next_runs(START, 60)
+    sevens = [at for at in sevens if at < START + timedelta(hours=5)]
+    intervals = [START + timedelta(minutes=minutes) for minutes in (90, 180, 270)]
+    assert fired(store, "one") == sorted({*hours, *sevens, *intervals})
+    assert set(added_by(store, "/w")) >= set(hours) - set(sevens) - set(intervals)
+    assert set(added_by(store, "/2")) >= {*sevens, *intervals} - set(hours)
+
+
+def test_a_release_that_is_rolled_back_leaves_nothing_behind(store: Store) -> None:
+    """The release that ran before, and was never restarted, fires what it declares."""
+    fleet = cron(store, definition("one", "0 * * * *", overlap="allow"))
+    fleet.tick(START)
+    for canary in (rival("0 * * * *"), rival("0 3 1 1 *"), rival("*/5 * * * *", misfire="all")):
+        cron(store, canary).tick(START + timedelta(minutes=10))
+    fleet.tick(START + timedelta(hours=1))
+    fleet.tick(START + timedelta(hours=2))
+    assert added_by(store, "/w") == [START + timedelta(hours=1), START + timedelta(hours=2)]
+    assert added_by(store, "/2") == []
+    assert row(store, "one").text == "0 * * * *"
+
+
+def test_a_process_of_an_old_release_that_starts_late_leaves_nothing_behind(store: Store) -> None:
+    """It fires what it declares while it runs."""
+    new = cron(store, definition("one", "0 * * * *", overlap="allow"))
+    new.tick(START)
+    late = cron(store, rival("30 * * * *", overlap="allow"))
+    late.tick(START + timedelta(minutes=10))
+    new.tick(START + timedelta(minutes=11))
+    late.tick(START + timedelta(minutes=30))
+    for hours in (1, 2):
+        new.tick(START + timedelta(hours=hours))
+    assert added_by(store, "/2") == [START + timedelta(minutes=30)]
+    assert added_by(store, "/w") == [START + timedelta(hours=1), START + timedelta(hours=2)]
+
+
+def test_a_fire_time_of_two_releases_is_fired_once(store: Store) -> None:
+    """By whichever comes first, at the same moment too."""
+    releases = [
+        cron(store, definition("one", "0 * * * *", overlap="allow")),
+        cron(store, rival("0 */1 * * *", overlap="allow")),
+        cron(store, rival("0 * * * *", overlap="allow")),
+    ]
+    for one in releases:
+        one.tick(START)
+    for hours in range(1, 6):
+        together(*(partial(one.tick, START + timedelta(hours=hours)) for one in releases))
+        for one in releases:  # a second later, as each would whose row was locked by another
+            one.tick(START + timedelta(hours=hours, seconds=1))
+    assert fired(store, "one") == [START + timedelta(hours=hours) for hours in range(1, 6)]
+
+
+def test_what_passes_during_a_pause_is_not_missed_while_two_releases_run(store: Store) -> None:
+    """Neither release remembers a fire time from before the pause."""
+    releases = [
+        cron(store, definition("one", "0 * * * *")),
+        cron(store, rival("*/20 * * * *")),
+    ]
+    for one in releases:
+        one.tick(START)
+    store.transact(lambda connection: store.schedules.pause(connection, "one", None))
+    for one in releases:
+        one.tick(START + timedelta(hours=1, minutes=5))
+    store.transact(lambda connection: store.schedules.resume(connection, "one"))
+    for one in releases:
+        one.tick(START + timedelta(hours=1, minutes=6))
+    assert fired(store, "one") == []
+
+
+def test_whoever_only_looks_changes_no_schedule(store: Store) -> None:
+    """A command of another release stores what has no row yet, and nothing else."""
+    cron(store, definition("one", "0 * * * *")).tick(START)
+    before = row(store, "one")
+    cron(store, rival("0 3 1 1 *"), definition("two", "0 * * * *")).introduce()
+    assert row(store, "one") == before
+    assert row(store, "two").text == "0 * * * *"
 
 
 def test_old_fire_times_are_forgotten(store: Store) -> None:

@@ -216,6 +216,44 @@ def test_a_schedule_whose_task_cannot_be_made_is_left_out(
     ]
 
 
+def test_a_schedule_takes_a_task_that_was_made_before(clock: Bench) -> None:
+    """As tasks.add() does: with its own arguments and options, so there are none beside it."""
+    seen = clock.app.extensions["seen"]
+
+    @clock.tasks.task
+    def note(what: str) -> None:
+        seen.append(what)
+
+    made = note.options(priority=2).spec("noted")
+    clock.tasks.schedule("made", made, "@yearly")
+    task = clock.tasks.get_schedule("made").run_now()
+    assert (clock.run(task).state, task.priority, seen) == (State.SUCCEEDED, 2, ["noted"])
+    with pytest.raises(TypeError, match="the spec holds the params and the options"):
+        clock.tasks.schedule("other", made, "@yearly", priority=3)
+
+
+@pytest.mark.parametrize("url", [7, b"/tidy", print, ["/tidy"]])
+def test_what_no_task_goes_to_is_refused_where_it_is_declared(clock: Bench, url: Any) -> None:
+    """With the name of the schedule."""
+    with pytest.raises(InvalidUrlError, match="schedule 'odd' is for"):
+        clock.tasks.schedule("odd", url, "@daily")
+
+
+def test_run_now_adds_the_task_that_the_code_declares(
+    clock: Bench, sqlite_database: TestDatabase
+) -> None:
+    """Even while another release has stored its own."""
+    later(clock, minutes=1)
+    with bench(sqlite_database.url) as other:
+        other.app.add_url_rule("/other", "other", lambda: "", methods=["POST"])
+        other.tasks.schedule("plain", "/other", "@yearly")
+        other.runtime.cron.tick()
+        assert other.tasks.get_schedule("plain").text == "@yearly"
+    with clock.app.app_context():
+        plain = clock.tasks.get_schedule("plain")
+        assert (plain.text, plain.run_now().url) == ("@yearly", "/tidy")
+
+
 CRON_YAML = """\
 cron:
 - description: daily summary

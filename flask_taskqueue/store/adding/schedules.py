@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,12 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ...core.errors import (
-    DecryptionError,
-    InvalidScheduleError,
-    UnknownQueueError,
-    UnknownScheduleError,
-)
+from ...core.errors import InvalidScheduleError, UnknownQueueError, UnknownScheduleError
 from ...core.names import is_token
 from ...core.schedules.schedule import Firing, LastRun, Schedule, decide
 from ...core.security.encryption import Encryption
@@ -28,7 +23,6 @@ from ..database.dialects import Dialect
 from ..database.tables import Tables
 from ..queues.deleted_queues import refuse_deleted
 from .inserts import Inserts
-from .schedule_definition import DECLARED, ScheduleDefinition
 from .schedule_runs import ScheduleRuns, last_run, noted
 
 _logger = get_logger()
@@ -41,6 +35,15 @@ class Waiting(NamedTuple):
 
     next_at: datetime
     is_added: bool
+
+    @classmethod
+    def of(cls, rows: Iterable[sa.Row[Any]]) -> dict[str, Waiting]:
+        """Return when each schedule fires next, without those that are paused or broken."""
+        return {
+            row.name: cls(to_datetime(row.next_at), row.added_at is not None)
+            for row in rows
+            if row.paused_at is None and row.next_at is not None
+        }
 
 
 class Schedules:
@@ -61,7 +64,6 @@ class Schedules:
             dialect,
             lambda connection, record: inserts.conflicts.replaced(connection, record, False),
         )
-        self._insert = dialect.insert_missing(tables.schedule)
         self._insert_fire = dialect.insert_missing(tables.fire).execution_options(
             preserve_rowcount=True
         )
@@ -69,49 +71,6 @@ class Schedules:
     def now(self, connection: sa.Connection) -> datetime:
         """Return the time by the database's clock."""
         return to_datetime(connection.execute(sa.select(self._now)).scalar_one())
-
-    def outdated(
-        self, connection: sa.Connection, declared: Collection[ScheduleDefinition]
-    ) -> list[ScheduleDefinition]:
-        """Return the schedules that have no row yet, or a row that is declared differently."""
-        known = {row.name: row for row in self.rows(connection)}
-        return [
-            definition
-            for definition in declared
-            if definition.name not in known or self._differs(known[definition.name], definition)
-        ]
-
-    def declare(
-        self, connection: sa.Connection, declared: Collection[ScheduleDefinition], now: datetime
-    ) -> None:
-        """Store schedules as they are declared now.
-
-        If the text or the time zone of a schedule has changed, or if it could not fire before, its
-        fire times are counted from now on. One that was added while the app runs is the code's from
-        now on.
-        """
-        schedule = self._schedule
-        for definition in sorted(declared, key=lambda each: each.name):
-            values = {field: getattr(definition, field) for field in DECLARED} | {
-                "task": self._encryption.encrypt_text(definition.task),
-                "added_at": None,
-            }
-            next_at = to_micros(
-                Schedule.parse(definition.text, definition.timezone).next_after(now)
-            )
-            connection.execute(
-                self._insert, {"name": definition.name, "next_at": next_at, **values}
-            )
-            mine = schedule.c.name == definition.name
-            other = sa.or_(
-                schedule.c.text != definition.text,
-                schedule.c.timezone != definition.timezone,
-                schedule.c.last_error.is_not(None),
-            )
-            connection.execute(
-                sa.update(schedule).where(mine, other).values(next_at=next_at, last_error=None)
-            )
-            connection.execute(sa.update(schedule).where(mine).values(values))
 
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """Return the row of every schedule."""
@@ -127,14 +86,7 @@ class Schedules:
 
     def waiting(self, connection: sa.Connection) -> dict[str, Waiting]:
         """Return when each schedule fires next, without those that are paused or broken."""
-        schedule = self._schedule
-        found = sa.select(schedule.c.name, schedule.c.next_at, schedule.c.added_at).where(
-            schedule.c.paused_at.is_(None), schedule.c.next_at.is_not(None)
-        )
-        return {
-            row.name: Waiting(to_datetime(row.next_at), row.added_at is not None)
-            for row in connection.execute(found)
-        }
+        return Waiting.of(self.rows(connection))
 
     def fire(self, connection: sa.Connection, name: str, now: datetime) -> int:
         """Fire a schedule whose time has come; return how many tasks were added.
@@ -197,15 +149,16 @@ class Schedules:
                 sa.update(schedule).where(schedule.c.name == name).values(next_at=next_at)
             )
 
-    def run_now(self, connection: sa.Connection, name: str) -> str:
+    def run_now(self, connection: sa.Connection, name: str, task: str | None = None) -> str:
         """Add a schedule's task now, whatever its fire times; return the task's id.
 
+        ``task`` is the task (see `pack`) that the caller's code declares, if it declares one.
         Raises `UnknownQueueError` if the queue was deleted.
         """
         self.get(connection, name)
         mine = self._schedule.c.name == name
         row = connection.execute(sa.select(self._schedule).where(mine).with_for_update()).one()
-        new = self._new(row, None)
+        new = self._new(row, None, task)
         refuse_deleted(connection, self._tables, new.queue)
         self._inserts.add(connection, new)
         runs = noted(self._runs.of(connection, row), [new.id])
@@ -244,18 +197,6 @@ class Schedules:
         old = self._fire.c.fire_at < self._now - duration_micros(_KEPT.total_seconds())
         return connection.execute(sa.delete(self._fire).where(old)).rowcount
 
-    def _differs(self, row: sa.Row[Any], definition: ScheduleDefinition) -> bool:
-        """Return whether a stored schedule differs from its declaration, or cannot be read."""
-        try:
-            stored = {field: getattr(row, field) for field in DECLARED} | {
-                "task": self._encryption.decrypt_text(row.task)
-            }
-        except DecryptionError:
-            return True
-        return row.added_at is not None or any(
-            stored[field] != getattr(definition, field) for field in DECLARED
-        )
-
     def _decide(
         self, connection: sa.Connection, row: sa.Row[Any], now: datetime, runs: Sequence[Record]
     ) -> Firing:
@@ -289,8 +230,8 @@ class Schedules:
             iter(self._inserts.add_following(connection, [new], f"schedule {row.name}")), None
         )
 
-    def _new(self, row: sa.Row[Any], at: datetime | None) -> NewTask:
-        tasks: Sequence[NewTask] = unpack(self._encryption.decrypt_text(row.task))
+    def _new(self, row: sa.Row[Any], at: datetime | None, task: str | None = None) -> NewTask:
+        tasks: Sequence[NewTask] = unpack(task or self._encryption.decrypt_text(row.task))
         if len(tasks) != 1:
             raise InvalidScheduleError(
                 f"schedule {row.name!r} holds {len(tasks)} tasks; it must be one"
