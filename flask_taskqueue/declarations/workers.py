@@ -116,12 +116,17 @@ class Workers:
 
 
 def _route(place: Flask | Blueprint | BlueprintSetupState, worker: Declared, endpoint: str) -> None:
+    """Register the route of a worker, which answers with and without a slash at the end.
+
+    A release may add that slash or leave it out, and tasks keep the URL that they were stored with.
+    """
     place.add_url_rule(
         worker.route.rule,
         endpoint,
         worker.view,
         methods=list(worker.route.methods),
         provide_automatic_options=False,
+        strict_slashes=False,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, got_request_exception, request
 from werkzeug.routing import RequestRedirect
@@ -255,7 +256,7 @@ class DeliveryMiddleware:
             except Exception as error:
                 if claim.verdict is None:
                     claim.verdict = _of_error(error)
-                    if claim.verdict is not None and claim.verdict.kind == "raised":
+                    if claim.verdict.kind == "raised":
                         keep_traceback(self._app.extensions["taskqueue"], claim, error)
                 raise
 
@@ -273,11 +274,12 @@ def _too_late(delivery: Delivery, error: BaseException) -> Response:
     return Response(status=500)
 
 
-def _of_error(error: Exception) -> Verdict | None:
+def _of_error(error: Exception) -> Verdict:
     """Return the verdict on what calling a view raised.
 
-    None for a redirect to the canonical URL, because the reply itself shows what it is.
+    A redirect by the URL map is none of the app's: it names the only URL that has a route.
     """
     if error is not request.routing_exception:
         return verdicts.raised(error)
-    return None if isinstance(error, RequestRedirect) else Verdict("no-route")
+    moved = urlsplit(error.new_url).path if isinstance(error, RequestRedirect) else None
+    return Verdict("no-route", error=moved)

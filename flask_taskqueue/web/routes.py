@@ -38,12 +38,15 @@ class FoundRoute:
     worker: Worker[..., Any] | None
 
 
-def answers(app: Flask, url: str, method: str) -> bool:
-    """Return whether a delivery to a path, which may have a query, meets a route of the app."""
+def answers(app: Flask, url: str, method: str, *, redirected: bool = False) -> bool:
+    """Return whether a delivery to a path, which may have a query, meets a route of the app.
+
+    One to a path that the URL map redirects meets none, unless it may be ``redirected``.
+    """
     try:
         match(bound(app), url.partition("?")[0], method)
     except RequestRedirect:
-        return True
+        return redirected
     except HTTPException:
         return False
     return True
@@ -78,8 +81,9 @@ class RouteFinder:
         """
         path, mark, query = url.partition("?")
         place = self._found.get((path, method))
-        if place is None and may_be_missing and not answers(self._app, path, method):
-            return FoundRoute(url, None)
+        if place is None and may_be_missing:
+            if not answers(self._app, path, method, redirected=True):
+                return FoundRoute(url, None)
         if place is None:
             place = self._match(path, method)
             if len(self._found) < _MOST_REMEMBERED:

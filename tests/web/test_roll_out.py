@@ -152,6 +152,35 @@ def test_a_plain_view_does_what_was_added_for_one(
     assert task_to("/plain", old).state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize(("before", "now"), [("/mail", "/mail/"), ("/mail/", "/mail")])
+def test_a_worker_whose_url_gains_or_loses_a_slash_does_the_tasks_added_before(
+    new: Bench, old: Bench, deliver: Callable[[], None], before: str, now: str
+) -> None:
+    """They keep the URL that they were stored with, and both releases do them meanwhile."""
+    new.tasks.worker(before)(lambda: None)
+    old.tasks.worker(now)(lambda: None)
+    add_by(new, lambda tasks: tasks.add(before, retry=ONCE))
+    deliver()
+    assert task_to(before, old).state is State.SUCCEEDED
+
+
+def test_a_url_that_the_release_only_redirects_has_no_route(
+    new: Bench, old: Bench, deliver: Callable[[], None]
+) -> None:
+    """The task waits for a release that has one, whatever its limits, and the error says where
+    the route is; so do the diagnoses.
+    """
+    new.app.add_url_rule("/plain", "plain", lambda: "", methods=["POST"])
+    old.app.add_url_rule("/plain/", "plain", lambda: "", methods=["POST"])
+    add_by(new, lambda tasks: tasks.add("/plain", retry=ONCE))
+    deliver()
+    task = task_to("/plain", old)
+    assert task.state is State.SCHEDULED
+    assert "no route for the task, only at /plain/ (the reply was 308)" in str(task.last_error)
+    why = old.tasks.why(task)
+    assert "no_route" in (why.code, *why.also)
+
+
 def test_a_worker_that_the_adding_release_did_not_know_does_its_task(
     new: Bench, old: Bench, deliver: Callable[[], None]
 ) -> None:

@@ -192,8 +192,9 @@ def explain(reply: Reply, verdict: Verdict | None) -> str:
     if verdict is None:
         return _unseen(reply)
     if verdict.kind == "no-route":
+        elsewhere = f", only at {redacted(verdict.error)}" if verdict.error else ""
         return (
-            "this release of the app has no route for the task (the reply was "
+            f"this release of the app has no route for the task{elsewhere} (the reply was "
             f"{reply.status}); it is attempted again, because "
             "another release may have one"
         )
