@@ -26,11 +26,24 @@ def check(runtime: Runtime) -> Iterator[Finding]:
             counts = queue_counts(runtime, connection)
             dispatchers = store.dispatchers.list(connection)
             findings = list(find_problems(runtime, connection))
+            others = store.queues.outdated(connection, runtime.settings.queues.values())
     except (TransientError, TablesMissingError):
         return  # the check of the database reports it
     yield from findings
     yield from _alive([dispatcher for dispatcher in dispatchers if dispatcher.is_alive])
+    yield from _limited_otherwise([queue.name for queue in others])
     yield from _paused(queues, {name: found.unclaimed for name, found in counts.items()})
+
+
+def _limited_otherwise(queues: Sequence[str]) -> Iterator[Finding]:
+    for queue in queues:
+        yield Finding(
+            "warning",
+            f"queue {queue} has the limits that another release configures, because the dispatcher "
+            "that started last is one of that release, or none of this one has started",
+            "start a dispatcher of this release, or end those of the other",
+            "queues#limits-roll-out",
+        )
 
 
 def _paused(queues: Sequence[QueueStatistics], waiting: Mapping[str, int]) -> Iterator[Finding]:

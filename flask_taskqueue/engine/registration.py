@@ -55,7 +55,8 @@ class Registration:
     def beat(self) -> str | None:
         """Update the row; return why the dispatcher must not use the tables any more, if so.
 
-        If the database refuses, the next beat tries again.
+        The dispatcher that started last restores the limits of its queues if another release had
+        configured them differently. If the database refuses, the next beat tries again.
         """
         with self._beating:
             if self._left:
@@ -72,7 +73,9 @@ class Registration:
 
             try:
                 why = self._store.transact(see, tries=1, wait=Wait.BRIEFLY)
-                self.is_known |= why is None
+                if why is None:
+                    self.is_known = True
+                    self._store.configure_queues(self._dispatcher.id)
                 return why
             except (TaskQueueError, sa.exc.DBAPIError) as error:
                 _logger.debug("the dispatcher could not say that it is there: %s", error)

@@ -237,6 +237,7 @@ class Runtime(Resources):
         """Check that the tables are ours and ready, before tasks are taken."""
         self.store.ownership.check()
         self.store.ensure_queues()
+        self.store.configure_queues()
 
 
 def live_runtimes() -> list[Runtime]:

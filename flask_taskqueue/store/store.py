@@ -190,11 +190,13 @@ class Store:
             self.transact(self.holds.lapse, wait=Wait.BRIEFLY)
 
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
-        """Check that the tables are ours and that each configured queue has a row with its limits.
+        """Check that the tables are ours and that each configured queue has a row.
 
-        This is done once per process. Given a connection, the rows become part of its transaction:
-        it may hold the only write lock, and it may be rolled back, so the rows are checked again
-        until `committed` is called. Raises `ConfigurationError` for tables of another app.
+        Limits that another release has configured stay, because only dispatchers change them (see
+        `configure_queues`). This is done once per process. Given a connection, the rows become part
+        of its transaction: it may hold the only write lock, and it may be rolled back, so the rows
+        are checked again until `committed` is called. Raises `ConfigurationError` for tables of
+        another app.
         """
         self.ownership.ensure(connection if self.database.dialect.locks_by_writing else None)
         if connection is None:
@@ -202,13 +204,28 @@ class Store:
         if not self._unseen:
             return
         if connection is not None:
-            self._ensure(connection, self.queues.outdated(connection, self._unseen))
+            self._ensure(connection, self.queues.unknown(connection, self._unseen))
             return
         with self.reading() as reader:
-            outdated = self.queues.outdated(reader, self._unseen)
-        if outdated:
-            self.transact(partial(self._ensure, outdated=outdated))
+            unknown = self.queues.unknown(reader, self._unseen)
+        if unknown:
+            self.transact(partial(self._ensure, outdated=unknown))
         self._unseen = ()
+
+    def configure_queues(self, dispatcher_id: str | None = None) -> None:
+        """Give each configured queue the limits that are configured here.
+
+        A dispatcher does so when it starts. Later, given its id, it does so only while it is the
+        one that started last, of those that are alive: so the limits of a release that has gone
+        leave with it.
+        """
+        with self.reading() as reader:
+            if dispatcher_id not in (None, self.dispatchers.newest(reader)):
+                return
+            outdated = self.queues.outdated(reader, self.known_queues.configured.values())
+        if outdated:
+            wait = Wait.PATIENTLY if dispatcher_id is None else Wait.BRIEFLY
+            self.transact(partial(self._ensure, outdated=outdated), wait=wait)
 
     def _ensure(self, connection: sa.Connection, outdated: Sequence[QueueSettings]) -> None:
         self.queues.ensure(connection, outdated)

@@ -107,6 +107,21 @@ def test_a_schedule_that_another_release_has_stored_is_found(
         assert bad(patient.app) == {}
 
 
+def test_limits_that_another_release_configures_are_found(
+    patient: Bench, sqlite_database: TestDatabase
+) -> None:
+    """Until a dispatcher of this release configures them; to find them changes nothing."""
+    patient.store.configure_queues()
+    with bench(sqlite_database.url, TASKQUEUE_QUEUES={"default": {"max_concurrent": 4}}) as canary:
+        canary.store.configure_queues()
+    for _ in range(2):
+        ((text, level),) = bad(patient.app).items()
+        assert level == "warning"
+        assert text.startswith("queue default has the limits that another release configures")
+    patient.store.configure_queues()
+    assert bad(patient.app) == {}
+
+
 def test_a_login_hook_that_redirects_is_found(patient: Bench) -> None:
     """And is well again once it lets tasks pass."""
     lets_pass: list[bool] = []

@@ -16,7 +16,7 @@ from flask_taskqueue.core.queues.lanes import Lane
 from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.times import SECOND
-from flask_taskqueue.store import AttemptResult, Store
+from flask_taskqueue.store import AttemptResult, DispatcherEntry, Store
 from tests.store.conftest import add, claim, take_over
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
@@ -114,7 +114,7 @@ def test_run_time_changes_stay_until_the_configuration_changes(store: Store) -> 
 
     def start(**limits: Any) -> Any:
         again = Store(store.database, [QueueSettings(name="mail", **limits)])
-        again.ensure_queues()
+        again.configure_queues()
         return gate(again)
 
     assert start(rate=5.0).rate == 5.0
@@ -216,3 +216,84 @@ def test_without_a_look_only_an_open_queue_is_taken_from(store: Store, limits: A
     )
     assert [one.id for one in taken] == ([one.id for one in added] if limits == {} else [])
     assert {one.state for one in taken} <= {State.LEASED}
+
+
+def releases(store: Store, **limits: int) -> dict[str, Store]:
+    """What releases of the app have configured for queue mail, by the names of the releases."""
+    return {
+        name: Store(store.database, [QueueSettings(name="mail", max_concurrent=limit)])
+        for name, limit in limits.items()
+    }
+
+
+def see(store: Store, name: str, *, started_at: int | None = None) -> None:
+    """Have a dispatcher say that it is there, perhaps as one that started then."""
+    entry = DispatcherEntry(
+        id=name,
+        host="web1",
+        pid=1,
+        version="1",
+        transport="wsgi",
+        queues=None,
+        concurrency=1,
+        in_flight=0,
+    )
+    dispatcher = store.database.tables.dispatcher
+
+    def work(connection: sa.Connection) -> None:
+        store.dispatchers.see(connection, entry)
+        if started_at is not None:
+            connection.execute(
+                sa.update(dispatcher).where(dispatcher.c.id == name).values(started_at=started_at)
+            )
+
+    store.transact(work)
+
+
+def test_the_limits_are_those_of_the_dispatcher_that_started_last(store: Store) -> None:
+    """Of those that are alive: when it has gone, those of the others hold again."""
+    known = releases(store, fleet=1, canary=4)
+    for number, (name, release) in enumerate(known.items()):
+        release.configure_queues()
+        see(store, name, started_at=number + 1)
+    for name, release in known.items():
+        release.configure_queues(name)
+    assert gate(store).max_concurrent == 4
+    store.transact(lambda connection: store.dispatchers.remove(connection, "canary"))
+    known["fleet"].configure_queues("fleet")
+    assert gate(store).max_concurrent == 1
+
+
+def test_a_dispatcher_that_died_does_not_keep_its_limits_in_force(store: Store) -> None:
+    """Once it counts as gone."""
+    known = releases(store, fleet=1, canary=4)
+    see(store, "fleet", started_at=1)
+    see(store, "canary", started_at=2)
+    known["canary"].configure_queues("canary")
+    dispatcher = store.database.tables.dispatcher
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(dispatcher).where(dispatcher.c.id == "canary").values(seen_at=2)
+        )
+    )
+    known["fleet"].configure_queues("fleet")
+    assert gate(store).max_concurrent == 1
+
+
+def test_whoever_only_adds_or_looks_changes_no_limit(store: Store) -> None:
+    """A web process or a command of another release leaves what dispatchers have configured."""
+    known = releases(store, fleet=1, stale=4)
+    known["fleet"].configure_queues()
+    known["stale"].ensure_queues()
+    known["stale"].see_queues()
+    known["stale"].transact(lambda connection: known["stale"].ensure_queues(connection))
+    assert gate(store).max_concurrent == 1
+
+
+def test_a_queue_of_another_kind_is_one_before_a_task_is_stored(store: Store) -> None:
+    """Dispatchers of the other release must not take what is to be leased."""
+    Store(store.database, [QueueSettings(name="mail")]).configure_queues()
+    Store(store.database, [QueueSettings(name="mail", mode="pull")]).ensure_queues()
+    with store.reading() as connection:
+        (mode,) = [one.mode for one in store.queues.rows(connection) if one.name == "mail"]
+    assert mode == "pull"

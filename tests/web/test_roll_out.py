@@ -5,6 +5,7 @@ one, in process and over HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from flask import abort
 
 from flask_taskqueue import State, Task, TaskQueue, TaskSpec
 from flask_taskqueue.core.delivery.outcome import ROLL_OUT
+from flask_taskqueue.engine.registration import Registration
 from tests.apps import Bench, bench, served
 from tests.databases import TestDatabase
 
@@ -179,6 +181,30 @@ def test_a_url_that_the_release_only_redirects_has_no_route(
     assert "no route for the task, only at /plain/ (the reply was 308)" in str(task.last_error)
     why = old.tasks.why(task)
     assert "no_route" in (why.code, *why.also)
+
+
+def test_the_limits_of_a_release_leave_with_its_dispatchers(sqlite_database: TestDatabase) -> None:
+    """Those of the release that ran before hold again, without a restart."""
+
+    def release(most: int) -> AbstractContextManager[Bench]:
+        return bench(sqlite_database.url, TASKQUEUE_QUEUES={"default": {"max_concurrent": most}})
+
+    with release(1) as fleet, release(4) as canary:
+
+        def in_force() -> int | None:
+            with fleet.app.app_context():
+                return fleet.tasks.queue("default").statistics().max_concurrent
+
+        dispatcher, attempts = fleet.runtime.dispatcher()
+        registration = Registration(fleet.store, dispatcher, "wsgi")
+        registration.beat()
+        canary.runtime.start()
+        registration.beat()
+        assert in_force() == 4
+        canary.runtime.stop()
+        registration.beat()
+        assert in_force() == 1
+        attempts.close()
 
 
 def test_a_worker_that_the_adding_release_did_not_know_does_its_task(

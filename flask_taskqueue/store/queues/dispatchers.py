@@ -89,6 +89,17 @@ class Dispatchers:
         ).one_or_none()
         return None if row is None else f"{row.host}:{row.pid}"
 
+    def newest(self, connection: sa.Connection) -> str | None:
+        """Return the id of the dispatcher that started last, of those that are alive."""
+        dispatcher = self._dispatcher
+        found: str | None = connection.scalar(
+            sa.select(dispatcher.c.id)
+            .where(dispatcher.c.seen_at >= self._now - duration_micros(ALIVE))
+            .order_by(dispatcher.c.started_at.desc(), dispatcher.c.id.desc())
+            .limit(1)
+        )
+        return found
+
     def ask(self, connection: sa.Connection) -> dict[str, int]:
         """Ask every dispatcher to begin nothing more of paused queues.
 

@@ -47,15 +47,29 @@ class Queues:
     def outdated(
         self, connection: sa.Connection, configured: Iterable[QueueSettings]
     ) -> list[QueueSettings]:
-        """Return the queues that have no row yet, or whose limits were configured differently."""
-        known = {
-            row.name: row.configured
-            for row in connection.execute(sa.select(self._queue.c.name, self._queue.c.configured))
-        }
-        return [queue for queue in configured if known.get(queue.name) != queue.configured]
+        """Return the queues that have no row yet, or whose limits are configured differently."""
+        known = self._known(connection)
+        return [
+            queue
+            for queue in configured
+            if queue.name not in known or known[queue.name].configured != queue.configured
+        ]
+
+    def unknown(
+        self, connection: sa.Connection, configured: Iterable[QueueSettings]
+    ) -> list[QueueSettings]:
+        """Return the queues that have no row yet, that of an added one, or one of another mode."""
+        known = self._known(connection)
+        return [
+            queue
+            for queue in configured
+            if queue.name not in known
+            or known[queue.name].configured is None
+            or known[queue.name].mode != _mode(queue)
+        ]
 
     def ensure(self, connection: sa.Connection, queues: Iterable[QueueSettings]) -> None:
-        """Give each queue a row, with a full bucket, and the limits that are configured now.
+        """Give each queue a row, with a full bucket, and the limits that are configured here.
 
         Limits that were changed while dispatchers ran stay until the configuration changes. A queue
         that was added while the app ran, or deleted, is a configured one from then on.
@@ -67,7 +81,7 @@ class Queues:
                 "configured": settings.configured,
                 "tokens": float(settings.bucket_size),
                 "filled_at": 0,
-                "mode": settings.mode if settings.is_pulled else settings.engine,
+                "mode": _mode(settings),
                 **settings.limits,
             }
             connection.execute(self._insert, row)
@@ -164,10 +178,19 @@ class Queues:
         ).one_or_none()
         return {} if row is None else dict(row._mapping)
 
+    def _known(self, connection: sa.Connection) -> dict[str, sa.Row[Any]]:
+        columns = [self._queue.c[name] for name in ("name", "configured", "mode")]
+        return {row.name: row for row in connection.execute(sa.select(*columns))}
+
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """Return the row of every queue that was not deleted."""
         there = sa.select(self._queue).where(self._queue.c.deleted_at.is_(None))
         return list(connection.execute(there.order_by(self._queue.c.name)))
+
+
+def _mode(settings: QueueSettings) -> str | None:
+    """Return who takes the tasks of a queue, as it is stored; None for dispatchers."""
+    return settings.mode if settings.is_pulled else settings.engine
 
 
 def _count(queue: sa.Table, table: sa.Table, which: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
