@@ -1,4 +1,4 @@
-"""The time that a web server and its proxies must let a delivery take."""
+"""What a web server and its proxies must do for deliveries: wait, and never repeat one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def check(runtime: Runtime) -> Iterator[Finding]:
         yield Finding(
             "ok",
             f"a delivery over HTTP may take {deadline:g} s, the longest deadline of this app",
-            f"give the web server and any proxy before it a timeout of more than {deadline:g} s",
-            "troubleshooting#deadline",
+            f"give the web server and any proxy before it a timeout of more than {deadline:g} s, "
+            "and keep the proxy from sending requests again (nginx: proxy_next_upstream off)",
+            "deadlines#proxies",
         )
 
 

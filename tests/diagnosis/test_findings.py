@@ -391,6 +391,7 @@ def test_what_a_server_must_allow_is_the_longest_deadline(
             ("ok", f"a delivery over HTTP may take {longest} s, the longest deadline of this app")
         ] * (transport == "http")
         assert all(f"more than {longest} s" in finding.remedy for finding in found)
+        assert all("proxy_next_upstream off" in finding.remedy for finding in found)
 
 
 def test_a_database_that_is_away_is_found(sqlite_database: TestDatabase) -> None:
