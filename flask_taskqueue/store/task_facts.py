@@ -12,6 +12,7 @@ from ..core.settings.queue import CLOUDTASKS
 from ..core.states import LIVE, Record, State
 from .database.dialects import Dialect
 from .database.dialects.claims import is_state
+from .database.lease_ends import is_lost, shown_columns
 from .database.tables import Tables
 from .leases.circuits import Circuits
 from .leases.slowdowns import Slowdowns
@@ -40,6 +41,8 @@ class TaskFacts:
         self._queue = tables.queue
         self._hold = tables.hold
         self._now = dialect.now
+        self._is_lost = is_lost(tables, dialect.now)
+        self._shown = shown_columns(tables)
         self._queues = queues
         self._dispatchers = dispatchers
         self._slowdowns = slowdowns
@@ -152,11 +155,11 @@ class TaskFacts:
         paused = sa.select(self._queue.c.name).where(self._queue.c.paused_at.is_not(None))
         held_against = task.c.crashes - task.c.pardons
         expired = sa.and_(
-            task.c.due_at <= self._now, task.c.queue.not_in(paused), held_against == MAX_CRASHES - 2
+            self._is_lost, task.c.queue.not_in(paused), held_against == MAX_CRASHES - 2
         )
         tried = sa.and_(
             task.c.last_reason == "crash",
-            task.c.due_at > self._now,
+            ~self._is_lost,
             held_against >= MAX_CRASHES - 1,
         )
         return self._some(connection, is_state(task, State.LEASED), sa.or_(expired, tried))
@@ -164,9 +167,7 @@ class TaskFacts:
     def _busy(self, connection: sa.Connection) -> dict[str, int]:
         """Count, by dispatcher, how many tasks it runs."""
         task = self._task
-        running = sa.and_(
-            is_state(task, State.LEASED), task.c.due_at > self._now, task.c.held_by.is_not(None)
-        )
+        running = sa.and_(is_state(task, State.LEASED), ~self._is_lost, task.c.held_by.is_not(None))
         statement = (
             sa.select(task.c.held_by, sa.func.count()).where(running).group_by(task.c.held_by)
         )
@@ -190,5 +191,5 @@ class TaskFacts:
         return connection.scalar(sa.select(sa.func.count()).select_from(before)) or 0
 
     def _some(self, connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Record]:
-        statement = sa.select(self._task).where(*conditions).order_by(self._task.c.id).limit(_SOME)
-        return [Record._make(row) for row in connection.execute(statement)]
+        rows = sa.select(*self._shown).where(*conditions).order_by(self._task.c.id).limit(_SOME)
+        return [Record._make(row) for row in connection.execute(rows)]

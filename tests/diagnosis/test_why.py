@@ -288,6 +288,22 @@ def test_a_lease_that_ran_out_is_said_so(ward: Ward) -> None:
     assert ward.why(task).code == "paused"
 
 
+def test_a_lease_that_was_renewed_beside_its_task_lasts(ward: Ward) -> None:
+    """As long as the renewal says."""
+    ward.see()
+    task = ward.add()
+    ward.claim()
+    with ward.store.reading() as connection:
+        record = ward.store.tasks.get(connection, task.id)
+    renewals, lease = ward.store.leases.renewals, (record.id, str(record.lease_id))
+    ward.store.transact(lambda connection: renewals.note(connection, [lease], 60))
+    ward.change(task, due_at=ward.now() - 5 * SECOND)
+    found = ward.why(task)
+    assert (found.code, found.until) == ("running", ward.bench.tasks.get(task.id).due_at)
+    assert found.until is not None
+    assert found.until > datetime.now(UTC)
+
+
 def test_a_running_task_names_its_process(ward: Ward) -> None:
     """And until when its lease lasts."""
     ward.see()

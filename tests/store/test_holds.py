@@ -139,6 +139,19 @@ def test_what_still_runs_keeps_its_place(
     assert len(claim(store, 5)) == 1
 
 
+@pytest.mark.parametrize("end", [delete, purge, give_back, leave_behind])
+def test_a_lease_that_was_renewed_beside_its_task_keeps_its_place(
+    store: Store, end: Callable[[Store, Record], None]
+) -> None:
+    """Though the row of the task says that it has run out: until its handler is over."""
+    running, _ = two(store, lock_key="s:a")
+    expire(store, store.database.tables.task, unique_key=store.database.tables.task.c.id)
+    beat(store, running)
+    expire(store, store.database.tables.task, due_at=1)
+    end(store, running)
+    assert claim(store, 5) == []
+
+
 @pytest.mark.parametrize("fields", KEYS.values(), ids=KEYS)
 def test_a_place_outlives_its_process_by_a_lease_at_most(
     store: Store, fields: dict[str, Any]

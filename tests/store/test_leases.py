@@ -284,6 +284,32 @@ def test_renewing_prolongs_what_is_held_and_tells_what_is_not(store: Store) -> N
     assert get(store, lost.id).due_at == lost.due_at
 
 
+def test_renewing_leaves_the_row_of_a_keyed_task_alone(store: Store) -> None:
+    """A transaction that replaces the task need not know the renewal; for everybody else the
+    lease lasts until the renewal has run out.
+    """
+    add(store, unique_key="k")
+    (held,) = claim(store, lease=30)
+    tables, pair = store.database.tables, (held.id, held.lease_id or "")
+    for _ in range(2):
+        assert store.transact(lambda connection: store.leases.renew(connection, [pair], 300)) == {
+            pair
+        }
+    with store.reading() as connection:
+        assert connection.execute(sa.select(tables.task)).one() == held
+    until = get(store, held.id).due_at
+    assert until is not None
+    assert held.due_at is not None
+    assert until - held.due_at > 200 * SECOND
+    set_back = sa.update(tables.task).values(due_at=1)
+    store.transact(lambda connection: connection.execute(set_back))
+    assert take_over(store) is None
+    assert get(store, held.id).due_at == until
+    run_out = sa.update(tables.renewal).values(until=2)
+    store.transact(lambda connection: connection.execute(run_out))
+    assert take_over(store) is not None
+
+
 def test_releasing_burns_no_attempt(store: Store) -> None:
     """What a stopping dispatcher gives back is due at once, as if it had never been taken."""
     add(store)

@@ -123,7 +123,8 @@ def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
 def renewal(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of renewals: leases that last up to ``until`` although ``due_at`` is past.
 
-    The row of their task is locked by another transaction.
+    The row of their task is locked by another transaction, or has a unique key, so that
+    transactions may replace it.
     """
     return sa.Table(
         f"{prefix}renewal",

@@ -56,8 +56,8 @@ def _unclaimed(task: sa.Table) -> dict[str, Any]:
 def task(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of live and finished tasks, with an index of the live ones for claims.
 
-    ``due_at`` is when the task may next be taken: for a leased one, when its lease runs out. The
-    columns are those of `Record`, in its order.
+    ``due_at`` is when the task may next be taken: for a leased one, when its lease runs out, unless
+    a renewal prolongs it. The columns are those of `Record`, in its order.
     """
     columns = (
         sa.Column("id", token(26), primary_key=True),

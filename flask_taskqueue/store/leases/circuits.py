@@ -21,8 +21,8 @@ from ...core.times import duration_micros
 from ...core.urls import is_absolute
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
+from ..database.lease_ends import is_lost
 from ..database.tables import Tables
-from .leases import is_renewed
 from .results import AttemptResult
 
 _COLUMNS = tuple(name for name in Circuit.__slots__ if name != "probing")
@@ -53,7 +53,7 @@ class Circuits:
         under_way = sa.exists().where(
             tables.task.c.id == circuit.c.probe_id,
             is_state(tables.task, State.LEASED),
-            sa.or_(tables.task.c.due_at > dialect.now, is_renewed(tables, dialect.now)),
+            ~is_lost(tables, dialect.now),
         )
         self._open = (
             self._rows.add_columns(under_way.label("probing"))

@@ -16,6 +16,7 @@ from ...core.states import Record, State
 from ...core.times import SECOND, duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, taken
+from ..database.lease_ends import ends_at, is_lost
 from ..database.tables import Tables
 from ..database.task_tables import ended
 from .attempts import AttemptLog
@@ -23,7 +24,6 @@ from .completions import Completions
 from .finish import Finish, Transition
 from .forwarding import QUIET
 from .lanes import is_forwarded_from
-from .leases import is_renewed
 
 
 class DeliveredLeases:
@@ -40,7 +40,8 @@ class DeliveredLeases:
         self._task = tables.task
         self._queue = tables.queue
         self._now = dialect.now
-        self._is_renewed = is_renewed(tables, dialect.now)
+        self._is_lost = is_lost(tables, dialect.now)
+        self._ends_at = ends_at(tables)
         self._finish = finish
         self._log = log
         self._completions = completions
@@ -91,16 +92,14 @@ class DeliveredLeases:
     def seconds_left(self, connection: sa.Connection, record: Record) -> float | None:
         """Return how many seconds the lease of a task still holds; None if it is not leased."""
         task = self._task
-        row = connection.execute(
-            sa.select(task.c.due_at - self._now, self._is_renewed.label("renewed")).where(
+        left = connection.scalar(
+            sa.select(self._ends_at - self._now).where(
                 task.c.id == record.id,
                 task.c.lease_id == record.lease_id,
                 is_state(task, State.LEASED),
             )
-        ).one_or_none()
-        if row is None:
-            return None
-        return max(float(row[0]) / SECOND, 1.0 if row.renewed else 0.0)
+        )
+        return None if left is None else max(float(left) / SECOND, 0.0)
 
     def await_delivery(self, connection: sa.Connection, record: Record) -> bool:
         """Make a task forwarded again whose attempt has failed and is recorded.
@@ -130,8 +129,7 @@ class DeliveredLeases:
                 is_state(task, State.LEASED),
                 task.c.queue == queue,
                 task.c.priority == 0,
-                task.c.due_at <= self._now,
-                ~self._is_renewed,
+                self._is_lost,
             )
             .order_by(task.c.due_at, task.c.id)
             .limit(limit)
@@ -176,8 +174,7 @@ class DeliveredLeases:
                 task.c.id == record.id,
                 task.c.lease_id == record.lease_id,
                 is_state(task, State.LEASED),
-                task.c.due_at <= self._now,
-                ~self._is_renewed,
+                self._is_lost,
             )
             .with_for_update(skip_locked=True)
         )

@@ -19,6 +19,7 @@ from ...core.states import Lease, State
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
+from ..database.lease_ends import ends_at, is_lost
 from ..database.tables import Tables
 from .finish import Finish
 
@@ -42,6 +43,8 @@ class Holds:
         self._attempt = tables.attempt
         self._hold = tables.hold
         self._now = dialect.now
+        self._is_lost = is_lost(tables, dialect.now)
+        self._ends_at = ends_at(tables)
         self._finish = finish
         self._insert_missing = dialect.insert_missing(tables.hold)
 
@@ -59,7 +62,7 @@ class Holds:
         mine = (
             sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
             is_state(task, State.LEASED),
-            task.c.due_at > self._now,
+            ~self._is_lost,
         )
         batch = task.c.batch_id if ended else sa.null()
         place = (
@@ -68,7 +71,7 @@ class Holds:
             task.c.lock_limit,
             batch,
             task.c.held_by,
-            task.c.due_at,
+            self._ends_at,
         )
         rows = sa.select(task.c.id, task.c.lease_id, *place).where(*mine).order_by(task.c.id)
         connection.execute(self._insert_missing.from_select(_COLUMNS, rows, include_defaults=False))

@@ -14,9 +14,9 @@ from ...core.queues.slowdowns import Slowdown
 from ...core.settings.queue import CLOUDTASKS
 from ...core.states import State
 from ..database.dialects.claims import is_state
+from ..database.lease_ends import is_renewed
 from ..database.prepared import Prepared
 from ..database.tables import Tables
-from .leases import is_renewed
 from .slowdowns import is_any_slowed
 
 Gates = Callable[[sa.Connection, Collection[str]], Mapping[str, Gate]]

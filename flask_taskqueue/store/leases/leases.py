@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,72 +22,7 @@ from .attempts import AttemptLog
 from .completions import Completions
 from .finish import Finish
 from .holds import Holds
-
-
-class Renewals:
-    """A store of renewals: leases prolonged beside their tasks, whose rows an app has locked.
-
-    Such a row cannot be changed before the app's transaction ends, so ``due_at`` may pass although
-    the task runs. While a renewal lasts, nobody takes the task over. Once the row is free, the
-    heartbeat prolongs the lease there again. Each method joins the transaction of the connection it
-    is given.
-    """
-
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self._renewal = tables.renewal
-        self._task = tables.task
-        self._now = dialect.now
-        self._insert = dialect.insert_missing(tables.renewal)
-
-    def note(
-        self, connection: sa.Connection, leases: Collection[tuple[str, str]], lease: float
-    ) -> None:
-        """Prolong leases, given as (task id, lease id), by a number of seconds from now."""
-        until = self._now + duration_micros(lease)
-        for task_id, lease_id in sorted(leases):
-            mine = sa.and_(self._renewal.c.task_id == task_id, self._renewal.c.lease_id == lease_id)
-            if not connection.execute(
-                sa.update(self._renewal).where(mine).values(until=until)
-            ).rowcount:
-                connection.execute(
-                    self._insert.values(task_id=task_id, lease_id=lease_id, until=until)
-                )
-
-    def drop(self, connection: sa.Connection, held_by: str) -> None:
-        """Forget the renewals of a dispatcher that is known to be dead."""
-        task, renewal = self._task, self._renewal
-        rows = sa.select(renewal.c.task_id, renewal.c.lease_id).join_from(
-            renewal, task, task.c.id == renewal.c.task_id
-        )
-        for task_id, lease_id in connection.execute(rows.where(task.c.held_by == held_by)).all():
-            connection.execute(
-                sa.delete(renewal).where(
-                    renewal.c.task_id == task_id, renewal.c.lease_id == lease_id
-                )
-            )
-
-    def prune(self, connection: sa.Connection) -> int:
-        """Forget the renewals that have run out; return how many."""
-        return connection.execute(
-            sa.delete(self._renewal).where(self._renewal.c.until < self._now)
-        ).rowcount
-
-
-def is_lost(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Return whether the lease of a leased task has run out."""
-    return sa.and_(tables.task.c.due_at <= now, ~is_renewed(tables, now))
-
-
-def is_renewed(tables: Tables, now: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Return whether a task's lease is prolonged beside the task."""
-    task, renewal = tables.task, tables.renewal
-    mine = (
-        renewal.c.task_id == task.c.id,
-        renewal.c.lease_id == task.c.lease_id,
-        renewal.c.until > now,
-    )
-    return sa.exists().where(*mine).correlate(task)
-
+from .renewals import Renewals
 
 _NONE: Mapping[str, float] = MappingProxyType({})
 
@@ -121,12 +57,12 @@ class Leases:
     def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[Lease]:
         """Prolong leases; return those that are still held.
 
-        The places of the others are kept, because their handlers still run. If somebody has locked
-        the row of a task, its lease does not keep the others waiting: it is prolonged beside the
-        task (see `Renewals`).
+        The places of the others are kept, because their handlers still run. A lease is prolonged
+        beside its task (see `Renewals`) if somebody has locked the task's row, so that it does not
+        keep the others waiting, or if the task has a unique key.
         """
         mine = self._are_held(held)
-        free = self._free(connection, mine)
+        free = [row.id for row in self._free(connection, mine) if row.unique_key is None]
         if free:
             connection.execute(
                 sa.update(self._task)
@@ -200,9 +136,8 @@ class Leases:
         """
         self._holds.end_of(connection, held_by)
         self.renewals.drop(connection, held_by)
-        free = self._free(
-            connection, sa.and_(is_state(self._task, State.LEASED), self._task.c.held_by == held_by)
-        )
+        mine = sa.and_(is_state(self._task, State.LEASED), self._task.c.held_by == held_by)
+        free = [row.id for row in self._free(connection, mine)]
         if free:
             connection.execute(
                 sa.update(self._task).where(self._task.c.id.in_(free)).values(due_at=self._now)
@@ -256,12 +191,12 @@ class Leases:
             is_state(task, State.LEASED),
         )
 
-    def _free(self, connection: sa.Connection, mine: sa.ColumnElement[bool]) -> list[str]:
-        """Lock the rows of tasks that nobody else has locked; return their ids."""
+    def _free(self, connection: sa.Connection, mine: sa.ColumnElement[bool]) -> Sequence[Any]:
+        """Lock the rows of tasks that nobody else has locked; return their ids and unique keys."""
         rows = (
-            sa.select(self._task.c.id)
+            sa.select(self._task.c.id, self._task.c.unique_key)
             .where(mine)
             .order_by(self._task.c.id)
             .with_for_update(skip_locked=True)
         )
-        return list(connection.scalars(rows))
+        return connection.execute(rows).all()

@@ -15,6 +15,7 @@ from ...core.states import Lease, Record, State
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
+from ..database.lease_ends import is_lost
 from ..database.tables import Tables
 from ..database.task_tables import ended
 from ..queues.locks import Locks
@@ -22,7 +23,6 @@ from ..queues.queues import Queues
 from .attempts import AttemptLog
 from .completions import Completions
 from .finish import Finish, Transition
-from .leases import is_renewed
 from .results import AttemptResult
 
 
@@ -41,7 +41,7 @@ class Takeovers:
     ) -> None:
         self._task = tables.task
         self._now = dialect.now
-        self._is_renewed = is_renewed(tables, dialect.now)
+        self._is_lost = is_lost(tables, dialect.now)
         self._queues = queues
         self._locks = locks
         self._finish = finish
@@ -163,13 +163,13 @@ class Takeovers:
             is_state(task, State.LEASED),
             task.c.queue == lane.queue,
             task.c.priority == lane.priority,
-            task.c.due_at <= self._now,
+            self._is_lost,
         )
         on_trial = task.c.crashes + 2 - task.c.pardons == MAX_CRASHES
         which = sa.true() if suspects is None else on_trial if suspects else sa.not_(on_trial)
         return (
             sa.select(task)
-            .where(*there, ~self._is_renewed, which, _is_none_of(task, kept))
+            .where(*there, which, _is_none_of(task, kept))
             .order_by(task.c.due_at, task.c.id)
             .limit(1)
         )

@@ -14,6 +14,7 @@ from ...core.states import State
 from ...core.times import duration_micros, to_datetime
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
+from ..database.lease_ends import is_lost
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 
@@ -50,6 +51,7 @@ class Dispatchers:
         self._dispatcher = tables.dispatcher
         self._task = tables.task
         self._now = dialect.now
+        self._is_lost = is_lost(tables, dialect.now)
         mine = (
             tables.dispatcher.c.id == sa.bindparam("id"),
             tables.dispatcher.c.asked != tables.dispatcher.c.answered,
@@ -142,7 +144,7 @@ class Dispatchers:
         holds = sa.exists().where(
             is_state(task, State.LEASED),
             task.c.queue == queue,
-            task.c.due_at > self._now,
+            ~self._is_lost,
             task.c.held_by == dispatcher.c.id,
         )
         there = sa.or_(dispatcher.c.seen_at >= self._now - duration_micros(ALIVE), holds)

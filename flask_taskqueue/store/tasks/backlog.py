@@ -12,10 +12,10 @@ from ...core.states import State
 from ..counters.queue_counts import CAP, QueueCounts, waits_since
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
+from ..database.lease_ends import is_lost
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..leases.lanes import first_of_lane, priority_steps
-from ..leases.leases import is_lost
 
 _OLDEST = 1_000
 """The number of due tasks of a lane, the first to be due, among which the oldest is sought."""

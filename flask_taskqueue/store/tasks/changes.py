@@ -15,13 +15,13 @@ from ...core.tasks.request import PULL
 from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
+from ..database.lease_ends import is_lost, shown_columns
 from ..database.tables import Tables
 from ..database.task_tables import ended
 from ..database.transaction import MovedError
 from ..leases.attempts import AttemptLog, leases_of
 from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
-from ..leases.leases import is_lost
 from ..queues.deleted_queues import refuse_deleted
 from .filters import Filter
 from .search import Action, Selection, last_of_each_key
@@ -45,6 +45,7 @@ class Tasks:
         self._selection = Selection(tables, dialect)
         self._now = dialect.now
         self._is_lost = is_lost(tables, dialect.now)
+        self._shown = shown_columns(tables)
         self._finish = finish
         self._counters = counters
         self._log = log
@@ -53,7 +54,7 @@ class Tasks:
     def get(self, connection: sa.Connection, task_id: str) -> Record:
         """Return the row of a task. Raises `UnknownTaskError`."""
         row = connection.execute(
-            sa.select(self._task).where(*Filter(ids=[task_id]).conditions(self._task))
+            sa.select(*self._shown).where(*Filter(ids=[task_id]).conditions(self._task))
         ).one_or_none()
         if row is None:
             raise UnknownTaskError(
@@ -73,7 +74,7 @@ class Tasks:
         return [
             Record._make(row)
             for row in connection.execute(
-                sa.select(self._task).where(self._task.c.id.in_(list(ids)))
+                sa.select(*self._shown).where(self._task.c.id.in_(list(ids)))
             )
         ]
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ...core.states import LIVE, Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
+from ..database.lease_ends import shown_columns
 from ..database.tables import Tables
 from ..queues.deleted_queues import is_of_deleted
 from .filters import SEARCHED, Filter
@@ -160,6 +161,7 @@ class Search:
     def __init__(self, tables: Tables) -> None:
         self._task = tables.task
         self._lock = tables.lock
+        self._shown = shown_columns(tables)
 
     def find(self, connection: sa.Connection, filter: Filter, limit: int) -> list[Record]:
         """Return the newest tasks that match, however many have to be examined."""
@@ -232,7 +234,7 @@ class Search:
         task = self._task
         return _records(
             connection,
-            sa.select(task)
+            sa.select(*self._shown)
             .where(*filter.conditions(task), *more)
             .order_by(task.c.id.desc())
             .limit(limit),
@@ -250,7 +252,7 @@ class Search:
         # With coalesce the order is not that of the primary key, along which the tasks of a state
         # may be far apart.
         statement = (
-            sa.select(task)
+            sa.select(*self._shown)
             .where(*filter.conditions(task), *more)
             .order_by(sa.func.coalesce(task.c.id, "").desc())
             .limit(limit)

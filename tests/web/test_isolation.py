@@ -1,0 +1,70 @@
+"""Transactional handlers that see nothing newer than themselves, while the queue goes on beside
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import State, current_task
+from tests.apps import Bench, bench
+from tests.databases import TestDatabase
+from tests.laid import Laid
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def on_a_server(
+    request: pytest.FixtureRequest, laid: Laid, tmp_path: Path
+) -> Iterator[TestDatabase]:
+    """An empty database where one transaction can go on beside another."""
+    with laid.lend(request.param, tmp_path) as empty:
+        yield empty
+
+
+@pytest.fixture(params=["REPEATABLE READ", "SERIALIZABLE"])
+def queue(request: pytest.FixtureRequest, on_a_server: TestDatabase) -> Iterator[Bench]:
+    """An application whose transactions may not change what others have changed meanwhile."""
+    options: dict[str, Any] = {"isolation_level": request.param}
+    if on_a_server.name == "mariadb" and keeps_snapshots(on_a_server):
+        options["connect_args"] = {"init_command": "SET SESSION innodb_snapshot_isolation = ON"}
+    with bench(on_a_server.url, SQLALCHEMY_ENGINE_OPTIONS=options) as one:
+        yield one
+
+
+def keeps_snapshots(database: TestDatabase) -> bool:
+    """Whether this MariaDB can refuse to change what others have changed."""
+    engine = sa.create_engine(database.url)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'").all()
+    engine.dispose()
+    return bool(found)
+
+
+def renew(queue: Bench) -> None:
+    """Renew the lease of the task that is handled, as the heartbeat does."""
+    held = (current_task.id, str(current_task._delivery.record.lease_id))
+    leases = queue.store.leases
+    assert queue.store.transact(lambda connection: leases.renew(connection, [held], 60.0)) == {held}
+
+
+@pytest.mark.parametrize("conflict", ["replace", "debounce"])
+def test_a_handler_adds_its_own_successor(queue: Bench, conflict: str) -> None:
+    """However often its lease was renewed before: the key is the successor's, with its commit."""
+
+    @queue.tasks.worker("/poll", transactional=True, retry={"task_retry_limit": 0})
+    def poll() -> None:
+        counter = queue.db.session.get(queue.Counter, 1)
+        renew(queue)
+        counter.count += 1
+        poll.options(unique_key="poll", on_conflict=conflict, countdown=600).add()
+        renew(queue)
+
+    ended = queue.run(poll.options(unique_key="poll").add())
+    assert (ended.state, ended.last_error, queue.count()) == (State.SUCCEEDED, None, 1)
+    (successor,) = queue.tasks.find(state="scheduled")
+    assert poll.options(unique_key="poll").add().id == successor.id
