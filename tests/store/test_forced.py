@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.names import lease_id
+from flask_taskqueue.core.queues.rates import bucket_key
 from flask_taskqueue.core.states import Record, State
 from flask_taskqueue.core.tasks.request import PULL, TaskRequest
 from flask_taskqueue.store import AttemptResult, Store
@@ -59,14 +60,17 @@ def change_queue(store: Store, name: str = "mail", **values: Any) -> None:
 
 @pytest.mark.parametrize(
     "closed",
-    [{"paused_at": 1}, {"rate": 0.0}, {"rate": 0.001, "tokens": 0.0}, {"max_concurrent": 1}],
+    [{"paused_at": 1}, {"rate": 0.0}, {"rate": 0.001}, {"max_concurrent": 1}],
 )
 def test_a_forced_task_is_claimed_whatever_its_queue(store: Store, closed: dict[str, Any]) -> None:
     """And it alone: what is due beside it waits as before."""
     add(store, queue="mail")
     claim(store)
     other, wanted = add(store, queue="mail"), add(store, queue="mail", delay=10**9)
-    change_queue(store, filled_at=2**60, **closed)
+    bucket = {"lock_key": bucket_key("mail"), "tokens": 0.0, "filled_at": 2**60}
+    empty = sa.insert(store.database.tables.lock).values(bucket)
+    store.transact(lambda connection: connection.execute(empty))
+    change_queue(store, **closed)
     assert claim(store, 5) == []
     force(store, wanted)
     assert is_any_forced(store)

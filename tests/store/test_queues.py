@@ -23,7 +23,7 @@ SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
 
 
 def configure(store: Store, **limits: Any) -> None:
-    """Change the limits of queue mail, and empty or fill its bucket."""
+    """Change the limits of queue mail."""
     store.transact(lambda connection: store.queues.configure(connection, "mail", limits))
 
 
@@ -44,7 +44,7 @@ def gate(store: Store) -> Any:
 
 def test_no_more_than_the_bucket_holds_starts_at_once(store: Store) -> None:
     """And the tokens are gone for everybody."""
-    configure(store, rate=0.001, bucket_size=3, tokens=3.0)
+    configure(store, rate=0.001, bucket_size=3)
     for _ in range(10):
         add(store, queue="mail")
     assert len(claim(store, 8)) == 3
@@ -52,6 +52,29 @@ def test_no_more_than_the_bucket_holds_starts_at_once(store: Store) -> None:
     with store.reading() as connection:
         next_in = store.claims.lanes(connection).next_in()
     assert next_in == pytest.approx(1000, abs=5)
+
+
+def test_starts_leave_the_row_of_their_queue_alone(store: Store) -> None:
+    """Who pauses or configures the queue need not know them."""
+    configure(store, rate=0.001, bucket_size=3)
+    table = store.database.tables.queue
+    mine = sa.select(table).where(table.c.name == "mail")
+    with store.reading() as connection:
+        before = connection.execute(mine).one()
+    add(store, queue="mail")
+    assert len(claim(store)) == 1
+    with store.reading() as connection:
+        assert connection.execute(mine).one() == before
+
+
+def test_a_rate_that_is_new_does_not_count_what_started_before(store: Store) -> None:
+    """However many started while the queue had another limit only, its bucket is full."""
+    configure(store, max_concurrent=100, bucket_size=3)
+    for _ in range(20):
+        add(store, queue="mail")
+    assert len(claim(store, 10)) == 10
+    configure(store, rate=0.001)
+    assert len(claim(store, 10)) == 3
 
 
 def test_no_more_than_may_run_at_a_time(store: Store) -> None:
@@ -77,7 +100,7 @@ def test_a_crashed_task_of_a_full_queue_is_taken_over(store: Store) -> None:
 
 def test_limits_hold_when_many_ask_at_once(store: Store) -> None:
     """Eight threads that claim as fast as they can start as many as the bucket holds, no more."""
-    configure(store, rate=0.001, bucket_size=20, tokens=20.0, max_concurrent=15)
+    configure(store, rate=0.001, bucket_size=20, max_concurrent=15)
     for _ in range(60):
         add(store, queue="mail")
     taken: list[str] = []

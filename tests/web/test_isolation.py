@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State, current_task
+from flask_taskqueue.core.names import lease_id
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.laid import Laid
@@ -32,7 +33,7 @@ def queue(request: pytest.FixtureRequest, on_a_server: TestDatabase) -> Iterator
     options: dict[str, Any] = {"isolation_level": request.param}
     if on_a_server.name == "mariadb" and keeps_snapshots(on_a_server):
         options["connect_args"] = {"init_command": "SET SESSION innodb_snapshot_isolation = ON"}
-    with bench(on_a_server.url, SQLALCHEMY_ENGINE_OPTIONS=options) as one:
+    with bench(on_a_server.url, SQLALCHEMY_ENGINE_OPTIONS=options, TASKQUEUE_CONCURRENCY=1) as one:
         yield one
 
 
@@ -68,3 +69,44 @@ def test_a_handler_adds_its_own_successor(queue: Bench, conflict: str) -> None:
     assert (ended.state, ended.last_error, queue.count()) == (State.SUCCEEDED, None, 1)
     (successor,) = queue.tasks.find(state="scheduled")
     assert poll.options(unique_key="poll").add().id == successor.id
+
+
+@pytest.mark.parametrize("change", ["pause", "configure", "change"])
+def test_a_handler_changes_a_queue_whose_tasks_start(queue: Bench, change: str) -> None:
+    """However many have started since it began: the change is committed with the handler."""
+    queue.tasks.add_queue("mail", rate="1000/s")
+
+    @queue.tasks.worker("/mail")
+    def mail() -> None: ...
+
+    @queue.tasks.worker("/change", transactional=True, retry={"task_retry_limit": 0})
+    def changes() -> None:
+        queue.db.session.get(queue.Counter, 1).count += 1
+        start_one(queue, "mail")
+        if change == "pause":
+            assert queue.tasks.queue("mail").pause()
+        elif change == "configure":
+            queue.tasks.queue("mail").configure(rate="5/s")
+        else:
+            queue.tasks.change_queue("mail", deadline="10m")
+
+    mail.options(queue="mail").add()
+    ended = queue.run(changes.options(priority=1).add())
+    assert (ended.state, ended.last_error, queue.count()) == (State.SUCCEEDED, None, 1)
+
+
+def start_one(queue: Bench, name: str) -> None:
+    """Claim a task of a queue with limits, as another dispatcher does beside the handler."""
+
+    def work(connection: sa.Connection) -> int:
+        lanes = queue.store.claims.lanes(connection, [name])
+        how: dict[str, Any] = {
+            "lease_id": lease_id(),
+            "held_by": "another",
+            "lease": 30.0,
+            "limited": True,
+        }
+        (lane,) = lanes.due()
+        return len(queue.store.claims.claim(connection, lane, 1, **how))
+
+    assert queue.store.transact(work) == 1

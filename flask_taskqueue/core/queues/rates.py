@@ -114,3 +114,12 @@ class Gate:
         if self.tokens_left == 0:
             return self.now + int((1 - self.filled) / self.rate * SECOND) + 1 if self.rate else None
         return self.now if self.allowed(1) else self.now + _LOOK_AGAIN
+
+
+def bucket_key(queue: str) -> str:
+    """Return the key whose row holds the token bucket of a queue.
+
+    >>> bucket_key("mail")
+    'q:mail'
+    """
+    return f"q:{queue}"

@@ -9,11 +9,12 @@ from .dialects.types import LONG_TEXT, MICROS, SECONDS, TEXT, token, words
 
 
 def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the table of queues, with their limits and their token buckets (see `Gate`).
+    """Define the table of queues, with their limits.
 
     ``configured`` holds the limits as the app last configured them; it is null for a queue that was
-    made while the app runs, which has ``settings`` and ``origin`` instead. ``enforced_rate`` and
-    ``slowed_at`` were used by version 1 (see the slowdowns).
+    made while the app runs, which has ``settings`` and ``origin`` instead. ``tokens``,
+    ``filled_at``, ``enforced_rate`` and ``slowed_at`` were used by version 1 (see the locks and the
+    slowdowns).
     """
     return sa.Table(
         f"{prefix}queue",
@@ -89,7 +90,8 @@ def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of keys in use, of whatever kind; a decision on a key locks its row.
 
     The row of a rate key holds its token bucket (see `Gate`), and in ``next_id`` the task that was
-    let go as the next of those that wait for a token.
+    let go as the next of those that wait for a token. The row ``q:`` and the name of a queue with
+    limits holds the bucket of the queue.
     """
     return sa.Table(
         f"{prefix}lock",

@@ -15,6 +15,7 @@ from ...core.errors import (
     TombstonedQueueError,
     UnknownQueueError,
 )
+from ...core.queues.rates import bucket_key
 from ...core.settings.added_queue import KnownQueues, read_settings, stored_settings
 from ...core.settings.queue import DAY, LIMITS, QueueSettings
 from ...core.states import State
@@ -106,8 +107,6 @@ class AddedQueues:
             **dict.fromkeys(("paused_at", "paused_by", "mode", "purged_at", "deleted_at")),
             "settings": stored_settings(settings),
             "origin": origin,
-            "tokens": float(settings.bucket_size),
-            "filled_at": 0,
             **settings.limits,
         }
         if connection.execute(self._insert, {"name": settings.name, **row}).rowcount == 1:
@@ -173,6 +172,10 @@ class AddedQueues:
         ).all()
         if not gone:
             return 0
+        bucket = self._tables.lock.c.lock_key
+        connection.execute(
+            sa.delete(self._tables.lock).where(bucket.in_([bucket_key(name) for name in gone]))
+        )
         return connection.execute(
             sa.delete(self._queue).where(self._queue.c.name.in_(gone), old)
         ).rowcount

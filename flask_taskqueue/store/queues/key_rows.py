@@ -36,12 +36,18 @@ class KeyRows:
             .where(self._lock.c.lock_key.in_(sorted(keys)))
             .order_by(self._lock.c.lock_key)
         )
-        missing = set(keys) - set(connection.scalars(rows))
-        if missing:
-            connection.execute(self._insert, [{"lock_key": key} for key in sorted(missing)])
+        self.begin(connection, keys)
         if self._one_writer:
             return sorted(keys)
         return list(connection.scalars(rows.with_for_update(skip_locked=not wait)))
+
+    def begin(self, connection: sa.Connection, keys: Collection[str]) -> bool:
+        """Give each key a row; return whether any had none."""
+        rows = sa.select(self._lock.c.lock_key).where(self._lock.c.lock_key.in_(sorted(keys)))
+        missing = sorted(set(keys) - set(connection.scalars(rows)))
+        if missing:
+            connection.execute(self._insert, [{"lock_key": key} for key in missing])
+        return bool(missing)
 
     def with_parked(self, connection: sa.Connection, keys: Collection[str]) -> list[str]:
         """Return the keys for which tasks wait."""

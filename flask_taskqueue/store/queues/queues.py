@@ -8,20 +8,27 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.queues.rates import Gate
+from ...core.queues.rates import Gate, bucket_key
 from ...core.settings.queue import LIMITS, QueueSettings
 from ...core.states import State
 from ...core.times import to_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.tables import Tables
+from .key_rows import KeyRows
 
 
 class Queues:
-    """A store of queues; each method joins the transaction of the connection it is given."""
+    """A store of queues; each method joins the transaction of the connection it is given.
+
+    The token bucket of a queue is a row among those of the keys, so that who starts its tasks does
+    not change the queue's own row, and no transaction that pauses or configures it is refused.
+    """
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._queue = tables.queue
+        self._bucket = bucket = tables.lock
+        self._buckets = KeyRows(tables, dialect)
         self._now = dialect.now
         self._one_writer = dialect.locks_by_writing
         self._insert = dialect.insert_missing(tables.queue)
@@ -29,9 +36,14 @@ class Queues:
         in_flight = leased + _count(
             tables.queue, tables.hold, tables.hold.c.held_until > dialect.now
         )
+        its_bucket = bucket.c.lock_key == sa.literal(bucket_key("")) + tables.queue.c.name
         self._gates = sa.select(
-            tables.queue, in_flight.label("in_flight"), dialect.now.label("now")
-        )
+            tables.queue,
+            bucket.c.tokens.label("there"),
+            bucket.c.filled_at.label("there_at"),
+            in_flight.label("in_flight"),
+            dialect.now.label("now"),
+        ).select_from(tables.queue.outerjoin(bucket, its_bucket))
 
     def take_turn(self, connection: sa.Connection) -> None:
         """Become the only writer until the transaction ends, if the database has just one.
@@ -69,7 +81,7 @@ class Queues:
         ]
 
     def ensure(self, connection: sa.Connection, queues: Iterable[QueueSettings]) -> None:
-        """Give each queue a row, with a full bucket, and the limits that are configured here.
+        """Give each queue a row with the limits that are configured here.
 
         Limits that were changed while dispatchers ran stay until the configuration changes. A queue
         that was added while the app ran, or deleted, is a configured one from then on.
@@ -79,8 +91,6 @@ class Queues:
             row = {
                 "name": settings.name,
                 "configured": settings.configured,
-                "tokens": float(settings.bucket_size),
-                "filled_at": 0,
                 "mode": _mode(settings),
                 **settings.limits,
             }
@@ -112,19 +122,24 @@ class Queues:
 
         Returns None if somebody else is already deciding.
         """
-        row = (
-            sa.select(self._queue.c.name)
-            .where(self._queue.c.name == name)
-            .with_for_update(skip_locked=True)
+        bucket = self._bucket.c.lock_key == bucket_key(name)
+        rows = sa.select(self._bucket.c.lock_key).join_from(
+            self._bucket, self._queue, self._queue.c.name == name
         )
-        if connection.scalar(row) is None:
+        decision = rows.where(bucket).with_for_update(skip_locked=True)
+        if connection.scalar(decision) is None and not (
+            self._buckets.begin(connection, [bucket_key(name)]) and connection.scalar(decision)
+        ):
             return None
         return self.gates(connection, [name]).get(name)
 
     def charge(self, connection: sa.Connection, name: str, gate: Gate, started: int) -> None:
-        """Take a token for each start."""
+        """Take a token for each start, if the queue has a rate."""
+        if gate.rate is None:
+            return
         changes = {"tokens": gate.filled - started, "filled_at": max(gate.now, gate.filled_at)}
-        connection.execute(sa.update(self._queue).where(self._queue.c.name == name).values(changes))
+        mine = self._bucket.c.lock_key == bucket_key(name)
+        connection.execute(sa.update(self._bucket).where(mine).values(changes))
 
     def configure(self, connection: sa.Connection, name: str, limits: Mapping[str, Any]) -> bool:
         """Change limits of a queue; return False if it has no row.
@@ -205,7 +220,7 @@ def _gate(row: sa.Row[Any]) -> Gate:
         rate=row.rate,
         bucket_size=row.bucket_size,
         max_concurrent=row.max_concurrent,
-        tokens=row.tokens,
-        filled_at=row.filled_at,
+        tokens=float(row.bucket_size) if row.there_at is None else row.there,
+        filled_at=row.there_at or 0,
         in_flight=row.in_flight,
     )
