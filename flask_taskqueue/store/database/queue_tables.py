@@ -7,6 +7,9 @@ import sqlalchemy as sa
 from ...core.queues.rates import BUCKET_SIZE
 from .dialects.types import LONG_TEXT, MICROS, SECONDS, TEXT, token, words
 
+_EMPTY = sa.text("''")
+"""The default of a text, in the form in which Alembic finds it equal to the database's."""
+
 
 def queue(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of queues, with their limits.
@@ -157,11 +160,11 @@ def slowdown(metadata: sa.MetaData, prefix: str) -> sa.Table:
         sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
         sa.Column("failing_since", MICROS, nullable=False, server_default="0"),
         sa.Column("failed_at", MICROS, nullable=False, server_default="0"),
-        sa.Column("failure", token(20), nullable=False, server_default=""),
+        sa.Column("failure", token(20), nullable=False, server_default=_EMPTY),
         sa.Column("opened_at", MICROS),
         sa.Column("probe_at", MICROS, nullable=False, server_default="0"),
         sa.Column("probes", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("probe_id", token(26), nullable=False, server_default=""),
+        sa.Column("probe_id", token(26), nullable=False, server_default=_EMPTY),
         sa.Column("probe_took", MICROS, nullable=False, server_default="0"),
     )
 
