@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import Blueprint
 
 from flask_taskqueue import State, current_task
 from flask_taskqueue.core.names import lease_id
@@ -110,3 +111,32 @@ def start_one(queue: Bench, name: str) -> None:
         return len(queue.store.claims.claim(connection, lane, 1, **how))
 
     assert queue.store.transact(work) == 1
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_a_handler_runs_at_the_level_at_which_its_transaction_was_begun(
+    on_a_server: TestDatabase, level: str
+) -> None:
+    """By a before_request function; what comes after it runs at the engine's own again."""
+    with bench(on_a_server.url) as one:
+        levels: list[str] = []
+        strict = Blueprint("strict", __name__)
+
+        @strict.before_request
+        def begin() -> None:
+            one.db.session.connection(execution_options={"isolation_level": level})
+
+        @one.tasks.worker("/strict", transactional=True, blueprint=strict)
+        def strictly() -> None:
+            levels.append(one.db.session.connection().get_isolation_level())
+            one.db.session.get(one.Counter, 1).count += 1
+
+        @one.tasks.worker("/usual", transactional=True)
+        def usually() -> None:
+            levels.append(one.db.session.connection().get_isolation_level())
+
+        one.app.register_blueprint(strict)
+        assert one.run(strictly.add()).state is State.SUCCEEDED
+        assert one.run(usually.add()).state is State.SUCCEEDED
+        own = one.db.session.connection().default_isolation_level
+        assert (levels, one.count()) == ([level, own], 1)
