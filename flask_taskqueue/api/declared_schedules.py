@@ -9,6 +9,7 @@ from ..core.errors import InvalidScheduleError, InvalidUrlError, TaskQueueError
 from ..core.names import check_schedule_name
 from ..core.schedules.schedule import Misfire, Overlap, Schedule, check_rules
 from ..core.settings.queue import QueueSettings, check_configured
+from ..core.tasks.declared import check_values
 from ..core.tasks.packed import pack
 from ..core.tasks.spec import TaskSpec
 from ..process.logs import get_logger
@@ -46,8 +47,8 @@ class DeclaredSchedule:
     ) -> DeclaredSchedule:
         """Check the parts of a schedule and make it.
 
-        Raises `InvalidScheduleError` for a part that cannot be used, and `InvalidUrlError` for
-        something that is neither a URL nor a handler.
+        Raises `InvalidScheduleError` for a part that cannot be used, and what ``tasks.add`` raises
+        for something that is neither a URL nor a handler, and for an option that no task can have.
         """
         for option in _NOT_SCHEDULED:
             if spec.options.get(option) is not None:
@@ -60,6 +61,7 @@ class DeclaredSchedule:
                 f"schedule {name!r} is for {spec.url!r}, and it takes a URL, a worker, a task "
                 "function or what the spec() of these returns"
             )
+        check_values(spec.options)
         check_rules(misfire, overlap)
         return cls(
             name=check_schedule_name(name),

@@ -97,8 +97,8 @@ class Declarations(HandlerDeclarations):
 
         The other arguments are those of ``tasks.add`` without name, eta and countdown. Instead of
         these, ``url`` can be a `TaskSpec`, which holds them. Raises `InvalidScheduleError` for an
-        invalid schedule, time zone or name, and `InvalidUrlError` for something that is neither a
-        URL nor a handler.
+        invalid schedule, time zone or name, and what ``tasks.add`` raises for an option that no
+        task can have, or for something that is neither a URL nor a handler.
         """
         self._schedule(
             DeclaredSchedule.of(

@@ -15,6 +15,8 @@ from flask import Flask, request
 from flask_taskqueue import (
     ConfigurationError,
     InvalidScheduleError,
+    InvalidTaskError,
+    InvalidTaskRetryOptionsError,
     InvalidUrlError,
     Schedule,
     State,
@@ -237,6 +239,30 @@ def test_what_no_task_goes_to_is_refused_where_it_is_declared(clock: Bench, url:
     """With the name of the schedule."""
     with pytest.raises(InvalidUrlError, match="schedule 'odd' is for"):
         clock.tasks.schedule("odd", url, "@daily")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority": 99},
+        {"method": "FETCH"},
+        {"deadline": -1},
+        {"retry": {"task_retry_limit": "x"}},
+        {"concurrency_limit": 0},
+        {"serial_key": "a", "concurrency_key": "b"},
+        {"headers": {"a b": "c"}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_option_that_no_task_can_have_is_refused_where_it_is_declared(
+    clock: Bench, options: dict[str, Any]
+) -> None:
+    """Not by a dispatcher, later on."""
+    refused = InvalidTaskError, InvalidTaskRetryOptionsError
+    with pytest.raises(refused):
+        clock.tasks.schedule("odd", "/tidy", "@daily", **options)
+    with pytest.raises(refused):
+        clock.tasks.cron("@daily", **options)(clock.tasks.task(name="odd")(lambda: None))
 
 
 def test_run_now_adds_the_task_that_the_code_declares(

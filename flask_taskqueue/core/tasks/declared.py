@@ -18,8 +18,9 @@ from .options import (
     conflict,
     expiry,
     lock,
+    retry_json,
 )
-from .request import check_headers
+from .request import check_headers, check_method
 from .spec import HandlerOptions, SpecOptions, TaskSpec
 
 _EXCLUSIVE = (
@@ -47,19 +48,27 @@ def check_declared(
     for name in options:
         if name not in HandlerOptions.__optional_keys__:
             raise TypeError(f"a handler has no option {name!r}; {_hint(name)}")
-    check_deadline(deadline)
     check_flag("transactional", transactional)
+    check_values({**options, "deadline": deadline})
+    if (then := options.get("then")) is None:
+        return options
+    return {**options, "then": _that_ends(then)}
+
+
+def check_values(options: Mapping[str, Any]) -> None:
+    """Check the values of options that are declared, each as a task's.
+
+    Another declaration may have the key that one of them is for. Raises `InvalidTaskError` and its
+    subclasses, and `InvalidTaskRetryOptionsError`.
+    """
     check_flag("keep_result", options.get("keep_result", False))
     for name, check in _CHECKS.items():
         if (value := options.get(name)) is not None:
             check(value)
-    conflict({**options, "unique_key": options.get("unique_key") or ""})
-    lock(options)
+    conflict(cast(HandlerOptions, {**options, "unique_key": options.get("unique_key") or ""}))
+    lock(cast(HandlerOptions, options))
     if "concurrency_limit" in options:  # for those tasks that have a key
         lock({"concurrency_key": "key", "concurrency_limit": options["concurrency_limit"]})
-    if (then := options.get("then")) is None:
-        return options
-    return {**options, "then": _that_ends(then)}
 
 
 def with_declared(given: SpecOptions, declared: HandlerOptions) -> SpecOptions:
@@ -101,7 +110,10 @@ def then_specs(then: object) -> list[TaskSpec]:
 
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
+    "deadline": check_deadline,
+    "method": check_method,
     "priority": check_priority,
+    "retry": retry_json,
     "unique_key": partial(check_key, "unique_key"),
     "expires": expiry,
     "headers": check_headers,
