@@ -203,7 +203,8 @@ def traceback_excerpt(error: BaseException, most: int) -> str | None:
         return None
     kept: list[str] = []
     room = most
-    for line in map(_clean, _lines_from_end(texts, most)):
+    for text in _lines_from_end(texts, most):
+        line = printable(text, _LONGEST_LINE)
         room -= len(line) + 1
         if room < 0:
             break
@@ -232,8 +233,6 @@ def _of_app(trace: TracebackType | None) -> TracebackType | None:
     return inner or trace
 
 
-def _clean(line: str) -> str:
-    """Return a line that can be stored and shown."""
-    return "".join(
-        character if character.isprintable() else " " for character in line[:_LONGEST_LINE]
-    )
+def printable(text: str, most: int) -> str:
+    """Return the beginning of a text as one line that can be stored and shown anywhere."""
+    return "".join(character if character.isprintable() else " " for character in text[:most])

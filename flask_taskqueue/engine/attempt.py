@@ -17,7 +17,7 @@ from ..core.delivery.outcome import AttemptContext, Outcome, judge, judge_succes
 from ..core.delivery.verdict import OutgoingRequest, Reply, Verdict
 from ..core.diagnosis.ping import ping_record
 from ..core.errors import DeadlineExceeded, DecryptionError, TaskQueueError
-from ..core.failures import traceback_excerpt
+from ..core.failures import printable, traceback_excerpt
 from ..core.names import chance
 from ..core.queues.poison import is_poison, probation
 from ..core.retry import RetryOptions
@@ -102,7 +102,9 @@ class Attempts:
                 self._encryption.decrypt_record(record), own=delivery.own
             )
         except _MALFORMED as error:
-            return AttemptResult(record, permanent(_clean(_why_unsent(error))), 0.0)
+            return AttemptResult(
+                record, permanent(printable(_why_unsent(error), _ERROR_LENGTH)), 0.0
+            )
         started = time.monotonic()
         reply = within_deadline(delivery, lambda: self._send(transport, request, delivery))
         return self.result(delivery, reply, time.monotonic() - started, retry)
@@ -259,7 +261,7 @@ class Attempts:
         outcome = judge(reply, delivery.verdict, trial)
         if outcome.error is None:
             return outcome
-        return replace(outcome, error=_clean(outcome.error))
+        return replace(outcome, error=printable(outcome.error, _ERROR_LENGTH))
 
     def _deadline(self, record: Record) -> float:
         return self._settings.deadline_of(self._queues.get(record.queue), record.deadline)
@@ -290,10 +292,3 @@ def _why_unsent(error: Exception) -> str:
         return str(error)
     what = "cannot be read" if isinstance(error, DecryptionError) else "is malformed"
     return f"the stored task {what}: {error}"
-
-
-def _clean(text: str) -> str:
-    """Return an error text fit to be stored and shown: no control characters, limited length."""
-    return "".join(
-        character if character.isprintable() else " " for character in text[:_ERROR_LENGTH]
-    )

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict
 
 import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
-from ..core.errors import TaskQueueError
 from ..core.names import lease_id
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.queues.slowdowns import UnknownHosts
 from ..core.states import Lease, Record, State
-from ..store import AddedQueues, AttemptResult, Claims, LockedError, Store, Wait
+from ..process.logs import get_logger
+from ..store import AddedQueues, AttemptResult, Claims, LockedError, Store, Wait, apart, refusal
 from .last_look import LastLook, SlowHosts
 
+_logger = get_logger()
+
 _REFUSALS = 20
-"""The number of tasks with something locked that one turn skips at most."""
+"""The number of tasks with something locked or refused that one turn skips at most."""
 
 
 class Terms(TypedDict):
@@ -154,7 +157,7 @@ class Claimer:
                 break
             try:
                 found = self._take_one(store, lanes, running, len(taken))
-            except (TaskQueueError, sa.exc.DBAPIError):
+            except Exception:
                 if not taken:
                     raise
                 break  # begin what has been taken
@@ -178,18 +181,27 @@ class Claimer:
             return self.take(connection, lanes, 1, running, beside)
 
         try:
-            return store.transact(work, wait=Wait.NOT)
-        except LockedError:
-            if self._tried is None and self.last_look.forced:
-                self.last_look.forced = False  # one of them has something locked
-                return None
-            if self._tried is None:
-                raise
+            with apart(partial(self._pass_over, store)):
+                return store.transact(work, wait=Wait.NOT)
+        except LockedError as error:
+            self._pass_over(store, error)
+        return None
+
+    def _pass_over(self, store: Store, why: Exception) -> None:
+        """Have another task taken next, or raise the error if nobody knows of which one it is."""
+        if self._tried is not None:
             lane, state = self._tried
-            store.transact(
-                lambda connection: self._claims.put_off(connection, lane, state), wait=Wait.NOT
-            )
-            return None
+            locked = isinstance(why, LockedError)
+            put_off = partial(self._claims.put_off, lane=lane, state=state, locked=locked)
+            task_id = store.transact(put_off, wait=Wait.NOT)
+            if not locked:
+                _logger.error(
+                    "task %s or one behind it is refused: %s", task_id, refusal(why) or why
+                )
+        elif self.last_look.forced:
+            self.last_look.forced = False  # it is one of them
+        else:
+            raise why
 
     def _try_suspect(
         self, connection: sa.Connection, expired: Sequence[Lane], running: Sequence[Running]

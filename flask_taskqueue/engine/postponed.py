@@ -1,18 +1,29 @@
-"""Deliveries whose end is postponed because an application's transaction holds a lock."""
+"""Deliveries whose end is postponed because something of them is locked, or refused."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
+from ..core.failures import printable
 from ..process.logs import get_logger
-from ..store import AttemptResult, LockedError, Recorded, Store, Wait
+from ..store import (
+    AttemptResult,
+    LockedError,
+    Recorded,
+    Store,
+    Wait,
+    apart,
+    refusal,
+    without_values,
+)
 from .in_flight import InFlight
 
 _logger = get_logger()
@@ -28,12 +39,17 @@ The limit keeps them from piling up without end.
 """
 
 
+_LONGEST_REASON = 500
+
+
 @dataclass(slots=True, eq=False)
 class _PutOff:
     delivery: Delivery
     result: AttemptResult | None
     wait: float
     due: float
+    refusal: str | None = None
+    """Why the database refuses it, if it does."""
 
 
 class Postponed:
@@ -41,7 +57,9 @@ class Postponed:
 
     Only the drain uses this object. A delivery whose rows are locked is postponed, and tried again
     at growing intervals. Until then it keeps its lease, which the heartbeat renews, and takes no
-    slot. ``tell`` is called with what was recorded.
+    slot. One whose result is refused, because of what it holds, ends without that: it is dead, and
+    the error says why. If even that is refused, what is wrong is not the result, and it is
+    postponed too. ``tell`` is called with what was recorded.
     """
 
     def __init__(
@@ -73,21 +91,22 @@ class Postponed:
         return min((one.due for one in self._waiting), default=math.inf) - time.monotonic()
 
     def end(self, delivery: Delivery, result: AttemptResult | None) -> None:
-        """Record a result, or without one release the lease; postpone this if rows are locked."""
-        if not self._ended(delivery, result):
-            self._waiting.append(_PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST))
+        """Record a result, or without one release the lease; postpone this if it cannot be done."""
+        one = _PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST)
+        if not self._has_ended(one):
+            self._waiting.append(one)
             self._in_flight.put_off(delivery)
 
     def try_again(self) -> None:
         """End the postponed deliveries that are due for another try.
 
-        Raises what `Database.transact` raises, except for locks.
+        Raises what `Database.transact` raises in an outage.
         """
         now = time.monotonic()
         for one in [one for one in self._waiting if one.due <= now][:_AT_ONCE]:
             one.wait = min(_LONGEST, 2 * one.wait)
             one.due = now + one.wait
-            if self._ended(one.delivery, one.result):
+            if self._has_ended(one):
                 self._waiting.remove(one)
 
     def give_back(self, held: Collection[tuple[str, str]], away: Mapping[str, float]) -> int:
@@ -125,20 +144,45 @@ class Postponed:
             )
             return 0
 
-    def _ended(self, delivery: Delivery, result: AttemptResult | None) -> bool:
-        leases, recording = self._store.leases, self._store.recording
-        try:
-            if result is None:
-                self._store.transact(
-                    lambda connection: leases.release(connection, [delivery.lease]), wait=Wait.NOT
-                )
-                recorded = Recorded((), frozenset())
-            else:
-                recorded = self._store.transact(
-                    lambda connection: recording.record(connection, [result]), wait=Wait.NOT
-                )
-        except LockedError:
+    def _has_ended(self, one: _PutOff) -> bool:
+        """End a delivery unless it is locked or refused; return whether it has ended."""
+        refused: list[Exception] = []
+        recorded = self._recorded(one.delivery, one.result, refused)
+        if recorded is None and refused and one.result is not None:
+            why = printable(refusal(refused[0]) or repr(refused[0]), _LONGEST_REASON)
+            less = without_values(one.result, f"its result could not be recorded: {why}")
+            recorded = self._recorded(one.delivery, less, [])
+            self._note_refusal(one, why, has_ended=recorded is not None)
+        if recorded is None:
             return False
-        self._in_flight.end(delivery)
+        self._in_flight.end(one.delivery)
         self._tell(recorded)
         return True
+
+    def _recorded(
+        self, delivery: Delivery, result: AttemptResult | None, refused: list[Exception]
+    ) -> Recorded | None:
+        """Record a result, or without one release the lease; return None if that is not possible.
+
+        If it is refused, and not only locked, the error is added to ``refused``.
+        """
+        leases, recording = self._store.leases, self._store.recording
+
+        def work(connection: sa.Connection) -> Recorded:
+            if result is not None:
+                return recording.record(connection, [result])
+            leases.release(connection, [delivery.lease])
+            return Recorded((), frozenset())
+
+        with suppress(LockedError), apart(refused.append):
+            return self._store.transact(work, wait=Wait.NOT)
+        return None
+
+    def _note_refusal(self, one: _PutOff, why: str, *, has_ended: bool) -> None:
+        """Log why a result is refused, once."""
+        if one.refusal != why:
+            one.refusal = why
+            then = "it has ended without it" if has_ended else "it is tried again"
+            _logger.error(
+                "the result of task %s is refused, and %s: %s", one.delivery.record.id, then, why
+            )

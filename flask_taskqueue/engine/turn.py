@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,12 +12,15 @@ import sqlalchemy as sa
 
 from ..core.queues.lanes import Lane, Lanes
 from ..core.states import Record
-from ..store import LockedError, Recorded, Store
+from ..process.logs import get_logger
+from ..store import LockedError, Recorded, Store, apart, refusal
 from .claimer import Claimed, Claimer
 from .in_flight import InFlight
 from .pool import Collected, Pool
 from .postponed import Postponed
 from .wakeups import Wakeups
+
+_logger = get_logger()
 
 _NOTHING = Recorded((), frozenset())
 
@@ -68,9 +72,9 @@ class Turns:
         """Take one turn, normally in one transaction.
 
         There is none when there is nothing to write, and there are several when one of the
-        application's transactions has locked something. What is recorded, or given back, is removed
-        from ``collected``. Raises what `Database.transact` raises; what is left in ``collected`` is
-        for the next turn then.
+        application's transactions has locked something, or when something of one task is refused.
+        What is recorded, or given back, is removed from ``collected``. Raises what
+        `Database.transact` raises; what is left in ``collected`` is for the next turn then.
         """
         room = self.room
         if room <= 0 and not collected:
@@ -86,9 +90,10 @@ class Turns:
         exchange = partial(
             self._exchange, collected=collected, probable=probable, lanes=lanes, room=room
         )
-        try:
+        turn = None
+        with suppress(LockedError), apart(_note_refusal):
             turn = self._store.transact(exchange, wait=self._postponed.wait)
-        except LockedError:
+        if turn is None:
             return self._take_singly(collected)
         for delivery, _ in collected:
             self._in_flight.end(delivery)
@@ -142,7 +147,7 @@ class Turns:
     def _take_singly(self, collected: list[Collected]) -> Turn:
         """Take a turn as `take` does, but with each task by itself.
 
-        Tasks of which nobody has locked anything are recorded, and others begin.
+        Tasks of which nothing is locked or refused are recorded, and others begin.
         """
         while collected:
             self._postponed.end(*collected[0])
@@ -158,6 +163,10 @@ class Turns:
         if self._wakeups.answer():
             self._claimer.last_look.forget()
         return self._claimer.last_look.look(connection)
+
+
+def _note_refusal(error: Exception) -> None:
+    _logger.info("a turn is repeated with each task by itself: %s", refusal(error) or repr(error))
 
 
 def _turn(

@@ -18,12 +18,12 @@ from .database.dialects.connections import keep, replace_inherited
 from .database.notify import Notifications
 from .database.schema import SchemaChange, SchemaVersion, statements
 from .database.tables import Tables
-from .database.transaction import LockedError, Wait, refusal
+from .database.transaction import LockedError, Wait, apart, refusal
 from .encryption import RotationResult
 from .leases.claims import Claims
 from .leases.freed_places import has_freed_places
 from .leases.pulls import Tag
-from .leases.results import NOT_KEPT, AttemptResult, Recorded, StoredReply
+from .leases.results import NOT_KEPT, AttemptResult, Recorded, StoredReply, without_values
 from .probe_row import refuse_elsewhere
 from .queues.added_queues import AddedQueues, configured_error
 from .queues.dispatchers import DispatcherEntry
@@ -86,6 +86,7 @@ __all__ = [
     "Visible",
     "Wait",
     "Waiting",
+    "apart",
     "configured_error",
     "has_freed_places",
     "in_order",
@@ -99,4 +100,5 @@ __all__ = [
     "track",
     "tracked_here",
     "untrack",
+    "without_values",
 ]

@@ -15,7 +15,7 @@ from ..core.arguments.functions import name_of
 from ..core.arguments.results import is_context
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.verdict import Verdict
-from ..core.errors import InvalidTaskError, PermanentFailure
+from ..core.errors import InvalidTaskError, PermanentFailure, shown
 from ..core.tasks.request import FORM, JSON, WITHOUT_BODY
 from ..core.tasks.spec import SpecOptions, TaskSpec
 from ..process.interrupts import run_async
@@ -82,11 +82,18 @@ def returned(response: Response) -> Verdict:
     """Return the verdict on a view that returned this response.
 
     The response's body is run to its end first, so that a failure in it counts as the view's; but a
-    file, in which nothing of the view runs, is read when it is sent.
+    file, in which nothing of the view runs, is read when it is sent. Raises `PermanentFailure` for
+    a status that no response can have.
     """
     if not response.is_sequence and not _is_file(response):
         _run_body(response)
     status = response.status_code
+    if not 100 <= status <= 999:
+        raise PermanentFailure(
+            f"the handler returned the status {shown(status)}; a status is a number from 100 to "
+            "999, the second of what a view returns: return a body, (body, status) or (body, "
+            "status, headers)"
+        )
     return (
         verdicts.returned(status)
         if 200 <= status < 300

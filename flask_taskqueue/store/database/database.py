@@ -245,7 +245,7 @@ class Database:
         """Return whether a failure uses up one of the tries; raise it if there is no other try."""
         if transaction.was_locked_out(error, wait, self.dialect):
             return False
-        self._raise_if_final(error, transaction.is_last(error), transaction.unsure)
+        self._raise_if_final(error, transaction.is_last(error), transaction)
         return True
 
     def _run_once(self, work: Work[Result], wait: Wait, done: Work[Result | None] | None) -> Result:
@@ -290,11 +290,11 @@ class Database:
         except sa.exc.TimeoutError as error:
             raise TransientError(CROWDED) from error
 
-    def _raise_if_final(self, error: sa.exc.DBAPIError, last: bool, unsure: bool = False) -> None:
+    def _raise_if_final(
+        self, error: sa.exc.DBAPIError, last: bool, transaction: RetriedTransaction | None = None
+    ) -> None:
+        passes = self.dialect.is_transient(error)
         if self.dialect.is_missing(error) and self._ready:
-            self._ready, self._doubted = False, True
+            self._ready, self._doubted, passes = False, True, True
             self.open()
-            passes = True
-        else:
-            passes = self.dialect.is_transient(error)
-        raise_if_final(error, passes=passes, last=last, unsure=unsure)
+        raise_if_final(error, transaction, passes=passes, last=last)

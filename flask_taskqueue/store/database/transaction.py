@@ -10,7 +10,12 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ...core.errors import ConfigurationError, TransientError
+from ...core.errors import (
+    ConfigurationError,
+    TablesMissingError,
+    TablesTooNewError,
+    TransientError,
+)
 from ...core.names import chance
 from .dialects import Dialect
 
@@ -74,6 +79,32 @@ class LockedError(TransientError):
     """Another transaction holds a lock that would have to be waited for; nothing was changed."""
 
 
+def is_outage(error: Exception) -> bool:
+    """Return whether an error of a transaction says that nothing can be done now, by anybody.
+
+    The database cannot be reached, keeps refusing or is locked, or the tables are not fit. Any
+    other error may be due to what the transaction was to write or found, as a number that is out of
+    range, and then the transactions of other tasks work.
+    """
+    return isinstance(
+        error, TransientError | TablesMissingError | TablesTooNewError | ConfigurationError
+    )
+
+
+@contextmanager
+def apart(refused: Callable[[Exception], object]) -> Iterator[None]:
+    """Keep a refusal of what is done in this block, for one row, from stopping what is done beside.
+
+    Such an error is passed to ``refused``; an outage is raised.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever one row makes the database, its driver or us raise
+        if is_outage(error):
+            raise
+        refused(error)
+
+
 class MovedError(Exception):
     """What a transaction had looked at was changed in the meantime, so it has to be run again."""
 
@@ -88,13 +119,23 @@ def unreachable(error: sa.exc.DBAPIError) -> TransientError:
     return TransientError(f"the database cannot be reached: {type(error.orig).__name__}")
 
 
-def raise_if_final(error: sa.exc.DBAPIError, *, passes: bool, last: bool, unsure: bool) -> None:
+def raise_if_final(
+    error: sa.exc.DBAPIError,
+    transaction: RetriedTransaction | None,
+    *,
+    passes: bool,
+    last: bool,
+) -> None:
     """Raise what a failed try means to its caller, unless there is to be another try.
 
     There is none after the ``last``, nor if the failure neither ``passes`` nor lost its connection.
+    Once a transaction has begun, what fails without a statement is the driver, at a row that it
+    cannot read.
     """
-    if not (passes or error.connection_invalidated or (unsure and is_unreached(error))):
-        if is_unreached(error):
+    unsure = transaction is not None and transaction.unsure
+    unreached = is_unreached(error) and not (transaction is not None and transaction.working)
+    if not (passes or error.connection_invalidated or (unsure and unreached)):
+        if unreached:
             raise unreachable(error) from error
         raise error
     if last:
@@ -167,6 +208,8 @@ class RetriedTransaction:
         self._committing = False
         self.unsure: bool = False
         """Whether it may have been committed."""
+        self.working: bool = False
+        """Whether its present try has begun, and is not being committed."""
 
     @property
     def seconds(self) -> float:
@@ -175,9 +218,9 @@ class RetriedTransaction:
 
     def run(self, work: Callable[[sa.Connection], Result], connection: sa.Connection) -> Result:
         """Do the work; from then on, a failure is a failure of the commit."""
-        self._committing = False
+        self._committing, self.working = False, True
         result = work(connection)
-        self._committing = True
+        self._committing, self.working = True, False
         return result
 
     def was_locked_out(self, error: sa.exc.DBAPIError, wait: Wait, dialect: Dialect) -> bool:
@@ -210,4 +253,5 @@ class RetriedTransaction:
         ``counted`` says whether the failed one is one of the tries.
         """
         self._attempt += counted
+        self.working = False
         time.sleep(chance.uniform(0.2, 1) * min(0.01 * 2**self._attempt, 0.5))

@@ -28,8 +28,9 @@ from .takeovers import Takeovers
 
 _CLAIMS = 20
 """How often one claim looks for more when it found tasks that may not run yet."""
-_LATER = SECOND
-"""The microseconds after which to look again at a task of which something was locked."""
+_LATER, _MUCH_LATER = SECOND, 10 * SECOND
+"""The microseconds after which to look again at a task of which something was locked, or refused.
+"""
 
 
 class Claims:
@@ -155,23 +156,28 @@ class Claims:
                 break
         return taken
 
-    def put_off(self, connection: sa.Connection, lane: Lane, state: State) -> list[Record]:
-        """Put off the first task of a lane that is due, or whose lease ran out; return it.
+    def put_off(
+        self, connection: sa.Connection, lane: Lane, state: State, *, locked: bool = True
+    ) -> str | None:
+        """Put off the first task of a lane that is due, or whose lease ran out; return its id.
 
-        It is looked at again a second later.
+        It is looked at again a second later, or ten if something of it is not ``locked`` but
+        refused. Nothing else of it is read, because that may be what is refused.
         """
         task = self._task
         first = (
-            self.takeovers.first_expired(connection, lane)
+            self.takeovers.expired_rows(lane)
             if state is State.LEASED
-            else self._first_due(connection, lane)
+            else candidates(task, self._now)
         )
-        if first is None:
-            return []
-        connection.execute(
-            sa.update(task).where(task.c.id == first.id).values(due_at=self._now + _LATER)
+        which = {"in_queue": lane.queue, "in_priority": lane.priority, "most": 1}
+        task_id: str | None = connection.scalar(
+            first.with_only_columns(task.c.id).with_for_update(skip_locked=True),
+            which if state is not State.LEASED else {},
         )
-        return [first]
+        later = self._now + (_LATER if locked else _MUCH_LATER)
+        connection.execute(sa.update(task).where(task.c.id == task_id).values(due_at=later))
+        return task_id
 
     def _not_slowed(
         self,
@@ -218,16 +224,6 @@ class Claims:
             )
         self.put_off_any |= has_rate_key(claimed)
         return self._locks.admit(connection, [task for task in claimed if task not in late])
-
-    def _first_due(self, connection: sa.Connection, lane: Lane) -> Record | None:
-        which = {"in_queue": lane.queue, "in_priority": lane.priority, "most": 1}
-        first = (
-            candidates(self._task, self._now)
-            .with_only_columns(self._task)
-            .with_for_update(skip_locked=True)
-        )
-        row = connection.execute(first, which).one_or_none()
-        return None if row is None else Record._make(row)
 
 
 def _terms(lease_id: str, held_by: str, lease: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ...core.delivery.outcome import Outcome
 from ...core.delivery.verdict import Reply, kept_headers
 from ...core.queues.circuits import CircuitChange
 from ...core.security.encryption import Encryption
-from ...core.states import Record
+from ...core.states import Record, State
 from ..database.dialects import Dialect
 
 
@@ -59,6 +59,19 @@ class AttemptResult(NamedTuple):
     def __repr__(self) -> str:
         """Leave out what the task and its reply hold, because a repr ends up in logs."""
         return f"<AttemptResult {self.record!r} {self.outcome!r}>"
+
+
+def without_values(result: AttemptResult, why: str) -> AttemptResult:
+    """Return what is recorded in place of a result that is refused: nothing of what it holds.
+
+    Its task is dead. If the handler's own transaction has completed the attempt, the task has
+    succeeded, but nothing follows it.
+    """
+    result = result._replace(duration=0.0, reply_headers=None, reply_body=None, traceback=None)
+    if result.completed:
+        return result._replace(record=result.record._replace(follow_up=None))
+    executed = result.outcome.executed
+    return result._replace(outcome=Outcome(State.DEAD, "permanent", error=why, executed=executed))
 
 
 @dataclass(frozen=True, slots=True)

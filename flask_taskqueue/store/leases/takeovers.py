@@ -92,7 +92,7 @@ class Takeovers:
         suspects: bool | None,
         kept: Collection[Lease],
     ) -> Record | None:
-        while (found := self.first_expired(connection, lane, suspects, kept)) is not None:
+        while (found := self._first_expired(connection, lane, suspects, kept)) is not None:
             status = self._completions.finish(connection, found, holder["held_by"])
             if status is not None:
                 self.ended[found.id] = AttemptResult(found, success(status), 0.0)
@@ -126,8 +126,8 @@ class Takeovers:
         self, connection: sa.Connection, lane: Lane, kept: Collection[Lease] = ()
     ) -> bool:
         """Return whether a lane has a lease that ran out whose task is to be tried alone."""
-        rows = connection.execute(self._expired_rows(lane, True, kept))
-        return rows.one_or_none() is not None
+        first = self.expired_rows(lane, True, kept).with_only_columns(self._task.c.id)
+        return connection.scalar(first) is not None
 
     def excuse_crash(self, connection: sa.Connection, leases: Collection[Lease]) -> None:
         """Excuse suspects for the crash that may end these attempts."""
@@ -141,21 +141,20 @@ class Takeovers:
             sa.update(task).where(*mine, condemned).values(pardons=task.c.pardons + 1)
         )
 
-    def first_expired(
+    def _first_expired(
         self,
         connection: sa.Connection,
         lane: Lane,
-        suspects: bool | None = None,
-        kept: Collection[Lease] = (),
+        suspects: bool | None,
+        kept: Collection[Lease],
     ) -> Record | None:
-        """Return the task of a lane whose lease ran out longest ago, and lock its row."""
         row = connection.execute(
-            self._expired_rows(lane, suspects, kept).with_for_update(skip_locked=True)
+            self.expired_rows(lane, suspects, kept).with_for_update(skip_locked=True)
         ).one_or_none()
         return None if row is None else Record._make(row)
 
-    def _expired_rows(
-        self, lane: Lane, suspects: bool | None, kept: Collection[Lease]
+    def expired_rows(
+        self, lane: Lane, suspects: bool | None = None, kept: Collection[Lease] = ()
     ) -> sa.Select[Any]:
         """Return the statement for the task of a lane whose lease ran out longest ago."""
         task = self._task

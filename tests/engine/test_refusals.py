@@ -1,0 +1,144 @@
+"""What the database refuses of one task stops no other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from flask_taskqueue import State
+from tests.apps import Bench, bench
+from tests.databases import TestDatabase
+from tests.engine.test_dispatcher import start
+from tests.waiting import wait_until
+
+NONE = (3_000_000_000, 2**70, 1000, 99, 0, -1)
+"""Numbers that are no status, some of which no database takes for one."""
+
+
+@pytest.fixture
+def queue(database: TestDatabase) -> Iterator[Bench]:
+    """An application on a database of each kind, whose dispatcher is stopped at the end."""
+    with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.1) as one:
+        yield one
+        one.runtime.stop()
+
+
+def values_refused(queue: Bench, refused: str) -> None:
+    """Have the database take no attempt with a reply that holds these bytes.
+
+    It stands for everything that a database may refuse of a row: what handlers return has been made
+    fit before.
+    """
+    attempt = queue.store.database.tables.attempt
+    name = queue.store.database.engine.dialect.name
+    text = refused.encode().hex()
+    if name == "sqlite":
+        make = [
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {attempt.name} "
+            f"WHEN NEW.reply_body = x'{text}' BEGIN SELECT RAISE(ABORT, 'no such reply'); END"
+        ]
+    elif name == "postgresql":
+        make = [
+            f"ALTER TABLE {attempt.name} ADD CONSTRAINT refuse "
+            f"CHECK (reply_body IS DISTINCT FROM '\\x{text}'::bytea)"
+        ]
+    else:
+        make = [
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {attempt.name} FOR EACH ROW "
+            f"IF NEW.reply_body = x'{text}' THEN SIGNAL SQLSTATE '22003'; END IF"
+        ]
+    with queue.store.database.engine.begin() as connection:
+        for statement in make:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+def test_a_status_that_is_none_is_refused_where_it_is_returned(
+    queue: Bench, transactional: bool
+) -> None:
+    """The task is dead with a sentence that names the number, a transactional handler's changes
+    are undone, and other tasks go on.
+    """
+
+    @queue.tasks.worker("/bad", transactional=transactional)
+    def bad(number: int) -> tuple[str, int]:
+        if transactional:
+            queue.db.session.add(queue.Counter(id=number % 1000 + 1000, count=0))
+        return "imported", number
+
+    @queue.tasks.worker("/good")
+    def good() -> None: ...
+
+    start(queue)
+    tasks = [bad.add(number) for number in NONE]
+    goods = [good.add() for _ in NONE]
+    for number, task in zip(NONE, tasks, strict=True):
+        ended = task.wait(20)
+        assert (ended.state, ended.attempts) == (State.DEAD, 1)
+        assert f"the handler returned the status {number};" in str(ended.last_error)
+    assert {one.wait(20).state for one in goods} == {State.SUCCEEDED}
+    queue.db.session.rollback()
+    written = sa.select(queue.Counter.id).where(queue.Counter.id >= 1000)
+    assert list(queue.db.session.scalars(written)) == []
+
+
+def test_a_result_that_the_database_refuses_ends_its_task_alone(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is dead, the error says what the database said, and what ended beside it is recorded as
+    it was.
+    """
+    together = threading.Barrier(4, timeout=20)
+
+    @queue.tasks.worker("/w", keep_result=True)
+    def handler(text: str) -> str:
+        together.wait()
+        return text
+
+    values_refused(queue, "refuse me")
+    scheduler = start(queue)
+    bad, *others = [handler.add(text) for text in ("refuse me", "a", "b", "c")]
+    ended = bad.wait(20)
+    assert (ended.state, ended.attempts, ended.last_reason) == (State.DEAD, 1, "permanent")
+    assert "its result could not be recorded: " in str(ended.last_error)
+    for text, other in zip("abc", others, strict=True):
+        assert (other.wait(20).state, queue.tasks.get(other.id).result.text) == (
+            State.SUCCEEDED,
+            text,
+        )
+    wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="nothing is held")
+    assert scheduler.dispatcher.health.refusing_since is None
+    assert caplog.text.count("is refused, and it has ended without it") == 1
+
+
+def test_a_task_that_the_database_does_not_let_begin_stops_no_other(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that has been attempted more often than a number holds: it is looked at again later,
+    which is logged, and others of its lane, before it or behind it, run.
+    """
+
+    @queue.tasks.worker("/w")
+    def handler(number: int) -> None: ...
+
+    task = queue.store.database.tables.task
+    tasks = [handler.add(number) for number in range(5)]
+    bad = tasks.pop(2)
+    unfit = (
+        {"attempts": 2**31 - 1}
+        if queue.store.database.engine.dialect.name != "sqlite"
+        else {"url": sa.text("CAST(x'ff' AS TEXT)")}
+    )
+    with queue.store.database.engine.begin() as connection:
+        connection.execute(sa.update(task).where(task.c.id == bad.id).values(unfit))
+    scheduler = start(queue)
+    assert {one.wait(20).state for one in tasks} == {State.SUCCEEDED}
+    assert handler.add(9).wait(20).attempts == 1
+    with queue.store.reading() as connection:
+        state = connection.scalar(sa.select(task.c.state).where(task.c.id == bad.id))
+    assert state == State.SCHEDULED
+    assert f"task {bad.id} or one behind it is refused: " in caplog.text
+    assert scheduler.dispatcher.health.refusing_since is None
