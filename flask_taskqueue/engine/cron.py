@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..core.schedules.schedule import Schedule
 from ..process.logs import get_logger
-from ..store import LockedError, ScheduleDefinition, Store, Wait, Waiting
+from ..store import LockedError, ScheduleDefinition, Store, Wait, Waiting, apart, refusal
 
 _logger = get_logger()
 
@@ -117,10 +117,8 @@ class Cron:
             if one.is_added or name in self.declared:
                 self._fire(name, instant)
             elif instant - one.next_at > _GONE:
-                self._store.transact(
-                    partial(self._store.schedules.pass_over, name=name, now=instant),
-                    wait=Wait.BRIEFLY,
-                )
+                pass_over = partial(self._store.schedules.pass_over, name=name, now=instant)
+                self._is_done(name, pass_over, "cannot be passed over yet")
         if due:
             with self._store.reading() as connection:
                 _, rows = self._look(connection, now)
@@ -144,20 +142,15 @@ class Cron:
     def _declare(self, rows: Sequence[sa.Row[Any]], instant: datetime) -> bool:
         """Store the schedules whose rows differ from their declarations; return if there are any.
 
-        It does not work while an application's transaction has locked the row of a schedule.
+        One whose row is locked or refused is stored later.
         """
         store = self._store.declared_schedules
         outdated = store.outdated({row.name: row for row in rows}, self.declared.values())
         for one in outdated:
             next_at = self._next_of(one, instant)
             declare = partial(store.declare, one=one, next_at=next_at)
-            try:
-                self._store.transact(declare, wait=Wait.BRIEFLY)
+            if self._is_done(one.name, declare, "cannot be stored as it is declared, yet"):
                 self._next[one.name] = next_at
-            except LockedError as error:
-                _logger.warning(
-                    "schedule %s cannot be stored as it is declared, yet: %s", one.name, error
-                )
         return bool(outdated)
 
     def _next_of(self, one: ScheduleDefinition, instant: datetime) -> datetime:
@@ -176,10 +169,7 @@ class Cron:
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
 
     def _fire(self, name: str, instant: datetime) -> None:
-        """Fire one schedule, unless an application's transaction has locked what that needs.
-
-        A schedule that cannot fire yet is looked at again later, and the others fire.
-        """
+        """Fire one schedule, unless what that needs is locked or refused."""
         store, one = self._store, self.declared.get(name)
         fire: Callable[[sa.Connection], int] = (
             partial(store.schedules.fire, name=name, now=instant)
@@ -191,12 +181,24 @@ class Cron:
                 next_at=self._next_of(one, instant),
             )
         )
-        try:
-            added = store.transact(fire, wait=Wait.BRIEFLY)
-        except LockedError as error:
-            _logger.warning("schedule %s cannot fire yet: %s", name, error)
-            return
-        if added:
+        counts: list[int] = []
+        fired = self._is_done(name, lambda one: counts.append(fire(one)), "cannot fire yet")
+        if fired and (added := counts[-1]):
             self.has_added = True
             _logger.info("schedule %s added %d tasks", name, added)
             self._fired(name, added)
+
+    def _is_done(self, name: str, work: Callable[[sa.Connection], object], otherwise: str) -> bool:
+        """Do something of one schedule; return False, and log it, if it is locked or refused.
+
+        It is done later then, and what concerns the other schedules is done now.
+        """
+        refused: list[Exception] = []
+        try:
+            with apart(refused.append):
+                self._store.transact(work, wait=Wait.BRIEFLY)
+        except LockedError as error:
+            refused.append(error)
+        for why in refused:
+            _logger.warning("schedule %s %s: %s", name, otherwise, refusal(why) or why)
+        return not refused

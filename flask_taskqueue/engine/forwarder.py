@@ -7,16 +7,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from ..core.errors import TaskQueueError
+from ..core.failures import printable
 from ..core.names import chance, lease_id
 from ..core.settings.queue import CLOUDTASKS, QueueSettings
 from ..core.states import Record
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError, start_thread
-from ..store import Store
+from ..store import Store, apart, refusal
 from .cloud_tasks import CloudTasksEngine, NotTakenError, UnavailableError
 
 _logger = get_logger()
@@ -30,6 +32,11 @@ _LEASE = 60.0
 """The seconds after which another forwarder hands over what this one has taken."""
 _LONGEST_BACKOFF = 60.0
 _LOOK_INTERVAL = 60.0
+_LONGEST_REASON = 4000
+
+T = TypeVar("T")
+Result = tuple[Record, Exception | None]
+"""A task, and what kept it from being handed over."""
 
 
 class Forwarder:
@@ -78,23 +85,43 @@ class Forwarder:
 
     def _hand_over(self, queue: str, taken: Sequence[Record]) -> int:
         results = _each(taken, self._create)
-        done = [record for record, error in results if error is None]
-        refused = [one for one in results if isinstance(one[1], NotTakenError)]
-        failed = [one for one in results if isinstance(one[1], UnavailableError)]
+        if not self._are_noted(results):
+            for one in results:
+                self._are_noted([one])
+        for record, error in results:
+            if isinstance(error, NotTakenError):
+                _logger.error("task %s cannot be handed over: %s", record.id, error)
+        failed = [error for _, error in results if isinstance(error, UnavailableError)]
+        self._note(queue, failed[0] if failed else None)
+        return sum(error is None for _, error in results)
 
-        def work(connection: sa.Connection) -> None:
-            forwarding = self._store.forwarding
-            forwarding.handed_over(connection, [_lease(record) for record in done])
-            for record, error in refused:
-                forwarding.refuse(connection, record, str(error))
-            for record, error in failed:
-                forwarding.put_back(connection, [_lease(record)], str(error))
+    def _are_noted(self, results: Sequence[Result]) -> bool:
+        """Note what became of tasks; return False, and log it, if something of that is refused."""
+        forwarding = self._store.forwarding
 
-        self._store.transact(work)
-        for record, error in refused:
-            _logger.error("task %s cannot be handed over: %s", record.id, error)
-        self._note(queue, failed[0][1] if failed else None)
-        return len(done)
+        def work(connection: sa.Connection) -> bool:
+            done = [_lease(record) for record, error in results if error is None]
+            forwarding.handed_over(connection, done)
+            for record, error in results:
+                why = printable(str(error), _LONGEST_REASON)
+                if isinstance(error, NotTakenError):
+                    forwarding.refuse(connection, record, why)
+                elif isinstance(error, UnavailableError):
+                    forwarding.put_back(connection, [_lease(record)], why)
+            return True
+
+        return self._done(work, *(record for record, _ in results)) is not None
+
+    def _done(self, work: Callable[[sa.Connection], T], *records: Record) -> T | None:
+        """Return what is done of some tasks; None, which is logged, if something is refused."""
+
+        def refused(error: Exception) -> None:
+            ids = ", ".join(record.id for record in records)
+            _logger.error("what became of %s cannot be noted: %s", ids, refusal(error) or error)
+
+        with apart(refused):
+            return self._store.transact(work)
+        return None
 
     def _create(self, record: Record) -> Exception | None:
         """Hand a task over; return what kept it from that, if anything did."""
@@ -125,9 +152,8 @@ class Forwarder:
         """
         for queue in self._queues:
             for record in self._read(self._store.delivered.lost, queue):
-                self._store.transact(
-                    partial(self._store.delivered.settle, record=record, source=self._held_by)
-                )
+                settle = self._store.delivered.settle
+                self._done(partial(settle, record=record, source=self._held_by), record)
             try:
                 self._ask_after(queue)
                 self._delete(queue)
@@ -144,7 +170,7 @@ class Forwarder:
                 "deleted or purged it there"
             )
             give_up = partial(self._store.forwarding.give_up, record=record, error=error)
-            if self._store.transact(give_up):
+            if self._done(give_up, record):
                 _logger.error("task %s is dead: %s", record.id, error)
 
     def _delete(self, queue: str) -> None:
@@ -224,12 +250,10 @@ def _lease(record: Record) -> tuple[str, str]:
     return record.id, record.lease_id or ""
 
 
-def _each(
-    records: Sequence[Record], call: Callable[[Record], Exception | None]
-) -> list[tuple[Record, Exception | None]]:
+def _each(records: Sequence[Record], call: Callable[[Record], Exception | None]) -> list[Result]:
     """Call a function for each task, some at a time, and return what it returned."""
     waiting = deque(records)
-    results: list[tuple[Record, Exception | None]] = []
+    results: list[Result] = []
 
     def work() -> None:
         while True:

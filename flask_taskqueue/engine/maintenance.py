@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ..core.errors import TaskQueueError
 from ..core.settings.app import Settings
 from ..process.logs import get_logger
-from ..store import LockedError, Store, Tombstones, Wait
+from ..store import LockedError, Store, Tombstones, Wait, apart, refusal
 
 _logger = get_logger()
 
@@ -42,21 +42,27 @@ def carry_on(store: Store, tell: Callable[[str, int], object] = lambda *_: None)
 def _go_on(store: Store, bulk: str, tell: Callable[[str, int], object]) -> None:
     """Do some of one bulk change.
 
-    While an application's transaction has locked a task that it must change, it waits and the
-    others go on.
+    While something of a task that it must change is locked or refused, it waits and the others go
+    on.
     """
+    step = None
     try:
-        for _ in range(_ROUNDS):
-            step = store.transact(
-                partial(store.bulk_changes.go_on, bulk_id=bulk), wait=Wait.BRIEFLY
-            )
-            if step is None or step.is_last:
-                break
+        with apart(lambda error: _note_refusal(f"bulk change {bulk}", error)):
+            for _ in range(_ROUNDS):
+                step = store.transact(
+                    partial(store.bulk_changes.go_on, bulk_id=bulk), wait=Wait.BRIEFLY
+                )
+                if step is None or step.is_last:
+                    break
     except LockedError as error:
         _logger.info("a bulk change waits: %s", error)
         return
     if step is not None and step.is_last:
         tell(step.action, step.changed)
+
+
+def _note_refusal(what: str, error: Exception) -> None:
+    _logger.error("%s is refused, and is tried again: %s", what, refusal(error) or error)
 
 
 Step = Callable[[sa.Connection], int | None]
@@ -100,17 +106,18 @@ def sweep(store: Store, retention: Retention) -> int:
     """Mend the tables and forget finished tasks; return how many were forgotten.
 
     This is done in small transactions, so that nobody waits long for one. What is left over after
-    some seconds is for the next sweep, and so is what an application's transaction has locked.
+    some seconds is for the next sweep, and so is what is locked or refused.
     """
     total = 0
     limit = time.monotonic() + _LONGEST
 
     def transact(step: Step) -> int:
         try:
-            return store.transact(step, wait=Wait.BRIEFLY) or 0
+            with apart(partial(_note_refusal, "a step of the janitor")):
+                return store.transact(step, wait=Wait.BRIEFLY) or 0
         except LockedError as error:
             _logger.info("the janitor leaves something for later: %s", error)
-            return 0
+        return 0
 
     try:
         _mend(store, transact, limit)

@@ -12,6 +12,7 @@ from flask_taskqueue import State
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.engine.test_dispatcher import start
+from tests.refusals import refusing
 from tests.waiting import wait_until
 
 NONE = (3_000_000_000, 2**70, 1000, 99, 0, -1)
@@ -24,35 +25,6 @@ def queue(database: TestDatabase) -> Iterator[Bench]:
     with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.1) as one:
         yield one
         one.runtime.stop()
-
-
-def values_refused(queue: Bench, refused: str) -> None:
-    """Have the database take no attempt with a reply that holds these bytes.
-
-    It stands for everything that a database may refuse of a row: what handlers return has been made
-    fit before.
-    """
-    attempt = queue.store.database.tables.attempt
-    name = queue.store.database.engine.dialect.name
-    text = refused.encode().hex()
-    if name == "sqlite":
-        make = [
-            f"CREATE TRIGGER refuse BEFORE INSERT ON {attempt.name} "
-            f"WHEN NEW.reply_body = x'{text}' BEGIN SELECT RAISE(ABORT, 'no such reply'); END"
-        ]
-    elif name == "postgresql":
-        make = [
-            f"ALTER TABLE {attempt.name} ADD CONSTRAINT refuse "
-            f"CHECK (reply_body IS DISTINCT FROM '\\x{text}'::bytea)"
-        ]
-    else:
-        make = [
-            f"CREATE TRIGGER refuse BEFORE INSERT ON {attempt.name} FOR EACH ROW "
-            f"IF NEW.reply_body = x'{text}' THEN SIGNAL SQLSTATE '22003'; END IF"
-        ]
-    with queue.store.database.engine.begin() as connection:
-        for statement in make:
-            connection.exec_driver_sql(statement)
 
 
 @pytest.mark.parametrize("transactional", [False, True])
@@ -98,20 +70,21 @@ def test_a_result_that_the_database_refuses_ends_its_task_alone(
         together.wait()
         return text
 
-    values_refused(queue, "refuse me")
-    scheduler = start(queue)
-    bad, *others = [handler.add(text) for text in ("refuse me", "a", "b", "c")]
-    ended = bad.wait(20)
-    assert (ended.state, ended.attempts, ended.last_reason) == (State.DEAD, 1, "permanent")
-    assert "its result could not be recorded: " in str(ended.last_error)
-    for text, other in zip("abc", others, strict=True):
-        assert (other.wait(20).state, queue.tasks.get(other.id).result.text) == (
-            State.SUCCEEDED,
-            text,
-        )
-    wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="nothing is held")
-    assert scheduler.dispatcher.health.refusing_since is None
-    assert caplog.text.count("is refused, and it has ended without it") == 1
+    # It stands for everything that a database may refuse: what handlers return is made fit before.
+    with refusing(queue.store, "attempt", "length({}reply_body) = 9"):
+        scheduler = start(queue)
+        bad, *others = [handler.add(text) for text in ("refuse me", "a", "b", "c")]
+        ended = bad.wait(20)
+        assert (ended.state, ended.attempts, ended.last_reason) == (State.DEAD, 1, "permanent")
+        assert "its result could not be recorded: " in str(ended.last_error)
+        for text, other in zip("abc", others, strict=True):
+            assert (other.wait(20).state, queue.tasks.get(other.id).result.text) == (
+                State.SUCCEEDED,
+                text,
+            )
+        wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="nothing is held")
+        assert scheduler.dispatcher.health.refusing_since is None
+        assert caplog.text.count("is refused, and it has ended without it") == 1
 
 
 def test_a_task_that_the_database_does_not_let_begin_stops_no_other(

@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+import sqlalchemy as sa
 
 from flask_taskqueue.engine.cloud_tasks import CloudTasksEngine
 from flask_taskqueue.engine.forwarder import Forwarder, ForwarderThread
@@ -17,6 +18,7 @@ from tests.cloud import PARENT, Cloud
 from tests.databases import TestDatabase
 from tests.forwarding.conftest import add_workers
 from tests.forwarding.test_deliveries import add_and_forward, change
+from tests.refusals import refusing
 from tests.waiting import wait_until
 
 
@@ -103,6 +105,22 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_thread(
     finally:
         thread.stop(10)
     assert "nobody foresaw this" in caplog.text
+
+
+def test_what_the_database_refuses_of_one_task_holds_up_no_other(
+    app: Bench, cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What became of the others is noted; that task is handed over again after a minute."""
+    unfit = "{}name = 'bad' AND {}state = 'forwarded' AND {}held_by IS NULL"
+    bad, *others = [app.tasks.add("/count", name=name) for name in ("bad", "a", "b")]
+    forwarder = Forwarder(app.store, CloudTasksEngine(app.runtime.settings), ["mail"], "one")
+    with refusing(app.store, "task", unfit):
+        assert forwarder.forward() == 3
+    table = app.store.database.tables.task
+    with app.store.reading() as connection:
+        held = dict(connection.execute(sa.select(table.c.id, table.c.held_by)).all())
+    assert held == {bad.id: "one", others[0].id: None, others[1].id: None}
+    assert f"what became of {bad.id} cannot be noted: " in caplog.text
 
 
 def test_while_cloud_tasks_refuses_tasks_wait_and_say_why(app: Bench, cloud: Cloud) -> None:

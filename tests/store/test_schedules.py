@@ -22,6 +22,7 @@ from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.core.times import to_datetime, to_micros
 from flask_taskqueue.engine.cron import Cron
 from flask_taskqueue.store import ScheduleDefinition, Store
+from tests.refusals import refusing
 from tests.store.conftest import get
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -322,6 +323,29 @@ def test_whoever_only_looks_changes_no_schedule(store: Store) -> None:
     cron(store, rival("0 3 1 1 *"), definition("two", "0 * * * *")).introduce()
     assert row(store, "one") == before
     assert row(store, "two").text == "0 * * * *"
+
+
+def test_a_schedule_that_the_database_refuses_holds_up_no_other(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither where it is stored as it is declared nor where it fires; both are tried again."""
+    names = {
+        name: definition(name, "every 1 hours", description="unfit" if name == "a" else None)
+        for name in "abc"
+    }
+    one = cron(store, *names.values())
+    with (
+        refusing(store, "schedule", "{}description = 'unfit'"),
+        refusing(store, "task", "{}schedule = 'b'"),
+    ):
+        one.tick(START)
+        one.tick(START + timedelta(hours=1, minutes=1))
+    assert [len(fired(store, name)) for name in "abc"] == [0, 0, 1]
+    assert "schedule a cannot be stored as it is declared, yet: " in caplog.text
+    assert "schedule b cannot fire yet: " in caplog.text
+    one.tick(START + timedelta(hours=1, minutes=2))
+    assert len(fired(store, "b")) == 1
+    assert row(store, "a").description == "unfit"
 
 
 def test_old_fire_times_are_forgotten(store: Store) -> None:
