@@ -95,7 +95,8 @@ def make_change(
     warnings: that a change is lost because the session was closed without a commit, and that it
     waits because no dispatcher is alive. ``waits`` says that the change may wait for another
     transaction that changes the queue. ``work`` may run several times; after a lost connection,
-    ``done`` first looks for what it has already committed.
+    ``done`` first looks for what it has already committed. It also does so before the commit of a
+    session's transaction that something may have ended before.
 
     Raises `BadTransactionStateError` if the change cannot be part of the transaction it belongs to,
     or would wait for the caller's own transaction.
@@ -104,7 +105,7 @@ def make_change(
     if note is not None:
         work, tell = partial(_work_noted, work, note), partial(_tell_unnoted, tell)
     if joins_session(runtime, transactional):
-        return _join(runtime, work, wakes, tell, name)
+        return _join(runtime, work, wakes, tell, name, done)
     if waits and transactional is False:
         _refuse_to_wait(runtime)
     runtime.store.ensure_queues()
@@ -194,6 +195,7 @@ def _join(
     wakes: bool,
     tell: Callable[[T], object],
     name: Callable[[T], Sequence[str]],
+    done: Callable[[sa.Connection], T | None],
 ) -> tuple[T, Commitment]:
     database = runtime.store.database
     session = sessions.current(runtime.binding.session)
@@ -206,6 +208,7 @@ def _join(
             "it back, or use transactional=False"
         ) from error
     sessions.refuse_autocommit(session)
+    sessions.refuse_undone(session)
     if database.dialect.locks_by_writing and not database.in_memory:
         one_writer.refuse_other_writers(database.file, connection)
     with database.joined():
@@ -227,6 +230,7 @@ def _join(
         name(result),
         commitment.commit,
         [*then, lambda: tell(result)],
+        lambda: done(connection) is not None,
     )
     return result, commitment
 

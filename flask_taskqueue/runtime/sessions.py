@@ -19,6 +19,7 @@ from ..core.errors import BadTransactionStateError
 from ..process.logs import get_logger
 from ..store import (
     NO_COMMIT,
+    UNDONE,
     JoinedChange,
     TrackedTransaction,
     track,
@@ -66,9 +67,9 @@ def watch(session: Any) -> None:
     if session not in _watched:
         _watched.add(session)
         sa.event.listen(session, "after_transaction_create", _created)
-        sa.event.listen(session, "after_begin", _begun)
+        # Before the application's own listeners, which may write or add tasks.
+        sa.event.listen(session, "after_begin", _begun, insert=True)
         sa.event.listen(session, "before_commit", _committing)
-        # Before the application's own listeners, which may add tasks.
         sa.event.listen(session, "after_commit", _committed, insert=True)
         sa.event.listen(session, "after_rollback", _rolled_back, insert=True)
         sa.event.listen(session, "after_soft_rollback", _rolled_back_to)
@@ -91,6 +92,12 @@ def refuse_autocommit(session: Session) -> None:
     """Raise `BadTransactionStateError` if a connection of the session commits by itself."""
     if any(one.is_autocommit for one in followed(session)):
         raise BadTransactionStateError(_COMMITS_BY_ITSELF)
+
+
+def refuse_undone(session: Session) -> None:
+    """Raise `BadTransactionStateError` if the queue's changes of the transaction are undone."""
+    if any(one.is_undone for one in followed(session)):
+        raise BadTransactionStateError(UNDONE)
 
 
 def has_changes(session: Session) -> bool:
@@ -145,14 +152,15 @@ def join(
     names: Sequence[str],
     committed: Callable[[], object],
     then: Sequence[Callable[[], object]],
+    is_stored: Callable[[], bool],
 ) -> None:
     """Record a change to the queue that was made on one of the session's connections.
 
-    See `JoinedChange` for what follows it. If the transaction, or the savepoint in which the change
-    was made, is rolled back, nothing follows. If the transaction just ends, a warning names the
-    tasks.
+    See `JoinedChange` for what follows it, and for ``is_stored``. If the transaction, or the
+    savepoint in which the change was made, is rolled back, nothing follows. If the transaction just
+    ends, a warning names the tasks.
     """
-    joined = JoinedChange(names, committed, then)
+    joined = JoinedChange(names, committed, then, is_stored)
     for one in followed(session):
         if one.connection is connection:
             one.join(joined)

@@ -35,7 +35,7 @@ from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
 from .uncommitted.changes import JoinedChange
-from .uncommitted.tracking import NO_COMMIT, inherited, track, tracked_here, untrack
+from .uncommitted.tracking import NO_COMMIT, UNDONE, inherited, track, tracked_here, untrack
 from .uncommitted.transaction import TrackedTransaction
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "RANGES",
     "SEARCHED",
     "SLOT",
+    "UNDONE",
     "Action",
     "AddedQueues",
     "AttemptCounts",

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
-from flask_taskqueue import BadTransactionStateError, InvalidTaskError, Task
+from flask_taskqueue import BadTransactionStateError, InvalidTaskError, Task, TaskQueue
 from flask_taskqueue.store.database.transaction import close_engine
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, closing
 from tests.databases import NAMES, TestDatabase
 from tests.laid import Laid
 
@@ -669,3 +671,111 @@ def test_what_the_drivers_own_cursor_changes_is_kept(queue: Bench) -> None:
     queue.db.session.commit()
     queue.db.session.expire_all()
     assert queue.db.session.get(queue.Counter, 1).count == 5
+
+
+def visit(queue: Bench) -> None:
+    """A transaction that is over, which the server counts for some seconds with the next one."""
+    execute(queue, "UPDATE counter SET count = count + 1")
+    queue.db.session.commit()
+
+
+def roll_back_a_savepoint(queue: Bench) -> None:
+    """Change a row in a savepoint, and roll it back."""
+    savepoint = queue.db.session.begin_nested()
+    execute(queue, "UPDATE counter SET count = 7")
+    savepoint.rollback()
+
+
+LOCKS: dict[str, Callable[[Bench], object]] = {
+    "a row": lambda queue: queue.db.session.get(queue.Counter, 1, with_for_update=True),
+    "a table": lambda queue: execute(queue, "LOCK TABLE counter"),
+    "what was rolled back": roll_back_a_savepoint,
+}
+
+
+@pytest.fixture
+def on_postgresql(laid: Laid, tmp_path: Path) -> Iterator[Bench]:
+    """An application on PostgreSQL, with a table whose rows a trigger puts elsewhere."""
+    with laid.lend("postgresql", tmp_path) as database, bench(database.url) as one:
+        one.tasks.worker("/w")(lambda: None)
+        with one.db.engine.begin() as connection:
+            for statement in (
+                "CREATE TABLE door (id int)",
+                "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO "
+                "counter (id, count) VALUES (NEW.id, 0); RETURN NULL; END'",
+                "CREATE TRIGGER pass BEFORE INSERT ON door FOR EACH ROW EXECUTE FUNCTION pass()",
+            ):
+                connection.exec_driver_sql(statement)
+        one.tasks.find()
+        yield one
+        one.db.session.rollback()
+        with one.db.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE door")
+            connection.exec_driver_sql("DROP FUNCTION pass()")
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+def test_a_lock_is_no_change_whatever_the_connection_has_done_before(
+    on_postgresql: Bench, lock: Callable[[Bench], object]
+) -> None:
+    """Before and after statements that match no row; a view that only adds a task need not
+    commit.
+    """
+    queue, nothing = on_postgresql, "UPDATE counter SET count = 7 WHERE id = 99"
+    for before, after in (([], []), ([], [nothing]), ([nothing], []), ([nothing], [nothing])):
+        visit(queue)
+        execute(queue, "SELECT lower('A')")
+        for text in before:
+            execute(queue, text)
+        lock(queue)
+        for text in after:
+            execute(queue, text)
+        expect(queue, joined=False)
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+@pytest.mark.parametrize("text", ["INSERT INTO door VALUES (3)", "UPDATE counter SET count = 7"])
+def test_a_write_beside_a_lock_is_a_change(
+    on_postgresql: Bench, lock: Callable[[Bench], object], text: str
+) -> None:
+    """Also one of a trigger, for a statement that has inserted no row itself."""
+    queue = on_postgresql
+    for first, second in ((lock, None), (None, lock)):
+        visit(queue)
+        for step in (first, lambda queue: execute(queue, text), second):
+            if step is not None:
+                step(queue)
+        expect(queue, joined=True)
+
+
+def test_what_a_hook_of_the_beginning_writes_is_a_change(database: TestDatabase) -> None:
+    """Although it was registered before the queue knew the session."""
+    app = Flask(__name__)
+    app.config.update(
+        TESTING=True, SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=database.url
+    )
+    db: Any = SQLAlchemy(app)
+
+    class Visit(db.Model):  # type: ignore[name-defined, misc]
+        id = sa.Column(sa.Integer, primary_key=True)
+
+    with app.app_context(), closing(app):
+        db.create_all()
+
+        def write(_session: Any, _transaction: Any, connection: sa.Connection) -> None:
+            connection.execute(sa.insert(Visit))
+
+        sa.event.listen(db.session, "after_begin", write)
+        tasks = TaskQueue(app, db)
+        tasks.worker("/w")(lambda: None)
+        db.create_all()
+        if database.name == "sqlite":
+            begin_explicitly(db.engine)
+        for end, kept in ((db.session.rollback, False), (db.session.commit, True)):
+            db.session.scalars(sa.select(Visit)).all()
+            task = tasks.add("/w")
+            assert not task.is_committed
+            end()
+            assert task.is_committed is kept
+            with db.engine.connect() as connection:
+                assert len(connection.execute(sa.select(Visit)).all()) == int(kept)

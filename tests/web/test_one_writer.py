@@ -550,3 +550,85 @@ def test_an_async_view_does_not_wait_for_its_own_session(on_a_file: Bench, begin
     client = queue.app.test_client()
     assert client.get("/reads").text == "stored"
     assert "holds changes" in client.get("/writes").text
+
+
+RETURNING = [
+    "UPDATE counter SET count = 5 RETURNING id",
+    "INSERT INTO counter (id, count) VALUES (2, 5), (3, 5) RETURNING id",
+]
+
+
+@pytest.mark.parametrize("begin", [None, *BEGINS.values()])
+@pytest.mark.parametrize("fetched", [0, 1])
+@pytest.mark.parametrize("text", RETURNING)
+def test_a_statement_that_has_not_ended_is_a_change(
+    on_a_file: Bench, begin: str | None, fetched: int, text: str
+) -> None:
+    """One of a driver's own cursor, whose rows SQLite counts only when they have been fetched."""
+    queue = on_a_file
+    queue.tasks.find()
+    if begin is not None:
+        begin_explicitly(queue.db.engine, begin)
+    for end, kept in ((queue.db.session.rollback, False), (queue.db.session.commit, True)):
+        cursor = queue.db.session.connection().connection.cursor()
+        cursor.execute(text)
+        for _ in range(fetched):
+            cursor.fetchone()
+        task = queue.tasks.add("/w")
+        assert not task.is_committed
+        cursor.close()
+        end()
+        assert (task.is_committed, len(queue.tasks.find())) == (kept, int(kept))
+        fives = queue.db.session.execute(sa.text("SELECT count(*) FROM counter WHERE count = 5"))
+        assert bool(fives.scalar()) == kept
+        queue.db.session.rollback()
+
+
+def write_a_blob(driver: Any) -> None:
+    """Write to a value as to a file."""
+    with driver.blobopen("notes", "text", 1) as blob:
+        blob.write(b"new")
+
+
+UNCOUNTED: dict[str, tuple[Callable[[Any], object], str]] = {
+    "a table": (
+        lambda driver: driver.execute("CREATE TABLE other AS SELECT 'new'"),
+        "SELECT * FROM other",
+    ),
+    "a temporary table": (
+        lambda driver: driver.execute("CREATE TEMP TABLE other AS SELECT 'new'"),
+        "SELECT * FROM other",
+    ),
+    "a blob": (write_a_blob, "SELECT CAST(text AS TEXT) FROM notes"),
+}
+
+
+@pytest.mark.parametrize("begin", BEGINS.values())
+@pytest.mark.parametrize(("write", "look"), UNCOUNTED.values(), ids=UNCOUNTED)
+def test_a_session_that_makes_way_takes_nothing_back(
+    on_a_file: Bench, begin: str, write: Callable[[Any], object], look: str
+) -> None:
+    """Not even what SQLite does not count, and so nobody knows of."""
+    queue, session = on_a_file, on_a_file.db.session
+    execute(queue, "CREATE TABLE notes (text BLOB)")
+    execute(queue, "INSERT INTO notes VALUES (x'6f6c64')")
+    session.commit()
+    begin_explicitly(queue.db.engine, begin)
+    write(session.connection().connection)
+    queue.tasks.add("/w")
+    session.commit()
+    assert session.scalar(sa.text(look)) == "new"
+    assert len(queue.tasks.find()) == 1
+
+
+def test_a_commit_by_text_is_refused_as_any_other(on_a_file: Bench) -> None:
+    """Where others may have changed what was read before the session made way."""
+    queue = on_a_file
+    begin_explicitly(queue.db.engine)
+    execute(queue, "SELECT * FROM counter")
+    queue.tasks.add("/w")
+    execute(queue, "UPDATE counter SET count = 7")
+    with pytest.raises(BadTransactionStateError, match="read again"):
+        execute(queue, "COMMIT")
+    queue.db.session.rollback()
+    assert queue.count() == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,14 @@ class JoinedChange:
 
     ``names`` are the tasks that are lost if it is not committed. After the commit, ``committed`` is
     called at once, when the session cannot be used, and each function of ``then`` when it can.
+    ``is_stored`` looks for the change, as the connection sees it, and returns False if it is not
+    there or cannot be recognized.
     """
 
     names: Sequence[str]
     committed: Callable[[], object]
     then: Sequence[Callable[[], object]]
+    is_stored: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -30,3 +33,56 @@ class Level:
     unknown: bool = False
     noted: Any = None
     joined: list[JoinedChange] = field(default_factory=list)
+
+    def absorb(self, released: Level) -> None:
+        """Take over what a savepoint above this one holds, which is released."""
+        self.written |= released.written
+        self.unknown |= released.unknown
+        self.noted = released.noted if self.noted is None else self.noted
+        self.joined += released.joined
+
+
+class Levels:
+    """The transaction and its open savepoints, one in the other."""
+
+    def __init__(self, counted: int, joined: Iterable[JoinedChange] = ()) -> None:
+        self._levels = [Level(counted, joined=list(joined))]
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    @property
+    def innermost(self) -> Level:
+        """The level that a statement now belongs to."""
+        return self._levels[-1]
+
+    @property
+    def joined(self) -> list[JoinedChange]:
+        """The queue's changes in all levels."""
+        return [change for level in self._levels for change in level.joined]
+
+    @property
+    def have_joined(self) -> bool:
+        """Whether there are changes of the queue's."""
+        return any(level.joined for level in self._levels)
+
+    @property
+    def have_written(self) -> bool:
+        """Whether a level is known to have written."""
+        return any(level.written for level in self._levels)
+
+    def begin(self, name: str, counted: int) -> None:
+        """Begin a savepoint."""
+        self._levels.append(Level(counted, name=name))
+
+    def end(self, name: str) -> list[Level]:
+        """End the innermost savepoint of this name, and return it with those within.
+
+        Returns none if there is no such savepoint.
+        """
+        for place in range(len(self._levels) - 1, 0, -1):
+            if self._levels[place].name == name:
+                ended = self._levels[place:]
+                del self._levels[place:]
+                return ended
+        return []

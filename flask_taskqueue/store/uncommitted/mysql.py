@@ -14,6 +14,13 @@ _COMMITTING = set(
     "alter analyze cache check create drop flush grant lock optimize rename repair revoke "
     "truncate unlock".split()
 )
+_REMAINING = set(
+    "select with values table insert update delete replace show explain describe desc do load "
+    "use".split()
+)
+"""The first words of statements after which the transaction goes on, whatever they call."""
+_MARK = "taskqueue_mark"
+"""A savepoint, which ends with its transaction."""
 _COUNTERS = ("Handler_delete", "Handler_update", "Handler_write")
 
 
@@ -27,6 +34,7 @@ class MySQLWrites:
     asks = True
     functions = MYSQL
     one_result = True
+    mistakes_locks = False
     keeps_what_failed = True
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -53,15 +61,33 @@ class MySQLWrites:
     def ends(self, statement: Statement) -> bool:
         if statement.kind is StatementKind.BEGIN:
             return True
-        return (
-            statement.keyword in _COMMITTING and not self._in_transaction()
-        )  # dropping a temporary table commits nothing
+        commits = statement.keyword in _COMMITTING and not statement.is_temporary
+        executes = statement.keyword == "analyze" and statement.writes
+        return commits and not executes and not self._in_transaction()
 
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
         return noted is not None and self._handled() != noted and self.is_open()
 
+    def is_unfinished(self) -> bool:
+        return False
+
     def is_open(self) -> bool:
         return self._in_transaction() is not False
+
+    def is_gone(self) -> bool:
+        return False
+
+    def is_aborted(self) -> bool:
+        return False
+
+    def may_end(self, statement: Statement) -> bool:
+        return not statement.is_clear or statement.keyword not in _REMAINING
+
+    def mark(self) -> Any:
+        return ask(self._connection, f"SAVEPOINT {_MARK}")
+
+    def holds(self, mark: Any) -> bool:
+        return ask(self._connection, f"RELEASE SAVEPOINT {_MARK}") is not None
 
     def may_lock(self, file: str) -> bool:
         return False

@@ -41,8 +41,13 @@ FROM pg_class WHERE relkind IN ('r', 'p', 'm', 't')
 """
 """The rows of all tables, the catalog's and those of rolled back savepoints too.
 
-So only the growth of this number is significant.
+The server may also count those of earlier transactions, for seconds. So only the growth of this
+number is significant.
 """
+
+_WHICH = "SELECT txid_current()"
+_IDLE, _FAILED = 0, 3
+"""The states of a connection without a transaction, and in one that has failed, as libpq says."""
 
 _NO_ROWS = {"move", "fetch"}
 
@@ -53,6 +58,7 @@ class PostgreSQLWrites:
     asks = True
     functions = POSTGRESQL
     one_result = False
+    mistakes_locks = True
     keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -65,7 +71,7 @@ class PostgreSQLWrites:
         return 0
 
     def note(self, *, locks: bool) -> Any:
-        return ask(self._connection, _COUNTED) if locks and self.is_open() else None
+        return ask(self._connection, _COUNTED) if locks else None
 
     def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         counts = statement.kind is StatementKind.CHANGE or (
@@ -83,14 +89,37 @@ class PostgreSQLWrites:
             return bool(ask(self._connection, _COUNTED) != noted)
         return not locks or self._says(_LOCKS)
 
+    def is_unfinished(self) -> bool:
+        return False
+
     def is_open(self) -> bool:
         return self._says(_NUMBER)
+
+    def is_gone(self) -> bool:
+        return self._status() == _IDLE
+
+    def is_aborted(self) -> bool:
+        return self._status() == _FAILED
+
+    def may_end(self, statement: Statement) -> bool:
+        return not statement.is_clear  # it may be several
+
+    def mark(self) -> Any:
+        return (ask(self._connection, _WHICH),)
+
+    def holds(self, mark: Any) -> bool:
+        return bool(mark == self.mark())
 
     def may_lock(self, file: str) -> bool:
         return False
 
     def let_go(self) -> bool:
         return False
+
+    def _status(self) -> int | None:
+        driver: Any = self._connection.connection.dbapi_connection
+        status: int | None = getattr(getattr(driver, "info", None), "transaction_status", None)
+        return status
 
     def _says(self, question: str) -> bool:
         answer = ask(self._connection, question)

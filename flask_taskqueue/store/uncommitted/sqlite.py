@@ -13,6 +13,7 @@ from .functions import SQLITE
 from .statement import Statement
 from .writes import ask
 
+_PROBE = "taskqueue_probe"
 _HEADER = ("schema_version", "user_version", "application_id")
 
 
@@ -25,6 +26,7 @@ class SQLiteWrites:
     asks = False
     functions = SQLITE
     one_result = False
+    mistakes_locks = False
     keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -61,16 +63,44 @@ class SQLiteWrites:
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
         if not self.is_open():
             return False
-        return self.count() != counted or (noted is not None and self._headers() != noted)
+        return (
+            self.count() != counted
+            or (noted is not None and self._headers() != noted)
+            or self.is_unfinished()
+        )
+
+    def is_unfinished(self) -> bool:
+        # No savepoint begins while a statement writes, such as one of a driver's own cursor with
+        # RETURNING whose rows are not all fetched.
+        return self.is_open() and (
+            ask(self._connection, f"SAVEPOINT {_PROBE}") is None
+            or ask(self._connection, f"RELEASE SAVEPOINT {_PROBE}") is None
+        )
 
     def is_open(self) -> bool:
         return bool(self._driver.in_transaction)
+
+    def is_gone(self) -> bool:
+        return not self.is_open()
+
+    def is_aborted(self) -> bool:
+        return False
+
+    def may_end(self, statement: Statement) -> bool:
+        return False  # whatever ended it, `is_gone` tells
+
+    def mark(self) -> Any:
+        return None
+
+    def holds(self, mark: Any) -> bool:
+        return self.is_open()
 
     def may_lock(self, file: str) -> bool:
         return self.is_open() and file in self._files()
 
     def let_go(self) -> bool:
-        self._driver.rollback()
+        # If the app has written something that SQLite does not count, it must not be undone.
+        self._driver.commit()
         return not self.is_open()
 
     def _files(self) -> set[str]:

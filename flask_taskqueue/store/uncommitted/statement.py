@@ -98,11 +98,20 @@ class Statement:
     """Whether it has a word that writes."""
     is_harmless: bool = False
     """Whether it neither writes nor locks a row."""
+    is_temporary: bool = False
+    """Whether it names something temporary."""
+    is_clear: bool = True
+    """Whether all its words are known, so that it is one statement."""
 
     @property
     def defines(self) -> bool:
         """Whether it is about tables and the like, rather than their rows."""
         return self.keyword in _DEFINES
+
+    @property
+    def is_to_lock(self) -> bool:
+        """Whether its words ask for locks, of rows or of tables."""
+        return self.keyword == "lock" or (self.locks and self.kind is not StatementKind.UNKNOWN)
 
 
 def read_statement(text: str, functions: frozenset[str]) -> Statement:
@@ -112,19 +121,14 @@ def read_statement(text: str, functions: frozenset[str]) -> Statement:
     statement is `StatementKind.UNKNOWN`, for example because of comments and quotes that databases
     read differently.
     """
-    return (
-        _read(text, functions)
-        if len(text) <= _LONGEST
-        else Statement(StatementKind.UNKNOWN, _keyword(text), locks=True, writes=True)
-    )
+    return _read(text, functions) if len(text) <= _LONGEST else _unclear(text, locks=True)
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str, functions: frozenset[str]) -> Statement:
-    keyword = _keyword(text)
     words = list(_words(text, functions))
     if not words or not all(word.text for word in words):
-        return Statement(StatementKind.UNKNOWN, keyword, locks=keyword not in _DEFINES, writes=True)
+        return _unclear(text, locks=_keyword(text) not in _DEFINES)
     first = words[0].text
     if first in _TRANSACTIONS:
         return _of_transactions(first, [word.text for word in words])
@@ -141,6 +145,18 @@ def _read(text: str, functions: frozenset[str]) -> Statement:
         locks=locks,
         writes=writes,
         is_harmless=kind is StatementKind.READ and not locks,
+        is_temporary=any(word.text == "temporary" for word in words),
+    )
+
+
+def _unclear(text: str, *, locks: bool) -> Statement:
+    return Statement(
+        StatementKind.UNKNOWN,
+        _keyword(text),
+        locks=locks,
+        writes=True,
+        is_temporary="temporary" in text.lower(),
+        is_clear=False,
     )
 
 

@@ -29,13 +29,12 @@ STALE = (
 )
 
 UNDONE = (
-    "a statement of this transaction has failed, and the database has undone the transaction, with "
-    "the tasks that were added in it (at a deadlock MariaDB does so, PostgreSQL at any error "
-    "outside of a savepoint): roll back, and repeat all of it"
+    "something has ended this transaction before its commit, and the tasks that were added in it, "
+    "or other changes of the queue, are undone or cannot be found: a statement that failed (at a "
+    "deadlock MariaDB undoes the transaction, PostgreSQL at any error outside of a savepoint), a "
+    "procedure that rolls back, or rollback() of the driver. Roll back, and repeat all of it"
 )
 
-_ANNOUNCED = (StatementKind.SAVEPOINT, StatementKind.UNKNOWN)
-"""Kinds of statements that are prepared for, as are those that change several rows one by one."""
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
 """The tracked transactions by the ids of their connections, which they keep alive."""
 _inherited: list[TrackedTransaction] = []
@@ -105,15 +104,19 @@ def _committing(connection: sa.Connection) -> None:
     try:
         if not followed.may_commit:
             raise BadTransactionStateError(NO_COMMIT)
-        if followed.has_made_way and followed.has_written():
-            raise BadTransactionStateError(STALE)
-        if followed.is_undone:
-            raise BadTransactionStateError(UNDONE)
+        _refuse_commit(followed)
         _commit_others_first(followed)
     except BaseException:
         # SQLAlchemy takes the transaction for ended now, and would return the connection with it.
         connection.dialect.do_rollback(connection.connection)
         raise
+
+
+def _refuse_commit(followed: TrackedTransaction) -> None:
+    if followed.has_made_way and followed.has_written():
+        raise BadTransactionStateError(STALE)
+    if followed.is_undone:
+        raise BadTransactionStateError(UNDONE)
 
 
 def _commit_others_first(followed: TrackedTransaction) -> None:
@@ -138,9 +141,12 @@ def _commit_others_first(followed: TrackedTransaction) -> None:
 def _before(
     connection: sa.Connection, _cursor: Any, text: str, parameters: Any, _context: Any, many: bool
 ) -> tuple[str, Any]:
-    statement = read_statement(text, functions_of(connection))
-    if (many or statement.kind in _ANNOUNCED) and (followed := _find(connection)) is not None:
-        followed.before(statement)
+    followed = _find(connection)
+    if followed is not None:
+        statement = read_statement(text, functions_of(connection))
+        followed.before(statement, many=many)
+        if statement.kind is StatementKind.COMMIT:
+            _refuse_commit(followed)
     return text, parameters
 
 
@@ -165,8 +171,9 @@ def _failed(error: sa.engine.ExceptionContext) -> None:
         return
     if error.sqlalchemy_exception is None:  # not the database's, which may not be done
         return
-    statement = read_statement(error.statement or "", functions_of(error.connection))
-    if not statement.is_harmless and (followed := _find(error.connection)) is not None:
+    followed = _find(error.connection)
+    if followed is not None:
+        statement = read_statement(error.statement or "", functions_of(error.connection))
         followed.failed(statement, many=context.executemany)
 
 

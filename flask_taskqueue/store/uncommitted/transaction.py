@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..database.streams import note_stream, refuse_stream
-from .changes import JoinedChange, Level
+from .changes import JoinedChange, Level, Levels
+from .start import Start
 from .statement import Statement, StatementKind
 from .writes import writes_of
 
@@ -37,14 +38,15 @@ class TrackedTransaction:
         self.together = together
         self.has_made_way = False
         """Whether the transaction was ended and begun again after the app had read in it."""
-        self.has_read = self._has_failed = self._is_undone = False
+        self.has_read = self._is_undone = False
         self.thread: int = get_ident()
         self.may_commit = True
         """Whether the owner of the connection may commit it."""
         self._writes = writes_of(connection)
-        self._shared = self._locks = shared
-        self._doubted = False
-        self._levels = [Level(self._writes.count())]
+        self._shared = self._locks = self._has_locked = shared
+        self._doubted = self._must_look = False
+        self._mark: Any = None
+        self._levels = Levels(self._writes.count())
         self._due: list[Callable[[], object]] = []
         self.dropped: list[JoinedChange] = []
         """The queue's changes in savepoints that have ended without a commit.
@@ -52,8 +54,7 @@ class TrackedTransaction:
         Whoever ended them on purpose takes them out.
         """
         # A transaction that the driver begins by itself is not there before the first change.
-        self._begun_by_events = not self._writes.asks and self._writes.is_open()
-        self._begun_by: str | None = None
+        self._start = Start(not self._writes.asks and self._writes.is_open())
 
     def has_written(self, *, ask: bool = True) -> bool:
         """Return whether the transaction holds changes that were not rolled back.
@@ -62,13 +63,12 @@ class TrackedTransaction:
         """
         if self.is_autocommit:
             return False
-        if self._doubted or (ask and self._levels[-1].unknown):
+        if self._doubted or self._must_look or (ask and self._levels.innermost.unknown):
             refuse_stream(self.connection)
-        if any(level.written for level in self._levels):
-            if (self._doubted or not self._writes.asks) and not self._writes.is_open():
-                self.clear()
-            self._doubted = False
-        return any(level.written for level in self._levels) or (ask and self._resolve())
+        self._notice_end()
+        if self._look():
+            return True  # nothing may be added to it
+        return self._levels.have_written or (ask and self._resolve())
 
     @property
     def is_autocommit(self) -> bool:
@@ -83,22 +83,23 @@ class TrackedTransaction:
     @property
     def joined(self) -> list[JoinedChange]:
         """The queue's changes that would be committed now."""
-        return [change for level in self._levels for change in level.joined]
+        return self._levels.joined
 
     @property
     def is_undone(self) -> bool:
-        """Whether the database has undone the queue's changes, because a statement failed.
+        """Whether the queue's changes are lost, or cannot be found, before the app's commit.
 
         What follows on the connection may be another transaction, or be undone at its commit.
         """
-        return self._is_undone or (
-            self._has_failed and bool(self.joined) and not self._writes.is_open()
-        )
+        if not self._levels.have_joined:
+            return False
+        self._notice_end()
+        return self._writes.is_aborted() or self._look()
 
     def join(self, joined: JoinedChange) -> None:
         """Note a change of the queue's that was made in the transaction."""
-        self._levels[-1].written = True
-        self._levels[-1].joined.append(joined)
+        self._levels.innermost.written = True
+        self._levels.innermost.joined.append(joined)
 
     def end(self, *, committed: bool) -> None:
         """Note how the transaction ended; after a commit, its follow-up functions are due."""
@@ -107,13 +108,6 @@ class TrackedTransaction:
             self._due += change.then
         self.dropped.clear()
         self._begin_anew()
-
-    def clear(self) -> None:
-        """Begin anew, because the connection's transaction ends now.
-
-        The session knows what happened to the queue's changes.
-        """
-        self._begin_anew(self.joined)
 
     def take_due(self) -> list[Callable[[], object]]:
         """Return the functions due after a commit, each only once."""
@@ -132,42 +126,51 @@ class TrackedTransaction:
         So what it changes afterwards must not be committed (`has_made_way`), because it may rest on
         what was read before.
         """
-        must_begin = self._writes.let_go() and (self._begun_by_events or self._begun_by is not None)
+        must_begin = self._writes.let_go() and self._start.is_explicit
         try:
             yield
         finally:
-            begun_by = self._begun_by
+            start = self._start
             if must_begin:
-                self._begin_again()
+                start.repeat(self.connection)
             stale = self.has_made_way or (must_begin and self.has_read)
-            self.clear()
-            self._begun_by, self.has_made_way = begun_by, stale
+            self._begin_anew(self.joined)
+            self._start, self.has_made_way = start, stale
 
-    def before(self, statement: Statement) -> None:
-        """Prepare for a statement that is going to run."""
-        level = self._levels[-1]
+    def before(self, statement: Statement, *, many: bool) -> None:
+        """Prepare for a statement that is going to run, ``many`` times if it has several rows."""
+        if self._mark is not None or (self._levels.have_joined and self._writes.is_gone()):
+            self._notice_end()
+        level = self._levels.innermost
+        if self._levels.have_joined and self._may_end(statement):
+            self._mark = self._writes.mark()
         if statement.kind is StatementKind.SAVEPOINT:
             self._resolve()
             level.noted = None
-        elif statement.kind is StatementKind.UNKNOWN:
+        elif self._mistakes_locks and statement.is_to_lock:
+            self._resolve()
+        if statement.kind is StatementKind.UNKNOWN:
             if statement.defines or not self._writes.asks:
                 self._resolve()
-            self._note(level)
-        elif statement.kind is StatementKind.CHANGE and self._writes.keeps_what_failed:
-            self._note(level)  # several rows, of which one may fail
+            self._note(level, statement)
+        elif statement.kind is StatementKind.CHANGE and (
+            (self._mistakes_locks and self._has_locked)
+            or (many and self._writes.keeps_what_failed)  # one of its rows may fail
+        ):
+            self._note(level, statement)
 
     def after(self, statement: Statement, cursor: Any, context: Any) -> None:
         """Note a statement that has run."""
-        if statement.kind is StatementKind.READ:
-            self._locks |= statement.locks
-        elif statement.kind is StatementKind.CHANGE or statement.kind is StatementKind.UNKNOWN:
+        self._locks |= statement.locks or statement.is_to_lock
+        self._has_locked |= statement.is_to_lock
+        if statement.kind is StatementKind.CHANGE or statement.kind is StatementKind.UNKNOWN:
             self._changed(statement, cursor, context)
         elif statement.kind in (StatementKind.COMMIT, StatementKind.ROLLBACK):
             self.end(committed=statement.kind is StatementKind.COMMIT)
         elif statement.kind is StatementKind.BEGIN:
             self._end_if_implied(statement)
-            self._begun_by = context.statement
-        else:
+            self._start.by_statement = context.statement
+        elif statement.kind is not StatementKind.READ:
             self._savepoint(statement)
 
     def streams(self, cursor: Any) -> None:
@@ -181,27 +184,34 @@ class TrackedTransaction:
         The database is asked when somebody wants to know, as after a statement whose words do not
         show what it does. ``many`` says that it ran once for each of several rows.
         """
-        self._has_failed = True
         if self._writes.keeps_what_failed and not self._end_if_implied(statement):
-            self._levels[-1].unknown |= many or statement.kind is StatementKind.UNKNOWN
+            self._levels.innermost.unknown |= many or statement.kind is StatementKind.UNKNOWN
             self._doubted = True
-            self._is_undone |= bool(self.joined) and not self._writes.is_open()
+        if self._levels.have_joined:
+            self._notice_end()
 
-    def _note(self, level: Level) -> None:
-        if not (level.unknown or level.written):
-            level.noted = self._writes.note(locks=self._locks)
+    @property
+    def _mistakes_locks(self) -> bool:
+        # In a transactional handler nobody asks, because all is part of its transaction.
+        return self._writes.mistakes_locks and self.may_commit
+
+    def _note(self, level: Level, statement: Statement) -> None:
+        if not (level.unknown or self._levels.have_written):
+            level.noted = self._writes.note(locks=self._locks or statement.is_to_lock)
 
     def _changed(self, statement: Statement, cursor: Any, context: Any) -> None:
         wrote = self._writes.wrote(statement, cursor, context)
         if self._end_if_implied(statement):
             return
-        level = self._levels[-1]
+        level = self._levels.innermost
         level.written |= bool(wrote)
         level.unknown |= wrote is None
         if statement.defines:
             self._resolve()
-        self._locks |= statement.locks
-        self._doubted |= statement.kind is StatementKind.UNKNOWN and cursor.description is None
+        self._doubted |= self._may_end(statement)
+
+    def _may_end(self, statement: Statement) -> bool:
+        return statement.kind is StatementKind.UNKNOWN and self._writes.may_end(statement)
 
     def _end_if_implied(self, statement: Statement) -> bool:
         if not self._writes.ends(statement):
@@ -211,72 +221,77 @@ class TrackedTransaction:
 
     def _resolve(self) -> bool:
         """Ask whether the innermost level has written, if its statements do not show it."""
-        level = self._levels[-1]
+        level = self._levels.innermost
         if not level.written and (
-            level.unknown or self._writes.count() != level.counted
-        ):  # also by the driver's own cursors
+            level.unknown
+            or self._writes.count() != level.counted  # also by the driver's own cursors
+            or self._writes.is_unfinished()
+        ):
             level.written = self._writes.has_written(level.counted, level.noted, locks=self._locks)
             level.unknown, level.noted = False, None
         return level.written
 
-    def _begin_again(self) -> None:
-        try:
-            try:
-                self._begin_as_before()
-            except sa.exc.OperationalError:
-                # A result that is still being read keeps what it reads from, which is too old to
-                # be written to, as BEGIN IMMEDIATE asks; but reading on is possible.
-                self.connection.exec_driver_sql("BEGIN")
-        except BaseException as error:
-            self.connection.invalidate(error)  # without a transaction it must not be used
-            raise
-
-    def _begin_as_before(self) -> None:
-        if self._begun_by_events:
-            self.connection.dispatch.begin(self.connection)
-            self.connection.dialect.do_begin(self.connection.connection)
+    def _notice_end(self) -> None:
+        """Begin anew if something has ended the transaction that did not say so."""
+        if not self._levels.have_written:
+            return
+        if self._mark is not None:
+            over = not self._writes.holds(self._mark)
         else:
-            self.connection.exec_driver_sql(self._begun_by or "")
+            over = self._writes.is_gone() or (self._doubted and not self._writes.is_open())
+        self._doubted, self._mark = False, None
+        if over:
+            self._begin_anew(self.joined)
+            self._must_look = self._levels.have_joined
+            # What was written after the end is not known.
+            self._levels.innermost.written = self._writes.asks and self._writes.is_open()
+
+    def _look(self) -> bool:
+        """Return whether the queue's changes are undone, which is looked for if it is not known."""
+        if self._must_look:
+            self._must_look = False
+            self._is_undone = not all(change.is_stored() for change in self.joined)
+        return self._is_undone
 
     def _begin_anew(self, joined: Iterable[JoinedChange] = ()) -> None:
-        self._levels = [Level(self._writes.count(), joined=list(joined))]
-        self._begun_by = None
-        self._locks = self._shared
+        self._levels = Levels(self._writes.count(), joined)
+        self._start, self._mark = Start(self._start.by_events), None
+        self._locks = self._has_locked = self._shared
         self._doubted = self.has_made_way = self.has_read = False
-        self._has_failed = self._is_undone = False
+        self._is_undone = self._must_look = False
 
     def _savepoint(self, statement: Statement) -> None:
         if statement.kind is StatementKind.SAVEPOINT:
-            self._levels.append(Level(self._writes.count(), name=statement.name))
-            return
-        places = [
-            place
-            for place, level in enumerate(self._levels)
-            if place and level.name == statement.name
-        ]
-        if not places:
-            self.clear()  # the savepoint that is the session's whole transaction
-            return
-        ended = self._levels[places[-1] :]
-        del self._levels[places[-1] :]
-        if statement.kind is StatementKind.RELEASE:
-            self._merge(ended)
-            if not self._writes.asks and not self._writes.is_open():
-                self.end(
-                    committed=True
-                )  # the outermost savepoint of SQLite, where nothing else began the transaction
-            return
-        self._locks = True
-        self.dropped += [change for level in ended for change in level.joined]
-        if not self._levels[-1].written:
-            self._levels[-1].counted = self._writes.count()
-        if not statement.name.startswith("sa_savepoint_"):  # SQLAlchemy does not reuse its own
-            self._levels.append(Level(self._writes.count(), name=statement.name))
+            self._levels.begin(statement.name, self._writes.count())
+        elif not (ended := self._levels.end(statement.name)):
+            self._unseen_savepoint(statement)
+        elif statement.kind is StatementKind.RELEASE:
+            self._release(ended)
+        else:
+            self._roll_back(ended, statement.name)
 
-    def _merge(self, ended: list[Level]) -> None:
-        below = self._levels[-1]
+    def _unseen_savepoint(self, statement: Statement) -> None:
+        """Note the end of a savepoint of a driver's cursor, or of the session's whole transaction.
+
+        The latter is in a transaction that somebody else has begun.
+        """
+        if self._shared:
+            self._begin_anew(self.joined)
+        if statement.kind is StatementKind.ROLLBACK_TO:
+            self._locks = self._has_locked = True
+            self._must_look = self._levels.have_joined
+
+    def _release(self, ended: Iterable[Level]) -> None:
         for level in ended:
-            below.written |= level.written
-            below.unknown |= level.unknown
-            below.noted = level.noted if below.noted is None else below.noted
-            below.joined += level.joined
+            self._levels.innermost.absorb(level)
+        if not self._writes.asks and not self._writes.is_open():
+            # The outermost savepoint of SQLite, where nothing else began the transaction.
+            self.end(committed=True)
+
+    def _roll_back(self, ended: Iterable[Level], name: str) -> None:
+        self._locks = self._has_locked = True
+        self.dropped += [change for level in ended for change in level.joined]
+        if not self._levels.innermost.written:
+            self._levels.innermost.counted = self._writes.count()
+        if not name.startswith("sa_savepoint_"):  # SQLAlchemy does not reuse its own
+            self._levels.begin(name, self._writes.count())

@@ -19,6 +19,8 @@ class Writes(Protocol):
     """Functions whose calls cannot write, or are counted all the same."""
     one_result: bool
     """Whether a result that is streamed must have been read before the next statement."""
+    mistakes_locks: bool
+    """Whether it takes a note to tell a lock from a write that changed no row."""
     keeps_what_failed: bool
     """Whether a statement that failed may have left changes that its driver does not count."""
 
@@ -29,9 +31,9 @@ class Writes(Protocol):
         """Return how many changes the driver has counted; a constant if it does not count."""
 
     def note(self, *, locks: bool) -> Any:
-        """Return what to remember before a statement whose words do not show what it does.
+        """Return what to remember before a statement that may write, or None.
 
-        ``locks`` is as below.
+        ``locks`` says that rows or tables may be locked, or writes rolled back.
         """
 
     def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
@@ -49,8 +51,26 @@ class Writes(Protocol):
         ``locks`` says that rows may have been locked.
         """
 
+    def is_unfinished(self) -> bool:
+        """Return whether a statement is still writing, so that nothing of it is counted yet."""
+
     def is_open(self) -> bool:
         """Return whether the transaction has not been ended behind SQLAlchemy's back."""
+
+    def is_gone(self) -> bool:
+        """Return whether the driver knows, without a question, that no transaction is open."""
+
+    def is_aborted(self) -> bool:
+        """Return whether the driver knows that a commit would undo the transaction."""
+
+    def may_end(self, statement: Statement) -> bool:
+        """Return whether a statement may end the transaction without telling how."""
+
+    def mark(self) -> Any:
+        """Return a mark of the transaction, for `holds`."""
+
+    def holds(self, mark: Any) -> bool:
+        """Return whether this is still the transaction of the mark; ask only once."""
 
     def may_lock(self, file: str) -> bool:
         """Return whether the transaction may keep others from writing to this file."""
@@ -68,6 +88,7 @@ class UnknownWrites:
     asks = True
     functions: frozenset[str] = frozenset()
     one_result = False
+    mistakes_locks = False
     keeps_what_failed = False
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -93,7 +114,25 @@ class UnknownWrites:
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
         return False
 
+    def is_unfinished(self) -> bool:
+        return False
+
     def is_open(self) -> bool:
+        return True
+
+    def is_gone(self) -> bool:
+        return False
+
+    def is_aborted(self) -> bool:
+        return False
+
+    def may_end(self, statement: Statement) -> bool:
+        return False
+
+    def mark(self) -> Any:
+        return None
+
+    def holds(self, mark: Any) -> bool:
         return True
 
     def may_lock(self, file: str) -> bool:
