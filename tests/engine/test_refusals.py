@@ -87,6 +87,29 @@ def test_a_result_that_the_database_refuses_ends_its_task_alone(
         assert caplog.text.count("is refused, and it has ended without it") == 1
 
 
+def test_a_result_is_kept_while_the_database_refuses_every_result(
+    queue: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not to blame, so its task does not end for that: it is recorded as it was later, and
+    meanwhile other tasks begin.
+    """
+    ran: list[int] = []
+
+    @queue.tasks.worker("/w")
+    def handler(number: int) -> None:
+        ran.append(number)
+
+    with refusing(queue.store, "attempt", "{}task_id IS NOT NULL"):
+        start(queue)
+        tasks = [handler.add(number) for number in range(3)]
+        wait_until(lambda: "is tried again" in caplog.text, what="one is refused")
+        wait_until(lambda: len(ran) == 3, what="the others run")
+        states = {queue.tasks.get(one.id).state for one in tasks}
+        assert states == {State.LEASED}
+    assert [one.wait(30).state for one in tasks] == [State.SUCCEEDED] * 3
+    assert [queue.tasks.get(one.id).attempts for one in tasks] == [1] * 3
+
+
 def test_a_task_that_the_database_does_not_let_begin_stops_no_other(
     queue: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
