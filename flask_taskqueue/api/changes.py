@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from flask import has_app_context
+from sqlalchemy.orm import Session
 
 from ..core.errors import BadTransactionStateError, TaskQueueError
 from ..core.states import Record
@@ -18,7 +19,8 @@ from ..core.tasks.task import Commitment
 from ..core.urls import redacted
 from ..process.logs import get_logger
 from ..runtime import Runtime, one_writer, sessions
-from ..store import has_freed_places
+from ..runtime.handler_context import own_handler, refuse_beside_handler
+from ..store import Kept, has_freed_places, has_met_taken
 from ..web.current_task import handling
 
 _logger = get_logger()
@@ -105,9 +107,8 @@ def make_change(
     if note is not None:
         work, tell = partial(_work_noted, work, note), partial(_tell_unnoted, tell)
     if joins_session(runtime, transactional):
-        return _join(runtime, work, wakes, tell, name, done)
-    if waits and transactional is False:
-        _refuse_to_wait(runtime)
+        return _join(runtime, work, wakes, tell, name, waits, done)
+    runtime.refuse_to_wait(Kept.ROWS if waits else Kept.INSERTS)
     runtime.store.ensure_queues()
     result = runtime.store.transact(work, done=done)
     if wakes:
@@ -132,6 +133,7 @@ def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
             )
         return False
     if transactional is None:
+        refuse_beside_handler()
         return sessions.has_changes(sessions.current(runtime.binding.session))
     return transactional
 
@@ -147,8 +149,7 @@ def refuse_many(runtime: Runtime, transactional: bool | None, what: str) -> None
             "session's: commit the session first"
             + ("" if transactional else ", or use transactional=False")
         )
-    if transactional is False:
-        _refuse_to_wait(runtime)
+    runtime.refuse_to_wait(Kept.NEW_ROWS)
 
 
 def refuse_own_task(runtime: Runtime, ids: Sequence[str], transactional: bool | None) -> None:
@@ -160,7 +161,7 @@ def refuse_own_task(runtime: Runtime, ids: Sequence[str], transactional: bool | 
     if (
         current is not None
         and current.id in ids
-        and sessions.is_handlers()
+        and own_handler() is not None
         and joins_session(runtime, transactional)
     ):
         raise BadTransactionStateError(
@@ -195,6 +196,7 @@ def _join(
     wakes: bool,
     tell: Callable[[T], object],
     name: Callable[[T], Sequence[str]],
+    waits: bool,
     done: Callable[[sa.Connection], T | None],
 ) -> tuple[T, Commitment]:
     database = runtime.store.database
@@ -205,17 +207,19 @@ def _join(
     except sa.exc.InvalidRequestError as error:
         raise BadTransactionStateError(
             f"the session has no transaction that the change could be part of: {error}. Roll "
-            "it back, or use transactional=False"
+            "it back, begin one (autobegin=False), or use transactional=False"
         ) from error
     sessions.refuse_autocommit(session)
     sessions.refuse_undone(session)
     if database.dialect.locks_by_writing and not database.in_memory:
         one_writer.refuse_other_writers(database.file, connection)
+    runtime.refuse_to_wait(Kept.ROWS if waits else Kept.INSERTS, joins=True)
     with database.joined():
         database.open_within(connection)
         runtime.store.ensure_queues(connection)
         runtime.store.queues.take_turn(connection)
-        result = work(connection)
+        with _kept(runtime, session, connection, waits):
+            result = work(connection)
     commitment = Commitment(is_committed=False)
     then: list[Callable[[], Any]] = [
         runtime.store.committed,
@@ -235,16 +239,16 @@ def _join(
     return result, commitment
 
 
-def _refuse_to_wait(runtime: Runtime) -> None:
-    """Raise `BadTransactionStateError` if the session's transaction has changed the queue.
-
-    Another transaction could then wait for it in vain.
-    """
-    if runtime.binding.db is None or not has_app_context():
-        return
-    if any(one.joined for one in sessions.followed(sessions.current(runtime.binding.session))):
-        raise BadTransactionStateError(
-            "the session's transaction has changed the queue, and this change could wait for "
-            "it for ever: "
-            "commit the session first, or leave transactional=False out"
-        )
+@contextmanager
+def _kept(
+    runtime: Runtime, session: Session, connection: sa.Connection, waits: bool
+) -> Iterator[None]:
+    """Note what a change in the session's transaction keeps from others, even if it fails."""
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            gaps = has_met_taken(connection) and runtime.store.database.dialect.locks_gaps
+            kept = Kept.INSERTS if gaps else Kept.ROWS if waits else Kept.NEW_ROWS
+            tables = one_writer.tables_of(runtime.store.database)
+            sessions.tracked(session, connection).levels.innermost.keep(tables, kept)

@@ -1,14 +1,25 @@
-"""Databases with one writer at a time: how the caller's own transactions do not keep it waiting."""
+"""The caller's own transactions, and how they do not keep it waiting."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import sqlalchemy as sa
 
 from ..core.errors import BadTransactionStateError
-from ..store import inherited, tracked_here
-from .sessions import caller
+from ..store import Database, Kept, TrackedTransaction, inherited, tracked_here
+from .handler_context import caller
+
+_CHANGED_BEFORE = (
+    "the session's transaction has changed the queue, and this could wait for it for ever: commit "
+    "the session first (a single change can be part of its transaction: transactional=True)"
+)
+_CHANGED_AROUND = (
+    "another session of this thread, that of an outer application context perhaps, has changed the "
+    "queue in a transaction that is still open, and this could wait for it for ever: commit that "
+    "session first, or make the change with it, outside of the inner context"
+)
 
 _CHANGES_IN_THE_WAY = (
     "the session holds changes of the SQLite file that are not committed, and this "
@@ -21,7 +32,11 @@ _SAVEPOINT_IN_THE_WAY = (
     "that this needs: end the savepoint first, "
     "or have it be part of the session's transaction (transactional=True)"
 )
-
+_OTHER_SESSION_IN_THE_WAY = (
+    "another session of this thread, that of an outer application context perhaps, holds changes "
+    "or an open savepoint in the SQLite file, and this would wait for it for ever: commit that "
+    "session first, or make the change with it, outside of the inner context"
+)
 _OTHER_CONNECTION_IN_THE_WAY = (
     "the same SQLite file was changed on another connection of the session (by another bind), and "
     "this would wait for that change for ever: commit it first, or use one bind for the file"
@@ -50,7 +65,11 @@ def making_way(file: str) -> AbstractContextManager[object]:
     for one in in_the_way:
         if one.has_written() or one.in_savepoint:
             raise BadTransactionStateError(
-                _CHANGES_IN_THE_WAY if one.has_written() else _SAVEPOINT_IN_THE_WAY
+                _OTHER_SESSION_IN_THE_WAY
+                if not _is_own(one)
+                else _CHANGES_IN_THE_WAY
+                if one.has_written()
+                else _SAVEPOINT_IN_THE_WAY
             )
     with ExitStack() as stack:
         for one in in_the_way:
@@ -65,4 +84,45 @@ def refuse_other_writers(file: str, connection: sa.Connection) -> None:
     """
     for one in tracked_here(caller()):
         if one.connection is not connection and one.may_lock(file) and one.has_written():
-            raise BadTransactionStateError(_OTHER_CONNECTION_IN_THE_WAY)
+            raise BadTransactionStateError(
+                _OTHER_CONNECTION_IN_THE_WAY if _is_own(one) else _OTHER_SESSION_IN_THE_WAY
+            )
+
+
+def refuse_to_wait(
+    database: Database,
+    needed: Kept,
+    isolated: Callable[[], sa.Connection | None],
+    *,
+    joins: bool,
+) -> None:
+    """Raise `BadTransactionStateError` if the caller could wait for a transaction of its own.
+
+    That is, for one that keeps what is ``needed`` from others, because it has changed the queue, or
+    tried to. What ``joins`` the transaction of the caller's session does not wait for that one.
+    ``isolated`` returns the connection on which everything happens in a test that is going to be
+    rolled back, or None.
+    """
+    tables = tables_of(database)
+    keeping = [one for one in tracked_here(caller()) if one.levels.keeps(tables, needed)]
+    others = [one for one in keeping if not _is_own(one)]
+    if len(keeping) > len(others) and not joins:
+        raise BadTransactionStateError(_CHANGED_BEFORE)
+    if others and database.own_engine:  # without one, all happens on one connection
+        shared = isolated()
+        if any(one.connection is not shared for one in others):
+            raise BadTransactionStateError(_CHANGED_AROUND)
+
+
+def tables_of(database: Database) -> str:
+    """Return a name that the same tables have in each application of this process.
+
+    Tables on servers of different names may have it too.
+    """
+    url = database.engine.url
+    return f"{url.get_backend_name()} {url.database} {database.tables.task.fullname}"
+
+
+def _is_own(one: TrackedTransaction) -> bool:
+    """Return whether a transaction is that of the session of the caller's context."""
+    return one.owner is not None and one.owner is caller()

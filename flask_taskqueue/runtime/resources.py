@@ -27,7 +27,7 @@ from ..engine.scheduler import Scheduler
 from ..engine.wakeups import WakeupSocket
 from ..process.logs import get_logger
 from ..process.threads import built_once
-from ..store import AttemptResult, Database, Notifications, Store, is_in_memory
+from ..store import AttemptResult, Database, Kept, Notifications, Store, is_in_memory
 from . import one_writer
 from .binding import Binding
 from .reports import report_attempt
@@ -189,12 +189,25 @@ class Resources:
         return [given] if self.settings.secret else [given, *fallbacks]
 
     def making_way(self) -> AbstractContextManager[object]:
-        """Return a context in which the caller's session does not block the only writer.
+        """Return a context in which the caller can wait for others.
 
-        This matters on databases that have one writer at a time. Raises `BadTransactionStateError`
-        if the session holds changes, because others would have to wait for them.
+        On databases that have one writer at a time, the caller's session makes way for it there.
+        Raises `BadTransactionStateError` if others might have to wait for the session's changes.
         """
+        self.refuse_to_wait(Kept.ROWS)
         return self.store.database.around()
+
+    def refuse_to_wait(self, needed: Kept, *, joins: bool = False) -> None:
+        """Raise `BadTransactionStateError` if the caller could wait for a transaction of its own.
+
+        See `one_writer.refuse_to_wait`.
+        """
+        one_writer.refuse_to_wait(
+            self.store.database,
+            needed,
+            lambda: self.binding.isolation(self.app)(),
+            joins=joins,
+        )
 
     def wake(self) -> None:
         """Tell the dispatchers of this process and of others that something may be due."""

@@ -25,7 +25,7 @@ from ..engine.scheduler import Scheduler
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError, signals_blocked_in_uwsgi
 from ..store import replace_inherited
-from . import sessions
+from .handler_context import is_current
 from .resources import Resources
 
 _logger = get_logger()
@@ -66,7 +66,7 @@ class Runtime(Resources):
         elsewhere.
         """
         self.store.database.refuse_unfit()
-        with nullcontext() if sessions.is_current(self.app) else self.app.app_context():
+        with nullcontext() if is_current(self.app) else self.app.app_context():
             self.binding.refuse_elsewhere(self.store)
         settings = self.settings
         transport = options.get("transport") or settings.transport

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
 import sqlalchemy as sa
-from flask import Flask, current_app, has_app_context
-from flask.globals import app_ctx
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..core.errors import BadTransactionStateError
@@ -25,6 +20,7 @@ from ..store import (
     track,
     untrack,
 )
+from .handler_context import caller, own_handler, running
 
 _logger = get_logger()
 
@@ -48,17 +44,6 @@ _UNKNOWN = (
     "changed: end the transaction first (commit or rollback), or replace db.session before that"
 )
 _watched: WeakSet[Any] = WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class _Handler:
-    """A running transactional handler: its application context, and the registry of its session."""
-
-    context: object
-    registry: Any
-
-
-_handler: ContextVar[_Handler | None] = ContextVar("taskqueue_handler", default=None)
 
 
 def watch(session: Any) -> None:
@@ -107,7 +92,7 @@ def has_changes(session: Session) -> bool:
     answer is always True, because its transaction will be committed or rolled back whatever it
     holds. The end of a savepoint does not end what was changed around it.
     """
-    if is_handlers():
+    if own_handler() is not None:
         return True
     # In a hook after its commit or rollback, or due to be rolled back: there is nothing to join.
     if not session.is_active and not session.in_nested_transaction():
@@ -124,14 +109,6 @@ def followed(session: Session) -> list[TrackedTransaction]:
     """Return the connections that the session's transaction has."""
     found: list[TrackedTransaction] = session.info.get(_FOLLOWED, [])
     return found
-
-
-def is_current(app: Flask) -> bool:
-    """Return whether the caller is in a context of this application.
-
-    The application's session is bound to that context.
-    """
-    return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
 
 
 def connection_of(session: Session, bound: sa.Engine | sa.Connection) -> sa.Connection:
@@ -160,13 +137,16 @@ def join(
     savepoint in which the change was made, is rolled back, nothing follows. If the transaction just
     ends, a warning names the tasks.
     """
-    joined = JoinedChange(names, committed, then, is_stored)
+    tracked(session, connection).join(JoinedChange(names, committed, then, is_stored))
+
+
+def tracked(session: Session, connection: sa.Connection) -> TrackedTransaction:
+    """Return the transaction of one of the session's connections, which is tracked from now on."""
     for one in followed(session):
         if one.connection is connection:
-            one.join(joined)
-            return
+            return one
     # The transaction began before the session was watched.
-    _follow(session, connection).join(joined)
+    return _follow(session, connection)
 
 
 @contextmanager
@@ -177,27 +157,15 @@ def no_commit(session: Session, registry: Any) -> Iterator[None]:
     its place in its ``registry``, because the handler removed it, must not be committed either.
     Other sessions may be.
     """
-    token = _handler.set(_Handler(caller(), registry))
     kept = followed(session)
     for one in kept:
         one.may_commit = False
     try:
-        yield
+        with running(registry):
+            yield
     finally:
         for one in kept:
             one.may_commit = True
-        _handler.reset(token)
-
-
-def is_handlers() -> bool:
-    """Return whether the session of this context is a transactional handler's."""
-    handler = _handler.get()
-    return handler is not None and caller() is handler.context
-
-
-def caller() -> object:
-    """Return the application context that the caller's session belongs to, or None."""
-    return app_ctx._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
 
 
 def _created(session: Session, transaction: SessionTransaction) -> None:
@@ -218,8 +186,8 @@ def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:
 
 
 def _committing(session: Session) -> None:
-    handler = _handler.get()
-    if handler is None or not is_handlers() or session.in_nested_transaction():
+    handler = own_handler()
+    if handler is None or session.in_nested_transaction():
         return
     if handler.registry.has() and handler.registry() is session:
         raise BadTransactionStateError(NO_COMMIT)
@@ -272,8 +240,3 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         )
     for call in dict.fromkeys(call for one in ended for call in one.take_due()):
         call()
-
-
-if hasattr(os, "register_at_fork"):
-    # A child of a handler has no part in its transaction.
-    os.register_at_fork(after_in_child=lambda: _handler.set(None))

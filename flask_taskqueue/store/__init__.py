@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .adding.inserts import Inserts, in_order
+from .adding.inserts import Inserts, has_met_taken, in_order
 from .adding.schedule_definition import ScheduleDefinition
 from .adding.schedules import Waiting
 from .counters.charts import LATEST as LATEST_FAILURES
@@ -34,7 +34,7 @@ from .tasks.listings import Cursor, Listing, ListKind
 from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
-from .uncommitted.changes import JoinedChange
+from .uncommitted.changes import JoinedChange, Kept
 from .uncommitted.tracking import NO_COMMIT, UNDONE, inherited, track, tracked_here, untrack
 from .uncommitted.transaction import TrackedTransaction
 
@@ -64,6 +64,7 @@ __all__ = [
     "Filter",
     "Inserts",
     "JoinedChange",
+    "Kept",
     "LatestAttempts",
     "ListKind",
     "Listing",
@@ -90,6 +91,7 @@ __all__ = [
     "apart",
     "configured_error",
     "has_freed_places",
+    "has_met_taken",
     "in_order",
     "inherited",
     "is_in_memory",

@@ -193,12 +193,14 @@ class Store:
         """Check that the tables are ours and that each configured queue has a row.
 
         Limits that another release has configured stay, because only dispatchers change them (see
-        `configure_queues`). This is done once per process. Given a connection, the rows become part
-        of its transaction: it may hold the only write lock, and it may be rolled back, so the rows
-        are checked again until `committed` is called. Raises `ConfigurationError` for tables of
-        another app.
+        `configure_queues`). This is done once per process. Given a connection that may hold the
+        only write lock, the rows become part of its transaction: that may be rolled back, so the
+        rows are checked again until `committed` is called. Where there are several writers, nobody
+        has to wait for that transaction. Raises `ConfigurationError` for tables of another app.
         """
-        self.ownership.ensure(connection if self.database.dialect.locks_by_writing else None)
+        if not self.database.dialect.locks_by_writing:
+            connection = None
+        self.ownership.ensure(connection)
         if connection is None:
             self.database.mark()
         if not self._unseen:

@@ -13,6 +13,7 @@ from ..core.states import Record, State
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, normal
 from ..runtime import Runtime, sessions
+from ..runtime.handler_context import is_current
 from ..store import Filter
 from ..web.routes import RouteFinder
 from ..web.task_function import TaskFunction
@@ -166,9 +167,7 @@ class Inspector:
     def _session(self) -> Any | None:
         """Return the session of the app's context, if the test is in one."""
         binding = self._runtime.binding
-        return (
-            binding.session() if binding.db is not None and sessions.is_current(self.app) else None
-        )
+        return binding.session() if binding.db is not None and is_current(self.app) else None
 
 
 _UNCOMMITTED = (

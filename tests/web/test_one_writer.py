@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,27 @@ def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterato
         declare(one)
         if request.param in BEGINS:
             begin_explicitly(one.db.engine, BEGINS[request.param])
-        database = one.store.database
-        waited: list[object] = []
+        with nobody_waits(one):
+            yield one
 
-        def note(context: sa.ExceptionContext) -> None:
-            error = context.sqlalchemy_exception
-            if isinstance(error, sa.exc.DBAPIError) and (
-                database.dialect.is_locked(error) or database.dialect.is_transient(error)
-            ):
-                waited.append(error)
 
-        for engine in (database.engine, one.db.engine):
-            sa.event.listen(engine, "handle_error", note)
-        yield one
-        assert waited == [], "somebody has waited for a lock"
+@contextmanager
+def nobody_waits(one: Bench) -> Iterator[None]:
+    """Nobody waits in vain for a lock, which is told when the wait is over."""
+    database = one.store.database
+    waited: list[object] = []
+
+    def note(context: sa.ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if isinstance(error, sa.exc.DBAPIError) and (
+            database.dialect.is_locked(error) or database.dialect.is_transient(error)
+        ):
+            waited.append(error)
+
+    for engine in (database.engine, one.db.engine):
+        sa.event.listen(engine, "handle_error", note)
+    yield
+    assert waited == [], "somebody has waited for a lock"
 
 
 @pytest.fixture
@@ -455,7 +463,7 @@ def test_another_session_of_the_thread(on_a_file: Bench) -> None:
     execute(queue, "UPDATE counter SET count = 7")
     with (
         queue.app.app_context(),
-        pytest.raises(BadTransactionStateError, match="the session holds changes"),
+        pytest.raises(BadTransactionStateError, match="of an outer application context perhaps"),
     ):
         queue.tasks.add("/w")
     queue.db.session.rollback()

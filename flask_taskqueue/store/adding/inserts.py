@@ -21,6 +21,7 @@ from .task_rows import BEGINNING, clock_row, task_row
 _logger = get_logger()
 
 _CLOCKS = ("eta", "due_at", "created_at", "expires_at")
+_TAKEN = "taskqueue_met_taken"
 _ROUNDS = 50
 """The number of tries of one insert.
 
@@ -112,9 +113,12 @@ class Inserts:
         if not may_conflict:
             return set()
         ids = {new.id for new in news}
-        return ids - set(
+        taken = ids - set(
             connection.scalars(sa.select(self._task.c.id).where(self._task.c.id.in_(sorted(ids))))
         )
+        if taken:
+            connection.info[_TAKEN] = True
+        return taken
 
     def add_following(
         self, connection: sa.Connection, news: Sequence[NewTask], after: str
@@ -158,11 +162,18 @@ class Inserts:
         else:
             stored = self._insert[missing].execute(connection, row).rowcount == 1
             clocks = self._clocks.execute(connection, {"id": new.id}).one() if stored else None
+        if clocks is None:
+            connection.info[_TAKEN] = True
         return (
             None
             if clocks is None
             else Record(**columns, **BEGINNING, **dict(zip(_CLOCKS, clocks, strict=True)))
         )
+
+
+def has_met_taken(connection: sa.Connection) -> bool:
+    """Return whether inserts have met a taken name or key since a connection was last asked."""
+    return connection.info.pop(_TAKEN, False) is True
 
 
 def _may_conflict(new: NewTask) -> bool:

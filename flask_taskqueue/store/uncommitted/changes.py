@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
+
+
+class Kept(IntEnum):
+    """What a transaction keeps from others until it ends; each includes those before it."""
+
+    NEW_ROWS = 1
+    """Rows that it has added: who looks through many rows may wait for them."""
+    ROWS = 2
+    """Rows that it has changed or locked, and keys that it has taken."""
+    INSERTS = 3
+    """Places of an index in which others insert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,17 @@ class Level:
     unknown: bool = False
     noted: Any = None
     joined: list[JoinedChange] = field(default_factory=list)
+    kept: dict[str, Kept] = field(default_factory=dict)
+    """What is kept from others in the tables of queues, by the names of these."""
+
+    def keep(self, tables: str, what: Kept) -> None:
+        """Note what is kept from others in the tables of a queue."""
+        self.kept[tables] = max(what, self.kept.get(tables, what))
+
+    def keep_as(self, ended: Level) -> None:
+        """Note what a savepoint that has ended goes on keeping."""
+        for tables, what in ended.kept.items():
+            self.keep(tables, what)
 
     def absorb(self, released: Level) -> None:
         """Take over what a savepoint above this one holds, which is released."""
@@ -40,6 +63,7 @@ class Level:
         self.unknown |= released.unknown
         self.noted = released.noted if self.noted is None else self.noted
         self.joined += released.joined
+        self.keep_as(released)
 
 
 class Levels:
@@ -70,6 +94,10 @@ class Levels:
     def have_written(self) -> bool:
         """Whether a level is known to have written."""
         return any(level.written for level in self._levels)
+
+    def keeps(self, tables: str, what: Kept) -> bool:
+        """Return whether what is kept from others in the tables of a queue includes this."""
+        return any(level.kept.get(tables, 0) >= what for level in self._levels)
 
     def begin(self, name: str, counted: int) -> None:
         """Begin a savepoint."""

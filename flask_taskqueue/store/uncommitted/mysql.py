@@ -35,7 +35,7 @@ class MySQLWrites:
     functions = MYSQL
     one_result = True
     mistakes_locks = False
-    keeps_what_failed = True
+    keeps_what_failed = keeps_locks = True
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

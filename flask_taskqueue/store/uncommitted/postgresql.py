@@ -59,7 +59,7 @@ class PostgreSQLWrites:
     functions = POSTGRESQL
     one_result = False
     mistakes_locks = True
-    keeps_what_failed = False
+    keeps_what_failed = keeps_locks = False
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

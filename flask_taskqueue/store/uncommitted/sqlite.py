@@ -27,7 +27,7 @@ class SQLiteWrites:
     functions = SQLITE
     one_result = False
     mistakes_locks = False
-    keeps_what_failed = False
+    keeps_what_failed = keeps_locks = False
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
+from weakref import ReferenceType, WeakSet, WeakValueDictionary, ref
 
 import sqlalchemy as sa
 
@@ -37,6 +38,10 @@ UNDONE = (
 
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
 """The tracked transactions by the ids of their connections, which they keep alive."""
+_begun: ContextVar[tuple[ReferenceType[TrackedTransaction], ...]] = ContextVar(
+    "taskqueue_begun", default=()
+)
+"""The transactions that have begun in this context of Python, or in the one it is a copy of."""
 _inherited: list[TrackedTransaction] = []
 _engines: WeakSet[sa.Engine] = WeakSet()
 
@@ -64,33 +69,40 @@ def track(
         sa.event.listen(engine, "handle_error", _failed)
         sa.event.listen(engine, "commit", _committing)
     _followed[id(connection)] = followed
+    _begun.set((*(one for one in _begun.get() if _is_tracked(one())), ref(followed)))
     return followed
 
 
 def untrack(followed: TrackedTransaction) -> None:
     """Stop tracking a connection."""
-    if _find(followed.connection) is followed:
+    if _is_tracked(followed):
         del _followed[id(followed.connection)]
 
 
 def tracked_here(owner: object) -> list[TrackedTransaction]:
-    """Return the tracked transactions that this thread has begun, or a thread of its context.
+    """Return the tracked transactions that this thread has begun, or one that waits for it.
 
-    The coroutine of an async view runs in another thread, for which the view's thread waits.
+    The coroutine of an async view runs in another thread, for which the view's thread waits: the
+    ``owner`` is the same there, and around an inner context it is in a copy of Python's context.
     """
-    thread = get_ident()
-    followed = [transaction() for transaction in _followed.valuerefs()] if _followed else []
+    if not _followed:
+        return []
+    thread, begun = get_ident(), [one() for one in _begun.get()]
     return [
-        transaction
-        for transaction in followed
-        if transaction is not None
-        and (transaction.thread == thread or (owner is not None and transaction.owner is owner))
+        one
+        for one in [one() for one in _followed.valuerefs()]
+        if one is not None
+        and (one.thread == thread or (owner is not None and one.owner is owner) or one in begun)
     ]
 
 
 def inherited() -> list[TrackedTransaction]:
     """Return the transactions that were open in the parent when this process was forked."""
     return _inherited
+
+
+def _is_tracked(followed: TrackedTransaction | None) -> bool:
+    return followed is not None and _find(followed.connection) is followed
 
 
 def _find(connection: sa.Connection) -> TrackedTransaction | None:

@@ -46,7 +46,7 @@ class TrackedTransaction:
         self._shared = self._locks = self._has_locked = shared
         self._doubted = self._must_look = False
         self._mark: Any = None
-        self._levels = Levels(self._writes.count())
+        self.levels = Levels(self._writes.count())
         self._due: list[Callable[[], object]] = []
         self.dropped: list[JoinedChange] = []
         """The queue's changes in savepoints that have ended without a commit.
@@ -63,12 +63,12 @@ class TrackedTransaction:
         """
         if self.is_autocommit:
             return False
-        if self._doubted or self._must_look or (ask and self._levels.innermost.unknown):
+        if self._doubted or self._must_look or (ask and self.levels.innermost.unknown):
             refuse_stream(self.connection)
         self._notice_end()
         if self._look():
             return True  # nothing may be added to it
-        return self._levels.have_written or (ask and self._resolve())
+        return self.levels.have_written or (ask and self._resolve())
 
     @property
     def is_autocommit(self) -> bool:
@@ -78,12 +78,12 @@ class TrackedTransaction:
     @property
     def in_savepoint(self) -> bool:
         """Whether a savepoint is open."""
-        return len(self._levels) > 1
+        return len(self.levels) > 1
 
     @property
     def joined(self) -> list[JoinedChange]:
         """The queue's changes that would be committed now."""
-        return self._levels.joined
+        return self.levels.joined
 
     @property
     def is_undone(self) -> bool:
@@ -91,15 +91,15 @@ class TrackedTransaction:
 
         What follows on the connection may be another transaction, or be undone at its commit.
         """
-        if not self._levels.have_joined:
+        if not self.levels.have_joined:
             return False
         self._notice_end()
         return self._writes.is_aborted() or self._look()
 
     def join(self, joined: JoinedChange) -> None:
         """Note a change of the queue's that was made in the transaction."""
-        self._levels.innermost.written = True
-        self._levels.innermost.joined.append(joined)
+        self.levels.innermost.written = True
+        self.levels.innermost.joined.append(joined)
 
     def end(self, *, committed: bool) -> None:
         """Note how the transaction ended; after a commit, its follow-up functions are due."""
@@ -139,10 +139,10 @@ class TrackedTransaction:
 
     def before(self, statement: Statement, *, many: bool) -> None:
         """Prepare for a statement that is going to run, ``many`` times if it has several rows."""
-        if self._mark is not None or (self._levels.have_joined and self._writes.is_gone()):
+        if self._mark is not None or (self.levels.have_joined and self._writes.is_gone()):
             self._notice_end()
-        level = self._levels.innermost
-        if self._levels.have_joined and self._may_end(statement):
+        level = self.levels.innermost
+        if self.levels.have_joined and self._may_end(statement):
             self._mark = self._writes.mark()
         if statement.kind is StatementKind.SAVEPOINT:
             self._resolve()
@@ -185,9 +185,9 @@ class TrackedTransaction:
         show what it does. ``many`` says that it ran once for each of several rows.
         """
         if self._writes.keeps_what_failed and not self._end_if_implied(statement):
-            self._levels.innermost.unknown |= many or statement.kind is StatementKind.UNKNOWN
+            self.levels.innermost.unknown |= many or statement.kind is StatementKind.UNKNOWN
             self._doubted = True
-        if self._levels.have_joined:
+        if self.levels.have_joined:
             self._notice_end()
 
     @property
@@ -196,14 +196,14 @@ class TrackedTransaction:
         return self._writes.mistakes_locks and self.may_commit
 
     def _note(self, level: Level, statement: Statement) -> None:
-        if not (level.unknown or self._levels.have_written):
+        if not (level.unknown or self.levels.have_written):
             level.noted = self._writes.note(locks=self._locks or statement.is_to_lock)
 
     def _changed(self, statement: Statement, cursor: Any, context: Any) -> None:
         wrote = self._writes.wrote(statement, cursor, context)
         if self._end_if_implied(statement):
             return
-        level = self._levels.innermost
+        level = self.levels.innermost
         level.written |= bool(wrote)
         level.unknown |= wrote is None
         if statement.defines:
@@ -221,7 +221,7 @@ class TrackedTransaction:
 
     def _resolve(self) -> bool:
         """Ask whether the innermost level has written, if its statements do not show it."""
-        level = self._levels.innermost
+        level = self.levels.innermost
         if not level.written and (
             level.unknown
             or self._writes.count() != level.counted  # also by the driver's own cursors
@@ -233,7 +233,7 @@ class TrackedTransaction:
 
     def _notice_end(self) -> None:
         """Begin anew if something has ended the transaction that did not say so."""
-        if not self._levels.have_written:
+        if not self.levels.have_written:
             return
         if self._mark is not None:
             over = not self._writes.holds(self._mark)
@@ -242,9 +242,9 @@ class TrackedTransaction:
         self._doubted, self._mark = False, None
         if over:
             self._begin_anew(self.joined)
-            self._must_look = self._levels.have_joined
+            self._must_look = self.levels.have_joined
             # What was written after the end is not known.
-            self._levels.innermost.written = self._writes.asks and self._writes.is_open()
+            self.levels.innermost.written = self._writes.asks and self._writes.is_open()
 
     def _look(self) -> bool:
         """Return whether the queue's changes are undone, which is looked for if it is not known."""
@@ -254,7 +254,7 @@ class TrackedTransaction:
         return self._is_undone
 
     def _begin_anew(self, joined: Iterable[JoinedChange] = ()) -> None:
-        self._levels = Levels(self._writes.count(), joined)
+        self.levels = Levels(self._writes.count(), joined)
         self._start, self._mark = Start(self._start.by_events), None
         self._locks = self._has_locked = self._shared
         self._doubted = self.has_made_way = self.has_read = False
@@ -262,8 +262,8 @@ class TrackedTransaction:
 
     def _savepoint(self, statement: Statement) -> None:
         if statement.kind is StatementKind.SAVEPOINT:
-            self._levels.begin(statement.name, self._writes.count())
-        elif not (ended := self._levels.end(statement.name)):
+            self.levels.begin(statement.name, self._writes.count())
+        elif not (ended := self.levels.end(statement.name)):
             self._unseen_savepoint(statement)
         elif statement.kind is StatementKind.RELEASE:
             self._release(ended)
@@ -279,19 +279,21 @@ class TrackedTransaction:
             self._begin_anew(self.joined)
         if statement.kind is StatementKind.ROLLBACK_TO:
             self._locks = self._has_locked = True
-            self._must_look = self._levels.have_joined
+            self._must_look = self.levels.have_joined
 
     def _release(self, ended: Iterable[Level]) -> None:
         for level in ended:
-            self._levels.innermost.absorb(level)
+            self.levels.innermost.absorb(level)
         if not self._writes.asks and not self._writes.is_open():
             # The outermost savepoint of SQLite, where nothing else began the transaction.
             self.end(committed=True)
 
-    def _roll_back(self, ended: Iterable[Level], name: str) -> None:
+    def _roll_back(self, ended: Sequence[Level], name: str) -> None:
         self._locks = self._has_locked = True
+        for level in ended if self._writes.keeps_locks else ():
+            self.levels.innermost.keep_as(level)
         self.dropped += [change for level in ended for change in level.joined]
-        if not self._levels.innermost.written:
-            self._levels.innermost.counted = self._writes.count()
+        if not self.levels.innermost.written:
+            self.levels.innermost.counted = self._writes.count()
         if not name.startswith("sa_savepoint_"):  # SQLAlchemy does not reuse its own
-            self._levels.begin(name, self._writes.count())
+            self.levels.begin(name, self._writes.count())

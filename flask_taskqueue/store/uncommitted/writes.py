@@ -23,6 +23,8 @@ class Writes(Protocol):
     """Whether it takes a note to tell a lock from a write that changed no row."""
     keeps_what_failed: bool
     """Whether a statement that failed may have left changes that its driver does not count."""
+    keeps_locks: bool
+    """Whether locks outlast the rollback of the savepoint in which they were taken."""
 
     def is_autocommit(self) -> bool:
         """Return whether the driver commits each statement, so that nothing is held back."""
@@ -89,7 +91,7 @@ class UnknownWrites:
     functions: frozenset[str] = frozenset()
     one_result = False
     mistakes_locks = False
-    keeps_what_failed = False
+    keeps_what_failed = keeps_locks = False
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

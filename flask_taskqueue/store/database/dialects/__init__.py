@@ -48,6 +48,8 @@ class Dialect(Protocol):
     """
     locks_what_it_copies: bool
     """Whether an INSERT … SELECT locks the rows that it reads."""
+    locks_gaps: bool
+    """Whether an insert that meets a taken key locks the index beside it, where others insert."""
     inserts_what_it_updates: bool
     """Whether one statement can update rows and insert what they return into another table."""
 

@@ -66,6 +66,7 @@ class MySQL:
     locks_by_writing = False
     sends_singly = True
     locks_what_it_copies = True
+    locks_gaps = True
     inserts_what_it_updates = False
     in_marked: sa.ColumnElement[bool] | None = None
 

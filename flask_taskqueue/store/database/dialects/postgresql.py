@@ -95,6 +95,7 @@ class PostgreSQL:
     locks_by_writing = False
     sends_singly = False
     locks_what_it_copies = False
+    locks_gaps = False
     inserts_what_it_updates = True
     in_marked: sa.ColumnElement[bool] | None = TransactionId.IS_CURRENT
 

@@ -50,6 +50,7 @@ class SQLite:
     locks_by_writing = True
     sends_singly = False
     locks_what_it_copies = False
+    locks_gaps = False
     inserts_what_it_updates = False
     in_marked: sa.ColumnElement[bool] | None = None
 
