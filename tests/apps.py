@@ -87,7 +87,13 @@ _PLACES = ("TASKQUEUE_TABLE", "TASKQUEUE_BIND", "TASKQUEUE_DATABASE")
 
 
 @contextmanager
-def bench(url: str, *, own_models: bool = False, **config: Any) -> Iterator[Bench]:
+def bench(
+    url: str,
+    *,
+    own_models: bool = False,
+    session_options: dict[str, Any] | None = None,
+    **config: Any,
+) -> Iterator[Bench]:
     """An application in testing, in its context, closed afterwards.
 
     All have the same models, because to define the tables takes longer than many a test; with
@@ -98,13 +104,13 @@ def bench(url: str, *, own_models: bool = False, **config: Any) -> Iterator[Benc
     app.config.update(config)
     own_models |= any(key.startswith(_PLACES) for key in config)
     base, counter = models() if own_models else _MODELS
-    db = SQLAlchemy(app, model_class=base)
+    db = SQLAlchemy(app, model_class=base, session_options=session_options)
     tasks = TaskQueue(app, db)
 
     with app.app_context():
         db.create_all()
-        db.session.merge(counter(id=1, count=0))
-        db.session.commit()
+        with db.session.begin():
+            db.session.merge(counter(id=1, count=0))
         with closing(app):
             yield Bench(app, db, tasks, counter)
 

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import Session
 
 from ..core.errors import ConfigurationError
 from ..core.settings.app import Settings
@@ -175,9 +176,11 @@ class Binding:
         return find
 
     def session_connection(self) -> sa.Connection:
-        """Return the connection that the app's session uses in its current transaction."""
-        connection: sa.Connection = self._db.session.connection(bind_arguments={"bind": self.bound})
-        return connection
+        """Return the connection that the app's session uses in its current transaction.
+
+        A transaction begins if there is none, also in a session that begins none by itself.
+        """
+        return _connection(self._db.session(), self.bound)
 
     @property
     def bound(self) -> sa.Engine | sa.Connection:
@@ -192,7 +195,7 @@ class Binding:
         All listeners of the application's session apply to it.
         """
         with self.session.session_factory() as session:
-            yield session.connection(bind_arguments={"bind": engine})
+            yield _connection(session, engine)
 
     @property
     def _db(self) -> Any:
@@ -202,6 +205,12 @@ class Binding:
                 "transaction with"
             )
         return self.db
+
+
+def _connection(session: Session, bound: sa.Engine | sa.Connection) -> sa.Connection:
+    if not (session.autobegin or session.in_transaction()):
+        session.begin()
+    return session.connection(bind_arguments={"bind": bound})
 
 
 def _check_extension(db: Any) -> None:

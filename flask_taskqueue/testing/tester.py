@@ -246,7 +246,8 @@ class TaskQueueTester(Inspector):
             raise BadTransactionStateError(
                 "the session holds uncommitted changes: commit or roll back before tasks are run"
             )
-        session.commit()
+        if session.in_transaction():
+            session.commit()
         session.expire_all()
 
     def _woken(self) -> None:

@@ -17,6 +17,7 @@ from flask import Flask, Response, send_file
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_taskqueue import BadTransactionStateError, State, TaskQueue
+from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench, closing
 from tests.databases import TestDatabase
 from tests.laid import Laid
@@ -32,6 +33,48 @@ def queue(database: TestDatabase) -> Iterator[Bench]:
     with bench(database.url) as one, one.app.app_context():
         one.tasks.worker("/w", endpoint="w")(lambda: None)
         yield one
+
+
+@pytest.fixture
+def beginning(database: TestDatabase) -> Iterator[Bench]:
+    """An application whose session begins no transaction by itself."""
+    with bench(database.url, session_options={"autobegin": False}) as one:
+        one.tasks.worker("/w", endpoint="w")(lambda: None)
+        yield one
+
+
+def test_a_session_that_begins_nothing_by_itself(beginning: Bench) -> None:
+    """A transactional handler has a transaction all the same, and a test can run it; elsewhere the
+    application begins those that tasks are part of.
+    """
+    queue = beginning
+    session = queue.db.session
+
+    @queue.tasks.worker("/add", transactional=True, retry=ONCE)
+    def add(n: int) -> Any:
+        with session.begin_nested():
+            session.get(queue.Counter, 1).count += n
+        return ("no", 500) if n > 5 else None
+
+    def count() -> int:
+        with session.begin():
+            return int(session.get(queue.Counter, 1).count)
+
+    for n, counted in ((7, 0), (3, 3)):
+        assert add.add(n).is_committed
+        queue.tasks.drain()
+        assert count() == counted
+    with session.begin():
+        session.get(queue.Counter, 1).count += 1
+        task = add.add(2)
+    assert task.is_committed
+    queue.tasks.drain()
+    assert count() == 6
+    with pytest.raises(BadTransactionStateError, match=r"begin one \(autobegin=False\)"):
+        queue.tasks.add("/w", transactional=True)
+    with TaskQueueTester(queue.app) as tester:
+        queue.tasks.add("/add", {"n": 4})
+        assert tester.run_due().ok
 
 
 def add_after_each_commit(queue: Bench) -> None:
