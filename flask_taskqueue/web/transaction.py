@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -82,7 +83,7 @@ class _Transaction:
 
     def __init__(self, runtime: Runtime, record: Record) -> None:
         self._binding = runtime.binding
-        self._completions = runtime.store.completions
+        self._store = runtime.store
         self._encryption = runtime.encryption
         self._cap = runtime.settings.reply_excerpt
         self._record = record
@@ -100,7 +101,7 @@ class _Transaction:
             connection = self._binding.session_connection()
             refuse_autocommit(self._session)
             begun = self._session.get_transaction()
-            mark = self._completions.begin(connection, self._record)
+            mark = self._store.completions.begin(connection, self._record)
             if mark is None:
                 raise LeaseLostError(_LOST)
             with no_commit(self._session, self._binding.session.registry):
@@ -112,10 +113,13 @@ class _Transaction:
                 self._see_that_it_is_all(connection)
             status = verdict.status or 200
             kept = self._kept(response)
-            completed = self._completions.complete(connection, self._record, status, mark, kept)
+            completed = self._store.completions.complete(
+                connection, self._record, status, mark, kept
+            )
             if completed is None:
                 raise BadTransactionStateError(_ENDED)
             if not completed:
+                self._see_that_it_looks_here(connection)
                 raise LeaseLostError(_LOST)
             self._session.commit()
             committed = True
@@ -147,6 +151,19 @@ class _Transaction:
         ):
             raise BadTransactionStateError(_ENDED)
 
+    def _see_that_it_looks_here(self, connection: sa.Connection) -> None:
+        """Raise `BadTransactionStateError` if the transaction does not see the task, which exists.
+
+        A transaction that has failed sees nothing, and is not meant.
+        """
+        with suppress(sa.exc.DBAPIError):
+            if self._store.tasks.get_all(connection, [self._record.id]):
+                return
+            place = self._store.database.dialect.place(connection)
+            with self._store.reading() as reader:
+                if self._store.tasks.get_all(reader, [self._record.id]):
+                    raise BadTransactionStateError(_ELSEWHERE.format(place))
+
     def _see_that_it_is_all(self, connection: sa.Connection) -> None:
         others = [
             one.connection
@@ -173,5 +190,11 @@ _SAVEPOINT = (
     "a savepoint of db.session was open before the transactional handler began, of a "
     "before_request function perhaps, and its end is not "
     "the handler's: end it there"
+)
+_ELSEWHERE = (
+    "the transactional handler has led its transaction to another place ({}; SET search_path, "
+    "perhaps), where its task is not, so the two cannot be committed together: set it back before "
+    "the handler returns, name the schema of the tables that it changes instead, or use "
+    "transactional=False"
 )
 _LOST = "the lease of this task was lost; nothing was changed"

@@ -19,7 +19,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_taskqueue import BadTransactionStateError, State, TaskQueue
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench, closing
-from tests.databases import TestDatabase
+from tests.databases import Servers, TestDatabase, fresh
 from tests.laid import Laid
 from tests.waiting import wait_until
 from tests.web.test_joining import begin_explicitly
@@ -75,6 +75,35 @@ def test_a_session_that_begins_nothing_by_itself(beginning: Bench) -> None:
     with TaskQueueTester(queue.app) as tester:
         queue.tasks.add("/add", {"n": 4})
         assert tester.run_due().ok
+
+
+def test_a_handler_that_looks_at_another_schema(servers: Servers, tmp_path: Path) -> None:
+    """It has not lost its lease: its task is not there. Back in its own schema, it succeeds."""
+    with fresh("postgresql", servers, tmp_path) as database, bench(database.url) as queue:
+        session = queue.db.session
+
+        @queue.tasks.worker("/tenant", transactional=True, retry=ONCE)
+        def tenant(back: bool) -> None:
+            session.execute(sa.text("SET LOCAL search_path TO tenant"))
+            session.execute(sa.text("UPDATE counter SET count = count + 1"))
+            if back:
+                session.execute(sa.text("SET LOCAL search_path TO public"))
+
+        def count() -> int:
+            with queue.db.engine.connect() as connection:
+                return int(connection.scalar(sa.text("SELECT count FROM tenant.counter")))
+
+        with queue.db.engine.begin() as connection:
+            connection.execute(sa.text("CREATE SCHEMA tenant"))
+            connection.execute(sa.text("SET LOCAL search_path TO tenant"))
+            queue.db.metadata.create_all(connection, checkfirst=False)
+            connection.execute(sa.text("INSERT INTO counter VALUES (1, 0)"))
+        task = queue.run(tenant.add(back=False))
+        assert task.state is State.DEAD
+        assert "schema tenant; SET search_path, perhaps" in str(task.last_error)
+        assert count() == 0
+        assert queue.run(tenant.add(back=True)).state is State.SUCCEEDED
+        assert count() == 1
 
 
 def add_after_each_commit(queue: Bench) -> None:
