@@ -130,6 +130,8 @@ def test_what_was_undone_is_never_committed_in_silence(
             queue.db.engine.dialect.driver == "psycopg2" and how == "several statements"
         )
         assert (how, queue.count() == 9 and not commits_itself) == (how, False)
+        execute(queue, "UPDATE counter SET count = 0")
+        queue.db.session.commit()
     write(queue)
     task = queue.tasks.add("/w")
     queue.db.session.commit()
