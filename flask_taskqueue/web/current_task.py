@@ -75,9 +75,10 @@ class CurrentTask:
         """Report how far the handler has come, for `Task.progress`.
 
         ``done`` and ``total`` are counts, and ``note`` is a few words. The report is stored at most
-        twice a second. In a transactional handler on SQLite it becomes visible when the handler
-        commits. Raises ValueError for numbers below 0, NaN or above 2⁶³ and for a note that is not
-        text, and TypeError for what is no number.
+        twice a second. In a transactional handler it becomes visible when the handler commits if
+        the database is SQLite, or if the task has a unique_key and the transaction has changed the
+        queue or runs at REPEATABLE READ or SERIALIZABLE. Raises ValueError for numbers below 0, NaN
+        or above 2⁶³ and for a note that is not text, and TypeError for what is no number.
         """
         # NaN is not within any bounds.
         if not all(0 <= number < _TOO_MANY for number in (done, total or 0)):

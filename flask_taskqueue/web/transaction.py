@@ -17,6 +17,7 @@ from ..core.errors import BadTransactionStateError, TransientError
 from ..core.states import Record
 from ..process.interrupts import shielded
 from ..runtime import Runtime
+from ..runtime.handler_context import own_handler
 from ..runtime.sessions import current, followed, has_changes, no_commit, refuse_autocommit
 from ..store import NOT_KEPT, StoredReply
 
@@ -64,18 +65,32 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answ
 def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
     """Store how far a handler has come.
 
-    Where the handler's own transaction may hold the only write lock, the report is stored in that
-    transaction.
+    The report is stored at once, or in the handler's transaction if the two cannot be apart.
     """
-    store = runtime.store
-    if (
-        store.database.dialect.locks_by_writing
-        and runtime.binding.db is not None
-        and has_changes(current(runtime.binding.session))
-    ):
-        store.tasks.report(runtime.binding.session_connection(), record, progress)
+    if runtime.binding.db is not None and _belongs_to_session(runtime, record):
+        runtime.store.tasks.report(runtime.binding.session_connection(), record, progress)
     else:
-        store.transact(lambda connection: store.tasks.report(connection, record, progress))
+        runtime.store.transact(
+            lambda connection: runtime.store.tasks.report(connection, record, progress)
+        )
+
+
+def _belongs_to_session(runtime: Runtime, record: Record) -> bool:
+    """Return whether a report has to be stored in the session's transaction.
+
+    Apart from it, a report would wait for it where it may hold the only write lock, or may have
+    given the task's unique key to another. If the transaction keeps to its snapshot, it could not
+    give the key away after a report.
+    """
+    dialect, session = runtime.store.database.dialect, current(runtime.binding.session)
+    if dialect.locks_by_writing:
+        return has_changes(session)
+    if record.unique_key is None:
+        return False
+    return any(one.joined for one in followed(session)) or (
+        own_handler() is not None
+        and dialect.keeps_to_snapshot(runtime.binding.session_connection())
+    )
 
 
 class _Transaction:

@@ -140,3 +140,51 @@ def test_a_handler_runs_at_the_level_at_which_its_transaction_was_begun(
         assert one.run(usually.add()).state is State.SUCCEEDED
         own = one.db.session.connection().default_isolation_level
         assert (levels, one.count()) == ([level, own], 1)
+
+
+@pytest.mark.parametrize("first", ["report", "successor"])
+def test_a_handler_reports_its_progress_and_adds_its_own_successor(
+    queue: Bench, first: str
+) -> None:
+    """In either order: the report is not in the way of the successor, nor waits for it."""
+
+    @queue.tasks.worker("/poll", transactional=True, retry={"task_retry_limit": 0})
+    def poll() -> None:
+        queue.db.session.get(queue.Counter, 1).count += 1
+        if first == "report":
+            current_task.progress(1, 2)
+        poll.options(unique_key="poll", on_conflict="replace", countdown=600).add()
+        current_task.progress(2, 2)
+
+    ended = queue.run(poll.options(unique_key="poll").add())
+    assert (ended.state, ended.last_error, queue.count()) == (State.SUCCEEDED, None, 1)
+    assert ended.progress is not None
+    assert ended.progress.done == 2
+
+
+def test_a_report_is_seen_until_the_task_is_replaced(on_a_server: TestDatabase) -> None:
+    """At READ COMMITTED it is stored at once; after the successor it comes with the commit, and
+    does not wait for it.
+    """
+    options = {"isolation_level": "READ COMMITTED"}
+    with bench(on_a_server.url, SQLALCHEMY_ENGINE_OPTIONS=options) as queue:
+        seen: list[str] = []
+
+        @queue.tasks.worker("/poll", transactional=True, retry={"task_retry_limit": 0})
+        def poll() -> None:
+            current_task.progress(2, 2)
+            seen.append(reported(queue, current_task.id))
+            poll.options(unique_key="poll", on_conflict="replace", countdown=600).add()
+            current_task.progress(3, 3)
+            seen.append(reported(queue, current_task.id))
+
+        ended = queue.run(poll.options(unique_key="poll").add())
+        assert (ended.state, ended.last_error) == (State.SUCCEEDED, None)
+        assert [*seen, reported(queue, ended.id)] == ["[2, 2, null]"] * 2 + ["[3, 3, null]"]
+
+
+def reported(queue: Bench, task_id: str) -> str:
+    """What another process sees of the progress of a task."""
+    with queue.store.reading() as connection:
+        row = queue.store.tasks.progress_of(connection, task_id)
+    return "" if row is None else str(row.progress)

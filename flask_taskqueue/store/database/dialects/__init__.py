@@ -75,6 +75,9 @@ class Dialect(Protocol):
     def commits_by_itself(self, connection: sa.Connection) -> bool:
         """Return whether each statement is committed at once, despite the transaction."""
 
+    def keeps_to_snapshot(self, connection: sa.Connection) -> bool:
+        """Return whether a transaction may not change what others have changed since it began."""
+
     def place(self, connection: sa.Connection) -> str:
         """Describe where this connection leads, to tell it from where another one leads."""
 

@@ -16,7 +16,7 @@ from ....core.states import Record, State
 from ..prepared import Prepared
 from .claims import taken
 from .connections import create_engine, ping_idle
-from .transactions import Mark, Savepoint, limit_mysql, limits
+from .transactions import SNAPSHOTS, Mark, Savepoint, limit_mysql, limits
 
 _RETRIED = {
     1020,
@@ -105,6 +105,12 @@ class MySQL:
     def commits_by_itself(self, connection: sa.Connection) -> bool:
         driver: Any = connection.connection.dbapi_connection
         return bool(driver.get_autocommit())  # the server's answer to the last statement says so
+
+    def keeps_to_snapshot(self, connection: sa.Connection) -> bool:
+        # MariaDB since 11.6; before, and on MySQL, a change is made to what is there now.
+        setting = connection.exec_driver_sql("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'")
+        refuses = [row[1] for row in setting] == ["ON"]
+        return refuses and connection.get_isolation_level() in SNAPSHOTS
 
     def place(self, connection: sa.Connection) -> str:
         database, host, port = connection.exec_driver_sql(

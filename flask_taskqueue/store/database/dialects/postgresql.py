@@ -16,7 +16,7 @@ from ..prepared import Prepared
 from .claims import taken
 from .connections import create_engine, ping_idle
 from .listen_notify import ListenNotify, driver_errors, is_direct
-from .transactions import Mark, TransactionId, limit_postgresql
+from .transactions import SNAPSHOTS, Mark, TransactionId, limit_postgresql
 
 
 def settle_psycopg(connection: Any, _record: object) -> None:
@@ -145,6 +145,9 @@ class PostgreSQL:
     def commits_by_itself(self, connection: sa.Connection) -> bool:
         driver: Any = connection.connection.dbapi_connection
         return bool(driver.autocommit)  # set by whomever, this decides whether it sends BEGIN
+
+    def keeps_to_snapshot(self, connection: sa.Connection) -> bool:
+        return connection.get_isolation_level() in SNAPSHOTS
 
     def place(self, connection: sa.Connection) -> str:
         asked = (

@@ -103,6 +103,9 @@ class SQLite:
         by_driver = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
         return by_driver and not driver.in_transaction  # an app may emit BEGIN itself
 
+    def keeps_to_snapshot(self, connection: sa.Connection) -> bool:
+        return True
+
     def place(self, connection: sa.Connection) -> str:
         return f"the file {self.file(connection)}"
 

@@ -11,6 +11,8 @@ BRIEF = "taskqueue_brief"
 
 On the other databases every transaction of the queue does.
 """
+SNAPSHOTS = ("REPEATABLE READ", "SERIALIZABLE")
+"""The isolation levels at which a transaction sees the database as it was when it began."""
 _SAVEPOINT = "taskqueue_handler"
 
 
