@@ -222,7 +222,7 @@ class Store:
         leave with it.
         """
         with self.reading() as reader:
-            if dispatcher_id not in (None, self.dispatchers.newest(reader)):
+            if dispatcher_id is not None and dispatcher_id != self.dispatchers.newest(reader):
                 return
             outdated = self.queues.outdated(reader, self.known_queues.configured.values())
         if outdated:
