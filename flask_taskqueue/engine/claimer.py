@@ -72,7 +72,7 @@ class Claimer:
 
         That happens when this process was paused: their handlers still run.
         """
-        self.last_look: LastLook = LastLook(claims, queues)
+        self.last_look: LastLook = LastLook(claims, queues, lease)
         self._claims = claims
         self._queues = queues
         self._added = added

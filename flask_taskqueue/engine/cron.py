@@ -109,7 +109,7 @@ class Cron:
         self.has_added = False
         with self._store.reading() as connection:
             instant, rows = self._look(connection, now)
-        if self._declare(rows, instant):
+        if self._declare(rows, instant) | self._set_right(rows, instant):
             with self._store.reading() as connection:
                 _, rows = self._look(connection, now)
         due = {name: one for name, one in Waiting.of(rows).items() if one.next_at <= instant}
@@ -152,6 +152,19 @@ class Cron:
             if self._is_done(one.name, declare, "cannot be stored as it is declared, yet"):
                 self._next[one.name] = next_at
         return bool(outdated)
+
+    def _set_right(self, rows: Sequence[sa.Row[Any]], instant: datetime) -> bool:
+        """Correct the schedules that fired while the clock was ahead; return if there are any."""
+        ahead = self._store.schedules.ahead(rows, instant)
+        for name in ahead:
+            _logger.warning(
+                "schedule %s waited for a time that a clock set since has given it; it fires at "
+                "its next time again",
+                name,
+            )
+            set_right = partial(self._store.schedules.set_right, name=name, now=instant)
+            self._store.transact(set_right, wait=Wait.BRIEFLY)
+        return bool(ahead)
 
     def _next_of(self, one: ScheduleDefinition, instant: datetime) -> datetime:
         """Return when a schedule fires next: as remembered, or the first time from now on."""

@@ -242,16 +242,14 @@ class Dispatcher:
                 return None if turn.lanes is None else turn.lanes.next_in()
 
     def _turn(self) -> Turn | None:
-        """Take a turn and submit what it claimed; return None if the database did not allow it.
-
-        In that case everything is as before.
-        """
+        """Take a turn, submit what it claimed; return None, with nothing changed, if refused."""
         try:
             self.heartbeat.catch_up()
             self._postponed.try_again()
             turn = self._turns.take(self._collected)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             self._outages.refused(error)
+            self._claimer.last_look.lease_trust.lose()
             return None
         self._outages.worked()
         self._submit(turn)

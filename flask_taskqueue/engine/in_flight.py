@@ -13,6 +13,7 @@ from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..core.settings.app import Settings
 from ..core.states import Lease
+from ..process.clock import lease_clock
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
 from ..store import LockedError, Store, Wait
@@ -50,7 +51,7 @@ class InFlight:
         return iter(list(self._deliveries.values()))
 
     def begin(self, deliveries: Iterable[Delivery], since: float, lease: float) -> None:
-        """Add deliveries leased for ``lease`` seconds from ``since``, on the monotonic clock."""
+        """Add deliveries leased for ``lease`` seconds from ``since``, on the clock of leases."""
         for delivery in deliveries:
             delivery.held_until = since + SURE * lease
             self._deliveries[delivery.lease] = delivery
@@ -138,7 +139,7 @@ class InFlight:
                 delivery.cancelled = True
 
     def renewed(self, leases: Collection[Lease], since: float, lease: float) -> None:
-        """Note that leases were renewed by a statement sent at ``since`` (monotonic clock)."""
+        """Note that leases were renewed by a statement sent at ``since`` (clock of leases)."""
         for delivery in self:
             if delivery.lease in leases:
                 delivery.held_until = since + SURE * lease
@@ -147,7 +148,7 @@ class InFlight:
 
     def fence(self) -> None:
         """Tell handlers whose leases may have run out, before anybody else can take their tasks."""
-        now = time.monotonic()
+        now = lease_clock()
         for delivery in self:
             if now > delivery.held_until and not delivery.cancelled:
                 delivery.lease_uncertain = delivery.cancelled = True
@@ -186,7 +187,7 @@ class Heartbeat:
         self._in_flight = in_flight
         self._lease = lease
         self._renewed = renewed
-        self._note(time.monotonic())
+        self._note(lease_clock())
 
     def beat(self) -> None:
         """Renew the leases of what is in flight, and tell handlers that have lost theirs.
@@ -209,11 +210,11 @@ class Heartbeat:
         which runs before the next beat, would take over tasks that still run here. Leases that have
         run out are ours as long as nobody has taken them. Raises what `Database.transact` raises.
         """
-        if time.monotonic() - self._renewed_at > self._lease / 2:
+        if lease_clock() - self._renewed_at > self._lease / 2:
             self._renew()
 
     def _renew(self) -> None:
-        since = time.monotonic()
+        since = lease_clock()
         stopped = self._in_flight.stopped()
         ended = {one.lease for one in stopped}
         held = sorted(set(self._in_flight.held()) - ended)

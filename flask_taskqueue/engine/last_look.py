@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -12,6 +13,8 @@ from ..core.queues.circuits import Circuit
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.slowdowns import SLOW, Slowdown, SlowHost, UnknownHosts, slowdown_target
 from ..core.states import Record
+from ..core.times import SECOND
+from ..process.clock import lease_clock
 from ..store import AttemptResult, Claims
 
 _MOST = 1000
@@ -93,10 +96,40 @@ Other dispatchers decide about that queue too.
 """
 
 
+class LeaseTrust:
+    """Whether leases that seem to have run out may be taken for lost.
+
+    After an outage of the database, and when its clock was set forward, the leases of dispatchers
+    that live seem to have run out as well. For half a lease none counts as lost then, so that
+    everybody has renewed theirs.
+    """
+
+    def __init__(self, lease: float) -> None:
+        """Take the number of seconds that a lease lasts."""
+        self._lease = lease
+        self._lost_until = -math.inf
+        self._seen: tuple[int, float] | None = None
+
+    def lose(self) -> None:
+        """Take no lease for lost in the next half of a lease."""
+        self._lost_until = lease_clock() + self._lease / 2
+
+    def earliest(self, now: int) -> int:
+        """Return the instant before which no lease ends, given the database's time ``now``."""
+        clock = lease_clock()
+        if self._seen is not None:
+            seen, at = self._seen
+            if abs((now - seen) / SECOND - (clock - at)) > self._lease / 4:
+                self.lose()
+        self._seen = now, clock
+        return now + int(max(0.0, self._lost_until - clock) * SECOND)
+
+
 class LastLook:
     """The last look of one dispatcher, used only by its drain."""
 
-    def __init__(self, claims: Claims, queues: Collection[str] | None) -> None:
+    def __init__(self, claims: Claims, queues: Collection[str] | None, lease: float) -> None:
+        self.lease_trust: LeaseTrust = LeaseTrust(lease)
         self._claims = claims
         self._queues = queues
         self._looked_at = 0.0
@@ -137,6 +170,7 @@ class LastLook:
         """Read what is due, even while the last look still serves."""
         now = time.monotonic()
         lanes = self._claims.lanes(connection, self._queues)
+        lanes = lanes.with_leases_until(self.lease_trust.earliest(lanes.now))
         self.due, self.limited, self._looked_at = lanes.due(), frozenset(lanes.gates), now
         self.slowdowns, self.added = dict(lanes.slowdowns), lanes.added
         self.forced = lanes.forced

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..core.delivery.delivery import Delivery
 from ..core.queues.pacing import Pacing
+from ..process.clock import lease_clock
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError, start_thread
 from ..store import AttemptResult
@@ -210,7 +211,7 @@ class Pool:
         while self._calls.get():
             try:
                 while (delivery := self._next(me)) is not None:
-                    if not delivery.may_begin(self._began[me]):
+                    if not delivery.may_begin(lease_clock()):
                         self._complete(delivery, None, signal=True)
                         continue
                     self._attempt(delivery)

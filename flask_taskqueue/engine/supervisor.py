@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -124,8 +125,9 @@ class Supervisor:
             self._reap()
             self._release_dead()
             self._sustain_silent()
-        self._ending(self._stopping.name)
         self._signal(signal.SIGTERM)
+        with suppress(OSError):  # nobody reads it
+            self._ending(self._stopping.name)
         limit = time.monotonic() + self._grace + 5
         while self._children and time.monotonic() < limit:
             self._reap()
@@ -133,10 +135,8 @@ class Supervisor:
         self._signal(signal.SIGKILL)
         while self._children:
             self._reap()
-        for number in self._signals:
-            signal.signal(
-                number, signal.SIG_IGN
-            )  # a signal while the interpreter ends must not become the exit code
+        for number in self._signals:  # one that comes now must not become the exit code
+            signal.signal(number, signal.SIG_IGN)
         return 0
 
     @property
@@ -155,8 +155,7 @@ class Supervisor:
 
     def _fork(self) -> None:
         one = _Child(dispatcher_id(), time.monotonic(), out_of_memory_kills(), Pulse(self._place()))
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         child = os.fork()
         if child:
             self._children[child] = one
@@ -168,8 +167,7 @@ class Supervisor:
         try:
             code = self._work(one.identity, self._lifeline, one.pulse)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             os._exit(code)
 
     def _place(self) -> Replaced:
@@ -263,6 +261,12 @@ class Supervisor:
                 os.kill(child, number)
             except ProcessLookupError:
                 continue
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
 
 
 def out_of_memory_kills() -> int | None:

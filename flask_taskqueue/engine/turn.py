@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 
 from ..core.queues.lanes import Lane, Lanes
 from ..core.states import Record
+from ..process.clock import lease_clock
 from ..process.logs import get_logger
 from ..store import LockedError, Recorded, Store, apart, refusal
 from .claimer import Claimed, Claimer
@@ -39,7 +39,7 @@ class Turn:
     alone: bool = False
     """Whether the turn claimed a suspect, which is attempted alone."""
     since: float = 0.0
-    """When its leases count as begun (monotonic clock): before the statement that took them."""
+    """When its leases count as begun (clock of leases): before the statement that took them."""
     found_all: bool = False
     """Whether the turn claimed, without a look, everything that it found."""
 
@@ -126,7 +126,7 @@ class Turns:
 
         All of it happens in the transaction of ``connection``.
         """
-        since = time.monotonic()
+        since = lease_clock()
         if probable is not None:
             most = self._most_unseen(room)
             unseen = self._claimer.claim_unseen(connection, probable, most)
@@ -154,7 +154,7 @@ class Turns:
             del collected[0]
         with self._store.reading() as reader:
             lanes = self._claimer.last_look.look_anew(reader)
-        room, since = self.room, time.monotonic()
+        room, since = self.room, lease_clock()
         claimed = self._claimer.take_singly(self._store, lanes, room, self._in_flight.running(()))
         return _turn(lanes, _NOTHING, claimed, room, since)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from ..core.settings.queue import CLOUDTASKS
 from ..core.states import Record, State
 from ..core.tasks.forwarded import id_of
 from ..engine.attempt import Attempts
+from ..process.clock import lease_clock
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError
 from ..runtime import Runtime
@@ -104,7 +104,7 @@ class Deliveries:
         store = self._runtime.store
         store.ensure_queues()
         for _ in range(3):
-            since = time.monotonic()
+            since = lease_clock()
             lease = partial(
                 store.delivered.lease,
                 task_id=task_id,

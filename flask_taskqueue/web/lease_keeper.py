@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
 from ..engine.in_flight import SURE, renew
+from ..process.clock import lease_clock
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
 from ..process.threads import start_thread
@@ -42,7 +43,7 @@ class LeaseKeeper:
 
     @contextmanager
     def keeping(self, delivery: Delivery, since: float) -> Iterator[None]:
-        """Keep the lease, taken at ``since`` (monotonic clock), of a delivery in this block.
+        """Keep the lease, taken at ``since`` (clock of leases), of a delivery in this block.
 
         Raises `NoThreadError`.
         """
@@ -68,7 +69,7 @@ class LeaseKeeper:
                 self._works = False
 
     def _work(self) -> None:
-        renewed_at = time.monotonic()
+        renewed_at = lease_clock()
         while True:
             time.sleep(min(_TICK, self._lease / 3))
             with self._counting:
@@ -80,9 +81,10 @@ class LeaseKeeper:
             for delivery in kept:
                 if now >= delivery.expires:
                     interrupt(delivery)
-            if now - renewed_at >= self._lease / 3:
-                renewed_at = now
-                self._renew(kept, now)
+            since = lease_clock()
+            if since - renewed_at >= self._lease / 3:
+                renewed_at = since
+                self._renew(kept, since)
 
     def _renew(self, kept: list[Delivery], since: float) -> None:
         held = [delivery.lease for delivery in kept if not delivery.over]
@@ -91,7 +93,7 @@ class LeaseKeeper:
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             _logger.warning("leases could not be renewed: %s", error)
             for delivery in kept:
-                if time.monotonic() > delivery.held_until and not delivery.cancelled:
+                if lease_clock() > delivery.held_until and not delivery.cancelled:
                     delivery.lease_uncertain = delivery.cancelled = True
             return
         for delivery in kept:

@@ -87,11 +87,19 @@ def test_as_many_run_as_may() -> None:
     assert full.opens_at() is not None
 
 
-def test_a_clock_that_goes_back_fills_nothing() -> None:
+def test_a_clock_that_goes_back_a_little_fills_nothing() -> None:
     """Nor does it empty the bucket."""
-    assert (
-        Gate(NOW - 100 * SECOND, rate=10.0, bucket_size=5, tokens=2.0, filled_at=NOW).filled == 2.0
-    )
+    assert Gate(NOW - 9 * SECOND, rate=10.0, bucket_size=5, tokens=2.0, filled_at=NOW).filled == 2.0
+
+
+@pytest.mark.parametrize("ahead", [10, 3600, 10**9])
+def test_a_bucket_that_a_wrong_clock_filled_is_full(ahead: int) -> None:
+    """And the next one who takes a token dates it anew."""
+    gate = Gate(NOW, rate=0.01, bucket_size=5, tokens=-3.0, filled_at=NOW + ahead * SECOND)
+    assert gate.allowed(8) == 5
+    assert gate.opens_at() == NOW
+    left = gate.after(2)
+    assert (left.filled, left.filled_at) == (3.0, NOW)
 
 
 @given(

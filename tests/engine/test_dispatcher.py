@@ -25,6 +25,7 @@ from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.diagnosis.facts import Finding, Level
 from flask_taskqueue.core.queues.pacing import Pacing
 from flask_taskqueue.engine.in_flight import InFlight
+from flask_taskqueue.process.clock import lease_clock
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.misbehaving import RECORD
@@ -303,7 +304,7 @@ def test_a_lease_counts_from_before_the_statement_that_took_it() -> None:
     """When the commit of a claim returns too late, somebody else may have the task: it is not
     begun before it has been renewed.
     """
-    now = time.monotonic()
+    now = lease_clock()
     delivery = Delivery(record=RECORD, started=now, expires=now + 30)
     in_flight = InFlight()
     in_flight.begin([delivery], now - 25, 30)

@@ -22,6 +22,8 @@ from flask_taskqueue import (
     current_task,
 )
 from flask_taskqueue.core.queues import poison
+from flask_taskqueue.engine import last_look
+from flask_taskqueue.process.clock import lease_clock
 from flask_taskqueue.store.database.dialects import connections as idle
 from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench
@@ -240,6 +242,82 @@ def test_a_task_that_another_process_gave_back_runs_beside_its_lost_attempt(
         releases[1].set()
         assert task.wait(60).state is State.SUCCEEDED
         wait_until(lambda: dispatcher.in_flight == 0, what="both are over")
+
+
+def test_after_an_outage_others_may_renew_their_leases_first(
+    database: TestDatabase,
+) -> None:
+    """Nobody could during the outage, so all of them seem to have run out."""
+    with (
+        switched(database) as (url, switch),
+        bench(url, TASKQUEUE_LEASE=60, TASKQUEUE_CREATE_TABLES=False) as queue,
+    ):
+        ran: list[str] = []
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            ran.append(current_task.id)
+
+        theirs = handler.options(countdown=3600).add()
+        take(queue, theirs)
+        mark_leased(queue, theirs)
+        dispatcher = start(queue).dispatcher
+        handler.add().wait(60)
+        queue.db.session.remove()
+        for engine in queue.db.engines.values():
+            close_engine(engine)
+        switch(False)
+        wait_until(lambda: dispatcher.health.is_refused, what="it is refused")
+        switch(True)
+        run_out(queue, theirs)
+        wait_until(lambda: not dispatcher.health.is_refused, what="it works again")
+        handler.add().wait(60)
+        held = (theirs.id, "another")
+        assert queue.store.transact(
+            lambda connection: queue.store.leases.renew(connection, [held], 60)
+        ) == {held}
+        assert theirs.id not in ran
+
+
+def test_a_clock_that_is_set_forward_loses_no_lease(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a server that takes the place of another and whose clock differs."""
+    with bench(database.url, TASKQUEUE_LEASE=60) as queue:
+        ran: list[str] = []
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            ran.append(current_task.id)
+
+        theirs = handler.options(countdown=3600).add()
+        take(queue, theirs)
+        mark_leased(queue, theirs)
+        start(queue)
+        handler.add().wait(60)
+        # For this process, less time passes than for the database.
+        monkeypatch.setattr(last_look, "lease_clock", lambda: lease_clock() - 90)
+        run_out(queue, theirs)
+        handler.add().wait(60)
+        assert theirs.id not in ran
+        monkeypatch.setattr(last_look, "lease_clock", lambda: lease_clock() - 55)
+        assert theirs.wait(60).state is State.SUCCEEDED
+
+
+def mark_leased(queue: Bench, task: Task) -> None:
+    """Have a task that another dispatcher holds count as leased."""
+    table = queue.store.database.tables.task
+    changes = {
+        "state": State.LEASED.value,
+        "attempts": 1,
+        "first_tried_at": table.c.created_at,
+        "started_at": table.c.created_at,
+    }
+    queue.store.transact(
+        lambda connection: connection.execute(
+            sa.update(table).where(table.c.id == task.id).values(changes)
+        )
+    )
 
 
 def run_out(queue: Bench, task: Task) -> None:

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.delivery.outcome import permanent
 from flask_taskqueue.core.states import Record
 from flask_taskqueue.engine.pool import Pool
+from flask_taskqueue.process.clock import lease_clock
 from flask_taskqueue.store import AttemptResult
 from tests.waiting import wait_until
 
@@ -20,7 +23,8 @@ def delivery(name: str, held_for: float) -> Delivery:
     """One whose lease is sure for so many seconds."""
     record = Record(*[name if field == "id" else None for field in Record._fields])
     now = time.monotonic()
-    return Delivery(record=record, started=now, expires=now + 30, held_until=now + held_for)
+    until = lease_clock() + held_for
+    return Delivery(record=record, started=now, expires=now + 30, held_until=until)
 
 
 DONE = AttemptResult(delivery("any", 20).record, permanent("that was all"), 0.0001)
@@ -55,6 +59,38 @@ def test_what_has_waited_past_its_lease_is_not_begun() -> None:
     wait_until(all_are_seen, what="all were looked at")
     assert ran == [sure]
     assert {one.record.id for one in late} == {"unsure", "lost"}
+    pool.close()
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no clock counts the sleep")
+def test_what_had_not_begun_when_the_machine_was_suspended_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others go on meanwhile, although for this process no time has passed."""
+    read, suspended = time.clock_gettime, 0.0
+    monkeypatch.setattr(
+        time,
+        "clock_gettime",
+        lambda clock: read(clock) + (suspended if clock == time.CLOCK_BOOTTIME else 0.0),
+    )
+    go_on, ran, late = threading.Event(), [], []
+
+    def run(one: Delivery) -> None:
+        ran.append(one.record.id)
+        go_on.wait(20)
+
+    pool = Pool(1, Attempts(run))
+    pool.submit([delivery("first", 20), delivery("second", 20)])
+    wait_until(lambda: ran, what="the first runs")
+    suspended = 3600.0
+    go_on.set()
+
+    def second_is_back() -> bool:
+        late.extend(one.record.id for one, result in pool.collect(0.0) if result is None)
+        return bool(late)
+
+    wait_until(second_is_back, what="the second was looked at")
+    assert (ran, late) == (["first"], ["second"])
     pool.close()
 
 

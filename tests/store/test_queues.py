@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.names import lease_id
 from flask_taskqueue.core.queues.lanes import Lane
+from flask_taskqueue.core.queues.rates import bucket_key
 from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.times import SECOND
@@ -52,6 +53,26 @@ def test_no_more_than_the_bucket_holds_starts_at_once(store: Store) -> None:
     with store.reading() as connection:
         next_in = store.claims.lanes(connection).next_in()
     assert next_in == pytest.approx(1000, abs=5)
+
+
+def test_a_clock_that_was_ahead_stops_no_queue(store: Store) -> None:
+    """What started then took tokens of a time that has not come yet."""
+    configure(store, rate=0.001, bucket_size=2)
+    for _ in range(6):
+        add(store, queue="mail")
+    assert len(claim(store, 8)) == 2
+    lock = store.database.tables.lock
+    store.transact(
+        lambda connection: connection.execute(
+            sa.update(lock)
+            .where(lock.c.lock_key == bucket_key("mail"))
+            .values(filled_at=lock.c.filled_at + 86_400 * SECOND)
+        )
+    )
+    assert len(claim(store, 8)) == 2
+    assert claim(store, 8) == []
+    with store.reading() as connection:
+        assert store.claims.lanes(connection).next_in() == pytest.approx(1000, abs=5)
 
 
 def test_starts_leave_the_row_of_their_queue_alone(store: Store) -> None:

@@ -158,6 +158,35 @@ def test_a_plain_interval_waits_for_its_task(store: Store) -> None:
     assert len(fired(store, "every")) == 2
 
 
+@pytest.mark.parametrize("text", ["every 5 minutes", "*/5 * * * *", "every 5 minutes synchronized"])
+def test_a_clock_that_was_ahead_stops_no_schedule(store: Store, text: str) -> None:
+    """Whatever fired, or ended, at a time that has not come yet."""
+    one = cron(store, definition("every", text))
+    one.declare(START)
+    ahead = START + timedelta(days=1)
+    one.tick(ahead)
+    end(store, ahead + timedelta(seconds=1))
+    assert to_datetime(row(store, "every").next_at) > ahead
+    one.tick(START + timedelta(minutes=1))
+    next_at = to_datetime(row(store, "every").next_at)
+    assert next_at <= START + timedelta(minutes=6)
+    before = len(fired(store, "every"))
+    one.tick(next_at)  # perhaps it has fired for this time already
+    one.tick(next_at + timedelta(minutes=5))
+    assert len(fired(store, "every")) == before + 1
+
+
+def test_a_dispatcher_that_looked_before_another_fired_changes_nothing(store: Store) -> None:
+    """The time that it has read may be some seconds old."""
+    one, other = (cron(store, definition("every", "*/5 * * * *")) for _ in range(2))
+    one.declare(START)
+    due = to_datetime(row(store, "every").next_at)
+    one.tick(due)
+    next_at = row(store, "every").next_at
+    other.tick(due - timedelta(seconds=3))
+    assert row(store, "every").next_at == next_at
+
+
 def test_a_changed_text_counts_from_now_and_a_changed_task_does_not(store: Store) -> None:
     """A restart with the same text keeps what is due."""
     cron(store, definition("one", "0 * * * *")).declare(START)

@@ -112,8 +112,8 @@ class Delivery:
     """One attempt under way.
 
     In process, this object itself, in the WSGI environ under `ENVIRON_KEY`, proves that a request
-    comes from this app's dispatcher, because no HTTP client can put an object there. ``started``,
-    ``expires`` and ``held_until`` are seconds of the monotonic clock.
+    comes from this app's dispatcher, because no HTTP client can put an object there. ``started``
+    and ``expires`` are seconds of the monotonic clock, ``held_until`` of the clock of leases.
     """
 
     record: Record

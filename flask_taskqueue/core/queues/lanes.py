@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..times import SECOND
 from .circuits import Circuit
@@ -56,6 +56,18 @@ class Lanes:
     slowdowns: Mapping[str, Slowdown | Circuit] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
     forced: bool = False
+
+    def with_leases_until(self, earliest: int) -> Lanes:
+        """Return the same lanes, but with no lease that ends before an instant."""
+        if earliest <= self.now:
+            return self
+        lanes = (
+            lane
+            if lane.expires_at is None
+            else replace(lane, expires_at=max(lane.expires_at, earliest))
+            for lane in self.lanes
+        )
+        return replace(self, lanes=tuple(lanes))
 
     def due(self) -> list[Lane]:
         """Return the lanes whose first task is due and may start, in the order to take them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ConfigurationError, shown
 from ..times import LONGEST, SECOND
@@ -16,6 +16,8 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _TEXT = re.compile(r"0|([0-9]+(?:\.[0-9]*)?)/([smhd])", re.ASCII)
 _HIGHEST = 1_000_000.0
 _LOOK_AGAIN = SECOND // 10
+_OVERTAKEN = 10 * SECOND
+"""How far, in microseconds, a bucket may be ahead of a decision that others have overtaken."""
 _LATE = 0.5
 """The number of tokens, below one, that a full bucket keeps beyond its size for a late start."""
 _IDLE = 2.0
@@ -83,10 +85,22 @@ class Gate:
     in_flight: int = 0
 
     @property
+    def is_overtaken(self) -> bool:
+        """Whether somebody else has decided meanwhile, so that the bucket was filled after now."""
+        return self.now < self.filled_at < self.now + _OVERTAKEN
+
+    @property
     def filled(self) -> float:
-        """The number of tokens in the bucket now; a clock that goes backwards adds none."""
+        """The number of tokens in the bucket now.
+
+        A bucket that was filled far ahead of now, by a clock that has been set right since, counts
+        as full: otherwise nothing would start until the clock is there again.
+        """
+        size = float(self.bucket_size)
+        if self.filled_at >= self.now + _OVERTAKEN:
+            return size
         passed = max(0, self.now - self.filled_at) / SECOND
-        there, size = self.tokens + passed * (self.rate or 0.0), float(self.bucket_size)
+        there = self.tokens + passed * (self.rate or 0.0)
         return size if there >= size + _IDLE else min(there, size + _LATE)
 
     @property
@@ -104,6 +118,11 @@ class Gate:
         if self.max_concurrent is not None:
             limits.append(max(0, self.max_concurrent - self.in_flight))
         return min(limits)
+
+    def after(self, started: int) -> Gate:
+        """Return what is left when a number of tasks have taken their tokens."""
+        at = self.filled_at if self.is_overtaken else self.now
+        return replace(self, tokens=self.filled - started, filled_at=at)
 
     def opens_at(self) -> int | None:
         """Return when it is worth looking again: now if a task may start, None with a rate of 0.

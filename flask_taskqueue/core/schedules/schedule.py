@@ -101,8 +101,9 @@ def decide(
 def _after_the_last(interval: timedelta, due: datetime, now: datetime, last: LastRun) -> Firing:
     if last.is_live:
         return Firing((), now + interval)  # it cannot be over before now
-    if last.finished_at is not None and last.finished_at + interval > now:
-        return Firing((), last.finished_at + interval)
+    finished = last.finished_at
+    if finished is not None and finished <= now + GRACE and finished + interval > now:
+        return Firing((), finished + interval)
     return Firing((due,), now + interval)
 
 

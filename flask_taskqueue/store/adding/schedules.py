@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -28,6 +28,9 @@ from .schedule_runs import ScheduleRuns, last_run, noted
 _logger = get_logger()
 
 _KEPT = timedelta(days=30)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_OVERTAKEN = timedelta(seconds=10)
+"""How far the clock may have gone on since a time was read."""
 
 
 class Waiting(NamedTuple):
@@ -44,6 +47,13 @@ class Waiting(NamedTuple):
             for row in rows
             if row.paused_at is None and row.next_at is not None
         }
+
+
+def _next_after(row: sa.Row[Any], instant: datetime) -> datetime:
+    """Return when a stored schedule fires after an instant; never, if it cannot be read."""
+    with suppress(InvalidScheduleError):  # perhaps the schedule of a later version
+        return Schedule.parse(row.text, row.timezone).next_after(instant)
+    return _NEVER
 
 
 class Schedules:
@@ -125,6 +135,32 @@ class Schedules:
             }
         connection.execute(mine.values(changes))
         return len(added)
+
+    def set_right(self, connection: sa.Connection, name: str, now: datetime) -> None:
+        """Have a schedule that is ahead (see `ahead`) fire at its next time from now on."""
+        schedule = self._schedule
+        row = connection.execute(
+            sa.select(schedule).where(schedule.c.name == name).with_for_update(skip_locked=True)
+        ).one_or_none()
+        if row is not None and self.ahead([row], now):
+            next_at = to_micros(Schedule.parse(row.text, row.timezone).next_after(now))
+            connection.execute(
+                sa.update(schedule).where(schedule.c.name == name).values(next_at=next_at)
+            )
+
+    def ahead(self, rows: Sequence[sa.Row[Any]], now: datetime) -> list[str]:
+        """Return which schedules wait for a time beyond their next one.
+
+        They fired, or were stored, while the clock was ahead. ``now`` may have been read some
+        seconds ago.
+        """
+        latest = now + _OVERTAKEN
+        waiting = Waiting.of(rows)
+        return [
+            row.name
+            for row in rows
+            if row.name in waiting and waiting[row.name].next_at > _next_after(row, latest)
+        ]
 
     def pass_over(self, connection: sa.Connection, name: str, now: datetime) -> None:
         """Skip the fire times of a schedule that passed while no code declared it.

@@ -31,8 +31,6 @@ _TOGETHER = 500
 """The number of tasks of a lane that are examined for those to be parked."""
 _SLACK = SECOND
 """How long after the next token, in microseconds, the next in line may be due."""
-_OVERTAKEN = 10 * SECOND
-"""How far, in microseconds, a bucket may be ahead of a claim; more means that a clock went back."""
 _LOOK_AGAIN = 60 * SECOND
 """The microseconds after which to look again at a task of a key whose rate is 0."""
 _MENDED = 1000
@@ -51,14 +49,11 @@ class KeyBucket:
 
         None may if somebody else has taken tokens meanwhile, of a time after they started.
         """
-        overtaken = self.gate.now < self.gate.filled_at < self.gate.now + _OVERTAKEN
-        return 0 if overtaken else self.gate.allowed(wanted)
+        return 0 if self.gate.is_overtaken else self.gate.allowed(wanted)
 
     def after(self, started: int) -> KeyBucket:
         """Return the bucket after a number of tasks took their tokens."""
-        gate = self.gate
-        left = replace(gate, tokens=gate.filled - started, filled_at=max(gate.now, gate.filled_at))
-        return replace(self, gate=left)
+        return replace(self, gate=self.gate.after(started))
 
 
 class KeyRates:

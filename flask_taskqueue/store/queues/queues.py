@@ -137,7 +137,8 @@ class Queues:
         """Take a token for each start, if the queue has a rate."""
         if gate.rate is None:
             return
-        changes = {"tokens": gate.filled - started, "filled_at": max(gate.now, gate.filled_at)}
+        left = gate.after(started)
+        changes = {"tokens": left.tokens, "filled_at": left.filled_at}
         mine = self._bucket.c.lock_key == bucket_key(name)
         connection.execute(sa.update(self._bucket).where(mine).values(changes))
 
