@@ -34,14 +34,19 @@ from .dashboard import mount
 from .declarations import Declarations, scheduled_spec
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
-from .web.app_checks import check_application, check_at_first_request, check_kind, chosen_app
-from .web.autostart import arrange_start
 from .web.guard import verified
 from .web.middleware import install
 from .web.monitoring.mounting import mount as mount_monitoring
 from .web.other_extensions import let_deliveries_pass
 from .web.progress import mount as mount_progress
 from .web.progress import progress_url
+from .web.starting.app_checks import (
+    check_application,
+    check_at_first_request,
+    check_kind,
+    chosen_app,
+)
+from .web.starting.autostart import arrange_start
 from .web.worker import Worker
 
 

@@ -30,8 +30,8 @@ from ..process.signal_handlers import not_ignored, take
 from ..process.threads import NoThreadError
 from ..runtime import QueueLookup, Runtime
 from ..store import Store, Wait
-from ..web.app_checks import check_application
-from ..web.autostart import disable_autostart
+from ..web.starting.app_checks import check_application
+from ..web.starting.autostart import disable_autostart
 from .options import Processes, current_runtime
 from .output import echo
 

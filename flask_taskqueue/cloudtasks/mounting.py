@@ -16,8 +16,8 @@ from ..engine.oidc_tokens import CONFIGURATION_PATH, JWKS_PATH, find_oidc_tokens
 from ..runtime import Runtime
 from ..web.other_extensions import exempt_blueprint
 from .access import check_access
-from .discovery import discovery
-from .openapi import openapi
+from .descriptions.discovery import discovery
+from .descriptions.openapi import openapi
 from .rest import find_rpc, message_of
 from .rpcs import RPCS
 from .service import CloudTasks

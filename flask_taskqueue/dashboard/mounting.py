@@ -10,8 +10,8 @@ from flask import Flask
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
 from ..web.access import PARAMETER, link_keys
-from ..web.development_server import on_serving
 from ..web.other_extensions import exempt_blueprint
+from ..web.starting.development_server import on_serving
 from .access import opens_by_link
 from .blueprint import NAME, blueprint
 

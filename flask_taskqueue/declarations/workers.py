@@ -14,9 +14,9 @@ from werkzeug.routing import Map
 from ..core.arguments.functions import name_of, names_within
 from ..core.errors import ConfigurationError
 from ..runtime import Runtime
-from ..web.app_checks import check_route, check_workers
 from ..web.parsed_rules import bound_rule
 from ..web.rules import BLUEPRINT, check_new, check_reached, clash, excludes
+from ..web.starting.app_checks import check_route, check_workers
 from ..web.webhooks import Webhook
 from ..web.worker import Worker
 

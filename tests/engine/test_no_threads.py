@@ -13,7 +13,7 @@ from flask_taskqueue import State
 from flask_taskqueue.engine.transports.kept import Lookups
 from flask_taskqueue.process import stop_signals
 from flask_taskqueue.process.threads import NoThreadError
-from flask_taskqueue.web import autostart
+from flask_taskqueue.web.starting import autostart
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.waiting import wait_until

@@ -24,8 +24,8 @@ from flask_taskqueue import (
     TaskQueueError,
     UnknownQueueError,
 )
-from flask_taskqueue.web import autostart
 from flask_taskqueue.web.handlers import handler_of
+from flask_taskqueue.web.starting import autostart
 from tests.apps import closing
 from tests.waiting import wait_until
 

@@ -13,7 +13,7 @@ from types import FrameType
 
 from flask import Flask
 
-from ..process.threads import start_thread
+from ...process.threads import start_thread
 
 _LOOK_AGAIN = 0.02
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.rpc.messages import Dictionary, Kind, Message, Repeated
-from ..core.rpc.status import Code
-from ..core.version import __version__
-from .rpc import Rpc
-from .rpcs import RPCS
+from ...core.rpc.messages import Dictionary, Kind, Message, Repeated
+from ...core.rpc.status import Code
+from ...core.version import __version__
+from ..rpc import Rpc
+from ..rpcs import RPCS
 
 _ERROR = {
     "type": "object",

@@ -17,18 +17,18 @@ from flask.helpers import get_debug_flag
 from flask.signals import request_started
 from werkzeug.serving import is_running_from_reloader
 
-from ..core.delivery.delivery import Delivery
-from ..core.errors import TaskQueueError, TransientError
-from ..process.logs import get_logger
-from ..process.stop_signals import guard, is_stopping, prepare
-from ..process.threads import NoThreadError, at_exit, start_thread
-from ..runtime import Runtime
+from ...core.delivery.delivery import Delivery
+from ...core.errors import TaskQueueError, TransientError
+from ...process.logs import get_logger
+from ...process.stop_signals import guard, is_stopping, prepare
+from ...process.threads import NoThreadError, at_exit, start_thread
+from ...runtime import Runtime
+from ..current_task import handling
+from ..guard import verified
+from ..middleware import claimed_delivery
 from .app_checks import check_application
 from .app_ready import is_made_to_fork, when_ready
-from .current_task import handling
 from .development_server import ends_with_its_request, on_serving
-from .guard import verified
-from .middleware import claimed_delivery
 
 _logger = get_logger()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.rpc.messages import Choice, Dictionary, Kind, Message, Repeated
+from ...core.rpc.messages import Choice, Dictionary, Kind, Message, Repeated
+from ..rpc import Rpc
+from ..rpcs import RPCS
 from .openapi import collected, query_fields
-from .rpc import Rpc
-from .rpcs import RPCS
 
 _PLACES = {
     "CreateTask": "create",

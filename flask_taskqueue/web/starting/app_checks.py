@@ -10,13 +10,13 @@ from collections.abc import Collection
 from flask import Flask, current_app, has_app_context
 from flask.signals import request_started
 
-from ..core.errors import ConfigurationError
-from ..core.settings.app import PREFIX
-from ..core.settings.queue import check_configured
-from ..process.logs import get_logger
-from ..runtime import Runtime
-from .rules import check_reached, check_routes, worker_rules
-from .worker import Route
+from ...core.errors import ConfigurationError
+from ...core.settings.app import PREFIX
+from ...core.settings.queue import check_configured
+from ...process.logs import get_logger
+from ...runtime import Runtime
+from ..rules import check_reached, check_routes, worker_rules
+from ..worker import Route
 
 _logger = get_logger()
 

@@ -1,0 +1,1 @@
+"""Descriptions: the API's OpenAPI and discovery documents."""

@@ -1,0 +1,1 @@
+"""Starting: the checks of an app, and the dispatcher that starts with its server."""
