@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -21,6 +22,7 @@ from ..store import (
     Store,
     Wait,
     apart,
+    is_refusal,
     refusal,
     without_values,
 )
@@ -147,11 +149,10 @@ class Postponed:
     def _has_ended(self, one: _PutOff) -> bool:
         """End a delivery unless it is locked or refused; return whether it has ended."""
         refused: list[Exception] = []
-        recorded = self._recorded(one.delivery, one.result, refused)
-        if recorded is None and refused and one.result is not None:
+        recorded = self._done(partial(self._end, one=one), refused.append)
+        if refused and one.result is not None:
             why = printable(refusal(refused[0]) or repr(refused[0]), _LONGEST_REASON)
-            less = without_values(one.result, f"its result could not be recorded: {why}")
-            recorded = self._recorded(one.delivery, less, [])
+            recorded = self._done(partial(self._end_anyhow, result=one.result, why=why))
             self._note_refusal(one, why, has_ended=recorded is not None)
         if recorded is None:
             return False
@@ -159,24 +160,39 @@ class Postponed:
         self._tell(recorded)
         return True
 
-    def _recorded(
-        self, delivery: Delivery, result: AttemptResult | None, refused: list[Exception]
+    def _done(
+        self,
+        work: Callable[[sa.Connection], Recorded],
+        refused: Callable[[Exception], object] = lambda _: None,
     ) -> Recorded | None:
-        """Record a result, or without one release the lease; return None if that is not possible.
-
-        If it is refused, and not only locked, the error is added to ``refused``.
-        """
-        leases, recording = self._store.leases, self._store.recording
-
-        def work(connection: sa.Connection) -> Recorded:
-            if result is not None:
-                return recording.record(connection, [result])
-            leases.release(connection, [delivery.lease])
-            return Recorded((), frozenset())
-
-        with suppress(LockedError), apart(refused.append):
+        """Return what was recorded; None if something is locked, or is ``refused``."""
+        with suppress(LockedError), apart(refused):
             return self._store.transact(work, wait=Wait.NOT)
         return None
+
+    def _end(self, connection: sa.Connection, *, one: _PutOff) -> Recorded:
+        """Record a result, or without one release the lease."""
+        if one.result is not None:
+            return self._store.recording.record(connection, [one.result])
+        self._store.leases.release(connection, [one.delivery.lease])
+        return Recorded((), frozenset())
+
+    def _end_anyhow(
+        self, connection: sa.Connection, *, result: AttemptResult, why: str
+    ) -> Recorded:
+        """Record a result; if it is refused, what is left of it without its values.
+
+        Both are tried in one transaction, so that nothing changes in between.
+        """
+        recording = self._store.recording
+        try:
+            with connection.begin_nested():
+                return recording.record(connection, [result])
+        except Exception as error:  # whatever one row makes the database, its driver or us raise
+            if not is_refusal(error, self._store.database.dialect):
+                raise
+        less = without_values(result, f"its result could not be recorded: {why}")
+        return recording.record(connection, [less])
 
     def _note_refusal(self, one: _PutOff, why: str, *, has_ended: bool) -> None:
         """Log why a result is refused, once."""

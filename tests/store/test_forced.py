@@ -67,7 +67,7 @@ def test_a_forced_task_is_claimed_whatever_its_queue(store: Store, closed: dict[
     add(store, queue="mail")
     claim(store)
     other, wanted = add(store, queue="mail"), add(store, queue="mail", delay=10**9)
-    bucket = {"lock_key": bucket_key("mail"), "tokens": 0.0, "filled_at": 2**60}
+    bucket = {"lock_key": bucket_key("mail"), "tokens": -1e9, "filled_at": 0}
     empty = sa.insert(store.database.tables.lock).values(bucket)
     store.transact(lambda connection: connection.execute(empty))
     change_queue(store, **closed)

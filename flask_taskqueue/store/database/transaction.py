@@ -109,6 +109,16 @@ class MovedError(Exception):
     """What a transaction had looked at was changed in the meantime, so it has to be run again."""
 
 
+def is_refusal(error: Exception, dialect: Dialect) -> bool:
+    """Return whether a statement failed because of what it was to write, and not in general."""
+    if isinstance(error, MovedError) or is_outage(error):
+        return False
+    general = dialect.is_transient, dialect.is_locked, dialect.is_deadlock, dialect.is_missing
+    return not isinstance(error, sa.exc.DBAPIError) or not (
+        error.connection_invalidated or any(is_general(error) for is_general in general)
+    )
+
+
 def is_unreached(error: sa.exc.DBAPIError) -> bool:
     """Return whether the database was not even reached."""
     return error.statement is None and isinstance(error, sa.exc.OperationalError)
