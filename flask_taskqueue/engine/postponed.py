@@ -182,9 +182,10 @@ class Postponed:
     ) -> Recorded:
         """Record a result; if it is refused, what is left of it without its values.
 
-        Both are tried in one transaction, so that nothing changes in between.
+        Both are tried in one transaction, with the same rules, so that it is the values that count.
         """
         recording = self._store.recording
+        recording.keep_rules(connection)
         try:
             with connection.begin_nested():
                 return recording.record(connection, [result])

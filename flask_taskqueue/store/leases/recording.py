@@ -39,6 +39,7 @@ class Recording:
         holds: Holds,
     ) -> None:
         self._task = tables.task
+        self._written = tables.task, tables.attempt
         self._slowdowns = slowdowns
         self._circuits = circuits
         self._finish = finish
@@ -100,6 +101,11 @@ class Recording:
         return Recorded(
             [result for result, _ in found], {result.record.id for result in late}, changes
         )
+
+    def keep_rules(self, connection: sa.Connection) -> None:
+        """Keep others from changing what the tables accept until the transaction ends."""
+        for table in self._written:
+            connection.execute(sa.delete(table).where(sa.false()))
 
     def _look(
         self, connection: sa.Connection, results: Sequence[AttemptResult]
