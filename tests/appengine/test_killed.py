@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flask_taskqueue.appengine import taskqueue
 from tests.apps import bench
 from tests.databases import TestDatabase
 from tests.waiting import wait_until
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_has_not_committed_never_was(database: TestDatabase) -> None:
     """Its deferred call, its task, its lease and its deletion, with its change of a row."""
     with bench(database.url, TASKQUEUE_QUEUES={"pull": {"mode": "pull"}}) as shop:

@@ -316,6 +316,7 @@ def test_a_queue_can_become_a_pull_queue(database: TestDatabase) -> None:
         assert ran == [1]
 
 
+@pytest.mark.slow
 def test_a_lease_runs_out_by_the_clock(small: Bench) -> None:
     """Until then nobody else gets the task."""
     add("a")

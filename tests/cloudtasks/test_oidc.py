@@ -50,6 +50,7 @@ def asking(url: str, audience: str | None = None, **headers: str) -> dict[str, A
     return {"http_request": {"url": url, "oidc_token": token, "headers": headers}}
 
 
+@pytest.mark.slow
 def test_googles_own_library_accepts_a_token(sqlite_database: TestDatabase) -> None:
     """With the keys that the app publishes; the audience is the URL unless another is given."""
     with (

@@ -356,6 +356,7 @@ ANYTHING = (
 )
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_all_that_json_has_arrives_without_annotation(value: Any) -> None:
     """Types and all."""

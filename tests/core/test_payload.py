@@ -172,6 +172,7 @@ def test_a_header_is_given_once() -> None:
         check_headers({"X-A": "1", "x-a": "2"})
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_text_smuggles_a_line(text: str) -> None:
     """Whatever passes has no line break and no NUL, in name, value and path."""

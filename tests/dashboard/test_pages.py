@@ -256,6 +256,7 @@ def test_nothing_stored_is_markup(poisoned: tuple[Bench, list[str]]) -> None:
     assert MARK in client.get("/taskqueue/tasks").text
 
 
+@pytest.mark.slow
 def test_nothing_asked_is_markup(on_file: Open) -> None:
     """Forty payloads in every argument at once, and in the path of an action."""
     client = on_file().app.test_client()

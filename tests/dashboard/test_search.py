@@ -73,6 +73,7 @@ def door(opened: Open) -> Door:
     return door
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["read", "all"])
 def test_nothing_hidden_can_be_found(door: Door, who: str) -> None:
     """Of two tasks that look alike every search and every filter finds both or neither."""

@@ -93,6 +93,7 @@ async def denying() -> str:
     return "done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [sleep, naps, group, beside, shielding, computing, broad, denying])
 @pytest.mark.parametrize("kind", ["worker", "transactional worker", "task function"])
 def test_an_async_handler_has_ended_before_its_next_attempt(
@@ -124,6 +125,7 @@ def test_an_async_handler_has_ended_before_its_next_attempt(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("asyncio")]
 
 
+@pytest.mark.slow
 def test_a_deadline_that_strikes_before_the_loop_runs_ends_it(queue: Bench) -> None:
     """An async handler that a slow loop begins late does not get beyond its first await."""
     late, events = threading.Event(), []

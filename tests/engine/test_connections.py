@@ -294,6 +294,7 @@ def test_the_queues_own_settings_come_on_top(sqlite_database: TestDatabase) -> N
         )
 
 
+@pytest.mark.slow
 def test_texts_of_any_language_are_stored_whatever_connections_begin_with(
     servers: Servers, tmp_path: Path
 ) -> None:

@@ -589,6 +589,7 @@ def test_stopping_twice_and_starting_again_is_harmless(queue: Bench) -> None:
     assert handler.add().wait(10).state is State.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_an_outage_of_the_database_is_survived(
     queue: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(
         assert len(queue.tasks.find()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])
 def test_what_became_of_a_commit_is_found_out_though_no_connection_is_taken(
     name: str, servers: Servers, tmp_path: Path

@@ -189,6 +189,7 @@ def test_the_body_of_a_reply_to_head_is_nobodys(transport: HttpTransport) -> Non
     assert len(connections) == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_only_informs_is_a_timeout(transport: HttpTransport) -> None:
     """The deadline is total."""
 

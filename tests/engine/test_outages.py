@@ -121,6 +121,7 @@ def test_who_waits_for_a_task_waits_through_an_outage(
             assert waiting.result(30).state is State.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_what_runs_through_an_outage_longer_than_its_lease_stays_ours(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +332,7 @@ def run_out(queue: Bench, task: Task) -> None:
     queue.db.session.remove()
 
 
+@pytest.mark.slow
 def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: Path) -> None:
     """Each once, whatever PostgreSQL had in hand for us when it ended them."""
     with (

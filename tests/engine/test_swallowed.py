@@ -92,6 +92,7 @@ def test_in_a_callback_of_the_collector() -> None:
         strike(Cycle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [Finalized, watched_weakly])
 def test_when_an_object_goes(step: Callable[[], object]) -> None:
     """In what it does then, or what a weak reference does."""

@@ -23,6 +23,7 @@ from tests.apps import Bench
 from tests.cloud import Cloud
 
 
+@pytest.mark.slow
 def test_a_task_is_handed_over_delivered_and_ended_with_its_handlers_transaction(
     app: Bench, cloud: Cloud
 ) -> None:
@@ -40,6 +41,7 @@ def test_a_task_is_handed_over_delivered_and_ended_with_its_handlers_transaction
     assert app.attempts(task) == [(1, "success", 204)]
 
 
+@pytest.mark.slow
 def test_a_task_of_a_transaction_that_is_rolled_back_is_not_handed_over(
     app: Bench, cloud: Cloud
 ) -> None:
@@ -51,6 +53,7 @@ def test_a_task_of_a_transaction_that_is_rolled_back_is_not_handed_over(
     assert not cloud.created
 
 
+@pytest.mark.slow
 def test_a_delivery_that_comes_again_after_the_end_runs_nothing(app: Bench, cloud: Cloud) -> None:
     """At least once is what Cloud Tasks promises; the row makes it once."""
     add_and_forward(app)
@@ -60,6 +63,7 @@ def test_a_delivery_that_comes_again_after_the_end_runs_nothing(app: Bench, clou
     assert app.count() == 1
 
 
+@pytest.mark.slow
 def test_of_two_deliveries_at_once_one_runs_and_the_other_is_to_come_later(
     app: Bench, cloud: Cloud
 ) -> None:
@@ -87,6 +91,7 @@ def test_of_two_deliveries_at_once_one_runs_and_the_other_is_to_come_later(
     assert ran == [1]
 
 
+@pytest.mark.slow
 def test_a_failed_attempt_is_recorded_and_cloud_tasks_delivers_again(
     app: Bench, cloud: Cloud
 ) -> None:
@@ -108,6 +113,7 @@ def test_a_failed_attempt_is_recorded_and_cloud_tasks_delivers_again(
     assert app.tasks.get(task.id).state == "succeeded"
 
 
+@pytest.mark.slow
 def test_retry_after_is_asked_of_cloud_tasks(app: Bench, cloud: Cloud) -> None:
     """Retry(after=…) becomes 503 with Retry-After."""
 
@@ -120,6 +126,7 @@ def test_retry_after_is_asked_of_cloud_tasks(app: Bench, cloud: Cloud) -> None:
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "17")
 
 
+@pytest.mark.slow
 def test_a_permanent_failure_and_the_last_attempt_are_dead_and_answered_with_success(
     app: Bench, cloud: Cloud
 ) -> None:
@@ -141,6 +148,7 @@ def test_a_permanent_failure_and_the_last_attempt_are_dead_and_answered_with_suc
     assert not cloud.tasks
 
 
+@pytest.mark.slow
 def test_a_deleted_task_is_not_run_and_deleted_there(app: Bench, cloud: Cloud) -> None:
     """Deleting needs no answer of Cloud Tasks: the row decides."""
     kept = add_and_forward(app)
@@ -157,6 +165,7 @@ def test_a_deleted_task_is_not_run_and_deleted_there(app: Bench, cloud: Cloud) -
     assert app.count() == 1
 
 
+@pytest.mark.slow
 def test_an_expired_task_is_cancelled_by_its_delivery(app: Bench, cloud: Cloud) -> None:
     """It is not run, and Cloud Tasks forgets it."""
     task = add_and_forward(app, expires="1h")
@@ -166,6 +175,7 @@ def test_an_expired_task_is_cancelled_by_its_delivery(app: Bench, cloud: Cloud) 
     assert app.count() == 0
 
 
+@pytest.mark.slow
 def test_a_paused_queue_hands_over_nothing_and_runs_nothing(app: Bench, cloud: Cloud) -> None:
     """Deliveries that come meanwhile are put off, without an attempt."""
     task = add_and_forward(app)
@@ -181,6 +191,7 @@ def test_a_paused_queue_hands_over_nothing_and_runs_nothing(app: Bench, cloud: C
     assert app.tasks.get(waiting.id).state == "forwarded"
 
 
+@pytest.mark.slow
 def test_the_next_delivery_takes_over_from_a_process_that_died(app: Bench, cloud: Cloud) -> None:
     """The crash is an attempt of its own; a lease that still holds is respected."""
     task = add_and_forward(app)
@@ -208,6 +219,7 @@ def test_a_task_whose_handler_committed_before_its_process_died_is_not_run_again
     assert app.count() == 0
 
 
+@pytest.mark.slow
 def test_what_cloud_tasks_knows_no_more_is_dead_with_a_reason(app: Bench, cloud: Cloud) -> None:
     """Its queue may have given up, or somebody deleted the task there."""
     known, lost = add_and_forward(app), add_and_forward(app)
@@ -233,6 +245,7 @@ def test_a_lease_that_nobody_takes_over_is_ended_by_the_janitor(app: Bench, clou
     assert app.attempts(task) == [(1, "crash", None)]
 
 
+@pytest.mark.slow
 def test_run_now_and_requeue_hand_a_task_over_again_under_another_name(
     app: Bench, cloud: Cloud
 ) -> None:
@@ -260,6 +273,7 @@ def test_run_now_and_requeue_hand_a_task_over_again_under_another_name(
         assert cloud.deliver().ok
 
 
+@pytest.mark.slow
 def test_batches_and_tasks_that_follow_stay(app: Bench, cloud: Cloud) -> None:
     """What follows an end follows it here, whoever delivered."""
     batch = app.tasks.batch(
@@ -287,6 +301,7 @@ def test_results_are_kept(app: Bench, cloud: Cloud) -> None:
     assert app.tasks.get(task.id).result.json == {"answer": 42}
 
 
+@pytest.mark.slow
 def test_a_unique_key_is_kept_while_a_task_is_forwarded_and_has_not_expired(
     app: Bench, cloud: Cloud
 ) -> None:
@@ -299,6 +314,7 @@ def test_a_unique_key_is_kept_while_a_task_is_forwarded_and_has_not_expired(
     assert app.tasks.get(task.id).state == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_forwarded_run_of_a_schedule_that_failed_is_replaced_by_the_next(
     app: Bench, cloud: Cloud
 ) -> None:

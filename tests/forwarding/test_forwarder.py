@@ -83,6 +83,7 @@ def test_several_forwarders_hand_each_task_over_once(app: Bench, cloud: Cloud) -
     assert app.tasks.queue("mail").statistics().forwarded == 150
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_foresaw_does_not_end_the_thread(
     app: Bench, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,6 +124,7 @@ def test_what_the_database_refuses_of_one_task_holds_up_no_other(
     assert f"what became of {bad.id} cannot be noted: " in caplog.text
 
 
+@pytest.mark.slow
 def test_while_cloud_tasks_refuses_tasks_wait_and_say_why(app: Bench, cloud: Cloud) -> None:
     """An outage ends nothing; the time asked for stays."""
     cloud.refuses = (403, "PERMISSION_DENIED")
@@ -188,6 +190,7 @@ def test_what_is_handed_over_names_the_time_the_deadline_and_who_calls(
     assert token["serviceAccountEmail"] == app.runtime.settings.cloudtasks_service_account
 
 
+@pytest.mark.slow
 def test_tasks_come_back_when_their_queue_has_the_engine_no_more(
     app: Bench, cloud: Cloud, database: TestDatabase
 ) -> None:
@@ -202,6 +205,7 @@ def test_tasks_come_back_when_their_queue_has_the_engine_no_more(
         assert other.count() == 1
 
 
+@pytest.mark.slow
 def test_why_says_where_a_task_is(app: Bench, cloud: Cloud) -> None:
     """From add() to its end."""
     task = app.tasks.add("/count", countdown="1h")
@@ -240,6 +244,7 @@ def test_sync_says_what_cloud_tasks_refuses(app: Bench, cloud: Cloud) -> None:
     assert "PERMISSION_DENIED" in result.output
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_needs(app: Bench) -> None:
     """Without a subcommand it listens, and has to know where."""
     result = app.app.test_cli_runner().invoke(args=["taskqueue", "cloudtasks"])

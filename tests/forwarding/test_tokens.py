@@ -83,6 +83,7 @@ REFUSED: dict[str, Callable[[Cloud], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forged", REFUSED.values(), ids=REFUSED)
 def test_what_is_not_proven_is_refused_and_runs_nothing(
     app: Bench, cloud: Cloud, forged: Callable[[Cloud], str]
@@ -97,6 +98,7 @@ def test_what_is_not_proven_is_refused_and_runs_nothing(
     assert app.count() == 1
 
 
+@pytest.mark.slow
 def test_a_token_that_was_overheard_runs_nothing_again(app: Bench, cloud: Cloud) -> None:
     """Cloud Tasks itself uses a token many times; what runs is what the rows say, once."""
     add_and_forward(app)

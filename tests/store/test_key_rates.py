@@ -366,6 +366,7 @@ class Line:
         return self.held.pop(self.chance.randrange(len(self.held)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_to_the_tasks_of_a_key_none_waits_for_ever(
     store: Store, seed: int

@@ -190,6 +190,7 @@ class TestSerialKeys:
         finish(store, *claim(store, 8), outcome=DEAD)
         assert [one.id for one in claim(store, 8)] == [ids[1]]
 
+    @pytest.mark.slow
     def test_many_claimers_keep_the_order_of_each_key(self, store: Store) -> None:
         """Six threads, ten keys of eight tasks: never two of a key at a time, each key in order."""
         ids = [[add(store, lock_key=f"s:{key}").id for _ in range(8)] for key in range(10)]

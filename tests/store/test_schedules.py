@@ -84,6 +84,7 @@ def row(store: Store, name: str) -> Any:
         return store.schedules.get(connection, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", [datetime(2026, 3, 27, 12, tzinfo=UTC), datetime(2026, 10, 23, 12, tzinfo=UTC)]
 )

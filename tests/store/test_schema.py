@@ -138,6 +138,7 @@ def test_where_tables_may_be_created_they_are_upgraded(store: Store, another: An
     assert (newer.database.missing(), stamp(newer)) == ([], CURRENT)
 
 
+@pytest.mark.slow
 def test_of_several_that_upgrade_at_once_one_does(store: Store, another: Another) -> None:
     """The others wait, and find nothing to do."""
     make_older(store)

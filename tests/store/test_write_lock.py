@@ -281,6 +281,7 @@ FORKS = """
 """
 
 
+@pytest.mark.slow
 def test_a_child_does_not_keep_the_lock_of_its_parent(tmp_path: Path) -> None:
     """It has the file from the parent, and lives on when the parent is killed."""
     database = tmp_path / "app.db"

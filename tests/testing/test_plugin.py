@@ -130,6 +130,7 @@ def test_the_fixture_is_there_and_resets_between_tests(tmp_path: Path, installed
     assert "7 passed" in (told := run_pytest(tmp_path, installed)), told
 
 
+@pytest.mark.slow
 def test_the_package_is_loaded_only_where_the_fixture_is_used(
     tmp_path: Path, installed: str
 ) -> None:

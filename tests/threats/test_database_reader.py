@@ -219,6 +219,7 @@ class TestADatabaseReaderStealsSecrets:
             assert result is not None
             assert result.text == MARK
 
+    @pytest.mark.slow
     def test_rotation_without_the_old_key(self, sqlite_database: TestDatabase) -> None:
         """What cannot be read is left as it is, and told; without keys there is nothing to
         rotate to.

@@ -73,6 +73,7 @@ SLOW: dict[str, Behaviour] = {
 class TestSlowlorisTarget:
     """However a server drags it out, the delivery ends at its deadline."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("behave", SLOW.values(), ids=SLOW)
     def test_the_deadline_is_total(self, transport: HttpTransport, behave: Behaviour) -> None:
         """Not per read: as a timeout, with the deadline in the error."""
@@ -82,6 +83,7 @@ class TestSlowlorisTarget:
         assert TOTAL - 0.05 <= took < TOTAL + SLACK
         assert "deadline of 1 s" in str(reply.error)
 
+    @pytest.mark.slow
     def test_an_upload_that_stalls(self, transport: HttpTransport) -> None:
         """Sending is under the deadline too."""
         with server(stalled) as url:
@@ -89,6 +91,7 @@ class TestSlowlorisTarget:
         assert reply.kind == "timeout"
         assert took < TOTAL + SLACK
 
+    @pytest.mark.slow
     def test_a_handshake_that_never_comes(self, transport: HttpTransport) -> None:
         """TLS is under the deadline too."""
         with server(silent) as url:
@@ -96,6 +99,7 @@ class TestSlowlorisTarget:
         assert reply.kind == "timeout"
         assert took < TOTAL + SLACK
 
+    @pytest.mark.slow
     def test_a_name_server_that_does_not_answer(
         self, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -105,6 +109,7 @@ class TestSlowlorisTarget:
         assert reply.kind == "timeout"
         assert took < TOTAL + SLACK
 
+    @pytest.mark.slow
     def test_name_servers_that_do_not_answer_hold_up_no_other_name(
         self, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -117,6 +117,7 @@ class TestAReceiverForgesForAnother:
         headers, body = ana.latest
         Webhook(sender.tasks.webhook_secret(ana.url)).verify(body, headers, json_parse=False)
 
+    @pytest.mark.slow
     def test_the_application_takes_tasks_at_another_address(self, sender: Bench) -> None:
         """A target that is a deployment of the application itself runs them, whatever port it
         has.

@@ -120,6 +120,7 @@ def ran(on_sqlite: Bench) -> list[str]:
 class TestHeaderInjectionAndRequestSmuggling:
     """Nothing that is stored changes where a request ends, whom it is for, or what it proves."""
 
+    @pytest.mark.slow
     def test_refused_when_added(self, on_sqlite: Bench, ran: list[str]) -> None:
         """Line breaks, NUL, underscores, what frames a message, what names a host, what is
         ours, 9 kB.
@@ -132,6 +133,7 @@ class TestHeaderInjectionAndRequestSmuggling:
                 on_sqlite.tasks.add("/w", method=method or "EAT")
         assert on_sqlite.tasks.find() == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("transport", ["wsgi", "http"])
     def test_written_by_hand(self, on_sqlite: Bench, ran: list[str], transport: str) -> None:
         """The task is dead with the reason, nothing was sent, and the dispatcher goes on."""
@@ -247,6 +249,7 @@ CONSTANTS = {
 class TestSqlInjection:
     """Whatever is asked for is a value, not a part of a statement."""
 
+    @pytest.mark.slow
     def test_all_filters(self, database: TestDatabase) -> None:
         """Nothing is found, nothing is changed, nothing fails otherwise than it would for any
         unknown word.
@@ -322,6 +325,7 @@ class TestCodeExecutionByStoredData:
     JSON or bytes.
     """
 
+    @pytest.mark.slow
     def test_nothing_in_the_package_makes_code_of_data(self) -> None:
         """No pickle, no eval, no import by a name, no YAML that makes objects.
 

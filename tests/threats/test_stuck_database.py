@@ -51,6 +51,7 @@ def named(beginning: str) -> int:
 
 
 class TestAStuckDatabaseExhaustsResources:
+    @pytest.mark.slow
     @servers_only
     def test_connections_are_limited(self, servers: Servers, tmp_path: Path, name: str) -> None:
         """Who finds none free is told, by an error that add() has for a database that is away."""

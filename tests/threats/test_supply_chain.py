@@ -44,6 +44,7 @@ def build(folder: Path) -> Path:
 
 
 class TestSupplyChain:
+    @pytest.mark.slow
     def test_two_builds_are_the_same(self, wheels: list[Path]) -> None:
         """Byte for byte, so that anybody can see whether a release was built from these sources."""
         first, second = (wheel.read_bytes() for wheel in wheels)
@@ -82,6 +83,7 @@ class TestSupplyChain:
         assert all(re.fullmatch(r"[\w-]+(<[\d.]+,)?>=[\d.]+", one) for one in own), own
         assert not any("@" in one or "://" in one for one in needed)
 
+    @pytest.mark.slow
     def test_importing_it_opens_no_connection(self) -> None:
         """And starts neither a thread nor a process."""
         code = (

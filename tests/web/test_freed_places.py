@@ -60,6 +60,7 @@ def test_the_next_of_a_key_follows_the_commit(queue: Bench, by: str) -> None:
     assert queue.tasks.get(first.id).state is State.CANCELLED
 
 
+@pytest.mark.slow
 def test_a_rolled_back_change_frees_nothing(queue: Bench) -> None:
     """The place is the first one's still."""
 

@@ -350,6 +350,7 @@ def test_a_route_that_is_not_there_is_tried_until_it_is(
     assert deliver(task).state is State.SUCCEEDED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forge", ["drop", "change"])
 def test_middleware_cannot_turn_a_failure_into_a_success(on_sqlite: Bench, forge: str) -> None:
     """Over HTTP the verdict is signed for this very request: without it, or with another, there

@@ -206,6 +206,7 @@ def test_without_changes_each_is_made_at_once(queue: Bench) -> None:
         restore(queue)
 
 
+@pytest.mark.slow
 def test_a_transactional_handler_takes_each_along(queue: Bench) -> None:
     """It happens exactly if the handler succeeds, also in one that has changed nothing else."""
     current: list[Any] = []

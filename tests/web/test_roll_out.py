@@ -143,6 +143,7 @@ def test_after_an_hour_the_task_is_dead(
     assert "no route for the task" in str(dead.last_error)
 
 
+@pytest.mark.slow
 def test_a_plain_view_does_what_was_added_for_one(
     new: Bench, old: Bench, deliver: Callable[[], None]
 ) -> None:

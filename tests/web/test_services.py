@@ -38,6 +38,7 @@ def shop(sqlite_database: TestDatabase, worker: tuple[str, list[str]]) -> Iterat
         yield found
 
 
+@pytest.mark.slow
 def test_a_target_is_the_name_of_a_service(shop: Bench, worker: tuple[str, list[str]]) -> None:
     """Its host needs no further permission, and the path is appended to its base URL."""
     one = shop.tasks.add("/work", target="worker")

@@ -479,6 +479,7 @@ def test_our_own_webhooks_are_taken_in(make: Any, on_sqlite: Bench) -> None:
     assert seen[0][-1] == task.id
 
 
+@pytest.mark.slow
 def test_an_application_without_a_database_of_its_own_takes_them_in(make: Any) -> None:
     """The queue's own SQLite file is enough."""
     app: Flask = make()

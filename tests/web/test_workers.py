@@ -236,6 +236,7 @@ def test_an_error_page_does_not_hide_a_failure(on_sqlite: Bench) -> None:
     assert (task.state, task.last_error) == (State.SCHEDULED, "KeyError: 'x'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_a_handler_that_exits_kills_nothing(on_sqlite: Bench, error: type[BaseException]) -> None:
     """sys.exit() in a handler is a failed attempt, not the end of the dispatcher."""
