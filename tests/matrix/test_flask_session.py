@@ -20,7 +20,7 @@ flask_session = package("flask_session")
 def test_a_delivery_leaves_no_session(database: TestDatabase, transport: str) -> None:
     """Though a hook or the handler writes to it, as CSRF protections do; a page leaves one."""
     config: dict[str, Any] = {"SESSION_TYPE": "sqlalchemy", "SESSION_PERMANENT": True}
-    with bench(database.url, **config) as one, served(one.app) as url:
+    with bench(database.url, own_models=True, **config) as one, served(one.app) as url:
         one.app.config["SESSION_SQLALCHEMY"] = one.db
         flask_session.Session(one.app)
         one.app.before_request(lambda: session.update(seen=True))

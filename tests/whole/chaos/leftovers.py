@@ -7,13 +7,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from flask_taskqueue.core.queues.rates import bucket_key
+
 from .history import History, Row
 
 
 def unneeded_locks(history: History) -> Iterator[str]:
-    """Rows of keys that no task has which has not ended."""
+    """Rows of keys that no task has which has not ended; queues keep their buckets."""
     used = {row.lock_key for row in history.rows if row.state in ("scheduled", "leased")}
-    yield from (f"a row of key {key}" for key in sorted({*history.left.locks} - used))
+    buckets = {bucket_key(queue) for queue in history.left.statistics}
+    yield from (f"a row of key {key}" for key in sorted({*history.left.locks} - used - buckets))
 
 
 def stranded(history: History) -> Iterator[str]:
