@@ -77,6 +77,15 @@ def empty_database(
         yield empty
 
 
+@pytest.fixture(params=["postgresql", "mariadb"])
+def on_a_server(
+    request: pytest.FixtureRequest, laid: Laid, tmp_path: Path
+) -> Iterator[TestDatabase]:
+    """An empty database where one transaction can go on beside another."""
+    with laid.lend(request.param, tmp_path) as empty:
+        yield empty
+
+
 @pytest.fixture
 def sqlite_database(laid: Laid, tmp_path: Path) -> Iterator[TestDatabase]:
     """A SQLite file with tables and no rows."""

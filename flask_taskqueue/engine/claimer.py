@@ -157,10 +157,10 @@ class Claimer:
                 break
             try:
                 found = self._take_one(store, lanes, running, len(taken))
-            except Exception:
+            except Exception:  # whatever it is, what has been taken has to begin
                 if not taken:
                     raise
-                break  # begin what has been taken
+                break
             if found is None:
                 continue
             taken += found.records

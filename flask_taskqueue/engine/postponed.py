@@ -22,7 +22,6 @@ from ..store import (
     Store,
     Wait,
     apart,
-    is_refusal,
     refusal,
     without_values,
 )
@@ -184,14 +183,10 @@ class Postponed:
 
         Both are tried in one transaction, with the same rules, so that it is the values that count.
         """
-        recording = self._store.recording
+        recording, refused = self._store.recording, list[Exception]()
         recording.keep_rules(connection)
-        try:
-            with connection.begin_nested():
-                return recording.record(connection, [result])
-        except Exception as error:  # whatever one row makes the database, its driver or us raise
-            if not is_refusal(error, self._store.database.dialect):
-                raise
+        with apart(refused.append, self._store.database.dialect), connection.begin_nested():
+            return recording.record(connection, [result])
         less = without_values(result, f"its result could not be recorded: {why}")
         return recording.record(connection, [less])
 

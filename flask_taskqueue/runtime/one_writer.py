@@ -103,8 +103,9 @@ def refuse_to_wait(
     ``isolated`` returns the connection on which everything happens in a test that is going to be
     rolled back, or None.
     """
-    tables = tables_of(database)
-    keeping = [one for one in tracked_here(caller()) if one.levels.keeps(tables, needed)]
+    tracked = tracked_here(caller())
+    tables = tables_of(database) if tracked else ""
+    keeping = [one for one in tracked if one.levels.keeps(tables, needed)]
     others = [one for one in keeping if not _is_own(one)]
     if len(keeping) > len(others) and not joins:
         raise BadTransactionStateError(_CHANGED_BEFORE)

@@ -18,7 +18,7 @@ from .database.dialects.connections import keep, replace_inherited
 from .database.notify import Notifications
 from .database.schema import SchemaChange, SchemaVersion, statements
 from .database.tables import Tables
-from .database.transaction import LockedError, Wait, apart, is_refusal, refusal
+from .database.transaction import LockedError, Wait, apart, refusal
 from .encryption import RotationResult
 from .leases.claims import Claims
 from .leases.freed_places import has_freed_places
@@ -95,7 +95,6 @@ __all__ = [
     "in_order",
     "inherited",
     "is_in_memory",
-    "is_refusal",
     "keep",
     "refusal",
     "refuse_elsewhere",

@@ -253,15 +253,7 @@ def test_after_an_outage_others_may_renew_their_leases_first(
         switched(database) as (url, switch),
         bench(url, TASKQUEUE_LEASE=60, TASKQUEUE_CREATE_TABLES=False) as queue,
     ):
-        ran: list[str] = []
-
-        @queue.tasks.worker("/w")
-        def handler() -> None:
-            ran.append(current_task.id)
-
-        theirs = handler.options(countdown=3600).add()
-        take(queue, theirs)
-        mark_leased(queue, theirs)
+        handler, ran, theirs = beside_another(queue)
         dispatcher = start(queue).dispatcher
         handler.add().wait(60)
         queue.db.session.remove()
@@ -285,15 +277,7 @@ def test_a_clock_that_is_set_forward_loses_no_lease(
 ) -> None:
     """Nor does a server that takes the place of another and whose clock differs."""
     with bench(database.url, TASKQUEUE_LEASE=60) as queue:
-        ran: list[str] = []
-
-        @queue.tasks.worker("/w")
-        def handler() -> None:
-            ran.append(current_task.id)
-
-        theirs = handler.options(countdown=3600).add()
-        take(queue, theirs)
-        mark_leased(queue, theirs)
+        handler, ran, theirs = beside_another(queue)
         start(queue)
         handler.add().wait(60)
         # For this process, less time passes than for the database.
@@ -305,8 +289,16 @@ def test_a_clock_that_is_set_forward_loses_no_lease(
         assert theirs.wait(60).state is State.SUCCEEDED
 
 
-def mark_leased(queue: Bench, task: Task) -> None:
-    """Have a task that another dispatcher holds count as leased."""
+def beside_another(queue: Bench) -> tuple[Any, list[str], Task]:
+    """A handler, the tasks that it has run for, and one that another dispatcher runs."""
+    ran: list[str] = []
+
+    @queue.tasks.worker("/w")
+    def handler() -> None:
+        ran.append(current_task.id)
+
+    task = handler.options(countdown=3600).add()
+    take(queue, task)
     table = queue.store.database.tables.task
     changes = {
         "state": State.LEASED.value,
@@ -319,6 +311,7 @@ def mark_leased(queue: Bench, task: Task) -> None:
             sa.update(table).where(table.c.id == task.id).values(changes)
         )
     )
+    return handler, ran, task
 
 
 def run_out(queue: Bench, task: Task) -> None:

@@ -14,7 +14,7 @@ from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import Record
 from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.tasks.spec import NewTask
-from flask_taskqueue.store import NOT_KEPT, Database, Store, StoredReply, Tables
+from flask_taskqueue.store import NOT_KEPT, Database, DispatcherEntry, Store, StoredReply, Tables
 from tests.databases import TestDatabase
 
 
@@ -101,3 +101,24 @@ def complete(
         )
 
     return store.transact(work)
+
+
+def sighting(
+    dispatcher_id: str = "one", *, queues: tuple[str, ...] | None = None, in_flight: int = 0
+) -> DispatcherEntry:
+    """What a dispatcher says of itself."""
+    return DispatcherEntry(
+        id=dispatcher_id,
+        host="web-1",
+        pid=4711,
+        version="1.0",
+        transport="wsgi",
+        queues=queues,
+        concurrency=8,
+        in_flight=in_flight,
+    )
+
+
+def see(store: Store, seen: DispatcherEntry) -> None:
+    """A dispatcher says that it is there."""
+    store.transact(lambda connection: store.dispatchers.see(connection, seen))

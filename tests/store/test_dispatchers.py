@@ -7,29 +7,8 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from flask_taskqueue.core.times import SECOND
-from flask_taskqueue.store import DispatcherEntry, Store
-from tests.store.conftest import add, claim
-
-
-def sighting(
-    dispatcher_id: str = "one", *, queues: tuple[str, ...] | None = None, in_flight: int = 0
-) -> DispatcherEntry:
-    """What a dispatcher says of itself."""
-    return DispatcherEntry(
-        id=dispatcher_id,
-        host="web-1",
-        pid=4711,
-        version="1.0",
-        transport="wsgi",
-        queues=queues,
-        concurrency=8,
-        in_flight=in_flight,
-    )
-
-
-def see(store: Store, seen: DispatcherEntry) -> None:
-    """A dispatcher says that it is there."""
-    store.transact(lambda connection: store.dispatchers.see(connection, seen))
+from flask_taskqueue.store import Store
+from tests.store.conftest import add, claim, see, sighting
 
 
 def age(store: Store, seconds: float) -> None:

@@ -17,8 +17,8 @@ from flask_taskqueue.core.queues.rates import bucket_key
 from flask_taskqueue.core.settings.queue import QueueSettings
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.times import SECOND
-from flask_taskqueue.store import AttemptResult, DispatcherEntry, Store
-from tests.store.conftest import add, claim, take_over
+from flask_taskqueue.store import AttemptResult, Store
+from tests.store.conftest import add, claim, see, sighting, take_over
 
 SUCCESS = Outcome(State.SUCCEEDED, "success", 204)
 
@@ -270,28 +270,12 @@ def releases(store: Store, **limits: int) -> dict[str, Store]:
     }
 
 
-def see(store: Store, name: str, *, started_at: int | None = None) -> None:
-    """Have a dispatcher say that it is there, perhaps as one that started then."""
-    entry = DispatcherEntry(
-        id=name,
-        host="web1",
-        pid=1,
-        version="1",
-        transport="wsgi",
-        queues=None,
-        concurrency=1,
-        in_flight=0,
-    )
+def start(store: Store, name: str, at: int) -> None:
+    """Have a dispatcher say that it is there, and that it started then."""
+    see(store, sighting(name))
     dispatcher = store.database.tables.dispatcher
-
-    def work(connection: sa.Connection) -> None:
-        store.dispatchers.see(connection, entry)
-        if started_at is not None:
-            connection.execute(
-                sa.update(dispatcher).where(dispatcher.c.id == name).values(started_at=started_at)
-            )
-
-    store.transact(work)
+    started = sa.update(dispatcher).where(dispatcher.c.id == name).values(started_at=at)
+    store.transact(lambda connection: connection.execute(started))
 
 
 def test_the_limits_are_those_of_the_dispatcher_that_started_last(store: Store) -> None:
@@ -299,7 +283,7 @@ def test_the_limits_are_those_of_the_dispatcher_that_started_last(store: Store) 
     known = releases(store, fleet=1, canary=4)
     for number, (name, release) in enumerate(known.items()):
         release.configure_queues()
-        see(store, name, started_at=number + 1)
+        start(store, name, number + 1)
     for name, release in known.items():
         release.configure_queues(name)
     assert gate(store).max_concurrent == 4
@@ -311,8 +295,8 @@ def test_the_limits_are_those_of_the_dispatcher_that_started_last(store: Store) 
 def test_a_dispatcher_that_died_does_not_keep_its_limits_in_force(store: Store) -> None:
     """Once it counts as gone."""
     known = releases(store, fleet=1, canary=4)
-    see(store, "fleet", started_at=1)
-    see(store, "canary", started_at=2)
+    start(store, "fleet", 1)
+    start(store, "canary", 2)
     known["canary"].configure_queues("canary")
     dispatcher = store.database.tables.dispatcher
     store.transact(

@@ -5,7 +5,6 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,16 +15,6 @@ from flask_taskqueue import State, current_task
 from flask_taskqueue.core.names import lease_id
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
-from tests.laid import Laid
-
-
-@pytest.fixture(params=["postgresql", "mariadb"])
-def on_a_server(
-    request: pytest.FixtureRequest, laid: Laid, tmp_path: Path
-) -> Iterator[TestDatabase]:
-    """An empty database where one transaction can go on beside another."""
-    with laid.lend(request.param, tmp_path) as empty:
-        yield empty
 
 
 @pytest.fixture(params=["REPEATABLE READ", "SERIALIZABLE"])

@@ -25,7 +25,6 @@ from flask_taskqueue import (
 )
 from tests.apps import Bench, bench, closing, runtime_of
 from tests.databases import TestDatabase
-from tests.laid import Laid
 from tests.waiting import wait_until
 
 
@@ -50,15 +49,6 @@ def queue(database: TestDatabase) -> Iterator[Bench]:
             return ("no", 503) if then == "503" else None
 
         yield one
-
-
-@pytest.fixture(params=["postgresql", "mariadb"])
-def on_a_server(
-    request: pytest.FixtureRequest, laid: Laid, tmp_path: Path
-) -> Iterator[TestDatabase]:
-    """An empty database where one transaction can go on beside another."""
-    with laid.lend(request.param, tmp_path) as empty:
-        yield empty
 
 
 def found(queue: Bench) -> int:

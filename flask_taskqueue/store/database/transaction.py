@@ -92,15 +92,16 @@ def is_outage(error: Exception) -> bool:
 
 
 @contextmanager
-def apart(refused: Callable[[Exception], object]) -> Iterator[None]:
+def apart(refused: Callable[[Exception], object], within: Dialect | None = None) -> Iterator[None]:
     """Keep a refusal of what is done in this block, for one row, from stopping what is done beside.
 
-    Such an error is passed to ``refused``; an outage is raised.
+    Such an error is passed to ``refused``; an outage is raised. In the midst of a transaction,
+    given the dialect that it is ``within``, so is what has the whole transaction run again.
     """
     try:
         yield
     except Exception as error:  # whatever one row makes the database, its driver or us raise
-        if is_outage(error):
+        if is_outage(error) or (within is not None and _concerns_all(error, within)):
             raise
         refused(error)
 
@@ -109,14 +110,12 @@ class MovedError(Exception):
     """What a transaction had looked at was changed in the meantime, so it has to be run again."""
 
 
-def is_refusal(error: Exception, dialect: Dialect) -> bool:
-    """Return whether a statement failed because of what it was to write, and not in general."""
-    if isinstance(error, MovedError) or is_outage(error):
-        return False
-    general = dialect.is_transient, dialect.is_locked, dialect.is_deadlock, dialect.is_missing
-    return not isinstance(error, sa.exc.DBAPIError) or not (
-        error.connection_invalidated or any(is_general(error) for is_general in general)
-    )
+def _concerns_all(error: Exception, dialect: Dialect) -> bool:
+    """Return whether a failed statement says nothing of what it was to write."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return isinstance(error, MovedError)
+    reasons = dialect.is_transient, dialect.is_locked, dialect.is_deadlock, dialect.is_missing
+    return error.connection_invalidated or any(is_reason(error) for is_reason in reasons)
 
 
 def is_unreached(error: sa.exc.DBAPIError) -> bool:

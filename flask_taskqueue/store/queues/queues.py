@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -60,25 +60,19 @@ class Queues:
         self, connection: sa.Connection, configured: Iterable[QueueSettings]
     ) -> list[QueueSettings]:
         """Return the queues that have no row yet, or whose limits are configured differently."""
-        known = self._known(connection)
-        return [
-            queue
-            for queue in configured
-            if queue.name not in known or known[queue.name].configured != queue.configured
-        ]
+        return self._unlike(
+            connection, configured, lambda row, queue: row.configured != queue.configured
+        )
 
     def unknown(
         self, connection: sa.Connection, configured: Iterable[QueueSettings]
     ) -> list[QueueSettings]:
         """Return the queues that have no row yet, that of an added one, or one of another mode."""
-        known = self._known(connection)
-        return [
-            queue
-            for queue in configured
-            if queue.name not in known
-            or known[queue.name].configured is None
-            or known[queue.name].mode != _mode(queue)
-        ]
+        return self._unlike(
+            connection,
+            configured,
+            lambda row, queue: row.configured is None or row.mode != _mode(queue),
+        )
 
     def ensure(self, connection: sa.Connection, queues: Iterable[QueueSettings]) -> None:
         """Give each queue a row with the limits that are configured here.
@@ -194,9 +188,20 @@ class Queues:
         ).one_or_none()
         return {} if row is None else dict(row._mapping)
 
-    def _known(self, connection: sa.Connection) -> dict[str, sa.Row[Any]]:
+    def _unlike(
+        self,
+        connection: sa.Connection,
+        configured: Iterable[QueueSettings],
+        differs: Callable[[sa.Row[Any], QueueSettings], bool],
+    ) -> list[QueueSettings]:
+        """Return the queues that have no row yet, or one that differs from them."""
         columns = [self._queue.c[name] for name in ("name", "configured", "mode")]
-        return {row.name: row for row in connection.execute(sa.select(*columns))}
+        rows = {row.name: row for row in connection.execute(sa.select(*columns))}
+        return [
+            queue
+            for queue in configured
+            if queue.name not in rows or differs(rows[queue.name], queue)
+        ]
 
     def rows(self, connection: sa.Connection) -> list[sa.Row[Any]]:
         """Return the row of every queue that was not deleted."""
