@@ -20,9 +20,9 @@ NONE = (3_000_000_000, 2**70, 1000, 99, 0, -1)
 
 
 @pytest.fixture
-def queue(empty_database: TestDatabase) -> Iterator[Bench]:
+def queue(database: TestDatabase) -> Iterator[Bench]:
     """An application on a database of each kind, whose dispatcher is stopped at the end."""
-    with bench(empty_database.url, TASKQUEUE_POLL_INTERVAL=0.1) as one:
+    with bench(database.url, TASKQUEUE_POLL_INTERVAL=0.1) as one:
         yield one
         one.runtime.stop()
 
